@@ -1,0 +1,89 @@
+"""What makes a value acceptable, and the one text or number it is stored as."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import NewType
+
+from ledger.errors import AmountOutOfRangeError, InvalidInputError
+
+U64_MAX = 2**64 - 1
+"""The largest amount in memory; as a capacity it means unlimited."""
+
+I64_MAX = 2**63 - 1
+"""The largest amount a SQL store holds."""
+
+NAME_MAX_CHARS = 255
+"""Longest pool name, run id, tag, idempotency key and the like, in characters."""
+
+REASON_MAX_CHARS = 2_000
+DETAIL_MAX_CHARS = 16_384
+
+Micros = NewType("Micros", int)
+"""Microseconds since 1970-01-01T00:00:00Z."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def check_amount(name: str, value: object, *, ceiling: int = U64_MAX) -> int:
+    """Return `value` if it is an integer in 0 .. `ceiling`.
+
+    Raises:
+        InvalidInputError: It is not an integer (a float, a bool, a string).
+        AmountOutOfRangeError: It is negative or above the ceiling.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(name, f"an amount must be an int, not {type(value).__name__}")
+    if not 0 <= value <= ceiling:
+        raise AmountOutOfRangeError(name, value=value, ceiling=ceiling)
+    return value
+
+
+def check_text(name: str, value: object, *, max_chars: int = NAME_MAX_CHARS) -> str:
+    """Return `value` if it is text of 1 .. `max_chars` characters that every store can hold.
+
+    Raises:
+        InvalidInputError: It is no string, empty, too long, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidInputError(name, f"must be a str, not {type(value).__name__}")
+    if not 1 <= len(value) <= max_chars:
+        raise InvalidInputError(name, f"must have 1 to {max_chars} characters, has {len(value)}")
+    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise InvalidInputError(name, "must not hold NUL or a lone surrogate")
+    return value
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of `value`: sorted keys, no spaces, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def to_micros(name: str, moment: object) -> Micros:
+    """Return a time-zone-aware datetime as microseconds since 1970, exactly.
+
+    Raises:
+        InvalidInputError: It is no datetime, or has no time zone.
+    """
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise InvalidInputError(name, "must be a datetime with a time zone")
+    return Micros((moment - _EPOCH) // _MICROSECOND)
+
+
+def from_micros(micros: int) -> datetime:
+    """Return microseconds since 1970 as a datetime in UTC."""
+    return _EPOCH + micros * _MICROSECOND
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Refuse anything but a `kind`.
+
+    Raises:
+        InvalidInputError: It is something else.
+    """
+    if not isinstance(value, kind):
+        raise InvalidInputError(name, f"must be a {kind.__name__}, not {type(value).__name__}")

@@ -1,0 +1,301 @@
+"""The values everything else speaks in: frozen, slotted, checked when they are made.
+
+Amounts are integers: tokens, and cost in millionths of a US dollar (micro-USD). Floats and
+booleans are refused, so that no rounding error can enter the books.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+from ledger.checks import (
+    DETAIL_MAX_CHARS,
+    U64_MAX,
+    canonical_json,
+    check_amount,
+    check_text,
+    to_micros,
+)
+from ledger.errors import InvalidInputError
+
+TAGS_MAX = 64
+
+
+class _Amounts:
+    """Every field of the dataclass is an amount."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
+            check_amount(name, getattr(self, name))
+
+    @classmethod
+    def zero(cls) -> Self:
+        """Return nothing at all."""
+        return cls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEstimate(_Amounts):
+    """What a call is expected to use at most; 0 .. 2^64-1 each.
+
+    Only `total_tokens` and `cost_micros_usd` count against budgets, and `total_tokens` is taken
+    as given: it is not derived from the other two.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(_Amounts):
+    """What a call really used; 0 .. 2^64-1 each.
+
+    Cache and reasoning tokens are included in input and output tokens. Only `total_tokens` and
+    `cost_micros_usd` count against budgets.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros_usd: int = 0
+    cache_creation_tokens: int = 0
+    cache_read_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @classmethod
+    def from_estimate(cls, estimate: UsageEstimate) -> Usage:
+        """Return the usage of a call that used exactly what was estimated."""
+        return cls(
+            input_tokens=estimate.input_tokens,
+            output_tokens=estimate.output_tokens,
+            total_tokens=estimate.total_tokens,
+            cost_micros_usd=estimate.cost_micros_usd,
+        )
+
+    def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
+        """Return the sum, each field stopping at `ceiling`."""
+        return Usage(
+            **{
+                name: min(getattr(self, name) + getattr(other, name), ceiling)
+                for name in USAGE_FIELDS
+            }
+        )
+
+
+ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
+USAGE_FIELDS = tuple(part.name for part in fields(Usage))
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left of a pool: tokens and micro-USD, and whether a stop threshold is reached."""
+
+    tokens: int
+    cost_micros_usd: int
+    below_threshold: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestBudget:
+    """The limit of one request; None is unlimited. An amount equal to the limit is allowed."""
+
+    tokens: int | None = None
+    cost_micros_usd: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "cost_micros_usd"):
+            value = getattr(self, name)
+            if value is not None:
+                check_amount(f"request_budget.{name}", value)
+
+    @classmethod
+    def unlimited(cls) -> RequestBudget:
+        """Return a budget without limits."""
+        return cls()
+
+    @classmethod
+    def from_tokens(cls, tokens: int) -> RequestBudget:
+        """Return a budget that limits tokens alone."""
+        return cls(tokens=tokens)
+
+    @classmethod
+    def from_cost_micros_usd(cls, cost_micros_usd: int) -> RequestBudget:
+        """Return a budget that limits cost alone."""
+        return cls(cost_micros_usd=cost_micros_usd)
+
+    @classmethod
+    def with_limits(cls, tokens: int | None, cost_micros_usd: int | None) -> RequestBudget:
+        """Return a budget that limits both."""
+        return cls(tokens=tokens, cost_micros_usd=cost_micros_usd)
+
+    def allows_usage(self, usage: Usage) -> bool:
+        """Tell whether `usage` is within the limits."""
+        return self._allows(usage.total_tokens, usage.cost_micros_usd)
+
+    def allows_estimate(self, estimate: UsageEstimate) -> bool:
+        """Tell whether `estimate` is within the limits."""
+        return self._allows(estimate.total_tokens, estimate.cost_micros_usd)
+
+    def _allows(self, tokens: int, cost_micros_usd: int) -> bool:
+        return (self.tokens is None or tokens <= self.tokens) and (
+            self.cost_micros_usd is None or cost_micros_usd <= self.cost_micros_usd
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetLease:
+    """A grant. Keep it, or only its id, until the call's usage is recorded.
+
+    Attributes:
+        id: Above 0; in a SQL store the number of the reservation's entry.
+        reserved: What was estimated.
+        request_budget: The request's own limit.
+        pool: The identity of the granting pool, None for an in-memory manager.
+    """
+
+    id: int
+    reserved: UsageEstimate
+    request_budget: RequestBudget
+    pool: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPoolBudgetOptions(_Amounts):
+    """A pool's policy: capacities (`U64_MAX` is unlimited) and stop thresholds.
+
+    A reservation is denied if less than the threshold would remain after it.
+    """
+
+    capacity_tokens: int = U64_MAX
+    capacity_cost_micros_usd: int = U64_MAX
+    stop_threshold_tokens: int = 0
+    stop_threshold_cost_micros_usd: int = 0
+
+
+class Provenance(StrEnum):
+    """Where a usage figure came from."""
+
+    REPORTED = "reported"
+    RECOVERED = "recovered"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+def _check_tags(tags: object) -> dict[str, str]:
+    if not isinstance(tags, Mapping) or len(tags) > TAGS_MAX:
+        raise InvalidInputError("tags", f"must be a mapping of at most {TAGS_MAX} str to str")
+    return {check_text("tag", key): check_text(f"tag {key!r}", tags[key]) for key in sorted(tags)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Whom and what a call is for; put it into the `RequestExtensions` of a reservation.
+
+    All optional; texts have 1 to 255 characters; at most 64 tags.
+    """
+
+    run_id: str | None = None
+    parent_run_id: str | None = None
+    tenant: str | None = None
+    agent: str | None = None
+    operation: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in (*ATTRIBUTION_TEXTS, "request_id"):
+            value = getattr(self, name)
+            if value is not None:
+                check_text(name, value)
+        object.__setattr__(self, "tags", _check_tags(self.tags))
+
+
+ATTRIBUTION_TEXTS = tuple(
+    part.name for part in fields(Attribution) if part.name not in {"request_id", "tags"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OccurredAt:
+    """When the call really happened, if not now; put it into the `RequestExtensions`."""
+
+    at: datetime
+
+    def __post_init__(self) -> None:
+        to_micros("occurred_at", self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The caller's name for one call, 1 to 255 characters: repeating it changes nothing."""
+
+    key: str
+
+    def __post_init__(self) -> None:
+        check_text("idempotency_key", self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReport:
+    """What is known only after the call; a given field overrides the lease's attribution.
+
+    Attributes:
+        provider: Who served the call.
+        model: The model that really answered.
+        request_id: The provider's id of the call.
+        provenance: Where the figures came from; taken as reported.
+        occurred_at: When the call ended, with a time zone.
+        idempotency_key: The caller's name for this recording: repeating it changes nothing.
+        tags: Replace the captured tags.
+        detail: Anything JSON can hold, kept with the entry.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    provenance: Provenance | None = None
+    occurred_at: datetime | None = None
+    idempotency_key: str | None = None
+    tags: Mapping[str, str] | None = field(default=None, hash=False)
+    detail: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in ("provider", "model", "request_id", "idempotency_key"):
+            value = getattr(self, name)
+            if value is not None:
+                check_text(name, value)
+        if self.provenance is not None and self.provenance not in set(Provenance):
+            known = ", ".join(Provenance)
+            raise InvalidInputError("provenance", f"must be one of {known}")
+        if self.occurred_at is not None:
+            to_micros("occurred_at", self.occurred_at)
+        if self.tags is not None:
+            object.__setattr__(self, "tags", _check_tags(self.tags))
+        if self.detail is not None:
+            object.__setattr__(self, "detail", _check_detail(self.detail))
+
+
+def _check_detail(detail: object) -> dict[str, Any]:
+    if not isinstance(detail, Mapping):
+        raise InvalidInputError("detail", "must be a mapping that JSON can hold")
+    try:
+        text = canonical_json(dict(detail))
+        check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 2)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            "detail", f"must be a mapping that JSON can hold: {error}"
+        ) from error
+    copy: dict[str, Any] = json.loads(text)
+    return copy

@@ -1,0 +1,161 @@
+"""What the books hold: entries, and what one leaves behind of its pool and its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntFlag, StrEnum
+from typing import Any, NamedTuple, NewType
+from uuid import UUID
+
+from ledger.checks import Micros, from_micros
+from ledger.model import (
+    Attribution,
+    BudgetLease,
+    Remaining,
+    RequestBudget,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+)
+
+PoolId = NewType("PoolId", int)
+Seq = NewType("Seq", int)
+
+
+class Totals(NamedTuple):
+    """One amount on each axis that a pool counts."""
+
+    tokens: int = 0
+    cost_micros_usd: int = 0
+    requests: int = 0
+
+
+class Balance(NamedTuple):
+    """What a pool has spent for good, and what open leases hold."""
+
+    committed: Totals = Totals()
+    reserved: Totals = Totals()
+
+
+class EntryKind(StrEnum):
+    """What an entry of the journal records."""
+
+    OPENING = "opening"
+    RESERVATION = "reservation"
+    DENIAL = "denial"
+    OBSERVATION = "observation"
+    RENEWAL = "renewal"
+    SETTLEMENT = "settlement"
+    RELEASE = "release"
+    EXPIRY = "expiry"
+    ADJUSTMENT = "adjustment"
+    CORRECTION = "correction"
+    ROLLOVER = "rollover"
+    THRESHOLD = "threshold"
+    CLOSING = "closing"
+    IMPORT = "import"
+
+
+class EntryFlag(IntFlag):
+    """What is remarkable about an entry."""
+
+    NONE = 0
+    OVERRUN = 1
+    LATE = 2
+    SATURATED = 4
+    IMPORTED = 8
+    UNPRICED = 16
+
+
+class LeasePhase(StrEnum):
+    """Where a lease stands: its hold may expire before it ends."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseState:
+    """A lease as an entry left it: what it still holds and what it has used so far."""
+
+    lease: int
+    estimate: UsageEstimate
+    request_budget: RequestBudget
+    phase: LeasePhase
+    held: Totals
+    used: Usage
+    expires_at: Micros | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One immutable row of the journal; docs/journal.md describes every column.
+
+    Times are microseconds since 1970 (`from_micros` turns them into datetimes).
+    """
+
+    pool_id: PoolId
+    seq: Seq
+    kind: str
+    flags: EntryFlag
+    detail: Mapping[str, Any] = field(hash=False)
+    estimate: UsageEstimate | None
+    request_budget: RequestBudget | None
+    usage: Usage | None
+    lease: LeaseState | None
+    balance: Balance
+    policy: SharedPoolBudgetOptions | None
+    policy_seq: Seq
+    window_seq: Seq
+    swept_until: Micros
+    attribution: Attribution | None
+    request_id: str | None
+    provenance: str | None
+    recorded_at: Micros
+    occurred_at: Micros | None
+    idempotency_key: str | None
+    payload_digest: bytes | None
+    hash_version: int
+    hash: bytes
+
+    @property
+    def at(self) -> datetime:
+        """When the call happened, or else when the entry was recorded."""
+        return from_micros(self.recorded_at if self.occurred_at is None else self.occurred_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolInfo:
+    """A pool as the store knows it: its name and parent never change."""
+
+    pool_id: PoolId
+    identity: UUID
+    name: str
+    parent_id: PoolId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    """A pool at its newest entry."""
+
+    pool: PoolInfo
+    seq: Seq
+    policy: SharedPoolBudgetOptions
+    balance: Balance
+    remaining: Remaining
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLease:
+    """A lease that has not ended, with what it holds and since when."""
+
+    lease: BudgetLease
+    phase: LeasePhase
+    held: Totals
+    used: Usage
+    attribution: Attribution | None
+    reserved_at: datetime
+    expires_at: datetime | None
