@@ -1,0 +1,217 @@
+"""The way in and out of a store: serializable transactions, bounded retries, deadlines."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ledger.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
+from ledger.errors import (
+    ContentionError,
+    LedgerUnavailableError,
+    NotALedgerError,
+    OutcomeUnknownError,
+    StoreError,
+)
+
+T = TypeVar("T")
+
+_PAUSE_MIN_S = 0.001
+_PAUSE_MAX_S = 0.1
+
+
+class Database:
+    """One store's connections, shared by threads.
+
+    A piece of work given to `transact` may run several times, each time in a new transaction, so
+    it must not have effects of its own. From the second time on it is told so, and must look up
+    whether an earlier time took effect before it does anything.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float, create: bool) -> None:
+        self.dialect = dialect_for(url, timeout_s=timeout_s)
+        self.timeout_s = timeout_s
+        self._closed = False
+        self.engine = self.dialect.create_engine(create=create)
+        self._errors: tuple[type[Exception], ...] = (
+            DBAPIError,
+            RolledBackError,
+            OSError,
+            *self.dialect.driver_errors,
+        )
+        _open_databases.add(self)
+
+    @property
+    def url(self) -> str:
+        """The store's address, without its password."""
+        return self.dialect.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        _open_databases.discard(self)
+        self.engine.dispose()
+
+    def transact(
+        self, work: Callable[[Connection, bool], T], *, pool_ids: Sequence[int], key: str
+    ) -> T:
+        """Run `work` in a serializable transaction, alone on these pools, and commit it.
+
+        Args:
+            work: Gets the connection, and whether an earlier try may have taken effect.
+            pool_ids: The pools it writes to.
+            key: The idempotency key under which an earlier try can be looked up.
+
+        Raises:
+            ContentionError: Others kept the store busy until the deadline; nothing was written.
+            LedgerUnavailableError: The store cannot be reached or written; nothing was written.
+            OutcomeUnknownError: The connection died during COMMIT and no later try got through
+                to look the key up, or the server stopped waiting for its standby.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        attempts, in_doubt = 0, False
+        while True:
+            attempts += 1
+            committing = False
+            try:
+                with self._begun(pool_ids, deadline - time.monotonic()) as connection:
+                    result = work(connection, attempts > 1)
+                    committing = True
+                    self.dialect.commit(connection)
+                    return result
+            except CommitInDoubtError as error:
+                raise OutcomeUnknownError(key) from error
+            except self._errors as error:
+                failure = self._failure(error)
+                in_doubt |= committing and failure is Failure.LOST
+                if time.monotonic() < deadline and (
+                    in_doubt or self._worth_another(error, failure, attempts)
+                ):
+                    time.sleep(_pause_s(attempts))
+                    continue
+                if in_doubt:
+                    raise OutcomeUnknownError(key) from error
+                if failure is Failure.BUSY:
+                    raise ContentionError(timeout_s=self.timeout_s, attempts=attempts) from error
+                raise self._refused(error, failure) from error
+
+    def read(self, work: Callable[[Connection], T], *, serializable: bool = True) -> T:
+        """Run `work` in a read-only transaction on one snapshot.
+
+        Args:
+            work: Gets the connection.
+            serializable: False for long reports, which then disturb no writer.
+
+        Raises:
+            ContentionError: The snapshot kept clashing with writers until the deadline.
+            LedgerUnavailableError: The store cannot be reached or read.
+            NotALedgerError: The file is not a database.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                with self.connect() as connection:
+                    self.dialect.begin_read(connection, serializable=serializable)
+                    try:
+                        return work(connection)
+                    finally:
+                        self.dialect.rollback(connection)
+            except self._errors as error:
+                failure = self._failure(error)
+                if time.monotonic() < deadline and self._worth_another(error, failure, attempts):
+                    time.sleep(_pause_s(attempts))
+                    continue
+                if failure is Failure.BUSY:
+                    raise ContentionError(timeout_s=self.timeout_s, attempts=attempts) from error
+                raise self._refused(error, failure) from error
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Lend a connection; an error of the driver that escapes is the caller's to name."""
+        if self._closed:
+            raise LedgerUnavailableError(f"the ledger at {self.url} is closed; open it again")
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Turn a driver's error into the one that callers can catch.
+
+        Raises:
+            ContentionError: The store stayed busy.
+            LedgerUnavailableError: The store cannot be reached, read or written.
+            NotALedgerError: The file is not a database.
+        """
+        try:
+            yield
+        except self._errors as error:
+            failure = self._failure(error)
+            if failure is Failure.BUSY:
+                raise ContentionError(timeout_s=self.timeout_s, attempts=1) from error
+            raise self._refused(error, failure) from error
+
+    def forget_after_fork(self) -> None:
+        """Leave the parent's connections alone: a forked child must not even close them."""
+        self.engine.dispose(close=False)
+        self.dialect.forget_after_fork()
+
+    @contextmanager
+    def _begun(self, pool_ids: Sequence[int], timeout_s: float) -> Iterator[Connection]:
+        with self.connect() as connection:
+            self.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
+            try:
+                yield connection
+            finally:
+                self.dialect.rollback(connection)
+                self.dialect.end()
+
+    def _failure(self, error: Exception) -> Failure:
+        if isinstance(error, RolledBackError):
+            return Failure.BUSY
+        if isinstance(error, OSError):
+            return Failure.BUSY if isinstance(error, TimeoutError) else Failure.UNAVAILABLE
+        failure = self.dialect.failure(error)
+        if failure is Failure.LOST:
+            # What took this connection away took the idle ones as well.
+            self.engine.dispose()
+        return failure
+
+    def _worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
+        if failure is Failure.LOST:
+            # A pooled connection may have died of old age; one that cannot even be made has not.
+            fresh = isinstance(error, DBAPIError) and error.statement is None
+            return attempts == 1 and not fresh
+        return failure is Failure.BUSY
+
+    def _refused(self, error: Exception, failure: Failure) -> StoreError:
+        text = self.dialect.hint(error)
+        if failure is Failure.FOREIGN:
+            return NotALedgerError(text)
+        return LedgerUnavailableError(text)
+
+
+def _pause_s(attempts: int) -> float:
+    ceiling = min(_PAUSE_MAX_S, _PAUSE_MIN_S * 2 ** min(attempts, 10))
+    return random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
+
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_open_databases):
+        database.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

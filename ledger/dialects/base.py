@@ -1,0 +1,137 @@
+"""What every dialect answers for the modules above it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from sqlalchemy import URL, Connection, Engine
+
+
+class Failure(Enum):
+    """What a driver's error means for the transaction it came from."""
+
+    BUSY = auto()
+    """Somebody else was first; running the work again may succeed."""
+    LOST = auto()
+    """The connection is gone, and with it the answer."""
+    UNAVAILABLE = auto()
+    """The store refuses: full, read-only, not permitted, not there."""
+    FOREIGN = auto()
+    """The file or database is not a ledger."""
+
+
+class CommitInDoubtError(Exception):
+    """COMMIT took effect here, but without the promise of durability that was asked for."""
+
+
+class RolledBackError(Exception):
+    """COMMIT was answered by a quiet rollback: nothing was written."""
+
+
+class Dialect(ABC):
+    """One database system.
+
+    Engines work in the driver's autocommit mode, and transactions are begun and ended here in so
+    many words: neither driver's own way begins one where a read-decide-write needs it.
+    """
+
+    name: str
+    driver_errors: tuple[type[Exception], ...]
+
+    def __init__(self, url: URL, *, timeout_s: float) -> None:
+        self.url = url
+        self.timeout_s = timeout_s
+
+    @abstractmethod
+    def create_engine(self, *, create: bool) -> Engine:
+        """Return an engine for the store; `create` allows a new file."""
+
+    @abstractmethod
+    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
+        """Begin a serializable writing transaction, alone on these pools."""
+
+    @abstractmethod
+    def begin_read(self, connection: Connection, *, serializable: bool) -> None:
+        """Begin a reading transaction on one snapshot."""
+
+    @abstractmethod
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin a transaction that no other migration of this store runs beside."""
+
+    @abstractmethod
+    def commit(self, connection: Connection) -> None:
+        """Commit, durably.
+
+        Raises:
+            CommitInDoubtError: The database did not promise that the commit is durable.
+            RolledBackError: The database rolled back instead.
+        """
+
+    @abstractmethod
+    def rollback(self, connection: Connection) -> None:
+        """End the transaction, if it is still open; never raises."""
+
+    def end(self) -> None:  # noqa: B027 - only SQLite holds something beside the connection
+        """Let go of whatever `begin` took beside the connection."""
+
+    def forget_after_fork(self) -> None:  # noqa: B027 - as above
+        """Drop, in a forked child, what belongs to the parent."""
+
+    @abstractmethod
+    def prepare(self, connection: Connection) -> None:
+        """Make an empty database ready for a schema, outside any transaction."""
+
+    @abstractmethod
+    def triggers(self, connection: Connection) -> set[str]:
+        """Return the names of the triggers that stand."""
+
+    @abstractmethod
+    def failure(self, error: BaseException) -> Failure:
+        """Tell what a driver's error means, by its code."""
+
+    @abstractmethod
+    def hint(self, error: BaseException) -> str:
+        """Return what a person can do about a driver's error, or the error's own text."""
+
+    @staticmethod
+    @abstractmethod
+    def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:
+        """Return DDL that lets `table` be read and appended to, and nothing else.
+
+        Args:
+            table: The table's name.
+            keys: Its unique keys, each as column names, the last one possibly an SQL condition
+                that both rows fulfil (a partial index).
+        """
+
+    @staticmethod
+    @abstractmethod
+    def journal_view() -> str:
+        """Return DDL of the view that shows entries with readable times and US dollars."""
+
+
+def view_sql(*, time: str, usd: str, identity: str) -> str:
+    """Return the view's DDL from a dialect's ways to print a time, an amount and an identity."""
+
+    def usds(*names: str) -> str:
+        return "".join(
+            f", {usd.format(f'e.{name}_cost_micros_usd')} AS {name}_usd" for name in names
+        )
+
+    return f"""
+CREATE VIEW journal AS
+SELECT p.name AS pool, {identity.format("p.identity")} AS pool_identity, e.seq, e.kind, e.flags,
+       {time.format("e.recorded_at")} AS recorded, {time.format("e.occurred_at")} AS occurred,
+       e.lease, a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model,
+       a.tags, e.request_id, e.provenance,
+       e.estimate_total_tokens, e.usage_input_tokens, e.usage_output_tokens, e.usage_total_tokens,
+       e.held_tokens, e.committed_tokens, e.reserved_tokens, e.committed_requests,
+       e.reserved_requests{usds("estimate", "usage", "held", "committed", "reserved")},
+       e.idempotency_key, e.detail
+FROM entries e
+JOIN pools p ON p.pool_id = e.pool_id
+LEFT JOIN attributions a
+       ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+"""

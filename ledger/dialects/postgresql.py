@@ -1,0 +1,210 @@
+"""PostgreSQL through psycopg 3: SERIALIZABLE behind a lock, SQLSTATEs, triggers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ledger.dialects.base import (
+    CommitInDoubtError,
+    Dialect,
+    Failure,
+    RolledBackError,
+    view_sql,
+)
+from ledger.errors import LedgerUnavailableError, MissingExtraError
+
+if TYPE_CHECKING:
+    import psycopg
+
+POOL_LOCKS = 16
+"""How many empty tables serve as locks; a pool's is its id modulo this."""
+
+_MIGRATION_LOCK = 0x6C65646765720001
+"""Key of the advisory lock that keeps migrations apart: 'ledger' and a number."""
+
+_BUSY = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "55P03",  # lock_not_available: lock_timeout ran out
+    "57014",  # query_canceled: statement_timeout ran out
+    "23505",  # unique_violation: another writer took the number or the key first
+}
+_LOST = {"57P01", "57P02", "57P03", "57P05", "25P03"}  # shutdown, crash, starting up, time-outs
+_HINTS = {
+    "25006": "the server or the session is read-only",
+    "28": "check user and password",
+    "3D": "create the database first",
+    "42501": "the role lacks a privilege; docs/operations.md lists what it needs",
+    "42P01": "the schema is missing; run 'ledger db upgrade'",
+    "53": "the server ran out of disk, memory or connections",
+}
+
+
+class PostgreSQLDialect(Dialect):
+    """A PostgreSQL database, reached directly or through a transaction-mode pooler."""
+
+    name = "postgresql"
+
+    def __init__(self, url: URL, *, timeout_s: float) -> None:
+        super().__init__(url.set(drivername="postgresql+psycopg"), timeout_s=timeout_s)
+        try:
+            import psycopg  # noqa: PLC0415 - an optional extra
+        except ImportError as error:
+            raise MissingExtraError(what="psycopg", extra="postgresql") from error
+        self.driver_errors = (psycopg.Error,)
+
+    def create_engine(self, *, create: bool) -> Engine:  # noqa: ARG002 - servers make no databases
+        """Return an engine whose sessions hold no state that a pooler could mix up."""
+        engine = create_engine(
+            self.url,
+            isolation_level="AUTOCOMMIT",
+            connect_args={
+                "connect_timeout": max(2, math.ceil(self.timeout_s)),
+                "tcp_user_timeout": int(self.timeout_s * 1000),
+                "client_encoding": "utf8",
+                # A prepared statement belongs to a session, and keeps the plan of a tiny table.
+                "prepare_threshold": None,
+            },
+        )
+        event.listen(engine, "connect", _collect_warnings)
+        return engine
+
+    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
+        """Begin, one message: the lock comes before the snapshot, so nothing is read too early."""
+        limit_ms = max(1, int(timeout_s * 1000))
+        locks = ", ".join(
+            lock_table(number) for number in sorted({p % POOL_LOCKS for p in pool_ids})
+        )
+        _raw(connection).execute(
+            "BEGIN ISOLATION LEVEL SERIALIZABLE;"
+            f"SET LOCAL lock_timeout = {limit_ms};"
+            f"SET LOCAL statement_timeout = {limit_ms};"
+            # A small table is read in sequence otherwise, and then locked whole.
+            "SET LOCAL enable_seqscan = off;"
+            + (f"LOCK TABLE {locks} IN EXCLUSIVE MODE" if locks else "")
+        )
+
+    def begin_read(self, connection: Connection, *, serializable: bool) -> None:
+        """Begin read-only; a long report takes a plain snapshot, so that it disturbs no writer."""
+        level = "SERIALIZABLE" if serializable else "REPEATABLE READ"
+        _raw(connection).execute(
+            f"BEGIN ISOLATION LEVEL {level} READ ONLY"
+            + (";SET LOCAL enable_seqscan = off" if serializable else "")
+        )
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin behind an advisory lock that ends with the transaction."""
+        _raw(connection).execute(f"BEGIN; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+
+    def commit(self, connection: Connection) -> None:
+        """Commit, and believe it only if the server says COMMIT without a warning.
+
+        Raises:
+            CommitInDoubtError: The server stopped waiting for its synchronous standby.
+            RolledBackError: The transaction had failed before, and was rolled back quietly.
+        """
+        warnings = connection.info["warnings"]
+        warnings.clear()
+        cursor = _raw(connection).execute("COMMIT")
+        if warnings:
+            raise CommitInDoubtError(warnings[0])
+        if cursor.statusmessage != "COMMIT":
+            raise RolledBackError(f"the server answered {cursor.statusmessage}")
+
+    def rollback(self, connection: Connection) -> None:
+        """Roll back, or drop a connection that no longer answers."""
+        try:
+            _raw(connection).rollback()
+        except self.driver_errors:
+            connection.invalidate()
+
+    def prepare(self, connection: Connection) -> None:
+        """Refuse a database that cannot hold every text.
+
+        Raises:
+            LedgerUnavailableError: The database's encoding is not UTF8.
+        """
+        row = _raw(connection).execute("SHOW server_encoding").fetchone()
+        if row is None or row[0] != "UTF8":
+            raise LedgerUnavailableError(
+                f"the database's encoding is {row and row[0]}, but a ledger needs UTF8: "
+                "create one with ENCODING 'UTF8' TEMPLATE template0"
+            )
+
+    def triggers(self, connection: Connection) -> set[str]:
+        """Return the names of the triggers that are always enabled."""
+        return set(
+            connection.exec_driver_sql(
+                "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'"
+            ).scalars()
+        )
+
+    def failure(self, error: BaseException) -> Failure:
+        """Tell what an SQLSTATE means; an error without one is a lost connection."""
+        state = _sqlstate(error)
+        if state in _BUSY:
+            return Failure.BUSY
+        if state is None or state in _LOST or state.startswith("08"):
+            return Failure.LOST
+        return Failure.UNAVAILABLE
+
+    def hint(self, error: BaseException) -> str:
+        """Say what to do about the commonest SQLSTATEs."""
+        state = _sqlstate(error) or ""
+        text = str(getattr(error, "orig", error)).strip()
+        hint = _HINTS.get(state) or _HINTS.get(state[:2])
+        where = self.url.render_as_string(hide_password=True)
+        return f"{where}: {text}" + (f" ({hint})" if hint else "")
+
+    @staticmethod
+    def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:  # noqa: ARG004 - an insert replaces nothing here, ON CONFLICT is an UPDATE
+        """Refuse UPDATE, DELETE and TRUNCATE, on a replica's session too."""
+        refuse, rows, whole = f"{table}_append_only()", f"{table}_no_change", f"{table}_no_truncate"
+        body = f"$$BEGIN RAISE EXCEPTION '{table} is append-only'; END$$"
+        do = f"EXECUTE FUNCTION {refuse}"
+        return [
+            f"CREATE FUNCTION {refuse} RETURNS trigger LANGUAGE plpgsql AS {body}",
+            f"CREATE TRIGGER {rows} BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW {do}",
+            f"CREATE TRIGGER {whole} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT {do}",
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {rows}",
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {whole}",
+        ]
+
+    @staticmethod
+    def journal_view() -> str:
+        """Return the view; USD are exact numerics."""
+        return view_sql(
+            time="to_timestamp({0} / 1000000) + mod({0}, 1000000) * interval '1 microsecond'",
+            usd="round({0}::numeric / 1000000, 6)",
+            identity="encode({0}, 'hex')",
+        )
+
+
+def lock_table(number: int) -> str:
+    """Return the name of a lock table."""
+    return f"pool_lock_{number:02}"
+
+
+def _raw(connection: Connection) -> psycopg.Connection[Any]:
+    raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    return raw
+
+
+def _collect_warnings(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
+    warnings: list[str] = []
+    record.info["warnings"] = warnings
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            warnings.append(diagnostic.message_primary or "warning")
+
+    connection.add_notice_handler(note)
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(getattr(error, "orig", error), "sqlstate", None)

@@ -1,0 +1,189 @@
+"""SQLite: pragmas, BEGIN IMMEDIATE, one writer at a time, result codes, triggers."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from ledger.dialects.base import Dialect, Failure, view_sql
+from ledger.dialects.writerlock import WriterLock
+from ledger.errors import InvalidUrlError, LedgerUnavailableError
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+_HINTS = {
+    sqlite3.SQLITE_READONLY: "the file is read-only for this program; check its permissions",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check its folder and permissions",
+    sqlite3.SQLITE_PERM: "the file may not be opened; check its permissions",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "the file is not an SQLite database",
+}
+
+
+class SQLiteDialect(Dialect):
+    """An SQLite file in WAL mode."""
+
+    name = "sqlite"
+    driver_errors = (sqlite3.Error,)
+
+    def __init__(self, url: URL, *, timeout_s: float) -> None:
+        super().__init__(url, timeout_s=timeout_s)
+        database = url.database
+        if not database or ":memory:" in database or url.query.get("mode") == "memory":
+            raise InvalidUrlError(
+                "url",
+                "an in-memory SQLite database would forget everything; name a file "
+                "(sqlite:///ledger.db), or use SharedPoolBudgetManager",
+            )
+        self.path = Path(database.removeprefix("file:")).absolute()
+        self._writer = WriterLock(Path(f"{self.path}-lock"))
+
+    def create_engine(self, *, create: bool) -> Engine:
+        """Return an engine; without `create` the file must exist.
+
+        Raises:
+            LedgerUnavailableError: There is no such file or folder.
+        """
+        if not self.path.parent.is_dir():
+            raise LedgerUnavailableError(f"no folder {self.path.parent}; make it first")
+        if not create and not self.path.exists():
+            raise LedgerUnavailableError(
+                f"no file {self.path}; check the URL, or open it with create=True"
+            )
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        event.listen(engine, "connect", self._configure)
+        return engine
+
+    def _configure(self, connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in (
+            f"busy_timeout = {int(self.timeout_s * 1000)}",
+            # NORMAL loses acknowledged commits on power loss in WAL mode; FULL loses none.
+            "synchronous = FULL",
+            # Without it, the DELETE half of INSERT OR REPLACE fires no trigger.
+            "recursive_triggers = ON",
+            "cell_size_check = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:  # noqa: ARG002 - one lock covers the file
+        """Take the writer lock, then the database's own write lock before anything is read."""
+        self._writer.acquire(timeout_s=timeout_s)
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            self._writer.release()
+            raise
+
+    def begin_read(self, connection: Connection, *, serializable: bool) -> None:  # noqa: ARG002 - a snapshot of the whole file is both
+        """Begin on a snapshot of the whole file."""
+        connection.exec_driver_sql("BEGIN")
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin as for any write: there is one writer a file."""
+        self.begin(connection, pool_ids=(), timeout_s=self.timeout_s)
+
+    def commit(self, connection: Connection) -> None:
+        """Commit; a checkpoint this leads to runs under the writer lock as well."""
+        connection.exec_driver_sql("COMMIT")
+
+    def rollback(self, connection: Connection) -> None:
+        """Roll back, unless SQLite already did so by itself (a full disk)."""
+        raw: Any = connection.connection.driver_connection
+        if raw.in_transaction:
+            try:
+                raw.execute("ROLLBACK")
+            except sqlite3.Error:
+                connection.invalidate()
+
+    def end(self) -> None:
+        """Let the next writer in."""
+        self._writer.release()
+
+    def forget_after_fork(self) -> None:
+        """Start the child with a writer lock of its own."""
+        self._writer = WriterLock(self._writer.path)
+
+    def prepare(self, connection: Connection) -> None:
+        """Switch the file to WAL, which it then keeps."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except Exception as error:
+                # The switch needs the file to itself and does not wait for it.
+                if self.failure(error) is not Failure.BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    def triggers(self, connection: Connection) -> set[str]:
+        """Return the names of the triggers that stand."""
+        return set(
+            connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+            ).scalars()
+        )
+
+    def failure(self, error: BaseException) -> Failure:
+        """Tell what an SQLite result code means."""
+        code = _primary_code(error)
+        if code in _BUSY:
+            return Failure.BUSY
+        if code == sqlite3.SQLITE_NOTADB:
+            return Failure.FOREIGN
+        return Failure.UNAVAILABLE
+
+    def hint(self, error: BaseException) -> str:
+        """Say what to do about the commonest result codes."""
+        text = str(getattr(error, "orig", error))
+        hint = _HINTS.get(_primary_code(error) or 0)
+        return f"{self.path}: {text}" + (f" ({hint})" if hint else "")
+
+    @staticmethod
+    def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:
+        """Refuse UPDATE, DELETE, and every INSERT that would replace a row through a key."""
+        refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        taken = " OR ".join(
+            f"EXISTS (SELECT 1 FROM {table} WHERE " + " AND ".join(map(_match, key)) + ")"
+            for key in keys
+        )
+        return [
+            f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
+            f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {taken} {refuse}",
+        ]
+
+    @staticmethod
+    def journal_view() -> str:
+        """Return the view, its amounts printed by integer arithmetic."""
+        return view_sql(
+            time=(
+                "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000 - ({0} % 1000000 < 0), 'unixepoch')"
+                " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
+            ),
+            usd=(
+                "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
+                " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))"
+            ),
+            identity="lower(hex({0}))",
+        )
+
+
+def _primary_code(error: BaseException) -> int | None:
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _match(part: str) -> str:
+    if part.isidentifier():
+        return f"{part} = NEW.{part}"
+    column, _, rest = part.partition(" ")
+    return f"{column} {rest} AND NEW.{column} {rest}"

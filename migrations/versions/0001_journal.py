@@ -1,0 +1,217 @@
+"""The journal: store, pools, attributions, entries, their guards, and a view for people.
+
+Revision ID: 0001
+Revises:
+"""
+
+import os
+
+import sqlalchemy as sa
+from alembic import op
+
+from ledger.dialects import dialect_named
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+ESTIMATE = ("input_tokens", "output_tokens", "total_tokens", "cost_micros_usd")
+USAGE = (*ESTIMATE, "cache_creation_tokens", "cache_read_tokens", "reasoning_tokens")
+TOTALS = ("tokens", "cost_micros_usd", "requests")
+TEXTS = ("run_id", "parent_run_id", "tenant", "agent", "operation", "provider", "model")
+STRICT = {"sqlite_strict": True, "sqlite_with_rowid": False}
+POOL_LOCKS = 16
+
+ENDS = "kind IN ('settlement', 'release')"
+EXPIRES = "kind = 'expiry'"
+
+GUARDED = {
+    "store": [("store_id",)],
+    "pools": [("pool_id",), ("identity",), ("name",)],
+    "attributions": [("pool_id", "attribution_id"), ("pool_id", "content_key")],
+    "entries": [
+        ("pool_id", "seq"),
+        ("pool_id", "idempotency_key"),
+        ("pool_id", "origin_pool_id", "origin_seq"),
+        ("pool_id", "lease", ENDS),
+        ("pool_id", "lease", EXPIRES),
+    ],
+}
+
+
+def int64() -> sa.types.TypeEngine[int]:
+    """Return the 64-bit integer of either database."""
+    return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def key(name: str) -> sa.Column[int]:
+    """Return a column of a primary key."""
+    return sa.Column(name, int64(), nullable=False, autoincrement=False)
+
+
+def integers(*names: str, nullable: bool = False) -> list[sa.Column[int]]:
+    """Return integer columns."""
+    return [sa.Column(name, int64(), nullable=nullable) for name in names]
+
+
+def prefixed(prefix: str, names: tuple[str, ...]) -> list[str]:
+    """Return the names with a prefix."""
+    return [f"{prefix}_{name}" for name in names]
+
+
+def check(condition: str, name: str, table: str) -> sa.CheckConstraint:
+    """Return a named CHECK."""
+    return sa.CheckConstraint(condition, name=op.f(f"ck_{table}_{name}"))
+
+
+def length(name: str, table: str, maximum: int, minimum: int = 1) -> sa.CheckConstraint:
+    """Return a named CHECK of a length."""
+    return check(f"length({name}) BETWEEN {minimum} AND {maximum}", f"{name}_length", table)
+
+
+def index(name: str, columns: list[str], where: str, *, unique: bool) -> None:
+    """Create a partial index on entries."""
+    condition = sa.text(where)
+    op.create_index(
+        name,
+        "entries",
+        columns,
+        unique=unique,
+        sqlite_where=condition,
+        postgresql_where=condition,
+    )
+
+
+def upgrade() -> None:
+    """Create everything, and give the store its identity."""
+    bind = op.get_bind()
+    create_dimensions()
+    create_entries()
+    dialect = dialect_named(bind.dialect.name)
+    for table, keys in GUARDED.items():
+        for statement in dialect.guards(table, keys):
+            bind.exec_driver_sql(statement)
+    bind.exec_driver_sql(dialect.journal_view())
+    if bind.dialect.name == "postgresql":
+        for number in range(POOL_LOCKS):
+            op.create_table(f"pool_lock_{number:02}", sa.Column("nothing", sa.Integer()))
+    store = sa.table("store", *map(sa.column, ("store_id", "identity", "format_version")))
+    op.bulk_insert(store, [{"store_id": 1, "identity": os.urandom(16), "format_version": 1}])
+
+
+def create_dimensions() -> None:
+    """Create the tables that entries point to."""
+    op.create_table(
+        "store",
+        key("store_id"),
+        sa.Column("identity", sa.LargeBinary(), nullable=False),
+        sa.Column("format_version", int64(), nullable=False),
+        sa.PrimaryKeyConstraint("store_id", name=op.f("pk_store")),
+        check("store_id = 1", "one_row", "store"),
+        length("identity", "store", 16, 16),
+        **STRICT,
+    )
+    op.create_table(
+        "pools",
+        key("pool_id"),
+        sa.Column("identity", sa.LargeBinary(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("parent_id", int64()),
+        sa.PrimaryKeyConstraint("pool_id", name=op.f("pk_pools")),
+        sa.UniqueConstraint("identity", name=op.f("uq_pools_identity")),
+        sa.UniqueConstraint("name", name=op.f("uq_pools_name")),
+        check("pool_id > 0", "pool_id_positive", "pools"),
+        check("parent_id <> pool_id", "parent_id_other", "pools"),
+        length("identity", "pools", 16, 16),
+        length("name", "pools", 255),
+        **STRICT,
+    )
+    op.create_table(
+        "attributions",
+        key("pool_id"),
+        key("attribution_id"),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("salt", sa.LargeBinary()),
+        sa.Column("content_key", sa.LargeBinary()),
+        *(sa.Column(name, sa.Text()) for name in TEXTS),
+        sa.Column("tags", sa.Text()),
+        sa.PrimaryKeyConstraint("pool_id", "attribution_id", name=op.f("pk_attributions")),
+        sa.UniqueConstraint(
+            "pool_id", "content_key", name=op.f("uq_attributions_pool_id_content_key")
+        ),
+        check("attribution_id > 0", "attribution_id_positive", "attributions"),
+        length("digest", "attributions", 32, 32),
+        length("salt", "attributions", 16, 16),
+        length("content_key", "attributions", 32, 32),
+        *(length(name, "attributions", 255) for name in TEXTS),
+        length("tags", "attributions", 33_024, 2),
+        **STRICT,
+    )
+
+
+def create_entries() -> None:
+    """Create the journal and its indexes."""
+    op.create_table(
+        "entries",
+        key("pool_id"),
+        key("seq"),
+        sa.Column("kind", sa.Text(), nullable=False),
+        *integers("flags"),
+        sa.Column("detail", sa.Text()),
+        *integers(*prefixed("estimate", ESTIMATE), nullable=True),
+        *integers("budget_tokens", "budget_cost_micros_usd", nullable=True),
+        *integers(*prefixed("usage", USAGE), nullable=True),
+        *integers("lease", *prefixed("held", TOTALS), nullable=True),
+        *integers(*prefixed("used", USAGE), "expires_at", nullable=True),
+        *integers(*prefixed("committed", TOTALS), *prefixed("reserved", TOTALS)),
+        *integers("policy_seq", "window_seq", "swept_until"),
+        *integers("attribution_id", nullable=True),
+        sa.Column("request_id", sa.Text()),
+        sa.Column("provenance", sa.Text()),
+        *integers("recorded_at"),
+        *integers("occurred_at", nullable=True),
+        sa.Column("idempotency_key", sa.Text()),
+        sa.Column("payload_digest", sa.LargeBinary()),
+        *integers("origin_pool_id", "origin_seq", nullable=True),
+        *integers("hash_version"),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("pool_id", "seq", name=op.f("pk_entries")),
+        check("seq > 0", "seq_positive", "entries"),
+        check("lease BETWEEN 1 AND seq", "lease_before", "entries"),
+        check("policy_seq BETWEEN 1 AND seq", "policy_seq_before", "entries"),
+        check("window_seq BETWEEN 1 AND seq", "window_seq_before", "entries"),
+        check("flags >= 0", "flags_range", "entries"),
+        *(
+            check(f"{name} >= 0", f"{name}_range", "entries")
+            for name in (*prefixed("committed", TOTALS), *prefixed("reserved", TOTALS))
+        ),
+        length("kind", "entries", 32),
+        length("detail", "entries", 16_384, 2),
+        length("request_id", "entries", 255),
+        length("provenance", "entries", 32),
+        length("idempotency_key", "entries", 255),
+        length("payload_digest", "entries", 32, 32),
+        length("hash", "entries", 32, 32),
+        **STRICT,
+    )
+    index(
+        "uq_entries_idempotency_key",
+        ["pool_id", "idempotency_key"],
+        "idempotency_key IS NOT NULL",
+        unique=True,
+    )
+    index(
+        "uq_entries_origin",
+        ["pool_id", "origin_pool_id", "origin_seq"],
+        "origin_seq IS NOT NULL",
+        unique=True,
+    )
+    index("uq_entries_lease_end", ["pool_id", "lease"], ENDS, unique=True)
+    index("uq_entries_lease_expiry", ["pool_id", "lease"], EXPIRES, unique=True)
+    index("ix_entries_lease", ["pool_id", "lease", "seq"], "lease IS NOT NULL", unique=False)
+
+
+def downgrade() -> None:
+    """Refuse: books are never moved backwards; restore a backup instead."""
+    raise NotImplementedError("books are never moved backwards; restore a backup instead")
