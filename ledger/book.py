@@ -1,0 +1,277 @@
+"""The door: a store of pools, and everything that is asked of the books as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from ledger import journal, migrate, proof, replay, rows
+from ledger.checks import I64_MAX, Micros, check_amount, check_text, check_type, from_micros
+from ledger.commit import Clock, Writer, system_clock
+from ledger.database import Database
+from ledger.errors import InvalidInputError, PoolConflictError, UnknownPoolError
+from ledger.journal import LeaseRow, PoolJournal
+from ledger.manager import LedgerBudgetManager, lease_of
+from ledger.model import SharedPoolBudgetOptions
+from ledger.operations import Adjust, check_policy, new_key
+from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInfo, Seq
+from ledger.replay import Progress, Verification
+from ledger.rows import Draft
+from ledger.rules import Replay
+
+DEFAULT_URL = "sqlite:///ledger.db"
+DEFAULT_TIMEOUT_S = 10.0
+
+
+class Ledger:
+    """A store of pools. Share one among the threads of a process; open one in each process."""
+
+    def __init__(
+        self, database: Database, *, record_denials: bool = False, clock: Clock = system_clock
+    ) -> None:
+        self._database = database
+        self._writer = Writer(database, clock)
+        self._record_denials = record_denials
+        self._store = database.read(journal.store_identity)
+        self._journals: dict[PoolId, PoolJournal] = {}
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        create: bool = True,
+        record_denials: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        clock: Clock = system_clock,
+    ) -> Self:
+        """Open the store at `url`, making its schema if the store is empty.
+
+        Args:
+            url: `sqlite:///ledger.db` or `postgresql://user@host/database`. Without it
+                LEDGER_URL from the environment, or else `sqlite:///ledger.db`.
+            create: Whether an empty or missing store is given a schema.
+            record_denials: Whether denied reservations are kept as entries, for the audit.
+            timeout_s: How long one call may wait for other writers, in seconds above 0.
+            clock: Where the time comes from.
+
+        Raises:
+            InvalidUrlError: Not the address of a store.
+            MissingExtraError: The database's driver is not installed.
+            LedgerUnavailableError: The store cannot be reached, read or written.
+            NotALedgerError: The file or database holds something else.
+            SchemaVersionError: The schema is older or newer than this library.
+        """
+        url = os.environ.get("LEDGER_URL", DEFAULT_URL) if url is None else url
+        check_type("url", url, str)
+        if not timeout_s > 0:
+            raise InvalidInputError("timeout_s", "must be a number of seconds above 0")
+        database = Database(url, timeout_s=timeout_s, create=create)
+        try:
+            migrate.require_current(database, create=create)
+            return cls(database, record_denials=record_denials, clock=clock)
+        except BaseException:
+            database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store's connections. Leases stay as they are, for whoever opens it next."""
+        self._database.close()
+
+    @property
+    def url(self) -> str:
+        """The store's address, without its password."""
+        return self._database.url
+
+    def pool(
+        self, name: str, options: SharedPoolBudgetOptions | None = None
+    ) -> LedgerBudgetManager:
+        """Open the pool of this name; with `options`, make it if there is none.
+
+        An existing pool accepts the policy it was opened with and the one in force, so that a
+        program restarted after an adjustment does not fail.
+
+        Raises:
+            UnknownPoolError: There is no such pool, and no options to open it with.
+            PoolConflictError: It exists under another policy.
+            InvalidInputError: The name is empty, too long, or not text.
+            AmountOutOfRangeError: The policy holds an amount a store cannot.
+        """
+        check_text("name", name)
+        if options is not None:
+            check_type("options", options, SharedPoolBudgetOptions)
+            check_policy(options)
+
+        def find(connection: Connection) -> PoolJournal | None:
+            return self._find(connection, name, options)
+
+        pool = self._database.read(find)
+        if pool is None:
+            if options is None:
+                raise UnknownPoolError(name, known=[info.name for info in self.pools()])
+            key = new_key()
+
+            def find_or_make(connection: Connection, _again: bool) -> PoolJournal:  # noqa: FBT001
+                return find(connection) or self._make(connection, name, options, key)
+
+            pool = self._database.transact(find_or_make, pool_ids=(), key=key)
+        return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
+
+    def adjust(
+        self, name: str, options: SharedPoolBudgetOptions, *, reason: str | None = None
+    ) -> None:
+        """Replace a pool's whole policy by an appended entry.
+
+        The new capacity may be below what is committed and reserved: remaining is then 0, and
+        nothing is revoked.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            InvalidInputError: The reason is empty or too long.
+            AmountOutOfRangeError: The policy holds an amount a store cannot.
+        """
+        check_type("options", options, SharedPoolBudgetOptions)
+        self._writer.run(self._journal(name), Adjust.of(options, reason))
+
+    def pools(self) -> list[PoolInfo]:
+        """Return every pool, oldest first."""
+        return self._database.read(journal.find_pools)
+
+    def entries(self, pool: str, *, after: int = 0) -> Iterator[Entry]:
+        """Yield a pool's entries in order, from the one behind `after` on, in bounded memory.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        check_amount("after", after, ceiling=I64_MAX)
+        found = self._journal(pool)
+        return (
+            rows.entry_of(row, rows.attribution_of(row))
+            for row in replay.stream(self._database, found, after=after)
+        )
+
+    def open_leases(self, pool: str) -> Iterator[OpenLease]:
+        """Yield the leases of a pool that have not ended, oldest first.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        return self._open_leases(self._journal(pool))
+
+    def replay(self, pool: str) -> Replay:
+        """Rebuild a pool from its entries alone, in bounded memory.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            JournalDamagedError: The rules cannot have written one of the entries.
+        """
+        return replay.replay(self._database, self._journal(pool))
+
+    def verify(
+        self, pool: str | None = None, *, progress: Progress | None = None
+    ) -> list[Verification]:
+        """Check every entry of a pool, or of every pool: order, hashes, verdicts, totals, leases.
+
+        Args:
+            pool: The pool; without it all of them, and that no entry belongs to none.
+            progress: Told how many more entries are done.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        if pool is not None:
+            return [replay.verify(self._database, self._journal(pool), progress=progress)]
+        found = [
+            replay.verify(self._database, self._journal_of(info), progress=progress)
+            for info in self.pools()
+        ]
+        strays = self._database.read(journal.stray_pool_ids, serializable=False)
+        return found + [replay.stray(pool_id) for pool_id in strays]
+
+    def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
+        after = 0
+        while True:
+            page = self._database.read(
+                lambda connection, after=after: pool.open_leases(connection, after=after),  # type: ignore[misc]
+                serializable=False,
+            )
+            for found, reserved_at in page:
+                yield _open_lease(found, reserved_at, pool.info.identity)
+            if not page:
+                return
+            after = page[-1][0].state.lease
+
+    def _journal(self, name: str) -> PoolJournal:
+        check_text("name", name)
+        found = self._database.read(lambda connection: journal.find_pools(connection, name))
+        if not found:
+            raise UnknownPoolError(name, known=[info.name for info in self.pools()])
+        return self._journal_of(found[0])
+
+    def _journal_of(self, info: PoolInfo) -> PoolJournal:
+        known = self._journals.get(info.pool_id)
+        if known is None or known.info != info:
+            known = self._journals[info.pool_id] = PoolJournal(info, store=self._store)
+        return known
+
+    def _find(
+        self, connection: Connection, name: str, options: SharedPoolBudgetOptions | None
+    ) -> PoolJournal | None:
+        found = journal.find_pools(connection, name)
+        if not found:
+            return None
+        pool = self._journal_of(found[0])
+        if options is not None:
+            opening = pool.policy(connection, Seq(1))
+            current = pool.head(connection).policy
+            if options not in (opening, current):
+                raise PoolConflictError(name, opening=opening, current=current, given=options)
+        return pool
+
+    def _make(
+        self, connection: Connection, name: str, options: SharedPoolBudgetOptions, key: str
+    ) -> PoolJournal:
+        info = journal.add_pool(connection, name)
+        pool = PoolJournal(info, store=self._store)
+        opening = Draft(
+            kind=EntryKind.OPENING,
+            balance=Balance(),
+            policy=options,
+            idempotency_key=key,
+            payload_digest=proof.digest(("open", name, str(options))),
+        )
+        row = rows.to_row(
+            opening, pool_id=info.pool_id, head=None, genesis=pool.genesis, now=self._writer.now()
+        )
+        journal.append(connection, [row])
+        return pool
+
+
+def _open_lease(found: LeaseRow, reserved_at: Micros, pool: UUID) -> OpenLease:
+    state = found.state
+    return OpenLease(
+        lease=lease_of(found, pool),
+        phase=state.phase,
+        held=state.held,
+        used=state.used,
+        attribution=None if found.attribution is None else found.attribution.value,
+        reserved_at=from_micros(reserved_at),
+        expires_at=None if state.expires_at is None else from_micros(state.expires_at),
+    )

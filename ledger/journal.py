@@ -1,0 +1,303 @@
+"""Append and read: every query on pools, attributions and entries that the books are kept with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    CursorResult,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+)
+
+from ledger import proof, rows
+from ledger.checks import Micros
+from ledger.errors import JournalDamagedError
+from ledger.model import ATTRIBUTION_TEXTS, Attribution, SharedPoolBudgetOptions
+from ledger.records import EntryKind, LeaseState, PoolId, PoolInfo, Seq
+from ledger.rows import Head, Interned
+from ledger.schema import attributions, entries, pools, store
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+PAGE = 1_000
+"""How many entries are read in one go."""
+
+_POOL: BindParameter[int] = bindparam("pool_id")
+_CONTENT = tuple(attributions.c[name] for name in ("digest", "salt", *ATTRIBUTION_TEXTS, "tags"))
+_JOINED = select(*entries.columns, *_CONTENT).select_from(
+    entries.outerjoin(
+        attributions,
+        (attributions.c.pool_id == entries.c.pool_id)
+        & (attributions.c.attribution_id == entries.c.attribution_id),
+    )
+)
+_OF_POOL = _JOINED.where(entries.c.pool_id == _POOL)
+
+
+def _newest(*columns: Column[Any]) -> Select[Any]:
+    return (
+        select(*columns).where(entries.c.pool_id == _POOL).order_by(entries.c.seq.desc()).limit(1)
+    )
+
+
+_HEAD = _newest(
+    entries.c.seq,
+    entries.c.policy_seq,
+    entries.c.window_seq,
+    entries.c.swept_until,
+    entries.c.recorded_at,
+    entries.c.hash,
+    *(column for column in entries.columns if column.name.startswith(("committed_", "reserved_"))),
+)
+_ONE = select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
+_PAGE = (
+    _OF_POOL.where(entries.c.seq > bindparam("after"))
+    .order_by(entries.c.seq)
+    .limit(bindparam("page"))
+)
+_BY_KEYS = _OF_POOL.where(
+    entries.c.idempotency_key.is_not(None),
+    entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+)
+_NEWEST_OF_LEASES = _OF_POOL.where(
+    entries.c.seq.in_(
+        select(func.max(entries.c.seq))
+        .where(
+            entries.c.pool_id == _POOL,
+            entries.c.lease.is_not(None),
+            entries.c.lease.in_(bindparam("leases", expanding=True)),
+        )
+        .group_by(entries.c.lease)
+    )
+)
+_end = entries.alias("lease_end")
+_OPEN_LEASES = (
+    select(entries.c.seq, entries.c.recorded_at)
+    .where(
+        entries.c.pool_id == _POOL,
+        entries.c.seq > bindparam("after"),
+        entries.c.kind == EntryKind.RESERVATION,
+        ~exists().where(
+            _end.c.pool_id == entries.c.pool_id,
+            _end.c.lease == entries.c.seq,
+            _end.c.kind.in_([EntryKind.SETTLEMENT, EntryKind.RELEASE]),
+        ),
+    )
+    .order_by(entries.c.seq)
+    .limit(bindparam("page"))
+)
+_ATTRIBUTION = select(attributions.c.attribution_id, attributions.c.digest).where(
+    attributions.c.pool_id == _POOL, attributions.c.content_key == bindparam("content_key")
+)
+_INSERT_ENTRY = insert(entries)
+_INSERT_ATTRIBUTION = insert(attributions)
+
+
+class LeaseRow(NamedTuple):
+    """A lease's newest entry: its state, and what every entry of the lease carries."""
+
+    state: LeaseState
+    attribution: Interned | None
+    request_id: str | None
+    occurred_at: Micros | None
+
+
+def store_identity(connection: Connection) -> bytes:
+    """Return the store's random identity."""
+    return bytes(connection.execute(select(store.c.identity)).scalar_one())
+
+
+def find_pools(connection: Connection, name: str | None = None) -> list[PoolInfo]:
+    """Return the pools of the store, or the one of this name, by id."""
+    query = select(pools).order_by(pools.c.pool_id)
+    if name is not None:
+        query = query.where(pools.c.name == name)
+    return [
+        PoolInfo(
+            pool_id=row.pool_id,
+            identity=UUID(bytes=bytes(row.identity)),
+            name=row.name,
+            parent_id=row.parent_id,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def add_pool(connection: Connection, name: str) -> PoolInfo:
+    """Give a new pool its number and its identity."""
+    highest = connection.execute(select(func.max(pools.c.pool_id))).scalar()
+    info = PoolInfo(pool_id=PoolId((highest or 0) + 1), identity=uuid4(), name=name)
+    connection.execute(
+        insert(pools), {"pool_id": info.pool_id, "identity": info.identity.bytes, "name": name}
+    )
+    return info
+
+
+def stray_pool_ids(connection: Connection) -> list[PoolId]:
+    """Return the ids that entries name and `pools` does not."""
+    known = select(pools.c.pool_id)
+    strays = select(entries.c.pool_id).where(entries.c.pool_id.not_in(known)).distinct()
+    return [PoolId(found) for found in connection.execute(strays).scalars()]
+
+
+class PoolJournal:
+    """One pool's entries, and what is known of them that can never change.
+
+    Policies and attributions are immutable once they are committed, so they are remembered; the
+    newest entry never is.
+    """
+
+    _REMEMBERED = 4_096
+
+    def __init__(self, info: PoolInfo, *, store: bytes) -> None:
+        self.info = info
+        self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
+        self._policies: dict[int, SharedPoolBudgetOptions] = {}
+        self._interned: dict[bytes, Interned] = {}
+
+    def head(self, connection: Connection) -> Head:
+        """Read the newest entry: the balance, and what the next entry builds on.
+
+        Raises:
+            JournalDamagedError: The pool has no entry, or its policy cannot be read.
+        """
+        found = _rows(connection.execute(_HEAD, {"pool_id": self.info.pool_id}))
+        if not found:
+            raise self.damaged(1, "the pool's opening is missing")
+        return rows.head_of(found[0], self.policy(connection, found[0]["policy_seq"]))
+
+    def policy(self, connection: Connection, seq: Seq) -> SharedPoolBudgetOptions:
+        """Return the policy that entry `seq` set.
+
+        Raises:
+            JournalDamagedError: It set none.
+        """
+        if seq not in self._policies:
+            found = _rows(connection.execute(_ONE, {"pool_id": self.info.pool_id, "seq": seq}))
+            policy = rows.policy_of(found[0]) if found else None
+            if policy is None:
+                raise self.damaged(seq, "it should set a policy, and does not")
+            _remember(self._policies, seq, policy, self._REMEMBERED)
+        return self._policies[seq]
+
+    def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
+        """Read the newest entry of each of these leases; unknown ones are left out."""
+        if not lease_ids:
+            return {}
+        found = connection.execute(
+            _NEWEST_OF_LEASES, {"pool_id": self.info.pool_id, "leases": list(lease_ids)}
+        )
+        leases = {}
+        for row in _rows(found):
+            state = rows.lease_of(row)
+            if state is not None:
+                leases[state.lease] = LeaseRow(
+                    state,
+                    attribution_in(row),
+                    row["request_id"],
+                    row["occurred_at"],
+                )
+        return leases
+
+    def by_keys(
+        self, connection: Connection, keys: Collection[str]
+    ) -> dict[str, Mapping[str, Any]]:
+        """Read the entries that hold these idempotency keys."""
+        if not keys:
+            return {}
+        found = connection.execute(_BY_KEYS, {"pool_id": self.info.pool_id, "keys": list(keys)})
+        return {row["idempotency_key"]: row for row in _rows(found)}
+
+    def page(self, connection: Connection, *, after: int, page: int = PAGE) -> list[dict[str, Any]]:
+        """Read the next entries in order, with their attributions."""
+        parameters = {"pool_id": self.info.pool_id, "after": after, "page": page}
+        return _rows(connection.execute(_PAGE, parameters))
+
+    def open_leases(self, connection: Connection, *, after: int) -> list[tuple[LeaseRow, Micros]]:
+        """Read the next leases that have not ended, oldest first, and when each was reserved."""
+        parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE // 4}
+        reserved_at = dict(connection.execute(_OPEN_LEASES, parameters).tuples().all())
+        found = self.leases(connection, reserved_at)
+        return [(found[lease], reserved_at[lease]) for lease in sorted(found)]
+
+    def intern(self, connection: Connection, attribution: Attribution) -> Interned:
+        """Return the stored form of an attribution, storing it if it is new to the pool."""
+        content = proof.attribution_content(attribution)
+        key = proof.content_key(content)
+        if key in self._interned:
+            return self._interned[key]
+        parameters = {"pool_id": self.info.pool_id, "content_key": key}
+        found = connection.execute(_ATTRIBUTION, parameters).first()
+        if found is not None:
+            known = Interned(found.attribution_id, bytes(found.digest), attribution)
+            # Only what an earlier transaction committed is safe to remember: this one may fail.
+            _remember(self._interned, key, known, self._REMEMBERED)
+            return known
+        return self._add_attribution(connection, attribution, content)
+
+    def _add_attribution(
+        self, connection: Connection, attribution: Attribution, content: str
+    ) -> Interned:
+        highest = connection.execute(
+            select(func.max(attributions.c.attribution_id)).where(
+                attributions.c.pool_id == self.info.pool_id
+            )
+        ).scalar()
+        salt = os.urandom(16)
+        fresh = Interned(
+            (highest or 0) + 1, proof.attribution_digest(content, salt=salt), attribution
+        )
+        connection.execute(
+            _INSERT_ATTRIBUTION,
+            {
+                "pool_id": self.info.pool_id,
+                "attribution_id": fresh.attribution_id,
+                "digest": fresh.digest,
+                "salt": salt,
+                "content_key": proof.content_key(content),
+                **{name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS},
+                "tags": proof.tags_text(attribution),
+            },
+        )
+        return fresh
+
+    def damaged(self, seq: int, reason: str) -> JournalDamagedError:
+        """Return the error that says what is wrong with an entry of this pool."""
+        return JournalDamagedError(pool=self.info.name, seq=seq, reason=reason)
+
+
+def attribution_in(row: Mapping[str, Any]) -> Interned | None:
+    """Return the attribution that a joined row points to."""
+    if row["attribution_id"] is None:
+        return None
+    return Interned(row["attribution_id"], row["digest"], rows.attribution_of(row))
+
+
+def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that `rows.to_row` made."""
+    if staged:
+        connection.execute(_INSERT_ENTRY, staged)
+
+
+def _remember(memory: dict[K, V], key: K, value: V, most: int) -> None:
+    if len(memory) >= most:
+        memory.pop(next(iter(memory)), None)
+    memory[key] = value
+
+
+def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:
+    # Plain dicts: a row is looked into seventy times, and SQLAlchemy's mappings are slow at that.
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]

@@ -1,0 +1,65 @@
+"""Adjust: replace the policy of a pool, from the next entry on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger import proof
+from ledger.checks import I64_MAX, REASON_MAX_CHARS, U64_MAX, check_amount, check_text
+from ledger.model import SharedPoolBudgetOptions
+from ledger.operations.base import Desk, Operation
+from ledger.records import Entry, EntryKind, PoolInfo
+from ledger.rows import Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjust(Operation[None]):
+    """Replace the pool's policy."""
+
+    policy: SharedPoolBudgetOptions
+    reason: str | None
+
+    @classmethod
+    def of(cls, options: SharedPoolBudgetOptions, reason: str | None) -> Adjust:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The reason is empty or too long.
+            AmountOutOfRangeError: An amount is above 2^63-1 and not unlimited.
+        """
+        check_policy(options)
+        if reason is not None:
+            check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+        return cls(policy=options, reason=reason)
+
+    def arguments(self) -> Sequence[proof.Value]:
+        """Return the policy and the reason."""
+        return ("adjust", str(self.policy), self.reason)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the adjustment; it revokes nothing, even below what is committed."""
+        return Draft(
+            kind=EntryKind.ADJUSTMENT,
+            balance=desk.head.balance,
+            policy=self.policy,
+            detail=None if self.reason is None else {"reason": self.reason},
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def answer(self, entry: Entry, pool: PoolInfo) -> None:
+        """Answer nothing: the policy is in force."""
+
+
+def check_policy(options: SharedPoolBudgetOptions) -> None:
+    """Refuse a policy that a store cannot hold.
+
+    Raises:
+        AmountOutOfRangeError: An amount is above 2^63-1 and not an unlimited capacity.
+    """
+    for name in ("capacity_tokens", "capacity_cost_micros_usd"):
+        if getattr(options, name) != U64_MAX:
+            check_amount(name, getattr(options, name), ceiling=I64_MAX)
+    for name in ("stop_threshold_tokens", "stop_threshold_cost_micros_usd"):
+        check_amount(name, getattr(options, name), ceiling=I64_MAX)

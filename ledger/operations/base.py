@@ -1,0 +1,94 @@
+"""What every operation is, and what it may look at while it decides."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from ledger import proof
+from ledger.checks import I64_MAX
+from ledger.errors import AmountOutOfRangeError
+from ledger.journal import LeaseRow, PoolJournal
+from ledger.model import Attribution
+from ledger.records import Entry, PoolInfo
+from ledger.rows import Draft, Head, Interned
+
+T = TypeVar("T")
+
+
+def new_key() -> str:
+    """Return an idempotency key for a call whose caller gave none, ordered by time."""
+    return f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"
+
+
+class Desk:
+    """What an operation may look at while it decides: read once for the whole batch."""
+
+    def __init__(
+        self, connection: Connection, pool: PoolJournal, leases: dict[int, LeaseRow], head: Head
+    ) -> None:
+        self.head = head
+        self.leases = leases
+        self._connection = connection
+        self._pool = pool
+        self._interned: dict[str, Interned] = {}
+
+    def intern(self, attribution: Attribution | None) -> Interned | None:
+        """Return the stored form of an attribution; one without content is not stored."""
+        if attribution is None or replace(attribution, request_id=None) == Attribution():
+            return None
+        content = proof.attribution_content(attribution)
+        if content not in self._interned:
+            self._interned[content] = self._pool.intern(self._connection, attribution)
+        return self._interned[content]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(ABC, Generic[T]):
+    """One caller's call. Its key makes it happen once."""
+
+    key: str = field(default_factory=new_key)
+    key_given: bool = False
+
+    @property
+    def lease_id(self) -> int | None:
+        """The lease this is about, which must be read before it can be decided."""
+        return None
+
+    @abstractmethod
+    def arguments(self) -> Sequence[proof.Value]:
+        """Return what was asked, all of it, as values to be digested."""
+
+    @abstractmethod
+    def decide(self, desk: Desk) -> Draft:
+        """Return the entry this leads to.
+
+        Raises:
+            BudgetError: The rules refuse, and the refusal is not kept.
+        """
+
+    @abstractmethod
+    def answer(self, entry: Entry, pool: PoolInfo) -> T:
+        """Return, or raise, what the caller gets, from the entry alone."""
+
+    def payload_digest(self) -> bytes:
+        """Return the digest that tells this call from another under the same key."""
+        return proof.digest(self.arguments())
+
+
+def check_storable(what: str, value: object, names: Sequence[str]) -> None:
+    """Refuse amounts that a store cannot hold; None is no amount.
+
+    Raises:
+        AmountOutOfRangeError: One of them is above 2^63-1.
+    """
+    for name in names:
+        amount = getattr(value, name)
+        if amount is not None and amount > I64_MAX:
+            raise AmountOutOfRangeError(f"{what}.{name}", value=amount, ceiling=I64_MAX)

@@ -1,0 +1,68 @@
+"""Do a batch of operations on one pool inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ledger import journal, rows
+from ledger.checks import Micros
+from ledger.errors import IdempotencyConflictError, LedgerError
+from ledger.journal import LeaseRow, PoolJournal
+from ledger.operations.base import Desk, Operation
+from ledger.records import Entry
+
+Outcome = Entry | LedgerError
+"""What became of an operation: its entry, or why it has none."""
+
+
+def perform(
+    connection: Connection,
+    pool: PoolJournal,
+    operations: Sequence[Operation[Any]],
+    *,
+    now: Micros,
+    look_up: bool,
+) -> list[Outcome]:
+    """Do the operations in order, in the transaction that is open, and return their outcomes.
+
+    The newest entry is read once; each operation is decided on what the one before it left
+    behind; one operation's refusal does not touch another. `look_up` asks whether an earlier
+    try of the same batch may have taken effect.
+    """
+    known = pool.by_keys(connection, {op.key for op in operations if op.key_given or look_up})
+    wanted = {op.lease_id for op in operations if op.lease_id is not None and op.key not in known}
+    leases = pool.leases(connection, wanted)
+    desk = Desk(connection, pool, leases, pool.head(connection))
+    outcomes: list[Outcome] = []
+    staged: list[dict[str, Any]] = []
+    for operation in operations:
+        try:
+            if operation.key in known:
+                outcomes.append(_first_outcome(operation, known[operation.key]))
+                continue
+            draft = operation.decide(desk)
+        except LedgerError as refusal:
+            outcomes.append(refusal)
+            continue
+        row = rows.to_row(
+            draft, pool_id=pool.info.pool_id, head=desk.head, genesis=pool.genesis, now=now
+        )
+        staged.append(row)
+        known[operation.key] = row
+        desk.head = rows.head_of(row, draft.policy or desk.head.policy)
+        if draft.lease is not None:
+            desk.leases[draft.lease.lease] = LeaseRow(
+                draft.lease, draft.attribution, draft.request_id, draft.occurred_at
+            )
+        outcomes.append(rows.entry_of(row, draft.attribution and draft.attribution.value))
+    journal.append(connection, staged)
+    return outcomes
+
+
+def _first_outcome(operation: Operation[Any], row: Mapping[str, Any]) -> Entry:
+    if row["payload_digest"] != operation.payload_digest():
+        raise IdempotencyConflictError(operation.key, seq=row["seq"])
+    return rows.entry_of(row, None)

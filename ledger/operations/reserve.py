@@ -1,0 +1,156 @@
+"""Reserve: hold an estimate in the pool, or be denied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger import proof, rows, rules
+from ledger.budget import RequestExtensions
+from ledger.checks import I64_MAX, Micros, to_micros
+from ledger.errors import RequestBudgetExceededError, ThresholdExceededError
+from ledger.model import (
+    ESTIMATE_FIELDS,
+    Attribution,
+    BudgetLease,
+    IdempotencyKey,
+    OccurredAt,
+    RequestBudget,
+    UsageEstimate,
+)
+from ledger.operations.base import Desk, Operation, check_storable, new_key
+from ledger.records import Entry, EntryKind, PoolInfo
+from ledger.rows import Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve(Operation[BudgetLease]):
+    """Hold an estimate in the pool."""
+
+    estimate: UsageEstimate
+    request_budget: RequestBudget
+    attribution: Attribution | None
+    occurred_at: Micros | None
+    keep_denial: bool
+
+    @classmethod
+    def of(
+        cls,
+        extensions: RequestExtensions,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+        *,
+        keep_denial: bool,
+    ) -> Reserve:
+        """Return the operation a call asks for.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        check_storable("estimate", estimate, ESTIMATE_FIELDS)
+        check_storable("request_budget", request_budget, rows.BUDGET_FIELDS)
+        given = extensions.get(IdempotencyKey)
+        occurred = extensions.get(OccurredAt)
+        return cls(
+            key=new_key() if given is None else given.key,
+            key_given=given is not None,
+            estimate=estimate,
+            request_budget=request_budget,
+            attribution=extensions.get(Attribution),
+            occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
+            keep_denial=keep_denial or given is not None,
+        )
+
+    def arguments(self) -> Sequence[proof.Value]:
+        """Return the estimate, the limits, and whom and when it is for."""
+        attribution = self.attribution
+        return (
+            "reserve",
+            *(getattr(self.estimate, name) for name in ESTIMATE_FIELDS),
+            self.request_budget.tokens,
+            self.request_budget.cost_micros_usd,
+            None if attribution is None else proof.attribution_content(attribution),
+            None if attribution is None else attribution.request_id,
+            self.occurred_at,
+        )
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return a reservation, or the denial where denials are kept."""
+        head = desk.head
+        common: dict[str, Any] = {
+            "estimate": self.estimate,
+            "request_budget": self.request_budget,
+            "request_id": None if self.attribution is None else self.attribution.request_id,
+            "occurred_at": self.occurred_at,
+            "idempotency_key": self.key,
+            "payload_digest": self.payload_digest(),
+        }
+        denial = rules.admit(head.policy, head.balance, self.estimate, self.request_budget)
+        if denial is not None:
+            if not self.keep_denial:
+                raise denial
+            return Draft(
+                kind=EntryKind.DENIAL,
+                balance=head.balance,
+                detail={"denial": _denial_to_json(denial)},
+                attribution=desk.intern(self.attribution),
+                **common,
+            )
+        balance, lease, flags = rules.reserve(
+            head.balance,
+            lease_id=head.seq + 1,
+            estimate=self.estimate,
+            request_budget=self.request_budget,
+            ceiling=I64_MAX,
+        )
+        return Draft(
+            kind=EntryKind.RESERVATION,
+            balance=balance,
+            lease=lease,
+            flags=flags,
+            attribution=desk.intern(self.attribution),
+            **common,
+        )
+
+    def answer(self, entry: Entry, pool: PoolInfo) -> BudgetLease:
+        """Return the lease, or raise the denial."""
+        if entry.kind == EntryKind.DENIAL:
+            raise _denial_from_json(entry)
+        return BudgetLease(
+            id=entry.seq,
+            reserved=self.estimate,
+            request_budget=self.request_budget,
+            pool=pool.identity,
+        )
+
+
+def _denial_to_json(denial: rules.Denial) -> dict[str, Any]:
+    if isinstance(denial, RequestBudgetExceededError):
+        return {"reason": "request_budget"}
+    return {
+        "reason": "threshold",
+        "remaining_tokens": denial.remaining_tokens,
+        "remaining_cost_micros_usd": denial.remaining_cost_micros_usd,
+    }
+
+
+def _denial_from_json(entry: Entry) -> rules.Denial:
+    denial, estimate, budget = entry.detail["denial"], entry.estimate, entry.request_budget
+    assert estimate is not None  # noqa: S101 - every denial repeats its estimate
+    assert budget is not None  # noqa: S101 - and its limits
+    requested = {
+        "requested_tokens": estimate.total_tokens,
+        "requested_cost_micros_usd": estimate.cost_micros_usd,
+    }
+    if denial["reason"] == "request_budget":
+        return RequestBudgetExceededError(
+            **requested,
+            budget_tokens=budget.tokens,
+            budget_cost_micros_usd=budget.cost_micros_usd,
+        )
+    return ThresholdExceededError(
+        **requested,
+        remaining_tokens=denial["remaining_tokens"],
+        remaining_cost_micros_usd=denial["remaining_cost_micros_usd"],
+    )

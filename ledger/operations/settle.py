@@ -1,0 +1,121 @@
+"""Settle: record what a lease really used, and close it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ledger import proof, rules
+from ledger.checks import I64_MAX, Micros, canonical_json, to_micros
+from ledger.model import (
+    USAGE_FIELDS,
+    Attribution,
+    BudgetLease,
+    Provenance,
+    Usage,
+    UsageReport,
+)
+from ledger.operations.base import Desk, Operation, check_storable, new_key
+from ledger.records import Entry, EntryKind, PoolInfo
+from ledger.rows import Draft, Interned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle(Operation[None]):
+    """Record what a lease really used, and close it."""
+
+    lease: int
+    usage: Usage
+    report: UsageReport
+
+    @classmethod
+    def of(cls, lease: BudgetLease, usage: Usage, report: UsageReport | None) -> Settle:
+        """Return the operation a call asks for.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        check_storable("usage", usage, USAGE_FIELDS)
+        report = report or UsageReport()
+        given = report.idempotency_key
+        return cls(
+            key=given or new_key(),
+            key_given=given is not None,
+            lease=lease.id,
+            usage=usage,
+            report=report,
+        )
+
+    @property
+    def lease_id(self) -> int:
+        """The lease to be closed."""
+        return self.lease
+
+    def arguments(self) -> Sequence[proof.Value]:
+        """Return the lease, the usage and the report."""
+        report = self.report
+        return (
+            "settle",
+            self.lease,
+            *(getattr(self.usage, name) for name in USAGE_FIELDS),
+            report.provider,
+            report.model,
+            report.request_id,
+            report.provenance,
+            self._occurred_at(),
+            None if report.tags is None else canonical_json(dict(report.tags)),
+            None if report.detail is None else canonical_json(dict(report.detail)),
+        )
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the settlement: the hold goes back, the usage is committed whatever it is."""
+        found = desk.leases.get(self.lease)
+        balance, lease, flags = rules.settle(
+            desk.head.balance,
+            None if found is None else found.state,
+            self.usage,
+            lease_id=self.lease,
+            ceiling=I64_MAX,
+        )
+        assert found is not None  # noqa: S101 - rules.settle refuses a lease that is not there
+        report, occurred_at = self.report, self._occurred_at()
+        return Draft(
+            kind=EntryKind.SETTLEMENT,
+            balance=balance,
+            lease=lease,
+            flags=flags,
+            estimate=lease.estimate,
+            request_budget=lease.request_budget,
+            usage=self.usage,
+            attribution=self._attribution(desk, found.attribution),
+            request_id=report.request_id or found.request_id,
+            provenance=report.provenance or Provenance.REPORTED,
+            occurred_at=found.occurred_at if occurred_at is None else occurred_at,
+            detail=None if report.detail is None else {"report": report.detail},
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def answer(self, entry: Entry, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
+        """Raise if the usage, though recorded, is over the request's own budget."""
+        if entry.lease is not None:
+            excess = rules.over_request_budget(entry.lease.request_budget, entry.lease.used)
+            if excess is not None:
+                raise excess
+
+    def _occurred_at(self) -> Micros | None:
+        given = self.report.occurred_at
+        return None if given is None else to_micros("occurred_at", given)
+
+    def _attribution(self, desk: Desk, captured: Interned | None) -> Interned | None:
+        report = self.report
+        overrides: dict[str, Any] = {
+            name: value
+            for name in ("provider", "model", "tags")
+            if (value := getattr(report, name)) is not None
+        }
+        if not overrides:
+            return captured
+        base = (captured and captured.value) or Attribution()
+        return desk.intern(replace(base, **overrides))

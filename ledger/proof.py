@@ -1,0 +1,74 @@
+"""The bytes that are hashed: what makes a journal tamper-evident. docs/journal.md specifies them.
+
+Every entry's hash covers the hash before it, so no earlier entry can be changed without changing
+all that follow. An entry covers its attribution through a salted digest only: the owner of the
+books can redact a person's name one day, and the chain still holds.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from hashlib import sha256
+
+from ledger.checks import canonical_json
+from ledger.model import ATTRIBUTION_TEXTS, Attribution
+
+HASH_VERSION = 1
+
+_GENESIS_TAG = b"budget-ledger genesis 1\0"
+_ATTRIBUTION_TAG = b"budget-ledger attribution 1\0"
+_ABSENT = b"\0"
+_INTEGER = struct.Struct(">BcQq")
+_HEADER = struct.Struct(">BcQ")
+
+Value = int | str | bytes | None
+
+
+def encode(value: Value) -> bytes:
+    """Return one column: presence byte, type byte, 8-byte length, value; absent is one 0 byte."""
+    if value is None:
+        return _ABSENT
+    if isinstance(value, int):
+        return _INTEGER.pack(1, b"i", 8, value)
+    data, kind = (value.encode(), b"t") if isinstance(value, str) else (value, b"b")
+    return _HEADER.pack(1, kind, len(data)) + data
+
+
+def digest(values: Iterable[Value]) -> bytes:
+    """Return the SHA-256 of a sequence of values, each encoded like a column."""
+    return sha256(b"".join(map(encode, values))).digest()
+
+
+def genesis(*, store: bytes, pool: bytes, name: str) -> bytes:
+    """Return what stands for "the hash before" a pool's first entry."""
+    return sha256(_GENESIS_TAG + store + pool + name.encode()).digest()
+
+
+def chain(previous: bytes, values: Iterable[Value]) -> bytes:
+    """Return the hash of an entry that follows `previous`."""
+    return sha256(encode(HASH_VERSION) + previous + b"".join(map(encode, values))).digest()
+
+
+def attribution_content(attribution: Attribution) -> str:
+    """Return the one JSON text of an attribution, without the request id, which entries hold."""
+    content = {name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS}
+    return canonical_json(
+        {name: value for name, value in content.items() if value is not None}
+        | {"tags": dict(attribution.tags)}
+    )
+
+
+def tags_text(attribution: Attribution) -> str | None:
+    """Return the tags as they are stored, None where there are none."""
+    return canonical_json(dict(attribution.tags)) if attribution.tags else None
+
+
+def attribution_digest(content: str, *, salt: bytes) -> bytes:
+    """Return what entries cover of an attribution."""
+    return sha256(_ATTRIBUTION_TAG + salt + content.encode()).digest()
+
+
+def content_key(content: str) -> bytes:
+    """Return the key by which an attribution is found again."""
+    return sha256(content.encode()).digest()

@@ -1,0 +1,207 @@
+"""Rebuild a pool from its journal, and prove that the journal says what it said when written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from ledger import journal, proof, rows, rules
+from ledger.database import Database
+from ledger.errors import LedgerError
+from ledger.journal import PoolJournal
+from ledger.model import Attribution
+from ledger.records import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
+
+Progress = Callable[[int], object]
+"""Told how many more entries are done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """The first bad entry of a pool, and what is wrong with it."""
+
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What verifying one pool found.
+
+    Attributes:
+        pool: The pool.
+        entries: How many entries were found good, from the first on.
+        hash: The hash of the last good one: keep it elsewhere, and nobody can shorten or rewrite
+            the journal unnoticed.
+        balance: What the good entries add up to.
+        damage: The first bad entry, None where all is well.
+    """
+
+    pool: PoolInfo
+    entries: int
+    hash: bytes
+    balance: Balance
+    damage: Damage | None
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether every entry is good."""
+        return self.damage is None
+
+
+def stream(database: Database, pool: PoolJournal, *, after: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield a pool's rows in order, a page in memory at a time, up to the newest.
+
+    Pages are read in transactions of their own: rows never change, so writers are not disturbed
+    and a slow reader holds no snapshot.
+    """
+    while True:
+        page = database.read(
+            lambda connection, after=after: pool.page(connection, after=after),  # type: ignore[misc]
+            serializable=False,
+        )
+        yield from page
+        if len(page) < journal.PAGE:
+            return
+        after = page[-1]["seq"]
+
+
+def replay(database: Database, pool: PoolJournal) -> rules.Replay:
+    """Fold a pool's entries through the rules, in bounded memory.
+
+    Raises:
+        JournalDamagedError: The rules cannot have written one of them.
+    """
+    state = rules.Replay()
+    for row in stream(database, pool):
+        try:
+            state.apply(_entry_of(row))
+        except rules.Contradiction as error:
+            raise pool.damaged(row["seq"], str(error)) from error
+    return state
+
+
+def verify(
+    database: Database, pool: PoolJournal, *, progress: Progress | None = None
+) -> Verification:
+    """Check every entry of a pool: order, hashes, verdicts, running totals, leases, policy.
+
+    Each entry is decided anew by the rules from what the entries before it left behind, and must
+    agree with what is stored. The newest entry when this begins may not be the newest when it
+    ends: what is appended meanwhile is checked too.
+
+    Raises:
+        LedgerUnavailableError: The store cannot be read.
+    """
+    checker = _Checker(pool)
+    damage = None
+    for row in stream(database, pool):
+        reason = checker.problem(row)
+        if reason is not None:
+            damage = Damage(seq=checker.seq + 1, reason=reason)
+            break
+        if progress is not None and checker.seq % journal.PAGE == 0:
+            progress(journal.PAGE)
+    if damage is None and checker.seq == 0:
+        damage = Damage(seq=1, reason="the pool's opening is missing")
+    return Verification(
+        pool=pool.info,
+        entries=checker.seq,
+        hash=checker.hash,
+        balance=checker.state.balance,
+        damage=damage,
+    )
+
+
+class _Checker:
+    """What the entries so far add up to, and so what the next one must say."""
+
+    def __init__(self, pool: PoolJournal) -> None:
+        self.pool = pool
+        self.state = rules.Replay()
+        self.seq = 0
+        self.hash = pool.genesis
+        self.window_seq = 1
+        self.recorded_at: int | None = None
+
+    def problem(self, row: Mapping[str, Any]) -> str | None:
+        """Move on over a good row and return None, or return what is wrong with it."""
+        try:
+            reason = self._chain_problem(row) or self._entry_problem(_entry_of(row))
+        except rules.Contradiction as error:
+            return str(error)
+        if reason is None:
+            self.seq, self.hash, self.recorded_at = row["seq"], row["hash"], row["recorded_at"]
+        return reason
+
+    def _chain_problem(self, row: Mapping[str, Any]) -> str | None:
+        if row["seq"] != self.seq + 1:
+            return f"entry {self.seq + 1} is missing; the next one is {row['seq']}"
+        if self.recorded_at is not None and row["recorded_at"] < self.recorded_at:
+            return "it is recorded before the entry ahead of it"
+        return _attribution_problem(row) or self._hash_problem(row)
+
+    def _hash_problem(self, row: Mapping[str, Any]) -> str | None:
+        if row["hash_version"] != proof.HASH_VERSION:
+            return f"hash version {row['hash_version']} is not known to this version of ledger"
+        if row["hash"] != rows.row_hash(self.hash, row, row["digest"]):
+            return "its hash does not match: the entry, or one before it, was changed"
+        return None
+
+    def _entry_problem(self, entry: Entry) -> str | None:
+        effect = self.state.apply(entry)
+        lease: LeaseState | None = None
+        flags = EntryFlag.NONE
+        if effect is not None:
+            lease, flags = effect.lease, effect.flags
+        if entry.kind in {EntryKind.OPENING, EntryKind.ROLLOVER}:
+            self.window_seq = entry.seq
+        expected: dict[str, object] = {
+            "balance": self.state.balance,
+            "lease": lease,
+            "flags": flags,
+            "policy_seq": self.state.policy_seq,
+            "window_seq": self.window_seq,
+        }
+        for name, value in expected.items():
+            if getattr(entry, name) != value:
+                return f"{name} should be {value}, but is {getattr(entry, name)}"
+        return None
+
+
+def _attribution_problem(row: Mapping[str, Any]) -> str | None:
+    if row["attribution_id"] is not None and row["digest"] is None:
+        return f"attribution {row['attribution_id']} is missing"
+    attribution = _attribution_of(row)
+    if attribution is not None:
+        content = proof.attribution_content(attribution)
+        if row["digest"] != proof.attribution_digest(content, salt=row["salt"]):
+            return f"attribution {row['attribution_id']} was changed"
+    return None
+
+
+def _attribution_of(row: Mapping[str, Any]) -> Attribution | None:
+    try:
+        return rows.attribution_of(row)
+    except (LedgerError, ValueError, TypeError, AttributeError) as error:
+        raise rules.Contradiction(f"its attribution cannot be read: {error}") from error
+
+
+def _entry_of(row: Mapping[str, Any]) -> Entry:
+    try:
+        return rows.entry_of(row, None)
+    except (LedgerError, ValueError, TypeError, AttributeError) as error:
+        raise rules.Contradiction(f"it cannot be read: {error}") from error
+
+
+def stray(pool_id: PoolId) -> Verification:
+    """Return what is to be said of entries whose pool is not in the store."""
+    return Verification(
+        pool=PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=f"(pool {pool_id})"),
+        entries=0,
+        hash=b"",
+        balance=Balance(),
+        damage=Damage(seq=1, reason=f"the entries of pool {pool_id} have no row in pools"),
+    )
