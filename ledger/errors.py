@@ -117,8 +117,8 @@ class ThresholdExceededError(BudgetError):
         super().__init__(
             f"the pool cannot grant {requested_tokens:,} tokens and "
             f"{requested_cost_micros_usd:,} micro-USD: {_limit(remaining_tokens)} tokens and "
-            f"{_limit(remaining_cost_micros_usd)} micro-USD remain, less what its stop threshold keeps "
-            "back; ask for less, settle open leases, or raise the capacity with adjust()"
+            f"{_limit(remaining_cost_micros_usd)} micro-USD remain, less what its stop threshold "
+            "keeps back; ask for less, settle open leases, or raise the capacity with adjust()"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
