@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -23,6 +23,8 @@ from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInf
 from ledger.replay import Progress, Verification
 from ledger.rows import Draft
 from ledger.rules import Replay
+
+T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///ledger.db"
 DEFAULT_TIMEOUT_S = 10.0
@@ -153,8 +155,15 @@ class Ledger:
         """Return every pool, oldest first."""
         return self._database.read(journal.find_pools)
 
-    def entries(self, pool: str, *, after: int = 0) -> Iterator[Entry]:
+    def entries(
+        self, pool: str, *, after: int = 0, kind: EntryKind | None = None
+    ) -> Iterator[Entry]:
         """Yield a pool's entries in order, from the one behind `after` on, in bounded memory.
+
+        Args:
+            pool: The pool's name.
+            after: Only entries with a higher number.
+            kind: Only entries of this kind.
 
         Raises:
             UnknownPoolError: There is no such pool.
@@ -163,8 +172,21 @@ class Ledger:
         found = self._journal(pool)
         return (
             rows.entry_of(row, rows.attribution_of(row))
-            for row in replay.stream(self._database, found, after=after)
+            for row in replay.stream(self._database, found, after=after, kind=kind)
         )
+
+    def entry_with_key(self, pool: str, idempotency_key: str) -> Entry | None:
+        """Return the entry that holds this idempotency key: whether, and how, the call ended.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        check_text("idempotency_key", idempotency_key)
+        found = self._journal(pool)
+        row = self._database.read(
+            lambda connection: found.by_keys(connection, [idempotency_key]).get(idempotency_key)
+        )
+        return None if row is None else rows.entry_of(row, rows.attribution_of(row))
 
     def open_leases(self, pool: str) -> Iterator[OpenLease]:
         """Yield the leases of a pool that have not ended, oldest first.
@@ -204,6 +226,14 @@ class Ledger:
         ]
         strays = self._database.read(journal.stray_pool_ids, serializable=False)
         return found + [replay.stray(pool_id) for pool_id in strays]
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a report's query on one read-only snapshot, without disturbing writers.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be read.
+        """
+        return self._database.read(query, serializable=False)
 
     def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
         after = 0

@@ -220,10 +220,13 @@ class PoolJournal:
         found = connection.execute(_BY_KEYS, {"pool_id": self.info.pool_id, "keys": list(keys)})
         return {row["idempotency_key"]: row for row in _rows(found)}
 
-    def page(self, connection: Connection, *, after: int, page: int = PAGE) -> list[dict[str, Any]]:
+    def page(
+        self, connection: Connection, *, after: int, kind: EntryKind | None = None
+    ) -> list[dict[str, Any]]:
         """Read the next entries in order, with their attributions."""
-        parameters = {"pool_id": self.info.pool_id, "after": after, "page": page}
-        return _rows(connection.execute(_PAGE, parameters))
+        parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE}
+        query = _PAGE if kind is None else _PAGE.where(entries.c.kind == kind)
+        return _rows(connection.execute(query, parameters))
 
     def open_leases(self, connection: Connection, *, after: int) -> list[tuple[LeaseRow, Micros]]:
         """Read the next leases that have not ended, oldest first, and when each was reserved."""

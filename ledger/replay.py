@@ -51,7 +51,9 @@ class Verification:
         return self.damage is None
 
 
-def stream(database: Database, pool: PoolJournal, *, after: int = 0) -> Iterator[dict[str, Any]]:
+def stream(
+    database: Database, pool: PoolJournal, *, after: int = 0, kind: EntryKind | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield a pool's rows in order, a page in memory at a time, up to the newest.
 
     Pages are read in transactions of their own: rows never change, so writers are not disturbed
@@ -59,7 +61,7 @@ def stream(database: Database, pool: PoolJournal, *, after: int = 0) -> Iterator
     """
     while True:
         page = database.read(
-            lambda connection, after=after: pool.page(connection, after=after),  # type: ignore[misc]
+            lambda connection, after=after: pool.page(connection, after=after, kind=kind),  # type: ignore[misc]
             serializable=False,
         )
         yield from page

@@ -1,0 +1,142 @@
+"""`ledger remaining`, `ledger leases`, `ledger verify`: ask the books, and check them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from ledger.budget import RequestExtensions
+from ledger.cli.common import (
+    URL_DEFAULT,
+    Format,
+    OutputFormat,
+    PoolName,
+    Url,
+    existing,
+    progress_bar,
+    show_table,
+    stdout,
+)
+from ledger.records import OpenLease
+from ledger.reports.render import as_csv, as_json, columns, limit, moment, text, usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemainingRow:
+    """What `ledger remaining` prints."""
+
+    pool: str
+    tokens: int
+    cost_micros_usd: int
+    below_threshold: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRow:
+    """What `ledger leases` prints a lease."""
+
+    lease: int
+    phase: str
+    run_id: str | None
+    reserved_at: datetime
+    held_tokens: int
+    held_cost_micros_usd: int
+
+
+def remaining(
+    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+) -> None:
+    """Print what is left of a pool.
+
+    Example: ledger remaining team
+    """
+    with existing(url) as book:
+        left = book.pool(pool).remaining(RequestExtensions())
+    row = RemainingRow(
+        pool=pool,
+        tokens=left.tokens,
+        cost_micros_usd=left.cost_micros_usd,
+        below_threshold=left.below_threshold,
+    )
+    if output_format is Format.JSON:
+        as_json([row], sys.stdout)
+    elif output_format is Format.CSV:
+        as_csv([row], RemainingRow, sys.stdout)
+    else:
+        tokens = limit(left.tokens, f"{left.tokens:,}")
+        cost = limit(left.cost_micros_usd, usd(left.cost_micros_usd))
+        stop = "  (at or below the stop threshold)" if left.below_threshold else ""
+        stdout().print(f"tokens {tokens}  USD {cost}{stop}")
+
+
+def leases(
+    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+) -> None:
+    """List the leases of a pool that have not ended, oldest first.
+
+    Example: ledger leases team
+    """
+    with existing(url) as book:
+        rows = [_lease_row(found) for found in book.open_leases(pool)]
+    if output_format is Format.JSON:
+        as_json(rows, sys.stdout)
+    elif output_format is Format.CSV:
+        as_csv(rows, LeaseRow, sys.stdout)
+    else:
+        table = columns("Lease", "State", "Run", "Reserved", "Held\ntokens", "Held\nUSD")
+        for row in rows:
+            table.add_row(
+                str(row.lease),
+                row.phase,
+                text(row.run_id),
+                moment(row.reserved_at),
+                f"{row.held_tokens:,}",
+                usd(row.held_cost_micros_usd),
+            )
+        show_table(table, title=f"Open leases of pool {pool}: {len(rows):,}")
+
+
+def verify(
+    pool: Annotated[
+        str | None,
+        typer.Argument(help="Only this pool; all of them without it.", show_default=False),
+    ] = None,
+    url: Url = URL_DEFAULT,
+) -> None:
+    """Check every entry: order, hashes, verdicts, totals, leases. Exit code 1 on damage.
+
+    Keep the printed hash somewhere else: whoever shortens or rewrites the journal later cannot
+    bring it back.
+
+    Example: ledger verify team
+    """
+    with existing(url) as book, progress_bar() as bar:
+        names = [info.name for info in book.pools() if pool in {None, info.name}]
+        total = sum(book.pool(name).status().seq for name in names)
+        task = bar.add_task("Verifying", total=total)
+        found = book.verify(pool, progress=lambda count: bar.advance(task, count))
+        bar.update(task, completed=total)
+    out = stdout()
+    for one in found:
+        if one.damage is None:
+            line = f"ok       {one.pool.name}: {one.entries:,} entries, hash {one.hash.hex()}"
+        else:
+            line = f"DAMAGED  {one.pool.name}: entry {one.damage.seq}: {one.damage.reason}"
+        out.print(line, markup=False, soft_wrap=True)
+    if not all(one.ok for one in found):
+        raise typer.Exit(1)
+
+
+def _lease_row(found: OpenLease) -> LeaseRow:
+    return LeaseRow(
+        lease=found.lease.id,
+        phase=found.phase,
+        run_id=None if found.attribution is None else found.attribution.run_id,
+        reserved_at=found.reserved_at,
+        held_tokens=found.held.tokens,
+        held_cost_micros_usd=found.held.cost_micros_usd,
+    )

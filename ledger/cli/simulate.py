@@ -1,0 +1,132 @@
+"""`ledger simulate`: back-test a budget against recorded traffic."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger import reports
+from ledger.book import Ledger
+from ledger.cli.common import (
+    URL_DEFAULT,
+    CapacityTokens,
+    CapacityUsd,
+    StopTokens,
+    StopUsd,
+    Url,
+    policy,
+    progress_bar,
+    show_table,
+    stdout,
+)
+from ledger.reports.render import denials_table, runs_table, statement_table
+from ledger.simulate import Backtest, Outcome, Prices, RunRule, Trace, parse_decimal, run
+
+_SHOWN = 10
+"""How many denials are printed; the journal keeps them all."""
+
+
+def simulate(
+    trace: Annotated[
+        Path, typer.Argument(help="A CSV file with one call a row.", show_default=False)
+    ],
+    url: Url = URL_DEFAULT,
+    pool: Annotated[
+        str | None, typer.Option(help="The pool that pays; the file's name without it.")
+    ] = None,
+    capacity_tokens: CapacityTokens = None,
+    capacity_usd: CapacityUsd = None,
+    stop_tokens: StopTokens = 0,
+    stop_usd: StopUsd = "0",
+    input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
+    output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
+    estimate_output: Annotated[
+        str,
+        typer.Option(
+            help="Output tokens held before each call: a fixed maximum, or 'actual' for what the "
+            "trace recorded."
+        ),
+    ] = "actual",
+    runs: Annotated[
+        str | None,
+        typer.Option(
+            help="How rows are cut into runs: 'column', a time such as 10m or 1h, or a number of "
+            "rows. Without it the trace's run column, or else 10m.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many threads run rows at once.")] = 1,
+    again: Annotated[
+        bool, typer.Option("--again", help="Count a trace once more that was run before.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was interrupted.")
+    ] = False,
+) -> None:
+    """Back-test a budget: reserve and settle each row of recorded traffic in a durable pool.
+
+    The trace needs columns for the time, the input and the output tokens
+    (TIMESTAMP,ContextTokens,GeneratedTokens or the like), and may have run, model, provider,
+    tenant, agent, request_id, and cost (in US dollars) or cost_micros_usd.
+
+    Example: ledger simulate examples/azure_code_2023.csv --capacity-usd 60 --input-price 3
+    --output-price 15 --estimate-output 400
+    """
+    recorded = Trace(trace)
+    rule = RunRule.parse(runs or ("column" if recorded.has("run_id") else "10m"))
+    backtest = Backtest(
+        trace=recorded,
+        runs=rule,
+        prices=Prices(
+            input_usd=parse_decimal("--input-price", input_price),
+            output_usd=parse_decimal("--output-price", output_price),
+        ),
+        estimate_output_tokens=_estimate(estimate_output),
+        workers=workers,
+    )
+    options = policy(capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    total = backtest.check()
+    with Ledger.open(url, record_denials=True) as book:
+        budget = book.pool(pool or trace.stem, options)
+        with progress_bar() as bar:
+            task = bar.add_task("Simulating", total=total)
+            counts = run(
+                book,
+                budget,
+                backtest,
+                again=again,
+                resume=resume,
+                progress=lambda _outcome: bar.advance(task),
+            )
+        if recorded.ignored:
+            stdout().print(f"Columns not used: {', '.join(recorded.ignored)}", markup=False)
+        _print(book, budget.name, total, counts)
+
+
+def _print(book: Ledger, pool: str, total: int, counts: dict[Outcome, int]) -> None:
+    show_table(runs_table(reports.runs(book, pool=pool)), title="Cost per run")
+    show_table(statement_table(reports.statement(book, pool)), title=f"Statement of pool {pool}")
+    denied = counts[Outcome.DENIED]
+    if denied:
+        shown = list(itertools.islice(reports.denials(book, pool), _SHOWN))
+        title = f"Denied: {denied:,}" + (
+            f", of which the first {len(shown)}" if denied > len(shown) else ""
+        )
+        show_table(denials_table(shown), title=title)
+    stdout().print(
+        f"{total:,} rows: {counts[Outcome.ADMITTED]:,} admitted, {denied:,} denied; "
+        f"pool {pool} in {book.url}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _estimate(text: str) -> int | None:
+    if text == "actual":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(f"--estimate-output: {text!r} is not a whole number or 'actual'")
+    return int(text)

@@ -1,0 +1,26 @@
+"""Sums that no database rounds or overflows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, func
+
+_HALF = 2**32
+
+
+def halves(name: str, value: ColumnElement[int]) -> list[ColumnElement[Any]]:
+    """Return two sums that together are the sum of `value`.
+
+    SQLite's SUM fails above 2^63-1; the sums of the upper and of the lower 32 bits stay below it
+    for two thousand million rows.
+    """
+    return [
+        func.coalesce(func.sum(value // _HALF), 0).label(f"{name}_upper"),
+        func.coalesce(func.sum(value % _HALF), 0).label(f"{name}_lower"),
+    ]
+
+
+def whole(row: Any, name: str) -> int:  # noqa: ANN401 - a row has the columns of its query
+    """Return the sum that `halves` cut in two, from a row of its query."""
+    return int(getattr(row, f"{name}_upper")) * _HALF + int(getattr(row, f"{name}_lower"))

@@ -1,0 +1,226 @@
+"""Run a trace through a pool: every row is reserved, and settled with what was really used."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ledger.book import Ledger
+from ledger.budget import RequestExtensions
+from ledger.checks import I64_MAX, check_amount
+from ledger.errors import BudgetError, InvalidInputError, TraceAlreadyRunError, TraceError
+from ledger.manager import LedgerBudgetManager
+from ledger.model import (
+    Attribution,
+    IdempotencyKey,
+    OccurredAt,
+    RequestBudget,
+    Usage,
+    UsageEstimate,
+    UsageReport,
+)
+from ledger.simulate.pricing import Prices
+from ledger.simulate.runs import RunRule
+from ledger.simulate.trace import Trace, TraceRow
+
+
+class Outcome(StrEnum):
+    """What became of a row."""
+
+    ADMITTED = "admitted"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backtest:
+    """How a trace is run.
+
+    Attributes:
+        trace: The recorded calls.
+        runs: How rows are cut into runs.
+        prices: What tokens cost, where a row does not say what the call cost.
+        estimate_output_tokens: What is taken as the output before the call; None takes the
+            recorded output, as if it had been known.
+        workers: How many threads run rows at once, 1 or more. With one, rows are run in order.
+    """
+
+    trace: Trace
+    runs: RunRule
+    prices: Prices = field(default_factory=Prices)
+    estimate_output_tokens: int | None = None
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.estimate_output_tokens is not None:
+            check_amount("estimate_output_tokens", self.estimate_output_tokens, ceiling=I64_MAX)
+        if self.workers < 1:
+            raise InvalidInputError("workers", "must be 1 or more")
+
+    def estimate(self, row: TraceRow) -> UsageEstimate:
+        """Return what is held for a row before it is run.
+
+        A row that carries its own cost is estimated at that cost unless prices are given.
+        """
+        output = row.output_tokens
+        if self.estimate_output_tokens is not None:
+            output = self.estimate_output_tokens
+        cost = self.prices.cost_micros_usd(row.input_tokens, output)
+        if self.prices == Prices() and row.cost_micros_usd is not None:
+            cost = row.cost_micros_usd
+        return UsageEstimate(
+            input_tokens=row.input_tokens,
+            output_tokens=output,
+            total_tokens=row.input_tokens + output,
+            cost_micros_usd=cost,
+        )
+
+    def usage(self, row: TraceRow) -> Usage:
+        """Return what a row really used; its own cost wins over one computed from prices."""
+        cost = row.cost_micros_usd
+        if cost is None:
+            cost = self.prices.cost_micros_usd(row.input_tokens, row.output_tokens)
+        return Usage(
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            total_tokens=row.input_tokens + row.output_tokens,
+            cost_micros_usd=cost,
+        )
+
+    def check(self) -> int:
+        """Read every row once, so that a bad one is found before anything is written.
+
+        Returns:
+            How many rows there are.
+
+        Raises:
+            TraceError: A row cannot be read, or its amounts cannot be stored; or there is none.
+        """
+        count = 0
+        for row in self.trace.rows():
+            count += 1
+            for amounts in (self.estimate(row), self.usage(row)):
+                if max(amounts.total_tokens, amounts.cost_micros_usd) > I64_MAX:
+                    raise TraceError(
+                        str(self.trace.path), line=row.line, reason="the amounts are above 2^63-1"
+                    )
+        if count == 0:
+            raise TraceError(str(self.trace.path), line=2, reason="the trace has no rows")
+        return count
+
+
+def run(
+    book: Ledger,
+    budget: LedgerBudgetManager,
+    backtest: Backtest,
+    *,
+    again: bool = False,
+    resume: bool = False,
+    progress: Callable[[Outcome], object] | None = None,
+) -> dict[Outcome, int]:
+    """Reserve and settle every row of a trace, and return what became of how many.
+
+    Every row has idempotency keys made from the file's digest and its line, so that one row is
+    never counted twice by accident: not by a second run, and not by one that is resumed.
+
+    Args:
+        book: The store, which is searched for an earlier run of the same trace.
+        budget: The pool that pays.
+        backtest: How the trace is run.
+        again: Run it once more, and count it once more.
+        resume: Go on with the newest run of this trace in this pool where it was interrupted.
+        progress: Told the outcome of each row, from the worker's thread.
+
+    Raises:
+        TraceError: A row cannot be read; nothing was written.
+        TraceAlreadyRunError: The trace was run into this store, and neither flag says to go on.
+    """
+    backtest.check()
+    digest = backtest.trace.digest()[:32]
+    take = _take(book, budget, backtest.trace, digest, again=again, resume=resume)
+    counts = dict.fromkeys(Outcome, 0)
+    counting = threading.Lock()
+
+    def work(position: int, row: TraceRow) -> None:
+        outcome = _run_row(budget, backtest, row, position, prefix=_prefix(digest, take))
+        with counting:
+            counts[outcome] += 1
+        if progress is not None:
+            progress(outcome)
+
+    _in_threads(backtest.workers, enumerate(backtest.trace.rows()), work)
+    return counts
+
+
+def _run_row(
+    budget: LedgerBudgetManager, backtest: Backtest, row: TraceRow, position: int, *, prefix: str
+) -> Outcome:
+    key = f"{prefix}{row.line}"
+    extensions = RequestExtensions(
+        Attribution(
+            run_id=backtest.runs.run_id(row, position),
+            model=row.model,
+            provider=row.provider,
+            tenant=row.tenant,
+            agent=row.agent,
+            request_id=row.request_id,
+        ),
+        OccurredAt(row.at),
+        IdempotencyKey(key),
+    )
+    try:
+        lease = budget.reserve(extensions, backtest.estimate(row), RequestBudget.unlimited())
+    except BudgetError:
+        return Outcome.DENIED
+    budget.record_used(
+        lease, backtest.usage(row), report=UsageReport(idempotency_key=f"{key}:used")
+    )
+    return Outcome.ADMITTED
+
+
+def _take(
+    book: Ledger,
+    budget: LedgerBudgetManager,
+    trace: Trace,
+    digest: str,
+    *,
+    again: bool,
+    resume: bool,
+) -> int:
+    """Return the number of this run of the trace in the pool, from 1."""
+    line = next(trace.rows()).line
+
+    def was_run(pool: str, take: int) -> bool:
+        return book.entry_with_key(pool, f"{_prefix(digest, take)}{line}") is not None
+
+    if not again and not resume:
+        for info in book.pools():
+            if was_run(info.name, 1):
+                raise TraceAlreadyRunError(str(trace.path), pool=info.name)
+    free = next(take for take in itertools.count(1) if not was_run(budget.name, take))
+    return max(1, free - 1) if resume else free
+
+
+def _prefix(digest: str, take: int) -> str:
+    return f"trace:{digest}:{take}:"
+
+
+def _in_threads(
+    workers: int,
+    rows: Iterator[tuple[int, TraceRow]],
+    work: Callable[[int, TraceRow], None],
+) -> None:
+    """Hand rows to threads, a bounded number ahead; the first failure ends it."""
+    with ThreadPoolExecutor(workers) as threads:
+        pending: set[Future[None]] = set()
+        for position, row in rows:
+            pending.add(threads.submit(work, position, row))
+            if len(pending) >= 2 * workers:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for finished in done:
+                    finished.result()
+        for unfinished in pending:
+            unfinished.result()

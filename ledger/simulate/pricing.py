@@ -1,0 +1,59 @@
+"""Exact money: decimal prices, rounded up to whole micro-USD once a row."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+
+from ledger.errors import InvalidInputError
+
+_MICROS = 1_000_000
+
+
+def parse_decimal(name: str, text: str) -> Decimal:
+    """Return a number of 0 or more as it is written, exactly.
+
+    Raises:
+        InvalidInputError: It is no finite decimal number, or negative.
+    """
+    try:
+        value = Decimal(text.strip())
+    except InvalidOperation:
+        raise InvalidInputError(name, f"{text!r} is not a decimal number") from None
+    if not value.is_finite() or value < 0:
+        raise InvalidInputError(name, f"{text!r} is not a number of 0 or more")
+    return value
+
+
+def parse_usd(name: str, text: str) -> int:
+    """Return an amount in US dollars as whole micro-USD.
+
+    Raises:
+        InvalidInputError: It is no amount, or finer than a micro-USD.
+    """
+    micros = Fraction(parse_decimal(name, text)) * _MICROS
+    if micros.denominator != 1:
+        raise InvalidInputError(name, f"{text!r} has more than six decimal places")
+    return int(micros)
+
+
+def ceil_micros(usd: Decimal) -> int:
+    """Return US dollars as micro-USD, rounded up to the next whole one."""
+    return math.ceil(Fraction(usd) * _MICROS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """US dollars a million tokens, which is micro-USD a token."""
+
+    input_usd: Decimal = Decimal(0)
+    output_usd: Decimal = Decimal(0)
+
+    def cost_micros_usd(self, input_tokens: int, output_tokens: int) -> int:
+        """Return the cost of a call, computed exactly and rounded up once."""
+        # Fractions: Decimal rounds to 28 digits, which a large count times a long price passes.
+        return math.ceil(
+            input_tokens * Fraction(self.input_usd) + output_tokens * Fraction(self.output_usd)
+        )
