@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from ledger.book import DEFAULT_URL, Ledger
 from ledger.checks import U64_MAX
 from ledger.model import SharedPoolBudgetOptions
-from ledger.simulate import parse_usd
+from ledger.simulate import parse_count, parse_usd
 
 _PIPED_WIDTH = 200
 
@@ -27,21 +28,22 @@ Url = Annotated[
 ]
 PoolName = Annotated[str, typer.Argument(help="The pool's name.", show_default=False)]
 CapacityTokens = Annotated[
-    int | None,
-    typer.Option(min=0, help="Capacity in tokens; unlimited without it.", show_default=False),
+    str | None, typer.Option(help="Capacity in tokens, or 'unlimited'.", show_default=False)
 ]
 CapacityUsd = Annotated[
-    str | None,
-    typer.Option(help="Capacity in US dollars; unlimited without it.", show_default=False),
+    str | None, typer.Option(help="Capacity in US dollars, or 'unlimited'.", show_default=False)
 ]
 StopTokens = Annotated[
-    int, typer.Option("--stop-threshold-tokens", min=0, help="Tokens that are kept back.")
+    str | None,
+    typer.Option("--stop-threshold-tokens", help="Tokens that are kept back.", show_default=False),
 ]
 StopUsd = Annotated[
-    str, typer.Option("--stop-threshold-usd", help="US dollars that are kept back.")
+    str | None,
+    typer.Option("--stop-threshold-usd", help="US dollars that are kept back.", show_default=False),
 ]
 
 URL_DEFAULT = DEFAULT_URL
+NO_LIMITS = SharedPoolBudgetOptions()
 
 
 class Format(StrEnum):
@@ -99,14 +101,21 @@ def progress_bar() -> Progress:
 
 
 def policy(
-    capacity_tokens: int | None, capacity_usd: str | None, stop_tokens: int, stop_usd: str
+    base: SharedPoolBudgetOptions,
+    capacity_tokens: str | None,
+    capacity_usd: str | None,
+    stop_tokens: str | None,
+    stop_usd: str | None,
 ) -> SharedPoolBudgetOptions:
-    """Return the policy that a command's options ask for."""
-    return SharedPoolBudgetOptions(
-        capacity_tokens=U64_MAX if capacity_tokens is None else capacity_tokens,
-        capacity_cost_micros_usd=(
-            U64_MAX if capacity_usd is None else parse_usd("--capacity-usd", capacity_usd)
-        ),
-        stop_threshold_tokens=stop_tokens,
-        stop_threshold_cost_micros_usd=parse_usd("--stop-threshold-usd", stop_usd),
-    )
+    """Return `base` with what a command's options change."""
+    changes: dict[str, int] = {}
+    for name, given, parse in (
+        ("capacity_tokens", capacity_tokens, parse_count),
+        ("capacity_cost_micros_usd", capacity_usd, parse_usd),
+        ("stop_threshold_tokens", stop_tokens, parse_count),
+        ("stop_threshold_cost_micros_usd", stop_usd, parse_usd),
+    ):
+        if given is not None:
+            unlimited = given == "unlimited" and name.startswith("capacity")
+            changes[name] = U64_MAX if unlimited else parse(name, given)
+    return replace(base, **changes)

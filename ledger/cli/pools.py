@@ -8,6 +8,7 @@ import typer
 
 from ledger.book import Ledger
 from ledger.cli.common import (
+    NO_LIMITS,
     URL_DEFAULT,
     CapacityTokens,
     CapacityUsd,
@@ -32,14 +33,14 @@ def open_pool(
     url: Url = URL_DEFAULT,
     capacity_tokens: CapacityTokens = None,
     capacity_usd: CapacityUsd = None,
-    stop_tokens: StopTokens = 0,
-    stop_usd: StopUsd = "0",
+    stop_tokens: StopTokens = None,
+    stop_usd: StopUsd = None,
 ) -> None:
     """Make a pool, and the store if there is none. The same command again changes nothing.
 
     Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10
     """
-    options = policy(capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
     with Ledger.open(url) as book:
         _print([book.pool(pool, options).status()])
 
@@ -71,15 +72,18 @@ def adjust(
     url: Url = URL_DEFAULT,
     capacity_tokens: CapacityTokens = None,
     capacity_usd: CapacityUsd = None,
-    stop_tokens: StopTokens = 0,
-    stop_usd: StopUsd = "0",
+    stop_tokens: StopTokens = None,
+    stop_usd: StopUsd = None,
 ) -> None:
-    """Replace a pool's whole policy by an appended entry; nothing granted is revoked.
+    """Change a pool's policy by an appended entry; what is not named stays as it is.
 
-    Example: ledger pool adjust team --capacity-usd 500 --reason "budget of the second quarter"
+    Nothing that was granted is revoked, even if the new capacity is below what is committed.
+
+    Example: ledger pool adjust team --capacity-usd 500 --reason "second quarter"
     """
-    options = policy(capacity_tokens, capacity_usd, stop_tokens, stop_usd)
     with existing(url) as book:
+        current = book.pool(pool).status().policy
+        options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])
 

@@ -11,6 +11,7 @@ import typer
 from ledger import reports
 from ledger.book import Ledger
 from ledger.cli.common import (
+    NO_LIMITS,
     URL_DEFAULT,
     CapacityTokens,
     CapacityUsd,
@@ -23,7 +24,16 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.reports.render import denials_table, runs_table, statement_table
-from ledger.simulate import Backtest, Outcome, Prices, RunRule, Trace, parse_decimal, run
+from ledger.simulate import (
+    Backtest,
+    Outcome,
+    Prices,
+    RunRule,
+    Trace,
+    parse_count,
+    parse_decimal,
+    run,
+)
 
 _SHOWN = 10
 """How many denials are printed; the journal keeps them all."""
@@ -39,8 +49,8 @@ def simulate(
     ] = None,
     capacity_tokens: CapacityTokens = None,
     capacity_usd: CapacityUsd = None,
-    stop_tokens: StopTokens = 0,
-    stop_usd: StopUsd = "0",
+    stop_tokens: StopTokens = None,
+    stop_usd: StopUsd = None,
     input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
     output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
     estimate_output: Annotated[
@@ -72,8 +82,7 @@ def simulate(
     (TIMESTAMP,ContextTokens,GeneratedTokens or the like), and may have run, model, provider,
     tenant, agent, request_id, and cost (in US dollars) or cost_micros_usd.
 
-    Example: ledger simulate examples/azure_code_2023.csv --capacity-usd 60 --input-price 3
-    --output-price 15 --estimate-output 400
+    Example: ledger simulate trace.csv --capacity-usd 50 --input-price 3 --output-price 15
     """
     recorded = Trace(trace)
     rule = RunRule.parse(runs or ("column" if recorded.has("run_id") else "10m"))
@@ -84,10 +93,14 @@ def simulate(
             input_usd=parse_decimal("--input-price", input_price),
             output_usd=parse_decimal("--output-price", output_price),
         ),
-        estimate_output_tokens=_estimate(estimate_output),
+        estimate_output_tokens=(
+            None
+            if estimate_output == "actual"
+            else parse_count("--estimate-output", estimate_output)
+        ),
         workers=workers,
     )
-    options = policy(capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
     total = backtest.check()
     with Ledger.open(url, record_denials=True) as book:
         budget = book.pool(pool or trace.stem, options)
@@ -122,11 +135,3 @@ def _print(book: Ledger, pool: str, total: int, counts: dict[Outcome, int]) -> N
         markup=False,
         soft_wrap=True,
     )
-
-
-def _estimate(text: str) -> int | None:
-    if text == "actual":
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise typer.BadParameter(f"--estimate-output: {text!r} is not a whole number or 'actual'")
-    return int(text)

@@ -1,7 +1,7 @@
 """Back-test a budget against recorded traffic, through a durable pool."""
 
 from ledger.simulate.backtest import Backtest, Outcome, run
-from ledger.simulate.pricing import Prices, parse_decimal, parse_usd
+from ledger.simulate.pricing import Prices, parse_count, parse_decimal, parse_usd
 from ledger.simulate.runs import RunRule
 from ledger.simulate.trace import Trace, TraceRow
 
@@ -12,6 +12,7 @@ __all__ = [
     "RunRule",
     "Trace",
     "TraceRow",
+    "parse_count",
     "parse_decimal",
     "parse_usd",
     "run",

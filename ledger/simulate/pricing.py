@@ -1,4 +1,4 @@
-"""Exact money: decimal prices, rounded up to whole micro-USD once a row."""
+"""Exact figures: counts and decimal prices as they are written, costs rounded up once a row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
+from ledger.checks import I64_MAX, check_amount
 from ledger.errors import InvalidInputError
 
 _MICROS = 1_000_000
+_DIGITS_MAX = 40  # far more than any amount has; it keeps exact arithmetic small
 
 
 def parse_decimal(name: str, text: str) -> Decimal:
@@ -24,7 +26,21 @@ def parse_decimal(name: str, text: str) -> Decimal:
         raise InvalidInputError(name, f"{text!r} is not a decimal number") from None
     if not value.is_finite() or value < 0:
         raise InvalidInputError(name, f"{text!r} is not a number of 0 or more")
+    if len(text) > _DIGITS_MAX or abs(value.adjusted()) > _DIGITS_MAX:
+        raise InvalidInputError(name, f"{text!r} has more than {_DIGITS_MAX} digits")
     return value
+
+
+def parse_count(name: str, text: str) -> int:
+    """Return a whole number of 0 or more that a store can hold.
+
+    Raises:
+        InvalidInputError: It is not written in digits alone.
+        AmountOutOfRangeError: It is above 2^63-1.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
+        raise InvalidInputError(name, f"{text!r} is not a whole number of 0 or more")
+    return check_amount(name, int(text), ceiling=I64_MAX)
 
 
 def parse_usd(name: str, text: str) -> int:

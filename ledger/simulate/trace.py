@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ledger.checks import I64_MAX, check_amount, check_text
 from ledger.errors import InvalidInputError, TraceError
-from ledger.simulate.pricing import ceil_micros, parse_decimal
+from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
     "at": ("timestamp", "time", "at", "occurred_at", "created_at"),
@@ -93,8 +93,8 @@ class Trace:
         return TraceRow(
             line=line,
             at=_moment(given["at"]),
-            input_tokens=_count("input tokens", given["input_tokens"]),
-            output_tokens=_count("output tokens", given["output_tokens"]),
+            input_tokens=parse_count("input tokens", given["input_tokens"]),
+            output_tokens=parse_count("output tokens", given["output_tokens"]),
             cost_micros_usd=_cost(given),
             **{name: check_text(name, given[name]) for name in _TEXTS if given.get(name)},
         )
@@ -139,15 +139,9 @@ def _moment(text: str) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def _count(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidInputError(name, f"{text!r} is not a whole number of 0 or more")
-    return check_amount(name, int(text), ceiling=I64_MAX)
-
-
 def _cost(given: Mapping[str, str]) -> int | None:
     if given.get("cost_micros_usd"):
-        return _count("cost_micros_usd", given["cost_micros_usd"])
+        return parse_count("cost_micros_usd", given["cost_micros_usd"])
     if given.get("cost_usd"):
         cost = ceil_micros(parse_decimal("cost", given["cost_usd"]))
         return check_amount("cost", cost, ceiling=I64_MAX)
