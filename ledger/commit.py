@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 
 from ledger.checks import Micros
 from ledger.database import Database
+from ledger.errors import LedgerError
 from ledger.journal import PoolJournal
 from ledger.operations import Operation, perform
-from ledger.records import Entry
+from ledger.rows import Row
 
 T = TypeVar("T")
 
@@ -43,11 +44,11 @@ class Writer:
             LedgerError: Whatever the operation answers with, or what kept it from being done.
         """
 
-        def work(connection: Connection, again: bool) -> Entry:  # noqa: FBT001 - transact's
+        def work(connection: Connection, again: bool) -> Row:  # noqa: FBT001 - transact's
             (outcome,) = perform(connection, pool, [operation], now=self.now(), look_up=again)
-            if isinstance(outcome, Entry):
-                return outcome
-            raise outcome
+            if isinstance(outcome, LedgerError):
+                raise outcome
+            return outcome
 
-        entry = self.database.transact(work, pool_ids=[pool.info.pool_id], key=operation.key)
-        return operation.answer(entry, pool.info)
+        row = self.database.transact(work, pool_ids=[pool.info.pool_id], key=operation.key)
+        return operation.answer(row, pool.info)

@@ -24,6 +24,7 @@ from ledger import proof, rows
 from ledger.checks import Micros
 from ledger.errors import JournalDamagedError
 from ledger.model import ATTRIBUTION_TEXTS, Attribution, SharedPoolBudgetOptions
+from ledger.prepared import Prepared
 from ledger.records import EntryKind, LeaseState, PoolId, PoolInfo, Seq
 from ledger.rows import Head, Interned
 from ledger.schema import attributions, entries, pools, store
@@ -52,16 +53,22 @@ def _newest(*columns: Column[Any]) -> Select[Any]:
     )
 
 
-_HEAD = _newest(
-    entries.c.seq,
-    entries.c.policy_seq,
-    entries.c.window_seq,
-    entries.c.swept_until,
-    entries.c.recorded_at,
-    entries.c.hash,
-    *(column for column in entries.columns if column.name.startswith(("committed_", "reserved_"))),
+_HEAD = Prepared(
+    _newest(
+        *(
+            entries.c[name]
+            for name in ("seq", "policy_seq", "window_seq", "swept_until", "recorded_at", "hash")
+        ),
+        *(
+            column
+            for column in entries.columns
+            if column.name.startswith(("committed_", "reserved_"))
+        ),
+    )
 )
-_ONE = select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
+_DETAIL = Prepared(
+    select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
+)
 _PAGE = (
     _OF_POOL.where(entries.c.seq > bindparam("after"))
     .order_by(entries.c.seq)
@@ -70,6 +77,11 @@ _PAGE = (
 _BY_KEYS = _OF_POOL.where(
     entries.c.idempotency_key.is_not(None),
     entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+)
+_NEWEST_OF_LEASE = Prepared(
+    _OF_POOL.where(entries.c.lease.is_not(None), entries.c.lease == bindparam("lease"))
+    .order_by(entries.c.seq.desc())
+    .limit(1)
 )
 _NEWEST_OF_LEASES = _OF_POOL.where(
     entries.c.seq.in_(
@@ -98,10 +110,12 @@ _OPEN_LEASES = (
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-_ATTRIBUTION = select(attributions.c.attribution_id, attributions.c.digest).where(
-    attributions.c.pool_id == _POOL, attributions.c.content_key == bindparam("content_key")
+_ATTRIBUTION = Prepared(
+    select(attributions.c.attribution_id, attributions.c.digest).where(
+        attributions.c.pool_id == _POOL, attributions.c.content_key == bindparam("content_key")
+    )
 )
-_INSERT_ENTRY = insert(entries)
+_INSERT_ENTRY = Prepared(insert(entries))
 _INSERT_ATTRIBUTION = insert(attributions)
 
 
@@ -173,7 +187,7 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
         """
-        found = _rows(connection.execute(_HEAD, {"pool_id": self.info.pool_id}))
+        found = _HEAD.rows(connection, {"pool_id": self.info.pool_id})
         if not found:
             raise self.damaged(1, "the pool's opening is missing")
         return rows.head_of(found[0], self.policy(connection, found[0]["policy_seq"]))
@@ -185,7 +199,7 @@ class PoolJournal:
             JournalDamagedError: It set none.
         """
         if seq not in self._policies:
-            found = _rows(connection.execute(_ONE, {"pool_id": self.info.pool_id, "seq": seq}))
+            found = _DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
             policy = rows.policy_of(found[0]) if found else None
             if policy is None:
                 raise self.damaged(seq, "it should set a policy, and does not")
@@ -196,11 +210,15 @@ class PoolJournal:
         """Read the newest entry of each of these leases; unknown ones are left out."""
         if not lease_ids:
             return {}
-        found = connection.execute(
-            _NEWEST_OF_LEASES, {"pool_id": self.info.pool_id, "leases": list(lease_ids)}
-        )
+        pool_id = self.info.pool_id
+        if len(lease_ids) == 1:
+            (lease,) = lease_ids
+            found = _NEWEST_OF_LEASE.rows(connection, {"pool_id": pool_id, "lease": lease})
+        else:
+            parameters = {"pool_id": pool_id, "leases": list(lease_ids)}
+            found = _rows(connection.execute(_NEWEST_OF_LEASES, parameters))
         leases = {}
-        for row in _rows(found):
+        for row in found:
             state = rows.lease_of(row)
             if state is not None:
                 leases[state.lease] = LeaseRow(
@@ -242,9 +260,9 @@ class PoolJournal:
         if key in self._interned:
             return self._interned[key]
         parameters = {"pool_id": self.info.pool_id, "content_key": key}
-        found = connection.execute(_ATTRIBUTION, parameters).first()
-        if found is not None:
-            known = Interned(found.attribution_id, bytes(found.digest), attribution)
+        found = _ATTRIBUTION.rows(connection, parameters)
+        if found:
+            known = Interned(found[0]["attribution_id"], found[0]["digest"], attribution)
             # Only what an earlier transaction committed is safe to remember: this one may fail.
             _remember(self._interned, key, known, self._REMEMBERED)
             return known
@@ -291,7 +309,7 @@ def attribution_in(row: Mapping[str, Any]) -> Interned | None:
 def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
     """Write rows that `rows.to_row` made."""
     if staged:
-        connection.execute(_INSERT_ENTRY, staged)
+        _INSERT_ENTRY.write(connection, staged)
 
 
 def _remember(memory: dict[K, V], key: K, value: V, most: int) -> None:

@@ -32,6 +32,9 @@ from ledger.records import (
 )
 from ledger.schema import entries
 
+Row = Mapping[str, Any]
+"""A stored entry by column name, with its attribution's columns where they were read."""
+
 BUDGET_FIELDS = ("tokens", "cost_micros_usd")
 _POLICY_FIELDS = tuple(part.name for part in fields(SharedPoolBudgetOptions))
 _CAPACITIES = ("capacity_tokens", "capacity_cost_micros_usd")
@@ -139,13 +142,13 @@ def to_row(
     return row
 
 
-def row_hash(previous: bytes, row: Mapping[str, Any], attribution_digest: bytes | None) -> bytes:
+def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
     """Return the hash that a row must carry behind `previous`."""
     covered = {**row, "attribution_digest": attribution_digest}
     return proof.chain(previous, map(covered.__getitem__, COVERED))
 
 
-def head_of(row: Mapping[str, Any], policy: SharedPoolBudgetOptions) -> Head:
+def head_of(row: Row, policy: SharedPoolBudgetOptions) -> Head:
     """Return the head that a row makes, under the policy its policy_seq names."""
     return Head(
         seq=row["seq"],
@@ -159,29 +162,45 @@ def head_of(row: Mapping[str, Any], policy: SharedPoolBudgetOptions) -> Head:
     )
 
 
-def lease_of(row: Mapping[str, Any]) -> LeaseState | None:
+def lease_of(row: Row) -> LeaseState | None:
     """Return the lease as a row leaves it, None where the row is about no lease."""
     if row["lease"] is None:
         return None
     return LeaseState(
         lease=row["lease"],
         estimate=UsageEstimate(**_part(row, "estimate", ESTIMATE_FIELDS)),
-        request_budget=RequestBudget(**_part(row, "budget", BUDGET_FIELDS)),
+        request_budget=request_budget_of(row),
         phase=_PHASES.get(row["kind"], LeasePhase.OPEN),
         held=Totals(**_part(row, "held", Totals._fields)),
-        used=Usage(**_part(row, "used", USAGE_FIELDS)),
+        used=used_of(row),
         expires_at=row["expires_at"],
     )
 
 
-def policy_of(row: Mapping[str, Any]) -> SharedPoolBudgetOptions | None:
+def request_budget_of(row: Row) -> RequestBudget:
+    """Return the request's own budget that a row about a lease or a denial repeats."""
+    return RequestBudget(**_part(row, "budget", BUDGET_FIELDS))
+
+
+def used_of(row: Row) -> Usage:
+    """Return what the lease of a row has used so far."""
+    return Usage(**_part(row, "used", USAGE_FIELDS))
+
+
+def detail_of(row: Row) -> dict[str, Any]:
+    """Return a row's detail, empty where it has none."""
+    detail: dict[str, Any] = json.loads(row["detail"] or "{}")
+    return detail
+
+
+def policy_of(row: Row) -> SharedPoolBudgetOptions | None:
     """Return the policy that a row sets, None where it sets none."""
-    return _policy_from_json(json.loads(row["detail"] or "{}").get("policy"))
+    return _policy_from_json(detail_of(row).get("policy"))
 
 
-def entry_of(row: Mapping[str, Any], attribution: Attribution | None) -> Entry:
+def entry_of(row: Row, attribution: Attribution | None) -> Entry:
     """Return a row as the value that callers see."""
-    detail = json.loads(row["detail"] or "{}")
+    detail = detail_of(row)
     estimated = row["estimate_total_tokens"] is not None
     return Entry(
         pool_id=row["pool_id"],
@@ -191,7 +210,7 @@ def entry_of(row: Mapping[str, Any], attribution: Attribution | None) -> Entry:
         detail=detail,
         policy=_policy_from_json(detail.get("policy")),
         estimate=UsageEstimate(**_part(row, "estimate", ESTIMATE_FIELDS)) if estimated else None,
-        request_budget=RequestBudget(**_part(row, "budget", BUDGET_FIELDS)) if estimated else None,
+        request_budget=request_budget_of(row) if estimated else None,
         usage=(
             None
             if row["usage_total_tokens"] is None
@@ -214,7 +233,7 @@ def entry_of(row: Mapping[str, Any], attribution: Attribution | None) -> Entry:
     )
 
 
-def attribution_of(row: Mapping[str, Any]) -> Attribution | None:
+def attribution_of(row: Row) -> Attribution | None:
     """Return the attribution in a row, None where it is absent or redacted."""
     if row["salt"] is None:
         return None
@@ -223,7 +242,7 @@ def attribution_of(row: Mapping[str, Any]) -> Attribution | None:
     )
 
 
-def _balance_of(row: Mapping[str, Any]) -> Balance:
+def _balance_of(row: Row) -> Balance:
     return Balance(
         Totals(**_part(row, "committed", Totals._fields)),
         Totals(**_part(row, "reserved", Totals._fields)),
@@ -234,7 +253,7 @@ def _prefixed(prefix: str, names: tuple[str, ...], value: object | None) -> dict
     return {f"{prefix}_{name}": None if value is None else getattr(value, name) for name in names}
 
 
-def _part(row: Mapping[str, Any], prefix: str, names: tuple[str, ...]) -> dict[str, Any]:
+def _part(row: Row, prefix: str, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: row[f"{prefix}_{name}"] for name in names}
 
 

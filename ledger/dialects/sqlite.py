@@ -6,7 +6,6 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
@@ -76,14 +75,14 @@ class SQLiteDialect(Dialect):
         """Take the writer lock, then the database's own write lock before anything is read."""
         self._writer.acquire(timeout_s=timeout_s)
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _raw(connection).execute("BEGIN IMMEDIATE")
         except BaseException:
             self._writer.release()
             raise
 
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:  # noqa: ARG002 - a snapshot of the whole file is both
         """Begin on a snapshot of the whole file."""
-        connection.exec_driver_sql("BEGIN")
+        _raw(connection).execute("BEGIN")
 
     def begin_migration(self, connection: Connection) -> None:
         """Begin as for any write: there is one writer a file."""
@@ -91,11 +90,11 @@ class SQLiteDialect(Dialect):
 
     def commit(self, connection: Connection) -> None:
         """Commit; a checkpoint this leads to runs under the writer lock as well."""
-        connection.exec_driver_sql("COMMIT")
+        _raw(connection).execute("COMMIT")
 
     def rollback(self, connection: Connection) -> None:
         """Roll back, unless SQLite already did so by itself (a full disk)."""
-        raw: Any = connection.connection.driver_connection
+        raw = _raw(connection)
         if raw.in_transaction:
             try:
                 raw.execute("ROLLBACK")
@@ -175,6 +174,11 @@ class SQLiteDialect(Dialect):
             ),
             identity="lower(hex({0}))",
         )
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    return raw
 
 
 def _primary_code(error: BaseException) -> int | None:

@@ -9,8 +9,8 @@ from ledger import proof
 from ledger.checks import I64_MAX, REASON_MAX_CHARS, U64_MAX, check_amount, check_text
 from ledger.model import SharedPoolBudgetOptions
 from ledger.operations.base import Desk, Operation
-from ledger.records import Entry, EntryKind, PoolInfo
-from ledger.rows import Draft
+from ledger.records import EntryKind, PoolInfo
+from ledger.rows import Draft, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Adjust(Operation[None]):
             payload_digest=self.payload_digest(),
         )
 
-    def answer(self, entry: Entry, pool: PoolInfo) -> None:
+    def answer(self, row: Row, pool: PoolInfo) -> None:
         """Answer nothing: the policy is in force."""
 
 

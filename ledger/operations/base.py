@@ -16,8 +16,8 @@ from ledger.checks import I64_MAX
 from ledger.errors import AmountOutOfRangeError
 from ledger.journal import LeaseRow, PoolJournal
 from ledger.model import Attribution
-from ledger.records import Entry, PoolInfo
-from ledger.rows import Draft, Head, Interned
+from ledger.records import PoolInfo
+from ledger.rows import Draft, Head, Interned, Row
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Operation(ABC, Generic[T]):
         """
 
     @abstractmethod
-    def answer(self, entry: Entry, pool: PoolInfo) -> T:
+    def answer(self, row: Row, pool: PoolInfo) -> T:
         """Return, or raise, what the caller gets, from the entry alone."""
 
     def payload_digest(self) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,9 +12,9 @@ from ledger.checks import Micros
 from ledger.errors import IdempotencyConflictError, LedgerError
 from ledger.journal import LeaseRow, PoolJournal
 from ledger.operations.base import Desk, Operation
-from ledger.records import Entry
+from ledger.rows import Row
 
-Outcome = Entry | LedgerError
+Outcome = Row | LedgerError
 """What became of an operation: its entry, or why it has none."""
 
 
@@ -37,7 +37,7 @@ def perform(
     leases = pool.leases(connection, wanted)
     desk = Desk(connection, pool, leases, pool.head(connection))
     outcomes: list[Outcome] = []
-    staged: list[dict[str, Any]] = []
+    staged: list[Row] = []
     for operation in operations:
         try:
             if operation.key in known:
@@ -57,12 +57,12 @@ def perform(
             desk.leases[draft.lease.lease] = LeaseRow(
                 draft.lease, draft.attribution, draft.request_id, draft.occurred_at
             )
-        outcomes.append(rows.entry_of(row, draft.attribution and draft.attribution.value))
+        outcomes.append(row)
     journal.append(connection, staged)
     return outcomes
 
 
-def _first_outcome(operation: Operation[Any], row: Mapping[str, Any]) -> Entry:
+def _first_outcome(operation: Operation[Any], row: Row) -> Row:
     if row["payload_digest"] != operation.payload_digest():
         raise IdempotencyConflictError(operation.key, seq=row["seq"])
-    return rows.entry_of(row, None)
+    return row

@@ -20,8 +20,8 @@ from ledger.model import (
     UsageEstimate,
 )
 from ledger.operations.base import Desk, Operation, check_storable, new_key
-from ledger.records import Entry, EntryKind, PoolInfo
-from ledger.rows import Draft
+from ledger.records import EntryKind, PoolInfo
+from ledger.rows import Draft, Row, detail_of, request_budget_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +113,12 @@ class Reserve(Operation[BudgetLease]):
             **common,
         )
 
-    def answer(self, entry: Entry, pool: PoolInfo) -> BudgetLease:
+    def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""
-        if entry.kind == EntryKind.DENIAL:
-            raise _denial_from_json(entry)
+        if row["kind"] == EntryKind.DENIAL:
+            raise _denial_from(row)
         return BudgetLease(
-            id=entry.seq,
+            id=row["seq"],
             reserved=self.estimate,
             request_budget=self.request_budget,
             pool=pool.identity,
@@ -135,15 +135,14 @@ def _denial_to_json(denial: rules.Denial) -> dict[str, Any]:
     }
 
 
-def _denial_from_json(entry: Entry) -> rules.Denial:
-    denial, estimate, budget = entry.detail["denial"], entry.estimate, entry.request_budget
-    assert estimate is not None  # noqa: S101 - every denial repeats its estimate
-    assert budget is not None  # noqa: S101 - and its limits
+def _denial_from(row: Row) -> rules.Denial:
+    denial = detail_of(row)["denial"]
     requested = {
-        "requested_tokens": estimate.total_tokens,
-        "requested_cost_micros_usd": estimate.cost_micros_usd,
+        "requested_tokens": row["estimate_total_tokens"],
+        "requested_cost_micros_usd": row["estimate_cost_micros_usd"],
     }
     if denial["reason"] == "request_budget":
+        budget = request_budget_of(row)
         return RequestBudgetExceededError(
             **requested,
             budget_tokens=budget.tokens,

@@ -17,8 +17,8 @@ from ledger.model import (
     UsageReport,
 )
 from ledger.operations.base import Desk, Operation, check_storable, new_key
-from ledger.records import Entry, EntryKind, PoolInfo
-from ledger.rows import Draft, Interned
+from ledger.records import EntryKind, PoolInfo
+from ledger.rows import Draft, Interned, Row, request_budget_of, used_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +97,11 @@ class Settle(Operation[None]):
             payload_digest=self.payload_digest(),
         )
 
-    def answer(self, entry: Entry, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
+    def answer(self, row: Row, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
         """Raise if the usage, though recorded, is over the request's own budget."""
-        if entry.lease is not None:
-            excess = rules.over_request_budget(entry.lease.request_budget, entry.lease.used)
-            if excess is not None:
-                raise excess
+        excess = rules.over_request_budget(request_budget_of(row), used_of(row))
+        if excess is not None:
+            raise excess
 
     def _occurred_at(self) -> Micros | None:
         given = self.report.occurred_at
