@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///ledger.db"
 DEFAULT_TIMEOUT_S = 10.0
+TIMEOUT_MAX_S = 86_400
 
 
 class Ledger:
@@ -59,7 +60,8 @@ class Ledger:
                 LEDGER_URL from the environment, or else `sqlite:///ledger.db`.
             create: Whether an empty or missing store is given a schema.
             record_denials: Whether denied reservations are kept as entries, for the audit.
-            timeout_s: How long one call may wait for other writers, in seconds above 0.
+            timeout_s: How long one call may wait for other writers, in seconds: above 0, at most a
+                day.
             clock: Where the time comes from.
 
         Raises:
@@ -71,8 +73,10 @@ class Ledger:
         """
         url = os.environ.get("LEDGER_URL", DEFAULT_URL) if url is None else url
         check_type("url", url, str)
-        if not timeout_s > 0:
-            raise InvalidInputError("timeout_s", "must be a number of seconds above 0")
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
+            raise InvalidInputError("timeout_s", "must be a number of seconds")
+        if not 0 < timeout_s <= TIMEOUT_MAX_S:
+            raise InvalidInputError("timeout_s", f"must be above 0 and at most {TIMEOUT_MAX_S}")
         database = Database(url, timeout_s=timeout_s, create=create)
         try:
             migrate.require_current(database, create=create)
@@ -94,6 +98,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the store's connections. Leases stay as they are, for whoever opens it next."""
+        self._writer.close()
         self._database.close()
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -21,9 +22,11 @@ from ledger.errors import (
     OutcomeUnknownError,
     StoreError,
 )
+from ledger.prepared import Prepared
 
 T = TypeVar("T")
 
+_IDLE_MAX = 4
 _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.1
 
@@ -40,6 +43,9 @@ class Database:
         self.dialect = dialect_for(url, timeout_s=timeout_s)
         self.timeout_s = timeout_s
         self._closed = False
+        self._reset_gate()
+        self._idle: list[Connection] = []
+        self.after_fork: Callable[[], None] | None = None
         self.engine = self.dialect.create_engine(create=create)
         self._errors: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -58,6 +64,7 @@ class Database:
         """Close every connection."""
         self._closed = True
         _open_databases.discard(self)
+        self._drop_idle()
         self.engine.dispose()
 
     def transact(
@@ -103,6 +110,21 @@ class Database:
                     raise ContentionError(timeout_s=self.timeout_s, attempts=attempts) from error
                 raise self._refused(error, failure) from error
 
+    def read_rows(self, statement: Prepared, parameters: Mapping[str, int]) -> list[dict[str, Any]]:
+        """Run one SELECT in a serializable transaction of its own, in one round trip.
+
+        Raises:
+            ContentionError: The snapshot kept clashing with writers until the deadline.
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        return self._retried(lambda: self._read_rows(statement, parameters))
+
+    def _read_rows(
+        self, statement: Prepared, parameters: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        with self._lent() as connection:
+            return self.dialect.read_alone(connection, statement, parameters)
+
     def read(self, work: Callable[[Connection], T], *, serializable: bool = True) -> T:
         """Run `work` in a read-only transaction on one snapshot.
 
@@ -115,17 +137,24 @@ class Database:
             LedgerUnavailableError: The store cannot be reached or read.
             NotALedgerError: The file is not a database.
         """
+
+        def once() -> T:
+            with self._lent() as connection:
+                self.dialect.begin_read(connection, serializable=serializable)
+                try:
+                    return work(connection)
+                finally:
+                    self.dialect.rollback(connection)
+
+        return self._retried(once)
+
+    def _retried(self, once: Callable[[], T]) -> T:
         deadline = time.monotonic() + self.timeout_s
         attempts = 0
         while True:
             attempts += 1
             try:
-                with self.connect() as connection:
-                    self.dialect.begin_read(connection, serializable=serializable)
-                    try:
-                        return work(connection)
-                    finally:
-                        self.dialect.rollback(connection)
+                return once()
             except self._errors as error:
                 failure = self._failure(error)
                 if time.monotonic() < deadline and self._worth_another(error, failure, attempts):
@@ -138,9 +167,7 @@ class Database:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Lend a connection; an error of the driver that escapes is the caller's to name."""
-        if self._closed:
-            raise LedgerUnavailableError(f"the ledger at {self.url} is closed; open it again")
-        with self.engine.connect() as connection:
+        with self._entered(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -160,20 +187,91 @@ class Database:
                 raise ContentionError(timeout_s=self.timeout_s, attempts=1) from error
             raise self._refused(error, failure) from error
 
-    def forget_after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Close every connection that the child could not use, once nobody uses it.
+
+        SQLite keeps its locks in the memory of the process: a child that inherited an open
+        connection would find its parent's locks there for ever.
+        """
+        if not self.dialect.connections_survive_fork:
+            with self._gate:
+                self._forking = True
+                self._gate.wait_for(lambda: self._lent_out == 0, timeout=self.timeout_s)
+            self._drop_idle()
+            self.engine.dispose()
+
+    def after_fork_in_parent(self) -> None:
+        """Let callers in again."""
+        with self._gate:
+            self._forking = False
+            self._gate.notify_all()
+
+    def after_fork_in_child(self) -> None:
         """Leave the parent's connections alone: a forked child must not even close them."""
+        self._reset_gate()
+        self._idle.clear()
         self.engine.dispose(close=False)
         self.dialect.forget_after_fork()
+        if self.after_fork is not None:
+            self.after_fork()
 
     @contextmanager
     def _begun(self, pool_ids: Sequence[int], timeout_s: float) -> Iterator[Connection]:
-        with self.connect() as connection:
+        with self._lent() as connection:
             self.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
             try:
                 yield connection
             finally:
                 self.dialect.rollback(connection)
                 self.dialect.end()
+
+    @contextmanager
+    def _lent(self) -> Iterator[Connection]:
+        """Lend a connection that is kept at hand: a checkout costs as much as a short query.
+
+        One that saw an error is closed instead of kept.
+        """
+        with self._entered():
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self.engine.connect()
+            try:
+                yield connection
+            except BaseException:
+                connection.invalidate()
+                connection.close()
+                raise
+            if self._closed or len(self._idle) >= _IDLE_MAX:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            connection.invalidate()
+            connection.close()
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        if self._closed:
+            raise LedgerUnavailableError(f"the ledger at {self.url} is closed; open it again")
+        with self._gate:
+            self._gate.wait_for(lambda: not self._forking)
+            self._lent_out += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._lent_out -= 1
+                if self._forking:
+                    self._gate.notify_all()
+
+    def _reset_gate(self) -> None:
+        self._gate = threading.Condition(threading.Lock())
+        self._lent_out = 0
+        self._forking = False
 
     def _failure(self, error: Exception) -> Failure:
         if isinstance(error, RolledBackError):
@@ -183,6 +281,7 @@ class Database:
         failure = self.dialect.failure(error)
         if failure is Failure.LOST:
             # What took this connection away took the idle ones as well.
+            self._drop_idle()
             self.engine.dispose()
         return failure
 
@@ -208,10 +307,17 @@ def _pause_s(attempts: int) -> float:
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
-    for database in list(_open_databases):
-        database.forget_after_fork()
+def _for_each(method: Callable[[Database], None]) -> Callable[[], None]:
+    def call() -> None:
+        for database in list(_open_databases):
+            method(database)
+
+    return call
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_for_each(Database.before_fork),
+        after_in_parent=_for_each(Database.after_fork_in_parent),
+        after_in_child=_for_each(Database.after_fork_in_child),
+    )

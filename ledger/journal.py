@@ -22,10 +22,12 @@ from sqlalchemy import (
 
 from ledger import proof, rows
 from ledger.checks import Micros
+from ledger.database import Database
+from ledger.dialects import dialect_named
 from ledger.errors import JournalDamagedError
 from ledger.model import ATTRIBUTION_TEXTS, Attribution, SharedPoolBudgetOptions
 from ledger.prepared import Prepared
-from ledger.records import EntryKind, LeaseState, PoolId, PoolInfo, Seq
+from ledger.records import EntryKind, LeasePhase, LeaseState, PoolId, PoolInfo, Seq
 from ledger.rows import Head, Interned
 from ledger.schema import attributions, entries, pools, store
 
@@ -95,7 +97,7 @@ _NEWEST_OF_LEASES = _OF_POOL.where(
     )
 )
 _end = entries.alias("lease_end")
-_OPEN_LEASES = (
+_OPEN_LEASES = Prepared(
     select(entries.c.seq, entries.c.recorded_at)
     .where(
         entries.c.pool_id == _POOL,
@@ -126,6 +128,14 @@ class LeaseRow(NamedTuple):
     attribution: Interned | None
     request_id: str | None
     occurred_at: Micros | None
+
+
+class Memo(NamedTuple):
+    """What a committed batch leaves in memory: leases as they stand at the newest entry."""
+
+    hash_before: bytes
+    hash_after: bytes
+    leases: Mapping[int, LeaseRow]
 
 
 def store_identity(connection: Connection) -> bytes:
@@ -169,8 +179,9 @@ def stray_pool_ids(connection: Connection) -> list[PoolId]:
 class PoolJournal:
     """One pool's entries, and what is known of them that can never change.
 
-    Policies and attributions are immutable once they are committed, so they are remembered; the
-    newest entry never is.
+    Policies and attributions are immutable once they are committed, so they are remembered. So
+    are leases, together with the hash of the entry at which they stood: while that is still the
+    newest entry, nobody has touched them. The newest entry itself is always read.
     """
 
     _REMEMBERED = 4_096
@@ -180,6 +191,8 @@ class PoolJournal:
         self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
         self._policies: dict[int, SharedPoolBudgetOptions] = {}
         self._interned: dict[bytes, Interned] = {}
+        self._leases_at = b""
+        self._leases: dict[int, LeaseRow] = {}
 
     def head(self, connection: Connection) -> Head:
         """Read the newest entry: the balance, and what the next entry builds on.
@@ -187,10 +200,31 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
         """
-        found = _HEAD.rows(connection, {"pool_id": self.info.pool_id})
+        row = self._newest(_HEAD.rows(connection, {"pool_id": self.info.pool_id}))
+        return rows.head_of(row, self.policy(connection, row["policy_seq"]))
+
+    def _newest(self, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return the one row that was found.
+
+        Raises:
+            JournalDamagedError: The pool has no entry.
+        """
         if not found:
             raise self.damaged(1, "the pool's opening is missing")
-        return rows.head_of(found[0], self.policy(connection, found[0]["policy_seq"]))
+        return found[0]
+
+    def head_alone(self, database: Database) -> Head:
+        """Read the newest entry in a transaction of its own, in one round trip.
+
+        Raises:
+            JournalDamagedError: The pool has no entry, or its policy cannot be read.
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        row = self._newest(database.read_rows(_HEAD, {"pool_id": self.info.pool_id}))
+        policy = self._policies.get(row["policy_seq"])
+        if policy is None:
+            policy = database.read(lambda connection: self.policy(connection, row["policy_seq"]))
+        return rows.head_of(row, policy)
 
     def policy(self, connection: Connection, seq: Seq) -> SharedPoolBudgetOptions:
         """Return the policy that entry `seq` set.
@@ -206,28 +240,46 @@ class PoolJournal:
             _remember(self._policies, seq, policy, self._REMEMBERED)
         return self._policies[seq]
 
-    def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
-        """Read the newest entry of each of these leases; unknown ones are left out."""
-        if not lease_ids:
-            return {}
+    def leases(
+        self, connection: Connection, lease_ids: Collection[int], *, head: Head | None = None
+    ) -> dict[int, LeaseRow]:
+        """Return the newest entry of each of these leases; unknown ones are left out.
+
+        Args:
+            connection: A transaction.
+            lease_ids: Which leases.
+            head: The newest entry, if it was read in the same transaction; leases that are
+                remembered as they stood there are not read again.
+        """
+        found: dict[int, LeaseRow] = {}
+        if head is not None and head.hash == self._leases_at:
+            found = {lease: self._leases[lease] for lease in lease_ids if lease in self._leases}
+        unknown = [lease for lease in lease_ids if lease not in found]
         pool_id = self.info.pool_id
-        if len(lease_ids) == 1:
-            (lease,) = lease_ids
-            found = _NEWEST_OF_LEASE.rows(connection, {"pool_id": pool_id, "lease": lease})
-        else:
-            parameters = {"pool_id": pool_id, "leases": list(lease_ids)}
-            found = _rows(connection.execute(_NEWEST_OF_LEASES, parameters))
-        leases = {}
-        for row in found:
+        stored: list[dict[str, Any]] = []
+        if len(unknown) == 1:
+            stored = _NEWEST_OF_LEASE.rows(connection, {"pool_id": pool_id, "lease": unknown[0]})
+        elif unknown:
+            parameters = {"pool_id": pool_id, "leases": unknown}
+            stored = _rows(connection.execute(_NEWEST_OF_LEASES, parameters))
+        for row in stored:
             state = rows.lease_of(row)
             if state is not None:
-                leases[state.lease] = LeaseRow(
-                    state,
-                    attribution_in(row),
-                    row["request_id"],
-                    row["occurred_at"],
+                found[state.lease] = LeaseRow(
+                    state, attribution_in(row), row["request_id"], row["occurred_at"]
                 )
-        return leases
+        return found
+
+    def remember(self, memo: Memo) -> None:
+        """Keep what a batch knows of leases; only once it is committed."""
+        if memo.hash_before != self._leases_at:
+            self._leases.clear()
+        for lease, row in memo.leases.items():
+            if row.state.phase is LeasePhase.ENDED:
+                self._leases.pop(lease, None)
+            else:
+                _remember(self._leases, lease, row, self._REMEMBERED)
+        self._leases_at = memo.hash_after
 
     def by_keys(
         self, connection: Connection, keys: Collection[str]
@@ -249,7 +301,8 @@ class PoolJournal:
     def open_leases(self, connection: Connection, *, after: int) -> list[tuple[LeaseRow, Micros]]:
         """Read the next leases that have not ended, oldest first, and when each was reserved."""
         parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE // 4}
-        reserved_at = dict(connection.execute(_OPEN_LEASES, parameters).tuples().all())
+        opened = _OPEN_LEASES.rows(connection, parameters)
+        reserved_at = {row["seq"]: Micros(row["recorded_at"]) for row in opened}
         found = self.leases(connection, reserved_at)
         return [(found[lease], reserved_at[lease]) for lease in sorted(found)]
 
@@ -308,8 +361,11 @@ def attribution_in(row: Mapping[str, Any]) -> Interned | None:
 
 def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
     """Write rows that `rows.to_row` made."""
-    if staged:
-        _INSERT_ENTRY.write(connection, staged)
+    if len(staged) > 1 and dialect_named(connection.dialect.name).insert_many(
+        connection, entries.name, staged
+    ):
+        return
+    _INSERT_ENTRY.write(connection, staged)
 
 
 def _remember(memory: dict[K, V], key: K, value: V, most: int) -> None:

@@ -103,7 +103,7 @@ class LedgerBudgetManager:
 
     def status(self) -> PoolStatus:
         """Return the pool at its newest entry: policy, balance and what remains."""
-        head = self._writer.database.read(self._pool.head)
+        head = self._pool.head_alone(self._writer.database)
         return PoolStatus(
             pool=self._pool.info,
             seq=head.seq,

@@ -26,10 +26,14 @@ class Prepared:
         cursor = _driver(connection).cursor()
         try:
             cursor.execute(text, _bind(names, {**defaults, **parameters}))
-            columns = [column[0] for column in cursor.description]
-            return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+            return rows_of(cursor)
         finally:
             cursor.close()
+
+    def with_integers(self, connection: Connection, parameters: Mapping[str, int]) -> str:
+        """Return the text of a `%(name)s` statement with integers in place of its parameters."""
+        text, _, defaults = self._for(connection)
+        return text % {name: int(value) for name, value in {**defaults, **parameters}.items()}
 
     def write(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run an INSERT for every row, in one go."""
@@ -39,7 +43,7 @@ class Prepared:
         try:
             if len(bound) == 1:
                 cursor.execute(text, bound[0])
-            else:
+            elif bound:
                 cursor.executemany(text, bound)
         finally:
             cursor.close()
@@ -54,6 +58,12 @@ class Prepared:
                 {name: value for name, value in compiled.params.items() if value is not None},
             )
         return self._compiled[dialect.name]
+
+
+def rows_of(cursor: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - either driver's cursor
+    """Return the rows of a cursor, each by column name."""
+    columns = [column[0] for column in cursor.description]
+    return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _bind(names: list[str] | None, values: dict[str, Any]) -> Sequence[Any] | dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ledger import proof
@@ -48,6 +49,35 @@ COVERED = tuple(
     )
 )
 """What an entry's hash covers, in order: every column, and the digest of its attribution."""
+
+
+class _Group:
+    """The columns of one value, by their common prefix."""
+
+    def __init__(self, prefix: str, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._columns = tuple(f"{prefix}_{name}" for name in names)
+        self._values = attrgetter(*names)
+        self._absent: dict[str, None] = dict.fromkeys(self._columns)
+
+    def put(self, row: dict[str, Any], value: object | None) -> None:
+        """Write a value into its columns, or None into all of them."""
+        row.update(
+            self._absent if value is None else zip(self._columns, self._values(value), strict=True)
+        )
+
+    def of(self, row: Row) -> dict[str, Any]:
+        """Read a value's fields from its columns."""
+        return {name: row[column] for name, column in zip(self._names, self._columns, strict=True)}
+
+
+_ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
+_BUDGET = _Group("budget", BUDGET_FIELDS)
+_USAGE = _Group("usage", USAGE_FIELDS)
+_HELD = _Group("held", Totals._fields)
+_USED = _Group("used", USAGE_FIELDS)
+_COMMITTED = _Group("committed", Totals._fields)
+_RESERVED = _Group("reserved", Totals._fields)
 
 _PHASES = {
     EntryKind.SETTLEMENT: LeasePhase.ENDED,
@@ -114,15 +144,17 @@ def to_row(
         "kind": str(draft.kind),
         "flags": int(draft.flags),
         "detail": canonical_json(detail) if detail else None,
-        **_prefixed("estimate", ESTIMATE_FIELDS, draft.estimate),
-        **_prefixed("budget", BUDGET_FIELDS, draft.request_budget),
-        **_prefixed("usage", USAGE_FIELDS, draft.usage),
-        "lease": None if lease is None else lease.lease,
-        **_prefixed("held", Totals._fields, None if lease is None else lease.held),
-        **_prefixed("used", USAGE_FIELDS, None if lease is None else lease.used),
-        "expires_at": None if lease is None else lease.expires_at,
-        **_prefixed("committed", Totals._fields, draft.balance.committed),
-        **_prefixed("reserved", Totals._fields, draft.balance.reserved),
+    }
+    _ESTIMATE.put(row, draft.estimate)
+    _BUDGET.put(row, draft.request_budget)
+    _USAGE.put(row, draft.usage)
+    row["lease"] = None if lease is None else lease.lease
+    _HELD.put(row, None if lease is None else lease.held)
+    _USED.put(row, None if lease is None else lease.used)
+    row["expires_at"] = None if lease is None else lease.expires_at
+    _COMMITTED.put(row, draft.balance.committed)
+    _RESERVED.put(row, draft.balance.reserved)
+    row |= {
         "policy_seq": seq if head is None or draft.policy is not None else head.policy_seq,
         "window_seq": seq if head is None else head.window_seq,
         "swept_until": recorded_at if head is None else head.swept_until,
@@ -168,10 +200,10 @@ def lease_of(row: Row) -> LeaseState | None:
         return None
     return LeaseState(
         lease=row["lease"],
-        estimate=UsageEstimate(**_part(row, "estimate", ESTIMATE_FIELDS)),
+        estimate=UsageEstimate(**_ESTIMATE.of(row)),
         request_budget=request_budget_of(row),
         phase=_PHASES.get(row["kind"], LeasePhase.OPEN),
-        held=Totals(**_part(row, "held", Totals._fields)),
+        held=Totals(**_HELD.of(row)),
         used=used_of(row),
         expires_at=row["expires_at"],
     )
@@ -179,12 +211,12 @@ def lease_of(row: Row) -> LeaseState | None:
 
 def request_budget_of(row: Row) -> RequestBudget:
     """Return the request's own budget that a row about a lease or a denial repeats."""
-    return RequestBudget(**_part(row, "budget", BUDGET_FIELDS))
+    return RequestBudget(**_BUDGET.of(row))
 
 
 def used_of(row: Row) -> Usage:
     """Return what the lease of a row has used so far."""
-    return Usage(**_part(row, "used", USAGE_FIELDS))
+    return Usage(**_USED.of(row))
 
 
 def detail_of(row: Row) -> dict[str, Any]:
@@ -209,13 +241,9 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         flags=EntryFlag(row["flags"]),
         detail=detail,
         policy=_policy_from_json(detail.get("policy")),
-        estimate=UsageEstimate(**_part(row, "estimate", ESTIMATE_FIELDS)) if estimated else None,
+        estimate=UsageEstimate(**_ESTIMATE.of(row)) if estimated else None,
         request_budget=request_budget_of(row) if estimated else None,
-        usage=(
-            None
-            if row["usage_total_tokens"] is None
-            else Usage(**_part(row, "usage", USAGE_FIELDS))
-        ),
+        usage=(None if row["usage_total_tokens"] is None else Usage(**_USAGE.of(row))),
         lease=lease_of(row),
         balance=_balance_of(row),
         policy_seq=row["policy_seq"],
@@ -244,17 +272,9 @@ def attribution_of(row: Row) -> Attribution | None:
 
 def _balance_of(row: Row) -> Balance:
     return Balance(
-        Totals(**_part(row, "committed", Totals._fields)),
-        Totals(**_part(row, "reserved", Totals._fields)),
+        Totals(**_COMMITTED.of(row)),
+        Totals(**_RESERVED.of(row)),
     )
-
-
-def _prefixed(prefix: str, names: tuple[str, ...], value: object | None) -> dict[str, Any]:
-    return {f"{prefix}_{name}": None if value is None else getattr(value, name) for name in names}
-
-
-def _part(row: Row, prefix: str, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: row[f"{prefix}_{name}"] for name in names}
 
 
 def _policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, int | None]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine
+
+from ledger.prepared import Prepared
 
 
 class Failure(Enum):
@@ -39,6 +42,8 @@ class Dialect(ABC):
 
     name: str
     driver_errors: tuple[type[Exception], ...]
+    connections_survive_fork: bool
+    """Whether a connection that is open when a process forks is at least harmless in the child."""
 
     def __init__(self, url: URL, *, timeout_s: float) -> None:
         self.url = url
@@ -55,6 +60,12 @@ class Dialect(ABC):
     @abstractmethod
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:
         """Begin a reading transaction on one snapshot."""
+
+    @abstractmethod
+    def read_alone(
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        """Run one SELECT as a whole serializable transaction, in one round trip."""
 
     @abstractmethod
     def begin_migration(self, connection: Connection) -> None:
@@ -82,6 +93,11 @@ class Dialect(ABC):
     @abstractmethod
     def prepare(self, connection: Connection) -> None:
         """Make an empty database ready for a schema, outside any transaction."""
+
+    @staticmethod
+    def insert_many(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> bool:  # noqa: ARG004 - a dialect may know better
+        """Insert many rows at once, if there is a quicker way here than one statement a row."""
+        return False
 
     @abstractmethod
     def triggers(self, connection: Connection) -> set[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from ledger.dialects.base import Dialect, Failure, view_sql
 from ledger.dialects.writerlock import WriterLock
 from ledger.errors import InvalidUrlError, LedgerUnavailableError
+from ledger.prepared import Prepared
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
@@ -31,17 +33,21 @@ class SQLiteDialect(Dialect):
 
     name = "sqlite"
     driver_errors = (sqlite3.Error,)
+    connections_survive_fork = False
 
     def __init__(self, url: URL, *, timeout_s: float) -> None:
         super().__init__(url, timeout_s=timeout_s)
-        database = url.database
-        if not database or ":memory:" in database or url.query.get("mode") == "memory":
+        database = (url.database or "").removeprefix("file:")
+        in_memory = {url.query.get("mode"), url.query.get("vfs")} & {"memory", "memdb"}
+        if not database or ":memory:" in database or in_memory:
             raise InvalidUrlError(
                 "url",
                 "an in-memory SQLite database would forget everything; name a file "
                 "(sqlite:///ledger.db), or use SharedPoolBudgetManager",
             )
-        self.path = Path(database.removeprefix("file:")).absolute()
+        if "\0" in database:
+            raise InvalidUrlError("url", "no NUL in a file's name; write sqlite:///ledger.db")
+        self.path = Path(database).absolute()
         self._writer = WriterLock(Path(f"{self.path}-lock"))
 
     def create_engine(self, *, create: bool) -> Engine:
@@ -84,6 +90,12 @@ class SQLiteDialect(Dialect):
         """Begin on a snapshot of the whole file."""
         _raw(connection).execute("BEGIN")
 
+    def read_alone(
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        """Run the SELECT: a statement outside a transaction is one."""
+        return statement.rows(connection, parameters)
+
     def begin_migration(self, connection: Connection) -> None:
         """Begin as for any write: there is one writer a file."""
         self.begin(connection, pool_ids=(), timeout_s=self.timeout_s)
@@ -107,6 +119,7 @@ class SQLiteDialect(Dialect):
 
     def forget_after_fork(self) -> None:
         """Start the child with a writer lock of its own."""
+        self._writer.abandon()
         self._writer = WriterLock(self._writer.path)
 
     def prepare(self, connection: Connection) -> None:

@@ -53,6 +53,12 @@ class WriterLock:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         self._thread_lock.release()
 
+    def abandon(self) -> None:
+        """Close a forked child's copy of the file: the lock ends with its parent, not with it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
     def _lock_file(self, deadline: float) -> None:
         if sys.platform == "win32":  # SQLite's own lock alone keeps writers apart there
             return

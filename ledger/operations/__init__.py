@@ -8,6 +8,7 @@ comes again.
 from ledger.operations.adjust import Adjust, check_policy
 from ledger.operations.base import Operation, new_key
 from ledger.operations.perform import Outcome, perform
+from ledger.operations.release import Release
 from ledger.operations.reserve import Reserve
 from ledger.operations.settle import Settle
 
@@ -15,6 +16,7 @@ __all__ = [
     "Adjust",
     "Operation",
     "Outcome",
+    "Release",
     "Reserve",
     "Settle",
     "check_policy",

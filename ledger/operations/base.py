@@ -6,7 +6,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -27,6 +27,9 @@ def new_key() -> str:
     return f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"
 
 
+_NO_CONTENT = proof.attribution_content(Attribution())
+
+
 class Desk:
     """What an operation may look at while it decides: read once for the whole batch."""
 
@@ -41,9 +44,11 @@ class Desk:
 
     def intern(self, attribution: Attribution | None) -> Interned | None:
         """Return the stored form of an attribution; one without content is not stored."""
-        if attribution is None or replace(attribution, request_id=None) == Attribution():
+        if attribution is None:
             return None
         content = proof.attribution_content(attribution)
+        if content == _NO_CONTENT:
+            return None
         if content not in self._interned:
             self._interned[content] = self._pool.intern(self._connection, attribution)
         return self._interned[content]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from ledger import journal, rows
 from ledger.checks import Micros
 from ledger.errors import IdempotencyConflictError, LedgerError
-from ledger.journal import LeaseRow, PoolJournal
+from ledger.journal import LeaseRow, Memo, PoolJournal
 from ledger.operations.base import Desk, Operation
 from ledger.rows import Row
 
@@ -25,17 +25,21 @@ def perform(
     *,
     now: Micros,
     look_up: bool,
-) -> list[Outcome]:
+) -> tuple[list[Outcome], Memo]:
     """Do the operations in order, in the transaction that is open, and return their outcomes.
 
     The newest entry is read once; each operation is decided on what the one before it left
     behind; one operation's refusal does not touch another. `look_up` asks whether an earlier
     try of the same batch may have taken effect.
+
+    Returns:
+        The outcomes, and what the pool's journal may remember once they are committed.
     """
+    head = pool.head(connection)
     known = pool.by_keys(connection, {op.key for op in operations if op.key_given or look_up})
     wanted = {op.lease_id for op in operations if op.lease_id is not None and op.key not in known}
-    leases = pool.leases(connection, wanted)
-    desk = Desk(connection, pool, leases, pool.head(connection))
+    leases = pool.leases(connection, wanted, head=head)
+    desk = Desk(connection, pool, leases, head)
     outcomes: list[Outcome] = []
     staged: list[Row] = []
     for operation in operations:
@@ -59,7 +63,7 @@ def perform(
             )
         outcomes.append(row)
     journal.append(connection, staged)
-    return outcomes
+    return outcomes, Memo(head.hash, desk.head.hash, desk.leases)
 
 
 def _first_outcome(operation: Operation[Any], row: Row) -> Row:

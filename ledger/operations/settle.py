@@ -13,6 +13,7 @@ from ledger.model import (
     Attribution,
     BudgetLease,
     Provenance,
+    RequestBudget,
     Usage,
     UsageReport,
 )
@@ -99,9 +100,11 @@ class Settle(Operation[None]):
 
     def answer(self, row: Row, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
         """Raise if the usage, though recorded, is over the request's own budget."""
-        excess = rules.over_request_budget(request_budget_of(row), used_of(row))
-        if excess is not None:
-            raise excess
+        request_budget = request_budget_of(row)
+        if request_budget != RequestBudget.unlimited():
+            excess = rules.over_request_budget(request_budget, used_of(row))
+            if excess is not None:
+                raise excess
 
     def _occurred_at(self) -> Micros | None:
         given = self.report.occurred_at

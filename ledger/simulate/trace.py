@@ -136,7 +136,10 @@ def _moment(text: str) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInputError("time", f"{text!r} is not an ISO 8601 time") from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError("time", f"{text!r} is outside the years 1 to 9999") from None
 
 
 def _cost(given: Mapping[str, str]) -> int | None:
