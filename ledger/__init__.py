@@ -4,8 +4,9 @@ Open a store with `Ledger.open`, get a pool's budget with `Ledger.pool`, then `r
 each call, `record_used` after it, and ask `remaining` at any time.
 """
 
+from ledger.aio import AsyncLedger, AsyncLedgerBudgetManager
 from ledger.book import Ledger
-from ledger.budget import BudgetManager, RequestExtensions
+from ledger.budget import AsyncBudgetManager, BudgetManager, RequestExtensions
 from ledger.checks import I64_MAX, U64_MAX, from_micros
 from ledger.errors import (
     AmountOutOfRangeError,
@@ -66,6 +67,9 @@ __all__ = [
     "I64_MAX",
     "U64_MAX",
     "AmountOutOfRangeError",
+    "AsyncBudgetManager",
+    "AsyncLedger",
+    "AsyncLedgerBudgetManager",
     "Attribution",
     "Balance",
     "BudgetError",

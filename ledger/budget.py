@@ -97,6 +97,28 @@ class BudgetManager(Protocol):
         ...
 
 
+@runtime_checkable
+class AsyncBudgetManager(Protocol):
+    """The same contract for asyncio: the same verdicts and errors, awaited."""
+
+    async def reserve(
+        self,
+        extensions: RequestExtensions,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+    ) -> BudgetLease:
+        """Hold `estimate` in the pool until the lease is settled; as `BudgetManager.reserve`."""
+        ...
+
+    async def record_used(self, lease: BudgetLease, usage: Usage) -> None:
+        """Commit the actual usage, whatever it is; as `BudgetManager.record_used`."""
+        ...
+
+    async def remaining(self, extensions: RequestExtensions) -> Remaining:
+        """Return what is left; as `BudgetManager.remaining`."""
+        ...
+
+
 def check_reserve(extensions: object, estimate: object, request_budget: object) -> None:
     """Refuse arguments of `reserve` that are of another type.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from uuid import UUID
 
 from ledger import rules
@@ -18,7 +19,7 @@ from ledger.model import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.operations import Reserve, Settle
+from ledger.operations import Release, Reserve, Settle
 from ledger.records import LeasePhase, PoolStatus
 
 
@@ -31,23 +32,24 @@ class LedgerBudgetManager:
     write, `OutcomeUnknownError` (the connection died in COMMIT; repeat with the error's key).
     """
 
-    def __init__(self, writer: Writer, pool: PoolJournal, *, record_denials: bool) -> None:
-        self._writer = writer
-        self._pool = pool
+    def __init__(self, writer: Writer, journal: PoolJournal, *, record_denials: bool) -> None:
+        self.writer = writer
+        self.journal = journal
         self._record_denials = record_denials
+        self._seen: tuple[float, Remaining | None] = (0.0, None)
 
     def __repr__(self) -> str:
-        return f"<LedgerBudgetManager of pool {self.name!r} in {self._writer.database.url}>"
+        return f"<LedgerBudgetManager of pool {self.name!r} in {self.writer.database.url}>"
 
     @property
     def name(self) -> str:
         """The pool's name."""
-        return self._pool.info.name
+        return self.journal.info.name
 
     @property
     def identity(self) -> UUID:
         """The pool's identity, which its leases carry."""
-        return self._pool.info.identity
+        return self.journal.info.identity
 
     def reserve(
         self,
@@ -67,11 +69,7 @@ class LedgerBudgetManager:
             ThresholdExceededError: The pool has not enough left.
             IdempotencyConflictError: The key was used with other arguments.
         """
-        check_reserve(extensions, estimate, request_budget)
-        operation = Reserve.of(
-            extensions, estimate, request_budget, keep_denial=self._record_denials
-        )
-        return self._writer.run(self._pool, operation)
+        return self.writer.run(self.journal, self.reserving(extensions, estimate, request_budget))
 
     def record_used(
         self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
@@ -90,26 +88,46 @@ class LedgerBudgetManager:
             RequestBudgetExceededError: Over the lease's request budget; recorded all the same.
             IdempotencyConflictError: The key was used with other arguments.
         """
-        check_record(lease, usage)
-        if report is not None:
-            check_type("report", report, UsageReport)
-        if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:
-            raise UnknownLeaseError(lease.id)
-        self._writer.run(self._pool, Settle.of(lease, usage, report))
+        self.writer.run(self.journal, self.settling(lease, usage, report))
 
-    def remaining(self, extensions: RequestExtensions) -> Remaining:  # noqa: ARG002 - the contract's
-        """Return what is left: capacity minus what is committed and reserved."""
-        return self.status().remaining
+    def release(self, lease: BudgetLease) -> None:
+        """Close a lease unused: what it held goes back to the pool.
+
+        Raises:
+            InvalidInputError: An argument of another type.
+            UnknownLeaseError: No such lease in this pool, or already ended.
+        """
+        self.writer.run(self.journal, self.releasing(lease))
+
+    def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
+        """Return what is left: capacity minus what is committed and reserved.
+
+        Args:
+            extensions: What the request carries.
+            max_age_s: How old the answer may be, in seconds. With 0, the default, the newest entry
+                is read; otherwise an answer that this object read so lately is given again.
+
+        Raises:
+            InvalidInputError: An argument of another type.
+        """
+        check_type("extensions", extensions, RequestExtensions)
+        read_at_s, seen = self._seen
+        if seen is None or time.monotonic() - read_at_s >= max_age_s:
+            seen = self.status().remaining
+        return seen
 
     def status(self) -> PoolStatus:
         """Return the pool at its newest entry: policy, balance and what remains."""
-        head = self._pool.head_alone(self._writer.database)
+        asked_at_s = time.monotonic()
+        head = self.journal.head_alone(self.writer.database)
+        remaining = rules.remaining(head.policy, head.balance)
+        self._seen = asked_at_s, remaining
         return PoolStatus(
-            pool=self._pool.info,
+            pool=self.journal.info,
             seq=head.seq,
             policy=head.policy,
             balance=head.balance,
-            remaining=rules.remaining(head.policy, head.balance),
+            remaining=remaining,
         )
 
     def lease(self, lease_id: int) -> BudgetLease:
@@ -121,12 +139,40 @@ class LedgerBudgetManager:
         check_type("lease_id", lease_id, int)
         found = None
         if 0 < lease_id <= I64_MAX:
-            found = self._writer.database.read(
-                lambda connection: self._pool.leases(connection, [lease_id]).get(lease_id)
+            found = self.writer.database.read(
+                lambda connection: self.journal.leases(connection, [lease_id]).get(lease_id)
             )
         if found is None or found.state.phase is LeasePhase.ENDED:
             raise UnknownLeaseError(lease_id)
         return lease_of(found, self.identity)
+
+    def reserving(
+        self,
+        extensions: RequestExtensions,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+    ) -> Reserve:
+        """Return what `reserve` asks the queue for, or raise what is wrong with its arguments."""
+        check_reserve(extensions, estimate, request_budget)
+        return Reserve.of(extensions, estimate, request_budget, keep_denial=self._record_denials)
+
+    def settling(self, lease: BudgetLease, usage: Usage, report: UsageReport | None) -> Settle:
+        """Return what `record_used` asks the queue for."""
+        check_record(lease, usage)
+        if report is not None:
+            check_type("report", report, UsageReport)
+        self._require_own(lease)
+        return Settle.of(lease, usage, report)
+
+    def releasing(self, lease: BudgetLease) -> Release:
+        """Return what `release` asks the queue for."""
+        check_type("lease", lease, BudgetLease)
+        self._require_own(lease)
+        return Release.of(lease)
+
+    def _require_own(self, lease: BudgetLease) -> None:
+        if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:
+            raise UnknownLeaseError(lease.id)
 
 
 def lease_of(found: LeaseRow, pool: UUID) -> BudgetLease:

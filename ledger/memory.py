@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ledger import rules
 from ledger.budget import RequestExtensions, check_record, check_reserve
-from ledger.checks import U64_MAX
+from ledger.checks import U64_MAX, check_type
 from ledger.errors import BudgetError, PoisonedError
 from ledger.model import (
     BudgetLease,
@@ -18,7 +18,7 @@ from ledger.model import (
     Usage,
     UsageEstimate,
 )
-from ledger.records import Balance, LeaseState
+from ledger.records import Balance, LeasePhase, LeaseState
 
 
 class SharedPoolBudgetManager:
@@ -82,6 +82,22 @@ class SharedPoolBudgetManager:
         excess = rules.over_request_budget(ended.request_budget, ended.used)
         if excess is not None:
             raise excess
+
+    def release(self, lease: BudgetLease) -> None:
+        """Close a lease unused: what it held goes back to the pool.
+
+        Raises:
+            InvalidInputError: An argument of another type.
+            UnknownLeaseError: No such lease here, or already ended.
+            PoisonedError: An exception broke into an earlier state change.
+        """
+        check_type("lease", lease, BudgetLease)
+        with self._state_change():
+            known = self._leases.get(lease.id) if lease.pool is None else None
+            self._balance, _, _ = rules.end_hold(
+                self._balance, known, LeasePhase.ENDED, lease_id=lease.id
+            )
+            del self._leases[lease.id]
 
     def remaining(self, extensions: RequestExtensions) -> Remaining:  # noqa: ARG002 - the contract's
         """Return what is left; (0, 0, True) once the manager is poisoned."""

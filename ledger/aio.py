@@ -1,0 +1,141 @@
+"""The asyncio face: it awaits the queue that threads use, so there is no second copy of anything.
+
+Nothing here blocks the loop. What is written goes through the group-commit queue, whose batches
+run on one thread of an executor; what is only read runs on the loop's own executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from ledger.book import DEFAULT_TIMEOUT_S, Ledger
+from ledger.budget import RequestExtensions
+from ledger.commit import Clock, system_clock
+from ledger.manager import LedgerBudgetManager
+from ledger.model import (
+    BudgetLease,
+    Remaining,
+    RequestBudget,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    UsageReport,
+)
+from ledger.records import PoolStatus
+
+
+class AsyncLedgerBudgetManager:
+    """The budget of one pool, for tasks; `LedgerBudgetManager` says what each call promises.
+
+    A call that is cancelled while it waits in the queue is not done. One that is cancelled while
+    it is being done is done: usage stays recorded, and a lease that nobody received is released.
+    """
+
+    def __init__(self, budget: LedgerBudgetManager) -> None:
+        self._budget = budget
+
+    def __repr__(self) -> str:
+        return f"<Async{repr(self._budget)[1:]}"
+
+    @property
+    def name(self) -> str:
+        """The pool's name."""
+        return self._budget.name
+
+    @property
+    def identity(self) -> UUID:
+        """The pool's identity, which its leases carry."""
+        return self._budget.identity
+
+    async def reserve(
+        self,
+        extensions: RequestExtensions,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+    ) -> BudgetLease:
+        """Hold `estimate` in the pool; as `LedgerBudgetManager.reserve`."""
+        operation = self._budget.reserving(extensions, estimate, request_budget)
+        return await self._budget.writer.run_async(self._budget.journal, operation)
+
+    async def record_used(
+        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
+    ) -> None:
+        """Commit the actual usage, whatever it is; as `LedgerBudgetManager.record_used`."""
+        operation = self._budget.settling(lease, usage, report)
+        await self._budget.writer.run_async(self._budget.journal, operation)
+
+    async def release(self, lease: BudgetLease) -> None:
+        """Close a lease unused; as `LedgerBudgetManager.release`."""
+        operation = self._budget.releasing(lease)
+        await self._budget.writer.run_async(self._budget.journal, operation)
+
+    async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
+        """Return what is left; as `LedgerBudgetManager.remaining`."""
+        return await asyncio.to_thread(self._budget.remaining, extensions, max_age_s=max_age_s)
+
+    async def status(self) -> PoolStatus:
+        """Return the pool at its newest entry: policy, balance and what remains."""
+        return await asyncio.to_thread(self._budget.status)
+
+    async def lease(self, lease_id: int) -> BudgetLease:
+        """Return an open lease by its id; as `LedgerBudgetManager.lease`."""
+        return await asyncio.to_thread(self._budget.lease, lease_id)
+
+
+class AsyncLedger:
+    """A store of pools, for tasks. `sync` is the same store for threads, and for reports."""
+
+    def __init__(self, book: Ledger) -> None:
+        self.sync = book
+
+    @classmethod
+    async def open(
+        cls,
+        url: str | None = None,
+        *,
+        create: bool = True,
+        record_denials: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        clock: Clock = system_clock,
+    ) -> Self:
+        """Open the store at `url`; arguments and errors are those of `Ledger.open`."""
+        return cls(
+            await asyncio.to_thread(
+                Ledger.open,
+                url,
+                create=create,
+                record_denials=record_denials,
+                timeout_s=timeout_s,
+                clock=clock,
+            )
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the store's connections. Leases stay as they are."""
+        await asyncio.to_thread(self.sync.close)
+
+    async def pool(
+        self, name: str, options: SharedPoolBudgetOptions | None = None
+    ) -> AsyncLedgerBudgetManager:
+        """Open the pool of this name, or make it; as `Ledger.pool`."""
+        return AsyncLedgerBudgetManager(await asyncio.to_thread(self.sync.pool, name, options))
+
+    async def adjust(
+        self, name: str, options: SharedPoolBudgetOptions, *, reason: str | None = None
+    ) -> None:
+        """Replace a pool's whole policy by an appended entry; as `Ledger.adjust`."""
+        await asyncio.to_thread(self.sync.adjust, name, options, reason=reason)
