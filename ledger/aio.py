@@ -135,7 +135,14 @@ class AsyncLedger:
         return AsyncLedgerBudgetManager(await asyncio.to_thread(self.sync.pool, name, options))
 
     async def adjust(
-        self, name: str, options: SharedPoolBudgetOptions, *, reason: str | None = None
+        self,
+        name: str,
+        options: SharedPoolBudgetOptions,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         """Replace a pool's whole policy by an appended entry; as `Ledger.adjust`."""
-        await asyncio.to_thread(self.sync.adjust, name, options, reason=reason)
+        await asyncio.to_thread(
+            self.sync.adjust, name, options, reason=reason, idempotency_key=idempotency_key
+        )

@@ -141,20 +141,26 @@ class Ledger:
         return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
 
     def adjust(
-        self, name: str, options: SharedPoolBudgetOptions, *, reason: str | None = None
+        self,
+        name: str,
+        options: SharedPoolBudgetOptions,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         """Replace a pool's whole policy by an appended entry.
 
         The new capacity may be below what is committed and reserved: remaining is then 0, and
-        nothing is revoked.
+        nothing is revoked. The same idempotency key with the same arguments adjusts once.
 
         Raises:
             UnknownPoolError: There is no such pool.
-            InvalidInputError: The reason is empty or too long.
+            InvalidInputError: The reason or the key is empty or too long.
+            IdempotencyConflictError: The key was used with other arguments.
             AmountOutOfRangeError: The policy holds an amount a store cannot.
         """
         check_type("options", options, SharedPoolBudgetOptions)
-        self._writer.run(self._journal(name), Adjust.of(options, reason))
+        self._writer.run(self._journal(name), Adjust.of(options, reason, idempotency_key))
 
     def pools(self) -> list[PoolInfo]:
         """Return every pool, oldest first."""

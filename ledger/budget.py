@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from ledger.checks import check_type
+from ledger.errors import InvalidInputError
 from ledger.model import BudgetLease, Remaining, RequestBudget, Usage, UsageEstimate
 
 T = TypeVar("T")
@@ -51,11 +52,13 @@ class RequestExtensions:
 
     def extend(self, other: RequestExtensions) -> None:
         """Lay a copy of `other` on top: its values win, the ones here stay readable below."""
+        check_type("other", other, RequestExtensions)
         self._layers[:0] = [dict(layer) for layer in other._layers]
 
     def push_fallback(self, older: RequestExtensions) -> None:
         """Lay a copy of `older` underneath, to be read where nothing newer answers."""
-        self._layers.extend(dict(layer) for layer in older._layers)
+        check_type("older", older, RequestExtensions)
+        self._layers += [dict(layer) for layer in older._layers]
 
     def is_empty(self) -> bool:
         """Tell whether no layer holds anything."""
@@ -136,5 +139,25 @@ def check_record(lease: object, usage: object) -> None:
     Raises:
         InvalidInputError: One of them is something else.
     """
-    check_type("lease", lease, BudgetLease)
+    check_lease(lease)
     check_type("usage", usage, Usage)
+
+
+def check_lease(lease: object) -> None:
+    """Refuse what is no lease.
+
+    Raises:
+        InvalidInputError: It is something else, or its id is no whole number.
+    """
+    check_type("lease", lease, BudgetLease)
+    check_lease_id(getattr(lease, "id", None))
+
+
+def check_lease_id(lease_id: object) -> None:
+    """Refuse what is no whole number.
+
+    Raises:
+        InvalidInputError: It is something else.
+    """
+    if isinstance(lease_id, bool) or not isinstance(lease_id, int):
+        raise InvalidInputError("lease.id", f"must be an int, not {type(lease_id).__name__}")

@@ -71,7 +71,10 @@ def to_micros(name: str, moment: object) -> Micros:
     """
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidInputError(name, "must be a datetime with a time zone")
-    return Micros((moment - _EPOCH) // _MICROSECOND)
+    try:
+        return Micros((moment.astimezone(UTC) - _EPOCH) // _MICROSECOND)
+    except OverflowError:
+        raise InvalidInputError(name, "must be in the years 1 to 9999 of UTC") from None
 
 
 def from_micros(micros: int) -> datetime:

@@ -44,6 +44,15 @@ def _limit(value: int | None) -> str:
     return "unlimited" if value is None or value >= 2**63 else f"{value:,}"
 
 
+def _policy(policy: SharedPoolBudgetOptions) -> str:
+    return (
+        f"{_limit(policy.capacity_tokens)} tokens and "
+        f"{_limit(policy.capacity_cost_micros_usd)} micro-USD, keeping back "
+        f"{policy.stop_threshold_tokens:,} tokens and "
+        f"{policy.stop_threshold_cost_micros_usd:,} micro-USD"
+    )
+
+
 def _rebuild(cls: type[LedgerError], args: tuple[Any, ...], state: dict[str, Any]) -> LedgerError:
     error = cls.__new__(cls, *args)
     error.args = args
@@ -206,7 +215,7 @@ class UnknownPoolError(LedgerError):
     def __init__(self, name: str, *, known: Iterable[str] = ()) -> None:
         names = ", ".join(repr(other) for other in known)
         super().__init__(
-            f"no pool {name!r}: give options to open it"
+            f"no pool {name!r}: open it first, with options (or 'ledger pool open')"
             + (f", or name one that exists: {names}" if names else "")
         )
         self.name = name
@@ -231,9 +240,9 @@ class PoolConflictError(LedgerError):
         given: SharedPoolBudgetOptions,
     ) -> None:
         super().__init__(
-            f"pool {name!r} exists under another policy; change it with adjust(), or open it "
-            f"without options\n  opened with: {opening}\n  in force:    {current}\n"
-            f"  given:       {given}"
+            f"pool {name!r} exists under another policy; change it with adjust ('ledger pool "
+            f"adjust'), or open it without options. Opened with {_policy(opening)}; in force: "
+            f"{_policy(current)}; given: {_policy(given)}"
         )
         self.name = name
         self.opening = opening
@@ -268,8 +277,9 @@ class TraceAlreadyRunError(LedgerError):
 
     def __init__(self, path: str, *, pool: str) -> None:
         super().__init__(
-            f"{path} was already run into this store (pool {pool!r}); running it again would "
-            "count the same traffic twice. Pass --again to do so, or choose another store"
+            f"{path} was already run into this store, in pool {pool!r}. Pass --resume to go on "
+            "with a run that was interrupted there, --again to count the same traffic once more, "
+            "or choose another store"
         )
         self.path = path
         self.pool = pool

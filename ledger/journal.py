@@ -106,7 +106,7 @@ _OPEN_LEASES = Prepared(
         ~exists().where(
             _end.c.pool_id == entries.c.pool_id,
             _end.c.lease == entries.c.seq,
-            _end.c.kind.in_([EntryKind.SETTLEMENT, EntryKind.RELEASE]),
+            (_end.c.kind == EntryKind.SETTLEMENT) | (_end.c.kind == EntryKind.RELEASE),
         ),
     )
     .order_by(entries.c.seq)

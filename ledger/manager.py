@@ -6,7 +6,13 @@ import time
 from uuid import UUID
 
 from ledger import rules
-from ledger.budget import RequestExtensions, check_record, check_reserve
+from ledger.budget import (
+    RequestExtensions,
+    check_lease,
+    check_lease_id,
+    check_record,
+    check_reserve,
+)
 from ledger.checks import I64_MAX, check_type
 from ledger.commit import Writer
 from ledger.errors import UnknownLeaseError
@@ -134,9 +140,10 @@ class LedgerBudgetManager:
         """Return an open lease by its id, whichever process was granted it.
 
         Raises:
+            InvalidInputError: The id is no whole number.
             UnknownLeaseError: No such lease in this pool, or already ended.
         """
-        check_type("lease_id", lease_id, int)
+        check_lease_id(lease_id)
         found = None
         if 0 < lease_id <= I64_MAX:
             found = self.writer.database.read(
@@ -166,7 +173,7 @@ class LedgerBudgetManager:
 
     def releasing(self, lease: BudgetLease) -> Release:
         """Return what `release` asks the queue for."""
-        check_type("lease", lease, BudgetLease)
+        check_lease(lease)
         self._require_own(lease)
         return Release.of(lease)
 

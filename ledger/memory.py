@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ledger import rules
-from ledger.budget import RequestExtensions, check_record, check_reserve
+from ledger.budget import RequestExtensions, check_lease, check_record, check_reserve
 from ledger.checks import U64_MAX, check_type
 from ledger.errors import BudgetError, PoisonedError
 from ledger.model import (
@@ -24,7 +22,12 @@ from ledger.records import Balance, LeasePhase, LeaseState
 class SharedPoolBudgetManager:
     """One pool shared by threads; the whole domain 0 .. 2^64-1; leases counted from 1."""
 
+    # Every change of state runs between _begin and _end, inside the lock: poisoned until proven
+    # whole, because an interrupt may land between any two steps. No context manager of our own
+    # stands around it: an interrupt inside one could leave the lock held.
+
     def __init__(self, options: SharedPoolBudgetOptions) -> None:
+        check_type("options", options, SharedPoolBudgetOptions)
         self._policy = options
         self._lock = threading.Lock()
         self._balance = Balance()
@@ -47,9 +50,11 @@ class SharedPoolBudgetManager:
             PoisonedError: An exception broke into an earlier state change.
         """
         check_reserve(extensions, estimate, request_budget)
-        with self._state_change():
+        with self._lock:
+            self._begin()
             denial = rules.admit(self._policy, self._balance, estimate, request_budget)
             if denial is not None:
+                self._end()
                 raise denial
             lease_id = self._granted + 1
             self._balance, lease, _ = rules.reserve(
@@ -61,6 +66,7 @@ class SharedPoolBudgetManager:
             )
             self._leases[lease_id] = lease
             self._granted = lease_id
+            self._end()
         return BudgetLease(id=lease_id, reserved=estimate, request_budget=request_budget)
 
     def record_used(self, lease: BudgetLease, usage: Usage) -> None:
@@ -73,12 +79,17 @@ class SharedPoolBudgetManager:
             PoisonedError: An exception broke into an earlier state change.
         """
         check_record(lease, usage)
-        with self._state_change():
-            known = self._leases.get(lease.id) if lease.pool is None else None
-            self._balance, ended, _ = rules.settle(
-                self._balance, known, usage, lease_id=lease.id, ceiling=U64_MAX
-            )
+        with self._lock:
+            self._begin()
+            try:
+                self._balance, ended, _ = rules.settle(
+                    self._balance, self._known(lease), usage, lease_id=lease.id, ceiling=U64_MAX
+                )
+            except BudgetError:
+                self._end()
+                raise
             del self._leases[lease.id]
+            self._end()
         excess = rules.over_request_budget(ended.request_budget, ended.used)
         if excess is not None:
             raise excess
@@ -91,31 +102,38 @@ class SharedPoolBudgetManager:
             UnknownLeaseError: No such lease here, or already ended.
             PoisonedError: An exception broke into an earlier state change.
         """
-        check_type("lease", lease, BudgetLease)
-        with self._state_change():
-            known = self._leases.get(lease.id) if lease.pool is None else None
-            self._balance, _, _ = rules.end_hold(
-                self._balance, known, LeasePhase.ENDED, lease_id=lease.id
-            )
+        check_lease(lease)
+        with self._lock:
+            self._begin()
+            try:
+                self._balance, _, _ = rules.end_hold(
+                    self._balance, self._known(lease), LeasePhase.ENDED, lease_id=lease.id
+                )
+            except BudgetError:
+                self._end()
+                raise
             del self._leases[lease.id]
+            self._end()
 
-    def remaining(self, extensions: RequestExtensions) -> Remaining:  # noqa: ARG002 - the contract's
-        """Return what is left; (0, 0, True) once the manager is poisoned."""
+    def remaining(self, extensions: RequestExtensions) -> Remaining:
+        """Return what is left; (0, 0, True) once the manager is poisoned.
+
+        Raises:
+            InvalidInputError: An argument of another type.
+        """
+        check_type("extensions", extensions, RequestExtensions)
         with self._lock:
             if self._poisoned:
                 return Remaining(0, 0, True)
             return rules.remaining(self._policy, self._balance)
 
-    @contextmanager
-    def _state_change(self) -> Iterator[None]:
-        with self._lock:
-            if self._poisoned:
-                raise PoisonedError
-            # Poisoned until proven whole: an interrupt may land between any two steps.
-            self._poisoned = True
-            try:
-                yield
-            except BudgetError:
-                self._poisoned = False  # a verdict; it is given before anything changes
-                raise
-            self._poisoned = False
+    def _known(self, lease: BudgetLease) -> LeaseState | None:
+        return self._leases.get(lease.id) if lease.pool is None else None
+
+    def _begin(self) -> None:
+        if self._poisoned:
+            raise PoisonedError
+        self._poisoned = True
+
+    def _end(self) -> None:
+        self._poisoned = False

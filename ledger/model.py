@@ -25,6 +25,7 @@ from ledger.checks import (
 from ledger.errors import InvalidInputError
 
 TAGS_MAX = 64
+TAGS_MAX_CHARS = 40_000
 
 
 class _Amounts:
@@ -197,7 +198,10 @@ class Provenance(StrEnum):
 def _check_tags(tags: object) -> dict[str, str]:
     if not isinstance(tags, Mapping) or len(tags) > TAGS_MAX:
         raise InvalidInputError("tags", f"must be a mapping of at most {TAGS_MAX} str to str")
-    return {check_text("tag", key): check_text(f"tag {key!r}", tags[key]) for key in sorted(tags)}
+    checked = {check_text("tag", key): check_text(f"tag {key!r}", tags[key]) for key in tags}
+    if len(canonical_json(checked)) > TAGS_MAX_CHARS:
+        raise InvalidInputError("tags", f"must have at most {TAGS_MAX_CHARS} characters as JSON")
+    return dict(sorted(checked.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +283,7 @@ class UsageReport:
             value = getattr(self, name)
             if value is not None:
                 check_text(name, value)
-        if self.provenance is not None and self.provenance not in set(Provenance):
+        if self.provenance is not None and self.provenance not in list(Provenance):
             known = ", ".join(Provenance)
             raise InvalidInputError("provenance", f"must be one of {known}")
         if self.occurred_at is not None:
@@ -296,7 +300,7 @@ def _check_detail(detail: object) -> dict[str, Any]:
     try:
         text = canonical_json(dict(detail))
         check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 2)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
             "detail", f"must be a mapping that JSON can hold: {error}"
         ) from error

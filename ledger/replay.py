@@ -11,11 +11,14 @@ from ledger import journal, proof, rows, rules
 from ledger.database import Database
 from ledger.errors import LedgerError
 from ledger.journal import PoolJournal
-from ledger.model import Attribution
+from ledger.model import ATTRIBUTION_TEXTS, Attribution
 from ledger.records import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
 
 Progress = Callable[[int], object]
 """Told how many more entries are done."""
+
+
+_UNREADABLE = (LedgerError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,8 @@ def verify(
             break
         if progress is not None and checker.seq % journal.PAGE == 0:
             progress(journal.PAGE)
+    if progress is not None:
+        progress(checker.seq % journal.PAGE)
     if damage is None and checker.seq == 0:
         damage = Damage(seq=1, reason="the pool's opening is missing")
     return Verification(
@@ -134,6 +139,8 @@ class _Checker:
             reason = self._chain_problem(row) or self._entry_problem(_entry_of(row))
         except rules.Contradiction as error:
             return str(error)
+        except UnicodeEncodeError:
+            return "it holds text that is not UTF-8"
         if reason is None:
             self.seq, self.hash, self.recorded_at = row["seq"], row["hash"], row["recorded_at"]
         return reason
@@ -177,6 +184,8 @@ def _attribution_problem(row: Mapping[str, Any]) -> str | None:
     if row["attribution_id"] is not None and row["digest"] is None:
         return f"attribution {row['attribution_id']} is missing"
     attribution = _attribution_of(row)
+    if attribution is None and any(row[name] for name in (*ATTRIBUTION_TEXTS, "tags")):
+        return f"attribution {row['attribution_id']} has content and no salt"
     if attribution is not None:
         content = proof.attribution_content(attribution)
         if row["digest"] != proof.attribution_digest(content, salt=row["salt"]):
@@ -187,14 +196,14 @@ def _attribution_problem(row: Mapping[str, Any]) -> str | None:
 def _attribution_of(row: Mapping[str, Any]) -> Attribution | None:
     try:
         return rows.attribution_of(row)
-    except (LedgerError, ValueError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise rules.Contradiction(f"its attribution cannot be read: {error}") from error
 
 
 def _entry_of(row: Mapping[str, Any]) -> Entry:
     try:
         return rows.entry_of(row, None)
-    except (LedgerError, ValueError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise rules.Contradiction(f"it cannot be read: {error}") from error
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from ledger.checks import DETAIL_MAX_CHARS, NAME_MAX_CHARS
-from ledger.model import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX, USAGE_FIELDS
+from ledger.model import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX_CHARS, USAGE_FIELDS
 from ledger.records import Totals
 
 REVISION = "0001"
@@ -29,8 +29,6 @@ REVISION = "0001"
 
 VERSION_TABLE = "ledger_version"
 """Alembic's own table, named so that a program's own migrations can share the database."""
-
-TAGS_MAX_CHARS = TAGS_MAX * (2 * NAME_MAX_CHARS + 6)
 
 metadata = MetaData(
     naming_convention={

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+import ledger
 from ledger.cli import books, database, pools, report, simulate
-from ledger.cli.common import stderr
+from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
 
 app = typer.Typer(
     name="ledger",
-    help="Spend money on language models without overspending, and prove where every cent went.",
     epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        stdout().print(f"budget-ledger {ledger.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Spend money on language models without overspending, and prove where every cent went."""
+
+
 app.command("simulate")(simulate.simulate)
 app.command("remaining")(books.remaining)
 app.command("leases")(books.leases)
@@ -27,10 +45,34 @@ app.add_typer(report.app, name="report")
 app.add_typer(database.app, name="db")
 
 
+_MISUSE: type[Exception] = typer.BadParameter.__mro__[2]
+"""What the parser raises: click's ClickException, wherever this version of typer keeps it."""
+
+
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 damage found, 2 it could not be done."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 damage found, 2 it could not be done, 130 interrupted.
+    """
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except LedgerError as error:
-        stderr().print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+        _fail(str(error))
+    except _MISUSE as error:
+        _fail_misused(error)
+    except (typer.Abort, KeyboardInterrupt):
+        stderr().print("Interrupted. What was done is kept.")
+        sys.exit(130)
+
+
+def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
+    context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{context.get_help()}\n")
         sys.exit(2)
+    _fail(error.format_message() + (f" ({context.command_path} --help)" if context else ""))
+
+
+def _fail(reason: str) -> NoReturn:
+    stderr().print(f"Error: {' '.join(reason.split())}", markup=False, soft_wrap=True)
+    sys.exit(2)

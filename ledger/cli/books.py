@@ -123,7 +123,8 @@ def verify(
     out = stdout()
     for one in found:
         if one.damage is None:
-            line = f"ok       {one.pool.name}: {one.entries:,} entries, hash {one.hash.hex()}"
+            count = f"{one.entries:,} {'entry' if one.entries == 1 else 'entries'}"
+            line = f"ok       {one.pool.name}: {count}, hash {one.hash.hex()}"
         else:
             line = f"DAMAGED  {one.pool.name}: entry {one.damage.seq}: {one.damage.reason}"
         out.print(line, markup=False, soft_wrap=True)

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ledger.book import DEFAULT_URL, Ledger
 from ledger.checks import U64_MAX
 from ledger.model import SharedPoolBudgetOptions
+from ledger.operations import check_policy
 from ledger.simulate import parse_count, parse_usd
-
-_PIPED_WIDTH = 200
 
 Url = Annotated[
     str,
@@ -42,6 +42,8 @@ StopUsd = Annotated[
     typer.Option("--stop-threshold-usd", help="US dollars that are kept back.", show_default=False),
 ]
 
+_UNBOUNDED = 100_000
+
 URL_DEFAULT = DEFAULT_URL
 NO_LIMITS = SharedPoolBudgetOptions()
 
@@ -60,24 +62,26 @@ OutputFormat = Annotated[
 
 
 def stdout() -> Console:
-    """Return the console for results; when piped it is wide, so that no figure is cut."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    return console
+    """Return the console for results."""
+    return Console(highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """Return the console for progress and errors."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def show_table(table: Table, *, title: str | None = None) -> None:
     """Print a table under its title, and a blank line after it."""
     console = stdout()
+    # No figure is ever cut or folded: a terminal that is too narrow wraps the lines itself.
+    console.width = max(
+        console.width,
+        Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum,
+    )
     if title is not None:
-        console.print(title, style="bold", markup=False)
-    console.print(table)
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+    console.print(table, crop=False)
     console.print()
 
 
@@ -118,4 +122,6 @@ def policy(
         if given is not None:
             unlimited = given == "unlimited" and name.startswith("capacity")
             changes[name] = U64_MAX if unlimited else parse(name, given)
-    return replace(base, **changes)
+    changed = replace(base, **changes)
+    check_policy(changed)
+    return changed

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ledger.book import Ledger
+from ledger.checks import check_text
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
@@ -40,6 +41,7 @@ def open_pool(
 
     Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10
     """
+    check_text("pool", pool)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
     with Ledger.open(url) as book:
         _print([book.pool(pool, options).status()])

@@ -10,6 +10,7 @@ import typer
 
 from ledger import reports
 from ledger.book import Ledger
+from ledger.checks import check_text
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
@@ -26,8 +27,8 @@ from ledger.cli.common import (
 from ledger.reports.render import denials_table, runs_table, statement_table
 from ledger.simulate import (
     Backtest,
-    Outcome,
     Prices,
+    Result,
     RunRule,
     Trace,
     parse_count,
@@ -85,7 +86,8 @@ def simulate(
     Example: ledger simulate trace.csv --capacity-usd 50 --input-price 3 --output-price 15
     """
     recorded = Trace(trace)
-    rule = RunRule.parse(runs or ("column" if recorded.has("run_id") else "10m"))
+    default = "column" if recorded.has("run_id") else "10m"
+    rule = RunRule.parse(default if runs is None else runs)
     backtest = Backtest(
         trace=recorded,
         runs=rule,
@@ -100,15 +102,17 @@ def simulate(
         ),
         workers=workers,
     )
+    name = trace.stem if pool is None else pool
+    check_text("--pool", name)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
     total = backtest.check()
     with Ledger.open(url, record_denials=True) as book:
-        budget = book.pool(pool or trace.stem, options)
         with progress_bar() as bar:
             task = bar.add_task("Simulating", total=total)
-            counts = run(
+            result = run(
                 book,
-                budget,
+                name,
+                options,
                 backtest,
                 again=again,
                 resume=resume,
@@ -116,22 +120,21 @@ def simulate(
             )
         if recorded.ignored:
             stdout().print(f"Columns not used: {', '.join(recorded.ignored)}", markup=False)
-        _print(book, budget.name, total, counts)
+        _print(book, name, result)
 
 
-def _print(book: Ledger, pool: str, total: int, counts: dict[Outcome, int]) -> None:
+def _print(book: Ledger, pool: str, result: Result) -> None:
     show_table(runs_table(reports.runs(book, pool=pool)), title="Cost per run")
     show_table(statement_table(reports.statement(book, pool)), title=f"Statement of pool {pool}")
-    denied = counts[Outcome.DENIED]
-    if denied:
-        shown = list(itertools.islice(reports.denials(book, pool), _SHOWN))
-        title = f"Denied: {denied:,}" + (
-            f", of which the first {len(shown)}" if denied > len(shown) else ""
-        )
-        show_table(denials_table(shown), title=title)
+    if result.denied:
+        found = reports.denials(book, pool, after=result.began_after)
+        shown = list(itertools.islice(found, _SHOWN))
+        more = f", of which the first {len(shown)}" if result.denied > len(shown) else ""
+        show_table(denials_table(shown), title=f"Denied: {result.denied:,}{more}")
+    rows = result.admitted + result.denied
     stdout().print(
-        f"{total:,} rows: {counts[Outcome.ADMITTED]:,} admitted, {denied:,} denied; "
-        f"pool {pool} in {book.url}",
+        f"{rows:,} {'row' if rows == 1 else 'rows'}: {result.admitted:,} admitted, "
+        f"{result.denied:,} denied; pool {pool} in {book.url}",
         markup=False,
         soft_wrap=True,
     )

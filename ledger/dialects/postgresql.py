@@ -163,6 +163,8 @@ class PostgreSQLDialect(Dialect):
 
     def rollback(self, connection: Connection) -> None:
         """Roll back, or drop a connection that no longer answers."""
+        if connection.invalidated:
+            return
         try:
             _raw(connection).rollback()
         except self.driver_errors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class SQLiteDialect(Dialect):
             raise LedgerUnavailableError(f"no folder {self.path.parent}; make it first")
         if not create and not self.path.exists():
             raise LedgerUnavailableError(
-                f"no file {self.path}; check the URL, or open it with create=True"
+                f"no file {self.path}: check the URL, or make the store first (Ledger.open does, "
+                "with create=True, and so does 'ledger pool open')"
             )
         engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
         event.listen(engine, "connect", self._configure)
@@ -76,11 +78,16 @@ class SQLiteDialect(Dialect):
             "cell_size_check = ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        # Text that is not UTF-8 is damage for verify to name, not an error of every reader.
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
     def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:  # noqa: ARG002 - one lock covers the file
         """Take the writer lock, then the database's own write lock before anything is read."""
+        deadline = time.monotonic() + timeout_s
         self._writer.acquire(timeout_s=timeout_s)
         try:
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            _raw(connection).execute(f"PRAGMA busy_timeout = {left_ms}")
             _raw(connection).execute("BEGIN IMMEDIATE")
         except BaseException:
             self._writer.release()
@@ -106,6 +113,8 @@ class SQLiteDialect(Dialect):
 
     def rollback(self, connection: Connection) -> None:
         """Roll back, unless SQLite already did so by itself (a full disk)."""
+        if connection.invalidated:
+            return
         raw = _raw(connection)
         if raw.in_transaction:
             try:

@@ -53,6 +53,14 @@ class WriterLock:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         self._thread_lock.release()
 
+    def _open(self) -> int:
+        file = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if os.fstat(file).st_uid == os.geteuid():
+            # Locking needs no more than reading. Who may reach the folder and write the database
+            # may queue for it, whatever the umask of whoever came first.
+            os.fchmod(file, 0o644)
+        return file
+
     def abandon(self) -> None:
         """Close a forked child's copy of the file: the lock ends with its parent, not with it."""
         if self._file is not None:
@@ -63,8 +71,7 @@ class WriterLock:
         if sys.platform == "win32":  # SQLite's own lock alone keeps writers apart there
             return
         if self._file is None:
-            # Locking needs no more than reading, so users who share the store may differ.
-            self._file = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = self._open()
         pause_s = _POLL_MIN_S
         while True:
             try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ledger import proof
 from ledger.checks import I64_MAX, REASON_MAX_CHARS, U64_MAX, check_amount, check_text
 from ledger.model import SharedPoolBudgetOptions
-from ledger.operations.base import Desk, Operation
+from ledger.operations.base import Desk, Operation, new_key
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row
 
@@ -21,17 +21,26 @@ class Adjust(Operation[None]):
     reason: str | None
 
     @classmethod
-    def of(cls, options: SharedPoolBudgetOptions, reason: str | None) -> Adjust:
+    def of(
+        cls, options: SharedPoolBudgetOptions, reason: str | None, idempotency_key: str | None
+    ) -> Adjust:
         """Return the operation a call asks for.
 
         Raises:
-            InvalidInputError: The reason is empty or too long.
+            InvalidInputError: The reason or the key is empty or too long.
             AmountOutOfRangeError: An amount is above 2^63-1 and not unlimited.
         """
         check_policy(options)
         if reason is not None:
             check_text("reason", reason, max_chars=REASON_MAX_CHARS)
-        return cls(policy=options, reason=reason)
+        if idempotency_key is not None:
+            check_text("idempotency_key", idempotency_key)
+        return cls(
+            key=idempotency_key or new_key(),
+            key_given=idempotency_key is not None,
+            policy=options,
+            reason=reason,
+        )
 
     def arguments(self) -> Sequence[proof.Value]:
         """Return the policy and the reason."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ledger import proof, rows, rules
@@ -52,12 +52,14 @@ class Reserve(Operation[BudgetLease]):
         check_storable("request_budget", request_budget, rows.BUDGET_FIELDS)
         given = extensions.get(IdempotencyKey)
         occurred = extensions.get(OccurredAt)
+        # A copy, checked again: the tags inside are the caller's, and may change under our hands.
+        attribution = extensions.get(Attribution)
         return cls(
             key=new_key() if given is None else given.key,
             key_given=given is not None,
             estimate=estimate,
             request_budget=request_budget,
-            attribution=extensions.get(Attribution),
+            attribution=None if attribution is None else replace(attribution),
             occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
             keep_denial=keep_denial or given is not None,
         )

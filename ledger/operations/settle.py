@@ -38,7 +38,8 @@ class Settle(Operation[None]):
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
         check_storable("usage", usage, USAGE_FIELDS)
-        report = report or UsageReport()
+        # A copy, checked again: what it holds is the caller's, and may change under our hands.
+        report = replace(report) if report is not None else UsageReport()
         given = report.idempotency_key
         return cls(
             key=given or new_key(),

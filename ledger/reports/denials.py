@@ -35,14 +35,19 @@ class Denied:
     remaining_cost_micros_usd: int | None
 
 
-def denials(book: Ledger, pool: str) -> Iterator[Denied]:
+def denials(book: Ledger, pool: str, *, after: int = 0) -> Iterator[Denied]:
     """Yield the denials of a pool that were kept, oldest first, in bounded memory.
+
+    Args:
+        book: The books.
+        pool: The pool's name.
+        after: Only entries with a higher number.
 
     Raises:
         UnknownPoolError: There is no such pool.
         LedgerUnavailableError: The store cannot be read.
     """
-    for entry in book.entries(pool, kind=EntryKind.DENIAL):
+    for entry in book.entries(pool, after=after, kind=EntryKind.DENIAL):
         denial = entry.detail["denial"]
         if entry.estimate is not None:
             yield Denied(

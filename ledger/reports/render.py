@@ -129,10 +129,9 @@ def denials_table(rows: Sequence[Denied]) -> Table:
 def columns(first: str, *others: str) -> Table:
     """Return a table without rows: the first column names them, the others are figures."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    # Folded rather than cut where the terminal is too narrow: no figure is ever shown in part.
-    table.add_column(first, overflow="fold")
+    table.add_column(first, no_wrap=True)
     for heading in others:
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 

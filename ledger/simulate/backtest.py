@@ -12,13 +12,20 @@ from enum import StrEnum
 from ledger.book import Ledger
 from ledger.budget import RequestExtensions
 from ledger.checks import I64_MAX, check_amount
-from ledger.errors import BudgetError, InvalidInputError, TraceAlreadyRunError, TraceError
+from ledger.errors import (
+    BudgetError,
+    IdempotencyConflictError,
+    InvalidInputError,
+    TraceAlreadyRunError,
+    TraceError,
+)
 from ledger.manager import LedgerBudgetManager
 from ledger.model import (
     Attribution,
     IdempotencyKey,
     OccurredAt,
     RequestBudget,
+    SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
     UsageReport,
@@ -33,6 +40,21 @@ class Outcome(StrEnum):
 
     ADMITTED = "admitted"
     DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of a trace.
+
+    Attributes:
+        admitted: Rows that were reserved and settled.
+        denied: Rows that were refused.
+        began_after: The pool's newest entry before the first row.
+    """
+
+    admitted: int
+    denied: int
+    began_after: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,21 +136,23 @@ class Backtest:
 
 def run(
     book: Ledger,
-    budget: LedgerBudgetManager,
+    pool: str,
+    options: SharedPoolBudgetOptions,
     backtest: Backtest,
     *,
     again: bool = False,
     resume: bool = False,
     progress: Callable[[Outcome], object] | None = None,
-) -> dict[Outcome, int]:
-    """Reserve and settle every row of a trace, and return what became of how many.
+) -> Result:
+    """Reserve and settle every row of a trace, and return what became of them.
 
     Every row has idempotency keys made from the file's digest and its line, so that one row is
     never counted twice by accident: not by a second run, and not by one that is resumed.
 
     Args:
         book: The store, which is searched for an earlier run of the same trace.
-        budget: The pool that pays.
+        pool: The pool that pays; it is made if it is not there.
+        options: The pool's policy.
         backtest: How the trace is run.
         again: Run it once more, and count it once more.
         resume: Go on with the newest run of this trace in this pool where it was interrupted.
@@ -137,10 +161,17 @@ def run(
     Raises:
         TraceError: A row cannot be read; nothing was written.
         TraceAlreadyRunError: The trace was run into this store, and neither flag says to go on.
+        InvalidInputError: Both flags; or there is no run to go on with, or it was begun with other
+            prices or estimates.
+        PoolConflictError: The pool exists under another policy.
     """
+    if again and resume:
+        raise InvalidInputError("--again and --resume", "one begins anew, the other goes on")
     backtest.check()
     digest = backtest.trace.digest()[:32]
-    take = _take(book, budget, backtest.trace, digest, again=again, resume=resume)
+    take = _take(book, pool, backtest.trace, digest, again=again, resume=resume)
+    budget = book.pool(pool, options)
+    began_after = budget.status().seq
     counts = dict.fromkeys(Outcome, 0)
     counting = threading.Lock()
 
@@ -151,8 +182,15 @@ def run(
         if progress is not None:
             progress(outcome)
 
-    _in_threads(backtest.workers, enumerate(backtest.trace.rows()), work)
-    return counts
+    try:
+        _in_threads(backtest.workers, enumerate(backtest.trace.rows()), work)
+    except IdempotencyConflictError as error:
+        raise InvalidInputError(
+            "--resume", "the run was begun with other prices or estimates; give the same again"
+        ) from error
+    return Result(
+        admitted=counts[Outcome.ADMITTED], denied=counts[Outcome.DENIED], began_after=began_after
+    )
 
 
 def _run_row(
@@ -181,27 +219,22 @@ def _run_row(
     return Outcome.ADMITTED
 
 
-def _take(
-    book: Ledger,
-    budget: LedgerBudgetManager,
-    trace: Trace,
-    digest: str,
-    *,
-    again: bool,
-    resume: bool,
-) -> int:
+def _take(book: Ledger, pool: str, trace: Trace, digest: str, *, again: bool, resume: bool) -> int:
     """Return the number of this run of the trace in the pool, from 1."""
     line = next(trace.rows()).line
 
-    def was_run(pool: str, take: int) -> bool:
-        return book.entry_with_key(pool, f"{_prefix(digest, take)}{line}") is not None
+    def was_run(name: str, take: int) -> bool:
+        return book.entry_with_key(name, f"{_prefix(digest, take)}{line}") is not None
 
-    if not again and not resume:
-        for info in book.pools():
-            if was_run(info.name, 1):
-                raise TraceAlreadyRunError(str(trace.path), pool=info.name)
-    free = next(take for take in itertools.count(1) if not was_run(budget.name, take))
-    return max(1, free - 1) if resume else free
+    holders = [info.name for info in book.pools() if was_run(info.name, 1)]
+    if holders and not again and not (resume and pool in holders):
+        raise TraceAlreadyRunError(str(trace.path), pool=holders[0])
+    if pool not in holders:
+        if resume:
+            raise InvalidInputError("--resume", f"{trace.path} was not begun in this store")
+        return 1
+    free = next(take for take in itertools.count(1) if not was_run(pool, take))
+    return free - 1 if resume else free
 
 
 def _prefix(digest: str, take: int) -> str:

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 
 from ledger.checks import I64_MAX, check_amount
 from ledger.errors import InvalidInputError
 
 _MICROS = 1_000_000
+_SHOWN_MAX = 60
 _DIGITS_MAX = 40  # far more than any amount has; it keeps exact arithmetic small
+
+
+def shown(text: str) -> str:
+    """Return what was given, in quotes and no longer than an error can hold."""
+    return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}...")
 
 
 def parse_decimal(name: str, text: str) -> Decimal:
     """Return a number of 0 or more as it is written, exactly.
 
     Raises:
-        InvalidInputError: It is no finite decimal number, or negative.
+        InvalidInputError: It is not written in digits and at most one point.
     """
-    try:
-        value = Decimal(text.strip())
-    except InvalidOperation:
-        raise InvalidInputError(name, f"{text!r} is not a decimal number") from None
-    if not value.is_finite() or value < 0:
-        raise InvalidInputError(name, f"{text!r} is not a number of 0 or more")
-    if len(text) > _DIGITS_MAX or abs(value.adjusted()) > _DIGITS_MAX:
-        raise InvalidInputError(name, f"{text!r} has more than {_DIGITS_MAX} digits")
-    return value
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text) or len(text) > _DIGITS_MAX:
+        raise InvalidInputError(name, f"{shown(text)} is not a decimal number of 0 or more")
+    return Decimal(text)
 
 
 def parse_count(name: str, text: str) -> int:
@@ -39,7 +40,7 @@ def parse_count(name: str, text: str) -> int:
         AmountOutOfRangeError: It is above 2^63-1.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
-        raise InvalidInputError(name, f"{text!r} is not a whole number of 0 or more")
+        raise InvalidInputError(name, f"{shown(text)} is not a whole number of 0 or more")
     return check_amount(name, int(text), ceiling=I64_MAX)
 
 
@@ -51,7 +52,7 @@ def parse_usd(name: str, text: str) -> int:
     """
     micros = Fraction(parse_decimal(name, text)) * _MICROS
     if micros.denominator != 1:
-        raise InvalidInputError(name, f"{text!r} has more than six decimal places")
+        raise InvalidInputError(name, f"{shown(text)} has more than six decimal places")
     return int(micros)
 
 

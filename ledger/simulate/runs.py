@@ -43,6 +43,15 @@ class RunRule:
         if self.every_rows is not None:
             return f"rows-{position // self.every_rows + 1:06d}"
         if self.every_s is not None:
-            since = int((row.at - _EPOCH).total_seconds()) // self.every_s * self.every_s
-            return (_EPOCH + timedelta(seconds=since)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            # Whole numbers throughout: a float would round the last microsecond of a run up.
+            since = (row.at - _EPOCH) // timedelta(seconds=self.every_s) * self.every_s
+            return _iso(since)
         return row.run_id
+
+
+def _iso(second: int) -> str:
+    try:
+        began = _EPOCH + timedelta(seconds=second)
+    except OverflowError:
+        began = datetime.min.replace(tzinfo=UTC)  # a run that began before the calendar does
+    return began.isoformat().replace("+00:00", "Z")

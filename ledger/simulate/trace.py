@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ledger.checks import I64_MAX, check_amount, check_text
 from ledger.errors import InvalidInputError, TraceError
-from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal
+from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal, shown
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
     "at": ("timestamp", "time", "at", "occurred_at", "created_at"),
@@ -30,6 +30,7 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {
 """The headings each column may have, in any case; the first three columns are needed."""
 
 _NEEDED = ("at", "input_tokens", "output_tokens")
+_MEANINGS = {"at": "the time", "input_tokens": "input tokens", "output_tokens": "output tokens"}
 _TEXTS = ("run_id", "model", "provider", "tenant", "agent", "request_id")
 
 
@@ -58,7 +59,9 @@ class Trace:
         with self._reader() as reader:
             self._columns = self._match(reader.fieldnames or [])
             self.ignored = [
-                name for name in reader.fieldnames or [] if name not in self._columns.values()
+                name
+                for name in reader.fieldnames or []
+                if name and name not in self._columns.values()
             ]
 
     def has(self, column: str) -> bool:
@@ -89,6 +92,8 @@ class Trace:
     def _row(self, line: int, cells: Mapping[str | None, str | None]) -> TraceRow:
         if None in cells:
             raise InvalidInputError("cells", "more of them than the header has")
+        if not _is_text("".join(cell or "" for cell in cells.values())):
+            raise InvalidInputError("cells", "not UTF-8 text")
         given = {name: (cells[heading] or "").strip() for name, heading in self._columns.items()}
         return TraceRow(
             line=line,
@@ -109,33 +114,43 @@ class Trace:
                             1, f"{matched[name]!r} and {heading!r} are the same column"
                         )
                     matched[name] = heading
+        if not headings:
+            raise self._error(1, "the file is empty")
+        if not _is_text("".join(headings)):
+            raise self._error(1, "the header is not UTF-8 text")
         for name in _NEEDED:
             if name not in matched:
-                raise self._error(1, f"no column for {name}; call it one of {HEADINGS[name]}")
+                names = ", ".join(HEADINGS[name])
+                raise self._error(1, f"no column for {_MEANINGS[name]}: name it one of {names}")
         return matched
 
     @contextmanager
     def _reader(self) -> Iterator[csv.DictReader[str]]:
         reader: csv.DictReader[str] | None = None
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
+            # Decoding runs ahead of the rows; what is no text is found where its row is read.
+            with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 reader = csv.DictReader(file, strict=True)
                 yield reader
         except OSError as error:
             raise self._error(1, f"the file cannot be read: {error.strerror}") from error
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             line = 1 if reader is None else reader.line_num + 1
-            raise self._error(line, f"not CSV in UTF-8: {error}") from error
+            raise self._error(line, f"not CSV: {error}") from error
 
     def _error(self, line: int, reason: str) -> TraceError:
         return TraceError(str(self.path), line=line, reason=reason)
+
+
+def _is_text(cells: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in cells)
 
 
 def _moment(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidInputError("time", f"{text!r} is not an ISO 8601 time") from None
+        raise InvalidInputError("time", f"{shown(text)} is not an ISO 8601 time") from None
     try:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except OverflowError:

@@ -145,7 +145,7 @@ def create_dimensions() -> None:
         length("salt", "attributions", 16, 16),
         length("content_key", "attributions", 32, 32),
         *(length(name, "attributions", 255) for name in TEXTS),
-        length("tags", "attributions", 33_024, 2),
+        length("tags", "attributions", 40_000, 2),
         **STRICT,
     )
 

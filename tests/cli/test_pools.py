@@ -1,0 +1,294 @@
+"""`ledger pool`, `remaining`, `leases`: open pools and ask them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import (
+    I64_MAX,
+    U64_MAX,
+    Attribution,
+    EntryKind,
+    Ledger,
+    OccurredAt,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    from_micros,
+)
+
+Run = Callable[..., Any]
+Lines = Callable[[str], list[str]]
+
+DAY = from_micros(1_709_164_800_000_000)  # 2024-02-29T00:00:00Z
+
+
+def spend(url: str, pool: str = "team") -> None:
+    """Settle a call of 120 tokens and 1.5 USD, and leave one of 80 tokens and 2 USD open."""
+    with Ledger.open(url) as book:
+        budget = book.pool(pool)
+        nothing = RequestExtensions()
+        lease = budget.reserve(nothing, UsageEstimate(total_tokens=200), RequestBudget.unlimited())
+        budget.record_used(lease, Usage(total_tokens=120, cost_micros_usd=1_500_000))
+        budget.reserve(
+            RequestExtensions(Attribution(run_id="nightly[1]"), OccurredAt(DAY)),
+            UsageEstimate(total_tokens=80, cost_micros_usd=2_000_000),
+            RequestBudget.unlimited(),
+        )
+
+
+def policy(url: str, pool: str = "team") -> SharedPoolBudgetOptions:
+    """Return the policy in force."""
+    with Ledger.open(url, create=False) as book:
+        return book.pool(pool).status().policy
+
+
+def test_open_makes_the_store_and_the_pool(ledger: Run, lines: Lines, store_url: str) -> None:
+    """One command is enough to begin, on each database; its line shows the policy."""
+    ended = ledger(
+        *("pool", "open", "team", "--url", store_url, "--capacity-tokens", "1000000"),
+        *("--capacity-usd", "250.5", "--stop-threshold-tokens", 5, "--stop-threshold-usd", "0.25"),
+    )
+    assert "" == ended.err
+    line = "team 1,000,000 250.500000 0 0.000000 0 0.000000 1,000,000 250.500000"
+    assert line == lines(ended.out)[-1]
+    expected = SharedPoolBudgetOptions(
+        capacity_tokens=1_000_000,
+        capacity_cost_micros_usd=250_500_000,
+        stop_threshold_tokens=5,
+        stop_threshold_cost_micros_usd=250_000,
+    )
+    assert expected == policy(store_url)
+
+
+def test_open_without_options_is_unlimited(ledger: Run, lines: Lines) -> None:
+    """A pool has no limits unless they are given, and says so."""
+    ended = ledger("pool", "open", "team")
+    assert lines(ended.out)[-1].startswith("team unlimited unlimited ")
+    assert SharedPoolBudgetOptions() == policy("sqlite:///ledger.db")
+
+
+def test_open_again_changes_nothing(ledger: Run) -> None:
+    """The same command twice prints the same and writes no second entry."""
+    command = ("pool", "open", "team", "--capacity-usd", "1")
+    assert ledger(*command).out == ledger(*command).out
+    with Ledger.open(create=False) as book:
+        assert 1 == book.pool("team").status().seq
+
+
+def test_open_under_another_policy_is_refused(ledger: Run) -> None:
+    """The pool's policy is not changed in passing; the error shows the figures."""
+    ledger("pool", "open", "team", "--capacity-tokens", "7")
+    ended = ledger("pool", "open", "team", "--capacity-tokens", "8", code=2)
+    assert ended.err.startswith("Error: pool 'team' exists under another policy")
+    assert 7 == policy("sqlite:///ledger.db").capacity_tokens
+
+
+def test_list_shows_every_pool(ledger: Run, lines: Lines, store_url: str) -> None:
+    """Committed, held and remaining of each pool, in the order in which they were opened."""
+    ledger("pool", "open", "team", "--url", store_url, "--capacity-usd", 10)
+    ledger("pool", "open", "[b]other[/b]", "--url", store_url, "--capacity-tokens", 9)
+    spend(store_url)
+    shown = lines(ledger("pool", "list", "--url", store_url).out)
+    assert [
+        "team unlimited 10.000000 120 1.500000 80 2.000000 unlimited 6.500000",
+        "[b]other[/b] 9 unlimited 0 0.000000 0 0.000000 9 unlimited",
+    ] == shown[-2:]
+
+
+def test_show_prints_the_statement(ledger: Run, lines: Lines, store_url: str) -> None:
+    """Opening balance, movements by kind, closing balance, capacity and what remains."""
+    ledger("pool", "open", "team", "--url", store_url, "--capacity-tokens", 1_000)
+    spend(store_url)
+    shown = lines(ledger("pool", "show", "team", "--url", store_url).out)
+    for line in (
+        "Statement of pool team",
+        "Opening balance 0 0.000000 0 0.000000",
+        "opening 1 0 0.000000 0 0.000000",
+        "reservation 2 0 0.000000 280 2.000000",
+        "settlement 1 120 1.500000 -200 0.000000",
+        "Closing balance 4 120 1.500000 80 2.000000",
+        "Capacity 1,000 unlimited",
+        "Remaining 800 unlimited",
+    ):
+        assert line in shown
+
+
+def test_adjust_changes_what_is_named(ledger: Run, lines: Lines, store_url: str) -> None:
+    """The rest of the policy stays, the reason is kept, the pool's new line is shown."""
+    ledger(
+        *("pool", "open", "team", "--url", store_url, "--capacity-usd", 10),
+        *("--capacity-tokens", 5_000, "--stop-threshold-usd", 1),
+    )
+    ended = ledger(
+        *("pool", "adjust", "team", "--url", store_url, "--capacity-usd", "20"),
+        *("--reason", "second quarter"),
+    )
+    assert lines(ended.out)[-1].startswith("team 5,000 20.000000 ")
+    assert SharedPoolBudgetOptions(
+        capacity_tokens=5_000,
+        capacity_cost_micros_usd=20_000_000,
+        stop_threshold_cost_micros_usd=1_000_000,
+    ) == policy(store_url)
+    with Ledger.open(store_url, create=False) as book:
+        (adjustment,) = book.entries("team", kind=EntryKind.ADJUSTMENT)
+        assert "second quarter" in str(adjustment.detail)
+
+
+def test_adjust_can_lift_a_limit(ledger: Run, store_url: str) -> None:
+    """A capacity may be set to unlimited."""
+    ledger("pool", "open", "team", "--url", store_url, "--capacity-tokens", 5)
+    ledger(
+        *("pool", "adjust", "team", "--url", store_url, "--capacity-tokens", "unlimited"),
+        *("--reason", "no limit"),
+    )
+    assert U64_MAX == policy(store_url).capacity_tokens
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope", "--reason", "x"], "no pool 'nope'"),
+        (["team", "--reason", ""], "reason"),
+        (["team", "--reason", "x" * 2_001], "reason"),
+    ],
+)
+def test_adjust_refuses(ledger: Run, refused: Run, words: list[str], said: str) -> None:
+    """An unknown pool, and a reason that is none."""
+    ledger("pool", "open", "team")
+    assert said in refused("pool", "adjust", *words)
+    with Ledger.open(create=False) as book:
+        assert 1 == book.pool("team").status().seq
+
+
+def test_adjust_needs_a_reason(ledger: Run) -> None:
+    """The journal explains itself: without a reason nothing is changed."""
+    ledger("pool", "open", "team")
+    assert "--reason" in ledger("pool", "adjust", "team", "--capacity-usd", 1, code=2).err
+    assert SharedPoolBudgetOptions() == policy("sqlite:///ledger.db")
+
+
+def test_remaining(ledger: Run, store_url: str) -> None:
+    """Tokens and US dollars left, and whether the stop threshold is reached."""
+    url = ("--url", store_url)
+    ledger("pool", "open", "team", *url, "--capacity-tokens", 1_200)
+    spend(store_url)
+    assert "tokens 1,000  USD unlimited\n" == ledger("remaining", "team", *url).out
+    ledger("pool", "adjust", "team", *url, "--stop-threshold-tokens", 1_000, "--reason", "stop")
+    assert "threshold" in ledger("remaining", "team", *url).out
+
+
+def test_remaining_for_programs(ledger: Run) -> None:
+    """JSON and CSV have the contract's names, integers as integers and booleans as booleans."""
+    ledger("pool", "open", "team", "--capacity-usd", "1.5")
+    expected = {
+        "pool": "team",
+        "tokens": U64_MAX,
+        "cost_micros_usd": 1_500_000,
+        "below_threshold": False,
+    }
+    assert [expected] == json.loads(ledger("remaining", "team", "--format", "json").out)
+    (row,) = csv.DictReader(ledger("remaining", "team", "--format", "csv").out.splitlines())
+    assert {name: str(value) for name, value in expected.items()} == row
+
+
+def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
+    """Open leases only: what each holds, for which run, since when."""
+    ledger("pool", "open", "team", "--url", store_url)
+    spend(store_url)
+    shown = lines(ledger("leases", "team", "--url", store_url).out)
+    assert "Open leases of pool team: 1" == shown[0]
+    assert shown[-1].startswith("4 open nightly[1] ")
+    assert shown[-1].endswith(" 80 2.000000")
+    (row,) = json.loads(ledger("leases", "team", "--url", store_url, "--format", "json").out)
+    reserved_at = row.pop("reserved_at")
+    assert timedelta(0) == datetime.fromisoformat(reserved_at).utcoffset()
+    assert {
+        "lease": 4,
+        "phase": "open",
+        "run_id": "nightly[1]",
+        "held_tokens": 80,
+        "held_cost_micros_usd": 2_000_000,
+    } == row
+    lines = ledger("leases", "team", "--url", store_url, "--format", "csv").out.splitlines()
+    assert "lease,phase,run_id,reserved_at,held_tokens,held_cost_micros_usd" == lines[0]
+    assert [f"4,open,nightly[1],{reserved_at},80,2000000"] == lines[1:]
+
+
+def test_no_leases(ledger: Run) -> None:
+    """A pool without open leases is an empty list, in every format."""
+    ledger("pool", "open", "team")
+    assert "Open leases of pool team: 0" in ledger("leases", "team").out
+    assert [] == json.loads(ledger("leases", "team", "--format", "json").out)
+    assert 1 == len(ledger("leases", "team", "--format", "csv").out.splitlines())
+
+
+@pytest.mark.parametrize("name", ["prod:key:a", "[red]x[/red]", "[/b]", "a\\[b]", "été 🔑"])
+def test_names_are_printed_as_they_are(ledger: Run, refused: Run, name: str) -> None:
+    """No name is taken for markup or an emoji, in titles, lines and errors."""
+    ledger("pool", "open", name)
+    for command in (("pool", "list"), ("pool", "show", name), ("leases", name), ("verify", name)):
+        assert name in ledger(*command).out
+    assert repr(name) in refused("remaining", "nope")
+
+
+@pytest.mark.parametrize(
+    "command", [("pool", "show"), ("remaining",), ("leases",), ("verify",), ("report", "runs")]
+)
+def test_an_unknown_pool_is_named(
+    ledger: Run, refused: Run, command: tuple[str, ...], store_url: str
+) -> None:
+    """Asking for a pool that is not there says so, names those that are, and makes none."""
+    ledger("pool", "open", "team", "--url", store_url)
+    words = ("--pool", "nope") if command[0] == "report" else ("nope",)
+    said = refused(*command, *words, "--url", store_url)
+    assert said.startswith("no pool 'nope'")
+    assert "'team'" in said
+    with Ledger.open(store_url, create=False) as book:
+        assert ["team"] == [info.name for info in book.pools()]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--capacity-tokens", "-1", "-1"),
+        ("--capacity-tokens", "1.5", "1.5"),
+        ("--capacity-tokens", "many", "many"),
+        ("--capacity-tokens", str(I64_MAX + 1), str(I64_MAX + 1)),
+        ("--capacity-tokens", "9" * 5_000, "whole number"),
+        ("--capacity-usd", "abc", "abc"),
+        ("--capacity-usd", "-1", "-1"),
+        ("--capacity-usd", "NaN", "NaN"),
+        ("--capacity-usd", "inf", "inf"),
+        ("--capacity-usd", "1,000", "1,000"),
+        ("--capacity-usd", "0.0000001", "six decimal places"),
+        ("--capacity-usd", "9223372036854.775808", str(I64_MAX)),
+        ("--capacity-usd", "1e99999999", "decimal"),
+        ("--stop-threshold-tokens", "unlimited", "unlimited"),
+        ("--stop-threshold-tokens", str(I64_MAX + 1), str(I64_MAX + 1)),
+        ("--stop-threshold-usd", "-0.5", "-0.5"),
+        ("--stop-threshold-usd", "", "decimal number"),
+    ],
+)
+def test_figures_that_are_none(
+    refused: Run, folder: Path, option: str, value: str, said: str
+) -> None:
+    """A capacity or threshold that is no amount is refused, and not even a store is made."""
+    assert said in refused("pool", "open", "team", option, value)
+    assert [] == list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256])
+def test_names_that_are_none(refused: Run, folder: Path, name: str) -> None:
+    """A pool's name has 1 to 255 characters; with another not even a store is made."""
+    assert "1 to 255 characters" in refused("pool", "open", name)
+    assert [] == list(folder.iterdir())

@@ -1,0 +1,228 @@
+"""A trace is counted once: a second run is refused, an interrupted one goes on where it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import EntryKind, Ledger
+
+Run = Callable[..., Any]
+
+PROGRAM = Path(sys.executable).with_name("ledger")
+ROWS = 500
+
+
+def count(url: str, pool: str = "trace") -> int:
+    """Return how many entries a pool has, 0 while there is none."""
+    try:
+        with Ledger.open(url, create=False) as book:
+            return book.pool(pool).status().seq
+    except Exception:  # noqa: BLE001 - the program has not made it yet
+        return 0
+
+
+def interrupt(url: str, path: Path, number: signal.Signals, *words: object) -> int:
+    """Run a trace, send a signal when a part of it is in the books, and return how it ended."""
+    process = subprocess.Popen(
+        [PROGRAM, "simulate", path, "--url", url, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ.copy(),
+    )
+    deadline = time.monotonic() + 60
+    while count(url) < 100:
+        assert process.poll() is None, "it ended early"
+        assert time.monotonic() < deadline, "it stands still"
+        time.sleep(0.02)
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=60)
+    assert b"Traceback" not in err
+    return process.returncode
+
+
+def check_once(url: str, path: Path, ledger: Run) -> None:
+    """Check that every row of a trace is in the books exactly once, and that they verify."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = json.loads(ledger("report", "runs", "--url", url, "--format", "json").out)
+    assert len(rows) == sum(row["requests"] for row in found)
+    for name, column in (("input_tokens", "ContextTokens"), ("output_tokens", "GeneratedTokens")):
+        assert sum(int(row[column]) for row in rows) == sum(row[name] for row in found)
+    assert 0 == sum(row["open_leases"] for row in found)
+    with Ledger.open(url, create=False) as book:
+        settled = [entry.request_id for entry in book.entries("trace", kind=EntryKind.SETTLEMENT)]
+    assert sorted(row["request_id"] for row in rows) == sorted(map(str, settled))
+    ledger("verify", "--url", url)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "workers"),
+    [
+        ("sqlite", signal.SIGKILL, 4),
+        ("sqlite", signal.SIGINT, 1),
+        ("sqlite", signal.SIGINT, 4),
+        ("postgresql", signal.SIGKILL, 4),
+    ],
+)
+def test_an_interrupted_run_goes_on(
+    ledger: Run,
+    refused: Run,
+    traffic: Callable[..., Path],
+    new_store: Callable[..., str],
+    kind: str,
+    number: signal.Signals,
+    workers: int,
+) -> None:
+    """Killed in the middle, a trace is refused as run, and `--resume` counts each row once."""
+    url, path = new_store(kind), traffic(ROWS)
+    assert 0 != interrupt(url, path, number, "--workers", workers)
+    assert 100 <= count(url) < 1 + 2 * ROWS
+    assert "already run" in refused("simulate", path, "--url", url)
+    ended = ledger("simulate", path, "--url", url, "--workers", workers, "--resume")
+    assert f"{ROWS:,} rows: {ROWS:,} admitted, 0 denied;" in ended.out
+    assert 1 + 2 * ROWS == count(url)
+    check_once(url, path, ledger)
+
+
+def test_resuming_gives_denials_again_and_keeps_them_once(
+    ledger: Run, traffic: Callable[..., Path], new_store: Callable[..., str]
+) -> None:
+    """With denials too, the books of an interrupted and resumed run are those of one run."""
+    path, books = traffic(ROWS), {}
+    command = ("--capacity-tokens", 40_000, "--estimate-output", 900)
+    for name in ("whole", "resumed"):
+        url = new_store("sqlite")
+        if name == "resumed":
+            assert -signal.SIGKILL == interrupt(url, path, signal.SIGKILL, *command)
+        resume = ("--resume",) if name == "resumed" else ()
+        ledger("simulate", path, "--url", url, *command, *resume)
+        with Ledger.open(url, create=False) as book:
+            books[name] = [
+                (entry.kind, entry.request_id, entry.occurred_at, entry.balance)
+                for entry in book.entries("trace")
+            ]
+    assert books["whole"] == books["resumed"]
+    assert {"denial", "settlement"} < {kind for kind, *_others in books["whole"]}
+
+
+def test_resuming_a_whole_run_changes_nothing(ledger: Run, traffic: Callable[..., Path]) -> None:
+    """When every row is in the books already, `--resume` writes nothing and prints the same."""
+    path = traffic(20)
+    first = ledger("simulate", path)
+    again = ledger("simulate", path, "--resume")
+    assert first.out == again.out
+    assert 41 == count("sqlite:///ledger.db")
+
+
+@pytest.mark.parametrize("pool", ["trace", "other"])
+def test_a_second_run_is_refused(
+    ledger: Run, refused: Run, traffic: Callable[..., Path], store_url: str, pool: str
+) -> None:
+    """In the same pool and in another of the same store; the first is left as it was."""
+    path = traffic(5)
+    ledger("simulate", path, "--url", store_url)
+    said = refused("simulate", path, "--url", store_url, "--pool", pool)
+    assert f"{path} was already run into this store, in pool 'trace'" in said
+    assert 11 == count(store_url)
+
+
+def test_a_refused_run_makes_no_pool(
+    ledger: Run, refused: Run, traffic: Callable[..., Path]
+) -> None:
+    """The pool that was to pay for it the second time is not there afterwards."""
+    path = traffic(5)
+    ledger("simulate", path)
+    refused("simulate", path, "--pool", "other")
+    assert 0 == count("sqlite:///ledger.db", "other")
+
+
+def test_a_refusal_names_both_ways_on(
+    ledger: Run, refused: Run, traffic: Callable[..., Path]
+) -> None:
+    """Who was interrupted must not be led to count the trace twice."""
+    path = traffic(5)
+    ledger("simulate", path)
+    said = refused("simulate", path)
+    assert "--again" in said
+    assert "--resume" in said
+
+
+def test_a_trace_is_known_by_what_it_holds(
+    ledger: Run, refused: Run, traffic: Callable[..., Path]
+) -> None:
+    """A copy under another name is the same trace; another trace under the same name is not."""
+    path = traffic(5)
+    ledger("simulate", path, "--pool", "p")
+    assert "already run" in refused("simulate", path.rename("copy.csv"), "--pool", "p")
+    ledger("simulate", traffic(6), "--pool", "p")
+    assert 1 + 2 * 11 == count("sqlite:///ledger.db", "p")
+
+
+def test_another_store_is_another_matter(ledger: Run, traffic: Callable[..., Path]) -> None:
+    """What one store holds does not keep a trace out of another."""
+    path = traffic(5)
+    for url in ("sqlite:///one.db", "sqlite:///two.db"):
+        ledger("simulate", path, "--url", url)
+        assert 11 == count(url)
+
+
+def test_again_counts_once_more(ledger: Run, traffic: Callable[..., Path]) -> None:
+    """`--again` charges every row once more, each time under keys of its own."""
+    path = traffic(5)
+    ledger("simulate", path)
+    for times in (2, 3):
+        ledger("simulate", path, "--again")
+        with Ledger.open(create=False) as book:
+            entries = list(book.entries("trace"))
+        assert 1 + times * 10 == len(entries)
+        keys = {entry.idempotency_key for entry in entries}
+        assert len(entries) == len(keys)
+    found = json.loads(ledger("report", "runs", "--format", "json").out)
+    assert 15 == sum(row["requests"] for row in found)
+
+
+def test_again_in_another_pool(ledger: Run, traffic: Callable[..., Path]) -> None:
+    """`--again` also lets another pool of the store pay for the same trace."""
+    path = traffic(5)
+    ledger("simulate", path)
+    ledger("simulate", path, "--again", "--pool", "other")
+    assert (11, 11) == (count("sqlite:///ledger.db"), count("sqlite:///ledger.db", "other"))
+
+
+def test_resuming_where_nothing_was_run_is_refused(
+    ledger: Run, refused: Run, traffic: Callable[..., Path]
+) -> None:
+    """With the wrong pool `--resume` would count the trace twice; it says so instead."""
+    path = traffic(5)
+    ledger("simulate", path)
+    assert "pool 'trace'" in refused("simulate", path, "--resume", "--pool", "other")
+    assert 0 == count("sqlite:///ledger.db", "other")
+
+
+def test_resuming_under_other_prices_is_refused(
+    ledger: Run, refused: Run, traffic: Callable[..., Path]
+) -> None:
+    """A run goes on as it was begun: with other prices it is another run."""
+    path = traffic(5)
+    ledger("simulate", path)
+    assert refused("simulate", path, "--resume", "--input-price", "3")
+    assert 11 == count("sqlite:///ledger.db")
+
+
+def test_again_and_resume_contradict_each_other(ledger: Run, traffic: Callable[..., Path]) -> None:
+    """One begins anew and the other goes on; given both, nothing is done."""
+    path = traffic(5)
+    ledger("simulate", path)
+    ledger("simulate", path, "--again", "--resume", code=2)
+    assert 11 == count("sqlite:///ledger.db")

@@ -1,0 +1,144 @@
+"""Managers of every kind, and a way to damage a store behind the library's back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, make_url, select, text, update
+from sqlalchemy.pool import NullPool
+
+from ledger import BudgetManager, Ledger, SharedPoolBudgetManager, proof
+from ledger.rows import row_hash
+from ledger.schema import attributions, entries, metadata, pools, store
+
+
+@pytest.fixture(scope="session")
+def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """Return a ledger for the whole run, on SQLite."""
+    with Ledger.open(f"sqlite:///{tmp_path_factory.mktemp('shared')}/ledger.db") as book:
+        yield book
+
+
+@pytest.fixture(scope="session")
+def shared_postgresql(server_url: str, template: str) -> Iterator[Ledger]:
+    """Return a ledger for the whole run, on PostgreSQL.
+
+    Making a database takes longer than most tests; a pool of its own is enough for every test
+    that does not damage the store.
+    """
+    name = f"ledger_shared_{os.getpid()}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}")
+        url = make_url(server_url).set(database=name)
+        with Ledger.open(url.render_as_string(hide_password=False)) as book:
+            yield book
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def make(request: pytest.FixtureRequest) -> Callable[..., BudgetManager]:
+    """Return a function that makes a manager of each kind in turn."""
+    if request.param == "memory":
+        return lambda options, name="pool": SharedPoolBudgetManager(options)  # noqa: ARG005 - as below
+    book, prefix = request.getfixturevalue(f"shared_{request.param}"), uuid4().hex
+    return lambda options, name="pool": book.pool(f"{prefix} {name}", options)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_book(request: pytest.FixtureRequest) -> Ledger:
+    """Return the run's ledger on each database in turn; `fresh_name` names a pool of one's own."""
+    book: Ledger = request.getfixturevalue(f"shared_{request.param}")
+    return book
+
+
+@pytest.fixture
+def fresh_name() -> str:
+    """Return a name that no pool has."""
+    return f"pool {uuid4().hex}"
+
+
+class Vandal:
+    """Somebody with the owner's rights on the database, who drops the guards first."""
+
+    def __init__(self, url: str) -> None:
+        address = make_url(url)
+        if address.get_backend_name() == "postgresql":
+            address = address.set(drivername="postgresql+psycopg")
+        self._engine: Engine = create_engine(address, poolclass=NullPool)
+        with self._engine.begin() as connection:
+            self._drop_guards(connection)
+
+    def run(self, *statements: str) -> None:
+        """Run SQL."""
+        with self._engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def row(self, seq: int) -> dict[str, Any]:
+        """Return an entry's columns as they are stored."""
+        with self._engine.begin() as connection:
+            return dict(
+                connection.execute(select(entries).where(entries.c.seq == seq)).mappings().one()
+            )
+
+    def edit(self, seq: int, **changes: object) -> None:
+        """Change columns of an entry and leave its hash alone."""
+        with self._engine.begin() as connection:
+            connection.execute(update(entries).where(entries.c.seq == seq).values(**changes))
+
+    def forge(self, seq: int, **changes: object) -> None:
+        """Change columns of an entry, and make the whole chain fit again."""
+        self.edit(seq, **changes)
+        self.rechain()
+
+    def add(self, seq: int, *, like: int, **changes: object) -> None:
+        """Append a copy of an entry with changes, rightly chained."""
+        row = self.row(like) | {"seq": seq} | changes
+        with self._engine.begin() as connection:
+            connection.execute(entries.insert(), row)
+        self.rechain()
+
+    def rechain(self) -> None:
+        """Compute every hash of the one pool anew."""
+        with self._engine.begin() as connection:
+            previous = self._genesis(connection)
+            for row in connection.execute(select(entries).order_by(entries.c.seq)).mappings():
+                fresh = row_hash(previous, row, self._digest(connection, row["attribution_id"]))
+                connection.execute(
+                    update(entries).where(entries.c.seq == row["seq"]).values(hash=fresh)
+                )
+                previous = fresh
+
+    def _drop_guards(self, connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            for table in metadata.tables:
+                connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER ALL"))
+            return
+        found = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'"))
+        for name in found.scalars().all():
+            connection.execute(text(f"DROP TRIGGER {name}"))
+
+    @staticmethod
+    def _genesis(connection: Connection) -> bytes:
+        pool = connection.execute(select(pools)).one()
+        identity = connection.execute(select(store.c.identity)).scalar_one()
+        return proof.genesis(store=identity, pool=pool.identity, name=pool.name)
+
+    @staticmethod
+    def _digest(connection: Connection, attribution_id: int | None) -> bytes | None:
+        chosen = select(attributions.c.digest).where(
+            attributions.c.attribution_id == attribution_id
+        )
+        found: bytes | None = connection.execute(chosen).scalar()
+        return found
+
+
+@pytest.fixture
+def vandal(store_url: str, book: Ledger) -> Vandal:  # noqa: ARG001 - the store must exist
+    """Return somebody who edits the store of `book` directly."""
+    return Vandal(store_url)

@@ -1,0 +1,269 @@
+"""Leases and entries outlive the process that made them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from ledger import (
+    Attribution,
+    EntryKind,
+    LeasePhase,
+    Ledger,
+    OpenLease,
+    RequestBudget,
+    RequestBudgetExceededError,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Totals,
+    UnknownLeaseError,
+    Usage,
+    UsageEstimate,
+    journal,
+)
+
+EXTENSIONS = RequestExtensions()
+UNLIMITED = RequestBudget.unlimited()
+LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
+FULL = UsageEstimate(input_tokens=1, output_tokens=2, total_tokens=30, cost_micros_usd=4)
+
+
+def tokens(amount: int) -> UsageEstimate:
+    """Return an estimate of tokens alone."""
+    return UsageEstimate(total_tokens=amount)
+
+
+def test_a_lease_is_its_reservation_s_entry(shared_book: Ledger, fresh_name: str) -> None:
+    """The id is the entry's number, and the identity is the pool's."""
+    budget = shared_book.pool(fresh_name, LIMITED)
+    lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.with_limits(40, None))
+    newest = list(shared_book.entries(fresh_name))[-1]
+    assert (2, budget.identity) == (lease.id, lease.pool)
+    assert isinstance(lease.pool, UUID)
+    assert (2, EntryKind.RESERVATION, FULL) == (newest.seq, newest.kind, newest.estimate)
+
+
+def test_a_lease_is_found_again_by_its_id(shared_book: Ledger, fresh_name: str) -> None:
+    """What `lease` returns is equal to what `reserve` returned."""
+    budget = shared_book.pool(fresh_name, LIMITED)
+    lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.with_limits(40, None))
+    assert lease == budget.lease(lease.id)
+    assert lease == shared_book.pool(fresh_name).lease(lease.id)
+
+
+@pytest.mark.parametrize("lease_id", [0, -1, 1, 4, 5, 999, 2**63 - 1, 2**63, 2**64])
+def test_what_is_no_open_lease_is_unknown(
+    shared_book: Ledger, fresh_name: str, lease_id: int
+) -> None:
+    """The opening, a settlement, an adjustment, and numbers that no entry has."""
+    budget = shared_book.pool(fresh_name, LIMITED)
+    settled, _ = (budget.reserve(EXTENSIONS, FULL, UNLIMITED) for _ in range(2))
+    budget.record_used(settled, Usage())
+    shared_book.adjust(fresh_name, LIMITED)
+    for unknown in (lease_id, settled.id):
+        with pytest.raises(UnknownLeaseError) as error:
+            budget.lease(unknown)
+        assert unknown == error.value.lease_id
+        with pytest.raises(UnknownLeaseError):
+            budget.record_used(replace(settled, id=unknown), Usage())
+    assert 5 == budget.status().seq
+
+
+def test_a_lease_of_another_pool_writes_nothing(shared_book: Ledger, fresh_name: str) -> None:
+    """Neither in the pool that is asked nor in the one that granted it."""
+    here = shared_book.pool(fresh_name, LIMITED)
+    there = shared_book.pool(f"{fresh_name} there", LIMITED)
+    mine = here.reserve(EXTENSIONS, tokens(7), UNLIMITED)
+    theirs = there.reserve(EXTENSIONS, tokens(9), UNLIMITED)
+    assert mine.id == theirs.id
+    before = (here.status(), there.status())
+    for budget, lease in ((here, theirs), (there, mine)):
+        with pytest.raises(UnknownLeaseError):
+            budget.record_used(lease, Usage(total_tokens=1))
+        with pytest.raises(UnknownLeaseError):
+            budget.record_used(replace(lease, pool=None), Usage(total_tokens=1))
+    assert before == (here.status(), there.status())
+
+
+def test_a_lease_of_another_store_writes_nothing(
+    shared_book: Ledger, shared_sqlite: Ledger, shared_postgresql: Ledger, fresh_name: str
+) -> None:
+    """Pools of the same name in two stores have two identities."""
+    other = shared_postgresql if shared_book is shared_sqlite else shared_sqlite
+    here, there = (book.pool(fresh_name, LIMITED) for book in (shared_book, other))
+    mine = here.reserve(EXTENSIONS, tokens(7), UNLIMITED)
+    theirs = there.reserve(EXTENSIONS, tokens(7), UNLIMITED)
+    assert mine == replace(theirs, pool=mine.pool)
+    before = here.status()
+    with pytest.raises(UnknownLeaseError):
+        here.record_used(theirs, Usage(total_tokens=1))
+    assert before == here.status()
+
+
+def test_a_lease_survives_a_reopened_ledger(store_url: str) -> None:
+    """The id alone is enough to settle it, and the limits are still those of the reservation."""
+    with Ledger.open(store_url) as book:
+        budget = book.pool("pool", LIMITED)
+        lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.from_tokens(30))
+        left = budget.remaining(EXTENSIONS)
+    with Ledger.open(store_url, create=False) as book:
+        budget = book.pool("pool", LIMITED)
+        assert left == budget.remaining(EXTENSIONS)
+        assert lease == budget.lease(lease.id)
+        with pytest.raises(RequestBudgetExceededError):
+            budget.record_used(budget.lease(lease.id), Usage(total_tokens=31))
+    with Ledger.open(store_url, create=False) as book:
+        assert 69 == book.pool("pool").remaining(EXTENSIONS).tokens
+        with pytest.raises(UnknownLeaseError):
+            book.pool("pool").lease(lease.id)
+        assert book.verify("pool")[0].ok
+
+
+ANOTHER_PROCESS = """
+import sys
+from ledger import Ledger, RequestExtensions, Usage
+with Ledger.open(sys.argv[1], create=False) as book:
+    budget = book.pool("pool")
+    lease = budget.lease(int(sys.argv[2]))
+    budget.record_used(lease, Usage(total_tokens=12))
+    print(lease, budget.remaining(RequestExtensions()), sep="\\n")
+"""
+
+
+def test_a_lease_is_settled_in_another_process(store_url: str, book: Ledger) -> None:
+    """Granted here, settled there; this process sees it at once."""
+    budget = book.pool("pool", LIMITED)
+    lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.from_tokens(30))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ANOTHER_PROCESS, store_url, str(lease.id)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "" == done.stderr
+    assert [str(lease), str(budget.remaining(EXTENSIONS))] == done.stdout.splitlines()
+    assert 88 == budget.remaining(EXTENSIONS).tokens
+    with pytest.raises(UnknownLeaseError):
+        budget.record_used(lease, Usage())
+
+
+def test_two_ledgers_share_one_pool(store_url: str, book: Ledger) -> None:
+    """Each sees what the other reserved and settled, and together they do not overspend."""
+    with Ledger.open(store_url) as other:
+        here, there = book.pool("pool", LIMITED), other.pool("pool", LIMITED)
+        mine = here.reserve(EXTENSIONS, tokens(60), UNLIMITED)
+        with pytest.raises(ThresholdExceededError) as denied:
+            there.reserve(EXTENSIONS, tokens(41), UNLIMITED)
+        assert 40 == denied.value.remaining_tokens
+        theirs = there.reserve(EXTENSIONS, tokens(40), UNLIMITED)
+        there.record_used(mine, Usage(total_tokens=50))
+        with pytest.raises(UnknownLeaseError):
+            here.record_used(mine, Usage(total_tokens=50))
+        here.record_used(theirs, Usage(total_tokens=1))
+        assert here.status() == there.status()
+        assert 49 == here.remaining(EXTENSIONS).tokens
+
+
+def test_open_leases_are_listed_oldest_first(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with what it holds, for whom, and since when; ended ones are left out, over pages."""
+    monkeypatch.setattr(journal, "PAGE", 8)  # open leases are read a quarter of a page at a time
+    times = iter(range(1_700_000_000_000_000, 1_800_000_000_000_000, 1_000_000))
+    with Ledger.open(store_url, clock=lambda: next(times)) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions())
+        leases = []
+        for number in range(9):
+            extensions = RequestExtensions(Attribution(run_id=f"run {number}", request_id="q"))
+            limits = RequestBudget.from_tokens(100 + number)
+            leases.append(budget.reserve(extensions, tokens(number), limits))
+        for lease in (leases[0], leases[4], leases[5]):
+            budget.record_used(lease, Usage())
+        expected = [lease for lease in leases if lease.reserved.total_tokens not in {0, 4, 5}]
+        found = list(book.open_leases("pool"))
+        assert expected == [item.lease for item in found]
+        number = expected[0].reserved.total_tokens
+        since = {entry.seq: entry.at for entry in book.entries("pool")}
+        assert (
+            OpenLease(
+                lease=expected[0],
+                phase=LeasePhase.OPEN,
+                held=Totals(number, 0, 1),
+                used=Usage(),
+                attribution=Attribution(run_id=f"run {number}"),
+                reserved_at=since[expected[0].id],
+                expires_at=None,
+            )
+            == found[0]
+        )
+
+
+def test_a_release_is_an_entry_of_its_lease(shared_book: Ledger, fresh_name: str) -> None:
+    """It repeats the reservation, carries its attribution, and uses nothing."""
+    budget = shared_book.pool(fresh_name, LIMITED)
+    extensions = RequestExtensions(Attribution(run_id="r", request_id="q"))
+    lease = budget.reserve(extensions, FULL, RequestBudget.from_tokens(40))
+    budget.release(lease)
+    opening, _, release = shared_book.entries(fresh_name)
+    assert (EntryKind.RELEASE, opening.balance, FULL) == (
+        release.kind,
+        release.balance,
+        release.estimate,
+    )
+    assert (Attribution(run_id="r"), "q", None) == (
+        release.attribution,
+        release.request_id,
+        release.usage,
+    )
+    assert release.lease is not None
+    assert (lease.id, LeasePhase.ENDED, Totals(), Usage()) == (
+        release.lease.lease,
+        release.lease.phase,
+        release.lease.held,
+        release.lease.used,
+    )
+    assert [] == list(shared_book.open_leases(fresh_name))
+    assert shared_book.verify(fresh_name)[0].ok
+
+
+def test_a_pool_without_open_leases_lists_none(shared_book: Ledger, fresh_name: str) -> None:
+    """Neither a new one nor one whose leases have all ended; other pools' do not show."""
+    budget = shared_book.pool(fresh_name, LIMITED)
+    other = shared_book.pool(f"{fresh_name} other", LIMITED)
+    other.reserve(EXTENSIONS, FULL, UNLIMITED)
+    assert [] == list(shared_book.open_leases(fresh_name))
+    budget.record_used(budget.reserve(EXTENSIONS, FULL, UNLIMITED), Usage())
+    assert [] == list(shared_book.open_leases(fresh_name))
+
+
+def test_entries_are_read_in_order_after_any_of_them(
+    shared_book: Ledger, fresh_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page by page, and only those of the pool."""
+    monkeypatch.setattr(journal, "PAGE", 3)
+    monkeypatch.setitem(journal.PoolJournal.page.__kwdefaults__, "page", 3)
+    budget = shared_book.pool(fresh_name, SharedPoolBudgetOptions())
+    other = shared_book.pool(f"{fresh_name} other", LIMITED)
+    for _ in range(6):
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        other.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    whole = list(shared_book.entries(fresh_name))
+    assert [1, 2, 3, 4, 5, 6, 7] == [entry.seq for entry in whole]
+    for after in (0, 1, 2, 3, 6, 7, 8, 2**63 - 1):
+        assert whole[after:] == list(shared_book.entries(fresh_name, after=after))
+
+
+def test_entries_never_go_back_in_time(store_url: str) -> None:
+    """When the clock does, the next entry has the time of the one before."""
+    times = iter([5_000, 9_000, 2_000, 9_001])
+    with Ledger.open(store_url, clock=lambda: next(times)) as book:
+        budget = book.pool("pool", LIMITED)
+        for _ in range(3):
+            budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        assert [5_000, 9_000, 9_000, 9_001] == [entry.recorded_at for entry in book.entries("pool")]
+        assert book.verify("pool")[0].ok

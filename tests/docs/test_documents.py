@@ -1,0 +1,113 @@
+"""Links lead somewhere, the changelog knows the version, and everything public is explained."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import ledger
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path
+    for folder in (".", "docs", "examples", "benchmarks")
+    for path in (ROOT / folder).glob("*.md")
+)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every relative link names a file that is there, and a heading that it has."""
+    for link in LINK.findall(path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_document_is_reachable() -> None:
+    """From the README a reader gets to every document of `docs/`."""
+    seen, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        path = waiting.pop().resolve()
+        if path in seen or path.suffix != ".md" or not path.exists():
+            continue
+        seen.add(path)
+        links = LINK.findall(path.read_text(encoding="utf-8"))
+        waiting += [path.parent / link.partition("#")[0] for link in links if ":" not in link]
+    assert set() == {path.resolve() for path in (ROOT / "docs").glob("*.md")} - seen
+
+
+def test_the_changelog_knows_the_version() -> None:
+    """Users find a heading for the version they have."""
+    headings = re.findall(r"(?m)^## .*$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert any(ledger.__version__ in heading for heading in headings)
+
+
+def public() -> Iterator[tuple[str, object]]:
+    """Yield everything that `import ledger` offers, and the methods of its classes."""
+    for name in ledger.__all__:
+        value = getattr(ledger, name)
+        if isinstance(value, int):
+            continue
+        yield name, value
+        if inspect.isclass(value):
+            for member, function in vars(value).items():
+                if not member.startswith("_") and (
+                    callable(function) or isinstance(function, property | classmethod)
+                ):
+                    yield f"{name}.{member}", function
+
+
+PUBLIC = dict(public())
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_is_explained(name: str) -> None:
+    """Each public class, function, method and property has a docstring of its own."""
+    value = PUBLIC[name]
+    text = getattr(value, "__doc__", None)
+    assert text
+    # What a dataclass or an enumeration writes by itself explains nothing.
+    assert not text.startswith(f"{name}(")
+    assert "An enumeration." != text
+
+
+def modules() -> list[str]:
+    """Return the names of all modules of the package."""
+    skipped = "ledger.migrations"
+    found = pkgutil.walk_packages(ledger.__path__, "ledger.")
+    return ["ledger", *(one.name for one in found if not one.name.startswith(skipped))]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_says_what_it_is_for(name: str) -> None:
+    """A module's docstring names its job in one sentence."""
+    module: ModuleType = importlib.import_module(name)
+    assert module.__doc__
+    assert module.__doc__.strip().splitlines()[0].rstrip().endswith((".", ":", "`"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_in_documents_exist(path: Path) -> None:
+    """What a document imports from `ledger` can be imported."""
+    text = path.read_text(encoding="utf-8")
+    for names in re.findall(r"(?m)^from ledger import (.*)$", text):
+        for name in re.findall(r"\w+", names):
+            assert hasattr(ledger, name), name

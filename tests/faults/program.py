@@ -1,0 +1,123 @@
+"""A program of its own, for faults that would hurt the tests' process; prints what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ledger import (
+    Ledger,
+    LedgerBudgetManager,
+    LedgerError,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    UsageEstimate,
+)
+
+NOBODY = 65_534
+
+
+def reserve(budget: LedgerBudgetManager) -> int:
+    """Reserve a token, and return the lease's number."""
+    lease = budget.reserve(
+        RequestExtensions(), UsageEstimate(total_tokens=1), RequestBudget.unlimited()
+    )
+    return lease.id
+
+
+def say(**words: object) -> None:
+    """Print one JSON object."""
+    sys.stdout.write(json.dumps(words) + "\n")
+    sys.stdout.flush()
+
+
+def describe(error: BaseException | None) -> dict[str, object]:
+    """Return an error as JSON can hold it."""
+    return {
+        "error": type(error).__name__,
+        "message": str(error),
+        "cause": type(error.__cause__).__name__ if error else None,
+    }
+
+
+def use_as_nobody(url: str) -> None:
+    """Open a store and reserve from it, as a user without rights."""
+    with tempfile.TemporaryDirectory() as folder, Ledger.open(f"sqlite:///{folder}/l.db") as book:
+        # Everything is imported now, should nobody not be able to read the code.
+        reserve(book.pool("pool", SharedPoolBudgetOptions()))
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    try:
+        with Ledger.open(url, timeout_s=2) as book:
+            lease = reserve(book.pool("pool"))
+    except LedgerError as error:
+        say(**describe(error))
+    else:
+        say(error=None, lease=lease)
+
+
+def open_and_reserve(url: str) -> None:
+    """Open a store that may be new, and reserve from it."""
+    with Ledger.open(url) as book:
+        say(lease=reserve(book.pool("pool", SharedPoolBudgetOptions())))
+
+
+def fill_the_disk(url: str) -> None:
+    """Reserve until the file may not grow, and once more when it may."""
+    path = Path(url.removeprefix("sqlite:///"))
+    with Ledger.open(url) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions())
+        reserve(budget)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        limit = path.with_name(f"{path.name}-wal").stat().st_size + 50_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        granted, failed = 1, None
+        while failed is None:
+            try:
+                reserve(budget)
+                granted += 1
+            except LedgerError as error:
+                failed = error
+        during = describe(failed)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        reserve(budget)
+        say(granted=granted, **during)
+
+
+def open_without_psycopg(url: str) -> None:
+    """Open a PostgreSQL store where psycopg cannot be imported."""
+    sys.modules["psycopg"] = None  # type: ignore[assignment]
+    try:
+        Ledger.open(url)
+    except LedgerError as error:
+        say(**describe(error), extra=getattr(error, "extra", None))
+
+
+def hold_the_lock(path: str) -> None:
+    """Hold the writer lock of a file until killed."""
+    from ledger.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
+
+    WriterLock(Path(path)).acquire(timeout_s=5)
+    say(holding=True)
+    time.sleep(60)
+
+
+MODES: dict[str, Callable[[str], None]] = {
+    "as-nobody": use_as_nobody,
+    "reserve": open_and_reserve,
+    "fill-the-disk": fill_the_disk,
+    "without-psycopg": open_without_psycopg,
+    "hold-the-lock": hold_the_lock,
+}
+
+if __name__ == "__main__":
+    MODES[sys.argv[1]](sys.argv[2])

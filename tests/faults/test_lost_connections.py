@@ -1,0 +1,284 @@
+"""Connections to PostgreSQL that break: idle, in the middle of a transaction, and in COMMIT."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from ledger import (
+    BudgetLease,
+    IdempotencyKey,
+    Ledger,
+    LedgerBudgetManager,
+    LedgerError,
+    LedgerUnavailableError,
+    OutcomeUnknownError,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    UsageReport,
+)
+
+if TYPE_CHECKING:
+    from tests.faults.conftest import Proxy, Strike
+
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
+ESTIMATE = UsageEstimate(total_tokens=10)
+UNLIMITED = RequestBudget.unlimited()
+EXTENSIONS = RequestExtensions()
+STRIKES = ["SWALLOW", "CUT", "LATE"]
+
+
+@pytest.fixture
+def url(new_store: Callable[..., str]) -> str:
+    """Return a store on PostgreSQL."""
+    return new_store("postgresql")
+
+
+@pytest.fixture
+def book(url: str, proxy: Proxy) -> Iterator[Ledger]:
+    """Return a ledger that reaches its server through the proxy."""
+    with Ledger.open(proxy.url_of(url), timeout_s=5) as opened:
+        yield opened
+
+
+@pytest.fixture
+def budget(book: Ledger) -> LedgerBudgetManager:
+    """Return a pool behind the proxy."""
+    return book.pool("pool", OPTIONS)
+
+
+def strike_named(name: str, proxy: Proxy) -> Strike:
+    """Return the proxy's strike of this name."""
+    return type(proxy._strike)[name]
+
+
+def kinds(url: str) -> dict[str, int]:
+    """Return how many entries of each kind the pool has, read past the proxy, once verified."""
+    with Ledger.open(url, create=False) as book:
+        assert {None} == {found.damage for found in book.verify()}
+        return dict(Counter(entry.kind for entry in book.entries("pool")))
+
+
+@pytest.mark.parametrize("name", STRIKES)
+def test_a_reservation_lost_in_commit_is_looked_up(
+    name: str, url: str, proxy: Proxy, budget: LedgerBudgetManager
+) -> None:
+    """Whether COMMIT arrived, did not, or comes late: the caller gets the one lease there is."""
+    proxy.arm(b"COMMIT", strike_named(name, proxy))
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    assert 1 == proxy.struck
+    assert {"opening": 1, "reservation": 1} == kinds(url)
+    assert (2, ESTIMATE) == (lease.id, lease.reserved)
+    assert 990 == budget.remaining(EXTENSIONS).tokens
+
+
+@pytest.mark.parametrize("name", STRIKES)
+def test_a_settlement_lost_in_commit_is_looked_up(
+    name: str, url: str, proxy: Proxy, budget: LedgerBudgetManager
+) -> None:
+    """Spend is recorded once, and the caller is not told that the lease is unknown."""
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    proxy.arm(b"COMMIT", strike_named(name, proxy))
+    budget.record_used(lease, Usage(total_tokens=25))
+    assert 1 == proxy.struck
+    assert {"opening": 1, "reservation": 1, "settlement": 1} == kinds(url)
+    assert 975 == budget.remaining(EXTENSIONS).tokens
+
+
+@pytest.mark.parametrize("name", STRIKES)
+def test_an_adjustment_lost_in_commit_is_looked_up(
+    name: str, url: str, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """A policy is replaced once."""
+    proxy.arm(b"COMMIT", strike_named(name, proxy))
+    book.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=70), reason="less")
+    assert 1 == proxy.struck
+    assert {"opening": 1, "adjustment": 1} == kinds(url)
+    assert 70 == budget.remaining(EXTENSIONS).tokens
+
+
+@pytest.mark.parametrize("name", STRIKES)
+def test_a_pool_lost_in_commit_is_made_once(
+    name: str, url: str, proxy: Proxy, book: Ledger
+) -> None:
+    """The pool that is returned is the one in the store."""
+    proxy.arm(b"COMMIT", strike_named(name, proxy))
+    budget = book.pool("pool", OPTIONS)
+    assert 1 == proxy.struck
+    assert {"opening": 1} == kinds(url)
+    assert [budget.identity] == [pool.identity for pool in book.pools()]
+    assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+
+
+@pytest.mark.parametrize("name", ["SWALLOW", "CUT"])
+def test_an_outcome_that_cannot_be_looked_up_is_unknown(
+    name: str, url: str, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """With the server gone in COMMIT, the error says how to repeat the call safely."""
+    book._database.timeout_s = 1.0
+    proxy.arm(b"COMMIT", strike_named(name, proxy), then_refuse=True)
+    began = time.monotonic()
+    with pytest.raises(OutcomeUnknownError) as unknown:
+        budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    assert time.monotonic() - began < 3
+    assert isinstance(unknown.value.__cause__, Exception)
+    with pytest.raises(LedgerUnavailableError):
+        budget.remaining(EXTENSIONS)
+
+    proxy.restore()
+    key = IdempotencyKey(unknown.value.idempotency_key)
+    leases = [budget.reserve(RequestExtensions(key), ESTIMATE, UNLIMITED).id for _ in range(2)]
+    assert [2, 2] == leases
+    assert {"opening": 1, "reservation": 1} == kinds(url)
+
+
+@pytest.mark.parametrize("name", ["SWALLOW", "CUT"])
+def test_an_unknown_settlement_is_repeated_under_its_key(
+    name: str, url: str, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """Real spend can be recorded again after an unknown outcome, and counts once."""
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    book._database.timeout_s = 1.0
+    proxy.arm(b"COMMIT", strike_named(name, proxy), then_refuse=True)
+    with pytest.raises(OutcomeUnknownError) as unknown:
+        budget.record_used(lease, Usage(total_tokens=25))
+    proxy.restore()
+    report = UsageReport(idempotency_key=unknown.value.idempotency_key)
+    for _ in range(2):
+        budget.record_used(lease, Usage(total_tokens=25), report=report)
+    assert {"opening": 1, "reservation": 1, "settlement": 1} == kinds(url)
+    assert 975 == budget.remaining(EXTENSIONS).tokens
+
+
+@pytest.mark.parametrize("name", ["SWALLOW", "CUT"])
+@pytest.mark.parametrize("needle", [b"BEGIN", b"SELECT", b"INSERT INTO entries"])
+def test_a_connection_lost_before_commit_is_made_anew(
+    needle: bytes, name: str, url: str, proxy: Proxy, budget: LedgerBudgetManager
+) -> None:
+    """Nothing was committed, so the work is done again, once."""
+    proxy.arm(needle, strike_named(name, proxy))
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    assert 1 == proxy.struck
+    assert 2 == lease.id
+    assert {"opening": 1, "reservation": 1} == kinds(url)
+
+
+READS: dict[str, Callable[[Ledger, LedgerBudgetManager], object]] = {
+    "remaining": lambda _, budget: budget.remaining(EXTENSIONS),
+    "lease": lambda _, budget: budget.lease(2),
+    "pools": lambda book, _: book.pools(),
+    "pool": lambda book, _: book.pool("pool").identity,
+    "entries": lambda book, _: list(book.entries("pool")),
+    "open leases": lambda book, _: list(book.open_leases("pool")),
+    "verify": lambda book, _: book.verify(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_read_is_repeated_when_its_connection_is_lost(
+    read: Callable[[Ledger, LedgerBudgetManager], object],
+    proxy: Proxy,
+    book: Ledger,
+    budget: LedgerBudgetManager,
+) -> None:
+    """Every question is asked again on a new connection."""
+    budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    expected = read(book, budget)
+    proxy.arm(b"SELECT", strike_named("CUT", proxy))
+    assert expected == read(book, budget)
+    assert 1 == proxy.struck
+
+
+@pytest.mark.parametrize("needle", [b"SELECT", b"INSERT INTO pools", b"INSERT INTO entries"])
+def test_a_pool_is_made_though_the_connection_is_lost(
+    needle: bytes, url: str, proxy: Proxy, book: Ledger
+) -> None:
+    """Nothing was committed, so making the pool is tried again, once."""
+    proxy.arm(needle, strike_named("CUT", proxy))
+    budget = book.pool("pool", OPTIONS)
+    assert 1 == proxy.struck
+    assert [budget.identity] == [pool.identity for pool in book.pools()]
+    assert {"opening": 1} == kinds(url)
+
+
+def test_idle_connections_that_were_terminated_are_replaced(
+    url: str, server_url: str, budget: LedgerBudgetManager, book: Ledger
+) -> None:
+    """After the server ended every session, each next call just works."""
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    calls: list[Callable[[], object]] = [
+        lambda: budget.remaining(EXTENSIONS),
+        lambda: budget.record_used(lease, Usage(total_tokens=5)),
+        lambda: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
+        lambda: book.adjust("pool", OPTIONS),
+        lambda: list(book.entries("pool")),
+        lambda: book.pool("another", OPTIONS),
+    ]
+    for call in calls:
+        # Several, so that a second try must not be given another dead one.
+        with book._database.connect(), book._database.connect(), book._database.connect():
+            pass
+        terminate_sessions(server_url, url)
+        call()
+    assert {"opening": 1, "reservation": 2, "settlement": 1, "adjustment": 1} == kinds(url)
+
+
+def terminate_sessions(server_url: str, url: str) -> None:
+    """End every session of a database, and wait until they are gone."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
+            " WHERE datname = %s",
+            [name],
+        ).fetchone()
+    assert ended is not None
+    assert ended[0] >= 1
+
+
+def test_a_server_that_is_gone_is_unavailable_and_nothing_is_written(
+    url: str, proxy: Proxy, budget: LedgerBudgetManager
+) -> None:
+    """With the server away every call says so, with the driver's error; then all works again."""
+    proxy.refuse()
+    for call in (
+        lambda: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
+        lambda: budget.remaining(EXTENSIONS),
+    ):
+        with pytest.raises(LedgerUnavailableError) as unavailable:
+            call()
+        assert unavailable.value.__cause__ is not None
+    proxy.restore()
+    assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    assert {"opening": 1, "reservation": 1} == kinds(url)
+
+
+@pytest.mark.parametrize("needle", [b"BEGIN", b"SELECT", b"COMMIT"])
+def test_a_server_that_falls_silent_is_given_up(
+    needle: bytes, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """No answer and no end of the connection: the call ends all the same, and tells."""
+    book._database.timeout_s = 1.0
+    proxy.arm(needle, strike_named("STALL", proxy))
+    ended: list[object] = []
+
+    def call() -> None:
+        try:
+            ended.append(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+        except Exception as error:  # noqa: BLE001 - judged below
+            ended.append(error)
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    caller.join(8)
+    assert ended, "the call still waits"
+    assert isinstance(ended[0], BudgetLease | LedgerError)

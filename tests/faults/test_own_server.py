@@ -1,0 +1,169 @@
+"""A PostgreSQL server that restarts, asks for passwords, and waits for a standby in vain."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from ledger import (
+    IdempotencyKey,
+    Ledger,
+    LedgerUnavailableError,
+    OutcomeUnknownError,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    UsageEstimate,
+)
+from ledger.dialects.postgresql import _MIGRATION_LOCK
+
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
+ESTIMATE = UsageEstimate(total_tokens=10)
+UNLIMITED = RequestBudget.unlimited()
+EXTENSIONS = RequestExtensions()
+WORD = "open-sesame"
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def url(own_server: Any) -> Iterator[str]:  # noqa: ANN401 - the package has no types
+    """Return an empty database on a server of our own."""
+    name = f"own_{next(_numbers)}"
+    with psycopg.connect(own_server.get_uri(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    made = make_url(own_server.get_uri()).set(database=name)
+    yield made.render_as_string(hide_password=False)
+    with psycopg.connect(own_server.get_uri(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def setting(url: str, name: str, value: str) -> Iterator[None]:
+    """Run the server with another setting."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER SYSTEM RESET {name}")
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute("SELECT pg_sleep(0.1)")
+
+
+def test_a_server_may_restart_between_calls(own_server: Any, url: str) -> None:  # noqa: ANN401
+    """Away, the server is unavailable; back again, the same ledger goes on with all its books."""
+    with Ledger.open(url, timeout_s=2) as book:
+        budget = book.pool("pool", OPTIONS)
+        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        own_server.stop()
+        with pytest.raises(LedgerUnavailableError) as unavailable:
+            budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        assert unavailable.value.__cause__ is not None
+        own_server.ensure_postgres_running()
+        assert 3 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        own_server.stop()
+        own_server.ensure_postgres_running()
+        # This time the dead connections are found out by the call itself.
+        assert 980 == budget.remaining(EXTENSIONS).tokens
+        assert [None] == [found.damage for found in book.verify()]
+
+
+def test_a_wrong_password_is_unavailable(own_server: Any, url: str) -> None:  # noqa: ANN401
+    """A wrong password is told from other failures, with the driver's error as cause."""
+    hba = own_server.pgdata / "pg_hba.conf"
+    before = hba.read_text()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE guest LOGIN PASSWORD '{WORD}'")
+        hba.write_text("local all guest scram-sha-256\n" + before)
+        connection.execute("SELECT pg_reload_conf(), pg_sleep(0.1)")
+        try:
+            guest = make_url(url).set(username="guest", password=WORD[::-1])
+            with pytest.raises(
+                LedgerUnavailableError, match="password authentication failed"
+            ) as wrong:
+                Ledger.open(guest.render_as_string(hide_password=False))
+        finally:
+            hba.write_text(before)
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute("DROP ROLE guest")
+    assert isinstance(getattr(wrong.value.__cause__, "orig", None), psycopg.Error)
+    assert WORD[::-1] not in str(wrong.value)
+
+
+def cancel_whoever_waits_for_a_standby(url: str) -> None:
+    """Do what an administrator does to a COMMIT that hangs."""
+    deadline = time.monotonic() + 20
+    with psycopg.connect(url, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            cancelled = connection.execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            ).fetchone()
+            if cancelled:
+                return
+            time.sleep(0.05)
+
+
+def test_a_standby_that_does_not_answer_leaves_the_outcome_unknown(url: str) -> None:
+    """COMMIT that stops waiting for its standby is not believed; its key tells the outcome."""
+    with Ledger.open(url, timeout_s=1) as book:
+        budget = book.pool("pool", OPTIONS)
+        with setting(url, "synchronous_standby_names", "nobody"), ThreadPoolExecutor(1) as thread:
+            thread.submit(cancel_whoever_waits_for_a_standby, url)
+            with pytest.raises(OutcomeUnknownError) as unknown:
+                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        assert "synchronous replication" in str(unknown.value.__cause__)
+        key = IdempotencyKey(unknown.value.idempotency_key)
+        assert 2 == budget.reserve(RequestExtensions(key), ESTIMATE, UNLIMITED).id
+        assert 2 == len(list(book.entries("pool")))
+
+
+def test_a_read_only_server_is_unavailable_for_writes_alone(url: str) -> None:
+    """On a read-only server what remains can be asked, and a write is told why it cannot be."""
+    with Ledger.open(url, timeout_s=1) as book:
+        budget = book.pool("pool", OPTIONS)
+        with psycopg.connect(url, autocommit=True) as connection:
+            name = connection.info.dbname
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        with Ledger.open(url, timeout_s=1) as second:
+            assert 1_000 == second.pool("pool").remaining(EXTENSIONS).tokens
+            with pytest.raises(LedgerUnavailableError, match="read-only"):
+                second.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_first_openings_do_not_depend_on_the_servers_isolation(
+    level: str, url: str, run_program: Callable[..., str]
+) -> None:
+    """First openings at once make one schema, whatever isolation a session begins with."""
+    with (
+        psycopg.connect(url, autocommit=True) as connection,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
+        # Both begin before either may go on.
+        connection.execute("SELECT pg_advisory_lock(%s)", [_MIGRATION_LOCK])
+        opening = [threads.submit(run_program, "reserve", url) for _ in range(2)]
+        wait_for_waiters(connection, 2)
+        connection.execute("SELECT pg_advisory_unlock_all()")
+        assert {2, 3} == {json.loads(each.result())["lease"] for each in opening}
+
+
+def wait_for_waiters(connection: psycopg.Connection, number: int) -> None:
+    """Wait until so many sessions wait for an advisory lock."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    deadline = time.monotonic() + 20
+    while connection.execute(waiting).fetchone() != (number,):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,347 @@
+"""What PostgreSQL refuses, and how it says so."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Connection, make_url
+
+from ledger import (
+    Attribution,
+    ContentionError,
+    Ledger,
+    LedgerUnavailableError,
+    MissingExtraError,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Usage,
+    UsageEstimate,
+)
+from ledger.dialects import Failure
+from ledger.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
+
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
+ESTIMATE = UsageEstimate(total_tokens=10)
+UNLIMITED = RequestBudget.unlimited()
+EXTENSIONS = RequestExtensions()
+TABLES = ("store", "pools", "attributions", "entries")
+KEYS = {
+    "store": "store_id",
+    "pools": "pool_id",
+    "attributions": "pool_id, attribution_id",
+    "entries": "pool_id, seq",
+}
+CHANGES = {
+    "update": "UPDATE {table} SET {column} = {column}",
+    "delete": "DELETE FROM {table}",
+    "truncate": "TRUNCATE {table}",
+    "truncate all": "TRUNCATE store, pools, attributions, entries CASCADE",
+    "upsert": (
+        "INSERT INTO {table} SELECT * FROM {table}"
+        " ON CONFLICT ({key}) DO UPDATE SET {column} = EXCLUDED.{column}"
+    ),
+    "merge update": (
+        "MERGE INTO {table} USING (SELECT 1) AS one ON true"
+        " WHEN MATCHED THEN UPDATE SET {column} = {table}.{column}"
+    ),
+    "merge delete": ("MERGE INTO {table} USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE"),
+}
+WORD = "open-sesame"
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def url(new_store: Callable[..., str]) -> str:
+    """Return a store on PostgreSQL."""
+    return new_store("postgresql")
+
+
+@pytest.fixture
+def book(url: str) -> Iterator[Ledger]:
+    """Return an open ledger on PostgreSQL."""
+    with Ledger.open(url, timeout_s=5) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def filled(server_url: str, template: str) -> Iterator[str]:
+    """Return a store with rows in every table."""
+    name = f"{template}_filled"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    made = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    with Ledger.open(made) as opened:
+        budget = opened.pool("pool", OPTIONS)
+        lease = budget.reserve(RequestExtensions(Attribution(run_id="r")), ESTIMATE, UNLIMITED)
+        budget.record_used(lease, Usage(total_tokens=7))
+    yield made
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def state_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of the driver's error that is the cause, wrapped or not."""
+    cause = error.__cause__
+    return getattr(getattr(cause, "orig", cause), "sqlstate", None)
+
+
+def contents(connection: psycopg.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Return every row of the four tables."""
+    return {
+        table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
+        for table in TABLES
+    }
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("change", CHANGES)
+def test_history_cannot_be_changed(change: str, table: str, role: str, filled: str) -> None:
+    """Even the owner, and even on a replica's session, is refused by a trigger."""
+    key = KEYS[table]
+    statement = CHANGES[change].format(table=table, key=key, column=key.partition(",")[0])
+    with psycopg.connect(filled, autocommit=True) as connection:
+        before = contents(connection)
+        connection.execute(f"SET session_replication_role = {role}")
+        with pytest.raises(psycopg.errors.RaiseException, match="is append-only"):
+            connection.execute(statement)
+        assert before == contents(connection)
+        assert all(before.values())
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"database": "no_such_database"},
+        {"username": "no_such_role"},
+        {"host": "127.0.0.1", "port": "free", "query": {}},
+        {"host": "no-such-host.invalid", "query": {}},
+        {"host": None, "query": {"host": "/no/such/folder"}},
+    ],
+    ids=["database", "role", "port", "host", "socket"],
+)
+def test_a_server_that_does_not_let_us_in_is_unavailable(
+    part: dict[str, object], server_url: str
+) -> None:
+    """Unknown database, role, port, host or socket: named, with the driver's error as cause."""
+    if part.get("port") == "free":
+        part = {**part, "port": free_port()}
+    url = make_url(server_url).set(**part)  # type: ignore[arg-type]
+    began = time.monotonic()
+    with pytest.raises(LedgerUnavailableError) as unavailable:
+        Ledger.open(url.render_as_string(hide_password=False), timeout_s=2)
+    assert isinstance(unavailable.value.__cause__, Exception)
+    assert isinstance(getattr(unavailable.value.__cause__, "orig", None), psycopg.Error)
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_never_answers_is_unavailable_in_time() -> None:
+    """A server that accepts the connection and says nothing is given up after the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(LedgerUnavailableError):
+            Ledger.open(f"postgresql://user@127.0.0.1:{port}/database", timeout_s=1)
+    assert time.monotonic() - began < 5
+
+
+def test_an_error_never_shows_the_password(server_url: str) -> None:
+    """The address in an error's text has its password hidden."""
+    url = make_url(server_url).set(database="no_such_database", password=WORD)
+    with pytest.raises(LedgerUnavailableError) as unavailable:
+        Ledger.open(url.render_as_string(hide_password=False))
+    assert WORD not in str(unavailable.value)
+    assert "no_such_database" in str(unavailable.value)
+
+
+def test_a_missing_driver_names_the_extra(run_program: Callable[..., str]) -> None:
+    """Without psycopg the error says what to install."""
+    said = json.loads(run_program("without-psycopg", "postgresql://localhost/ledger"))
+    assert (MissingExtraError.__name__, "postgresql") == (said["error"], said["extra"])
+    assert "pip install 'budget-ledger[postgresql]'" in said["message"]
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused(encoding: str, server_url: str) -> None:
+    """A ledger needs UTF8: any other encoding is refused before anything is made."""
+    name = f"ledger_{encoding.lower()}_{next(_numbers)}"
+    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        )
+        try:
+            with pytest.raises(LedgerUnavailableError, match=f"{encoding}.*ENCODING 'UTF8'"):
+                Ledger.open(url)
+            with psycopg.connect(url) as inside:
+                count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+                assert (0,) == inside.execute(count).fetchone()
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def writer_url(filled: str) -> Iterator[str]:
+    """Return the store's URL for a role that may read, append and lock, and nothing else."""
+    role = f"ledger_writer_{os.getpid()}"
+    locks = ", ".join(map(lock_table, range(POOL_LOCKS)))
+    with psycopg.connect(filled, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{WORD}'")
+        connection.execute(f"GRANT SELECT, INSERT ON {', '.join(TABLES)} TO {role}")
+        connection.execute(f"GRANT SELECT ON ledger_version TO {role}")
+        connection.execute(f"GRANT UPDATE ON {locks} TO {role}")
+        url = make_url(filled).set(username=role, password=WORD)
+        yield url.render_as_string(hide_password=False)
+        connection.execute(f"DROP OWNED BY {role}")
+        connection.execute(f"DROP ROLE {role}")
+
+
+def test_a_writer_needs_no_more_than_to_read_and_append(writer_url: str) -> None:
+    """Every operation works for a role with SELECT and INSERT, and UPDATE on the lock tables."""
+    with Ledger.open(writer_url, create=False, record_denials=True) as book:
+        budget = book.pool("the writer's", OPTIONS)
+        extensions = RequestExtensions(Attribution(run_id="run", tags={"a": "b"}))
+        lease = budget.reserve(extensions, ESTIMATE, UNLIMITED)
+        budget.record_used(budget.lease(lease.id), Usage(total_tokens=20))
+        budget.reserve(extensions, ESTIMATE, UNLIMITED)
+        book.adjust("the writer's", SharedPoolBudgetOptions(capacity_tokens=40), reason="less")
+        with pytest.raises(ThresholdExceededError):
+            budget.reserve(extensions, UsageEstimate(total_tokens=11), UNLIMITED)
+        assert 10 == budget.remaining(EXTENSIONS).tokens
+        assert 6 == len(list(book.entries("the writer's")))
+        assert 1 == len(list(book.open_leases("the writer's")))
+        assert {None} == {found.damage for found in book.verify()}
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        *CHANGES.values(),
+        "ALTER TABLE {table} DISABLE TRIGGER ALL",
+        "DROP TABLE {table} CASCADE",
+        "SET session_replication_role = replica",
+    ],
+)
+def test_a_writer_cannot_change_history(change: str, table: str, writer_url: str) -> None:
+    """The writer's role lacks the privilege for whatever is not reading or appending."""
+    key = KEYS[table]
+    statement = change.format(table=table, key=key, column=key.partition(",")[0])
+    with (
+        psycopg.connect(writer_url, autocommit=True) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(statement)
+
+
+def test_a_reader_without_a_privilege_is_told_so(url: str) -> None:
+    """A role without any privilege gets a typed error that names what it lacks."""
+    role = f"ledger_stranger_{next(_numbers)}"
+    stranger = make_url(url).set(username=role, password=WORD)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{WORD}'")
+        try:
+            with pytest.raises(LedgerUnavailableError, match="lacks a privilege") as refused:
+                Ledger.open(stranger.render_as_string(hide_password=False))
+        finally:
+            connection.execute(f"DROP ROLE {role}")
+    assert "42501" == state_of(refused.value)
+
+
+def test_a_lock_held_past_the_deadline_is_contention(url: str) -> None:
+    """Another session keeps the pool's lock: the call gives up in time, and wrote nothing."""
+    with Ledger.open(url, timeout_s=0.5) as book:
+        budget = book.pool("pool", OPTIONS)
+        locks = sql.SQL(", ").join(sql.Identifier(lock_table(n)) for n in range(POOL_LOCKS))
+        with psycopg.connect(url) as other:
+            other.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(locks))
+            began = time.monotonic()
+            with pytest.raises(ContentionError) as contention:
+                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            assert 0.4 < time.monotonic() - began < 2
+            assert 0.5 == contention.value.timeout_s
+            assert state_of(contention.value) in {"55P03", "57014"}
+            # Readers wait for nobody.
+            assert 1_000 == budget.remaining(EXTENSIONS).tokens
+        assert 1 == len(list(book.entries("pool")))
+        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+
+
+def test_every_write_is_serializable(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL itself says, in each transaction that commits, that it is serializable."""
+    dialect = book._database.dialect
+    commit, levels = dialect.commit, []
+
+    def spy(connection: Connection) -> None:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        levels.append(raw.execute("SHOW transaction_isolation").fetchone()[0])
+        commit(connection)
+
+    monkeypatch.setattr(dialect, "commit", spy)
+    budget = book.pool("pool", OPTIONS)
+    budget.record_used(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), Usage(total_tokens=1))
+    book.adjust("pool", OPTIONS)
+    assert ["serializable"] * 4 == levels
+
+
+def test_without_its_locks_a_pool_is_slow_and_right(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is for speed alone: without it transactions clash, are repeated, and add up."""
+    begin, failure, clashes = PostgreSQLDialect.begin, PostgreSQLDialect.failure, []
+
+    def begin_without_lock(
+        self: PostgreSQLDialect, connection: Connection, *, pool_ids: object, timeout_s: float
+    ) -> None:
+        del pool_ids
+        begin(self, connection, pool_ids=(), timeout_s=timeout_s)
+
+    def note_failure(self: PostgreSQLDialect, error: BaseException) -> Failure:
+        clashes.append(error)
+        return failure(self, error)
+
+    monkeypatch.setattr(PostgreSQLDialect, "begin", begin_without_lock)
+    monkeypatch.setattr(PostgreSQLDialect, "failure", note_failure)
+    gate = threading.Barrier(8, timeout=30)
+    options = SharedPoolBudgetOptions(capacity_tokens=25)
+
+    def work(_thread: int) -> int:
+        # A ledger each: the threads of one would share their transactions.
+        with Ledger.open(url, timeout_s=60) as book:
+            budget = book.pool("pool", options)
+            gate.wait()
+            granted = 0
+            for _ in range(4):
+                try:
+                    budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED)
+                except ThresholdExceededError:
+                    continue
+                granted += 1
+            return granted
+
+    with ThreadPoolExecutor(8) as threads:
+        assert 25 == sum(threads.map(work, range(8)))
+    assert clashes, "nothing clashed, so nothing is shown"
+    with Ledger.open(url) as book:
+        assert 0 == book.pool("pool").remaining(EXTENSIONS).tokens
+        assert [None] == [found.damage for found in book.verify()]

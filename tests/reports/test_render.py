@@ -1,0 +1,225 @@
+"""How figures are shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from ledger import I64_MAX, U64_MAX, Balance, Remaining, SharedPoolBudgetOptions, Totals
+from ledger.reports import Denied, Movement, RunCost, Statement
+from ledger.reports.render import (
+    as_csv,
+    as_json,
+    denials_table,
+    limit,
+    moment,
+    runs_table,
+    statement_table,
+    usd,
+)
+
+FIRST = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC)
+LAST = datetime(2024, 3, 1, tzinfo=UTC)
+FIELDS = [
+    "run_id",
+    "requests",
+    "denied",
+    "open_leases",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cost_micros_usd",
+    "estimated_input_tokens",
+    "estimated_output_tokens",
+    "estimated_total_tokens",
+    "estimated_cost_micros_usd",
+    "first_at",
+    "last_at",
+]
+
+
+def row(run_id: str | None, *, times: int = 1) -> RunCost:
+    """Return a line of a report whose figures are all different."""
+    return RunCost(
+        run_id=run_id,
+        requests=1_001 * times,
+        denied=2 * times,
+        open_leases=3 * times,
+        input_tokens=4_004 * times,
+        output_tokens=5_005 * times,
+        total_tokens=(2**64) * times,
+        cost_micros_usd=7_000_007 * times,
+        estimated_input_tokens=8 * times,
+        estimated_output_tokens=9 * times,
+        estimated_total_tokens=10_010 * times,
+        estimated_cost_micros_usd=11 * times,
+        first_at=FIRST,
+        last_at=LAST,
+    )
+
+
+def printed(table: Table, *, width: int = 250) -> list[list[str]]:
+    """Return a table's lines as words."""
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(table)
+    return [line.split() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("micros", "shown"),
+    [
+        (0, "0.000000"),
+        (1, "0.000001"),
+        (999_999, "0.999999"),
+        (1_000_000, "1.000000"),
+        (1_234_567_890, "1,234.567890"),
+        (-1, "-0.000001"),
+        (-1_500_000, "-1.500000"),
+        (I64_MAX, "9,223,372,036,854.775807"),
+        (3 * I64_MAX, "27,670,116,110,564.327421"),
+    ],
+)
+def test_usd(micros: int, shown: str) -> None:
+    """Dollars have every digit, at any size and on both sides of 0."""
+    assert shown == usd(micros)
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(0, "x"), (I64_MAX, "x"), (I64_MAX + 1, "unlimited"), (U64_MAX, "unlimited")],
+)
+def test_limit(amount: int, shown: str) -> None:
+    """What no store can hold is called unlimited; the largest that one can is not."""
+    assert shown == limit(amount, "x")
+
+
+def test_moment() -> None:
+    """Times are shown in UTC to the second, never rounded up."""
+    assert "2024-02-29T23:59:59Z" == moment(FIRST)
+
+
+def test_json() -> None:
+    """Integers are integers of any size, None is null, times are ISO 8601, text is as it is."""
+    out = io.StringIO()
+    as_json([row("ä\n"), row(None)], out)
+    text = out.getvalue()
+    assert text.endswith("]\n")
+    assert "ä" in text
+    first, second = json.loads(text)
+    assert FIELDS == list(first)
+    assert ("ä\n", None) == (first["run_id"], second["run_id"])
+    assert 2**64 == first["total_tokens"]
+    assert {int} == {type(first[name]) for name in FIELDS[1:-2]}
+    assert FIRST == datetime.fromisoformat(first["first_at"])
+    assert LAST == datetime.fromisoformat(first["last_at"])
+
+
+def test_json_of_nothing() -> None:
+    """No rows are an empty array."""
+    out = io.StringIO()
+    as_json([], out)
+    assert [] == json.loads(out.getvalue())
+
+
+def test_csv() -> None:
+    """The header is the fields' names, None is an empty cell, figures have no separators."""
+    out = io.StringIO()
+    as_csv([row('a, "b"\n[c]'), row(None)], RunCost, out)
+    assert "\r" not in out.getvalue()
+    header, first, second = csv.reader(io.StringIO(out.getvalue()))
+    assert FIELDS == header
+    assert 'a, "b"\n[c]' == first[0]
+    assert "" == second[0]
+    assert ["1001", "2", "3", "4004", "5005", "18446744073709551616", "7000007"] == first[1:8]
+    assert FIRST.isoformat() == first[-2]
+
+
+def test_csv_of_nothing() -> None:
+    """No rows are a header alone."""
+    out = io.StringIO()
+    as_csv([], RunCost, out)
+    assert [FIELDS] == list(csv.reader(io.StringIO(out.getvalue())))
+
+
+def test_runs_table() -> None:
+    """Each run is a line, and the last line adds them up."""
+    lines = printed(runs_table([row("a"), row(None, times=2)]))
+    figures = [line for line in lines if line and line[0] in {"a", "(none)", "Total"}]
+    expected = [
+        "a 1,001 2 4,004 5,005 18,446,744,073,709,551,616 10,010 7.000007 0.000011",
+        "(none) 2,002 4 8,008 10,010 36,893,488,147,419,103,232 20,020 14.000014 0.000022",
+        "Total 3,003 6 12,012 15,015 55,340,232,221,128,654,848 30,030 21.000021 0.000033",
+    ]
+    times = ["2024-02-29T23:59:59Z", "2024-03-01T00:00:00Z"]
+    assert [[*line.split(), *times] for line in expected] == figures
+
+
+def test_one_run_needs_no_total() -> None:
+    """A table of one line, or of none, has no line of totals."""
+    for rows in ([row("a")], []):
+        assert not any("Total" == line[0] for line in printed(runs_table(rows)) if line)
+
+
+@pytest.mark.parametrize("name", ["[red]a[/red]", "[/b]", "a[0]", ":key:", "[link=x]y"])
+def test_names_are_not_markup(name: str) -> None:
+    """Square brackets and colons in a name are shown as they are."""
+    assert name in [line[0] for line in printed(runs_table([row(name)])) if line]
+    denied = Denied(
+        seq=1,
+        at=FIRST,
+        run_id=name,
+        reason="request_budget",
+        requested_tokens=1_234,
+        requested_cost_micros_usd=5,
+        remaining_tokens=None,
+        remaining_cost_micros_usd=None,
+    )
+    line = [name, "2024-02-29T23:59:59Z", "request", "budget", "1,234", "0.000005"]
+    assert line in printed(denials_table([denied]))
+
+
+def test_denials_table() -> None:
+    """What was left is shown beside what was asked, and unlimited where it means nothing."""
+    denied = Denied(
+        seq=1,
+        at=FIRST,
+        run_id=None,
+        reason="threshold",
+        requested_tokens=1_234,
+        requested_cost_micros_usd=5,
+        remaining_tokens=1_233,
+        remaining_cost_micros_usd=U64_MAX - 6,
+    )
+    line = ["(none)", "2024-02-29T23:59:59Z", "threshold", "1,234", "1,233", "0.000005"]
+    assert [*line, "unlimited"] in printed(denials_table([denied]))
+
+
+def test_statement_table() -> None:
+    """Opening, movements, closing, capacity and remaining are a line each."""
+    moved = Totals(1_000, 2_000_000, 1)
+    found = Statement(
+        pool="p",
+        opening=Balance(),
+        movements=[
+            Movement(kind="settlement", entries=1_500, committed=moved, reserved=Totals(-5, -6, -1))
+        ],
+        closing=Balance(moved, Totals(7, 8, 1)),
+        seq=1_500,
+        policy=SharedPoolBudgetOptions(capacity_tokens=9_999),
+        remaining=Remaining(8_992, U64_MAX - 2_000_008, False),
+    )
+    lines = [line for line in printed(statement_table(found)) if line]
+    for expected in (
+        ["Opening", "balance", "0", "0.000000", "0", "0.000000"],
+        ["settlement", "1,500", "1,000", "2.000000", "-5", "-0.000006"],
+        ["Closing", "balance", "1,500", "1,000", "2.000000", "7", "0.000008"],
+        ["Capacity", "9,999", "unlimited"],
+        ["Remaining", "8,992", "unlimited"],
+    ):
+        assert expected in lines

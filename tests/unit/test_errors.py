@@ -1,0 +1,248 @@
+"""What callers can catch: hierarchy, figures, messages, and the way to another process."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+
+from ledger import (
+    AmountOutOfRangeError,
+    BudgetError,
+    ContentionError,
+    IdempotencyConflictError,
+    InvalidInputError,
+    InvalidUrlError,
+    JournalDamagedError,
+    LedgerError,
+    LedgerUnavailableError,
+    MissingExtraError,
+    NotALedgerError,
+    OutcomeUnknownError,
+    PoisonedError,
+    PoolConflictError,
+    RequestBudgetExceededError,
+    SchemaVersionError,
+    SharedPoolBudgetOptions,
+    StoreError,
+    ThresholdExceededError,
+    TraceAlreadyRunError,
+    TraceError,
+    UnknownLeaseError,
+    UnknownPoolError,
+    errors,
+)
+
+OPTIONS = [SharedPoolBudgetOptions(capacity_tokens=number) for number in (101, 202, 303)]
+
+# Each error, its attributes, and what its message must show.
+ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
+    (LedgerError("text"), {}, ["text"]),
+    (BudgetError("text"), {}, ["text"]),
+    (StoreError("text"), {}, ["text"]),
+    (
+        RequestBudgetExceededError(
+            requested_tokens=1_234,
+            requested_cost_micros_usd=22,
+            budget_tokens=33,
+            budget_cost_micros_usd=None,
+        ),
+        {
+            "requested_tokens": 1_234,
+            "requested_cost_micros_usd": 22,
+            "budget_tokens": 33,
+            "budget_cost_micros_usd": None,
+        },
+        ["1,234 tokens", "22 micro-USD", "33 tokens", "unlimited micro-USD"],
+    ),
+    (
+        ThresholdExceededError(
+            requested_tokens=1_111,
+            requested_cost_micros_usd=2_222,
+            remaining_tokens=333,
+            remaining_cost_micros_usd=444,
+        ),
+        {
+            "requested_tokens": 1_111,
+            "requested_cost_micros_usd": 2_222,
+            "remaining_tokens": 333,
+            "remaining_cost_micros_usd": 444,
+        },
+        ["1,111 tokens", "2,222 micro-USD", "333 tokens", "444 micro-USD", "adjust()"],
+    ),
+    (UnknownLeaseError(77), {"lease_id": 77}, ["77"]),
+    (PoisonedError(), {}, ["new manager"]),
+    (InvalidInputError("name", "too long"), {"field": "name"}, ["name: too long"]),
+    (
+        AmountOutOfRangeError("usage.total_tokens", value=-5, ceiling=99),
+        {"field": "usage.total_tokens", "value": -5, "ceiling": 99},
+        ["usage.total_tokens", "-5", "0 .. 99"],
+    ),
+    (InvalidUrlError("url", "no such scheme"), {"field": "url"}, ["url: no such scheme"]),
+    (
+        TraceError("trace.csv", line=12, reason="no number"),
+        {"line": 12, "reason": "no number"},
+        ["trace.csv", "line 12", "no number"],
+    ),
+    (UnknownPoolError("tea", known=["milk"]), {"name": "tea"}, ["'tea'", "'milk'", "options"]),
+    (UnknownPoolError("tea"), {"name": "tea"}, ["'tea'"]),
+    (
+        PoolConflictError("p", opening=OPTIONS[0], current=OPTIONS[1], given=OPTIONS[2]),
+        {"name": "p", "opening": OPTIONS[0], "current": OPTIONS[1], "given": OPTIONS[2]},
+        ["'p'", "101", "202", "303", "adjust"],
+    ),
+    (
+        IdempotencyConflictError("key-1", seq=41),
+        {"idempotency_key": "key-1", "seq": 41},
+        ["'key-1'", "41"],
+    ),
+    (
+        TraceAlreadyRunError("trace.csv", pool="p"),
+        {"path": "trace.csv", "pool": "p"},
+        ["trace.csv", "'p'", "--again"],
+    ),
+    (LedgerUnavailableError("no server"), {}, ["no server"]),
+    (
+        ContentionError(timeout_s=2.5, attempts=9),
+        {"timeout_s": 2.5, "attempts": 9},
+        ["2.5 s", "9 attempts", "nothing was written"],
+    ),
+    (OutcomeUnknownError("key-2"), {"idempotency_key": "key-2"}, ["'key-2'", "exactly once"]),
+    (
+        SchemaVersionError(found=None, expected="0001", url="sqlite:///a.db"),
+        {"found": None, "expected": "0001"},
+        ["no schema", "ledger db upgrade --url 'sqlite:///a.db'"],
+    ),
+    (
+        SchemaVersionError(found="0001", expected="0002", url="sqlite:///a.db"),
+        {"found": "0001", "expected": "0002"},
+        ["0001 is older", "0002", "ledger db upgrade --url 'sqlite:///a.db'"],
+    ),
+    (
+        SchemaVersionError(found="0003", expected="0002", url="sqlite:///a.db"),
+        {"found": "0003", "expected": "0002"},
+        ["0003 is newer", "0002", "pip install --upgrade budget-ledger"],
+    ),
+    (NotALedgerError("other tables"), {}, ["other tables"]),
+    (
+        JournalDamagedError(pool="p", seq=8, reason="its hash does not match"),
+        {"pool": "p", "seq": 8, "reason": "its hash does not match"},
+        ["'p'", "entry 8", "its hash does not match", "ledger verify"],
+    ),
+    (
+        MissingExtraError(what="psycopg", extra="postgresql"),
+        {"extra": "postgresql"},
+        ["psycopg", "pip install 'budget-ledger[postgresql]'"],
+    ),
+]
+CASES = pytest.mark.parametrize(
+    ("error", "attributes", "shown"), ERRORS, ids=[type(error).__name__ for error, _, _ in ERRORS]
+)
+
+
+def test_every_error_is_tested_here() -> None:
+    """The list above leaves out none of the public classes."""
+    public = {
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value) and issubclass(value, LedgerError)
+    }
+    assert public == {type(error) for error, _, _ in ERRORS}
+
+
+@CASES
+def test_an_error_carries_its_figures(
+    error: LedgerError, attributes: dict[str, Any], shown: list[str]
+) -> None:
+    """The attributes hold what was given, and the message shows it."""
+    assert attributes == {name: getattr(error, name) for name in attributes}
+    assert [] == [text for text in shown if text not in str(error)]
+
+
+@CASES
+@pytest.mark.parametrize(
+    "carry",
+    [copy.copy, copy.deepcopy]
+    + [
+        lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own bytes
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    ],
+)
+def test_an_error_survives_the_way_to_another_process(
+    error: LedgerError,
+    attributes: dict[str, Any],
+    shown: list[str],  # noqa: ARG001 - as the other test
+    carry: Any,  # noqa: ANN401 - a function
+) -> None:
+    """The copy is of the same class, says the same, and carries the same figures."""
+    arrived = carry(error)
+    assert type(error) is type(arrived)
+    assert str(error) == str(arrived)
+    assert error.args == arrived.args
+    assert attributes == {name: getattr(arrived, name) for name in attributes}
+
+
+@pytest.mark.parametrize(
+    ("child", "parents"),
+    [
+        (BudgetError, {LedgerError}),
+        (RequestBudgetExceededError, {BudgetError}),
+        (ThresholdExceededError, {BudgetError}),
+        (UnknownLeaseError, {BudgetError}),
+        (PoisonedError, {BudgetError}),
+        (InvalidInputError, {LedgerError, ValueError}),
+        (AmountOutOfRangeError, {InvalidInputError}),
+        (InvalidUrlError, {InvalidInputError}),
+        (TraceError, {InvalidInputError}),
+        (UnknownPoolError, {LedgerError}),
+        (PoolConflictError, {LedgerError}),
+        (IdempotencyConflictError, {LedgerError}),
+        (TraceAlreadyRunError, {LedgerError}),
+        (StoreError, {LedgerError}),
+        (LedgerUnavailableError, {StoreError}),
+        (ContentionError, {StoreError}),
+        (OutcomeUnknownError, {StoreError}),
+        (SchemaVersionError, {StoreError}),
+        (NotALedgerError, {StoreError}),
+        (JournalDamagedError, {StoreError}),
+        (MissingExtraError, {StoreError}),
+        (LedgerError, {Exception}),
+    ],
+)
+def test_the_hierarchy_is_as_drawn(child: type, parents: set[type]) -> None:
+    """What the module's docstring draws is what `except` sees."""
+    assert parents == set(child.__bases__)
+
+
+@pytest.mark.parametrize(
+    "name", [type(error).__name__ for error, _, _ in ERRORS] + ["a verdict of the budget"]
+)
+def test_the_drawing_is_complete(name: str) -> None:
+    """Every class stands in the drawing."""
+    assert name in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    ("remaining", "shown"), [(2**63 - 1, "9,223,372,036,854,775,807"), (2**64 - 1, "unlimited")]
+)
+def test_what_is_left_of_an_unlimited_pool_is_called_so(remaining: int, shown: str) -> None:
+    """A figure nobody can mean is not printed; the attribute has it all the same."""
+    error = ThresholdExceededError(
+        requested_tokens=1,
+        requested_cost_micros_usd=2,
+        remaining_tokens=remaining,
+        remaining_cost_micros_usd=0,
+    )
+    assert f"{shown} tokens" in str(error)
+    assert remaining == error.remaining_tokens
+
+
+def test_a_cause_is_kept() -> None:
+    """The driver's error is where Python puts it."""
+    cause = OSError("disk")
+    with pytest.raises(LedgerUnavailableError) as caught:
+        raise LedgerUnavailableError("no disk") from cause
+    assert cause is caught.value.__cause__

@@ -1,0 +1,203 @@
+"""Folding entries through the rules, and what contradicts them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ledger import (
+    I64_MAX,
+    Balance,
+    Entry,
+    EntryFlag,
+    EntryKind,
+    LeasePhase,
+    LeaseState,
+    RequestBudget,
+    SharedPoolBudgetOptions,
+    Totals,
+    Usage,
+    UsageEstimate,
+    rules,
+)
+
+UNLIMITED = RequestBudget.unlimited()
+POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
+
+
+def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> Entry:  # noqa: ANN401 - any field
+    """Return an entry whose stored results are blank: the replay works out its own."""
+    state = None
+    if lease is not None:
+        state = LeaseState(
+            lease=lease,
+            estimate=UsageEstimate(),
+            request_budget=UNLIMITED,
+            phase=LeasePhase.OPEN,
+            held=Totals(),
+            used=Usage(),
+        )
+    blank: dict[str, Any] = {
+        "pool_id": 1,
+        "seq": seq,
+        "kind": kind,
+        "flags": EntryFlag.NONE,
+        "detail": {},
+        "lease": state,
+        "balance": Balance(),
+        "policy_seq": 1,
+        "window_seq": 1,
+        "swept_until": 0,
+        "recorded_at": 0,
+        "hash_version": 1,
+        "hash": b"",
+    }
+    names = (
+        "estimate",
+        "request_budget",
+        "usage",
+        "policy",
+        "attribution",
+        "request_id",
+        "provenance",
+        "occurred_at",
+        "idempotency_key",
+        "payload_digest",
+    )
+    return Entry(**blank, **{name: values.get(name) for name in names})
+
+
+def opening(policy: SharedPoolBudgetOptions = POLICY) -> Entry:
+    """Return a pool's first entry."""
+    return entry(1, EntryKind.OPENING, policy=policy)
+
+
+def reservation(seq: int, tokens: int, kind: str = EntryKind.RESERVATION) -> Entry:
+    """Return a reservation, or the denial of one."""
+    asked = UsageEstimate(total_tokens=tokens)
+    lease = seq if kind == EntryKind.RESERVATION else None
+    return entry(seq, kind, lease=lease, estimate=asked, request_budget=UNLIMITED)
+
+
+def settlement(seq: int, lease: int | None, tokens: int) -> Entry:
+    """Return the settlement of a lease."""
+    return entry(seq, EntryKind.SETTLEMENT, lease=lease, usage=Usage(total_tokens=tokens))
+
+
+def test_a_journal_makes_a_pool() -> None:
+    """Every kind of entry does to the replayed pool what it did to the real one."""
+    bigger = replace(POLICY, capacity_tokens=500)
+    pool = rules.replay(
+        [
+            opening(),
+            reservation(2, 60),
+            reservation(3, 40),
+            reservation(4, 1, EntryKind.DENIAL),
+            settlement(5, 2, 70),
+            entry(6, EntryKind.ADJUSTMENT, policy=bigger),
+            reservation(7, 200),
+            entry(8, EntryKind.RELEASE, lease=3),
+            entry(9, EntryKind.EXPIRY, lease=7),
+            reservation(10, 5),
+        ]
+    )
+    assert Balance(Totals(70, 0, 1), Totals(5, 0, 1)) == pool.balance
+    assert (bigger, 6, 10) == (pool.policy, pool.policy_seq, pool.entries)
+    assert {7: LeasePhase.EXPIRED, 10: LeasePhase.OPEN} == {
+        lease: state.phase for lease, state in pool.leases.items()
+    }
+
+
+def test_an_expired_lease_is_remembered_until_it_is_settled() -> None:
+    """A late settlement is accepted once; then the lease is forgotten."""
+    pool = rules.replay([opening(), reservation(2, 10), entry(3, EntryKind.EXPIRY, lease=2)])
+    effect = pool.apply(settlement(4, 2, 10))
+    assert effect is not None
+    assert (EntryFlag.LATE, {}) == (effect.flags, pool.leases)
+    assert Balance(Totals(10, 0, 1)) == pool.balance
+
+
+def test_the_effect_is_what_the_entry_should_say() -> None:
+    """`apply` returns it, and None where no amount moved."""
+    pool = rules.Replay()
+    assert None is pool.apply(opening())
+    effect = pool.apply(reservation(2, 60))
+    assert effect is not None
+    assert (Balance(reserved=Totals(60, 0, 1)), 2) == (effect.balance, effect.lease.lease)
+    assert None is pool.apply(reservation(3, 41, EntryKind.DENIAL))
+
+
+def test_the_ceiling_is_the_caller_s() -> None:
+    """A replay of a store saturates where the store did."""
+    pool = rules.replay(
+        [opening(SharedPoolBudgetOptions()), reservation(2, 1), settlement(3, 2, I64_MAX)]
+    )
+    effect = rules.replay(
+        [opening(SharedPoolBudgetOptions()), reservation(2, 1), settlement(3, 2, I64_MAX)],
+        ceiling=1_000,
+    )
+    assert (I64_MAX, 1_000) == (pool.balance.committed.tokens, effect.balance.committed.tokens)
+
+
+@pytest.mark.parametrize(
+    ("journal", "reason"),
+    [
+        ([entry(1, EntryKind.OPENING)], "without a policy"),
+        ([entry(1, EntryKind.ADJUSTMENT, policy=POLICY)], "begins with its opening"),
+        ([opening(), opening()], "begins with its opening"),
+        ([opening(), entry(2, EntryKind.ADJUSTMENT)], "without a policy"),
+        ([opening(), entry(2, EntryKind.RESERVATION)], "without an estimate"),
+        ([opening(), entry(2, EntryKind.DENIAL)], "without an estimate"),
+        ([opening(), reservation(2, 101)], "the rules say: the pool cannot grant 101"),
+        ([opening(), reservation(2, 100, EntryKind.DENIAL)], "the rules say: admitted"),
+        ([opening(), settlement(2, 1, 5)], "no open lease 1"),
+        ([opening(), settlement(2, None, 5)], "no open lease"),
+        ([opening(), reservation(2, 9), settlement(3, 2, 9), settlement(4, 2, 9)], "lease 2"),
+        ([opening(), reservation(2, 9), entry(3, EntryKind.SETTLEMENT, lease=2)], "without usage"),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                entry(3, EntryKind.RELEASE, lease=2),
+                settlement(4, 2, 9),
+            ],
+            "no open lease 2",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                entry(3, EntryKind.EXPIRY, lease=2),
+                entry(4, EntryKind.RELEASE, lease=2),
+            ],
+            "release: no open lease 2",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                entry(3, EntryKind.EXPIRY, lease=2),
+                entry(4, EntryKind.EXPIRY, lease=2),
+            ],
+            "expiry: no open lease 2",
+        ),
+        ([opening(), reservation(2, 9), entry(3, "jubilee")], "knows no entry kind 'jubilee'"),
+        (
+            [
+                opening(SharedPoolBudgetOptions()),
+                reservation(2, I64_MAX),
+                reservation(3, 1),
+            ],
+            "reserved_tokens",
+        ),
+    ],
+)
+def test_what_the_rules_cannot_have_written(journal: list[Entry], reason: str) -> None:
+    """The last entry contradicts the ones before it, and the reason is told."""
+    pool = rules.replay(journal[:-1])
+    before = replace(pool, leases=dict(pool.leases))
+    with pytest.raises(rules.Contradiction, match=reason):
+        pool.apply(journal[-1])
+    assert before == pool
