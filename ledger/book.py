@@ -11,7 +11,15 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from ledger import journal, migrate, proof, replay, rows
-from ledger.checks import I64_MAX, Micros, check_amount, check_text, check_type, from_micros
+from ledger.checks import (
+    I64_MAX,
+    Micros,
+    canonical_json,
+    check_amount,
+    check_text,
+    check_type,
+    from_micros,
+)
 from ledger.commit import Clock, Writer, system_clock
 from ledger.database import Database
 from ledger.errors import InvalidInputError, PoolConflictError, UnknownPoolError
@@ -296,7 +304,9 @@ class Ledger:
             balance=Balance(),
             policy=options,
             idempotency_key=key,
-            payload_digest=proof.digest(("open", name, str(options))),
+            payload_digest=proof.digest(
+                ("open", name, canonical_json(rows.policy_to_json(options)))
+            ),
         )
         row = rows.to_row(
             opening, pool_id=info.pool_id, head=None, genesis=pool.genesis, now=self._writer.now()

@@ -31,26 +31,13 @@ process boundary. The database driver's own error, where there is one, is in ``_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ledger.model import SharedPoolBudgetOptions
+from collections.abc import Iterable
+from typing import Any
 
 
 def _limit(value: int | None) -> str:
     # What is left of an unlimited capacity is a number of no meaning to anybody.
     return "unlimited" if value is None or value >= 2**63 else f"{value:,}"
-
-
-def _policy(policy: SharedPoolBudgetOptions) -> str:
-    return (
-        f"{_limit(policy.capacity_tokens)} tokens and "
-        f"{_limit(policy.capacity_cost_micros_usd)} micro-USD, keeping back "
-        f"{policy.stop_threshold_tokens:,} tokens and "
-        f"{policy.stop_threshold_cost_micros_usd:,} micro-USD"
-    )
 
 
 def _rebuild(cls: type[LedgerError], args: tuple[Any, ...], state: dict[str, Any]) -> LedgerError:
@@ -226,7 +213,7 @@ class PoolConflictError(LedgerError):
 
     Attributes:
         name: The pool.
-        opening: The policy it was opened with.
+        opening: The policy it was opened with, a `SharedPoolBudgetOptions` like the next two.
         current: The policy in force.
         given: The policy asked for.
     """
@@ -235,14 +222,14 @@ class PoolConflictError(LedgerError):
         self,
         name: str,
         *,
-        opening: SharedPoolBudgetOptions,
-        current: SharedPoolBudgetOptions,
-        given: SharedPoolBudgetOptions,
+        opening: Any,  # noqa: ANN401 - SharedPoolBudgetOptions; this module imports nothing
+        current: Any,  # noqa: ANN401 - likewise
+        given: Any,  # noqa: ANN401 - likewise
     ) -> None:
         super().__init__(
             f"pool {name!r} exists under another policy; change it with adjust ('ledger pool "
-            f"adjust'), or open it without options. Opened with {_policy(opening)}; in force: "
-            f"{_policy(current)}; given: {_policy(given)}"
+            f"adjust'), or open it without options. Opened with {opening}; in force: {current}; "
+            f"given: {given}"
         )
         self.name = name
         self.opening = opening

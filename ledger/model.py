@@ -185,6 +185,16 @@ class SharedPoolBudgetOptions(_Amounts):
     stop_threshold_tokens: int = 0
     stop_threshold_cost_micros_usd: int = 0
 
+    def __str__(self) -> str:
+        tokens, cost = (
+            "unlimited" if capacity == U64_MAX else f"{capacity:,}"
+            for capacity in (self.capacity_tokens, self.capacity_cost_micros_usd)
+        )
+        return (
+            f"{tokens} tokens and {cost} micro-USD, keeping back {self.stop_threshold_tokens:,} "
+            f"tokens and {self.stop_threshold_cost_micros_usd:,} micro-USD"
+        )
+
 
 class Provenance(StrEnum):
     """Where a usage figure came from."""

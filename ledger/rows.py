@@ -136,7 +136,7 @@ def to_row(
     recorded_at = now if head is None else max(now, head.recorded_at)
     detail = dict(draft.detail or {})
     if draft.policy is not None:
-        detail["policy"] = _policy_to_json(draft.policy)
+        detail["policy"] = policy_to_json(draft.policy)
     lease, attribution = draft.lease, draft.attribution
     row: dict[str, Any] = {
         "pool_id": pool_id,
@@ -277,7 +277,8 @@ def _balance_of(row: Row) -> Balance:
     )
 
 
-def _policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, int | None]:
+def policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, int | None]:
+    """Return a policy as it is stored: an unlimited capacity is null."""
     values = {name: getattr(policy, name) for name in _POLICY_FIELDS}
     return {
         name: None if name in _CAPACITIES and value == U64_MAX else value

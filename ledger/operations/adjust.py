@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger import proof
-from ledger.checks import I64_MAX, REASON_MAX_CHARS, U64_MAX, check_amount, check_text
+from ledger.checks import (
+    I64_MAX,
+    REASON_MAX_CHARS,
+    U64_MAX,
+    canonical_json,
+    check_amount,
+    check_text,
+)
 from ledger.model import SharedPoolBudgetOptions
 from ledger.operations.base import Desk, Operation, new_key
 from ledger.records import EntryKind, PoolInfo
-from ledger.rows import Draft, Row
+from ledger.rows import Draft, Row, policy_to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +51,7 @@ class Adjust(Operation[None]):
 
     def arguments(self) -> Sequence[proof.Value]:
         """Return the policy and the reason."""
-        return ("adjust", str(self.policy), self.reason)
+        return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
 
     def decide(self, desk: Desk) -> Draft:
         """Return the adjustment; it revokes nothing, even below what is committed."""

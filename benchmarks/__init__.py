@@ -1,0 +1,1 @@
+"""Measure the library against the floor: one bare INSERT and COMMIT of the raw driver."""
