@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from ledger import Ledger, RequestBudget, RequestExtensions, Usage, UsageEstimate
+from ledger.dialects import dialect_for
 
 Run = Callable[..., Any]
 
@@ -21,7 +22,7 @@ def execute(url: str, *statements: str) -> None:
     if url.startswith("postgresql"):
         named = make_url(url).set(drivername="postgresql+psycopg")
         url = named.render_as_string(hide_password=False)
-    engine = create_engine(url)
+    engine = create_engine(dialect_for(url, timeout_s=5).url)
     with engine.begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect, make_url
+from sqlalchemy import Connection, create_engine, inspect
 
 from ledger import Ledger, migrate, schema
 from ledger.database import Database
+from ledger.dialects import dialect_for
 from ledger.dialects.postgresql import POOL_LOCKS, lock_table
 
 TABLES = set(schema.metadata.tables)
@@ -22,7 +23,7 @@ TABLES = set(schema.metadata.tables)
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
     """Lend a plain connection, without any of the library's."""
-    engine = create_engine(make_url(url))
+    engine = create_engine(dialect_for(url, timeout_s=5).url)
     with engine.connect() as connection:
         yield connection
     engine.dispose()

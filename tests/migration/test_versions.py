@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, make_url
+from sqlalchemy import Connection, create_engine, inspect
 
 from ledger import (
     Ledger,
@@ -24,6 +24,7 @@ from ledger import (
     schema,
 )
 from ledger.database import Database
+from ledger.dialects import dialect_for
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["sqlite", "postgresql"]
@@ -32,7 +33,7 @@ KINDS = ["sqlite", "postgresql"]
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
     """Lend a plain connection, without any of the library's."""
-    engine = create_engine(make_url(url))
+    engine = create_engine(dialect_for(url, timeout_s=5).url)
     with engine.connect() as connection:
         yield connection
     engine.dispose()

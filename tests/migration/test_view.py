@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, insert, make_url, select
+from sqlalchemy import Connection, create_engine, insert, select
 
 from ledger import (
     Attribution,
@@ -21,6 +21,7 @@ from ledger import (
     UsageEstimate,
     schema,
 )
+from ledger.dialects import dialect_for
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -28,7 +29,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
     """Lend a plain connection, without any of the library's."""
-    engine = create_engine(make_url(url))
+    engine = create_engine(dialect_for(url, timeout_s=5).url)
     with engine.connect() as connection:
         yield connection
     engine.dispose()
