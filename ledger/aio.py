@@ -67,9 +67,9 @@ class AsyncLedgerBudgetManager:
         operation = self._budget.settling(lease, usage, report)
         await self._budget.writer.run_async(self._budget.journal, operation)
 
-    async def release(self, lease: BudgetLease) -> None:
+    async def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         """Close a lease unused; as `LedgerBudgetManager.release`."""
-        operation = self._budget.releasing(lease)
+        operation = self._budget.releasing(lease, idempotency_key)
         await self._budget.writer.run_async(self._budget.journal, operation)
 
     async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:

@@ -16,6 +16,7 @@ from ledger.checks import (
     Micros,
     canonical_json,
     check_amount,
+    check_seconds,
     check_text,
     check_type,
     from_micros,
@@ -40,11 +41,15 @@ TIMEOUT_MAX_S = 86_400
 
 
 class Ledger:
-    """A store of pools. Share one among the threads of a process; open one in each process."""
+    """A store of pools, opened by `Ledger.open`.
+
+    Share one among the threads of a process; open one in each process.
+    """
 
     def __init__(
         self, database: Database, *, record_denials: bool = False, clock: Clock = system_clock
     ) -> None:
+        check_type("database", database, Database)
         self._database = database
         self._writer = Writer(database, clock)
         self._record_denials = record_denials
@@ -81,10 +86,9 @@ class Ledger:
         """
         url = os.environ.get("LEDGER_URL", DEFAULT_URL) if url is None else url
         check_type("url", url, str)
-        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
-            raise InvalidInputError("timeout_s", "must be a number of seconds")
-        if not 0 < timeout_s <= TIMEOUT_MAX_S:
-            raise InvalidInputError("timeout_s", f"must be above 0 and at most {TIMEOUT_MAX_S}")
+        check_seconds("timeout_s", timeout_s, maximum=TIMEOUT_MAX_S)
+        if timeout_s == 0:
+            raise InvalidInputError("timeout_s", "must be above 0 seconds")
         database = Database(url, timeout_s=timeout_s, create=create)
         try:
             migrate.require_current(database, create=create)
@@ -145,7 +149,8 @@ class Ledger:
             def find_or_make(connection: Connection, _again: bool) -> PoolJournal:  # noqa: FBT001
                 return find(connection) or self._make(connection, name, options, key)
 
-            pool = self._database.transact(find_or_make, pool_ids=(), key=key)
+            made = self._database.transact(find_or_make, pool_ids=(), key=key)
+            pool = self._journal_of(made.info)
         return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
 
     def adjust(
@@ -188,6 +193,8 @@ class Ledger:
             UnknownPoolError: There is no such pool.
         """
         check_amount("after", after, ceiling=I64_MAX)
+        if kind is not None:
+            check_type("kind", kind, EntryKind)
         found = self._journal(pool)
         return (
             rows.entry_of(row, rows.attribution_of(row))
@@ -254,6 +261,15 @@ class Ledger:
         """
         return self._database.read(query, serializable=False)
 
+    def size(self, pool: str | None = None) -> int:
+        """Return how many entries a pool has, or all pools together, by their newest numbers.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be read.
+        """
+        newest = self._database.read(journal.newest_seqs, serializable=False)
+        return sum(seq for name, seq in newest.items() if pool in {None, name})
+
     def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
         after = 0
         while True:
@@ -275,6 +291,8 @@ class Ledger:
         return self._journal_of(found[0])
 
     def _journal_of(self, info: PoolInfo) -> PoolJournal:
+        # One for each pool: what it remembers of leases serves every caller. Whoever renames a
+        # pool behind our back must not find the old name here.
         known = self._journals.get(info.pool_id)
         if known is None or known.info != info:
             known = self._journals[info.pool_id] = PoolJournal(info, store=self._store)
@@ -298,6 +316,7 @@ class Ledger:
         self, connection: Connection, name: str, options: SharedPoolBudgetOptions, key: str
     ) -> PoolJournal:
         info = journal.add_pool(connection, name)
+        # Not remembered yet: this transaction may fail, and the number go to another pool.
         pool = PoolJournal(info, store=self._store)
         opening = Draft(
             kind=EntryKind.OPENING,

@@ -41,6 +41,18 @@ def check_amount(name: str, value: object, *, ceiling: int = U64_MAX) -> int:
     return value
 
 
+def check_seconds(name: str, value: object, *, maximum: float = float("inf")) -> None:
+    """Refuse what is no number of seconds in 0 .. `maximum`.
+
+    Raises:
+        InvalidInputError: It is no number, or outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInputError(name, f"must be a number of seconds, not {type(value).__name__}")
+    if not 0 <= value <= maximum:
+        raise InvalidInputError(name, f"must be 0 to {maximum:g} seconds")
+
+
 def check_text(name: str, value: object, *, max_chars: int = NAME_MAX_CHARS) -> str:
     """Return `value` if it is text of 1 .. `max_chars` characters that every store can hold.
 

@@ -12,8 +12,8 @@ future, and a batch that begins with a task is led by the one thread of an execu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
+import itertools
 import threading
 import time
 from collections import defaultdict, deque
@@ -34,6 +34,7 @@ from ledger.errors import (
 from ledger.journal import Memo, PoolJournal
 from ledger.operations import Operation, Outcome, Release, perform
 from ledger.records import EntryKind
+from ledger.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
 
 T = TypeVar("T")
 
@@ -44,75 +45,22 @@ BATCH_MAX = 256
 """How many operations share a transaction at most."""
 
 
+_LOOK_S = 0.05
+"""How long a waiting thread sleeps before it looks whether the leader is still there."""
+
+
 def system_clock() -> int:
     """Return this machine's time in microseconds since 1970."""
     return time.time_ns() // 1_000
 
 
-class Ticket:
-    """One call's place in the queue; nobody waits for a plain one."""
-
-    def __init__(
-        self, pool: PoolJournal, operation: Operation[Any], *, again: bool = False
-    ) -> None:
-        self.pool = pool
-        self.operation = operation
-        self.again = again
-        """Whether an earlier, interrupted batch may have done it already."""
-        self.outcome: Outcome | Exception | None = None
-        self.leads = False
-        self.forsaken = False
-        self.entered_s = time.monotonic()
-
-    def result(self) -> Any:  # noqa: ANN401 - whatever the operation answers with
-        """Return or raise what the caller gets."""
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        assert self.outcome is not None  # noqa: S101 - a caller is woken when it is there
-        return self.operation.answer(self.outcome, self.pool.info)
-
-
-class ThreadTicket(Ticket):
-    """A thread that sleeps on a lock until its outcome is there, or until it is to lead."""
-
-    def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
-        super().__init__(pool, operation)
-        self._signal = threading.Lock()
-        self._signal.acquire()
-
-    def wait(self) -> None:
-        """Sleep until woken."""
-        self._signal.acquire()
-
-    def wake(self) -> None:
-        """Let the thread go on."""
-        if self._signal.locked():
-            self._signal.release()
-
-
-class TaskTicket(Ticket):
-    """A task that waits on a future of its loop."""
-
-    def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
-        super().__init__(pool, operation)
-        self.loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[None] = self.loop.create_future()
-
-
-def wake_tasks(loop: asyncio.AbstractEventLoop, tickets: list[TaskTicket]) -> None:
-    """Let tasks of one loop go on; a loop that is closed has no tasks left to go on."""
-
-    def finish() -> None:
-        for ticket in tickets:
-            if not ticket.done.done():
-                ticket.done.set_result(None)
-
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(finish)
-
-
 class Writer:
-    """The queue of one store in one process."""
+    """The queue of one store in one process.
+
+    An interrupt may land in the leader between any two steps. So the leader mends nothing: whoever
+    leads next finds what an interrupted one left, and looks up whether it took effect; and nobody
+    sleeps longer than a moment without looking whether the leader is still there.
+    """
 
     _threads: ThreadPoolExecutor | None
 
@@ -129,35 +77,42 @@ class Writer:
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
 
-        If the thread is interrupted meanwhile, a lease that is granted all the same is released.
+        If the thread is interrupted meanwhile, a lease that is granted all the same is released,
+        unless its caller can ask for it again by the key it gave.
 
         Raises:
             LedgerError: Whatever the operation answers with, or what kept it from being done.
         """
         ticket = ThreadTicket(pool, operation)
         try:
-            if not self._enter(ticket):
-                ticket.wait()
-            if ticket.leads:
-                self._lead(ticket)
+            self._enter(ticket)
+            while ticket.outcome is None:
+                if self._claim(ticket):
+                    self._lead()
+                else:
+                    ticket.wait(_LOOK_S)
+                    self._give_up(ticket)
         except BaseException:
+            ticket.alive = False
             self._forsake(ticket)
             raise
+        ticket.alive = False
         answer: T = ticket.result()
         return answer
 
     async def run_async(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a task, and return its answer once it is durable.
 
-        If the task is cancelled while the operation waits, it is not done; if it is being done, it
-        is, and a lease that it grants is released.
+        If the task is cancelled while the operation waits, it is not done. If it is being done, it
+        is, and a lease that it grants is released, unless its caller can ask for it again by the
+        key it gave.
 
         Raises:
             LedgerError: Whatever the operation answers with, or what kept it from being done.
         """
         ticket = TaskTicket(pool, operation)
-        if self._enter(ticket):
-            self._executor().submit(self._lead)
+        self._enter(ticket)
+        self._call_executor()
         try:
             await ticket.done
         except BaseException:
@@ -177,97 +132,120 @@ class Writer:
         self._mutex = threading.Lock()
         self._queue: deque[Ticket] = deque()
         self._batch: list[Ticket] = []
-        self._led = False
+        self._leader: Ticket | Executor | None = None
+        self._called = False
         self._threads = None
 
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._mutex:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger-commit")
-            return self._threads
-
-    def _enter(self, ticket: Ticket) -> bool:
-        """Queue, and tell whether this caller finds the queue idle and so leads it."""
+    def _enter(self, ticket: Ticket) -> None:
         with self._mutex:
             self._queue.append(ticket)
-            ticket.leads = not self._led
-            self._led = True
-            return ticket.leads
 
-    def _lead(self, mine: Ticket | None = None) -> None:
+    def _claim(self, who: Ticket | Executor) -> bool:
+        """Become the leader, if there is none that is alive, and there is something to do."""
+        with self._mutex:
+            if self._leader is not None and self._leader.alive:
+                return False
+            self._put_back()
+            if not self._queue:
+                return False
+            self._leader = who
+            return True
+
+    def _put_back(self) -> None:
+        """Queue again what an interrupted leader left: it may have taken effect, or not."""
+        left = [one for one in self._batch if one.outcome is None and one not in self._queue]
+        for ticket in reversed(left):
+            again = ticket
+            if not ticket.alive or ticket.forsaken:
+                again = Ticket(ticket.pool, ticket.operation)
+                again.forsaken = True
+            again.again = True
+            self._queue.appendleft(again)
+        self._batch = []
+
+    def _lead(self) -> None:
         """Do what is waiting, then let the first of those who came meanwhile lead."""
-        try:
-            self._take()
-            self._commit(self._batch)
-        except BaseException:
-            self._put_back(mine)
-            raise
-        finally:
-            self._hand_over()
-
-    def _take(self) -> None:
         with self._mutex:
-            count = min(BATCH_MAX, len(self._queue))
-            self._batch = [self._queue.popleft() for _ in range(count)]
+            self._batch = list(itertools.islice(self._queue, BATCH_MAX))
+            for _ in self._batch:
+                self._queue.popleft()
+        self._commit(self._batch)
+        self._pass_on()
 
-    def _put_back(self, mine: Ticket | None) -> None:
-        """Queue an interrupted batch again: the others' verdicts are not this thread's to lose.
-
-        Whether the batch took effect is looked up when it is done again. The interrupted caller's
-        own operation goes with it, and nobody waits for that any more.
-        """
-        with self._mutex:
-            for ticket in reversed(self._batch):
-                if ticket.outcome is None:
-                    again = ticket
-                    if ticket is mine:
-                        again = Ticket(ticket.pool, ticket.operation)
-                        again.forsaken = True
-                    again.again, again.leads = True, False
-                    self._queue.appendleft(again)
-
-    def _hand_over(self) -> None:
+    def _pass_on(self) -> None:
         with self._mutex:
             self._batch = []
+            self._leader = None
             successor = self._queue[0] if self._queue else None
-            self._led = successor is not None
-            if successor is not None:
-                successor.leads = True
         if isinstance(successor, ThreadTicket):
             successor.wake()
         elif successor is not None:
-            self._executor().submit(self._lead)
+            self._call_executor()
+
+    def _call_executor(self) -> None:
+        """Have the executor's thread lead, if nobody does; called often, it comes once."""
+        with self._mutex:
+            if self._called or (self._leader is not None and self._leader.alive):
+                return
+            self._called = True
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger-commit")
+            threads = self._threads
+        try:
+            threads.submit(self._lead_from_executor)
+        except RuntimeError:  # the interpreter is shutting down: whoever is here does it
+            self._lead_from_executor()
+
+    def _lead_from_executor(self) -> None:
+        executor = Executor()
+        try:
+            with self._mutex:
+                self._called = False
+            while self._claim(executor):
+                self._lead()
+        finally:
+            executor.alive = False
+
+    def _give_up(self, ticket: ThreadTicket) -> None:
+        """Turn a thread away that has waited too long to be begun."""
+        if ticket.entered_s + self.database.timeout_s > time.monotonic():
+            return
+        with self._mutex:
+            if ticket in self._queue and not ticket.again:
+                self._queue.remove(ticket)
+                ticket.outcome = self._contention()
+
+    def _contention(self) -> ContentionError:
+        return ContentionError(timeout_s=self.database.timeout_s, attempts=0)
 
     def _commit(self, batch: list[Ticket]) -> None:
         """Do a batch in one transaction, and hand out the outcomes."""
-        batch = self._in_time(batch)
+        late_s = time.monotonic() - self.database.timeout_s
+        late = [one for one in batch if one.entered_s < late_s and not one.again]
+        self._deliver((one, self._contention()) for one in late)
+        batch = [one for one in batch if one.outcome is None and not _gone(one)]
         if not batch:
             return
         outcomes: list[Any]
         try:
             outcomes = self._transact(batch)
         except OutcomeUnknownError as error:
-            outcomes = [_own(OutcomeUnknownError(t.operation.key), error) for t in batch]
+            outcomes = [_own(OutcomeUnknownError(one.operation.key), error) for one in batch]
         except StoreError as error:
-            outcomes = [_own(error, error) for _ in batch]
+            # What an interrupted batch may have done is not undone by a failure to look it up.
+            outcomes = [
+                _own(OutcomeUnknownError(one.operation.key) if one.again else error, error)
+                for one in batch
+            ]
         except Exception as error:  # noqa: BLE001 - a fault of one operation is that caller's alone
             if len(batch) == 1:
                 outcomes = [error]
             else:
                 for ticket in batch:
+                    ticket.again = True
                     self._commit([ticket])
                 return
         self._deliver(zip(batch, outcomes, strict=True))
-
-    def _in_time(self, batch: list[Ticket]) -> list[Ticket]:
-        """Turn away who waited too long to be begun; what may have been done must be looked up."""
-        timeout_s = self.database.timeout_s
-        latest_s = time.monotonic() - timeout_s
-        late = [ticket for ticket in batch if ticket.entered_s < latest_s and not ticket.again]
-        if not late:
-            return batch
-        self._deliver((one, ContentionError(timeout_s=timeout_s, attempts=0)) for one in late)
-        return [ticket for ticket in batch if ticket.outcome is None]
 
     def _transact(self, batch: list[Ticket]) -> list[Any]:
         by_pool: defaultdict[int, list[Ticket]] = defaultdict(list)
@@ -298,7 +276,10 @@ class Writer:
 
         memos: list[tuple[PoolJournal, Memo]] = []
         outcomes = self.database.transact(
-            work, pool_ids=sorted(by_pool), key=batch[0].operation.key
+            work,
+            pool_ids=sorted(by_pool),
+            key=batch[0].operation.key,
+            began_s=min(ticket.entered_s for ticket in batch),
         )
         for pool, memo in memos:
             pool.remember(memo)
@@ -315,27 +296,52 @@ class Writer:
             if ticket.forsaken:
                 self._release(ticket)
         for loop, tickets in tasks.items():
-            wake_tasks(loop, tickets)
+            if not wake_tasks(loop, tickets):
+                for ticket in tickets:
+                    self._release(ticket)
 
     def _forsake(self, ticket: Ticket) -> None:
         """Forget a caller that is gone: what is not begun is not done, a lease is released."""
         with self._mutex:
             ticket.forsaken = True
-            waiting = ticket in self._queue
-            if waiting and not ticket.again:
-                self._queue.remove(ticket)
-        if waiting and ticket.leads and isinstance(ticket, ThreadTicket):
-            self._hand_over()
+            if ticket in self._queue:
+                place = self._queue.index(ticket)
+                del self._queue[place]
+                if ticket.again:  # it may have been done: whether it was must still be looked up
+                    nobodys = Ticket(ticket.pool, ticket.operation, again=True)
+                    nobodys.forsaken = True
+                    self._queue.insert(place, nobodys)
+            waiting = bool(self._queue or self._batch)
         if ticket.outcome is not None:
             self._release(ticket)
+        if waiting:
+            self._call_executor()
 
     def _release(self, ticket: Ticket) -> None:
-        """Release the lease that a forsaken reservation was granted, in a later batch."""
+        """Release the lease that a forsaken reservation was granted, in a later batch.
+
+        Not if its caller gave a key: whoever repeats the call must get a lease that is open.
+        """
         row = ticket.outcome
-        if isinstance(row, Mapping) and row["kind"] == EntryKind.RESERVATION:
-            release = Ticket(ticket.pool, Release(lease=row["seq"]))
-            if self._enter(release):
-                self._executor().submit(self._lead)
+        if (
+            isinstance(row, Mapping)
+            and row["kind"] == EntryKind.RESERVATION
+            and not ticket.operation.key_given
+        ):
+            self._enter(Ticket(ticket.pool, Release(lease=row["seq"])))
+            self._call_executor()
+
+
+def _gone(ticket: Ticket) -> bool:
+    """Tell whether a task's loop is closed, and nothing is lost by not doing what it asked.
+
+    Usage is recorded all the same: it was spent.
+    """
+    return (
+        isinstance(ticket, TaskTicket)
+        and ticket.loop.is_closed()
+        and ticket.operation.lease_id is None
+    )
 
 
 def _own(error: LedgerError, like: LedgerError) -> LedgerError:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ledger.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
 from ledger.errors import (
@@ -49,6 +50,7 @@ class Database:
         self.engine = self.dialect.create_engine(create=create)
         self._errors: tuple[type[Exception], ...] = (
             DBAPIError,
+            PoolTimeoutError,
             RolledBackError,
             OSError,
             *self.dialect.driver_errors,
@@ -68,7 +70,12 @@ class Database:
         self.engine.dispose()
 
     def transact(
-        self, work: Callable[[Connection, bool], T], *, pool_ids: Sequence[int], key: str
+        self,
+        work: Callable[[Connection, bool], T],
+        *,
+        pool_ids: Sequence[int],
+        key: str,
+        began_s: float | None = None,
     ) -> T:
         """Run `work` in a serializable transaction, alone on these pools, and commit it.
 
@@ -76,6 +83,8 @@ class Database:
             work: Gets the connection, and whether an earlier try may have taken effect.
             pool_ids: The pools it writes to.
             key: The idempotency key under which an earlier try can be looked up.
+            began_s: When the caller began to wait, on the clock of `time.monotonic`; the deadline
+                counts from there.
 
         Raises:
             ContentionError: Others kept the store busy until the deadline; nothing was written.
@@ -83,7 +92,7 @@ class Database:
             OutcomeUnknownError: The connection died during COMMIT and no later try got through
                 to look the key up, or the server stopped waiting for its standby.
         """
-        deadline = time.monotonic() + self.timeout_s
+        deadline = (time.monotonic() if began_s is None else began_s) + self.timeout_s
         attempts, in_doubt = 0, False
         while True:
             attempts += 1
@@ -109,6 +118,10 @@ class Database:
                 if failure is Failure.BUSY:
                     raise ContentionError(timeout_s=self.timeout_s, attempts=attempts) from error
                 raise self._refused(error, failure) from error
+            except Exception as error:
+                if in_doubt:
+                    raise OutcomeUnknownError(key) from error
+                raise
 
     def read_rows(self, statement: Prepared, parameters: Mapping[str, int]) -> list[dict[str, Any]]:
         """Run one SELECT in a serializable transaction of its own, in one round trip.
@@ -218,12 +231,19 @@ class Database:
     @contextmanager
     def _begun(self, pool_ids: Sequence[int], timeout_s: float) -> Iterator[Connection]:
         with self._lent() as connection:
-            self.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
             try:
+                # Inside: what begin took before an interrupt must be given back as well.
+                self.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
                 yield connection
             finally:
-                self.dialect.rollback(connection)
-                self.dialect.end()
+                try:
+                    self.dialect.rollback(connection)
+                finally:
+                    try:
+                        self.dialect.end()
+                    except BaseException:  # an interrupt must not leave the store locked
+                        self.dialect.end()
+                        raise
 
     @contextmanager
     def _lent(self) -> Iterator[Connection]:
@@ -242,7 +262,10 @@ class Database:
                 connection.invalidate()
                 connection.close()
                 raise
-            if self._closed or len(self._idle) >= _IDLE_MAX:
+            if self._closed:
+                connection.invalidate()  # the pool that would close it is gone
+                connection.close()
+            elif len(self._idle) >= _IDLE_MAX:
                 connection.close()
             else:
                 self._idle.append(connection)
@@ -274,7 +297,7 @@ class Database:
         self._forking = False
 
     def _failure(self, error: Exception) -> Failure:
-        if isinstance(error, RolledBackError):
+        if isinstance(error, RolledBackError | PoolTimeoutError):
             return Failure.BUSY
         if isinstance(error, OSError):
             return Failure.BUSY if isinstance(error, TimeoutError) else Failure.UNAVAILABLE

@@ -322,10 +322,12 @@ class SchemaVersionError(StoreError):
     """
 
     def __init__(self, *, found: str | None, expected: str, url: str) -> None:
+        # A password is never shown, so a URL with one cannot be pasted.
+        upgrade = f"ledger db upgrade --url '{url}'" + (" (with your password)" * ("***" in url))
         if found is None:
-            state, remedy = "the store has no schema yet", f"ledger db upgrade --url '{url}'"
+            state, remedy = "the store has no schema yet", upgrade
         elif found < expected:
-            state, remedy = f"schema {found} is older", f"ledger db upgrade --url '{url}'"
+            state, remedy = f"schema {found} is older", upgrade
         else:
             state, remedy = f"schema {found} is newer", "pip install --upgrade budget-ledger"
         super().__init__(f"{state}; this library works with {expected}. Run: {remedy}")

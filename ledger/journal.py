@@ -24,12 +24,12 @@ from ledger import proof, rows
 from ledger.checks import Micros
 from ledger.database import Database
 from ledger.dialects import dialect_named
-from ledger.errors import JournalDamagedError
+from ledger.errors import JournalDamagedError, NotALedgerError
 from ledger.model import ATTRIBUTION_TEXTS, Attribution, SharedPoolBudgetOptions
 from ledger.prepared import Prepared
 from ledger.records import EntryKind, LeasePhase, LeaseState, PoolId, PoolInfo, Seq
 from ledger.rows import Head, Interned
-from ledger.schema import attributions, entries, pools, store
+from ledger.schema import FORMAT_VERSION, attributions, entries, pools, store
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -139,8 +139,28 @@ class Memo(NamedTuple):
 
 
 def store_identity(connection: Connection) -> bytes:
-    """Return the store's random identity."""
-    return bytes(connection.execute(select(store.c.identity)).scalar_one())
+    """Return the store's random identity.
+
+    Raises:
+        NotALedgerError: Its entries are written in a format this version does not know.
+    """
+    row = connection.execute(select(store.c.identity, store.c.format_version)).one()
+    if row.format_version != FORMAT_VERSION:
+        raise NotALedgerError(
+            f"the store's entries have format {row.format_version}, this version of ledger reads "
+            f"and writes {FORMAT_VERSION}. Run: pip install --upgrade budget-ledger"
+        )
+    return bytes(row.identity)
+
+
+def newest_seqs(connection: Connection) -> dict[str, int]:
+    """Return the number of each pool's newest entry, by the pool's name."""
+    newest = (
+        select(pools.c.name, func.max(entries.c.seq).label("seq"))
+        .join_from(pools, entries, entries.c.pool_id == pools.c.pool_id)
+        .group_by(pools.c.name)
+    )
+    return {row.name: row.seq for row in connection.execute(newest)}
 
 
 def find_pools(connection: Connection, name: str | None = None) -> list[PoolInfo]:
@@ -234,7 +254,10 @@ class PoolJournal:
         """
         if seq not in self._policies:
             found = _DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
-            policy = rows.policy_of(found[0]) if found else None
+            try:
+                policy = rows.policy_of(found[0]) if found else None
+            except rows.UNREADABLE as error:
+                raise self.damaged(seq, f"its policy cannot be read: {error}") from error
             if policy is None:
                 raise self.damaged(seq, "it should set a policy, and does not")
             _remember(self._policies, seq, policy, self._REMEMBERED)

@@ -13,7 +13,7 @@ from ledger.budget import (
     check_record,
     check_reserve,
 )
-from ledger.checks import I64_MAX, check_type
+from ledger.checks import I64_MAX, check_seconds, check_type
 from ledger.commit import Writer
 from ledger.errors import UnknownLeaseError
 from ledger.journal import LeaseRow, PoolJournal
@@ -96,14 +96,16 @@ class LedgerBudgetManager:
         """
         self.writer.run(self.journal, self.settling(lease, usage, report))
 
-    def release(self, lease: BudgetLease) -> None:
+    def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         """Close a lease unused: what it held goes back to the pool.
+
+        The same idempotency key with the same lease releases once, and repeats without an error.
 
         Raises:
             InvalidInputError: An argument of another type.
             UnknownLeaseError: No such lease in this pool, or already ended.
         """
-        self.writer.run(self.journal, self.releasing(lease))
+        self.writer.run(self.journal, self.releasing(lease, idempotency_key))
 
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left: capacity minus what is committed and reserved.
@@ -117,6 +119,7 @@ class LedgerBudgetManager:
             InvalidInputError: An argument of another type.
         """
         check_type("extensions", extensions, RequestExtensions)
+        check_seconds("max_age_s", max_age_s)
         read_at_s, seen = self._seen
         if seen is None or time.monotonic() - read_at_s >= max_age_s:
             seen = self.status().remaining
@@ -171,11 +174,11 @@ class LedgerBudgetManager:
         self._require_own(lease)
         return Settle.of(lease, usage, report)
 
-    def releasing(self, lease: BudgetLease) -> Release:
+    def releasing(self, lease: BudgetLease, idempotency_key: str | None) -> Release:
         """Return what `release` asks the queue for."""
         check_lease(lease)
         self._require_own(lease)
-        return Release.of(lease)
+        return Release.of(lease, idempotency_key)
 
     def _require_own(self, lease: BudgetLease) -> None:
         if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:

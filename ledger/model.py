@@ -40,6 +40,12 @@ class _Amounts:
             if value.__class__ is not int or not 0 <= value <= U64_MAX:
                 check_amount(name, value)
 
+
+class _Counted(_Amounts):
+    """Amounts of one call."""
+
+    __slots__ = ()
+
     @classmethod
     def zero(cls) -> Self:
         """Return nothing at all."""
@@ -47,7 +53,7 @@ class _Amounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEstimate(_Amounts):
+class UsageEstimate(_Counted):
     """What a call is expected to use at most; 0 .. 2^64-1 each.
 
     Only `total_tokens` and `cost_micros_usd` count against budgets, and `total_tokens` is taken
@@ -61,7 +67,7 @@ class UsageEstimate(_Amounts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage(_Amounts):
+class Usage(_Counted):
     """What a call really used; 0 .. 2^64-1 each.
 
     Cache and reasoning tokens are included in input and output tokens. Only `total_tokens` and
@@ -310,6 +316,8 @@ def _check_detail(detail: object) -> dict[str, Any]:
     try:
         text = canonical_json(dict(detail))
         check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 2)
+        if "\\u0000" in text:
+            raise InvalidInputError("detail", "must not hold NUL")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
             "detail", f"must be a mapping that JSON can hold: {error}"

@@ -9,16 +9,12 @@ from uuid import UUID
 
 from ledger import journal, proof, rows, rules
 from ledger.database import Database
-from ledger.errors import LedgerError
 from ledger.journal import PoolJournal
 from ledger.model import ATTRIBUTION_TEXTS, Attribution
 from ledger.records import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
 
 Progress = Callable[[int], object]
 """Told how many more entries are done."""
-
-
-_UNREADABLE = (LedgerError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,14 +192,14 @@ def _attribution_problem(row: Mapping[str, Any]) -> str | None:
 def _attribution_of(row: Mapping[str, Any]) -> Attribution | None:
     try:
         return rows.attribution_of(row)
-    except _UNREADABLE as error:
+    except rows.UNREADABLE as error:
         raise rules.Contradiction(f"its attribution cannot be read: {error}") from error
 
 
 def _entry_of(row: Mapping[str, Any]) -> Entry:
     try:
         return rows.entry_of(row, None)
-    except _UNREADABLE as error:
+    except rows.UNREADABLE as error:
         raise rules.Contradiction(f"it cannot be read: {error}") from error
 
 

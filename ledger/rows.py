@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ledger import proof
 from ledger.checks import U64_MAX, Micros, canonical_json
+from ledger.errors import LedgerError
 from ledger.model import (
     ATTRIBUTION_TEXTS,
     ESTIMATE_FIELDS,
@@ -84,6 +85,10 @@ _PHASES = {
     EntryKind.RELEASE: LeasePhase.ENDED,
     EntryKind.EXPIRY: LeasePhase.EXPIRED,
 }
+
+
+UNREADABLE = (LedgerError, ValueError, TypeError, AttributeError, KeyError, RecursionError)
+"""What making a value of a damaged row may raise."""
 
 
 class Interned(NamedTuple):

@@ -171,6 +171,30 @@ def end_hold(
     )
 
 
+def denial_figures(denial: Denial) -> dict[str, str | int]:
+    """Return what an entry keeps of a denial beside the estimate: why, and what remained."""
+    if isinstance(denial, RequestBudgetExceededError):
+        return {"reason": "request_budget"}
+    return {
+        "reason": "threshold",
+        "remaining_tokens": denial.remaining_tokens,
+        "remaining_cost_micros_usd": denial.remaining_cost_micros_usd,
+    }
+
+
+_SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
+_SHAPES = {
+    EntryKind.OPENING: {"policy"},
+    EntryKind.RESERVATION: {"estimate", "lease"},
+    EntryKind.DENIAL: {"estimate"},
+    EntryKind.SETTLEMENT: {"estimate", "usage", "lease"},
+    EntryKind.RELEASE: {"estimate", "lease"},
+    EntryKind.EXPIRY: {"estimate", "lease"},
+    EntryKind.ADJUSTMENT: {"policy"},
+}
+"""Which of these an entry of each kind has; it has no other."""
+
+
 class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an error of a caller
     """An entry that the rules cannot have written."""
 
@@ -207,23 +231,24 @@ class Replay:
             self.policy, self.policy_seq = entry.policy, entry.seq
         return effect
 
-    def _effect(self, entry: Entry) -> Effect | None:  # noqa: C901 - one case for each kind
+    def _effect(self, entry: Entry) -> Effect | None:
+        _check_shape(entry)
         lease_id = -1 if entry.lease is None else entry.lease.lease
         lease = self.leases.get(lease_id)
         match entry.kind:
             case EntryKind.OPENING | EntryKind.ADJUSTMENT:
-                if entry.policy is None:
-                    raise Contradiction(f"{entry.kind} without a policy")
                 if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
                     raise Contradiction("a pool begins with its opening, and has no other")
                 return None
             case EntryKind.RESERVATION | EntryKind.DENIAL:
-                if entry.estimate is None or entry.request_budget is None:
-                    raise Contradiction(f"{entry.kind} without an estimate")
+                assert entry.estimate is not None  # noqa: S101 - by its shape
+                assert entry.request_budget is not None  # noqa: S101 - likewise
                 denial = admit(self.policy, self.balance, entry.estimate, entry.request_budget)
                 if (denial is None) != (entry.kind == EntryKind.RESERVATION):
                     raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
                 if denial is not None:
+                    if entry.detail.get("denial") != denial_figures(denial):
+                        raise Contradiction(f"denial whose figures should be of: {denial}")
                     return None
                 return reserve(
                     self.balance,
@@ -233,8 +258,7 @@ class Replay:
                     ceiling=self.ceiling,
                 )
             case EntryKind.SETTLEMENT:
-                if entry.usage is None:
-                    raise Contradiction("settlement without usage")
+                assert entry.usage is not None  # noqa: S101 - by its shape
                 return settle(
                     self.balance, lease, entry.usage, lease_id=lease_id, ceiling=self.ceiling
                 )
@@ -243,7 +267,16 @@ class Replay:
             case EntryKind.EXPIRY:
                 return end_hold(self.balance, lease, LeasePhase.EXPIRED, lease_id=lease_id)
             case _:
-                raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")
+                raise AssertionError(entry.kind)  # a kind that has a shape has a case
+
+
+def _check_shape(entry: Entry) -> None:
+    shape = _SHAPES.get(EntryKind(entry.kind)) if entry.kind in list(EntryKind) else None
+    if shape is None:
+        raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")
+    for name, words in _SHAPED.items():
+        if (getattr(entry, name) is not None) != (name in shape):
+            raise Contradiction(f"{entry.kind} {'without' if name in shape else 'with'} {words}")
 
 
 def replay(entries: Iterable[Entry], *, ceiling: int = I64_MAX) -> Replay:

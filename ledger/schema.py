@@ -27,6 +27,9 @@ from ledger.records import Totals
 REVISION = "0001"
 """The newest revision under migrations/; revisions sort as text."""
 
+FORMAT_VERSION = 1
+"""How entries are written; a store says which in its one row."""
+
 VERSION_TABLE = "ledger_version"
 """Alembic's own table, named so that a program's own migrations can share the database."""
 

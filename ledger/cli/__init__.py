@@ -11,6 +11,7 @@ import ledger
 from ledger.cli import books, database, pools, report, simulate
 from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
+from ledger.reports.render import printable
 
 app = typer.Typer(
     name="ledger",
@@ -61,7 +62,7 @@ def main() -> None:
     except _MISUSE as error:
         _fail_misused(error)
     except (typer.Abort, KeyboardInterrupt):
-        stderr().print("Interrupted. What was done is kept.")
+        stderr().print("Interrupted. What was done is kept; 'ledger simulate --resume' goes on.")
         sys.exit(130)
 
 
@@ -74,5 +75,5 @@ def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
 
 
 def _fail(reason: str) -> NoReturn:
-    stderr().print(f"Error: {' '.join(reason.split())}", markup=False, soft_wrap=True)
+    stderr().print(f"Error: {printable(' '.join(reason.split()))}", markup=False, soft_wrap=True)
     sys.exit(2)

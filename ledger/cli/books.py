@@ -22,7 +22,7 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.records import OpenLease
-from ledger.reports.render import as_csv, as_json, columns, limit, moment, text, usd
+from ledger.reports.render import as_csv, as_json, columns, limit, moment, printable, text, usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +115,8 @@ def verify(
     Example: ledger verify team
     """
     with existing(url) as book, progress_bar() as bar:
-        names = [info.name for info in book.pools() if pool in {None, info.name}]
-        total = sum(book.pool(name).status().seq for name in names)
-        task = bar.add_task("Verifying", total=total)
+        task = bar.add_task("Verifying", total=book.size(pool))
         found = book.verify(pool, progress=lambda count: bar.advance(task, count))
-        bar.update(task, completed=total)
     out = stdout()
     for one in found:
         if one.damage is None:
@@ -127,7 +124,7 @@ def verify(
             line = f"ok       {one.pool.name}: {count}, hash {one.hash.hex()}"
         else:
             line = f"DAMAGED  {one.pool.name}: entry {one.damage.seq}: {one.damage.reason}"
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(printable(line), markup=False, soft_wrap=True)
     if not all(one.ok for one in found):
         raise typer.Exit(1)
 

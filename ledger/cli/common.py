@@ -16,6 +16,7 @@ from ledger.book import DEFAULT_URL, Ledger
 from ledger.checks import U64_MAX
 from ledger.model import SharedPoolBudgetOptions
 from ledger.operations import check_policy
+from ledger.reports.render import printable
 from ledger.simulate import parse_count, parse_usd
 
 Url = Annotated[
@@ -80,7 +81,7 @@ def show_table(table: Table, *, title: str | None = None) -> None:
         Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum,
     )
     if title is not None:
-        console.print(title, style="bold", markup=False, soft_wrap=True)
+        console.print(printable(title), style="bold", markup=False, soft_wrap=True)
     console.print(table, crop=False)
     console.print()
 

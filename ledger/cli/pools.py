@@ -44,7 +44,10 @@ def open_pool(
     check_text("pool", pool)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
     with Ledger.open(url) as book:
-        _print([book.pool(pool, options).status()])
+        known = pool in {info.name for info in book.pools()}
+        # Without options an existing pool is opened as it is, and a new one has no limits.
+        asked = None if known and options == NO_LIMITS else options
+        _print([book.pool(pool, asked).status()])
 
 
 @app.command("list")

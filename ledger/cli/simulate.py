@@ -127,7 +127,7 @@ def _print(book: Ledger, pool: str, result: Result) -> None:
     show_table(runs_table(reports.runs(book, pool=pool)), title="Cost per run")
     show_table(statement_table(reports.statement(book, pool)), title=f"Statement of pool {pool}")
     if result.denied:
-        found = reports.denials(book, pool, after=result.began_after)
+        found = reports.denials(book, pool, key_prefix=result.key_prefix)
         shown = list(itertools.islice(found, _SHOWN))
         more = f", of which the first {len(shown)}" if result.denied > len(shown) else ""
         show_table(denials_table(shown), title=f"Denied: {result.denied:,}{more}")

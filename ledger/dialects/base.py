@@ -11,6 +11,9 @@ from sqlalchemy import URL, Connection, Engine
 
 from ledger.prepared import Prepared
 
+POOL = {"pool_size": 10, "max_overflow": 20}
+"""How many connections a process keeps, and how many more it makes when they are in use."""
+
 
 class Failure(Enum):
     """What a driver's error means for the transaction it came from."""
@@ -55,7 +58,10 @@ class Dialect(ABC):
 
     @abstractmethod
     def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
-        """Begin a serializable writing transaction, alone on these pools."""
+        """Begin a serializable writing transaction, alone on these pools.
+
+        What this takes beside the connection is given back by `end`, also if this raises.
+        """
 
     @abstractmethod
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:
@@ -85,7 +91,7 @@ class Dialect(ABC):
         """End the transaction, if it is still open; never raises."""
 
     def end(self) -> None:  # noqa: B027 - only SQLite holds something beside the connection
-        """Let go of whatever `begin` took beside the connection."""
+        """Let go of whatever this thread's `begin` took beside the connection, if anything."""
 
     def forget_after_fork(self) -> None:  # noqa: B027 - as above
         """Drop, in a forked child, what belongs to the parent."""

@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ledger.dialects.base import (
+    POOL,
     CommitInDoubtError,
     Dialect,
     Failure,
@@ -73,6 +74,8 @@ class PostgreSQLDialect(Dialect):
         engine = create_engine(
             self.url,
             isolation_level="AUTOCOMMIT",
+            pool_timeout=self.timeout_s,
+            **POOL,
             connect_args={
                 "connect_timeout": max(2, math.ceil(self.timeout_s)),
                 "tcp_user_timeout": int(self.timeout_s * 1000),
@@ -119,12 +122,12 @@ class PostgreSQLDialect(Dialect):
 
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:
         """Begin read-only; a long report takes a plain snapshot, so that it disturbs no writer."""
-        self._expect_answers(connection, self.timeout_s)
-        level = "SERIALIZABLE" if serializable else "REPEATABLE READ"
-        _raw(connection).execute(
-            f"BEGIN ISOLATION LEVEL {level} READ ONLY"
-            + (";SET LOCAL enable_seqscan = off" if serializable else "")
-        )
+        if serializable:
+            self._expect_answers(connection, self.timeout_s)
+            _raw(connection).execute(self._begin_alone())
+        else:
+            self._expect_answers(connection, float("inf"))
+            _raw(connection).execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def read_alone(
         self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
@@ -132,12 +135,20 @@ class PostgreSQLDialect(Dialect):
         """Send BEGIN, the SELECT and COMMIT as one message; its parameters are integers."""
         self._expect_answers(connection, self.timeout_s)
         cursor = _raw(connection).execute(
-            "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;SET LOCAL enable_seqscan = off;"
-            f"{statement.with_integers(connection, parameters)};COMMIT"
+            f"{self._begin_alone()};{statement.with_integers(connection, parameters)};COMMIT"
         )
-        cursor.nextset()  # past BEGIN
-        cursor.nextset()  # past SET
+        while cursor.description is None:  # past BEGIN and the settings
+            cursor.nextset()
         return rows_of(cursor)
+
+    def _begin_alone(self) -> str:
+        limit_ms = max(1, int(self.timeout_s * 1000))
+        return (
+            "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;"
+            f"SET LOCAL lock_timeout = {limit_ms};"
+            f"SET LOCAL statement_timeout = {limit_ms};"
+            "SET LOCAL enable_seqscan = off"
+        )
 
     def begin_migration(self, connection: Connection) -> None:
         """Begin behind an advisory lock that ends with the transaction."""

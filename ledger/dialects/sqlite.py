@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from ledger.dialects.base import Dialect, Failure, view_sql
+from ledger.dialects.base import POOL, Dialect, Failure, view_sql
 from ledger.dialects.writerlock import WriterLock
 from ledger.errors import InvalidUrlError, LedgerUnavailableError
 from ledger.prepared import Prepared
@@ -64,7 +64,9 @@ class SQLiteDialect(Dialect):
                 f"no file {self.path}: check the URL, or make the store first (Ledger.open does, "
                 "with create=True, and so does 'ledger pool open')"
             )
-        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        engine = create_engine(
+            self.url, isolation_level="AUTOCOMMIT", pool_timeout=self.timeout_s, **POOL
+        )
         event.listen(engine, "connect", self._configure)
         return engine
 
@@ -85,13 +87,9 @@ class SQLiteDialect(Dialect):
         """Take the writer lock, then the database's own write lock before anything is read."""
         deadline = time.monotonic() + timeout_s
         self._writer.acquire(timeout_s=timeout_s)
-        try:
-            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
-            _raw(connection).execute(f"PRAGMA busy_timeout = {left_ms}")
-            _raw(connection).execute("BEGIN IMMEDIATE")
-        except BaseException:
-            self._writer.release()
-            raise
+        left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+        _raw(connection).execute(f"PRAGMA busy_timeout = {left_ms}")
+        _raw(connection).execute("BEGIN IMMEDIATE")
 
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:  # noqa: ARG002 - a snapshot of the whole file is both
         """Begin on a snapshot of the whole file."""

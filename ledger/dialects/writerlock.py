@@ -28,7 +28,8 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._thread_lock = threading.Lock()
+        # Reentrant only because it knows its owner, whatever an interrupt fell between.
+        self._thread_lock = threading.RLock()
         self._file: int | None = None
 
     def acquire(self, *, timeout_s: float) -> None:
@@ -48,10 +49,14 @@ class WriterLock:
             raise
 
     def release(self) -> None:
-        """Let the next writer in; only for the thread whose `acquire` returned."""
-        if sys.platform != "win32" and self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._thread_lock.release()
+        """Let the next writer in, if this thread holds the lock."""
+        if not self._thread_lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            return
+        try:
+            if sys.platform != "win32" and self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._thread_lock.release()
 
     def _open(self) -> int:
         file = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

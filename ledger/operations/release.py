@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger import proof, rules
+from ledger.checks import check_text
 from ledger.model import BudgetLease
-from ledger.operations.base import Desk, Operation
+from ledger.operations.base import Desk, Operation, new_key
 from ledger.records import EntryKind, LeasePhase, PoolInfo
 from ledger.rows import Draft, Row
 
@@ -19,9 +20,19 @@ class Release(Operation[None]):
     lease: int
 
     @classmethod
-    def of(cls, lease: BudgetLease) -> Release:
-        """Return the operation a call asks for."""
-        return cls(lease=lease.id)
+    def of(cls, lease: BudgetLease, idempotency_key: str | None) -> Release:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The key is empty or too long.
+        """
+        if idempotency_key is not None:
+            check_text("idempotency_key", idempotency_key)
+        return cls(
+            key=idempotency_key or new_key(),
+            key_given=idempotency_key is not None,
+            lease=lease.id,
+        )
 
     @property
     def lease_id(self) -> int:

@@ -95,7 +95,7 @@ class Reserve(Operation[BudgetLease]):
             return Draft(
                 kind=EntryKind.DENIAL,
                 balance=head.balance,
-                detail={"denial": _denial_to_json(denial)},
+                detail={"denial": rules.denial_figures(denial)},
                 attribution=desk.intern(self.attribution),
                 **common,
             )
@@ -125,16 +125,6 @@ class Reserve(Operation[BudgetLease]):
             request_budget=self.request_budget,
             pool=pool.identity,
         )
-
-
-def _denial_to_json(denial: rules.Denial) -> dict[str, Any]:
-    if isinstance(denial, RequestBudgetExceededError):
-        return {"reason": "request_budget"}
-    return {
-        "reason": "threshold",
-        "remaining_tokens": denial.remaining_tokens,
-        "remaining_cost_micros_usd": denial.remaining_cost_micros_usd,
-    }
 
 
 def _denial_from(row: Row) -> rules.Denial:

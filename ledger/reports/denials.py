@@ -23,6 +23,7 @@ class Denied:
         requested_cost_micros_usd: The same in millionths of a US dollar.
         remaining_tokens: What remained in the pool; None where the request's own budget refused.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
+        idempotency_key: The call's key.
     """
 
     seq: int
@@ -33,23 +34,25 @@ class Denied:
     requested_cost_micros_usd: int
     remaining_tokens: int | None
     remaining_cost_micros_usd: int | None
+    idempotency_key: str | None = None
 
 
-def denials(book: Ledger, pool: str, *, after: int = 0) -> Iterator[Denied]:
+def denials(book: Ledger, pool: str, *, key_prefix: str = "") -> Iterator[Denied]:
     """Yield the denials of a pool that were kept, oldest first, in bounded memory.
 
     Args:
         book: The books.
         pool: The pool's name.
-        after: Only entries with a higher number.
+        key_prefix: Only denials whose idempotency key begins so.
 
     Raises:
         UnknownPoolError: There is no such pool.
         LedgerUnavailableError: The store cannot be read.
     """
-    for entry in book.entries(pool, after=after, kind=EntryKind.DENIAL):
+    for entry in book.entries(pool, kind=EntryKind.DENIAL):
         denial = entry.detail["denial"]
-        if entry.estimate is not None:
+        key = entry.idempotency_key
+        if entry.estimate is not None and (key or "").startswith(key_prefix):
             yield Denied(
                 seq=entry.seq,
                 at=entry.at,
@@ -59,4 +62,5 @@ def denials(book: Ledger, pool: str, *, after: int = 0) -> Iterator[Denied]:
                 requested_cost_micros_usd=entry.estimate.cost_micros_usd,
                 remaining_tokens=denial.get("remaining_tokens"),
                 remaining_cost_micros_usd=denial.get("remaining_cost_micros_usd"),
+                idempotency_key=key,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -101,6 +102,11 @@ def statement_table(found: Statement) -> Table:
     policy, left = found.policy, found.remaining
     for name, tokens, cost in (
         ("Capacity", policy.capacity_tokens, policy.capacity_cost_micros_usd),
+        (
+            "Kept back",
+            policy.stop_threshold_tokens,
+            policy.stop_threshold_cost_micros_usd,
+        ),
         ("Remaining", left.tokens, left.cost_micros_usd),
     ):
         table.add_row(name, "", limit(tokens, f"{tokens:,}"), limit(cost, usd(cost)), "", "")
@@ -137,7 +143,15 @@ def columns(first: str, *others: str) -> Table:
 
 def text(value: str | None) -> Text:
     """Return a name as text: square brackets in it are not rich's markup."""
-    return Text("(none)", style="dim") if value is None else Text(value)
+    return Text("(none)", style="dim") if value is None else Text(printable(value))
+
+
+def printable(value: str) -> str:
+    """Return text with its control characters spelled out: a name must not drive a terminal."""
+    return "".join(
+        char if unicodedata.category(char) not in {"Cc", "Cf"} else repr(char)[1:-1]
+        for char in value
+    )
 
 
 def _run_figures(rows: Sequence[RunCost]) -> list[str]:

@@ -15,6 +15,14 @@ from ledger.records import EntryKind
 from ledger.reports.sums import halves, whole
 from ledger.schema import attributions, entries, pools
 
+_COUNTED = (
+    EntryKind.RESERVATION,
+    EntryKind.DENIAL,
+    EntryKind.SETTLEMENT,
+    EntryKind.RELEASE,
+    EntryKind.EXPIRY,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCost:
@@ -92,7 +100,7 @@ def runs(book: Ledger, *, pool: str | None = None) -> list[RunCost]:
                 (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id),
             )
         )
-        .where(e.origin_seq.is_(None), e.kind.not_in([EntryKind.OPENING, EntryKind.ADJUSTMENT]))
+        .where(e.origin_seq.is_(None), e.kind.in_(_COUNTED))
         .group_by(a.run_id)
         .order_by("first_at", a.run_id)
     )

@@ -49,12 +49,12 @@ class Result:
     Attributes:
         admitted: Rows that were reserved and settled.
         denied: Rows that were refused.
-        began_after: The pool's newest entry before the first row.
+        key_prefix: What the idempotency keys of its entries begin with.
     """
 
     admitted: int
     denied: int
-    began_after: int
+    key_prefix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,25 +171,28 @@ def run(
     digest = backtest.trace.digest()[:32]
     take = _take(book, pool, backtest.trace, digest, again=again, resume=resume)
     budget = book.pool(pool, options)
-    began_after = budget.status().seq
+    prefix = _prefix(digest, take)
     counts = dict.fromkeys(Outcome, 0)
     counting = threading.Lock()
 
     def work(position: int, row: TraceRow) -> None:
-        outcome = _run_row(budget, backtest, row, position, prefix=_prefix(digest, take))
+        outcome = _run_row(budget, backtest, row, position, prefix=prefix)
         with counting:
             counts[outcome] += 1
         if progress is not None:
             progress(outcome)
 
     try:
-        _in_threads(backtest.workers, enumerate(backtest.trace.rows()), work)
+        rows = enumerate(backtest.trace.rows())
+        # The first row alone: once it is in the books, the trace is known to have been run.
+        work(*next(rows))
+        _in_threads(backtest.workers, rows, work)
     except IdempotencyConflictError as error:
         raise InvalidInputError(
             "--resume", "the run was begun with other prices or estimates; give the same again"
         ) from error
     return Result(
-        admitted=counts[Outcome.ADMITTED], denied=counts[Outcome.DENIED], began_after=began_after
+        admitted=counts[Outcome.ADMITTED], denied=counts[Outcome.DENIED], key_prefix=prefix
     )
 
 

@@ -114,6 +114,8 @@ class Trace:
                             1, f"{matched[name]!r} and {heading!r} are the same column"
                         )
                     matched[name] = heading
+        if {"cost_usd", "cost_micros_usd"} <= matched.keys():
+            raise self._error(1, "the cost is there twice, in US dollars and in micros")
         if not headings:
             raise self._error(1, "the file is empty")
         if not _is_text("".join(headings)):

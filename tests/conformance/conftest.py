@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, make_url, select, text, update
 from sqlalchemy.pool import NullPool
 
-from ledger import BudgetManager, Ledger, SharedPoolBudgetManager, proof
+from ledger import AsyncLedger, BudgetManager, Ledger, SharedPoolBudgetManager, proof
+from ledger.aio import AsyncLedgerBudgetManager
 from ledger.rows import row_hash
 from ledger.schema import attributions, entries, metadata, pools, store
 
@@ -40,13 +42,50 @@ def shared_postgresql(server_url: str, template: str) -> Iterator[Ledger]:
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+class Awaited:
+    """An asyncio manager, called as if it were not one: each call is awaited on a loop."""
+
+    def __init__(self, budget: AsyncLedgerBudgetManager, runner: asyncio.Runner) -> None:
+        self._budget = budget
+        self._runner = runner
+
+    def reserve(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
+        """Await `reserve`."""
+        return self._runner.run(self._budget.reserve(*arguments, **words))
+
+    def record_used(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
+        """Await `record_used`."""
+        return self._runner.run(self._budget.record_used(*arguments, **words))
+
+    def remaining(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
+        """Await `remaining`."""
+        return self._runner.run(self._budget.remaining(*arguments, **words))
+
+    def release(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
+        """Await `release`."""
+        return self._runner.run(self._budget.release(*arguments, **words))
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """Return a loop for the whole run."""
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite", "async postgresql"])
 def make(request: pytest.FixtureRequest) -> Callable[..., BudgetManager]:
     """Return a function that makes a manager of each kind in turn."""
     if request.param == "memory":
         return lambda options, name="pool": SharedPoolBudgetManager(options)  # noqa: ARG005 - as below
-    book, prefix = request.getfixturevalue(f"shared_{request.param}"), uuid4().hex
-    return lambda options, name="pool": book.pool(f"{prefix} {name}", options)
+    face, _, kind = request.param.rpartition(" ")
+    book, prefix = request.getfixturevalue(f"shared_{kind}"), uuid4().hex
+    if face != "async":
+        return lambda options, name="pool": book.pool(f"{prefix} {name}", options)
+    runner, store = request.getfixturevalue("runner"), AsyncLedger(book)
+    return lambda options, name="pool": Awaited(
+        runner.run(store.pool(f"{prefix} {name}", options)), runner
+    )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

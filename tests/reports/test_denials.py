@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -56,7 +57,10 @@ def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noo
             remaining_cost_micros_usd=None,
         ),
     ]
-    assert expected == list(reports.denials(audited, "team"))
+    found = list(reports.denials(audited, "team"))
+    assert expected == [replace(one, idempotency_key=None) for one in found]
+    second = str(found[1].idempotency_key)
+    assert found[1:] == list(reports.denials(audited, "team", key_prefix=second))
 
 
 def test_what_is_left_of_an_unlimited_capacity(

@@ -9,6 +9,7 @@ import pytest
 
 from ledger import (
     I64_MAX,
+    U64_MAX,
     Balance,
     Entry,
     EntryFlag,
@@ -66,12 +67,25 @@ def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> En
         "idempotency_key",
         "payload_digest",
     )
+    if kind in {EntryKind.SETTLEMENT, EntryKind.RELEASE, EntryKind.EXPIRY}:
+        values = {"estimate": UsageEstimate(), "request_budget": UNLIMITED, **values}
+    blank["detail"] = values.get("detail", {})
     return Entry(**blank, **{name: values.get(name) for name in names})
 
 
 def opening(policy: SharedPoolBudgetOptions = POLICY) -> Entry:
     """Return a pool's first entry."""
     return entry(1, EntryKind.OPENING, policy=policy)
+
+
+def denial(seq: int, tokens: int, *, left: int) -> Entry:
+    """Return a denial, with what was left when it was given."""
+    figures = {
+        "reason": "threshold",
+        "remaining_tokens": left,
+        "remaining_cost_micros_usd": U64_MAX,
+    }
+    return replace(reservation(seq, tokens, EntryKind.DENIAL), detail={"denial": figures})
 
 
 def reservation(seq: int, tokens: int, kind: str = EntryKind.RESERVATION) -> Entry:
@@ -94,7 +108,7 @@ def test_a_journal_makes_a_pool() -> None:
             opening(),
             reservation(2, 60),
             reservation(3, 40),
-            reservation(4, 1, EntryKind.DENIAL),
+            denial(4, 1, left=0),
             settlement(5, 2, 70),
             entry(6, EntryKind.ADJUSTMENT, policy=bigger),
             reservation(7, 200),
@@ -126,7 +140,7 @@ def test_the_effect_is_what_the_entry_should_say() -> None:
     effect = pool.apply(reservation(2, 60))
     assert effect is not None
     assert (Balance(reserved=Totals(60, 0, 1)), 2) == (effect.balance, effect.lease.lease)
-    assert None is pool.apply(reservation(3, 41, EntryKind.DENIAL))
+    assert None is pool.apply(denial(3, 41, left=40))
 
 
 def test_the_ceiling_is_the_caller_s() -> None:
@@ -153,7 +167,7 @@ def test_the_ceiling_is_the_caller_s() -> None:
         ([opening(), reservation(2, 101)], "the rules say: the pool cannot grant 101"),
         ([opening(), reservation(2, 100, EntryKind.DENIAL)], "the rules say: admitted"),
         ([opening(), settlement(2, 1, 5)], "no open lease 1"),
-        ([opening(), settlement(2, None, 5)], "no open lease"),
+        ([opening(), settlement(2, None, 5)], "without a lease"),
         ([opening(), reservation(2, 9), settlement(3, 2, 9), settlement(4, 2, 9)], "lease 2"),
         ([opening(), reservation(2, 9), entry(3, EntryKind.SETTLEMENT, lease=2)], "without usage"),
         (
