@@ -92,12 +92,13 @@ class Writer:
                 else:
                     ticket.wait(_LOOK_S)
                     self._give_up(ticket)
+            answer: T = ticket.result()
         except BaseException:
+            # A verdict leaves nothing behind; an interrupt may leave a lease that nobody has.
             ticket.alive = False
             self._forsake(ticket)
             raise
         ticket.alive = False
-        answer: T = ticket.result()
         return answer
 
     async def run_async(self, pool: PoolJournal, operation: Operation[T]) -> T:
@@ -129,7 +130,8 @@ class Writer:
             threads.shutdown()
 
     def _reset(self) -> None:
-        self._mutex = threading.Lock()
+        # Reentrant: a task that the garbage collector ends may forsake its call at any moment.
+        self._mutex = threading.RLock()
         self._queue: deque[Ticket] = deque()
         self._batch: list[Ticket] = []
         self._leader: Ticket | Executor | None = None

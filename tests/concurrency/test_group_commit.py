@@ -693,7 +693,11 @@ def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, li
     book = Ledger.open(url, timeout_s=5)
     budget = book.pool("pool", SharedPoolBudgetOptions())
     reserve = partial(budget.reserve, NOTHING)
-    before = held_tokens(book)
+
+    def held() -> int:
+        return budget.status().balance.reserved.tokens
+
+    before = held()
     interrupter = Interrupter(files, at)
 
     def traced() -> object:
@@ -722,10 +726,10 @@ def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, li
         return interrupter.struck, wrong
     expected = before + (104 if leader.exception(20) is None else 4)
     deadline = time.monotonic() + 1
-    while held_tokens(book) != expected and time.monotonic() < deadline:
+    while held() != expected and time.monotonic() < deadline:
         time.sleep(0.001)
-    if held_tokens(book) != expected:
-        wrong.append(f"{held_tokens(book) - expected} tokens too many are held")
+    if held() != expected:
+        wrong.append(f"{held() - expected} tokens too many are held")
     book.close()
     return interrupter.struck, wrong
 
