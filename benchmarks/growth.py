@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from benchmarks.measure import Figure, Round, timed
 from benchmarks.writes import CALL, ESTIMATE, TIMEOUT_S, UNLIMITED, USED
 from ledger import Ledger, LedgerBudgetManager, SharedPoolBudgetOptions
-from ledger.journal import Memo
 from ledger.operations import Operation, Outcome, Reserve, Settle, new_key, perform
+from ledger.rows import Memo
 
 T = TypeVar("T")
 

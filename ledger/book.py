@@ -24,13 +24,13 @@ from ledger.checks import (
 from ledger.commit import Clock, Writer, system_clock
 from ledger.database import Database
 from ledger.errors import InvalidInputError, PoolConflictError, UnknownPoolError
-from ledger.journal import LeaseRow, PoolJournal
+from ledger.journal import PoolJournal
 from ledger.manager import LedgerBudgetManager, lease_of
 from ledger.model import SharedPoolBudgetOptions
 from ledger.operations import Adjust, check_policy, new_key
 from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInfo, Seq
 from ledger.replay import Progress, Verification
-from ledger.rows import Draft
+from ledger.rows import Draft, LeaseRow
 from ledger.rules import Replay
 
 T = TypeVar("T")

@@ -31,9 +31,10 @@ from ledger.errors import (
     OutcomeUnknownError,
     StoreError,
 )
-from ledger.journal import Memo, PoolJournal
+from ledger.journal import PoolJournal
 from ledger.operations import Operation, Outcome, Release, perform
 from ledger.records import EntryKind
+from ledger.rows import Memo
 from ledger.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -27,8 +27,8 @@ from ledger.dialects import dialect_named
 from ledger.errors import JournalDamagedError, NotALedgerError
 from ledger.model import ATTRIBUTION_TEXTS, Attribution, SharedPoolBudgetOptions
 from ledger.prepared import Prepared
-from ledger.records import EntryKind, LeasePhase, LeaseState, PoolId, PoolInfo, Seq
-from ledger.rows import Head, Interned
+from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo, Seq
+from ledger.rows import Head, Interned, LeaseRow, Memo
 from ledger.schema import FORMAT_VERSION, attributions, entries, pools, store
 
 K = TypeVar("K")
@@ -119,23 +119,6 @@ _ATTRIBUTION = Prepared(
 )
 _INSERT_ENTRY = Prepared(insert(entries))
 _INSERT_ATTRIBUTION = insert(attributions)
-
-
-class LeaseRow(NamedTuple):
-    """A lease's newest entry: its state, and what every entry of the lease carries."""
-
-    state: LeaseState
-    attribution: Interned | None
-    request_id: str | None
-    occurred_at: Micros | None
-
-
-class Memo(NamedTuple):
-    """What a committed batch leaves in memory: leases as they stand at the newest entry."""
-
-    hash_before: bytes
-    hash_after: bytes
-    leases: Mapping[int, LeaseRow]
 
 
 def store_identity(connection: Connection) -> bytes:

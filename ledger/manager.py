@@ -16,7 +16,7 @@ from ledger.budget import (
 from ledger.checks import I64_MAX, check_seconds, check_type
 from ledger.commit import Writer
 from ledger.errors import UnknownLeaseError
-from ledger.journal import LeaseRow, PoolJournal
+from ledger.journal import PoolJournal
 from ledger.model import (
     BudgetLease,
     Remaining,
@@ -27,6 +27,7 @@ from ledger.model import (
 )
 from ledger.operations import Release, Reserve, Settle
 from ledger.records import LeasePhase, PoolStatus
+from ledger.rows import LeaseRow
 
 
 class LedgerBudgetManager:

@@ -112,6 +112,23 @@ class Head(NamedTuple):
     hash: bytes
 
 
+class LeaseRow(NamedTuple):
+    """A lease's newest entry: its state, and what every entry of the lease carries."""
+
+    state: LeaseState
+    attribution: Interned | None
+    request_id: str | None
+    occurred_at: Micros | None
+
+
+class Memo(NamedTuple):
+    """What a committed batch leaves in memory: leases as they stand at the newest entry."""
+
+    hash_before: bytes
+    hash_after: bytes
+    leases: Mapping[int, LeaseRow]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """An entry that is decided, but not yet numbered, timed, chained and written."""

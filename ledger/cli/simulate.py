@@ -86,22 +86,7 @@ def simulate(
     Example: ledger simulate trace.csv --capacity-usd 50 --input-price 3 --output-price 15
     """
     recorded = Trace(trace)
-    default = "column" if recorded.has("run_id") else "10m"
-    rule = RunRule.parse(default if runs is None else runs)
-    backtest = Backtest(
-        trace=recorded,
-        runs=rule,
-        prices=Prices(
-            input_usd=parse_decimal("--input-price", input_price),
-            output_usd=parse_decimal("--output-price", output_price),
-        ),
-        estimate_output_tokens=(
-            None
-            if estimate_output == "actual"
-            else parse_count("--estimate-output", estimate_output)
-        ),
-        workers=workers,
-    )
+    backtest = _backtest(recorded, input_price, output_price, estimate_output, runs, workers)
     name = trace.stem if pool is None else pool
     check_text("--pool", name)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
@@ -121,6 +106,30 @@ def simulate(
         if recorded.ignored:
             stdout().print(f"Columns not used: {', '.join(recorded.ignored)}", markup=False)
         _print(book, name, result)
+
+
+def _backtest(
+    recorded: Trace,
+    input_price: str,
+    output_price: str,
+    estimate_output: str,
+    runs: str | None,
+    workers: int,
+) -> Backtest:
+    default = "column" if recorded.has("run_id") else "10m"
+    actual = estimate_output == "actual"
+    return Backtest(
+        trace=recorded,
+        runs=RunRule.parse(default if runs is None else runs),
+        prices=Prices(
+            input_usd=parse_decimal("--input-price", input_price),
+            output_usd=parse_decimal("--output-price", output_price),
+        ),
+        estimate_output_tokens=(
+            None if actual else parse_count("--estimate-output", estimate_output)
+        ),
+        workers=workers,
+    )
 
 
 def _print(book: Ledger, pool: str, result: Result) -> None:

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from ledger import proof
 from ledger.checks import I64_MAX
 from ledger.errors import AmountOutOfRangeError
-from ledger.journal import LeaseRow, PoolJournal
+from ledger.journal import PoolJournal
 from ledger.model import Attribution
 from ledger.records import PoolInfo
-from ledger.rows import Draft, Head, Interned, Row
+from ledger.rows import Draft, Head, Interned, LeaseRow, Row
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from ledger import journal, rows
 from ledger.checks import Micros
 from ledger.errors import IdempotencyConflictError, LedgerError
-from ledger.journal import LeaseRow, Memo, PoolJournal
+from ledger.journal import PoolJournal
 from ledger.operations.base import Desk, Operation
-from ledger.rows import Row
+from ledger.rows import LeaseRow, Memo, Row
 
 Outcome = Row | LedgerError
 """What became of an operation: its entry, or why it has none."""
