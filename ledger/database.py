@@ -115,9 +115,7 @@ class Database:
                     continue
                 if in_doubt:
                     raise OutcomeUnknownError(key) from error
-                if failure is Failure.BUSY:
-                    raise ContentionError(timeout_s=self.timeout_s, attempts=attempts) from error
-                raise self._refused(error, failure) from error
+                raise self._refused(error, failure, attempts) from error
             except Exception as error:
                 if in_doubt:
                     raise OutcomeUnknownError(key) from error
@@ -173,9 +171,7 @@ class Database:
                 if time.monotonic() < deadline and self._worth_another(error, failure, attempts):
                     time.sleep(_pause_s(attempts))
                     continue
-                if failure is Failure.BUSY:
-                    raise ContentionError(timeout_s=self.timeout_s, attempts=attempts) from error
-                raise self._refused(error, failure) from error
+                raise self._refused(error, failure, attempts) from error
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -196,9 +192,7 @@ class Database:
             yield
         except self._errors as error:
             failure = self._failure(error)
-            if failure is Failure.BUSY:
-                raise ContentionError(timeout_s=self.timeout_s, attempts=1) from error
-            raise self._refused(error, failure) from error
+            raise self._refused(error, failure, attempts=1) from error
 
     def before_fork(self) -> None:
         """Close every connection that the child could not use, once nobody uses it.
@@ -259,12 +253,10 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                connection.invalidate()
-                connection.close()
+                _discard(connection)
                 raise
             if self._closed:
-                connection.invalidate()  # the pool that would close it is gone
-                connection.close()
+                _discard(connection)  # the pool that would close it is gone
             elif len(self._idle) >= _IDLE_MAX:
                 connection.close()
             else:
@@ -272,9 +264,7 @@ class Database:
 
     def _drop_idle(self) -> None:
         while self._idle:
-            connection = self._idle.pop()
-            connection.invalidate()
-            connection.close()
+            _discard(self._idle.pop())
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
@@ -315,11 +305,19 @@ class Database:
             return attempts == 1 and not fresh
         return failure is Failure.BUSY
 
-    def _refused(self, error: Exception, failure: Failure) -> StoreError:
+    def _refused(self, error: Exception, failure: Failure, attempts: int) -> StoreError:
+        if failure is Failure.BUSY:
+            return ContentionError(timeout_s=self.timeout_s, attempts=attempts)
         text = self.dialect.hint(error)
         if failure is Failure.FOREIGN:
             return NotALedgerError(text)
         return LedgerUnavailableError(text)
+
+
+def _discard(connection: Connection) -> None:
+    """Close the driver's connection itself, not only give it back."""
+    connection.invalidate()
+    connection.close()
 
 
 def _pause_s(attempts: int) -> float:

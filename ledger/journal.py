@@ -312,9 +312,14 @@ class PoolJournal:
         found = self.leases(connection, reserved_at)
         return [(found[lease], reserved_at[lease]) for lease in sorted(found)]
 
-    def intern(self, connection: Connection, attribution: Attribution) -> Interned:
-        """Return the stored form of an attribution, storing it if it is new to the pool."""
-        content = proof.attribution_content(attribution)
+    def intern(self, connection: Connection, attribution: Attribution, content: str) -> Interned:
+        """Return the stored form of an attribution, storing it if it is new to the pool.
+
+        Args:
+            connection: A writing transaction.
+            attribution: The attribution.
+            content: Its content, as `proof.attribution_content` gives it.
+        """
         key = proof.content_key(content)
         if key in self._interned:
             return self._interned[key]

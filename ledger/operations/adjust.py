@@ -15,7 +15,7 @@ from ledger.checks import (
     check_text,
 )
 from ledger.model import SharedPoolBudgetOptions
-from ledger.operations.base import Desk, Operation, new_key
+from ledger.operations.base import Desk, Operation, keyed
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row, policy_to_json
 
@@ -40,14 +40,7 @@ class Adjust(Operation[None]):
         check_policy(options)
         if reason is not None:
             check_text("reason", reason, max_chars=REASON_MAX_CHARS)
-        if idempotency_key is not None:
-            check_text("idempotency_key", idempotency_key)
-        return cls(
-            key=idempotency_key or new_key(),
-            key_given=idempotency_key is not None,
-            policy=options,
-            reason=reason,
-        )
+        return cls(policy=options, reason=reason, **keyed(idempotency_key))
 
     def arguments(self) -> Sequence[proof.Value]:
         """Return the policy and the reason."""

@@ -7,12 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from ledger import proof
-from ledger.checks import I64_MAX
+from ledger.checks import I64_MAX, check_text
 from ledger.errors import AmountOutOfRangeError
 from ledger.journal import PoolJournal
 from ledger.model import Attribution
@@ -25,6 +25,17 @@ T = TypeVar("T")
 def new_key() -> str:
     """Return an idempotency key for a call whose caller gave none, ordered by time."""
     return f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"
+
+
+def keyed(idempotency_key: str | None) -> dict[str, Any]:
+    """Return the fields of an operation under the caller's key, or under one of its own.
+
+    Raises:
+        InvalidInputError: The key is empty or too long.
+    """
+    if idempotency_key is None:
+        return {}
+    return {"key": check_text("idempotency_key", idempotency_key), "key_given": True}
 
 
 _NO_CONTENT = proof.attribution_content(Attribution())
@@ -50,7 +61,7 @@ class Desk:
         if content == _NO_CONTENT:
             return None
         if content not in self._interned:
-            self._interned[content] = self._pool.intern(self._connection, attribution)
+            self._interned[content] = self._pool.intern(self._connection, attribution, content)
         return self._interned[content]
 
 

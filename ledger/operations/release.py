@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger import proof, rules
-from ledger.checks import check_text
 from ledger.model import BudgetLease
-from ledger.operations.base import Desk, Operation, new_key
+from ledger.operations.base import Desk, Operation, keyed
 from ledger.records import EntryKind, LeasePhase, PoolInfo
 from ledger.rows import Draft, Row
 
@@ -26,13 +25,7 @@ class Release(Operation[None]):
         Raises:
             InvalidInputError: The key is empty or too long.
         """
-        if idempotency_key is not None:
-            check_text("idempotency_key", idempotency_key)
-        return cls(
-            key=idempotency_key or new_key(),
-            key_given=idempotency_key is not None,
-            lease=lease.id,
-        )
+        return cls(lease=lease.id, **keyed(idempotency_key))
 
     @property
     def lease_id(self) -> int:

@@ -19,7 +19,7 @@ from ledger.model import (
     RequestBudget,
     UsageEstimate,
 )
-from ledger.operations.base import Desk, Operation, check_storable, new_key
+from ledger.operations.base import Desk, Operation, check_storable, keyed
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row, detail_of, request_budget_of
 
@@ -55,8 +55,7 @@ class Reserve(Operation[BudgetLease]):
         # A copy, checked again: the tags inside are the caller's, and may change under our hands.
         attribution = extensions.get(Attribution)
         return cls(
-            key=new_key() if given is None else given.key,
-            key_given=given is not None,
+            **keyed(None if given is None else given.key),
             estimate=estimate,
             request_budget=request_budget,
             attribution=None if attribution is None else replace(attribution),

@@ -17,7 +17,7 @@ from ledger.model import (
     Usage,
     UsageReport,
 )
-from ledger.operations.base import Desk, Operation, check_storable, new_key
+from ledger.operations.base import Desk, Operation, check_storable, keyed
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Interned, Row, request_budget_of, used_of
 
@@ -40,14 +40,7 @@ class Settle(Operation[None]):
         check_storable("usage", usage, USAGE_FIELDS)
         # A copy, checked again: what it holds is the caller's, and may change under our hands.
         report = replace(report) if report is not None else UsageReport()
-        given = report.idempotency_key
-        return cls(
-            key=given or new_key(),
-            key_given=given is not None,
-            lease=lease.id,
-            usage=usage,
-            report=report,
-        )
+        return cls(lease=lease.id, usage=usage, report=report, **keyed(report.idempotency_key))
 
     @property
     def lease_id(self) -> int:
