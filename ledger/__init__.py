@@ -38,15 +38,16 @@ from ledger.model import (
     Attribution,
     BudgetLease,
     IdempotencyKey,
+    LeaseTtl,
     OccurredAt,
     Provenance,
     Remaining,
     RequestBudget,
-    SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
     UsageReport,
 )
+from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.records import (
     Balance,
     Entry,
@@ -87,6 +88,7 @@ __all__ = [
     "JournalDamagedError",
     "LeasePhase",
     "LeaseState",
+    "LeaseTtl",
     "Ledger",
     "LedgerBudgetManager",
     "LedgerError",
@@ -106,6 +108,7 @@ __all__ = [
     "RequestBudgetExceededError",
     "RequestExtensions",
     "SchemaVersionError",
+    "SettlementPolicy",
     "SharedPoolBudgetManager",
     "SharedPoolBudgetOptions",
     "StoreError",

@@ -7,24 +7,31 @@ run on one thread of an executor; what is only read runs on the loop's own execu
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar, overload
 from uuid import UUID
 
 from ledger.book import DEFAULT_TIMEOUT_S, Ledger
 from ledger.budget import RequestExtensions
-from ledger.commit import Clock, system_clock
+from ledger.commit import Clock
+from ledger.held import AsyncHeldLease
 from ledger.manager import LedgerBudgetManager
 from ledger.model import (
+    Attribution,
     BudgetLease,
     Remaining,
     RequestBudget,
-    SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
     UsageReport,
 )
+from ledger.operations import Operation
+from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import PoolStatus
+
+T = TypeVar("T")
 
 
 class AsyncLedgerBudgetManager:
@@ -57,20 +64,33 @@ class AsyncLedgerBudgetManager:
         request_budget: RequestBudget,
     ) -> BudgetLease:
         """Hold `estimate` in the pool; as `LedgerBudgetManager.reserve`."""
-        operation = self._budget.reserving(extensions, estimate, request_budget)
-        return await self._budget.writer.run_async(self._budget.journal, operation)
+        return await self._do(self._budget.reserving(extensions, estimate, request_budget))
 
     async def record_used(
         self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
     ) -> None:
         """Commit the actual usage, whatever it is; as `LedgerBudgetManager.record_used`."""
-        operation = self._budget.settling(lease, usage, report)
-        await self._budget.writer.run_async(self._budget.journal, operation)
+        await self._do(self._budget.recording(lease, usage, report, closes=True))
+
+    async def observe(
+        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
+    ) -> None:
+        """Commit a part of a lease's usage; as `LedgerBudgetManager.observe`."""
+        await self._do(self._budget.recording(lease, usage, report, closes=False))
+
+    async def renew(
+        self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
+    ) -> datetime:
+        """Let a lease hold what it holds for longer; as `LedgerBudgetManager.renew`."""
+        return await self._do(self._budget.renewing(lease, ttl, idempotency_key))
+
+    async def abandon(self, lease: BudgetLease) -> None:
+        """End a lease whose usage nobody recorded; as `LedgerBudgetManager.abandon`."""
+        await self._do(self._budget.abandoning(lease))
 
     async def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         """Close a lease unused; as `LedgerBudgetManager.release`."""
-        operation = self._budget.releasing(lease, idempotency_key)
-        await self._budget.writer.run_async(self._budget.journal, operation)
+        await self._do(self._budget.releasing(lease, idempotency_key))
 
     async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left; as `LedgerBudgetManager.remaining`."""
@@ -80,9 +100,43 @@ class AsyncLedgerBudgetManager:
         """Return the pool at its newest entry: policy, balance and what remains."""
         return await asyncio.to_thread(self._budget.status)
 
-    async def lease(self, lease_id: int) -> BudgetLease:
-        """Return an open lease by its id; as `LedgerBudgetManager.lease`."""
-        return await asyncio.to_thread(self._budget.lease, lease_id)
+    @overload
+    def lease(self, lease: int) -> Awaitable[BudgetLease]: ...
+
+    @overload
+    def lease(
+        self,
+        lease: UsageEstimate,
+        *,
+        request_budget: RequestBudget | None = None,
+        attribution: Attribution | None = None,
+        extensions: RequestExtensions | None = None,
+    ) -> AsyncHeldLease: ...
+
+    def lease(
+        self,
+        lease: int | UsageEstimate,
+        *,
+        request_budget: RequestBudget | None = None,
+        attribution: Attribution | None = None,
+        extensions: RequestExtensions | None = None,
+    ) -> Awaitable[BudgetLease] | AsyncHeldLease:
+        """Await an open lease by its id, or hold one in an `async with` block.
+
+        As `LedgerBudgetManager.lease`.
+        """
+        if isinstance(lease, UsageEstimate):
+            return AsyncHeldLease(
+                self,
+                lease,
+                request_budget=request_budget,
+                attribution=attribution,
+                extensions=extensions,
+            )
+        return asyncio.to_thread(self._budget.lease, lease)
+
+    async def _do(self, operation: Operation[T]) -> T:
+        return await self._budget.writer.run_async(self._budget.journal, operation)
 
 
 class AsyncLedger:
@@ -99,7 +153,7 @@ class AsyncLedger:
         create: bool = True,
         record_denials: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
     ) -> Self:
         """Open the store at `url`; arguments and errors are those of `Ledger.open`."""
         return cls(
@@ -133,6 +187,10 @@ class AsyncLedger:
     ) -> AsyncLedgerBudgetManager:
         """Open the pool of this name, or make it; as `Ledger.pool`."""
         return AsyncLedgerBudgetManager(await asyncio.to_thread(self.sync.pool, name, options))
+
+    async def expire_due(self, pool: str | None = None) -> int:
+        """Expire the leases whose time is over; as `Ledger.expire_due`."""
+        return await asyncio.to_thread(self.sync.expire_due, pool)
 
     async def adjust(
         self,

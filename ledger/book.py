@@ -10,7 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ledger import journal, migrate, proof, replay, rows
+from ledger import journal, migrate, pools, proof, replay, rows
+from ledger.audit import Replay
 from ledger.checks import (
     I64_MAX,
     Micros,
@@ -21,17 +22,16 @@ from ledger.checks import (
     check_type,
     from_micros,
 )
-from ledger.commit import Clock, Writer, system_clock
+from ledger.commit import Clock, Writer
 from ledger.database import Database
 from ledger.errors import InvalidInputError, PoolConflictError, UnknownPoolError
 from ledger.journal import PoolJournal
 from ledger.manager import LedgerBudgetManager, lease_of
-from ledger.model import SharedPoolBudgetOptions
-from ledger.operations import Adjust, check_policy, new_key
+from ledger.operations import Adjust, new_key
+from ledger.policy import SharedPoolBudgetOptions, check_storable_policy, policy_to_json
 from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInfo, Seq
 from ledger.replay import Progress, Verification
 from ledger.rows import Draft, LeaseRow
-from ledger.rules import Replay
 
 T = TypeVar("T")
 
@@ -47,13 +47,13 @@ class Ledger:
     """
 
     def __init__(
-        self, database: Database, *, record_denials: bool = False, clock: Clock = system_clock
+        self, database: Database, *, record_denials: bool = False, clock: Clock | None = None
     ) -> None:
         check_type("database", database, Database)
         self._database = database
         self._writer = Writer(database, clock)
         self._record_denials = record_denials
-        self._store = database.read(journal.store_identity)
+        self._store = database.read(pools.store_identity)
         self._journals: dict[PoolId, PoolJournal] = {}
 
     @classmethod
@@ -64,7 +64,7 @@ class Ledger:
         create: bool = True,
         record_denials: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
     ) -> Self:
         """Open the store at `url`, making its schema if the store is empty.
 
@@ -75,7 +75,8 @@ class Ledger:
             record_denials: Whether denied reservations are kept as entries, for the audit.
             timeout_s: How long one call may wait for other writers, in seconds: above 0, at most a
                 day.
-            clock: Where the time comes from.
+            clock: Where the time comes from, in microseconds since 1970: by default the database
+                server's clock, and this machine's for SQLite.
 
         Raises:
             InvalidUrlError: Not the address of a store.
@@ -135,7 +136,7 @@ class Ledger:
         check_text("name", name)
         if options is not None:
             check_type("options", options, SharedPoolBudgetOptions)
-            check_policy(options)
+            check_storable_policy(options)
 
         def find(connection: Connection) -> PoolJournal | None:
             return self._find(connection, name, options)
@@ -175,9 +176,29 @@ class Ledger:
         check_type("options", options, SharedPoolBudgetOptions)
         self._writer.run(self._journal(name), Adjust.of(options, reason, idempotency_key))
 
+    def expire_due(self, pool: str | None = None) -> int:
+        """Expire the leases whose time is over, and return how many there were.
+
+        Every write to a pool does so too; this is for pools that are seldom written to.
+
+        Args:
+            pool: The pool's name; without it all of them.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        names = [info.name for info in self.pools()] if pool is None else [pool]
+        return sum(self._expire_due(self._journal(name)) for name in names)
+
+    def _expire_due(self, pool: PoolJournal) -> int:
+        expired = 0
+        while found := self._writer.sweep(pool):
+            expired += found
+        return expired
+
     def pools(self) -> list[PoolInfo]:
         """Return every pool, oldest first."""
-        return self._database.read(journal.find_pools)
+        return self._database.read(pools.find_pools)
 
     def entries(
         self, pool: str, *, after: int = 0, kind: EntryKind | None = None
@@ -250,7 +271,7 @@ class Ledger:
             replay.verify(self._database, self._journal_of(info), progress=progress)
             for info in self.pools()
         ]
-        strays = self._database.read(journal.stray_pool_ids, serializable=False)
+        strays = self._database.read(pools.stray_pool_ids, serializable=False)
         return found + [replay.stray(pool_id) for pool_id in strays]
 
     def read(self, query: Callable[[Connection], T]) -> T:
@@ -267,7 +288,7 @@ class Ledger:
         Raises:
             LedgerUnavailableError: The store cannot be read.
         """
-        newest = self._database.read(journal.newest_seqs, serializable=False)
+        newest = self._database.read(pools.newest_seqs, serializable=False)
         return sum(seq for name, seq in newest.items() if pool in {None, name})
 
     def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
@@ -285,7 +306,7 @@ class Ledger:
 
     def _journal(self, name: str) -> PoolJournal:
         check_text("name", name)
-        found = self._database.read(lambda connection: journal.find_pools(connection, name))
+        found = self._database.read(lambda connection: pools.find_pools(connection, name))
         if not found:
             raise UnknownPoolError(name, known=[info.name for info in self.pools()])
         return self._journal_of(found[0])
@@ -301,7 +322,7 @@ class Ledger:
     def _find(
         self, connection: Connection, name: str, options: SharedPoolBudgetOptions | None
     ) -> PoolJournal | None:
-        found = journal.find_pools(connection, name)
+        found = pools.find_pools(connection, name)
         if not found:
             return None
         pool = self._journal_of(found[0])
@@ -315,7 +336,7 @@ class Ledger:
     def _make(
         self, connection: Connection, name: str, options: SharedPoolBudgetOptions, key: str
     ) -> PoolJournal:
-        info = journal.add_pool(connection, name)
+        info = pools.add_pool(connection, name)
         # Not remembered yet: this transaction may fail, and the number go to another pool.
         pool = PoolJournal(info, store=self._store)
         opening = Draft(
@@ -323,12 +344,14 @@ class Ledger:
             balance=Balance(),
             policy=options,
             idempotency_key=key,
-            payload_digest=proof.digest(
-                ("open", name, canonical_json(rows.policy_to_json(options)))
-            ),
+            payload_digest=proof.digest(("open", name, canonical_json(policy_to_json(options)))),
         )
         row = rows.to_row(
-            opening, pool_id=info.pool_id, head=None, genesis=pool.genesis, now=self._writer.now()
+            opening,
+            pool_id=info.pool_id,
+            head=None,
+            genesis=pool.genesis,
+            now=journal.clock(connection, self._writer.now()),
         )
         journal.append(connection, [row])
         return pool

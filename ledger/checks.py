@@ -23,6 +23,11 @@ DETAIL_MAX_CHARS = 16_384
 Micros = NewType("Micros", int)
 """Microseconds since 1970-01-01T00:00:00Z."""
 
+# One encoder for all: json.dumps makes a new one for every call with settings of its own.
+_encode_json = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -63,16 +68,22 @@ def check_text(name: str, value: object, *, max_chars: int = NAME_MAX_CHARS) -> 
         raise InvalidInputError(name, f"must be a str, not {type(value).__name__}")
     if not 1 <= len(value) <= max_chars:
         raise InvalidInputError(name, f"must have 1 to {max_chars} characters, has {len(value)}")
-    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+    if "\0" in value or not _encodes(value):
         raise InvalidInputError(name, "must not hold NUL or a lone surrogate")
     return value
 
 
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def canonical_json(value: object) -> str:
     """Return the one JSON text of `value`: sorted keys, no spaces, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _encode_json(value)
 
 
 def to_micros(name: str, moment: object) -> Micros:

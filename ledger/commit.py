@@ -32,9 +32,8 @@ from ledger.errors import (
     StoreError,
 )
 from ledger.journal import PoolJournal
-from ledger.operations import Operation, Outcome, Release, perform
-from ledger.records import EntryKind
-from ledger.rows import Memo
+from ledger.operations import Call, Done, Operation, Outcome, Release, new_key, perform
+from ledger.records import EntryKind, PoolId
 from ledger.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
 
 T = TypeVar("T")
@@ -50,11 +49,6 @@ _LOOK_S = 0.05
 """How long a waiting thread sleeps before it looks whether the leader is still there."""
 
 
-def system_clock() -> int:
-    """Return this machine's time in microseconds since 1970."""
-    return time.time_ns() // 1_000
-
-
 class Writer:
     """The queue of one store in one process.
 
@@ -65,15 +59,23 @@ class Writer:
 
     _threads: ThreadPoolExecutor | None
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock | None) -> None:
         self.database = database
         self._clock = clock
         self._reset()
         database.after_fork = self._reset
 
-    def now(self) -> Micros:
-        """Return the time that new entries are recorded at."""
-        return Micros(self._clock())
+    def now(self) -> Micros | None:
+        """Return the time that new entries are recorded at; None where the server knows it."""
+        return self.database.dialect.now() if self._clock is None else Micros(self._clock())
+
+    def sweep(self, pool: PoolJournal) -> int:
+        """Expire the next leases of a pool that are due, and return how many there were."""
+
+        def work(connection: Connection, _again: bool) -> Done:  # noqa: FBT001
+            return perform(connection, [pool], list, now=self.now, look_up=False)
+
+        return self.database.transact(work, pool_ids=[pool.info.pool_id], key=new_key()).expired
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
@@ -250,43 +252,49 @@ class Writer:
                 return
         self._deliver(zip(batch, outcomes, strict=True))
 
-    def _transact(self, batch: list[Ticket]) -> list[Any]:
-        by_pool: defaultdict[int, list[Ticket]] = defaultdict(list)
-        for ticket in batch:
-            by_pool[ticket.pool.info.pool_id].append(ticket)
+    def _transact(self, batch: list[Ticket]) -> list[Outcome]:
+        pools = {ticket.pool.info.pool_id: ticket.pool for ticket in batch}
         looks_up = any(ticket.again for ticket in batch)
 
-        def work(connection: Connection, again: bool) -> dict[Ticket, Outcome]:  # noqa: FBT001
-            outcomes: dict[Ticket, Outcome] = {}
-            memos.clear()
-            for pool_id in sorted(by_pool):
-                tickets = by_pool[pool_id]
-                pool = tickets[0].pool
-                try:
-                    done, memo = perform(
-                        connection,
-                        pool,
-                        [ticket.operation for ticket in tickets],
-                        now=self.now(),
-                        look_up=again or looks_up,
-                    )
-                except LedgerError as error:
-                    done = [_own(error, error) for _ in tickets]
-                else:
-                    memos.append((pool, memo))
-                outcomes.update(zip(tickets, done, strict=True))
-            return outcomes
+        def calls() -> list[Call]:
+            # What failed or was interrupted once is no company for who comes now.
+            if not looks_up:
+                self._join(batch, pools)
+            return [(ticket.pool, ticket.operation) for ticket in batch]
 
-        memos: list[tuple[PoolJournal, Memo]] = []
-        outcomes = self.database.transact(
+        def work(connection: Connection, again: bool) -> Done:  # noqa: FBT001
+            return perform(
+                connection,
+                [pools[pool_id] for pool_id in sorted(pools)],
+                calls,
+                now=self.now,
+                look_up=again or looks_up,
+            )
+
+        done = self.database.transact(
             work,
-            pool_ids=sorted(by_pool),
+            pool_ids=sorted(pools),
             key=batch[0].operation.key,
             began_s=min(ticket.entered_s for ticket in batch),
         )
-        for pool, memo in memos:
-            pool.remember(memo)
-        return [outcomes[ticket] for ticket in batch]
+        done.remember()
+        return done.outcomes
+
+    def _join(self, batch: list[Ticket], pools: Mapping[PoolId, PoolJournal]) -> None:
+        """Take in who came while the batch waited for its turn, as far as its pools go."""
+        with self._mutex:
+            joining = [
+                ticket
+                for ticket in self._queue
+                if pools.get(ticket.pool.info.pool_id) is ticket.pool
+                and not ticket.again
+                and not _gone(ticket)
+            ][: BATCH_MAX - len(batch)]
+            # In this order: an interrupt in between must not lose them.
+            self._batch += joining
+            batch += joining
+            for ticket in joining:
+                self._queue.remove(ticket)
 
     def _deliver(self, results: Iterable[tuple[Ticket, Any]]) -> None:
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskTicket]] = defaultdict(list)

@@ -44,6 +44,10 @@ class Database:
         self.dialect = dialect_for(url, timeout_s=timeout_s)
         self.timeout_s = timeout_s
         self._closed = False
+        self.transactions = 0
+        """How many writing transactions were committed here, about."""
+        self.retries = 0
+        """How often one had to be run again, about."""
         self._reset_gate()
         self._idle: list[Connection] = []
         self.after_fork: Callable[[], None] | None = None
@@ -102,6 +106,7 @@ class Database:
                     result = work(connection, attempts > 1)
                     committing = True
                     self.dialect.commit(connection)
+                    self.transactions += 1
                     return result
             except CommitInDoubtError as error:
                 raise OutcomeUnknownError(key) from error
@@ -111,6 +116,7 @@ class Database:
                 if time.monotonic() < deadline and (
                     in_doubt or self._worth_another(error, failure, attempts)
                 ):
+                    self.retries += 1
                     time.sleep(_pause_s(attempts))
                     continue
                 if in_doubt:

@@ -100,6 +100,7 @@ class ThresholdExceededError(BudgetError):
         requested_cost_micros_usd: The same in millionths of a US dollar.
         remaining_tokens: What remained before this request.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
+        remaining_requests: How many more calls the pool would have admitted.
     """
 
     def __init__(
@@ -109,17 +110,21 @@ class ThresholdExceededError(BudgetError):
         requested_cost_micros_usd: int,
         remaining_tokens: int,
         remaining_cost_micros_usd: int,
+        remaining_requests: int = 2**64 - 1,
     ) -> None:
+        calls = "" if remaining_requests >= 2**63 else f" and {remaining_requests:,} requests"
         super().__init__(
             f"the pool cannot grant {requested_tokens:,} tokens and "
             f"{requested_cost_micros_usd:,} micro-USD: {_limit(remaining_tokens)} tokens and "
-            f"{_limit(remaining_cost_micros_usd)} micro-USD remain, less what its stop threshold "
-            "keeps back; ask for less, settle open leases, or raise the capacity with adjust()"
+            f"{_limit(remaining_cost_micros_usd)} micro-USD{calls} remain, less what its stop "
+            "threshold keeps back; ask for less, settle open leases, or raise the capacity with "
+            "adjust()"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
         self.remaining_tokens = remaining_tokens
         self.remaining_cost_micros_usd = remaining_cost_micros_usd
+        self.remaining_requests = remaining_requests
 
 
 class UnknownLeaseError(BudgetError):

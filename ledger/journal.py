@@ -1,11 +1,9 @@
-"""Append and read: every query on pools, attributions and entries that the books are kept with."""
+"""Append and read: every query on the entries and attributions that the books are kept with."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     BindParameter,
@@ -15,21 +13,23 @@ from sqlalchemy import (
     Select,
     bindparam,
     exists,
-    func,
     insert,
+    literal_column,
     select,
 )
 
 from ledger import proof, rows
+from ledger.attributions import CONTENT, Attributions, remember
 from ledger.checks import Micros
 from ledger.database import Database
 from ledger.dialects import dialect_named
-from ledger.errors import JournalDamagedError, NotALedgerError
-from ledger.model import ATTRIBUTION_TEXTS, Attribution, SharedPoolBudgetOptions
-from ledger.prepared import Prepared
-from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo, Seq
-from ledger.rows import Head, Interned, LeaseRow, Memo
-from ledger.schema import FORMAT_VERSION, attributions, entries, pools, store
+from ledger.dialects.clock import NOW
+from ledger.errors import JournalDamagedError
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.prepared import Prepared, rows_of_each
+from ledger.records import EntryKind, LeasePhase, PoolInfo, Seq
+from ledger.rows import Head, LeaseRow, Memo, Row
+from ledger.schema import SETS_EXPIRY, attributions, entries
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -37,9 +37,11 @@ V = TypeVar("V")
 PAGE = 1_000
 """How many entries are read in one go."""
 
+DUE_PAGE = 256
+"""How many leases expire in one go."""
+
 _POOL: BindParameter[int] = bindparam("pool_id")
-_CONTENT = tuple(attributions.c[name] for name in ("digest", "salt", *ATTRIBUTION_TEXTS, "tags"))
-_JOINED = select(*entries.columns, *_CONTENT).select_from(
+_JOINED = select(*entries.columns, *CONTENT).select_from(
     entries.outerjoin(
         attributions,
         (attributions.c.pool_id == entries.c.pool_id)
@@ -80,23 +82,49 @@ _BY_KEYS = _OF_POOL.where(
     entries.c.idempotency_key.is_not(None),
     entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
 )
-_NEWEST_OF_LEASE = Prepared(
-    _OF_POOL.where(entries.c.lease.is_not(None), entries.c.lease == bindparam("lease"))
+_LEASE = Prepared(
+    select(
+        *(
+            column
+            for column in entries.columns
+            if column.name.startswith(("lease", "estimate_", "budget_", "held_", "used_"))
+            or column.name
+            in {"seq", "kind", "flags", "expires_at", "attribution_id", "request_id", "occurred_at"}
+        )
+    )
+    .where(
+        entries.c.pool_id == _POOL,
+        entries.c.lease.is_not(None),
+        entries.c.lease == bindparam("lease"),
+    )
     .order_by(entries.c.seq.desc())
     .limit(1)
 )
-_NEWEST_OF_LEASES = _OF_POOL.where(
-    entries.c.seq.in_(
-        select(func.max(entries.c.seq))
-        .where(
-            entries.c.pool_id == _POOL,
-            entries.c.lease.is_not(None),
-            entries.c.lease.in_(bindparam("leases", expanding=True)),
-        )
-        .group_by(entries.c.lease)
-    )
+_SINCE = Prepared(
+    select(entries.c.seq, entries.c.lease, entries.c.hash)
+    .where(entries.c.pool_id == _POOL, entries.c.seq >= bindparam("known"))
+    .order_by(entries.c.seq)
+    .limit(bindparam("page"))
 )
 _end = entries.alias("lease_end")
+_ENDED = exists().where(
+    _end.c.pool_id == entries.c.pool_id,
+    _end.c.lease == entries.c.lease,
+    _end.c.kind.in_([literal_column(f"'{kind}'") for kind in ("settlement", "release", "expiry")]),
+)
+_NOW = Prepared(select(NOW.label("now")))
+_DUE = Prepared(
+    select(entries.c.lease, entries.c.expires_at)
+    .where(
+        entries.c.pool_id == _POOL,
+        SETS_EXPIRY,
+        entries.c.expires_at > _newest(entries.c.swept_until).scalar_subquery(),
+        entries.c.expires_at <= NOW,
+        ~_ENDED,
+    )
+    .order_by(entries.c.expires_at, entries.c.lease)
+    .limit(bindparam("page"))
+)
 _OPEN_LEASES = Prepared(
     select(entries.c.seq, entries.c.recorded_at)
     .where(
@@ -112,90 +140,25 @@ _OPEN_LEASES = Prepared(
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-_ATTRIBUTION = Prepared(
-    select(attributions.c.attribution_id, attributions.c.digest).where(
-        attributions.c.pool_id == _POOL, attributions.c.content_key == bindparam("content_key")
-    )
-)
 _INSERT_ENTRY = Prepared(insert(entries))
-_INSERT_ATTRIBUTION = insert(attributions)
-
-
-def store_identity(connection: Connection) -> bytes:
-    """Return the store's random identity.
-
-    Raises:
-        NotALedgerError: Its entries are written in a format this version does not know.
-    """
-    row = connection.execute(select(store.c.identity, store.c.format_version)).one()
-    if row.format_version != FORMAT_VERSION:
-        raise NotALedgerError(
-            f"the store's entries have format {row.format_version}, this version of ledger reads "
-            f"and writes {FORMAT_VERSION}. Run: pip install --upgrade budget-ledger"
-        )
-    return bytes(row.identity)
-
-
-def newest_seqs(connection: Connection) -> dict[str, int]:
-    """Return the number of each pool's newest entry, by the pool's name."""
-    newest = (
-        select(pools.c.name, func.max(entries.c.seq).label("seq"))
-        .join_from(pools, entries, entries.c.pool_id == pools.c.pool_id)
-        .group_by(pools.c.name)
-    )
-    return {row.name: row.seq for row in connection.execute(newest)}
-
-
-def find_pools(connection: Connection, name: str | None = None) -> list[PoolInfo]:
-    """Return the pools of the store, or the one of this name, by id."""
-    query = select(pools).order_by(pools.c.pool_id)
-    if name is not None:
-        query = query.where(pools.c.name == name)
-    return [
-        PoolInfo(
-            pool_id=row.pool_id,
-            identity=UUID(bytes=bytes(row.identity)),
-            name=row.name,
-            parent_id=row.parent_id,
-        )
-        for row in connection.execute(query)
-    ]
-
-
-def add_pool(connection: Connection, name: str) -> PoolInfo:
-    """Give a new pool its number and its identity."""
-    highest = connection.execute(select(func.max(pools.c.pool_id))).scalar()
-    info = PoolInfo(pool_id=PoolId((highest or 0) + 1), identity=uuid4(), name=name)
-    connection.execute(
-        insert(pools), {"pool_id": info.pool_id, "identity": info.identity.bytes, "name": name}
-    )
-    return info
-
-
-def stray_pool_ids(connection: Connection) -> list[PoolId]:
-    """Return the ids that entries name and `pools` does not."""
-    known = select(pools.c.pool_id)
-    strays = select(entries.c.pool_id).where(entries.c.pool_id.not_in(known)).distinct()
-    return [PoolId(found) for found in connection.execute(strays).scalars()]
 
 
 class PoolJournal:
     """One pool's entries, and what is known of them that can never change.
 
     Policies and attributions are immutable once they are committed, so they are remembered. So
-    are leases, together with the hash of the entry at which they stood: while that is still the
-    newest entry, nobody has touched them. The newest entry itself is always read.
+    are leases, together with the entry at which they stood: those that no later entry is about
+    stand there still. An entry that is there no longer takes all of this with it. The newest
+    entry itself is always read.
     """
-
-    _REMEMBERED = 4_096
 
     def __init__(self, info: PoolInfo, *, store: bytes) -> None:
         self.info = info
         self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
         self._policies: dict[int, SharedPoolBudgetOptions] = {}
-        self._interned: dict[bytes, Interned] = {}
-        self._leases_at = b""
+        self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
+        self._leases_at: tuple[int, bytes] = (0, b"")
 
     def head(self, connection: Connection) -> Head:
         """Read the newest entry: the balance, and what the next entry builds on.
@@ -203,18 +166,22 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
         """
-        row = self._newest(_HEAD.rows(connection, {"pool_id": self.info.pool_id}))
-        return rows.head_of(row, self.policy(connection, row["policy_seq"]))
+        found = _HEAD.rows(connection, {"pool_id": self.info.pool_id})
+        return self.head_from(connection, found[0] if found else None)
 
-    def _newest(self, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the one row that was found.
+    def head_from(self, connection: Connection, newest: Row | None) -> Head:
+        """Return the head that the newest entry makes, reading its policy if that is not known.
 
         Raises:
-            JournalDamagedError: The pool has no entry.
+            JournalDamagedError: The pool has no entry, or its policy cannot be read.
         """
-        if not found:
+        row = self._there(newest)
+        return rows.head_of(row, self.policy(connection, row["policy_seq"]), rows.balance_of(row))
+
+    def _there(self, newest: Row | None) -> Row:
+        if newest is None:
             raise self.damaged(1, "the pool's opening is missing")
-        return found[0]
+        return newest
 
     def head_alone(self, database: Database) -> Head:
         """Read the newest entry in a transaction of its own, in one round trip.
@@ -223,11 +190,12 @@ class PoolJournal:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
             LedgerUnavailableError: The store cannot be reached or read.
         """
-        row = self._newest(database.read_rows(_HEAD, {"pool_id": self.info.pool_id}))
+        found = database.read_rows(_HEAD, {"pool_id": self.info.pool_id})
+        row = self._there(found[0] if found else None)
         policy = self._policies.get(row["policy_seq"])
         if policy is None:
             policy = database.read(lambda connection: self.policy(connection, row["policy_seq"]))
-        return rows.head_of(row, policy)
+        return rows.head_of(row, policy, rows.balance_of(row))
 
     def policy(self, connection: Connection, seq: Seq) -> SharedPoolBudgetOptions:
         """Return the policy that entry `seq` set.
@@ -235,7 +203,8 @@ class PoolJournal:
         Raises:
             JournalDamagedError: It set none.
         """
-        if seq not in self._policies:
+        policy = self._policies.get(seq)
+        if policy is None:
             found = _DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
             try:
                 policy = rows.policy_of(found[0]) if found else None
@@ -243,49 +212,79 @@ class PoolJournal:
                 raise self.damaged(seq, f"its policy cannot be read: {error}") from error
             if policy is None:
                 raise self.damaged(seq, "it should set a policy, and does not")
-            _remember(self._policies, seq, policy, self._REMEMBERED)
-        return self._policies[seq]
+            remember(self._policies, seq, policy)
+        return policy
 
-    def leases(
-        self, connection: Connection, lease_ids: Collection[int], *, head: Head | None = None
-    ) -> dict[int, LeaseRow]:
-        """Return the newest entry of each of these leases; unknown ones are left out.
+    def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
+        """Read the newest entry of each of these leases; unknown ones are left out.
 
-        Args:
-            connection: A transaction.
-            lease_ids: Which leases.
-            head: The newest entry, if it was read in the same transaction; leases that are
-                remembered as they stood there are not read again.
+        Raises:
+            JournalDamagedError: One of them cannot be read.
         """
-        found: dict[int, LeaseRow] = {}
-        if head is not None and head.hash == self._leases_at:
-            found = {lease: self._leases[lease] for lease in lease_ids if lease in self._leases}
-        unknown = [lease for lease in lease_ids if lease not in found]
-        pool_id = self.info.pool_id
-        stored: list[dict[str, Any]] = []
-        if len(unknown) == 1:
-            stored = _NEWEST_OF_LEASE.rows(connection, {"pool_id": pool_id, "lease": unknown[0]})
-        elif unknown:
-            parameters = {"pool_id": pool_id, "leases": unknown}
-            stored = _rows(connection.execute(_NEWEST_OF_LEASES, parameters))
-        for row in stored:
-            state = rows.lease_of(row)
-            if state is not None:
-                found[state.lease] = LeaseRow(
-                    state, attribution_in(row), row["request_id"], row["occurred_at"]
-                )
+        wanted = [(self, lease) for lease in lease_ids]
+        found = {}
+        for (_, lease), row in zip(wanted, leases(connection, wanted), strict=True):
+            if isinstance(row, JournalDamagedError):
+                raise row
+            if row is not None:
+                found[lease] = row
         return found
+
+    def remembered(self, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
+        """Return those of the leases that are remembered; `recall` first."""
+        return {lease: self._leases[lease] for lease in lease_ids if lease in self._leases}
+
+    def forget(self, since: Sequence[Row], newest: Row) -> None:
+        """Forget the leases that others changed, by the entries from the one remembered on.
+
+        If that one is there no longer, the store was put back to a backup: nothing that is
+        remembered can be trusted then.
+        """
+        if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
+            self._policies, self._leases = {}, {}
+            self.attributions = Attributions(self.info)
+        elif len(since) == PAGE:
+            self._leases.clear()
+        for row in since[1:]:
+            self._leases.pop(row["lease"], None)
+        self._leases_at = newest["seq"], newest["hash"]
+
+    def since(self) -> dict[str, int]:
+        """Return what asks for the entry remembered, and those behind it if leases are."""
+        page = PAGE if self._leases else 1
+        return {"pool_id": self.info.pool_id, "known": self._leases_at[0], "page": page}
+
+    def stands_at(self, newest: Row) -> bool:
+        """Tell whether what is remembered is what this newest entry left."""
+        return self._leases_at == (newest["seq"], newest["hash"])
+
+    def lease_row(self, connection: Connection, row: Row) -> LeaseRow:
+        """Return what an entry says of its lease.
+
+        Raises:
+            JournalDamagedError: It cannot be read, or its attribution is missing.
+        """
+        try:
+            state = rows.lease_of(row)
+        except rows.UNREADABLE as error:
+            raise self.damaged(row["seq"], f"its lease cannot be read: {error}") from error
+        return LeaseRow(
+            state,
+            self.attributions.read(connection, row["attribution_id"], seq=row["seq"]),
+            row["request_id"],
+            row["occurred_at"],
+        )
 
     def remember(self, memo: Memo) -> None:
         """Keep what a batch knows of leases; only once it is committed."""
-        if memo.hash_before != self._leases_at:
+        if memo.before != self._leases_at:
             self._leases.clear()
         for lease, row in memo.leases.items():
             if row.state.phase is LeasePhase.ENDED:
                 self._leases.pop(lease, None)
             else:
-                _remember(self._leases, lease, row, self._REMEMBERED)
-        self._leases_at = memo.hash_after
+                remember(self._leases, lease, row)
+        self._leases_at = memo.after
 
     def by_keys(
         self, connection: Connection, keys: Collection[str]
@@ -312,77 +311,82 @@ class PoolJournal:
         found = self.leases(connection, reserved_at)
         return [(found[lease], reserved_at[lease]) for lease in sorted(found)]
 
-    def intern(self, connection: Connection, attribution: Attribution, content: str) -> Interned:
-        """Return the stored form of an attribution, storing it if it is new to the pool.
-
-        Args:
-            connection: A writing transaction.
-            attribution: The attribution.
-            content: Its content, as `proof.attribution_content` gives it.
-        """
-        key = proof.content_key(content)
-        if key in self._interned:
-            return self._interned[key]
-        parameters = {"pool_id": self.info.pool_id, "content_key": key}
-        found = _ATTRIBUTION.rows(connection, parameters)
-        if found:
-            known = Interned(found[0]["attribution_id"], found[0]["digest"], attribution)
-            # Only what an earlier transaction committed is safe to remember: this one may fail.
-            _remember(self._interned, key, known, self._REMEMBERED)
-            return known
-        return self._add_attribution(connection, attribution, content)
-
-    def _add_attribution(
-        self, connection: Connection, attribution: Attribution, content: str
-    ) -> Interned:
-        highest = connection.execute(
-            select(func.max(attributions.c.attribution_id)).where(
-                attributions.c.pool_id == self.info.pool_id
-            )
-        ).scalar()
-        salt = os.urandom(16)
-        fresh = Interned(
-            (highest or 0) + 1, proof.attribution_digest(content, salt=salt), attribution
-        )
-        connection.execute(
-            _INSERT_ATTRIBUTION,
-            {
-                "pool_id": self.info.pool_id,
-                "attribution_id": fresh.attribution_id,
-                "digest": fresh.digest,
-                "salt": salt,
-                "content_key": proof.content_key(content),
-                **{name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS},
-                "tags": proof.tags_text(attribution),
-            },
-        )
-        return fresh
-
     def damaged(self, seq: int, reason: str) -> JournalDamagedError:
         """Return the error that says what is wrong with an entry of this pool."""
         return JournalDamagedError(pool=self.info.name, seq=seq, reason=reason)
 
 
-def attribution_in(row: Mapping[str, Any]) -> Interned | None:
-    """Return the attribution that a joined row points to."""
-    if row["attribution_id"] is None:
-        return None
-    return Interned(row["attribution_id"], row["digest"], rows.attribution_of(row))
+class Due(NamedTuple):
+    """A lease whose hold was to end by now."""
+
+    lease: int
+    expires_at: Micros
+
+
+class Seen(NamedTuple):
+    """Several pools as a transaction finds them, in the order in which they were asked for."""
+
+    newest: list[Row | None]
+    due: list[list[Due]]
+    now: Micros
+
+
+def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
+    """Read the newest entry of each pool and its next due leases, all in one message."""
+    ids = [{"pool_id": pool.info.pool_id} for pool in pools]
+    asked: list[tuple[Prepared, dict[str, Any]]] = [(_HEAD, one) for one in ids]
+    asked += [(_DUE, {**one, "now": now, "page": DUE_PAGE}) for one in ids]
+    if now is None:
+        asked.append((_NOW, {"now": None}))
+    found = rows_of_each(connection, asked)
+    if now is None:
+        now = Micros(found.pop()[0]["now"])
+    return Seen(
+        [one[0] if one else None for one in found[: len(ids)]],
+        [[Due(**row) for row in one] for one in found[len(ids) :]],
+        now,
+    )
+
+
+def clock(connection: Connection, now: Micros | None) -> Micros:
+    """Return the time: the one given, or else the store's."""
+    return now or Micros(_NOW.rows(connection, {"now": None})[0]["now"])
+
+
+def recall(connection: Connection, found: Sequence[tuple[PoolJournal, Row | None]]) -> None:
+    """Let each pool forget what others changed before this newest entry."""
+    stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
+    since = rows_of_each(connection, [(_SINCE, pool.since()) for pool, _ in stale])
+    for (pool, newest), changed in zip(stale, since, strict=True):
+        pool.forget(changed, newest)
+
+
+def leases(
+    connection: Connection, wanted: Sequence[tuple[PoolJournal, int]]
+) -> list[LeaseRow | JournalDamagedError | None]:
+    """Read the newest entry of each lease, all in one message; None where there is no such lease.
+
+    One that is damaged must not keep the others from being read: it is answered with its error.
+    """
+    read = rows_of_each(
+        connection,
+        [(_LEASE, {"pool_id": pool.info.pool_id, "lease": lease}) for pool, lease in wanted],
+    )
+    found: list[LeaseRow | JournalDamagedError | None] = []
+    for (pool, _), one in zip(wanted, read, strict=True):
+        try:
+            found.append(pool.lease_row(connection, one[0]) if one else None)
+        except JournalDamagedError as error:
+            found.append(error)
+    return found
 
 
 def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
     """Write rows that `rows.to_row` made."""
-    if len(staged) > 1 and dialect_named(connection.dialect.name).insert_many(
-        connection, entries.name, staged
-    ):
-        return
-    _INSERT_ENTRY.write(connection, staged)
-
-
-def _remember(memory: dict[K, V], key: K, value: V, most: int) -> None:
-    if len(memory) >= most:
-        memory.pop(next(iter(memory)), None)
-    memory[key] = value
+    if staged:
+        dialect_named(connection.dialect.name).insert(
+            connection, entries.name, _INSERT_ENTRY, staged
+        )
 
 
 def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
+from typing import overload
 from uuid import UUID
 
 from ledger import rules
@@ -16,8 +18,10 @@ from ledger.budget import (
 from ledger.checks import I64_MAX, check_seconds, check_type
 from ledger.commit import Writer
 from ledger.errors import UnknownLeaseError
+from ledger.held import HeldLease
 from ledger.journal import PoolJournal
 from ledger.model import (
+    Attribution,
     BudgetLease,
     Remaining,
     RequestBudget,
@@ -25,7 +29,7 @@ from ledger.model import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.operations import Release, Reserve, Settle
+from ledger.operations import Close, Record, Release, Renew, Reserve
 from ledger.records import LeasePhase, PoolStatus
 from ledger.rows import LeaseRow
 
@@ -95,7 +99,55 @@ class LedgerBudgetManager:
             RequestBudgetExceededError: Over the lease's request budget; recorded all the same.
             IdempotencyConflictError: The key was used with other arguments.
         """
-        self.writer.run(self.journal, self.settling(lease, usage, report))
+        self.writer.run(self.journal, self.recording(lease, usage, report, closes=True))
+
+    def observe(
+        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
+    ) -> None:
+        """Commit a part of a lease's usage while it stays open: a streamed chunk, an attempt.
+
+        The lease holds as much less, down to nothing; `record_used` adds the last part and closes.
+        Each part is an entry of its own, with its own provider request id.
+
+        Args:
+            lease: The grant; only its id and pool matter.
+            usage: What was used since the last time.
+            report: What is known of this part.
+
+        Raises:
+            InvalidInputError: An argument of another type.
+            AmountOutOfRangeError: An amount is above 2^63-1.
+            UnknownLeaseError: No such lease in this pool, or already ended.
+            RequestBudgetExceededError: All parts together are over the lease's request budget;
+                this one is recorded all the same, and the lease stays open.
+            IdempotencyConflictError: The key was used with other arguments.
+        """
+        self.writer.run(self.journal, self.recording(lease, usage, report, closes=False))
+
+    def renew(
+        self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
+    ) -> datetime:
+        """Let a lease hold what it holds until `ttl` from now, and return when that is.
+
+        Raises:
+            InvalidInputError: An argument of another type, or a time not above 0 and at most ten
+                years.
+            UnknownLeaseError: No such lease in this pool, or ended, or expired.
+            IdempotencyConflictError: The key was used with other arguments.
+        """
+        return self.writer.run(self.journal, self.renewing(lease, ttl, idempotency_key))
+
+    def abandon(self, lease: BudgetLease) -> None:
+        """End a lease whose usage nobody recorded, as the pool's settlement policy says.
+
+        By default it is settled at the larger of what was observed and what was estimated, and
+        marked as estimated: spend is rather counted too high than not at all.
+
+        Raises:
+            InvalidInputError: An argument of another type.
+            UnknownLeaseError: No such lease in this pool, or already ended.
+        """
+        self.writer.run(self.journal, self.abandoning(lease))
 
     def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         """Close a lease unused: what it held goes back to the pool.
@@ -140,21 +192,59 @@ class LedgerBudgetManager:
             remaining=remaining,
         )
 
-    def lease(self, lease_id: int) -> BudgetLease:
-        """Return an open lease by its id, whichever process was granted it.
+    @overload
+    def lease(self, lease: int) -> BudgetLease: ...
+
+    @overload
+    def lease(
+        self,
+        lease: UsageEstimate,
+        *,
+        request_budget: RequestBudget | None = None,
+        attribution: Attribution | None = None,
+        extensions: RequestExtensions | None = None,
+    ) -> HeldLease: ...
+
+    def lease(
+        self,
+        lease: int | UsageEstimate,
+        *,
+        request_budget: RequestBudget | None = None,
+        attribution: Attribution | None = None,
+        extensions: RequestExtensions | None = None,
+    ) -> BudgetLease | HeldLease:
+        """Return an open lease by its id, or one to be held for the length of a `with` block.
+
+        An estimate gives a context manager: it reserves on entry and has `observe`, `record`,
+        `renew` and `release`. Left without a record, by return, exception, cancellation or the
+        closing of a generator, it follows the pool's settlement policy, as `abandon` does.
+
+        Args:
+            lease: The id of a lease, whichever process was granted it; or an estimate.
+            request_budget: The request's own limit; unlimited without it.
+            attribution: Whom and what the call is for.
+            extensions: What else the request carries; the attribution above wins.
 
         Raises:
-            InvalidInputError: The id is no whole number.
-            UnknownLeaseError: No such lease in this pool, or already ended.
+            InvalidInputError: Neither an id nor an estimate.
+            UnknownLeaseError: No lease of this id in this pool, or already ended.
         """
-        check_lease_id(lease_id)
+        if isinstance(lease, UsageEstimate):
+            return HeldLease(
+                self,
+                lease,
+                request_budget=request_budget,
+                attribution=attribution,
+                extensions=extensions,
+            )
+        check_lease_id(lease)
         found = None
-        if 0 < lease_id <= I64_MAX:
+        if 0 < lease <= I64_MAX:
             found = self.writer.database.read(
-                lambda connection: self.journal.leases(connection, [lease_id]).get(lease_id)
+                lambda connection: self.journal.leases(connection, [lease]).get(lease)
             )
         if found is None or found.state.phase is LeasePhase.ENDED:
-            raise UnknownLeaseError(lease_id)
+            raise UnknownLeaseError(lease)
         return lease_of(found, self.identity)
 
     def reserving(
@@ -167,19 +257,33 @@ class LedgerBudgetManager:
         check_reserve(extensions, estimate, request_budget)
         return Reserve.of(extensions, estimate, request_budget, keep_denial=self._record_denials)
 
-    def settling(self, lease: BudgetLease, usage: Usage, report: UsageReport | None) -> Settle:
-        """Return what `record_used` asks the queue for."""
+    def recording(
+        self, lease: BudgetLease, usage: Usage, report: UsageReport | None, *, closes: bool
+    ) -> Record:
+        """Return what `record_used` and `observe` ask the queue for."""
         check_record(lease, usage)
         if report is not None:
             check_type("report", report, UsageReport)
         self._require_own(lease)
-        return Settle.of(lease, usage, report)
+        return Record.of(lease, usage, report, closes=closes)
+
+    def renewing(self, lease: BudgetLease, ttl: timedelta, idempotency_key: str | None) -> Renew:
+        """Return what `renew` asks the queue for."""
+        check_lease(lease)
+        self._require_own(lease)
+        return Renew.of(lease, ttl, idempotency_key)
 
     def releasing(self, lease: BudgetLease, idempotency_key: str | None) -> Release:
         """Return what `release` asks the queue for."""
         check_lease(lease)
         self._require_own(lease)
         return Release.of(lease, idempotency_key)
+
+    def abandoning(self, lease: BudgetLease) -> Close:
+        """Return what `abandon` asks the queue for."""
+        check_lease(lease)
+        self._require_own(lease)
+        return Close(lease=lease.id)
 
     def _require_own(self, lease: BudgetLease) -> None:
         if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
@@ -23,6 +23,7 @@ from ledger.checks import (
     to_micros,
 )
 from ledger.errors import InvalidInputError
+from ledger.policy import check_ttl
 
 TAGS_MAX = 64
 TAGS_MAX_CHARS = 40_000
@@ -108,11 +109,19 @@ USAGE_FIELDS = tuple(part.name for part in fields(Usage))
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What is left of a pool: tokens and micro-USD, and whether a stop threshold is reached."""
+    """What is left of a pool, and whether a stop threshold is reached.
+
+    Attributes:
+        tokens: 0 .. 2^64-1, like the other amounts.
+        cost_micros_usd: In millionths of a US dollar.
+        below_threshold: Whether one axis is at or below its stop threshold.
+        requests: How many more calls the pool admits.
+    """
 
     tokens: int
     cost_micros_usd: int
     below_threshold: bool
+    requests: int = U64_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,29 +188,6 @@ class BudgetLease:
     pool: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedPoolBudgetOptions(_Amounts):
-    """A pool's policy: capacities (`U64_MAX` is unlimited) and stop thresholds.
-
-    A reservation is denied if less than the threshold would remain after it.
-    """
-
-    capacity_tokens: int = U64_MAX
-    capacity_cost_micros_usd: int = U64_MAX
-    stop_threshold_tokens: int = 0
-    stop_threshold_cost_micros_usd: int = 0
-
-    def __str__(self) -> str:
-        tokens, cost = (
-            "unlimited" if capacity == U64_MAX else f"{capacity:,}"
-            for capacity in (self.capacity_tokens, self.capacity_cost_micros_usd)
-        )
-        return (
-            f"{tokens} tokens and {cost} micro-USD, keeping back {self.stop_threshold_tokens:,} "
-            f"tokens and {self.stop_threshold_cost_micros_usd:,} micro-USD"
-        )
-
-
 class Provenance(StrEnum):
     """Where a usage figure came from."""
 
@@ -258,6 +244,16 @@ class OccurredAt:
 
     def __post_init__(self) -> None:
         to_micros("occurred_at", self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTtl:
+    """How long this lease holds its estimate; put it into the `RequestExtensions`."""
+
+    ttl: timedelta
+
+    def __post_init__(self) -> None:
+        check_ttl("lease_ttl", self.ttl)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 SQLAlchemy spends more time on one execution of a wide statement than SQLite does. The statements
 are still built with Core and are the same on both databases; only the way to the cursor is short.
+A PostgreSQL session gets values as literals: then a statement needs no message of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,29 +24,26 @@ class Prepared:
 
     def rows(self, connection: Connection, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Run a SELECT and return its rows, each by column name."""
-        text, names, defaults = self._for(connection)
-        cursor = _driver(connection).cursor()
-        try:
-            cursor.execute(text, _bind(names, {**defaults, **parameters}))
-            return rows_of(cursor)
-        finally:
-            cursor.close()
+        return rows_of_each(connection, [(self, parameters)])[0]
 
-    def with_integers(self, connection: Connection, parameters: Mapping[str, int]) -> str:
-        """Return the text of a `%(name)s` statement with integers in place of its parameters."""
+    def run(self, connection: Connection, cursor: Any, parameters: Mapping[str, Any]) -> None:  # noqa: ANN401 - either driver's cursor
+        """Run the statement on a cursor, where parameters are numbered."""
+        text, names, defaults = self._for(connection)
+        values = {**defaults, **parameters}
+        cursor.execute(text, [values[name] for name in names or ()])
+
+    def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
+        """Return the statement with values in place of its parameters, where they have names."""
         text, _, defaults = self._for(connection)
-        return text % {name: int(value) for name, value in {**defaults, **parameters}.items()}
+        literal = driver_of(connection).literal
+        return text % {name: literal(value) for name, value in {**defaults, **parameters}.items()}
 
     def write(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run an INSERT for every row, in one go."""
-        text, names, defaults = self._for(connection)
-        cursor = _driver(connection).cursor()
-        bound = [_bind(names, {**defaults, **row}) for row in rows]
+        """Run an INSERT for every row, in one go, where parameters are numbered."""
+        text, names, _ = self._for(connection)
+        cursor = driver_of(connection).cursor()
         try:
-            if len(bound) == 1:
-                cursor.execute(text, bound[0])
-            elif bound:
-                cursor.executemany(text, bound)
+            cursor.executemany(text, list(map(itemgetter(*names or ()), rows)))
         finally:
             cursor.close()
 
@@ -60,15 +59,35 @@ class Prepared:
         return self._compiled[dialect.name]
 
 
+def rows_of_each(
+    connection: Connection, selects: Sequence[tuple[Prepared, Mapping[str, Any]]]
+) -> list[list[dict[str, Any]]]:
+    """Run several SELECTs, as one message where there are messages, and return the rows of each."""
+    found: list[list[dict[str, Any]]] = []
+    if not selects:
+        return found
+    cursor = driver_of(connection).cursor()
+    try:
+        if connection.dialect.positional:
+            for select, parameters in selects:
+                select.run(connection, cursor, parameters)
+                found.append(rows_of(cursor))
+        else:
+            cursor.execute(";".join(select.text(connection, given) for select, given in selects))
+            for _ in selects:
+                found.append(rows_of(cursor))
+                cursor.nextset()
+        return found
+    finally:
+        cursor.close()
+
+
 def rows_of(cursor: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - either driver's cursor
     """Return the rows of a cursor, each by column name."""
     columns = [column[0] for column in cursor.description]
     return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _bind(names: list[str] | None, values: dict[str, Any]) -> Sequence[Any] | dict[str, Any]:
-    return values if names is None else [values[name] for name in names]
-
-
-def _driver(connection: Connection) -> Any:  # noqa: ANN401 - either driver's connection
+def driver_of(connection: Connection) -> Any:  # noqa: ANN401 - either driver's connection
+    """Return the driver's connection inside."""
     return connection.connection.driver_connection

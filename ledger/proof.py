@@ -7,6 +7,7 @@ books can redact a person's name one day, and the chain still holds.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterable
 from hashlib import sha256
@@ -68,6 +69,15 @@ def attribution_content(attribution: Attribution) -> str:
         {name: value for name, value in content.items() if value is not None}
         | {"tags": dict(attribution.tags)}
     )
+
+
+def attribution_of(content: str) -> Attribution:
+    """Return the attribution that a content was taken from, without the request id.
+
+    Raises:
+        InvalidInputError: A value in it is none that an attribution may have.
+    """
+    return Attribution(**json.loads(content))
 
 
 def tags_text(attribution: Attribution) -> str | None:

@@ -15,10 +15,10 @@ from ledger.model import (
     BudgetLease,
     Remaining,
     RequestBudget,
-    SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
 )
+from ledger.policy import SharedPoolBudgetOptions
 
 PoolId = NewType("PoolId", int)
 Seq = NewType("Seq", int)
@@ -77,8 +77,7 @@ class LeasePhase(StrEnum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseState:
+class LeaseState(NamedTuple):
     """A lease as an entry left it: what it still holds and what it has used so far."""
 
     lease: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from ledger import journal, proof, rows, rules
+from ledger import audit, journal, proof, rows
 from ledger.database import Database
 from ledger.journal import PoolJournal
 from ledger.model import ATTRIBUTION_TEXTS, Attribution
@@ -69,17 +69,17 @@ def stream(
         after = page[-1]["seq"]
 
 
-def replay(database: Database, pool: PoolJournal) -> rules.Replay:
+def replay(database: Database, pool: PoolJournal) -> audit.Replay:
     """Fold a pool's entries through the rules, in bounded memory.
 
     Raises:
         JournalDamagedError: The rules cannot have written one of them.
     """
-    state = rules.Replay()
+    state = audit.Replay()
     for row in stream(database, pool):
         try:
             state.apply(_entry_of(row))
-        except rules.Contradiction as error:
+        except audit.Contradiction as error:
             raise pool.damaged(row["seq"], str(error)) from error
     return state
 
@@ -123,7 +123,7 @@ class _Checker:
 
     def __init__(self, pool: PoolJournal) -> None:
         self.pool = pool
-        self.state = rules.Replay()
+        self.state = audit.Replay()
         self.seq = 0
         self.hash = pool.genesis
         self.window_seq = 1
@@ -133,7 +133,7 @@ class _Checker:
         """Move on over a good row and return None, or return what is wrong with it."""
         try:
             reason = self._chain_problem(row) or self._entry_problem(_entry_of(row))
-        except rules.Contradiction as error:
+        except audit.Contradiction as error:
             return str(error)
         except UnicodeEncodeError:
             return "it holds text that is not UTF-8"
@@ -193,14 +193,14 @@ def _attribution_of(row: Mapping[str, Any]) -> Attribution | None:
     try:
         return rows.attribution_of(row)
     except rows.UNREADABLE as error:
-        raise rules.Contradiction(f"its attribution cannot be read: {error}") from error
+        raise audit.Contradiction(f"its attribution cannot be read: {error}") from error
 
 
 def _entry_of(row: Mapping[str, Any]) -> Entry:
     try:
         return rows.entry_of(row, None)
     except rows.UNREADABLE as error:
-        raise rules.Contradiction(f"it cannot be read: {error}") from error
+        raise audit.Contradiction(f"it cannot be read: {error}") from error
 
 
 def stray(pool_id: PoolId) -> Verification:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from collections.abc import Callable, Mapping
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from ledger import proof
-from ledger.checks import U64_MAX, Micros, canonical_json
+from ledger.checks import Micros, canonical_json
 from ledger.errors import LedgerError
 from ledger.model import (
     ATTRIBUTION_TEXTS,
@@ -17,10 +16,10 @@ from ledger.model import (
     USAGE_FIELDS,
     Attribution,
     RequestBudget,
-    SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
 )
+from ledger.policy import SharedPoolBudgetOptions, policy_from_json, policy_to_json
 from ledger.records import (
     Balance,
     Entry,
@@ -38,8 +37,6 @@ Row = Mapping[str, Any]
 """A stored entry by column name, with its attribution's columns where they were read."""
 
 BUDGET_FIELDS = ("tokens", "cost_micros_usd")
-_POLICY_FIELDS = tuple(part.name for part in fields(SharedPoolBudgetOptions))
-_CAPACITIES = ("capacity_tokens", "capacity_cost_micros_usd")
 
 COVERED = tuple(
     name
@@ -51,34 +48,39 @@ COVERED = tuple(
 )
 """What an entry's hash covers, in order: every column, and the digest of its attribution."""
 
+_SPLIT = COVERED.index("attribution_digest")
+_AHEAD, _BEHIND = COVERED[:_SPLIT], COVERED[_SPLIT + 1 :]
+_COLUMNS = _AHEAD + _BEHIND
+_covered_ahead, _covered_behind = itemgetter(*_AHEAD), itemgetter(*_BEHIND)
+
 
 class _Group:
     """The columns of one value, by their common prefix."""
 
     def __init__(self, prefix: str, names: tuple[str, ...]) -> None:
         self._names = names
-        self._columns = tuple(f"{prefix}_{name}" for name in names)
-        self._values = attrgetter(*names)
-        self._absent: dict[str, None] = dict.fromkeys(self._columns)
+        self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
+        self._absent = (None,) * len(names)
+        self._stored = itemgetter(*(f"{prefix}_{name}" for name in names))
 
-    def put(self, row: dict[str, Any], value: object | None) -> None:
-        """Write a value into its columns, or None into all of them."""
-        row.update(
-            self._absent if value is None else zip(self._columns, self._values(value), strict=True)
-        )
+    def values(self, value: object | None) -> tuple[int | None, ...]:
+        """Return what stands in a value's columns: its fields, or nothing for None."""
+        return self._absent if value is None else self._present(value)
 
     def of(self, row: Row) -> dict[str, Any]:
         """Read a value's fields from its columns."""
-        return {name: row[column] for name, column in zip(self._names, self._columns, strict=True)}
+        return dict(zip(self._names, self._stored(row), strict=True))
 
 
-_ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
-_BUDGET = _Group("budget", BUDGET_FIELDS)
-_USAGE = _Group("usage", USAGE_FIELDS)
+ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
+BUDGET = _Group("budget", BUDGET_FIELDS)
+USAGE = _Group("usage", USAGE_FIELDS)
 _HELD = _Group("held", Totals._fields)
 _USED = _Group("used", USAGE_FIELDS)
 _COMMITTED = _Group("committed", Totals._fields)
 _RESERVED = _Group("reserved", Totals._fields)
+
+_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
 
 _PHASES = {
     EntryKind.SETTLEMENT: LeasePhase.ENDED,
@@ -122,15 +124,17 @@ class LeaseRow(NamedTuple):
 
 
 class Memo(NamedTuple):
-    """What a committed batch leaves in memory: leases as they stand at the newest entry."""
+    """What a committed batch leaves in memory: leases, and between which entries it changed them.
 
-    hash_before: bytes
-    hash_after: bytes
+    An entry is named by its number and its hash.
+    """
+
+    before: tuple[int, bytes]
+    after: tuple[int, bytes]
     leases: Mapping[int, LeaseRow]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(NamedTuple):
     """An entry that is decided, but not yet numbered, timed, chained and written."""
 
     kind: EntryKind
@@ -159,50 +163,47 @@ def to_row(
     detail = dict(draft.detail or {})
     if draft.policy is not None:
         detail["policy"] = policy_to_json(draft.policy)
-    lease, attribution = draft.lease, draft.attribution
-    row: dict[str, Any] = {
-        "pool_id": pool_id,
-        "seq": seq,
-        "kind": str(draft.kind),
-        "flags": int(draft.flags),
-        "detail": canonical_json(detail) if detail else None,
-    }
-    _ESTIMATE.put(row, draft.estimate)
-    _BUDGET.put(row, draft.request_budget)
-    _USAGE.put(row, draft.usage)
-    row["lease"] = None if lease is None else lease.lease
-    _HELD.put(row, None if lease is None else lease.held)
-    _USED.put(row, None if lease is None else lease.used)
-    row["expires_at"] = None if lease is None else lease.expires_at
-    _COMMITTED.put(row, draft.balance.committed)
-    _RESERVED.put(row, draft.balance.reserved)
-    row |= {
-        "policy_seq": seq if head is None or draft.policy is not None else head.policy_seq,
-        "window_seq": seq if head is None else head.window_seq,
-        "swept_until": recorded_at if head is None else head.swept_until,
-        "attribution_id": None if attribution is None else attribution.attribution_id,
-        "request_id": draft.request_id,
-        "provenance": draft.provenance,
-        "recorded_at": recorded_at,
-        "occurred_at": draft.occurred_at,
-        "idempotency_key": draft.idempotency_key,
-        "payload_digest": draft.payload_digest,
-        "origin_pool_id": None,
-        "origin_seq": None,
-        "hash_version": proof.HASH_VERSION,
-    }
-    previous = genesis if head is None else head.hash
-    row["hash"] = row_hash(previous, row, None if attribution is None else attribution.digest)
+    policy_seq, window_seq, swept_until, previous = seq, seq, recorded_at, genesis
+    if head is not None:
+        window_seq, swept_until, previous = head.window_seq, head.swept_until, head.hash
+        if draft.policy is None:
+            policy_seq = head.policy_seq
+    attribution_id, digest = None, None
+    if draft.attribution is not None:
+        attribution_id, digest, _ = draft.attribution
+    # In the order of the table's columns: sixty keys written out cost more than the values.
+    values = (
+        *(pool_id, seq, str(draft.kind), int(draft.flags)),
+        canonical_json(detail) if detail else None,
+        *ESTIMATE.values(draft.estimate),
+        *BUDGET.values(draft.request_budget),
+        *USAGE.values(draft.usage),
+        *_lease_values(draft.lease),
+        *draft.balance.committed,
+        *draft.balance.reserved,
+        *(policy_seq, window_seq, swept_until),
+        *(attribution_id, draft.request_id, draft.provenance, recorded_at, draft.occurred_at),
+        *(draft.idempotency_key, draft.payload_digest),
+        *(None, None),
+    )
+    row: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
+    row["hash_version"] = proof.HASH_VERSION
+    row["hash"] = row_hash(previous, row, digest)
     return row
+
+
+def _lease_values(lease: LeaseState | None) -> tuple[int | None, ...]:
+    if lease is None:
+        return _NO_LEASE
+    return (lease.lease, *lease.held, *USAGE.values(lease.used), lease.expires_at)
 
 
 def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
     """Return the hash that a row must carry behind `previous`."""
-    covered = {**row, "attribution_digest": attribution_digest}
-    return proof.chain(previous, map(covered.__getitem__, COVERED))
+    return proof.chain(previous, (*_covered_ahead(row), attribution_digest, *_covered_behind(row)))
 
 
-def head_of(row: Row, policy: SharedPoolBudgetOptions) -> Head:
+def head_of(row: Row, policy: SharedPoolBudgetOptions, balance: Balance) -> Head:
     """Return the head that a row makes, under the policy its policy_seq names."""
     return Head(
         seq=row["seq"],
@@ -210,30 +211,35 @@ def head_of(row: Row, policy: SharedPoolBudgetOptions) -> Head:
         policy_seq=row["policy_seq"],
         window_seq=row["window_seq"],
         swept_until=row["swept_until"],
-        balance=_balance_of(row),
+        balance=balance,
         recorded_at=row["recorded_at"],
         hash=row["hash"],
     )
 
 
-def lease_of(row: Row) -> LeaseState | None:
-    """Return the lease as a row leaves it, None where the row is about no lease."""
-    if row["lease"] is None:
-        return None
+def lease_of(row: Row) -> LeaseState:
+    """Return the lease as a row leaves it, which is about one."""
     return LeaseState(
         lease=row["lease"],
-        estimate=UsageEstimate(**_ESTIMATE.of(row)),
+        estimate=UsageEstimate(**ESTIMATE.of(row)),
         request_budget=request_budget_of(row),
-        phase=_PHASES.get(row["kind"], LeasePhase.OPEN),
+        phase=_phase_of(row),
         held=Totals(**_HELD.of(row)),
         used=used_of(row),
         expires_at=row["expires_at"],
     )
 
 
+def _phase_of(row: Row) -> LeasePhase:
+    # A part of the usage that comes after the hold expired does not bring the hold back.
+    if row["kind"] == EntryKind.OBSERVATION and row["flags"] & EntryFlag.LATE:
+        return LeasePhase.EXPIRED
+    return _PHASES.get(row["kind"], LeasePhase.OPEN)
+
+
 def request_budget_of(row: Row) -> RequestBudget:
     """Return the request's own budget that a row about a lease or a denial repeats."""
-    return RequestBudget(**_BUDGET.of(row))
+    return RequestBudget(**BUDGET.of(row))
 
 
 def used_of(row: Row) -> Usage:
@@ -249,7 +255,7 @@ def detail_of(row: Row) -> dict[str, Any]:
 
 def policy_of(row: Row) -> SharedPoolBudgetOptions | None:
     """Return the policy that a row sets, None where it sets none."""
-    return _policy_from_json(detail_of(row).get("policy"))
+    return _policy_in(detail_of(row))
 
 
 def entry_of(row: Row, attribution: Attribution | None) -> Entry:
@@ -262,12 +268,12 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         kind=row["kind"],
         flags=EntryFlag(row["flags"]),
         detail=detail,
-        policy=_policy_from_json(detail.get("policy")),
-        estimate=UsageEstimate(**_ESTIMATE.of(row)) if estimated else None,
+        policy=_policy_in(detail),
+        estimate=UsageEstimate(**ESTIMATE.of(row)) if estimated else None,
         request_budget=request_budget_of(row) if estimated else None,
-        usage=(None if row["usage_total_tokens"] is None else Usage(**_USAGE.of(row))),
-        lease=lease_of(row),
-        balance=_balance_of(row),
+        usage=(None if row["usage_total_tokens"] is None else Usage(**USAGE.of(row))),
+        lease=None if row["lease"] is None else lease_of(row),
+        balance=balance_of(row),
         policy_seq=row["policy_seq"],
         window_seq=row["window_seq"],
         swept_until=row["swept_until"],
@@ -292,25 +298,14 @@ def attribution_of(row: Row) -> Attribution | None:
     )
 
 
-def _balance_of(row: Row) -> Balance:
+def balance_of(row: Row) -> Balance:
+    """Return the pool's balance as a row leaves it."""
     return Balance(
         Totals(**_COMMITTED.of(row)),
         Totals(**_RESERVED.of(row)),
     )
 
 
-def policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, int | None]:
-    """Return a policy as it is stored: an unlimited capacity is null."""
-    values = {name: getattr(policy, name) for name in _POLICY_FIELDS}
-    return {
-        name: None if name in _CAPACITIES and value == U64_MAX else value
-        for name, value in values.items()
-    }
-
-
-def _policy_from_json(values: Mapping[str, int | None] | None) -> SharedPoolBudgetOptions | None:
-    if values is None:
-        return None
-    return SharedPoolBudgetOptions(
-        **{name: U64_MAX if value is None else value for name, value in values.items()}
-    )
+def _policy_in(detail: Mapping[str, Any]) -> SharedPoolBudgetOptions | None:
+    stored = detail.get("policy")
+    return None if stored is None else policy_from_json(stored)

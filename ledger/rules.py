@@ -3,30 +3,32 @@
 The in-memory manager, the SQL write path, replay, the verifier and the tests' oracle all call
 these functions. There is no I/O, no SQL and no clock here.
 
-`admit` answers "may I?" and changes nothing; `reserve`, `settle` and `end_hold` say what an entry
-leaves behind, the same whether it is about to be written or was written years ago; `Replay` folds
-a journal through them.
+`admit` answers "may I?" and changes nothing; `reserve`, `observe`, `settle` and the others say what
+an entry leaves behind, the same whether it is about to be written or was written years ago.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ledger.checks import I64_MAX
+from ledger.checks import U64_MAX, Micros
 from ledger.errors import (
     AmountOutOfRangeError,
     RequestBudgetExceededError,
     ThresholdExceededError,
     UnknownLeaseError,
 )
-from ledger.model import Remaining, RequestBudget, SharedPoolBudgetOptions, Usage, UsageEstimate
+from ledger.model import (
+    USAGE_FIELDS,
+    Remaining,
+    RequestBudget,
+    Usage,
+    UsageEstimate,
+)
+from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.records import (
     Balance,
-    Entry,
     EntryFlag,
-    EntryKind,
     LeasePhase,
     LeaseState,
     Totals,
@@ -44,17 +46,26 @@ class Effect(NamedTuple):
 
 
 def remaining(policy: SharedPoolBudgetOptions, balance: Balance) -> Remaining:
-    """Return capacity minus (committed + reserved), stopping at 0."""
+    """Return capacity minus (committed + reserved) on each axis, stopping at 0.
+
+    Unlimited requests stay unlimited: a pool that does not count them answers as if it could not.
+    """
     committed, reserved = balance
     tokens = max(0, policy.capacity_tokens - committed.tokens - reserved.tokens)
     cost = max(
         0,
         policy.capacity_cost_micros_usd - committed.cost_micros_usd - reserved.cost_micros_usd,
     )
+    requests = policy.capacity_requests
+    if requests != U64_MAX:
+        requests = max(0, requests - committed.requests - reserved.requests)
     return Remaining(
         tokens,
         cost,
-        tokens <= policy.stop_threshold_tokens or cost <= policy.stop_threshold_cost_micros_usd,
+        tokens <= policy.stop_threshold_tokens
+        or cost <= policy.stop_threshold_cost_micros_usd
+        or requests <= policy.stop_threshold_requests,
+        requests,
     )
 
 
@@ -67,7 +78,8 @@ def admit(
     """Return why a reservation is denied, or None where it is admitted.
 
     The estimate is held against the request's own budget first, then against the pool: it must
-    fit into what remains, and may not leave less than the stop threshold, on either axis.
+    fit into what remains, and may not leave less than the stop threshold, on any axis. A strict
+    pool admits nothing while it is at or below a threshold.
     """
     tokens, cost = estimate.total_tokens, estimate.cost_micros_usd
     if not request_budget.allows_estimate(estimate):
@@ -77,12 +89,15 @@ def admit(
     if (
         left.tokens - tokens < policy.stop_threshold_tokens
         or left.cost_micros_usd - cost < policy.stop_threshold_cost_micros_usd
+        or left.requests - 1 < policy.stop_threshold_requests
+        or (policy.strict and left.below_threshold)
     ):
         return ThresholdExceededError(
             requested_tokens=tokens,
             requested_cost_micros_usd=cost,
             remaining_tokens=left.tokens,
             remaining_cost_micros_usd=left.cost_micros_usd,
+            remaining_requests=left.requests,
         )
     return None
 
@@ -103,6 +118,7 @@ def reserve(
     estimate: UsageEstimate,
     request_budget: RequestBudget,
     ceiling: int,
+    expires_at: Micros | None = None,
 ) -> Effect:
     """Return what an admitted reservation leaves behind.
 
@@ -121,6 +137,7 @@ def reserve(
         phase=LeasePhase.OPEN,
         held=held,
         used=Usage.zero(),
+        expires_at=expires_at,
     )
     return Effect(Balance(balance.committed, reserved), lease, EntryFlag.NONE)
 
@@ -128,17 +145,47 @@ def reserve(
 def settle(
     balance: Balance, lease: LeaseState | None, usage: Usage, *, lease_id: int, ceiling: int
 ) -> Effect:
-    """Return what recording `usage` leaves behind: the hold goes back, the usage is committed.
+    """Return what recording the last `usage` of a lease leaves behind.
 
-    Committed totals stop at `ceiling` (flagged saturated): spend is never refused. Usage that
-    comes after the hold expired is committed all the same (flagged late).
+    The hold goes back, and the usage is committed.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
+    return _spend(balance, lease, usage, lease_id=lease_id, ceiling=ceiling, ends=True)
+
+
+def observe(
+    balance: Balance, lease: LeaseState | None, usage: Usage, *, lease_id: int, ceiling: int
+) -> Effect:
+    """Return what recording a part of a lease's usage leaves behind.
+
+    The usage is committed, the lease stays open, and holds as much less, down to nothing.
+
+    Raises:
+        UnknownLeaseError: There is no such lease, or it has ended.
+    """
+    return _spend(balance, lease, usage, lease_id=lease_id, ceiling=ceiling, ends=False)
+
+
+def _spend(
+    balance: Balance,
+    lease: LeaseState | None,
+    usage: Usage,
+    *,
+    lease_id: int,
+    ceiling: int,
+    ends: bool,
+) -> Effect:
+    """Commit usage, whatever it is.
+
+    Committed totals stop at `ceiling` (flagged saturated): spend is never refused. Usage that
+    comes after the hold expired is committed all the same (flagged late).
+    """
     if lease is None or lease.phase is LeasePhase.ENDED:
         raise UnknownLeaseError(lease_id)
-    exact = _plus(balance.committed, Totals(usage.total_tokens, usage.cost_micros_usd, 1))
+    spent = Totals(usage.total_tokens, usage.cost_micros_usd, 1 if ends else 0)
+    exact = _plus(balance.committed, spent)
     committed = Totals(*(min(value, ceiling) for value in exact))
     used = lease.used.saturating_add(usage, ceiling=ceiling)
     flags = EntryFlag.NONE
@@ -151,8 +198,59 @@ def settle(
         flags |= EntryFlag.LATE
     if committed != exact:
         flags |= EntryFlag.SATURATED
-    after = replace(lease, phase=LeasePhase.ENDED, held=Totals(), used=used)
-    return Effect(Balance(committed, _minus(balance.reserved, lease.held)), after, flags)
+    phase, held = LeasePhase.ENDED, Totals()
+    if not ends:
+        phase, held = lease.phase, Totals(*map(max, _minus(lease.held, spent), Totals()))
+    after = lease._replace(phase=phase, held=held, used=used)
+    reserved = _minus(balance.reserved, _minus(lease.held, held))
+    return Effect(Balance(committed, reserved), after, flags)
+
+
+def abandon(
+    policy: SettlementPolicy,
+    balance: Balance,
+    lease: LeaseState | None,
+    *,
+    lease_id: int,
+    ceiling: int,
+) -> tuple[Effect, Usage | None]:
+    """Return what ending a lease leaves behind whose usage nobody recorded, and its last usage.
+
+    The usage is None where the lease is released.
+
+    Raises:
+        UnknownLeaseError: There is no such lease, or it has ended.
+    """
+    usage = Usage.zero()
+    if lease is not None and policy is SettlementPolicy.ESTIMATED:
+        estimate, used = Usage.from_estimate(lease.estimate), lease.used
+        rest = {
+            name: max(0, getattr(estimate, name) - getattr(used, name)) for name in USAGE_FIELDS
+        }
+        usage = Usage(**rest)
+    if policy is SettlementPolicy.RELEASE:
+        return end_hold(balance, lease, LeasePhase.ENDED, lease_id=lease_id), None
+    return settle(balance, lease, usage, lease_id=lease_id, ceiling=ceiling), usage
+
+
+def renew(
+    balance: Balance, lease: LeaseState | None, expires_at: Micros, *, lease_id: int
+) -> Effect:
+    """Return what a renewal leaves behind: the lease holds what it held, until another time.
+
+    Raises:
+        UnknownLeaseError: There is no such lease, or its hold is gone already.
+    """
+    if lease is None or lease.phase is not LeasePhase.OPEN:
+        raise UnknownLeaseError(lease_id)
+    return Effect(balance, lease._replace(expires_at=expires_at), EntryFlag.NONE)
+
+
+def due(lease: LeaseState, now: Micros) -> bool:
+    """Tell whether a lease's hold ends by time-out."""
+    return (
+        lease.phase is LeasePhase.OPEN and lease.expires_at is not None and lease.expires_at <= now
+    )
 
 
 def end_hold(
@@ -165,7 +263,7 @@ def end_hold(
     """
     if lease is None or lease.phase is not LeasePhase.OPEN:
         raise UnknownLeaseError(lease_id)
-    after = replace(lease, phase=phase, held=Totals())
+    after = lease._replace(phase=phase, held=Totals())
     return Effect(
         Balance(balance.committed, _minus(balance.reserved, lease.held)), after, EntryFlag.NONE
     )
@@ -175,120 +273,14 @@ def denial_figures(denial: Denial) -> dict[str, str | int]:
     """Return what an entry keeps of a denial beside the estimate: why, and what remained."""
     if isinstance(denial, RequestBudgetExceededError):
         return {"reason": "request_budget"}
-    return {
+    figures: dict[str, str | int] = {
         "reason": "threshold",
         "remaining_tokens": denial.remaining_tokens,
         "remaining_cost_micros_usd": denial.remaining_cost_micros_usd,
     }
-
-
-_SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
-_SHAPES = {
-    EntryKind.OPENING: {"policy"},
-    EntryKind.RESERVATION: {"estimate", "lease"},
-    EntryKind.DENIAL: {"estimate"},
-    EntryKind.SETTLEMENT: {"estimate", "usage", "lease"},
-    EntryKind.RELEASE: {"estimate", "lease"},
-    EntryKind.EXPIRY: {"estimate", "lease"},
-    EntryKind.ADJUSTMENT: {"policy"},
-}
-"""Which of these an entry of each kind has; it has no other."""
-
-
-class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an error of a caller
-    """An entry that the rules cannot have written."""
-
-
-@dataclass(slots=True)
-class Replay:
-    """A pool rebuilt from its entries, one at a time; it remembers open leases alone."""
-
-    ceiling: int = I64_MAX
-    entries: int = 0
-    policy: SharedPoolBudgetOptions = field(default_factory=SharedPoolBudgetOptions)
-    policy_seq: int = 0
-    balance: Balance = field(default_factory=Balance)
-    leases: dict[int, LeaseState] = field(default_factory=dict)
-
-    def apply(self, entry: Entry) -> Effect | None:
-        """Decide `entry` anew and move on; return its effect, None if it moved no amount.
-
-        Raises:
-            Contradiction: The rules cannot have written this entry at this place.
-        """
-        try:
-            effect = self._effect(entry)
-        except (UnknownLeaseError, AmountOutOfRangeError) as error:
-            raise Contradiction(f"{entry.kind}: {error}") from error
-        self.entries += 1
-        if effect is not None:
-            self.balance = effect.balance
-            if effect.lease.phase is LeasePhase.ENDED:
-                del self.leases[effect.lease.lease]
-            else:
-                self.leases[effect.lease.lease] = effect.lease
-        if entry.policy is not None:
-            self.policy, self.policy_seq = entry.policy, entry.seq
-        return effect
-
-    def _effect(self, entry: Entry) -> Effect | None:
-        _check_shape(entry)
-        lease_id = -1 if entry.lease is None else entry.lease.lease
-        lease = self.leases.get(lease_id)
-        match entry.kind:
-            case EntryKind.OPENING | EntryKind.ADJUSTMENT:
-                if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
-                    raise Contradiction("a pool begins with its opening, and has no other")
-                return None
-            case EntryKind.RESERVATION | EntryKind.DENIAL:
-                assert entry.estimate is not None  # noqa: S101 - by its shape
-                assert entry.request_budget is not None  # noqa: S101 - likewise
-                denial = admit(self.policy, self.balance, entry.estimate, entry.request_budget)
-                if (denial is None) != (entry.kind == EntryKind.RESERVATION):
-                    raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
-                if denial is not None:
-                    if entry.detail.get("denial") != denial_figures(denial):
-                        raise Contradiction(f"denial whose figures should be of: {denial}")
-                    return None
-                return reserve(
-                    self.balance,
-                    lease_id=entry.seq,
-                    estimate=entry.estimate,
-                    request_budget=entry.request_budget,
-                    ceiling=self.ceiling,
-                )
-            case EntryKind.SETTLEMENT:
-                assert entry.usage is not None  # noqa: S101 - by its shape
-                return settle(
-                    self.balance, lease, entry.usage, lease_id=lease_id, ceiling=self.ceiling
-                )
-            case EntryKind.RELEASE:
-                return end_hold(self.balance, lease, LeasePhase.ENDED, lease_id=lease_id)
-            case EntryKind.EXPIRY:
-                return end_hold(self.balance, lease, LeasePhase.EXPIRED, lease_id=lease_id)
-            case _:
-                raise AssertionError(entry.kind)  # a kind that has a shape has a case
-
-
-def _check_shape(entry: Entry) -> None:
-    shape = _SHAPES.get(EntryKind(entry.kind)) if entry.kind in list(EntryKind) else None
-    if shape is None:
-        raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")
-    for name, words in _SHAPED.items():
-        if (getattr(entry, name) is not None) != (name in shape):
-            raise Contradiction(f"{entry.kind} {'without' if name in shape else 'with'} {words}")
-
-
-def replay(entries: Iterable[Entry], *, ceiling: int = I64_MAX) -> Replay:
-    """Fold a pool's entries, from the first on, and return the pool they make.
-
-    Raises:
-        Contradiction: The rules cannot have written one of them.
-    """
-    pool = Replay(ceiling=ceiling)
-    for entry in entries:
-        pool.apply(entry)
-    return pool
+    if denial.remaining_requests != U64_MAX:
+        figures["remaining_requests"] = denial.remaining_requests
+    return figures
 
 
 def _over(request_budget: RequestBudget, tokens: int, cost: int) -> RequestBudgetExceededError:

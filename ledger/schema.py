@@ -114,6 +114,8 @@ attributions = Table(
 _LEASE = text("lease IS NOT NULL")
 _ENDS = text("kind IN ('settlement', 'release')")
 _EXPIRES = text("kind = 'expiry'")
+SETS_EXPIRY = text("kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL")
+"""Which entries say when a hold ends; the others repeat it."""
 _KEYED = text("idempotency_key IS NOT NULL")
 _MIRRORS = text("origin_seq IS NOT NULL")
 
@@ -196,6 +198,14 @@ entries = Table(
         "seq",
         sqlite_where=_LEASE,
         postgresql_where=_LEASE,
+    ),
+    Index(
+        "ix_entries_expires_at",
+        "pool_id",
+        "expires_at",
+        "lease",
+        sqlite_where=SETS_EXPIRY,
+        postgresql_where=SETS_EXPIRY,
     ),
     CheckConstraint("seq > 0", name="seq_positive"),
     CheckConstraint("lease BETWEEN 1 AND seq", name="lease_before"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.pq import Trace
 from sqlalchemy import make_url
 
 from ledger import Ledger
@@ -18,6 +20,47 @@ from ledger import Ledger
 STORES = ("sqlite", "postgresql")
 
 _numbers = itertools.count(1)
+
+
+class Wiretap:
+    """Reads along what sessions send to PostgreSQL; every message waits for an answer."""
+
+    _MESSAGE = re.compile(
+        r'^F\t\d+\t(?:Query|Parse)\t[ "]+(\w+)|^F\t\d+\t(CopyDone)$', re.MULTILINE
+    )
+
+    def __init__(self, file: Path) -> None:
+        self._written = file.open("wb")
+        self._read = file.open("rb")
+        self._sessions: list[psycopg.Connection] = []
+
+    def tap(self, *sessions: psycopg.Connection) -> None:
+        """Read along from now on."""
+        for session in sessions:
+            session.pgconn.trace(self._written.fileno())
+            session.pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
+            self._sessions.append(session)
+
+    def sent(self) -> list[str]:
+        """Return what was sent since this was last asked, each message by its first word."""
+        text = self._read.read().decode(errors="replace")
+        return [word or done for word, done in self._MESSAGE.findall(text)]
+
+    def close(self) -> None:
+        """Read along no longer."""
+        for session in self._sessions:
+            if not session.closed:
+                session.pgconn.untrace()
+        self._written.close()
+        self._read.close()
+
+
+@pytest.fixture
+def wiretap(tmp_path: Path) -> Iterator[Wiretap]:
+    """Return something that reads along what sessions send."""
+    made = Wiretap(tmp_path / "wire")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine
 
+from ledger.checks import Micros
 from ledger.prepared import Prepared
 
 POOL = {"pool_size": 10, "max_overflow": 20}
@@ -90,6 +91,10 @@ class Dialect(ABC):
     def rollback(self, connection: Connection) -> None:
         """End the transaction, if it is still open; never raises."""
 
+    @abstractmethod
+    def now(self) -> Micros | None:
+        """Return the time, None where the server is to be asked for it."""
+
     def end(self) -> None:  # noqa: B027 - only SQLite holds something beside the connection
         """Let go of whatever this thread's `begin` took beside the connection, if anything."""
 
@@ -101,9 +106,18 @@ class Dialect(ABC):
         """Make an empty database ready for a schema, outside any transaction."""
 
     @staticmethod
-    def insert_many(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> bool:  # noqa: ARG004 - a dialect may know better
-        """Insert many rows at once, if there is a quicker way here than one statement a row."""
-        return False
+    @abstractmethod
+    def insert(
+        connection: Connection, table: str, statement: Prepared, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert rows with all of a table's columns, at COMMIT at the latest.
+
+        Args:
+            connection: A writing transaction.
+            table: The table's name.
+            statement: The INSERT of one row.
+            rows: The rows, each with a value for every column.
+        """
 
     @abstractmethod
     def triggers(self, connection: Connection) -> set[str]:
@@ -133,6 +147,11 @@ class Dialect(ABC):
     def journal_view() -> str:
         """Return DDL of the view that shows entries with readable times and US dollars."""
 
+    @staticmethod
+    @abstractmethod
+    def report_views() -> list[str]:
+        """Return DDL of the views `spend_by_day` and `lease_summary`, for BI tools."""
+
 
 def view_sql(*, time: str, usd: str, identity: str) -> str:
     """Return the view's DDL from a dialect's ways to print a time, an amount and an identity."""
@@ -157,3 +176,55 @@ JOIN pools p ON p.pool_id = e.pool_id
 LEFT JOIN attributions a
        ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
 """
+
+
+def report_views_sql(*, time: str, day: str, usd: str) -> list[str]:
+    """Return DDL of the views for BI tools from a dialect's ways to print times and amounts."""
+    return [
+        f"""
+CREATE VIEW spend_by_day AS
+SELECT pool, day, tenant, agent, operation, provider, model, requests, denied, attempts,
+       input_tokens, output_tokens, total_tokens, {usd.format("cost_micros_usd")} AS usd
+FROM (
+    SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
+           a.tenant, a.agent, a.operation, a.provider, a.model,
+           SUM(CASE WHEN e.kind = 'reservation' THEN 1 ELSE 0 END) AS requests,
+           SUM(CASE WHEN e.kind = 'denial' THEN 1 ELSE 0 END) AS denied,
+           SUM(CASE WHEN e.kind IN ('settlement', 'observation') THEN 1 ELSE 0 END) AS attempts,
+           COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
+           COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
+           COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
+           COALESCE(SUM(e.usage_cost_micros_usd), 0) AS cost_micros_usd
+    FROM entries e
+    JOIN pools p ON p.pool_id = e.pool_id
+    LEFT JOIN attributions a
+           ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+    WHERE e.origin_seq IS NULL
+      AND (e.kind IN ('reservation', 'denial') OR e.usage_total_tokens IS NOT NULL)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+) AS days
+""",
+        f"""
+CREATE VIEW lease_summary AS
+SELECT p.name AS pool, r.seq AS lease,
+       CASE WHEN d.seq IS NOT NULL THEN 'ended' WHEN x.seq IS NOT NULL THEN 'expired'
+            ELSE 'open' END AS phase,
+       {time.format("r.recorded_at")} AS reserved, {time.format("r.occurred_at")} AS occurred,
+       {time.format("x.recorded_at")} AS expired, {time.format("d.recorded_at")} AS ended,
+       a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model, a.tags,
+       r.estimate_total_tokens, n.used_total_tokens, n.held_tokens,
+       {usd.format("r.estimate_cost_micros_usd")} AS estimate_usd,
+       {usd.format("n.used_cost_micros_usd")} AS used_usd,
+       {usd.format("n.held_cost_micros_usd")} AS held_usd
+FROM entries r
+JOIN pools p ON p.pool_id = r.pool_id
+JOIN entries n ON n.pool_id = r.pool_id AND n.seq = (
+    SELECT MAX(l.seq) FROM entries l
+    WHERE l.pool_id = r.pool_id AND l.lease IS NOT NULL AND l.lease = r.seq)
+LEFT JOIN entries d
+       ON d.pool_id = r.pool_id AND d.lease = r.seq AND d.kind IN ('settlement', 'release')
+LEFT JOIN entries x ON x.pool_id = r.pool_id AND x.lease = r.seq AND x.kind = 'expiry'
+LEFT JOIN attributions a ON a.pool_id = r.pool_id AND a.attribution_id = r.attribution_id
+WHERE r.kind = 'reservation' AND r.origin_seq IS NULL
+""",
+    ]

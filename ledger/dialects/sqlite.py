@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from ledger.dialects.base import POOL, Dialect, Failure, view_sql
+from ledger.checks import Micros
+from ledger.dialects.base import POOL, Dialect, Failure, report_views_sql, view_sql
 from ledger.dialects.writerlock import WriterLock
 from ledger.errors import InvalidUrlError, LedgerUnavailableError
 from ledger.prepared import Prepared
@@ -27,6 +28,16 @@ _HINTS = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
     sqlite3.SQLITE_NOTADB: "the file is not an SQLite database",
 }
+
+_SECOND = "{0} / 1000000 - ({0} % 1000000 < 0)"
+_TIME = (
+    f"strftime('%Y-%m-%dT%H:%M:%S', {_SECOND}, 'unixepoch')"
+    " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
+)
+_USD = (
+    "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
+    " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))"
+)
 
 
 class SQLiteDialect(Dialect):
@@ -120,6 +131,10 @@ class SQLiteDialect(Dialect):
             except sqlite3.Error:
                 connection.invalidate()
 
+    def now(self) -> Micros:
+        """Return this machine's time: there is no server."""
+        return Micros(time.time_ns() // 1_000)
+
     def end(self) -> None:
         """Let the next writer in."""
         self._writer.release()
@@ -142,6 +157,16 @@ class SQLiteDialect(Dialect):
                 time.sleep(0.01)
             else:
                 return
+
+    @staticmethod
+    def insert(
+        connection: Connection,
+        table: str,  # noqa: ARG004 - the statement names it
+        statement: Prepared,
+        rows: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Insert the rows now."""
+        statement.write(connection, rows)
 
     def triggers(self, connection: Connection) -> set[str]:
         """Return the names of the triggers that stand."""
@@ -183,16 +208,13 @@ class SQLiteDialect(Dialect):
     @staticmethod
     def journal_view() -> str:
         """Return the view, its amounts printed by integer arithmetic."""
-        return view_sql(
-            time=(
-                "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000 - ({0} % 1000000 < 0), 'unixepoch')"
-                " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
-            ),
-            usd=(
-                "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
-                " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))"
-            ),
-            identity="lower(hex({0}))",
+        return view_sql(time=_TIME, usd=_USD, identity="lower(hex({0}))")
+
+    @staticmethod
+    def report_views() -> list[str]:
+        """Return the views; days are text."""
+        return report_views_sql(
+            time=_TIME, day=f"strftime('%Y-%m-%d', {_SECOND}, 'unixepoch')", usd=_USD
         )
 
 

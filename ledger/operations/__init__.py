@@ -5,21 +5,25 @@ entry; and the entry alone gives the caller's answer, now or whenever the same i
 comes again.
 """
 
-from ledger.operations.adjust import Adjust, check_policy
+from ledger.operations.adjust import Adjust
 from ledger.operations.base import Operation, new_key
-from ledger.operations.perform import Outcome, perform
-from ledger.operations.release import Release
+from ledger.operations.perform import Call, Done, Outcome, perform
+from ledger.operations.record import Record
+from ledger.operations.release import Close, Release
+from ledger.operations.renew import Renew
 from ledger.operations.reserve import Reserve
-from ledger.operations.settle import Settle
 
 __all__ = [
     "Adjust",
+    "Call",
+    "Close",
+    "Done",
     "Operation",
     "Outcome",
+    "Record",
     "Release",
+    "Renew",
     "Reserve",
-    "Settle",
-    "check_policy",
     "new_key",
     "perform",
 ]

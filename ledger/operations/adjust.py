@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 from ledger import proof
 from ledger.checks import (
-    I64_MAX,
     REASON_MAX_CHARS,
-    U64_MAX,
     canonical_json,
-    check_amount,
     check_text,
 )
-from ledger.model import SharedPoolBudgetOptions
 from ledger.operations.base import Desk, Operation, keyed
+from ledger.policy import SharedPoolBudgetOptions, check_storable_policy, policy_to_json
 from ledger.records import EntryKind, PoolInfo
-from ledger.rows import Draft, Row, policy_to_json
+from ledger.rows import Draft, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +34,7 @@ class Adjust(Operation[None]):
             InvalidInputError: The reason or the key is empty or too long.
             AmountOutOfRangeError: An amount is above 2^63-1 and not unlimited.
         """
-        check_policy(options)
+        check_storable_policy(options)
         if reason is not None:
             check_text("reason", reason, max_chars=REASON_MAX_CHARS)
         return cls(policy=options, reason=reason, **keyed(idempotency_key))
@@ -59,16 +56,3 @@ class Adjust(Operation[None]):
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
         """Answer nothing: the policy is in force."""
-
-
-def check_policy(options: SharedPoolBudgetOptions) -> None:
-    """Refuse a policy that a store cannot hold.
-
-    Raises:
-        AmountOutOfRangeError: An amount is above 2^63-1 and not an unlimited capacity.
-    """
-    for name in ("capacity_tokens", "capacity_cost_micros_usd"):
-        if getattr(options, name) != U64_MAX:
-            check_amount(name, getattr(options, name), ceiling=I64_MAX)
-    for name in ("stop_threshold_tokens", "stop_threshold_cost_micros_usd"):
-        check_amount(name, getattr(options, name), ceiling=I64_MAX)

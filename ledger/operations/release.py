@@ -1,4 +1,4 @@
-"""Release: close a lease unused; what it held goes back to the pool."""
+"""Release and close: end a lease without a record of its usage."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger import proof, rules
-from ledger.model import BudgetLease
-from ledger.operations.base import Desk, Operation, keyed
+from ledger.checks import I64_MAX
+from ledger.model import BudgetLease, Provenance, Usage
+from ledger.operations.base import Desk, LeaseOperation, carried, keyed
 from ledger.records import EntryKind, LeasePhase, PoolInfo
 from ledger.rows import Draft, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release(Operation[None]):
-    """Close a lease unused."""
-
-    lease: int
+class Release(LeaseOperation[None]):
+    """Close a lease unused; what it still holds goes back to the pool."""
 
     @classmethod
     def of(cls, lease: BudgetLease, idempotency_key: str | None) -> Release:
@@ -27,38 +26,48 @@ class Release(Operation[None]):
         """
         return cls(lease=lease.id, **keyed(idempotency_key))
 
-    @property
-    def lease_id(self) -> int:
-        """The lease to be closed."""
-        return self.lease
-
     def arguments(self) -> Sequence[proof.Value]:
         """Return the lease."""
         return ("release", self.lease)
 
     def decide(self, desk: Desk) -> Draft:
-        """Return the release: the hold goes back, and nothing is committed."""
-        found = desk.leases.get(self.lease)
-        balance, lease, flags = rules.end_hold(
-            desk.head.balance,
-            None if found is None else found.state,
-            LeasePhase.ENDED,
-            lease_id=self.lease,
+        """Return the release: the hold goes back, and nothing more is committed."""
+        effect = rules.end_hold(
+            desk.head.balance, desk.state(self.lease), LeasePhase.ENDED, lease_id=self.lease
         )
-        assert found is not None  # noqa: S101 - rules.end_hold refuses a lease that is not there
-        return Draft(
-            kind=EntryKind.RELEASE,
-            balance=balance,
-            lease=lease,
-            flags=flags,
-            estimate=lease.estimate,
-            request_budget=lease.request_budget,
-            attribution=found.attribution,
-            request_id=found.request_id,
-            occurred_at=found.occurred_at,
-            idempotency_key=self.key,
-            payload_digest=self.payload_digest(),
+        return carried(EntryKind.RELEASE, effect, desk.leases[self.lease])._replace(
+            idempotency_key=self.key, payload_digest=self.payload_digest()
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
         """Answer nothing: the lease is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close(Release):
+    """Close a lease whose usage nobody recorded, as the pool's settlement policy says."""
+
+    def arguments(self) -> Sequence[proof.Value]:
+        """Return the lease."""
+        return ("close", self.lease)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return a settlement at what the policy takes for used, or a release."""
+        policy, state = desk.head.policy.settlement, desk.state(self.lease)
+        effect, usage = rules.abandon(
+            policy, desk.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
+        )
+        provenance = None
+        if usage is not None and state is not None:
+            provenance = Provenance.ESTIMATED
+            if usage == Usage.zero():
+                unseen = state.used == Usage.zero()
+                provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
+        kind = EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT
+        return carried(kind, effect, desk.leases[self.lease])._replace(
+            usage=usage,
+            provenance=provenance,
+            detail={"settlement": str(policy)},
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ledger import proof, rows, rules
 from ledger.budget import RequestExtensions
-from ledger.checks import I64_MAX, Micros, to_micros
+from ledger.checks import I64_MAX, U64_MAX, Micros, to_micros
 from ledger.errors import RequestBudgetExceededError, ThresholdExceededError
 from ledger.model import (
     ESTIMATE_FIELDS,
     Attribution,
     BudgetLease,
     IdempotencyKey,
+    LeaseTtl,
     OccurredAt,
     RequestBudget,
     UsageEstimate,
 )
 from ledger.operations.base import Desk, Operation, check_storable, keyed
+from ledger.policy import check_ttl
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row, detail_of, request_budget_of
 
@@ -30,8 +32,12 @@ class Reserve(Operation[BudgetLease]):
 
     estimate: UsageEstimate
     request_budget: RequestBudget
-    attribution: Attribution | None
+    attribution: str | None
+    """The content of the caller's attribution, as it was when the call was made."""
+    request_id: str | None
     occurred_at: Micros | None
+    ttl_us: int | None
+    """How long to hold; None for as long as the pool's policy says."""
     keep_denial: bool
 
     @classmethod
@@ -52,28 +58,31 @@ class Reserve(Operation[BudgetLease]):
         check_storable("request_budget", request_budget, rows.BUDGET_FIELDS)
         given = extensions.get(IdempotencyKey)
         occurred = extensions.get(OccurredAt)
-        # A copy, checked again: the tags inside are the caller's, and may change under our hands.
         attribution = extensions.get(Attribution)
+        ttl = extensions.get(LeaseTtl)
         return cls(
             **keyed(None if given is None else given.key),
             estimate=estimate,
             request_budget=request_budget,
-            attribution=None if attribution is None else replace(attribution),
+            # Its text: the tags inside are the caller's, and may change under our hands.
+            attribution=None if attribution is None else proof.attribution_content(attribution),
+            request_id=None if attribution is None else attribution.request_id,
             occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
+            ttl_us=None if ttl is None else check_ttl("lease_ttl", ttl.ttl),
             keep_denial=keep_denial or given is not None,
         )
 
     def arguments(self) -> Sequence[proof.Value]:
         """Return the estimate, the limits, and whom and when it is for."""
-        attribution = self.attribution
         return (
             "reserve",
-            *(getattr(self.estimate, name) for name in ESTIMATE_FIELDS),
+            *rows.ESTIMATE.values(self.estimate),
             self.request_budget.tokens,
             self.request_budget.cost_micros_usd,
-            None if attribution is None else proof.attribution_content(attribution),
-            None if attribution is None else attribution.request_id,
+            self.attribution,
+            self.request_id,
             self.occurred_at,
+            self.ttl_us,
         )
 
     def decide(self, desk: Desk) -> Draft:
@@ -82,7 +91,7 @@ class Reserve(Operation[BudgetLease]):
         common: dict[str, Any] = {
             "estimate": self.estimate,
             "request_budget": self.request_budget,
-            "request_id": None if self.attribution is None else self.attribution.request_id,
+            "request_id": self.request_id,
             "occurred_at": self.occurred_at,
             "idempotency_key": self.key,
             "payload_digest": self.payload_digest(),
@@ -104,6 +113,7 @@ class Reserve(Operation[BudgetLease]):
             estimate=self.estimate,
             request_budget=self.request_budget,
             ceiling=I64_MAX,
+            expires_at=self._expires_at(desk),
         )
         return Draft(
             kind=EntryKind.RESERVATION,
@@ -113,6 +123,12 @@ class Reserve(Operation[BudgetLease]):
             attribution=desk.intern(self.attribution),
             **common,
         )
+
+    def _expires_at(self, desk: Desk) -> Micros | None:
+        ttl_us = self.ttl_us
+        if ttl_us is None and desk.head.policy.lease_ttl is not None:
+            ttl_us = check_ttl("lease_ttl", desk.head.policy.lease_ttl)
+        return None if ttl_us is None else Micros(desk.now + ttl_us)
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""
@@ -143,4 +159,5 @@ def _denial_from(row: Row) -> rules.Denial:
         **requested,
         remaining_tokens=denial["remaining_tokens"],
         remaining_cost_micros_usd=denial["remaining_cost_micros_usd"],
+        remaining_requests=denial.get("remaining_requests", U64_MAX),
     )

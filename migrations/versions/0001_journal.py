@@ -1,4 +1,4 @@
-"""The journal: store, pools, attributions, entries, their guards, and a view for people.
+"""The journal: store, pools, attributions, entries, their guards, and views for people.
 
 Revision ID: 0001
 Revises:
@@ -92,7 +92,8 @@ def upgrade() -> None:
     for table, keys in GUARDED.items():
         for statement in dialect.guards(table, keys):
             bind.exec_driver_sql(statement)
-    bind.exec_driver_sql(dialect.journal_view())
+    for view in (dialect.journal_view(), *dialect.report_views()):
+        bind.exec_driver_sql(view)
     if bind.dialect.name == "postgresql":
         for number in range(POOL_LOCKS):
             op.create_table(f"pool_lock_{number:02}", sa.Column("nothing", sa.Integer()))
@@ -210,6 +211,12 @@ def create_entries() -> None:
     index("uq_entries_lease_end", ["pool_id", "lease"], ENDS, unique=True)
     index("uq_entries_lease_expiry", ["pool_id", "lease"], EXPIRES, unique=True)
     index("ix_entries_lease", ["pool_id", "lease", "seq"], "lease IS NOT NULL", unique=False)
+    index(
+        "ix_entries_expires_at",
+        ["pool_id", "expires_at", "lease"],
+        "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL",
+        unique=False,
+    )
 
 
 def downgrade() -> None:

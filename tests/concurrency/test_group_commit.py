@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import gc
 import os
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, make_url, select
 
 import ledger
 from ledger import (
@@ -32,6 +33,7 @@ from ledger import (
     ContentionError,
     IdempotencyConflictError,
     IdempotencyKey,
+    JournalDamagedError,
     Ledger,
     LedgerBudgetManager,
     LedgerUnavailableError,
@@ -47,13 +49,18 @@ from ledger import (
     UsageReport,
     commit,
     database,
+    journal,
+    prepared,
     tickets,
 )
-from ledger.dialects import CommitInDoubtError, sqlite, writerlock
-from ledger.operations import Release
+from ledger.aio import AsyncLedgerBudgetManager
+from ledger.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
+from ledger.operations import Release, perform
+from ledger.schema import entries
 
 if TYPE_CHECKING:
     from ledger import Entry
+    from tests.conftest import Wiretap
 
     Check = Callable[..., list[Entry]]
 
@@ -290,20 +297,23 @@ def test_one_batch_decides_as_one_after_the_other(book: Ledger) -> None:
     assert_sound(book)
 
 
-def test_several_pools_share_a_transaction(
-    book: Ledger, commits: Commits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A batch over three pools is one transaction on them, sorted; each pool decides alone."""
-    pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=10)) for n in range(3)]
-    begun: list[Sequence[int]] = []
+def spied_begins(book: Ledger) -> list[tuple[int, ...]]:
+    """Return a list of the pools of every transaction from now on, by their ids."""
+    begun: list[tuple[int, ...]] = []
     begin = book._database.dialect.begin
 
     def spied(connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
         begun.append(tuple(pool_ids))
         begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
 
-    monkeypatch.setattr(book._database.dialect, "begin", spied)
-    commits.calls = 0
+    book._database.dialect.begin = spied
+    return begun
+
+
+def test_several_pools_share_a_transaction(book: Ledger, commits: Commits) -> None:
+    """A batch over three pools is one transaction on them, sorted; each pool decides alone."""
+    pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=10)) for n in range(3)]
+    commits.calls, begun = 0, spied_begins(book)
     with commits.held(lambda: pools[0].reserve(NOTHING, tokens(1), UNLIMITED)):
         waiting = commits.line_up(
             [
@@ -323,6 +333,176 @@ def test_several_pools_share_a_transaction(
     assert_sound(book)
 
 
+def test_a_batch_over_several_pools_waits_for_few_answers(
+    new_store: Callable[..., str], wiretap: Wiretap
+) -> None:
+    """PostgreSQL gets one message for each kind of thing, however many pools and callers there are.
+
+    The heads behind the locks; what others wrote since; the leases that are not known; the rows.
+    """
+    url = new_store("postgresql")
+    with Ledger.open(url) as elsewhere, Ledger.open(url) as book:
+        options = SharedPoolBudgetOptions()
+        pools = [book.pool(f"p{number}", options) for number in range(5)]
+        theirs = [
+            elsewhere.pool(pool.name).reserve(NOTHING, tokens(2), UNLIMITED) for pool in pools
+        ]
+        mine = [pool.reserve(NOTHING, tokens(2), UNLIMITED) for pool in pools]
+        for pool in pools:
+            elsewhere.pool(pool.name).reserve(NOTHING, tokens(2), UNLIMITED)
+        commits = Commits(book)
+        calls = [
+            partial(pool.record_used, lease, Usage(total_tokens=1))
+            for leases in (theirs, mine)
+            for pool, lease in zip(pools, leases, strict=True)
+        ]
+        plug = book.pool("plug", options)
+        with commits.held(partial(plug.reserve, NOTHING, tokens(1), UNLIMITED)):
+            waiting = commits.line_up(calls)
+            wiretap.tap(*book._database.dialect._made)
+        assert [None] * 10 == [outcome(each) for each in waiting]
+        plugs, *batch = wiretap.sent()
+        assert "INSERT" == plugs
+        assert ["BEGIN", "SELECT", "SELECT", "COPY", "CopyDone", "COMMIT"] == batch
+        assert [2] * 5 == [pool.status().balance.committed.tokens for pool in pools]
+
+
+# Joining: who comes while a batch waits for its turn
+
+
+def when_it_begins(book: Ledger, then: Callable[[], object]) -> None:
+    """Do something once, in the leader's thread, when the next batch has begun."""
+    dialect, begin = book._database.dialect, book._database.dialect.begin
+
+    def spied(*args: Any, **words: Any) -> None:  # noqa: ANN401 - passed on
+        begin(*args, **words)
+        dialect.begin = begin
+        then()
+
+    dialect.begin = spied
+
+
+def test_those_who_come_while_a_batch_waits_for_the_lock_go_with_it(store_url: str) -> None:
+    """Another process's turn: who comes meanwhile is served in the same transaction, in order.
+
+    The entries are of the time when the turn came, and not of when the first began to wait.
+    """
+    time_us = [1_000]
+    with (
+        Ledger.open(store_url) as elsewhere,
+        Ledger.open(store_url, clock=lambda: time_us[0]) as book,
+    ):
+        theirs = elsewhere.pool("pool", SharedPoolBudgetOptions())
+        budget, commits = book.pool("pool"), Commits(book)
+        begun = spied_begins(book)
+        with Commits(elsewhere).held(partial(theirs.reserve, NOTHING, tokens(1), UNLIMITED)) as one:
+            leader = in_thread(partial(budget.reserve, NOTHING, tokens(2), UNLIMITED))
+            until(lambda: begun and not book._writer._queue)
+            time.sleep(0.05)  # to be waiting for the lock
+            calls = [partial(budget.reserve, NOTHING, tokens(n), UNLIMITED) for n in range(3, 23)]
+            waiting = commits.line_up(calls)
+            time_us[0] = 4_000_000_000_000_000
+        leases = [outcome(each) for each in (one, leader, *waiting)]
+        assert [(n + 1, n) for n in range(1, 23)] == [
+            (lease.id, lease.reserved.total_tokens) for lease in leases
+        ]
+        assert 1 == commits.calls
+        assert {time_us[0]} == {entry.recorded_at for entry in book.entries("pool", after=2)}
+        assert_sound(book)
+
+
+def test_a_batch_that_is_joined_is_bounded(
+    book: Ledger, budget: LedgerBudgetManager, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than `BATCH_MAX` share a transaction, the joining included; the order is kept."""
+    monkeypatch.setattr(commit, "BATCH_MAX", 4)
+    waiting: list[Future[Any]] = []
+    calls = [partial(budget.reserve, NOTHING, tokens(n), UNLIMITED) for n in range(1, 11)]
+    when_it_begins(book, lambda: waiting.extend(commits.line_up(calls)))
+    sizes: list[int] = []
+
+    def counted(connection: Connection) -> None:
+        sizes.append(len(book._writer._batch))
+        commits.really(connection)
+
+    commits.instead = counted
+    assert 2 == budget.reserve(NOTHING, tokens(99), UNLIMITED).id
+    assert list(range(3, 13)) == [outcome(each).id for each in waiting]
+    assert [4, 4, 3] == sizes
+
+
+def test_callers_of_other_pools_stay_in_the_queue(
+    book: Ledger, budget: LedgerBudgetManager, commits: Commits
+) -> None:
+    """A batch takes in callers of its own pools, whose locks it has; the others come next."""
+    other = book.pool("other", SharedPoolBudgetOptions())
+    ids = [pool.journal.info.pool_id for pool in (budget, other)]
+    waiting: list[Future[Any]] = []
+    calls = [
+        partial(pool.reserve, NOTHING, tokens(n), UNLIMITED)
+        for n, pool in enumerate([other, budget, other, budget], start=1)
+    ]
+    commits.calls, begun = 0, spied_begins(book)
+    when_it_begins(book, lambda: waiting.extend(commits.line_up(calls)))
+    assert 2 == budget.reserve(NOTHING, tokens(9), UNLIMITED).id
+    assert [2, 3, 3, 4] == [outcome(each).id for each in waiting]
+    assert [(ids[0],), (ids[1],)] == begun
+    assert 2 == commits.calls
+    assert_sound(book)
+
+
+def test_a_caller_that_is_gone_does_not_join(
+    book: Ledger, budget: LedgerBudgetManager, commits: Commits
+) -> None:
+    """A task whose loop is closed gets no lease; a settlement is recorded, for it was spent."""
+    lease = budget.reserve(NOTHING, tokens(5), UNLIMITED)
+    asynchronous, left = AsyncLedgerBudgetManager(budget), []
+
+    def come_and_go() -> None:
+        loop = asyncio.new_event_loop()
+        calls = [
+            asynchronous.reserve(NOTHING, tokens(1), UNLIMITED),
+            asynchronous.record_used(lease, Usage(total_tokens=5)),
+        ]
+        left.extend(map(loop.create_task, calls))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        assert 2 == len(book._writer._queue)
+
+    when_it_begins(book, come_and_go)
+    commits.calls = 0
+    budget.reserve(NOTHING, tokens(2), UNLIMITED)
+    until(partial(is_idle, book))
+    assert ["reservation", "reservation", "settlement"] == kinds(book)
+    assert 1 == commits.calls
+    for task in left:
+        task.get_coro().close()
+        task._log_destroy_pending = False
+
+
+def test_who_came_to_a_batch_that_failed_is_told_of_it_too(
+    book: Ledger, budget: LedgerBudgetManager, commits: Commits
+) -> None:
+    """COMMIT in doubt: whoever joined gets an error of its own, with the key to repeat under."""
+    waiting: list[Future[Any]] = []
+    calls = [partial(budget.reserve, keyed(f"key-{n}"), tokens(n), UNLIMITED) for n in (1, 2)]
+    when_it_begins(book, lambda: waiting.extend(commits.line_up(calls)))
+
+    def doubtful(connection: Connection) -> None:
+        commits.really(connection)
+        commits.instead = commits.really
+        raise CommitInDoubtError("no standby")
+
+    commits.instead = doubtful
+    with pytest.raises(OutcomeUnknownError):
+        budget.reserve(NOTHING, tokens(9), UNLIMITED)
+    told = [outcome(each) for each in waiting]
+    assert [OutcomeUnknownError] * 2 == [type(error) for error in told]
+    assert ["key-1", "key-2"] == [error.idempotency_key for error in told]
+    assert [3, 4] == [call().id for call in calls]
+    assert 12 == held_tokens(book)
+
+
 # Faults
 
 
@@ -334,6 +514,26 @@ class Broken(Release):
     def decide(self, desk: object) -> Any:  # noqa: ANN401, ARG002 - it never answers
         """Fail as only a bug does."""
         raise ZeroDivisionError
+
+
+def test_a_bug_is_not_met_again_by_everybody_who_comes(
+    book: Ledger, budget: LedgerBudgetManager, commits: Commits
+) -> None:
+    """What failed in a batch is tried once more, alone; who comes meanwhile does not join it."""
+    waiting: list[Future[Any]] = []
+    begun = spied_begins(book)
+
+    def come(more: int) -> None:
+        waiting.extend(commits.line_up([partial(budget.reserve, NOTHING, tokens(1), UNLIMITED)]))
+        if more:
+            when_it_begins(book, partial(come, more - 1))
+
+    when_it_begins(book, partial(come, 3))
+    with pytest.raises(ZeroDivisionError):
+        book._writer.run(budget.journal, Broken(lease=1))
+    assert [2, 3, 4, 5] == sorted(outcome(each).id for each in waiting)
+    assert 4 == len(begun)
+    assert_sound(book)
 
 
 def test_a_bug_in_one_call_is_that_caller_s_alone(
@@ -351,6 +551,58 @@ def test_a_bug_in_one_call_is_that_caller_s_alone(
     assert ["reservation"] * 4 == kinds(book)
     assert 6 == budget.reserve(NOTHING, tokens(2), UNLIMITED).id
     assert_sound(book)
+
+
+def append_forged(book: Ledger, pool: LedgerBudgetManager, **changes: object) -> None:
+    """Append a copy of a pool's newest entry that the rules cannot have written."""
+    mine = entries.c.pool_id == pool.journal.info.pool_id
+    newest = select(entries).where(mine).order_by(entries.c.seq.desc()).limit(1)
+    with book._database.connect() as connection:
+        row = dict(connection.execute(newest).mappings().one())
+        fresh = {"seq": row["seq"] + 1, "idempotency_key": None, "hash": bytes(32)}
+        connection.execute(entries.insert(), row | fresh | changes)
+
+
+def test_a_damaged_pool_is_its_own_callers_affair(book: Ledger, commits: Commits) -> None:
+    """In a batch over three pools, callers of the one that cannot be read are told; no others."""
+    pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=10)) for n in range(3)]
+    append_forged(book, pools[1], seq=9, policy_seq=9, detail=None)
+    commits.calls = 0
+    reserve = [partial(pool.reserve, NOTHING, tokens(2), UNLIMITED) for pool in pools]
+    with commits.held(reserve[0]):
+        waiting = commits.line_up([reserve[n] for n in (0, 1, 2, 1, 2)])
+    told = [outcome(each) for each in waiting]
+    assert [3, None, 2, None, 3] == [getattr(one, "id", None) for one in told]
+    assert [("p1", 9)] * 2 == [(one.pool, one.seq) for one in (told[1], told[3])]
+    assert told[1] is not told[3]
+    assert 2 == commits.calls
+    assert [4, 4] == [held_tokens(book, name) for name in ("p0", "p2")]
+
+
+def test_a_lease_that_cannot_be_read_is_its_own_caller_s_affair(
+    book: Ledger, commits: Commits
+) -> None:
+    """One lease of a batch is damaged: its caller is told, the pool's and others' are served."""
+    pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=99)) for n in range(2)]
+    lost, torn, whole = (pools[0].reserve(NOTHING, tokens(2), UNLIMITED) for _ in range(3))
+    other = pools[1].reserve(NOTHING, tokens(2), UNLIMITED)
+    append_forged(book, pools[0], lease=lost.id, kind="renewal", attribution_id=77)
+    append_forged(book, pools[0], lease=torn.id, kind="renewal", estimate_total_tokens=None)
+    commits.calls = 0
+    with commits.held(partial(book.pool("pool").reserve, NOTHING, tokens(1), UNLIMITED)):
+        waiting = commits.line_up(
+            [
+                partial(pools[number].record_used, lease, Usage(total_tokens=1))
+                for number, lease in [(0, lost), (0, torn), (0, whole), (1, other)]
+            ]
+        )
+    told = [outcome(each) for each in waiting]
+    assert [JournalDamagedError, JournalDamagedError, None, None] == [
+        one and type(one) for one in told
+    ]
+    assert [("p0", 5), ("p0", 6)] == [(one.pool, one.seq) for one in told[:2]]
+    assert 2 == commits.calls
+    assert [1, 1] == [pool.status().balance.committed.tokens for pool in pools]
 
 
 @contextmanager
@@ -708,14 +960,21 @@ def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, li
             sys.settrace(None)
 
     commits = Commits(book)
+    waiting: list[Future[Any]] = []
+
+    def one_more_comes() -> None:
+        waiting.append(in_thread(partial(reserve, tokens(1), UNLIMITED)))
+        until(lambda: book._writer._queue)
+
     with commits.held(partial(reserve, tokens(1), UNLIMITED)):
+        when_it_begins(book, one_more_comes)
         leader = in_thread(traced)
         until(lambda: len(book._writer._queue) == 1 or interrupter.struck)
         time.sleep(0.003)  # for it to fall asleep, or to be gone
         number = len(book._writer._queue)
-        waiting = [in_thread(partial(reserve, tokens(1), UNLIMITED)) for _ in range(2)]
+        waiting += [in_thread(partial(reserve, tokens(1), UNLIMITED)) for _ in range(2)]
         until(lambda: len(book._writer._queue) == number + 2)
-    waiting.append(in_thread(partial(reserve, tokens(1), UNLIMITED)))
+    until(lambda: len(waiting) == 3)
     deadline = time.monotonic() + 1
     for each in waiting:
         with suppress(TimeoutError):
@@ -734,27 +993,36 @@ def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, li
     return interrupter.struck, wrong
 
 
-def new_pool(new_store: Callable[..., str]) -> str:
-    """Return the URL of a new SQLite store with a pool."""
-    url = new_store("sqlite")
+def new_pool(new_store: Callable[..., str], kind: str) -> str:
+    """Return the URL of a new store with a pool."""
+    url = new_store(kind)
     with Ledger.open(url) as book:
         book.pool("pool", SharedPoolBudgetOptions())
     return url
 
 
-@pytest.mark.parametrize("module", [commit, tickets, database, sqlite, writerlock], ids=name_of)
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(commit, tickets, database, sqlite, writerlock),
+        *(journal, sys.modules[perform.__module__]),
+        *(session, postgresql, prepared),
+    ],
+    ids=name_of,
+)
 def test_a_leader_may_be_interrupted_anywhere(
     new_store: Callable[..., str], module: ModuleType
 ) -> None:
     """KeyboardInterrupt wherever it can come: nobody waits for ever, and nothing leaks."""
-    url, wrong = new_pool(new_store), []
+    kind = "postgresql" if module in {session, postgresql, prepared} else "sqlite"
+    url, wrong = new_pool(new_store, kind), []
     for number in count():
         where, found = lead_interrupted(url, {str(module.__file__)}, number)
         if where is None:
             break
         if found:
             wrong.append((where, found))
-            url = new_pool(new_store)  # the old one may be locked for ever
+            url = new_pool(new_store, kind)  # the old one may be locked for ever
     assert 3 < number
     assert [] == wrong
 
@@ -804,8 +1072,8 @@ def test_a_leader_is_killed_in_the_middle_of_a_batch(
         again = {who: budget.reserve(keyed(who), tokens(3), UNLIMITED).id for who in sorted(batch)}
         assert {who: done.get(who, again[who]) for who in again} == again
         assert CALLERS == len(set(again.values()))
-    entries = check(store_url, [], lost=1 + CALLERS)
-    assert 2 + CALLERS == len(entries)
+    found = check(store_url, [], lost=1 + CALLERS)
+    assert 2 + CALLERS == len(found)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -869,7 +1137,7 @@ def test_leases_are_remembered(book: Ledger, monkeypatch: pytest.MonkeyPatch) ->
     """A settlement behind this process's own entry reads no lease again."""
     budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
     lease = budget.reserve(NOTHING, tokens(10), UNLIMITED)
-    monkeypatch.setattr("ledger.journal._NEWEST_OF_LEASE", None)
+    monkeypatch.setattr("ledger.journal._LEASE", None)
     budget.record_used(lease, Usage(total_tokens=2))
     assert {} == budget.journal._leases
     assert 98 == budget.remaining(NOTHING).tokens

@@ -242,7 +242,7 @@ FORGERIES: list[tuple[int, dict[str, Any], int, str]] = [
     (SETTLEMENT, {"lease": 1}, SETTLEMENT, "no open lease 1"),
     (SETTLEMENT, {"lease": None}, SETTLEMENT, "without a lease"),
     (SETTLEMENT, {"kind": "release"}, SETTLEMENT, "with usage"),
-    (SETTLEMENT, {"kind": "observation"}, SETTLEMENT, "no entry kind 'observation'"),
+    (SETTLEMENT, {"kind": "observation"}, SETTLEMENT, "balance should be"),
     (SETTLEMENT, {"window_seq": 2}, SETTLEMENT, "window_seq should be 1"),
     (DENIAL, {"estimate_total_tokens": 40}, DENIAL, "the rules say: admitted"),
     (DENIAL, {"committed_tokens": 1}, DENIAL, "balance should be"),

@@ -111,12 +111,41 @@ def hold_the_lock(path: str) -> None:
     time.sleep(60)
 
 
+def wait_for_the_lock(path: str) -> None:
+    """Queue for the writer lock of a file, and give it back at once."""
+    from ledger.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
+
+    lock = WriterLock(Path(path))
+    say(waiting=True)
+    lock.acquire(timeout_s=60)
+    say(held=True)
+    lock.release()
+
+
+def take_turns(path: str) -> None:
+    """Take the writer lock of a file and give it back, as often as it can within a second."""
+    from ledger.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
+
+    lock, turns = WriterLock(Path(path)), 0
+    say(ready=True)
+    sys.stdin.readline()
+    end_s = time.monotonic() + 1
+    while time.monotonic() < end_s:
+        lock.acquire(timeout_s=30)
+        time.sleep(0.001)
+        lock.release()
+        turns += 1
+    say(turns=turns)
+
+
 MODES: dict[str, Callable[[str], None]] = {
     "as-nobody": use_as_nobody,
     "reserve": open_and_reserve,
     "fill-the-disk": fill_the_disk,
     "without-psycopg": open_without_psycopg,
     "hold-the-lock": hold_the_lock,
+    "wait-for-the-lock": wait_for_the_lock,
+    "take-turns": take_turns,
 }
 
 if __name__ == "__main__":

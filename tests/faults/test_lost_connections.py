@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from ledger import (
+    Attribution,
     BudgetLease,
     IdempotencyKey,
     Ledger,
@@ -26,6 +27,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.dialects import postgresql
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Proxy, Strike
@@ -95,6 +97,20 @@ def test_a_settlement_lost_in_commit_is_looked_up(
 
 
 @pytest.mark.parametrize("name", STRIKES)
+def test_a_correction_lost_in_commit_is_looked_up(
+    name: str, url: str, proxy: Proxy, budget: LedgerBudgetManager
+) -> None:
+    """It is written once, and the caller is not told that there is nothing to correct."""
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget.record_used(lease, Usage(total_tokens=25))
+    proxy.arm(b"COMMIT", strike_named(name, proxy))
+    assert -5 == budget.correct(3, Usage(total_tokens=20), "invoice").total_tokens
+    assert 1 == proxy.struck
+    assert {"opening": 1, "reservation": 1, "settlement": 1, "correction": 1} == kinds(url)
+    assert 980 == budget.remaining(EXTENSIONS).tokens
+
+
+@pytest.mark.parametrize("name", STRIKES)
 def test_an_adjustment_lost_in_commit_is_looked_up(
     name: str, url: str, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
 ) -> None:
@@ -159,14 +175,43 @@ def test_an_unknown_settlement_is_repeated_under_its_key(
     assert 975 == budget.remaining(EXTENSIONS).tokens
 
 
+@pytest.mark.parametrize("name", STRIKES)
+def test_rows_by_copy_lost_in_commit_are_looked_up(
+    name: str,
+    url: str,
+    proxy: Proxy,
+    budget: LedgerBudgetManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So it is when the rows went ahead, and COMMIT comes alone."""
+    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", 0)
+    proxy.arm(b"COMMIT", strike_named(name, proxy))
+    assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    assert 1 == proxy.struck
+    assert {"opening": 1, "reservation": 1} == kinds(url)
+
+
 @pytest.mark.parametrize("name", ["SWALLOW", "CUT"])
-@pytest.mark.parametrize("needle", [b"BEGIN", b"SELECT", b"INSERT INTO entries"])
+@pytest.mark.parametrize(
+    ("needle", "rows"),
+    [(b"LOCK TABLE", 2), (b"FROM attributions", 2), (b"COPY entries", 0), (b"\treservation\t", 0)],
+    ids=["the first message", "a later read", "COPY", "the rows"],
+)
 def test_a_connection_lost_before_commit_is_made_anew(
-    needle: bytes, name: str, url: str, proxy: Proxy, budget: LedgerBudgetManager
+    needle: bytes,
+    rows: int,
+    name: str,
+    url: str,
+    proxy: Proxy,
+    book: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing was committed, so the work is done again, once."""
+    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    extensions = RequestExtensions(Attribution(run_id="run"))
+    budget = book.pool("pool", OPTIONS)
     proxy.arm(needle, strike_named(name, proxy))
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    lease = budget.reserve(extensions, ESTIMATE, UNLIMITED)
     assert 1 == proxy.struck
     assert 2 == lease.id
     assert {"opening": 1, "reservation": 1} == kinds(url)

@@ -52,6 +52,7 @@ def setting(url: str, name: str, value: str) -> Iterator[None]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         connection.execute("SELECT pg_reload_conf()")
+        connection.execute("SELECT pg_sleep(0.5)")  # each of its processes takes its time to see
         try:
             yield
         finally:

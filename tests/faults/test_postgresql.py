@@ -8,13 +8,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, make_url, text
 
 from ledger import (
     Attribution,
@@ -26,10 +28,13 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
+    UnknownLeaseError,
     Usage,
     UsageEstimate,
+    UsageReport,
+    journal,
 )
-from ledger.dialects import Failure
+from ledger.dialects import Failure, postgresql
 from ledger.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
@@ -302,6 +307,189 @@ def test_every_write_is_serializable(book: Ledger, monkeypatch: pytest.MonkeyPat
     budget.record_used(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), Usage(total_tokens=1))
     book.adjust("pool", OPTIONS)
     assert ["serializable"] * 4 == levels
+
+
+AWKWARD = "'; DROP TABLE entries; -- \\' \\\\ %s %(seq)s \u65e5\u672c \U0001f4b0"
+
+
+@pytest.mark.parametrize("rows", [0, 2], ids=["by COPY", "as literals"])
+@pytest.mark.parametrize("conforming", ["on", "off"])
+def test_whatever_a_caller_writes_is_stored_as_it_is(
+    url: str, conforming: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No text breaks out of its quotes, whatever the database makes of a backslash in them."""
+    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    change = f"ALTER DATABASE {make_url(url).database} SET standard_conforming_strings"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"{change} = {conforming}")
+    who = Attribution(run_id=AWKWARD, request_id=AWKWARD, tags={AWKWARD: AWKWARD})
+    report = UsageReport(request_id=f"2 {AWKWARD}", detail={AWKWARD: [AWKWARD]})
+    with Ledger.open(url) as book:
+        budget = book.pool(AWKWARD, OPTIONS)
+        lease = budget.reserve(RequestExtensions(who), ESTIMATE, UNLIMITED)
+    with Ledger.open(url) as book:  # which remembers nothing
+        budget = book.pool(AWKWARD)
+        budget.record_used(lease, Usage(total_tokens=1), report=report)
+        reserved, settled = book.entries(AWKWARD, after=1)
+        assert (AWKWARD, f"2 {AWKWARD}") == (reserved.request_id, settled.request_id)
+        assert [(AWKWARD, {AWKWARD: AWKWARD})] * 2 == [
+            (one.attribution.run_id, one.attribution.tags) for one in (reserved, settled)
+        ]
+        assert {"report": {AWKWARD: [AWKWARD]}} == settled.detail
+        assert [None] == [found.damage for found in book.verify()]
+
+
+def test_a_report_may_read_through_a_server_s_cursor(book: Ledger) -> None:
+    """`Ledger.read` has its transaction open for a query that streams its rows."""
+    book.pool("pool", OPTIONS).reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+
+    def stream(connection: Connection) -> list[int]:
+        streaming = text("SELECT seq FROM entries").execution_options(stream_results=True)
+        return list(connection.execute(streaming).scalars())
+
+    assert [1, 2] == book.read(stream)
+
+
+@contextmanager
+def trigger(url: str, body: str) -> Iterator[None]:
+    """Let a trigger run before every INSERT of entries; `tries` counts, whatever is undone."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SEQUENCE tries")
+        connection.execute(
+            "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$BEGIN {body}; RETURN NULL; END$$"
+        )
+        connection.execute(
+            "CREATE TRIGGER meddle BEFORE INSERT ON entries EXECUTE FUNCTION meddle()"
+        )
+        yield
+        connection.execute("DROP FUNCTION meddle CASCADE")
+        connection.execute("DROP SEQUENCE tries")
+
+
+ROWS = pytest.mark.parametrize("rows", [0, 2], ids=["by COPY", "in COMMIT's message"])
+
+
+@ROWS
+@pytest.mark.parametrize("state", ["40001", "40P01", "23505", "57P01"])
+def test_rows_that_are_refused_once_are_written_once(
+    book: Ledger, url: str, state: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clash, or a lost connection, while the rows are written: all is done again, once."""
+    budget = book.pool("pool", OPTIONS)
+    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    once = f"IF nextval('tries') = 1 THEN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END IF"
+    with trigger(url, once):
+        lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    assert 2 == lease.id
+    with trigger(url, once):
+        budget.record_used(lease, Usage(total_tokens=7))
+    assert ["opening", "reservation", "settlement"] == [one.kind for one in book.entries("pool")]
+    assert 993 == budget.remaining(EXTENSIONS).tokens
+    assert 2 == book._database.retries
+    assert [None] == [found.damage for found in book.verify()]
+
+
+@ROWS
+@pytest.mark.parametrize("state", ["53100", "23514", "42501", "P0001"])
+def test_rows_that_are_refused_are_not_written(
+    book: Ledger, url: str, state: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, a constraint, a privilege: the store is unavailable, and nothing is in doubt."""
+    budget = book.pool("pool", OPTIONS)
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    with trigger(url, f"RAISE EXCEPTION 'no' USING ERRCODE = '{state}'"):
+        for call in (
+            lambda: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
+            lambda: budget.record_used(lease, Usage(total_tokens=7)),
+        ):
+            with pytest.raises(LedgerUnavailableError) as refused:
+                call()
+            assert state == state_of(refused.value)
+    assert 990 == budget.remaining(EXTENSIONS).tokens
+    budget.record_used(lease, Usage(total_tokens=7))
+    assert 993 == budget.remaining(EXTENSIONS).tokens
+    assert 0 == book._database.retries
+
+
+@ROWS
+def test_a_warning_about_the_rows_is_no_doubt_about_the_commit(
+    book: Ledger, url: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's trigger warns: the commit stands all the same, and the caller gets its lease."""
+    budget = book.pool("pool", OPTIONS)
+    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    with trigger(url, "RAISE WARNING 'look out'"):
+        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+
+
+@ROWS
+def test_who_takes_no_lock_takes_no_number_twice(
+    book: Ledger, url: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer, which ignores the lock, is first: its entry stands, and ours comes behind.
+
+    So it is for leases that are remembered: what the other settled is not settled again.
+    """
+    budget = book.pool("pool", OPTIONS)
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    append, meanwhile = journal.append, []
+
+    def append_second(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
+        while meanwhile:
+            meanwhile.pop()()
+        append(connection, staged)
+
+    with Ledger.open(url) as elsewhere:
+        theirs, begin = elsewhere.pool("pool"), elsewhere._database.dialect.begin
+
+        def begin_without_lock(
+            connection: Connection, *, pool_ids: object, timeout_s: float
+        ) -> None:
+            del pool_ids
+            begin(connection, pool_ids=(), timeout_s=timeout_s)
+
+        monkeypatch.setattr(elsewhere._database.dialect, "begin", begin_without_lock)
+        monkeypatch.setattr(journal, "append", append_second)
+        meanwhile.append(lambda: theirs.record_used(lease, Usage(total_tokens=3)))
+        with pytest.raises(UnknownLeaseError):
+            budget.record_used(lease, Usage(total_tokens=7))
+        meanwhile.append(lambda: theirs.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+        assert 5 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    assert ["opening", "reservation", "settlement", "reservation", "reservation"] == [
+        one.kind for one in book.entries("pool")
+    ]
+    assert 977 == budget.remaining(EXTENSIONS).tokens
+    assert 2 == book._database.retries
+    assert [None] == [found.damage for found in book.verify()]
+
+
+def test_pools_that_share_a_lock_wait_for_each_other_and_no_more(url: str) -> None:
+    """Two pools of one lock table, in batches of both and of each: no clash, and all is done."""
+
+    def work(number: int) -> int:
+        # A ledger for two threads each: some of their batches are over both pools.
+        with ledgers[number // 2] as book:
+            budget = book.pool(f"pool {number % 2 * POOL_LOCKS}")
+            gate.wait()
+            for _ in range(10):
+                lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                budget.record_used(lease, Usage(total_tokens=1))
+            gate.wait()
+            return book._database.retries
+
+    with Ledger.open(url) as book:
+        pools = [book.pool(f"pool {number}", OPTIONS) for number in range(POOL_LOCKS + 1)]
+        shared = {pools[n].journal.info.pool_id % POOL_LOCKS for n in (0, POOL_LOCKS)}
+        assert 1 == len(shared)
+        gate = threading.Barrier(4, timeout=30)
+        ledgers = [Ledger.open(url, timeout_s=30) for _ in range(2)]
+        with ThreadPoolExecutor(4) as threads:
+            assert [0] * 4 == list(threads.map(work, range(4)))
+        assert [20, 20] == [pools[n].status().balance.committed.tokens for n in (0, POOL_LOCKS)]
+        assert {None} == {found.damage for found in book.verify()}
 
 
 def test_without_its_locks_a_pool_is_slow_and_right(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -35,20 +39,55 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def holder(path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Let another process hold the lock."""
+def program(mode: str, path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Let another process do something with the lock; it has begun when this returns."""
     with subprocess.Popen(
-        [sys.executable, str(PROGRAM), "hold-the-lock", str(path)],
+        [sys.executable, str(PROGRAM), mode, str(path)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
     ) as process:
-        assert process.stdout is not None
-        assert '{"holding": true}\n' == process.stdout.readline()
         try:
+            said(process)
             yield process
         finally:
             process.kill()
+
+
+def said(process: subprocess.Popen[str]) -> dict[str, int]:
+    """Return the next thing that a program says."""
+    assert process.stdout is not None
+    words: dict[str, int] = json.loads(process.stdout.readline())
+    return words
+
+
+@contextmanager
+def holder(path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Let another process hold the lock."""
+    with program("hold-the-lock", path, environment) as process:
+        yield process
+
+
+@contextmanager
+def next_in_line(path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Let another process be the next to get the lock, which is held here."""
+    with program("wait-for-the-lock", path, environment) as process, path.open() as lock:
+        with Path(f"{path}-next").open() as following:
+            while is_free(following):
+                time.sleep(0.001)
+        assert not is_free(lock)
+        yield process
+
+
+def is_free(file: IO[str]) -> bool:
+    """Tell whether nobody holds the lock on a file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
 
 
 def took_s(call: Callable[[], object]) -> float:
@@ -135,6 +174,95 @@ def test_a_lock_that_cannot_be_made_is_an_error_and_is_not_held(path: Path) -> N
         with pytest.raises(OSError, match="lock"):
             lock.acquire(timeout_s=0.1)
     path.rmdir()
+    lock.acquire(timeout_s=1)
+    lock.release()
+
+
+def test_processes_take_turns(path: Path, environment: dict[str, str]) -> None:
+    """Of two processes that want it all the time, the slower gets at least half as many turns."""
+    with (
+        program("take-turns", path, environment) as first,
+        program("take-turns", path, environment) as second,
+    ):
+        for process in (first, second):
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        slower, faster = sorted(said(process)["turns"] for process in (first, second))
+    assert 20 < faster <= 2 * slower
+
+
+def test_who_held_the_lock_waits_behind_the_next_in_line(
+    path: Path, environment: dict[str, str]
+) -> None:
+    """Giving it back and asking again at once, a process finds another one there first."""
+    lock = WriterLock(path)
+    lock.acquire(timeout_s=1)
+    with next_in_line(path, environment) as process:
+        lock.release()
+        lock.acquire(timeout_s=5)
+        assert {"held": True} == said(process)
+        lock.release()
+        assert 0 == process.wait(timeout=5)
+
+
+def test_a_killed_process_is_next_in_line_no_longer(
+    path: Path, environment: dict[str, str]
+) -> None:
+    """SIGKILL of whoever is next lets in who is behind."""
+    lock, behind = WriterLock(path), WriterLock(path)
+    lock.acquire(timeout_s=1)
+    with next_in_line(path, environment) as process:
+        process.kill()
+        process.wait()
+        lock.release()
+        behind.acquire(timeout_s=1)
+        behind.release()
+
+
+def test_who_gave_up_is_next_in_line_no_longer(path: Path) -> None:
+    """A wait for the lock that failed gives back the place in line as well."""
+    lock, impatient, behind = (WriterLock(path) for _ in range(3))
+    lock.acquire(timeout_s=1)
+    took_s(lambda: impatient.acquire(timeout_s=0.05))
+    lock.release()
+    behind.acquire(timeout_s=1)
+    behind.release()
+
+
+def test_a_stopped_process_that_is_next_in_line_is_waited_for_no_longer_than_told(
+    path: Path, environment: dict[str, str]
+) -> None:
+    """Those behind it give up in time and leave nothing behind; when it goes on, so do they."""
+    lock = WriterLock(path)
+    with Ledger.open(f"sqlite:///{path.with_name('ledger.db')}", timeout_s=0.3) as book:
+        book.pool("pool", OPTIONS)
+        lock.acquire(timeout_s=1)
+        with next_in_line(path, environment) as process:
+            process.send_signal(signal.SIGSTOP)
+            lock.release()
+            assert 0.2 <= took_s(lambda: lock.acquire(timeout_s=0.2)) < 1
+            with pytest.raises(ContentionError):
+                book.adjust("pool", OPTIONS)
+            process.send_signal(signal.SIGCONT)
+            assert {"held": True} == said(process)
+            book.adjust("pool", OPTIONS)
+            lock.acquire(timeout_s=1)
+            lock.release()
+        assert 2 == len(list(book.entries("pool")))
+
+
+def test_a_second_lock_file_that_cannot_be_made_leaves_no_file_open(path: Path) -> None:
+    """Where whoever is next in line cannot be told, trying again and again uses nothing up."""
+    blocked = Path(f"{path}-next")
+    blocked.mkdir()
+    lock = WriterLock(path)
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(10):
+        with pytest.raises(OSError, match="next"):
+            lock.acquire(timeout_s=0.1)
+    assert before == len(list(Path("/dev/fd").iterdir()))
+    blocked.rmdir()
     lock.acquire(timeout_s=1)
     lock.release()
 

@@ -118,12 +118,12 @@ def test_migrations_make_what_the_metadata_declares(
 
 
 def test_migrations_make_nothing_else(migrated: str) -> None:
-    """Beside the four tables there are the version, the view, and on PostgreSQL the locks."""
+    """Beside the four tables there are the version, the views, and on PostgreSQL the locks."""
     locks = set(map(lock_table, range(POOL_LOCKS))) if "postgresql" in migrated else set()
     with connected(migrated) as connection:
         found = inspect(connection)
         assert TABLES | {schema.VERSION_TABLE} | locks == set(found.get_table_names())
-        assert ["journal"] == found.get_view_names()
+        assert {"journal", "lease_summary", "spend_by_day"} == set(found.get_view_names())
 
 
 def test_every_check_has_a_name(migrated: str) -> None:
@@ -188,7 +188,7 @@ def test_a_fresh_store_differs_in_nothing(migrated: str) -> None:
 DAMAGES = [
     ("sqlite", "DROP TRIGGER entries_no_update", "trigger entries_no_update"),
     ("sqlite", "DROP TRIGGER pools_no_replace", "trigger pools_no_replace"),
-    ("sqlite", "ALTER TABLE entries DROP COLUMN expires_at", "expires_at"),
+    ("sqlite", "ALTER TABLE entries DROP COLUMN used_reasoning_tokens", "used_reason"),
     ("sqlite", "DROP INDEX uq_entries_lease_end", "uq_entries_lease_end"),
     ("sqlite", "ALTER TABLE pools ADD COLUMN more TEXT", "more"),
     ("postgresql", "DROP TRIGGER entries_no_change ON entries", "trigger entries_no_change"),
@@ -203,7 +203,11 @@ DAMAGES = [
         "ALTER TABLE entries ENABLE TRIGGER entries_no_change",
         "trigger entries_no_change",
     ),
-    ("postgresql", "ALTER TABLE entries DROP COLUMN expires_at", "expires_at"),
+    (
+        "postgresql",
+        "ALTER TABLE entries DROP COLUMN used_reasoning_tokens",
+        "used_reasoning_tokens",
+    ),
     ("postgresql", "DROP INDEX uq_entries_lease_end", "uq_entries_lease_end"),
     ("postgresql", "ALTER TABLE pools ALTER COLUMN name DROP NOT NULL", "name"),
     ("postgresql", "ALTER TABLE pools DROP CONSTRAINT uq_pools_name", "UniqueConstraint"),

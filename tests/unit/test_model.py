@@ -88,10 +88,20 @@ VALUES = [
     [
         (UsageEstimate, ESTIMATE),
         (Usage, USAGE),
-        (Remaining, ("tokens", "cost_micros_usd", "below_threshold")),
+        (Remaining, ("tokens", "cost_micros_usd", "below_threshold", "requests")),
         (RequestBudget, BUDGET),
         (BudgetLease, ("id", "reserved", "request_budget", "pool")),
-        (SharedPoolBudgetOptions, OPTIONS),
+        (
+            SharedPoolBudgetOptions,
+            (
+                *OPTIONS,
+                "capacity_requests",
+                "stop_threshold_requests",
+                "strict",
+                "lease_ttl",
+                "settlement",
+            ),
+        ),
         (Attribution, (*ATTRIBUTION, "tags")),
         (
             UsageReport,

@@ -21,7 +21,7 @@ from ledger import (
     Totals,
     Usage,
     UsageEstimate,
-    rules,
+    audit,
 )
 
 UNLIMITED = RequestBudget.unlimited()
@@ -34,6 +34,7 @@ def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> En
     if lease is not None:
         state = LeaseState(
             lease=lease,
+            expires_at=values.pop("expires_at", None),
             estimate=UsageEstimate(),
             request_budget=UNLIMITED,
             phase=LeasePhase.OPEN,
@@ -88,11 +89,20 @@ def denial(seq: int, tokens: int, *, left: int) -> Entry:
     return replace(reservation(seq, tokens, EntryKind.DENIAL), detail={"denial": figures})
 
 
-def reservation(seq: int, tokens: int, kind: str = EntryKind.RESERVATION) -> Entry:
+def reservation(
+    seq: int, tokens: int, kind: str = EntryKind.RESERVATION, *, expires_at: int | None = None
+) -> Entry:
     """Return a reservation, or the denial of one."""
     asked = UsageEstimate(total_tokens=tokens)
     lease = seq if kind == EntryKind.RESERVATION else None
-    return entry(seq, kind, lease=lease, estimate=asked, request_budget=UNLIMITED)
+    return entry(
+        seq,
+        kind,
+        lease=lease,
+        estimate=asked,
+        request_budget=UNLIMITED,
+        expires_at=expires_at,
+    )
 
 
 def settlement(seq: int, lease: int | None, tokens: int) -> Entry:
@@ -103,7 +113,7 @@ def settlement(seq: int, lease: int | None, tokens: int) -> Entry:
 def test_a_journal_makes_a_pool() -> None:
     """Every kind of entry does to the replayed pool what it did to the real one."""
     bigger = replace(POLICY, capacity_tokens=500)
-    pool = rules.replay(
+    pool = audit.replay(
         [
             opening(),
             reservation(2, 60),
@@ -111,7 +121,7 @@ def test_a_journal_makes_a_pool() -> None:
             denial(4, 1, left=0),
             settlement(5, 2, 70),
             entry(6, EntryKind.ADJUSTMENT, policy=bigger),
-            reservation(7, 200),
+            reservation(7, expires_at=0, tokens=200),
             entry(8, EntryKind.RELEASE, lease=3),
             entry(9, EntryKind.EXPIRY, lease=7),
             reservation(10, 5),
@@ -126,7 +136,9 @@ def test_a_journal_makes_a_pool() -> None:
 
 def test_an_expired_lease_is_remembered_until_it_is_settled() -> None:
     """A late settlement is accepted once; then the lease is forgotten."""
-    pool = rules.replay([opening(), reservation(2, 10), entry(3, EntryKind.EXPIRY, lease=2)])
+    pool = audit.replay(
+        [opening(), reservation(2, 10, expires_at=0), entry(3, EntryKind.EXPIRY, lease=2)]
+    )
     effect = pool.apply(settlement(4, 2, 10))
     assert effect is not None
     assert (EntryFlag.LATE, {}) == (effect.flags, pool.leases)
@@ -135,7 +147,7 @@ def test_an_expired_lease_is_remembered_until_it_is_settled() -> None:
 
 def test_the_effect_is_what_the_entry_should_say() -> None:
     """`apply` returns it, and None where no amount moved."""
-    pool = rules.Replay()
+    pool = audit.Replay()
     assert None is pool.apply(opening())
     effect = pool.apply(reservation(2, 60))
     assert effect is not None
@@ -145,10 +157,10 @@ def test_the_effect_is_what_the_entry_should_say() -> None:
 
 def test_the_ceiling_is_the_caller_s() -> None:
     """A replay of a store saturates where the store did."""
-    pool = rules.replay(
+    pool = audit.replay(
         [opening(SharedPoolBudgetOptions()), reservation(2, 1), settlement(3, 2, I64_MAX)]
     )
-    effect = rules.replay(
+    effect = audit.replay(
         [opening(SharedPoolBudgetOptions()), reservation(2, 1), settlement(3, 2, I64_MAX)],
         ceiling=1_000,
     )
@@ -182,7 +194,7 @@ def test_the_ceiling_is_the_caller_s() -> None:
         (
             [
                 opening(),
-                reservation(2, 9),
+                reservation(2, 9, expires_at=0),
                 entry(3, EntryKind.EXPIRY, lease=2),
                 entry(4, EntryKind.RELEASE, lease=2),
             ],
@@ -191,11 +203,15 @@ def test_the_ceiling_is_the_caller_s() -> None:
         (
             [
                 opening(),
-                reservation(2, 9),
+                reservation(2, 9, expires_at=0),
                 entry(3, EntryKind.EXPIRY, lease=2),
                 entry(4, EntryKind.EXPIRY, lease=2),
             ],
             "expiry: no open lease 2",
+        ),
+        (
+            [opening(), reservation(2, 9, expires_at=1), entry(3, EntryKind.EXPIRY, lease=2)],
+            "which was not due",
         ),
         ([opening(), reservation(2, 9), entry(3, "jubilee")], "knows no entry kind 'jubilee'"),
         (
@@ -210,8 +226,8 @@ def test_the_ceiling_is_the_caller_s() -> None:
 )
 def test_what_the_rules_cannot_have_written(journal: list[Entry], reason: str) -> None:
     """The last entry contradicts the ones before it, and the reason is told."""
-    pool = rules.replay(journal[:-1])
+    pool = audit.replay(journal[:-1])
     before = replace(pool, leases=dict(pool.leases))
-    with pytest.raises(rules.Contradiction, match=reason):
+    with pytest.raises(audit.Contradiction, match=reason):
         pool.apply(journal[-1])
     assert before == pool

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from ledger import (
@@ -307,7 +305,7 @@ def test_each_axis_saturates_by_itself(axis: int) -> None:
 def test_an_unknown_or_ended_lease_cannot_be_settled(phase: LeasePhase | None) -> None:
     """The error carries the id that was asked for."""
     balance, lease, _ = held(10)
-    known = None if phase is None else replace(lease, phase=phase)
+    known = None if phase is None else lease._replace(phase=phase)
     with pytest.raises(UnknownLeaseError) as unknown:
         rules.settle(balance, known, usage(1), lease_id=99, ceiling=I64_MAX)
     assert 99 == unknown.value.lease_id
@@ -350,7 +348,7 @@ def test_remarkable_things_add_up() -> None:
 def test_a_hold_ends_once(earlier: LeasePhase | None, phase: LeasePhase) -> None:
     """No release and no expiry of a lease that is unknown, expired or ended."""
     balance, lease, _ = held(10)
-    known = None if earlier is None else replace(lease, phase=earlier)
+    known = None if earlier is None else lease._replace(phase=earlier)
     with pytest.raises(UnknownLeaseError) as unknown:
         rules.end_hold(balance, known, phase, lease_id=42)
     assert 42 == unknown.value.lease_id

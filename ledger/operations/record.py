@@ -1,4 +1,4 @@
-"""Settle: record what a lease really used, and close it."""
+"""Record what a lease really used: a part of it, or the last part, which closes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ledger import proof, rules
+from ledger import proof, rows, rules
 from ledger.checks import I64_MAX, Micros, canonical_json, to_micros
 from ledger.model import (
     USAGE_FIELDS,
@@ -17,21 +17,23 @@ from ledger.model import (
     Usage,
     UsageReport,
 )
-from ledger.operations.base import Desk, Operation, check_storable, keyed
+from ledger.operations.base import Desk, LeaseOperation, carried, check_storable, keyed
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Interned, Row, request_budget_of, used_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(Operation[None]):
-    """Record what a lease really used, and close it."""
+class Record(LeaseOperation[None]):
+    """Record usage of a lease; `closes` says that it is the last."""
 
-    lease: int
     usage: Usage
     report: UsageReport
+    closes: bool
 
     @classmethod
-    def of(cls, lease: BudgetLease, usage: Usage, report: UsageReport | None) -> Settle:
+    def of(
+        cls, lease: BudgetLease, usage: Usage, report: UsageReport | None, *, closes: bool
+    ) -> Record:
         """Return the operation a call asks for.
 
         Raises:
@@ -40,20 +42,21 @@ class Settle(Operation[None]):
         check_storable("usage", usage, USAGE_FIELDS)
         # A copy, checked again: what it holds is the caller's, and may change under our hands.
         report = replace(report) if report is not None else UsageReport()
-        return cls(lease=lease.id, usage=usage, report=report, **keyed(report.idempotency_key))
-
-    @property
-    def lease_id(self) -> int:
-        """The lease to be closed."""
-        return self.lease
+        return cls(
+            lease=lease.id,
+            usage=usage,
+            report=report,
+            closes=closes,
+            **keyed(report.idempotency_key),
+        )
 
     def arguments(self) -> Sequence[proof.Value]:
         """Return the lease, the usage and the report."""
         report = self.report
         return (
-            "settle",
+            "settle" if self.closes else "observe",
             self.lease,
-            *(getattr(self.usage, name) for name in USAGE_FIELDS),
+            *rows.USAGE.values(self.usage),
             report.provider,
             report.model,
             report.request_id,
@@ -64,24 +67,20 @@ class Settle(Operation[None]):
         )
 
     def decide(self, desk: Desk) -> Draft:
-        """Return the settlement: the hold goes back, the usage is committed whatever it is."""
-        found = desk.leases.get(self.lease)
-        balance, lease, flags = rules.settle(
+        """Return the settlement or observation: the usage is committed whatever it is."""
+        spend = rules.settle if self.closes else rules.observe
+        effect = spend(
             desk.head.balance,
-            None if found is None else found.state,
+            desk.state(self.lease),
             self.usage,
             lease_id=self.lease,
             ceiling=I64_MAX,
         )
-        assert found is not None  # noqa: S101 - rules.settle refuses a lease that is not there
+        found = desk.leases[self.lease]
         report, occurred_at = self.report, self._occurred_at()
-        return Draft(
-            kind=EntryKind.SETTLEMENT,
-            balance=balance,
-            lease=lease,
-            flags=flags,
-            estimate=lease.estimate,
-            request_budget=lease.request_budget,
+        return carried(
+            EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION, effect, found
+        )._replace(
             usage=self.usage,
             attribution=self._attribution(desk, found.attribution),
             request_id=report.request_id or found.request_id,
@@ -93,7 +92,7 @@ class Settle(Operation[None]):
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
-        """Raise if the usage, though recorded, is over the request's own budget."""
+        """Raise if the lease's usage, though recorded, is over the request's own budget."""
         request_budget = request_budget_of(row)
         if request_budget != RequestBudget.unlimited():
             excess = rules.over_request_budget(request_budget, used_of(row))
@@ -114,4 +113,4 @@ class Settle(Operation[None]):
         if not overrides:
             return captured
         base = (captured and captured.value) or Attribution()
-        return desk.intern(replace(base, **overrides))
+        return desk.intern(proof.attribution_content(replace(base, **overrides)))

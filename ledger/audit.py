@@ -1,0 +1,138 @@
+"""Fold a journal through the rules: the pool that its entries make, or the first that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ledger import rules
+from ledger.checks import I64_MAX
+from ledger.errors import AmountOutOfRangeError, UnknownLeaseError
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.records import Balance, Entry, EntryKind, LeasePhase, LeaseState
+
+_SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
+_SHAPES = {
+    EntryKind.OPENING: {"policy"},
+    EntryKind.RESERVATION: {"estimate", "lease"},
+    EntryKind.DENIAL: {"estimate"},
+    EntryKind.OBSERVATION: {"estimate", "usage", "lease"},
+    EntryKind.RENEWAL: {"estimate", "lease"},
+    EntryKind.SETTLEMENT: {"estimate", "usage", "lease"},
+    EntryKind.RELEASE: {"estimate", "lease"},
+    EntryKind.EXPIRY: {"estimate", "lease"},
+    EntryKind.ADJUSTMENT: {"policy"},
+}
+"""Which of these an entry of each kind has; it has no other."""
+
+
+class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an error of a caller
+    """An entry that the rules cannot have written."""
+
+
+@dataclass(slots=True)
+class Replay:
+    """A pool rebuilt from its entries, one at a time; it remembers open leases alone."""
+
+    ceiling: int = I64_MAX
+    entries: int = 0
+    policy: SharedPoolBudgetOptions = field(default_factory=SharedPoolBudgetOptions)
+    policy_seq: int = 0
+    balance: Balance = field(default_factory=Balance)
+    leases: dict[int, LeaseState] = field(default_factory=dict)
+
+    def apply(self, entry: Entry) -> rules.Effect | None:
+        """Decide `entry` anew and move on; return its effect, None if it moved no amount.
+
+        Raises:
+            Contradiction: The rules cannot have written this entry at this place.
+        """
+        try:
+            effect = self._effect(entry)
+        except (UnknownLeaseError, AmountOutOfRangeError) as error:
+            raise Contradiction(f"{entry.kind}: {error}") from error
+        self.entries += 1
+        if effect is not None:
+            self.balance = effect.balance
+            if effect.lease.phase is LeasePhase.ENDED:
+                del self.leases[effect.lease.lease]
+            else:
+                self.leases[effect.lease.lease] = effect.lease
+        if entry.policy is not None:
+            self.policy, self.policy_seq = entry.policy, entry.seq
+        return effect
+
+    def _effect(self, entry: Entry) -> rules.Effect | None:
+        _check_shape(entry)
+        match entry.kind:
+            case EntryKind.OPENING | EntryKind.ADJUSTMENT:
+                if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
+                    raise Contradiction("a pool begins with its opening, and has no other")
+                return None
+            case EntryKind.RESERVATION | EntryKind.DENIAL:
+                return self._asked(entry)
+            case _:
+                return self._of_lease(entry)
+
+    def _asked(self, entry: Entry) -> rules.Effect | None:
+        """Decide a reservation anew, or a denial."""
+        assert entry.estimate is not None  # noqa: S101 - by its shape
+        assert entry.request_budget is not None  # noqa: S101 - likewise
+        denial = rules.admit(self.policy, self.balance, entry.estimate, entry.request_budget)
+        if (denial is None) != (entry.kind == EntryKind.RESERVATION):
+            raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
+        if denial is not None:
+            if entry.detail.get("denial") != rules.denial_figures(denial):
+                raise Contradiction(f"denial whose figures should be of: {denial}")
+            return None
+        return rules.reserve(
+            self.balance,
+            lease_id=entry.seq,
+            estimate=entry.estimate,
+            request_budget=entry.request_budget,
+            ceiling=self.ceiling,
+            expires_at=None if entry.lease is None else entry.lease.expires_at,
+        )
+
+    def _of_lease(self, entry: Entry) -> rules.Effect:
+        """Decide anew what becomes of a lease."""
+        assert entry.lease is not None  # noqa: S101 - by its shape
+        lease_id = entry.lease.lease
+        lease = self.leases.get(lease_id)
+        if entry.usage is not None:
+            spend = rules.settle if entry.kind == EntryKind.SETTLEMENT else rules.observe
+            return spend(self.balance, lease, entry.usage, lease_id=lease_id, ceiling=self.ceiling)
+        if entry.kind == EntryKind.RENEWAL:
+            if entry.lease.expires_at is None:
+                raise Contradiction(f"renewal of lease {lease_id} without an end")
+            return rules.renew(self.balance, lease, entry.lease.expires_at, lease_id=lease_id)
+        if entry.kind == EntryKind.RELEASE:
+            return rules.end_hold(self.balance, lease, LeasePhase.ENDED, lease_id=lease_id)
+        if (
+            lease is not None
+            and lease.phase is LeasePhase.OPEN
+            and not rules.due(lease, entry.recorded_at)
+        ):
+            raise Contradiction(f"expiry of lease {lease_id}, which was not due")
+        return rules.end_hold(self.balance, lease, LeasePhase.EXPIRED, lease_id=lease_id)
+
+
+def _check_shape(entry: Entry) -> None:
+    shape = _SHAPES.get(EntryKind(entry.kind)) if entry.kind in list(EntryKind) else None
+    if shape is None:
+        raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")
+    for name, words in _SHAPED.items():
+        if (getattr(entry, name) is not None) != (name in shape):
+            raise Contradiction(f"{entry.kind} {'without' if name in shape else 'with'} {words}")
+
+
+def replay(entries: Iterable[Entry], *, ceiling: int = I64_MAX) -> Replay:
+    """Fold a pool's entries, from the first on, and return the pool they make.
+
+    Raises:
+        Contradiction: The rules cannot have written one of them.
+    """
+    pool = Replay(ceiling=ceiling)
+    for entry in entries:
+        pool.apply(entry)
+    return pool

@@ -1,0 +1,36 @@
+"""The time that a store goes by: its server's clock, where it has a server.
+
+Machines disagree about the time; leases that expire, and windows that end, must not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, BindParameter, bindparam, func
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+_GIVEN: BindParameter[int | None] = bindparam("now", type_=BigInteger())
+
+
+class _ServerClock(FunctionElement[int]):
+    """Microseconds since 1970 by the server's clock; NULL where there is no server."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(_ServerClock)
+def _no_server(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
+    return "NULL"
+
+
+@compiles(_ServerClock, "postgresql")
+def _postgresql(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa: ANN401 - likewise
+    # Not the time of the transaction's beginning: it may have waited for a lock since.
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
+
+
+NOW = func.coalesce(_GIVEN, _ServerClock())
+"""The parameter `now`, where it is given, or else the server's clock."""

@@ -1,0 +1,41 @@
+"""Expire: end the holds of leases whose time is over, in bounded steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ledger import rules
+from ledger.checks import Micros
+from ledger.journal import DUE_PAGE, Due
+from ledger.operations.base import Desk, carried
+from ledger.records import EntryKind, LeasePhase
+
+
+def expire(desk: Desk, found: Sequence[Due], *, spared: Collection[int], until: Micros) -> None:
+    """Stage the expiry of due leases, and note how far the pool is swept.
+
+    A pool is swept up to a time when no lease that was due until then still holds anything. The
+    next sweep goes on from there, and so none looks at the history.
+
+    Args:
+        desk: The pool, with these leases on it.
+        found: The next leases whose time is over, by when it was.
+        spared: Those that an operation of the same batch is about: it comes first.
+        until: The time at which they were looked for.
+    """
+    swept_until = until
+    if len(found) == DUE_PAGE:  # there may be more, of the same microsecond too
+        swept_until = Micros(found[-1].expires_at - 1)
+    for due in found:
+        row = desk.leases.get(due.lease)
+        if row is None or not rules.due(row.state, desk.now):
+            continue
+        if due.lease in spared:
+            swept_until = min(swept_until, Micros(due.expires_at - 1))
+            continue
+        effect = rules.end_hold(
+            desk.head.balance, row.state, LeasePhase.EXPIRED, lease_id=due.lease
+        )
+        desk.stage(carried(EntryKind.EXPIRY, effect, row))
+        desk.expired += 1
+    desk.sweep(swept_until)

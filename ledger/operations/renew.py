@@ -1,0 +1,52 @@
+"""Renew: let a lease hold what it holds for longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ledger import proof, rules
+from ledger.checks import Micros, from_micros
+from ledger.model import BudgetLease
+from ledger.operations.base import Desk, LeaseOperation, carried, keyed
+from ledger.policy import check_ttl
+from ledger.records import EntryKind, PoolInfo
+from ledger.rows import Draft, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renew(LeaseOperation[datetime]):
+    """Let a lease hold what it holds until so long from now."""
+
+    ttl_us: int
+
+    @classmethod
+    def of(cls, lease: BudgetLease, ttl: timedelta, idempotency_key: str | None) -> Renew:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The time is not above 0 and at most ten years, or the key is empty
+                or too long.
+        """
+        return cls(lease=lease.id, ttl_us=check_ttl("ttl", ttl), **keyed(idempotency_key))
+
+    def arguments(self) -> Sequence[proof.Value]:
+        """Return the lease and the time."""
+        return ("renew", self.lease, self.ttl_us)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the renewal, counted from now."""
+        effect = rules.renew(
+            desk.head.balance,
+            desk.state(self.lease),
+            Micros(desk.now + self.ttl_us),
+            lease_id=self.lease,
+        )
+        return carried(EntryKind.RENEWAL, effect, desk.leases[self.lease])._replace(
+            idempotency_key=self.key, payload_digest=self.payload_digest()
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> datetime:  # noqa: ARG002 - as every operation
+        """Return when the hold ends."""
+        return from_micros(row["expires_at"])

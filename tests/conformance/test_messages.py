@@ -1,0 +1,101 @@
+"""How often a call waits for PostgreSQL to answer: as seldom as it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ledger import (
+    Attribution,
+    Ledger,
+    LedgerBudgetManager,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Usage,
+    UsageEstimate,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import Wiretap
+
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
+ESTIMATE = UsageEstimate(total_tokens=10)
+USAGE = Usage(total_tokens=5)
+UNLIMITED = RequestBudget.unlimited()
+NOTHING = RequestExtensions()
+TWO = ["BEGIN", "INSERT"]
+
+
+@pytest.fixture
+def url(new_store: Callable[..., str]) -> str:
+    """Return a store on PostgreSQL."""
+    return new_store("postgresql")
+
+
+@pytest.fixture
+def book(url: str, wiretap: Wiretap) -> Iterator[Ledger]:
+    """Return a ledger with a pool that was used before, read along."""
+    with Ledger.open(url) as opened:
+        opened.pool("pool", OPTIONS).release(reserve(opened.pool("pool")))
+        wiretap.tap(*opened._database.dialect._made)
+        yield opened
+
+
+def reserve(budget: LedgerBudgetManager, *given: object) -> object:
+    """Reserve."""
+    return budget.reserve(RequestExtensions(*given), ESTIMATE, UNLIMITED)
+
+
+def test_a_write_alone_is_two_messages(book: Ledger, wiretap: Wiretap) -> None:
+    """Reserve, settle and release: one message reads, behind the lock, and one commits."""
+    budget = book.pool("pool")
+    wiretap.sent()
+    lease = reserve(budget)
+    assert TWO == wiretap.sent()
+    budget.record_used(lease, USAGE)
+    assert TWO == wiretap.sent()
+    other = reserve(budget)
+    wiretap.sent()
+    budget.release(other)
+    assert TWO == wiretap.sent()
+
+
+def test_a_denial_and_a_question_write_nothing(book: Ledger, wiretap: Wiretap) -> None:
+    """`remaining` is one message; a denial that is not kept has nothing but its COMMIT to send."""
+    budget = book.pool("pool")
+    wiretap.sent()
+    budget.remaining(NOTHING)
+    assert ["BEGIN"] == wiretap.sent()
+    with pytest.raises(ThresholdExceededError):
+        budget.reserve(NOTHING, UsageEstimate(total_tokens=1_001), UNLIMITED)
+    assert ["BEGIN", "COMMIT"] == wiretap.sent()
+
+
+def test_an_attribution_is_looked_up_until_it_is_known(book: Ledger, wiretap: Wiretap) -> None:
+    """The third reservation of a run costs no more than one without an attribution."""
+    budget, run = book.pool("pool"), Attribution(run_id="run", tags={"a": "b"})
+    for _ in range(2):
+        reserve(budget, run)
+    wiretap.sent()
+    lease = reserve(budget, run)
+    budget.record_used(lease, USAGE)
+    assert [*TWO, *TWO] == wiretap.sent()
+
+
+def test_entries_of_others_cost_one_more_message(book: Ledger, url: str, wiretap: Wiretap) -> None:
+    """Behind another process's entry, what it changed is asked for; and what is not known, read."""
+    budget = book.pool("pool")
+    mine = [reserve(budget) for _ in range(2)]
+    with Ledger.open(url) as elsewhere:
+        theirs = reserve(elsewhere.pool("pool"))
+    wiretap.sent()
+    budget.record_used(mine[0], USAGE)
+    assert ["BEGIN", "SELECT", "INSERT"] == wiretap.sent()
+    budget.record_used(theirs, USAGE)
+    assert ["BEGIN", "SELECT", "INSERT"] == wiretap.sent()
+    budget.record_used(mine[1], USAGE)
+    assert TWO == wiretap.sent()
