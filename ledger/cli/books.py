@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -16,13 +15,23 @@ from ledger.cli.common import (
     OutputFormat,
     PoolName,
     Url,
+    emit,
     existing,
     progress_bar,
-    show_table,
+    show,
     stdout,
 )
 from ledger.records import OpenLease
-from ledger.reports.render import as_csv, as_json, columns, limit, moment, printable, text, usd
+from ledger.reports.render import (
+    Sheet,
+    columns,
+    counted,
+    limit,
+    moment,
+    printable,
+    text,
+    usd,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +71,14 @@ def remaining(
         cost_micros_usd=left.cost_micros_usd,
         below_threshold=left.below_threshold,
     )
-    if output_format is Format.JSON:
-        as_json([row], sys.stdout)
-    elif output_format is Format.CSV:
-        as_csv([row], RemainingRow, sys.stdout)
-    else:
+
+    def people() -> None:
         tokens = limit(left.tokens, f"{left.tokens:,}")
         cost = limit(left.cost_micros_usd, usd(left.cost_micros_usd))
         stop = "  (at or below the stop threshold)" if left.below_threshold else ""
         stdout().print(f"tokens {tokens}  USD {cost}{stop}")
+
+    emit([row], RemainingRow, output_format, people)
 
 
 def leases(
@@ -82,22 +90,20 @@ def leases(
     """
     with existing(url) as book:
         rows = [_lease_row(found) for found in book.open_leases(pool)]
-    if output_format is Format.JSON:
-        as_json(rows, sys.stdout)
-    elif output_format is Format.CSV:
-        as_csv(rows, LeaseRow, sys.stdout)
-    else:
-        table = columns("Lease", "State", "Run", "Reserved", "Held\ntokens", "Held\nUSD")
-        for row in rows:
-            table.add_row(
-                str(row.lease),
-                row.phase,
-                text(row.run_id),
-                moment(row.reserved_at),
-                f"{row.held_tokens:,}",
-                usd(row.held_cost_micros_usd),
-            )
-        show_table(table, title=f"Open leases of pool {pool}: {len(rows):,}")
+    sheet = Sheet(
+        columns=columns("Lease", "State", "Run", "Reserved", "Held\ntokens", "Held\nUSD"),
+        title=f"Open leases of pool {pool}: {len(rows):,}",
+    )
+    for row in rows:
+        sheet.add(
+            str(row.lease),
+            row.phase,
+            text(row.run_id),
+            moment(row.reserved_at),
+            f"{row.held_tokens:,}",
+            usd(row.held_cost_micros_usd),
+        )
+    emit(rows, LeaseRow, output_format, lambda: show(sheet))
 
 
 def verify(
@@ -120,7 +126,7 @@ def verify(
     out = stdout()
     for one in found:
         if one.damage is None:
-            count = f"{one.entries:,} {'entry' if one.entries == 1 else 'entries'}"
+            count = counted(one.entries, "entry", "entries")
             line = f"ok       {one.pool.name}: {count}, hash {one.hash.hex()}"
         else:
             line = f"DAMAGED  {one.pool.name}: entry {one.damage.seq}: {one.damage.reason}"

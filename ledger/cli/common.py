@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from ledger.book import DEFAULT_URL, Ledger
 from ledger.checks import U64_MAX
-from ledger.model import SharedPoolBudgetOptions
-from ledger.operations import check_policy
-from ledger.reports.render import printable
+from ledger.policy import SharedPoolBudgetOptions, check_storable_policy
+from ledger.reports.render import Sheet, as_csv, as_json, printable
 from ledger.simulate import parse_count, parse_usd
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Url = Annotated[
     str,
@@ -60,6 +63,9 @@ class Format(StrEnum):
 OutputFormat = Annotated[
     Format, typer.Option("--format", help="A table for people, JSON or CSV for programs.")
 ]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Show every column of the table, however wide it gets.")
+]
 
 
 def stdout() -> Console:
@@ -72,18 +78,52 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, emoji=False)
 
 
-def show_table(table: Table, *, title: str | None = None) -> None:
-    """Print a table under its title, and a blank line after it."""
+def show(sheet: Sheet, *, wide: bool = False) -> None:
+    """Print a table under its title, and a blank line after it.
+
+    On a terminal the columns that matter least are left out where they do not fit; elsewhere there
+    is room for all.
+    """
     console = stdout()
+    width = console.width if console.is_terminal else None
+    table = sheet.table(width=width, wide=wide)
     # No figure is ever cut or folded: a terminal that is too narrow wraps the lines itself.
     console.width = max(
         console.width,
         Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum,
     )
-    if title is not None:
-        console.print(printable(title), style="bold", markup=False, soft_wrap=True)
+    if sheet.title is not None:
+        console.print(printable(sheet.title), style="bold", markup=False, soft_wrap=True)
     console.print(table, crop=False)
+    left_out = sheet.left_out(width=width, wide=wide)
+    if left_out:
+        console.print(f"No room for: {', '.join(left_out)} (--wide)", style="dim", soft_wrap=True)
     console.print()
+
+
+def emit(
+    rows: Iterable[DataclassInstance],
+    kind: type[DataclassInstance],
+    output_format: Format,
+    people: Callable[[], object],
+    *,
+    dimensions: Sequence[str] = (),
+) -> None:
+    """Print rows in the format that was asked for.
+
+    Args:
+        rows: The rows, for programs.
+        kind: Their type.
+        output_format: Which.
+        people: Prints them for people.
+        dimensions: The names of the rows' own groups.
+    """
+    if output_format is Format.JSON:
+        as_json(rows, sys.stdout)
+    elif output_format is Format.CSV:
+        as_csv(rows, kind, sys.stdout, dimensions=dimensions)
+    else:
+        people()
 
 
 def existing(url: str) -> Ledger:
@@ -113,7 +153,7 @@ def policy(
     stop_usd: str | None,
 ) -> SharedPoolBudgetOptions:
     """Return `base` with what a command's options change."""
-    changes: dict[str, int] = {}
+    changes: dict[str, Any] = {}
     for name, given, parse in (
         ("capacity_tokens", capacity_tokens, parse_count),
         ("capacity_cost_micros_usd", capacity_usd, parse_usd),
@@ -124,5 +164,5 @@ def policy(
             unlimited = given == "unlimited" and name.startswith("capacity")
             changes[name] = U64_MAX if unlimited else parse(name, given)
     changed = replace(base, **changes)
-    check_policy(changed)
+    check_storable_policy(changed)
     return changed

@@ -13,17 +13,20 @@ from ledger.cli.common import (
     URL_DEFAULT,
     CapacityTokens,
     CapacityUsd,
+    Format,
+    OutputFormat,
     PoolName,
     StopTokens,
     StopUsd,
     Url,
+    emit,
     existing,
     policy,
-    show_table,
+    show,
 )
 from ledger.records import PoolStatus
-from ledger.reports import statement
-from ledger.reports.render import columns, limit, statement_table, text, usd
+from ledger.reports import Movement, statement
+from ledger.reports.render import PoolRow, pools_sheet, statement_sheet
 
 app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
 
@@ -51,23 +54,29 @@ def open_pool(
 
 
 @app.command("list")
-def list_pools(url: Url = URL_DEFAULT) -> None:
+def list_pools(url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE) -> None:
     """List the pools of the store with what is committed, held and left.
 
     Example: ledger pool list
     """
     with existing(url) as book:
-        _print([book.pool(info.name).status() for info in book.pools()])
+        _print([book.pool(info.name).status() for info in book.pools()], output_format)
 
 
 @app.command("show")
-def show(pool: PoolName, url: Url = URL_DEFAULT) -> None:
+def show_pool(
+    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+) -> None:
     """Print a pool's statement: opening balance, movements by kind, closing balance.
+
+    JSON holds all of it, CSV the movements.
 
     Example: ledger pool show team
     """
     with existing(url) as book:
-        show_table(statement_table(statement(book, pool)), title=f"Statement of pool {pool}")
+        found = statement(book, pool)
+    rows = found.movements if output_format is Format.CSV else [found]
+    emit(rows, Movement, output_format, lambda: show(statement_sheet(found)))
 
 
 @app.command("adjust")
@@ -93,26 +102,10 @@ def adjust(
         _print([book.pool(pool).status()])
 
 
-def _print(found: list[PoolStatus]) -> None:
-    table = columns(
-        "Pool",
-        *(
-            f"{figure}\n{unit}"
-            for figure in ("Capacity", "Committed", "Held", "Remaining")
-            for unit in ("tokens", "USD")
-        ),
+def _print(found: list[PoolStatus], output_format: Format = Format.TABLE) -> None:
+    emit(
+        [PoolRow.of(one) for one in found],
+        PoolRow,
+        output_format,
+        lambda: show(pools_sheet(found)),
     )
-    for one in found:
-        rules, (committed, held), left = one.policy, one.balance, one.remaining
-        table.add_row(
-            text(one.pool.name),
-            limit(rules.capacity_tokens, f"{rules.capacity_tokens:,}"),
-            limit(rules.capacity_cost_micros_usd, usd(rules.capacity_cost_micros_usd)),
-            f"{committed.tokens:,}",
-            usd(committed.cost_micros_usd),
-            f"{held.tokens:,}",
-            usd(held.cost_micros_usd),
-            limit(rules.capacity_tokens, f"{left.tokens:,}"),
-            limit(rules.capacity_cost_micros_usd, usd(left.cost_micros_usd)),
-        )
-    show_table(table)

@@ -2,41 +2,327 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 from ledger import reports
-from ledger.cli.common import URL_DEFAULT, Format, OutputFormat, Url, existing, show_table
-from ledger.reports.render import as_csv, as_json, runs_table
+from ledger.cli.common import (
+    URL_DEFAULT,
+    Format,
+    OutputFormat,
+    PoolName,
+    Url,
+    Wide,
+    emit,
+    existing,
+    show,
+    stdout,
+)
+from ledger.cli.filters import (
+    AsOf,
+    Now,
+    Recorded,
+    Since,
+    Until,
+    Zone,
+    basis_of,
+    filtered,
+    length_s,
+    moment_in,
+)
+from ledger.reports.buckets import zone_named
+from ledger.reports.render import (
+    assumptions,
+    denials_sheet,
+    denied_groups_sheet,
+    estimates_sheet,
+    forecast_sheet,
+    held_sheet,
+    late_uses_sheet,
+    lease_ages_sheet,
+    run_trees_sheet,
+    runs_sheet,
+    spend_sheet,
+    stale_leases_sheet,
+    statement_lines_sheet,
+)
+from ledger.simulate import parse_count, parse_usd
 
 app = typer.Typer(help="Reports from the rows of the journal.", no_args_is_help=True)
 
 
-@app.callback()
-def group() -> None:
-    """Keep `runs` a command of its own while it is the only one."""
-
-
 @app.command("runs")
+@filtered
 def runs(
-    pool: Annotated[
-        str | None,
-        typer.Option(help="Only this pool; all of them without it.", show_default=False),
-    ] = None,
+    *,
+    where: reports.Filter,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Each run with its sub-runs, and below it each of them.")
+    ] = False,
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
 ) -> None:
     """Print what each run cost: requests, denials, tokens, estimated against actual, cost.
 
-    Example: ledger report runs --pool team --format csv > runs.csv
+    Example: ledger report runs --pool team --since 2024-02-01 --format csv
     """
     with existing(url) as book:
-        rows = reports.runs(book, pool=pool)
-    if output_format is Format.JSON:
-        as_json(rows, sys.stdout)
-    elif output_format is Format.CSV:
-        as_csv(rows, reports.RunCost, sys.stdout)
-    else:
-        show_table(runs_table(rows), title="Cost per run")
+        if tree:
+            trees = reports.run_trees(book, where)
+            people = run_trees_sheet(trees)
+            emit(trees, reports.RunTree, output_format, lambda: show(people, wide=wide))
+        else:
+            rows = reports.runs(book, where)
+            sheet = runs_sheet(rows)
+            emit(rows, reports.RunCost, output_format, lambda: show(sheet, wide=wide))
+
+
+@app.command("spend")
+@filtered
+def spend(
+    *,
+    where: reports.Filter,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="What to group by, with commas between: hour, day, week, month, model, provider, "
+            "tenant, agent, operation, run, pool, tag:NAME."
+        ),
+    ] = "model",
+    top: Annotated[
+        int | None,
+        typer.Option(min=0, help="Only so many groups, the dearest; the others as one row."),
+    ] = None,
+    zone: Zone = "UTC",
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Print spend by time, model, tenant, tag and the like, each crossed with any.
+
+    Example: ledger report spend --by month,model --zone Europe/Berlin --top 10
+    """
+    with existing(url) as book:
+        found = reports.spend(book, where, by=_names(by), zone=zone, top=top)
+    emit(
+        found.rows,
+        reports.SpendRow,
+        output_format,
+        lambda: show(spend_sheet(found), wide=wide),
+        dimensions=found.by,
+    )
+
+
+@app.command("statement")
+def statement(
+    pool: PoolName,
+    since: Since = None,
+    until: Until = None,
+    zone: Zone = "UTC",
+    as_of: AsOf = None,
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Print a pool's statement: opening balance, a line for each entry, closing balance.
+
+    Times are those at which entries were recorded: balances exist only in that order.
+
+    Example: ledger report statement team --since 2024-02-01 --until 2024-03-01
+    """
+    clock = zone_named(zone)
+    with existing(url) as book:
+        found = reports.statement(
+            book,
+            pool,
+            since=moment_in("--since", since, clock),
+            until=moment_in("--until", until, clock),
+            as_of=as_of,
+        )
+        lines = reports.statement_lines(book, found)
+        emit(
+            lines,
+            reports.StatementLine,
+            output_format,
+            lambda: show(statement_lines_sheet(found, lines), wide=wide),
+        )
+
+
+@app.command("estimates")
+@filtered
+def estimates(
+    *,
+    where: reports.Filter,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="What to group by, with commas between: model, provider, tenant, agent, "
+            "operation, run, pool, tag:NAME."
+        ),
+    ] = "model,operation",
+    try_tokens: Annotated[
+        str | None, typer.Option(help="Try this estimate for every call.", show_default=False)
+    ] = None,
+    try_usd: Annotated[
+        str | None,
+        typer.Option(help="Try this estimate for every call, in US dollars.", show_default=False),
+    ] = None,
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Print how good estimates were, and what others would have wasted or overrun.
+
+    Example: ledger report estimates --by model --try-tokens 2000
+    """
+    names = _names(by)
+    fixed_tokens = None if try_tokens is None else parse_count("--try-tokens", try_tokens)
+    fixed_usd = None if try_usd is None else parse_usd("--try-usd", try_usd)
+    with existing(url) as book:
+        rows = reports.estimates(
+            book, where, by=names, fixed_tokens=fixed_tokens, fixed_cost_micros_usd=fixed_usd
+        )
+
+    def people() -> None:
+        show(estimates_sheet(rows, names), wide=wide)
+        show(held_sheet(rows, names), wide=wide)
+
+    emit(rows, reports.EstimateQuality, output_format, people, dimensions=names)
+
+
+class LeaseList(StrEnum):
+    """Which leases are printed for programs."""
+
+    AGES = "ages"
+    STALE = "stale"
+    LATE = "late"
+
+
+@app.command("leases")
+@filtered
+def leases(
+    *,
+    where: reports.Filter,
+    stale_after: Annotated[
+        str, typer.Option(help="From what age on an open lease is stale: 90s, 10m, 1h, 7d.")
+    ] = "1h",
+    listed: Annotated[
+        LeaseList, typer.Option("--list", help="What JSON and CSV hold; a table has all three.")
+    ] = LeaseList.AGES,
+    now: Now = None,
+    zone: Zone = "UTC",
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Print open leases by age, those that are stale, and those that were used after they expired.
+
+    Example: ledger report leases --stale-after 10m --list stale --format csv
+    """
+    at = moment_in("--now", now, zone_named(zone))
+    with existing(url) as book:
+        found = reports.leases(
+            book, where, now=at, stale_after_s=length_s("--stale-after", stale_after)
+        )
+
+    def people() -> None:
+        show(lease_ages_sheet(found), wide=wide)
+        if found.stale:
+            show(stale_leases_sheet(found), wide=wide)
+        if found.late:
+            show(late_uses_sheet(found), wide=wide)
+
+    lists: dict[LeaseList, tuple[Sequence[Any], type[Any]]] = {
+        LeaseList.AGES: (found.ages, reports.LeaseAge),
+        LeaseList.STALE: (found.stale, reports.AgedLease),
+        LeaseList.LATE: (found.late, reports.LateUse),
+    }
+    rows, kind = lists[listed]
+    emit(rows, kind, output_format, people)
+
+
+@app.command("denials")
+@filtered
+def denials(
+    *,
+    where: reports.Filter,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Add them up by who was refused, with commas between: run, tenant, agent, model, "
+            "provider, operation, reason. Without it each is a line.",
+            show_default=False,
+        ),
+    ] = None,
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Print what was refused, by whom, and what a larger capacity would have let in.
+
+    Example: ledger report denials --pool team --by agent,model
+    """
+    with existing(url) as book:
+        if by is None:
+            found = reports.denials(book, where)
+            emit(
+                found,
+                reports.Denied,
+                output_format,
+                lambda: show(denials_sheet(found), wide=wide),
+            )
+            return
+        names = _names(by)
+        groups = reports.denials_by(book, where, by=names)
+    emit(
+        groups,
+        reports.DeniedGroup,
+        output_format,
+        lambda: show(denied_groups_sheet(groups, names), wide=wide),
+        dimensions=names,
+    )
+
+
+@app.command("forecast")
+def forecast(
+    pool: PoolName,
+    window: Annotated[
+        str, typer.Option(help="How far back spend is looked at: 12h, 7d, 30d.")
+    ] = "7d",
+    now: Now = None,
+    zone: Zone = "UTC",
+    as_of: AsOf = None,
+    recorded: Recorded = False,
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Print when a pool runs out if it goes on being spent as it was of late.
+
+    Example: ledger report forecast team --window 30d
+    """
+    with existing(url) as book:
+        found = reports.forecast(
+            book,
+            pool,
+            window=timedelta(seconds=length_s("--window", window)),
+            now=moment_in("--now", now, zone_named(zone)),
+            as_of=as_of,
+            basis=basis_of(recorded=recorded),
+        )
+
+    def people() -> None:
+        show(forecast_sheet(found), wide=wide)
+        stdout().print(assumptions(found), markup=False, soft_wrap=True)
+
+    rows: Sequence[Any] = found.axes if output_format is Format.CSV else [found]
+    emit(rows, reports.AxisForecast, output_format, people)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]

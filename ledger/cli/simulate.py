@@ -21,10 +21,10 @@ from ledger.cli.common import (
     Url,
     policy,
     progress_bar,
-    show_table,
+    show,
     stdout,
 )
-from ledger.reports.render import denials_table, runs_table, statement_table
+from ledger.reports.render import counted, denials_sheet, runs_sheet, statement_sheet
 from ledger.simulate import (
     Backtest,
     Prices,
@@ -133,16 +133,15 @@ def _backtest(
 
 
 def _print(book: Ledger, pool: str, result: Result) -> None:
-    show_table(runs_table(reports.runs(book, pool=pool)), title="Cost per run")
-    show_table(statement_table(reports.statement(book, pool)), title=f"Statement of pool {pool}")
+    show(runs_sheet(reports.runs(book, pool)))
+    show(statement_sheet(reports.statement(book, pool)))
     if result.denied:
         found = reports.denials(book, pool, key_prefix=result.key_prefix)
         shown = list(itertools.islice(found, _SHOWN))
         more = f", of which the first {len(shown)}" if result.denied > len(shown) else ""
-        show_table(denials_table(shown), title=f"Denied: {result.denied:,}{more}")
-    rows = result.admitted + result.denied
+        show(denials_sheet(shown, title=f"Denied: {result.denied:,}{more}"))
     stdout().print(
-        f"{rows:,} {'row' if rows == 1 else 'rows'}: {result.admitted:,} admitted, "
+        f"{counted(result.admitted + result.denied, 'row')}: {result.admitted:,} admitted, "
         f"{result.denied:,} denied; pool {pool} in {book.url}",
         markup=False,
         soft_wrap=True,

@@ -1,13 +1,31 @@
-"""What was refused, and what remained when it was."""
+"""What was refused, to whom, what remained, and what a larger capacity would have let in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
 
 from ledger.book import Ledger
-from ledger.records import EntryKind
+from ledger.checks import from_micros
+from ledger.errors import InvalidInputError
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.records import EntryKind, PoolId
+from ledger.reports.dimensions import COLUMNS
+from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.position import balance_in, policy_at
+from ledger.reports.ranks import percentile
+from ledger.reports.stream import readable, stream
+from ledger.schema import attributions, entries
+
+_WHO = tuple(COLUMNS.values())
+WHO = (*COLUMNS, "reason")
+"""What denials can be grouped by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +42,15 @@ class Denied:
         remaining_tokens: What remained in the pool; None where the request's own budget refused.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         idempotency_key: The call's key.
+        pool: The pool that was asked.
+        tenant: Who asked, as the four that follow.
+        agent: Likewise.
+        operation: Likewise.
+        provider: Likewise.
+        model: Likewise.
+        increase_tokens: The smallest increase of the pool's capacity with which this one would
+            have been admitted, all else as it was; None where no capacity would have helped.
+        increase_cost_micros_usd: The same in millionths of a US dollar; both are needed.
     """
 
     seq: int
@@ -35,32 +62,226 @@ class Denied:
     remaining_tokens: int | None
     remaining_cost_micros_usd: int | None
     idempotency_key: str | None = None
+    pool: str
+    tenant: str | None = None
+    agent: str | None = None
+    operation: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    increase_tokens: int | None = None
+    increase_cost_micros_usd: int | None = None
 
 
-def denials(book: Ledger, pool: str, *, key_prefix: str = "") -> Iterator[Denied]:
-    """Yield the denials of a pool that were kept, oldest first, in bounded memory.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Increase:
+    """How much more capacity would have let denials in, on one axis.
+
+    Attributes:
+        half: With this much more, at least half of them, each taken alone and all else as it was.
+        most: Likewise, at least nine in ten.
+        each: Likewise, each of them.
+        all: With this much more, all of them, even if each had then used all that it asked for.
+    """
+
+    half: int
+    most: int
+    each: int
+    all: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeniedGroup:
+    """The denials of one pool that have something in common.
+
+    Attributes:
+        pool: The pool that was asked.
+        group: What they have in common, None where a call named none.
+        denials: How many there are.
+        by_request_budget: How many of them the request's own budget refused; no capacity would
+            have let these in, and the increases are of the others.
+        requested_tokens: What they asked for together.
+        requested_cost_micros_usd: The same in millionths of a US dollar.
+        first_at: When the first one happened.
+        last_at: When the last one happened.
+        tokens: How many more tokens would have let them in, None if no capacity would.
+        cost_micros_usd: How many more millionths of a US dollar; both are needed.
+    """
+
+    pool: str
+    group: Mapping[str, str | None]
+    denials: int
+    by_request_budget: int
+    requested_tokens: int
+    requested_cost_micros_usd: int
+    first_at: datetime
+    last_at: datetime
+    tokens: Increase | None
+    cost_micros_usd: Increase | None
+
+
+_Found = tuple[Denied, tuple[int, int] | None]
+"""A denial, and by how much the pool was short, None where no capacity would have helped."""
+
+
+def denials(book: Ledger, where: Where = EVERYTHING, *, key_prefix: str = "") -> Iterator[Denied]:
+    """Yield the denials that were kept, oldest first in each pool, in bounded memory.
 
     Args:
         book: The books.
-        pool: The pool's name.
+        where: Which entries, or the name of a pool.
         key_prefix: Only denials whose idempotency key begins so.
 
     Raises:
         UnknownPoolError: There is no such pool.
         LedgerUnavailableError: The store cannot be read.
     """
-    for entry in book.entries(pool, kind=EntryKind.DENIAL):
-        denial = entry.detail["denial"]
-        key = entry.idempotency_key
-        if entry.estimate is not None and (key or "").startswith(key_prefix):
-            yield Denied(
-                seq=entry.seq,
-                at=entry.at,
-                run_id=None if entry.attribution is None else entry.attribution.run_id,
-                reason=denial["reason"],
-                requested_tokens=entry.estimate.total_tokens,
-                requested_cost_micros_usd=entry.estimate.cost_micros_usd,
-                remaining_tokens=denial.get("remaining_tokens"),
-                remaining_cost_micros_usd=denial.get("remaining_cost_micros_usd"),
-                idempotency_key=key,
+    for one, _shortfall in _stream(book, where):
+        if (one.idempotency_key or "").startswith(key_prefix):
+            yield one
+
+
+def denials_by(
+    book: Ledger, where: Where = EVERYTHING, *, by: Sequence[str] = ("run",)
+) -> list[DeniedGroup]:
+    """Return denials by who was refused, the most often refused first, and what would have helped.
+
+    Args:
+        book: The books.
+        where: Which entries, or the name of a pool.
+        by: Any of run, tenant, agent, model, provider, operation and reason. A capacity is a
+            pool's, so pools are always apart.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: No such dimension.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    for name in by:
+        if name not in WHO:
+            raise InvalidInputError("by", f"{name!r} is none of {', '.join(WHO)}")
+    groups: dict[tuple[str | None, ...], list[_Found]] = defaultdict(list)
+    for found_one in _stream(book, where):
+        one = found_one[0]
+        place = (getattr(one, COLUMNS.get(name, name)) for name in by)
+        groups[one.pool, *place].append(found_one)
+    found = [_group(place, list(by), members) for place, members in groups.items()]
+    return sorted(found, key=lambda group: -group.denials)
+
+
+def _stream(book: Ledger, where: Where) -> Iterator[_Found]:
+    scope, ends = snapshot(book, where, lambda connection, scope: (scope, _ends(connection, scope)))
+    query = _denied(scope)
+    for pool_id, end in ends.items():
+        pool = scope.pools[pool_id]
+        policies: dict[int, SharedPoolBudgetOptions] = {}
+        of_pool = query.where(entries.c.pool_id == pool_id)
+        for row in stream(book, of_pool, after=0, end=end):
+            seq = row["policy_seq"]
+            if seq not in policies:
+                policies[seq] = book.read(
+                    lambda connection, key=(pool_id, seq), pool=pool: policy_at(  # type: ignore[misc]
+                        connection, *key, pool=pool
+                    )
+                )
+            with readable(pool, row["seq"]):
+                found = _denial(row, policies[seq], pool)
+            yield found
+
+
+def _ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
+    e = entries.c
+    rows = connection.execute(
+        select(e.pool_id, func.max(e.seq).label("seq"))
+        .where(e.pool_id.in_(scope.pools))
+        .group_by(e.pool_id)
+        .order_by(e.pool_id)
+    )
+    return {row.pool_id: row.seq for row in rows}
+
+
+def _denied(scope: Scope) -> Select[Any]:
+    e, a = entries.c, attributions.c
+    return (
+        select(*entries.columns, scope.at.label("at"), *(a[name] for name in _WHO))
+        .select_from(
+            entries.outerjoin(
+                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
             )
+        )
+        .where(*scope.conditions, e.kind == EntryKind.DENIAL)
+    )
+
+
+def _denial(row: Mapping[str, Any], policy: SharedPoolBudgetOptions, pool: str) -> _Found:
+    figures = json.loads(row["detail"])["denial"]
+    shortfall = _shortfall(row, policy) if figures["reason"] == "threshold" else None
+    denied = Denied(
+        seq=row["seq"],
+        at=from_micros(row["at"]),
+        reason=figures["reason"],
+        requested_tokens=row["estimate_total_tokens"],
+        requested_cost_micros_usd=row["estimate_cost_micros_usd"],
+        remaining_tokens=figures.get("remaining_tokens"),
+        remaining_cost_micros_usd=figures.get("remaining_cost_micros_usd"),
+        idempotency_key=row["idempotency_key"],
+        pool=pool,
+        **{name: row[name] for name in _WHO},
+        increase_tokens=None if shortfall is None else max(0, shortfall[0]),
+        increase_cost_micros_usd=None if shortfall is None else max(0, shortfall[1]),
+    )
+    return denied, shortfall
+
+
+def _shortfall(row: Mapping[str, Any], policy: SharedPoolBudgetOptions) -> tuple[int, int]:
+    """Return by how much the capacity was too small on each axis; below 0 there was room.
+
+    By the exact balance: what remains stops at 0, also where the pool is over its capacity.
+    """
+    committed, reserved = balance_in(row)
+    return (
+        row["estimate_total_tokens"]
+        + policy.stop_threshold_tokens
+        + committed.tokens
+        + reserved.tokens
+        - policy.capacity_tokens,
+        row["estimate_cost_micros_usd"]
+        + policy.stop_threshold_cost_micros_usd
+        + committed.cost_micros_usd
+        + reserved.cost_micros_usd
+        - policy.capacity_cost_micros_usd,
+    )
+
+
+def _group(place: tuple[str | None, ...], by: list[str], members: list[_Found]) -> DeniedGroup:
+    pool, *rest = place
+    denied = [one for one, _shortfall in members]
+    short = [(one, shortfall) for one, shortfall in members if shortfall is not None]
+    times = [one.at for one in denied]
+    return DeniedGroup(
+        pool=str(pool),
+        group=dict(zip(by, rest, strict=True)),
+        denials=len(denied),
+        by_request_budget=len(denied) - len(short),
+        requested_tokens=sum(one.requested_tokens for one in denied),
+        requested_cost_micros_usd=sum(one.requested_cost_micros_usd for one in denied),
+        first_at=min(times),
+        last_at=max(times),
+        tokens=_increase([(lack[0], one.requested_tokens) for one, lack in short]),
+        cost_micros_usd=_increase(
+            [(lack[1], one.requested_cost_micros_usd) for one, lack in short]
+        ),
+    )
+
+
+def _increase(short: list[tuple[int, int]]) -> Increase | None:
+    """Return the increases for denials in order: how short the pool was, and what was asked."""
+    if not short:
+        return None
+    alone = sorted(max(0, lack) for lack, _requested in short)
+    together = admitted = 0
+    for lack, requested in short:
+        together = max(together, lack + admitted)
+        admitted += requested
+    return Increase(
+        half=percentile(alone, 50), most=percentile(alone, 90), each=alone[-1], all=together
+    )

@@ -1,127 +1,182 @@
-"""What each run cost."""
+"""What each run cost, alone and with its sub-runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
-from sqlalchemy import case, func, select
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from ledger.book import Ledger
-from ledger.checks import from_micros
-from ledger.errors import UnknownPoolError
-from ledger.model import ESTIMATE_FIELDS
-from ledger.records import EntryKind
-from ledger.reports.sums import halves, whole
-from ledger.schema import attributions, entries, pools
-
-_COUNTED = (
-    EntryKind.RESERVATION,
-    EntryKind.DENIAL,
-    EntryKind.SETTLEMENT,
-    EntryKind.RELEASE,
-    EntryKind.EXPIRY,
-)
+from ledger.reports.figures import Figures, added, aggregate, figures_in
+from ledger.reports.filters import EVERYTHING, Filter, Where, snapshot
+from ledger.schema import attributions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunCost:
+class RunCost(Figures):
     """One run: what was admitted, estimated and used.
 
     Attributes:
         run_id: The caller's run, None for calls that named none.
-        requests: Calls that were admitted.
-        denied: Denials that were kept; they are charged nothing.
-        open_leases: Admitted calls whose usage is not recorded yet.
-        input_tokens: Used, like the three that follow.
-        output_tokens: Likewise.
-        total_tokens: Likewise.
-        cost_micros_usd: Likewise, in millionths of a US dollar.
-        estimated_input_tokens: Estimated when the calls were admitted, like the three that follow.
-        estimated_output_tokens: Likewise.
-        estimated_total_tokens: Likewise.
-        estimated_cost_micros_usd: Likewise, in millionths of a US dollar.
-        first_at: When its first entry happened.
-        last_at: When its last entry happened.
     """
 
     run_id: str | None
-    requests: int
-    denied: int
-    open_leases: int
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    cost_micros_usd: int
-    estimated_input_tokens: int
-    estimated_output_tokens: int
-    estimated_total_tokens: int
-    estimated_cost_micros_usd: int
-    first_at: datetime
-    last_at: datetime
 
 
-def runs(book: Ledger, *, pool: str | None = None) -> list[RunCost]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTree:
+    """One run in the tree that `parent_run_id` makes of them.
+
+    Attributes:
+        run_id: The caller's run, None for calls that named none.
+        parent_run_id: The run that it is a part of; of several that were named, the first.
+        depth: How many runs are above it: 0 for one that nobody is.
+        own: What the run itself did, None where it is only named as a parent.
+        with_subruns: What the run and everything below it did.
+    """
+
+    run_id: str | None
+    parent_run_id: str | None
+    depth: int
+    own: Figures | None
+    with_subruns: Figures
+
+
+def runs(book: Ledger, where: Where = EVERYTHING) -> list[RunCost]:
     """Return what each run cost, the earliest first.
 
     Args:
         book: The books.
-        pool: Only this pool; without it all of them together.
+        where: Which entries, or the name of a pool.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        InvalidInputError: `as_of` is an entry that the pool does not have yet.
         LedgerUnavailableError: The store cannot be read.
     """
-    e, a = entries.c, attributions.c
-    at = func.coalesce(e.occurred_at, e.recorded_at)
-    reserved = e.kind == EntryKind.RESERVATION
-    query = (
-        select(
-            a.run_id,
-            func.sum(case((reserved, 1), else_=0)).label("requests"),
-            func.sum(case((e.kind == EntryKind.DENIAL, 1), else_=0)).label("denied"),
-            func.sum(
-                case((e.kind.in_([EntryKind.SETTLEMENT, EntryKind.RELEASE]), 1), else_=0)
-            ).label("ended"),
-            func.min(at).label("first_at"),
-            func.max(at).label("last_at"),
-            *(
-                half
-                for name in ESTIMATE_FIELDS
-                for half in (
-                    *halves(name, e[f"usage_{name}"]),
-                    *halves(f"estimated_{name}", case((reserved, e[f"estimate_{name}"]), else_=0)),
-                )
-            ),
-        )
-        .select_from(
-            entries.outerjoin(
-                attributions,
-                (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id),
+    return [cost for cost, _parent in _runs(book, where)]
+
+
+def run_trees(book: Ledger, where: Where = EVERYTHING) -> list[RunTree]:
+    """Return what each run cost with its sub-runs: each run is followed by those below it.
+
+    Of a filter's run, the tree is the part from that run down. Runs that name each other in a
+    circle make a tree all the same: it is cut where a walk would come round again.
+
+    Args:
+        book: The books.
+        where: Which entries, or the name of a pool.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: `as_of` is an entry that the pool does not have yet.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    top = where.run_id if isinstance(where, Filter) else None
+    found = _runs(book, where if isinstance(where, str) else replace(where, run_id=None))
+    own: dict[str | None, Figures | None] = {cost.run_id: cost for cost, _parent in found}
+    parents: dict[str | None, str] = {
+        cost.run_id: parent
+        for cost, parent in found
+        if parent is not None and cost.run_id is not None
+    }
+    for parent in parents.values():
+        own.setdefault(parent, None)
+    children: dict[str | None, list[str | None]] = defaultdict(list)
+    for run, parent in parents.items():
+        children[parent].append(run)
+    heads = [top] if top is not None else _heads(own, parents)
+    return [tree for head in heads if head in own for tree in _tree(head, own, parents, children)]
+
+
+def _tree(
+    head: str | None,
+    own: Mapping[str | None, Figures | None],
+    parents: Mapping[str | None, str],
+    children: Mapping[str | None, list[str | None]],
+) -> list[RunTree]:
+    walk = list(_below(head, children))
+    totals: dict[str | None, list[Figures]] = defaultdict(list)
+    trees = []
+    for run, depth in reversed(walk):  # from the leaves up: each run is added to one parent once
+        figures = own[run]
+        if figures is not None:
+            totals[run].append(figures)
+        whole = Figures(**added(totals.pop(run, [])))
+        if depth:
+            totals[parents[run]].append(whole)
+        trees.append(
+            RunTree(
+                run_id=run,
+                parent_run_id=parents.get(run),
+                depth=depth,
+                own=None if figures is None else Figures(**added([figures])),
+                with_subruns=whole,
             )
         )
-        .where(e.origin_seq.is_(None), e.kind.in_(_COUNTED))
-        .group_by(a.run_id)
-        .order_by("first_at", a.run_id)
+    return trees[::-1]
+
+
+def _runs(book: Ledger, where: Where) -> list[tuple[RunCost, str | None]]:
+    a = attributions.c
+    rows = snapshot(
+        book,
+        where,
+        lambda connection, scope: aggregate(
+            connection, scope, [lambda _: a.run_id, lambda _: a.parent_run_id]
+        ),
     )
-    if pool is not None:
-        known = {info.name for info in book.pools()}
-        if pool not in known:
-            raise UnknownPoolError(pool, known=sorted(known))
-        query = query.where(
-            e.pool_id == select(pools.c.pool_id).where(pools.c.name == pool).scalar_subquery()
-        )
-    found = book.read(lambda connection: connection.execute(query).all())
-    return [
-        RunCost(
-            run_id=row.run_id,
-            requests=int(row.requests),
-            denied=int(row.denied),
-            open_leases=int(row.requests - row.ended),
-            **{name: whole(row, name) for name in ESTIMATE_FIELDS},
-            **{f"estimated_{name}": whole(row, f"estimated_{name}") for name in ESTIMATE_FIELDS},
-            first_at=from_micros(row.first_at),
-            last_at=from_micros(row.last_at),
-        )
-        for row in found
+    parts: dict[str | None, list[tuple[str | None, Figures]]] = defaultdict(list)
+    for row in rows:
+        parts[row.label_0].append((row.label_1, Figures(**figures_in(row))))
+    found = [
+        (RunCost(run_id=run, **added(part for _, part in of_run)), _parent(run, of_run))
+        for run, of_run in parts.items()
     ]
+    return sorted(found, key=lambda pair: _order(pair[0]))
+
+
+def _order(cost: RunCost) -> tuple[object, ...]:
+    return (cost.first_at, cost.run_id is None, cost.run_id or "")
+
+
+def _parent(run: str | None, parts: Iterable[tuple[str | None, Figures]]) -> str | None:
+    named = [(part.first_at, parent) for parent, part in parts if parent not in {None, run}]
+    return min(named)[1] if named else None
+
+
+def _heads(
+    own: Mapping[str | None, Figures | None], parents: Mapping[str | None, str]
+) -> list[str | None]:
+    """Return the runs that a walk begins with: those without a parent, and one of each circle."""
+    heads: list[str | None] = []
+    reached: set[str | None] = set()
+    for run in own:
+        path: list[str | None] = []
+        at = run
+        while at not in reached:
+            reached.add(at)
+            path.append(at)
+            above = parents.get(at)
+            if above is None:
+                heads.append(at)
+                break
+            at = above
+        else:
+            if at in path:  # a circle, found for the first time: it has no head but this
+                heads.append(at)
+    return heads
+
+
+def _below(
+    head: str | None, children: Mapping[str | None, list[str | None]]
+) -> Iterator[tuple[str | None, int]]:
+    """Yield a run and those below it, each once, with how far below."""
+    seen: set[str | None] = set()
+    waiting: list[tuple[str | None, int]] = [(head, 0)]
+    while waiting:
+        run, depth = waiting.pop()
+        if run not in seen:
+            seen.add(run)
+            yield run, depth
+            waiting.extend((child, depth + 1) for child in reversed(children.get(run, [])))

@@ -1,18 +1,29 @@
-"""A pool's statement: opening balance, movements by kind, closing balance."""
+"""A pool's statement: opening balance, movements by kind or one by one, closing balance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
+from ledger import rows
 from ledger.book import Ledger
-from ledger.model import Remaining, SharedPoolBudgetOptions
-from ledger.records import Balance, Totals
-from ledger.reports.sums import halves, whole
-from ledger.schema import entries
+from ledger.checks import from_micros
+from ledger.errors import InvalidInputError
+from ledger.model import Remaining
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.records import Balance, EntryFlag, Totals
+from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
+from ledger.reports.position import SIDES, balance_in, newest
+from ledger.reports.stream import readable, stream
+from ledger.reports.sums import halves, int64, whole
+from ledger.schema import attributions, entries
 
-_SIDES = ("committed", "reserved")
+_LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +46,17 @@ class Movement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A pool from its opening to its newest entry: opening + movements = closing.
+    """A pool over a range of its entries: opening + movements = closing.
 
     Attributes:
         pool: The pool's name.
-        opening: The balance before the first entry.
+        opening: The balance before the first entry of the range.
         movements: What each kind of entry did, in the order in which the kinds first occur.
-        closing: The balance after the newest entry, as that entry holds it.
-        seq: The newest entry.
+        closing: The balance after the last entry, as that entry holds it.
+        seq: The last entry.
         policy: The policy in force at it.
         remaining: What is left under that policy.
+        opening_seq: The entry before the range, 0 if it begins with the first.
     """
 
     pool: str
@@ -54,56 +66,184 @@ class Statement:
     seq: int
     policy: SharedPoolBudgetOptions
     remaining: Remaining
+    opening_seq: int = 0
 
 
-def statement(book: Ledger, pool: str) -> Statement:
-    """Return the statement of a pool.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementLine:
+    """One entry of a statement.
+
+    Attributes:
+        seq: The entry.
+        recorded_at: When it was recorded: the order of a statement.
+        occurred_at: When the call happened, if somebody said so.
+        kind: Its kind.
+        flags: What is remarkable about it, such as `overrun`.
+        reason: Why: of an adjustment, a correction or a denial.
+        run_id: The caller's run.
+        lease: The lease that it is about.
+        committed: By how much it changed what is committed.
+        reserved: By how much it changed what is reserved.
+        balance: The balance after it.
+        policy: The policy that it set, None where it set none.
+    """
+
+    seq: int
+    recorded_at: datetime
+    occurred_at: datetime | None
+    kind: str
+    flags: str
+    reason: str | None
+    run_id: str | None
+    lease: int | None
+    committed: Totals
+    reserved: Totals
+    balance: Balance
+    policy: SharedPoolBudgetOptions | None
+
+
+def statement(
+    book: Ledger,
+    pool: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    as_of: int | None = None,
+) -> Statement:
+    """Return the statement of a pool, from its opening to its newest entry or over a range.
+
+    A balance exists only in the order in which entries were recorded, so that is the time which
+    counts here. What other pools passed on to this one has moved its balance and is included.
+
+    Args:
+        book: The books.
+        pool: The pool's name.
+        since: From this time on, which has a time zone.
+        until: Up to, and without, this time, which has a time zone.
+        as_of: Up to and with this entry.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        InvalidInputError: The pool was opened later; a time without a zone; or `as_of` is an
+            entry that the pool does not have yet.
         LedgerUnavailableError: The store cannot be read.
     """
-    status = book.pool(pool).status()
-    columns = [f"{side}_{name}" for side in _SIDES for name in Totals._fields]
+    where = Filter(pools=[pool], since=since, until=until, as_of=as_of, basis=TimeBasis.RECORDED)
+    return snapshot(book, where, _statement, mirrors=True)
+
+
+def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
+    """Yield the entries of a statement in order, in bounded memory.
+
+    Raises:
+        UnknownPoolError: There is no such pool in these books.
+        JournalDamagedError: An entry cannot be read.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    e, a = entries.c, attributions.c
+    pool_id = snapshot(book, found.pool, lambda _connection, scope: scope.pool)
+    query = (
+        select(*(e[name] for name in (*_LINE, *SIDES)), a.run_id)
+        .select_from(
+            entries.outerjoin(
+                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
+            )
+        )
+        .where(e.pool_id == pool_id)
+    )
+    before = found.opening
+    for row in stream(book, query, after=found.opening_seq, end=found.seq):
+        with readable(found.pool, row["seq"]):
+            line = _line(row, before)
+        yield line
+        before = line.balance
+
+
+def _statement(connection: Connection, scope: Scope) -> Statement:
+    where = scope.where
+    opening = None
+    if where.since is not None:
+        earlier = replace(where, since=None, until=where.since)
+        opening = newest(connection, scope_of(connection, earlier, mirrors=True))
+    closing = newest(connection, scope_of(connection, replace(where, since=None), mirrors=True))
+    if closing is None:
+        raise InvalidInputError("until", f"pool {where.pools[0]!r} was opened later")
+    balance = Balance() if opening is None else opening.balance
+    opening_seq = 0 if opening is None else opening.seq
+    return Statement(
+        pool=where.pools[0],
+        opening=balance,
+        movements=_movements(connection, scope, balance, opening_seq, closing.seq),
+        closing=closing.balance,
+        seq=closing.seq,
+        policy=closing.policy,
+        remaining=closing.remaining,
+        opening_seq=opening_seq,
+    )
+
+
+def _movements(
+    connection: Connection, scope: Scope, opening: Balance, after: int, last: int
+) -> list[Movement]:
+    e = entries.c
+    before = dict(zip(SIDES, (*opening.committed, *opening.reserved), strict=True))
     moved = (
         select(
-            entries.c.seq,
-            entries.c.kind,
+            e.seq,
+            e.kind,
             *(
-                (
-                    entries.c[name] - func.lag(entries.c[name], 1, 0).over(order_by=entries.c.seq)
-                ).label(name)
-                for name in columns
+                (e[name] - func.lag(e[name], 1, int64(before[name])).over(order_by=e.seq)).label(
+                    name
+                )
+                for name in SIDES
             ),
         )
-        # Up to the status that the statement closes with: entries may be appended meanwhile.
-        .where(entries.c.pool_id == status.pool.pool_id, entries.c.seq <= status.seq)
+        .where(e.pool_id == scope.pool, e.seq > after, e.seq <= last)
         .subquery()
     )
     query = (
         select(
             moved.c.kind,
             func.count().label("entries"),
-            *(half for name in columns for half in halves(name, moved.c[name])),
+            *(half for name in SIDES for half in halves(name, moved.c[name])),
         )
         .group_by(moved.c.kind)
         .order_by(func.min(moved.c.seq))
     )
-    found = book.read(lambda connection: connection.execute(query).all())
-    return Statement(
-        pool=pool,
-        opening=Balance(),
-        movements=[
-            Movement(
-                kind=row.kind,
-                entries=row.entries,
-                committed=Totals(*(whole(row, f"committed_{name}") for name in Totals._fields)),
-                reserved=Totals(*(whole(row, f"reserved_{name}") for name in Totals._fields)),
-            )
-            for row in found
-        ],
-        closing=status.balance,
-        seq=status.seq,
-        policy=status.policy,
-        remaining=status.remaining,
+    return [
+        Movement(
+            kind=row.kind,
+            entries=row.entries,
+            committed=Totals(*(whole(row, f"committed_{name}") for name in Totals._fields)),
+            reserved=Totals(*(whole(row, f"reserved_{name}") for name in Totals._fields)),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
+    detail = rows.detail_of(row)
+    occurred_at, balance = row["occurred_at"], balance_in(row)
+    return StatementLine(
+        seq=row["seq"],
+        recorded_at=from_micros(row["recorded_at"]),
+        occurred_at=None if occurred_at is None else from_micros(occurred_at),
+        kind=row["kind"],
+        flags=_flags(row["flags"]),
+        reason=detail.get("reason", detail.get("denial", {}).get("reason")),
+        run_id=row["run_id"],
+        lease=row["lease"],
+        committed=_moved(before.committed, balance.committed),
+        reserved=_moved(before.reserved, balance.reserved),
+        balance=balance,
+        policy=rows.policy_of(row) if "policy" in detail else None,
     )
+
+
+@cache
+def _flags(flags: int) -> str:
+    return " ".join(str(flag.name).lower() for flag in EntryFlag if flag & flags)
+
+
+def _moved(before: Totals, after: Totals) -> Totals:
+    return Totals(*(new - old for old, new in zip(before, after, strict=True)))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import BigInteger, ColumnElement, func, literal_column
 
 _HALF = 2**32
+
+
+def int64(value: int) -> ColumnElement[int]:
+    """Return a constant that no database takes for a smaller integer."""
+    return literal_column(str(value), BigInteger())
 
 
 def halves(name: str, value: ColumnElement[int]) -> list[ColumnElement[Any]]:
@@ -16,8 +21,8 @@ def halves(name: str, value: ColumnElement[int]) -> list[ColumnElement[Any]]:
     for two thousand million rows.
     """
     return [
-        func.coalesce(func.sum(value // _HALF), 0).label(f"{name}_upper"),
-        func.coalesce(func.sum(value % _HALF), 0).label(f"{name}_lower"),
+        func.coalesce(func.sum(value // int64(_HALF)), 0).label(f"{name}_upper"),
+        func.coalesce(func.sum(value % int64(_HALF)), 0).label(f"{name}_lower"),
     ]
 
 

@@ -25,11 +25,11 @@ from ledger.model import (
     IdempotencyKey,
     OccurredAt,
     RequestBudget,
-    SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
     UsageReport,
 )
+from ledger.policy import SharedPoolBudgetOptions
 from ledger.simulate.pricing import Prices
 from ledger.simulate.runs import RunRule
 from ledger.simulate.trace import Trace, TraceRow

@@ -23,6 +23,8 @@ READING = [
     ("leases", "team"),
     ("verify",),
     ("report", "runs"),
+    ("report", "statement", "team"),
+    ("report", "leases"),
     ("db", "current"),
     ("db", "check"),
 ]

@@ -40,6 +40,12 @@ def test_the_commands_are_known() -> None:
     assert {
         "ledger simulate",
         "ledger report runs",
+        "ledger report spend",
+        "ledger report statement",
+        "ledger report estimates",
+        "ledger report leases",
+        "ledger report denials",
+        "ledger report forecast",
         "ledger pool open",
         "ledger pool list",
         "ledger pool show",

@@ -191,3 +191,21 @@ def test_other_alphabets_in_any_locale(program: Run) -> None:
     for _ in range(2):
         ended = program("pool", "open", "実行", LC_ALL="C", PYTHONIOENCODING="ascii:replace")
         assert "unlimited" in ended.out
+
+
+def test_a_narrow_terminal_says_what_it_leaves_out(
+    traffic: Callable[..., Path], program: Run
+) -> None:
+    """Columns that do not fit are named, lines are no longer than the terminal, --wide has all."""
+    program("simulate", traffic(30))
+    words = ("report", "spend", "--by", "run")
+    shown = in_terminal(*words, streams="out", columns=80)["terminal"]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "No room for: " in text
+    assert "Estimated USD" in text.partition("No room for: ")[2]
+    table = [line for line in text.splitlines() if line.startswith(("2024", "Run"))]
+    assert table
+    assert max(map(len, table)) <= 80
+    wide = in_terminal(*words, "--wide", streams="out", columns=80)["terminal"]
+    assert "No room for" not in wide
+    assert "Reasoning" in wide

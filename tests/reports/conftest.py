@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import func, insert, select
 
 from ledger import (
     Attribution,
@@ -18,7 +22,9 @@ from ledger import (
     ThresholdExceededError,
     Usage,
     UsageEstimate,
+    schema,
 )
+from ledger.model import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -91,6 +97,282 @@ def busy(audited: Ledger, call: Call) -> Ledger:
     call(audited, "team", estimate(1, 1, 3), used(1, 0, 1), after_noon_s=50)
     call(audited, "other", estimate(7, 3, 20), used(7, 2, 15), run="one", after_noon_s=5)
     return audited
+
+
+_COLUMNS = tuple(column.name for column in schema.entries.columns)
+
+
+class Scribe:
+    """Appends rows of every kind to a store, also those that the library does not write (yet).
+
+    Amounts, balances and lease states are as the rules would have them; hashes are not.
+    """
+
+    def __init__(self, book: Ledger) -> None:
+        self.book = book
+        self.rows: list[dict[str, Any]] = []
+
+    def pool(self, name: str, *, parent: str | None = None, **policy: int) -> None:
+        """Open a pool, below another one."""
+        if parent is None:
+            self.book.pool(name, SharedPoolBudgetOptions(**policy))
+            return
+        self.book.pool(name + " (template)", SharedPoolBudgetOptions(**policy))
+        with self.book._database.engine.connect() as connection:
+            ids = dict(
+                connection.execute(select(schema.pools.c.name, schema.pools.c.pool_id)).all()
+            )
+            fresh = {"pool_id": max(ids.values()) + 1, "identity": random.randbytes(16)}
+            connection.execute(
+                insert(schema.pools), {**fresh, "name": name, "parent_id": ids[parent]}
+            )
+            (opening,) = connection.execute(
+                select(schema.entries).where(schema.entries.c.pool_id == ids[name + " (template)"])
+            ).mappings()
+            keys = {"pool_id": fresh["pool_id"], "idempotency_key": None}
+            connection.execute(insert(schema.entries), {**opening, **keys})
+            connection.commit()
+
+    def append(
+        self,
+        pool: str,
+        kind: str,
+        *,
+        who: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+        recorded: datetime | None = None,
+        lease: int | None = None,
+        **values: Any,  # noqa: ANN401 - any column
+    ) -> int:
+        """Append an entry and return its number; balances follow from the kind."""
+        e = schema.entries.c
+        with self.book._database.engine.connect() as connection:
+            pool_id = connection.execute(
+                select(schema.pools.c.pool_id).where(schema.pools.c.name == pool)
+            ).scalar_one()
+            head = connection.execute(
+                select(schema.entries).where(e.pool_id == pool_id).order_by(e.seq.desc()).limit(1)
+            ).one()
+            row: dict[str, Any] = {
+                **dict.fromkeys(_COLUMNS),
+                **{
+                    name: getattr(head, name)
+                    for name in _COLUMNS
+                    if name.startswith(("committed_", "reserved_"))
+                    or name in {"pool_id", "policy_seq", "window_seq", "swept_until"}
+                },
+                "seq": head.seq + 1,
+                "kind": kind,
+                "flags": 0,
+                "recorded_at": head.recorded_at,
+                "hash_version": 1,
+                "hash": bytes(32),
+            }
+            if recorded is not None:
+                row["recorded_at"] = micros(recorded)
+            if at is not None:
+                row["occurred_at"] = micros(at)
+            if who is not None:
+                row["attribution_id"] = self._attribution(connection, pool_id, who)
+            if lease is not None or kind == "reservation":
+                row["lease"] = lease or row["seq"]
+                self._leased(connection, row, values)
+            row |= values
+            if row["estimate_total_tokens"] is not None:
+                row |= {
+                    f"estimate_{name}": row[f"estimate_{name}"] or 0 for name in ESTIMATE_FIELDS
+                }
+            if row["usage_total_tokens"] is not None:
+                row |= dict.fromkeys(
+                    (f"usage_{name}" for name in USAGE_FIELDS if row[f"usage_{name}"] is None), 0
+                )
+                for name in ("tokens", "cost_micros_usd"):
+                    used = row[f"usage_{'total_' * (name == 'tokens')}{name}"]
+                    total = row[f"committed_{name}"] + used
+                    row[f"committed_{name}"] = min(max(0, total), 2**63 - 1)
+            connection.execute(insert(schema.entries), row)
+            connection.commit()
+        return int(row["seq"])
+
+    def _leased(self, connection: Any, row: dict[str, Any], values: dict[str, Any]) -> None:  # noqa: ANN401
+        """Fill in the estimate and the hold of a lease's entry, and move the reserved totals."""
+        e = schema.entries.c
+        before = connection.execute(
+            select(schema.entries)
+            .where(e.pool_id == row["pool_id"], e.lease == row["lease"])
+            .order_by(e.seq.desc())
+            .limit(1)
+        ).first()
+        held = ("tokens", "cost_micros_usd", "requests")
+        if before is None:
+            row |= {f"estimate_{name}": 0 for name in ESTIMATE_FIELDS} | values
+            row |= {
+                "held_tokens": row["estimate_total_tokens"],
+                "held_cost_micros_usd": row["estimate_cost_micros_usd"],
+                "held_requests": 1,
+            } | {f"used_{name}": 0 for name in USAGE_FIELDS}
+            was = dict.fromkeys(held, 0)
+        else:
+            row |= {
+                name: getattr(before, name)
+                for name in _COLUMNS
+                if name.startswith(("estimate_", "held_", "used_"))
+                or (name == "attribution_id" and row[name] is None)
+            }
+            was = {name: row[f"held_{name}"] for name in held}
+            if row["kind"] in {"settlement", "release", "expiry"}:
+                row |= {f"held_{name}": 0 for name in held}
+            row |= {
+                f"used_{name}": row[f"used_{name}"] + values.get(f"usage_{name}", 0)
+                for name in USAGE_FIELDS
+            }
+        for name in held:
+            row[f"reserved_{name}"] += row[f"held_{name}"] - was[name]
+
+    @staticmethod
+    def _attribution(connection: Any, pool_id: int, who: Mapping[str, Any]) -> int:  # noqa: ANN401
+        a = schema.attributions.c
+        tags = json.dumps(
+            who.get("tags"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        content = {name: who.get(name) for name in ATTRIBUTION_TEXTS}
+        content["tags"] = tags if who.get("tags") else None
+        highest = connection.execute(
+            select(func.max(a.attribution_id)).where(a.pool_id == pool_id)
+        ).scalar()
+        redacted = bool(who.get("redacted"))
+        row = {
+            "pool_id": pool_id,
+            "attribution_id": (highest or 0) + 1,
+            "digest": bytes(32),
+            "salt": None if redacted else bytes(16),
+            **({} if redacted else content),
+        }
+        connection.execute(insert(schema.attributions), row)
+        return int(row["attribution_id"])
+
+
+@pytest.fixture
+def scribe(book: Ledger) -> Scribe:
+    """Return who writes rows of every kind, on each database in turn."""
+    return Scribe(book)
+
+
+@pytest.fixture
+def facts() -> Callable[[Ledger], list[dict[str, Any]]]:
+    """Return a function that reads every entry with its attribution, for an oracle to fold."""
+
+    def read(book: Ledger) -> list[dict[str, Any]]:
+        e, a = schema.entries, schema.attributions
+        query = (
+            select(
+                *e.columns,
+                *(a.c[name] for name in ATTRIBUTION_TEXTS),
+                a.c.tags,
+                schema.pools.c.name.label("pool"),
+            )
+            .select_from(
+                e.join(schema.pools, schema.pools.c.pool_id == e.c.pool_id).outerjoin(
+                    a, (a.c.pool_id == e.c.pool_id) & (a.c.attribution_id == e.c.attribution_id)
+                )
+            )
+            .order_by(e.c.pool_id, e.c.seq)
+        )
+        rows = book.read(lambda connection: connection.execute(query).mappings().all())
+        return [
+            {
+                **row,
+                "tags": json.loads(row["tags"] or "{}"),
+                "at": row["recorded_at"] if row["occurred_at"] is None else row["occurred_at"],
+            }
+            for row in rows
+        ]
+
+    return read
+
+
+WHO = [
+    {
+        "run_id": "a",
+        "model": "m1",
+        "provider": "p",
+        "tenant": "t1",
+        "tags": {"team": "x", 'é"': ","},
+    },
+    {"run_id": "b", "parent_run_id": "a", "model": "m2", "agent": "g", "tags": {"team": "y"}},
+    {"run_id": "c", "parent_run_id": "b", "model": "m1", "operation": "chat", "tenant": "t2"},
+    {"run_id": "d", "parent_run_id": "gone", "model": "m3", "tags": {"other": '","team":"x'}},
+    {"redacted": True},
+    None,
+]
+
+
+@pytest.fixture
+def history(scribe: Scribe) -> Callable[[int], Ledger]:
+    """Return a function that writes a random history of every kind into three pools."""
+
+    def write(seed: int, *, entries: int = 70) -> Ledger:
+        rng = random.Random(seed)
+        scribe.pool("root", capacity_tokens=50_000, stop_threshold_tokens=10)
+        scribe.pool("leaf", parent="root")
+        scribe.pool("other", capacity_cost_micros_usd=10**9)
+        begin = datetime(2024, 3, 8, tzinfo=UTC)
+        opened: list[tuple[str, int]] = []
+        for _ in range(entries):
+            at = begin + timedelta(
+                seconds=rng.randrange(60 * 86_400), microseconds=rng.randrange(9)
+            )
+            _step(scribe, rng, None if rng.random() < 0.1 else at, opened)
+        return scribe.book
+
+    return write
+
+
+def _step(
+    scribe: Scribe, rng: random.Random, at: datetime | None, opened: list[tuple[str, int]]
+) -> None:
+    """Append one entry of a random kind, and sometimes its mirror in the parent."""
+    values: dict[str, Any] = {"at": at, "who": rng.choice(WHO)}
+    used = {
+        f"usage_{name}": rng.choice([0, rng.randrange(900), rng.randrange(2**40)])
+        for name in USAGE_FIELDS
+    }
+    kind = rng.choice(["reservation"] * 4 + ["end"] * 4 + ["denial", "correction", "adjustment"])
+    pool = rng.choice(["root", "leaf", "other"])
+    if kind == "end" and opened:
+        pool, lease = opened.pop(rng.randrange(len(opened)))
+        kind = rng.choice(["settlement"] * 3 + ["observation", "release", "expiry"])
+        if kind == "observation":
+            opened.append((pool, lease))
+        if kind == "expiry":
+            scribe.append(pool, kind, lease=lease, at=at)
+            kind, values["flags"] = "settlement", 2
+        values |= {"lease": lease}
+        if kind != "release":
+            values |= used | {
+                "provenance": rng.choice(["reported", "recovered", "estimated", "unknown", None])
+            }
+        if rng.random() < 0.7:
+            del values["who"]
+    elif kind == "correction":
+        values |= {name: -amount // 3 for name, amount in used.items()}
+    elif kind == "adjustment":
+        values = {}
+    else:
+        kind = "denial" if kind == "denial" else "reservation"
+        values |= {f"estimate_{name}": rng.randrange(1, 5_000) for name in ESTIMATE_FIELDS}
+    seq = scribe.append(pool, kind, **values)
+    if kind == "reservation":
+        opened.append((pool, seq))
+    if pool == "leaf" and kind != "adjustment":
+        values.pop("lease", None)
+        mirrored = {"origin_pool_id": 3, "origin_seq": seq, "lease": None}
+        scribe.append("root", kind, **{**values, **mirrored})
+
+
+def micros(at: datetime) -> int:
+    """Return a time as the store holds it."""
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def estimate(input_tokens: int, output_tokens: int, cost: int) -> UsageEstimate:

@@ -6,21 +6,25 @@ import csv
 import io
 import json
 from datetime import UTC, datetime
+from fractions import Fraction
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
 from ledger import I64_MAX, U64_MAX, Balance, Remaining, SharedPoolBudgetOptions, Totals
 from ledger.reports import Denied, Movement, RunCost, Statement
 from ledger.reports.render import (
+    Sheet,
     as_csv,
     as_json,
-    denials_table,
+    counted,
+    decimal,
+    denials_sheet,
+    duration,
     limit,
     moment,
-    runs_table,
-    statement_table,
+    runs_sheet,
+    statement_sheet,
     usd,
 )
 
@@ -41,6 +45,19 @@ FIELDS = [
     "estimated_cost_micros_usd",
     "first_at",
     "last_at",
+    "attempts",
+    "releases",
+    "expiries",
+    "late",
+    "corrections",
+    "cache_creation_tokens",
+    "cache_read_tokens",
+    "reasoning_tokens",
+    *(
+        f"{amount}_{part}"
+        for amount in ("total_tokens", "cost_micros_usd")
+        for part in ("reported", "recovered", "estimated", "unknown")
+    ),
 ]
 
 
@@ -64,10 +81,10 @@ def row(run_id: str | None, *, times: int = 1) -> RunCost:
     )
 
 
-def printed(table: Table, *, width: int = 250) -> list[list[str]]:
+def printed(sheet: Sheet, *, width: int = 250) -> list[list[str]]:
     """Return a table's lines as words."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(table)
+    Console(file=out, width=width, color_system=None).print(sheet.table())
     return [line.split() for line in out.getvalue().splitlines()]
 
 
@@ -115,7 +132,7 @@ def test_json() -> None:
     assert FIELDS == list(first)
     assert ("ä\n", None) == (first["run_id"], second["run_id"])
     assert 2**64 == first["total_tokens"]
-    assert {int} == {type(first[name]) for name in FIELDS[1:-2]}
+    assert {int} == {type(first[name]) for name in set(FIELDS) - {"run_id", "first_at", "last_at"}}
     assert FIRST == datetime.fromisoformat(first["first_at"])
     assert LAST == datetime.fromisoformat(first["last_at"])
 
@@ -137,7 +154,7 @@ def test_csv() -> None:
     assert 'a, "b"\n[c]' == first[0]
     assert "" == second[0]
     assert ["1001", "2", "3", "4004", "5005", "18446744073709551616", "7000007"] == first[1:8]
-    assert FIRST.isoformat() == first[-2]
+    assert FIRST.isoformat() == first[FIELDS.index("first_at")]
 
 
 def test_csv_of_nothing() -> None:
@@ -147,9 +164,9 @@ def test_csv_of_nothing() -> None:
     assert [FIELDS] == list(csv.reader(io.StringIO(out.getvalue())))
 
 
-def test_runs_table() -> None:
+def test_runs_sheet() -> None:
     """Each run is a line, and the last line adds them up."""
-    lines = printed(runs_table([row("a"), row(None, times=2)]))
+    lines = printed(runs_sheet([row("a"), row(None, times=2)]))
     figures = [line for line in lines if line and line[0] in {"a", "(none)", "Total"}]
     expected = [
         "a 1,001 2 4,004 5,005 18,446,744,073,709,551,616 10,010 7.000007 0.000011",
@@ -163,14 +180,15 @@ def test_runs_table() -> None:
 def test_one_run_needs_no_total() -> None:
     """A table of one line, or of none, has no line of totals."""
     for rows in ([row("a")], []):
-        assert not any("Total" == line[0] for line in printed(runs_table(rows)) if line)
+        assert not any("Total" == line[0] for line in printed(runs_sheet(rows)) if line)
 
 
 @pytest.mark.parametrize("name", ["[red]a[/red]", "[/b]", "a[0]", ":key:", "[link=x]y"])
 def test_names_are_not_markup(name: str) -> None:
     """Square brackets and colons in a name are shown as they are."""
-    assert name in [line[0] for line in printed(runs_table([row(name)])) if line]
+    assert name in [line[0] for line in printed(runs_sheet([row(name)])) if line]
     denied = Denied(
+        pool="p",
         seq=1,
         at=FIRST,
         run_id=name,
@@ -181,12 +199,13 @@ def test_names_are_not_markup(name: str) -> None:
         remaining_cost_micros_usd=None,
     )
     line = [name, "2024-02-29T23:59:59Z", "request", "budget", "1,234", "0.000005"]
-    assert line in printed(denials_table([denied]))
+    assert line in printed(denials_sheet([denied]))
 
 
-def test_denials_table() -> None:
+def test_denials_sheet() -> None:
     """What was left is shown beside what was asked, and unlimited where it means nothing."""
     denied = Denied(
+        pool="p",
         seq=1,
         at=FIRST,
         run_id=None,
@@ -197,10 +216,10 @@ def test_denials_table() -> None:
         remaining_cost_micros_usd=U64_MAX - 6,
     )
     line = ["(none)", "2024-02-29T23:59:59Z", "threshold", "1,234", "1,233", "0.000005"]
-    assert [*line, "unlimited"] in printed(denials_table([denied]))
+    assert [*line, "unlimited"] in printed(denials_sheet([denied]))
 
 
-def test_statement_table() -> None:
+def test_statement_sheet() -> None:
     """Opening, movements, closing, capacity and remaining are a line each."""
     moved = Totals(1_000, 2_000_000, 1)
     found = Statement(
@@ -214,7 +233,7 @@ def test_statement_table() -> None:
         policy=SharedPoolBudgetOptions(capacity_tokens=9_999),
         remaining=Remaining(8_992, U64_MAX - 2_000_008, False),
     )
-    lines = [line for line in printed(statement_table(found)) if line]
+    lines = [line for line in printed(statement_sheet(found)) if line]
     for expected in (
         ["Opening", "balance", "0", "0.000000", "0", "0.000000"],
         ["settlement", "1,500", "1,000", "2.000000", "-5", "-0.000006"],
@@ -223,3 +242,59 @@ def test_statement_table() -> None:
         ["Remaining", "8,992", "unlimited"],
     ):
         assert expected in lines
+
+
+def test_a_narrow_terminal_leaves_columns_out_by_rank() -> None:
+    """What matters least goes first, what always matters stays, and what is gone is named."""
+    sheet = runs_sheet([row("a"), row(None)])
+    headings = [column.heading for column in sheet.columns]
+    assert "Attempts" not in [headings[number] for number in sheet.shown()]
+    assert list(range(len(headings))) == sheet.shown(wide=True, width=10)
+    kept = [headings[number] for number in sheet.shown(width=1)]
+    assert ["Run", "Total\ntokens", "Cost\nUSD"] == kept
+    assert [] == sheet.left_out()
+    narrow = [sheet.left_out(width=width) for width in range(250, 60, -1)]
+    assert ["First", "First Last", "Estimated USD First Last"] == [
+        " ".join(gone) for gone in {tuple(gone): None for gone in narrow} if gone
+    ][:3]
+    for width in range(70, 240, 7):
+        table = sheet.table(width=width)
+        out = io.StringIO()
+        Console(file=out, width=500, color_system=None).print(table)
+        assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "shown"),
+    [
+        (Fraction(1, 3), 6, "0.333333"),
+        (Fraction(-1, 2), 2, "-0.50"),
+        (Fraction(2_000_001, 2), 0, "1,000,000"),
+        (Fraction(5), 1, "5.0"),
+    ],
+)
+def test_decimal(value: Fraction, places: int, shown: str) -> None:
+    """A fraction is rounded half to even, once, and never through a float."""
+    assert shown == decimal(value, places)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (3_601, "1h 1s"),
+        (93_784, "1d 2h"),
+        (10**9, "11,574d 1h"),
+    ],
+)
+def test_duration(seconds: int, shown: str) -> None:
+    """The two largest units of a length of time."""
+    assert shown == duration(seconds)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 rows"), (1, "1 row"), (1_000, "1,000 rows")])
+def test_counted(count: int, shown: str) -> None:
+    """One is singular, all else is plural."""
+    assert shown == counted(count, "row")

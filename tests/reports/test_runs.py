@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -17,15 +18,17 @@ from ledger import (
     reports,
 )
 from ledger.checks import to_micros
-from ledger.reports import RunCost
+from ledger.reports import Filter, RunCost, RunTree
 
 Noon = Callable[[int], datetime]
 
 
 def run_cost(first: datetime, last: datetime, **figures: int | str | None) -> RunCost:
-    """Return a report's row; every figure that is not named is 0."""
-    zeros = dict.fromkeys(set(RunCost.__dataclass_fields__) - {"first_at", "last_at"}, 0)
-    return RunCost(**{**zeros, "run_id": None, **figures, "first_at": first, "last_at": last})
+    """Return a report's row, all reported; every figure that is not named is 0."""
+    reported = {
+        f"{name}_reported": figures.get(name, 0) for name in ("total_tokens", "cost_micros_usd")
+    }
+    return RunCost(**{"run_id": None, **reported, **figures, "first_at": first, "last_at": last})
 
 
 def test_every_figure_of_a_pool(busy: Ledger, noon: Noon) -> None:
@@ -36,6 +39,7 @@ def test_every_figure_of_a_pool(busy: Ledger, noon: Noon) -> None:
             noon(30),
             run_id="one",
             requests=2,
+            attempts=2,
             input_tokens=300,
             output_tokens=110,
             total_tokens=410,
@@ -61,6 +65,7 @@ def test_every_figure_of_a_pool(busy: Ledger, noon: Noon) -> None:
             noon(50),
             noon(50),
             requests=1,
+            attempts=1,
             input_tokens=1,
             total_tokens=1,
             cost_micros_usd=1,
@@ -70,7 +75,7 @@ def test_every_figure_of_a_pool(busy: Ledger, noon: Noon) -> None:
             estimated_cost_micros_usd=3,
         ),
     ]
-    assert expected == reports.runs(busy, pool="team")
+    assert expected == reports.runs(busy, "team")
 
 
 def test_pools_are_reported_together_unless_one_is_named(busy: Ledger, noon: Noon) -> None:
@@ -92,7 +97,7 @@ def test_pools_are_reported_together_unless_one_is_named(busy: Ledger, noon: Noo
         one.estimated_cost_micros_usd,
     )
     assert (noon(5), noon(30)) == (one.first_at, one.last_at)
-    (alone,) = reports.runs(busy, pool="other")
+    (alone,) = reports.runs(busy, "other")
     assert ("one", 1, 9, 15) == (
         alone.run_id,
         alone.requests,
@@ -171,7 +176,7 @@ def test_openings_and_adjustments_are_no_runs(book: Ledger) -> None:
     book.pool("team", SharedPoolBudgetOptions())
     book.adjust("team", SharedPoolBudgetOptions(capacity_tokens=9), reason="less")
     assert [] == reports.runs(book)
-    assert [] == reports.runs(book, pool="team")
+    assert [] == reports.runs(book, "team")
 
 
 def test_runs_are_in_the_order_of_their_first_call(
@@ -187,5 +192,97 @@ def test_runs_are_in_the_order_of_their_first_call(
 def test_an_unknown_pool_is_named(busy: Ledger) -> None:
     """The error says which pool there is not, and which there are."""
     with pytest.raises(UnknownPoolError, match=r"no pool 'nope'.*'team'") as error:
-        reports.runs(busy, pool="nope")
+        reports.runs(busy, "nope")
     assert "nope" == error.value.name
+
+
+def names(trees: list[RunTree]) -> list[tuple[str | None, int, int | None, int]]:
+    """Return runs with their depths, and what each cost alone and with its sub-runs."""
+    return [
+        (
+            tree.run_id,
+            tree.depth,
+            None if tree.own is None else tree.own.cost_micros_usd,
+            tree.with_subruns.cost_micros_usd,
+        )
+        for tree in trees
+    ]
+
+
+def charge(scribe: Any, run: str | None, parent: str | None, cost: int, second: int) -> None:  # noqa: ANN401
+    """Let a run cost something, so many seconds after noon."""
+    scribe.append(
+        "team",
+        "settlement",
+        who={"run_id": run, "parent_run_id": parent},
+        at=datetime(2024, 2, 29, 12, 0, second, tzinfo=UTC),
+        usage_total_tokens=1,
+        usage_cost_micros_usd=cost,
+    )
+
+
+def test_sub_runs_are_added_to_those_above(scribe: Any) -> None:  # noqa: ANN401
+    """Each run is followed by those below it; a parent that did nothing itself is shown too."""
+    scribe.pool("team")
+    for number, (run, parent) in enumerate(
+        [("top", None), ("b", "top"), ("a", "top"), ("a1", "a"), (None, None), ("x", "gone")]
+    ):
+        charge(scribe, run, parent, 10**number, number)
+    assert [
+        ("top", 0, 1, 1_111),
+        ("b", 1, 10, 10),
+        ("a", 1, 100, 1_100),
+        ("a1", 2, 1_000, 1_000),
+        (None, 0, 10_000, 10_000),
+        ("gone", 0, None, 100_000),
+        ("x", 1, 100_000, 100_000),
+    ] == names(reports.run_trees(scribe.book))
+    assert [("a", 0, 100, 1_100), ("a1", 1, 1_000, 1_000)] == names(
+        reports.run_trees(scribe.book, Filter(run_id="a"))
+    )
+    assert [] == reports.run_trees(scribe.book, Filter(run_id="nobody"))
+
+
+def test_runs_in_a_circle_are_counted_once(scribe: Any) -> None:  # noqa: ANN401
+    """Runs that name each other as parents, or themselves, neither hang nor count twice."""
+    scribe.pool("team")
+    for number, (run, parent) in enumerate([("tail", "b"), ("b", "c"), ("c", "b"), ("me", "me")]):
+        charge(scribe, run, parent, 10**number, number)
+    trees = reports.run_trees(scribe.book)
+    assert {"tail", "b", "c", "me"} == {tree.run_id for tree in trees}
+    assert 4 == len(trees)
+    assert 1_111 == sum(tree.with_subruns.cost_micros_usd for tree in trees if tree.depth == 0)
+
+
+def test_the_first_parent_counts(scribe: Any) -> None:  # noqa: ANN401
+    """A run that names two parents is a part of the one it named first."""
+    scribe.pool("team")
+    charge(scribe, "child", "second", 1, 20)
+    charge(scribe, "child", "first", 2, 10)
+    charge(scribe, "child", None, 4, 1)
+    assert [("first", 0, None, 7), ("child", 1, 7, 7)] == names(reports.run_trees(scribe.book))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trees_add_up_to_the_runs(history: Callable[[int], Ledger], seed: int) -> None:
+    """The heads of all trees together cost what all runs cost, and each run is there once."""
+    book = history(seed)
+    costs = reports.runs(book)
+    trees = reports.run_trees(book)
+    assert {cost.run_id for cost in costs} <= {tree.run_id for tree in trees}
+    assert len(trees) == len({tree.run_id for tree in trees})
+    heads = [tree.with_subruns for tree in trees if tree.depth == 0]
+    for name in ("requests", "attempts", "total_tokens", "cost_micros_usd", "open_leases"):
+        expected = sum(getattr(cost, name) for cost in costs)
+        assert expected == sum(getattr(head, name) for head in heads)
+
+
+def test_a_long_chain_of_runs(scribe: Any) -> None:  # noqa: ANN401
+    """A hundred runs each below the other are rolled up without recursion."""
+    scribe.pool("team")
+    for number in range(100):
+        charge(scribe, f"{number}", f"{number - 1}" if number else None, 1, number % 60)
+    trees = reports.run_trees(scribe.book)
+    assert [100 - number for number in range(100)] == [
+        tree.with_subruns.cost_micros_usd for tree in trees
+    ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
+from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.reports import Movement, Statement
 
 
@@ -129,3 +132,145 @@ def test_an_unknown_pool_is_named(busy: Ledger) -> None:
     """The error says which pool there is not."""
     with pytest.raises(UnknownPoolError, match="no pool 'nope'"):
         reports.statement(busy, "nope")
+
+
+START = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def dated(scribe: Any) -> Ledger:  # noqa: ANN401 - the conftest's own
+    """Return books with an entry a minute, of every kind that moves a balance."""
+    scribe.pool("team", capacity_tokens=1_000)
+    at = [START + timedelta(minutes=number) for number in range(8)]
+    who = {"run_id": "r"}
+    held = {"estimate_total_tokens": 100, "estimate_cost_micros_usd": 10}
+    lease = scribe.append("team", "reservation", who=who, recorded=at[0], at=NEVER, **held)
+    scribe.append("team", "observation", lease=lease, recorded=at[1], usage_total_tokens=30)
+    scribe.append("team", "expiry", lease=lease, recorded=at[2])
+    scribe.append("team", "settlement", lease=lease, recorded=at[3], usage_total_tokens=99, flags=3)
+    reason = '{"reason":"billed less"}'
+    scribe.append("team", "correction", recorded=at[4], detail=reason, usage_total_tokens=-9)
+    denial = '{"denial":{"reason":"threshold"}}'
+    scribe.append("team", "denial", who=who, recorded=at[5], detail=denial, **held)
+    scribe.append("team", "reservation", recorded=at[6], **held)
+    book: Ledger = scribe.book
+    return book
+
+
+NEVER = datetime(1999, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("first", range(-1, 8))
+@pytest.mark.parametrize("last", [0, 3, 7])
+def test_a_range_opens_and_closes_with_the_balances_there(
+    dated: Ledger, first: int, last: int
+) -> None:
+    """Whatever the range, opening and movements make the closing balance, line by line too."""
+    if first > last:
+        return
+    since, until = (START + timedelta(minutes=number) for number in (first, last))
+    # The opening of the pool was recorded before: its clock is today's.
+    found = reports.statement(dated, "team", since=since, until=until)
+    lines = list(reports.statement_lines(dated, found))
+    inside = [seq for seq in range(2, 9) if first <= seq - 2 < last]
+    assert inside == [line.seq for line in lines]
+    assert len(lines) == sum(movement.entries for movement in found.movements)
+    for side in ("committed", "reserved"):
+        opening, closing = getattr(found.opening, side), getattr(found.closing, side)
+        assert closing == total([opening, *(getattr(line, side) for line in lines)])
+        assert closing == total([opening, *(getattr(one, side) for one in found.movements)])
+        running = opening
+        for line in lines:
+            running = total([running, getattr(line, side)])
+            assert running == getattr(line.balance, side)
+
+
+def test_every_line(dated: Ledger) -> None:
+    """Kinds, flags, reasons, runs, leases and both times."""
+    found = reports.statement(dated, "team")
+    lines = list(reports.statement_lines(dated, found))
+    assert [
+        (1, "opening", "", None, None, None),
+        (2, "reservation", "", None, "r", 2),
+        (3, "observation", "", None, "r", 2),
+        (4, "expiry", "", None, "r", 2),
+        (5, "settlement", "overrun late", None, "r", 2),
+        (6, "correction", "", "billed less", None, None),
+        (7, "denial", "", "threshold", "r", None),
+        (8, "reservation", "", None, None, 8),
+    ] == [(line.seq, line.kind, line.flags, line.reason, line.run_id, line.lease) for line in lines]
+    assert (START, NEVER) == (lines[1].recorded_at, lines[1].occurred_at)
+    assert None is lines[2].occurred_at
+    assert SharedPoolBudgetOptions(capacity_tokens=1_000) == lines[0].policy
+
+
+def test_a_statement_as_of_an_entry(dated: Ledger) -> None:
+    """It ends there, for ever."""
+    found = reports.statement(dated, "team", as_of=3)
+    assert (3, Totals(30, 0, 0)) == (found.seq, found.closing.committed)
+    assert [1, 2, 3] == [line.seq for line in reports.statement_lines(dated, found)]
+
+
+def test_the_policy_of_the_end_of_the_range(book: Ledger, call: Callable[..., object]) -> None:
+    """What is left is counted under the policy that held then."""
+    book.pool("team", SharedPoolBudgetOptions(capacity_tokens=100))
+    call(book, "team", UsageEstimate(total_tokens=60), Usage(total_tokens=60))
+    book.adjust("team", SharedPoolBudgetOptions(capacity_tokens=500), reason="more")
+    assert 40 == reports.statement(book, "team", as_of=3).remaining.tokens
+    found = reports.statement(book, "team")
+    assert 440 == found.remaining.tokens
+    assert "more" == list(reports.statement_lines(book, found))[-1].reason
+
+
+def test_what_is_appended_later_is_not_in_the_lines(
+    book: Ledger, call: Callable[..., object]
+) -> None:
+    """Lines are read after the statement, and end where it ended."""
+    book.pool("team", SharedPoolBudgetOptions())
+    found = reports.statement(book, "team")
+    call(book, "team", UsageEstimate(total_tokens=5))
+    assert [1] == [line.seq for line in reports.statement_lines(book, found)]
+
+
+def test_before_there_was_a_pool(book: Ledger) -> None:
+    """A range that ends before the pool was opened has no balance to show."""
+    book.pool("team", SharedPoolBudgetOptions())
+    with pytest.raises(InvalidInputError, match="opened later"):
+        reports.statement(book, "team", until=NEVER)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_statements_add_up(
+    history: Callable[[int], Ledger], facts: Callable[..., list[dict[str, Any]]], seed: int
+) -> None:
+    """Each kind's movement is the sum of the differences from entry to entry, mirrors included."""
+    book = history(seed)
+    rows = facts(book)
+    for pool in ("root", "leaf", "other"):
+        found = reports.statement(book, pool)
+        before = dict.fromkeys(("committed_tokens", "reserved_tokens"), 0)
+        moved: dict[str, dict[str, int]] = {}
+        for row in (row for row in rows if row["pool"] == pool):
+            kind = moved.setdefault(row["kind"], dict.fromkeys(before, 0))
+            for name, old in before.items():
+                kind[name] += row[name] - old
+                before[name] = row[name]
+        assert moved == {
+            one.kind: {
+                "committed_tokens": one.committed.tokens,
+                "reserved_tokens": one.reserved.tokens,
+            }
+            for one in found.movements
+        }
+
+
+@pytest.mark.parametrize("detail", ["{}}", "[1]", '{"policy":{"x":1}}', '{"denial":3}'])
+def test_a_damaged_entry_is_named(scribe: Any, detail: str) -> None:  # noqa: ANN401
+    """What cannot be read is an error that says where, in statements and among denials."""
+    scribe.pool("team")
+    seq = scribe.append("team", "denial", detail=detail, estimate_total_tokens=1)
+    found = reports.statement(scribe.book, "team")
+    for lines in (reports.statement_lines(scribe.book, found), reports.denials(scribe.book)):
+        with pytest.raises(JournalDamagedError, match="'team', entry 2") as error:
+            list(lines)
+        assert seq == error.value.seq

@@ -1,0 +1,94 @@
+"""Hours, days, weeks and months as a time zone's clocks show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from ledger.checks import from_micros
+from ledger.errors import InvalidInputError
+
+_SECOND_US = 1_000_000
+_GRAINS_S = (86_400, 3_600, 900, 60, 1)
+"""Pieces of time that the database groups by. Clocks are set to whole seconds."""
+
+
+class Unit(StrEnum):
+    """How long a bucket is."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """Return a time zone of the IANA database.
+
+    Raises:
+        InvalidInputError: There is none of this name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError, TypeError) as error:
+        raise InvalidInputError(
+            "time zone", f"{name!r} is not in the IANA database; write UTC or Europe/Berlin"
+        ) from error
+
+
+def grains_us(units: Sequence[Unit], zone: ZoneInfo, around: Iterable[datetime]) -> list[int]:
+    """Return lengths of pieces that make up buckets, the longest that may do first.
+
+    Args:
+        units: The buckets.
+        zone: Whose clocks.
+        around: Times at which the zone is looked at for a first guess; `fits` has the last word.
+    """
+    offsets_s = [_local(at, zone).utcoffset() // timedelta(seconds=1) for at in around]  # type: ignore[operator]
+    longest_s = 3_600 if Unit.HOUR in units else 86_400
+    return [
+        grain_s * _SECOND_US
+        for grain_s in _GRAINS_S
+        if grain_s == 1
+        or (grain_s <= longest_s and all(offset_s % grain_s == 0 for offset_s in offsets_s))
+    ]
+
+
+def fits(grain_at: int, grain_us: int, units: Sequence[Unit], zone: ZoneInfo) -> bool:
+    """Tell whether a piece of time lies in one bucket of each unit, and no clock is set in it."""
+    first, last = (_local(from_micros(at), zone) for at in (grain_at, grain_at + grain_us - 1))
+    return first.utcoffset() == last.utcoffset() and all(
+        _label(unit, first) == _label(unit, last) for unit in units
+    )
+
+
+def bucket(unit: Unit, at: int, zone: ZoneInfo) -> str:
+    """Return the bucket of a time (microseconds since 1970) as ISO 8601 writes its beginning.
+
+    A week begins on Monday and is named by that day. An hour carries its distance from UTC, so
+    that the hour which an autumn night has twice is two.
+    """
+    return _label(unit, _local(from_micros(at), zone))
+
+
+def _local(at: datetime, zone: ZoneInfo) -> datetime:
+    try:
+        return at.astimezone(zone)
+    except OverflowError:  # beyond the calendar over there
+        return at.astimezone(UTC)
+
+
+def _label(unit: Unit, local: datetime) -> str:
+    match unit:
+        case Unit.HOUR:
+            return local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
+        case Unit.DAY:
+            return local.date().isoformat()
+        case Unit.WEEK:
+            # By number: the calendar's first week may begin before the calendar does.
+            ordinal = max(1, local.toordinal() - local.weekday())
+            return datetime.fromordinal(ordinal).date().isoformat()
+        case Unit.MONTH:
+            return local.date().isoformat()[:7]

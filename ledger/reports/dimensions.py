@@ -1,0 +1,52 @@
+"""What figures can be grouped by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ledger.checks import check_type
+from ledger.dialects.expressions import tag_value
+from ledger.errors import InvalidInputError
+from ledger.reports.buckets import Unit
+from ledger.reports.figures import Label
+from ledger.schema import attributions
+
+UNITS = tuple(str(unit) for unit in Unit)
+COLUMNS = {
+    "run": "run_id",
+    **{name: name for name in ("model", "provider", "tenant", "agent", "operation")},
+}
+"""Dimensions that are columns of an attribution."""
+
+_TAG = "tag:"
+
+
+def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
+    """Return dimensions if there are such.
+
+    Args:
+        by: Their names.
+        times: Whether hours, days, weeks and months are among those that there are.
+
+    Raises:
+        InvalidInputError: There is none of this name, or one is named twice.
+    """
+    if isinstance(by, str):
+        raise InvalidInputError("by", "must be names, not one text; write [name]")
+    known = [*(UNITS if times else ()), *COLUMNS, "pool"]
+    for name in by:
+        check_type("by", name, str)
+        if name not in known and not (name.startswith(_TAG) and name != _TAG):
+            raise InvalidInputError("by", f"{name!r} is none of {', '.join(known)}, tag:NAME")
+    if len(set(by)) != len(by):
+        raise InvalidInputError("by", "names a dimension twice")
+    return tuple(by)
+
+
+def label(name: str) -> Label:
+    """Return what to group by for a dimension that is no time; pools by their number."""
+    if name == "pool":
+        return lambda inner: inner.pool_id
+    if name.startswith(_TAG):
+        return lambda _: tag_value(attributions.c.tags, name.removeprefix(_TAG))
+    return lambda _: attributions.c[COLUMNS[name]]

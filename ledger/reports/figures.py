@@ -1,0 +1,262 @@
+"""What is counted, in every report that counts: one set of figures, and the one query of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Subquery, case, exists, func, select, text
+
+from ledger.checks import from_micros
+from ledger.model import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
+from ledger.records import EntryFlag, EntryKind
+from ledger.reports.filters import Scope
+from ledger.reports.sums import halves, int64, whole
+from ledger.schema import attributions, entries
+
+PROVENANCES = tuple(str(provenance) for provenance in Provenance)
+_SPLIT = ("total_tokens", "cost_micros_usd")
+_ATTEMPTS = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION)
+_UNCHARGED = (EntryKind.RESERVATION, EntryKind.DENIAL, EntryKind.RELEASE, EntryKind.EXPIRY)
+
+Label = Callable[[Any], ColumnElement[Any]]
+"""What to group by: a column, made from the innermost query's own columns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What some entries come to.
+
+    Usage is that of every entry which records any, whatever its kind: settlements, attempts that
+    were observed, corrections (which may be negative). Cache and reasoning tokens are included in
+    input and output tokens.
+
+    Attributes:
+        requests: Calls that were admitted.
+        denied: Denials that were kept; they are charged nothing.
+        open_leases: Admitted calls that have not ended.
+        input_tokens: Used, like the three that follow.
+        output_tokens: Likewise.
+        total_tokens: Likewise.
+        cost_micros_usd: Likewise, in millionths of a US dollar.
+        estimated_input_tokens: Estimated when the calls were admitted, like the three that follow.
+        estimated_output_tokens: Likewise.
+        estimated_total_tokens: Likewise.
+        estimated_cost_micros_usd: Likewise, in millionths of a US dollar.
+        first_at: When the first entry happened, None where there is none.
+        last_at: When the last entry happened, None where there is none.
+        attempts: Entries that record what an attempt used: settlements and observations.
+        releases: Calls that were closed unused.
+        expiries: Holds that ended by time-out.
+        late: Attempts that were recorded after the hold had expired.
+        corrections: Entries that correct earlier ones.
+        cache_creation_tokens: Used, like the two that follow.
+        cache_read_tokens: Likewise.
+        reasoning_tokens: Likewise.
+        total_tokens_reported: The part of `total_tokens` that a provider reported; the parts of
+            the four provenances add up to it.
+        total_tokens_recovered: Likewise, recovered later.
+        total_tokens_estimated: Likewise, estimated.
+        total_tokens_unknown: Likewise, from where nobody said.
+        cost_micros_usd_reported: The same parts of `cost_micros_usd`.
+        cost_micros_usd_recovered: Likewise.
+        cost_micros_usd_estimated: Likewise.
+        cost_micros_usd_unknown: Likewise.
+    """
+
+    requests: int = 0
+    denied: int = 0
+    open_leases: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros_usd: int = 0
+    estimated_input_tokens: int = 0
+    estimated_output_tokens: int = 0
+    estimated_total_tokens: int = 0
+    estimated_cost_micros_usd: int = 0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    attempts: int = 0
+    releases: int = 0
+    expiries: int = 0
+    late: int = 0
+    corrections: int = 0
+    cache_creation_tokens: int = 0
+    cache_read_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens_reported: int = 0
+    total_tokens_recovered: int = 0
+    total_tokens_estimated: int = 0
+    total_tokens_unknown: int = 0
+    cost_micros_usd_reported: int = 0
+    cost_micros_usd_recovered: int = 0
+    cost_micros_usd_estimated: int = 0
+    cost_micros_usd_unknown: int = 0
+
+
+COUNTED = tuple(part.name for part in fields(Figures) if part.name not in {"first_at", "last_at"})
+"""The figures that add up."""
+
+
+def added(parts: Iterable[Figures]) -> dict[str, Any]:
+    """Return the figures of several parts together, by name."""
+    known = list(parts)
+    firsts = [part.first_at for part in known if part.first_at is not None]
+    lasts = [part.last_at for part in known if part.last_at is not None]
+    return {
+        **{name: sum(getattr(part, name) for part in known) for name in COUNTED},
+        "first_at": min(firsts, default=None),
+        "last_at": max(lasts, default=None),
+    }
+
+
+def is_open(scope: Scope) -> ColumnElement[bool]:
+    """Tell whether an entry is a reservation whose lease has not ended (by `as_of`)."""
+    end = entries.alias("lease_end")
+    ended = exists().where(
+        end.c.pool_id == entries.c.pool_id,
+        end.c.lease == entries.c.seq,
+        # In so many words: only then is this the condition of the index of lease ends.
+        text("lease_end.kind IN ('settlement', 'release')"),
+    )
+    if scope.where.as_of is not None:
+        ended = ended.where(end.c.seq <= scope.where.as_of)
+    return (entries.c.kind == EntryKind.RESERVATION) & ~ended
+
+
+def aggregate(
+    connection: Connection, scope: Scope, labels: Sequence[Label], *, grain_us: int | None = None
+) -> list[Any]:
+    """Return the figures of the entries in scope, grouped: rows of `label_0`, ... and figures.
+
+    Entries are added up by attribution, kind and provenance first: that leaves few rows, at whose
+    texts and tags all else is then looked.
+
+    Args:
+        connection: A snapshot.
+        scope: Which entries.
+        labels: What to group by; nothing gives one row.
+        grain_us: Group by pieces of time of this many microseconds as well: the column `grain` is
+            where a piece begins.
+    """
+    a = attributions.c
+    parts = _parts(scope, grain_us)
+    chosen = [label(parts.c).label(f"label_{number}") for number, label in enumerate(labels)]
+    if grain_us is not None:
+        chosen.append(parts.c.grain.label("grain"))
+    query = (
+        select(
+            *chosen,
+            *_folded(parts),
+            func.min(parts.c.first_at).label("first_at"),
+            func.max(parts.c.last_at).label("last_at"),
+        )
+        .select_from(
+            parts.outerjoin(
+                attributions,
+                (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution_id),
+            )
+        )
+        .group_by(*(text(column.name) for column in chosen))
+    )
+    return list(connection.execute(query).all())
+
+
+def _parts(scope: Scope, grain_us: int | None) -> Subquery:
+    """Return the entries in scope, added up as far as their numbers tell them apart."""
+    e = entries.c
+    keys: list[ColumnElement[Any]] = [e.pool_id, e.attribution_id, e.kind, e.provenance]
+    columns = list(keys)
+    if grain_us is not None:
+        grain = int64(grain_us)
+        # Databases cut towards 0; a piece of time before 1970 begins below.
+        columns.append((scope.at - ((scope.at % grain) + grain) % grain).label("grain"))
+    late = e.flags.bitwise_and(int(EntryFlag.LATE)) != 0
+    return (
+        select(
+            *columns,
+            func.count().label("entries"),
+            func.sum(case((late, 1), else_=0)).label("late"),
+            func.sum(case((is_open(scope), 1), else_=0)).label("open"),
+            *(half for name in USAGE_FIELDS for half in halves(name, e[f"usage_{name}"])),
+            *(
+                half
+                for name in ESTIMATE_FIELDS
+                for half in halves(f"estimated_{name}", e[f"estimate_{name}"])
+            ),
+            func.min(scope.at).label("first_at"),
+            func.max(scope.at).label("last_at"),
+        )
+        .where(*scope.conditions, e.kind.in_(_UNCHARGED) | e.usage_total_tokens.is_not(None))
+        .group_by(*keys, *([text("grain")] if grain_us is not None else []))
+        .subquery("parts")
+    )
+
+
+def _folded(parts: Subquery) -> list[ColumnElement[Any]]:
+    """Return the figures, added up over parts of each kind and provenance."""
+    c = parts.c
+    attempted = c.kind.in_(_ATTEMPTS)
+    counts = {
+        "requests": (c.kind == EntryKind.RESERVATION, c.entries),
+        "denied": (c.kind == EntryKind.DENIAL, c.entries),
+        "open_leases": (c.kind == EntryKind.RESERVATION, c.open),
+        "attempts": (attempted, c.entries),
+        "releases": (c.kind == EntryKind.RELEASE, c.entries),
+        "expiries": (c.kind == EntryKind.EXPIRY, c.entries),
+        "late": (attempted, c.late),
+        "corrections": (c.kind == EntryKind.CORRECTION, c.entries),
+    }
+    reserved = c.kind == EntryKind.RESERVATION
+    amounts: dict[str, tuple[str, ColumnElement[bool]]] = {
+        **{name: (name, c.kind.is_not(None)) for name in USAGE_FIELDS},
+        **{f"estimated_{name}": (f"estimated_{name}", reserved) for name in ESTIMATE_FIELDS},
+        **{
+            f"{amount}_{provenance}": (amount, c.provenance == provenance)
+            for amount in _SPLIT
+            for provenance in PROVENANCES[:-1]
+        },
+    }
+    columns: dict[str, tuple[Any, Any]] = counts | {
+        f"{name}_{half}": (wanted, c[f"{source}_{half}"])
+        for name, (source, wanted) in amounts.items()
+        for half in ("upper", "lower")
+    }
+    return [
+        func.coalesce(func.sum(case((wanted, value), else_=0)), 0).label(name)
+        for name, (wanted, value) in columns.items()
+    ]
+
+
+def figures_in(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row has the columns of its query
+    """Return the figures of a row of `aggregate`, by name."""
+    found = {name: int(getattr(row, name)) for name in _COUNTS}
+    found |= {name: whole(row, name) for name in _AMOUNTS}
+    for amount in _SPLIT:
+        known = sum(found[f"{amount}_{provenance}"] for provenance in PROVENANCES[:-1])
+        found[f"{amount}_unknown"] = found[amount] - known
+    return {
+        **found,
+        "first_at": None if row.first_at is None else from_micros(row.first_at),
+        "last_at": None if row.last_at is None else from_micros(row.last_at),
+    }
+
+
+_COUNTS = (
+    "requests",
+    "denied",
+    "open_leases",
+    "attempts",
+    "releases",
+    "expiries",
+    "late",
+    "corrections",
+)
+_AMOUNTS = (
+    *USAGE_FIELDS,
+    *(f"estimated_{name}" for name in ESTIMATE_FIELDS),
+    *(f"{amount}_{provenance}" for amount in _SPLIT for provenance in PROVENANCES[:-1]),
+)

@@ -1,0 +1,219 @@
+"""Which entries a report is about: the one place that builds its WHERE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, func, select, tuple_
+
+from ledger.book import Ledger
+from ledger.checks import I64_MAX, check_amount, check_text, check_type, to_micros
+from ledger.dialects.expressions import tag_value
+from ledger.errors import InvalidInputError, UnknownPoolError
+from ledger.records import PoolId
+from ledger.schema import attributions, entries, pools
+
+T = TypeVar("T")
+
+
+class TimeBasis(StrEnum):
+    """Which of an entry's times counts."""
+
+    OCCURRED = "occurred"
+    """When the call happened, or where nobody said so, when the entry was recorded."""
+
+    RECORDED = "recorded"
+    """When the entry was recorded."""
+
+
+_ATTRIBUTED = ("run_id", "tenant", "agent", "operation", "provider", "model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which entries a report is about; without any field, all of them.
+
+    Several pools together count each entry where it was made: what a pool passed on to its parent
+    is counted in the pool. A parent alone is what was spent from it directly, unless
+    `descendants` is asked for.
+
+    Attributes:
+        pools: Names of pools; none means all of them.
+        descendants: Also the pools below those that are named.
+        since: From this time on, which has a time zone.
+        until: Up to, and without, this time, which has a time zone.
+        run_id: Of this run, as the five that follow.
+        tenant: Likewise.
+        agent: Likewise.
+        operation: Likewise.
+        provider: Likewise.
+        model: Likewise.
+        tags: With all of these tags, each with exactly this value.
+        as_of: Up to and with this entry of the one pool that is named: the report is then the same
+            for ever.
+        basis: Which time counts.
+    """
+
+    pools: Sequence[str] = ()
+    descendants: bool = False
+    since: datetime | None = None
+    until: datetime | None = None
+    run_id: str | None = None
+    tenant: str | None = None
+    agent: str | None = None
+    operation: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    as_of: int | None = None
+    basis: TimeBasis = TimeBasis.OCCURRED
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pools, str):
+            raise InvalidInputError("pools", "must be names, not one text; write [name]")
+        object.__setattr__(self, "pools", tuple(check_text("pool", name) for name in self.pools))
+        for name in _ATTRIBUTED:
+            value = getattr(self, name)
+            if value is not None:
+                check_text(name, value)
+        check_type("tags", self.tags, Mapping)
+        tags = {check_text("tag", name): check_text("tag", self.tags[name]) for name in self.tags}
+        object.__setattr__(self, "tags", tags)
+        check_type("basis", self.basis, TimeBasis)
+        since, until = (
+            None if at is None else to_micros(name, at)
+            for name, at in (("since", self.since), ("until", self.until))
+        )
+        if since is not None and until is not None and since > until:
+            raise InvalidInputError("until", "must not be before since")
+        if self.as_of is not None:
+            check_amount("as_of", self.as_of, ceiling=I64_MAX)
+            if len(self.pools) != 1 or self.descendants:
+                raise InvalidInputError(
+                    "as_of", "is the number of an entry of one pool; name that pool alone"
+                )
+
+
+Where = Filter | str
+"""A filter, or the name of a pool, which stands for the filter of that pool alone."""
+
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """A filter, looked up in one snapshot.
+
+    Attributes:
+        where: The filter.
+        pools: The names of the pools that it takes in, by their numbers.
+        at: The time of an entry that counts.
+        conditions: What an entry must fulfil.
+    """
+
+    where: Filter
+    pools: Mapping[PoolId, str]
+    at: ColumnElement[int]
+    conditions: Sequence[ColumnElement[bool]]
+
+    @property
+    def pool(self) -> PoolId:
+        """The one pool, of a report that is about one."""
+        (pool_id,) = self.pools
+        return pool_id
+
+
+def snapshot(
+    book: Ledger,
+    where: Where,
+    query: Callable[[Connection, Scope], T],
+    *,
+    mirrors: bool = False,
+) -> T:
+    """Run a report's query on one snapshot.
+
+    Args:
+        book: The books.
+        where: Which entries.
+        query: Gets the connection, and the filter as it was looked up there.
+        mirrors: Whether what other pools passed on to a pool counts too: only where the report is
+            about one pool's own balance.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: `as_of` is an entry that the pool does not have yet.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    chosen = Filter(pools=[where]) if isinstance(where, str) else where
+    check_type("where", chosen, Filter)
+    return book.read(
+        lambda connection: query(connection, scope_of(connection, chosen, mirrors=mirrors))
+    )
+
+
+def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
+    """Look a filter up in a snapshot; see `snapshot`."""
+    e = entries.c
+    chosen = _pools(connection, where)
+    at: ColumnElement[int] = e.recorded_at
+    if where.basis is TimeBasis.OCCURRED:
+        at = func.coalesce(e.occurred_at, e.recorded_at)
+    conditions: list[ColumnElement[bool]] = []
+    if where.pools:
+        conditions.append(e.pool_id.in_(chosen))
+    if not mirrors:
+        conditions.append(e.origin_seq.is_(None))
+    if where.as_of is not None:
+        (pool_id,) = chosen
+        conditions.append(e.seq <= _checked_as_of(connection, pool_id, where.as_of))
+    if where.since is not None:
+        conditions.append(at >= to_micros("since", where.since))
+    if where.until is not None:
+        conditions.append(at < to_micros("until", where.until))
+    conditions.extend(_attributed(where))
+    return Scope(where=where, pools=chosen, at=at, conditions=conditions)
+
+
+def _pools(connection: Connection, where: Filter) -> dict[PoolId, str]:
+    rows = connection.execute(
+        select(pools.c.pool_id, pools.c.name, pools.c.parent_id).order_by(pools.c.pool_id)
+    ).all()
+    ids = {row.name: row.pool_id for row in rows}
+    for name in where.pools:
+        if name not in ids:
+            raise UnknownPoolError(name, known=sorted(ids))
+    if not where.pools:
+        return {row.pool_id: row.name for row in rows}
+    chosen = {ids[name] for name in where.pools}
+    below = -1
+    while where.descendants and below != len(chosen):
+        below = len(chosen)
+        chosen |= {row.pool_id for row in rows if row.parent_id in chosen}
+    return {row.pool_id: row.name for row in rows if row.pool_id in chosen}
+
+
+def _checked_as_of(connection: Connection, pool_id: PoolId, as_of: int) -> int:
+    newest = connection.execute(
+        select(func.max(entries.c.seq)).where(entries.c.pool_id == pool_id)
+    ).scalar()
+    # A number that is not there yet would give another answer tomorrow.
+    if not 1 <= as_of <= (newest or 0):
+        raise InvalidInputError("as_of", f"the pool has entries 1 to {newest}, and no {as_of}")
+    return as_of
+
+
+def _attributed(where: Filter) -> list[ColumnElement[bool]]:
+    a = attributions.c
+    asked: list[ColumnElement[bool]] = [
+        a[name] == value for name in _ATTRIBUTED if (value := getattr(where, name)) is not None
+    ]
+    asked += [tag_value(a.tags, name) == value for name, value in where.tags.items()]
+    if not asked:
+        return []
+    # The attributions are few and the entries many: look the few up first.
+    found: Any = select(a.pool_id, a.attribution_id).where(*asked)
+    return [tuple_(entries.c.pool_id, entries.c.attribution_id).in_(found)]

@@ -1,0 +1,197 @@
+"""When a pool runs out, if it goes on being spent as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from fractions import Fraction
+
+from sqlalchemy import Connection, func, select
+
+from ledger.book import Ledger
+from ledger.checks import U64_MAX, Micros, check_type, from_micros, to_micros
+from ledger.errors import InvalidInputError
+from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
+from ledger.reports.leases import moment_of
+from ledger.reports.position import Position, newest
+from ledger.reports.sums import halves, whole
+from ledger.schema import entries
+
+WEEK = timedelta(days=7)
+_DAY_US = 86_400_000_000
+_MICROSECOND = timedelta(microseconds=1)
+_LAST = to_micros("the end of the calendar", datetime.fromisoformat("9999-12-31T23:59:59Z"))
+
+
+class Outlook(StrEnum):
+    """What becomes of a pool on one axis."""
+
+    RUNS_OUT = "runs_out"
+    """It runs out at the time that is given."""
+
+    OUT = "out"
+    """It has run out: at most the stop threshold remains."""
+
+    UNLIMITED = "unlimited"
+    """Never: the capacity has no limit."""
+
+    NO_SPEND = "no_spend"
+    """Never: nothing was spent in the window."""
+
+    BEYOND = "beyond"
+    """Not before the end of the calendar, the year 9999."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisForecast:
+    """A pool on one axis.
+
+    Attributes:
+        axis: `tokens` or `cost_micros_usd`.
+        outlook: What becomes of it.
+        runs_out_at: When, if it runs out.
+        capacity: The capacity, None if it has no limit.
+        remaining: What remains, None if the capacity has no limit.
+        stop_threshold: What is kept back: at this much the pool has run out.
+        held: What open leases hold.
+        spent: What was spent in the window.
+        per_day: What that makes in 24 hours.
+    """
+
+    axis: str
+    outlook: Outlook
+    runs_out_at: datetime | None
+    capacity: int | None
+    remaining: int | None
+    stop_threshold: int
+    held: int
+    spent: int
+    per_day: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """When a pool runs out, and what is assumed.
+
+    Attributes:
+        pool: The pool's name.
+        now: The moment of the forecast.
+        window_begin: From here to `now` spend is looked at.
+        window_s: How long that is, in seconds.
+        younger: The pool is younger than the window that was asked for, and its life was taken.
+        basis: Which time of an entry puts it into the window.
+        axes: One forecast an axis.
+        steady: Assumed: spend goes on as in the window, evenly.
+        held_is_spent: Assumed: what open leases hold is used, so it is not among what remains.
+        capacity_stays: Assumed: nobody adjusts the pool, and no new window fills it up.
+    """
+
+    pool: str
+    now: datetime
+    window_begin: datetime
+    window_s: int
+    younger: bool
+    basis: TimeBasis
+    axes: list[AxisForecast]
+    steady: bool = True
+    held_is_spent: bool = True
+    capacity_stays: bool = True
+
+
+def forecast(
+    book: Ledger,
+    pool: str,
+    *,
+    window: timedelta = WEEK,
+    now: datetime | None = None,
+    as_of: int | None = None,
+    basis: TimeBasis = TimeBasis.OCCURRED,
+) -> Forecast:
+    """Return when a pool runs out at the rate at which it was spent of late.
+
+    What other pools passed on to this one uses its capacity up, and is included.
+
+    Args:
+        book: The books.
+        pool: The pool's name.
+        window: How far back spend is looked at; the pool's life if that is shorter.
+        now: The moment of the forecast, which has a time zone; without it the present one, or with
+            `as_of` when that entry was recorded.
+        as_of: As the pool stood at this entry.
+        basis: Which time of an entry puts it into the window.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: The window is empty; a moment without a zone; or `as_of` is an entry
+            that the pool does not have yet.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    check_type("window", window, timedelta)
+    if window <= timedelta(0):
+        raise InvalidInputError("window", "must be longer than nothing")
+    given = None if now is None else to_micros("now", now)
+    where = Filter(pools=[pool], as_of=as_of, basis=basis)
+
+    def query(connection: Connection, scope: Scope) -> Forecast:
+        at = moment_of(connection, scope, given)
+        last = newest(connection, scope)
+        assert last is not None  # noqa: S101 - a pool begins with its opening
+        began = connection.execute(
+            select(func.min(scope.at)).where(*scope.conditions, scope.at < at)
+        ).scalar()
+        begin = max(at - window // _MICROSECOND, at if began is None else began)
+        spent = _spent(connection, where, begin, at)
+        return Forecast(
+            pool=pool,
+            now=from_micros(at),
+            window_begin=from_micros(begin),
+            window_s=(at - begin) // 1_000_000,
+            younger=at - begin < window // _MICROSECOND,
+            basis=basis,
+            axes=[_axis(name, last, spent[name], begin, at) for name in spent],
+        )
+
+    return snapshot(book, where, query, mirrors=True)
+
+
+def _spent(connection: Connection, where: Filter, begin: int, end: int) -> dict[str, int]:
+    within = replace(where, since=from_micros(begin), until=from_micros(end))
+    scope = scope_of(connection, within, mirrors=True)
+    row = connection.execute(
+        select(
+            *halves("tokens", entries.c.usage_total_tokens),
+            *halves("cost_micros_usd", entries.c.usage_cost_micros_usd),
+        ).where(*scope.conditions)
+    ).one()
+    return {name: whole(row, name) for name in ("tokens", "cost_micros_usd")}
+
+
+def _axis(axis: str, last: Position, spent: int, begin: int, now: Micros) -> AxisForecast:
+    capacity = getattr(last.policy, f"capacity_{axis}")
+    threshold = getattr(last.policy, f"stop_threshold_{axis}")
+    left = getattr(last.remaining, axis)
+    unlimited = capacity == U64_MAX
+    runs_out_at = None
+    if unlimited:
+        outlook = Outlook.UNLIMITED
+    elif left <= threshold:
+        outlook = Outlook.OUT
+    elif spent <= 0:  # corrections may have taken back more than was spent
+        outlook = Outlook.NO_SPEND
+    else:
+        # Rounded up: at that microsecond it is spent, and not one before.
+        runs_out = now - (-(left - threshold) * (now - begin) // spent)
+        outlook = Outlook.RUNS_OUT if runs_out <= _LAST else Outlook.BEYOND
+        runs_out_at = from_micros(runs_out) if runs_out <= _LAST else None
+    return AxisForecast(
+        axis=axis,
+        outlook=outlook,
+        runs_out_at=runs_out_at,
+        capacity=None if unlimited else capacity,
+        remaining=None if unlimited else left,
+        stop_threshold=threshold,
+        held=getattr(last.balance.reserved, axis),
+        spent=spent,
+        per_day=Fraction(spent * _DAY_US, now - begin) if now > begin else Fraction(0),
+    )

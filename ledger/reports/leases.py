@@ -1,0 +1,313 @@
+"""Leases: the open ones by age, the stale ones, and those that were used after they expired."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, case, exists, func, select, text
+
+from ledger.book import Ledger
+from ledger.checks import Micros, check_seconds, from_micros, to_micros
+from ledger.records import EntryFlag, LeasePhase, Totals
+from ledger.reports.figures import is_open
+from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.position import newest
+from ledger.reports.sums import halves, whole
+from ledger.schema import attributions, entries
+
+_SECOND_US = 1_000_000
+_AGES_S = (60, 600, 3_600, 86_400, 604_800)
+"""Where one age ends and the next begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAge:
+    """The open leases of an age.
+
+    Attributes:
+        from_s: They are at least so many seconds old.
+        below_s: And less than so many, None for no limit.
+        leases: How many there are.
+        expired: How many of them hold nothing any more, because their time is over.
+        held: What they hold.
+    """
+
+    from_s: int
+    below_s: int | None
+    leases: int
+    expired: int
+    held: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgedLease:
+    """A lease that has not ended.
+
+    Attributes:
+        pool: The pool that granted it.
+        lease: Its number.
+        phase: `open`, or `expired` where it holds nothing any more.
+        reserved_at: Since when.
+        age_s: How many seconds ago that is.
+        run_id: The caller's run, and so on for the next two.
+        agent: Likewise.
+        model: Likewise.
+        held: What it holds.
+    """
+
+    pool: str
+    lease: int
+    phase: LeasePhase
+    reserved_at: datetime
+    age_s: int
+    run_id: str | None
+    agent: str | None
+    model: str | None
+    held: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateUse:
+    """Usage that was recorded after the lease's hold had expired.
+
+    Attributes:
+        pool: The pool.
+        lease: The lease.
+        seq: The entry that records the usage.
+        run_id: The caller's run.
+        expired_at: When the expiry was recorded.
+        used_at: When the usage was recorded.
+        after_s: How many seconds later.
+        total_tokens: What was used.
+        cost_micros_usd: Likewise, in millionths of a US dollar.
+    """
+
+    pool: str
+    lease: int
+    seq: int
+    run_id: str | None
+    expired_at: datetime | None
+    used_at: datetime
+    after_s: int | None
+    total_tokens: int
+    cost_micros_usd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leases:
+    """Leases at one moment.
+
+    Attributes:
+        now: The moment.
+        stale_after_s: From what age on an open lease is stale.
+        ages: The open leases by age, the youngest first.
+        stale: The stale ones, the oldest first.
+        late: Those that were used after they had expired.
+    """
+
+    now: datetime
+    stale_after_s: int
+    ages: list[LeaseAge]
+    stale: list[AgedLease]
+    late: list[LateUse]
+
+
+def leases(
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    now: datetime | None = None,
+    stale_after_s: int = 3_600,
+) -> Leases:
+    """Return the open leases by age, the stale ones, and those that were used late.
+
+    Args:
+        book: The books.
+        where: Which entries, or the name of a pool.
+        now: The moment at which ages are taken; without it the present one, or with `as_of` when
+            that entry was recorded.
+        stale_after_s: From what age on an open lease is stale, in whole seconds.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: A moment without a time zone, or a length of time that is none.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    check_seconds("stale_after_s", stale_after_s)
+    given = None if now is None else to_micros("now", now)
+
+    def query(connection: Connection, scope: Scope) -> Leases:
+        at = moment_of(connection, scope, given)
+        return Leases(
+            now=from_micros(at),
+            stale_after_s=int(stale_after_s),
+            ages=_ages(connection, scope, at),
+            stale=_stale(connection, scope, at, int(stale_after_s)),
+            late=_late(connection, scope),
+        )
+
+    return snapshot(book, where, query)
+
+
+def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Micros:
+    """Return what is now: as given, or when the entry `as_of` was recorded, or the present."""
+    if given is not None:
+        return given
+    if scope.where.as_of is not None:
+        last = newest(connection, scope)
+        if last is not None:
+            return last.recorded_at
+    return to_micros("now", datetime.now(UTC))
+
+
+def _open(scope: Scope) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
+    """Return the open leases in scope, each with what its newest entry says it holds."""
+    e, a = entries.c, attributions.c
+    later, last = entries.alias("later"), entries.alias("last_entry")
+    bound = [] if scope.where.as_of is None else [scope.where.as_of]
+    newest_seq = (
+        select(func.max(later.c.seq))
+        .where(
+            later.c.pool_id == e.pool_id,
+            later.c.lease.is_not(None),
+            later.c.lease == e.seq,
+            *(later.c.seq <= seq for seq in bound),
+        )
+        .scalar_subquery()
+    )
+    expiry = entries.alias("expiry")
+    expired = exists().where(
+        expiry.c.pool_id == e.pool_id,
+        expiry.c.lease == e.seq,
+        text("expiry.kind = 'expiry'"),
+        *(expiry.c.seq <= seq for seq in bound),
+    )
+    return (
+        select(
+            e.pool_id,
+            e.seq,
+            scope.at.label("at"),
+            *(a[name] for name in ("run_id", "agent", "model")),
+            case((expired, 1), else_=0).label("expired"),
+            *(last.c[f"held_{name}"] for name in Totals._fields),
+        )
+        .select_from(
+            entries.join(
+                last, (last.c.pool_id == e.pool_id) & (last.c.seq == newest_seq)
+            ).outerjoin(
+                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
+            )
+        )
+        .where(*scope.conditions, is_open(scope))
+        .subquery("open_leases")
+    )
+
+
+def _ages(connection: Connection, scope: Scope, now: Micros) -> list[LeaseAge]:
+    found = _open(scope)
+    age = case(
+        *(
+            (found.c.at > now - below_s * _SECOND_US, number)
+            for number, below_s in enumerate(_AGES_S)
+        ),
+        else_=len(_AGES_S),
+    ).label("age")
+    query: Select[Any] = select(
+        age,
+        func.count().label("leases"),
+        func.sum(found.c.expired).label("expired"),
+        *(half for name in Totals._fields for half in halves(name, found.c[f"held_{name}"])),
+    ).group_by(text("age"))
+    rows = {row.age: row for row in connection.execute(query)}
+    return [
+        LeaseAge(
+            from_s=from_s,
+            below_s=below_s,
+            leases=int(rows[number].leases) if number in rows else 0,
+            expired=int(rows[number].expired) if number in rows else 0,
+            held=(
+                Totals(*(whole(rows[number], name) for name in Totals._fields))
+                if number in rows
+                else Totals()
+            ),
+        )
+        for number, (from_s, below_s) in enumerate(
+            zip((0, *_AGES_S), (*_AGES_S, None), strict=True)
+        )
+    ]
+
+
+def _stale(
+    connection: Connection, scope: Scope, now: Micros, stale_after_s: int
+) -> list[AgedLease]:
+    found = _open(scope)
+    query = (
+        select(found)
+        .where(found.c.at <= now - stale_after_s * _SECOND_US)
+        .order_by(found.c.at, found.c.pool_id, found.c.seq)
+    )
+    return [
+        AgedLease(
+            pool=scope.pools[row.pool_id],
+            lease=row.seq,
+            phase=LeasePhase.EXPIRED if row.expired else LeasePhase.OPEN,
+            reserved_at=from_micros(row.at),
+            age_s=(now - row.at) // _SECOND_US,
+            run_id=row.run_id,
+            agent=row.agent,
+            model=row.model,
+            held=Totals(*(getattr(row, f"held_{name}") for name in Totals._fields)),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _late(connection: Connection, scope: Scope) -> list[LateUse]:
+    e, a = entries.c, attributions.c
+    expiry = entries.alias("expiry")
+    query = (
+        select(
+            e.pool_id,
+            e.lease,
+            e.seq,
+            e.recorded_at,
+            expiry.c.recorded_at.label("expired_at"),
+            a.run_id,
+            e.usage_total_tokens,
+            e.usage_cost_micros_usd,
+        )
+        .select_from(
+            entries.outerjoin(
+                expiry,
+                (expiry.c.pool_id == e.pool_id)
+                & (expiry.c.lease == e.lease)
+                & text("expiry.kind = 'expiry'"),
+            ).outerjoin(
+                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
+            )
+        )
+        .where(
+            *scope.conditions,
+            e.flags.bitwise_and(int(EntryFlag.LATE)) != 0,
+            e.usage_total_tokens.is_not(None),
+        )
+        .order_by(e.pool_id, e.seq)
+    )
+    return [
+        LateUse(
+            pool=scope.pools[row.pool_id],
+            lease=row.lease,
+            seq=row.seq,
+            run_id=row.run_id,
+            expired_at=None if row.expired_at is None else from_micros(row.expired_at),
+            used_at=from_micros(row.recorded_at),
+            after_s=(
+                None if row.expired_at is None else (row.recorded_at - row.expired_at) // _SECOND_US
+            ),
+            total_tokens=row.usage_total_tokens,
+            cost_micros_usd=row.usage_cost_micros_usd,
+        )
+        for row in connection.execute(query)
+    ]

@@ -1,0 +1,20 @@
+"""Percentiles by the nearest rank: always a value that was there, never one in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
+
+
+def rank(count: int, percent: int) -> int:
+    """Return which value, counted from 1 upwards, a percentile of `count` values is."""
+    return max(1, -(-percent * count // 100))
+
+
+def percentile(ascending: Sequence[T], percent: int) -> T:
+    """Return the smallest value that at least `percent` in a hundred of them do not exceed."""
+    return ascending[rank(len(ascending), percent) - 1]

@@ -1,0 +1,53 @@
+"""How figures are shown: tables for people, JSON and CSV for programs."""
+
+from ledger.reports.render.denials import denials_sheet, denied_groups_sheet
+from ledger.reports.render.estimates import estimates_sheet, held_sheet
+from ledger.reports.render.figures import run_trees_sheet, runs_sheet, spend_sheet
+from ledger.reports.render.forecast import assumptions, forecast_sheet
+from ledger.reports.render.formats import as_csv, as_json
+from ledger.reports.render.leases import late_uses_sheet, lease_ages_sheet, stale_leases_sheet
+from ledger.reports.render.pools import PoolRow, pools_sheet
+from ledger.reports.render.sheet import Column, Sheet, columns
+from ledger.reports.render.statement import statement_lines_sheet, statement_sheet
+from ledger.reports.render.values import (
+    counted,
+    decimal,
+    duration,
+    limit,
+    moment,
+    printable,
+    text,
+    usd,
+)
+
+__all__ = [
+    "Column",
+    "PoolRow",
+    "Sheet",
+    "as_csv",
+    "as_json",
+    "assumptions",
+    "columns",
+    "counted",
+    "decimal",
+    "denials_sheet",
+    "denied_groups_sheet",
+    "duration",
+    "estimates_sheet",
+    "forecast_sheet",
+    "held_sheet",
+    "late_uses_sheet",
+    "lease_ages_sheet",
+    "limit",
+    "moment",
+    "pools_sheet",
+    "printable",
+    "run_trees_sheet",
+    "runs_sheet",
+    "spend_sheet",
+    "stale_leases_sheet",
+    "statement_lines_sheet",
+    "statement_sheet",
+    "text",
+    "usd",
+]

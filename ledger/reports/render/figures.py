@@ -1,0 +1,119 @@
+"""Tables of what entries come to: by run, and by whatever spend is grouped by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ledger.reports.figures import PROVENANCES, Figures, added
+from ledger.reports.render.sheet import Cell, Column, Sheet
+from ledger.reports.render.values import moment, text, usd
+from ledger.reports.runs import RunCost, RunTree
+from ledger.reports.spend import Spend
+
+_COUNTS = (
+    ("Requests", "requests", 2),
+    ("Denied", "denied", 3),
+    ("Input\ntokens", "input_tokens", 1),
+    ("Output\ntokens", "output_tokens", 1),
+    ("Total\ntokens", "total_tokens", 0),
+    ("Estimated\ntokens", "estimated_total_tokens", 5),
+)
+_WIDE_COUNTS = (
+    ("Open", "open_leases"),
+    ("Attempts", "attempts"),
+    ("Released", "releases"),
+    ("Expired", "expiries"),
+    ("Late", "late"),
+    ("Corrections", "corrections"),
+    ("Cache written\ntokens", "cache_creation_tokens"),
+    ("Cache read\ntokens", "cache_read_tokens"),
+    ("Reasoning\ntokens", "reasoning_tokens"),
+)
+
+
+def runs_sheet(rows: Sequence[RunCost]) -> Sheet:
+    """Return per-run costs as a table, with a line of totals."""
+    sheet = Sheet(columns=[Column(heading="Run"), *_columns()], title="Cost per run")
+    _fill(sheet, (([text(row.run_id)], row) for row in rows), total=1 if len(rows) > 1 else 0)
+    return sheet
+
+
+def run_trees_sheet(rows: Sequence[RunTree]) -> Sheet:
+    """Return runs with their sub-runs as a table: each is indented below its parent."""
+    sheet = Sheet(
+        columns=[
+            Column(heading="Run"),
+            Column(heading="Own\ntokens", rank=4),
+            Column(heading="Own\nUSD", rank=4),
+            *_columns(),
+        ],
+        title="Cost per run, sub-runs included",
+    )
+    nothing = Figures()
+    for row in rows:
+        name = text(row.run_id)
+        name.pad_left(2 * row.depth)
+        own = row.own or nothing
+        sheet.add(
+            name,
+            f"{own.total_tokens:,}",
+            usd(own.cost_micros_usd),
+            *_cells(row.with_subruns),
+        )
+    return sheet
+
+
+def spend_sheet(found: Spend) -> Sheet:
+    """Return spend by its dimensions as a table, with a line of the total."""
+    names = [name.removeprefix("tag:").capitalize() for name in found.by] or ["Spend"]
+    sheet = Sheet(
+        columns=[*(Column(heading=name, left=True) for name in names), *_columns()],
+        title=f"Spend by {', '.join(found.by)}" if found.by else "Spend",
+    )
+    lines = (
+        (
+            [
+                text(f"{value} ({row.groups:,})" if row.groups > 1 and value else value)
+                for value in row.group.values()
+            ]
+            or [text("Total")],
+            row,
+        )
+        for row in found.rows
+    )
+    _fill(sheet, lines, total=len(names) if len(found.rows) > 1 else 0)
+    return sheet
+
+
+def _fill(sheet: Sheet, lines: Iterable[tuple[Sequence[Cell], Figures]], *, total: int) -> None:
+    parts = []
+    for names, row in lines:
+        sheet.add(*names, *_cells(row))
+        parts.append(row)
+    if total:
+        sheet.add_section()
+        sheet.add("Total", *[""] * (total - 1), *_cells(Figures(**added(parts))))
+
+
+def _columns() -> list[Column]:
+    return [
+        *(Column(heading=heading, rank=rank) for heading, _name, rank in _COUNTS),
+        Column(heading="Cost\nUSD"),
+        Column(heading="Estimated\nUSD", rank=5),
+        Column(heading="First", rank=7),
+        Column(heading="Last", rank=6),
+        *(Column(heading=heading, wide=True) for heading, _name in _WIDE_COUNTS),
+        *(Column(heading=f"{part.capitalize()}\nUSD", wide=True) for part in PROVENANCES),
+    ]
+
+
+def _cells(row: Figures) -> list[str]:
+    return [
+        *(f"{getattr(row, name):,}" for _heading, name, _rank in _COUNTS),
+        usd(row.cost_micros_usd),
+        usd(row.estimated_cost_micros_usd),
+        moment(row.first_at),
+        moment(row.last_at),
+        *(f"{getattr(row, name):,}" for _heading, name in _WIDE_COUNTS),
+        *(usd(getattr(row, f"cost_micros_usd_{part}")) for part in PROVENANCES),
+    ]

@@ -1,0 +1,105 @@
+"""Rows for programs: JSON and CSV, written as they come."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TextIO, get_args, get_type_hints
+
+from ledger.reports.render.values import decimal
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_RATIO_PLACES = 6
+
+
+def as_json(rows: Iterable[DataclassInstance], out: TextIO) -> None:
+    """Write rows as one JSON array: the fields' own names, integers as integers, ISO times."""
+    before = "[\n"
+    for row in rows:
+        shown = json.dumps(_plain(row), indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        out.write(f"{before}  {shown}")
+        before = ",\n"
+    out.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def as_csv(
+    rows: Iterable[DataclassInstance],
+    kind: type[DataclassInstance],
+    out: TextIO,
+    *,
+    dimensions: Sequence[str] = (),
+) -> None:
+    """Write rows as CSV with a header of the fields' own names; None is an empty cell.
+
+    A value within a row has its fields behind its own name: `p50_estimate`.
+
+    Args:
+        rows: The rows.
+        kind: Their type, which gives the header where there are none.
+        out: Where to write.
+        dimensions: The names of a row's own group.
+    """
+    # Whatever can fail fails before the header stands in the pipe.
+    waiting = iter(rows)
+    first = list(itertools.islice(waiting, 1))
+    writer = csv.DictWriter(out, list(_header(kind, dimensions)), lineterminator="\n")
+    writer.writeheader()
+    for row in itertools.chain(first, waiting):
+        writer.writerow(dict(_flat(_plain(row))))
+
+
+def _ordered(kind: Any) -> list[str]:  # noqa: ANN401 - a dataclass, as type or value
+    """Return the fields' names, a class's own before those it inherits."""
+    names = [part.name for part in fields(kind)]
+    own = [name for name in names if name in vars(kind).get("__annotations__", {})]
+    return own + [name for name in names if name not in own]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
+    if is_dataclass(value) and not isinstance(value, type):
+        found: dict[str, Any] = {}
+        for name in _ordered(type(value)):
+            part = getattr(value, name)
+            # A group's dimensions are columns like any other.
+            found |= part if isinstance(part, Mapping) else {name: _plain(part)}
+        return found
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Fraction):
+        return decimal(value, _RATIO_PLACES).replace(",", "")
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}_")
+        elif value is not None:
+            yield f"{prefix}{name}", value
+
+
+def _header(kind: Any, dimensions: Sequence[str], prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - a dataclass or a named tuple
+    hints = get_type_hints(kind)
+    for name in _ordered(kind) if is_dataclass(kind) else kind._fields:
+        within = [
+            part
+            for part in (hints[name], *get_args(hints[name]))
+            if is_dataclass(part) or hasattr(part, "_fields")
+        ]
+        if name == "group":
+            yield from dimensions
+        elif within:
+            yield from _header(within[0], dimensions, f"{prefix}{name}_")
+        else:
+            yield f"{prefix}{name}"

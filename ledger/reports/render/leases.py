@@ -1,0 +1,101 @@
+"""Leases by age, stale ones and late ones, as tables."""
+
+from __future__ import annotations
+
+from ledger.reports.leases import Leases
+from ledger.reports.render.sheet import Column, Sheet, columns
+from ledger.reports.render.values import counted, duration, moment, text, usd
+
+
+def lease_ages_sheet(found: Leases) -> Sheet:
+    """Return the open leases by age."""
+    sheet = Sheet(
+        columns=columns("Age", "Leases", "Expired", "Held\ntokens", "Held\nUSD"),
+        title=f"Open leases at {moment(found.now)}",
+    )
+    for row in found.ages:
+        if row.below_s is None:
+            name = f"{duration(row.from_s)} and more"
+        else:
+            name = f"{duration(row.from_s)} to {duration(row.below_s)}"
+        sheet.add(
+            name,
+            f"{row.leases:,}",
+            f"{row.expired:,}",
+            f"{row.held.tokens:,}",
+            usd(row.held.cost_micros_usd),
+        )
+    sheet.add_section()
+    sheet.add(
+        "Total",
+        f"{sum(row.leases for row in found.ages):,}",
+        f"{sum(row.expired for row in found.ages):,}",
+        f"{sum(row.held.tokens for row in found.ages):,}",
+        usd(sum(row.held.cost_micros_usd for row in found.ages)),
+    )
+    return sheet
+
+
+def stale_leases_sheet(found: Leases) -> Sheet:
+    """Return the leases that are stale, the oldest first."""
+    count = counted(len(found.stale), "lease")
+    sheet = Sheet(
+        columns=[
+            Column(heading="Pool"),
+            Column(heading="Lease"),
+            Column(heading="State", rank=2, left=True),
+            Column(heading="Reserved", rank=3),
+            Column(heading="Age"),
+            Column(heading="Held\ntokens"),
+            Column(heading="Held\nUSD"),
+            Column(heading="Run", rank=1, left=True),
+            Column(heading="Agent", rank=4, left=True),
+            Column(heading="Model", rank=4, left=True),
+        ],
+        title=f"Stale: {count} open for {duration(found.stale_after_s)} or more",
+    )
+    for row in found.stale:
+        sheet.add(
+            text(row.pool),
+            str(row.lease),
+            row.phase,
+            moment(row.reserved_at),
+            duration(row.age_s),
+            f"{row.held.tokens:,}",
+            usd(row.held.cost_micros_usd),
+            text(row.run_id),
+            text(row.agent),
+            text(row.model),
+        )
+    return sheet
+
+
+def late_uses_sheet(found: Leases) -> Sheet:
+    """Return what was used after its lease had expired."""
+    sheet = Sheet(
+        columns=[
+            Column(heading="Pool"),
+            Column(heading="Lease"),
+            Column(heading="Entry", rank=2),
+            Column(heading="Expired", rank=3),
+            Column(heading="Used", rank=1),
+            Column(heading="Later by"),
+            Column(heading="Total\ntokens"),
+            Column(heading="Cost\nUSD"),
+            Column(heading="Run", rank=1, left=True),
+        ],
+        title=f"Used late: {counted(len(found.late), 'entry', 'entries')}",
+    )
+    for row in found.late:
+        sheet.add(
+            text(row.pool),
+            str(row.lease),
+            str(row.seq),
+            moment(row.expired_at),
+            moment(row.used_at),
+            "" if row.after_s is None else duration(row.after_s),
+            f"{row.total_tokens:,}",
+            usd(row.cost_micros_usd),
+            text(row.run_id),
+        )
+    return sheet

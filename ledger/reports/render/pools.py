@@ -1,0 +1,73 @@
+"""Pools side by side: what each may spend, has spent, holds, and has left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ledger.model import Remaining
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.records import PoolStatus, Totals
+from ledger.reports.render.sheet import Sheet, columns
+from ledger.reports.render.values import limit, text, usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRow:
+    """A pool for programs.
+
+    Attributes:
+        pool: Its name.
+        seq: Its newest entry.
+        policy: The policy in force.
+        committed: Spent for good.
+        reserved: Held by open leases.
+        remaining: What is left.
+    """
+
+    pool: str
+    seq: int
+    policy: SharedPoolBudgetOptions
+    committed: Totals
+    reserved: Totals
+    remaining: Remaining
+
+    @classmethod
+    def of(cls, status: PoolStatus) -> PoolRow:
+        """Return the row of a pool."""
+        return cls(
+            pool=status.pool.name,
+            seq=status.seq,
+            policy=status.policy,
+            committed=status.balance.committed,
+            reserved=status.balance.reserved,
+            remaining=status.remaining,
+        )
+
+
+def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
+    """Return pools as a table, a line each."""
+    sheet = Sheet(
+        columns=columns(
+            "Pool",
+            *(
+                f"{figure}\n{unit}"
+                for figure in ("Capacity", "Committed", "Held", "Remaining")
+                for unit in ("tokens", "USD")
+            ),
+        )
+    )
+    for one in found:
+        rules, (committed, held), left = one.policy, one.balance, one.remaining
+        sheet.add(
+            text(one.pool.name),
+            limit(rules.capacity_tokens, f"{rules.capacity_tokens:,}"),
+            limit(rules.capacity_cost_micros_usd, usd(rules.capacity_cost_micros_usd)),
+            f"{committed.tokens:,}",
+            usd(committed.cost_micros_usd),
+            f"{held.tokens:,}",
+            usd(held.cost_micros_usd),
+            limit(rules.capacity_tokens, f"{left.tokens:,}"),
+            limit(rules.capacity_cost_micros_usd, usd(left.cost_micros_usd)),
+        )
+    return sheet

@@ -1,0 +1,65 @@
+"""How single figures, times and names are shown to people."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from fractions import Fraction
+
+from rich.text import Text
+
+from ledger.checks import I64_MAX
+
+_MICROS = 1_000_000
+
+
+def usd(micros: int) -> str:
+    """Return millionths of a US dollar as dollars, every digit kept: `1,234.567890`."""
+    sign, amount = ("-", -micros) if micros < 0 else ("", micros)
+    return f"{sign}{amount // _MICROS:,}.{amount % _MICROS:06d}"
+
+
+def limit(amount: int, shown: str) -> str:
+    """Return `shown`, or `unlimited` where the amount is beyond what a store can hold."""
+    return "unlimited" if amount > I64_MAX else shown
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time in UTC to the second, as ISO 8601 writes it; nothing where there is none."""
+    return "" if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun: `1 entry`, `2 entries`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def decimal(value: Fraction, places: int) -> str:
+    """Return a fraction with so many decimal places, rounded half to even."""
+    scaled = round(value * 10**places)
+    sign, amount = ("-", -scaled) if scaled < 0 else ("", scaled)
+    whole, part = divmod(amount, 10**places)
+    return f"{sign}{whole:,}.{part:0{places}d}" if places else f"{sign}{whole:,}"
+
+
+def duration(seconds: int) -> str:
+    """Return a length of time in its two largest units: `3d 4h`, `59s`."""
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        if count:
+            parts.append(f"{count:,}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def text(value: str | None) -> Text:
+    """Return a name as text: square brackets in it are not rich's markup."""
+    return Text("(none)", style="dim") if value is None else Text(printable(value))
+
+
+def printable(value: str) -> str:
+    """Return text with its control characters spelled out: a name must not drive a terminal."""
+    return "".join(
+        char if unicodedata.category(char) not in {"Cc", "Cf"} else repr(char)[1:-1]
+        for char in value
+    )

@@ -1,0 +1,155 @@
+"""Where the money went: spend by time, model, tenant, tag and the like, each crossed with any."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from ledger.book import Ledger
+from ledger.checks import I64_MAX, check_amount
+from ledger.reports.buckets import Unit, bucket, fits, grains_us, zone_named
+from ledger.reports.dimensions import UNITS, checked, label
+from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
+from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendRow(Figures):
+    """One group.
+
+    Attributes:
+        group: The group's place in each dimension, None where a call named none.
+        groups: How many groups the row stands for: 1, or of the row `other`, those that are not
+            among the largest.
+    """
+
+    group: Mapping[str, str | None]
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """Spend by some dimensions: the rows add up to the total.
+
+    Attributes:
+        by: The dimensions.
+        zone: The time zone of hours, days, weeks and months.
+        rows: By time where time is a dimension, then the most expensive first.
+        total: All of them together.
+    """
+
+    by: tuple[str, ...]
+    zone: str
+    rows: list[SpendRow]
+    total: Figures
+
+
+def spend(
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    by: Sequence[str] = ("model",),
+    zone: str = "UTC",
+    top: int | None = None,
+) -> Spend:
+    """Return spend by one or more dimensions.
+
+    A call is counted under what its reservation named, its usage under what the entry that records
+    it names: a model that answered in another's place carries the usage.
+
+    Args:
+        book: The books.
+        where: Which entries, or the name of a pool.
+        by: Any of hour, day, week, month, model, provider, tenant, agent, operation, run, pool,
+            and `tag:NAME`.
+        zone: The time zone whose hours, days, weeks and months are meant, by its IANA name.
+        top: Only so many groups, the most expensive ones; the others become one row.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: No such dimension or time zone; or `as_of` is an entry that the pool
+            does not have yet.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    chosen = checked(by, times=True)
+    if top is not None:
+        check_amount("top", top, ceiling=I64_MAX)
+    clock = zone_named(zone)
+    groups = snapshot(
+        book, where, lambda connection, scope: _groups(connection, scope, chosen, clock)
+    )
+    rows = [
+        SpendRow(group=dict(zip(chosen, group, strict=True)), **added(parts))
+        for group, parts in groups.items()
+    ]
+    rows.sort(key=_dearest)
+    if top is not None and len(rows) > top:
+        rest = SpendRow(
+            group=dict.fromkeys(chosen, OTHER), groups=len(rows) - top, **added(rows[top:])
+        )
+        rows = [*_in_order(rows[:top], chosen), rest]
+    else:
+        rows = _in_order(rows, chosen)
+    return Spend(by=chosen, zone=zone, rows=rows, total=Figures(**added(rows)))
+
+
+def _groups(
+    connection: Connection, scope: Scope, by: tuple[str, ...], zone: ZoneInfo
+) -> dict[tuple[str | None, ...], list[Figures]]:
+    units = [Unit(name) for name in by if name in UNITS]
+    others = [name for name in by if name not in UNITS]
+    rows, buckets = _cut(connection, scope, [label(name) for name in others], units, zone)
+    found: dict[tuple[str | None, ...], list[Figures]] = defaultdict(list)
+    for row in rows:
+        place: dict[str, Any] = {
+            name: getattr(row, f"label_{number}") for number, name in enumerate(others)
+        }
+        if "pool" in place:
+            place["pool"] = scope.pools[place["pool"]]
+        if units:
+            place |= zip(units, buckets[row.grain], strict=True)
+        found[tuple(place[name] for name in by)].append(Figures(**figures_in(row)))
+    return found
+
+
+def _cut(
+    connection: Connection,
+    scope: Scope,
+    labels: Sequence[Label],
+    units: Sequence[Unit],
+    zone: ZoneInfo,
+) -> tuple[list[Any], dict[int, list[str]]]:
+    """Return rows by pieces of time that each lie in one bucket, and the buckets of each piece.
+
+    Most zones are whole hours from UTC, so that pieces of an hour will do; where one does not lie
+    in one bucket, the next smaller ones are tried.
+    """
+    if not units:
+        rows = aggregate(connection, scope, labels)
+        return [row for row in rows if row.first_at is not None], {}
+    around = [at for at in (scope.where.since, scope.where.until) if at is not None]
+    pieces: set[int] = set()
+    for grain_us in grains_us(units, zone, [*around, datetime.now(UTC)]):
+        rows = aggregate(connection, scope, labels, grain_us=grain_us)
+        pieces = {row.grain for row in rows}
+        if all(fits(at, grain_us, units, zone) for at in pieces):
+            break
+    return rows, {at: [bucket(unit, at, zone) for unit in units] for at in pieces}
+
+
+def _dearest(row: SpendRow) -> tuple[object, ...]:
+    names = [(name is None, name or "") for name in row.group.values()]
+    return (-row.cost_micros_usd, -row.total_tokens, names)
+
+
+def _in_order(rows: list[SpendRow], by: tuple[str, ...]) -> list[SpendRow]:
+    # Stable: what has the same time stays in the order of cost.
+    return sorted(rows, key=lambda row: [str(row.group[name]) for name in by if name in UNITS])

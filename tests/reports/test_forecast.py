@@ -1,0 +1,134 @@
+"""When a pool runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from ledger import Ledger, from_micros, reports
+from ledger.errors import InvalidInputError
+from ledger.reports import Outlook, TimeBasis
+
+NOW = datetime(2024, 5, 8, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def spend(scribe: Any, *spent: tuple[float, int], pool: str = "team") -> Ledger:  # noqa: ANN401
+    """Let a pool spend tokens and as many micro-USD, each so many days before now."""
+    for days, amount in spent:
+        scribe.append(pool, "settlement", at=NOW - days * DAY,
+                      usage_total_tokens=amount, usage_cost_micros_usd=amount)  # fmt: skip
+    book: Ledger = scribe.book
+    return book
+
+
+def test_the_rate_of_a_week(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own
+    """A hundred a day leave a thousand for ten days; what is older than the window is not seen."""
+    scribe.pool("team", capacity_tokens=2_200, stop_threshold_tokens=200)
+    book = spend(scribe, (9, 300), (6, 400), (1, 300))
+    scribe.append("team", "reservation", at=NOW, estimate_total_tokens=300)
+    found = reports.forecast(book, "team", now=NOW)
+    tokens, cost = found.axes
+    assert (NOW - 7 * DAY, 7 * 86_400, False) == (
+        found.window_begin,
+        found.window_s,
+        found.younger,
+    )
+    assert (Outlook.RUNS_OUT, NOW + 7 * DAY) == (tokens.outlook, tokens.runs_out_at)
+    assert (2_200, 900, 200, 300, 700, Fraction(100)) == (
+        tokens.capacity,
+        tokens.remaining,
+        tokens.stop_threshold,
+        tokens.held,
+        tokens.spent,
+        tokens.per_day,
+    )
+    assert (Outlook.UNLIMITED, None, None, None) == (
+        cost.outlook,
+        cost.runs_out_at,
+        cost.capacity,
+        cost.remaining,
+    )
+    assert (True, True, True) == (found.steady, found.held_is_spent, found.capacity_stays)
+
+
+def test_a_pool_younger_than_the_window(scribe: Any) -> None:  # noqa: ANN401
+    """Its life is the window, and the forecast says so."""
+    scribe.pool("team", capacity_tokens=1_000)
+    found = reports.forecast(spend(scribe, (2, 100), (1, 100)), "team", now=NOW)
+    assert (NOW - 2 * DAY, True) == (found.window_begin, found.younger)
+    assert NOW + 8 * DAY == found.axes[0].runs_out_at
+    narrow = reports.forecast(scribe.book, "team", now=NOW, window=1.5 * DAY)
+    assert (NOW - 1.5 * DAY, False) == (narrow.window_begin, narrow.younger)
+    assert NOW + 12 * DAY == narrow.axes[0].runs_out_at
+
+
+@pytest.mark.parametrize(
+    ("capacity", "spent", "outlook"),
+    [
+        (1_000, [], Outlook.NO_SPEND),
+        (1_000, [(30, 10)], Outlook.NO_SPEND),
+        (1_000, [(2, 10), (1, -10)], Outlook.NO_SPEND),
+        (1_000, [(2, 1_000)], Outlook.OUT),
+        (1_000, [(2, 5_000)], Outlook.OUT),
+        (2**62, [(6, 1)], Outlook.BEYOND),
+    ],
+)
+def test_outlooks(
+    scribe: Any,  # noqa: ANN401 - the conftest's own
+    capacity: int,
+    spent: list[tuple[float, int]],
+    outlook: Outlook,
+) -> None:
+    """Nothing spent is never; used up is now; later than any calendar is neither."""
+    scribe.pool("team", capacity_tokens=capacity)
+    found = reports.forecast(spend(scribe, *spent), "team", now=NOW)
+    assert (outlook, None) == (found.axes[0].outlook, found.axes[0].runs_out_at)
+
+
+def test_as_of_an_entry(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own
+    """What was recorded later is not seen, and the moment is when that entry was recorded."""
+    scribe.pool("team", capacity_tokens=1_000)
+    scribe.append("team", "settlement", recorded=NOW - DAY, at=NOW - 3 * DAY, usage_total_tokens=50)
+    scribe.append("team", "settlement", recorded=NOW, usage_total_tokens=900)
+    found = reports.forecast(scribe.book, "team", as_of=2)
+    assert (NOW - DAY, 950, 50) == (found.now, found.axes[0].remaining, found.axes[0].spent)
+    recorded = reports.forecast(scribe.book, "team", now=NOW + DAY, basis=TimeBasis.RECORDED)
+    assert 950 == recorded.axes[0].spent
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_against_a_fold(
+    history: Callable[[int], Ledger], facts: Callable[..., list[dict[str, Any]]], seed: int
+) -> None:
+    """Spend in the window is that of all entries there; the pool lasts to that microsecond."""
+    book = history(seed)
+    now = datetime(2024, 4, 20, tzinfo=UTC)
+    for pool in ("root", "other"):
+        found = reports.forecast(book, pool, now=now, window=20 * DAY)
+        rows = [row for row in facts(book) if row["pool"] == pool]
+        begin = max(now - 20 * DAY, min(from_micros(row["at"]) for row in rows))
+        assert begin == found.window_begin
+        for axis, forecast in zip(("total_tokens", "cost_micros_usd"), found.axes, strict=True):
+            spent = sum(
+                row[f"usage_{axis}"]
+                for row in rows
+                if begin <= from_micros(row["at"]) < now and row["usage_total_tokens"] is not None
+            )
+            assert spent == forecast.spent
+            if forecast.runs_out_at is not None:
+                usable = (forecast.remaining or 0) - forecast.stop_threshold
+                lasts = (forecast.runs_out_at - now) // timedelta(microseconds=1)
+                window = (now - begin) // timedelta(microseconds=1)
+                assert (lasts - 1) * spent < usable * window <= lasts * spent
+
+
+def test_what_is_refused(book: Ledger) -> None:
+    """A window of nothing, and a moment without a time zone."""
+    for given in ({"window": timedelta(0)}, {"now": datetime(2024, 1, 1)}, {"window": 7}):  # noqa: DTZ001
+        with pytest.raises(InvalidInputError):
+            reports.forecast(book, "team", **given)  # type: ignore[arg-type]

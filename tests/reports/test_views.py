@@ -1,0 +1,133 @@
+"""The views for BI tools show what the reports count, on both databases alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from ledger import I64_MAX, LeasePhase, Ledger, reports
+from ledger.reports.render import usd
+
+NOW = datetime(2124, 1, 1, tzinfo=UTC)
+
+
+def rows(book: Ledger, statement: str) -> list[dict[str, Any]]:
+    """Return the rows of a view, amounts and times as text."""
+    found = book.read(lambda connection: connection.execute(text(statement)).mappings().all())
+    return [{name: plain(value) for name, value in row.items()} for row in found]
+
+
+def plain(value: object) -> object:
+    """Return a value as SQLite has it; PostgreSQL has types for days, times and amounts."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value) if value.as_tuple().exponent else int(value)
+    return value
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_spend_by_day(history: Callable[[int], Ledger], seed: int) -> None:
+    """Each day of each pool and attribution is what the report of the same dimensions says."""
+    book = history(seed)
+    by = ["pool", "day", "tenant", "agent", "operation", "provider", "model"]
+    expected = [
+        (
+            *row.group.values(),
+            *(row.requests, row.denied, row.attempts),
+            *(row.input_tokens, row.output_tokens, row.total_tokens),
+            usd(row.cost_micros_usd).replace(",", ""),
+        )
+        for row in reports.spend(book, by=by).rows
+        # The view leaves days out on which holds were only given back.
+        if row.requests or row.denied or row.attempts or row.corrections
+    ]
+    found = [tuple(row.values()) for row in rows(book, "SELECT * FROM spend_by_day")]
+    assert sorted(expected, key=str) == sorted(found, key=str)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_lease_summary(
+    history: Callable[[int], Ledger], facts: Callable[..., list[dict[str, Any]]], seed: int
+) -> None:
+    """Open and expired leases are those of the report; ended ones have used what they used."""
+    book = history(seed)
+    found = rows(book, "SELECT * FROM lease_summary ORDER BY pool, lease")
+    still = reports.leases(book, now=NOW, stale_after_s=0).stale
+    assert sorted((one.pool, one.lease, str(one.phase), one.held.tokens) for one in still) == [
+        (row["pool"], row["lease"], row["phase"], row["held_tokens"])
+        for row in found
+        if row["phase"] != LeasePhase.ENDED
+    ]
+    ended = {
+        (row["pool"], row["lease"]): row["used_total_tokens"]
+        for row in facts(book)
+        if row["kind"] in {"settlement", "release"} and row["origin_seq"] is None
+    }
+    assert ended == {
+        (row["pool"], row["lease"]): row["used_total_tokens"]
+        for row in found
+        if row["phase"] == LeasePhase.ENDED
+    }
+
+
+def test_every_column_of_a_lease(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own
+    """Readable times, dollars to the last micro, the attribution joined."""
+    scribe.pool("team")
+    at = datetime(2100, 1, 1, tzinfo=UTC)
+    lease = scribe.append(
+        "team",
+        "reservation",
+        who={"run_id": "r", "model": "m", "tags": {"a": "b"}},
+        at=datetime(1969, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
+        recorded=at,
+        estimate_total_tokens=9,
+        estimate_cost_micros_usd=I64_MAX,
+    )
+    scribe.append("team", "expiry", lease=lease, recorded=at.replace(second=1))
+    scribe.append("team", "settlement", lease=lease, recorded=at.replace(microsecond=5, second=2),
+                  usage_total_tokens=4, usage_cost_micros_usd=1_500_000)  # fmt: skip
+    (row,) = rows(scribe.book, "SELECT * FROM lease_summary")
+    assert {
+        "pool": "team",
+        "lease": 2,
+        "phase": "ended",
+        "reserved": "2100-01-01T00:00:00.000000Z",
+        "occurred": "1969-12-31T23:59:59.000001Z",
+        "expired": "2100-01-01T00:00:01.000000Z",
+        "ended": "2100-01-01T00:00:02.000005Z",
+        "run_id": "r",
+        "parent_run_id": None,
+        "tenant": None,
+        "agent": None,
+        "operation": None,
+        "provider": None,
+        "model": "m",
+        "tags": '{"a":"b"}',
+        "estimate_total_tokens": 9,
+        "used_total_tokens": 4,
+        "held_tokens": 0,
+        "estimate_usd": "9223372036854.775807",
+        "used_usd": "1.500000",
+        "held_usd": "0.000000",
+    } == row
+
+
+def test_days_are_those_of_utc(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own
+    """Whatever the time zone of the session or the server, and before 1970 too."""
+    scribe.pool("team")
+    for day in ("1969-12-31", "2024-02-29"):
+        for time in ("00:00:00", "23:59:59.999999"):
+            scribe.append("team", "correction", at=datetime.fromisoformat(f"{day}T{time}Z"),
+                          usage_total_tokens=1, usage_cost_micros_usd=-1)  # fmt: skip
+    found = rows(scribe.book, "SELECT day, total_tokens, usd FROM spend_by_day ORDER BY day")
+    assert [("1969-12-31", 2, "-0.000002"), ("2024-02-29", 2, "-0.000002")] == [
+        tuple(row.values()) for row in found
+    ]
