@@ -2,85 +2,54 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Callable
 
-from sqlalchemy import Connection
-
-from benchmarks.measure import Figure, Round, timed
-from benchmarks.writes import CALL, ESTIMATE, TIMEOUT_S, UNLIMITED, USED
+from benchmarks.bench import Bench
+from benchmarks.measure import Workload, repeated, timed
+from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, past_the_queue
 from ledger import Ledger, LedgerBudgetManager, SharedPoolBudgetOptions
-from ledger.operations import Operation, Outcome, Reserve, Settle, new_key, perform
-from ledger.rows import Memo
 
-T = TypeVar("T")
-
-_CALLS = 300
 _BATCH = 500
 
 
-def measure(store: str, url: str, *, sizes: tuple[int, int], rounds: int) -> list[Figure]:
-    """Return `remaining` and `reserve` in a long pool, as ratios to the same in a short one."""
-    short, long = sizes
-    with Ledger.open(url, timeout_s=TIMEOUT_S) as book:
-        budgets = {size: fill(book, f"growth-{size}", size) for size in sizes}
-        figures = []
-        for name, once in (("remaining", remaining), ("reserve", reserve)):
-            done: dict[int, list[Round]] = {size: [] for size in sizes}
-            for _ in range(rounds):
-                for size in sizes:
-                    done[size].append(once(budgets[size]))
-            figures += [
-                Figure.of(store, f"{name} at {size:,} entries", done[size], done[short])
-                for size in (short, long)
-            ]
-        return figures
+def workloads(bench: Bench) -> list[Workload]:
+    """Return `remaining` and `reserve` in long pools, held to the same in the shortest."""
+    book = bench.book()
+    pools = {size: fill(book, f"growth-{size}", size) for size in sorted(bench.scale.entries)}
+    calls: dict[str, Callable[[LedgerBudgetManager], object]] = {
+        "remaining": lambda budget: budget.remaining(CALL),
+        "reserve": lambda budget: budget.reserve(CALL, ESTIMATE, UNLIMITED),
+    }
+    found: list[Workload] = []
+    for name, call in calls.items():
+        base: Workload | None = None
+        for size, budget in pools.items():
+            workload = Workload(
+                name=f"{name} at {size:,} entries",
+                run=lambda call=call, budget=budget: repeated(  # type: ignore[misc]
+                    bench.scale.calls, lambda noted: timed(noted, lambda: call(budget))
+                ),
+                base=base,
+                compare="latency",
+                labels={"call": name, "entries": size},
+            )
+            base = base or workload
+            if workload is not base:
+                found.append(workload)
+    return found
 
 
 def fill(book: Ledger, name: str, size: int) -> LedgerBudgetManager:
     """Return a pool with so many entries, written in large batches."""
     budget = book.pool(name, SharedPoolBudgetOptions())
-    while budget.status().seq < size:
-        leases = _write(budget, [Reserve.of(CALL, ESTIMATE, UNLIMITED, keep_denial=False)] * _BATCH)
-        _write(budget, [Settle.of(lease, USED, None) for lease in leases])
+    left = size - budget.status().seq
+    while left > 0:
+        count = min(_BATCH, (left + 1) // 2)
+        leases = past_the_queue(
+            budget, [budget.reserving(CALL, ESTIMATE, UNLIMITED) for _ in range(count)]
+        )
+        past_the_queue(
+            budget, [budget.recording(lease, USED, None, closes=True) for lease in leases]
+        )
+        left -= 2 * count
     return budget
-
-
-def _write(budget: LedgerBudgetManager, operations: Sequence[Operation[T]]) -> list[T]:
-    """Do operations in one transaction."""
-    fresh = [replace(operation, key=new_key()) for operation in operations]
-
-    def work(connection: Connection, again: bool) -> tuple[list[Outcome], Memo]:  # noqa: FBT001
-        now = budget.writer.now()
-        return perform(connection, budget.journal, fresh, now=now, look_up=again)
-
-    outcomes, memo = budget.writer.database.transact(
-        work, pool_ids=[budget.journal.info.pool_id], key=fresh[0].key
-    )
-    budget.journal.remember(memo)
-    return [
-        operation.answer(row, budget.journal.info)
-        for operation, row in zip(fresh, outcomes, strict=True)
-        if isinstance(row, Mapping)
-    ]
-
-
-def remaining(budget: LedgerBudgetManager) -> Round:
-    """Ask what remains, again and again."""
-    return _round(lambda: budget.remaining(CALL))
-
-
-def reserve(budget: LedgerBudgetManager) -> Round:
-    """Reserve, again and again."""
-    return _round(lambda: budget.reserve(CALL, ESTIMATE, UNLIMITED))
-
-
-def _round(call: Callable[[], object]) -> Round:
-    latencies: list[float] = []
-    began = time.perf_counter()
-    for _ in range(_CALLS):
-        timed(latencies, call)
-    seconds = time.perf_counter() - began
-    return Round(operations=_CALLS, seconds=seconds, latencies_s=latencies)

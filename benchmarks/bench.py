@@ -1,0 +1,67 @@
+"""What every section works with: a store, its floor, how much to do, and who cleans up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.measure import Workload
+from benchmarks.work import TIMEOUT_S
+from ledger import Ledger, LedgerBudgetManager, SharedPoolBudgetOptions
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much is done: enough for figures by default, little in the tests of the benchmarks."""
+
+    rounds: int = 5
+    floor_operations: int = 400
+    pairs: int = 1_600
+    """Reserve-and-settle pairs of one round, shared out among its callers."""
+    threads: tuple[int, ...] = (1, 4, 16, 64)
+    tasks: tuple[int, ...] = (1, 4, 16, 64, 256)
+    calls: int = 300
+    """Single calls of one round, where one caller is alone."""
+    processes: int = 4
+    threads_each: int = 16
+    seconds: float = 2.0
+    """How long the processes of one round work."""
+    pools: int = 1_000
+    entries: tuple[int, ...] = (1_000, 50_000)
+    warm_up: int = 20_000
+    operations: int = 60_000
+    """After how many operations the memory of a process is looked at, and looked at again."""
+
+    def longer(self, entries: tuple[int, ...]) -> Scale:
+        """Return the scale of a long run: a million operations, and pools of these sizes."""
+        return replace(self, entries=entries, warm_up=100_000, operations=1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One store, while it is measured."""
+
+    store: str
+    url: str
+    scale: Scale
+    floor: Workload
+    stack: ExitStack
+    """Closes what a section opens, when the section is done."""
+    sql: Mapping[str, Path] = field(default_factory=dict)
+    """The plain SQL to be measured beside the peers, by name."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be measured, and what to do about it."""
+
+    def book(self) -> Ledger:
+        """Open the store until the section is done."""
+        return self.stack.enter_context(Ledger.open(self.url, timeout_s=TIMEOUT_S))
+
+
+def fresh_pool(book: Ledger) -> LedgerBudgetManager:
+    """Return a new pool without a limit."""
+    return book.pool(f"bench-{next(_numbers)}", SharedPoolBudgetOptions())

@@ -1,0 +1,37 @@
+"""What the queue costs a caller who is alone: against the same operations past the queue."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.bench import Bench, fresh_pool
+from benchmarks.measure import Workload, repeated
+from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, pair, past_the_queue
+from ledger import LedgerBudgetManager
+
+
+def workloads(bench: Bench) -> list[Workload]:
+    """Return one caller's operations through the queue, held to those past it."""
+    book = bench.book()
+    queued, direct = fresh_pool(book), fresh_pool(book)
+    base = Workload(
+        name="one caller, past the queue",
+        run=lambda: repeated(bench.scale.calls, lambda noted: pair_direct(direct, noted)),
+    )
+    return [
+        Workload(
+            name="one caller, through the queue",
+            run=lambda: repeated(bench.scale.calls, lambda noted: pair(queued, noted)),
+            base=base,
+            compare="latency",
+        )
+    ]
+
+
+def pair_direct(budget: LedgerBudgetManager, latencies_s: list[float]) -> None:
+    """Reserve and settle as `work.pair` does, each in a transaction of its own."""
+    began = time.perf_counter()
+    (lease,) = past_the_queue(budget, [budget.reserving(CALL, ESTIMATE, UNLIMITED)])
+    reserved = time.perf_counter()
+    past_the_queue(budget, [budget.recording(lease, USED, None, closes=True)])
+    latencies_s += (reserved - began, time.perf_counter() - reserved)

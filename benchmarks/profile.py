@@ -1,0 +1,295 @@
+"""What bounds a busy pool: the processor time and the waiting of a batch, stage by stage.
+
+    python -m benchmarks.profile
+    python -m benchmarks.profile --store sqlite --batch 256
+
+Batches of reservations and of settlements are done past the queue, so one thread does everything
+and the stages add up. A clock is read at each border of a stage; around those that may wait, for
+the disk or the server, the thread's processor time as well. Reading clocks costs something: the
+last rows say what the same batches take without, by turns with the others, and what the same
+operations take through the queue, from as many tasks as a batch has operations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import importlib
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
+
+from benchmarks.bench import fresh_pool
+from benchmarks.stores import STORES, opened
+from benchmarks.work import (
+    CALL,
+    ESTIMATE,
+    TIMEOUT_S,
+    UNLIMITED,
+    USED,
+    in_tasks,
+    past_the_queue,
+)
+from ledger import AsyncLedger, Ledger, LedgerBudgetManager
+
+REST = "everything between"
+
+STAGES = {
+    "construct the operation": (
+        "ledger.manager:LedgerBudgetManager.reserving",
+        "ledger.manager:LedgerBudgetManager.recording",
+    ),
+    "begin": (
+        "ledger.dialects.sqlite:SQLiteDialect.begin",
+        "ledger.dialects.postgresql:PostgreSQLDialect.begin",
+    ),
+    "read the newest entry": ("ledger.journal:look",),
+    "find leases": (
+        "ledger.journal:recall",
+        "ledger.journal:PoolJournal.remembered",
+        "ledger.journal:leases",
+    ),
+    "decide": (
+        "ledger.operations:Reserve.decide",
+        "ledger.operations:Record.decide",
+    ),
+    "build the row": ("ledger.rows:to_row", "ledger.rows:head_of"),
+    "encode and hash": (
+        "ledger.operations:Operation.payload_digest",
+        "ledger.rows:row_hash",
+    ),
+    "insert": ("ledger.journal:append",),
+    "commit": (
+        "ledger.dialects.sqlite:SQLiteDialect.commit",
+        "ledger.dialects.postgresql:PostgreSQLDialect.commit",
+    ),
+    "remember leases": ("ledger.journal:PoolJournal.remember",),
+    "hand out": ("ledger.operations:Reserve.answer", "ledger.operations:Record.answer"),
+}
+"""Which functions are which stage; a stage within another counts for itself only."""
+
+WAIT = frozenset({"begin", "read the newest entry", "find leases", "insert", "commit"})
+"""The stages that talk to the database, once a batch; the clock of the processor is a slow one."""
+
+
+class Clocks(NamedTuple):
+    """This thread's processor time and the time on the wall, in seconds."""
+
+    processor_s: float
+    wall_s: float
+
+    @classmethod
+    def now(cls) -> Clocks:
+        """Read both."""
+        return cls(time.thread_time(), time.perf_counter())
+
+    def until_now(self) -> Clocks:
+        """Return what has passed on both since these were read."""
+        now = self.now()
+        return Clocks(now.processor_s - self.processor_s, now.wall_s - self.wall_s)
+
+    @property
+    def waiting_s(self) -> float:
+        """What passed on the wall only."""
+        return max(0.0, self.wall_s - self.processor_s)
+
+
+class Spent(NamedTuple):
+    """Time of one stage, or of all, in microseconds an operation."""
+
+    processor_us: float
+    waiting_us: float
+
+
+class Profile(NamedTuple):
+    """What an operation of a batch takes."""
+
+    stages: Mapping[str, Spent]
+    unwatched: Spent
+    queued: Spent
+
+
+class Stopwatch:
+    """Charges each moment to the innermost stage that is under way."""
+
+    def __init__(self) -> None:
+        self._under_way = [REST]
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was charged."""
+        self._wall_s: defaultdict[str, float] = defaultdict(float)
+        self._waiting_s: defaultdict[str, float] = defaultdict(float)
+        self._last = time.perf_counter()
+
+    def charged(self) -> dict[str, Clocks]:
+        """Return what each stage took until now."""
+        self._charge()
+        return {
+            stage: Clocks(wall_s - self._waiting_s[stage], wall_s)
+            for stage, wall_s in self._wall_s.items()
+        }
+
+    def watch(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that does the same, charged to a stage."""
+
+        @functools.wraps(function)
+        def watched(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it takes
+            self._charge()
+            self._under_way.append(stage)
+            try:
+                return function(*args, **options)
+            finally:
+                self._charge()
+                self._under_way.pop()
+
+        @functools.wraps(function)
+        def watched_waiting(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
+            began = Clocks.now()
+            try:
+                return watched(*args, **options)
+            finally:
+                self._waiting_s[stage] += began.until_now().waiting_s
+
+        return watched_waiting if stage in WAIT else watched
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        self._wall_s[self._under_way[-1]] += now - self._last
+        self._last = now
+
+
+@contextmanager
+def watched(stopwatch: Stopwatch) -> Iterator[None]:
+    """Let a stopwatch watch every stage.
+
+    Raises:
+        SystemExit: A function that a stage names is not there any more.
+    """
+    with ExitStack() as stack:
+        for stage, names in STAGES.items():
+            for name in names:
+                owner, last = _place(stage, name)
+                timed = stopwatch.watch(stage, getattr(owner, last))
+                stack.enter_context(mock.patch.object(owner, last, timed))
+        yield
+
+
+def _place(stage: str, name: str) -> tuple[Any, str]:
+    """Return the module or class that holds a function, and the function's name."""
+    module, _, path = name.partition(":")
+    *outer, last = path.split(".")
+    try:
+        owner = functools.reduce(getattr, outer, importlib.import_module(module))
+        getattr(owner, last)
+    except (ImportError, AttributeError) as error:
+        raise SystemExit(
+            f"{name} is gone: say in STAGES of {__name__} which function does {stage!r} now"
+        ) from error
+    return owner, last
+
+
+def profile(url: str, *, batch: int, batches: int) -> Profile:
+    """Return what an operation takes in batches of this size: the median of so many."""
+    stopwatch = Stopwatch()
+    seen: list[dict[str, Clocks]] = []
+    bare: list[Clocks] = []
+    with Ledger.open(url, timeout_s=TIMEOUT_S) as book:
+        budget, name = fresh_pool(book), fresh_pool(book).name
+        both_kinds(budget, batch)  # what is looked up once is looked up now
+        for _ in range(batches):
+            with watched(stopwatch):
+                stopwatch.restart()
+                both_kinds(budget, batch)
+                seen.append(stopwatch.charged())
+            began = Clocks.now()
+            both_kinds(budget, batch)
+            bare.append(began.until_now())
+    return Profile(
+        {
+            stage: _spent([one[stage] for one in seen if stage in one], 2 * batch)
+            for stage in (*STAGES, REST)
+        },
+        _spent(bare, 2 * batch),
+        asyncio.run(_queued(url, name, batch, batch * batches)),
+    )
+
+
+def both_kinds(budget: LedgerBudgetManager, batch: int) -> None:
+    """Do one batch of reservations, and one of their settlements."""
+    leases = past_the_queue(
+        budget, [budget.reserving(CALL, ESTIMATE, UNLIMITED) for _ in range(batch)]
+    )
+    past_the_queue(budget, [budget.recording(lease, USED, None, closes=True) for lease in leases])
+
+
+async def _queued(url: str, pool: str, callers: int, pairs: int) -> Spent:
+    async with await AsyncLedger.open(url, timeout_s=TIMEOUT_S) as book:
+        budget = await book.pool(pool)
+        await in_tasks(callers, callers, budget)
+        began = time.process_time()
+        done = await in_tasks(callers, pairs, budget)
+        used = Clocks(time.process_time() - began, done.seconds)
+        return _spent([used], done.operations)
+
+
+def _spent(seen: Sequence[Clocks], operations: int) -> Spent:
+    scale = 1e6 / operations
+    return Spent(
+        statistics.median(one.processor_s for one in seen) * scale,
+        statistics.median(one.waiting_s for one in seen) * scale,
+    )
+
+
+def described(store: str, batch: int, found: Profile) -> str:
+    """Return a profile as a table."""
+    total = sum(spent.processor_us for spent in found.stages.values())
+    waiting = sum(spent.waiting_us for spent in found.stages.values())
+    lines = [
+        f"{store}, batches of {batch}: microseconds an operation",
+        f"{'stage':<34} {'processor':>9} {'share':>6} {'waiting':>9}",
+    ]
+    for stage, spent in sorted(found.stages.items(), key=lambda item: -item[1].processor_us):
+        share = spent.processor_us / total
+        lines.append(
+            f"{stage:<34} {spent.processor_us:>9.1f} {share:>6.0%} {spent.waiting_us:>9.1f}"
+        )
+    for name, spent in (
+        ("all stages", Spent(total, waiting)),
+        ("the same without the clocks", found.unwatched),
+        (f"through the queue, {batch} tasks", found.queued),
+    ):
+        lines.append(f"{name:<34} {spent.processor_us:>9.1f} {'':>6} {spent.waiting_us:>9.1f}")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Print the profile of each store."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.profile",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--store", choices=STORES, action="append", help="only this database")
+    parser.add_argument("--batch", type=int, default=64, help="operations in a batch")
+    parser.add_argument("--batches", type=int, default=100, help="how many of each kind")
+    chosen = parser.parse_args(words)
+    for store in dict.fromkeys(chosen.store or STORES):
+        with opened(store) as url:
+            print(
+                described(
+                    store, chosen.batch, profile(url, batch=chosen.batch, batches=chosen.batches)
+                )
+            )
+            print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

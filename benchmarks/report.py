@@ -1,0 +1,109 @@
+"""What a run is told by: the facts of the machine, a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks.measure import Figure
+from benchmarks.stores import NAMES
+
+_FSYNCS = 200
+
+
+def machine(rounds: int) -> dict[str, Any]:
+    """Return the facts that figures depend on, as far as they are known before the run."""
+    return {
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        "ledger": version("budget-ledger"),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "sqlalchemy": version("sqlalchemy"),
+        "psycopg": version("psycopg"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "fsync_us": round(fsync_us(), 1),
+        "rounds": rounds,
+        "postgresql": None,
+        "floor_per_second": {},
+    }
+
+
+def fsync_us() -> float:
+    """Return the median time of writing a page at a file's end and syncing it, in microseconds."""
+    seen = []
+    with tempfile.TemporaryFile(buffering=0) as file:
+        for _ in range(_FSYNCS):
+            file.write(bytes(4096))
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            seen.append(time.perf_counter() - began)
+    return statistics.median(seen) * 1e6
+
+
+def described(facts: Mapping[str, Any]) -> str:
+    """Return the facts in a line or two: what every table and picture must say of its run."""
+    floors = ", ".join(f"{rate:,.0f}/s ({NAMES[store]})" for store, rate in _floors(facts).items())
+    server = f", PostgreSQL {facts['postgresql']}" if facts["postgresql"] else ""
+    return (
+        f"budget-ledger {facts['ledger']} on {facts['date']}, {facts['rounds']} rounds; "
+        f"{facts['cores']} cores, {facts['system']}, Python {facts['python']}, "
+        f"SQLite {facts['sqlite']}{server};\n"
+        f"floor {floors}; fsync {facts['fsync_us']:,.0f} us"
+    )
+
+
+def _floors(facts: Mapping[str, Any]) -> Mapping[str, float]:
+    floors: Mapping[str, float] = facts["floor_per_second"]
+    return floors
+
+
+def table(figures: Sequence[Figure], titles: Mapping[str, str]) -> str:
+    """Return figures as one table a section, under its title."""
+    parts = []
+    for section in dict.fromkeys(one.section for one in figures):
+        chosen = [one for one in figures if one.section == section]
+        parts.append(f"{titles[section]}\n{_rows(chosen)}")
+    return "\n\n".join(parts)
+
+
+def _rows(figures: Sequence[Figure]) -> str:
+    also = list(dict.fromkeys(name for one in figures for name in one.also))
+    header = ["store", "workload", "per second", "ratio", "min", "max", "p50 us", "p99 us", *also]
+    cells = [header, *(_cells(one, also) for one in figures)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)  # noqa: PLR2004 - names are left
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+
+
+def _cells(one: Figure, also: Sequence[str]) -> list[str]:
+    return [
+        one.store,
+        one.workload,
+        f"{one.rate:,.0f}",
+        f"{one.ratio:.2f}",
+        f"{one.ratio_min:.2f}",
+        f"{one.ratio_max:.2f}",
+        _count(one.p50_us),
+        _count(one.p99_us),
+        *(f"{one.also[name]:.2f}" if name in one.also else "" for name in also),
+    ]
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004 - two digits at least

@@ -1,0 +1,117 @@
+"""The work that is measured: one call reserved and settled, by however many callers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy import Connection
+
+from benchmarks.measure import Round
+from ledger import (
+    AsyncLedgerBudgetManager,
+    Attribution,
+    BudgetManager,
+    LedgerBudgetManager,
+    RequestBudget,
+    RequestExtensions,
+    Usage,
+    UsageEstimate,
+)
+from ledger.operations import Done, Operation, perform
+
+CALL = RequestExtensions(Attribution(run_id="benchmark", model="some-model"))
+ESTIMATE = UsageEstimate(
+    input_tokens=1_000, output_tokens=400, total_tokens=1_400, cost_micros_usd=9_000
+)
+USED = Usage(input_tokens=1_000, output_tokens=120, total_tokens=1_120, cost_micros_usd=4_800)
+UNLIMITED = RequestBudget.unlimited()
+
+TIMEOUT_S = 60.0
+"""How long one call may wait: longer than any round, so that a figure never hides a refusal."""
+
+
+def pair(budget: BudgetManager, latencies_s: list[float]) -> None:
+    """Reserve and settle one call, two operations, and note how long each took."""
+    began = time.perf_counter()
+    lease = budget.reserve(CALL, ESTIMATE, UNLIMITED)
+    reserved = time.perf_counter()
+    budget.record_used(lease, USED)
+    latencies_s += (reserved - began, time.perf_counter() - reserved)
+
+
+async def pair_awaited(budget: AsyncLedgerBudgetManager, latencies_s: list[float]) -> None:
+    """Reserve and settle one call from a task, as `pair` does from a thread."""
+    began = time.perf_counter()
+    lease = await budget.reserve(CALL, ESTIMATE, UNLIMITED)
+    reserved = time.perf_counter()
+    await budget.record_used(lease, USED)
+    latencies_s += (reserved - began, time.perf_counter() - reserved)
+
+
+def in_threads(count: int, work: Callable[[int, list[float]], None]) -> Round:
+    """Do some work in so many threads at once; it gets its thread's number and notes latencies.
+
+    The clock starts when all of them are there, and stops when the last one is done.
+    """
+    gate = threading.Barrier(count + 1)
+
+    def start(number: int) -> list[float]:
+        latencies: list[float] = []
+        gate.wait()
+        work(number, latencies)
+        return latencies
+
+    with ThreadPoolExecutor(count) as executor:
+        running = [executor.submit(start, number) for number in range(count)]
+        gate.wait()
+        began = time.perf_counter()
+        latencies = [latency for one in running for latency in one.result()]
+        seconds = time.perf_counter() - began
+    return Round(operations=len(latencies), seconds=seconds, latencies_s=latencies)
+
+
+async def in_tasks(count: int, pairs: int, budget: AsyncLedgerBudgetManager) -> Round:
+    """Share pairs out among so many tasks of this loop."""
+    latencies: list[float] = []
+
+    async def work() -> None:
+        for _ in range(max(1, pairs // count)):
+            await pair_awaited(budget, latencies)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(count)))
+    seconds = time.perf_counter() - began
+    return Round(operations=len(latencies), seconds=seconds, latencies_s=latencies)
+
+
+def past_the_queue(
+    budget: LedgerBudgetManager, operations: Sequence[Operation[Any]]
+) -> Sequence[Any]:
+    """Do operations in a transaction of their own, without the queue, and return their answers.
+
+    What the queue does with a batch, and nothing else: the direct path that it is held to.
+    """
+
+    def work(connection: Connection, again: bool) -> Done:  # noqa: FBT001 - as Database.transact calls it
+        return perform(
+            connection,
+            [budget.journal],
+            lambda: [(budget.journal, operation) for operation in operations],
+            now=budget.writer.now,
+            look_up=again,
+        )
+
+    done = budget.writer.database.transact(
+        work, pool_ids=[budget.journal.info.pool_id], key=operations[0].key
+    )
+    done.remember()
+    return [
+        operation.answer(row, budget.journal.info)
+        for operation, row in zip(operations, done.outcomes, strict=True)
+        if isinstance(row, Mapping)
+    ]
