@@ -183,10 +183,25 @@ class AsyncLedger:
         await asyncio.to_thread(self.sync.close)
 
     async def pool(
-        self, name: str, options: SharedPoolBudgetOptions | None = None
+        self,
+        name: str,
+        options: SharedPoolBudgetOptions | None = None,
+        *,
+        parent: str | None = None,
+        carved: bool = False,
     ) -> AsyncLedgerBudgetManager:
         """Open the pool of this name, or make it; as `Ledger.pool`."""
-        return AsyncLedgerBudgetManager(await asyncio.to_thread(self.sync.pool, name, options))
+        return AsyncLedgerBudgetManager(
+            await asyncio.to_thread(self.sync.pool, name, options, parent=parent, carved=carved)
+        )
+
+    async def close_pool(
+        self, name: str, *, reason: str | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Close a pool for good; as `Ledger.close_pool`."""
+        await asyncio.to_thread(
+            self.sync.close_pool, name, reason=reason, idempotency_key=idempotency_key
+        )
 
     async def expire_due(self, pool: str | None = None) -> int:
         """Expire the leases whose time is over; as `Ledger.expire_due`."""

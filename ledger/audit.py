@@ -9,7 +9,7 @@ from ledger import rules
 from ledger.checks import I64_MAX
 from ledger.errors import AmountOutOfRangeError, UnknownLeaseError
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, Entry, EntryKind, LeasePhase, LeaseState
+from ledger.records import Balance, Entry, EntryKind, LeasePhase, LeaseState, requests_of
 
 _SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
 _SHAPES = {
@@ -22,8 +22,19 @@ _SHAPES = {
     EntryKind.RELEASE: {"estimate", "lease"},
     EntryKind.EXPIRY: {"estimate", "lease"},
     EntryKind.ADJUSTMENT: {"policy"},
+    EntryKind.CLOSING: set(),
 }
 """Which of these an entry of each kind has; it has no other."""
+
+
+_NEW = {
+    EntryKind.RESERVATION,
+    EntryKind.DENIAL,
+    EntryKind.RENEWAL,
+    EntryKind.ADJUSTMENT,
+    EntryKind.CLOSING,
+}
+"""What a closed pool does not take."""
 
 
 class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an error of a caller
@@ -40,6 +51,7 @@ class Replay:
     policy_seq: int = 0
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
+    closed: bool = False
 
     def apply(self, entry: Entry) -> rules.Effect | None:
         """Decide `entry` anew and move on; return its effect, None if it moved no amount.
@@ -52,6 +64,7 @@ class Replay:
         except (UnknownLeaseError, AmountOutOfRangeError) as error:
             raise Contradiction(f"{entry.kind}: {error}") from error
         self.entries += 1
+        self.closed |= entry.kind == EntryKind.CLOSING
         if effect is not None:
             self.balance = effect.balance
             if effect.lease.phase is LeasePhase.ENDED:
@@ -64,7 +77,11 @@ class Replay:
 
     def _effect(self, entry: Entry) -> rules.Effect | None:
         _check_shape(entry)
+        if self.closed and entry.kind in _NEW:
+            raise Contradiction(f"{entry.kind} in a pool that is closed")
         match entry.kind:
+            case EntryKind.CLOSING:
+                return None
             case EntryKind.OPENING | EntryKind.ADJUSTMENT:
                 if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
                     raise Contradiction("a pool begins with its opening, and has no other")
@@ -78,11 +95,17 @@ class Replay:
         """Decide a reservation anew, or a denial."""
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - likewise
-        denial = rules.admit(self.policy, self.balance, entry.estimate, entry.request_budget)
+        requests = requests_of(entry.detail)
+        denial = rules.admit(
+            self.policy, self.balance, entry.estimate, entry.request_budget, requests=requests
+        )
+        figures = entry.detail.get("denial", {})
+        if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:
+            return None  # a pool above refused, whose balance this journal does not know
         if (denial is None) != (entry.kind == EntryKind.RESERVATION):
             raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
         if denial is not None:
-            if entry.detail.get("denial") != rules.denial_figures(denial):
+            if figures != rules.denial_figures(denial):
                 raise Contradiction(f"denial whose figures should be of: {denial}")
             return None
         return rules.reserve(
@@ -92,6 +115,7 @@ class Replay:
             request_budget=entry.request_budget,
             ceiling=self.ceiling,
             expires_at=None if entry.lease is None else entry.lease.expires_at,
+            requests=requests,
         )
 
     def _of_lease(self, entry: Entry) -> rules.Effect:
@@ -99,22 +123,25 @@ class Replay:
         assert entry.lease is not None  # noqa: S101 - by its shape
         lease_id = entry.lease.lease
         lease = self.leases.get(lease_id)
-        if entry.usage is not None:
-            spend = rules.settle if entry.kind == EntryKind.SETTLEMENT else rules.observe
-            return spend(self.balance, lease, entry.usage, lease_id=lease_id, ceiling=self.ceiling)
-        if entry.kind == EntryKind.RENEWAL:
-            if entry.lease.expires_at is None:
-                raise Contradiction(f"renewal of lease {lease_id} without an end")
-            return rules.renew(self.balance, lease, entry.lease.expires_at, lease_id=lease_id)
-        if entry.kind == EntryKind.RELEASE:
-            return rules.end_hold(self.balance, lease, LeasePhase.ENDED, lease_id=lease_id)
+        if entry.kind == EntryKind.RENEWAL and entry.lease.expires_at is None:
+            raise Contradiction(f"renewal of lease {lease_id} without an end")
         if (
-            lease is not None
+            entry.kind == EntryKind.EXPIRY
+            and lease is not None
             and lease.phase is LeasePhase.OPEN
             and not rules.due(lease, entry.recorded_at)
         ):
             raise Contradiction(f"expiry of lease {lease_id}, which was not due")
-        return rules.end_hold(self.balance, lease, LeasePhase.EXPIRED, lease_id=lease_id)
+        return rules.follow(
+            entry.kind,
+            self.balance,
+            lease,
+            entry.usage,
+            lease_id=lease_id,
+            expires_at=entry.lease.expires_at,
+            ceiling=self.ceiling,
+            requests=requests_of(entry.detail),
+        )
 
 
 def _check_shape(entry: Entry) -> None:

@@ -10,12 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ledger import journal, migrate, pools, proof, replay, rows
+from ledger import migrate, pools, replay, rows
 from ledger.audit import Replay
 from ledger.checks import (
     I64_MAX,
     Micros,
-    canonical_json,
     check_amount,
     check_seconds,
     check_text,
@@ -24,14 +23,15 @@ from ledger.checks import (
 )
 from ledger.commit import Clock, Writer
 from ledger.database import Database
-from ledger.errors import InvalidInputError, PoolConflictError, UnknownPoolError
+from ledger.directory import Directory
+from ledger.errors import InvalidInputError, UnknownPoolError
 from ledger.journal import PoolJournal
 from ledger.manager import LedgerBudgetManager, lease_of
-from ledger.operations import Adjust, new_key
-from ledger.policy import SharedPoolBudgetOptions, check_storable_policy, policy_to_json
-from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInfo, Seq
+from ledger.operations import Adjust, ClosePool, Opening
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.records import Entry, EntryKind, OpenLease, PoolInfo
 from ledger.replay import Progress, Verification
-from ledger.rows import Draft, LeaseRow
+from ledger.rows import LeaseRow
 
 T = TypeVar("T")
 
@@ -51,10 +51,9 @@ class Ledger:
     ) -> None:
         check_type("database", database, Database)
         self._database = database
-        self._writer = Writer(database, clock)
+        self._directory = Directory(database.read(pools.store_identity))
+        self._writer = Writer(database, self._directory, clock)
         self._record_denials = record_denials
-        self._store = database.read(pools.store_identity)
-        self._journals: dict[PoolId, PoolJournal] = {}
 
     @classmethod
     def open(
@@ -120,39 +119,75 @@ class Ledger:
         return self._database.url
 
     def pool(
-        self, name: str, options: SharedPoolBudgetOptions | None = None
+        self,
+        name: str,
+        options: SharedPoolBudgetOptions | None = None,
+        *,
+        parent: str | None = None,
+        carved: bool = False,
     ) -> LedgerBudgetManager:
         """Open the pool of this name; with `options`, make it if there is none.
 
         An existing pool accepts the policy it was opened with and the one in force, so that a
         program restarted after an adjustment does not fail.
 
+        Args:
+            name: The pool's name.
+            options: Its policy, if it has to be made.
+            parent: The pool above it, if it has one; a pool's parent never changes. What is
+                reserved here is held, and what is spent here is spent, in each pool up to the
+                root, in one transaction.
+            carved: Whether its capacity is set aside in the parent once and for all, by a lease
+                there: nothing that is done here then touches the parent, until `close_pool` gives
+                back what was not spent.
+
         Raises:
-            UnknownPoolError: There is no such pool, and no options to open it with.
+            UnknownPoolError: There is no such pool, and no options to open it with; or no such
+                parent.
             PoolConflictError: It exists under another policy.
-            InvalidInputError: The name is empty, too long, or not text.
+            ParentConflictError: It exists elsewhere.
+            ThresholdExceededError: The parent has not enough left to carve it out of.
+            PoolClosedError: The parent is closed.
+            InvalidInputError: The name is empty, too long, or not text; a carved pool without a
+                parent, or without a limit where its parent has one.
             AmountOutOfRangeError: The policy holds an amount a store cannot.
         """
-        check_text("name", name)
-        if options is not None:
-            check_type("options", options, SharedPoolBudgetOptions)
-            check_storable_policy(options)
-
-        def find(connection: Connection) -> PoolJournal | None:
-            return self._find(connection, name, options)
-
-        pool = self._database.read(find)
+        opening = Opening.of(name, options, parent, carved=carved)
+        pool = self._database.read(lambda connection: opening.find(connection, self._directory))
         if pool is None:
             if options is None:
                 raise UnknownPoolError(name, known=[info.name for info in self.pools()])
-            key = new_key()
+            above = () if parent is None else self._journal(parent).lineage
 
             def find_or_make(connection: Connection, _again: bool) -> PoolJournal:  # noqa: FBT001
-                return find(connection) or self._make(connection, name, options, key)
+                found = opening.find(connection, self._directory)
+                return found or opening.make(
+                    connection, self._directory, above, now=self._writer.now
+                )
 
-            made = self._database.transact(find_or_make, pool_ids=(), key=key)
-            pool = self._journal_of(made.info)
+            made = self._database.transact(
+                find_or_make, pool_ids=[one.info.pool_id for one in above], key=opening.key
+            )
+            pool = self._directory.of(made.info)
         return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
+
+    def close_pool(
+        self, name: str, *, reason: str | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Close a pool for good: it takes settlements and releases, and nothing new.
+
+        What a carved pool has not spent goes back to its parent, where what it spent is committed;
+        so no lease may be open in it. Usage of a lease that had expired is recorded later all the
+        same, here and in the parent.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            PoolClosedError: It is closed already.
+            OpenLeasesError: It is carved, and leases in it are open.
+            InvalidInputError: The reason or the key is empty or too long.
+            IdempotencyConflictError: The key was used with other arguments.
+        """
+        self._writer.run(self._journal(name), ClosePool.of(reason, idempotency_key))
 
     def adjust(
         self,
@@ -268,8 +303,8 @@ class Ledger:
         if pool is not None:
             return [replay.verify(self._database, self._journal(pool), progress=progress)]
         found = [
-            replay.verify(self._database, self._journal_of(info), progress=progress)
-            for info in self.pools()
+            replay.verify(self._database, pool, progress=progress)
+            for pool in self._database.read(self._directory.all)
         ]
         strays = self._database.read(pools.stray_pool_ids, serializable=False)
         return found + [replay.stray(pool_id) for pool_id in strays]
@@ -306,55 +341,10 @@ class Ledger:
 
     def _journal(self, name: str) -> PoolJournal:
         check_text("name", name)
-        found = self._database.read(lambda connection: pools.find_pools(connection, name))
-        if not found:
+        found = self._database.read(lambda connection: self._directory.named(connection, name))
+        if found is None:
             raise UnknownPoolError(name, known=[info.name for info in self.pools()])
-        return self._journal_of(found[0])
-
-    def _journal_of(self, info: PoolInfo) -> PoolJournal:
-        # One for each pool: what it remembers of leases serves every caller. Whoever renames a
-        # pool behind our back must not find the old name here.
-        known = self._journals.get(info.pool_id)
-        if known is None or known.info != info:
-            known = self._journals[info.pool_id] = PoolJournal(info, store=self._store)
-        return known
-
-    def _find(
-        self, connection: Connection, name: str, options: SharedPoolBudgetOptions | None
-    ) -> PoolJournal | None:
-        found = pools.find_pools(connection, name)
-        if not found:
-            return None
-        pool = self._journal_of(found[0])
-        if options is not None:
-            opening = pool.policy(connection, Seq(1))
-            current = pool.head(connection).policy
-            if options not in (opening, current):
-                raise PoolConflictError(name, opening=opening, current=current, given=options)
-        return pool
-
-    def _make(
-        self, connection: Connection, name: str, options: SharedPoolBudgetOptions, key: str
-    ) -> PoolJournal:
-        info = pools.add_pool(connection, name)
-        # Not remembered yet: this transaction may fail, and the number go to another pool.
-        pool = PoolJournal(info, store=self._store)
-        opening = Draft(
-            kind=EntryKind.OPENING,
-            balance=Balance(),
-            policy=options,
-            idempotency_key=key,
-            payload_digest=proof.digest(("open", name, canonical_json(policy_to_json(options)))),
-        )
-        row = rows.to_row(
-            opening,
-            pool_id=info.pool_id,
-            head=None,
-            genesis=pool.genesis,
-            now=journal.clock(connection, self._writer.now()),
-        )
-        journal.append(connection, [row])
-        return pool
+        return found
 
 
 def _open_lease(found: LeaseRow, reserved_at: Micros, pool: UUID) -> OpenLease:

@@ -17,7 +17,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 
 from ledger.checks import Micros
 from ledger.database import Database
+from ledger.directory import Directory
 from ledger.errors import (
     ContentionError,
     LedgerError,
@@ -32,7 +33,16 @@ from ledger.errors import (
     StoreError,
 )
 from ledger.journal import PoolJournal
-from ledger.operations import Call, Done, Operation, Outcome, Release, new_key, perform
+from ledger.operations import (
+    Call,
+    Done,
+    MorePoolsError,
+    Operation,
+    Outcome,
+    Release,
+    new_key,
+    perform,
+)
 from ledger.records import EntryKind, PoolId
 from ledger.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
 
@@ -59,8 +69,9 @@ class Writer:
 
     _threads: ThreadPoolExecutor | None
 
-    def __init__(self, database: Database, clock: Clock | None) -> None:
+    def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
         self.database = database
+        self.directory = directory
         self._clock = clock
         self._reset()
         database.after_fork = self._reset
@@ -73,9 +84,11 @@ class Writer:
         """Expire the next leases of a pool that are due, and return how many there were."""
 
         def work(connection: Connection, _again: bool) -> Done:  # noqa: FBT001
-            return perform(connection, [pool], list, now=self.now, look_up=False)
+            return perform(connection, pool.lineage, list, now=self.now, look_up=False)
 
-        return self.database.transact(work, pool_ids=[pool.info.pool_id], key=new_key()).expired
+        pool_ids = [one.info.pool_id for one in pool.lineage]
+        done = self.database.transact(work, pool_ids=pool_ids, key=new_key())
+        return done.expired[pool.info.pool_id]
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
@@ -253,7 +266,7 @@ class Writer:
         self._deliver(zip(batch, outcomes, strict=True))
 
     def _transact(self, batch: list[Ticket]) -> list[Outcome]:
-        pools = {ticket.pool.info.pool_id: ticket.pool for ticket in batch}
+        pools = {pool.info.pool_id: pool for one in batch for pool in one.pool.lineage}
         looks_up = any(ticket.again for ticket in batch)
 
         def calls() -> list[Call]:
@@ -271,14 +284,24 @@ class Writer:
                 look_up=again or looks_up,
             )
 
-        done = self.database.transact(
-            work,
-            pool_ids=sorted(pools),
-            key=batch[0].operation.key,
-            began_s=min(ticket.entered_s for ticket in batch),
+        while True:
+            try:
+                done = self.database.transact(
+                    work,
+                    pool_ids=sorted(pools),
+                    key=batch[0].operation.key,
+                    began_s=min(ticket.entered_s for ticket in batch),
+                )
+            except MorePoolsError as more:  # each time more of them, and there is an end to pools
+                pools |= self._numbered(more.pool_ids)
+            else:
+                done.remember()
+                return done.outcomes
+
+    def _numbered(self, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
+        return self.database.read(
+            lambda connection: self.directory.numbered(connection, pool_ids), serializable=False
         )
-        done.remember()
-        return done.outcomes
 
     def _join(self, batch: list[Ticket], pools: Mapping[PoolId, PoolJournal]) -> None:
         """Take in who came while the batch waited for its turn, as far as its pools go."""

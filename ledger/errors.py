@@ -7,6 +7,7 @@
     |   |-- RequestBudgetExceededError   one request is over its own limit
     |   |-- ThresholdExceededError       the pool has not enough left
     |   |-- UnknownLeaseError            no such open lease here
+    |   |-- PoolClosedError              the pool takes nothing new
     |   `-- PoisonedError                the in-memory manager was broken into
     |-- InvalidInputError                a value that cannot be accepted (also a ValueError)
     |   |-- AmountOutOfRangeError        an amount outside the domain
@@ -14,6 +15,8 @@
     |   `-- TraceError                   a line of a trace that cannot be read
     |-- UnknownPoolError                 no pool of that name
     |-- PoolConflictError                the pool exists under another policy
+    |-- ParentConflictError              the pool exists below another pool
+    |-- OpenLeasesError                  a pool with open leases cannot be closed
     |-- IdempotencyConflictError         the key was used for another call
     |-- TraceAlreadyRunError             the trace is in this store already
     `-- StoreError                       the store, not the budget
@@ -101,6 +104,8 @@ class ThresholdExceededError(BudgetError):
         remaining_tokens: What remained before this request.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         remaining_requests: How many more calls the pool would have admitted.
+        pool: The name of the pool that refused: the one that was asked, or one above it. None in
+            memory, where pools have no names.
     """
 
     def __init__(
@@ -111,10 +116,12 @@ class ThresholdExceededError(BudgetError):
         remaining_tokens: int,
         remaining_cost_micros_usd: int,
         remaining_requests: int = 2**64 - 1,
+        pool: str | None = None,
     ) -> None:
         calls = "" if remaining_requests >= 2**63 else f" and {remaining_requests:,} requests"
+        who = "the pool" if pool is None else f"pool {pool!r}"
         super().__init__(
-            f"the pool cannot grant {requested_tokens:,} tokens and "
+            f"{who} cannot grant {requested_tokens:,} tokens and "
             f"{requested_cost_micros_usd:,} micro-USD: {_limit(remaining_tokens)} tokens and "
             f"{_limit(remaining_cost_micros_usd)} micro-USD{calls} remain, less what its stop "
             "threshold keeps back; ask for less, settle open leases, or raise the capacity with "
@@ -125,6 +132,18 @@ class ThresholdExceededError(BudgetError):
         self.remaining_tokens = remaining_tokens
         self.remaining_cost_micros_usd = remaining_cost_micros_usd
         self.remaining_requests = remaining_requests
+        self.pool = pool
+
+    def of_pool(self, name: str) -> ThresholdExceededError:
+        """Return the same refusal with the name of the pool that refused."""
+        return ThresholdExceededError(
+            requested_tokens=self.requested_tokens,
+            requested_cost_micros_usd=self.requested_cost_micros_usd,
+            remaining_tokens=self.remaining_tokens,
+            remaining_cost_micros_usd=self.remaining_cost_micros_usd,
+            remaining_requests=self.remaining_requests,
+            pool=name,
+        )
 
 
 class UnknownLeaseError(BudgetError):
@@ -140,6 +159,21 @@ class UnknownLeaseError(BudgetError):
             "been settled or released"
         )
         self.lease_id = lease_id
+
+
+class PoolClosedError(BudgetError):
+    """The pool, or one above it, is closed: it takes settlements and releases, and nothing new.
+
+    Attributes:
+        pool: The pool that is closed.
+    """
+
+    def __init__(self, pool: str) -> None:
+        super().__init__(
+            f"pool {pool!r} is closed: leases that are open there can be settled or released, and "
+            "nothing new begins; use another pool"
+        )
+        self.pool = pool
 
 
 class PoisonedError(BudgetError):
@@ -240,6 +274,44 @@ class PoolConflictError(LedgerError):
         self.opening = opening
         self.current = current
         self.given = given
+
+
+class ParentConflictError(LedgerError):
+    """The pool exists, and is not where it was asked to be: a pool's parent never changes.
+
+    Attributes:
+        name: The pool.
+        parent: The pool above it, None where there is none.
+        carved: Whether it is carved out of that pool.
+    """
+
+    def __init__(self, name: str, *, parent: str | None, carved: bool) -> None:
+        where = "has no parent"
+        if parent is not None:
+            where = f"is {'carved out of' if carved else 'below'} {parent!r}"
+        super().__init__(
+            f"pool {name!r} {where}, which never changes; open it as it is, or choose another name"
+        )
+        self.name = name
+        self.parent = parent
+        self.carved = carved
+
+
+class OpenLeasesError(LedgerError):
+    """A carved pool cannot be closed while leases in it are open; nothing was written.
+
+    Attributes:
+        pool: The pool.
+        open_leases: How many leases hold something.
+    """
+
+    def __init__(self, pool: str, *, open_leases: int) -> None:
+        super().__init__(
+            f"pool {pool!r} has open leases ({open_leases:,}): settle or release them, or let them "
+            "expire, before the pool is closed and its rest goes back"
+        )
+        self.pool = pool
+        self.open_leases = open_leases
 
 
 class IdempotencyConflictError(LedgerError):

@@ -1,35 +1,24 @@
-"""Append and read: every query on the entries and attributions that the books are kept with."""
+"""Append and read: a pool's entries, and what is remembered of them between transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import (
-    BindParameter,
-    Column,
-    Connection,
-    CursorResult,
-    Select,
-    bindparam,
-    exists,
-    insert,
-    literal_column,
-    select,
-)
+from sqlalchemy import Connection, CursorResult
 
-from ledger import proof, rows
-from ledger.attributions import CONTENT, Attributions, remember
+from ledger import proof, queries, rows
+from ledger.attributions import Attributions, remember
 from ledger.checks import Micros
 from ledger.database import Database
 from ledger.dialects import dialect_named
-from ledger.dialects.clock import NOW
 from ledger.errors import JournalDamagedError
 from ledger.policy import SharedPoolBudgetOptions
+from ledger.pools import sharing_below
 from ledger.prepared import Prepared, rows_of_each
-from ledger.records import EntryKind, LeasePhase, PoolInfo, Seq
+from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo, Seq
 from ledger.rows import Head, LeaseRow, Memo, Row
-from ledger.schema import SETS_EXPIRY, attributions, entries
+from ledger.schema import entries
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -40,107 +29,8 @@ PAGE = 1_000
 DUE_PAGE = 256
 """How many leases expire in one go."""
 
-_POOL: BindParameter[int] = bindparam("pool_id")
-_JOINED = select(*entries.columns, *CONTENT).select_from(
-    entries.outerjoin(
-        attributions,
-        (attributions.c.pool_id == entries.c.pool_id)
-        & (attributions.c.attribution_id == entries.c.attribution_id),
-    )
-)
-_OF_POOL = _JOINED.where(entries.c.pool_id == _POOL)
-
-
-def _newest(*columns: Column[Any]) -> Select[Any]:
-    return (
-        select(*columns).where(entries.c.pool_id == _POOL).order_by(entries.c.seq.desc()).limit(1)
-    )
-
-
-_HEAD = Prepared(
-    _newest(
-        *(
-            entries.c[name]
-            for name in ("seq", "policy_seq", "window_seq", "swept_until", "recorded_at", "hash")
-        ),
-        *(
-            column
-            for column in entries.columns
-            if column.name.startswith(("committed_", "reserved_"))
-        ),
-    )
-)
-_DETAIL = Prepared(
-    select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
-)
-_PAGE = (
-    _OF_POOL.where(entries.c.seq > bindparam("after"))
-    .order_by(entries.c.seq)
-    .limit(bindparam("page"))
-)
-_BY_KEYS = _OF_POOL.where(
-    entries.c.idempotency_key.is_not(None),
-    entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
-)
-_LEASE = Prepared(
-    select(
-        *(
-            column
-            for column in entries.columns
-            if column.name.startswith(("lease", "estimate_", "budget_", "held_", "used_"))
-            or column.name
-            in {"seq", "kind", "flags", "expires_at", "attribution_id", "request_id", "occurred_at"}
-        )
-    )
-    .where(
-        entries.c.pool_id == _POOL,
-        entries.c.lease.is_not(None),
-        entries.c.lease == bindparam("lease"),
-    )
-    .order_by(entries.c.seq.desc())
-    .limit(1)
-)
-_SINCE = Prepared(
-    select(entries.c.seq, entries.c.lease, entries.c.hash)
-    .where(entries.c.pool_id == _POOL, entries.c.seq >= bindparam("known"))
-    .order_by(entries.c.seq)
-    .limit(bindparam("page"))
-)
-_end = entries.alias("lease_end")
-_ENDED = exists().where(
-    _end.c.pool_id == entries.c.pool_id,
-    _end.c.lease == entries.c.lease,
-    _end.c.kind.in_([literal_column(f"'{kind}'") for kind in ("settlement", "release", "expiry")]),
-)
-_NOW = Prepared(select(NOW.label("now")))
-_DUE = Prepared(
-    select(entries.c.lease, entries.c.expires_at)
-    .where(
-        entries.c.pool_id == _POOL,
-        SETS_EXPIRY,
-        entries.c.expires_at > _newest(entries.c.swept_until).scalar_subquery(),
-        entries.c.expires_at <= NOW,
-        ~_ENDED,
-    )
-    .order_by(entries.c.expires_at, entries.c.lease)
-    .limit(bindparam("page"))
-)
-_OPEN_LEASES = Prepared(
-    select(entries.c.seq, entries.c.recorded_at)
-    .where(
-        entries.c.pool_id == _POOL,
-        entries.c.seq > bindparam("after"),
-        entries.c.kind == EntryKind.RESERVATION,
-        ~exists().where(
-            _end.c.pool_id == entries.c.pool_id,
-            _end.c.lease == entries.c.seq,
-            (_end.c.kind == EntryKind.SETTLEMENT) | (_end.c.kind == EntryKind.RELEASE),
-        ),
-    )
-    .order_by(entries.c.seq)
-    .limit(bindparam("page"))
-)
-_INSERT_ENTRY = Prepared(insert(entries))
+POOLS_PAGE = 64
+"""In how many pools below one that would deny."""
 
 
 class PoolJournal:
@@ -152,13 +42,24 @@ class PoolJournal:
     entry itself is always read.
     """
 
-    def __init__(self, info: PoolInfo, *, store: bytes) -> None:
+    def __init__(self, info: PoolInfo, *, store: bytes, parent: PoolJournal | None = None) -> None:
         self.info = info
+        self.parent = parent
+        shared = parent.lineage if parent is not None and info.carved_lease is None else ()
+        self.lineage: tuple[PoolJournal, ...] = (self, *shared)
+        """The pools that whatever is held here is held in: this one, and those it shares with."""
         self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
         self._policies: dict[int, SharedPoolBudgetOptions] = {}
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
+        self._mirrors: dict[tuple[PoolId, int], int] = {}
         self._leases_at: tuple[int, bytes] = (0, b"")
+
+    def place(self) -> dict[str, Any] | None:
+        """Return where the pool is, as its opening says it; None where nothing is above."""
+        if self.parent is None:
+            return None
+        return {"name": self.parent.info.name, "carved": self.info.carved_lease is not None}
 
     def head(self, connection: Connection) -> Head:
         """Read the newest entry: the balance, and what the next entry builds on.
@@ -166,7 +67,7 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
         """
-        found = _HEAD.rows(connection, {"pool_id": self.info.pool_id})
+        found = queries.HEAD.rows(connection, {"pool_id": self.info.pool_id})
         return self.head_from(connection, found[0] if found else None)
 
     def head_from(self, connection: Connection, newest: Row | None) -> Head:
@@ -190,12 +91,32 @@ class PoolJournal:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
             LedgerUnavailableError: The store cannot be reached or read.
         """
-        found = database.read_rows(_HEAD, {"pool_id": self.info.pool_id})
+        found = database.read_rows(queries.HEAD, {"pool_id": self.info.pool_id})
         row = self._there(found[0] if found else None)
         policy = self._policies.get(row["policy_seq"])
         if policy is None:
             policy = database.read(lambda connection: self.policy(connection, row["policy_seq"]))
         return rows.head_of(row, policy, rows.balance_of(row))
+
+    def heads_alone(self, database: Database) -> list[Head]:
+        """Read the newest entries of this pool and of those above that share, on one snapshot.
+
+        Raises:
+            JournalDamagedError: One has no entry, or its policy cannot be read.
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        if len(self.lineage) == 1:
+            return [self.head_alone(database)]
+
+        def read(connection: Connection) -> list[Head]:
+            asked = [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in self.lineage]
+            found = rows_of_each(connection, asked)
+            return [
+                pool.head_from(connection, one[0] if one else None)
+                for pool, one in zip(self.lineage, found, strict=True)
+            ]
+
+        return database.read(read)
 
     def policy(self, connection: Connection, seq: Seq) -> SharedPoolBudgetOptions:
         """Return the policy that entry `seq` set.
@@ -205,7 +126,7 @@ class PoolJournal:
         """
         policy = self._policies.get(seq)
         if policy is None:
-            found = _DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
+            found = queries.DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
             try:
                 policy = rows.policy_of(found[0]) if found else None
             except rows.UNREADABLE as error:
@@ -221,9 +142,9 @@ class PoolJournal:
         Raises:
             JournalDamagedError: One of them cannot be read.
         """
-        wanted = [(self, lease) for lease in lease_ids]
+        wanted = [Wanted(self, lease) for lease in lease_ids]
         found = {}
-        for (_, lease), row in zip(wanted, leases(connection, wanted), strict=True):
+        for (_, lease, _), row in zip(wanted, leases(connection, wanted), strict=True):
             if isinstance(row, JournalDamagedError):
                 raise row
             if row is not None:
@@ -234,6 +155,10 @@ class PoolJournal:
         """Return those of the leases that are remembered; `recall` first."""
         return {lease: self._leases[lease] for lease in lease_ids if lease in self._leases}
 
+    def mirror(self, pool_id: PoolId, lease: int) -> int | None:
+        """Return the lease here of a lease of a pool below, if that is remembered."""
+        return self._mirrors.get((pool_id, lease))
+
     def forget(self, since: Sequence[Row], newest: Row) -> None:
         """Forget the leases that others changed, by the entries from the one remembered on.
 
@@ -241,7 +166,7 @@ class PoolJournal:
         remembered can be trusted then.
         """
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
-            self._policies, self._leases = {}, {}
+            self._policies, self._leases, self._mirrors = {}, {}, {}
             self.attributions = Attributions(self.info)
         elif len(since) == PAGE:
             self._leases.clear()
@@ -273,6 +198,7 @@ class PoolJournal:
             self.attributions.read(connection, row["attribution_id"], seq=row["seq"]),
             row["request_id"],
             row["occurred_at"],
+            row["origin_pool_id"],
         )
 
     def remember(self, memo: Memo) -> None:
@@ -284,6 +210,11 @@ class PoolJournal:
                 self._leases.pop(lease, None)
             else:
                 remember(self._leases, lease, row)
+        for origin, lease in memo.mirrors.items():
+            if lease in self._leases:
+                remember(self._mirrors, origin, lease)
+            else:
+                self._mirrors.pop(origin, None)
         self._leases_at = memo.after
 
     def by_keys(
@@ -292,7 +223,9 @@ class PoolJournal:
         """Read the entries that hold these idempotency keys."""
         if not keys:
             return {}
-        found = connection.execute(_BY_KEYS, {"pool_id": self.info.pool_id, "keys": list(keys)})
+        found = connection.execute(
+            queries.BY_KEYS, {"pool_id": self.info.pool_id, "keys": list(keys)}
+        )
         return {row["idempotency_key"]: row for row in _rows(found)}
 
     def page(
@@ -300,13 +233,13 @@ class PoolJournal:
     ) -> list[dict[str, Any]]:
         """Read the next entries in order, with their attributions."""
         parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE}
-        query = _PAGE if kind is None else _PAGE.where(entries.c.kind == kind)
+        query = queries.PAGE if kind is None else queries.PAGE.where(entries.c.kind == kind)
         return _rows(connection.execute(query, parameters))
 
     def open_leases(self, connection: Connection, *, after: int) -> list[tuple[LeaseRow, Micros]]:
         """Read the next leases that have not ended, oldest first, and when each was reserved."""
         parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE // 4}
-        opened = _OPEN_LEASES.rows(connection, parameters)
+        opened = queries.OPEN_LEASES.rows(connection, parameters)
         reserved_at = {row["seq"]: Micros(row["recorded_at"]) for row in opened}
         found = self.leases(connection, reserved_at)
         return [(found[lease], reserved_at[lease]) for lease in sorted(found)]
@@ -334,10 +267,10 @@ class Seen(NamedTuple):
 def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
     """Read the newest entry of each pool and its next due leases, all in one message."""
     ids = [{"pool_id": pool.info.pool_id} for pool in pools]
-    asked: list[tuple[Prepared, dict[str, Any]]] = [(_HEAD, one) for one in ids]
-    asked += [(_DUE, {**one, "now": now, "page": DUE_PAGE}) for one in ids]
+    asked: list[tuple[Prepared, dict[str, Any]]] = [(queries.HEAD, one) for one in ids]
+    asked += [(queries.DUE, {**one, "now": now, "page": DUE_PAGE}) for one in ids]
     if now is None:
-        asked.append((_NOW, {"now": None}))
+        asked.append((queries.NOW, {"now": None}))
     found = rows_of_each(connection, asked)
     if now is None:
         now = Micros(found.pop()[0]["now"])
@@ -348,34 +281,57 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
     )
 
 
+def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -> set[PoolId]:
+    """Return pools that share a pool's capacity and have leases that are due; not all at once."""
+    sharing = sharing_below(connection, pool.info.pool_id)
+    if not sharing:
+        return set()
+    parameters = {"pool_ids": sharing, "until": until, "page": POOLS_PAGE}
+    return set(connection.execute(queries.POOLS_WITH_DUE, parameters).scalars())
+
+
 def clock(connection: Connection, now: Micros | None) -> Micros:
     """Return the time: the one given, or else the store's."""
-    return now or Micros(_NOW.rows(connection, {"now": None})[0]["now"])
+    return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
 
 
 def recall(connection: Connection, found: Sequence[tuple[PoolJournal, Row | None]]) -> None:
     """Let each pool forget what others changed before this newest entry."""
     stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
-    since = rows_of_each(connection, [(_SINCE, pool.since()) for pool, _ in stale])
+    since = rows_of_each(connection, [(queries.SINCE, pool.since()) for pool, _ in stale])
     for (pool, newest), changed in zip(stale, since, strict=True):
         pool.forget(changed, newest)
 
 
+class Wanted(NamedTuple):
+    """A lease to be read: one that the pool granted, or its lease of one that another granted."""
+
+    pool: PoolJournal
+    lease: int
+    origin_pool_id: PoolId | None = None
+    """The other pool, whose lease is meant."""
+
+    def select(self) -> tuple[Prepared, dict[str, Any]]:
+        """Return what reads its newest entry."""
+        pool = {"pool_id": self.pool.info.pool_id}
+        if self.origin_pool_id is None:
+            return queries.LEASE, {**pool, "lease": self.lease}
+        origin = {"origin_pool_id": self.origin_pool_id, "origin_seq": self.lease}
+        return queries.MIRRORED_LEASE, {**pool, **origin}
+
+
 def leases(
-    connection: Connection, wanted: Sequence[tuple[PoolJournal, int]]
+    connection: Connection, wanted: Sequence[Wanted]
 ) -> list[LeaseRow | JournalDamagedError | None]:
     """Read the newest entry of each lease, all in one message; None where there is no such lease.
 
     One that is damaged must not keep the others from being read: it is answered with its error.
     """
-    read = rows_of_each(
-        connection,
-        [(_LEASE, {"pool_id": pool.info.pool_id, "lease": lease}) for pool, lease in wanted],
-    )
+    read = rows_of_each(connection, [one.select() for one in wanted])
     found: list[LeaseRow | JournalDamagedError | None] = []
-    for (pool, _), one in zip(wanted, read, strict=True):
+    for asked, one in zip(wanted, read, strict=True):
         try:
-            found.append(pool.lease_row(connection, one[0]) if one else None)
+            found.append(asked.pool.lease_row(connection, one[0]) if one else None)
         except JournalDamagedError as error:
             found.append(error)
     return found
@@ -385,7 +341,7 @@ def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
     """Write rows that `rows.to_row` made."""
     if staged:
         dialect_named(connection.dialect.name).insert(
-            connection, entries.name, _INSERT_ENTRY, staged
+            connection, entries.name, queries.INSERT_ENTRY, staged
         )
 
 

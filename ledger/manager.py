@@ -163,6 +163,8 @@ class LedgerBudgetManager:
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left: capacity minus what is committed and reserved.
 
+        Below other pools it is the least, on each axis, of what this one and those above have left.
+
         Args:
             extensions: What the request carries.
             max_age_s: How old the answer may be, in seconds. With 0, the default, the newest entry
@@ -175,21 +177,24 @@ class LedgerBudgetManager:
         check_seconds("max_age_s", max_age_s)
         read_at_s, seen = self._seen
         if seen is None or time.monotonic() - read_at_s >= max_age_s:
-            seen = self.status().remaining
+            asked_at_s = time.monotonic()
+            seen = rules.least(
+                rules.remaining(head.policy, head.balance)
+                for head in self.journal.heads_alone(self.writer.database)
+            )
+            self._seen = asked_at_s, seen
         return seen
 
     def status(self) -> PoolStatus:
-        """Return the pool at its newest entry: policy, balance and what remains."""
-        asked_at_s = time.monotonic()
+        """Return the pool at its newest entry: policy, balance and what remains of its own."""
         head = self.journal.head_alone(self.writer.database)
-        remaining = rules.remaining(head.policy, head.balance)
-        self._seen = asked_at_s, remaining
         return PoolStatus(
             pool=self.journal.info,
             seq=head.seq,
             policy=head.policy,
             balance=head.balance,
-            remaining=remaining,
+            remaining=rules.remaining(head.policy, head.balance),
+            closed=head.closed,
         )
 
     @overload
@@ -243,7 +248,11 @@ class LedgerBudgetManager:
             found = self.writer.database.read(
                 lambda connection: self.journal.leases(connection, [lease]).get(lease)
             )
-        if found is None or found.state.phase is LeasePhase.ENDED:
+        if (
+            found is None
+            or found.state.phase is LeasePhase.ENDED
+            or found.origin_pool_id is not None  # granted by a pool below
+        ):
             raise UnknownLeaseError(lease)
         return lease_of(found, self.identity)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import UUID, uuid4
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 
 from ledger.errors import NotALedgerError
 from ledger.records import PoolId, PoolInfo
@@ -36,30 +38,60 @@ def newest_seqs(connection: Connection) -> dict[str, int]:
     return {row.name: row.seq for row in connection.execute(newest)}
 
 
-def find_pools(connection: Connection, name: str | None = None) -> list[PoolInfo]:
-    """Return the pools of the store, or the one of this name, by id."""
-    query = select(pools).order_by(pools.c.pool_id)
-    if name is not None:
-        query = query.where(pools.c.name == name)
+def find_pools(connection: Connection) -> list[PoolInfo]:
+    """Return every pool of the store, oldest first: a parent before what is below it."""
+    return _infos(connection.execute(select(pools).order_by(pools.c.pool_id)))
+
+
+def find_above(connection: Connection, *conditions: ColumnElement[bool]) -> list[PoolInfo]:
+    """Return the pools that fulfil a condition on `pools`, and all above them, parents first."""
+    line = select(pools).where(*conditions).cte("line", recursive=True)
+    line = line.union(select(pools).join(line, pools.c.pool_id == line.c.parent_id))
+    return _infos(connection.execute(select(line).order_by(line.c.pool_id)))
+
+
+def sharing_below(connection: Connection, pool_id: PoolId) -> list[PoolId]:
+    """Return the numbers of the pools that share a pool's capacity, at any depth."""
+    line = select(pools.c.pool_id).where(*_shares(pool_id)).cte("line", recursive=True)
+    line = line.union_all(select(pools.c.pool_id).where(*_shares(line.c.pool_id)))
+    return [PoolId(found) for found in connection.execute(select(line.c.pool_id)).scalars()]
+
+
+def _shares(parent: PoolId | ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    return pools.c.parent_id == parent, pools.c.carved_lease.is_(None)
+
+
+def next_pool_id(connection: Connection) -> PoolId:
+    """Return the number of the next pool that is made."""
+    highest = connection.execute(select(func.max(pools.c.pool_id))).scalar()
+    return PoolId((highest or 0) + 1)
+
+
+def add_pool(connection: Connection, info: PoolInfo) -> None:
+    """Make a new pool known."""
+    connection.execute(
+        insert(pools),
+        {
+            "pool_id": info.pool_id,
+            "identity": info.identity.bytes,
+            "name": info.name,
+            "parent_id": info.parent_id,
+            "carved_lease": info.carved_lease,
+        },
+    )
+
+
+def _infos(found: Iterable[Row[Any]]) -> list[PoolInfo]:
     return [
         PoolInfo(
             pool_id=row.pool_id,
             identity=UUID(bytes=bytes(row.identity)),
             name=row.name,
             parent_id=row.parent_id,
+            carved_lease=row.carved_lease,
         )
-        for row in connection.execute(query)
+        for row in found
     ]
-
-
-def add_pool(connection: Connection, name: str) -> PoolInfo:
-    """Give a new pool its number and its identity."""
-    highest = connection.execute(select(func.max(pools.c.pool_id))).scalar()
-    info = PoolInfo(pool_id=PoolId((highest or 0) + 1), identity=uuid4(), name=name)
-    connection.execute(
-        insert(pools), {"pool_id": info.pool_id, "identity": info.identity.bytes, "name": name}
-    )
-    return info
 
 
 def stray_pool_ids(connection: Connection) -> list[PoolId]:

@@ -67,6 +67,8 @@ class EntryFlag(IntFlag):
     SATURATED = 4
     IMPORTED = 8
     UNPRICED = 16
+    CLOSED = 32
+    """The pool is closed: on its closing, and on every entry behind it."""
 
 
 class LeasePhase(StrEnum):
@@ -117,6 +119,8 @@ class Entry:
     occurred_at: Micros | None
     idempotency_key: str | None
     payload_digest: bytes | None
+    origin: tuple[PoolId, Seq] | None
+    """The pool and the number of the entry that this one repeats; None where it was made here."""
     hash_version: int
     hash: bytes
 
@@ -126,14 +130,30 @@ class Entry:
         return from_micros(self.recorded_at if self.occurred_at is None else self.occurred_at)
 
 
+def requests_of(detail: Mapping[str, Any] | None) -> int:
+    """Return how many calls an entry is about: one, or all of a pool that is carved out."""
+    carving = (detail or {}).get("carving")
+    return 1 if carving is None else int(carving["requests"])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolInfo:
-    """A pool as the store knows it: its name and parent never change."""
+    """A pool as the store knows it: its name and parent never change.
+
+    Attributes:
+        pool_id: Its number.
+        identity: What its leases carry.
+        name: Its name.
+        parent_id: The pool above it.
+        carved_lease: The lease on the parent that funds it, None where it has no parent or shares
+            the parent's capacity.
+    """
 
     pool_id: PoolId
     identity: UUID
     name: str
     parent_id: PoolId | None = None
+    carved_lease: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +165,7 @@ class PoolStatus:
     policy: SharedPoolBudgetOptions
     balance: Balance
     remaining: Remaining
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

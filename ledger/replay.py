@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from ledger import audit, journal, proof, rows
+from ledger import audit, journal, kinship, proof, rows
 from ledger.database import Database
 from ledger.journal import PoolJournal
 from ledger.model import ATTRIBUTION_TEXTS, Attribution
@@ -87,11 +87,11 @@ def replay(database: Database, pool: PoolJournal) -> audit.Replay:
 def verify(
     database: Database, pool: PoolJournal, *, progress: Progress | None = None
 ) -> Verification:
-    """Check every entry of a pool: order, hashes, verdicts, running totals, leases, policy.
+    """Check every entry of a pool: order, hashes, verdicts, totals, leases, policy, kin.
 
     Each entry is decided anew by the rules from what the entries before it left behind, and must
-    agree with what is stored. The newest entry when this begins may not be the newest when it
-    ends: what is appended meanwhile is checked too.
+    agree with what is stored, and with what pools above and below say. The newest entry when this
+    begins may not be the newest when it ends: what is appended meanwhile is checked too.
 
     Raises:
         LedgerUnavailableError: The store cannot be read.
@@ -109,6 +109,12 @@ def verify(
         progress(checker.seq % journal.PAGE)
     if damage is None and checker.seq == 0:
         damage = Damage(seq=1, reason="the pool's opening is missing")
+    if damage is None:
+        found = database.read(
+            lambda connection: kinship.disagreement(connection, pool, upto=checker.seq),
+            serializable=False,
+        )
+        damage = None if found is None else Damage(seq=found[0], reason=found[1])
     return Verification(
         pool=pool.info,
         entries=checker.seq,
@@ -161,6 +167,8 @@ class _Checker:
         flags = EntryFlag.NONE
         if effect is not None:
             lease, flags = effect.lease, effect.flags
+        if self.state.closed:
+            flags |= EntryFlag.CLOSED
         if entry.kind in {EntryKind.OPENING, EntryKind.ROLLOVER}:
             self.window_seq = entry.seq
         expected: dict[str, object] = {
@@ -170,6 +178,8 @@ class _Checker:
             "policy_seq": self.state.policy_seq,
             "window_seq": self.window_seq,
         }
+        if entry.seq == 1 and entry.detail.get("parent") != self.pool.place():
+            return f"it opens the pool in another place than {self.pool.place()}"
         for name, value in expected.items():
             if getattr(entry, name) != value:
                 return f"{name} should be {value}, but is {getattr(entry, name)}"

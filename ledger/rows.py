@@ -81,6 +81,8 @@ _COMMITTED = _Group("committed", Totals._fields)
 _RESERVED = _Group("reserved", Totals._fields)
 
 _NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
+_NO_ORIGIN = (None, None)
+_CLOSED = int(EntryFlag.CLOSED)
 
 _PHASES = {
     EntryKind.SETTLEMENT: LeasePhase.ENDED,
@@ -112,6 +114,7 @@ class Head(NamedTuple):
     balance: Balance
     recorded_at: Micros
     hash: bytes
+    closed: bool
 
 
 class LeaseRow(NamedTuple):
@@ -121,6 +124,8 @@ class LeaseRow(NamedTuple):
     attribution: Interned | None
     request_id: str | None
     occurred_at: Micros | None
+    origin_pool_id: PoolId | None
+    """The pool below that the lease was granted by, None where it was granted here."""
 
 
 class Memo(NamedTuple):
@@ -132,6 +137,8 @@ class Memo(NamedTuple):
     before: tuple[int, bytes]
     after: tuple[int, bytes]
     leases: Mapping[int, LeaseRow]
+    mirrors: Mapping[tuple[PoolId, int], int]
+    """The leases here of leases that were granted by pools below."""
 
 
 class Draft(NamedTuple):
@@ -152,6 +159,7 @@ class Draft(NamedTuple):
     occurred_at: Micros | None = None
     idempotency_key: str | None = None
     payload_digest: bytes | None = None
+    origin: tuple[PoolId, Seq] | None = None
 
 
 def to_row(
@@ -163,8 +171,11 @@ def to_row(
     detail = dict(draft.detail or {})
     if draft.policy is not None:
         detail["policy"] = policy_to_json(draft.policy)
+    flags = int(draft.flags)
     policy_seq, window_seq, swept_until, previous = seq, seq, recorded_at, genesis
     if head is not None:
+        if head.closed:
+            flags |= _CLOSED
         window_seq, swept_until, previous = head.window_seq, head.swept_until, head.hash
         if draft.policy is None:
             policy_seq = head.policy_seq
@@ -173,7 +184,7 @@ def to_row(
         attribution_id, digest, _ = draft.attribution
     # In the order of the table's columns: sixty keys written out cost more than the values.
     values = (
-        *(pool_id, seq, str(draft.kind), int(draft.flags)),
+        *(pool_id, seq, str(draft.kind), flags),
         canonical_json(detail) if detail else None,
         *ESTIMATE.values(draft.estimate),
         *BUDGET.values(draft.request_budget),
@@ -184,7 +195,7 @@ def to_row(
         *(policy_seq, window_seq, swept_until),
         *(attribution_id, draft.request_id, draft.provenance, recorded_at, draft.occurred_at),
         *(draft.idempotency_key, draft.payload_digest),
-        *(None, None),
+        *(draft.origin or _NO_ORIGIN),
     )
     row: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
     row["hash_version"] = proof.HASH_VERSION
@@ -214,6 +225,7 @@ def head_of(row: Row, policy: SharedPoolBudgetOptions, balance: Balance) -> Head
         balance=balance,
         recorded_at=row["recorded_at"],
         hash=row["hash"],
+        closed=bool(row["flags"] & _CLOSED),
     )
 
 
@@ -284,6 +296,7 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         occurred_at=row["occurred_at"],
         idempotency_key=row["idempotency_key"],
         payload_digest=row["payload_digest"],
+        origin=None if row["origin_seq"] is None else (row["origin_pool_id"], row["origin_seq"]),
         hash_version=row["hash_version"],
         hash=row["hash"],
     )

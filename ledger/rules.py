@@ -9,6 +9,7 @@ an entry leaves behind, the same whether it is about to be written or was writte
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledger.checks import U64_MAX, Micros
@@ -29,6 +30,7 @@ from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.records import (
     Balance,
     EntryFlag,
+    EntryKind,
     LeasePhase,
     LeaseState,
     Totals,
@@ -69,17 +71,31 @@ def remaining(policy: SharedPoolBudgetOptions, balance: Balance) -> Remaining:
     )
 
 
+def least(found: Iterable[Remaining]) -> Remaining:
+    """Return what pools leave together that share their capacity: the least on each axis."""
+    left = tuple(found)
+    return Remaining(
+        min(one.tokens for one in left),
+        min(one.cost_micros_usd for one in left),
+        any(one.below_threshold for one in left),
+        min(one.requests for one in left),
+    )
+
+
 def admit(
     policy: SharedPoolBudgetOptions,
     balance: Balance,
     estimate: UsageEstimate,
     request_budget: RequestBudget,
+    *,
+    requests: int = 1,
 ) -> Denial | None:
     """Return why a reservation is denied, or None where it is admitted.
 
     The estimate is held against the request's own budget first, then against the pool: it must
     fit into what remains, and may not leave less than the stop threshold, on any axis. A strict
-    pool admits nothing while it is at or below a threshold.
+    pool admits nothing while it is at or below a threshold. `requests` is how many calls the
+    lease is for: more than one where it funds a carved pool.
     """
     tokens, cost = estimate.total_tokens, estimate.cost_micros_usd
     if not request_budget.allows_estimate(estimate):
@@ -89,7 +105,7 @@ def admit(
     if (
         left.tokens - tokens < policy.stop_threshold_tokens
         or left.cost_micros_usd - cost < policy.stop_threshold_cost_micros_usd
-        or left.requests - 1 < policy.stop_threshold_requests
+        or left.requests - requests < policy.stop_threshold_requests
         or (policy.strict and left.below_threshold)
     ):
         return ThresholdExceededError(
@@ -119,13 +135,14 @@ def reserve(
     request_budget: RequestBudget,
     ceiling: int,
     expires_at: Micros | None = None,
+    requests: int = 1,
 ) -> Effect:
     """Return what an admitted reservation leaves behind.
 
     Raises:
         AmountOutOfRangeError: The reserved total would pass `ceiling`.
     """
-    held = Totals(estimate.total_tokens, estimate.cost_micros_usd, 1)
+    held = Totals(estimate.total_tokens, estimate.cost_micros_usd, requests)
     reserved = _plus(balance.reserved, held)
     for name, value in zip(Totals._fields, reserved, strict=True):
         if value > ceiling:
@@ -143,16 +160,24 @@ def reserve(
 
 
 def settle(
-    balance: Balance, lease: LeaseState | None, usage: Usage, *, lease_id: int, ceiling: int
+    balance: Balance,
+    lease: LeaseState | None,
+    usage: Usage,
+    *,
+    lease_id: int,
+    ceiling: int,
+    requests: int = 1,
 ) -> Effect:
     """Return what recording the last `usage` of a lease leaves behind.
 
-    The hold goes back, and the usage is committed.
+    The hold goes back, and the usage is committed, of as many calls as the lease was for.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
-    return _spend(balance, lease, usage, lease_id=lease_id, ceiling=ceiling, ends=True)
+    phase = LeasePhase.ENDED
+    spent = Totals(usage.total_tokens, usage.cost_micros_usd, requests)
+    return _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling, phase=phase)
 
 
 def observe(
@@ -165,17 +190,19 @@ def observe(
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
-    return _spend(balance, lease, usage, lease_id=lease_id, ceiling=ceiling, ends=False)
+    spent = Totals(usage.total_tokens, usage.cost_micros_usd)
+    return _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling)
 
 
 def _spend(
     balance: Balance,
     lease: LeaseState | None,
     usage: Usage,
+    spent: Totals,
     *,
     lease_id: int,
     ceiling: int,
-    ends: bool,
+    phase: LeasePhase | None = None,
 ) -> Effect:
     """Commit usage, whatever it is.
 
@@ -184,7 +211,6 @@ def _spend(
     """
     if lease is None or lease.phase is LeasePhase.ENDED:
         raise UnknownLeaseError(lease_id)
-    spent = Totals(usage.total_tokens, usage.cost_micros_usd, 1 if ends else 0)
     exact = _plus(balance.committed, spent)
     committed = Totals(*(min(value, ceiling) for value in exact))
     used = lease.used.saturating_add(usage, ceiling=ceiling)
@@ -198,9 +224,9 @@ def _spend(
         flags |= EntryFlag.LATE
     if committed != exact:
         flags |= EntryFlag.SATURATED
-    phase, held = LeasePhase.ENDED, Totals()
-    if not ends:
-        phase, held = lease.phase, Totals(*map(max, _minus(lease.held, spent), Totals()))
+    held = Totals()
+    if phase is None:
+        phase, held = lease.phase, Totals(*map(max, _minus(lease.held, spent), held))
     after = lease._replace(phase=phase, held=held, used=used)
     reserved = _minus(balance.reserved, _minus(lease.held, held))
     return Effect(Balance(committed, reserved), after, flags)
@@ -267,6 +293,42 @@ def end_hold(
     return Effect(
         Balance(balance.committed, _minus(balance.reserved, lease.held)), after, EntryFlag.NONE
     )
+
+
+def follow(
+    kind: str,
+    balance: Balance,
+    lease: LeaseState | None,
+    usage: Usage | None,
+    *,
+    lease_id: int,
+    expires_at: Micros | None,
+    ceiling: int,
+    requests: int = 1,
+) -> Effect:
+    """Return what an entry about a lease that exists leaves behind, by its kind.
+
+    So an entry is decided anew: when it is verified, and in every pool above its own.
+
+    Raises:
+        UnknownLeaseError: There is no such lease, or it has ended.
+        ValueError: Entries of this kind are not about a lease, or lack what they need.
+    """
+    match kind:
+        case EntryKind.SETTLEMENT if usage is not None:
+            return settle(
+                balance, lease, usage, lease_id=lease_id, ceiling=ceiling, requests=requests
+            )
+        case EntryKind.OBSERVATION if usage is not None:
+            return observe(balance, lease, usage, lease_id=lease_id, ceiling=ceiling)
+        case EntryKind.RENEWAL if expires_at is not None:
+            return renew(balance, lease, expires_at, lease_id=lease_id)
+        case EntryKind.RELEASE:
+            return end_hold(balance, lease, LeasePhase.ENDED, lease_id=lease_id)
+        case EntryKind.EXPIRY:
+            return end_hold(balance, lease, LeasePhase.EXPIRED, lease_id=lease_id)
+        case _:
+            raise ValueError(f"a {kind} of lease {lease_id} lacks what it needs")
 
 
 def denial_figures(denial: Denial) -> dict[str, str | int]:

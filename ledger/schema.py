@@ -78,11 +78,15 @@ pools = Table(
     Column("identity", LargeBinary, nullable=False),
     Column("name", Text, nullable=False),
     Column("parent_id", _int64()),
+    # The lease on the parent that funds this pool; NULL where it shares the parent's capacity.
+    Column("carved_lease", _int64()),
     PrimaryKeyConstraint("pool_id"),
     UniqueConstraint("identity"),
     UniqueConstraint("name"),
     CheckConstraint("pool_id > 0", name="pool_id_positive"),
-    CheckConstraint("parent_id <> pool_id", name="parent_id_other"),
+    # A parent is there first: so no pool is above itself.
+    CheckConstraint("parent_id < pool_id", name="parent_id_before"),
+    CheckConstraint("carved_lease IS NULL OR parent_id IS NOT NULL", name="carved_lease_parent"),
     _length("identity", 16, 16),
     _length("name", NAME_MAX_CHARS),
     **_SQLITE,
@@ -114,7 +118,9 @@ attributions = Table(
 _LEASE = text("lease IS NOT NULL")
 _ENDS = text("kind IN ('settlement', 'release')")
 _EXPIRES = text("kind = 'expiry'")
-SETS_EXPIRY = text("kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL")
+SETS_EXPIRY = text(
+    "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL AND origin_seq IS NULL"
+)
 """Which entries say when a hold ends; the others repeat it."""
 _KEYED = text("idempotency_key IS NOT NULL")
 _MIRRORS = text("origin_seq IS NOT NULL")

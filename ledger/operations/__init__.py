@@ -7,6 +7,9 @@ comes again.
 
 from ledger.operations.adjust import Adjust
 from ledger.operations.base import Operation, new_key
+from ledger.operations.closing import ClosePool
+from ledger.operations.desk import MorePoolsError
+from ledger.operations.opening import Opening
 from ledger.operations.perform import Call, Done, Outcome, perform
 from ledger.operations.record import Record
 from ledger.operations.release import Close, Release
@@ -17,7 +20,10 @@ __all__ = [
     "Adjust",
     "Call",
     "Close",
+    "ClosePool",
     "Done",
+    "MorePoolsError",
+    "Opening",
     "Operation",
     "Outcome",
     "Record",

@@ -11,9 +11,16 @@ from ledger.checks import (
     canonical_json,
     check_text,
 )
-from ledger.operations.base import Desk, Operation, keyed
-from ledger.policy import SharedPoolBudgetOptions, check_storable_policy, policy_to_json
-from ledger.records import EntryKind, PoolInfo
+from ledger.errors import InvalidInputError
+from ledger.operations.base import Operation, keyed
+from ledger.operations.desk import Desk
+from ledger.policy import (
+    CAPACITIES,
+    SharedPoolBudgetOptions,
+    check_storable_policy,
+    policy_to_json,
+)
+from ledger.records import EntryKind, PoolInfo, Seq
 from ledger.rows import Draft, Row
 
 
@@ -45,6 +52,9 @@ class Adjust(Operation[None]):
 
     def decide(self, desk: Desk) -> Draft:
         """Return the adjustment; it revokes nothing, even below what is committed."""
+        desk.require_open()
+        if desk.pool.info.carved_lease is not None:
+            self._check_funded(desk.pool.policy(desk.table.connection, Seq(1)))
         return Draft(
             kind=EntryKind.ADJUSTMENT,
             balance=desk.head.balance,
@@ -53,6 +63,14 @@ class Adjust(Operation[None]):
             idempotency_key=self.key,
             payload_digest=self.payload_digest(),
         )
+
+    def _check_funded(self, opening: SharedPoolBudgetOptions) -> None:
+        for name in CAPACITIES:
+            funded = getattr(opening, name)
+            if getattr(self.policy, name) > funded:
+                raise InvalidInputError(
+                    name, f"is at most {funded:,} in this pool, which was carved out with as much"
+                )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
         """Answer nothing: the policy is in force."""

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from ledger import rules
 from ledger.checks import Micros
+from ledger.errors import JournalDamagedError
 from ledger.journal import DUE_PAGE, Due
-from ledger.operations.base import Desk, carried
+from ledger.operations.desk import Desk, carried
 from ledger.records import EntryKind, LeasePhase
 
 
@@ -36,6 +37,10 @@ def expire(desk: Desk, found: Sequence[Due], *, spared: Collection[int], until: 
         effect = rules.end_hold(
             desk.head.balance, row.state, LeasePhase.EXPIRED, lease_id=due.lease
         )
-        desk.stage(carried(EntryKind.EXPIRY, effect, row))
-        desk.expired += 1
+        try:
+            desk.post(carried(EntryKind.EXPIRY, effect, row))
+        except JournalDamagedError:  # above: that must not keep anybody from working here
+            swept_until = min(swept_until, Micros(due.expires_at - 1))
+        else:
+            desk.expired += 1
     desk.sweep(swept_until)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,9 +10,10 @@ from sqlalchemy import Connection
 
 from ledger import journal
 from ledger.checks import Micros
-from ledger.errors import JournalDamagedError, LedgerError
-from ledger.journal import Due, PoolJournal
-from ledger.operations.base import Desk, Operation
+from ledger.errors import LedgerError
+from ledger.journal import Due, PoolJournal, Wanted
+from ledger.operations.base import Operation
+from ledger.operations.desk import Desk, Table
 from ledger.operations.expire import expire
 from ledger.records import PoolId
 from ledger.rows import Memo, Row
@@ -27,8 +27,8 @@ class Done(NamedTuple):
 
     outcomes: list[Outcome]
     memos: list[tuple[PoolJournal, Memo]]
-    expired: int
-    """How many leases were found due."""
+    expired: Mapping[PoolId, int]
+    """How many leases of each pool were found due."""
 
     def remember(self) -> None:
         """Let each pool's journal keep what the batch knows; only once it is committed."""
@@ -62,67 +62,88 @@ def perform(
             to wait must not look older than the calls they are of.
         look_up: Whether an earlier try of the same batch may have taken effect.
     """
-    seen = journal.look(connection, pools, now())
-    todo = calls()
-    journal.recall(connection, list(zip(pools, seen.newest, strict=True)))
-    recorded_at = now() or seen.now
-    desks: dict[PoolId, Desk] = {}
-    damaged: dict[PoolId, LedgerError] = {}
-    for pool, newest in zip(pools, seen.newest, strict=True):
-        try:
-            head = pool.head_from(connection, newest)
-        except LedgerError as error:
-            damaged[pool.info.pool_id] = error
-        else:
-            desks[pool.info.pool_id] = Desk(connection, pool, head, recorded_at)
-    due = {pool.info.pool_id: found for pool, found in zip(pools, seen.due, strict=True)}
-    _read(connection, desks, todo, due, look_up=look_up)
-    for pool_id, desk in desks.items():
-        spared = {one.lease_id for pool, one in todo if pool is desk.pool and one.lease_id}
-        expire(desk, due[pool_id], spared=spared, until=seen.now)
+    table, todo = lay(connection, pools, calls, now=now, look_up=look_up)
     outcomes: list[Outcome] = []
     for pool, operation in todo:
-        pool_id = pool.info.pool_id
         try:
-            if pool_id in damaged:
-                raise copy.copy(damaged[pool_id])
-            outcomes.append(desks[pool_id].do(operation))
+            outcomes.append(table.desk(pool.info.pool_id).do(operation))
         except LedgerError as refusal:
             outcomes.append(refusal)
-    journal.append(connection, [row for desk in desks.values() for row in desk.staged])
+    desks = table.desks.values()
+    journal.append(connection, [row for desk in desks for row in desk.staged])
     return Done(
         outcomes,
-        [(desk.pool, desk.memo()) for desk in desks.values()],
-        sum(desk.expired for desk in desks.values()),
+        [(desk.pool, desk.memo()) for desk in desks],
+        {pool_id: desk.expired for pool_id, desk in table.desks.items()},
     )
 
 
-def _read(
+def lay(
     connection: Connection,
-    desks: Mapping[PoolId, Desk],
-    todo: Sequence[Call],
-    due: Mapping[PoolId, Sequence[Due]],
+    pools: Sequence[PoolJournal],
+    calls: Callable[[], Sequence[Call]],
     *,
+    now: Callable[[], Micros | None],
     look_up: bool,
+) -> tuple[Table, Sequence[Call]]:
+    """Lay out a desk for each pool, with all that the operations need, and expire what is due."""
+    seen = journal.look(connection, pools, now())
+    todo = calls()
+    journal.recall(connection, list(zip(pools, seen.newest, strict=True)))
+    table = Table(connection, now() or seen.now)
+    for pool, newest in zip(pools, seen.newest, strict=True):
+        try:
+            table.desks[pool.info.pool_id] = Desk(table, pool, pool.head_from(connection, newest))
+        except LedgerError as error:
+            table.damaged[pool.info.pool_id] = error
+    due = {pool.info.pool_id: found for pool, found in zip(pools, seen.due, strict=True)}
+    _read(table, todo, due, look_up=look_up)
+    about: defaultdict[PoolId, set[int]] = defaultdict(set)
+    for pool, operation in todo:
+        if operation.lease_id:
+            about[pool.info.pool_id].add(operation.lease_id)
+    for pool_id, desk in table.desks.items():
+        if not any(above.info.pool_id in table.damaged for above in desk.pool.lineage):
+            expire(desk, due[pool_id], spared=about[pool_id], until=seen.now)
+    return table, todo
+
+
+def _read(
+    table: Table, todo: Sequence[Call], due: Mapping[PoolId, Sequence[Due]], *, look_up: bool
 ) -> None:
     """Lay on the desks what the operations need to see: earlier outcomes, and leases."""
     by_pool: defaultdict[PoolId, list[Operation[Any]]] = defaultdict(list)
     for pool, operation in todo:
         by_pool[pool.info.pool_id].append(operation)
-    missing: list[tuple[Desk, int]] = []
-    for pool_id, desk in desks.items():
+    missing: list[Wanted] = []
+    for pool_id, desk in table.desks.items():
         keys = {one.key for one in by_pool[pool_id] if one.key_given or look_up}
-        desk.known = desk.pool.by_keys(connection, keys)
+        desk.known = desk.pool.by_keys(table.connection, keys)
         wanted = {
             one.lease_id
             for one in by_pool[pool_id]
             if one.lease_id is not None and one.key not in desk.known
         } | {one.lease for one in due[pool_id]}
-        desk.leases = desk.pool.remembered(wanted)
-        missing += [(desk, lease) for lease in sorted(wanted - desk.leases.keys())]
-    found = journal.leases(connection, [(desk.pool, lease) for desk, lease in missing])
-    for (desk, lease), row in zip(missing, found, strict=True):
-        if isinstance(row, JournalDamagedError):
-            desk.damaged[lease] = row
-        elif row is not None:
-            desk.leases[lease] = row
+        desk.leases |= desk.pool.remembered(wanted)
+        missing += [Wanted(desk.pool, lease) for lease in sorted(wanted - desk.leases.keys())]
+        for pool in desk.pool.lineage[1:]:
+            above = table.desks.get(pool.info.pool_id)
+            if above is not None:
+                missing += _recall_mirrors(above, pool_id, wanted)
+    found = journal.leases(table.connection, missing)
+    for asked, row in zip(missing, found, strict=True):
+        table.desks[asked.pool.info.pool_id].lay(asked, row)
+
+
+def _recall_mirrors(desk: Desk, pool_id: PoolId, leases: set[int]) -> list[Wanted]:
+    """Lay on a desk what is remembered of the leases of a pool below; return what is not."""
+    missing = []
+    for lease in sorted(leases):
+        own = desk.pool.mirror(pool_id, lease)
+        remembered = {} if own is None else desk.pool.remembered([own])
+        if own is None or not remembered:
+            missing.append(Wanted(desk.pool, lease, pool_id))
+        else:
+            desk.leases |= remembered
+            desk.mirrors[pool_id, lease] = own
+    return missing

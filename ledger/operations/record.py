@@ -17,7 +17,8 @@ from ledger.model import (
     Usage,
     UsageReport,
 )
-from ledger.operations.base import Desk, LeaseOperation, carried, check_storable, keyed
+from ledger.operations.base import LeaseOperation, check_storable, keyed
+from ledger.operations.desk import Desk, carried
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Interned, Row, request_budget_of, used_of
 

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from ledger import proof, rules
 from ledger.checks import Micros, from_micros
 from ledger.model import BudgetLease
-from ledger.operations.base import Desk, LeaseOperation, carried, keyed
+from ledger.operations.base import LeaseOperation, keyed
+from ledger.operations.desk import Desk, carried
 from ledger.policy import check_ttl
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row
@@ -37,6 +38,7 @@ class Renew(LeaseOperation[datetime]):
 
     def decide(self, desk: Desk) -> Draft:
         """Return the renewal, counted from now."""
+        desk.require_open()
         effect = rules.renew(
             desk.head.balance,
             desk.state(self.lease),

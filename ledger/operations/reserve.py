@@ -20,7 +20,8 @@ from ledger.model import (
     RequestBudget,
     UsageEstimate,
 )
-from ledger.operations.base import Desk, Operation, check_storable, keyed
+from ledger.operations.base import Operation, check_storable, keyed
+from ledger.operations.desk import Desk
 from ledger.policy import check_ttl
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row, detail_of, request_budget_of
@@ -96,14 +97,14 @@ class Reserve(Operation[BudgetLease]):
             "idempotency_key": self.key,
             "payload_digest": self.payload_digest(),
         }
-        denial = rules.admit(head.policy, head.balance, self.estimate, self.request_budget)
+        denial = desk.refusal(self.estimate, self.request_budget)
         if denial is not None:
             if not self.keep_denial:
                 raise denial
             return Draft(
                 kind=EntryKind.DENIAL,
                 balance=head.balance,
-                detail={"denial": rules.denial_figures(denial)},
+                detail={"denial": _figures(denial, desk.pool.info)},
                 attribution=desk.intern(self.attribution),
                 **common,
             )
@@ -133,7 +134,7 @@ class Reserve(Operation[BudgetLease]):
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""
         if row["kind"] == EntryKind.DENIAL:
-            raise _denial_from(row)
+            raise _denial_from(row, pool)
         return BudgetLease(
             id=row["seq"],
             reserved=self.estimate,
@@ -142,7 +143,14 @@ class Reserve(Operation[BudgetLease]):
         )
 
 
-def _denial_from(row: Row) -> rules.Denial:
+def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, str | int]:
+    figures = rules.denial_figures(denial)
+    if isinstance(denial, ThresholdExceededError) and denial.pool not in {None, pool.name}:
+        figures["pool"] = denial.pool or ""
+    return figures
+
+
+def _denial_from(row: Row, pool: PoolInfo) -> rules.Denial:
     denial = detail_of(row)["denial"]
     requested = {
         "requested_tokens": row["estimate_total_tokens"],
@@ -160,4 +168,5 @@ def _denial_from(row: Row) -> rules.Denial:
         remaining_tokens=denial["remaining_tokens"],
         remaining_cost_micros_usd=denial["remaining_cost_micros_usd"],
         remaining_requests=denial.get("remaining_requests", U64_MAX),
+        pool=denial.get("pool", pool.name),
     )

@@ -119,11 +119,13 @@ def create_dimensions() -> None:
         sa.Column("identity", sa.LargeBinary(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("parent_id", int64()),
+        sa.Column("carved_lease", int64()),
         sa.PrimaryKeyConstraint("pool_id", name=op.f("pk_pools")),
         sa.UniqueConstraint("identity", name=op.f("uq_pools_identity")),
         sa.UniqueConstraint("name", name=op.f("uq_pools_name")),
         check("pool_id > 0", "pool_id_positive", "pools"),
-        check("parent_id <> pool_id", "parent_id_other", "pools"),
+        check("parent_id < pool_id", "parent_id_before", "pools"),
+        check("carved_lease IS NULL OR parent_id IS NOT NULL", "carved_lease_parent", "pools"),
         length("identity", "pools", 16, 16),
         length("name", "pools", 255),
         **STRICT,
@@ -214,7 +216,7 @@ def create_entries() -> None:
     index(
         "ix_entries_expires_at",
         ["pool_id", "expires_at", "lease"],
-        "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL",
+        "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL AND origin_seq IS NULL",
         unique=False,
     )
 

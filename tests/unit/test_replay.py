@@ -67,6 +67,7 @@ def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> En
         "occurred_at",
         "idempotency_key",
         "payload_digest",
+        "origin",
     )
     if kind in {EntryKind.SETTLEMENT, EntryKind.RELEASE, EntryKind.EXPIRY}:
         values = {"estimate": UsageEstimate(), "request_budget": UNLIMITED, **values}

@@ -1,0 +1,56 @@
+"""Close a pool: settlements and releases go on, and nothing new begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger import proof
+from ledger.checks import REASON_MAX_CHARS, check_text
+from ledger.errors import OpenLeasesError
+from ledger.operations.base import Operation, keyed
+from ledger.operations.desk import Desk
+from ledger.records import EntryFlag, EntryKind, PoolInfo
+from ledger.rows import Draft, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosePool(Operation[None]):
+    """Close the pool for good."""
+
+    reason: str | None
+
+    @classmethod
+    def of(cls, reason: str | None, idempotency_key: str | None) -> ClosePool:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The reason or the key is empty or too long.
+        """
+        if reason is not None:
+            check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+        return cls(reason=reason, **keyed(idempotency_key))
+
+    def arguments(self) -> Sequence[proof.Value]:
+        """Return the reason."""
+        return ("close pool", self.reason)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the closing; what funds a carved pool is settled with it, see `Desk.post`."""
+        pool, balance = desk.pool.info, desk.head.balance
+        desk.require_open()
+        if pool.carved_lease is not None and balance.reserved.requests:
+            raise OpenLeasesError(pool.name, open_leases=balance.reserved.requests)
+        detail: dict[str, Any] = {} if self.reason is None else {"reason": self.reason}
+        return Draft(
+            kind=EntryKind.CLOSING,
+            balance=balance,
+            flags=EntryFlag.CLOSED,
+            detail=detail,
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> None:
+        """Answer nothing: the pool is closed."""

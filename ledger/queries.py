@@ -1,0 +1,161 @@
+"""Every query that the books are kept with, on the entries of one pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Select,
+    bindparam,
+    exists,
+    insert,
+    literal_column,
+    select,
+)
+
+from ledger.attributions import CONTENT
+from ledger.dialects import clock
+from ledger.prepared import Prepared
+from ledger.records import EntryKind
+from ledger.schema import SETS_EXPIRY, attributions, entries, pools
+
+_POOL: BindParameter[int] = bindparam("pool_id")
+_JOINED = select(*entries.columns, *CONTENT).select_from(
+    entries.outerjoin(
+        attributions,
+        (attributions.c.pool_id == entries.c.pool_id)
+        & (attributions.c.attribution_id == entries.c.attribution_id),
+    )
+)
+_OF_POOL = _JOINED.where(entries.c.pool_id == _POOL)
+
+
+def _newest(*columns: Column[Any]) -> Select[Any]:
+    return (
+        select(*columns).where(entries.c.pool_id == _POOL).order_by(entries.c.seq.desc()).limit(1)
+    )
+
+
+HEAD = Prepared(
+    _newest(
+        *(
+            entries.c[name]
+            for name in (
+                *("seq", "flags", "policy_seq", "window_seq", "swept_until"),
+                *("recorded_at", "hash"),
+            )
+        ),
+        *(
+            column
+            for column in entries.columns
+            if column.name.startswith(("committed_", "reserved_"))
+        ),
+    )
+)
+DETAIL = Prepared(
+    select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
+)
+PAGE = (
+    _OF_POOL.where(entries.c.seq > bindparam("after"))
+    .order_by(entries.c.seq)
+    .limit(bindparam("page"))
+)
+BY_KEYS = _OF_POOL.where(
+    entries.c.idempotency_key.is_not(None),
+    entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+)
+_origin = entries.alias("origin")
+_MIRROR = (
+    select(_origin.c.seq)
+    .where(
+        _origin.c.pool_id == _POOL,
+        _origin.c.origin_pool_id == bindparam("origin_pool_id"),
+        _origin.c.origin_seq.is_not(None),
+        _origin.c.origin_seq == bindparam("origin_seq"),
+    )
+    .scalar_subquery()
+)
+
+
+def _newest_of_lease(lease: ColumnElement[int]) -> Prepared:
+    names = {"seq", "kind", "flags", "expires_at", "attribution_id", "request_id", "occurred_at"}
+    return Prepared(
+        _newest(
+            *(
+                column
+                for column in entries.columns
+                if column.name.startswith(("lease", "estimate_", "budget_", "held_", "used_"))
+                or column.name in names | {"origin_pool_id"}
+            )
+        ).where(entries.c.lease.is_not(None), entries.c.lease == lease)
+    )
+
+
+LEASE = _newest_of_lease(bindparam("lease"))
+MIRRORED_LEASE = _newest_of_lease(_MIRROR)
+SINCE = Prepared(
+    select(entries.c.seq, entries.c.lease, entries.c.hash)
+    .where(entries.c.pool_id == _POOL, entries.c.seq >= bindparam("known"))
+    .order_by(entries.c.seq)
+    .limit(bindparam("page"))
+)
+_end = entries.alias("lease_end")
+_ENDED = exists().where(
+    _end.c.pool_id == entries.c.pool_id,
+    _end.c.lease == entries.c.lease,
+    _end.c.kind.in_([literal_column(f"'{kind}'") for kind in ("settlement", "release", "expiry")]),
+)
+NOW = Prepared(select(clock.NOW.label("now")))
+DUE = Prepared(
+    select(entries.c.lease, entries.c.expires_at)
+    .where(
+        entries.c.pool_id == _POOL,
+        SETS_EXPIRY,
+        entries.c.expires_at > _newest(entries.c.swept_until).scalar_subquery(),
+        entries.c.expires_at <= clock.NOW,
+        ~_ENDED,
+    )
+    .order_by(entries.c.expires_at, entries.c.lease)
+    .limit(bindparam("page"))
+)
+_of_other = entries.alias("of_other")
+POOLS_WITH_DUE = (
+    select(pools.c.pool_id)
+    .where(
+        pools.c.pool_id.in_(bindparam("pool_ids", expanding=True)),
+        exists().where(
+            entries.c.pool_id == pools.c.pool_id,
+            SETS_EXPIRY,
+            entries.c.expires_at
+            > select(_of_other.c.swept_until)
+            .where(_of_other.c.pool_id == pools.c.pool_id)
+            .order_by(_of_other.c.seq.desc())
+            .limit(1)
+            .scalar_subquery(),
+            entries.c.expires_at <= bindparam("until"),
+            ~_ENDED,
+        ),
+    )
+    .order_by(pools.c.pool_id)
+    .limit(bindparam("page"))
+)
+OPEN_LEASES = Prepared(
+    select(entries.c.seq, entries.c.recorded_at)
+    .where(
+        entries.c.pool_id == _POOL,
+        entries.c.seq > bindparam("after"),
+        entries.c.kind == EntryKind.RESERVATION,
+        entries.c.origin_seq.is_(None),
+        ~exists().where(
+            _end.c.pool_id == entries.c.pool_id,
+            _end.c.lease == entries.c.seq,
+            (_end.c.kind == EntryKind.SETTLEMENT) | (_end.c.kind == EntryKind.RELEASE),
+        ),
+    )
+    .order_by(entries.c.seq)
+    .limit(bindparam("page"))
+)
+INSERT_ENTRY = Prepared(insert(entries))

@@ -1,0 +1,455 @@
+"""Pools below pools: one reservation holds in all of them, and what is spent is spent in all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ledger import (
+    AsyncLedger,
+    Attribution,
+    Balance,
+    BudgetLease,
+    EntryFlag,
+    EntryKind,
+    IdempotencyKey,
+    InvalidInputError,
+    LeaseTtl,
+    Ledger,
+    OpenLeasesError,
+    ParentConflictError,
+    PoolClosedError,
+    RequestBudget,
+    RequestBudgetExceededError,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Totals,
+    UnknownLeaseError,
+    UnknownPoolError,
+    Usage,
+    UsageEstimate,
+    UsageReport,
+)
+
+NOTHING = RequestExtensions()
+UNLIMITED = RequestBudget.unlimited()
+MINUTE_US = 60_000_000
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000_000
+
+    def __call__(self) -> int:
+        """Return the time."""
+        return self.now
+
+    def minutes(self, number: int) -> None:
+        """Move on."""
+        self.now += number * MINUTE_US
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock."""
+    return Clock()
+
+
+@pytest.fixture
+def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
+    """Return a ledger that goes by `clock`, on each database in turn."""
+    with Ledger.open(store_url, clock=clock) as book:
+        yield book
+
+
+def limit(tokens: int | None = None, **more: Any) -> SharedPoolBudgetOptions:  # noqa: ANN401 - any option
+    """Return a policy of tokens."""
+    if tokens is not None:
+        more["capacity_tokens"] = tokens
+    return SharedPoolBudgetOptions(**more)
+
+
+def tree(book: Ledger, **leaf: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401 - any option
+    """Return an organisation, a team below it, and a run below that."""
+    return (
+        book.pool("org", limit(1_000)),
+        book.pool("team", limit(100), parent="org"),
+        book.pool("run", limit(50, **leaf), parent="team"),
+    )
+
+
+def reserve(budget: Any, tokens: int, *carried: object) -> BudgetLease:  # noqa: ANN401 - any manager
+    """Reserve tokens."""
+    lease: BudgetLease = budget.reserve(
+        RequestExtensions(*carried), UsageEstimate(total_tokens=tokens), UNLIMITED
+    )
+    return lease
+
+
+def used(tokens: int) -> Usage:
+    """Return a usage of tokens."""
+    return Usage(total_tokens=tokens)
+
+
+def spend(budget: Any, tokens: int) -> None:  # noqa: ANN401 - any manager
+    """Reserve and record."""
+    budget.record_used(reserve(budget, tokens), used(tokens))
+
+
+def held(book: Ledger, *names: str) -> list[tuple[int, int]]:
+    """Return what is committed and reserved of each pool's tokens."""
+    found = [book.pool(name).status().balance for name in names]
+    return [(one.committed.tokens, one.reserved.tokens) for one in found]
+
+
+def sound(book: Ledger) -> None:
+    """Prove that every journal is whole, and that they agree with each other."""
+    assert [None] * len(book.pools()) == [found.damage for found in book.verify()]
+
+
+LEVELS = ("run", "team", "org")
+
+
+def test_a_lease_holds_in_every_pool_up_to_the_root(book: Ledger) -> None:
+    """Reserve, observe, settle, release: each moves all three, and the leaf's lease is the one."""
+    org, team, run = tree(book)
+    lease = reserve(run, 30)
+    assert [(0, 30)] * 3 == held(book, *LEVELS)
+    run.observe(lease, used(10))
+    assert [(10, 20)] * 3 == held(book, *LEVELS)
+    run.record_used(lease, used(15))
+    assert [(25, 0)] * 3 == held(book, *LEVELS)
+    other = reserve(team, 40)
+    assert [(25, 0), (25, 40), (25, 40)] == held(book, *LEVELS)
+    team.release(other)
+    spend(org, 7)
+    assert [(25, 0), (25, 0), (32, 0)] == held(book, *LEVELS)
+    sound(book)
+
+
+@pytest.mark.parametrize(
+    ("spent", "asked", "who", "left"), [(0, 51, "run", 50), (60, 45, "team", 40), (50, 50, None, 0)]
+)
+def test_the_error_names_the_pool_that_refused(
+    book: Ledger, spent: int, asked: int, who: str | None, left: int
+) -> None:
+    """The first from the leaf to the root; nothing is written in any of them."""
+    _, team, leaf = tree(book)
+    spend(team, spent)
+    before = [book.pool(name).status().seq for name in LEVELS]
+    if who is None:
+        assert reserve(leaf, asked).id > 0
+        return
+    with pytest.raises(ThresholdExceededError, match=f"pool '{who}'") as denied:
+        reserve(leaf, asked)
+    assert (who, left) == (denied.value.pool, denied.value.remaining_tokens)
+    assert before == [book.pool(name).status().seq for name in LEVELS]
+
+
+def test_what_remains_is_what_all_of_them_leave(book: Ledger) -> None:
+    """The least on each axis; the status is of the pool's own."""
+    org, team, run = tree(book)
+    spend(team, 80)
+    assert (20, 20, 920) == tuple(one.remaining(NOTHING).tokens for one in (run, team, org))
+    assert 50 == run.status().remaining.tokens
+    book.adjust("org", limit(1_000, stop_threshold_tokens=920))
+    assert (True, True, False) == (
+        run.remaining(NOTHING).below_threshold,
+        team.remaining(NOTHING).below_threshold,
+        run.status().remaining.below_threshold,
+    )
+
+
+def test_a_denial_above_is_kept_where_the_call_was_made(book: Ledger) -> None:
+    """Under its key it is the same denial again, by the same pool."""
+    _, team, run = tree(book)
+    spend(team, 70)
+    for _ in range(2):
+        with pytest.raises(ThresholdExceededError) as denied:
+            reserve(run, 40, IdempotencyKey("once"))
+        assert ("team", 30) == (denied.value.pool, denied.value.remaining_tokens)
+    (kept,) = book.entries("run", kind=EntryKind.DENIAL)
+    assert {"reason": "threshold", "remaining_tokens": 30, "pool": "team"} == {
+        name: value
+        for name, value in kept.detail["denial"].items()
+        if name != "remaining_cost_micros_usd"
+    }
+    assert [] == list(book.entries("team", kind=EntryKind.DENIAL))
+    sound(book)
+
+
+def test_the_request_s_own_budget_comes_first(book: Ledger) -> None:
+    """Before any pool, and it names none."""
+    _, _, run = tree(book)
+    with pytest.raises(RequestBudgetExceededError):
+        run.reserve(NOTHING, UsageEstimate(total_tokens=60), RequestBudget.from_tokens(10))
+    lease = run.reserve(NOTHING, UsageEstimate(total_tokens=9), RequestBudget.from_tokens(10))
+    with pytest.raises(RequestBudgetExceededError):
+        run.record_used(lease, used(300))
+    assert [(300, 0)] * 3 == held(book, *LEVELS)
+    sound(book)
+
+
+def test_entries_above_repeat_what_happened_below(book: Ledger) -> None:
+    """Mirrors name their original, carry its attribution and have no key of their own."""
+    _, _, run = tree(book)
+    call = Attribution(run_id="r", tenant="t", tags={"a": "b"})
+    lease = reserve(run, 5, call, IdempotencyKey("k"))
+    run.record_used(lease, used(4), report=UsageReport(model="m", request_id="q"))
+    for name in ("team", "org"):
+        mirrors = [one for one in book.entries(name) if one.origin is not None]
+        originals = [one for one in book.entries("run") if one.lease is not None]
+        assert [(one.kind, one.usage, one.attribution, one.request_id) for one in originals] == [
+            (one.kind, one.usage, one.attribution, one.request_id) for one in mirrors
+        ]
+        assert [(one.pool_id, one.seq) for one in originals] == [one.origin for one in mirrors]
+        assert [None, None] == [one.idempotency_key for one in mirrors]
+    assert [] == list(book.open_leases("org"))
+
+
+def test_a_key_makes_a_nested_call_happen_once(book: Ledger) -> None:
+    """Reservation and settlement, with the mirrors."""
+    _, _, run = tree(book)
+    first = reserve(run, 20, IdempotencyKey("k"))
+    assert first == reserve(run, 20, IdempotencyKey("k"))
+    for _ in range(2):
+        run.record_used(first, used(9), report=UsageReport(idempotency_key="s"))
+    assert [(9, 0)] * 3 == held(book, *LEVELS)
+
+
+def test_a_mirror_is_nobody_s_lease(book: Ledger) -> None:
+    """It is settled through the pool that granted it, and by no other way."""
+    org, _, run = tree(book)
+    lease = reserve(run, 5)
+    (mirror,) = book.entries("org", kind=EntryKind.RESERVATION)
+    with pytest.raises(UnknownLeaseError):
+        org.lease(mirror.seq)
+    forged = BudgetLease(
+        id=mirror.seq, reserved=lease.reserved, request_budget=UNLIMITED, pool=org.identity
+    )
+    for call in (org.release, lambda one: org.record_used(one, used(1)), org.abandon):
+        with pytest.raises(UnknownLeaseError):
+            call(forged)
+    run.release(lease)
+    assert [(0, 0)] * 3 == held(book, *LEVELS)
+
+
+def test_other_processes_find_the_mirrors(store_url: str) -> None:
+    """A ledger that remembers nothing settles what another one reserved."""
+    with Ledger.open(store_url) as book:
+        _, _, run = tree(book)
+        lease = reserve(run, 30)
+    with Ledger.open(store_url) as book:
+        run = book.pool("run")
+        run.renew(lease, timedelta(minutes=5))
+        run.observe(lease, used(1))
+    with Ledger.open(store_url) as book:
+        book.pool("run").record_used(lease, used(2))
+        assert [(3, 0)] * 3 == held(book, *LEVELS)
+        sound(book)
+
+
+def test_the_origin_s_sweep_expires_a_lease_in_all_its_pools(timed: Ledger, clock: Clock) -> None:
+    """A write to a parent does not; late usage is recorded in all of them."""
+    org, _, run = tree(timed, lease_ttl=timedelta(minutes=1))
+    lease = reserve(run, 30)
+    clock.minutes(2)
+    spend(org, 1)
+    assert [(0, 30), (0, 30), (1, 30)] == held(timed, *LEVELS)
+    assert (1, 0) == (timed.expire_due("run"), timed.expire_due())
+    assert [(0, 0), (0, 0), (1, 0)] == held(timed, *LEVELS)
+    run.record_used(lease, used(12))
+    assert [(12, 0), (12, 0), (13, 0)] == held(timed, *LEVELS)
+    late = [list(timed.entries(name))[-1].flags for name in LEVELS]
+    assert [EntryFlag.LATE] * 3 == late
+    sound(timed)
+
+
+def test_a_parent_that_would_deny_first_expires_what_is_due_below(
+    timed: Ledger, clock: Clock
+) -> None:
+    """Whoever asks: a sibling, or the parent itself."""
+    org = timed.pool("org", limit(100))
+    ttl = {"lease_ttl": timedelta(minutes=1)}
+    leaves = [timed.pool(f"leaf {n}", limit(**ttl), parent="org") for n in range(3)]
+    reserve(leaves[0], 60)
+    reserve(leaves[1], 30, LeaseTtl(timedelta(minutes=3)))
+    with pytest.raises(ThresholdExceededError):
+        reserve(leaves[2], 50)
+    clock.minutes(2)
+    reserve(leaves[2], 50, LeaseTtl(timedelta(minutes=9)))
+    assert [(0, 0), (0, 30), (0, 50), (0, 80)] == held(
+        timed, *(f"leaf {n}" for n in range(3)), "org"
+    )
+    clock.minutes(2)
+    reserve(org, 45)
+    with pytest.raises(ThresholdExceededError) as denied:
+        reserve(org, 6)
+    assert ("org", 5) == (denied.value.pool, denied.value.remaining_tokens)
+    sound(timed)
+
+
+def test_a_parent_never_changes(book: Ledger) -> None:
+    """Whoever asks for another one is told; without one, the pool is opened as it is."""
+    tree(book)
+    book.pool("other", limit(5))
+    assert "run" == book.pool("run").name
+    assert "run" == book.pool("run", limit(50), parent="team").name
+    for parent, carved in (("org", False), ("other", False), ("team", True)):
+        with pytest.raises(ParentConflictError) as refused:
+            book.pool("run", limit(50), parent=parent, carved=carved)
+        assert ("run", "team", False) == (
+            refused.value.name,
+            refused.value.parent,
+            refused.value.carved,
+        )
+    with pytest.raises(ParentConflictError):
+        book.pool("org", limit(1_000), parent="other")
+    with pytest.raises(UnknownPoolError):
+        book.pool("new", limit(1), parent="nobody")
+    with pytest.raises(InvalidInputError):
+        book.pool("new", limit(1), carved=True)
+    assert ["org", "team", "run", "other"] == [info.name for info in book.pools()]
+
+
+def test_a_carved_pool_holds_its_capacity_in_its_parent(book: Ledger) -> None:
+    """Its own traffic never touches the parent; its rest flows back when it is closed."""
+    _, team, _ = tree(book)
+    options = limit(40, capacity_cost_micros_usd=0, capacity_requests=3)
+    worker = book.pool("worker", options, parent="team", carved=True)
+    assert [(0, 0), (0, 40), (0, 40)] == held(book, "worker", "team", "org")
+    before = team.status().seq
+    spend(worker, 25)
+    with pytest.raises(ThresholdExceededError, match="pool 'worker'"):
+        reserve(worker, 16)
+    lease = reserve(worker, 5)
+    assert before == team.status().seq
+    assert 10 == worker.remaining(NOTHING).tokens
+    with pytest.raises(OpenLeasesError) as busy:
+        book.close_pool("worker")
+    assert 1 == busy.value.open_leases
+    worker.release(lease)
+    book.close_pool("worker", reason="done")
+    assert [(25, 0)] * 3 == held(book, "worker", "team", "org")
+    assert Balance(Totals(25, 0, 1), Totals()) == team.status().balance
+    sound(book)
+
+
+def test_a_carved_pool_needs_room_and_limits(book: Ledger) -> None:
+    """What its parents limit it must limit; and they must have as much left."""
+    tree(book)
+    with pytest.raises(ThresholdExceededError) as denied:
+        book.pool("worker", limit(101), parent="team", carved=True)
+    assert ("team", 100) == (denied.value.pool, denied.value.remaining_tokens)
+    with pytest.raises(InvalidInputError, match="capacity_tokens"):
+        book.pool("worker", limit(capacity_requests=5), parent="team", carved=True)
+    assert "worker" not in {info.name for info in book.pools()}
+    assert [(0, 0)] * 3 == held(book, *LEVELS)
+    book.pool("worker", limit(60), parent="team", carved=True)
+    with pytest.raises(InvalidInputError, match="carved out"):
+        book.adjust("worker", limit(61))
+    book.adjust("worker", limit(10))
+    sound(book)
+
+
+def test_the_lease_that_funds_a_pool_is_nobody_s(book: Ledger) -> None:
+    """Neither listed, nor found, nor expired."""
+    org = book.pool("org", limit(100, lease_ttl=timedelta(seconds=1)))
+    book.pool("worker", limit(60), parent="org", carved=True)
+    (funding,) = book.entries("org", kind=EntryKind.RESERVATION)
+    assert None is (funding.lease and funding.lease.expires_at)
+    with pytest.raises(UnknownLeaseError):
+        org.lease(funding.seq)
+    assert [] == list(book.open_leases("org"))
+
+
+def test_carved_pools_below_carved_pools(book: Ledger) -> None:
+    """Each level is closed by itself, the lowest first."""
+    book.pool("org", limit(1_000))
+    book.pool("region", limit(500), parent="org", carved=True)
+    book.pool("machine", limit(200), parent="region", carved=True)
+    process = book.pool("process", limit(100), parent="machine")
+    spend(process, 70)
+    names = ("process", "machine", "region", "org")
+    assert [(70, 0), (70, 0), (0, 200), (0, 500)] == held(book, *names)
+    with pytest.raises(OpenLeasesError):
+        book.close_pool("region")
+    book.close_pool("machine")
+    assert [(70, 0), (70, 0), (70, 0), (0, 500)] == held(book, *names)
+    with pytest.raises(PoolClosedError, match="machine"):
+        spend(process, 1)
+    book.close_pool("region")
+    assert [(70, 0)] * 4 == held(book, *names)
+    sound(book)
+
+
+def test_a_closed_pool_takes_what_is_open_and_nothing_new(timed: Ledger, clock: Clock) -> None:
+    """Settlements, observations, releases and expiries."""
+    _, team, run = tree(timed)
+    leases = [reserve(run, 5) for _ in range(3)]
+    due = reserve(run, 5, LeaseTtl(timedelta(minutes=1)))
+    timed.close_pool("run", reason="over", idempotency_key="k")
+    timed.close_pool("run", reason="over", idempotency_key="k")
+    assert (True, False) == (run.status().closed, team.status().closed)
+    refused: list[Callable[[], object]] = [
+        lambda: reserve(run, 0),
+        lambda: run.renew(leases[0], timedelta(minutes=1)),
+        lambda: timed.adjust("run", limit(7)),
+        lambda: timed.close_pool("run"),
+        lambda: timed.pool("below", limit(1), parent="run"),
+    ]
+    for call in refused:
+        with pytest.raises(PoolClosedError, match="'run' is closed"):
+            call()
+    run.observe(leases[0], used(1))
+    run.record_used(leases[0], used(2))
+    run.release(leases[1])
+    clock.minutes(2)
+    assert 1 == timed.expire_due("run")
+    run.record_used(due, used(4))
+    run.abandon(leases[2])
+    assert [(12, 0)] * 3 == held(timed, *LEVELS)
+    spend(team, 1)
+    kinds = [one.kind for one in timed.entries("run") if EntryFlag.CLOSED in one.flags]
+    assert ["closing", "observation", "settlement", "release", "expiry", "settlement"] == kinds[:-1]
+    timed.close_pool("org")
+    with pytest.raises(PoolClosedError, match="'org' is closed"):
+        reserve(team, 1)
+    sound(timed)
+
+
+def test_nested_pools_in_asyncio(store_url: str) -> None:
+    """The same queue, the same lineage."""
+
+    async def main() -> None:
+        async with await AsyncLedger.open(store_url) as book:
+            await book.pool("org", limit(100))
+            leaves = [await book.pool(f"leaf {n}", limit(60), parent="org") for n in range(2)]
+            worker = await book.pool("worker", limit(10), parent="org", carved=True)
+            calls = [
+                leaf.reserve(NOTHING, UsageEstimate(total_tokens=30), UNLIMITED)
+                for leaf in leaves * 2
+            ]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            denied = [one for one in outcomes if isinstance(one, ThresholdExceededError)]
+            assert ["org"] == [one.pool for one in denied]
+            for leaf in leaves:
+                for one in outcomes:
+                    if isinstance(one, BudgetLease) and one.pool == leaf.identity:
+                        await leaf.record_used(one, used(20))
+            await worker.record_used(
+                await worker.reserve(NOTHING, UsageEstimate(), UNLIMITED), used(3)
+            )
+            await book.close_pool("worker")
+            left = [(await leaf.remaining(NOTHING)).tokens for leaf in leaves]
+            assert [20, 37] == left
+            sound(book.sync)
+
+    asyncio.run(main())
