@@ -29,6 +29,7 @@ from ledger.errors import (
     ThresholdExceededError,
     TraceAlreadyRunError,
     TraceError,
+    UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
 )
@@ -44,6 +45,7 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
     UsageReport,
 )
@@ -116,9 +118,11 @@ __all__ = [
     "Totals",
     "TraceAlreadyRunError",
     "TraceError",
+    "UncorrectableEntryError",
     "UnknownLeaseError",
     "UnknownPoolError",
     "Usage",
+    "UsageDifference",
     "UsageEstimate",
     "UsageReport",
     "Verification",

@@ -24,12 +24,13 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
     UsageReport,
 )
 from ledger.operations import Operation
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import PoolStatus
+from ledger.records import Entry, PoolStatus
 
 T = TypeVar("T")
 
@@ -91,6 +92,21 @@ class AsyncLedgerBudgetManager:
     async def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         """Close a lease unused; as `LedgerBudgetManager.release`."""
         await self._do(self._budget.releasing(lease, idempotency_key))
+
+    async def correct(
+        self,
+        entry: Entry | int,
+        usage: Usage,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+    ) -> UsageDifference:
+        """Say what an earlier entry's usage really was; as `LedgerBudgetManager.correct`."""
+        return await self._do(self._budget.correcting(entry, usage, reason, idempotency_key))
+
+    async def usage_of(self, entry: Entry | int) -> Usage:
+        """Return what an entry says by now; as `LedgerBudgetManager.usage_of`."""
+        return await asyncio.to_thread(self._budget.usage_of, entry)
 
     async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left; as `LedgerBudgetManager.remaining`."""

@@ -16,6 +16,7 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
 )
 from ledger.policy import SharedPoolBudgetOptions
@@ -93,7 +94,8 @@ class LeaseState(NamedTuple):
 class Entry:
     """One immutable row of the journal; docs/journal.md describes every column.
 
-    Times are microseconds since 1970 (`from_micros` turns them into datetimes).
+    Times are microseconds since 1970 (`from_micros` turns them into datetimes). The usage of a
+    correction is a difference, all other usage is what was used.
     """
 
     pool_id: PoolId
@@ -103,7 +105,7 @@ class Entry:
     detail: Mapping[str, Any] = field(hash=False)
     estimate: UsageEstimate | None
     request_budget: RequestBudget | None
-    usage: Usage | None
+    usage: Usage | UsageDifference | None
     lease: LeaseState | None
     balance: Balance
     policy: SharedPoolBudgetOptions | None

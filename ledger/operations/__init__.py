@@ -7,6 +7,7 @@ comes again.
 
 from ledger.operations.adjust import Adjust
 from ledger.operations.base import Operation, new_key
+from ledger.operations.correct import Correct
 from ledger.operations.perform import Call, Done, Outcome, perform
 from ledger.operations.record import Record
 from ledger.operations.release import Close, Release
@@ -17,6 +18,7 @@ __all__ = [
     "Adjust",
     "Call",
     "Close",
+    "Correct",
     "Done",
     "Operation",
     "Outcome",

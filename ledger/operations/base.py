@@ -19,6 +19,7 @@ from ledger.journal import PoolJournal
 from ledger.model import Attribution
 from ledger.records import EntryKind, LeaseState, PoolInfo
 from ledger.rows import Draft, Head, Interned, LeaseRow, Memo, Row
+from ledger.spending import Spending, spending
 
 T = TypeVar("T")
 
@@ -107,6 +108,25 @@ class Desk:
         """Return a lease as the newest entry leaves it, None where there is none."""
         found = self.leases.get(lease_id)
         return None if found is None else found.state
+
+    def spending(self, seq: int) -> Spending:
+        """Return an entry that records usage, and what it says by now.
+
+        Raises:
+            UncorrectableEntryError: There is no such entry, or it records no usage of its own.
+            JournalDamagedError: It, or a correction of it, cannot be read.
+        """
+        return spending(self._connection, self.pool, seq, staged=self.staged)
+
+    def lease(self, lease_id: int) -> LeaseRow:
+        """Return a lease that an entry names, whether it was laid here or not.
+
+        Raises:
+            JournalDamagedError: It cannot be read.
+        """
+        if lease_id not in self.leases:
+            self.leases.update(self.pool.leases(self._connection, [lease_id]))
+        return self.leases[lease_id]
 
     def memo(self) -> Memo:
         """Return what the pool's journal may remember once the entries are committed."""

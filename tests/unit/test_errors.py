@@ -31,6 +31,7 @@ from ledger import (
     ThresholdExceededError,
     TraceAlreadyRunError,
     TraceError,
+    UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
     errors,
@@ -74,6 +75,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         ["1,111 tokens", "2,222 micro-USD", "333 tokens", "444 micro-USD", "adjust()"],
     ),
     (UnknownLeaseError(77), {"lease_id": 77}, ["77"]),
+    (
+        UncorrectableEntryError(41, "it is of kind denial"),
+        {"seq": 41, "reason": "it is of kind denial"},
+        ["entry 41", "it is of kind denial", "a settlement or an observation"],
+    ),
     (PoisonedError(), {}, ["new manager"]),
     (InvalidInputError("name", "too long"), {"field": "name"}, ["name: too long"]),
     (
