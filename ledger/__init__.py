@@ -4,7 +4,7 @@ Open a store with `Ledger.open`, get a pool's budget with `Ledger.pool`, then `r
 each call, `record_used` after it, and ask `remaining` at any time.
 """
 
-from ledger.aio import AsyncLedger, AsyncLedgerBudgetManager
+from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
 from ledger.book import Ledger
 from ledger.budget import AsyncBudgetManager, BudgetManager, RequestExtensions
 from ledger.checks import I64_MAX, U64_MAX, from_micros
@@ -32,6 +32,7 @@ from ledger.errors import (
     ThresholdExceededError,
     TraceAlreadyRunError,
     TraceError,
+    UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
 )
@@ -47,6 +48,7 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
     UsageReport,
 )
@@ -64,6 +66,7 @@ from ledger.records import (
     Totals,
 )
 from ledger.replay import Damage, Verification
+from ledger.router import BudgetRouter
 
 __version__ = "0.1.0"
 
@@ -72,6 +75,7 @@ __all__ = [
     "U64_MAX",
     "AmountOutOfRangeError",
     "AsyncBudgetManager",
+    "AsyncBudgetRouter",
     "AsyncLedger",
     "AsyncLedgerBudgetManager",
     "Attribution",
@@ -79,6 +83,7 @@ __all__ = [
     "BudgetError",
     "BudgetLease",
     "BudgetManager",
+    "BudgetRouter",
     "ContentionError",
     "Damage",
     "Entry",
@@ -122,9 +127,11 @@ __all__ = [
     "Totals",
     "TraceAlreadyRunError",
     "TraceError",
+    "UncorrectableEntryError",
     "UnknownLeaseError",
     "UnknownPoolError",
     "Usage",
+    "UsageDifference",
     "UsageEstimate",
     "UsageReport",
     "Verification",

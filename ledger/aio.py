@@ -14,7 +14,7 @@ from typing import Self, TypeVar, overload
 from uuid import UUID
 
 from ledger.book import DEFAULT_TIMEOUT_S, Ledger
-from ledger.budget import RequestExtensions
+from ledger.budget import RequestExtensions, check_lease
 from ledger.commit import Clock
 from ledger.held import AsyncHeldLease
 from ledger.manager import LedgerBudgetManager
@@ -24,12 +24,14 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
     UsageReport,
 )
 from ledger.operations import Operation
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import PoolStatus
+from ledger.records import Entry, PoolStatus
+from ledger.router import BudgetRouter, Choose
 
 T = TypeVar("T")
 
@@ -92,6 +94,21 @@ class AsyncLedgerBudgetManager:
         """Close a lease unused; as `LedgerBudgetManager.release`."""
         await self._do(self._budget.releasing(lease, idempotency_key))
 
+    async def correct(
+        self,
+        entry: Entry | int,
+        usage: Usage,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+    ) -> UsageDifference:
+        """Say what an earlier entry's usage really was; as `LedgerBudgetManager.correct`."""
+        return await self._do(self._budget.correcting(entry, usage, reason, idempotency_key))
+
+    async def usage_of(self, entry: Entry | int) -> Usage:
+        """Return what an entry says by now; as `LedgerBudgetManager.usage_of`."""
+        return await asyncio.to_thread(self._budget.usage_of, entry)
+
     async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left; as `LedgerBudgetManager.remaining`."""
         return await asyncio.to_thread(self._budget.remaining, extensions, max_age_s=max_age_s)
@@ -137,6 +154,83 @@ class AsyncLedgerBudgetManager:
 
     async def _do(self, operation: Operation[T]) -> T:
         return await self._budget.writer.run_async(self._budget.journal, operation)
+
+
+class AsyncBudgetRouter:
+    """An `AsyncBudgetManager` over many pools; as `BudgetRouter`."""
+
+    def __init__(self, router: BudgetRouter) -> None:
+        self._router = router
+
+    async def reserve(
+        self,
+        extensions: RequestExtensions,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+    ) -> BudgetLease:
+        """Hold `estimate` in the chosen pool; as `LedgerBudgetManager.reserve`."""
+        return await (await self._chosen(extensions)).reserve(extensions, estimate, request_budget)
+
+    async def record_used(
+        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
+    ) -> None:
+        """Commit the actual usage, whatever it is; as `LedgerBudgetManager.record_used`."""
+        await (await self._granted(lease)).record_used(lease, usage, report=report)
+
+    async def observe(
+        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
+    ) -> None:
+        """Commit a part of a lease's usage; as `LedgerBudgetManager.observe`."""
+        await (await self._granted(lease)).observe(lease, usage, report=report)
+
+    async def renew(
+        self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
+    ) -> datetime:
+        """Let a lease hold what it holds for longer; as `LedgerBudgetManager.renew`."""
+        return await (await self._granted(lease)).renew(lease, ttl, idempotency_key=idempotency_key)
+
+    async def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
+        """Close a lease unused; as `LedgerBudgetManager.release`."""
+        await (await self._granted(lease)).release(lease, idempotency_key=idempotency_key)
+
+    async def abandon(self, lease: BudgetLease) -> None:
+        """End a lease whose usage nobody recorded; as `LedgerBudgetManager.abandon`."""
+        await (await self._granted(lease)).abandon(lease)
+
+    async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
+        """Return what is left of the chosen pool; as `LedgerBudgetManager.remaining`."""
+        return await (await self._chosen(extensions)).remaining(extensions, max_age_s=max_age_s)
+
+    def lease(
+        self,
+        estimate: UsageEstimate,
+        *,
+        request_budget: RequestBudget | None = None,
+        attribution: Attribution | None = None,
+        extensions: RequestExtensions | None = None,
+    ) -> AsyncHeldLease:
+        """Hold a lease of the chosen pool in an `async with` block."""
+        return AsyncHeldLease(
+            self,
+            estimate,
+            request_budget=request_budget,
+            attribution=attribution,
+            extensions=extensions,
+        )
+
+    # Both read the store the first time that a pool is met, and only then.
+
+    async def _chosen(self, extensions: RequestExtensions) -> AsyncLedgerBudgetManager:
+        name = self._router.name(extensions)
+        if name not in self._router.by_name:
+            await asyncio.to_thread(self._router.named, name)
+        return AsyncLedgerBudgetManager(self._router.named(name))
+
+    async def _granted(self, lease: BudgetLease) -> AsyncLedgerBudgetManager:
+        check_lease(lease)
+        if lease.pool not in self._router.by_identity:
+            await asyncio.to_thread(self._router.granted, lease)
+        return AsyncLedgerBudgetManager(self._router.granted(lease))
 
 
 class AsyncLedger:
@@ -194,6 +288,10 @@ class AsyncLedger:
         return AsyncLedgerBudgetManager(
             await asyncio.to_thread(self.sync.pool, name, options, parent=parent, carved=carved)
         )
+
+    def router(self, choose: Choose) -> AsyncBudgetRouter:
+        """Return one budget manager for many pools; as `Ledger.router`."""
+        return AsyncBudgetRouter(self.sync.router(choose))
 
     async def close_pool(
         self, name: str, *, reason: str | None = None, idempotency_key: str | None = None

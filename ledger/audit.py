@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ledger import rules
 from ledger.checks import I64_MAX
-from ledger.errors import AmountOutOfRangeError, UnknownLeaseError
+from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
+from ledger.model import Usage, UsageDifference
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, Entry, EntryKind, LeasePhase, LeaseState, requests_of
 
@@ -23,6 +25,7 @@ _SHAPES = {
     EntryKind.EXPIRY: {"estimate", "lease"},
     EntryKind.ADJUSTMENT: {"policy"},
     EntryKind.CLOSING: set(),
+    EntryKind.CORRECTION: {"estimate", "usage", "lease"},
 }
 """Which of these an entry of each kind has; it has no other."""
 
@@ -61,14 +64,14 @@ class Replay:
         """
         try:
             effect = self._effect(entry)
-        except (UnknownLeaseError, AmountOutOfRangeError) as error:
+        except (UnknownLeaseError, UncorrectableEntryError, InvalidInputError) as error:
             raise Contradiction(f"{entry.kind}: {error}") from error
         self.entries += 1
         self.closed |= entry.kind == EntryKind.CLOSING
         if effect is not None:
             self.balance = effect.balance
             if effect.lease.phase is LeasePhase.ENDED:
-                del self.leases[effect.lease.lease]
+                self.leases.pop(effect.lease.lease, None)
             else:
                 self.leases[effect.lease.lease] = effect.lease
         if entry.policy is not None:
@@ -123,6 +126,8 @@ class Replay:
         assert entry.lease is not None  # noqa: S101 - by its shape
         lease_id = entry.lease.lease
         lease = self.leases.get(lease_id)
+        if entry.kind == EntryKind.CORRECTION:
+            return self._corrected(entry, entry.lease)
         if entry.kind == EntryKind.RENEWAL and entry.lease.expires_at is None:
             raise Contradiction(f"renewal of lease {lease_id} without an end")
         if (
@@ -136,12 +141,64 @@ class Replay:
             entry.kind,
             self.balance,
             lease,
-            entry.usage,
+            entry.usage if isinstance(entry.usage, Usage) else None,
             lease_id=lease_id,
             expires_at=entry.lease.expires_at,
             ceiling=self.ceiling,
             requests=requests_of(entry.detail),
         )
+
+    def _corrected(self, entry: Entry, stated: LeaseState) -> rules.Effect:
+        """Decide a correction anew.
+
+        Ended leases are not remembered, so what the lease had used before is what it says now,
+        less the difference. Whether the corrected entry said so is for the verifier to look up.
+        """
+        found = correction_of(entry)
+        moved = UsageDifference.between(found.before, found.after)
+        if entry.usage != moved:
+            raise Contradiction(f"correction of entry {found.corrects} by another difference")
+        back = UsageDifference.between(found.after, found.before)
+        used = back.added_to(stated.used, ceiling=self.ceiling)
+        return rules.correct(
+            self.balance,
+            self.leases.get(stated.lease, stated._replace(used=used)),
+            found.before,
+            found.after,
+            seq=found.corrects,
+            ceiling=self.ceiling,
+            requests=requests_of(entry.detail, otherwise=0),
+        )
+
+
+class Correction(NamedTuple):
+    """What a correction says: which entry, and what that said before and says now."""
+
+    corrects: int
+    before: Usage
+    after: Usage
+
+
+def correction_of(entry: Entry) -> Correction:
+    """Return what a correction says.
+
+    Raises:
+        Contradiction: It does not say it, or cannot be right.
+    """
+    try:
+        found = Correction(
+            entry.detail["corrects"],
+            Usage(**entry.detail["from"]),
+            Usage(**entry.detail["to"]),
+        )
+    except (KeyError, TypeError, InvalidInputError) as error:
+        raise Contradiction("correction that does not say of what, from what, to what") from error
+    lease = entry.seq if entry.lease is None else entry.lease.lease
+    if type(found.corrects) is not int or not lease < found.corrects < entry.seq:
+        raise Contradiction(f"correction of entry {found.corrects}, which cannot be of its lease")
+    if not isinstance(entry.detail.get("reason"), str):
+        raise Contradiction(f"correction of entry {found.corrects} without a reason")
+    return found
 
 
 def _check_shape(entry: Entry) -> None:
@@ -151,6 +208,9 @@ def _check_shape(entry: Entry) -> None:
     for name, words in _SHAPED.items():
         if (getattr(entry, name) is not None) != (name in shape):
             raise Contradiction(f"{entry.kind} {'without' if name in shape else 'with'} {words}")
+    differs = isinstance(entry.usage, UsageDifference)
+    if entry.usage is not None and differs != (entry.kind == EntryKind.CORRECTION):
+        raise Contradiction(f"{entry.kind} whose usage is a {type(entry.usage).__name__}")
 
 
 def replay(entries: Iterable[Entry], *, ceiling: int = I64_MAX) -> Replay:

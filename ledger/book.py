@@ -31,6 +31,7 @@ from ledger.operations import Adjust, ClosePool, Opening
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Entry, EntryKind, OpenLease, PoolInfo
 from ledger.replay import Progress, Verification
+from ledger.router import BudgetRouter, Choose
 from ledger.rows import LeaseRow
 
 T = TypeVar("T")
@@ -170,6 +171,14 @@ class Ledger:
             )
             pool = self._directory.of(made.info)
         return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
+
+    def router(self, choose: Choose) -> BudgetRouter:
+        """Return one budget manager for many pools.
+
+        Args:
+            choose: Gets what a request carries, and returns the name of the pool that pays for it.
+        """
+        return BudgetRouter(choose, named=self.pool, granting=self._granting)
 
     def close_pool(
         self, name: str, *, reason: str | None = None, idempotency_key: str | None = None
@@ -325,6 +334,14 @@ class Ledger:
         """
         newest = self._database.read(pools.newest_seqs, serializable=False)
         return sum(seq for name, seq in newest.items() if pool in {None, name})
+
+    def _granting(self, identity: UUID) -> LedgerBudgetManager | None:
+        pool = self._database.read(
+            lambda connection: self._directory.identified(connection, identity)
+        )
+        if pool is None:
+            return None
+        return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
 
     def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
         after = 0

@@ -72,6 +72,7 @@ class Database:
         _open_databases.discard(self)
         self._drop_idle()
         self.engine.dispose()
+        self.dialect.close()
 
     def transact(
         self,

@@ -18,6 +18,7 @@
     |-- ParentConflictError              the pool exists below another pool
     |-- OpenLeasesError                  a pool with open leases cannot be closed
     |-- IdempotencyConflictError         the key was used for another call
+    |-- UncorrectableEntryError          the entry records no usage that can be corrected
     |-- TraceAlreadyRunError             the trace is in this store already
     `-- StoreError                       the store, not the budget
         |-- LedgerUnavailableError       the store cannot be reached, read or written
@@ -329,6 +330,23 @@ class IdempotencyConflictError(LedgerError):
         )
         self.idempotency_key = idempotency_key
         self.seq = seq
+
+
+class UncorrectableEntryError(LedgerError):
+    """The entry records no usage that can be corrected; nothing was written.
+
+    Attributes:
+        seq: The entry that was to be corrected.
+        reason: Why it cannot be.
+    """
+
+    def __init__(self, seq: int, reason: str) -> None:
+        super().__init__(
+            f"entry {seq} of this pool cannot be corrected: {reason}; name a settlement or an "
+            "observation of a lease that has ended"
+        )
+        self.seq = seq
+        self.reason = reason
 
 
 class TraceAlreadyRunError(LedgerError):

@@ -19,9 +19,10 @@ from ledger.model import (
 )
 
 if TYPE_CHECKING:
-    from ledger.aio import AsyncLedgerBudgetManager
+    from ledger.aio import AsyncBudgetRouter, AsyncLedgerBudgetManager
     from ledger.manager import LedgerBudgetManager
     from ledger.memory import SharedPoolBudgetManager
+    from ledger.router import BudgetRouter
 
 
 class _Held:
@@ -62,7 +63,7 @@ class HeldLease(_Held):
 
     def __init__(
         self,
-        budget: LedgerBudgetManager | SharedPoolBudgetManager,
+        budget: LedgerBudgetManager | SharedPoolBudgetManager | BudgetRouter,
         estimate: UsageEstimate,
         *,
         request_budget: RequestBudget | None,
@@ -122,7 +123,7 @@ class AsyncHeldLease(_Held):
 
     def __init__(
         self,
-        budget: AsyncLedgerBudgetManager,
+        budget: AsyncLedgerBudgetManager | AsyncBudgetRouter,
         estimate: UsageEstimate,
         *,
         request_budget: RequestBudget | None,

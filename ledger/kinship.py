@@ -108,8 +108,12 @@ def _unrepeated(
 
 def _funded_by(pool: PoolJournal, child: ColumnElement[int]) -> ColumnElement[bool]:
     """Tell whether a pool is carved out of this one."""
-    return exists().where(
-        _child.c.pool_id == child,
-        _child.c.parent_id == pool.info.pool_id,
-        _child.c.carved_lease.is_not(None),
+    return (
+        exists()
+        .where(
+            _child.c.pool_id == child,
+            _child.c.parent_id == pool.info.pool_id,
+            _child.c.carved_lease.is_not(None),
+        )
+        .correlate(_own)
     )

@@ -17,7 +17,7 @@ from ledger.budget import (
 )
 from ledger.checks import I64_MAX, check_seconds, check_type
 from ledger.commit import Writer
-from ledger.errors import UnknownLeaseError
+from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
 from ledger.held import HeldLease
 from ledger.journal import PoolJournal
 from ledger.model import (
@@ -26,12 +26,14 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
     UsageReport,
 )
-from ledger.operations import Close, Record, Release, Renew, Reserve
-from ledger.records import LeasePhase, PoolStatus
+from ledger.operations import Close, Correct, Record, Release, Renew, Reserve
+from ledger.records import Entry, LeasePhase, PoolStatus
 from ledger.rows import LeaseRow
+from ledger.spending import spending
 
 
 class LedgerBudgetManager:
@@ -159,6 +161,46 @@ class LedgerBudgetManager:
             UnknownLeaseError: No such lease in this pool, or already ended.
         """
         self.writer.run(self.journal, self.releasing(lease, idempotency_key))
+
+    def correct(
+        self,
+        entry: Entry | int,
+        usage: Usage,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+    ) -> UsageDifference:
+        """Say what an earlier entry's usage really was, and return by how much it was wrong.
+
+        The difference is appended; the entry stays as it was written. It is counted for whom and
+        when the entry is counted. To correct an entry again starts from what it says by now.
+
+        Args:
+            entry: A settlement or an observation of this pool, or its number.
+            usage: All of what that entry should have said.
+            reason: Why, 1 to 2,000 characters; kept in the journal.
+            idempotency_key: The caller's name for this correction: repeating it changes nothing.
+
+        Raises:
+            InvalidInputError: An argument of another type, or the entry says so already.
+            AmountOutOfRangeError: An amount is above 2^63-1.
+            UncorrectableEntryError: No such entry in this pool, or one of another kind, or its
+                lease has not ended.
+            IdempotencyConflictError: The key was used with other arguments.
+        """
+        return self.writer.run(self.journal, self.correcting(entry, usage, reason, idempotency_key))
+
+    def usage_of(self, entry: Entry | int) -> Usage:
+        """Return what a settlement or an observation says by now, after all its corrections.
+
+        Raises:
+            InvalidInputError: Neither an entry nor a number.
+            UncorrectableEntryError: No such entry in this pool, or one of another kind.
+        """
+        seq = self._seq(entry)
+        return self.writer.database.read(
+            lambda connection: spending(connection, self.journal, seq).usage
+        )
 
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left: capacity minus what is committed and reserved.
@@ -293,6 +335,27 @@ class LedgerBudgetManager:
         check_lease(lease)
         self._require_own(lease)
         return Close(lease=lease.id)
+
+    def correcting(
+        self, entry: Entry | int, usage: Usage, reason: str, idempotency_key: str | None
+    ) -> Correct:
+        """Return what `correct` asks the queue for."""
+        check_type("usage", usage, Usage)
+        return Correct.of(self._seq(entry), usage, reason, idempotency_key)
+
+    def _seq(self, entry: Entry | int) -> int:
+        """Return the number of an entry, which must be one of this pool's."""
+        if isinstance(entry, Entry):
+            if entry.pool_id != self.journal.info.pool_id:
+                raise UncorrectableEntryError(entry.seq, "it is of another pool")
+            return entry.seq
+        if isinstance(entry, bool) or not isinstance(entry, int):
+            raise InvalidInputError(
+                "entry", f"must be an Entry or its number, not {type(entry).__name__}"
+            )
+        if not 0 < entry <= I64_MAX:
+            raise UncorrectableEntryError(entry, "there is no such entry")
+        return entry
 
     def _require_own(self, lease: BudgetLease) -> None:
         if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:

@@ -103,6 +103,42 @@ class Usage(_Counted):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageDifference:
+    """By how much one usage differs from another; -(2^64-1) .. 2^64-1 each."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros_usd: int = 0
+    cache_creation_tokens: int = 0
+    cache_read_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        for name in USAGE_FIELDS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                kind = type(value).__name__
+                raise InvalidInputError(name, f"a difference must be an int, not {kind}")
+            if not -U64_MAX <= value <= U64_MAX:
+                raise InvalidInputError(name, f"no two amounts differ by {value}")
+
+    @classmethod
+    def between(cls, before: Usage, after: Usage) -> UsageDifference:
+        """Return what must be added to `before` to get `after`."""
+        return cls(**{name: getattr(after, name) - getattr(before, name) for name in USAGE_FIELDS})
+
+    def added_to(self, usage: Usage, *, ceiling: int = U64_MAX) -> Usage:
+        """Return the sum, each field stopping at 0 and at `ceiling`."""
+        return Usage(
+            **{
+                name: min(max(getattr(usage, name) + getattr(self, name), 0), ceiling)
+                for name in USAGE_FIELDS
+            }
+        )
+
+
 ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
 USAGE_FIELDS = tuple(part.name for part in fields(Usage))
 

@@ -68,16 +68,13 @@ BY_KEYS = _OF_POOL.where(
     entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
 )
 _origin = entries.alias("origin")
-_MIRROR = (
-    select(_origin.c.seq)
-    .where(
-        _origin.c.pool_id == _POOL,
-        _origin.c.origin_pool_id == bindparam("origin_pool_id"),
-        _origin.c.origin_seq.is_not(None),
-        _origin.c.origin_seq == bindparam("origin_seq"),
-    )
-    .scalar_subquery()
+_MIRROR = select(_origin.c.seq).where(
+    _origin.c.pool_id == _POOL,
+    _origin.c.origin_pool_id == bindparam("origin_pool_id"),
+    _origin.c.origin_seq.is_not(None),
+    _origin.c.origin_seq == bindparam("origin_seq"),
 )
+MIRROR = Prepared(_MIRROR)
 
 
 def _newest_of_lease(lease: ColumnElement[int]) -> Prepared:
@@ -95,7 +92,7 @@ def _newest_of_lease(lease: ColumnElement[int]) -> Prepared:
 
 
 LEASE = _newest_of_lease(bindparam("lease"))
-MIRRORED_LEASE = _newest_of_lease(_MIRROR)
+MIRRORED_LEASE = _newest_of_lease(_MIRROR.scalar_subquery())
 SINCE = Prepared(
     select(entries.c.seq, entries.c.lease, entries.c.hash)
     .where(entries.c.pool_id == _POOL, entries.c.seq >= bindparam("known"))

@@ -16,6 +16,7 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
 )
 from ledger.policy import SharedPoolBudgetOptions
@@ -95,7 +96,8 @@ class LeaseState(NamedTuple):
 class Entry:
     """One immutable row of the journal; docs/journal.md describes every column.
 
-    Times are microseconds since 1970 (`from_micros` turns them into datetimes).
+    Times are microseconds since 1970 (`from_micros` turns them into datetimes). The usage of a
+    correction is a difference, all other usage is what was used.
     """
 
     pool_id: PoolId
@@ -105,7 +107,7 @@ class Entry:
     detail: Mapping[str, Any] = field(hash=False)
     estimate: UsageEstimate | None
     request_budget: RequestBudget | None
-    usage: Usage | None
+    usage: Usage | UsageDifference | None
     lease: LeaseState | None
     balance: Balance
     policy: SharedPoolBudgetOptions | None
@@ -130,10 +132,10 @@ class Entry:
         return from_micros(self.recorded_at if self.occurred_at is None else self.occurred_at)
 
 
-def requests_of(detail: Mapping[str, Any] | None) -> int:
-    """Return how many calls an entry is about: one, or all of a pool that is carved out."""
+def requests_of(detail: Mapping[str, Any] | None, *, otherwise: int = 1) -> int:
+    """Return how many calls an entry is about that funds a pool, or else `otherwise`."""
     carving = (detail or {}).get("carving")
-    return 1 if carving is None else int(carving["requests"])
+    return otherwise if carving is None else int(carving["requests"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

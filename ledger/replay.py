@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from ledger import audit, journal, kinship, proof, rows
+from ledger.checks import I64_MAX
 from ledger.database import Database
+from ledger.errors import UncorrectableEntryError
 from ledger.journal import PoolJournal
-from ledger.model import ATTRIBUTION_TEXTS, Attribution
+from ledger.model import ATTRIBUTION_TEXTS, Attribution, UsageDifference
 from ledger.records import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
+from ledger.spending import Spending, lease_before, spending
 
 Progress = Callable[[int], object]
 """Told how many more entries are done."""
@@ -96,7 +101,7 @@ def verify(
     Raises:
         LedgerUnavailableError: The store cannot be read.
     """
-    checker = _Checker(pool)
+    checker = _Checker(database, pool)
     damage = None
     for row in stream(database, pool):
         reason = checker.problem(row)
@@ -127,7 +132,8 @@ def verify(
 class _Checker:
     """What the entries so far add up to, and so what the next one must say."""
 
-    def __init__(self, pool: PoolJournal) -> None:
+    def __init__(self, database: Database, pool: PoolJournal) -> None:
+        self.database = database
         self.pool = pool
         self.state = audit.Replay()
         self.seq = 0
@@ -183,6 +189,30 @@ class _Checker:
         for name, value in expected.items():
             if getattr(entry, name) != value:
                 return f"{name} should be {value}, but is {getattr(entry, name)}"
+        return self._correction_problem(entry) if entry.kind == EntryKind.CORRECTION else None
+
+    def _correction_problem(self, entry: Entry) -> str | None:
+        """Look up what a correction builds on: the entry it is of, and its lease before it."""
+        found, lease = audit.correction_of(entry), entry.lease
+        assert lease is not None  # noqa: S101 - by its shape
+
+        def look(connection: Connection) -> tuple[Spending, LeaseState | None]:
+            said = spending(connection, self.pool, found.corrects, before=entry.seq)
+            return said, lease_before(connection, self.pool, lease.lease, before=entry.seq)
+
+        try:
+            said, before = self.database.read(look, serializable=False)
+        except UncorrectableEntryError as error:
+            return f"{entry.kind}: {error}"
+        if said.row["lease"] != lease.lease:
+            return f"correction of entry {found.corrects}, which is of another lease"
+        if said.usage != found.before:
+            return f"correction of entry {found.corrects} from {found.before}, not {said.usage}"
+        moved = UsageDifference.between(found.before, found.after)
+        if before is None or lease != before._replace(
+            used=moved.added_to(before.used, ceiling=I64_MAX)
+        ):
+            return f"lease should be {before} moved by {moved}, but is {lease}"
         return None
 
 

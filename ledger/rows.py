@@ -17,6 +17,7 @@ from ledger.model import (
     Attribution,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
 )
 from ledger.policy import SharedPoolBudgetOptions, policy_from_json, policy_to_json
@@ -88,6 +89,7 @@ _PHASES = {
     EntryKind.SETTLEMENT: LeasePhase.ENDED,
     EntryKind.RELEASE: LeasePhase.ENDED,
     EntryKind.EXPIRY: LeasePhase.EXPIRED,
+    EntryKind.CORRECTION: LeasePhase.ENDED,  # only leases that have ended are corrected
 }
 
 
@@ -151,7 +153,7 @@ class Draft(NamedTuple):
     policy: SharedPoolBudgetOptions | None = None
     estimate: UsageEstimate | None = None
     request_budget: RequestBudget | None = None
-    usage: Usage | None = None
+    usage: Usage | UsageDifference | None = None
     lease: LeaseState | None = None
     attribution: Interned | None = None
     request_id: str | None = None
@@ -259,6 +261,14 @@ def used_of(row: Row) -> Usage:
     return Usage(**_USED.of(row))
 
 
+def usage_of(row: Row) -> Usage | UsageDifference | None:
+    """Return the usage that a row records, None where it records none."""
+    if row["usage_total_tokens"] is None:
+        return None
+    kind = UsageDifference if row["kind"] == EntryKind.CORRECTION else Usage
+    return kind(**USAGE.of(row))
+
+
 def detail_of(row: Row) -> dict[str, Any]:
     """Return a row's detail, empty where it has none."""
     detail: dict[str, Any] = json.loads(row["detail"] or "{}")
@@ -283,7 +293,7 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         policy=_policy_in(detail),
         estimate=UsageEstimate(**ESTIMATE.of(row)) if estimated else None,
         request_budget=request_budget_of(row) if estimated else None,
-        usage=(None if row["usage_total_tokens"] is None else Usage(**USAGE.of(row))),
+        usage=usage_of(row),
         lease=None if row["lease"] is None else lease_of(row),
         balance=balance_of(row),
         policy_seq=row["policy_seq"],

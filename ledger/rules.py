@@ -15,8 +15,10 @@ from typing import NamedTuple
 from ledger.checks import U64_MAX, Micros
 from ledger.errors import (
     AmountOutOfRangeError,
+    InvalidInputError,
     RequestBudgetExceededError,
     ThresholdExceededError,
+    UncorrectableEntryError,
     UnknownLeaseError,
 )
 from ledger.model import (
@@ -24,6 +26,7 @@ from ledger.model import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
 )
 from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
@@ -214,12 +217,7 @@ def _spend(
     exact = _plus(balance.committed, spent)
     committed = Totals(*(min(value, ceiling) for value in exact))
     used = lease.used.saturating_add(usage, ceiling=ceiling)
-    flags = EntryFlag.NONE
-    if (
-        used.total_tokens > lease.estimate.total_tokens
-        or used.cost_micros_usd > lease.estimate.cost_micros_usd
-    ):
-        flags |= EntryFlag.OVERRUN
+    flags = _overrun(lease, used)
     if lease.phase is LeasePhase.EXPIRED:
         flags |= EntryFlag.LATE
     if committed != exact:
@@ -230,6 +228,47 @@ def _spend(
     after = lease._replace(phase=phase, held=held, used=used)
     reserved = _minus(balance.reserved, _minus(lease.held, held))
     return Effect(Balance(committed, reserved), after, flags)
+
+
+def correct(
+    balance: Balance,
+    lease: LeaseState,
+    before: Usage,
+    after: Usage,
+    *,
+    seq: int,
+    ceiling: int,
+    requests: int = 0,
+) -> Effect:
+    """Return what correcting an entry of a lease leaves behind, which said `before`.
+
+    What is committed, and what the lease has used, moves by the difference. Totals stop at 0 and
+    at `ceiling` (flagged saturated). Requests stay, since the call was made; but what funds a pool
+    may turn out to have been for more of them.
+
+    Raises:
+        UncorrectableEntryError: The lease has not ended, and more usage may come.
+        InvalidInputError: The entry says so already.
+    """
+    if lease.phase is not LeasePhase.ENDED:
+        raise UncorrectableEntryError(seq, f"lease {lease.lease} has not ended")
+    if before == after and not requests:
+        raise InvalidInputError("usage", f"nothing to correct: entry {seq} says so already")
+    moved = UsageDifference.between(before, after)
+    exact = _plus(balance.committed, Totals(moved.total_tokens, moved.cost_micros_usd, requests))
+    committed = Totals(*(min(max(value, 0), ceiling) for value in exact))
+    used = moved.added_to(lease.used, ceiling=ceiling)
+    flags = _overrun(lease, used)
+    if committed != exact:
+        flags |= EntryFlag.SATURATED
+    return Effect(Balance(committed, balance.reserved), lease._replace(used=used), flags)
+
+
+def _overrun(lease: LeaseState, used: Usage) -> EntryFlag:
+    estimate = lease.estimate
+    if used.total_tokens > estimate.total_tokens or used.cost_micros_usd > estimate.cost_micros_usd:
+        return EntryFlag.OVERRUN
+    return EntryFlag.NONE
 
 
 def abandon(

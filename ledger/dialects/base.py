@@ -98,6 +98,9 @@ class Dialect(ABC):
     def end(self) -> None:  # noqa: B027 - only SQLite holds something beside the connection
         """Let go of whatever this thread's `begin` took beside the connection, if anything."""
 
+    def close(self) -> None:  # noqa: B027 - as above
+        """Close whatever is open beside the connections."""
+
     def forget_after_fork(self) -> None:  # noqa: B027 - as above
         """Drop, in a forked child, what belongs to the parent."""
 

@@ -139,6 +139,10 @@ class SQLiteDialect(Dialect):
         """Let the next writer in."""
         self._writer.release()
 
+    def close(self) -> None:
+        """Close the writer lock's files."""
+        self._writer.close()
+
     def forget_after_fork(self) -> None:
         """Start the child with a writer lock of its own."""
         self._writer.abandon()

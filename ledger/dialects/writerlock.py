@@ -66,6 +66,11 @@ class WriterLock:
         finally:
             self._thread_lock.release()
 
+    def close(self) -> None:
+        """Close the files, once no thread of this process is the writer."""
+        with self._thread_lock:
+            self.abandon()
+
     def abandon(self) -> None:
         """Close a forked child's files: the lock ends with its parent, not with it."""
         if self._files is not None:

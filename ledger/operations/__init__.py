@@ -8,6 +8,7 @@ comes again.
 from ledger.operations.adjust import Adjust
 from ledger.operations.base import Operation, new_key
 from ledger.operations.closing import ClosePool
+from ledger.operations.correct import Correct
 from ledger.operations.desk import MorePoolsError
 from ledger.operations.opening import Opening
 from ledger.operations.perform import Call, Done, Outcome, perform
@@ -21,6 +22,7 @@ __all__ = [
     "Call",
     "Close",
     "ClosePool",
+    "Correct",
     "Done",
     "MorePoolsError",
     "Opening",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -19,8 +19,10 @@ from ledger.errors import (
 )
 from ledger.journal import PoolJournal, Wanted
 from ledger.model import Attribution, RequestBudget, Usage, UsageEstimate
-from ledger.records import EntryKind, LeaseState, PoolId, Seq, requests_of
+from ledger.operations import carving
+from ledger.records import EntryKind, LeaseState, PoolId, requests_of
 from ledger.rows import Draft, Head, Interned, LeaseRow, Memo, Row
+from ledger.spending import Spending, mirror_of, spending
 
 if TYPE_CHECKING:
     from ledger.operations.base import Operation
@@ -75,6 +77,15 @@ class Table:
             if due - self.desks.keys():
                 raise MorePoolsError(due - self.desks.keys())
             self._swept_below.add(pool_id)
+
+
+class Step(NamedTuple):
+    """An entry to be staged."""
+
+    desk: Desk
+    draft: Draft
+    repeats: int | None
+    """Which of the steps it repeats, by its place among them."""
 
 
 class Desk:
@@ -138,22 +149,38 @@ class Desk:
         return [self.table.desk(pool.info.pool_id) for pool in self.pool.lineage]
 
     def post(self, draft: Draft) -> Row:
-        """Make a draft the newest entry here, and what it comes to in each pool above.
+        """Make a draft the newest entry here, with all that follows from it in pools above.
+
+        Everything is decided before anything is staged: an entry is there with its mirrors, or
+        none of them is.
 
         Raises:
-            AmountOutOfRangeError: What is reserved in one of them would be too much.
+            AmountOutOfRangeError: What is reserved in one of the pools would be too much.
             JournalDamagedError: One of them cannot be read.
+            MorePoolsError: The transaction has not begun on one of them.
         """
-        above = self.lineage()[1:] if draft.lease is not None else []
-        funder = self._funder() if draft.kind is EntryKind.CLOSING else None
-        repeated = [(desk, desk.repeat(draft, self.pool)) for desk in above]
-        row = self.stage(draft)
-        origin = self.pool.info.pool_id, Seq(row["seq"])
-        for desk, one in repeated:
-            desk.stage(one._replace(origin=origin))
+        rows_of: list[Row] = []
+        steps = self.plan(draft)
+        for step in steps:
+            one = step.draft
+            if step.repeats is not None:
+                origin = steps[step.repeats].desk.pool.info.pool_id
+                one = one._replace(origin=(origin, rows_of[step.repeats]["seq"]))
+            rows_of.append(step.desk.stage(one))
+        return rows_of[0]
+
+    def plan(self, draft: Draft) -> list[Step]:
+        """Return the entries that a draft leads to, here and above, as they are to be staged."""
+        steps = [Step(self, draft, None)]
+        if draft.lease is not None:
+            above = self.lineage()[1:]
+            steps += [Step(desk, desk.repeat(draft, self.pool), 0) for desk in above]
+        funder = carving.funder(self, draft)
         if funder is not None:
-            funder.post(self._spent(funder)._replace(origin=origin))
-        return row
+            first = len(steps)
+            for desk, one, repeats in funder.plan(carving.passed_on(self, draft, funder)):
+                steps.append(Step(desk, one, 0 if repeats is None else first + repeats))
+        return steps
 
     def refusal(
         self, estimate: UsageEstimate, request_budget: RequestBudget, *, requests: int = 1
@@ -181,33 +208,6 @@ class Desk:
                 return denial
         return None
 
-    def _funder(self) -> Desk | None:
-        """Return the desk of the pool that this one is carved out of, if it is."""
-        parent, lease = self.pool.parent, self.pool.info.carved_lease
-        if parent is None or lease is None:
-            return None
-        funder = self.table.desk(parent.info.pool_id)
-        for desk in funder.lineage():
-            desk.fetch(Wanted(desk.pool, lease, None if desk is funder else parent.info.pool_id))
-        return funder
-
-    def _spent(self, funder: Desk) -> Draft:
-        """Return the settlement of the lease that funds this pool, by all that was spent here."""
-        lease_id, spent = self.pool.info.carved_lease or 0, self.head.balance.committed
-        usage = Usage(total_tokens=spent.tokens, cost_micros_usd=spent.cost_micros_usd)
-        found = funder.leases.get(lease_id)
-        effect = rules.settle(
-            funder.head.balance,
-            None if found is None else found.state,
-            usage,
-            lease_id=lease_id,
-            ceiling=I64_MAX,
-            requests=spent.requests,
-        )
-        assert found is not None  # noqa: S101 - or else the rules refuse
-        detail = {"carving": {"pool": self.pool.info.name, "requests": spent.requests}}
-        return carried(EntryKind.SETTLEMENT, effect, found)._replace(usage=usage, detail=detail)
-
     def fetch(self, wanted: Wanted) -> None:
         """Lay a lease on the desk that nobody had asked for before."""
         (row,) = journal.leases(self.table.connection, [wanted])
@@ -223,12 +223,17 @@ class Desk:
             self.unreadable[wanted.lease] = row
 
     def repeat(self, draft: Draft, below: PoolJournal) -> Draft:
-        """Return what an entry about a lease of a pool below comes to here."""
+        """Return what an entry about a lease of a pool below comes to here.
+
+        Raises:
+            AmountOutOfRangeError: What is reserved here would be too much.
+            JournalDamagedError: The lease here cannot be read.
+        """
         assert draft.lease is not None  # noqa: S101 - the caller asks for no other
         assert draft.estimate is not None  # noqa: S101 - likewise
         assert draft.request_budget is not None  # noqa: S101 - likewise
         granted = below.info.pool_id, draft.lease.lease
-        captured = None
+        captured, detail = None, draft.detail
         if draft.kind is EntryKind.RESERVATION:
             effect = rules.reserve(
                 self.head.balance,
@@ -237,40 +242,68 @@ class Desk:
                 request_budget=draft.request_budget,
                 ceiling=I64_MAX,
                 expires_at=draft.lease.expires_at,
-                requests=requests_of(draft.detail),
+                requests=requests_of(detail),
             )
             self.mirrors[granted] = effect.lease.lease
         else:
-            lease_id = self._mirror(granted)
-            captured = self.leases[lease_id].attribution
-            effect = rules.follow(
-                draft.kind,
-                self.head.balance,
-                self.leases[lease_id].state,
-                draft.usage,
-                lease_id=lease_id,
-                expires_at=draft.lease.expires_at,
-                ceiling=I64_MAX,
-                requests=requests_of(draft.detail),
-            )
+            found = self.mirror(*granted)
+            captured = found.attribution
+            if detail is not None and draft.kind is EntryKind.CORRECTION:
+                detail = {**detail, "corrects": self._mirror_of(below, detail["corrects"])}
+            effect = self._follow(draft, found.state, detail)
         balance, lease, flags = effect
         return draft._replace(
             balance=balance,
             lease=lease,
             flags=flags,
+            detail=detail,
             attribution=self._own(draft.attribution, captured),
             idempotency_key=None,
             payload_digest=None,
         )
 
-    def _mirror(self, granted: tuple[PoolId, int]) -> int:
-        """Return the lease here of a lease that a pool below has granted."""
-        lease_id = self.mirrors.get(granted)
-        if lease_id is None or lease_id not in self.leases:
-            pool_id, lease = granted
+    def _follow(
+        self, draft: Draft, lease: LeaseState, detail: Mapping[str, Any] | None
+    ) -> rules.Effect:
+        """Return what an entry below leaves behind of its lease here."""
+        assert draft.lease is not None  # noqa: S101 - it is about one
+        if detail is not None and draft.kind is EntryKind.CORRECTION:
+            return rules.correct(
+                self.head.balance,
+                lease,
+                Usage(**detail["from"]),
+                Usage(**detail["to"]),
+                seq=detail["corrects"],
+                ceiling=I64_MAX,
+                requests=requests_of(detail, otherwise=0),
+            )
+        return rules.follow(
+            draft.kind,
+            self.head.balance,
+            lease,
+            draft.usage if isinstance(draft.usage, Usage) else None,
+            lease_id=lease.lease,
+            expires_at=draft.lease.expires_at,
+            ceiling=I64_MAX,
+            requests=requests_of(detail),
+        )
+
+    def mirror(self, pool_id: PoolId, lease: int) -> LeaseRow:
+        """Return the lease here of a lease that a pool below has granted.
+
+        Raises:
+            JournalDamagedError: There is none, or it cannot be read.
+        """
+        if (pool_id, lease) not in self.mirrors:
+            self.fetch(Wanted(self.pool, lease, pool_id))
+        found = self.leases.get(self.mirrors.get((pool_id, lease), 0))
+        if found is None:
             reason = f"nothing repeats lease {lease} of pool {pool_id}, which it should hold"
             raise self.pool.damaged(self.head.seq, reason)
-        return lease_id
+        return found
+
+    def _mirror_of(self, below: PoolJournal, seq: int) -> int:
+        return mirror_of(self.table.connection, self.pool, (below.info.pool_id, seq))
 
     def _own(self, attribution: Interned | None, captured: Interned | None) -> Interned | None:
         """Return the attribution of an entry below as it is stored here.
@@ -313,6 +346,29 @@ class Desk:
         found = self.leases.get(lease_id)
         return None if found is None or found.origin_pool_id is not None else found.state
 
+    def spending(self, seq: int) -> Spending:
+        """Return an entry that records usage, and what it says by now.
+
+        Raises:
+            UncorrectableEntryError: There is no such entry, or it records no usage of its own.
+            JournalDamagedError: It, or a correction of it, cannot be read.
+        """
+        return spending(self.table.connection, self.pool, seq, staged=self.staged)
+
+    def lease(self, lease_id: int) -> LeaseRow:
+        """Return a lease that an entry names, whether it was laid here or not.
+
+        Raises:
+            JournalDamagedError: It cannot be read, or there is none.
+        """
+        if lease_id not in self.leases:
+            self.fetch(Wanted(self.pool, lease_id))
+        if lease_id in self.unreadable:
+            raise copy.copy(self.unreadable[lease_id])
+        if lease_id not in self.leases:
+            raise self.pool.damaged(lease_id, "this lease is missing, though others name it")
+        return self.leases[lease_id]
+
     def memo(self) -> Memo:
         """Return what the pool's journal may remember once the entries are committed."""
         return Memo(self._began_at, (self.head.seq, self.head.hash), self.leases, self.mirrors)
@@ -329,19 +385,3 @@ class Desk:
             connection = self.table.connection
             self._interned[content] = self.pool.attributions.intern(connection, content)
         return self._interned[content]
-
-
-def carried(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft:
-    """Return an entry about a lease, with all that each of its entries repeats."""
-    balance, lease, flags = effect
-    return Draft(
-        kind=kind,
-        balance=balance,
-        lease=lease,
-        flags=flags,
-        estimate=lease.estimate,
-        request_budget=lease.request_budget,
-        attribution=found.attribution,
-        request_id=found.request_id,
-        occurred_at=found.occurred_at,
-    )

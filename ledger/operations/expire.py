@@ -8,7 +8,8 @@ from ledger import rules
 from ledger.checks import Micros
 from ledger.errors import JournalDamagedError
 from ledger.journal import DUE_PAGE, Due
-from ledger.operations.desk import Desk, carried
+from ledger.operations.desk import Desk
+from ledger.operations.drafts import carried
 from ledger.records import EntryKind, LeasePhase
 
 

@@ -18,7 +18,8 @@ from ledger.model import (
     UsageReport,
 )
 from ledger.operations.base import LeaseOperation, check_storable, keyed
-from ledger.operations.desk import Desk, carried
+from ledger.operations.desk import Desk
+from ledger.operations.drafts import carried
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Interned, Row, request_budget_of, used_of
 

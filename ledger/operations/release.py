@@ -9,7 +9,8 @@ from ledger import proof, rules
 from ledger.checks import I64_MAX
 from ledger.model import BudgetLease, Provenance, Usage
 from ledger.operations.base import LeaseOperation, keyed
-from ledger.operations.desk import Desk, carried
+from ledger.operations.desk import Desk
+from ledger.operations.drafts import carried
 from ledger.records import EntryKind, LeasePhase, PoolInfo
 from ledger.rows import Draft, Row
 

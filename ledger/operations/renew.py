@@ -10,7 +10,8 @@ from ledger import proof, rules
 from ledger.checks import Micros, from_micros
 from ledger.model import BudgetLease
 from ledger.operations.base import LeaseOperation, keyed
-from ledger.operations.desk import Desk, carried
+from ledger.operations.desk import Desk
+from ledger.operations.drafts import carried
 from ledger.policy import check_ttl
 from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row

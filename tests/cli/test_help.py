@@ -51,6 +51,7 @@ def test_the_commands_are_known() -> None:
         "ledger pool show",
         "ledger pool adjust",
         "ledger remaining",
+        "ledger correct",
         "ledger leases",
         "ledger verify",
         "ledger db upgrade",

@@ -153,6 +153,22 @@ class Vandal:
                 )
                 previous = fresh
 
+    def rechain_all(self) -> None:
+        """Compute every hash of every pool anew."""
+        with self._engine.begin() as connection:
+            identity = connection.execute(select(store.c.identity)).scalar_one()
+            for pool in connection.execute(select(pools)).all():
+                previous = proof.genesis(store=identity, pool=bytes(pool.identity), name=pool.name)
+                chosen = select(entries).where(entries.c.pool_id == pool.pool_id)
+                for row in connection.execute(chosen.order_by(entries.c.seq)).mappings():
+                    digest = self._digest(connection, row["attribution_id"])
+                    previous = row_hash(previous, row, digest)
+                    connection.execute(
+                        update(entries)
+                        .where(entries.c.pool_id == pool.pool_id, entries.c.seq == row["seq"])
+                        .values(hash=previous)
+                    )
+
     def _drop_guards(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             for table in metadata.tables:

@@ -29,6 +29,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Totals,
+    UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
     Usage,
@@ -453,3 +454,132 @@ def test_nested_pools_in_asyncio(store_url: str) -> None:
             sound(book.sync)
 
     asyncio.run(main())
+
+
+def test_a_correction_is_passed_on(book: Ledger) -> None:
+    """In every pool above; the mirror itself cannot be corrected."""
+    org, _, run = tree(book)
+    spend(run, 30)
+    (settlement,) = book.entries("run", kind=EntryKind.SETTLEMENT)
+    for tokens in (12, 20):
+        run.correct(settlement, used(tokens), "invoice")
+        assert [(tokens, 0)] * 3 == held(book, *LEVELS)
+    (mirror,) = book.entries("org", kind=EntryKind.SETTLEMENT)
+    assert [mirror.seq] * 2 == [
+        one.detail["corrects"] for one in book.entries("org", kind=EntryKind.CORRECTION)
+    ]
+    with pytest.raises(UncorrectableEntryError, match="another pool"):
+        org.correct(mirror, used(1), "no")
+    sound(book)
+
+
+def test_what_comes_late_to_a_closed_carved_pool_is_spent_in_its_parent(
+    timed: Ledger, clock: Clock
+) -> None:
+    """Usage of a lease that had expired, and corrections: in the same transaction, at any depth."""
+    timed.pool("org", limit(1_000, capacity_requests=50))
+    timed.pool("team", limit(500, capacity_requests=30), parent="org")
+    options = limit(100, capacity_requests=10, lease_ttl=timedelta(minutes=1))
+    worker = timed.pool("worker", options, parent="team", carved=True)
+    spend(worker, 10)
+    late = [reserve(worker, 20) for _ in range(3)]
+    clock.minutes(2)
+    timed.close_pool("worker")
+    names = ("worker", "team", "org")
+    assert [(10, 0)] * 3 == held(timed, *names)
+    worker.record_used(late[0], used(15))
+    assert [(25, 0)] * 3 == held(timed, *names)
+    worker.observe(late[1], used(1))
+    worker.record_used(late[1], used(0))
+    worker.record_used(late[2], used(300))
+    (settlement, *_) = timed.entries("worker", kind=EntryKind.SETTLEMENT)
+    worker.correct(settlement, used(4), "invoice")
+    balances = [timed.pool(name).status().balance for name in names]
+    assert [Balance(Totals(320, 0, 4), Totals())] * 3 == balances
+    sound(timed)
+
+
+def test_a_closing_and_what_comes_late_in_one_batch(store_url: str, clock: Clock) -> None:
+    """Tasks whose calls share a transaction."""
+
+    async def main() -> None:
+        async with await AsyncLedger.open(store_url, clock=clock) as book:
+            await book.pool("org", limit(100))
+            worker = await book.pool("worker", limit(50), parent="org", carved=True)
+            due = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
+            leases = [
+                await worker.reserve(due, UsageEstimate(total_tokens=5), UNLIMITED)
+                for _ in range(3)
+            ]
+            clock.minutes(2)
+            await asyncio.gather(
+                book.close_pool("worker"), *(worker.record_used(one, used(7)) for one in leases)
+            )
+            assert [(21, 0)] * 2 == held(book.sync, "worker", "org")
+            sound(book.sync)
+
+    asyncio.run(main())
+
+
+Vandal = Any  # the class is in conftest.py
+
+
+def test_an_original_that_nothing_repeats_is_found(book: Ledger, vandal: Vandal) -> None:
+    """The mirror's row was made into an original of the pool above: its own journal is sound."""
+    _, _, run = tree(book)
+    spend(run, 5)
+    vandal.run(
+        "UPDATE entries SET origin_pool_id = NULL, origin_seq = NULL WHERE pool_id = 2 AND seq = 3"
+    )
+    vandal.rechain_all()
+    found = {one.pool.name: one.damage for one in book.verify()}
+    assert None is found["org"]
+    for name, above in (("run", "team"), ("team", "org")):
+        damage = found[name]
+        assert damage is not None
+        assert (3, f"pool '{above}' above does not repeat it") == (damage.seq, damage.reason)
+
+
+@pytest.mark.parametrize(
+    "change", ["origin_seq = 7", "usage_reasoning_tokens = 9, used_reasoning_tokens = 9"]
+)
+def test_a_mirror_of_nothing_is_found(book: Ledger, vandal: Vandal, change: str) -> None:
+    """It names an entry that is not there, or says otherwise than the one that is."""
+    org, _, run = tree(book)
+    spend(run, 5)
+    before = org.status()
+    vandal.run(f"UPDATE entries SET {change} WHERE pool_id = 1 AND seq = 3")
+    vandal.rechain_all()
+    found = {one.pool.name: one.damage for one in book.verify()}
+    assert found["org"] is not None
+    assert 3 == found["org"].seq
+    assert "it repeats entry" in found["org"].reason
+    assert before == org.status()
+
+
+def test_a_funding_that_was_forged_is_found(book: Ledger, vandal: Vandal) -> None:
+    """The parent's settlement of a closed pool says what that pool had spent."""
+    book.pool("org", limit(100))
+    worker = book.pool("worker", limit(40), parent="org", carved=True)
+    spend(worker, 25)
+    book.close_pool("worker")
+    sound(book)
+    vandal.run(
+        "UPDATE entries SET usage_total_tokens = 24, used_total_tokens = 24, committed_tokens = 24 "
+        "WHERE pool_id = 1 AND seq = 3"
+    )
+    vandal.rechain_all()
+    (org,) = book.verify("org")
+    assert org.damage is not None
+    assert (3, "it repeats entry 4 of pool 2 wrongly") == (org.damage.seq, org.damage.reason)
+
+
+def test_a_pool_that_was_moved_is_found(book: Ledger, vandal: Vandal) -> None:
+    """Its opening says where it was made."""
+    tree(book)
+    vandal.run("UPDATE pools SET parent_id = 1 WHERE name = 'run'")
+    with pytest.raises(ParentConflictError):
+        book.pool("run", limit(50), parent="team")
+    found = {one.pool.name: one.damage for one in book.verify()}
+    assert found["run"] is not None
+    assert (1, True) == (found["run"].seq, "in another place" in found["run"].reason)

@@ -297,7 +297,8 @@ def test_a_rechained_journal_is_otherwise_sound(filled: Ledger, vandal: Vandal) 
         (LATER, {"lease": 9, "estimate_total_tokens": 386}, "the rules say: the pool cannot grant"),
         (SETTLEMENT, {"lease": 4}, "no open lease 4"),
         (SETTLEMENT, {"lease": 2, "kind": "expiry"}, "with usage"),
-        (SETTLEMENT, {"lease": 2, "kind": "correction"}, "no entry kind 'correction'"),
+        (SETTLEMENT, {"lease": 2, "kind": "correction"}, "does not say of what"),
+        (SETTLEMENT, {"lease": 2, "kind": "jubilee"}, "no entry kind 'jubilee'"),
     ],
 )
 def test_an_entry_added_by_hand_is_found(

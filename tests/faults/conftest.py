@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import socket
 import subprocess
 import sys
@@ -104,8 +104,17 @@ class Proxy:
                 self._sockets -= {client, server}
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        # Not select(): a run of all tests may have more than a thousand files open.
+        with selectors.DefaultSelector() as selector:
+            for each in (client, server):
+                selector.register(each, selectors.EVENT_READ)
+            self._pass_on_selected(selector, client, server)
+
+    def _pass_on_selected(
+        self, selector: selectors.BaseSelector, client: socket.socket, server: socket.socket
+    ) -> None:
         while True:
-            readable, _, _ = select.select([client, server], [], [])
+            readable = {key.fileobj for key, _ in selector.select()}
             if server in readable:
                 answer = server.recv(65_536)
                 if not answer:

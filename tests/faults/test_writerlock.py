@@ -267,6 +267,17 @@ def test_a_second_lock_file_that_cannot_be_made_leaves_no_file_open(path: Path) 
     lock.release()
 
 
+def test_a_closed_ledger_leaves_no_file_open(path: Path) -> None:
+    """Neither the database's nor the locks': a program may open one ledger after the other."""
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(3):
+        with Ledger.open(f"sqlite:///{path.with_name('ledger.db')}") as book:
+            book.pool("pool", OPTIONS).reserve(
+                RequestExtensions(), UsageEstimate(), RequestBudget.unlimited()
+            )
+    assert before == len(list(Path("/dev/fd").iterdir()))
+
+
 def test_a_ledger_behind_a_held_lock_gives_up_in_time(
     path: Path, environment: dict[str, str]
 ) -> None:

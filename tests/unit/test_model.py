@@ -23,6 +23,7 @@ from ledger import (
     RequestBudget,
     SharedPoolBudgetOptions,
     Usage,
+    UsageDifference,
     UsageEstimate,
     UsageReport,
 )
@@ -205,6 +206,31 @@ def test_a_sum_stops_at_the_ceiling(name: str, ceiling: dict[str, int], top: int
     assert Usage(**{name: top}) == start.saturating_add(Usage(**{name: 1}), **ceiling)
     assert Usage(**{name: top}) == start.saturating_add(Usage(**{name: 2}), **ceiling)
     assert Usage(**{name: top}) == start.saturating_add(start, **ceiling)
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_a_difference_is_what_one_usage_lacks_to_another(name: str) -> None:
+    """Each field by itself, both ways, over the whole domain; added, it gives the other."""
+    low, high = Usage(**{name: 3}), Usage(**{name: U64_MAX})
+    up, down = UsageDifference.between(low, high), UsageDifference.between(high, low)
+    assert UsageDifference(**{name: U64_MAX - 3}) == up
+    assert UsageDifference(**{name: 3 - U64_MAX}) == down
+    assert (high, low) == (up.added_to(low), down.added_to(high))
+    assert UsageDifference() == UsageDifference.between(high, high)
+
+
+def test_an_added_difference_stops_at_the_ends() -> None:
+    """Neither below 0 nor above the ceiling."""
+    five = Usage(total_tokens=5)
+    assert Usage() == UsageDifference(total_tokens=-6).added_to(five)
+    assert Usage(total_tokens=9) == UsageDifference(total_tokens=6).added_to(five, ceiling=9)
+
+
+@pytest.mark.parametrize("value", [1.0, True, "1", None, U64_MAX + 1, -U64_MAX - 1])
+def test_a_difference_is_an_integer_of_the_domain(value: object) -> None:
+    """Floats, booleans, text, and what no two usages can differ by are refused."""
+    with pytest.raises(InvalidInputError):
+        UsageDifference(total_tokens=value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

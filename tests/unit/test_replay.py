@@ -20,6 +20,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     Totals,
     Usage,
+    UsageDifference,
     UsageEstimate,
     audit,
 )
@@ -109,6 +110,53 @@ def reservation(
 def settlement(seq: int, lease: int | None, tokens: int) -> Entry:
     """Return the settlement of a lease."""
     return entry(seq, EntryKind.SETTLEMENT, lease=lease, usage=Usage(total_tokens=tokens))
+
+
+def correction(
+    seq: int,
+    lease: int,
+    before: int,
+    after: int,
+    **changes: Any,  # noqa: ANN401 - any field
+) -> Entry:
+    """Return a correction of the entry before it, of a lease that had used nothing else."""
+    detail = {
+        "corrects": seq - 1,
+        "from": {"total_tokens": before},
+        "to": {"total_tokens": after},
+        "reason": "invoice",
+    }
+    made = entry(
+        seq,
+        EntryKind.CORRECTION,
+        lease=lease,
+        estimate=UsageEstimate(),
+        request_budget=UNLIMITED,
+        usage=UsageDifference(total_tokens=after - before),
+        detail=detail | changes.pop("detail", {}),
+    )
+    assert made.lease is not None
+    state = made.lease._replace(phase=LeasePhase.ENDED, used=Usage(total_tokens=after))
+    return replace(made, **{"lease": state} | changes)
+
+
+def test_a_correction_needs_no_memory_of_its_lease() -> None:
+    """The replay forgets ended leases; what the correction says of its own is checked."""
+    pool = audit.replay([opening(), reservation(2, 60), settlement(3, 2, 50)])
+    effect = pool.apply(correction(4, 2, 50, 30))
+    assert effect is not None
+    assert (Balance(Totals(30, 0, 1)), Usage(total_tokens=30)) == (pool.balance, effect.lease.used)
+    assert {} == pool.leases
+
+
+def test_a_correction_cannot_leave_what_nothing_leads_to() -> None:
+    """A lease that used 3 after 5 more were added used -2 before: the effect says 5."""
+    pool = audit.replay([opening(), reservation(2, 60), settlement(3, 2, 50)])
+    wrong = correction(4, 2, 50, 55)
+    assert wrong.lease is not None
+    effect = pool.apply(replace(wrong, lease=wrong.lease._replace(used=Usage(total_tokens=3))))
+    assert effect is not None
+    assert Usage(total_tokens=5) == effect.lease.used
 
 
 def test_a_journal_makes_a_pool() -> None:
@@ -213,6 +261,64 @@ def test_the_ceiling_is_the_caller_s() -> None:
         (
             [opening(), reservation(2, 9, expires_at=1), entry(3, EntryKind.EXPIRY, lease=2)],
             "which was not due",
+        ),
+        ([opening(), reservation(2, 9), correction(3, 2, 9, 8)], "which cannot be of its lease"),
+        (
+            [opening(), reservation(2, 9), settlement(3, 2, 9), correction(4, 2, 9, 9)],
+            "nothing to correct",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                replace(settlement(3, 2, 9), kind=EntryKind.OBSERVATION),
+                correction(4, 2, 9, 8),
+            ],
+            "lease 2 has not ended",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                settlement(3, 2, 9),
+                correction(4, 2, 9, 8, usage=UsageDifference(total_tokens=1)),
+            ],
+            "by another difference",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                settlement(3, 2, 9),
+                correction(4, 2, 9, 8, usage=Usage(total_tokens=1)),
+            ],
+            "correction whose usage is a Usage",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                replace(settlement(3, 2, 9), usage=UsageDifference(total_tokens=-1)),
+            ],
+            "settlement whose usage is a UsageDifference",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                settlement(3, 2, 9),
+                correction(4, 2, 9, 8, detail={"to": {"tokens": 8}}),
+            ],
+            "does not say of what",
+        ),
+        (
+            [
+                opening(),
+                reservation(2, 9),
+                settlement(3, 2, 9),
+                correction(4, 2, 9, 8, detail={"reason": None}),
+            ],
+            "without a reason",
         ),
         ([opening(), reservation(2, 9), entry(3, "jubilee")], "knows no entry kind 'jubilee'"),
         (

@@ -10,6 +10,7 @@ from ledger import (
     AmountOutOfRangeError,
     Balance,
     EntryFlag,
+    InvalidInputError,
     LeasePhase,
     LeaseState,
     Remaining,
@@ -18,6 +19,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Totals,
+    UncorrectableEntryError,
     UnknownLeaseError,
     Usage,
     UsageEstimate,
@@ -341,6 +343,69 @@ def test_remarkable_things_add_up() -> None:
     expired = rules.end_hold(balance, lease, LeasePhase.EXPIRED, lease_id=7)
     effect = rules.settle(expired.balance, expired.lease, usage(2), lease_id=7, ceiling=I64_MAX)
     assert EntryFlag.OVERRUN | EntryFlag.LATE | EntryFlag.SATURATED == effect.flags
+
+
+def settled(used: Usage, *, committed: int = 0) -> rules.Effect:
+    """Return what settling a lease of 10 of both leaves behind, beside what is committed."""
+    balance, lease, _ = held(10, 10, balance=Balance(Totals(tokens=committed)))
+    return rules.settle(balance, lease, used, lease_id=7, ceiling=I64_MAX)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "flags"),
+    [
+        (usage(8, 5), usage(3, 9), EntryFlag.NONE),
+        (usage(8, 0), usage(10, 0), EntryFlag.NONE),
+        (usage(8, 0), usage(11, 0), EntryFlag.OVERRUN),
+        (usage(20, 1), usage(11, 0), EntryFlag.OVERRUN),
+        (usage(20, 0), usage(10, 0), EntryFlag.NONE),
+        (usage(1, 1), Usage(), EntryFlag.NONE),
+    ],
+)
+def test_a_correction_moves_by_the_difference(
+    before: Usage, after: Usage, flags: EntryFlag
+) -> None:
+    """What is committed and what the lease has used; not the requests, and nothing that is held."""
+    balance, lease, _ = settled(before, committed=100)
+    effect = rules.correct(balance, lease, before, after, seq=9, ceiling=I64_MAX)
+    committed = Totals(100 + after.total_tokens, after.cost_micros_usd, 1)
+    assert (Balance(committed), lease._replace(used=after), flags) == effect
+
+
+@pytest.mark.parametrize(
+    ("committed", "before", "after", "expected"),
+    [(0, 9, 0, 0), (5, 9, 0, 0), (9, 9, 0, 0), (10, 9, 0, 1), (90, 5, 15, 100), (99, 5, 15, 100)],
+)
+def test_corrected_totals_stop_at_the_ends(
+    committed: int, before: int, after: int, expected: int
+) -> None:
+    """At 0 and at the ceiling, and the entry is flagged if there was more to go."""
+    _, lease, _ = settled(usage(before))
+    balance = Balance(Totals(tokens=committed))
+    effect = rules.correct(balance, lease, usage(before), usage(after), seq=9, ceiling=100)
+    cut = committed + after - before != expected
+    assert (expected, cut) == (
+        effect.balance.committed.tokens,
+        EntryFlag.SATURATED in effect.flags,
+    )
+
+
+@pytest.mark.parametrize("phase", [LeasePhase.OPEN, LeasePhase.EXPIRED])
+def test_only_ended_leases_are_corrected(phase: LeasePhase) -> None:
+    """As long as more usage may come, what was used is not final."""
+    balance, lease, _ = settled(usage(5))
+    with pytest.raises(UncorrectableEntryError) as refused:
+        rules.correct(
+            balance, lease._replace(phase=phase), usage(5), usage(4), seq=9, ceiling=I64_MAX
+        )
+    assert (9, "lease 7 has not ended") == (refused.value.seq, refused.value.reason)
+
+
+def test_a_correction_must_change_something() -> None:
+    """Usage that is right already is refused."""
+    balance, lease, _ = settled(usage(5))
+    with pytest.raises(InvalidInputError):
+        rules.correct(balance, lease, usage(5), usage(5), seq=9, ceiling=I64_MAX)
 
 
 @pytest.mark.parametrize("phase", [LeasePhase.ENDED, LeasePhase.EXPIRED])
