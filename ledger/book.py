@@ -32,6 +32,7 @@ from ledger.policy import SharedPoolBudgetOptions, check_storable_policy, policy
 from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInfo, Seq
 from ledger.replay import Progress, Verification
 from ledger.rows import Draft, LeaseRow
+from ledger.waiting import WaitingRoom
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class Ledger:
         check_type("database", database, Database)
         self._database = database
         self._writer = Writer(database, clock)
+        self._waiting = WaitingRoom(self._writer)
         self._record_denials = record_denials
         self._store = database.read(pools.store_identity)
         self._journals: dict[PoolId, PoolJournal] = {}
@@ -110,7 +112,11 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the store's connections. Leases stay as they are, for whoever opens it next."""
+        """Close the store's connections. Leases stay as they are, for whoever opens it next.
+
+        Whoever waits for capacity is turned away with a `LedgerUnavailableError`.
+        """
+        self._waiting.close()
         self._writer.close()
         self._database.close()
 
@@ -152,7 +158,9 @@ class Ledger:
 
             made = self._database.transact(find_or_make, pool_ids=(), key=key)
             pool = self._journal_of(made.info)
-        return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
+        return LedgerBudgetManager(
+            self._writer, pool, self._waiting, record_denials=self._record_denials
+        )
 
     def adjust(
         self,

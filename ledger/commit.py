@@ -32,7 +32,7 @@ from ledger.errors import (
     StoreError,
 )
 from ledger.journal import PoolJournal
-from ledger.operations import Call, Done, Operation, Outcome, Release, new_key, perform
+from ledger.operations import Call, Done, Operation, Release, new_key, perform
 from ledger.records import EntryKind, PoolId
 from ledger.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
 
@@ -62,6 +62,8 @@ class Writer:
     def __init__(self, database: Database, clock: Clock | None) -> None:
         self.database = database
         self._clock = clock
+        self.committed: list[Callable[[Done], None]] = []
+        """Told of every batch, once it is committed and every caller has its verdict."""
         self._reset()
         database.after_fork = self._reset
 
@@ -75,7 +77,9 @@ class Writer:
         def work(connection: Connection, _again: bool) -> Done:  # noqa: FBT001
             return perform(connection, [pool], list, now=self.now, look_up=False)
 
-        return self.database.transact(work, pool_ids=[pool.info.pool_id], key=new_key()).expired
+        done = self.database.transact(work, pool_ids=[pool.info.pool_id], key=new_key())
+        self._tell(done)
+        return done.expired
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
@@ -231,9 +235,11 @@ class Writer:
         batch = [one for one in batch if one.outcome is None and not _gone(one)]
         if not batch:
             return
+        done: Done | None = None
         outcomes: list[Any]
         try:
-            outcomes = self._transact(batch)
+            done = self._transact(batch)
+            outcomes = done.outcomes
         except OutcomeUnknownError as error:
             outcomes = [_own(OutcomeUnknownError(one.operation.key), error) for one in batch]
         except StoreError as error:
@@ -251,8 +257,14 @@ class Writer:
                     self._commit([ticket])
                 return
         self._deliver(zip(batch, outcomes, strict=True))
+        if done is not None:
+            self._tell(done)
 
-    def _transact(self, batch: list[Ticket]) -> list[Outcome]:
+    def _tell(self, done: Done) -> None:
+        for listener in self.committed:
+            listener(done)
+
+    def _transact(self, batch: list[Ticket]) -> Done:
         pools = {ticket.pool.info.pool_id: ticket.pool for ticket in batch}
         looks_up = any(ticket.again for ticket in batch)
 
@@ -278,7 +290,7 @@ class Writer:
             began_s=min(ticket.entered_s for ticket in batch),
         )
         done.remember()
-        return done.outcomes
+        return done
 
     def _join(self, batch: list[Ticket], pools: Mapping[PoolId, PoolJournal]) -> None:
         """Take in who came while the batch waited for its turn, as far as its pools go."""

@@ -11,13 +11,14 @@ from ledger.operations.perform import Call, Done, Outcome, perform
 from ledger.operations.record import Record
 from ledger.operations.release import Close, Release
 from ledger.operations.renew import Renew
-from ledger.operations.reserve import Reserve
+from ledger.operations.reserve import NotYetError, Reserve
 
 __all__ = [
     "Adjust",
     "Call",
     "Close",
     "Done",
+    "NotYetError",
     "Operation",
     "Outcome",
     "Record",

@@ -15,11 +15,21 @@ from ledger.errors import JournalDamagedError, LedgerError
 from ledger.journal import Due, PoolJournal
 from ledger.operations.base import Desk, Operation
 from ledger.operations.expire import expire
-from ledger.records import PoolId
+from ledger.records import EntryKind, PoolId
 from ledger.rows import Memo, Row
 
 Outcome = Row | LedgerError
 """What became of an operation: its entry, or why it has none."""
+
+
+_TAKES = {
+    EntryKind.RESERVATION,
+    EntryKind.DENIAL,
+    EntryKind.OBSERVATION,
+    EntryKind.RENEWAL,
+    EntryKind.THRESHOLD,
+}
+"""The kinds of entries that give nothing back."""
 
 
 class Done(NamedTuple):
@@ -29,6 +39,8 @@ class Done(NamedTuple):
     memos: list[tuple[PoolJournal, Memo]]
     expired: int
     """How many leases were found due."""
+    freed: frozenset[PoolId]
+    """The pools that got capacity back, or another policy."""
 
     def remember(self) -> None:
         """Let each pool's journal keep what the batch knows; only once it is committed."""
@@ -94,7 +106,12 @@ def perform(
         outcomes,
         [(desk.pool, desk.memo()) for desk in desks.values()],
         sum(desk.expired for desk in desks.values()),
+        frozenset(pool_id for pool_id, desk in desks.items() if _frees(desk.staged)),
     )
+
+
+def _frees(staged: Sequence[Row]) -> bool:
+    return any(row["kind"] not in _TAKES for row in staged)
 
 
 def _read(
