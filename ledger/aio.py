@@ -15,6 +15,7 @@ from uuid import UUID
 
 from ledger.book import DEFAULT_TIMEOUT_S, Ledger
 from ledger.budget import RequestExtensions, check_lease
+from ledger.checks import check_seconds
 from ledger.commit import Clock
 from ledger.held import AsyncHeldLease
 from ledger.manager import LedgerBudgetManager
@@ -64,9 +65,16 @@ class AsyncLedgerBudgetManager:
         extensions: RequestExtensions,
         estimate: UsageEstimate,
         request_budget: RequestBudget,
+        *,
+        wait_s: float = 0,
     ) -> BudgetLease:
-        """Hold `estimate` in the pool; as `LedgerBudgetManager.reserve`."""
-        return await self._do(self._budget.reserving(extensions, estimate, request_budget))
+        """Hold `estimate` in the pool; as `LedgerBudgetManager.reserve`.
+
+        A call that is cancelled while it waits for capacity leaves the line.
+        """
+        operation = self._budget.reserving(extensions, estimate, request_budget)
+        check_seconds("wait_s", wait_s)
+        return await self._budget.waiting.reserve_async(self._budget.journal, operation, wait_s)
 
     async def record_used(
         self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
@@ -128,6 +136,7 @@ class AsyncLedgerBudgetManager:
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
+        wait_s: float = 0,
     ) -> AsyncHeldLease: ...
 
     def lease(
@@ -137,6 +146,7 @@ class AsyncLedgerBudgetManager:
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
+        wait_s: float = 0,
     ) -> Awaitable[BudgetLease] | AsyncHeldLease:
         """Await an open lease by its id, or hold one in an `async with` block.
 
@@ -149,6 +159,7 @@ class AsyncLedgerBudgetManager:
                 request_budget=request_budget,
                 attribution=attribution,
                 extensions=extensions,
+                wait_s=wait_s,
             )
         return asyncio.to_thread(self._budget.lease, lease)
 
@@ -167,9 +178,12 @@ class AsyncBudgetRouter:
         extensions: RequestExtensions,
         estimate: UsageEstimate,
         request_budget: RequestBudget,
+        *,
+        wait_s: float = 0,
     ) -> BudgetLease:
         """Hold `estimate` in the chosen pool; as `LedgerBudgetManager.reserve`."""
-        return await (await self._chosen(extensions)).reserve(extensions, estimate, request_budget)
+        budget = await self._chosen(extensions)
+        return await budget.reserve(extensions, estimate, request_budget, wait_s=wait_s)
 
     async def record_used(
         self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
@@ -208,6 +222,7 @@ class AsyncBudgetRouter:
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
+        wait_s: float = 0,
     ) -> AsyncHeldLease:
         """Hold a lease of the chosen pool in an `async with` block."""
         return AsyncHeldLease(
@@ -216,6 +231,7 @@ class AsyncBudgetRouter:
             request_budget=request_budget,
             attribution=attribution,
             extensions=extensions,
+            wait_s=wait_s,
         )
 
     # Both read the store the first time that a pool is met, and only then.

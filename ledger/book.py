@@ -33,6 +33,7 @@ from ledger.records import Entry, EntryKind, OpenLease, PoolInfo
 from ledger.replay import Progress, Verification
 from ledger.router import BudgetRouter, Choose
 from ledger.rows import LeaseRow
+from ledger.waiting import WaitingRoom
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class Ledger:
         self._database = database
         self._directory = Directory(database.read(pools.store_identity))
         self._writer = Writer(database, self._directory, clock)
+        self._waiting = WaitingRoom(self._writer)
         self._record_denials = record_denials
 
     @classmethod
@@ -110,7 +112,11 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the store's connections. Leases stay as they are, for whoever opens it next."""
+        """Close the store's connections. Leases stay as they are, for whoever opens it next.
+
+        Whoever waits for capacity is turned away with a `LedgerUnavailableError`.
+        """
+        self._waiting.close()
         self._writer.close()
         self._database.close()
 
@@ -170,7 +176,7 @@ class Ledger:
                 find_or_make, pool_ids=[one.info.pool_id for one in above], key=opening.key
             )
             pool = self._directory.of(made.info)
-        return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
+        return self._manager(pool)
 
     def router(self, choose: Choose) -> BudgetRouter:
         """Return one budget manager for many pools.
@@ -339,9 +345,12 @@ class Ledger:
         pool = self._database.read(
             lambda connection: self._directory.identified(connection, identity)
         )
-        if pool is None:
-            return None
-        return LedgerBudgetManager(self._writer, pool, record_denials=self._record_denials)
+        return None if pool is None else self._manager(pool)
+
+    def _manager(self, pool: PoolJournal) -> LedgerBudgetManager:
+        return LedgerBudgetManager(
+            self._writer, pool, self._waiting, record_denials=self._record_denials
+        )
 
     def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
         after = 0

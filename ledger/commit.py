@@ -33,16 +33,7 @@ from ledger.errors import (
     StoreError,
 )
 from ledger.journal import PoolJournal
-from ledger.operations import (
-    Call,
-    Done,
-    MorePoolsError,
-    Operation,
-    Outcome,
-    Release,
-    new_key,
-    perform,
-)
+from ledger.operations import Call, Done, MorePoolsError, Operation, Release, new_key, perform
 from ledger.records import EntryKind, PoolId
 from ledger.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
 
@@ -73,6 +64,8 @@ class Writer:
         self.database = database
         self.directory = directory
         self._clock = clock
+        self.committed: list[Callable[[Done], None]] = []
+        """Told of every batch, once it is committed and every caller has its verdict."""
         self._reset()
         database.after_fork = self._reset
 
@@ -88,6 +81,7 @@ class Writer:
 
         pool_ids = [one.info.pool_id for one in pool.lineage]
         done = self.database.transact(work, pool_ids=pool_ids, key=new_key())
+        self._tell(done)
         return done.expired[pool.info.pool_id]
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
@@ -244,9 +238,11 @@ class Writer:
         batch = [one for one in batch if one.outcome is None and not _gone(one)]
         if not batch:
             return
+        done: Done | None = None
         outcomes: list[Any]
         try:
-            outcomes = self._transact(batch)
+            done = self._transact(batch)
+            outcomes = done.outcomes
         except OutcomeUnknownError as error:
             outcomes = [_own(OutcomeUnknownError(one.operation.key), error) for one in batch]
         except StoreError as error:
@@ -264,8 +260,14 @@ class Writer:
                     self._commit([ticket])
                 return
         self._deliver(zip(batch, outcomes, strict=True))
+        if done is not None:
+            self._tell(done)
 
-    def _transact(self, batch: list[Ticket]) -> list[Outcome]:
+    def _tell(self, done: Done) -> None:
+        for listener in self.committed:
+            listener(done)
+
+    def _transact(self, batch: list[Ticket]) -> Done:
         pools = {pool.info.pool_id: pool for one in batch for pool in one.pool.lineage}
         looks_up = any(ticket.again for ticket in batch)
 
@@ -296,7 +298,7 @@ class Writer:
                 pools |= self._numbered(more.pool_ids)
             else:
                 done.remember()
-                return done.outcomes
+                return done
 
     def _numbered(self, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
         return self.database.read(

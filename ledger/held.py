@@ -34,11 +34,13 @@ class _Held:
         request_budget: RequestBudget | None,
         attribution: Attribution | None,
         extensions: RequestExtensions | None,
+        wait_s: float,
     ) -> None:
         asked = RequestExtensions() if attribution is None else RequestExtensions(attribution)
         if extensions is not None:
             asked.push_fallback(extensions)
         self._asked = asked, estimate, request_budget or RequestBudget.unlimited()
+        self._wait_s = wait_s
         self._lease: BudgetLease | None = None
         self._ended = False
 
@@ -69,12 +71,13 @@ class HeldLease(_Held):
         request_budget: RequestBudget | None,
         attribution: Attribution | None,
         extensions: RequestExtensions | None,
+        wait_s: float,
     ) -> None:
-        super().__init__(estimate, request_budget, attribution, extensions)
+        super().__init__(estimate, request_budget, attribution, extensions, wait_s)
         self._budget = budget
 
     def __enter__(self) -> Self:
-        self._lease = self._budget.reserve(*self._asked)
+        self._lease = self._budget.reserve(*self._asked, wait_s=self._wait_s)
         return self
 
     def __exit__(
@@ -129,12 +132,13 @@ class AsyncHeldLease(_Held):
         request_budget: RequestBudget | None,
         attribution: Attribution | None,
         extensions: RequestExtensions | None,
+        wait_s: float,
     ) -> None:
-        super().__init__(estimate, request_budget, attribution, extensions)
+        super().__init__(estimate, request_budget, attribution, extensions, wait_s)
         self._budget = budget
 
     async def __aenter__(self) -> Self:
-        self._lease = await self._budget.reserve(*self._asked)
+        self._lease = await self._budget.reserve(*self._asked, wait_s=self._wait_s)
         return self
 
     async def __aexit__(

@@ -34,6 +34,7 @@ from ledger.operations import Close, Correct, Record, Release, Renew, Reserve
 from ledger.records import Entry, LeasePhase, PoolStatus
 from ledger.rows import LeaseRow
 from ledger.spending import spending
+from ledger.waiting import WaitingRoom
 
 
 class LedgerBudgetManager:
@@ -45,9 +46,12 @@ class LedgerBudgetManager:
     write, `OutcomeUnknownError` (the connection died in COMMIT; repeat with the error's key).
     """
 
-    def __init__(self, writer: Writer, journal: PoolJournal, *, record_denials: bool) -> None:
+    def __init__(
+        self, writer: Writer, journal: PoolJournal, waiting: WaitingRoom, *, record_denials: bool
+    ) -> None:
         self.writer = writer
         self.journal = journal
+        self.waiting = waiting
         self._record_denials = record_denials
         self._seen: tuple[float, Remaining | None] = (0.0, None)
 
@@ -69,20 +73,32 @@ class LedgerBudgetManager:
         extensions: RequestExtensions,
         estimate: UsageEstimate,
         request_budget: RequestBudget,
+        *,
+        wait_s: float = 0,
     ) -> BudgetLease:
         """Hold `estimate` in the pool until the lease is settled.
 
         An `Attribution`, an `OccurredAt` and an `IdempotencyKey` in the extensions are kept with
         the reservation. The same key with the same arguments gives the first answer again.
 
+        Args:
+            extensions: What the request carries.
+            estimate: What the call is expected to use at most.
+            request_budget: The request's own limit.
+            wait_s: How long to wait for capacity, in seconds, first come first served among those
+                who wait in this process. With 0, the default, the answer comes at once, whoever
+                waits.
+
         Raises:
-            InvalidInputError: An argument of another type.
+            InvalidInputError: An argument of another type, or a negative time.
             AmountOutOfRangeError: An amount, or the total held, is above 2^63-1.
             RequestBudgetExceededError: The estimate is over the request's own budget.
-            ThresholdExceededError: The pool has not enough left.
+            ThresholdExceededError: The pool has not enough left, or had not until the end.
             IdempotencyConflictError: The key was used with other arguments.
         """
-        return self.writer.run(self.journal, self.reserving(extensions, estimate, request_budget))
+        operation = self.reserving(extensions, estimate, request_budget)
+        check_seconds("wait_s", wait_s)
+        return self.waiting.reserve(self.journal, operation, wait_s)
 
     def record_used(
         self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
@@ -250,6 +266,7 @@ class LedgerBudgetManager:
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
+        wait_s: float = 0,
     ) -> HeldLease: ...
 
     def lease(
@@ -259,6 +276,7 @@ class LedgerBudgetManager:
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
+        wait_s: float = 0,
     ) -> BudgetLease | HeldLease:
         """Return an open lease by its id, or one to be held for the length of a `with` block.
 
@@ -271,6 +289,7 @@ class LedgerBudgetManager:
             request_budget: The request's own limit; unlimited without it.
             attribution: Whom and what the call is for.
             extensions: What else the request carries; the attribution above wins.
+            wait_s: How long to wait for capacity on entry, in seconds; as `reserve`.
 
         Raises:
             InvalidInputError: Neither an id nor an estimate.
@@ -283,6 +302,7 @@ class LedgerBudgetManager:
                 request_budget=request_budget,
                 attribution=attribution,
                 extensions=extensions,
+                wait_s=wait_s,
             )
         check_lease_id(lease)
         found = None

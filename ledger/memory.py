@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import threading
 import time
@@ -10,9 +11,10 @@ from datetime import datetime, timedelta
 
 from ledger import rules
 from ledger.budget import RequestExtensions, check_lease, check_record, check_reserve
-from ledger.checks import U64_MAX, Micros, check_type, from_micros
-from ledger.errors import BudgetError, PoisonedError
+from ledger.checks import U64_MAX, Micros, check_seconds, check_type, from_micros
+from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
 from ledger.held import HeldLease
+from ledger.line import Lines, ThreadWaiter
 from ledger.model import (
     Attribution,
     BudgetLease,
@@ -48,22 +50,54 @@ class SharedPoolBudgetManager:
         self._due: list[tuple[int, int]] = []
         self._granted = 0
         self._poisoned = False
+        self._lines = Lines()
 
     def reserve(
         self,
         extensions: RequestExtensions,
         estimate: UsageEstimate,
         request_budget: RequestBudget,
+        *,
+        wait_s: float = 0,
     ) -> BudgetLease:
         """Hold `estimate` in the pool until the lease is settled.
 
+        Args:
+            extensions: What the request carries.
+            estimate: What the call is expected to use at most.
+            request_budget: The request's own limit.
+            wait_s: How long to wait for capacity, in seconds, first come first served.
+
         Raises:
-            InvalidInputError: An argument of another type.
+            InvalidInputError: An argument of another type, or a negative time.
             RequestBudgetExceededError: The estimate is over the request's own budget.
-            ThresholdExceededError: The pool has not enough left.
+            ThresholdExceededError: The pool has not enough left, or had not until the end.
             PoisonedError: An exception broke into an earlier state change.
         """
         check_reserve(extensions, estimate, request_budget)
+        check_seconds("wait_s", wait_s)
+        if wait_s == 0 or not request_budget.allows_estimate(estimate):
+            return self._reserve(extensions, estimate, request_budget)
+
+        def ask() -> BudgetLease | None:
+            with contextlib.suppress(ThresholdExceededError):
+                return self._reserve(extensions, estimate, request_budget)
+            return None
+
+        return self._lines.wait(
+            _LINE,
+            ThreadWaiter([_LINE], wait_s),
+            ask=ask,
+            look=lambda: True,  # asking costs no more
+            ask_last=lambda: self._reserve(extensions, estimate, request_budget),
+        )
+
+    def _reserve(
+        self,
+        extensions: RequestExtensions,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+    ) -> BudgetLease:
         own = extensions.get(LeaseTtl)
         ttl = self._policy.lease_ttl if own is None else own.ttl
 
@@ -193,6 +227,7 @@ class SharedPoolBudgetManager:
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
+        wait_s: float = 0,
     ) -> HeldLease:
         """Return a lease to be held for the length of a `with` block.
 
@@ -204,6 +239,7 @@ class SharedPoolBudgetManager:
             request_budget=request_budget,
             attribution=attribution,
             extensions=extensions,
+            wait_s=wait_s,
         )
 
     def remaining(self, extensions: RequestExtensions) -> Remaining:
@@ -261,6 +297,8 @@ class SharedPoolBudgetManager:
     def _apply(self, effect: rules.Effect) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
         self._balance = effect.balance
+        if lease.phase is not LeasePhase.OPEN:
+            self._lines.free([_LINE])
         if lease.phase is LeasePhase.ENDED:
             del self._leases[lease.lease]
             return
@@ -270,6 +308,10 @@ class SharedPoolBudgetManager:
 
     def _known(self, lease: BudgetLease) -> LeaseState | None:
         return self._leases.get(lease.id) if lease.pool is None else None
+
+
+_LINE = 0
+"""There is one line for the one pool."""
 
 
 def _system_clock() -> int:

@@ -87,9 +87,12 @@ class BudgetRouter:
         extensions: RequestExtensions,
         estimate: UsageEstimate,
         request_budget: RequestBudget,
+        *,
+        wait_s: float = 0,
     ) -> BudgetLease:
         """Hold `estimate` in the chosen pool; as `LedgerBudgetManager.reserve`."""
-        return self.named(self.name(extensions)).reserve(extensions, estimate, request_budget)
+        budget = self.named(self.name(extensions))
+        return budget.reserve(extensions, estimate, request_budget, wait_s=wait_s)
 
     def record_used(
         self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
@@ -128,6 +131,7 @@ class BudgetRouter:
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
+        wait_s: float = 0,
     ) -> HeldLease:
         """Hold a lease of the chosen pool in a `with` block; as `LedgerBudgetManager.lease`."""
         return HeldLease(
@@ -136,4 +140,5 @@ class BudgetRouter:
             request_budget=request_budget,
             attribution=attribution,
             extensions=extensions,
+            wait_s=wait_s,
         )

@@ -15,7 +15,7 @@ from ledger.operations.perform import Call, Done, Outcome, perform
 from ledger.operations.record import Record
 from ledger.operations.release import Close, Release
 from ledger.operations.renew import Renew
-from ledger.operations.reserve import Reserve
+from ledger.operations.reserve import NotYetError, Reserve
 
 __all__ = [
     "Adjust",
@@ -25,6 +25,7 @@ __all__ = [
     "Correct",
     "Done",
     "MorePoolsError",
+    "NotYetError",
     "Opening",
     "Operation",
     "Outcome",

@@ -15,11 +15,21 @@ from ledger.journal import Due, PoolJournal, Wanted
 from ledger.operations.base import Operation
 from ledger.operations.desk import Desk, Table
 from ledger.operations.expire import expire
-from ledger.records import PoolId
+from ledger.records import EntryKind, PoolId
 from ledger.rows import Memo, Row
 
 Outcome = Row | LedgerError
 """What became of an operation: its entry, or why it has none."""
+
+
+_TAKES = {
+    EntryKind.RESERVATION,
+    EntryKind.DENIAL,
+    EntryKind.OBSERVATION,
+    EntryKind.RENEWAL,
+    EntryKind.THRESHOLD,
+}
+"""The kinds of entries that give nothing back."""
 
 
 class Done(NamedTuple):
@@ -29,6 +39,8 @@ class Done(NamedTuple):
     memos: list[tuple[PoolJournal, Memo]]
     expired: Mapping[PoolId, int]
     """How many leases of each pool were found due."""
+    freed: frozenset[PoolId]
+    """The pools that got capacity back, or another policy."""
 
     def remember(self) -> None:
         """Let each pool's journal keep what the batch knows; only once it is committed."""
@@ -75,7 +87,12 @@ def perform(
         outcomes,
         [(desk.pool, desk.memo()) for desk in desks],
         {pool_id: desk.expired for pool_id, desk in table.desks.items()},
+        frozenset(pool_id for pool_id, desk in table.desks.items() if _frees(desk.staged)),
     )
+
+
+def _frees(staged: Sequence[Row]) -> bool:
+    return any(row["kind"] not in _TAKES for row in staged)
 
 
 def lay(

@@ -9,7 +9,7 @@ from typing import Any
 from ledger import proof, rows, rules
 from ledger.budget import RequestExtensions
 from ledger.checks import I64_MAX, U64_MAX, Micros, to_micros
-from ledger.errors import RequestBudgetExceededError, ThresholdExceededError
+from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
 from ledger.model import (
     ESTIMATE_FIELDS,
     Attribution,
@@ -27,6 +27,10 @@ from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row, detail_of, request_budget_of
 
 
+class NotYetError(LedgerError):
+    """The pool has not enough left, and the caller goes on waiting; it never gets to see this."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserve(Operation[BudgetLease]):
     """Hold an estimate in the pool."""
@@ -40,6 +44,8 @@ class Reserve(Operation[BudgetLease]):
     ttl_us: int | None
     """How long to hold; None for as long as the pool's policy says."""
     keep_denial: bool
+    waits: bool = False
+    """Whether the caller goes on waiting if the pool has not enough left; nothing is kept then."""
 
     @classmethod
     def of(
@@ -99,6 +105,8 @@ class Reserve(Operation[BudgetLease]):
         }
         denial = desk.refusal(self.estimate, self.request_budget)
         if denial is not None:
+            if self.waits and isinstance(denial, ThresholdExceededError):
+                raise NotYetError(denial)
             if not self.keep_denial:
                 raise denial
             return Draft(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -583,3 +584,20 @@ def test_a_pool_that_was_moved_is_found(book: Ledger, vandal: Vandal) -> None:
     found = {one.pool.name: one.damage for one in book.verify()}
     assert found["run"] is not None
     assert (1, True) == (found["run"].seq, "in another place" in found["run"].reason)
+
+
+def test_a_reservation_waits_for_the_pools_above_too(book: Ledger) -> None:
+    """It is woken by what comes back in any of them."""
+    org = book.pool("org", limit(50))
+    run = book.pool("run", limit(50), parent="org")
+    lease = reserve(org, 40)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(
+            run.reserve, NOTHING, UsageEstimate(total_tokens=20), UNLIMITED, wait_s=30
+        )
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        org.release(lease)
+        assert run.identity == waiting.result(timeout=10).pool
+    with pytest.raises(ThresholdExceededError, match="'org'"):
+        run.reserve(NOTHING, UsageEstimate(total_tokens=40), UNLIMITED, wait_s=0.2)

@@ -1,0 +1,286 @@
+"""The line of those who wait for capacity: who is first, and when each looks again.
+
+First come, first served: only the first in a pool's line asks, so that it cannot be passed by
+smaller ones for ever; the others sleep until it has left. It is woken when capacity comes back in
+this process, and looks by itself for what comes back elsewhere. Nobody here knows what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection
+from enum import Enum, auto
+from typing import TypeVar
+
+from ledger.errors import LedgerUnavailableError
+
+T = TypeVar("T")
+
+LOOK_MIN_S, LOOK_MAX_S = 0.05, 0.25
+"""The first in line looks whether asking is worth it, at random times so far apart."""
+
+ASK_S = 1.0
+"""It asks this often in any case: leases come due by the clock, and nothing tells of that."""
+
+
+class Step(Enum):
+    """What a waiter does next."""
+
+    ASK = auto()
+    """Ask for the capacity; a refusal does not count."""
+    LOOK = auto()
+    """Look whether asking is worth it."""
+    SLEEP = auto()
+    """Sleep until woken, or until it is time to look up."""
+    ASK_LAST = auto()
+    """Ask once more, and take the answer: the time is over."""
+
+
+class Waiter(ABC):
+    """One caller's place in the line of a pool."""
+
+    def __init__(self, pools: Collection[int], wait_s: float) -> None:
+        self.pools = frozenset(pools)
+        """The pools whose capacity it waits for: its own, and those that this one draws on."""
+        self.alive = True
+        """Whether somebody still waits here."""
+        self.worth = True
+        """Whether capacity may have come back since it asked."""
+        self.until_s = 0.0
+        """How long it sleeps, on the clock of `time.monotonic`."""
+        self._deadline_s = time.monotonic() + wait_s
+        self._ask_s = self._look_s = 0.0
+        self._step: Step | None = None
+
+    def step(self, *, first: bool) -> Step:
+        """Return what to do next; times count from the end of the step before."""
+        now_s = time.monotonic()
+        if self._step in {Step.ASK, Step.LOOK}:
+            self._look_s = now_s + random.uniform(LOOK_MIN_S, LOOK_MAX_S)  # noqa: S311 - jitter
+        if self._step is Step.ASK:
+            self._ask_s = now_s + ASK_S
+        self._step = step = self._next(now_s, first=first)
+        return step
+
+    def _next(self, now_s: float, *, first: bool) -> Step:
+        if now_s >= self._deadline_s:
+            return Step.ASK_LAST
+        if not first:  # it looks up now and then: the first may have died
+            self.until_s = min(self._deadline_s, now_s + ASK_S)
+            return Step.SLEEP
+        if self.worth or now_s >= self._ask_s:
+            # Before it asks: what comes back meanwhile must make it ask again.
+            self.worth = False
+            return Step.ASK
+        if now_s >= self._look_s:
+            return Step.LOOK
+        self.until_s = min(self._deadline_s, self._ask_s, self._look_s)
+        return Step.SLEEP
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Let it go on, now or when it next falls asleep; from any thread."""
+
+    @property
+    @abstractmethod
+    def gone(self) -> bool:
+        """Whether nobody waits here any longer, whatever it left undone."""
+
+
+class ThreadWaiter(Waiter):
+    """A thread that sleeps on a lock."""
+
+    def __init__(self, pools: Collection[int], wait_s: float) -> None:
+        super().__init__(pools, wait_s)
+        self._signal = threading.Lock()
+        self._signal.acquire()
+
+    def sleep(self) -> None:
+        """Sleep until woken, or until it is time."""
+        pause_s = self.until_s - time.monotonic()
+        if pause_s > 0:
+            self._signal.acquire(timeout=pause_s)
+
+    def wake(self) -> None:
+        """Let the thread go on."""
+        with contextlib.suppress(RuntimeError):  # it was woken already
+            self._signal.release()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the thread has left."""
+        return not self.alive
+
+
+class TaskWaiter(Waiter):
+    """A task that sleeps on an event of its loop."""
+
+    def __init__(self, pools: Collection[int], wait_s: float) -> None:
+        super().__init__(pools, wait_s)
+        self._loop = asyncio.get_running_loop()
+        self._signal = asyncio.Event()
+
+    async def sleep(self) -> None:
+        """Sleep until woken, or until it is time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0, self.until_s - time.monotonic())):
+                await self._signal.wait()
+        self._signal.clear()
+
+    def wake(self) -> None:
+        """Let the task go on, if its loop still runs."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._signal.set)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the task has left, or its loop is closed."""
+        return not self.alive or self._loop.is_closed()
+
+
+class Lines:
+    """The lines of some pools in one process, one for each."""
+
+    def __init__(self, closed: str = "closed") -> None:
+        self._closed_text = closed
+        self._closed = False
+        self.forget()
+        _all_lines.add(self)
+
+    def forget(self) -> None:
+        """Forget everybody: in a forked child none of them is there."""
+        # Reentrant: a task that the garbage collector ends may leave at any moment.
+        self._mutex = threading.RLock()
+        self._lines: defaultdict[int, list[Waiter]] = defaultdict(list)
+
+    def wait(
+        self,
+        pool: int,
+        waiter: ThreadWaiter,
+        *,
+        ask: Callable[[], T | None],
+        look: Callable[[], bool],
+        ask_last: Callable[[], T],
+    ) -> T:
+        """Stand in a pool's line until `ask` answers, at most until the waiter's time is over.
+
+        Args:
+            pool: Whose line.
+            waiter: The place in it.
+            ask: Asks for the capacity; None where there is not enough yet.
+            look: Tells, at little cost, whether asking is worth it.
+            ask_last: Asks for the last time, and answers or raises.
+
+        Raises:
+            LedgerUnavailableError: The lines were closed meanwhile.
+        """
+        try:
+            self._enter(pool, waiter)
+            while (step := self._step(pool, waiter)) is not Step.ASK_LAST:
+                if step is Step.SLEEP:
+                    waiter.sleep()
+                elif step is Step.LOOK:
+                    if look():
+                        waiter.worth = True
+                elif (answer := ask()) is not None:
+                    return answer
+            return ask_last()
+        finally:
+            self._leave_surely(pool, waiter)
+
+    async def wait_async(
+        self,
+        pool: int,
+        waiter: TaskWaiter,
+        *,
+        ask: Callable[[], Awaitable[T | None]],
+        look: Callable[[], Awaitable[bool]],
+        ask_last: Callable[[], Awaitable[T]],
+    ) -> T:
+        """Stand in a pool's line, as `wait`, without ever blocking the loop."""
+        try:
+            self._enter(pool, waiter)
+            while (step := self._step(pool, waiter)) is not Step.ASK_LAST:
+                if step is Step.SLEEP:
+                    await waiter.sleep()
+                elif step is Step.LOOK:
+                    if await look():
+                        waiter.worth = True
+                elif (answer := await ask()) is not None:
+                    return answer
+            return await ask_last()
+        finally:
+            self._leave_surely(pool, waiter)
+
+    def free(self, pools: Collection[int]) -> None:
+        """Wake the first of every line that waits for capacity of one of these pools."""
+        with self._mutex:
+            firsts = [self._first(pool) for pool in list(self._lines)]
+        for waiter in firsts:
+            if waiter is not None and not waiter.pools.isdisjoint(pools):
+                waiter.worth = True
+                waiter.wake()
+
+    def close(self) -> None:
+        """Turn everybody away, now and from now on."""
+        self._closed = True
+        with self._mutex:
+            waiters = [waiter for line in self._lines.values() for waiter in line]
+        for waiter in waiters:
+            waiter.wake()
+
+    def _enter(self, pool: int, waiter: Waiter) -> None:
+        with self._mutex:
+            self._lines[pool].append(waiter)
+
+    def _step(self, pool: int, waiter: Waiter) -> Step:
+        if self._closed:
+            raise LedgerUnavailableError(self._closed_text)
+        with self._mutex:
+            first = self._first(pool) is waiter
+        return waiter.step(first=first)
+
+    def _first(self, pool: int) -> Waiter | None:
+        """Return who is first in a line, after those that are gone."""
+        line = self._lines[pool]
+        while line and line[0].gone:
+            del line[0]
+        return line[0] if line else None
+
+    def _leave_surely(self, pool: int, waiter: Waiter) -> None:
+        try:
+            self._leave(pool, waiter)
+        except BaseException:  # an interrupt must not leave a place that nobody stands at
+            self._leave(pool, waiter)
+            raise
+
+    def _leave(self, pool: int, waiter: Waiter) -> None:
+        """Leave, and let whoever is first now ask."""
+        waiter.alive = False
+        with self._mutex:
+            line = self._lines[pool]
+            if waiter in line:
+                line.remove(waiter)
+            successor = self._first(pool)
+        if successor is not None:
+            successor.wake()
+
+
+_all_lines: weakref.WeakSet[Lines] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for lines in list(_all_lines):
+        lines.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
