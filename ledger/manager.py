@@ -253,6 +253,7 @@ class LedgerBudgetManager:
             balance=head.balance,
             remaining=rules.remaining(head.policy, head.balance),
             closed=head.closed,
+            parent=None if self.journal.parent is None else self.journal.parent.info.name,
         )
 
     @overload

@@ -168,6 +168,8 @@ class PoolStatus:
     balance: Balance
     remaining: Remaining
     closed: bool = False
+    parent: str | None = None
+    """The name of the pool above it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ def top(
 app.command("simulate")(simulate.simulate)
 app.command("remaining")(books.remaining)
 app.command("leases")(books.leases)
+app.command("expire")(books.expire)
 app.command("verify")(books.verify)
 app.command("correct")(correct.correct)
 app.add_typer(pools.app, name="pool")

@@ -106,6 +106,22 @@ def leases(
     emit(rows, LeaseRow, output_format, lambda: show(sheet))
 
 
+def expire(
+    pool: Annotated[
+        str | None,
+        typer.Argument(help="Only this pool; all of them without it.", show_default=False),
+    ] = None,
+    url: Url = URL_DEFAULT,
+) -> None:
+    """End the holds of leases whose time is over. Every write to a pool does so, too.
+
+    Example: ledger expire team
+    """
+    with existing(url) as book:
+        found = book.expire_due(pool)
+    stdout().print(f"{counted(found, 'lease', 'leases')} expired")
+
+
 def verify(
     pool: Annotated[
         str | None,

@@ -39,10 +39,18 @@ def open_pool(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(help="The pool above it, where all it holds and spends counts too."),
+    ] = None,
+    carved: Annotated[
+        bool,
+        typer.Option("--carved", help="Set its capacity aside in the parent once and for all."),
+    ] = False,
 ) -> None:
     """Make a pool, and the store if there is none. The same command again changes nothing.
 
-    Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10
+    Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10 --parent org
     """
     check_text("pool", pool)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
@@ -50,7 +58,24 @@ def open_pool(
         known = pool in {info.name for info in book.pools()}
         # Without options an existing pool is opened as it is, and a new one has no limits.
         asked = None if known and options == NO_LIMITS else options
-        _print([book.pool(pool, asked).status()])
+        _print([book.pool(pool, asked, parent=parent, carved=carved).status()])
+
+
+@app.command("close")
+def close_pool(
+    pool: PoolName,
+    reason: Annotated[str, typer.Option(help="Why; kept in the journal.", show_default=False)],
+    url: Url = URL_DEFAULT,
+) -> None:
+    """Close a pool for good: it takes settlements and releases, and nothing new.
+
+    What a carved pool has not spent goes back to its parent; no lease may be open in it.
+
+    Example: ledger pool close worker-1 --reason "the job is done"
+    """
+    with existing(url) as book:
+        book.close_pool(pool, reason=reason)
+        _print([book.pool(pool).status()])
 
 
 @app.command("list")
