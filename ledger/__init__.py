@@ -50,6 +50,7 @@ from ledger.model import (
 from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.records import (
     Balance,
+    Direction,
     Entry,
     EntryFlag,
     EntryKind,
@@ -58,6 +59,7 @@ from ledger.records import (
     OpenLease,
     PoolInfo,
     PoolStatus,
+    ThresholdCrossing,
     Totals,
 )
 from ledger.replay import Damage, Verification
@@ -78,6 +80,7 @@ __all__ = [
     "BudgetManager",
     "ContentionError",
     "Damage",
+    "Direction",
     "Entry",
     "EntryFlag",
     "EntryKind",
@@ -112,6 +115,7 @@ __all__ = [
     "SharedPoolBudgetManager",
     "SharedPoolBudgetOptions",
     "StoreError",
+    "ThresholdCrossing",
     "ThresholdExceededError",
     "Totals",
     "TraceAlreadyRunError",

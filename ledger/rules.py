@@ -9,6 +9,7 @@ an entry leaves behind, the same whether it is about to be written or was writte
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ledger.checks import U64_MAX, Micros
@@ -28,6 +29,7 @@ from ledger.model import (
 from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.records import (
     Balance,
+    Direction,
     EntryFlag,
     LeasePhase,
     LeaseState,
@@ -67,6 +69,64 @@ def remaining(policy: SharedPoolBudgetOptions, balance: Balance) -> Remaining:
         or requests <= policy.stop_threshold_requests,
         requests,
     )
+
+
+class Crossing(NamedTuple):
+    """A named threshold that an entry crossed."""
+
+    name: str
+    percent: int
+    direction: Direction
+
+
+def crossings(
+    policy: SharedPoolBudgetOptions,
+    before: Collection[str],
+    after: Collection[str],
+) -> list[Crossing]:
+    """Return the thresholds of a policy that an entry crossed, lowest first.
+
+    Args:
+        policy: The policy in force after the entry.
+        before: The names of the thresholds that were `reached` before it, under the policy then.
+        after: The names of those that are `reached` after it.
+    """
+    return [
+        Crossing(name, percent, Direction.REACHED if name in after else Direction.LEFT)
+        for name, percent in policy.thresholds.items()
+        if (name in before) != (name in after)
+    ]
+
+
+def reached(policy: SharedPoolBudgetOptions, balance: Balance) -> set[str]:
+    """Return the names of a policy's thresholds that are reached.
+
+    One of p % is reached when at least p % of a capacity does not remain, on any axis that has a
+    limit.
+    """
+    if not policy.thresholds:
+        return set()
+    left = remaining(policy, balance)
+    axes = [
+        (capacity, capacity - remains)
+        for capacity, remains in (
+            (policy.capacity_tokens, left.tokens),
+            (policy.capacity_cost_micros_usd, left.cost_micros_usd),
+            (policy.capacity_requests, left.requests),
+        )
+        if capacity != U64_MAX
+    ]
+    return {
+        name
+        for name, percent in policy.thresholds.items()
+        if any(used * 100 >= capacity * percent for capacity, used in axes)
+    }
+
+
+def crossing_detail(crossing: Crossing) -> dict[str, dict[str, str | int]]:
+    """Return what an entry keeps of a threshold that was crossed."""
+    name, percent, direction = crossing
+    return {"threshold": {"name": name, "percent": percent, "direction": str(direction)}}
 
 
 def admit(

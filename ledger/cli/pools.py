@@ -18,6 +18,7 @@ from ledger.cli.common import (
     PoolName,
     StopTokens,
     StopUsd,
+    Thresholds,
     Url,
     emit,
     existing,
@@ -39,13 +40,14 @@ def open_pool(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    threshold: Thresholds = None,
 ) -> None:
     """Make a pool, and the store if there is none. The same command again changes nothing.
 
     Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10
     """
     check_text("pool", pool)
-    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
     with Ledger.open(url) as book:
         known = pool in {info.name for info in book.pools()}
         # Without options an existing pool is opened as it is, and a new one has no limits.
@@ -88,6 +90,7 @@ def adjust(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    threshold: Thresholds = None,
 ) -> None:
     """Change a pool's policy by an appended entry; what is not named stays as it is.
 
@@ -97,7 +100,7 @@ def adjust(
     """
     with existing(url) as book:
         current = book.pool(pool).status().policy
-        options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+        options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])
 

@@ -13,11 +13,12 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from ledger import proof, rows, rules
-from ledger.checks import I64_MAX, Micros, check_text
+from ledger.checks import I64_MAX, Micros, check_text, from_micros
 from ledger.errors import AmountOutOfRangeError, IdempotencyConflictError, JournalDamagedError
 from ledger.journal import PoolJournal
 from ledger.model import Attribution
-from ledger.records import EntryKind, LeaseState, PoolInfo
+from ledger.records import Direction, EntryKind, LeaseState, PoolInfo, ThresholdCrossing
+from ledger.reported import reported
 from ledger.rows import Draft, Head, Interned, LeaseRow, Memo, Row
 
 T = TypeVar("T")
@@ -59,6 +60,9 @@ class Desk:
         """Entries that are decided, and not yet written."""
         self.expired = 0
         """How many leases this transaction found due."""
+        self.crossed: list[ThresholdCrossing] = []
+        """Thresholds that the staged entries crossed."""
+        self._reported: set[tuple[str, Direction]] | None = None
         self._began_at = head.seq, head.hash
         self._connection = connection
         self._interned: dict[str, Interned] = {}
@@ -83,7 +87,22 @@ class Desk:
         return row
 
     def stage(self, draft: Draft) -> Row:
-        """Make a draft the newest entry, to be written with the others."""
+        """Make a draft the newest entry, to be written with the others.
+
+        Behind it come the reports of the thresholds that it crosses, each once in a window.
+        """
+        crossings = self._crossings(draft)  # may raise: before anything is staged
+        row = self._append(draft)
+        for crossing in crossings:
+            report = Draft(
+                kind=EntryKind.THRESHOLD,
+                balance=draft.balance,
+                detail=rules.crossing_detail(crossing),
+            )
+            self._note(crossing, self._append(report))
+        return row
+
+    def _append(self, draft: Draft) -> Row:
         row = rows.to_row(
             draft,
             pool_id=self.pool.info.pool_id,
@@ -98,6 +117,44 @@ class Desk:
                 draft.lease, draft.attribution, draft.request_id, draft.occurred_at
             )
         return row
+
+    def _crossings(self, draft: Draft) -> list[rules.Crossing]:
+        """Return the thresholds that a draft crosses, and that are still to be reported.
+
+        What was reported before counts no longer behind an entry that sets a policy, or begins a
+        window.
+        """
+        head, policy = self.head, draft.policy or self.head.policy
+        if draft.policy is not None or draft.kind is EntryKind.ROLLOVER:
+            self._reported = set()
+        if not policy.thresholds:
+            return []
+        crossings = rules.crossings(
+            policy,
+            rules.reached(head.policy, head.balance),
+            rules.reached(policy, draft.balance),
+        )
+        if not crossings:
+            return []
+        if self._reported is None:
+            since = max(head.window_seq, head.policy_seq)
+            self._reported = reported(self._connection, self.pool.info, since=since)
+        fresh = [one for one in crossings if (one.name, one.direction) not in self._reported]
+        self._reported |= {(one.name, one.direction) for one in fresh}
+        return fresh
+
+    def _note(self, crossing: rules.Crossing, row: Row) -> None:
+        self.crossed.append(
+            ThresholdCrossing(
+                pool=self.pool.info.name,
+                threshold=crossing.name,
+                percent=crossing.percent,
+                direction=crossing.direction,
+                seq=row["seq"],
+                remaining=rules.remaining(self.head.policy, self.head.balance),
+                recorded_at=from_micros(row["recorded_at"]),
+            )
+        )
 
     def sweep(self, until: Micros) -> None:
         """Note that no lease that was due until then still holds anything."""

@@ -15,7 +15,7 @@ from ledger.errors import JournalDamagedError, LedgerError
 from ledger.journal import Due, PoolJournal
 from ledger.operations.base import Desk, Operation
 from ledger.operations.expire import expire
-from ledger.records import EntryKind, PoolId
+from ledger.records import EntryKind, PoolId, ThresholdCrossing
 from ledger.rows import Memo, Row
 
 Outcome = Row | LedgerError
@@ -41,6 +41,8 @@ class Done(NamedTuple):
     """How many leases were found due."""
     freed: frozenset[PoolId]
     """The pools that got capacity back, or another policy."""
+    crossed: list[ThresholdCrossing]
+    """Thresholds that were crossed, pool by pool in order."""
 
     def remember(self) -> None:
         """Let each pool's journal keep what the batch knows; only once it is committed."""
@@ -107,6 +109,7 @@ def perform(
         [(desk.pool, desk.memo()) for desk in desks.values()],
         sum(desk.expired for desk in desks.values()),
         frozenset(pool_id for pool_id, desk in desks.items() if _frees(desk.staged)),
+        [crossing for desk in desks.values() for crossing in desk.crossed],
     )
 
 
