@@ -55,6 +55,7 @@ from ledger.model import (
 from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.records import (
     Balance,
+    Direction,
     Entry,
     EntryFlag,
     EntryKind,
@@ -63,6 +64,7 @@ from ledger.records import (
     OpenLease,
     PoolInfo,
     PoolStatus,
+    ThresholdCrossing,
     Totals,
 )
 from ledger.replay import Damage, Verification
@@ -86,6 +88,7 @@ __all__ = [
     "BudgetRouter",
     "ContentionError",
     "Damage",
+    "Direction",
     "Entry",
     "EntryFlag",
     "EntryKind",
@@ -123,6 +126,7 @@ __all__ = [
     "SharedPoolBudgetManager",
     "SharedPoolBudgetOptions",
     "StoreError",
+    "ThresholdCrossing",
     "ThresholdExceededError",
     "Totals",
     "TraceAlreadyRunError",

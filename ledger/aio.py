@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar, overload
 from uuid import UUID
 
+from ledger.announcing import OnThreshold
 from ledger.book import DEFAULT_TIMEOUT_S, Ledger
 from ledger.budget import RequestExtensions, check_lease
 from ledger.checks import check_seconds
@@ -264,8 +265,12 @@ class AsyncLedger:
         record_denials: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         clock: Clock | None = None,
+        on_threshold: OnThreshold | None = None,
     ) -> Self:
-        """Open the store at `url`; arguments and errors are those of `Ledger.open`."""
+        """Open the store at `url`; arguments and errors are those of `Ledger.open`.
+
+        `on_threshold` is a plain function that runs on a thread of its own, not on the loop.
+        """
         return cls(
             await asyncio.to_thread(
                 Ledger.open,
@@ -274,6 +279,7 @@ class AsyncLedger:
                 record_denials=record_denials,
                 timeout_s=timeout_s,
                 clock=clock,
+                on_threshold=on_threshold,
             )
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +11,15 @@ from ledger.checks import I64_MAX
 from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
 from ledger.model import Usage, UsageDifference
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, Entry, EntryKind, LeasePhase, LeaseState, requests_of
+from ledger.records import (
+    Balance,
+    Direction,
+    Entry,
+    EntryKind,
+    LeasePhase,
+    LeaseState,
+    requests_of,
+)
 
 _SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
 _SHAPES = {
@@ -26,6 +34,7 @@ _SHAPES = {
     EntryKind.ADJUSTMENT: {"policy"},
     EntryKind.CLOSING: set(),
     EntryKind.CORRECTION: {"estimate", "usage", "lease"},
+    EntryKind.THRESHOLD: set(),
 }
 """Which of these an entry of each kind has; it has no other."""
 
@@ -55,6 +64,10 @@ class Replay:
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
     closed: bool = False
+    reported: set[tuple[str, Direction]] = field(default_factory=set)
+    """The crossings that were reported in this window, under this policy."""
+    unreported: list[rules.Crossing] = field(default_factory=list)
+    """Those that the next entries must report."""
 
     def apply(self, entry: Entry) -> rules.Effect | None:
         """Decide `entry` anew and move on; return its effect, None if it moved no amount.
@@ -62,6 +75,8 @@ class Replay:
         Raises:
             Contradiction: The rules cannot have written this entry at this place.
         """
+        self._check_report(entry)
+        before = rules.reached(self.policy, self.balance)
         try:
             effect = self._effect(entry)
         except (UnknownLeaseError, UncorrectableEntryError, InvalidInputError) as error:
@@ -76,7 +91,40 @@ class Replay:
                 self.leases[effect.lease.lease] = effect.lease
         if entry.policy is not None:
             self.policy, self.policy_seq = entry.policy, entry.seq
+        self._note_crossings(entry, before)
         return effect
+
+    def end(self) -> None:
+        """Check that nothing is missing behind the last entry.
+
+        Raises:
+            Contradiction: It crossed a threshold, and no entry reports that.
+        """
+        if self.unreported:
+            raise Contradiction(_unreported(self.unreported[0]))
+
+    def _check_report(self, entry: Entry) -> None:
+        if entry.kind != EntryKind.THRESHOLD:
+            self.end()
+            return
+        if not self.unreported:
+            raise Contradiction("threshold, but none was crossed, or it was reported before")
+        crossing = self.unreported.pop(0)
+        if entry.detail != rules.crossing_detail(crossing):
+            raise Contradiction(_unreported(crossing))
+
+    def _note_crossings(self, entry: Entry, before: Collection[str]) -> None:
+        """Find what an entry crossed that was not reported yet in this window."""
+        if entry.policy is not None or entry.kind == EntryKind.ROLLOVER:
+            self.reported.clear()
+        if entry.kind == EntryKind.OPENING or not self.policy.thresholds:
+            return
+        after = rules.reached(self.policy, self.balance)
+        for crossing in rules.crossings(self.policy, before, after):
+            key = crossing.name, crossing.direction
+            if key not in self.reported:
+                self.reported.add(key)
+                self.unreported.append(crossing)
 
     def _effect(self, entry: Entry) -> rules.Effect | None:
         _check_shape(entry)
@@ -88,6 +136,8 @@ class Replay:
             case EntryKind.OPENING | EntryKind.ADJUSTMENT:
                 if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
                     raise Contradiction("a pool begins with its opening, and has no other")
+                return None
+            case EntryKind.THRESHOLD:
                 return None
             case EntryKind.RESERVATION | EntryKind.DENIAL:
                 return self._asked(entry)
@@ -201,6 +251,10 @@ def correction_of(entry: Entry) -> Correction:
     return found
 
 
+def _unreported(crossing: rules.Crossing) -> str:
+    return f"threshold {crossing.name!r} was {crossing.direction}, and no entry reports it here"
+
+
 def _check_shape(entry: Entry) -> None:
     shape = _SHAPES.get(EntryKind(entry.kind)) if entry.kind in list(EntryKind) else None
     if shape is None:
@@ -222,4 +276,5 @@ def replay(entries: Iterable[Entry], *, ceiling: int = I64_MAX) -> Replay:
     pool = Replay(ceiling=ceiling)
     for entry in entries:
         pool.apply(entry)
+    pool.end()
     return pool

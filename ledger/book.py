@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from ledger import migrate, pools, replay, rows
+from ledger.announcing import Announcer, OnThreshold, check_callback
 from ledger.audit import Replay
 from ledger.checks import (
     I64_MAX,
@@ -49,13 +50,20 @@ class Ledger:
     """
 
     def __init__(
-        self, database: Database, *, record_denials: bool = False, clock: Clock | None = None
+        self,
+        database: Database,
+        *,
+        record_denials: bool = False,
+        clock: Clock | None = None,
+        on_threshold: OnThreshold | None = None,
     ) -> None:
         check_type("database", database, Database)
         self._database = database
         self._directory = Directory(database.read(pools.store_identity))
         self._writer = Writer(database, self._directory, clock)
         self._waiting = WaitingRoom(self._writer)
+        self._announcer = Announcer(on_threshold)
+        self._writer.committed.append(lambda done: self._announcer.tell(done.crossed))
         self._record_denials = record_denials
 
     @classmethod
@@ -67,6 +75,7 @@ class Ledger:
         record_denials: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         clock: Clock | None = None,
+        on_threshold: OnThreshold | None = None,
     ) -> Self:
         """Open the store at `url`, making its schema if the store is empty.
 
@@ -79,8 +88,12 @@ class Ledger:
                 day.
             clock: Where the time comes from, in microseconds since 1970: by default the database
                 server's clock, and this machine's for SQLite.
+            on_threshold: Called with a `ThresholdCrossing` once it is committed, if it was crossed
+                by a call through this object: on a thread of its own, one at a time, in order.
+                What it raises is logged.
 
         Raises:
+            InvalidInputError: An option of another type, or a time out of range.
             InvalidUrlError: Not the address of a store.
             MissingExtraError: The database's driver is not installed.
             LedgerUnavailableError: The store cannot be reached, read or written.
@@ -92,10 +105,13 @@ class Ledger:
         check_seconds("timeout_s", timeout_s, maximum=TIMEOUT_MAX_S)
         if timeout_s == 0:
             raise InvalidInputError("timeout_s", "must be above 0 seconds")
+        check_callback(on_threshold)
         database = Database(url, timeout_s=timeout_s, create=create)
         try:
             migrate.require_current(database, create=create)
-            return cls(database, record_denials=record_denials, clock=clock)
+            return cls(
+                database, record_denials=record_denials, clock=clock, on_threshold=on_threshold
+            )
         except BaseException:
             database.close()
             raise
@@ -114,10 +130,12 @@ class Ledger:
     def close(self) -> None:
         """Close the store's connections. Leases stay as they are, for whoever opens it next.
 
-        Whoever waits for capacity is turned away with a `LedgerUnavailableError`.
+        Whoever waits for capacity is turned away with a `LedgerUnavailableError`. Calls of
+        `on_threshold` that are still to be made are made first.
         """
         self._waiting.close()
         self._writer.close()
+        self._announcer.close()
         self._database.close()
 
     @property

@@ -6,10 +6,12 @@ import contextlib
 import heapq
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ledger import rules
+from ledger.announcing import Announcer, OnThreshold
 from ledger.budget import RequestExtensions, check_lease, check_record, check_reserve
 from ledger.checks import U64_MAX, Micros, check_seconds, check_type, from_micros
 from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
@@ -26,7 +28,7 @@ from ledger.model import (
     UsageReport,
 )
 from ledger.policy import SharedPoolBudgetOptions, check_ttl
-from ledger.records import Balance, LeasePhase, LeaseState
+from ledger.records import Balance, Direction, LeasePhase, LeaseState, ThresholdCrossing
 
 
 class SharedPoolBudgetManager:
@@ -39,7 +41,11 @@ class SharedPoolBudgetManager:
     # may land between any two steps.
 
     def __init__(
-        self, options: SharedPoolBudgetOptions, *, clock: Callable[[], int] | None = None
+        self,
+        options: SharedPoolBudgetOptions,
+        *,
+        clock: Callable[[], int] | None = None,
+        on_threshold: OnThreshold | None = None,
     ) -> None:
         check_type("options", options, SharedPoolBudgetOptions)
         self._policy = options
@@ -51,6 +57,9 @@ class SharedPoolBudgetManager:
         self._granted = 0
         self._poisoned = False
         self._lines = Lines()
+        self._announcer = Announcer(on_threshold)
+        self._reported: set[tuple[str, Direction]] = set()
+        self._crossed: deque[ThresholdCrossing] = deque()
 
     def reserve(
         self,
@@ -264,6 +273,16 @@ class SharedPoolBudgetManager:
         self, decide: Callable[[int], rules.Effect], *, spared: int | None = None
     ) -> rules.Effect:
         """Expire what is due, then do what the rules say, or nothing where they refuse."""
+        try:
+            return self._change_locked(decide, spared)
+        finally:
+            with contextlib.suppress(IndexError):  # another thread may take some of them
+                while self._crossed:
+                    self._announcer.tell([self._crossed.popleft()])
+
+    def _change_locked(
+        self, decide: Callable[[int], rules.Effect], spared: int | None
+    ) -> rules.Effect:
         with self._lock:
             if self._poisoned:
                 raise PoisonedError
@@ -275,7 +294,7 @@ class SharedPoolBudgetManager:
             except BudgetError:
                 self._poisoned = False
                 raise
-            self._apply(effect)
+            self._apply(effect, now)
             self._poisoned = False
         return effect
 
@@ -290,13 +309,16 @@ class SharedPoolBudgetManager:
                 kept.append(due)
                 continue
             expired = LeasePhase.EXPIRED
-            self._apply(rules.end_hold(self._balance, lease, expired, lease_id=lease.lease))
+            effect = rules.end_hold(self._balance, lease, expired, lease_id=lease.lease)
+            self._apply(effect, now)
         for due in kept:
             heapq.heappush(self._due, due)
 
-    def _apply(self, effect: rules.Effect) -> None:
+    def _apply(self, effect: rules.Effect, now: int) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
+        reached = rules.reached(self._policy, self._balance)
         self._balance = effect.balance
+        self._note_crossings(reached, now)
         if lease.phase is not LeasePhase.OPEN:
             self._lines.free([_LINE])
         if lease.phase is LeasePhase.ENDED:
@@ -305,6 +327,25 @@ class SharedPoolBudgetManager:
         self._leases[lease.lease] = lease
         if lease.expires_at is not None and (before is None or before != lease):
             heapq.heappush(self._due, (lease.expires_at, lease.lease))
+
+    def _note_crossings(self, before: set[str], now: int) -> None:
+        """Keep for `on_threshold` what was crossed, each threshold once in each direction."""
+        after = rules.reached(self._policy, self._balance)
+        for name, percent, direction in rules.crossings(self._policy, before, after):
+            if (name, direction) in self._reported:
+                continue
+            self._reported.add((name, direction))
+            self._crossed.append(
+                ThresholdCrossing(
+                    pool=None,
+                    threshold=name,
+                    percent=percent,
+                    direction=direction,
+                    seq=None,
+                    remaining=rules.remaining(self._policy, self._balance),
+                    recorded_at=from_micros(now),
+                )
+            )
 
     def _known(self, lease: BudgetLease) -> LeaseState | None:
         return self._leases.get(lease.id) if lease.pool is None else None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from ledger.checks import I64_MAX, U64_MAX, check_amount, check_type
+from ledger.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
 from ledger.errors import InvalidInputError
 
 LEASE_TTL_MAX = timedelta(days=3_650)
+THRESHOLDS_MAX = 8
+THRESHOLD_NAME_MAX_CHARS = 64
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -25,6 +27,33 @@ class SettlementPolicy(StrEnum):
     """It is settled at what was observed."""
     RELEASE = "release"
     """It is released; what was observed stays committed."""
+
+
+class Thresholds(Mapping[str, int]):
+    """Named percentages of a capacity, lowest first; nobody can change them."""
+
+    __slots__ = ("_percents",)
+
+    def __init__(self, percents: Mapping[str, int]) -> None:
+        self._percents = dict(sorted(percents.items(), key=lambda item: (item[1], item[0])))
+
+    def __getitem__(self, name: str) -> int:
+        return self._percents[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._percents)
+
+    def __len__(self) -> int:
+        return len(self._percents)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._percents.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._percents)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {percent} %" for name, percent in self._percents.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +74,8 @@ class SharedPoolBudgetOptions:
             a stop threshold.
         lease_ttl: How long a lease holds its estimate, unless it is renewed; None is for ever.
         settlement: What becomes of a lease whose `with` block was left without a record.
+        thresholds: Named percentages (1 to 100, at most eight) of a capacity that is committed or
+            reserved. They deny nothing: crossing one is reported.
     """
 
     capacity_tokens: int = U64_MAX
@@ -56,6 +87,7 @@ class SharedPoolBudgetOptions:
     strict: bool = False
     lease_ttl: timedelta | None = None
     settlement: SettlementPolicy = SettlementPolicy.ESTIMATED
+    thresholds: Mapping[str, int] = Thresholds({})
 
     def __post_init__(self) -> None:
         for name in (*CAPACITIES, *STOP_THRESHOLDS):
@@ -67,6 +99,7 @@ class SharedPoolBudgetOptions:
             known = ", ".join(SettlementPolicy)
             raise InvalidInputError("settlement", f"must be one of {known}")
         object.__setattr__(self, "settlement", SettlementPolicy(self.settlement))
+        object.__setattr__(self, "thresholds", _check_thresholds(self.thresholds))
 
     def __str__(self) -> str:
         tokens, cost, requests = (_shown(getattr(self, name)) for name in CAPACITIES)
@@ -82,6 +115,8 @@ class SharedPoolBudgetOptions:
             text += f", leases expiring after {self.lease_ttl}"
         if self.settlement is not SettlementPolicy.ESTIMATED:
             text += f", unrecorded leases {self.settlement}"
+        if self.thresholds:
+            text += f", reporting {self.thresholds}"
         return text
 
 
@@ -93,6 +128,18 @@ STOP_THRESHOLDS = (
 )
 _ALWAYS = (*CAPACITIES[:2], *STOP_THRESHOLDS[:2])
 """What a stored policy always says; the rest only where it is not the default."""
+
+
+def _check_thresholds(thresholds: object) -> Thresholds:
+    if not isinstance(thresholds, Mapping) or len(thresholds) > THRESHOLDS_MAX:
+        raise InvalidInputError(
+            "thresholds", f"must be a mapping of at most {THRESHOLDS_MAX} names to percentages"
+        )
+    for name, percent in thresholds.items():
+        check_text("threshold", name, max_chars=THRESHOLD_NAME_MAX_CHARS)
+        if isinstance(percent, bool) or not isinstance(percent, int) or not 1 <= percent <= 100:  # noqa: PLR2004 - a percentage
+            raise InvalidInputError(f"threshold {name!r}", "must be a whole number from 1 to 100")
+    return Thresholds(thresholds)
 
 
 def check_ttl(name: str, ttl: object) -> int:
@@ -159,6 +206,7 @@ def _capacity_from_json(capacity: int | None) -> int:
 _TO_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_to_json),
     "lease_ttl": lambda ttl: ttl // _MICROSECOND,
+    "thresholds": dict,
 }
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_from_json),

@@ -72,6 +72,15 @@ class EntryFlag(IntFlag):
     """The pool is closed: on its closing, and on every entry behind it."""
 
 
+class Direction(StrEnum):
+    """Which way a named threshold was crossed."""
+
+    REACHED = "reached"
+    """So much of a capacity is in use now."""
+    LEFT = "left"
+    """It is no longer."""
+
+
 class LeasePhase(StrEnum):
     """Where a lease stands: its hold may expire before it ends."""
 
@@ -170,6 +179,29 @@ class PoolStatus:
     closed: bool = False
     parent: str | None = None
     """The name of the pool above it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdCrossing:
+    """A named threshold of a pool's policy that was crossed.
+
+    Attributes:
+        pool: The pool's name, None for an in-memory manager.
+        threshold: The threshold's name.
+        percent: How much of a capacity it stands for, 1 to 100.
+        direction: Which way.
+        seq: The entry that reports it, None in memory.
+        remaining: What is left after it.
+        recorded_at: When.
+    """
+
+    pool: str | None
+    threshold: str
+    percent: int
+    direction: Direction
+    seq: Seq | None
+    remaining: Remaining
+    recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

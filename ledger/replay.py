@@ -86,6 +86,10 @@ def replay(database: Database, pool: PoolJournal) -> audit.Replay:
             state.apply(_entry_of(row))
         except audit.Contradiction as error:
             raise pool.damaged(row["seq"], str(error)) from error
+    try:
+        state.end()
+    except audit.Contradiction as error:
+        raise pool.damaged(state.entries + 1, str(error)) from error
     return state
 
 
@@ -112,8 +116,8 @@ def verify(
             progress(journal.PAGE)
     if progress is not None:
         progress(checker.seq % journal.PAGE)
-    if damage is None and checker.seq == 0:
-        damage = Damage(seq=1, reason="the pool's opening is missing")
+    if damage is None:
+        damage = checker.missing()
     if damage is None:
         found = database.read(
             lambda connection: kinship.disagreement(connection, pool, upto=checker.seq),
@@ -152,6 +156,16 @@ class _Checker:
         if reason is None:
             self.seq, self.hash, self.recorded_at = row["seq"], row["hash"], row["recorded_at"]
         return reason
+
+    def missing(self) -> Damage | None:
+        """Return what should stand behind the last entry, and does not."""
+        if self.seq == 0:
+            return Damage(seq=1, reason="the pool's opening is missing")
+        try:
+            self.state.end()
+        except audit.Contradiction as error:
+            return Damage(seq=self.seq + 1, reason=str(error))
+        return None
 
     def _chain_problem(self, row: Mapping[str, Any]) -> str | None:
         if row["seq"] != self.seq + 1:

@@ -9,7 +9,7 @@ an entry leaves behind, the same whether it is about to be written or was writte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from ledger.checks import U64_MAX, Micros
@@ -32,6 +32,7 @@ from ledger.model import (
 from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.records import (
     Balance,
+    Direction,
     EntryFlag,
     EntryKind,
     LeasePhase,
@@ -83,6 +84,64 @@ def least(found: Iterable[Remaining]) -> Remaining:
         any(one.below_threshold for one in left),
         min(one.requests for one in left),
     )
+
+
+class Crossing(NamedTuple):
+    """A named threshold that an entry crossed."""
+
+    name: str
+    percent: int
+    direction: Direction
+
+
+def crossings(
+    policy: SharedPoolBudgetOptions,
+    before: Collection[str],
+    after: Collection[str],
+) -> list[Crossing]:
+    """Return the thresholds of a policy that an entry crossed, lowest first.
+
+    Args:
+        policy: The policy in force after the entry.
+        before: The names of the thresholds that were `reached` before it, under the policy then.
+        after: The names of those that are `reached` after it.
+    """
+    return [
+        Crossing(name, percent, Direction.REACHED if name in after else Direction.LEFT)
+        for name, percent in policy.thresholds.items()
+        if (name in before) != (name in after)
+    ]
+
+
+def reached(policy: SharedPoolBudgetOptions, balance: Balance) -> set[str]:
+    """Return the names of a policy's thresholds that are reached.
+
+    One of p % is reached when at least p % of a capacity does not remain, on any axis that has a
+    limit.
+    """
+    if not policy.thresholds:
+        return set()
+    left = remaining(policy, balance)
+    axes = [
+        (capacity, capacity - remains)
+        for capacity, remains in (
+            (policy.capacity_tokens, left.tokens),
+            (policy.capacity_cost_micros_usd, left.cost_micros_usd),
+            (policy.capacity_requests, left.requests),
+        )
+        if capacity != U64_MAX
+    ]
+    return {
+        name
+        for name, percent in policy.thresholds.items()
+        if any(used * 100 >= capacity * percent for capacity, used in axes)
+    }
+
+
+def crossing_detail(crossing: Crossing) -> dict[str, dict[str, str | int]]:
+    """Return what an entry keeps of a threshold that was crossed."""
+    name, percent, direction = crossing
+    return {"threshold": {"name": name, "percent": percent, "direction": str(direction)}}
 
 
 def admit(

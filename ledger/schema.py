@@ -122,6 +122,8 @@ SETS_EXPIRY = text(
     "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL AND origin_seq IS NULL"
 )
 """Which entries say when a hold ends; the others repeat it."""
+REPORTS_THRESHOLD = text("kind = 'threshold'")
+"""Which entries say that a threshold was crossed."""
 _KEYED = text("idempotency_key IS NOT NULL")
 _MIRRORS = text("origin_seq IS NOT NULL")
 
@@ -212,6 +214,13 @@ entries = Table(
         "lease",
         sqlite_where=SETS_EXPIRY,
         postgresql_where=SETS_EXPIRY,
+    ),
+    Index(
+        "ix_entries_threshold",
+        "pool_id",
+        "seq",
+        sqlite_where=REPORTS_THRESHOLD,
+        postgresql_where=REPORTS_THRESHOLD,
     ),
     CheckConstraint("seq > 0", name="seq_positive"),
     CheckConstraint("lease BETWEEN 1 AND seq", name="lease_before"),

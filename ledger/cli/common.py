@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ledger.book import DEFAULT_URL, Ledger
 from ledger.checks import U64_MAX
+from ledger.errors import InvalidInputError
 from ledger.policy import SharedPoolBudgetOptions, check_storable_policy
 from ledger.reports.render import Sheet, as_csv, as_json, printable
 from ledger.simulate import parse_count, parse_usd
@@ -44,6 +45,16 @@ StopTokens = Annotated[
 StopUsd = Annotated[
     str | None,
     typer.Option("--stop-threshold-usd", help="US dollars that are kept back.", show_default=False),
+]
+Thresholds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="NAME=PERCENT",
+        help="Report when so much of a capacity is in use; 'off' for the percentage takes it "
+        "away. May be given again.",
+        show_default=False,
+    ),
 ]
 
 _UNBOUNDED = 100_000
@@ -151,6 +162,7 @@ def policy(
     capacity_usd: str | None,
     stop_tokens: str | None,
     stop_usd: str | None,
+    thresholds: Sequence[str] | None = None,
 ) -> SharedPoolBudgetOptions:
     """Return `base` with what a command's options change."""
     changes: dict[str, Any] = {}
@@ -163,6 +175,22 @@ def policy(
         if given is not None:
             unlimited = given == "unlimited" and name.startswith("capacity")
             changes[name] = U64_MAX if unlimited else parse(name, given)
+    if thresholds:
+        changes["thresholds"] = _changed(base.thresholds, thresholds)
     changed = replace(base, **changes)
     check_storable_policy(changed)
     return changed
+
+
+def _changed(base: Mapping[str, int], given: Sequence[str]) -> dict[str, int]:
+    """Return thresholds with those set or taken away that options name."""
+    thresholds = dict(base)
+    for option in given:
+        name, equals, percent = option.rpartition("=")
+        if not equals:
+            raise InvalidInputError("threshold", f"{option!r} is not NAME=PERCENT")
+        if percent == "off":
+            thresholds.pop(name, None)
+        else:
+            thresholds[name] = parse_count(f"threshold {name!r}", percent)
+    return thresholds

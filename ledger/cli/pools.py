@@ -18,6 +18,7 @@ from ledger.cli.common import (
     PoolName,
     StopTokens,
     StopUsd,
+    Thresholds,
     Url,
     emit,
     existing,
@@ -39,6 +40,7 @@ def open_pool(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    threshold: Thresholds = None,
     parent: Annotated[
         str | None,
         typer.Option(help="The pool above it, where all it holds and spends counts too."),
@@ -53,7 +55,7 @@ def open_pool(
     Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10 --parent org
     """
     check_text("pool", pool)
-    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
     with Ledger.open(url) as book:
         known = pool in {info.name for info in book.pools()}
         # Without options an existing pool is opened as it is, and a new one has no limits.
@@ -113,6 +115,7 @@ def adjust(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    threshold: Thresholds = None,
 ) -> None:
     """Change a pool's policy by an appended entry; what is not named stays as it is.
 
@@ -122,7 +125,7 @@ def adjust(
     """
     with existing(url) as book:
         current = book.pool(pool).status().policy
-        options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+        options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])
 

@@ -9,13 +9,13 @@ from ledger.operations.adjust import Adjust
 from ledger.operations.base import Operation, new_key
 from ledger.operations.closing import ClosePool
 from ledger.operations.correct import Correct
-from ledger.operations.desk import MorePoolsError
 from ledger.operations.opening import Opening
 from ledger.operations.perform import Call, Done, Outcome, perform
 from ledger.operations.record import Record
 from ledger.operations.release import Close, Release
 from ledger.operations.renew import Renew
 from ledger.operations.reserve import NotYetError, Reserve
+from ledger.operations.table import MorePoolsError
 
 __all__ = [
     "Adjust",

@@ -3,87 +3,38 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from sqlalchemy import Connection
 
 from ledger import journal, proof, rows, rules
 from ledger.checks import I64_MAX, Micros
 from ledger.errors import (
     IdempotencyConflictError,
     JournalDamagedError,
-    LedgerError,
     PoolClosedError,
     ThresholdExceededError,
 )
 from ledger.journal import PoolJournal, Wanted
 from ledger.model import Attribution, RequestBudget, Usage, UsageEstimate
 from ledger.operations import carving
+from ledger.operations.watch import Watch
 from ledger.records import EntryKind, LeaseState, PoolId, requests_of
 from ledger.rows import Draft, Head, Interned, LeaseRow, Memo, Row
 from ledger.spending import Spending, mirror_of, spending
 
 if TYPE_CHECKING:
     from ledger.operations.base import Operation
+    from ledger.operations.table import Table
 
 _NO_CONTENT = proof.attribution_content(Attribution())
 
 
-class MorePoolsError(Exception):
-    """A transaction must be done again, alone on more pools than it has begun on.
-
-    Locks come before the snapshot, so no pool can be taken in once something was read.
-    """
-
-    def __init__(self, pool_ids: Collection[PoolId]) -> None:
-        super().__init__(f"pools {sorted(pool_ids)} are needed too")
-        self.pool_ids = frozenset(pool_ids)
-
-
-class Table:
-    """The pools of one transaction."""
-
-    def __init__(self, connection: Connection, now: Micros) -> None:
-        self.connection = connection
-        self.now = now
-        self.desks: dict[PoolId, Desk] = {}
-        self.damaged: dict[PoolId, LedgerError] = {}
-        """Pools that cannot be read, and why."""
-        self._swept_below: set[PoolId] = set()
-
-    def desk(self, pool_id: PoolId) -> Desk:
-        """Return a pool's desk.
-
-        Raises:
-            JournalDamagedError: The pool cannot be read.
-            MorePoolsError: The transaction has not begun on this pool.
-        """
-        if pool_id in self.damaged:
-            raise copy.copy(self.damaged[pool_id])
-        if pool_id not in self.desks:
-            raise MorePoolsError({pool_id})
-        return self.desks[pool_id]
-
-    def sweep_below(self, desk: Desk) -> None:
-        """See to it that no lease of a pool below is due before this one refuses a reservation.
-
-        Raises:
-            MorePoolsError: Some are, in pools that this transaction does not sweep.
-        """
-        pool_id = desk.pool.info.pool_id
-        if pool_id not in self._swept_below:
-            due = journal.sharing_with_due(self.connection, desk.pool, self.now)
-            if due - self.desks.keys():
-                raise MorePoolsError(due - self.desks.keys())
-            self._swept_below.add(pool_id)
-
-
 class Step(NamedTuple):
-    """An entry to be staged."""
+    """An entry to be staged, and the thresholds that are reported behind it."""
 
     desk: Desk
     draft: Draft
+    crossings: Sequence[rules.Crossing]
     repeats: int | None
     """Which of the steps it repeats, by its place among them."""
 
@@ -106,6 +57,7 @@ class Desk:
         """Entries by their idempotency keys."""
         self.staged: list[Row] = []
         """Entries that are decided, and not yet written."""
+        self.watch = Watch(table.connection, pool.info)
         self.expired = 0
         """How many leases this transaction found due."""
         self._began_at = head.seq, head.hash
@@ -166,21 +118,27 @@ class Desk:
             if step.repeats is not None:
                 origin = steps[step.repeats].desk.pool.info.pool_id
                 one = one._replace(origin=(origin, rows_of[step.repeats]["seq"]))
-            rows_of.append(step.desk.stage(one))
+            rows_of.append(step.desk.stage(one, step.crossings))
         return rows_of[0]
 
     def plan(self, draft: Draft) -> list[Step]:
         """Return the entries that a draft leads to, here and above, as they are to be staged."""
-        steps = [Step(self, draft, None)]
+        steps = [self.step(draft)]
         if draft.lease is not None:
             above = self.lineage()[1:]
-            steps += [Step(desk, desk.repeat(draft, self.pool), 0) for desk in above]
+            steps += [desk.step(desk.repeat(draft, self.pool), 0) for desk in above]
         funder = carving.funder(self, draft)
         if funder is not None:
             first = len(steps)
-            for desk, one, repeats in funder.plan(carving.passed_on(self, draft, funder)):
-                steps.append(Step(desk, one, 0 if repeats is None else first + repeats))
+            for one in funder.plan(carving.passed_on(self, draft, funder)):
+                steps.append(
+                    one._replace(repeats=0 if one.repeats is None else first + one.repeats)
+                )
         return steps
+
+    def step(self, draft: Draft, repeats: int | None = None) -> Step:
+        """Return how a draft is to be staged here."""
+        return Step(self, draft, self.watch.crossings(self.head, draft), repeats)
 
     def refusal(
         self, estimate: UsageEstimate, request_budget: RequestBudget, *, requests: int = 1
@@ -316,8 +274,17 @@ class Desk:
             return captured
         return self.intern(proof.attribution_content(attribution.value))
 
-    def stage(self, draft: Draft) -> Row:
-        """Make a draft the newest entry, to be written with the others."""
+    def stage(self, draft: Draft, crossings: Sequence[rules.Crossing]) -> Row:
+        """Make a draft the newest entry, and behind it the reports of what it crosses."""
+        self.watch.begin(draft)
+        row = self._append(draft)
+        for crossing in crossings:
+            detail = rules.crossing_detail(crossing)
+            report = Draft(kind=EntryKind.THRESHOLD, balance=draft.balance, detail=detail)
+            self.watch.note(crossing, self._append(report), self.head)
+        return row
+
+    def _append(self, draft: Draft) -> Row:
         row = rows.to_row(
             draft,
             pool_id=self.pool.info.pool_id,

@@ -13,9 +13,10 @@ from ledger.checks import Micros
 from ledger.errors import LedgerError
 from ledger.journal import Due, PoolJournal, Wanted
 from ledger.operations.base import Operation
-from ledger.operations.desk import Desk, Table
+from ledger.operations.desk import Desk
 from ledger.operations.expire import expire
-from ledger.records import EntryKind, PoolId
+from ledger.operations.table import Table
+from ledger.records import EntryKind, PoolId, ThresholdCrossing
 from ledger.rows import Memo, Row
 
 Outcome = Row | LedgerError
@@ -41,6 +42,8 @@ class Done(NamedTuple):
     """How many leases of each pool were found due."""
     freed: frozenset[PoolId]
     """The pools that got capacity back, or another policy."""
+    crossed: list[ThresholdCrossing]
+    """Thresholds that were crossed, pool by pool in order."""
 
     def remember(self) -> None:
         """Let each pool's journal keep what the batch knows; only once it is committed."""
@@ -88,6 +91,7 @@ def perform(
         [(desk.pool, desk.memo()) for desk in desks],
         {pool_id: desk.expired for pool_id, desk in table.desks.items()},
         frozenset(pool_id for pool_id, desk in table.desks.items() if _frees(desk.staged)),
+        [crossing for desk in desks for crossing in desk.watch.crossed],
     )
 
 

@@ -79,7 +79,7 @@ class StatementLine:
         occurred_at: When the call happened, if somebody said so.
         kind: Its kind.
         flags: What is remarkable about it, such as `overrun`.
-        reason: Why: of an adjustment, a correction or a denial.
+        reason: Why: of an adjustment, a correction or a denial; what was crossed of a threshold.
         run_id: The caller's run.
         lease: The lease that it is about.
         committed: By how much it changed what is committed.
@@ -230,7 +230,7 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         occurred_at=None if occurred_at is None else from_micros(occurred_at),
         kind=row["kind"],
         flags=_flags(row["flags"]),
-        reason=detail.get("reason", detail.get("denial", {}).get("reason")),
+        reason=_reason(detail),
         run_id=row["run_id"],
         lease=row["lease"],
         committed=_moved(before.committed, balance.committed),
@@ -247,3 +247,11 @@ def _flags(flags: int) -> str:
 
 def _moved(before: Totals, after: Totals) -> Totals:
     return Totals(*(new - old for old, new in zip(before, after, strict=True)))
+
+
+def _reason(detail: Mapping[str, Any]) -> str | None:
+    if "threshold" in detail:
+        crossed = detail["threshold"]
+        return f"{crossed['name']} ({crossed['percent']} %) {crossed['direction']}"
+    reason: str | None = detail.get("reason", detail.get("denial", {}).get("reason"))
+    return reason

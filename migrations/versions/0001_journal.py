@@ -219,6 +219,7 @@ def create_entries() -> None:
         "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL AND origin_seq IS NULL",
         unique=False,
     )
+    index("ix_entries_threshold", ["pool_id", "seq"], "kind = 'threshold'", unique=False)
 
 
 def downgrade() -> None:

@@ -201,6 +201,33 @@ def test_remaining_for_programs(ledger: Run) -> None:
     assert {name: str(value) for name, value in expected.items()} == row
 
 
+def test_named_thresholds(ledger: Run, lines: Lines, store_url: str) -> None:
+    """They are set, changed and taken away one by one, shown with their amounts, and reported."""
+    store = ("--url", store_url)
+    named = ("--threshold", "half=50", "--threshold", "a=b=80")
+    for _ in range(2):  # the same command again changes nothing
+        ledger("pool", "open", "team", "--capacity-tokens", "401", *named, *store)
+    assert {"half": 50, "a=b": 80} == policy(store_url).thresholds
+    ledger("pool", "adjust", "team", "--reason", "r", "--capacity-usd", "4", *store)
+    assert {"half": 50, "a=b": 80} == policy(store_url).thresholds
+    changes = ("--threshold", "half=off", "--threshold", "a=b=25", "--threshold", "most=85")
+    ledger("pool", "adjust", "team", "--reason", "r", *changes, *store)
+    assert {"a=b": 25, "most": 85} == policy(store_url).thresholds
+    spend(store_url)
+    shown = lines(ledger("pool", "show", "team", *store).out)
+    assert ["a=b (25 %) 101 1.000000", "most (85 %) 341 3.400000"] == shown[-2:]
+    assert "threshold 2 0 0.000000 0 0.000000" in shown
+    statement = lines(ledger("report", "statement", "team", *store).out)
+    assert [True, True] == [
+        any(line.endswith(crossed) for line in statement)
+        for crossed in ("a=b (25 %) reached", "most (85 %) reached")
+    ]
+    (row,) = json.loads(ledger("pool", "list", "--format", "json", *store).out)
+    assert {"a=b": 25, "most": 85} == row["policy"]["thresholds"]
+    (row,) = csv.DictReader(ledger("pool", "list", "--format", "csv", *store).out.splitlines())
+    assert "a=b 25 %, most 85 %" == row["policy_thresholds"]
+
+
 def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
     """Open leases only: what each holds, for which run, since when."""
     ledger("pool", "open", "team", "--url", store_url)
@@ -277,6 +304,11 @@ def test_an_unknown_pool_is_named(
         ("--stop-threshold-tokens", str(I64_MAX + 1), str(I64_MAX + 1)),
         ("--stop-threshold-usd", "-0.5", "-0.5"),
         ("--stop-threshold-usd", "", "decimal number"),
+        ("--threshold", "half", "'half' is not NAME=PERCENT"),
+        ("--threshold", "half=0", "from 1 to 100"),
+        ("--threshold", "half=101", "from 1 to 100"),
+        ("--threshold", "half=50.5", "whole number"),
+        ("--threshold", "=50", "1 to 64 characters"),
     ],
 )
 def test_figures_that_are_none(

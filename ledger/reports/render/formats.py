@@ -23,7 +23,8 @@ def as_json(rows: Iterable[DataclassInstance], out: TextIO) -> None:
     """Write rows as one JSON array: the fields' own names, integers as integers, ISO times."""
     before = "[\n"
     for row in rows:
-        shown = json.dumps(_plain(row), indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        plain = json.dumps(_plain(row), indent=2, ensure_ascii=False, default=dict)
+        shown = plain.replace("\n", "\n  ")
         out.write(f"{before}  {shown}")
         before = ",\n"
     out.write("[]\n" if before == "[\n" else "\n]\n")
@@ -68,7 +69,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
         for name in _ordered(type(value)):
             part = getattr(value, name)
             # A group's dimensions are columns like any other.
-            found |= part if isinstance(part, Mapping) else {name: _plain(part)}
+            found |= part if name == "group" else {name: _plain(part)}
         return found
     if isinstance(value, datetime):
         return value.isoformat()
@@ -83,7 +84,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):  # not thresholds: they are one cell
             yield from _flat(value, f"{prefix}{name}_")
         elif value is not None:
             yield f"{prefix}{name}", value

@@ -45,6 +45,19 @@ def statement_sheet(found: Statement) -> Sheet:
         ("Remaining", left.tokens, left.cost_micros_usd),
     ):
         sheet.add(name, "", limit(tokens, f"{tokens:,}"), limit(cost, usd(cost)), "", "")
+    for name, percent in policy.thresholds.items():
+        tokens, cost = (
+            -(-capacity * percent // 100)  # rounded up: reached from there on
+            for capacity in (policy.capacity_tokens, policy.capacity_cost_micros_usd)
+        )
+        sheet.add(
+            f"{text(name)} ({percent} %)",
+            "",
+            limit(policy.capacity_tokens, f"{tokens:,}"),
+            limit(policy.capacity_cost_micros_usd, usd(cost)),
+            "",
+            "",
+        )
     return sheet
 
 
