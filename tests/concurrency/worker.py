@@ -14,11 +14,13 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import count, islice
 from pathlib import Path
 
 from ledger import (
     Attribution,
+    LeaseTtl,
     Ledger,
     LedgerBudgetManager,
     RequestBudget,
@@ -96,6 +98,50 @@ def hammer_in_threads(url: str, log: Log, who: str, pairs: int, overruns: int) -
         ]
         for each in running:
             each.result()
+
+
+def hammer_a_tree(url: str, log: Log, who: str, pairs: int) -> None:
+    """Hammer leaves of a tree, a carved pool, and the pools above, with leases that expire.
+
+    What is spent is logged with the pool it was spent from; every fifth lease is left to expire,
+    and every fourth of those is settled late.
+    """
+    rng = random.Random(who)
+    with Ledger.open(url, timeout_s=TIMEOUT_S) as book, ThreadPoolExecutor(THREADS) as threads:
+        names = [info.name for info in book.pools()]
+        wait_for_the_others()
+
+        def work(thread: int) -> None:
+            for number in islice(count(), pairs or None):
+                pool = names[(thread + number + len(who)) % len(names)]
+                spend_below(book.pool(pool), log, f"{who}-{thread}-{number}", rng.randint(0, 39))
+
+        for each in [threads.submit(work, thread) for thread in range(THREADS)]:
+            each.result()
+
+
+def spend_below(budget: LedgerBudgetManager, log: Log, request: str, chance: int) -> None:
+    """Reserve and settle in one pool of a tree; see `hammer_a_tree`."""
+    estimate = UsageEstimate(total_tokens=20 + chance, cost_micros_usd=chance)
+    leaves = chance % 5 == 0
+    carried = [LeaseTtl(timedelta(milliseconds=1))] if leaves else []
+    try:
+        lease = budget.reserve(RequestExtensions(*carried), estimate, RequestBudget.unlimited())
+    except ThresholdExceededError as denied:
+        log("refused", request, denied.pool)
+        return
+    log("held", request, budget.name, lease.id)
+    if leaves and chance % 4:
+        return
+    if leaves:
+        time.sleep(0.005)
+        budget.writer.sweep(budget.journal)
+    half = Usage(total_tokens=chance // 2)
+    budget.observe(lease, half)
+    log("spent", request, budget.name, half.total_tokens)
+    rest = Usage(total_tokens=chance, cost_micros_usd=chance)
+    budget.record_used(lease, rest)
+    log("spent", request, budget.name, rest.total_tokens)
 
 
 def open_first(url: str, log: Log, who: str) -> None:
@@ -203,6 +249,7 @@ def _wait(pids: list[int]) -> list[int]:
 
 MODES: dict[str, Callable[..., None]] = {
     "hammer": hammer_in_threads,
+    "tree": hammer_a_tree,
     "open": open_first,
     "fork": fork_and_share,
     "fork-leave": fork_and_leave,
