@@ -61,8 +61,10 @@ from ledger.records import (
     PoolInfo,
     PoolStatus,
     Totals,
+    WindowState,
 )
 from ledger.replay import Damage, Verification
+from ledger.windows import Period, Window
 
 __version__ = "0.1.0"
 
@@ -100,6 +102,7 @@ __all__ = [
     "OccurredAt",
     "OpenLease",
     "OutcomeUnknownError",
+    "Period",
     "PoisonedError",
     "PoolConflictError",
     "PoolInfo",
@@ -126,5 +129,7 @@ __all__ = [
     "UsageEstimate",
     "UsageReport",
     "Verification",
+    "Window",
+    "WindowState",
     "from_micros",
 ]

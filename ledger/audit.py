@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ledger import rules
+from ledger import rollover, rules
 from ledger.checks import I64_MAX
 from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
 from ledger.model import Usage, UsageDifference
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, Entry, EntryKind, LeasePhase, LeaseState
+from ledger.records import Balance, Entry, EntryKind, LeasePhase, LeaseState, WindowState
 
 _SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
 _SHAPES = {
@@ -25,6 +25,7 @@ _SHAPES = {
     EntryKind.EXPIRY: {"estimate", "lease"},
     EntryKind.ADJUSTMENT: {"policy"},
     EntryKind.CORRECTION: {"estimate", "usage", "lease"},
+    EntryKind.ROLLOVER: set(),
 }
 """Which of these an entry of each kind has; it has no other."""
 
@@ -41,6 +42,8 @@ class Replay:
     entries: int = 0
     policy: SharedPoolBudgetOptions = field(default_factory=SharedPoolBudgetOptions)
     policy_seq: int = 0
+    window: WindowState | None = None
+    window_seq: int = 0
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
 
@@ -61,13 +64,27 @@ class Replay:
                 self.leases.pop(effect.lease.lease, None)
             else:
                 self.leases[effect.lease.lease] = effect.lease
-        if entry.policy is not None:
-            self.policy, self.policy_seq = entry.policy, entry.seq
+        self._move_on(entry)
         return effect
+
+    def _move_on(self, entry: Entry) -> None:
+        """Go by the policy, and into the window, that an entry sets or begins."""
+        window = entry.window
+        if entry.policy is not None:
+            window = rollover.adjust_window(
+                self.policy, entry.policy, entry.recorded_at, self.balance.committed
+            )
+            self.policy, self.policy_seq = entry.policy, entry.seq
+        if window is not None or entry.kind == EntryKind.OPENING:
+            self.window_seq = entry.seq
+        self.window = None if self.policy.window is None else window or self.window
 
     def _effect(self, entry: Entry) -> rules.Effect | None:
         _check_shape(entry)
+        self._check_window(entry)
         match entry.kind:
+            case EntryKind.ROLLOVER:
+                return None
             case EntryKind.OPENING | EntryKind.ADJUSTMENT:
                 if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
                     raise Contradiction("a pool begins with its opening, and has no other")
@@ -77,11 +94,24 @@ class Replay:
             case _:
                 return self._of_lease(entry)
 
+    def _check_window(self, entry: Entry) -> None:
+        """Refuse what was written in a window that had ended; expiries come before the rollover."""
+        begun = rollover.roll_over(self.policy, self.window, self.balance, entry.recorded_at)
+        if entry.kind == EntryKind.ROLLOVER:
+            if begun is None:
+                raise Contradiction("rollover, although the window had not ended")
+            if entry.window != begun:
+                raise Contradiction(f"window should be {begun}, but is {entry.window}")
+        elif begun is not None and entry.kind != EntryKind.EXPIRY:
+            raise Contradiction(f"{entry.kind} in a window that had ended")
+
     def _asked(self, entry: Entry) -> rules.Effect | None:
         """Decide a reservation anew, or a denial."""
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - likewise
-        denial = rules.admit(self.policy, self.balance, entry.estimate, entry.request_budget)
+        denial = rules.admit(
+            self.policy, self.balance, entry.estimate, entry.request_budget, self.window
+        )
         if (denial is None) != (entry.kind == EntryKind.RESERVATION):
             raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
         if denial is not None:

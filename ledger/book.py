@@ -29,7 +29,7 @@ from ledger.journal import PoolJournal
 from ledger.manager import LedgerBudgetManager, lease_of
 from ledger.operations import Adjust, new_key
 from ledger.policy import SharedPoolBudgetOptions, check_storable_policy, policy_to_json
-from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInfo, Seq
+from ledger.records import Balance, Entry, EntryKind, OpenLease, PoolId, PoolInfo
 from ledger.replay import Progress, Verification
 from ledger.rows import Draft, LeaseRow
 
@@ -327,7 +327,7 @@ class Ledger:
             return None
         pool = self._journal_of(found[0])
         if options is not None:
-            opening = pool.policy(connection, Seq(1))
+            opening = pool.terms.policy(connection, 1)
             current = pool.head(connection).policy
             if options not in (opening, current):
                 raise PoolConflictError(name, opening=opening, current=current, given=options)

@@ -25,11 +25,11 @@ from ledger.database import Database
 from ledger.dialects import dialect_named
 from ledger.dialects.clock import NOW
 from ledger.errors import JournalDamagedError
-from ledger.policy import SharedPoolBudgetOptions
 from ledger.prepared import Prepared, rows_of_each
-from ledger.records import EntryKind, LeasePhase, PoolInfo, Seq
+from ledger.records import EntryKind, LeasePhase, PoolInfo
 from ledger.rows import Head, LeaseRow, Memo, Row
 from ledger.schema import SETS_EXPIRY, attributions, entries
+from ledger.terms import Terms
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -69,9 +69,6 @@ _HEAD = Prepared(
             if column.name.startswith(("committed_", "reserved_"))
         ),
     )
-)
-_DETAIL = Prepared(
-    select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
 )
 _PAGE = (
     _OF_POOL.where(entries.c.seq > bindparam("after"))
@@ -146,7 +143,7 @@ _INSERT_ENTRY = Prepared(insert(entries))
 class PoolJournal:
     """One pool's entries, and what is known of them that can never change.
 
-    Policies and attributions are immutable once they are committed, so they are remembered. So
+    Terms and attributions are immutable once they are committed, so they are remembered. So
     are leases, together with the entry at which they stood: those that no later entry is about
     stand there still. An entry that is there no longer takes all of this with it. The newest
     entry itself is always read.
@@ -155,7 +152,7 @@ class PoolJournal:
     def __init__(self, info: PoolInfo, *, store: bytes) -> None:
         self.info = info
         self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
-        self._policies: dict[int, SharedPoolBudgetOptions] = {}
+        self.terms = Terms(info)
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
         self._leases_at: tuple[int, bytes] = (0, b"")
@@ -170,13 +167,12 @@ class PoolJournal:
         return self.head_from(connection, found[0] if found else None)
 
     def head_from(self, connection: Connection, newest: Row | None) -> Head:
-        """Return the head that the newest entry makes, reading its policy if that is not known.
+        """Return the head that the newest entry makes, reading its terms if they are not known.
 
         Raises:
-            JournalDamagedError: The pool has no entry, or its policy cannot be read.
+            JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
         """
-        row = self._there(newest)
-        return rows.head_of(row, self.policy(connection, row["policy_seq"]), rows.balance_of(row))
+        return self.terms.head(connection, self._there(newest))
 
     def _there(self, newest: Row | None) -> Row:
         if newest is None:
@@ -192,28 +188,8 @@ class PoolJournal:
         """
         found = database.read_rows(_HEAD, {"pool_id": self.info.pool_id})
         row = self._there(found[0] if found else None)
-        policy = self._policies.get(row["policy_seq"])
-        if policy is None:
-            policy = database.read(lambda connection: self.policy(connection, row["policy_seq"]))
-        return rows.head_of(row, policy, rows.balance_of(row))
-
-    def policy(self, connection: Connection, seq: Seq) -> SharedPoolBudgetOptions:
-        """Return the policy that entry `seq` set.
-
-        Raises:
-            JournalDamagedError: It set none.
-        """
-        policy = self._policies.get(seq)
-        if policy is None:
-            found = _DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
-            try:
-                policy = rows.policy_of(found[0]) if found else None
-            except rows.UNREADABLE as error:
-                raise self.damaged(seq, f"its policy cannot be read: {error}") from error
-            if policy is None:
-                raise self.damaged(seq, "it should set a policy, and does not")
-            remember(self._policies, seq, policy)
-        return policy
+        known = self.terms.head_known(row)
+        return known or database.read(lambda connection: self.terms.head(connection, row))
 
     def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
         """Read the newest entry of each of these leases; unknown ones are left out.
@@ -241,7 +217,7 @@ class PoolJournal:
         remembered can be trusted then.
         """
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
-            self._policies, self._leases = {}, {}
+            self.terms, self._leases = Terms(self.info), {}
             self.attributions = Attributions(self.info)
         elif len(since) == PAGE:
             self._leases.clear()

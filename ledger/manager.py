@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import overload
 from uuid import UUID
 
-from ledger import rules
+from ledger import journal, rollover, rules
 from ledger.budget import (
     RequestExtensions,
     check_lease,
@@ -15,7 +15,7 @@ from ledger.budget import (
     check_record,
     check_reserve,
 )
-from ledger.checks import I64_MAX, check_seconds, check_type
+from ledger.checks import I64_MAX, Micros, check_seconds, check_type
 from ledger.commit import Writer
 from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
 from ledger.held import HeldLease
@@ -221,10 +221,16 @@ class LedgerBudgetManager:
         return seen
 
     def status(self) -> PoolStatus:
-        """Return the pool at its newest entry: policy, balance and what remains."""
+        """Return the pool at its newest entry: policy, balance, window and what remains.
+
+        The window is the one that it is by now, also where nothing was written in it yet.
+        """
         asked_at_s = time.monotonic()
         head = self.journal.head_alone(self.writer.database)
-        remaining = rules.remaining(head.policy, head.balance)
+        window = head.window
+        if window is not None:
+            window = rollover.roll_over(head.policy, window, head.balance, self._now()) or window
+        remaining = rules.remaining(head.policy, head.balance, window)
         self._seen = asked_at_s, remaining
         return PoolStatus(
             pool=self.journal.info,
@@ -232,7 +238,14 @@ class LedgerBudgetManager:
             policy=head.policy,
             balance=head.balance,
             remaining=remaining,
+            window=window,
         )
+
+    def _now(self) -> Micros:
+        now = self.writer.now()
+        if now is None:
+            now = self.writer.database.read(lambda connection: journal.clock(connection, None))
+        return now
 
     @overload
     def lease(self, lease: int) -> BudgetLease: ...

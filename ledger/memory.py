@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from ledger import rules
+from ledger import rollover, rules
 from ledger.budget import RequestExtensions, check_lease, check_record, check_reserve
 from ledger.checks import U64_MAX, Micros, check_type, from_micros
 from ledger.errors import BudgetError, PoisonedError
@@ -24,7 +24,7 @@ from ledger.model import (
     UsageReport,
 )
 from ledger.policy import SharedPoolBudgetOptions, check_ttl
-from ledger.records import Balance, LeasePhase, LeaseState
+from ledger.records import Balance, LeasePhase, LeaseState, Totals, WindowState
 
 
 class SharedPoolBudgetManager:
@@ -44,6 +44,7 @@ class SharedPoolBudgetManager:
         self._clock = clock or _system_clock
         self._lock = threading.Lock()
         self._balance = Balance()
+        self._window = rollover.begin_window(options, Micros(self._clock()), Totals())
         self._leases: dict[int, LeaseState] = {}
         self._due: list[tuple[int, int]] = []
         self._granted = 0
@@ -68,7 +69,9 @@ class SharedPoolBudgetManager:
         ttl = self._policy.lease_ttl if own is None else own.ttl
 
         def change(now: int) -> rules.Effect:
-            denial = rules.admit(self._policy, self._balance, estimate, request_budget)
+            denial = rules.admit(
+                self._policy, self._balance, estimate, request_budget, self._window
+            )
             if denial is not None:
                 raise denial
             effect = rules.reserve(
@@ -216,7 +219,7 @@ class SharedPoolBudgetManager:
         with self._lock:
             if self._poisoned:
                 return Remaining(0, 0, True)
-            return rules.remaining(self._policy, self._balance)
+            return rules.remaining(self._policy, self._balance, self._rolled(self._now()))
 
     def _spend(self, lease: BudgetLease, decide: Callable[[int], rules.Effect]) -> None:
         spent = self._change(decide, spared=lease.id).lease
@@ -233,8 +236,9 @@ class SharedPoolBudgetManager:
                 raise PoisonedError
             self._poisoned = True
             try:
-                now = self._clock()
+                now = self._now()
                 self._expire(now, spared)
+                self._window = self._rolled(now)
                 effect = decide(now)
             except BudgetError:
                 self._poisoned = False
@@ -242,6 +246,14 @@ class SharedPoolBudgetManager:
             self._apply(effect)
             self._poisoned = False
         return effect
+
+    def _now(self) -> Micros:
+        return Micros(self._clock())
+
+    def _rolled(self, now: Micros) -> WindowState | None:
+        """Return the window that it is by now."""
+        rolled = rollover.roll_over(self._policy, self._window, self._balance, now)
+        return rolled or self._window
 
     def _expire(self, now: int, spared: int | None) -> None:
         kept = []

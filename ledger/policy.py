@@ -10,6 +10,7 @@ from typing import Any
 
 from ledger.checks import I64_MAX, U64_MAX, check_amount, check_type
 from ledger.errors import InvalidInputError
+from ledger.windows import Window, check_storable_window, window_from_json, window_to_json
 
 LEASE_TTL_MAX = timedelta(days=3_650)
 
@@ -45,6 +46,7 @@ class SharedPoolBudgetOptions:
             a stop threshold.
         lease_ttl: How long a lease holds its estimate, unless it is renewed; None is for ever.
         settlement: What becomes of a lease whose `with` block was left without a record.
+        window: How often the capacities come back; None is never.
     """
 
     capacity_tokens: int = U64_MAX
@@ -56,6 +58,7 @@ class SharedPoolBudgetOptions:
     strict: bool = False
     lease_ttl: timedelta | None = None
     settlement: SettlementPolicy = SettlementPolicy.ESTIMATED
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         for name in (*CAPACITIES, *STOP_THRESHOLDS):
@@ -67,6 +70,8 @@ class SharedPoolBudgetOptions:
             known = ", ".join(SettlementPolicy)
             raise InvalidInputError("settlement", f"must be one of {known}")
         object.__setattr__(self, "settlement", SettlementPolicy(self.settlement))
+        if self.window is not None:
+            check_type("window", self.window, Window)
 
     def __str__(self) -> str:
         tokens, cost, requests = (_shown(getattr(self, name)) for name in CAPACITIES)
@@ -82,6 +87,8 @@ class SharedPoolBudgetOptions:
             text += f", leases expiring after {self.lease_ttl}"
         if self.settlement is not SettlementPolicy.ESTIMATED:
             text += f", unrecorded leases {self.settlement}"
+        if self.window is not None:
+            text += f", in windows of {self.window}"
         return text
 
 
@@ -119,6 +126,8 @@ def check_storable_policy(options: SharedPoolBudgetOptions) -> None:
             check_amount(name, getattr(options, name), ceiling=I64_MAX)
     for name in STOP_THRESHOLDS:
         check_amount(name, getattr(options, name), ceiling=I64_MAX)
+    if options.window is not None:
+        check_storable_window(options.window)
 
 
 def policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, Any]:
@@ -159,10 +168,12 @@ def _capacity_from_json(capacity: int | None) -> int:
 _TO_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_to_json),
     "lease_ttl": lambda ttl: ttl // _MICROSECOND,
+    "window": window_to_json,
 }
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_from_json),
     "lease_ttl": lambda ttl_us: ttl_us * _MICROSECOND,
+    "window": window_from_json,
 }
 
 

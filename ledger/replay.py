@@ -132,7 +132,6 @@ class _Checker:
         self.state = audit.Replay()
         self.seq = 0
         self.hash = pool.genesis
-        self.window_seq = 1
         self.recorded_at: int | None = None
 
     def problem(self, row: Mapping[str, Any]) -> str | None:
@@ -167,14 +166,12 @@ class _Checker:
         flags = EntryFlag.NONE
         if effect is not None:
             lease, flags = effect.lease, effect.flags
-        if entry.kind in {EntryKind.OPENING, EntryKind.ROLLOVER}:
-            self.window_seq = entry.seq
         expected: dict[str, object] = {
             "balance": self.state.balance,
             "lease": lease,
             "flags": flags,
             "policy_seq": self.state.policy_seq,
-            "window_seq": self.window_seq,
+            "window_seq": self.state.window_seq,
         }
         for name, value in expected.items():
             if getattr(entry, name) != value:

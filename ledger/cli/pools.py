@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -23,10 +24,20 @@ from ledger.cli.common import (
     existing,
     policy,
     show,
+    stdout,
+)
+from ledger.cli.windows import (
+    Anchor,
+    CarryCapTokens,
+    CarryCapUsd,
+    CarryOver,
+    TimeZone,
+    WindowLength,
+    window,
 )
 from ledger.records import PoolStatus
 from ledger.reports import Movement, statement
-from ledger.reports.render import PoolRow, pools_sheet, statement_sheet
+from ledger.reports.render import PoolRow, pools_sheet, statement_sheet, window_line
 
 app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
 
@@ -39,6 +50,12 @@ def open_pool(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    length: WindowLength = None,
+    time_zone: TimeZone = None,
+    anchor: Anchor = None,
+    carry_over: CarryOver = None,
+    carry_cap_tokens: CarryCapTokens = None,
+    carry_cap_usd: CarryCapUsd = None,
 ) -> None:
     """Make a pool, and the store if there is none. The same command again changes nothing.
 
@@ -46,6 +63,8 @@ def open_pool(
     """
     check_text("pool", pool)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    windowed = window(None, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd)
+    options = replace(options, window=windowed)
     with Ledger.open(url) as book:
         known = pool in {info.name for info in book.pools()}
         # Without options an existing pool is opened as it is, and a new one has no limits.
@@ -75,8 +94,15 @@ def show_pool(
     """
     with existing(url) as book:
         found = statement(book, pool)
+        now = book.pool(pool).status()
     rows = found.movements if output_format is Format.CSV else [found]
-    emit(rows, Movement, output_format, lambda: show(statement_sheet(found)))
+
+    def people() -> None:
+        show(statement_sheet(found))
+        if now.window is not None:
+            stdout().print(window_line(now), markup=False, soft_wrap=True)
+
+    emit(rows, Movement, output_format, people)
 
 
 @app.command("adjust")
@@ -88,6 +114,12 @@ def adjust(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    length: WindowLength = None,
+    time_zone: TimeZone = None,
+    anchor: Anchor = None,
+    carry_over: CarryOver = None,
+    carry_cap_tokens: CarryCapTokens = None,
+    carry_cap_usd: CarryCapUsd = None,
 ) -> None:
     """Change a pool's policy by an appended entry; what is not named stays as it is.
 
@@ -98,6 +130,10 @@ def adjust(
     with existing(url) as book:
         current = book.pool(pool).status().policy
         options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+        windowed = window(
+            current.window, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd
+        )
+        options = replace(options, window=windowed)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger import proof
+from ledger import proof, rollover
 from ledger.checks import (
     REASON_MAX_CHARS,
     canonical_json,
@@ -49,6 +49,12 @@ class Adjust(Operation[None]):
             kind=EntryKind.ADJUSTMENT,
             balance=desk.head.balance,
             policy=self.policy,
+            window=rollover.adjust_window(
+                desk.head.policy,
+                self.policy,
+                max(desk.now, desk.head.recorded_at),
+                desk.head.balance.committed,
+            ),
             detail=None if self.reason is None else {"reason": self.reason},
             idempotency_key=self.key,
             payload_digest=self.payload_digest(),

@@ -93,7 +93,9 @@ class Desk:
             now=self.now,
         )
         self.staged.append(row)
-        self.head = rows.head_of(row, draft.policy or self.head.policy, draft.balance)
+        policy = draft.policy or self.head.policy
+        window = None if policy.window is None else draft.window or self.head.window
+        self.head = rows.head_of(row, policy, draft.balance, window)
         if draft.lease is not None:
             self.leases[draft.lease.lease] = LeaseRow(
                 draft.lease, draft.attribution, draft.request_id, draft.occurred_at

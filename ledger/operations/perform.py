@@ -15,6 +15,7 @@ from ledger.errors import JournalDamagedError, LedgerError
 from ledger.journal import Due, PoolJournal
 from ledger.operations.base import Desk, Operation
 from ledger.operations.expire import expire
+from ledger.operations.rollover import roll_over
 from ledger.records import PoolId
 from ledger.rows import Memo, Row
 
@@ -80,6 +81,7 @@ def perform(
     for pool_id, desk in desks.items():
         spared = {one.lease_id for pool, one in todo if pool is desk.pool and one.lease_id}
         expire(desk, due[pool_id], spared=spared, until=seen.now)
+        roll_over(desk)
     outcomes: list[Outcome] = []
     for pool, operation in todo:
         pool_id = pool.info.pool_id

@@ -96,7 +96,9 @@ class Reserve(Operation[BudgetLease]):
             "idempotency_key": self.key,
             "payload_digest": self.payload_digest(),
         }
-        denial = rules.admit(head.policy, head.balance, self.estimate, self.request_budget)
+        denial = rules.admit(
+            head.policy, head.balance, self.estimate, self.request_budget, head.window
+        )
         if denial is not None:
             if not self.keep_denial:
                 raise denial

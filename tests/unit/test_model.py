@@ -101,6 +101,7 @@ VALUES = [
                 "strict",
                 "lease_ttl",
                 "settlement",
+                "window",
             ),
         ),
         (Attribution, (*ATTRIBUTION, "tags")),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
+from ledger.checks import from_micros
 from ledger.model import Remaining
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import PoolStatus, Totals
+from ledger.records import Balance, PoolStatus, Totals, WindowState
 from ledger.reports.render.sheet import Sheet, columns
-from ledger.reports.render.values import limit, text, usd
+from ledger.reports.render.values import limit, moment, text, usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,10 @@ class PoolRow:
         committed: Spent for good.
         reserved: Held by open leases.
         remaining: What is left.
+        window_start: When the window began that it is by now, None without windows.
+        window_end: When that ends.
+        window_committed: What was spent in it.
+        window_carried: What was carried into it.
     """
 
     pool: str
@@ -31,10 +37,15 @@ class PoolRow:
     committed: Totals
     reserved: Totals
     remaining: Remaining
+    window_start: datetime | None
+    window_end: datetime | None
+    window_committed: Totals | None
+    window_carried: Totals | None
 
     @classmethod
     def of(cls, status: PoolStatus) -> PoolRow:
         """Return the row of a pool."""
+        window = status.window
         return cls(
             pool=status.pool.name,
             seq=status.seq,
@@ -42,11 +53,40 @@ class PoolRow:
             committed=status.balance.committed,
             reserved=status.balance.reserved,
             remaining=status.remaining,
+            window_start=None if window is None else from_micros(window.start),
+            window_end=None if window is None else from_micros(window.end),
+            window_committed=None if window is None else _spent(status.balance, window),
+            window_carried=None if window is None else window.carried,
         )
 
 
+def window_line(status: PoolStatus) -> str:
+    """Return what is to be said of the window that a pool is in by now."""
+    window = status.window
+    assert window is not None  # noqa: S101 - the caller asks only then
+    spent, left, policy = _spent(status.balance, window), status.remaining, status.policy
+    line = (
+        f"Window {moment(from_micros(window.start))} to {moment(from_micros(window.end))}: "
+        f"committed {spent.tokens:,} tokens and {usd(spent.cost_micros_usd)} USD, "
+        f"remaining {limit(policy.capacity_tokens, f'{left.tokens:,}')} tokens and "
+        f"{limit(policy.capacity_cost_micros_usd, usd(left.cost_micros_usd))} USD"
+    )
+    if window.carried != Totals():
+        carried = window.carried
+        line += (
+            f", of which {carried.tokens:,} tokens and {usd(carried.cost_micros_usd)} USD "
+            "were carried over"
+        )
+    return line
+
+
+def _spent(balance: Balance, window: WindowState) -> Totals:
+    return Totals(*(now - then for now, then in zip(balance.committed, window.base, strict=True)))
+
+
 def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
-    """Return pools as a table, a line each."""
+    """Return pools as a table, a line each; with windows, when each one's ends."""
+    shown = list(found)
     sheet = Sheet(
         columns=columns(
             "Pool",
@@ -55,9 +95,10 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
                 for figure in ("Capacity", "Committed", "Held", "Remaining")
                 for unit in ("tokens", "USD")
             ),
+            *(["Window ends"] if any(one.window for one in shown) else []),
         )
     )
-    for one in found:
+    for one in shown:
         rules, (committed, held), left = one.policy, one.balance, one.remaining
         sheet.add(
             text(one.pool.name),
@@ -69,5 +110,10 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
             usd(held.cost_micros_usd),
             limit(rules.capacity_tokens, f"{left.tokens:,}"),
             limit(rules.capacity_cost_micros_usd, usd(left.cost_micros_usd)),
+            *([_ends(one)] if any(other.window for other in shown) else []),
         )
     return sheet
+
+
+def _ends(status: PoolStatus) -> str:
+    return "" if status.window is None else moment(from_micros(status.window.end))
