@@ -66,9 +66,11 @@ from ledger.records import (
     PoolStatus,
     ThresholdCrossing,
     Totals,
+    WindowState,
 )
 from ledger.replay import Damage, Verification
 from ledger.router import BudgetRouter
+from ledger.windows import Period, Window
 
 __version__ = "0.1.0"
 
@@ -111,6 +113,7 @@ __all__ = [
     "OpenLeasesError",
     "OutcomeUnknownError",
     "ParentConflictError",
+    "Period",
     "PoisonedError",
     "PoolClosedError",
     "PoolConflictError",
@@ -139,5 +142,7 @@ __all__ = [
     "UsageEstimate",
     "UsageReport",
     "Verification",
+    "Window",
+    "WindowState",
     "from_micros",
 ]

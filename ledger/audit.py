@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ledger import rules
+from ledger import rollover, rules
 from ledger.checks import I64_MAX
 from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
 from ledger.model import Usage, UsageDifference
@@ -18,6 +18,7 @@ from ledger.records import (
     EntryKind,
     LeasePhase,
     LeaseState,
+    WindowState,
     requests_of,
 )
 
@@ -35,6 +36,7 @@ _SHAPES = {
     EntryKind.CLOSING: set(),
     EntryKind.CORRECTION: {"estimate", "usage", "lease"},
     EntryKind.THRESHOLD: set(),
+    EntryKind.ROLLOVER: set(),
 }
 """Which of these an entry of each kind has; it has no other."""
 
@@ -61,6 +63,8 @@ class Replay:
     entries: int = 0
     policy: SharedPoolBudgetOptions = field(default_factory=SharedPoolBudgetOptions)
     policy_seq: int = 0
+    window: WindowState | None = None
+    window_seq: int = 0
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
     closed: bool = False
@@ -76,7 +80,7 @@ class Replay:
             Contradiction: The rules cannot have written this entry at this place.
         """
         self._check_report(entry)
-        before = rules.reached(self.policy, self.balance)
+        before = rules.reached(self.policy, self.balance, self.window)
         try:
             effect = self._effect(entry)
         except (UnknownLeaseError, UncorrectableEntryError, InvalidInputError) as error:
@@ -89,10 +93,21 @@ class Replay:
                 self.leases.pop(effect.lease.lease, None)
             else:
                 self.leases[effect.lease.lease] = effect.lease
-        if entry.policy is not None:
-            self.policy, self.policy_seq = entry.policy, entry.seq
+        self._move_on(entry)
         self._note_crossings(entry, before)
         return effect
+
+    def _move_on(self, entry: Entry) -> None:
+        """Go by the policy, and into the window, that an entry sets or begins."""
+        window = entry.window
+        if entry.policy is not None:
+            window = rollover.adjust_window(
+                self.policy, entry.policy, entry.recorded_at, self.balance.committed
+            )
+            self.policy, self.policy_seq = entry.policy, entry.seq
+        if window is not None or entry.kind == EntryKind.OPENING:
+            self.window_seq = entry.seq
+        self.window = None if self.policy.window is None else window or self.window
 
     def end(self) -> None:
         """Check that nothing is missing behind the last entry.
@@ -119,7 +134,7 @@ class Replay:
             self.reported.clear()
         if entry.kind == EntryKind.OPENING or not self.policy.thresholds:
             return
-        after = rules.reached(self.policy, self.balance)
+        after = rules.reached(self.policy, self.balance, self.window)
         for crossing in rules.crossings(self.policy, before, after):
             key = crossing.name, crossing.direction
             if key not in self.reported:
@@ -130,8 +145,9 @@ class Replay:
         _check_shape(entry)
         if self.closed and entry.kind in _NEW:
             raise Contradiction(f"{entry.kind} in a pool that is closed")
+        self._check_window(entry)
         match entry.kind:
-            case EntryKind.CLOSING:
+            case EntryKind.CLOSING | EntryKind.ROLLOVER:
                 return None
             case EntryKind.OPENING | EntryKind.ADJUSTMENT:
                 if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
@@ -144,13 +160,29 @@ class Replay:
             case _:
                 return self._of_lease(entry)
 
+    def _check_window(self, entry: Entry) -> None:
+        """Refuse what was written in a window that had ended; expiries come before the rollover."""
+        begun = rollover.roll_over(self.policy, self.window, self.balance, entry.recorded_at)
+        if entry.kind == EntryKind.ROLLOVER:
+            if begun is None:
+                raise Contradiction("rollover, although the window had not ended")
+            if entry.window != begun:
+                raise Contradiction(f"window should be {begun}, but is {entry.window}")
+        elif begun is not None and entry.kind != EntryKind.EXPIRY:
+            raise Contradiction(f"{entry.kind} in a window that had ended")
+
     def _asked(self, entry: Entry) -> rules.Effect | None:
         """Decide a reservation anew, or a denial."""
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - likewise
         requests = requests_of(entry.detail)
         denial = rules.admit(
-            self.policy, self.balance, entry.estimate, entry.request_budget, requests=requests
+            self.policy,
+            self.balance,
+            entry.estimate,
+            entry.request_budget,
+            self.window,
+            requests=requests,
         )
         figures = entry.detail.get("denial", {})
         if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:

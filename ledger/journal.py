@@ -13,12 +13,12 @@ from ledger.checks import Micros
 from ledger.database import Database
 from ledger.dialects import dialect_named
 from ledger.errors import JournalDamagedError
-from ledger.policy import SharedPoolBudgetOptions
 from ledger.pools import sharing_below
 from ledger.prepared import Prepared, rows_of_each
-from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo, Seq
+from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo
 from ledger.rows import Head, LeaseRow, Memo, Row
 from ledger.schema import entries
+from ledger.terms import Terms
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -36,7 +36,7 @@ POOLS_PAGE = 64
 class PoolJournal:
     """One pool's entries, and what is known of them that can never change.
 
-    Policies and attributions are immutable once they are committed, so they are remembered. So
+    Terms and attributions are immutable once they are committed, so they are remembered. So
     are leases, together with the entry at which they stood: those that no later entry is about
     stand there still. An entry that is there no longer takes all of this with it. The newest
     entry itself is always read.
@@ -49,7 +49,7 @@ class PoolJournal:
         self.lineage: tuple[PoolJournal, ...] = (self, *shared)
         """The pools that whatever is held here is held in: this one, and those it shares with."""
         self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
-        self._policies: dict[int, SharedPoolBudgetOptions] = {}
+        self.terms = Terms(info)
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
         self._mirrors: dict[tuple[PoolId, int], int] = {}
@@ -71,13 +71,12 @@ class PoolJournal:
         return self.head_from(connection, found[0] if found else None)
 
     def head_from(self, connection: Connection, newest: Row | None) -> Head:
-        """Return the head that the newest entry makes, reading its policy if that is not known.
+        """Return the head that the newest entry makes, reading its terms if they are not known.
 
         Raises:
-            JournalDamagedError: The pool has no entry, or its policy cannot be read.
+            JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
         """
-        row = self._there(newest)
-        return rows.head_of(row, self.policy(connection, row["policy_seq"]), rows.balance_of(row))
+        return self.terms.head(connection, self._there(newest))
 
     def _there(self, newest: Row | None) -> Row:
         if newest is None:
@@ -93,10 +92,8 @@ class PoolJournal:
         """
         found = database.read_rows(queries.HEAD, {"pool_id": self.info.pool_id})
         row = self._there(found[0] if found else None)
-        policy = self._policies.get(row["policy_seq"])
-        if policy is None:
-            policy = database.read(lambda connection: self.policy(connection, row["policy_seq"]))
-        return rows.head_of(row, policy, rows.balance_of(row))
+        known = self.terms.head_known(row)
+        return known or database.read(lambda connection: self.terms.head(connection, row))
 
     def heads_alone(self, database: Database) -> list[Head]:
         """Read the newest entries of this pool and of those above that share, on one snapshot.
@@ -117,24 +114,6 @@ class PoolJournal:
             ]
 
         return database.read(read)
-
-    def policy(self, connection: Connection, seq: Seq) -> SharedPoolBudgetOptions:
-        """Return the policy that entry `seq` set.
-
-        Raises:
-            JournalDamagedError: It set none.
-        """
-        policy = self._policies.get(seq)
-        if policy is None:
-            found = queries.DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
-            try:
-                policy = rows.policy_of(found[0]) if found else None
-            except rows.UNREADABLE as error:
-                raise self.damaged(seq, f"its policy cannot be read: {error}") from error
-            if policy is None:
-                raise self.damaged(seq, "it should set a policy, and does not")
-            remember(self._policies, seq, policy)
-        return policy
 
     def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
         """Read the newest entry of each of these leases; unknown ones are left out.
@@ -166,7 +145,7 @@ class PoolJournal:
         remembered can be trusted then.
         """
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
-            self._policies, self._leases, self._mirrors = {}, {}, {}
+            self.terms, self._leases, self._mirrors = Terms(self.info), {}, {}
             self.attributions = Attributions(self.info)
         elif len(since) == PAGE:
             self._leases.clear()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import overload
 from uuid import UUID
 
-from ledger import rules
+from ledger import journal, rollover, rules
 from ledger.budget import (
     RequestExtensions,
     check_lease,
@@ -15,7 +15,7 @@ from ledger.budget import (
     check_record,
     check_reserve,
 )
-from ledger.checks import I64_MAX, check_seconds, check_type
+from ledger.checks import I64_MAX, Micros, check_seconds, check_type
 from ledger.commit import Writer
 from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
 from ledger.held import HeldLease
@@ -31,8 +31,8 @@ from ledger.model import (
     UsageReport,
 )
 from ledger.operations import Close, Correct, Record, Release, Renew, Reserve
-from ledger.records import Entry, LeasePhase, PoolStatus
-from ledger.rows import LeaseRow
+from ledger.records import Entry, LeasePhase, PoolStatus, WindowState
+from ledger.rows import Head, LeaseRow
 from ledger.spending import spending
 from ledger.waiting import WaitingRoom
 
@@ -237,24 +237,43 @@ class LedgerBudgetManager:
         if seen is None or time.monotonic() - read_at_s >= max_age_s:
             asked_at_s = time.monotonic()
             seen = rules.least(
-                rules.remaining(head.policy, head.balance)
+                rules.remaining(head.policy, head.balance, self._window(head))
                 for head in self.journal.heads_alone(self.writer.database)
             )
             self._seen = asked_at_s, seen
         return seen
 
     def status(self) -> PoolStatus:
-        """Return the pool at its newest entry: policy, balance and what remains of its own."""
+        """Return the pool at its newest entry: policy, balance, window and what remains of its own.
+
+        The window is the one that it is by now, also where nothing was written in it yet.
+        """
         head = self.journal.head_alone(self.writer.database)
+        window = self._window(head)
         return PoolStatus(
             pool=self.journal.info,
             seq=head.seq,
             policy=head.policy,
             balance=head.balance,
-            remaining=rules.remaining(head.policy, head.balance),
+            remaining=rules.remaining(head.policy, head.balance, window),
             closed=head.closed,
             parent=None if self.journal.parent is None else self.journal.parent.info.name,
+            window=window,
         )
+
+    def _window(self, head: Head) -> WindowState | None:
+        """Return the window that it is by now, which nobody may have begun yet."""
+        if head.window is None:
+            return None
+        return rollover.roll_over(head.policy, head.window, head.balance, self._now()) or (
+            head.window
+        )
+
+    def _now(self) -> Micros:
+        now = self.writer.now()
+        if now is None:
+            now = self.writer.database.read(lambda connection: journal.clock(connection, None))
+        return now
 
     @overload
     def lease(self, lease: int) -> BudgetLease: ...

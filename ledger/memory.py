@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from ledger import rules
+from ledger import rollover, rules
 from ledger.announcing import Announcer, OnThreshold
 from ledger.budget import RequestExtensions, check_lease, check_record, check_reserve
 from ledger.checks import U64_MAX, Micros, check_seconds, check_type, from_micros
@@ -28,7 +28,15 @@ from ledger.model import (
     UsageReport,
 )
 from ledger.policy import SharedPoolBudgetOptions, check_ttl
-from ledger.records import Balance, Direction, LeasePhase, LeaseState, ThresholdCrossing
+from ledger.records import (
+    Balance,
+    Direction,
+    LeasePhase,
+    LeaseState,
+    ThresholdCrossing,
+    Totals,
+    WindowState,
+)
 
 
 class SharedPoolBudgetManager:
@@ -52,6 +60,7 @@ class SharedPoolBudgetManager:
         self._clock = clock or _system_clock
         self._lock = threading.Lock()
         self._balance = Balance()
+        self._window = rollover.begin_window(options, Micros(self._clock()), Totals())
         self._leases: dict[int, LeaseState] = {}
         self._due: list[tuple[int, int]] = []
         self._granted = 0
@@ -111,7 +120,9 @@ class SharedPoolBudgetManager:
         ttl = self._policy.lease_ttl if own is None else own.ttl
 
         def change(now: int) -> rules.Effect:
-            denial = rules.admit(self._policy, self._balance, estimate, request_budget)
+            denial = rules.admit(
+                self._policy, self._balance, estimate, request_budget, self._window
+            )
             if denial is not None:
                 raise denial
             effect = rules.reserve(
@@ -261,7 +272,7 @@ class SharedPoolBudgetManager:
         with self._lock:
             if self._poisoned:
                 return Remaining(0, 0, True)
-            return rules.remaining(self._policy, self._balance)
+            return rules.remaining(self._policy, self._balance, self._rolled(self._now()))
 
     def _spend(self, lease: BudgetLease, decide: Callable[[int], rules.Effect]) -> None:
         spent = self._change(decide, spared=lease.id).lease
@@ -288,8 +299,9 @@ class SharedPoolBudgetManager:
                 raise PoisonedError
             self._poisoned = True
             try:
-                now = self._clock()
+                now = self._now()
                 self._expire(now, spared)
+                self._roll_over(now)
                 effect = decide(now)
             except BudgetError:
                 self._poisoned = False
@@ -297,6 +309,25 @@ class SharedPoolBudgetManager:
             self._apply(effect, now)
             self._poisoned = False
         return effect
+
+    def _now(self) -> Micros:
+        return Micros(self._clock())
+
+    def _rolled(self, now: Micros) -> WindowState | None:
+        """Return the window that it is by now."""
+        rolled = rollover.roll_over(self._policy, self._window, self._balance, now)
+        return rolled or self._window
+
+    def _roll_over(self, now: Micros) -> None:
+        """Begin the window that it is by now, in which nothing was reported yet."""
+        window = self._rolled(now)
+        if window is not self._window:
+            reached, self._window = self._reached(), window
+            self._reported.clear()
+            self._note_crossings(reached, now)
+
+    def _reached(self) -> set[str]:
+        return rules.reached(self._policy, self._balance, self._window)
 
     def _expire(self, now: int, spared: int | None) -> None:
         kept = []
@@ -316,8 +347,7 @@ class SharedPoolBudgetManager:
 
     def _apply(self, effect: rules.Effect, now: int) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
-        reached = rules.reached(self._policy, self._balance)
-        self._balance = effect.balance
+        reached, self._balance = self._reached(), effect.balance
         self._note_crossings(reached, now)
         if lease.phase is not LeasePhase.OPEN:
             self._lines.free([_LINE])
@@ -330,8 +360,7 @@ class SharedPoolBudgetManager:
 
     def _note_crossings(self, before: set[str], now: int) -> None:
         """Keep for `on_threshold` what was crossed, each threshold once in each direction."""
-        after = rules.reached(self._policy, self._balance)
-        for name, percent, direction in rules.crossings(self._policy, before, after):
+        for name, percent, direction in rules.crossings(self._policy, before, self._reached()):
             if (name, direction) in self._reported:
                 continue
             self._reported.add((name, direction))
@@ -342,7 +371,7 @@ class SharedPoolBudgetManager:
                     percent=percent,
                     direction=direction,
                     seq=None,
-                    remaining=rules.remaining(self._policy, self._balance),
+                    remaining=rules.remaining(self._policy, self._balance, self._window),
                     recorded_at=from_micros(now),
                 )
             )

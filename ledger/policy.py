@@ -10,6 +10,7 @@ from typing import Any
 
 from ledger.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
 from ledger.errors import InvalidInputError
+from ledger.windows import Window, check_storable_window, window_from_json, window_to_json
 
 LEASE_TTL_MAX = timedelta(days=3_650)
 THRESHOLDS_MAX = 8
@@ -76,6 +77,7 @@ class SharedPoolBudgetOptions:
         settlement: What becomes of a lease whose `with` block was left without a record.
         thresholds: Named percentages (1 to 100, at most eight) of a capacity that is committed or
             reserved. They deny nothing: crossing one is reported.
+        window: How often the capacities come back; None is never.
     """
 
     capacity_tokens: int = U64_MAX
@@ -88,6 +90,7 @@ class SharedPoolBudgetOptions:
     lease_ttl: timedelta | None = None
     settlement: SettlementPolicy = SettlementPolicy.ESTIMATED
     thresholds: Mapping[str, int] = Thresholds({})
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         for name in (*CAPACITIES, *STOP_THRESHOLDS):
@@ -100,6 +103,8 @@ class SharedPoolBudgetOptions:
             raise InvalidInputError("settlement", f"must be one of {known}")
         object.__setattr__(self, "settlement", SettlementPolicy(self.settlement))
         object.__setattr__(self, "thresholds", _check_thresholds(self.thresholds))
+        if self.window is not None:
+            check_type("window", self.window, Window)
 
     def __str__(self) -> str:
         tokens, cost, requests = (_shown(getattr(self, name)) for name in CAPACITIES)
@@ -117,6 +122,8 @@ class SharedPoolBudgetOptions:
             text += f", unrecorded leases {self.settlement}"
         if self.thresholds:
             text += f", reporting {self.thresholds}"
+        if self.window is not None:
+            text += f", in windows of {self.window}"
         return text
 
 
@@ -166,6 +173,8 @@ def check_storable_policy(options: SharedPoolBudgetOptions) -> None:
             check_amount(name, getattr(options, name), ceiling=I64_MAX)
     for name in STOP_THRESHOLDS:
         check_amount(name, getattr(options, name), ceiling=I64_MAX)
+    if options.window is not None:
+        check_storable_window(options.window)
 
 
 def policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, Any]:
@@ -207,10 +216,12 @@ _TO_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_to_json),
     "lease_ttl": lambda ttl: ttl // _MICROSECOND,
     "thresholds": dict,
+    "window": window_to_json,
 }
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_from_json),
     "lease_ttl": lambda ttl_us: ttl_us * _MICROSECOND,
+    "window": window_from_json,
 }
 
 

@@ -40,6 +40,24 @@ class Balance(NamedTuple):
     reserved: Totals = Totals()
 
 
+class WindowState(NamedTuple):
+    """A window that a pool is in.
+
+    Attributes:
+        start: When it began; where an opening or an adjustment began it, when that was recorded.
+        end: When it ends, and the next one begins.
+        base: What had been committed until then; only what is above it counts in this window.
+        carried: What was left of the window before, and adds to this one's capacity.
+        skipped: How many windows before it were over without an entry.
+    """
+
+    start: Micros
+    end: Micros
+    base: Totals
+    carried: Totals = Totals()
+    skipped: int = 0
+
+
 class EntryKind(StrEnum):
     """What an entry of the journal records."""
 
@@ -106,7 +124,8 @@ class Entry:
     """One immutable row of the journal; docs/journal.md describes every column.
 
     Times are microseconds since 1970 (`from_micros` turns them into datetimes). The usage of a
-    correction is a difference, all other usage is what was used.
+    correction is a difference, all other usage is what was used. `window` is the window that a
+    rollover begins.
     """
 
     pool_id: PoolId
@@ -134,6 +153,7 @@ class Entry:
     """The pool and the number of the entry that this one repeats; None where it was made here."""
     hash_version: int
     hash: bytes
+    window: WindowState | None = None
 
     @property
     def at(self) -> datetime:
@@ -169,7 +189,7 @@ class PoolInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
-    """A pool at its newest entry."""
+    """A pool at its newest entry, in the window that it is by now."""
 
     pool: PoolInfo
     seq: Seq
@@ -179,6 +199,7 @@ class PoolStatus:
     closed: bool = False
     parent: str | None = None
     """The name of the pool above it."""
+    window: WindowState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,7 +142,6 @@ class _Checker:
         self.state = audit.Replay()
         self.seq = 0
         self.hash = pool.genesis
-        self.window_seq = 1
         self.recorded_at: int | None = None
 
     def problem(self, row: Mapping[str, Any]) -> str | None:
@@ -189,14 +188,12 @@ class _Checker:
             lease, flags = effect.lease, effect.flags
         if self.state.closed:
             flags |= EntryFlag.CLOSED
-        if entry.kind in {EntryKind.OPENING, EntryKind.ROLLOVER}:
-            self.window_seq = entry.seq
         expected: dict[str, object] = {
             "balance": self.state.balance,
             "lease": lease,
             "flags": flags,
             "policy_seq": self.state.policy_seq,
-            "window_seq": self.window_seq,
+            "window_seq": self.state.window_seq,
         }
         if entry.seq == 1 and entry.detail.get("parent") != self.pool.place():
             return f"it opens the pool in another place than {self.pool.place()}"

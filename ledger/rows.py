@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from ledger import proof
-from ledger.checks import Micros, canonical_json
+from ledger import proof, rollover
+from ledger.checks import Micros, canonical_json, check_amount
 from ledger.errors import LedgerError
 from ledger.model import (
     ATTRIBUTION_TEXTS,
@@ -31,11 +31,15 @@ from ledger.records import (
     PoolId,
     Seq,
     Totals,
+    WindowState,
 )
 from ledger.schema import entries
 
 Row = Mapping[str, Any]
 """A stored entry by column name, with its attribution's columns where they were read."""
+
+BEGINNING = ("kind", "detail", "recorded_at", *(f"committed_{name}" for name in Totals._fields))
+"""The columns that say which policy an entry sets, and which window it begins."""
 
 BUDGET_FIELDS = ("tokens", "cost_micros_usd")
 
@@ -117,6 +121,8 @@ class Head(NamedTuple):
     recorded_at: Micros
     hash: bytes
     closed: bool
+    window: WindowState | None = None
+    """None without windows."""
 
 
 class LeaseRow(NamedTuple):
@@ -162,6 +168,8 @@ class Draft(NamedTuple):
     idempotency_key: str | None = None
     payload_digest: bytes | None = None
     origin: tuple[PoolId, Seq] | None = None
+    window: WindowState | None = None
+    """The window that it begins."""
 
 
 def to_row(
@@ -174,6 +182,10 @@ def to_row(
     if draft.policy is not None:
         detail["policy"] = policy_to_json(draft.policy)
     flags = int(draft.flags)
+    if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
+        start, end, _, carried, skipped = draft.window
+        named = carried._asdict()
+        detail["window"] = {"start": start, "end": end, "carried": named, "skipped": skipped}
     policy_seq, window_seq, swept_until, previous = seq, seq, recorded_at, genesis
     if head is not None:
         if head.closed:
@@ -181,6 +193,8 @@ def to_row(
         window_seq, swept_until, previous = head.window_seq, head.swept_until, head.hash
         if draft.policy is None:
             policy_seq = head.policy_seq
+        if draft.window is not None:
+            window_seq = seq
     attribution_id, digest = None, None
     if draft.attribution is not None:
         attribution_id, digest, _ = draft.attribution
@@ -216,8 +230,19 @@ def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> byt
     return proof.chain(previous, (*_covered_ahead(row), attribution_digest, *_covered_behind(row)))
 
 
-def head_of(row: Row, policy: SharedPoolBudgetOptions, balance: Balance) -> Head:
-    """Return the head that a row makes, under the policy its policy_seq names."""
+def window_behind(head: Head, draft: Draft) -> WindowState | None:
+    """Return the window that a pool is in behind a draft, None without windows."""
+    policy = draft.policy or head.policy
+    return None if policy.window is None else draft.window or head.window
+
+
+def head_of(
+    row: Row,
+    policy: SharedPoolBudgetOptions,
+    balance: Balance,
+    window: WindowState | None,
+) -> Head:
+    """Return the head that a row makes, under the policy and in the window that it names."""
     return Head(
         seq=row["seq"],
         policy=policy,
@@ -228,6 +253,7 @@ def head_of(row: Row, policy: SharedPoolBudgetOptions, balance: Balance) -> Head
         recorded_at=row["recorded_at"],
         hash=row["hash"],
         closed=bool(row["flags"] & _CLOSED),
+        window=window,
     )
 
 
@@ -291,6 +317,7 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         flags=EntryFlag(row["flags"]),
         detail=detail,
         policy=_policy_in(detail),
+        window=window_of(row) if row["kind"] == EntryKind.ROLLOVER else None,
         estimate=UsageEstimate(**ESTIMATE.of(row)) if estimated else None,
         request_budget=request_budget_of(row) if estimated else None,
         usage=usage_of(row),
@@ -310,6 +337,23 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         hash_version=row["hash_version"],
         hash=row["hash"],
     )
+
+
+def window_of(row: Row) -> WindowState | None:
+    """Return the window that a row begins, None where it begins none."""
+    committed = Totals(**_COMMITTED.of(row))
+    if row["kind"] != EntryKind.ROLLOVER:
+        policy = policy_of(row) or SharedPoolBudgetOptions()
+        return rollover.begin_window(policy, row["recorded_at"], committed)
+    stored = detail_of(row).get("window")
+    if stored is None:
+        return None
+    start, end = (check_amount(name, stored[name]) for name in ("start", "end"))
+    carried = Totals(
+        **{name: check_amount(name, stored["carried"][name]) for name in Totals._fields}
+    )
+    skipped = check_amount("skipped", stored["skipped"])
+    return WindowState(Micros(start), Micros(end), committed, carried, skipped)
 
 
 def attribution_of(row: Row) -> Attribution | None:

@@ -38,6 +38,7 @@ from ledger.records import (
     LeasePhase,
     LeaseState,
     Totals,
+    WindowState,
 )
 
 Denial = RequestBudgetExceededError | ThresholdExceededError
@@ -51,20 +52,29 @@ class Effect(NamedTuple):
     flags: EntryFlag
 
 
-def remaining(policy: SharedPoolBudgetOptions, balance: Balance) -> Remaining:
-    """Return capacity minus (committed + reserved) on each axis, stopping at 0.
+def counted(balance: Balance, window: WindowState | None) -> Totals:
+    """Return what counts against the capacities: what is committed and reserved.
+
+    In a window only what was committed in it, less what was carried into it: below 0 where more
+    was carried than is used, or where corrections took back what earlier windows had spent.
+    """
+    used = _plus(balance.committed, balance.reserved)
+    return used if window is None else _minus(used, _plus(window.base, window.carried))
+
+
+def remaining(
+    policy: SharedPoolBudgetOptions, balance: Balance, window: WindowState | None = None
+) -> Remaining:
+    """Return capacity minus what counts against it on each axis, stopping at 0.
 
     Unlimited requests stay unlimited: a pool that does not count them answers as if it could not.
     """
-    committed, reserved = balance
-    tokens = max(0, policy.capacity_tokens - committed.tokens - reserved.tokens)
-    cost = max(
-        0,
-        policy.capacity_cost_micros_usd - committed.cost_micros_usd - reserved.cost_micros_usd,
-    )
+    used = counted(balance, window)
+    tokens = min(max(0, policy.capacity_tokens - used.tokens), U64_MAX)
+    cost = min(max(0, policy.capacity_cost_micros_usd - used.cost_micros_usd), U64_MAX)
     requests = policy.capacity_requests
     if requests != U64_MAX:
-        requests = max(0, requests - committed.requests - reserved.requests)
+        requests = max(0, requests - used.requests)
     return Remaining(
         tokens,
         cost,
@@ -113,7 +123,9 @@ def crossings(
     ]
 
 
-def reached(policy: SharedPoolBudgetOptions, balance: Balance) -> set[str]:
+def reached(
+    policy: SharedPoolBudgetOptions, balance: Balance, window: WindowState | None = None
+) -> set[str]:
     """Return the names of a policy's thresholds that are reached.
 
     One of p % is reached when at least p % of a capacity does not remain, on any axis that has a
@@ -121,7 +133,7 @@ def reached(policy: SharedPoolBudgetOptions, balance: Balance) -> set[str]:
     """
     if not policy.thresholds:
         return set()
-    left = remaining(policy, balance)
+    left = remaining(policy, balance, window)
     axes = [
         (capacity, capacity - remains)
         for capacity, remains in (
@@ -149,6 +161,7 @@ def admit(
     balance: Balance,
     estimate: UsageEstimate,
     request_budget: RequestBudget,
+    window: WindowState | None = None,
     *,
     requests: int = 1,
 ) -> Denial | None:
@@ -162,7 +175,7 @@ def admit(
     tokens, cost = estimate.total_tokens, estimate.cost_micros_usd
     if not request_budget.allows_estimate(estimate):
         return _over(request_budget, tokens, cost)
-    left = remaining(policy, balance)
+    left = remaining(policy, balance, window)
     # A threshold is at least 0, so "less than the threshold would remain" covers "does not fit".
     if (
         left.tokens - tokens < policy.stop_threshold_tokens

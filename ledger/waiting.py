@@ -89,7 +89,13 @@ class WaitingRoom:
     def _is_worth_it(self, pool: PoolJournal, operation: Reserve) -> bool:
         """Tell whether the rules would admit a reservation on what the newest entries say."""
         return not any(
-            rules.admit(head.policy, head.balance, operation.estimate, operation.request_budget)
+            rules.admit(
+                head.policy,
+                head.balance,
+                operation.estimate,
+                operation.request_budget,
+                head.window,
+            )
             for head in pool.heads_alone(self._writer.database)
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -24,10 +25,20 @@ from ledger.cli.common import (
     existing,
     policy,
     show,
+    stdout,
+)
+from ledger.cli.windows import (
+    Anchor,
+    CarryCapTokens,
+    CarryCapUsd,
+    CarryOver,
+    TimeZone,
+    WindowLength,
+    window,
 )
 from ledger.records import PoolStatus
 from ledger.reports import Movement, statement
-from ledger.reports.render import PoolRow, pools_sheet, statement_sheet
+from ledger.reports.render import PoolRow, pools_sheet, statement_sheet, window_line
 
 app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
 
@@ -41,6 +52,12 @@ def open_pool(
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
     threshold: Thresholds = None,
+    length: WindowLength = None,
+    time_zone: TimeZone = None,
+    anchor: Anchor = None,
+    carry_over: CarryOver = None,
+    carry_cap_tokens: CarryCapTokens = None,
+    carry_cap_usd: CarryCapUsd = None,
     parent: Annotated[
         str | None,
         typer.Option(help="The pool above it, where all it holds and spends counts too."),
@@ -56,6 +73,8 @@ def open_pool(
     """
     check_text("pool", pool)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
+    windowed = window(None, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd)
+    options = replace(options, window=windowed)
     with Ledger.open(url) as book:
         known = pool in {info.name for info in book.pools()}
         # Without options an existing pool is opened as it is, and a new one has no limits.
@@ -102,8 +121,15 @@ def show_pool(
     """
     with existing(url) as book:
         found = statement(book, pool)
+        now = book.pool(pool).status()
     rows = found.movements if output_format is Format.CSV else [found]
-    emit(rows, Movement, output_format, lambda: show(statement_sheet(found)))
+
+    def people() -> None:
+        show(statement_sheet(found))
+        if now.window is not None:
+            stdout().print(window_line(now), markup=False, soft_wrap=True)
+
+    emit(rows, Movement, output_format, people)
 
 
 @app.command("adjust")
@@ -116,6 +142,12 @@ def adjust(
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
     threshold: Thresholds = None,
+    length: WindowLength = None,
+    time_zone: TimeZone = None,
+    anchor: Anchor = None,
+    carry_over: CarryOver = None,
+    carry_cap_tokens: CarryCapTokens = None,
+    carry_cap_usd: CarryCapUsd = None,
 ) -> None:
     """Change a pool's policy by an appended entry; what is not named stays as it is.
 
@@ -126,6 +158,10 @@ def adjust(
     with existing(url) as book:
         current = book.pool(pool).status().policy
         options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
+        windowed = window(
+            current.window, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd
+        )
+        options = replace(options, window=windowed)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])
 

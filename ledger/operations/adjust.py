@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger import proof
+from ledger import proof, rollover
 from ledger.checks import (
     REASON_MAX_CHARS,
     canonical_json,
@@ -20,7 +20,7 @@ from ledger.policy import (
     check_storable_policy,
     policy_to_json,
 )
-from ledger.records import EntryKind, PoolInfo, Seq
+from ledger.records import EntryKind, PoolInfo
 from ledger.rows import Draft, Row
 
 
@@ -54,11 +54,17 @@ class Adjust(Operation[None]):
         """Return the adjustment; it revokes nothing, even below what is committed."""
         desk.require_open()
         if desk.pool.info.carved_lease is not None:
-            self._check_funded(desk.pool.policy(desk.table.connection, Seq(1)))
+            self._check_funded(desk.pool.terms.policy(desk.table.connection, 1))
         return Draft(
             kind=EntryKind.ADJUSTMENT,
             balance=desk.head.balance,
             policy=self.policy,
+            window=rollover.adjust_window(
+                desk.head.policy,
+                self.policy,
+                max(desk.now, desk.head.recorded_at),
+                desk.head.balance.committed,
+            ),
             detail=None if self.reason is None else {"reason": self.reason},
             idempotency_key=self.key,
             payload_digest=self.payload_digest(),

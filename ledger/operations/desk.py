@@ -157,6 +157,7 @@ class Desk:
                 desk.head.balance,
                 estimate,
                 request_budget,
+                desk.head.window,
                 requests=requests,
             )
             if isinstance(denial, ThresholdExceededError):
@@ -293,7 +294,8 @@ class Desk:
             now=self.now,
         )
         self.staged.append(row)
-        self.head = rows.head_of(row, draft.policy or self.head.policy, draft.balance)
+        window = rows.window_behind(self.head, draft)
+        self.head = rows.head_of(row, draft.policy or self.head.policy, draft.balance, window)
         if draft.lease is not None:
             self.leases[draft.lease.lease] = LeaseRow(
                 draft.lease,

@@ -74,7 +74,7 @@ class Opening:
         if self.parent is not None and (above, carved) != (self.parent, self.carved):
             raise ParentConflictError(self.name, parent=above, carved=carved)
         if self.options is not None:
-            opening = pool.policy(connection, Seq(1))
+            opening = pool.terms.policy(connection, 1)
             current = pool.head(connection).policy
             if self.options not in (opening, current):
                 raise PoolConflictError(

@@ -15,6 +15,7 @@ from ledger.journal import Due, PoolJournal, Wanted
 from ledger.operations.base import Operation
 from ledger.operations.desk import Desk
 from ledger.operations.expire import expire
+from ledger.operations.rollover import roll_over
 from ledger.operations.table import Table
 from ledger.records import EntryKind, PoolId, ThresholdCrossing
 from ledger.rows import Memo, Row
@@ -126,6 +127,8 @@ def lay(
     for pool_id, desk in table.desks.items():
         if not any(above.info.pool_id in table.damaged for above in desk.pool.lineage):
             expire(desk, due[pool_id], spared=about[pool_id], until=seen.now)
+    for desk in table.desks.values():
+        roll_over(desk)
     return table, todo
 
 

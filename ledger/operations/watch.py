@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from ledger import rules
+from ledger import rows, rules
 from ledger.checks import from_micros
 from ledger.records import Direction, EntryKind, PoolInfo, ThresholdCrossing
 from ledger.reported import reported
@@ -37,8 +37,8 @@ class Watch:
             return ()
         found = rules.crossings(
             policy,
-            rules.reached(head.policy, head.balance),
-            rules.reached(policy, draft.balance),
+            rules.reached(head.policy, head.balance, head.window),
+            rules.reached(policy, draft.balance, rows.window_behind(head, draft)),
         )
         if not found or _begins_anew(draft):
             return found
@@ -63,7 +63,7 @@ class Watch:
                 percent=crossing.percent,
                 direction=crossing.direction,
                 seq=row["seq"],
-                remaining=rules.remaining(head.policy, head.balance),
+                remaining=rules.remaining(head.policy, head.balance, head.window),
                 recorded_at=from_micros(row["recorded_at"]),
             )
         )

@@ -7,18 +7,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, func, select
 
+from ledger import rules
 from ledger.book import Ledger
 from ledger.checks import from_micros
 from ledger.errors import InvalidInputError
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import EntryKind, PoolId
+from ledger.records import EntryKind, PoolId, WindowState
 from ledger.reports.dimensions import COLUMNS
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.position import balance_in, policy_at
+from ledger.reports.position import balance_in, terms_at
 from ledger.reports.ranks import percentile
 from ledger.reports.stream import readable, stream
 from ledger.schema import attributions, entries
@@ -119,7 +120,15 @@ class DeniedGroup:
     cost_micros_usd: Increase | None
 
 
-_Found = tuple[Denied, tuple[int, int] | None]
+class _Shortfall(NamedTuple):
+    """By how much a pool was short, and in the window that began when."""
+
+    tokens: int
+    cost_micros_usd: int
+    window: int | None
+
+
+_Found = tuple[Denied, _Shortfall | None]
 """A denial, and by how much the pool was short, None where no capacity would have helped."""
 
 
@@ -173,18 +182,18 @@ def _stream(book: Ledger, where: Where) -> Iterator[_Found]:
     query = _denied(scope)
     for pool_id, end in ends.items():
         pool = scope.pools[pool_id]
-        policies: dict[int, SharedPoolBudgetOptions] = {}
+        known: dict[tuple[int, int], tuple[SharedPoolBudgetOptions, WindowState | None]] = {}
         of_pool = query.where(entries.c.pool_id == pool_id)
         for row in stream(book, of_pool, after=0, end=end):
-            seq = row["policy_seq"]
-            if seq not in policies:
-                policies[seq] = book.read(
-                    lambda connection, key=(pool_id, seq), pool=pool: policy_at(  # type: ignore[misc]
+            terms = row["policy_seq"], row["window_seq"]
+            if terms not in known:
+                known[terms] = book.read(
+                    lambda connection, key=(pool_id, row), pool=pool: terms_at(  # type: ignore[misc]
                         connection, *key, pool=pool
                     )
                 )
             with readable(pool, row["seq"]):
-                found = _denial(row, policies[seq], pool)
+                found = _denial(row, *known[terms], pool)
             yield found
 
 
@@ -212,9 +221,14 @@ def _denied(scope: Scope) -> Select[Any]:
     )
 
 
-def _denial(row: Mapping[str, Any], policy: SharedPoolBudgetOptions, pool: str) -> _Found:
+def _denial(
+    row: Mapping[str, Any],
+    policy: SharedPoolBudgetOptions,
+    window: WindowState | None,
+    pool: str,
+) -> _Found:
     figures = json.loads(row["detail"])["denial"]
-    shortfall = _shortfall(row, policy) if figures["reason"] == "threshold" else None
+    shortfall = _shortfall(row, policy, window) if figures["reason"] == "threshold" else None
     denied = Denied(
         seq=row["seq"],
         at=from_micros(row["at"]),
@@ -232,23 +246,24 @@ def _denial(row: Mapping[str, Any], policy: SharedPoolBudgetOptions, pool: str) 
     return denied, shortfall
 
 
-def _shortfall(row: Mapping[str, Any], policy: SharedPoolBudgetOptions) -> tuple[int, int]:
+def _shortfall(
+    row: Mapping[str, Any], policy: SharedPoolBudgetOptions, window: WindowState | None
+) -> _Shortfall:
     """Return by how much the capacity was too small on each axis; below 0 there was room.
 
     By the exact balance: what remains stops at 0, also where the pool is over its capacity.
     """
-    committed, reserved = balance_in(row)
-    return (
+    used = rules.counted(balance_in(row), window)
+    return _Shortfall(
         row["estimate_total_tokens"]
         + policy.stop_threshold_tokens
-        + committed.tokens
-        + reserved.tokens
+        + used.tokens
         - policy.capacity_tokens,
         row["estimate_cost_micros_usd"]
         + policy.stop_threshold_cost_micros_usd
-        + committed.cost_micros_usd
-        + reserved.cost_micros_usd
+        + used.cost_micros_usd
         - policy.capacity_cost_micros_usd,
+        window and window.start,
     )
 
 
@@ -266,20 +281,29 @@ def _group(place: tuple[str | None, ...], by: list[str], members: list[_Found]) 
         requested_cost_micros_usd=sum(one.requested_cost_micros_usd for one in denied),
         first_at=min(times),
         last_at=max(times),
-        tokens=_increase([(lack[0], one.requested_tokens) for one, lack in short]),
+        tokens=_increase([(lack.tokens, one.requested_tokens, lack.window) for one, lack in short]),
         cost_micros_usd=_increase(
-            [(lack[1], one.requested_cost_micros_usd) for one, lack in short]
+            [
+                (lack.cost_micros_usd, one.requested_cost_micros_usd, lack.window)
+                for one, lack in short
+            ]
         ),
     )
 
 
-def _increase(short: list[tuple[int, int]]) -> Increase | None:
-    """Return the increases for denials in order: how short the pool was, and what was asked."""
+def _increase(short: list[tuple[int, int, int | None]]) -> Increase | None:
+    """Return the increases for denials in order: how short the pool was, what was asked, and when.
+
+    What had been let in during one window would not have been missing in the next.
+    """
     if not short:
         return None
-    alone = sorted(max(0, lack) for lack, _requested in short)
+    alone = sorted(max(0, lack) for lack, _requested, _window in short)
     together = admitted = 0
-    for lack, requested in short:
+    before = short[0][2]
+    for lack, requested, window in short:
+        admitted = admitted if window == before else 0
+        before = window
         together = max(together, lack + admitted)
         admitted += requested
     return Increase(

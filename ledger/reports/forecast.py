@@ -149,7 +149,7 @@ def forecast(
             window_s=(at - begin) // 1_000_000,
             younger=at - begin < window // _MICROSECOND,
             basis=basis,
-            axes=[_axis(name, last, spent[name], begin, at) for name in spent],
+            axes=[_axis(name, last.at(at), spent[name], begin, at) for name in spent],
         )
 
     return snapshot(book, where, query, mirrors=True)

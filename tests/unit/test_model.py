@@ -102,6 +102,7 @@ VALUES = [
                 "lease_ttl",
                 "settlement",
                 "thresholds",
+                "window",
             ),
         ),
         (Attribution, (*ATTRIBUTION, "tags")),

@@ -6,7 +6,7 @@ from ledger.reports.render.figures import run_trees_sheet, runs_sheet, spend_she
 from ledger.reports.render.forecast import assumptions, forecast_sheet
 from ledger.reports.render.formats import as_csv, as_json
 from ledger.reports.render.leases import late_uses_sheet, lease_ages_sheet, stale_leases_sheet
-from ledger.reports.render.pools import PoolRow, pools_sheet
+from ledger.reports.render.pools import PoolRow, pools_sheet, window_line
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.statement import statement_lines_sheet, statement_sheet
 from ledger.reports.render.values import (
@@ -50,4 +50,5 @@ __all__ = [
     "statement_sheet",
     "text",
     "usd",
+    "window_line",
 ]

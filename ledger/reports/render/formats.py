@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TextIO, get_args, get_type_hints
 
@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _RATIO_PLACES = 6
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def as_json(rows: Iterable[DataclassInstance], out: TextIO) -> None:
-    """Write rows as one JSON array: the fields' own names, integers as integers, ISO times."""
+    """Write rows as one JSON array: the fields' own names, integers as integers, ISO times.
+
+    Lengths of time are in microseconds, as in the journal.
+    """
     before = "[\n"
     for row in rows:
         plain = json.dumps(_plain(row), indent=2, ensure_ascii=False, default=dict)
@@ -71,8 +75,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
             # A group's dimensions are columns like any other.
             found |= part if name == "group" else {name: _plain(part)}
         return found
-    if isinstance(value, datetime):
-        return value.isoformat()
+    if isinstance(value, datetime | timedelta):
+        return value.isoformat() if isinstance(value, datetime) else value // _MICROSECOND
     if isinstance(value, Fraction):
         return decimal(value, _RATIO_PLACES).replace(",", "")
     if isinstance(value, tuple) and hasattr(value, "_asdict"):

@@ -1,0 +1,121 @@
+"""The options that say how often a pool's capacity comes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from ledger.checks import U64_MAX
+from ledger.cli.filters import length_s, moment_in
+from ledger.errors import InvalidInputError
+from ledger.simulate import parse_count, parse_usd
+from ledger.windows import CARRY_CAPS, Period, Window
+
+WindowLength = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        help="The capacity comes back every day, week, month, or 6h; 'none' for never.",
+        show_default=False,
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(help="Whose days, weeks and months: Europe/Berlin.", show_default=False),
+]
+Anchor = Annotated[
+    str | None,
+    typer.Option(help="A time at which some window begins: 2026-01-31.", show_default=False),
+]
+CarryOver = Annotated[
+    bool | None,
+    typer.Option(
+        "--carry-over/--lapse",
+        help="Add what is left of a window to the next one, or let it lapse.",
+        show_default=False,
+    ),
+]
+CarryCapTokens = Annotated[
+    str | None,
+    typer.Option(help="At most so many tokens of it, or 'unlimited'.", show_default=False),
+]
+CarryCapUsd = Annotated[
+    str | None,
+    typer.Option(help="At most so many US dollars of it, or 'unlimited'.", show_default=False),
+]
+
+
+def window(
+    base: Window | None,
+    length: str | None,
+    time_zone: str | None,
+    anchor: str | None,
+    carry_over: bool | None,
+    carry_cap_tokens: str | None,
+    carry_cap_usd: str | None,
+) -> Window | None:
+    """Return `base` with what a command's options change.
+
+    Another length keeps the time zone and drops the anchor; a fixed length has no time zone.
+
+    Raises:
+        InvalidInputError: One of them is none, or there is no window that it could be of.
+    """
+    named = (time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd)
+    if length == "none":
+        base = None
+    elif length is not None:
+        base = _of_length(base, _period(length))
+    if base is None:
+        if any(option is not None for option in named):
+            raise InvalidInputError(
+                "--window", "name a day, a week, a month or a length such as 6h"
+            )
+        return None
+    if time_zone is not None:
+        base = replace(base, time_zone=time_zone)
+    if anchor is not None:
+        base = replace(base, anchor=moment_in("--anchor", anchor, ZoneInfo(base.time_zone)))
+    return replace(base, **_carrying(carry_over, carry_cap_tokens, carry_cap_usd))
+
+
+def _carrying(
+    carry_over: bool | None, carry_cap_tokens: str | None, carry_cap_usd: str | None
+) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if carry_over is not None:
+        changes["carry_over"] = carry_over
+    if carry_over is False:
+        changes |= dict.fromkeys(CARRY_CAPS, U64_MAX)
+    for name, given, parse in (
+        ("carry_cap_tokens", carry_cap_tokens, parse_count),
+        ("carry_cap_cost_micros_usd", carry_cap_usd, parse_usd),
+    ):
+        if given is not None:
+            changes[name] = U64_MAX if given == "unlimited" else parse(name, given)
+    return changes
+
+
+def _period(text: str) -> Period | timedelta:
+    if text in list(Period):
+        return Period(text)
+    try:
+        return timedelta(seconds=length_s("--window", text))
+    except InvalidInputError as error:
+        known = ", ".join(Period)
+        raise InvalidInputError(
+            "--window", f"{text!r} is none; write {known}, none, or a length such as 6h or 30d"
+        ) from error
+
+
+def _of_length(base: Window | None, period: Period | timedelta) -> Window:
+    if base is None:
+        return Window(period=period)
+    if base.period == period:
+        return base
+    zone = "UTC" if isinstance(period, timedelta) else base.time_zone
+    return replace(base, period=period, time_zone=zone, anchor=None)

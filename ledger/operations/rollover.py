@@ -1,0 +1,20 @@
+"""Roll over: begin the window that it is by now, before anything else is written in it."""
+
+from __future__ import annotations
+
+from ledger import rollover
+from ledger.operations.desk import Desk
+from ledger.records import EntryKind
+from ledger.rows import Draft
+
+
+def roll_over(desk: Desk) -> None:
+    """Stage the entry that begins a new window, if the one the pool is in has ended.
+
+    It comes behind the expiries of the same transaction: what they give back is part of the rest
+    that may be carried over. Windows in which nothing was written have no entry of their own.
+    """
+    head = desk.head
+    window = rollover.roll_over(head.policy, head.window, head.balance, desk.now)
+    if window is not None:
+        desk.post(Draft(kind=EntryKind.ROLLOVER, balance=head.balance, window=window))

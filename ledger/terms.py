@@ -1,0 +1,97 @@
+"""Under what terms a pool's entries are decided: the policy in force, and the window it is in.
+
+Both are what an earlier entry began, and immutable once that is committed: they are remembered.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, select
+
+from ledger import rows
+from ledger.attributions import remember
+from ledger.errors import JournalDamagedError
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.prepared import Prepared
+from ledger.records import PoolInfo, WindowState
+from ledger.rows import Head, Row
+from ledger.schema import entries
+
+_BEGINNING = Prepared(
+    select(*(entries.c[name] for name in rows.BEGINNING)).where(
+        entries.c.pool_id == bindparam("pool_id"), entries.c.seq == bindparam("seq")
+    )
+)
+
+
+class Terms:
+    """The policies and windows of one pool, by the entries that began them."""
+
+    def __init__(self, pool: PoolInfo) -> None:
+        self._pool = pool
+        self._policies: dict[int, SharedPoolBudgetOptions] = {}
+        self._windows: dict[int, WindowState] = {}
+
+    def head(self, connection: Connection, newest: Row) -> Head:
+        """Return the head that the newest entry makes, reading its terms if they are not known.
+
+        Raises:
+            JournalDamagedError: Its policy or its window cannot be read.
+        """
+        policy = self.policy(connection, newest["policy_seq"])
+        window = None
+        if policy.window is not None:
+            window = self.window(connection, newest["window_seq"])
+        return rows.head_of(newest, policy, rows.balance_of(newest), window)
+
+    def head_known(self, newest: Row) -> Head | None:
+        """Return the head that the newest entry makes, None where its terms are not known yet."""
+        policy = self._policies.get(newest["policy_seq"])
+        window = self._windows.get(newest["window_seq"])
+        if policy is None or (policy.window is not None and window is None):
+            return None
+        if policy.window is None:
+            window = None
+        return rows.head_of(newest, policy, rows.balance_of(newest), window)
+
+    def policy(self, connection: Connection, seq: int) -> SharedPoolBudgetOptions:
+        """Return the policy that entry `seq` set.
+
+        Raises:
+            JournalDamagedError: It set none.
+        """
+        policy = self._policies.get(seq)
+        if policy is None:
+            row = self._row(connection, seq)
+            try:
+                policy = None if row is None else rows.policy_of(row)
+            except rows.UNREADABLE as error:
+                raise self._damaged(seq, f"its policy cannot be read: {error}") from error
+            if policy is None:
+                raise self._damaged(seq, "it should set a policy, and does not")
+            remember(self._policies, seq, policy)
+        return policy
+
+    def window(self, connection: Connection, seq: int) -> WindowState:
+        """Return the window that entry `seq` began.
+
+        Raises:
+            JournalDamagedError: It began none.
+        """
+        window = self._windows.get(seq)
+        if window is None:
+            row = self._row(connection, seq)
+            try:
+                window = None if row is None else rows.window_of(row)
+            except rows.UNREADABLE as error:
+                raise self._damaged(seq, f"its window cannot be read: {error}") from error
+            if window is None:
+                raise self._damaged(seq, "it should begin a window, and does not")
+            remember(self._windows, seq, window)
+        return window
+
+    def _row(self, connection: Connection, seq: int) -> Row | None:
+        found = _BEGINNING.rows(connection, {"pool_id": self._pool.pool_id, "seq": seq})
+        return found[0] if found else None
+
+    def _damaged(self, seq: int, reason: str) -> JournalDamagedError:
+        return JournalDamagedError(pool=self._pool.name, seq=seq, reason=reason)
