@@ -656,7 +656,7 @@ def test_each_pool_of_a_tree_has_windows_of_its_own(timed: Ledger, clock: Clock)
     assert 100 - 15 == left(pool)
     pool.record_used(lease, Usage(total_tokens=10))
     assert (90, 140) == (left(pool), timed.pool("org").remaining(NOTHING).tokens)
-    assert (1, 1) == (
+    assert (2, 1) == (
         len(list(timed.entries("pool", kind=EntryKind.ROLLOVER))),
         len(list(timed.entries("org", kind=EntryKind.ROLLOVER))),
     )
