@@ -34,6 +34,8 @@ from ledger.records import (
     Totals,
 )
 
+_NOTHING = Usage.zero()
+
 Denial = RequestBudgetExceededError | ThresholdExceededError
 
 
@@ -127,16 +129,18 @@ def reserve(
     """
     held = Totals(estimate.total_tokens, estimate.cost_micros_usd, 1)
     reserved = _plus(balance.reserved, held)
-    for name, value in zip(Totals._fields, reserved, strict=True):
-        if value > ceiling:
-            raise AmountOutOfRangeError(f"reserved_{name}", value=value, ceiling=ceiling)
+    if max(reserved) > ceiling:
+        name, value = next(
+            one for one in zip(Totals._fields, reserved, strict=True) if one[1] > ceiling
+        )
+        raise AmountOutOfRangeError(f"reserved_{name}", value=value, ceiling=ceiling)
     lease = LeaseState(
         lease=lease_id,
         estimate=estimate,
         request_budget=request_budget,
         phase=LeasePhase.OPEN,
         held=held,
-        used=Usage.zero(),
+        used=_NOTHING,
         expires_at=expires_at,
     )
     return Effect(Balance(balance.committed, reserved), lease, EntryFlag.NONE)
@@ -186,7 +190,9 @@ def _spend(
         raise UnknownLeaseError(lease_id)
     spent = Totals(usage.total_tokens, usage.cost_micros_usd, 1 if ends else 0)
     exact = _plus(balance.committed, spent)
-    committed = Totals(*(min(value, ceiling) for value in exact))
+    committed = exact
+    if max(exact) > ceiling:
+        committed = Totals(*(min(value, ceiling) for value in exact))
     used = lease.used.saturating_add(usage, ceiling=ceiling)
     flags = EntryFlag.NONE
     if (
