@@ -25,6 +25,7 @@ from ledger.database import Database
 from ledger.dialects import dialect_named
 from ledger.dialects.clock import NOW
 from ledger.errors import JournalDamagedError
+from ledger.policies import Policies
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.prepared import Prepared, rows_of_each
 from ledger.records import EntryKind, LeasePhase, PoolInfo, Seq
@@ -69,9 +70,6 @@ _HEAD = Prepared(
             if column.name.startswith(("committed_", "reserved_"))
         ),
     )
-)
-_DETAIL = Prepared(
-    select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
 )
 _PAGE = (
     _OF_POOL.where(entries.c.seq > bindparam("after"))
@@ -155,7 +153,7 @@ class PoolJournal:
     def __init__(self, info: PoolInfo, *, store: bytes) -> None:
         self.info = info
         self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
-        self._policies: dict[int, SharedPoolBudgetOptions] = {}
+        self.policies = Policies(info)
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
         self._leases_at: tuple[int, bytes] = (0, b"")
@@ -192,7 +190,7 @@ class PoolJournal:
         """
         found = database.read_rows(_HEAD, {"pool_id": self.info.pool_id})
         row = self._there(found[0] if found else None)
-        policy = self._policies.get(row["policy_seq"])
+        policy = self.policies.known(row["policy_seq"])
         if policy is None:
             policy = database.read(lambda connection: self.policy(connection, row["policy_seq"]))
         return rows.head_of(row, policy, rows.balance_of(row))
@@ -203,17 +201,7 @@ class PoolJournal:
         Raises:
             JournalDamagedError: It set none.
         """
-        policy = self._policies.get(seq)
-        if policy is None:
-            found = _DETAIL.rows(connection, {"pool_id": self.info.pool_id, "seq": seq})
-            try:
-                policy = rows.policy_of(found[0]) if found else None
-            except rows.UNREADABLE as error:
-                raise self.damaged(seq, f"its policy cannot be read: {error}") from error
-            if policy is None:
-                raise self.damaged(seq, "it should set a policy, and does not")
-            remember(self._policies, seq, policy)
-        return policy
+        return self.policies.read(connection, seq)
 
     def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
         """Read the newest entry of each of these leases; unknown ones are left out.
@@ -241,8 +229,8 @@ class PoolJournal:
         remembered can be trusted then.
         """
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
-            self._policies, self._leases = {}, {}
-            self.attributions = Attributions(self.info)
+            self._leases = {}
+            self.policies, self.attributions = Policies(self.info), Attributions(self.info)
         elif len(since) == PAGE:
             self._leases.clear()
         for row in since[1:]:
@@ -354,11 +342,25 @@ def clock(connection: Connection, now: Micros | None) -> Micros:
 
 
 def recall(connection: Connection, found: Sequence[tuple[PoolJournal, Row | None]]) -> None:
-    """Let each pool forget what others changed before this newest entry."""
+    """Let each pool forget what others changed before this newest entry.
+
+    A pool that is new to this process learns its policy with the same message.
+    """
     stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
-    since = rows_of_each(connection, [(_SINCE, pool.since()) for pool, _ in stale])
-    for (pool, newest), changed in zip(stale, since, strict=True):
+    unknown = [
+        (pool, newest["policy_seq"])
+        for pool, newest in stale
+        if pool.policies.known(newest["policy_seq"]) is None
+    ]
+    read = rows_of_each(
+        connection,
+        [(_SINCE, pool.since()) for pool, _ in stale]
+        + [pool.policies.asked(seq) for pool, seq in unknown],
+    )
+    for (pool, newest), changed in zip(stale, read[: len(stale)], strict=True):
         pool.forget(changed, newest)
+    for (pool, seq), detail in zip(unknown, read[len(stale) :], strict=True):
+        pool.policies.learn(seq, detail)
 
 
 def leases(

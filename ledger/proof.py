@@ -42,7 +42,7 @@ def encode(values: Iterable[Value]) -> bytes:
     for value in values:
         if value is None:
             add(_ABSENT)
-        elif type(value) is int:
+        elif isinstance(value, int):
             add(_INTEGER)
             add(_SIGNED(value))
         elif isinstance(value, str):

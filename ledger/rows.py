@@ -60,7 +60,9 @@ class _Group:
         self._names = names
         self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
         self._absent = (None,) * len(names)
-        self._stored = itemgetter(*(f"{prefix}_{name}" for name in names))
+        self._stored: Callable[[Row], tuple[int | None, ...]] = itemgetter(
+            *(f"{prefix}_{name}" for name in names)
+        )
 
     def values(self, value: object | None) -> tuple[int | None, ...]:
         """Return what stands in a value's columns: its fields, or nothing for None."""
