@@ -33,13 +33,21 @@ class Scale:
     """How long the processes of one round work."""
     pools: int = 1_000
     entries: tuple[int, ...] = (1_000, 50_000)
+    leases: tuple[int, ...] = (1_000, 20_000)
+    """How many leases are behind a sweep."""
     warm_up: int = 20_000
     operations: int = 60_000
     """After how many operations the memory of a process is looked at, and looked at again."""
 
     def longer(self, entries: tuple[int, ...]) -> Scale:
         """Return the scale of a long run: a million operations, and pools of these sizes."""
-        return replace(self, entries=entries, warm_up=100_000, operations=1_000_000)
+        return replace(
+            self,
+            entries=entries,
+            leases=(1_000, 1_000_000),
+            warm_up=100_000,
+            operations=1_000_000,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

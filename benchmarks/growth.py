@@ -7,7 +7,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.measure import Workload, repeated, timed
 from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, past_the_queue
-from ledger import Ledger, LedgerBudgetManager, SharedPoolBudgetOptions
+from ledger import Ledger, LedgerBudgetManager, RequestExtensions, SharedPoolBudgetOptions
 
 _BATCH = 500
 
@@ -39,14 +39,14 @@ def workloads(bench: Bench) -> list[Workload]:
     return found
 
 
-def fill(book: Ledger, name: str, size: int) -> LedgerBudgetManager:
+def fill(book: Ledger, name: str, size: int, call: RequestExtensions = CALL) -> LedgerBudgetManager:
     """Return a pool with so many entries, written in large batches."""
     budget = book.pool(name, SharedPoolBudgetOptions())
     left = size - budget.status().seq
     while left > 0:
         count = min(_BATCH, (left + 1) // 2)
         leases = past_the_queue(
-            budget, [budget.reserving(CALL, ESTIMATE, UNLIMITED) for _ in range(count)]
+            budget, [budget.reserving(call, ESTIMATE, UNLIMITED) for _ in range(count)]
         )
         past_the_queue(
             budget, [budget.recording(lease, USED, None, closes=True) for lease in leases]

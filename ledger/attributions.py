@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select
+from sqlalchemy import BindParameter, Connection, bindparam, insert, select
 
 from ledger import proof, rows
+from ledger.dialects import dialect_named
 from ledger.errors import JournalDamagedError
 from ledger.model import ATTRIBUTION_TEXTS, Attribution
-from ledger.prepared import Prepared
+from ledger.prepared import Prepared, rows_of_each
 from ledger.records import PoolInfo
 from ledger.rows import Interned
 from ledger.schema import attributions
@@ -34,7 +35,13 @@ _ATTRIBUTION_OF = Prepared(
         attributions.c.pool_id == _POOL, attributions.c.content_key == bindparam("content_key")
     )
 )
-_INSERT = insert(attributions)
+_NEWEST = Prepared(
+    select(attributions.c.attribution_id)
+    .where(attributions.c.pool_id == _POOL)
+    .order_by(attributions.c.attribution_id.desc())
+    .limit(1)
+)
+_INSERT = Prepared(insert(attributions))
 
 
 class Attributions:
@@ -84,37 +91,37 @@ class Attributions:
         if content in self._by_content:
             return self._by_content[content]
         attribution = proof.attribution_of(content)
-        parameters = {"pool_id": self._pool.pool_id, "content_key": proof.content_key(content)}
-        found = _ATTRIBUTION_OF.rows(connection, parameters)
+        pool = {"pool_id": self._pool.pool_id}
+        found, newest = rows_of_each(
+            connection,
+            [
+                (_ATTRIBUTION_OF, pool | {"content_key": proof.content_key(content)}),
+                (_NEWEST, pool),
+            ],
+        )
         if found:
             known = Interned(found[0]["attribution_id"], found[0]["digest"], attribution)
             # Only what an earlier transaction committed is safe to remember: this one may fail.
             remember(self._by_content, content, known)
             return known
-        return self._add(connection, attribution, content)
+        number = 1 + (newest[0]["attribution_id"] if newest else 0)
+        return self._add(connection, attribution, content, number)
 
-    def _add(self, connection: Connection, attribution: Attribution, content: str) -> Interned:
-        highest = connection.execute(
-            select(func.max(attributions.c.attribution_id)).where(
-                attributions.c.pool_id == self._pool.pool_id
-            )
-        ).scalar()
+    def _add(
+        self, connection: Connection, attribution: Attribution, content: str, number: int
+    ) -> Interned:
         salt = os.urandom(16)
-        fresh = Interned(
-            (highest or 0) + 1, proof.attribution_digest(content, salt=salt), attribution
-        )
-        connection.execute(
-            _INSERT,
-            {
-                "pool_id": self._pool.pool_id,
-                "attribution_id": fresh.attribution_id,
-                "digest": fresh.digest,
-                "salt": salt,
-                "content_key": proof.content_key(content),
-                **{name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS},
-                "tags": proof.tags_text(attribution),
-            },
-        )
+        fresh = Interned(number, proof.attribution_digest(content, salt=salt), attribution)
+        row = {
+            "pool_id": self._pool.pool_id,
+            "attribution_id": fresh.attribution_id,
+            "digest": fresh.digest,
+            "salt": salt,
+            "content_key": proof.content_key(content),
+            **{name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS},
+            "tags": proof.tags_text(attribution),
+        }
+        dialect_named(connection.dialect.name).insert(connection, attributions.name, _INSERT, [row])
         return fresh
 
 

@@ -306,12 +306,13 @@ class Writer:
         )
 
     def _join(self, batch: list[Ticket], pools: Mapping[PoolId, PoolJournal]) -> None:
-        """Take in who came while the batch waited for its turn, as far as its pools go."""
+        """Take in who came while the batch waited for its turn, as far as its locks go."""
+        anybody = self.database.dialect.is_alone(list(pools))
         with self._mutex:
             joining = [
                 ticket
                 for ticket in self._queue
-                if pools.get(ticket.pool.info.pool_id) is ticket.pool
+                if (anybody or pools.get(ticket.pool.info.pool_id) is ticket.pool)
                 and not ticket.again
                 and not _gone(ticket)
             ][: BATCH_MAX - len(batch)]

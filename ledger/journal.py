@@ -238,9 +238,19 @@ class Due(NamedTuple):
 class Seen(NamedTuple):
     """Several pools as a transaction finds them, in the order in which they were asked for."""
 
+    pool_ids: frozenset[PoolId]
     newest: list[Row | None]
     due: list[list[Due]]
     now: Micros
+
+    def with_others(self, others: Seen) -> Seen:
+        """Return these pools and others behind them, at the time when these were seen."""
+        return Seen(
+            self.pool_ids | others.pool_ids,
+            [*self.newest, *others.newest],
+            [*self.due, *others.due],
+            self.now,
+        )
 
 
 def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
@@ -254,6 +264,7 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
     if now is None:
         now = Micros(found.pop()[0]["now"])
     return Seen(
+        frozenset(pool.info.pool_id for pool in pools),
         [one[0] if one else None for one in found[: len(ids)]],
         [[Due(**row) for row in one] for one in found[len(ids) :]],
         now,
@@ -275,11 +286,25 @@ def clock(connection: Connection, now: Micros | None) -> Micros:
 
 
 def recall(connection: Connection, found: Sequence[tuple[PoolJournal, Row | None]]) -> None:
-    """Let each pool forget what others changed before this newest entry."""
+    """Let each pool forget what others changed before this newest entry.
+
+    A pool that is new to this process learns its policy with the same message.
+    """
     stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
-    since = rows_of_each(connection, [(queries.SINCE, pool.since()) for pool, _ in stale])
-    for (pool, newest), changed in zip(stale, since, strict=True):
+    unknown = [
+        (pool, newest["policy_seq"])
+        for pool, newest in stale
+        if not pool.terms.knows(newest["policy_seq"])
+    ]
+    read = rows_of_each(
+        connection,
+        [(queries.SINCE, pool.since()) for pool, _ in stale]
+        + [pool.terms.asked(seq) for pool, seq in unknown],
+    )
+    for (pool, newest), changed in zip(stale, read[: len(stale)], strict=True):
         pool.forget(changed, newest)
+    for (pool, seq), detail in zip(unknown, read[len(stale) :], strict=True):
+        pool.terms.learn(seq, detail)
 
 
 class Wanted(NamedTuple):

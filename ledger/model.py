@@ -7,10 +7,11 @@ booleans are refused, so that no rounding error can enter the books.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import add, attrgetter
 from typing import Any, Self
 from uuid import UUID
 
@@ -95,12 +96,10 @@ class Usage(_Counted):
 
     def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
         """Return the sum, each field stopping at `ceiling`."""
-        return Usage(
-            **{
-                name: min(getattr(self, name) + getattr(other, name), ceiling)
-                for name in USAGE_FIELDS
-            }
-        )
+        sums = list(map(add, _usage_values(self), _usage_values(other)))
+        if max(sums) > ceiling:
+            sums = [min(total, ceiling) for total in sums]
+        return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +140,7 @@ class UsageDifference:
 
 ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
 USAGE_FIELDS = tuple(part.name for part in fields(Usage))
+_usage_values: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)

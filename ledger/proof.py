@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hashlib import sha256
+from operator import attrgetter
 
 from ledger.checks import canonical_json
 from ledger.model import ATTRIBUTION_TEXTS, Attribution
@@ -20,8 +22,11 @@ HASH_VERSION = 1
 _GENESIS_TAG = b"budget-ledger genesis 1\0"
 _ATTRIBUTION_TAG = b"budget-ledger attribution 1\0"
 _ABSENT = b"\0"
-_INTEGER = struct.Struct(">BcQq").pack
+_INTEGER = b"\1i" + (8).to_bytes(8, "big")
+_SIGNED = struct.Struct(">q").pack
 _HEADER = struct.Struct(">BcQ").pack
+
+_texts: Callable[[Attribution], tuple[str | None, ...]] = attrgetter(*ATTRIBUTION_TEXTS)
 
 Value = int | str | bytes | None
 
@@ -38,13 +43,19 @@ def encode(values: Iterable[Value]) -> bytes:
         if value is None:
             add(_ABSENT)
         elif isinstance(value, int):
-            add(_INTEGER(1, b"i", 8, value))
+            add(_INTEGER)
+            add(_SIGNED(value))
         elif isinstance(value, str):
             data = value.encode()
-            add(_HEADER(1, b"t", len(data)) + data)
+            add(_HEADER(1, b"t", len(data)))
+            add(data)
         else:
-            add(_HEADER(1, b"b", len(value)) + value)
+            add(_HEADER(1, b"b", len(value)))
+            add(value)
     return b"".join(parts)
+
+
+_VERSION = encode((HASH_VERSION,))
 
 
 def digest(values: Iterable[Value]) -> bytes:
@@ -59,16 +70,20 @@ def genesis(*, store: bytes, pool: bytes, name: str) -> bytes:
 
 def chain(previous: bytes, values: Iterable[Value]) -> bytes:
     """Return the hash of an entry that follows `previous`."""
-    return sha256(encode((HASH_VERSION,)) + previous + encode(values)).digest()
+    return sha256(_VERSION + previous + encode(values)).digest()
 
 
 def attribution_content(attribution: Attribution) -> str:
     """Return the one JSON text of an attribution, without the request id, which entries hold."""
-    content = {name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS}
-    return canonical_json(
-        {name: value for name, value in content.items() if value is not None}
-        | {"tags": dict(attribution.tags)}
-    )
+    # Of its values, not of the object: the tags inside are the caller's, and may change.
+    return _content(_texts(attribution), tags_text(attribution))
+
+
+@lru_cache(maxsize=256)
+def _content(texts: tuple[str | None, ...], tags: str | None) -> str:
+    named = zip(ATTRIBUTION_TEXTS, texts, strict=True)
+    content = {name: text for name, text in named if text is not None}
+    return canonical_json(content | {"tags": json.loads(tags or "{}")})
 
 
 def attribution_of(content: str) -> Attribution:

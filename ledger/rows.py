@@ -54,9 +54,8 @@ COVERED = tuple(
 """What an entry's hash covers, in order: every column, and the digest of its attribution."""
 
 _SPLIT = COVERED.index("attribution_digest")
-_AHEAD, _BEHIND = COVERED[:_SPLIT], COVERED[_SPLIT + 1 :]
-_COLUMNS = _AHEAD + _BEHIND
-_covered_ahead, _covered_behind = itemgetter(*_AHEAD), itemgetter(*_BEHIND)
+_COLUMNS = COVERED[:_SPLIT] + COVERED[_SPLIT + 1 :]
+_in_columns: Callable[[Row], tuple[proof.Value, ...]] = itemgetter(*_COLUMNS)
 
 
 class _Group:
@@ -66,11 +65,17 @@ class _Group:
         self._names = names
         self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
         self._absent = (None,) * len(names)
-        self._stored = itemgetter(*(f"{prefix}_{name}" for name in names))
+        self._stored: Callable[[Row], tuple[int | None, ...]] = itemgetter(
+            *(f"{prefix}_{name}" for name in names)
+        )
 
     def values(self, value: object | None) -> tuple[int | None, ...]:
         """Return what stands in a value's columns: its fields, or nothing for None."""
         return self._absent if value is None else self._present(value)
+
+    def absent_in(self, row: Row) -> bool:
+        """Tell whether nothing stands in the columns."""
+        return self._stored(row) == self._absent
 
     def of(self, row: Row) -> dict[str, Any]:
         """Read a value's fields from its columns."""
@@ -215,7 +220,7 @@ def to_row(
     )
     row: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
     row["hash_version"] = proof.HASH_VERSION
-    row["hash"] = row_hash(previous, row, digest)
+    row["hash"] = _hash(previous, values, digest)
     return row
 
 
@@ -227,7 +232,13 @@ def _lease_values(lease: LeaseState | None) -> tuple[int | None, ...]:
 
 def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
     """Return the hash that a row must carry behind `previous`."""
-    return proof.chain(previous, (*_covered_ahead(row), attribution_digest, *_covered_behind(row)))
+    return _hash(previous, _in_columns(row), attribution_digest)
+
+
+def _hash(
+    previous: bytes, values: tuple[proof.Value, ...], attribution_digest: bytes | None
+) -> bytes:
+    return proof.chain(previous, (*values[:_SPLIT], attribution_digest, *values[_SPLIT:]))
 
 
 def window_behind(head: Head, draft: Draft) -> WindowState | None:

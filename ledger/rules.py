@@ -41,6 +41,8 @@ from ledger.records import (
     WindowState,
 )
 
+_NOTHING = Usage.zero()
+
 Denial = RequestBudgetExceededError | ThresholdExceededError
 
 
@@ -219,16 +221,18 @@ def reserve(
     """
     held = Totals(estimate.total_tokens, estimate.cost_micros_usd, requests)
     reserved = _plus(balance.reserved, held)
-    for name, value in zip(Totals._fields, reserved, strict=True):
-        if value > ceiling:
-            raise AmountOutOfRangeError(f"reserved_{name}", value=value, ceiling=ceiling)
+    if max(reserved) > ceiling:
+        name, value = next(
+            one for one in zip(Totals._fields, reserved, strict=True) if one[1] > ceiling
+        )
+        raise AmountOutOfRangeError(f"reserved_{name}", value=value, ceiling=ceiling)
     lease = LeaseState(
         lease=lease_id,
         estimate=estimate,
         request_budget=request_budget,
         phase=LeasePhase.OPEN,
         held=held,
-        used=Usage.zero(),
+        used=_NOTHING,
         expires_at=expires_at,
     )
     return Effect(Balance(balance.committed, reserved), lease, EntryFlag.NONE)
@@ -287,7 +291,9 @@ def _spend(
     if lease is None or lease.phase is LeasePhase.ENDED:
         raise UnknownLeaseError(lease_id)
     exact = _plus(balance.committed, spent)
-    committed = Totals(*(min(value, ceiling) for value in exact))
+    committed = exact
+    if max(exact) > ceiling:
+        committed = Totals(*(min(value, ceiling) for value in exact))
     used = lease.used.saturating_add(usage, ceiling=ceiling)
     flags = _overrun(lease, used)
     if lease.phase is LeasePhase.EXPIRED:

@@ -5,6 +5,9 @@ Both are what an earlier entry began, and immutable once that is committed: they
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, bindparam, select
 
 from ledger import rows
@@ -53,6 +56,21 @@ class Terms:
             window = None
         return rows.head_of(newest, policy, rows.balance_of(newest), window)
 
+    def knows(self, seq: int) -> bool:
+        """Tell whether the policy that entry `seq` set is remembered."""
+        return seq in self._policies
+
+    def asked(self, seq: int) -> tuple[Prepared, dict[str, int]]:
+        """Return what reads the terms that entry `seq` began, to be read with other things."""
+        return _BEGINNING, {"pool_id": self._pool.pool_id, "seq": seq}
+
+    def learn(self, seq: int, found: Sequence[Row]) -> None:
+        """Remember the policy that was read; what cannot be read is told once it is needed."""
+        with contextlib.suppress(*rows.UNREADABLE):
+            policy = rows.policy_of(found[0]) if found else None
+            if policy is not None:
+                remember(self._policies, seq, policy)
+
     def policy(self, connection: Connection, seq: int) -> SharedPoolBudgetOptions:
         """Return the policy that entry `seq` set.
 
@@ -90,7 +108,8 @@ class Terms:
         return window
 
     def _row(self, connection: Connection, seq: int) -> Row | None:
-        found = _BEGINNING.rows(connection, {"pool_id": self._pool.pool_id, "seq": seq})
+        statement, parameters = self.asked(seq)
+        found = statement.rows(connection, parameters)
         return found[0] if found else None
 
     def _damaged(self, seq: int, reason: str) -> JournalDamagedError:

@@ -65,6 +65,10 @@ class Dialect(ABC):
         """
 
     @abstractmethod
+    def is_alone(self, pool_ids: Sequence[int]) -> bool:
+        """Tell whether a transaction that begins on these pools is alone on all there are."""
+
+    @abstractmethod
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:
         """Begin a reading transaction on one snapshot."""
 

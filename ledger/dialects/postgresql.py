@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 POOL_LOCKS = 16
 """How many empty tables serve as locks; a pool's is its id modulo this."""
 
+_FEW_POOLS = 4
+"""Over up to how many pools, of one lineage or not, a transaction takes their own locks alone."""
+
 _MIGRATION_LOCK = 0x6C65646765720001
 """Key of the advisory lock that keeps migrations apart: 'ledger' and a number."""
 
@@ -115,9 +118,7 @@ class PostgreSQLDialect(Dialect):
         """Begin with whatever is read first, but behind the lock: a snapshot would be too early."""
         limit_ms = max(1, int(timeout_s * 1000))
         self._expect_answers(connection, timeout_s)
-        locks = ", ".join(
-            lock_table(number) for number in sorted({p % POOL_LOCKS for p in pool_ids})
-        )
+        locks = ", ".join(map(lock_table, _locks_of(pool_ids)))
         _raw(connection).later(
             "BEGIN ISOLATION LEVEL SERIALIZABLE",
             f"SET LOCAL statement_timeout = {limit_ms}",
@@ -125,6 +126,10 @@ class PostgreSQLDialect(Dialect):
             "SET LOCAL enable_seqscan = off",
             *([f"LOCK TABLE {locks} IN EXCLUSIVE MODE"] if locks else []),
         )
+
+    def is_alone(self, pool_ids: Sequence[int]) -> bool:
+        """Tell whether it takes every lock there is."""
+        return len(pool_ids) > _FEW_POOLS
 
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:
         """Begin read-only; a long report takes a plain snapshot, so that it disturbs no writer."""
@@ -280,6 +285,18 @@ class PostgreSQLDialect(Dialect):
         """Return the views; days are those of UTC, whatever the session's time zone."""
         day = f"CAST(({_TIME}) AT TIME ZONE 'UTC' AS date)"
         return report_views_sql(time=_TIME, day=day, usd=_USD)
+
+
+def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:
+    """Return which locks a transaction takes, in the order that all others take them in.
+
+    Over many pools it takes every lock. It reads a few rows of each pool, and the server, once it
+    has to remember too many, notes that the whole table was read: then whoever writes beside it,
+    to whichever pool, is a clash, and one of the two must be done again.
+    """
+    if len(pool_ids) > _FEW_POOLS:
+        return range(POOL_LOCKS)
+    return sorted({pool_id % POOL_LOCKS for pool_id in pool_ids})
 
 
 def lock_table(number: int) -> str:

@@ -102,6 +102,10 @@ class SQLiteDialect(Dialect):
         _raw(connection).execute(f"PRAGMA busy_timeout = {left_ms}")
         _raw(connection).execute("BEGIN IMMEDIATE")
 
+    def is_alone(self, pool_ids: Sequence[int]) -> bool:  # noqa: ARG002 - one lock covers the file
+        """Tell that it always is."""
+        return True
+
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:  # noqa: ARG002 - a snapshot of the whole file is both
         """Begin on a snapshot of the whole file."""
         _raw(connection).execute("BEGIN")

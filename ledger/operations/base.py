@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 def new_key() -> str:
     """Return an idempotency key for a call whose caller gave none, ordered by time."""
-    return f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"
+    return f"{time.time_ns() // 1000:014x}{os.urandom(9).hex()}"
 
 
 def keyed(idempotency_key: str | None) -> dict[str, Any]:

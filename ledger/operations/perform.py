@@ -73,7 +73,8 @@ def perform(
         connection: The transaction.
         pools: The pools that it is alone on.
         calls: Asked for the operations once the newest entries are read, so that the wait for
-            the lock can be used to collect them. They are on these pools.
+            the lock can be used to collect them. They are on these pools, or on others that the
+            transaction happens to be alone on, too.
         now: Asked for the time when the lock is there and the operations are: entries that had
             to wait must not look older than the calls they are of.
         look_up: Whether an earlier try of the same batch may have taken effect.
@@ -111,6 +112,13 @@ def lay(
     """Lay out a desk for each pool, with all that the operations need, and expire what is due."""
     seen = journal.look(connection, pools, now())
     todo = calls()
+    joined = {one.info.pool_id: one for pool, _ in todo for one in pool.lineage}
+    others = [joined[pool_id] for pool_id in sorted(joined.keys() - seen.pool_ids)]
+    if others:
+        pools, seen = (
+            [*pools, *others],
+            seen.with_others(journal.look(connection, others, seen.now)),
+        )
     journal.recall(connection, list(zip(pools, seen.newest, strict=True)))
     table = Table(connection, now() or seen.now)
     for pool, newest in zip(pools, seen.newest, strict=True):

@@ -13,7 +13,6 @@ from ledger.model import (
     Attribution,
     BudgetLease,
     Provenance,
-    RequestBudget,
     Usage,
     UsageReport,
 )
@@ -21,7 +20,9 @@ from ledger.operations.base import LeaseOperation, check_storable, keyed
 from ledger.operations.desk import Desk
 from ledger.operations.drafts import carried
 from ledger.records import EntryKind, PoolInfo
-from ledger.rows import Draft, Interned, Row, request_budget_of, used_of
+from ledger.rows import BUDGET, Draft, Interned, Row, request_budget_of, used_of
+
+_NO_REPORT = UsageReport()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Record(LeaseOperation[None]):
         """
         check_storable("usage", usage, USAGE_FIELDS)
         # A copy, checked again: what it holds is the caller's, and may change under our hands.
-        report = replace(report) if report is not None else UsageReport()
+        report = _NO_REPORT if report is None else replace(report)
         return cls(
             lease=lease.id,
             usage=usage,
@@ -95,11 +96,11 @@ class Record(LeaseOperation[None]):
 
     def answer(self, row: Row, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
         """Raise if the lease's usage, though recorded, is over the request's own budget."""
-        request_budget = request_budget_of(row)
-        if request_budget != RequestBudget.unlimited():
-            excess = rules.over_request_budget(request_budget, used_of(row))
-            if excess is not None:
-                raise excess
+        if BUDGET.absent_in(row):
+            return  # most calls have no budget of their own, and no values need be made of it
+        excess = rules.over_request_budget(request_budget_of(row), used_of(row))
+        if excess is not None:
+            raise excess
 
     def _occurred_at(self) -> Micros | None:
         given = self.report.occurred_at

@@ -25,6 +25,7 @@ TINY = Scale(
     seconds=0.2,
     pools=3,
     entries=(10, 30),
+    leases=(5, 15),
     warm_up=512,
     operations=1_024,
 )

@@ -35,6 +35,7 @@ EXPECTED = {
         "reserve at 10 entries",
         "reserve at 30 entries",
     ],
+    "sweep": ["sweep behind 5 leases", "sweep behind 15 leases"],
 }
 
 ALSO = {"processes": {FAIRNESS, TAIL, RETRIES}, "memory": {EARLY, LATE, GROWTH}}

@@ -367,6 +367,35 @@ def test_a_batch_over_several_pools_waits_for_few_answers(
         assert [2] * 5 == [pool.status().balance.committed.tokens for pool in pools]
 
 
+def test_pools_that_are_new_to_a_process_are_learnt_together(
+    new_store: Callable[..., str], wiretap: Wiretap
+) -> None:
+    """Five policies come with one message; each attribution, found or stored, is one more."""
+    url = new_store("postgresql")
+    who = RequestExtensions(Attribution(run_id="run"))
+    with Ledger.open(url) as elsewhere, Ledger.open(url) as book:
+        names = [f"p{number}" for number in range(5)]
+        for name in names:
+            elsewhere.pool(name, SharedPoolBudgetOptions(capacity_tokens=5))
+        elsewhere.pool("p0").reserve(who, tokens(1), UNLIMITED)  # whose attribution is there
+        pools = [book.pool(name) for name in names]
+        assert [{}] * 5 == [pool.journal.terms._policies for pool in pools]
+        commits = Commits(book)
+        plug = book.pool("plug", SharedPoolBudgetOptions())
+        with commits.held(partial(plug.reserve, NOTHING, tokens(1), UNLIMITED)):
+            waiting = commits.line_up(
+                [partial(pool.reserve, who, tokens(4), UNLIMITED) for pool in pools]
+            )
+            wiretap.tap(*book._database.dialect._made)
+        assert [3, 2, 2, 2, 2] == [outcome(each).id for each in waiting]
+        _, *batch = wiretap.sent()
+        # What is stored travels in front of what is asked next.
+        attributions = ["SELECT", "SELECT", "INSERT", "INSERT", "INSERT", "INSERT"]
+        assert ["BEGIN", "SELECT", *attributions, "COPY", "CopyDone", "COMMIT"] == batch
+        assert [0, 1, 1, 1, 1] == [pool.remaining(NOTHING).tokens for pool in pools]
+        assert_sound(book)
+
+
 # Joining: who comes while a batch waits for its turn
 
 

@@ -492,6 +492,26 @@ def test_pools_that_share_a_lock_wait_for_each_other_and_no_more(url: str) -> No
         assert {None} == {found.damage for found in book.verify()}
 
 
+@pytest.mark.parametrize(
+    ("pool_ids", "expected"),
+    [([], []), ([3], [3]), ([POOL_LOCKS + 3], [3]), ([3, 5], list(range(POOL_LOCKS)))],
+)
+def test_a_transaction_over_several_pools_takes_every_lock(
+    book: Ledger, pool_ids: list[int], expected: list[int]
+) -> None:
+    """It reads more than the server remembers singly, so nobody may write beside it."""
+
+    def held(connection: Connection, _again: bool) -> list[str]:  # noqa: FBT001 - as Database.transact calls it
+        query = (
+            "SELECT CAST(relation AS regclass) FROM pg_locks WHERE locktype = 'relation'"
+            " AND mode = 'ExclusiveLock' AND pid = pg_backend_pid() ORDER BY 1"
+        )
+        return sorted(connection.exec_driver_sql(query).scalars())
+
+    found = book._database.transact(held, pool_ids=pool_ids, key="key")
+    assert list(map(lock_table, expected)) == found
+
+
 def test_without_its_locks_a_pool_is_slow_and_right(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +24,7 @@ from ledger import (
     RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
+    ThresholdExceededError,
     UsageEstimate,
 )
 from ledger.dialects.writerlock import WriterLock
@@ -306,3 +307,35 @@ def test_a_ledger_whose_lock_cannot_be_made_is_unavailable(path: Path) -> None:
         with pytest.raises(LedgerUnavailableError, match="lock") as unavailable:
             budget.reserve(RequestExtensions(), UsageEstimate(), RequestBudget.unlimited())
     assert isinstance(unavailable.value.__cause__, OSError)
+
+
+def test_without_the_lock_a_pool_is_slow_and_right(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is for speed and fairness: SQLite's own keeps what is granted within the pool."""
+    monkeypatch.setattr(WriterLock, "acquire", lambda _self, **_: None)
+    monkeypatch.setattr(WriterLock, "release", lambda _self: None)
+    url = f"sqlite:///{path.with_name('ledger.db')}"
+    gate = threading.Barrier(4, timeout=30)
+
+    def work(_thread: int) -> int:
+        # A ledger each: the threads of one would share their transactions.
+        with Ledger.open(url, timeout_s=60) as book:
+            budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=11))
+            gate.wait()
+            granted = 0
+            for _ in range(4):
+                with suppress(ThresholdExceededError):
+                    budget.reserve(
+                        RequestExtensions(),
+                        UsageEstimate(total_tokens=1),
+                        RequestBudget.unlimited(),
+                    )
+                    granted += 1
+            return granted
+
+    with ThreadPoolExecutor(4) as threads:
+        assert 11 == sum(threads.map(work, range(4)))
+    assert not path.exists(), "the lock was taken, so nothing is shown"
+    with Ledger.open(url) as book:
+        assert [None] == [found.damage for found in book.verify()]
