@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ledger import rollover, rules
+from ledger import rules
 from ledger.checks import I64_MAX
 from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
 from ledger.model import Usage, UsageDifference
@@ -101,7 +101,7 @@ class Replay:
         """Go by the policy, and into the window, that an entry sets or begins."""
         window = entry.window
         if entry.policy is not None:
-            window = rollover.adjust_window(
+            window = rules.adjust_window(
                 self.policy, entry.policy, entry.recorded_at, self.balance.committed
             )
             self.policy, self.policy_seq = entry.policy, entry.seq
@@ -162,7 +162,7 @@ class Replay:
 
     def _check_window(self, entry: Entry) -> None:
         """Refuse what was written in a window that had ended; expiries come before the rollover."""
-        begun = rollover.roll_over(self.policy, self.window, self.balance, entry.recorded_at)
+        begun = rules.roll_over(self.policy, self.window, self.balance, entry.recorded_at)
         if entry.kind == EntryKind.ROLLOVER:
             if begun is None:
                 raise Contradiction("rollover, although the window had not ended")

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import overload
 from uuid import UUID
 
-from ledger import journal, rollover, rules
+from ledger import journal, rules
 from ledger.budget import (
     RequestExtensions,
     check_lease,
@@ -265,9 +265,7 @@ class LedgerBudgetManager:
         """Return the window that it is by now, which nobody may have begun yet."""
         if head.window is None:
             return None
-        return rollover.roll_over(head.policy, head.window, head.balance, self._now()) or (
-            head.window
-        )
+        return rules.roll_over(head.policy, head.window, head.balance, self._now()) or (head.window)
 
     def _now(self) -> Micros:
         now = self.writer.now()

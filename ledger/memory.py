@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from ledger import rollover, rules
+from ledger import rules
 from ledger.announcing import Announcer, OnThreshold
 from ledger.budget import RequestExtensions, check_lease, check_record, check_reserve
 from ledger.checks import U64_MAX, Micros, check_seconds, check_type, from_micros
@@ -60,7 +60,7 @@ class SharedPoolBudgetManager:
         self._clock = clock or _system_clock
         self._lock = threading.Lock()
         self._balance = Balance()
-        self._window = rollover.begin_window(options, Micros(self._clock()), Totals())
+        self._window = rules.begin_window(options, Micros(self._clock()), Totals())
         self._leases: dict[int, LeaseState] = {}
         self._due: list[tuple[int, int]] = []
         self._granted = 0
@@ -315,7 +315,7 @@ class SharedPoolBudgetManager:
 
     def _rolled(self, now: Micros) -> WindowState | None:
         """Return the window that it is by now."""
-        rolled = rollover.roll_over(self._policy, self._window, self._balance, now)
+        rolled = rules.roll_over(self._policy, self._window, self._balance, now)
         return rolled or self._window
 
     def _roll_over(self, now: Micros) -> None:

@@ -32,6 +32,22 @@ class Totals(NamedTuple):
     cost_micros_usd: int = 0
     requests: int = 0
 
+    def plus(self, other: Totals) -> Totals:
+        """Return the sum on each axis."""
+        return Totals(
+            self.tokens + other.tokens,
+            self.cost_micros_usd + other.cost_micros_usd,
+            self.requests + other.requests,
+        )
+
+    def minus(self, other: Totals) -> Totals:
+        """Return the difference on each axis."""
+        return Totals(
+            self.tokens - other.tokens,
+            self.cost_micros_usd - other.cost_micros_usd,
+            self.requests - other.requests,
+        )
+
 
 class Balance(NamedTuple):
     """What a pool has spent for good, and what open leases hold."""

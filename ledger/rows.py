@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from ledger import proof, rollover
+from ledger import proof, rules
 from ledger.checks import Micros, canonical_json, check_amount
 from ledger.errors import LedgerError
 from ledger.model import (
@@ -355,7 +355,7 @@ def window_of(row: Row) -> WindowState | None:
     committed = Totals(**_COMMITTED.of(row))
     if row["kind"] != EntryKind.ROLLOVER:
         policy = policy_of(row) or SharedPoolBudgetOptions()
-        return rollover.begin_window(policy, row["recorded_at"], committed)
+        return rules.begin_window(policy, row["recorded_at"], committed)
     stored = detail_of(row).get("window")
     if stored is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger import proof, rollover
+from ledger import proof, rules
 from ledger.checks import (
     REASON_MAX_CHARS,
     canonical_json,
@@ -59,7 +59,7 @@ class Adjust(Operation[None]):
             kind=EntryKind.ADJUSTMENT,
             balance=desk.head.balance,
             policy=self.policy,
-            window=rollover.adjust_window(
+            window=rules.adjust_window(
                 desk.head.policy,
                 self.policy,
                 max(desk.now, desk.head.recorded_at),

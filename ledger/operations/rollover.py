@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger import rollover
+from ledger import rules
 from ledger.operations.desk import Desk
 from ledger.records import EntryKind
 from ledger.rows import Draft
@@ -15,6 +15,6 @@ def roll_over(desk: Desk) -> None:
     that may be carried over. Windows in which nothing was written have no entry of their own.
     """
     head = desk.head
-    window = rollover.roll_over(head.policy, head.window, head.balance, desk.now)
+    window = rules.roll_over(head.policy, head.window, head.balance, desk.now)
     if window is not None:
         desk.post(Draft(kind=EntryKind.ROLLOVER, balance=head.balance, window=window))

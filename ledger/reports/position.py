@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from ledger import rollover, rows, rules
+from ledger import rows, rules
 from ledger.checks import Micros
 from ledger.errors import JournalDamagedError
 from ledger.model import Remaining
@@ -36,7 +36,7 @@ class Position(NamedTuple):
 
     def at(self, now: Micros) -> Position:
         """Return the same pool in the window that it is by then, if nothing more is written."""
-        rolled = rollover.roll_over(self.policy, self.window, self.balance, now)
+        rolled = rules.roll_over(self.policy, self.window, self.balance, now)
         return self if rolled is None else self._replace(window=rolled)
 
 

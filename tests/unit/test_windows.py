@@ -28,7 +28,6 @@ from ledger import (
     UsageEstimate,
     Window,
     WindowState,
-    rollover,
     rules,
     windows,
 )
@@ -209,9 +208,9 @@ def test_a_long_silence_takes_no_longer(window: Window) -> None:
     """Eight thousand years later the window is found at once: nothing is counted on."""
     start = Micros(0)
     policy = SharedPoolBudgetOptions(capacity_tokens=1, window=window)
-    state = rollover.begin_window(policy, start, Totals())
+    state = rules.begin_window(policy, start, Totals())
     began = time.perf_counter()
-    far = rollover.roll_over(policy, state, Balance(), to_micros("at", at(9000, 6, 15)))
+    far = rules.roll_over(policy, state, Balance(), to_micros("at", at(9000, 6, 15)))
     assert time.perf_counter() - began < 0.5
     assert state is not None
     assert far is not None
@@ -351,8 +350,8 @@ def test_the_rest_is_carried_over(committed: int, reserved: int, silent: int, ca
     """
     balance = Balance(Totals(tokens=committed), Totals(tokens=reserved))
     now = Micros((1 + silent) * HOUR_US)
-    assert None is rollover.roll_over(HOURS, FIRST, balance, Micros(HOUR_US - 1))
-    begun = rollover.roll_over(HOURS, FIRST, balance, now)
+    assert None is rules.roll_over(HOURS, FIRST, balance, Micros(HOUR_US - 1))
+    begun = rules.roll_over(HOURS, FIRST, balance, now)
     assert WindowState(now, Micros(now + HOUR_US), balance.committed, Totals(carried), silent) == (
         begun
     )
@@ -365,9 +364,9 @@ def test_silence_is_as_good_as_writing_nothing(reserved: int, silent: int) -> No
     balance = Balance(Totals(tokens=70), Totals(tokens=reserved))
     state: WindowState | None = FIRST
     for number in range(1, silent + 2):
-        state = rollover.roll_over(HOURS, state, balance, Micros(number * HOUR_US))
+        state = rules.roll_over(HOURS, state, balance, Micros(number * HOUR_US))
     assert state is not None
-    at_once = rollover.roll_over(HOURS, FIRST, balance, Micros((silent + 1) * HOUR_US))
+    at_once = rules.roll_over(HOURS, FIRST, balance, Micros((silent + 1) * HOUR_US))
     assert state._replace(skipped=silent) == at_once
 
 
@@ -390,7 +389,7 @@ def test_what_counts_in_a_window(committed: int, reserved: int, left: int) -> No
 def test_nothing_of_what_is_unlimited_is_carried_over() -> None:
     """There is no rest of it; and credit does not lift it over the domain."""
     policy = replace(HOURS, capacity_tokens=U64_MAX)
-    begun = rollover.roll_over(policy, FIRST, Balance(), Micros(HOUR_US))
+    begun = rules.roll_over(policy, FIRST, Balance(), Micros(HOUR_US))
     assert begun is not None
     assert Totals() == begun.carried
     assert U64_MAX == rules.remaining(policy, Balance(), FIRST).tokens

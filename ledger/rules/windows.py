@@ -1,14 +1,12 @@
-"""The rules of windows: which one an entry begins, from what base, and what it carries over.
-
-Pure arithmetic, as `rules`, which says what counts in a window.
-"""
+"""Which window an entry begins, from what base, and what it carries over."""
 
 from __future__ import annotations
 
-from ledger import rules, windows
+from ledger import windows
 from ledger.checks import I64_MAX, U64_MAX, Micros
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, Totals, WindowState
+from ledger.rules.limits import counted
 
 
 def begin_window(
@@ -55,7 +53,7 @@ def roll_over(
         windows.begins(calendar, number),
         windows.begins(calendar, number + 1),
         balance.committed,
-        _carried(policy, calendar, rules.counted(balance, window), balance.reserved, skipped),
+        _carried(policy, calendar, counted(balance, window), balance.reserved, skipped),
         skipped,
     )
 
