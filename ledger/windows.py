@@ -11,7 +11,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -32,6 +32,8 @@ WINDOW_MIN = timedelta(seconds=1)
 WINDOW_MAX = timedelta(days=3_650)
 
 _MICROSECOND = timedelta(microseconds=1)
+_EARLIEST, _LATEST = (to_micros("year", datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9_980))
+"""Where the calendar is sure to have a window, and the ones beside it."""
 _MONTHS = 12
 _DAYS = {"day": 1, "week": 7}
 
@@ -144,7 +146,13 @@ def _check_zone(name: object) -> None:
 
 
 def number(window: Window, at: int) -> int:
-    """Return the number of the window that a moment is in; they are counted from the anchor."""
+    """Return the number of the window that a moment is in; they are counted from the anchor.
+
+    Raises:
+        InvalidInputError: The moment is in no calendar: a clock that is wrong, or a forged entry.
+    """
+    if not _EARLIEST <= at <= _LATEST:
+        raise InvalidInputError("window", f"no calendar has {at} microseconds since 1970")
     if isinstance(window.period, timedelta):
         return (at - _anchor_us(window)) // (window.period // _MICROSECOND)
     first, _ = _first(window, window.period)

@@ -558,6 +558,8 @@ LIES: list[tuple[int, dict[str, Any], int, str]] = [
     (5, {"window_seq": 1}, 5, "window_seq should be 4"),
     (4, {"recorded_at": BEGIN + HOUR_US - 1}, 4, "had not ended"),
     (4, {"kind": "adjustment"}, 4, "adjustment"),
+    (4, {"recorded_at": 2**62}, 4, "no calendar has"),
+    (7, {"recorded_at": 2**62}, 7, "no calendar has"),
     (5, {"recorded_at": BEGIN + 2 * HOUR_US}, 5, "reservation in a window that had ended"),
     (1, {"detail": '{"policy":{"capacity_tokens":100}}'}, 4, "had not ended"),
     (7, {"detail": '{"policy":{"capacity_tokens":120}}'}, 8, "had not ended"),

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -28,22 +29,30 @@ from ledger import (
     BudgetLease,
     EntryKind,
     IdempotencyKey,
+    InvalidInputError,
     LeasePhase,
     LeaseState,
     Ledger,
     LedgerError,
+    Period,
     PoolConflictError,
     RequestBudget,
     RequestBudgetExceededError,
     RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
+    Totals,
     UnknownLeaseError,
     Usage,
+    UsageDifference,
     UsageEstimate,
     UsageReport,
+    Window,
+    WindowState,
+    rollover,
     rules,
 )
+from ledger.checks import Micros
 
 SETTINGS = settings(
     max_examples=25,
@@ -60,8 +69,19 @@ AMOUNTS = st.integers(0, 12) | st.sampled_from([0, 1, 40, 100, I64_MAX - 1, I64_
 CAPACITIES = st.integers(0, 100) | st.sampled_from([100, I64_MAX, U64_MAX])
 LIMITS = st.none() | AMOUNTS
 NUMBERS = st.integers(0, 99)
+HOUR = timedelta(hours=1)
+WINDOWS = st.none() | st.sampled_from(
+    [
+        Window(period=HOUR),
+        Window(period=HOUR, carry_over=True),
+        Window(period=HOUR, carry_over=True, carry_cap_tokens=10, carry_cap_cost_micros_usd=0),
+        Window(period=Period.DAY, time_zone="Europe/Berlin", carry_over=True),
+    ]
+)
+MINUTES = st.sampled_from([1, 30, 59, 60, 61, 200, 1_440, 4_000])
 POLICIES = st.builds(
     SharedPoolBudgetOptions,
+    window=WINDOWS,
     capacity_tokens=CAPACITIES,
     capacity_cost_micros_usd=CAPACITIES,
     stop_threshold_tokens=st.sampled_from([0, 0, 1, 10]),
@@ -108,16 +128,40 @@ class MemoryMachine(RuleBasedStateMachine):
         self.balance = Balance()
         self.leases: dict[int, LeaseState] = {}
         self.granted: list[BudgetLease] = []
+        self.now = Micros(1_774_700_000_000_000)
+        """Half a day before the clocks of Berlin are put forward."""
 
     @initialize(policy=POLICIES)
     def open(self, policy: SharedPoolBudgetOptions) -> None:
         """Begin with a pool under some policy."""
         self.policy = self.opening = policy
+        self.window = rollover.begin_window(policy, self.now, Totals())
         self.open_managers()
+
+    def clock(self) -> int:
+        """Return the time, which goes on by a rule alone."""
+        return self.now
+
+    @rule(minutes=MINUTES)
+    def wait(self, minutes: int) -> None:
+        """Let time pass, perhaps over the end of a window, or of several."""
+        self.now = Micros(self.now + minutes * 60_000_000)
+
+    def window_now(self) -> WindowState | None:
+        """Return the window that it is by now, although nothing may be written in it yet."""
+        begun = rollover.roll_over(self.policy, self.window, self.balance, self.now)
+        return begun or self.window
+
+    def roll_over(self) -> None:
+        """Begin the window that it is by now, as every write does."""
+        window = self.window_now()
+        if window != self.window:
+            self.window = window
+            self.note(EntryKind.ROLLOVER)
 
     def open_managers(self) -> None:
         """Make what the calls go to."""
-        self.managers: list[Any] = [SharedPoolBudgetManager(self.policy)]
+        self.managers: list[Any] = [SharedPoolBudgetManager(self.policy, clock=self.clock)]
 
     def manager(self, number: int) -> Any:  # noqa: ANN401 - either manager
         """Return one of the managers of the one pool."""
@@ -130,6 +174,9 @@ class MemoryMachine(RuleBasedStateMachine):
     def note(self, kind: EntryKind) -> None:
         """Remember that an entry was written."""
 
+    def spent(self, lease: BudgetLease, usage: Usage) -> None:
+        """Remember what the newest entry says was used."""
+
     def keeps_denials(self, number: int) -> bool:  # noqa: ARG002 - as below
         """Tell whether this manager writes denials down."""
         return False
@@ -138,7 +185,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self, estimate: UsageEstimate, budget: RequestBudget
     ) -> tuple[Outcome, rules.Effect | None]:
         """Return what the rules answer to a reservation, and what it leaves behind."""
-        denial = rules.admit(self.policy, self.balance, estimate, budget)
+        denial = rules.admit(self.policy, self.balance, estimate, budget, self.window)
         if denial is not None:
             return (type(denial), vars(denial)), None
         try:
@@ -173,6 +220,7 @@ class MemoryMachine(RuleBasedStateMachine):
         extensions: RequestExtensions = EXTENSIONS,
     ) -> Outcome:
         """Reserve, and compare with the rules."""
+        self.roll_over()
         expected, effect = self.decide_reserve(estimate, budget)
         actual = outcome(lambda: self.manager(number).reserve(extensions, estimate, budget))
         assert expected == actual
@@ -190,6 +238,8 @@ class MemoryMachine(RuleBasedStateMachine):
     ) -> Outcome:
         """Settle, and compare with the rules."""
         expected: Outcome
+        if 0 < lease.id <= I64_MAX:  # no other can be in a store, and is not looked for
+            self.roll_over()
         try:
             effect = rules.settle(
                 self.balance,
@@ -204,6 +254,7 @@ class MemoryMachine(RuleBasedStateMachine):
             excess = rules.over_request_budget(effect.lease.request_budget, usage)
             expected = (None, None) if excess is None else (type(excess), vars(excess))
             self.apply(effect, EntryKind.SETTLEMENT)
+            self.spent(lease, usage)
         actual = outcome(lambda: self.manager(number).record_used(lease, usage, **more))
         assert expected == actual
         return actual
@@ -236,6 +287,7 @@ class MemoryMachine(RuleBasedStateMachine):
         """Release any lease ever granted: open ones, and those that have ended."""
         lease = self.granted[chosen % len(self.granted)]
         expected: Outcome = (None, None)
+        self.roll_over()
         try:
             effect = rules.end_hold(
                 self.balance, self.leases[lease.id], LeasePhase.ENDED, lease_id=lease.id
@@ -257,7 +309,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def every_manager_sees_the_same(self) -> None:
         """What remains is what the rules say, whoever is asked."""
         for manager in self.managers:
-            expected = rules.remaining(self.policy, self.balance)
+            expected = rules.remaining(self.policy, self.balance, self.window_now())
             assert expected == manager.remaining(EXTENSIONS)
 
 
@@ -273,12 +325,13 @@ class LedgerMachine(MemoryMachine):
         self.name = f"pool {next(self.pools)}"
         self.kinds = [EntryKind.OPENING]
         self.repeatable: list[Repeatable] = []
+        self.spends: dict[int, tuple[int, Usage]] = {}
         self.books = [self.open_book(number) for number in range(2)]
         self.managers = [book.pool(self.name, self.opening) for book in self.books]
 
     def open_book(self, number: int) -> Ledger:
         """Open the store as the first or the second ledger does."""
-        return Ledger.open(self.url, record_denials=self.keeps_denials(number))
+        return Ledger.open(self.url, record_denials=self.keeps_denials(number), clock=self.clock)
 
     def keeps_denials(self, number: int) -> bool:
         """Tell whether this manager writes denials down."""
@@ -291,6 +344,31 @@ class LedgerMachine(MemoryMachine):
     def note(self, kind: EntryKind) -> None:
         """Remember that an entry was written."""
         self.kinds.append(kind)
+
+    def spent(self, lease: BudgetLease, usage: Usage) -> None:
+        """Remember what the newest entry says was used."""
+        self.spends[len(self.kinds)] = lease.id, usage
+
+    @precondition(lambda self: self.spends)
+    @rule(number=NUMBERS, chosen=NUMBERS, usage=USAGES)
+    def correct(self, number: int, chosen: int, usage: Usage) -> None:
+        """Correct a settlement, perhaps again, perhaps by what it says already."""
+        seq = list(self.spends)[chosen % len(self.spends)]
+        lease_id, before = self.spends[seq]
+        expected: Outcome
+        self.roll_over()
+        try:
+            effect = rules.correct(
+                self.balance, self.leases[lease_id], before, usage, seq=seq, ceiling=self.ceiling
+            )
+        except InvalidInputError as error:
+            expected = (InvalidInputError, vars(error))
+        else:
+            expected = (None, UsageDifference.between(before, usage))
+            self.apply(effect, EntryKind.CORRECTION)
+            self.spends[seq] = lease_id, usage
+        assert expected == outcome(lambda: self.manager(number).correct(seq, usage, "because"))
+        assert usage == self.manager(number + 1).usage_of(seq)
 
     @rule(number=NUMBERS, estimate=ESTIMATES, budget=BUDGETS)
     def reserve_with_a_key(
@@ -319,12 +397,16 @@ class LedgerMachine(MemoryMachine):
     def repeat(self, number: int, chosen: int) -> None:
         """Repeat a call under its key: the first answer again, and nothing is written."""
         repeated = self.repeatable[chosen % len(self.repeatable)]
+        self.roll_over()
         assert repeated.answer == outcome(lambda: repeated.call(self.manager(number)))
 
     @rule(number=NUMBERS, policy=POLICIES)
     def adjust(self, number: int, policy: SharedPoolBudgetOptions) -> None:
         """Replace the policy, perhaps by one below what is spent."""
+        self.roll_over()
         self.books[number % 2].adjust(self.name, policy, reason="because")
+        begun = rollover.adjust_window(self.policy, policy, self.now, self.balance.committed)
+        self.window = None if policy.window is None else begun or self.window
         self.policy = policy
         self.note(EntryKind.ADJUSTMENT)
 
@@ -364,10 +446,11 @@ class LedgerMachine(MemoryMachine):
         """Number, policy and both totals."""
         for manager in self.managers[:1]:
             status = manager.status()
-            assert (len(self.kinds), self.policy, self.balance) == (
+            assert (len(self.kinds), self.policy, self.balance, self.window_now()) == (
                 status.seq,
                 status.policy,
                 status.balance,
+                status.window,
             )
 
     def teardown(self) -> None:
@@ -395,9 +478,10 @@ class LedgerMachine(MemoryMachine):
             lease for lease in self.granted if lease.id in remembered
         ]
         pool = book.replay(self.name)
-        assert (self.balance, self.policy, remembered, len(entries)) == (
+        assert (self.balance, self.policy, self.window, remembered, len(entries)) == (
             pool.balance,
             pool.policy,
+            pool.window,
             pool.leases,
             pool.entries,
         )

@@ -318,6 +318,14 @@ def test_a_window_in_words(window: Window, shown: str) -> None:
     assert f", in windows of {shown}" in str(SharedPoolBudgetOptions(window=window))
 
 
+@pytest.mark.parametrize("period", [Period.DAY, Period.MONTH, HOUR])
+@pytest.mark.parametrize("moment", [-(2**60), 2**60, I64_MAX])
+def test_no_calendar_reaches_so_far(period: Period | timedelta, moment: int) -> None:
+    """A clock that is wrong by thousands of years is named, whatever the period."""
+    with pytest.raises(InvalidInputError, match="no calendar has"):
+        windows.number(Window(period=period), moment)
+
+
 HOURS = SharedPoolBudgetOptions(
     capacity_tokens=100, window=Window(period=HOUR, carry_over=True, carry_cap_tokens=250)
 )
