@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     ThresholdCrossing,
     ThresholdExceededError,
+    UnknownLeaseError,
     Usage,
     UsageEstimate,
     from_micros,
@@ -463,3 +466,42 @@ def test_a_report_that_cannot_be_read_keeps_calls_from_crossing(
     with pytest.raises(JournalDamagedError, match="cannot be read"):
         budget.release(lease)
     assert 3 == budget.status().seq
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_the_reports_are_those_that_must_be_there(
+    shared_book: Ledger, fresh_name: str, seed: int
+) -> None:
+    """Random calls and policies, several in a batch: each report is where the verifier wants it."""
+    rng = random.Random(seed)
+
+    def options() -> SharedPoolBudgetOptions:
+        names = rng.sample(["a", "b", "c", "d"], rng.randint(0, 4))
+        return SharedPoolBudgetOptions(
+            capacity_tokens=rng.choice([0, 40, 100, 300, 2**64 - 1]),
+            capacity_requests=rng.choice([5, 2**64 - 1]),
+            thresholds={name: rng.randint(1, 100) for name in names},
+        )
+
+    budget = shared_book.pool(fresh_name, OPTIONS)
+    leases: list[Any] = []
+
+    def step(number: int) -> None:
+        with suppress(ThresholdExceededError, UnknownLeaseError, IndexError):
+            match number:
+                case 0:
+                    shared_book.adjust(fresh_name, options())
+                case 1 | 2:
+                    budget.record_used(leases.pop(), Usage(total_tokens=rng.randint(0, 40)))
+                case 3 | 4:
+                    budget.release(leases.pop())
+                case 5:
+                    budget.observe(leases[-1], Usage(total_tokens=rng.randint(0, 9)))
+                case _:
+                    leases.append(take(budget, rng.randint(0, 30)))
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(step, [rng.randint(0, 11) for _ in range(120)]))
+    (found,) = shared_book.verify(fresh_name)
+    assert found.damage is None
+    assert 3 <= len(told(list(shared_book.entries(fresh_name))))
