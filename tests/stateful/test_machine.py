@@ -41,6 +41,7 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
+    ThresholdExceededError,
     Totals,
     UnknownLeaseError,
     Usage,
@@ -49,7 +50,6 @@ from ledger import (
     UsageReport,
     Window,
     WindowState,
-    rollover,
     rules,
 )
 from ledger.checks import Micros
@@ -122,6 +122,8 @@ class MemoryMachine(RuleBasedStateMachine):
     """The in-memory manager, and the model that every machine keeps."""
 
     ceiling = U64_MAX
+    name: str | None = None
+    """The pool's; in memory it has none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +137,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def open(self, policy: SharedPoolBudgetOptions) -> None:
         """Begin with a pool under some policy."""
         self.policy = self.opening = policy
-        self.window = rollover.begin_window(policy, self.now, Totals())
+        self.window = rules.begin_window(policy, self.now, Totals())
         self.open_managers()
 
     def clock(self) -> int:
@@ -149,7 +151,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def window_now(self) -> WindowState | None:
         """Return the window that it is by now, although nothing may be written in it yet."""
-        begun = rollover.roll_over(self.policy, self.window, self.balance, self.now)
+        begun = rules.roll_over(self.policy, self.window, self.balance, self.now)
         return begun or self.window
 
     def roll_over(self) -> None:
@@ -186,6 +188,8 @@ class MemoryMachine(RuleBasedStateMachine):
     ) -> tuple[Outcome, rules.Effect | None]:
         """Return what the rules answer to a reservation, and what it leaves behind."""
         denial = rules.admit(self.policy, self.balance, estimate, budget, self.window)
+        if isinstance(denial, ThresholdExceededError):
+            denial = denial if self.name is None else denial.of_pool(self.name)
         if denial is not None:
             return (type(denial), vars(denial)), None
         try:
@@ -405,7 +409,7 @@ class LedgerMachine(MemoryMachine):
         """Replace the policy, perhaps by one below what is spent."""
         self.roll_over()
         self.books[number % 2].adjust(self.name, policy, reason="because")
-        begun = rollover.adjust_window(self.policy, policy, self.now, self.balance.committed)
+        begun = rules.adjust_window(self.policy, policy, self.now, self.balance.committed)
         self.window = None if policy.window is None else begun or self.window
         self.policy = policy
         self.note(EntryKind.ADJUSTMENT)
