@@ -53,6 +53,10 @@ class Thresholds(Mapping[str, int]):
     def __repr__(self) -> str:
         return repr(self._percents)
 
+    def __reduce__(self) -> tuple[type[Thresholds], tuple[dict[str, int]]]:
+        # The older protocols of pickle know no slots.
+        return Thresholds, (self._percents,)
+
     def __str__(self) -> str:
         return ", ".join(f"{name} {percent} %" for name, percent in self._percents.items())
 
