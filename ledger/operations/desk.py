@@ -18,7 +18,7 @@ from ledger.journal import PoolJournal, Wanted
 from ledger.model import Attribution, RequestBudget, Usage, UsageEstimate
 from ledger.operations import carving
 from ledger.operations.watch import Watch
-from ledger.records import EntryKind, LeaseState, PoolId, requests_of
+from ledger.records import Balance, EntryKind, LeaseState, PoolId, requests_of
 from ledger.rows import Draft, Head, Interned, LeaseRow, Memo, Row
 from ledger.spending import Spending, mirror_of, spending
 
@@ -152,16 +152,14 @@ class Desk:
         for desk in self.lineage():
             name = desk.pool.info.name
             desk.require_open()
-            denial = rules.admit(
-                desk.head.policy,
-                desk.head.balance,
-                estimate,
-                request_budget,
-                desk.head.window,
-                requests=requests,
-            )
+            policy, balance = desk.head.policy, desk.head.balance
+            asked = estimate, request_budget, desk.head.window
+            denial = rules.admit(policy, balance, *asked, requests=requests)
             if isinstance(denial, ThresholdExceededError):
-                self.table.sweep_below(desk)
+                # Where not even all that is held would be enough, nothing that is due is.
+                spent = Balance(balance.committed)
+                if rules.admit(policy, spent, *asked, requests=requests) is None:
+                    self.table.sweep_below(desk)
                 return denial.of_pool(name)
             if denial is not None:
                 return denial

@@ -20,7 +20,7 @@ from ledger import (
     Usage,
     UsageEstimate,
     attributions,
-    journal,
+    queries,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_a_lease_that_nobody_touched_is_not_read_again(
     lease, other = reserve(budget), reserve(theirs)
     ENDS["settled"](theirs, other)
     reserve(theirs)
-    monkeypatch.setattr(journal, "_LEASE", None)
+    monkeypatch.setattr(queries, "LEASE", None)
     ENDS["settled"](budget, lease)
     assert (2, 10) == balance(budget)
 
