@@ -115,7 +115,7 @@ def told_as(answer: object) -> object:
     if isinstance(answer, UnknownLeaseError):
         return type(answer)
     if isinstance(answer, Exception):
-        return type(answer), vars(answer)
+        return type(answer), {**vars(answer), "pool": None}
     return answer
 
 
@@ -460,10 +460,10 @@ def test_a_batch_that_is_joined_is_bounded(
     assert [4, 4, 3] == sizes
 
 
-def test_callers_of_other_pools_stay_in_the_queue(
+def test_a_batch_takes_in_whom_its_locks_cover(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits
 ) -> None:
-    """A batch takes in callers of its own pools, whose locks it has; the others come next."""
+    """Callers of its own pools join; of others only where it is alone on the whole store."""
     other = book.pool("other", SharedPoolBudgetOptions())
     ids = [pool.journal.info.pool_id for pool in (budget, other)]
     waiting: list[Future[Any]] = []
@@ -475,8 +475,9 @@ def test_callers_of_other_pools_stay_in_the_queue(
     when_it_begins(book, lambda: waiting.extend(commits.line_up(calls)))
     assert 2 == budget.reserve(NOTHING, tokens(9), UNLIMITED).id
     assert [2, 3, 3, 4] == [outcome(each).id for each in waiting]
-    assert [(ids[0],), (ids[1],)] == begun
-    assert 2 == commits.calls
+    alone = book.url.startswith("sqlite")
+    assert [(ids[0],), (ids[1],)][: 1 if alone else 2] == begun
+    assert len(begun) == commits.calls
     assert_sound(book)
 
 
@@ -1166,7 +1167,7 @@ def test_leases_are_remembered(book: Ledger, monkeypatch: pytest.MonkeyPatch) ->
     """A settlement behind this process's own entry reads no lease again."""
     budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
     lease = budget.reserve(NOTHING, tokens(10), UNLIMITED)
-    monkeypatch.setattr("ledger.journal._LEASE", None)
+    monkeypatch.setattr("ledger.queries.LEASE", None)
     budget.record_used(lease, Usage(total_tokens=2))
     assert {} == budget.journal._leases
     assert 98 == budget.remaining(NOTHING).tokens

@@ -20,6 +20,7 @@ from ledger import (
     Usage,
     UsageEstimate,
     attributions,
+    journal,
     queries,
 )
 
