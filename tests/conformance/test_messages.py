@@ -18,6 +18,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
+from ledger.prepared import driver_of
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap
@@ -28,6 +29,7 @@ USAGE = Usage(total_tokens=5)
 UNLIMITED = RequestBudget.unlimited()
 NOTHING = RequestExtensions()
 TWO = ["BEGIN", "INSERT"]
+THREE_ROWS = ["BEGIN", "COPY", "CopyDone", "COMMIT"]
 
 
 @pytest.fixture
@@ -99,3 +101,39 @@ def test_entries_of_others_cost_one_more_message(book: Ledger, url: str, wiretap
     assert ["BEGIN", "SELECT", "INSERT"] == wiretap.sent()
     budget.record_used(mine[1], USAGE)
     assert TWO == wiretap.sent()
+
+
+def test_a_pool_three_deep_is_one_transaction(book: Ledger, wiretap: Wiretap) -> None:
+    """One message reads in all three pools, behind all locks; three rows go by COPY."""
+    book.pool("org", OPTIONS)
+    book.pool("team", OPTIONS, parent="org")
+    run = book.pool("run", OPTIONS, parent="team")
+    run.release(reserve(run))
+    wiretap.sent()
+    lease = reserve(run)
+    assert THREE_ROWS == wiretap.sent()
+    run.record_used(lease, USAGE)
+    assert THREE_ROWS == wiretap.sent()
+
+
+def test_a_pool_three_deep_costs_at_most_three_times_the_statements(
+    new_store: Callable[..., str],
+) -> None:
+    """Counted by the database itself, with BEGIN and COMMIT."""
+    with Ledger.open(new_store("sqlite")) as book:
+        flat = book.pool("flat", OPTIONS)
+        book.pool("org", OPTIONS)
+        book.pool("team", OPTIONS, parent="org")
+        run = book.pool("run", OPTIONS, parent="team")
+        counts = []
+        for budget in (flat, run):
+            budget.release(reserve(budget))
+            said: list[str] = []
+            (connection,) = book._database._idle
+            driver_of(connection).set_trace_callback(said.append)
+            lease = reserve(budget)
+            budget.record_used(lease, USAGE)
+            driver_of(connection).set_trace_callback(None)
+            assert 2 == sum(text.startswith("BEGIN") for text in said)
+            counts.append(len(said))
+        assert counts[0] < counts[1] <= 3 * counts[0]
