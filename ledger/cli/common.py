@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,11 +13,8 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.book import DEFAULT_URL, Ledger
-from ledger.checks import U64_MAX
-from ledger.errors import InvalidInputError
-from ledger.policy import SharedPoolBudgetOptions, check_storable_policy
+from ledger.policy import SharedPoolBudgetOptions
 from ledger.reports.render import Sheet, as_csv, as_json, printable
-from ledger.simulate import parse_count, parse_usd
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,31 +28,6 @@ Url = Annotated[
     ),
 ]
 PoolName = Annotated[str, typer.Argument(help="The pool's name.", show_default=False)]
-CapacityTokens = Annotated[
-    str | None, typer.Option(help="Capacity in tokens, or 'unlimited'.", show_default=False)
-]
-CapacityUsd = Annotated[
-    str | None, typer.Option(help="Capacity in US dollars, or 'unlimited'.", show_default=False)
-]
-StopTokens = Annotated[
-    str | None,
-    typer.Option("--stop-threshold-tokens", help="Tokens that are kept back.", show_default=False),
-]
-StopUsd = Annotated[
-    str | None,
-    typer.Option("--stop-threshold-usd", help="US dollars that are kept back.", show_default=False),
-]
-Thresholds = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--threshold",
-        metavar="NAME=PERCENT",
-        help="Report when so much of a capacity is in use; 'off' for the percentage takes it "
-        "away. May be given again.",
-        show_default=False,
-    ),
-]
-
 _UNBOUNDED = 100_000
 
 URL_DEFAULT = DEFAULT_URL
@@ -154,43 +125,3 @@ def progress_bar() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
-
-
-def policy(
-    base: SharedPoolBudgetOptions,
-    capacity_tokens: str | None,
-    capacity_usd: str | None,
-    stop_tokens: str | None,
-    stop_usd: str | None,
-    thresholds: Sequence[str] | None = None,
-) -> SharedPoolBudgetOptions:
-    """Return `base` with what a command's options change."""
-    changes: dict[str, Any] = {}
-    for name, given, parse in (
-        ("capacity_tokens", capacity_tokens, parse_count),
-        ("capacity_cost_micros_usd", capacity_usd, parse_usd),
-        ("stop_threshold_tokens", stop_tokens, parse_count),
-        ("stop_threshold_cost_micros_usd", stop_usd, parse_usd),
-    ):
-        if given is not None:
-            unlimited = given == "unlimited" and name.startswith("capacity")
-            changes[name] = U64_MAX if unlimited else parse(name, given)
-    if thresholds:
-        changes["thresholds"] = _changed(base.thresholds, thresholds)
-    changed = replace(base, **changes)
-    check_storable_policy(changed)
-    return changed
-
-
-def _changed(base: Mapping[str, int], given: Sequence[str]) -> dict[str, int]:
-    """Return thresholds with those set or taken away that options name."""
-    thresholds = dict(base)
-    for option in given:
-        name, equals, percent = option.rpartition("=")
-        if not equals:
-            raise InvalidInputError("threshold", f"{option!r} is not NAME=PERCENT")
-        if percent == "off":
-            thresholds.pop(name, None)
-        else:
-            thresholds[name] = parse_count(f"threshold {name!r}", percent)
-    return thresholds

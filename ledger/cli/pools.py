@@ -12,20 +12,27 @@ from ledger.checks import check_text
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
-    CapacityTokens,
-    CapacityUsd,
     Format,
     OutputFormat,
     PoolName,
-    StopTokens,
-    StopUsd,
-    Thresholds,
     Url,
     emit,
     existing,
-    policy,
     show,
     stdout,
+)
+from ledger.cli.policies import (
+    CapacityRequests,
+    CapacityTokens,
+    CapacityUsd,
+    LeaseTtl,
+    Settlement,
+    StopRequests,
+    StopTokens,
+    StopUsd,
+    Strict,
+    Thresholds,
+    policy,
 )
 from ledger.cli.windows import (
     Anchor,
@@ -52,6 +59,11 @@ def open_pool(
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
     threshold: Thresholds = None,
+    capacity_requests: CapacityRequests = None,
+    stop_requests: StopRequests = None,
+    lease_ttl: LeaseTtl = None,
+    strict: Strict = None,
+    settlement: Settlement = None,
     length: WindowLength = None,
     time_zone: TimeZone = None,
     anchor: Anchor = None,
@@ -72,7 +84,19 @@ def open_pool(
     Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10 --parent org
     """
     check_text("pool", pool)
-    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
+    options = policy(
+        NO_LIMITS,
+        capacity_tokens,
+        capacity_usd,
+        stop_tokens,
+        stop_usd,
+        threshold,
+        capacity_requests=capacity_requests,
+        stop_requests=stop_requests,
+        lease_ttl=lease_ttl,
+        strict=strict,
+        settlement=settlement,
+    )
     windowed = window(None, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd)
     options = replace(options, window=windowed)
     with Ledger.open(url) as book:
@@ -142,6 +166,11 @@ def adjust(
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
     threshold: Thresholds = None,
+    capacity_requests: CapacityRequests = None,
+    stop_requests: StopRequests = None,
+    lease_ttl: LeaseTtl = None,
+    strict: Strict = None,
+    settlement: Settlement = None,
     length: WindowLength = None,
     time_zone: TimeZone = None,
     anchor: Anchor = None,
@@ -157,7 +186,19 @@ def adjust(
     """
     with existing(url) as book:
         current = book.pool(pool).status().policy
-        options = policy(current, capacity_tokens, capacity_usd, stop_tokens, stop_usd, threshold)
+        options = policy(
+            current,
+            capacity_tokens,
+            capacity_usd,
+            stop_tokens,
+            stop_usd,
+            threshold,
+            capacity_requests=capacity_requests,
+            stop_requests=stop_requests,
+            lease_ttl=lease_ttl,
+            strict=strict,
+            settlement=settlement,
+        )
         windowed = window(
             current.window, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd
         )

@@ -14,16 +14,12 @@ from ledger.checks import check_text
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
-    CapacityTokens,
-    CapacityUsd,
-    StopTokens,
-    StopUsd,
     Url,
-    policy,
     progress_bar,
     show,
     stdout,
 )
+from ledger.cli.policies import CapacityTokens, CapacityUsd, StopTokens, StopUsd, policy
 from ledger.reports.render import counted, denials_sheet, runs_sheet, statement_sheet
 from ledger.simulate import (
     Backtest,

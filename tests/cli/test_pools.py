@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from ledger import (
     OccurredAt,
     RequestBudget,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
@@ -324,3 +326,63 @@ def test_names_that_are_none(refused: Run, folder: Path, name: str) -> None:
     """A pool's name has 1 to 255 characters; with another not even a store is made."""
     assert "1 to 255 characters" in refused("pool", "open", name)
     assert [] == list(folder.iterdir())
+
+
+def test_every_part_of_a_policy_has_an_option(ledger: Run, store_url: str) -> None:
+    """Calls, time to live, strictness and settlement; what is not named stays."""
+    url = ("--url", store_url)
+    ledger(
+        *("pool", "open", "team", *url, "--capacity-requests", 9, "--stop-threshold-requests", 2),
+        *("--lease-ttl", "90s", "--strict", "--settlement", "observed"),
+    )
+    ledger("pool", "adjust", "team", *url, "--lenient", "--reason", "r")
+    with Ledger.open(store_url, create=False) as book:
+        policy = book.pool("team").status().policy
+        assert policy == SharedPoolBudgetOptions(
+            capacity_requests=9,
+            stop_threshold_requests=2,
+            lease_ttl=timedelta(seconds=90),
+            settlement=SettlementPolicy.OBSERVED,
+        )
+    ledger(
+        *("pool", "adjust", "team", *url, "--lease-ttl", "none", "--capacity-requests"),
+        *("unlimited", "--reason", "r"),
+    )
+    (shown,) = json.loads(ledger("pool", "list", *url, "--format", "json").out)
+    assert (None, "observed") == (shown["policy"]["lease_ttl"], shown["policy"]["settlement"])
+
+
+def test_pools_below_pools(ledger: Run, refused: Run, store_url: str) -> None:
+    """Made below another, carved out of it, listed with their place, and closed."""
+    url = ("--url", store_url)
+    ledger("pool", "open", "org", *url, "--capacity-usd", 90)
+    ledger("pool", "open", "team", *url, "--capacity-usd", 50, "--parent", "org")
+    ledger("pool", "open", "worker", *url, "--capacity-usd", 30, "--parent", "team", "--carved")
+    rows = json.loads(ledger("pool", "list", *url, "--format", "json").out)
+    places = [(row["pool"], row["parent"], row["carved"], row["closed"]) for row in rows]
+    assert [
+        ("org", None, False, False),
+        ("team", "org", False, False),
+        ("worker", "team", True, False),
+    ] == places
+    assert "60.000000" in ledger("remaining", "org", *url).out
+    assert "has no parent" in refused("pool", "open", "org", *url, "--parent", "team")
+    assert "worker (closed)" in ledger("pool", "close", "worker", *url, "--reason", "done").out
+    assert "is closed" in refused("pool", "close", "worker", *url, "--reason", "again")
+    shown = ledger("pool", "list", *url).out
+    assert "team (carved)" in shown
+    assert "90.000000" in ledger("remaining", "org", *url).out
+
+
+def test_expire_says_how_many(ledger: Run, refused: Run, store_url: str) -> None:
+    """In all pools, or in one."""
+    with Ledger.open(store_url) as book:
+        for name in ("a", "b"):
+            options = SharedPoolBudgetOptions(lease_ttl=timedelta(milliseconds=1))
+            budget = book.pool(name, options)
+            budget.reserve(RequestExtensions(), UsageEstimate(), RequestBudget.unlimited())
+    time.sleep(0.05)
+    assert "1 lease expired\n" == ledger("expire", "b", "--url", store_url).out
+    assert "1 lease expired\n" == ledger("expire", "--url", store_url).out
+    assert "0 leases expired\n" == ledger("expire", "--url", store_url).out
+    assert "no pool 'c'" in refused("expire", "c", "--url", store_url)

@@ -1,0 +1,122 @@
+"""The options that make a pool's policy, but for its windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ledger.checks import U64_MAX
+from ledger.cli.filters import length_s
+from ledger.errors import InvalidInputError
+from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions, check_storable_policy
+from ledger.simulate import parse_count, parse_usd
+
+CapacityTokens = Annotated[
+    str | None, typer.Option(help="Capacity in tokens, or 'unlimited'.", show_default=False)
+]
+CapacityUsd = Annotated[
+    str | None, typer.Option(help="Capacity in US dollars, or 'unlimited'.", show_default=False)
+]
+StopTokens = Annotated[
+    str | None,
+    typer.Option("--stop-threshold-tokens", help="Tokens that are kept back.", show_default=False),
+]
+StopUsd = Annotated[
+    str | None,
+    typer.Option("--stop-threshold-usd", help="US dollars that are kept back.", show_default=False),
+]
+Thresholds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="NAME=PERCENT",
+        help="Report when so much of a capacity is in use; 'off' for the percentage takes it "
+        "away. May be given again.",
+        show_default=False,
+    ),
+]
+CapacityRequests = Annotated[
+    str | None, typer.Option(help="Capacity in calls, or 'unlimited'.", show_default=False)
+]
+StopRequests = Annotated[
+    str | None,
+    typer.Option("--stop-threshold-requests", help="Calls that are kept back.", show_default=False),
+]
+LeaseTtl = Annotated[
+    str | None,
+    typer.Option(help="How long a lease holds: 90s, 5m, 1h, or 'none'.", show_default=False),
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--lenient",
+        help="Deny everything at or below a stop threshold, or only what would pass it.",
+        show_default=False,
+    ),
+]
+Settlement = Annotated[
+    SettlementPolicy | None,
+    typer.Option(help="What becomes of a lease that nobody recorded.", show_default=False),
+]
+
+
+def policy(
+    base: SharedPoolBudgetOptions,
+    capacity_tokens: str | None,
+    capacity_usd: str | None,
+    stop_tokens: str | None,
+    stop_usd: str | None,
+    thresholds: Sequence[str] | None = None,
+    capacity_requests: str | None = None,
+    stop_requests: str | None = None,
+    lease_ttl: str | None = None,
+    strict: bool | None = None,
+    settlement: SettlementPolicy | None = None,
+) -> SharedPoolBudgetOptions:
+    """Return `base` with what a command's options change.
+
+    Raises:
+        InvalidInputError: One of them is no amount, percentage or length.
+    """
+    named = {"strict": strict, "settlement": settlement}
+    changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    if lease_ttl is not None:
+        changes["lease_ttl"] = None if lease_ttl == "none" else _length("lease_ttl", lease_ttl)
+    for name, given, parse in (
+        ("capacity_tokens", capacity_tokens, parse_count),
+        ("capacity_cost_micros_usd", capacity_usd, parse_usd),
+        ("stop_threshold_tokens", stop_tokens, parse_count),
+        ("stop_threshold_cost_micros_usd", stop_usd, parse_usd),
+        ("capacity_requests", capacity_requests, parse_count),
+        ("stop_threshold_requests", stop_requests, parse_count),
+    ):
+        if given is not None:
+            unlimited = given == "unlimited" and name.startswith("capacity")
+            changes[name] = U64_MAX if unlimited else parse(name, given)
+    if thresholds:
+        changes["thresholds"] = _changed(base.thresholds, thresholds)
+    changed = replace(base, **changes)
+    check_storable_policy(changed)
+    return changed
+
+
+def _changed(base: Mapping[str, int], given: Sequence[str]) -> dict[str, int]:
+    """Return thresholds with those set or taken away that options name."""
+    thresholds = dict(base)
+    for option in given:
+        name, equals, percent = option.rpartition("=")
+        if not equals:
+            raise InvalidInputError("threshold", f"{option!r} is not NAME=PERCENT")
+        if percent == "off":
+            thresholds.pop(name, None)
+        else:
+            thresholds[name] = parse_count(f"threshold {name!r}", percent)
+    return thresholds
+
+
+def _length(name: str, text: str) -> timedelta:
+    return timedelta(seconds=length_s(name, text))
