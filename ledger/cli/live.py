@@ -23,6 +23,7 @@ from ledger.reports.render import counted, duration, limit, moment, printable, s
 _SPAN_US = 60_000_000
 """Over how long spend is watched, at most."""
 _BAR = 16
+_NAME = 36
 
 
 class Pace:
@@ -57,6 +58,7 @@ class LiveView(App[None]):
     """Pools and open leases, looked at every so many seconds."""
 
     TITLE = "ledger top"
+    ENABLE_COMMAND_PALETTE = False
     CSS = """
     #head { height: auto; padding: 0 1; }
     #pools { height: 1fr; }
@@ -226,7 +228,7 @@ def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
     bar = Text("█" * filled + "░" * (_BAR - filled) + f" {share // 10:>3}%")
     bar.stylize("red" if left.below_threshold else "green")
     return [
-        text(one.pool.name),
+        _name(one.pool.name),
         bar,
         _right(limit(capacity, shown(capacity))),
         _right(shown(getattr(committed, axis))),
@@ -240,14 +242,21 @@ def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
 def _lease_line(one: reports.AgedLease) -> list[Any]:
     return [
         _right(duration(max(0, one.age_s))),
-        text(one.pool),
+        _name(one.pool),
         _right(f"{one.lease}"),
         one.phase.value,
         _right(f"{one.held.tokens:,}"),
         _right(usd(one.held.cost_micros_usd)),
-        text(one.run_id),
-        text(one.model),
+        _name(one.run_id),
+        _name(one.model),
     ]
+
+
+def _name(value: str | None) -> Text:
+    """Return a name, and of a long one its beginning: figures are what is watched."""
+    found = text(value)
+    found.truncate(_NAME, overflow="ellipsis")
+    return found
 
 
 def _right(figure: str) -> Text:

@@ -44,6 +44,7 @@ from ledger.reports.charts import (
 from ledger.reports.render import (
     Sheet,
     assumptions,
+    burned,
     denials_sheet,
     denied_groups_sheet,
     estimates_sheet,
@@ -364,7 +365,7 @@ def forecast(
             as_of=as_of,
             basis=basis_of(recorded=recorded),
         )
-        burned = reports.burn_down(book, pool, as_of=as_of, basis=found.basis)
+        history = reports.burn_down(book, pool, as_of=as_of, basis=found.basis)
     rows: Sequence[Any] = found.axes if output_format is Format.CSV else [found]
     give(
         rows,
@@ -374,8 +375,8 @@ def forecast(
         wide=wide,
         html=html,
         url=book.url,
-        notes=[assumptions(found)],
-        pictures=lambda: list(burn_down_pictures(burned, PAGE).values()),
+        notes=[assumptions(found), *burned(history)],
+        pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
     )
 
 

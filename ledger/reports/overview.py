@@ -28,7 +28,7 @@ class Overview:
         pools: Where each pool stands.
         burn_downs: How each of them was spent, from its opening on.
         spend: Spend by day and model.
-        runs: What each run cost, the most expensive first.
+        runs: What each run cost, the earliest first.
         estimates: How good estimates were, by model.
         leases: The open leases.
         verified: What verifying each pool found; None where nobody asked.
@@ -80,7 +80,6 @@ def overview(
         # Of the whole store: also whether an entry belongs to no pool.
         asked = names if chosen.pools else [None]
         verified = [one for name in asked for one in book.verify(name, progress=progress)]
-    costs = runs(book, chosen)
     return Overview(
         store=book.url,
         at=datetime.now(UTC),
@@ -90,7 +89,7 @@ def overview(
             burn_down(book, name, as_of=chosen.as_of, basis=chosen.basis) for name in names
         ],
         spend=spend(book, chosen, by=["day", "model"], zone=zone),
-        runs=sorted(costs, key=lambda row: (-row.cost_micros_usd, -row.total_tokens)),
+        runs=runs(book, chosen),
         estimates=estimates(book, chosen, by=["model"]),
         leases=leases(book, chosen, now=now),
         verified=verified,

@@ -90,7 +90,7 @@ def test_the_figures_are_those_of_the_queries(show: Show, found: Overview) -> No
     spent = [usd(row.cost_micros_usd) for row in found.spend.rows]
     assert spent == column(page, "Spend per day by model", "Cost USD")
     assert usd(found.spend.total.cost_micros_usd) in table(page, "Spend per day by model")[-1]
-    runs = found.runs[:20]
+    runs = sorted(found.runs, key=lambda row: -row.cost_micros_usd)[:20]
     assert [usd(row.cost_micros_usd) for row in runs] == column(page, SECTIONS[2], "Cost USD")
     assert [row.run_id for row in runs] == column(page, SECTIONS[2], "Run")
     left = [

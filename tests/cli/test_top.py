@@ -232,6 +232,21 @@ def test_writers_never_notice(busy: Ledger, second: Ledger) -> None:
     assert 41 * 9_000 == busy.pool("team").status().balance.committed.cost_micros_usd
 
 
+def test_looks_are_plain_snapshots(second: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look is a serializable transaction, which writers would have to give way to."""
+    asked = []
+    read = second._database.read
+
+    def spied(work: Callable[..., Any], *, serializable: bool = True) -> Any:  # noqa: ANN401
+        asked.append(serializable)
+        return read(work, serializable=serializable)
+
+    monkeypatch.setattr(second._database, "read", spied)
+    monkeypatch.setattr(second._database, "read_rows", None)
+    reports.glance(second, oldest=reports.glance(second).oldest)
+    assert [False, False] == asked
+
+
 def test_one_frame_for_scripts(busy: Ledger, store_url: str, program: Run) -> None:
     """--once, or a pipe, prints what is now without colours and ends."""
     assert busy

@@ -19,7 +19,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
-from ledger.reports import TimeBasis
+from ledger.reports import TimeBasis, render
 
 Call = Callable[..., Any]
 TEN = UsageEstimate(total_tokens=10, cost_micros_usd=100)
@@ -110,3 +110,24 @@ def test_what_cannot_be_asked(book: Ledger) -> None:
         reports.burn_down(book, "team", as_of=9)
     with pytest.raises(AmountOutOfRangeError, match="points"):
         reports.burn_down(book, "team", points=10_001)
+
+
+def test_what_remained_as_a_line_of_bars(
+    book: Ledger, call: Call, noon: Callable[[int], datetime]
+) -> None:
+    """Bars are even in time: a pool that is spent at once and then rests is low for long."""
+    book.pool("team", SharedPoolBudgetOptions(capacity_tokens=70))
+    for second in (0, 10, 20, 400):
+        call(book, "team", TEN, after_noon_s=second)
+    (line,) = render.burned(reports.burn_down(book, "team"))
+    span = f"{render.moment(noon(0))} to {render.moment(noon(400))}"
+    assert f"tokens left, {span}: █▆{'▅' * 38}▄" == line
+
+
+def test_nothing_to_draw_is_no_line(book: Ledger, call: Call) -> None:
+    """A pool without a limit, and one that was only opened, have no line."""
+    book.pool("team", LIMITED)
+    book.pool("free", SharedPoolBudgetOptions())
+    call(book, "free", TEN)
+    assert [] == render.burned(reports.burn_down(book, "team"))
+    assert [] == render.burned(reports.burn_down(book, "free"))

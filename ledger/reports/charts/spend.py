@@ -72,7 +72,7 @@ def spend_picture(found: Spend, palette: Palette = PAPER) -> Picture:
         palette,
         title="Spend per day by model",
         words=f"{total} USD in all; "
-        + ("most of it for " + shown[0] if shown else "nothing was spent")
+        + (f"the largest part for {shown[0]}" if shown else "nothing was spent")
         + ".",
     )
 

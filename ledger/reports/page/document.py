@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +19,8 @@ from typing import Any
 from rich.text import Text
 
 import ledger
-from ledger.errors import InvalidInputError, MissingExtraError
-from ledger.reports.charts import Picture
+from ledger.errors import InvalidInputError
+from ledger.reports.charts.canvas import Picture, needed
 from ledger.reports.render import Sheet, moment, printable
 
 _SELDOM = 5
@@ -114,7 +113,7 @@ def to_html(document: Document) -> str:
     Raises:
         MissingExtraError: The extra `html` is not installed.
     """
-    jinja2 = _needed("jinja2")
+    jinja2 = needed("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ledger.reports", "page"),
         autoescape=True,
@@ -168,7 +167,7 @@ def _table(sheet: Sheet) -> _Table:
 @cache
 def _library() -> str:
     """Return the scripts that draw: Vega, Vega-Lite and Vega-Embed. Takes seconds, once."""
-    found: str = _needed("vl_convert").javascript_bundle()
+    found: str = needed("vl_convert").javascript_bundle()
     # Inside a script element these would end it, or begin a comment.
     return found.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
@@ -179,10 +178,3 @@ def _own(name: str) -> str:
 
 def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _needed(name: str) -> Any:  # noqa: ANN401 - a module
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(what=name, extra="html") from error

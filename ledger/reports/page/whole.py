@@ -10,6 +10,7 @@ from ledger.reports.charts import (
     Picture,
     burn_down_pictures,
     estimates_picture,
+    most_expensive,
     runs_picture,
     spend_picture,
 )
@@ -144,7 +145,7 @@ def _pools(found: Overview) -> Section:
 
 
 def _runs(found: Overview) -> Section:
-    dearest = found.runs[:_RUNS]
+    dearest = most_expensive(found.runs, _RUNS)
     title = f"{counted(len(dearest), 'run')} of {len(found.runs):,}, the most expensive first"
     return Section(
         title="The most expensive runs",

@@ -3,7 +3,7 @@
 from ledger.reports.render.denials import denials_sheet, denied_groups_sheet
 from ledger.reports.render.estimates import estimates_sheet, held_sheet
 from ledger.reports.render.figures import run_trees_sheet, runs_sheet, spend_sheet, trend
-from ledger.reports.render.forecast import assumptions, forecast_sheet
+from ledger.reports.render.forecast import assumptions, burned, forecast_sheet
 from ledger.reports.render.formats import as_csv, as_json
 from ledger.reports.render.leases import (
     late_uses_sheet,
@@ -33,6 +33,7 @@ __all__ = [
     "as_csv",
     "as_json",
     "assumptions",
+    "burned",
     "columns",
     "counted",
     "decimal",
