@@ -124,6 +124,11 @@ def _drawn(
 def _burn_down(book: Ledger, where: reports.Filter, axis: Axis | None) -> Picture:
     if len(where.pools) != 1 or where.descendants:
         raise InvalidInputError("--pool", "a burn-down is that of one pool; name it alone")
+    whole = reports.Filter(pools=where.pools, as_of=where.as_of, basis=where.basis)
+    if where != whole:
+        raise InvalidInputError(
+            "burn-down", "is that of a whole pool; it takes --pool, --as-of and --recorded alone"
+        )
     (pool,) = where.pools
     found = reports.burn_down(book, pool, as_of=where.as_of, basis=where.basis)
     pictures = burn_down_pictures(found)

@@ -96,6 +96,8 @@ def test_what_cannot_be_drawn(refused: Callable[..., str], books: Path) -> None:
     drawn = ("report", "chart", "burn-down")
     assert "one pool" in refused(*drawn, "--out", "x.svg")
     assert "must end in .png or .svg" in refused(*drawn, "--pool", "trace", "--out", "x.gif")
+    part = refused(*drawn, "--pool", "trace", "--run", "1", "--out", "x.svg")
+    assert "that of a whole pool" in part
     axis = ("--axis", "tokens")
     assert "no limit in tokens" in refused(*drawn, "--pool", "trace", *axis, "--out", "x.svg")
     where = ("--html", "nowhere/x.html", "--no-verify")
