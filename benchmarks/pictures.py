@@ -3,7 +3,7 @@
     python -m benchmarks --long --json figures.json
     python -m benchmarks.pictures figures.json docs/pictures
 
-Needs the extra `pictures`. Every picture stands on a white card of its own, so that it reads the
+Needs the extra `html`. Every picture stands on a white card of its own, so that it reads the
 same on a light page and on a dark one, and says of which run it is.
 """
 
@@ -23,7 +23,7 @@ try:
     import altair as alt
     import vl_convert  # noqa: F401 - altair writes SVG with it
 except ImportError as error:
-    raise SystemExit("pictures need altair: pip install 'budget-ledger[pictures]'") from error
+    raise SystemExit("pictures need altair: pip install 'budget-ledger[html]'") from error
 
 COLOURS = ("#0b62a4", "#d95f02")
 """Blue and orange: told apart in grey too, and by those who see red and green as one."""

@@ -19,7 +19,38 @@ from ledger import Ledger
 
 STORES = ("sqlite", "postgresql")
 
+OWN_RUNS = {
+    "browser": "python -m pytest -m browser (needs Debian's chromium: apt-get install chromium)",
+}
+"""Tests with these marks are left out unless `-m` asks for them, since they need what pip cannot
+bring; how to run them."""
+
+_left_out = pytest.StashKey[dict[str, int]]()
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that have a run of their own, unless marks are asked for."""
+    found = config.stash[_left_out] = dict.fromkeys(OWN_RUNS, 0)
+    if config.option.markexpr:
+        return
+    kept, left = [], []
+    for item in items:
+        marks = [name for name in OWN_RUNS if item.get_closest_marker(name)]
+        (left if marks else kept).append(item)
+        for name in marks:
+            found[name] += 1
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was left out, and how to run it."""
+    for name, count in config.stash.get(_left_out, {}).items():
+        if count:
+            terminalreporter.write_line(f"left out: {count} tests marked {name}. {OWN_RUNS[name]}")
 
 
 class Wiretap:

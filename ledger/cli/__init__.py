@@ -8,14 +8,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import ledger
-from ledger.cli import books, correct, database, pools, report, simulate
+from ledger.cli import books, correct, database, pools, report, simulate, top
 from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
 from ledger.reports.render import printable
 
 app = typer.Typer(
     name="ledger",
-    epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder.",
+    epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder. "
+    "Exit codes: 0 done, 1 damage found, 2 it could not be done, 130 interrupted. "
+    "Example: ledger simulate trace.csv --capacity-usd 50",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -29,7 +31,7 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def top(
+def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -43,6 +45,7 @@ app.command("leases")(books.leases)
 app.command("expire")(books.expire)
 app.command("verify")(books.verify)
 app.command("correct")(correct.correct)
+app.command("top")(top.top)
 app.add_typer(pools.app, name="pool")
 app.add_typer(report.app, name="report")
 app.add_typer(database.app, name="db")

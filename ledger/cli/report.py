@@ -17,10 +17,7 @@ from ledger.cli.common import (
     PoolName,
     Url,
     Wide,
-    emit,
     existing,
-    show,
-    stdout,
 )
 from ledger.cli.filters import (
     AsOf,
@@ -34,9 +31,20 @@ from ledger.cli.filters import (
     length_s,
     moment_in,
 )
+from ledger.cli.output import Html, give
+from ledger.cli.page import chart, page
 from ledger.reports.buckets import zone_named
+from ledger.reports.charts import (
+    PAGE,
+    burn_down_pictures,
+    estimates_picture,
+    runs_picture,
+    spend_picture,
+)
 from ledger.reports.render import (
+    Sheet,
     assumptions,
+    burned,
     denials_sheet,
     denied_groups_sheet,
     estimates_sheet,
@@ -49,10 +57,13 @@ from ledger.reports.render import (
     spend_sheet,
     stale_leases_sheet,
     statement_lines_sheet,
+    trend,
 )
 from ledger.simulate import parse_count, parse_usd
 
 app = typer.Typer(help="Reports from the rows of the journal.", no_args_is_help=True)
+app.command("page")(page)
+app.command("chart")(chart)
 
 
 @app.command("runs")
@@ -66,6 +77,7 @@ def runs(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    html: Html = None,
 ) -> None:
     """Print what each run cost: requests, denials, tokens, estimated against actual, cost.
 
@@ -74,12 +86,27 @@ def runs(
     with existing(url) as book:
         if tree:
             trees = reports.run_trees(book, where)
-            people = run_trees_sheet(trees)
-            emit(trees, reports.RunTree, output_format, lambda: show(people, wide=wide))
+            give(
+                trees,
+                reports.RunTree,
+                output_format,
+                lambda: [run_trees_sheet(trees)],
+                wide=wide,
+                html=html,
+                url=book.url,
+            )
         else:
             rows = reports.runs(book, where)
-            sheet = runs_sheet(rows)
-            emit(rows, reports.RunCost, output_format, lambda: show(sheet, wide=wide))
+            give(
+                rows,
+                reports.RunCost,
+                output_format,
+                lambda: [runs_sheet(rows)],
+                wide=wide,
+                html=html,
+                url=book.url,
+                pictures=lambda: [runs_picture(rows, PAGE)],
+            )
 
 
 @app.command("spend")
@@ -102,6 +129,7 @@ def spend(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    html: Html = None,
 ) -> None:
     """Print spend by time, model, tenant, tag and the like, each crossed with any.
 
@@ -109,11 +137,16 @@ def spend(
     """
     with existing(url) as book:
         found = reports.spend(book, where, by=_names(by), zone=zone, top=top)
-    emit(
+    give(
         found.rows,
         reports.SpendRow,
         output_format,
-        lambda: show(spend_sheet(found), wide=wide),
+        lambda: [spend_sheet(found)],
+        wide=wide,
+        html=html,
+        url=book.url,
+        notes=trend(found),
+        pictures=lambda: [spend_picture(found, PAGE)] if {"day", "model"} == set(found.by) else [],
         dimensions=found.by,
     )
 
@@ -128,6 +161,7 @@ def statement(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    html: Html = None,
 ) -> None:
     """Print a pool's statement: opening balance, a line for each entry, closing balance.
 
@@ -145,11 +179,14 @@ def statement(
             as_of=as_of,
         )
         lines = reports.statement_lines(book, found)
-        emit(
+        give(
             lines,
             reports.StatementLine,
             output_format,
-            lambda: show(statement_lines_sheet(found, lines), wide=wide),
+            lambda: [statement_lines_sheet(found, lines)],
+            wide=wide,
+            html=html,
+            url=book.url,
         )
 
 
@@ -175,6 +212,7 @@ def estimates(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    html: Html = None,
 ) -> None:
     """Print how good estimates were, and what others would have wasted or overrun.
 
@@ -187,12 +225,17 @@ def estimates(
         rows = reports.estimates(
             book, where, by=names, fixed_tokens=fixed_tokens, fixed_cost_micros_usd=fixed_usd
         )
-
-    def people() -> None:
-        show(estimates_sheet(rows, names), wide=wide)
-        show(held_sheet(rows, names), wide=wide)
-
-    emit(rows, reports.EstimateQuality, output_format, people, dimensions=names)
+    give(
+        rows,
+        reports.EstimateQuality,
+        output_format,
+        lambda: [estimates_sheet(rows, names), held_sheet(rows, names)],
+        wide=wide,
+        html=html,
+        url=book.url,
+        pictures=lambda: [estimates_picture(rows, PAGE)],
+        dimensions=names,
+    )
 
 
 class LeaseList(StrEnum):
@@ -219,6 +262,7 @@ def leases(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    html: Html = None,
 ) -> None:
     """Print open leases by age, those that are stale, and those that were used after they expired.
 
@@ -230,12 +274,10 @@ def leases(
             book, where, now=at, stale_after_s=length_s("--stale-after", stale_after)
         )
 
-    def people() -> None:
-        show(lease_ages_sheet(found), wide=wide)
-        if found.stale:
-            show(stale_leases_sheet(found), wide=wide)
-        if found.late:
-            show(late_uses_sheet(found), wide=wide)
+    def sheets() -> list[Sheet]:
+        stale = [stale_leases_sheet(found)] if found.stale else []
+        late = [late_uses_sheet(found)] if found.late else []
+        return [lease_ages_sheet(found), *stale, *late]
 
     lists: dict[LeaseList, tuple[Sequence[Any], type[Any]]] = {
         LeaseList.AGES: (found.ages, reports.LeaseAge),
@@ -243,7 +285,7 @@ def leases(
         LeaseList.LATE: (found.late, reports.LateUse),
     }
     rows, kind = lists[listed]
-    emit(rows, kind, output_format, people)
+    give(rows, kind, output_format, sheets, wide=wide, html=html, url=book.url)
 
 
 @app.command("denials")
@@ -262,6 +304,7 @@ def denials(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    html: Html = None,
 ) -> None:
     """Print what was refused, by whom, and what a larger capacity would have let in.
 
@@ -270,20 +313,26 @@ def denials(
     with existing(url) as book:
         if by is None:
             found = reports.denials(book, where)
-            emit(
+            give(
                 found,
                 reports.Denied,
                 output_format,
-                lambda: show(denials_sheet(found), wide=wide),
+                lambda: [denials_sheet(found)],
+                wide=wide,
+                html=html,
+                url=book.url,
             )
             return
         names = _names(by)
         groups = reports.denials_by(book, where, by=names)
-    emit(
+    give(
         groups,
         reports.DeniedGroup,
         output_format,
-        lambda: show(denied_groups_sheet(groups, names), wide=wide),
+        lambda: [denied_groups_sheet(groups, names)],
+        wide=wide,
+        html=html,
+        url=book.url,
         dimensions=names,
     )
 
@@ -301,6 +350,7 @@ def forecast(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    html: Html = None,
 ) -> None:
     """Print when a pool runs out if it goes on being spent as it was of late.
 
@@ -315,13 +365,19 @@ def forecast(
             as_of=as_of,
             basis=basis_of(recorded=recorded),
         )
-
-    def people() -> None:
-        show(forecast_sheet(found), wide=wide)
-        stdout().print(assumptions(found), markup=False, soft_wrap=True)
-
+        history = reports.burn_down(book, pool, as_of=as_of, basis=found.basis)
     rows: Sequence[Any] = found.axes if output_format is Format.CSV else [found]
-    emit(rows, reports.AxisForecast, output_format, people)
+    give(
+        rows,
+        reports.AxisForecast,
+        output_format,
+        lambda: [forecast_sheet(found)],
+        wide=wide,
+        html=html,
+        url=book.url,
+        notes=[assumptions(found), *burned(history)],
+        pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
+    )
 
 
 def _names(text: str) -> list[str]:

@@ -4,14 +4,18 @@ A report works on one read-only snapshot and counts entries where they were made
 is counted twice. Which entries it is about, a `Filter` says, or the name of a pool.
 """
 
+from ledger.reports.burndown import BurnDown, BurnPoint, burn_down
 from ledger.reports.denials import Denied, DeniedGroup, Increase, denials, denials_by
 from ledger.reports.estimates import EstimateQuality, Held, Ratios, estimates
 from ledger.reports.figures import Figures
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook, forecast
 from ledger.reports.leases import AgedLease, LateUse, LeaseAge, Leases, leases
+from ledger.reports.live import Glance, glance
+from ledger.reports.overview import Overview, overview
 from ledger.reports.runs import RunCost, RunTree, run_trees, runs
 from ledger.reports.spend import Spend, SpendRow, spend
+from ledger.reports.standing import standing
 from ledger.reports.statement import (
     Movement,
     Statement,
@@ -23,12 +27,15 @@ from ledger.reports.statement import (
 __all__ = [
     "AgedLease",
     "AxisForecast",
+    "BurnDown",
+    "BurnPoint",
     "Denied",
     "DeniedGroup",
     "EstimateQuality",
     "Figures",
     "Filter",
     "Forecast",
+    "Glance",
     "Held",
     "Increase",
     "LateUse",
@@ -36,6 +43,7 @@ __all__ = [
     "Leases",
     "Movement",
     "Outlook",
+    "Overview",
     "Ratios",
     "RunCost",
     "RunTree",
@@ -44,14 +52,18 @@ __all__ = [
     "Statement",
     "StatementLine",
     "TimeBasis",
+    "burn_down",
     "denials",
     "denials_by",
     "estimates",
     "forecast",
+    "glance",
     "leases",
+    "overview",
     "run_trees",
     "runs",
     "spend",
+    "standing",
     "statement",
     "statement_lines",
 ]

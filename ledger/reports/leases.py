@@ -248,20 +248,30 @@ def _stale(
         .where(found.c.at <= now - stale_after_s * _SECOND_US)
         .order_by(found.c.at, found.c.pool_id, found.c.seq)
     )
-    return [
-        AgedLease(
-            pool=scope.pools[row.pool_id],
-            lease=row.seq,
-            phase=LeasePhase.EXPIRED if row.expired else LeasePhase.OPEN,
-            reserved_at=from_micros(row.at),
-            age_s=(now - row.at) // _SECOND_US,
-            run_id=row.run_id,
-            agent=row.agent,
-            model=row.model,
-            held=Totals(*(getattr(row, f"held_{name}") for name in Totals._fields)),
-        )
-        for row in connection.execute(query)
-    ]
+    return [_aged(row, scope, now) for row in connection.execute(query)]
+
+
+def open_leases_in(
+    connection: Connection, scope: Scope, now: Micros, *, limit: int
+) -> list[AgedLease]:
+    """Return the first leases in scope that have not ended, by their numbers."""
+    found = _open(scope)
+    query = select(found).order_by(found.c.pool_id, found.c.seq).limit(limit)
+    return [_aged(row, scope, now) for row in connection.execute(query)]
+
+
+def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a row of `_open`
+    return AgedLease(
+        pool=scope.pools[row.pool_id],
+        lease=row.seq,
+        phase=LeasePhase.EXPIRED if row.expired else LeasePhase.OPEN,
+        reserved_at=from_micros(row.at),
+        age_s=(now - row.at) // _SECOND_US,
+        run_id=row.run_id,
+        agent=row.agent,
+        model=row.model,
+        held=Totals(*(getattr(row, f"held_{name}") for name in Totals._fields)),
+    )
 
 
 def _late(connection: Connection, scope: Scope) -> list[LateUse]:

@@ -12,12 +12,17 @@ from ledger.checks import Micros
 from ledger.errors import JournalDamagedError
 from ledger.model import Remaining
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, PoolId, Seq, Totals, WindowState
+from ledger.records import Balance, EntryFlag, PoolId, Seq, Totals, WindowState
 from ledger.reports.filters import Scope
 from ledger.schema import entries
 
 SIDES = tuple(f"{side}_{name}" for side in ("committed", "reserved") for name in Totals._fields)
 """The columns of a balance."""
+
+TERMS = tuple(
+    entries.c[name] for name in ("seq", "flags", "recorded_at", "policy_seq", "window_seq")
+)
+"""The columns that say when, and under what terms, an entry was written."""
 
 
 class Position(NamedTuple):
@@ -28,6 +33,7 @@ class Position(NamedTuple):
     balance: Balance
     policy: SharedPoolBudgetOptions
     window: WindowState | None
+    closed: bool = False
 
     @property
     def remaining(self) -> Remaining:
@@ -49,7 +55,7 @@ def newest(connection: Connection, scope: Scope) -> Position | None:
     e = entries.c
     found = (
         connection.execute(
-            select(e.seq, e.recorded_at, e.policy_seq, e.window_seq, *(e[name] for name in SIDES))
+            select(*TERMS, *(e[name] for name in SIDES))
             .where(*scope.conditions)
             .order_by(e.seq.desc())
             .limit(1)
@@ -68,6 +74,7 @@ def newest(connection: Connection, scope: Scope) -> Position | None:
         balance=balance_in(row),
         policy=policy,
         window=window,
+        closed=bool(row["flags"] & EntryFlag.CLOSED),
     )
 
 

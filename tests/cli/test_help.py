@@ -46,6 +46,8 @@ def test_the_commands_are_known() -> None:
         "ledger report leases",
         "ledger report denials",
         "ledger report forecast",
+        "ledger report page",
+        "ledger report chart",
         "ledger pool open",
         "ledger pool list",
         "ledger pool show",
@@ -56,6 +58,7 @@ def test_the_commands_are_known() -> None:
         "ledger leases",
         "ledger expire",
         "ledger verify",
+        "ledger top",
         "ledger db upgrade",
         "ledger db current",
         "ledger db check",
@@ -116,3 +119,12 @@ def test_the_other_name_of_the_program(program: Run) -> None:
     assert "simulate" in program("--help").out
     shown = program(code=2)
     assert "simulate" in shown.out + shown.err
+
+
+def test_exit_codes_are_documented(ledger: Run) -> None:
+    """The help and the manual name the same exit codes."""
+    shown = " ".join(ledger("--help").out.split())
+    line = re.search(r"Exit codes: ([^.]*)\.", shown)
+    assert line is not None
+    rows = re.findall(r"(?m)^\| (\d+) \| ", MANUAL.read_text(encoding="utf-8"))
+    assert ["0", "1", "2", "130"] == rows == re.findall(r"\d+", line[1])

@@ -58,6 +58,9 @@ def names(built: tuple[Path, Path]) -> set[str]:
         "ledger/__init__.py",
         "ledger/py.typed",
         "ledger/cli/__init__.py",
+        "ledger/reports/page/page.css",
+        "ledger/reports/page/page.html.j2",
+        "ledger/reports/page/page.js",
         "ledger/migrations/env.py",
         "ledger/migrations/script.py.mako",
         "ledger/migrations/versions/0001_journal.py",
@@ -96,7 +99,9 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
     assert {"alembic", "rich", "sqlalchemy", "typer"} == {
         "".join(char if char.isalnum() else " " for char in line).split()[0] for line in needed
     }
-    assert {"postgresql", "pictures", "peers", "dev"} == set(metadata.get_all("Provides-Extra", []))
+    assert {"postgresql", "html", "top", "peers", "dev"} == set(
+        metadata.get_all("Provides-Extra", [])
+    )
     scripts = (info / "entry_points.txt").read_text(encoding="utf-8")
     for name in ("ledger", "budget-ledger"):
         assert f"\n{name} = ledger.cli:main" in scripts

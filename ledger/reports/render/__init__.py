@@ -2,10 +2,15 @@
 
 from ledger.reports.render.denials import denials_sheet, denied_groups_sheet
 from ledger.reports.render.estimates import estimates_sheet, held_sheet
-from ledger.reports.render.figures import run_trees_sheet, runs_sheet, spend_sheet
-from ledger.reports.render.forecast import assumptions, forecast_sheet
+from ledger.reports.render.figures import run_trees_sheet, runs_sheet, spend_sheet, trend
+from ledger.reports.render.forecast import assumptions, burned, forecast_sheet
 from ledger.reports.render.formats import as_csv, as_json
-from ledger.reports.render.leases import late_uses_sheet, lease_ages_sheet, stale_leases_sheet
+from ledger.reports.render.leases import (
+    late_uses_sheet,
+    lease_ages_sheet,
+    open_leases_sheet,
+    stale_leases_sheet,
+)
 from ledger.reports.render.pools import PoolRow, pools_sheet, window_line
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.statement import statement_lines_sheet, statement_sheet
@@ -16,6 +21,7 @@ from ledger.reports.render.values import (
     limit,
     moment,
     printable,
+    sparkline,
     text,
     usd,
 )
@@ -27,6 +33,7 @@ __all__ = [
     "as_csv",
     "as_json",
     "assumptions",
+    "burned",
     "columns",
     "counted",
     "decimal",
@@ -40,15 +47,18 @@ __all__ = [
     "lease_ages_sheet",
     "limit",
     "moment",
+    "open_leases_sheet",
     "pools_sheet",
     "printable",
     "run_trees_sheet",
     "runs_sheet",
+    "sparkline",
     "spend_sheet",
     "stale_leases_sheet",
     "statement_lines_sheet",
     "statement_sheet",
     "text",
+    "trend",
     "usd",
     "window_line",
 ]

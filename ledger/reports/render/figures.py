@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ledger.reports.dimensions import UNITS
 from ledger.reports.figures import PROVENANCES, Figures, added
 from ledger.reports.render.sheet import Cell, Column, Sheet
-from ledger.reports.render.values import moment, text, usd
+from ledger.reports.render.values import moment, sparkline, text, usd
 from ledger.reports.runs import RunCost, RunTree
-from ledger.reports.spend import Spend
+from ledger.reports.spend import OTHER, Spend
 
 _COUNTS = (
     ("Requests", "requests", 2),
@@ -83,6 +84,23 @@ def spend_sheet(found: Spend) -> Sheet:
     )
     _fill(sheet, lines, total=len(names) if len(found.rows) > 1 else 0)
     return sheet
+
+
+def trend(found: Spend) -> list[str]:
+    """Return the cost by time as a line of bars, where time is a dimension of spend."""
+    unit = next((name for name in found.by if name in UNITS), None)
+    if unit is None:
+        return []
+    costs: dict[str, int] = {}
+    for row in found.rows:
+        at = str(row.group[unit])
+        if at != OTHER:
+            costs[at] = costs.get(at, 0) + row.cost_micros_usd
+    if len(costs) < 2:  # noqa: PLR2004 - one bar is no trend
+        return []
+    times = sorted(costs)
+    bars = sparkline([costs[at] for at in times])
+    return [f"USD by {unit}, {times[0]} to {times[-1]} (those with entries): {bars}"]
 
 
 def _fill(sheet: Sheet, lines: Iterable[tuple[Sequence[Cell], Figures]], *, total: int) -> None:

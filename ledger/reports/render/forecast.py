@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 
+from ledger.reports.burndown import BurnDown
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook
 from ledger.reports.render.sheet import Column, Sheet
-from ledger.reports.render.values import duration, moment, usd
+from ledger.reports.render.values import duration, moment, sparkline, usd
 
+_STEPS = 40
 _WORDS = {
     Outlook.OUT: "it has run out",
     Outlook.UNLIMITED: "never: unlimited",
@@ -45,6 +48,23 @@ def assumptions(found: Forecast) -> str:
         f"{moment(found.window_begin)}, evenly; what open leases hold is taken as spent; nobody "
         "adjusts the pool."
     )
+
+
+def burned(found: BurnDown) -> list[str]:
+    """Return what remained as a line of bars, evenly in time, for each axis that is limited."""
+    first, last = found.points[0].at, found.points[-1].at
+    lines = []
+    for axis, unit in (("cost_micros_usd", "USD"), ("tokens", "tokens")):
+        left = [getattr(point, f"remaining_{axis}") for point in found.points]
+        if last == first or all(amount is None for amount in left):
+            continue
+        levels = [left[0] or 0]
+        for step in range(1, _STEPS + 1):
+            at = first + (last - first) * step / _STEPS
+            place = bisect_right(found.points, at, key=lambda point: point.at)
+            levels.append(left[max(0, place - 1)] or 0)
+        lines.append(f"{unit} left, {moment(first)} to {moment(last)}: {sparkline(levels)}")
+    return lines
 
 
 def _figures(axis: AxisForecast, shown: Callable[[int], str]) -> list[str]:

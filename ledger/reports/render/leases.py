@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ledger.reports.leases import Leases
+from collections.abc import Sequence
+
+from ledger.reports.leases import AgedLease, Leases
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.values import counted, duration, moment, text, usd
 
@@ -39,6 +41,16 @@ def lease_ages_sheet(found: Leases) -> Sheet:
 def stale_leases_sheet(found: Leases) -> Sheet:
     """Return the leases that are stale, the oldest first."""
     count = counted(len(found.stale), "lease")
+    title = f"Stale: {count} open for {duration(found.stale_after_s)} or more"
+    return _aged_sheet(found.stale, title)
+
+
+def open_leases_sheet(found: Sequence[AgedLease]) -> Sheet:
+    """Return leases that have not ended, the oldest first."""
+    return _aged_sheet(found, f"Open: {counted(len(found), 'lease')}")
+
+
+def _aged_sheet(found: Sequence[AgedLease], title: str) -> Sheet:
     sheet = Sheet(
         columns=[
             Column(heading="Pool"),
@@ -52,9 +64,9 @@ def stale_leases_sheet(found: Leases) -> Sheet:
             Column(heading="Agent", rank=4, left=True),
             Column(heading="Model", rank=4, left=True),
         ],
-        title=f"Stale: {count} open for {duration(found.stale_after_s)} or more",
+        title=title,
     )
-    for row in found.stale:
+    for row in found:
         sheet.add(
             text(row.pool),
             str(row.lease),

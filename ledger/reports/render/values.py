@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ from rich.text import Text
 from ledger.checks import I64_MAX
 
 _MICROS = 1_000_000
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def usd(micros: int) -> str:
@@ -50,6 +52,18 @@ def duration(seconds: int) -> str:
         if count:
             parts.append(f"{count:,}{unit}")
     return " ".join(parts[:2]) or "0s"
+
+
+def sparkline(amounts: Sequence[int], *, width: int = 60) -> str:
+    """Return amounts as a line of bars, the last of them if there is not room for all.
+
+    The highest bar is the largest amount; nothing, and less than nothing, has the lowest.
+    """
+    shown = amounts[-width:]
+    top = max([*shown, 0])
+    steps = len(_BARS) - 1
+    # Rounded up: only nothing looks like nothing.
+    return "".join(_BARS[-(-max(0, amount) * steps // top) if top else 0] for amount in shown)
 
 
 def text(value: str | None) -> Text:

@@ -1,0 +1,139 @@
+"""`ledger report page` and `ledger report chart`: the books as a page, and pictures of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger import reports
+from ledger.book import Ledger
+from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar
+from ledger.cli.filters import Now, Zone, filtered, moment_in
+from ledger.cli.output import said_written
+from ledger.errors import InvalidInputError
+from ledger.reports.buckets import zone_named
+from ledger.reports.charts import (
+    Picture,
+    burn_down_pictures,
+    estimates_picture,
+    runs_picture,
+    spend_picture,
+)
+from ledger.reports.page import whole_page, write_page
+
+
+class Chart(StrEnum):
+    """What can be drawn."""
+
+    BURN_DOWN = "burn-down"
+    SPEND = "spend"
+    RUNS = "runs"
+    ESTIMATES = "estimates"
+
+
+class Axis(StrEnum):
+    """What a burn-down counts."""
+
+    USD = "usd"
+    TOKENS = "tokens"
+
+
+_AXES = {Axis.USD: "cost_micros_usd", Axis.TOKENS: "tokens"}
+
+
+@filtered
+def page(
+    *,
+    where: reports.Filter,
+    html: Annotated[
+        Path, typer.Option("--html", help="The file that the page goes into.", show_default=False)
+    ],
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not check every entry, which takes its time.")
+    ] = False,
+    now: Now = None,
+    zone: Zone = "UTC",
+    url: Url = URL_DEFAULT,
+) -> None:
+    """Write the books as one page: pools, spend, runs, estimates, leases, verification.
+
+    It needs no network and no server: send it, print it, keep it. Exit code 1 on damage.
+
+    Example: ledger report page --html ledger.html
+    """
+    at = moment_in("--now", now, zone_named(zone))
+    with existing(url) as book, progress_bar() as bar:
+        task = bar.add_task("Verifying", total=None if no_verify else book.size())
+        found = reports.overview(
+            book,
+            where,
+            zone=zone,
+            now=at,
+            verify=not no_verify,
+            progress=lambda count: bar.advance(task, count),
+        )
+    write_page(whole_page(found), html)
+    said_written(html)
+    if not all(one.ok for one in found.verified or []):
+        raise typer.Exit(1)
+
+
+@filtered
+def chart(
+    *,
+    where: reports.Filter,
+    name: Annotated[Chart, typer.Argument(help="What to draw.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="The file: its name ends in .svg or .png.", show_default=False),
+    ],
+    axis: Annotated[
+        Axis | None,
+        typer.Option(help="What a burn-down counts: the axis that is limited without it."),
+    ] = None,
+    zone: Zone = "UTC",
+    url: Url = URL_DEFAULT,
+) -> None:
+    """Draw the burn-down of one pool, spend per day by model, the dearest runs, or estimates.
+
+    Example: ledger report chart burn-down --pool team --out team.svg
+    """
+    with existing(url) as book:
+        picture = _drawn(book, where, name, axis, zone)
+    picture.save(out)
+    said_written(out)
+
+
+def _drawn(
+    book: Ledger, where: reports.Filter, name: Chart, axis: Axis | None, zone: str
+) -> Picture:
+    match name:
+        case Chart.BURN_DOWN:
+            return _burn_down(book, where, axis)
+        case Chart.SPEND:
+            return spend_picture(reports.spend(book, where, by=["day", "model"], zone=zone))
+        case Chart.RUNS:
+            return runs_picture(reports.runs(book, where))
+        case Chart.ESTIMATES:
+            return estimates_picture(reports.estimates(book, where, by=["model"]))
+
+
+def _burn_down(book: Ledger, where: reports.Filter, axis: Axis | None) -> Picture:
+    if len(where.pools) != 1 or where.descendants:
+        raise InvalidInputError("--pool", "a burn-down is that of one pool; name it alone")
+    whole = reports.Filter(pools=where.pools, as_of=where.as_of, basis=where.basis)
+    if where != whole:
+        raise InvalidInputError(
+            "burn-down", "is that of a whole pool; it takes --pool, --as-of and --recorded alone"
+        )
+    (pool,) = where.pools
+    found = reports.burn_down(book, pool, as_of=where.as_of, basis=where.basis)
+    pictures = burn_down_pictures(found)
+    if axis is None:
+        return next(iter(pictures.values()))
+    if _AXES[axis] not in pictures:
+        raise InvalidInputError("--axis", f"the pool has no limit in {axis.value}")
+    return pictures[_AXES[axis]]

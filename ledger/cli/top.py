@@ -1,0 +1,53 @@
+"""`ledger top`: pools, open leases and spend as they are now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ledger import reports
+from ledger.book import Ledger
+from ledger.cli.common import URL_DEFAULT, Url, Wide, show, stdout
+from ledger.cli.filters import length_s
+from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.reports.render import moment, open_leases_sheet, pools_sheet
+
+_TIMEOUT_S = 2.0
+"""How long one look may wait: the view says that the store is away, and looks again."""
+
+
+def top(
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this pool; may be given again. Without it all of them."),
+    ] = None,
+    every: Annotated[str, typer.Option(help="How often to look: 1s, 10s, 1m.")] = "1s",
+    once: Annotated[
+        bool, typer.Option("--once", help="Print what is now, and end; so it does in a pipe.")
+    ] = False,
+    url: Url = URL_DEFAULT,
+    wide: Wide = False,
+) -> None:
+    """Follow pools, open leases and spend live. Keys: q quit, p pause, s sort, tab and arrows.
+
+    It reads plain snapshots: writers neither wait for it nor try again because of it.
+
+    Example: ledger top --every 2s
+    """
+    where = reports.Filter(pools=pool or ())
+    seconds = length_s("--every", every)
+    if seconds == 0:
+        raise InvalidInputError("--every", "must be 1s or more")
+    with Ledger.open(url, create=False, timeout_s=_TIMEOUT_S) as book:
+        found = reports.glance(book, where)
+        if once or not stdout().is_terminal:
+            stdout().print(f"At {moment(found.at)}", soft_wrap=True)
+            show(pools_sheet(found.pools), wide=wide)
+            show(open_leases_sheet(found.leases), wide=wide)
+            return
+        try:
+            from ledger.cli.live import LiveView  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise MissingExtraError(what="textual", extra="top") from error
+        LiveView(book, where, every_s=seconds, first=found).run()

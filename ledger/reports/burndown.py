@@ -1,0 +1,186 @@
+"""How a pool's balance moved: a bounded number of its entries, the first and the newest included.
+
+Entries carry running totals, so that any of them is the exact balance at its place: what is drawn
+between two points is a line, each point is a figure of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from ledger.book import Ledger
+from ledger.checks import U64_MAX, check_amount, from_micros
+from ledger.policy import SharedPoolBudgetOptions
+from ledger.records import Balance, WindowState
+from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
+from ledger.reports.position import SIDES, Position, balance_in, terms_at
+from ledger.schema import entries
+
+POINTS = 240
+"""How many entries are looked at: about one for every three pixels of a picture."""
+_POINTS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurnPoint:
+    """A pool as one of its entries left it.
+
+    Attributes:
+        seq: The entry.
+        at: Its time, never before that of the point ahead of it.
+        balance: What was committed and held.
+        capacity_tokens: The capacity then, None if it had no limit.
+        capacity_cost_micros_usd: The same in millionths of a US dollar.
+        stop_threshold_tokens: What was kept back then.
+        stop_threshold_cost_micros_usd: The same in millionths of a US dollar.
+        remaining_tokens: What was left, None if the capacity had no limit.
+        remaining_cost_micros_usd: The same in millionths of a US dollar.
+    """
+
+    seq: int
+    at: datetime
+    balance: Balance
+    capacity_tokens: int | None
+    capacity_cost_micros_usd: int | None
+    stop_threshold_tokens: int
+    stop_threshold_cost_micros_usd: int
+    remaining_tokens: int | None
+    remaining_cost_micros_usd: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurnDown:
+    """How a pool was spent.
+
+    Attributes:
+        pool: The pool's name.
+        basis: Which time of an entry counts.
+        points: In the order of entries; the last is the newest entry, or `as_of`.
+    """
+
+    pool: str
+    basis: TimeBasis
+    points: list[BurnPoint]
+
+
+def burn_down(
+    book: Ledger,
+    pool: str,
+    *,
+    points: int = POINTS,
+    as_of: int | None = None,
+    basis: TimeBasis = TimeBasis.OCCURRED,
+) -> BurnDown:
+    """Return how a pool's balance moved from its opening on, in a bounded number of points.
+
+    Entries are looked up at even distances by their numbers, so a long history costs no more than
+    a short one, and busy times have more points than quiet ones. The entries that set the policy
+    or began the window of one of them are points too. What other pools passed on to this one has
+    moved its balance, and is included.
+
+    A balance exists only in the order in which entries were recorded. By `basis` a point has the
+    time at which its call happened, but never a time before the point ahead of it; the opening is
+    put where the first call is.
+
+    Args:
+        book: The books.
+        pool: The pool's name.
+        points: About how many entries are looked at: 2 to 10,000.
+        as_of: As the pool stood at this entry.
+        basis: Which time of an entry counts.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: `as_of` is an entry that the pool does not have yet.
+        AmountOutOfRangeError: So many points cannot be asked for.
+        JournalDamagedError: The policy in force cannot be read.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    check_amount("points", points, ceiling=_POINTS_MAX)
+    where = Filter(pools=[pool], as_of=as_of, basis=basis)
+
+    def query(connection: Connection, scope: Scope) -> BurnDown:
+        found = _points(connection, scope, max(2, points))
+        return BurnDown(pool=pool, basis=basis, points=found)
+
+    return snapshot(book, where, query, mirrors=True)
+
+
+def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]:
+    newest = scope.where.as_of
+    if newest is None:
+        newest = connection.execute(
+            select(func.max(entries.c.seq)).where(entries.c.pool_id == scope.pool)
+        ).scalar_one()
+    steps = min(count, newest) - 1
+    seqs = {1 + (newest - 1) * step // steps for step in range(steps + 1)} if steps else {newest}
+    seqs |= {min(2, newest)}  # the first call
+    rows = _rows(connection, scope, seqs)
+    # What changed between two points changed at an entry that the later one names, and up to the
+    # one before it all was as it had been.
+    named = {row[name] for row in rows for name in ("policy_seq", "window_seq")}
+    missing = {seq for name in named for seq in (name - 1, name) if seq >= 1} - seqs
+    rows = sorted(rows + _rows(connection, scope, missing), key=lambda row: int(row["seq"]))
+    terms = {
+        _terms_of(row): terms_at(connection, scope.pool, row, pool=scope.pools[scope.pool])
+        for row in {_terms_of(row): row for row in rows}.values()
+    }
+    latest = min(row["at"] for row in rows)
+    found = []
+    for row in rows:
+        # The opening is an entry like any other, but it is no call: it has no time of its own.
+        latest = max(latest, row["at"]) if row["seq"] > 1 else latest
+        found.append(_point(row, latest, *terms[_terms_of(row)]))
+    return found
+
+
+def _terms_of(row: dict[str, Any]) -> tuple[int, int]:
+    return row["policy_seq"], row["window_seq"]
+
+
+def _rows(connection: Connection, scope: Scope, seqs: set[int]) -> list[dict[str, Any]]:
+    e = entries.c
+    columns = (e.seq, e.recorded_at, e.policy_seq, e.window_seq, *(e[name] for name in SIDES))
+    found: list[dict[str, Any]] = []
+    for some in _pages(sorted(seqs)):
+        query = select(scope.at.label("at"), *columns).where(
+            e.pool_id == scope.pool, e.seq.in_(some)
+        )
+        found += [dict(row) for row in connection.execute(query).mappings()]
+    return found
+
+
+def _pages(seqs: Sequence[int]) -> list[Sequence[int]]:
+    """Return numbers in parts, since a statement takes only so many parameters."""
+    return [seqs[first : first + 500] for first in range(0, len(seqs), 500)]
+
+
+def _point(
+    row: dict[str, Any], at: int, policy: SharedPoolBudgetOptions, window: WindowState | None
+) -> BurnPoint:
+    stood = Position(
+        seq=row["seq"],
+        recorded_at=row["recorded_at"],
+        balance=balance_in(row),
+        policy=policy,
+        window=window,
+    )
+    tokens = policy.capacity_tokens < U64_MAX
+    cost = policy.capacity_cost_micros_usd < U64_MAX
+    left = stood.remaining
+    return BurnPoint(
+        seq=row["seq"],
+        at=from_micros(at),
+        balance=stood.balance,
+        capacity_tokens=policy.capacity_tokens if tokens else None,
+        capacity_cost_micros_usd=policy.capacity_cost_micros_usd if cost else None,
+        stop_threshold_tokens=policy.stop_threshold_tokens,
+        stop_threshold_cost_micros_usd=policy.stop_threshold_cost_micros_usd,
+        remaining_tokens=left.tokens if tokens else None,
+        remaining_cost_micros_usd=left.cost_micros_usd if cost else None,
+    )

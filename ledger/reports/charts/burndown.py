@@ -1,0 +1,127 @@
+"""A pool's burn-down as a picture: what remained, of what capacity, above which threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ledger.reports.burndown import BurnDown, BurnPoint
+from ledger.reports.charts.canvas import (
+    MILLION,
+    PAPER,
+    SERIES,
+    Palette,
+    Picture,
+    amount_axis,
+    needed,
+    picture,
+    time_axis,
+    tooltips,
+)
+from ledger.reports.render.values import moment, printable, usd
+
+
+def burn_down_pictures(found: BurnDown, palette: Palette = PAPER) -> dict[str, Picture]:
+    """Return a pool's burn-down by axis: on each that is limited, or else what was spent.
+
+    Raises:
+        MissingExtraError: The extra `html` is not installed.
+    """
+    limited = [
+        axis
+        for axis in ("cost_micros_usd", "tokens")
+        if any(getattr(point, f"capacity_{axis}") is not None for point in found.points)
+    ]
+    if not limited:
+        return {"cost_micros_usd": _spent(found, palette)}
+    return {axis: _burn_down(found, axis, palette) for axis in limited}
+
+
+def _burn_down(found: BurnDown, axis: str, palette: Palette) -> Picture:
+    alt = needed("altair")
+    number, exact, unit = scale(axis)
+    lines = (
+        ("remaining", f"remaining_{axis}"),
+        ("capacity", f"capacity_{axis}"),
+        ("stop threshold", f"stop_threshold_{axis}"),
+    )
+    rows = [
+        {"at": _when(point), "what": what, "amount": number(amount), "exact": exact(amount)}
+        for what, name in lines
+        for point in found.points
+        if (amount := getattr(point, name)) is not None
+    ]
+    names = [what for what, _name in lines]
+    base = alt.Chart().encode(
+        x=time_axis(alt),
+        y=alt.Y("amount:Q", title=f"{unit} remaining", stack=False, axis=amount_axis(alt)),
+        tooltip=tooltips(alt, ("at", "Time (UTC)"), ("what", "What"), ("exact", unit)),
+    )
+    remaining = base.transform_filter("datum.what == 'remaining'")
+    colour = alt.Color(
+        "what:N",
+        title=None,
+        scale=alt.Scale(domain=names, range=[SERIES[0], palette.ink, palette.alert]),
+    )
+    last = found.points[-1]
+    left, whole, kept = (getattr(last, name) for _what, name in lines)
+    return picture(
+        [
+            remaining.mark_area(
+                interpolate="step-after", opacity=0.18, color=SERIES[0], aria=False
+            ),
+            base.mark_line(interpolate="step-after").encode(
+                color=colour,
+                strokeDash=alt.StrokeDash(
+                    "what:N",
+                    title=None,
+                    scale=alt.Scale(domain=names, range=[[1, 0], [6, 4], [2, 3]]),
+                ),
+            ),
+        ],
+        rows,
+        palette,
+        title=f"Pool {printable(found.pool)}: {unit} remaining",
+        words=f"{exact(left) if left is not None else 'No limit'} {unit} of "
+        f"{exact(whole) if whole is not None else 'an unlimited capacity'} remained at "
+        f"{moment(last.at)}, with {exact(kept)} kept back.",
+    )
+
+
+def _spent(found: BurnDown, palette: Palette) -> Picture:
+    alt = needed("altair")
+    rows = [
+        {
+            "at": _when(point),
+            "amount": point.balance.committed.cost_micros_usd / MILLION,
+            "exact": usd(point.balance.committed.cost_micros_usd),
+        }
+        for point in found.points
+    ]
+    base = alt.Chart().encode(
+        x=time_axis(alt),
+        y=alt.Y("amount:Q", title="USD spent", stack=False, axis=amount_axis(alt)),
+        tooltip=tooltips(alt, ("at", "Time (UTC)"), ("exact", "USD")),
+    )
+    last = found.points[-1]
+    return picture(
+        [
+            base.mark_area(interpolate="step-after", opacity=0.18, color=SERIES[0], aria=False),
+            base.mark_line(interpolate="step-after", color=SERIES[0]),
+        ],
+        rows,
+        palette,
+        title=f"Pool {printable(found.pool)}: USD spent, of an unlimited capacity",
+        words=f"{usd(last.balance.committed.cost_micros_usd)} USD were spent by "
+        f"{moment(last.at)}; the capacity has no limit.",
+    )
+
+
+def scale(axis: str) -> tuple[Callable[[int], float], Callable[[int], str], str]:
+    """Return how an axis is drawn, how it is written, and its unit."""
+    if axis == "tokens":
+        return float, "{:,}".format, "tokens"
+    return lambda micros: micros / MILLION, usd, "USD"
+
+
+def _when(point: BurnPoint) -> str:
+    return point.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

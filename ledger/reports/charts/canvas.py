@@ -1,0 +1,185 @@
+"""What every picture shares: colours, the card it is drawn on, and how it becomes a file."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.reports.render.values import printable
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_FORMATS: Mapping[str, Literal["png", "svg"]] = {".png": "png", ".svg": "svg"}
+SERIES = ("#2f7ed8", "#e08a00", "#12946b", "#c55a9a", "#46b1d9", "#d0512f", "#8d7ae0", "#8a8f98")
+"""Told apart in grey too, and by those who see red and green as one; on light and on dark."""
+MILLION = 1_000_000
+_FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Palette:
+    """The colours of a picture.
+
+    Attributes:
+        ink: Of text.
+        faint: Of lines that help the eye.
+        alert: Of thresholds.
+        background: Behind it all.
+        width: How wide it is, in pixels, or `container` for as wide as there is room.
+    """
+
+    ink: str = "#1f2328"
+    faint: str = "#e3e5e8"
+    alert: str = "#c4342b"
+    background: str = "#ffffff"
+    width: int | str = 640
+
+
+PAPER = Palette()
+"""For a file: dark on white, whatever page it is put on."""
+
+PAGE = Palette(
+    ink="var(--ink)",
+    faint="var(--line)",
+    alert="var(--alert)",
+    background="transparent",
+    width="container",
+)
+"""For a page whose style sheet knows light from dark."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A chart, and the same in words.
+
+    Attributes:
+        title: What it shows.
+        words: What can be seen in it, for those who do not see it.
+        chart: The chart.
+    """
+
+    title: str
+    words: str
+    chart: alt.LayerChart
+
+    def save(self, file: Path) -> None:
+        """Write the chart as PNG or SVG, by the file's name, without a browser.
+
+        Raises:
+            InvalidInputError: The name ends otherwise, or the file cannot be written.
+            MissingExtraError: The extra `html` is not installed.
+        """
+        kind = _FORMATS.get(file.suffix.lower())
+        if kind is None:
+            raise InvalidInputError("out", f"{str(file)!r} must end in .png or .svg")
+        needed("vl_convert")
+        try:
+            self.chart.save(file, format=kind, scale_factor=2 if kind == "png" else 1)
+        except OSError as error:
+            raise InvalidInputError("out", f"{file} cannot be written: {error}") from error
+
+
+def picture(
+    layers: Sequence[alt.Chart],
+    rows: Sequence[Row],
+    palette: Palette,
+    *,
+    title: str,
+    words: str,
+    height: int = 240,
+) -> Picture:
+    """Return layers over the same rows in the colours of a palette, with a title on paper."""
+    alt = needed("altair")
+    chart = alt.layer(*layers, data=alt.Data(values=list(rows))).properties(
+        width=palette.width,
+        height=height,
+        background=palette.background,
+        description=f"{title}. {words}",
+    )
+    if palette.width == "container":
+        chart = chart.properties(padding=4)
+    else:
+        on_top = alt.TitleParams(title, anchor="start", offset=12)
+        chart = chart.properties(padding=16, title=on_top)
+    return Picture(title=title, words=words, chart=_styled(chart, palette))
+
+
+def _styled(chart: Any, palette: Palette) -> alt.LayerChart:  # noqa: ANN401 - Altair's own
+    styled: alt.LayerChart = (
+        chart.configure(font=_FONT)
+        .configure_title(fontSize=16, color=palette.ink)
+        .configure_axis(
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            labelColor=palette.ink,
+            titleColor=palette.ink,
+            gridColor=palette.faint,
+            domainColor=palette.faint,
+            tickColor=palette.faint,
+            titlePadding=8,
+        )
+        .configure_legend(
+            orient="bottom",
+            labelFontSize=12,
+            labelColor=palette.ink,
+            labelLimit=120 if palette.width == "container" else 240,
+            columns=2 if palette.width == "container" else 4,
+        )
+        .configure_line(strokeWidth=2)
+        .configure_view(stroke=None)
+    )
+    return styled
+
+
+def amount_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
+    """Return an axis of amounts: 1.5k, 20M."""
+    return alt.Axis(format="~s", tickCount=5)
+
+
+def time_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
+    """Return an axis of times in UTC, as ISO 8601 writes them."""
+    clock = {"hours": "%H:%M", "minutes": "%H:%M", "seconds": "%H:%M:%S"}
+    date = {"year": "%Y", "month": "%Y-%m", "date": "%m-%d", "week": "%m-%d", "day": "%m-%d"}
+    axis = alt.Axis(format={**clock, **date}, labelOverlap="greedy", labelSeparation=6)
+    return alt.X("at:T", title="time (UTC)", scale=alt.Scale(type="utc"), axis=axis)
+
+
+def tooltips(alt: Any, *fields: tuple[str, str]) -> list[Any]:  # noqa: ANN401 - Altair itself
+    """Return what is shown of a mark that is pointed at: fields of its row, by their titles."""
+    return [alt.Tooltip(f"{name}:N", title=title) for name, title in fields]
+
+
+def shown_name(value: str | None) -> str:
+    """Return a name as text, also where a call named none."""
+    return "(none)" if value is None else printable(value)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return names that a picture can tell apart: two that look the same are two lines."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def needed(name: str) -> Any:  # noqa: ANN401 - a module
+    """Return a module of the extra `html`.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(what=name, extra="html") from error

@@ -1,0 +1,83 @@
+"""What is happening now: where pools stand and which leases are open, cheap enough to ask often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from ledger.book import Ledger
+from ledger.checks import from_micros, to_micros
+from ledger.records import PoolId, PoolStatus
+from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.leases import AgedLease, moment_of, open_leases_in
+from ledger.reports.standing import standing_in
+from ledger.schema import entries
+
+LEASES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """The books at one moment, on one snapshot.
+
+    Attributes:
+        at: The moment.
+        pools: Where each pool stands.
+        leases: The leases that have not ended, the oldest first, a bounded number of each pool.
+        oldest: The oldest of them by pool: give it to the next glance, which then need not look
+            for it again.
+    """
+
+    at: datetime
+    pools: list[PoolStatus]
+    leases: list[AgedLease]
+    oldest: Mapping[PoolId, int] = field(hash=False)
+
+
+def glance(
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    oldest: Mapping[PoolId, int] | None = None,
+    now: datetime | None = None,
+) -> Glance:
+    """Return the books at this moment, without disturbing writers.
+
+    The first time it looks through the reservations of each pool for those that are open. Leases
+    only end, so whoever goes on from where the oldest was looks at few.
+
+    Args:
+        book: The books.
+        where: Which pools, or the name of one.
+        oldest: Where the glance before found the oldest open lease of each pool.
+        now: The moment at which ages are taken; without it the present one.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    known = oldest or {}
+
+    def query(connection: Connection, scope: Scope) -> Glance:
+        at = moment_of(connection, scope, None if now is None else to_micros("now", now))
+        pools = standing_in(connection, scope)
+        leases: list[AgedLease] = []
+        places: dict[PoolId, int] = {}
+        for one in pools:
+            pool_id = one.pool.pool_id
+            place = known.get(pool_id, 1)
+            of_pool = replace(
+                scope,
+                pools={pool_id: one.pool.name},
+                conditions=[entries.c.pool_id == pool_id, entries.c.seq >= place],
+            )
+            found = open_leases_in(connection, of_pool, at, limit=LEASES)
+            leases += found
+            places[pool_id] = found[0].lease if found else one.seq + 1
+        leases.sort(key=lambda lease: lease.reserved_at)
+        return Glance(at=from_micros(at), pools=pools, leases=leases, oldest=places)
+
+    return snapshot(book, where, query, mirrors=True)

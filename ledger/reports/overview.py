@@ -1,0 +1,96 @@
+"""Everything that a page about the books shows, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ledger.book import Ledger
+from ledger.records import PoolStatus
+from ledger.replay import Progress, Verification
+from ledger.reports.burndown import BurnDown, burn_down
+from ledger.reports.estimates import EstimateQuality, estimates
+from ledger.reports.filters import EVERYTHING, Filter, Where
+from ledger.reports.leases import Leases, leases
+from ledger.reports.runs import RunCost, runs
+from ledger.reports.spend import Spend, spend
+from ledger.reports.standing import standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The books at one moment. Each part is one snapshot; they are taken one after the other.
+
+    Attributes:
+        store: The store's address, without its password.
+        at: When it was taken.
+        where: Which entries it is about.
+        pools: Where each pool stands.
+        burn_downs: How each of them was spent, from its opening on.
+        spend: Spend by day and model.
+        runs: What each run cost, the earliest first.
+        estimates: How good estimates were, by model.
+        leases: The open leases.
+        verified: What verifying each pool found; None where nobody asked.
+    """
+
+    store: str
+    at: datetime
+    where: Filter
+    pools: list[PoolStatus]
+    burn_downs: list[BurnDown]
+    spend: Spend
+    runs: list[RunCost]
+    estimates: list[EstimateQuality]
+    leases: Leases
+    verified: list[Verification] | None
+
+
+def overview(
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    zone: str = "UTC",
+    now: datetime | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Overview:
+    """Return what a page about the books shows.
+
+    Args:
+        book: The books.
+        where: Which entries, or the name of a pool. Balances are those of whole pools, and they
+            are verified as a whole, whatever else is chosen.
+        zone: The time zone whose days are meant, by its IANA name.
+        now: The moment at which the ages of leases are taken; without it the present one.
+        verify: Whether every entry is checked, which takes as long as the journal is.
+        progress: Told how many more entries are checked.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: No such time zone; a moment without one; or `as_of` is an entry that
+            the pool does not have yet.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    chosen = Filter(pools=[where]) if isinstance(where, str) else where
+    found = standing(book, chosen)
+    names = [one.pool.name for one in found]
+    verified = None
+    if verify:
+        # Of the whole store: also whether an entry belongs to no pool.
+        asked = names if chosen.pools else [None]
+        verified = [one for name in asked for one in book.verify(name, progress=progress)]
+    return Overview(
+        store=book.url,
+        at=datetime.now(UTC),
+        where=chosen,
+        pools=found,
+        burn_downs=[
+            burn_down(book, name, as_of=chosen.as_of, basis=chosen.basis) for name in names
+        ],
+        spend=spend(book, chosen, by=["day", "model"], zone=zone),
+        runs=runs(book, chosen),
+        estimates=estimates(book, chosen, by=["model"]),
+        leases=leases(book, chosen, now=now),
+        verified=verified,
+    )

@@ -1,0 +1,180 @@
+"""A page before it is text: sections of pictures and tables; and the text, scripts and all.
+
+Names come from callers, and are not trusted: the template escapes them, the data of pictures is
+escaped JSON, and the page forbids every script but its own two, by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+import ledger
+from ledger.errors import InvalidInputError
+from ledger.reports.charts.canvas import Picture, needed
+from ledger.reports.render import Sheet, moment, printable
+
+_SELDOM = 5
+"""From this rank on a column is left out on paper."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One figure that is seen first.
+
+    Attributes:
+        name: What it is.
+        figure: The figure.
+        note: What else is to be said of it.
+        bad: Whether it is bad news.
+    """
+
+    name: str
+    figure: str
+    note: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of a page.
+
+    Attributes:
+        title: Its heading.
+        notes: What is to be said, a paragraph each.
+        pictures: Its pictures.
+        sheets: Its tables.
+    """
+
+    title: str
+    notes: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    sheets: Sequence[Sheet] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A page.
+
+    Attributes:
+        title: Its heading.
+        store: The store's address, without its password.
+        at: When it was made.
+        about: Which entries it is about, in words.
+        tiles: The figures that are seen first.
+        sections: Its parts.
+    """
+
+    title: str
+    store: str
+    at: datetime
+    about: str = ""
+    tiles: Sequence[Tile] = ()
+    sections: Sequence[Section] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """A sheet as HTML has it: lines in groups, and those below the last gap as the foot."""
+
+    caption: str
+    columns: list[dict[str, Any]]
+    bodies: list[list[list[str]]]
+    foot: list[list[str]]
+    sortable: bool
+
+
+def write_page(document: Document, file: Path) -> None:
+    """Write a page into a file.
+
+    Raises:
+        InvalidInputError: The file cannot be written.
+        MissingExtraError: The extra `html` is not installed.
+    """
+    text = to_html(document)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError("html", f"{file} cannot be written: {error.strerror}") from error
+
+
+def to_html(document: Document) -> str:
+    """Return a page as text.
+
+    Raises:
+        MissingExtraError: The extra `html` is not installed.
+    """
+    jinja2 = needed("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ledger.reports", "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn = any(section.pictures for section in document.sections)
+    scripts = [*([_library()] if drawn else []), _own("page.js")]
+    hashes = " ".join(f"'sha256-{_hash(script)}'" for script in scripts)
+    text: str = environment.get_template("page.html.j2").render(
+        page=document,
+        version=ledger.__version__,
+        style=_own("page.css"),
+        scripts=scripts,
+        policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'",
+        table=_table,
+        moment=moment,
+    )
+    return text
+
+
+def _table(sheet: Sheet) -> _Table:
+    shown = sheet.shown()
+    groups: list[list[list[str]]] = [[]]
+    for row in sheet.rows:
+        if row is None:
+            groups.append([])
+        else:
+            cells = [row[number] for number in shown]
+            groups[-1].append([cell.plain if isinstance(cell, Text) else cell for cell in cells])
+    # One gap stands above the totals; more of them are a statement, whose order is its sense.
+    total = len(groups) == 2  # noqa: PLR2004 - see above
+    return _Table(
+        caption=printable(sheet.title or ""),
+        columns=[
+            {
+                "heading": " ".join(sheet.columns[number].heading.split("\n")),
+                "left": sheet.columns[number].left or number == 0,
+                "seldom": sheet.columns[number].rank >= _SELDOM,
+            }
+            for number in shown
+        ],
+        bodies=groups[:1] if total else groups,
+        foot=groups[1] if total else [],
+        sortable=len(groups) <= 2 and len(groups[0]) > 1,  # noqa: PLR2004 - likewise
+    )
+
+
+@cache
+def _library() -> str:
+    """Return the scripts that draw: Vega, Vega-Lite and Vega-Embed. Takes seconds, once."""
+    found: str = needed("vl_convert").javascript_bundle()
+    # Inside a script element these would end it, or begin a comment.
+    return found.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _own(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,195 @@
+"""The whole page about the books: an overview as a document."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+from ledger.reports.charts import (
+    PAGE,
+    Picture,
+    burn_down_pictures,
+    estimates_picture,
+    most_expensive,
+    runs_picture,
+    spend_picture,
+)
+from ledger.reports.filters import Filter
+from ledger.reports.overview import Overview
+from ledger.reports.page.document import Document, Section, Tile
+from ledger.reports.render import (
+    Column,
+    Sheet,
+    counted,
+    estimates_sheet,
+    lease_ages_sheet,
+    moment,
+    pools_sheet,
+    runs_sheet,
+    spend_sheet,
+    stale_leases_sheet,
+    text,
+    usd,
+)
+
+_POOLS, _RUNS, _LEASES = 12, 20, 100
+"""How many of each are drawn or listed; the page says how many there are."""
+
+
+def whole_page(found: Overview) -> Document:
+    """Return the page of an overview.
+
+    Raises:
+        MissingExtraError: The extra `html` is not installed.
+    """
+    return Document(
+        title="Budgets and spend",
+        store=found.store,
+        at=found.at,
+        about=described(found.where),
+        tiles=_tiles(found),
+        sections=[
+            _pools(found),
+            Section(
+                title="Spend per day by model",
+                pictures=[spend_picture(found.spend, PAGE)] if found.spend.rows else [],
+                sheets=[spend_sheet(found.spend)],
+            ),
+            _runs(found),
+            Section(
+                title="Estimated against actual",
+                notes=["Calls that were settled and had an estimate above 0, by model."],
+                pictures=[estimates_picture(found.estimates, PAGE)] if found.estimates else [],
+                sheets=[estimates_sheet(found.estimates, ["model"])],
+            ),
+            _leases(found),
+            _verification(found),
+        ],
+    )
+
+
+def described(where: Filter) -> str:
+    """Return in words which entries a filter takes in; nothing for all of them."""
+    parts = []
+    if where.pools:
+        below = " and the pools below" if where.descendants else ""
+        parts.append(f"pools: {', '.join(where.pools)}{below}")
+    parts += [
+        f"{name.removesuffix('_id')}: {value}"
+        for name in ("run_id", "tenant", "agent", "operation", "provider", "model")
+        if (value := getattr(where, name)) is not None
+    ]
+    parts += [f"tag {name}={value}" for name, value in where.tags.items()]
+    parts += [
+        f"{name}: {at.isoformat()}"
+        for name, at in (("since", where.since), ("until", where.until))
+        if at is not None
+    ]
+    if where.as_of is not None:
+        parts.append(f"as of entry {where.as_of:,}")
+    return f"Only {'; '.join(parts)}" if parts else ""
+
+
+def _tiles(found: Overview) -> list[Tile]:
+    total = found.spend.total
+    out = [one for one in found.pools if one.remaining.below_threshold]
+    damaged = [one for one in found.verified or [] if not one.ok]
+    checked = sum(one.entries for one in found.verified or [])
+    return [
+        Tile(
+            name="Spent, USD",
+            figure=usd(total.cost_micros_usd),
+            note=f"{counted(total.total_tokens, 'token')}, {counted(total.requests, 'request')}",
+        ),
+        Tile(
+            name="Pools",
+            figure=f"{len(found.pools):,}",
+            note=f"{len(out):,} at or below the stop threshold" if out else "all with budget left",
+            bad=bool(out),
+        ),
+        Tile(
+            name="Denied",
+            figure=f"{total.denied:,}",
+            note="of those that were kept",
+        ),
+        Tile(
+            name="Open leases",
+            figure=f"{sum(row.leases for row in found.leases.ages):,}",
+            note=f"{usd(sum(row.held.cost_micros_usd for row in found.leases.ages))} USD held",
+        ),
+        Tile(
+            name="Verification",
+            figure="not asked" if found.verified is None else "DAMAGED" if damaged else "ok",
+            note=""
+            if found.verified is None
+            else f"{counted(checked, 'entry', 'entries')} found good",
+            bad=bool(damaged),
+        ),
+    ]
+
+
+def _pools(found: Overview) -> Section:
+    # The limited ones are watched; of these, those that have spent most.
+    spent = {one.pool.name: one.balance.committed for one in found.pools}
+    drawn = sorted(found.burn_downs, key=lambda one: spent[one.pool][1::-1], reverse=True)
+    pictures: list[Picture] = [
+        picture
+        for one in islice(drawn, _POOLS)
+        for picture in burn_down_pictures(one, PAGE).values()
+    ]
+    notes = ["Balances are those of whole pools, from their opening on."]
+    if len(drawn) > _POOLS:
+        notes.append(f"Drawn are the {_POOLS} of {len(drawn):,} pools that have spent most.")
+    sheet = replace(pools_sheet(found.pools), title=counted(len(found.pools), "pool"))
+    return Section(title="Pools", notes=notes, pictures=pictures, sheets=[sheet])
+
+
+def _runs(found: Overview) -> Section:
+    dearest = most_expensive(found.runs, _RUNS)
+    title = f"{counted(len(dearest), 'run')} of {len(found.runs):,}, the most expensive first"
+    return Section(
+        title="The most expensive runs",
+        pictures=[runs_picture(found.runs, PAGE)] if dearest else [],
+        sheets=[replace(runs_sheet(dearest), title=title)],
+    )
+
+
+def _leases(found: Overview) -> Section:
+    aged = found.leases
+    sheets = [lease_ages_sheet(aged)]
+    notes = []
+    if aged.stale:
+        sheets.append(stale_leases_sheet(replace(aged, stale=aged.stale[:_LEASES])))
+    if len(aged.stale) > _LEASES:
+        notes.append(f"Listed are the {_LEASES} oldest of {len(aged.stale):,} stale leases.")
+    return Section(title="Open leases", notes=notes, sheets=sheets)
+
+
+def _verification(found: Overview) -> Section:
+    if found.verified is None:
+        return Section(
+            title="Verification",
+            notes=["Nobody asked for it: this page does not say that the journal is whole."],
+        )
+    sheet = Sheet(
+        columns=[
+            Column(heading="Pool"),
+            Column(heading="Result", left=True),
+            Column(heading="Good\nentries"),
+            Column(heading="Hash of the last one", left=True),
+        ],
+        title=f"Every entry was checked by {moment(found.at)}",
+    )
+    for one in found.verified:
+        damage = "ok"
+        if one.damage is not None:
+            damage = f"DAMAGED at entry {one.damage.seq:,}: {one.damage.reason}"
+        sheet.add(text(one.pool.name), text(damage), f"{one.entries:,}", one.hash.hex())
+    return Section(
+        title="Verification",
+        notes=[
+            "Order, hashes, verdicts, totals and leases of every entry.",
+            "Keep the hashes elsewhere: whoever rewrites the journal later cannot bring them back.",
+        ],
+        sheets=[sheet],
+    )

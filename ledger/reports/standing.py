@@ -1,0 +1,67 @@
+"""Where pools stand: policy, balance and what remains of each, all on one snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from ledger import pools
+from ledger.book import Ledger
+from ledger.checks import to_micros
+from ledger.records import PoolStatus
+from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.position import newest
+from ledger.schema import entries
+
+
+def standing(book: Ledger, where: Where = EVERYTHING) -> list[PoolStatus]:
+    """Return where the pools of a filter stand by now, the oldest pool first.
+
+    What other pools passed on to a pool has moved its balance, and is included. Of the filter the
+    pools count, and `as_of`: a balance is that of a whole pool.
+
+    Args:
+        book: The books.
+        where: Which pools, or the name of one.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool's policy cannot be read.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    return snapshot(book, where, standing_in, mirrors=True)
+
+
+def standing_in(connection: Connection, scope: Scope) -> list[PoolStatus]:
+    """Return where the pools in scope stand; see `standing`."""
+    bound = [] if scope.where.as_of is None else [entries.c.seq <= scope.where.as_of]
+    found = []
+    known = pools.find_pools(connection)
+    names = {info.pool_id: info.name for info in known}
+    for info in known:
+        if info.pool_id not in scope.pools:
+            continue
+        of_pool = replace(
+            scope,
+            pools={info.pool_id: info.name},
+            conditions=[entries.c.pool_id == info.pool_id, *bound],
+        )
+        position = newest(connection, of_pool)
+        assert position is not None  # noqa: S101 - a pool begins with its opening
+        if not bound:
+            position = position.at(to_micros("now", datetime.now(UTC)))
+        found.append(
+            PoolStatus(
+                pool=info,
+                seq=position.seq,
+                policy=position.policy,
+                balance=position.balance,
+                remaining=position.remaining,
+                closed=position.closed,
+                parent=None if info.parent_id is None else names[info.parent_id],
+                window=position.window,
+            )
+        )
+    return found

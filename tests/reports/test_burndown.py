@@ -1,0 +1,133 @@
+"""How a pool's balance moved: exact at every point, bounded, and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from ledger import (
+    AmountOutOfRangeError,
+    InvalidInputError,
+    Ledger,
+    SharedPoolBudgetOptions,
+    UnknownPoolError,
+    Usage,
+    UsageEstimate,
+    reports,
+)
+from ledger.reports import TimeBasis, render
+
+Call = Callable[..., Any]
+TEN = UsageEstimate(total_tokens=10, cost_micros_usd=100)
+SEVEN = Usage(total_tokens=7, cost_micros_usd=70)
+LIMITED = SharedPoolBudgetOptions(capacity_tokens=1_000, stop_threshold_tokens=50)
+
+
+def test_every_point_is_an_entry(book: Ledger, call: Call) -> None:
+    """A short history is shown whole: each entry with its balance and what it left."""
+    book.pool("team", LIMITED)
+    call(book, "team", TEN, SEVEN)
+    points = reports.burn_down(book, "team").points
+    assert [1, 2, 3] == [point.seq for point in points]
+    assert [1_000, 990, 993] == [point.remaining_tokens for point in points]
+    assert [0, 10, 0] == [point.balance.reserved.tokens for point in points]
+    assert {(1_000, 50, None, None)} == {
+        (
+            point.capacity_tokens,
+            point.stop_threshold_tokens,
+            point.capacity_cost_micros_usd,
+            point.remaining_cost_micros_usd,
+        )
+        for point in points
+    }
+
+
+def test_a_pool_that_was_only_opened(book: Ledger) -> None:
+    """One entry is one point."""
+    book.pool("team", LIMITED)
+    (point,) = reports.burn_down(book, "team").points
+    assert (1, 1_000) == (point.seq, point.remaining_tokens)
+
+
+@pytest.mark.parametrize("points", [2, 5, 24])
+def test_a_long_history_is_bounded(book: Ledger, call: Call, points: int) -> None:
+    """About so many points as were asked for, the first and the newest among them, all exact."""
+    book.pool("team", LIMITED)
+    for _ in range(40):
+        call(book, "team", TEN, SEVEN)
+    found = reports.burn_down(book, "team", points=points).points
+    assert points <= len(found) <= points + 2
+    assert (1, 81) == (found[0].seq, found[-1].seq)
+    stored = {entry.seq: entry.balance for entry in book.entries("team")}
+    assert [stored[point.seq] for point in found] == [point.balance for point in found]
+    assert sorted({point.seq for point in found}) == [point.seq for point in found]
+
+
+def test_an_adjustment_is_a_point(book: Ledger, call: Call) -> None:
+    """A capacity changes where it was changed, not at the next point that happens to be taken."""
+    book.pool("team", LIMITED)
+    for _ in range(20):
+        call(book, "team", TEN, SEVEN)
+    book.adjust("team", replace(LIMITED, capacity_tokens=2_000))
+    for _ in range(20):
+        call(book, "team", TEN, SEVEN)
+    found = {point.seq: point for point in reports.burn_down(book, "team", points=3).points}
+    assert (1_000, 2_000) == (found[41].capacity_tokens, found[42].capacity_tokens)
+    assert (860, 1_860) == (found[41].remaining_tokens, found[42].remaining_tokens)
+
+
+def test_as_of_is_the_same_for_ever(book: Ledger, call: Call) -> None:
+    """Up to an entry, whatever comes later."""
+    book.pool("team", LIMITED)
+    call(book, "team", TEN, SEVEN)
+    before = reports.burn_down(book, "team", as_of=3)
+    call(book, "team", TEN, SEVEN)
+    assert before == reports.burn_down(book, "team", as_of=3)
+    assert 5 == reports.burn_down(book, "team").points[-1].seq
+
+
+def test_times(book: Ledger, call: Call, noon: Callable[[int], datetime]) -> None:
+    """By when calls happened, never going back, the opening at the first; or as recorded."""
+    book.pool("team", LIMITED)
+    for second in (20, 10, 30):
+        call(book, "team", TEN, after_noon_s=second)
+    times = [point.at for point in reports.burn_down(book, "team").points]
+    assert [noon(10), noon(20), noon(20), noon(30)] == times
+    recorded = reports.burn_down(book, "team", basis=TimeBasis.RECORDED).points
+    assert all(point.at > noon(40) for point in recorded)
+
+
+def test_what_cannot_be_asked(book: Ledger) -> None:
+    """No such pool, an entry it does not have, and more points than anybody could see."""
+    book.pool("team", LIMITED)
+    with pytest.raises(UnknownPoolError):
+        reports.burn_down(book, "others")
+    with pytest.raises(InvalidInputError, match="as_of"):
+        reports.burn_down(book, "team", as_of=9)
+    with pytest.raises(AmountOutOfRangeError, match="points"):
+        reports.burn_down(book, "team", points=10_001)
+
+
+def test_what_remained_as_a_line_of_bars(
+    book: Ledger, call: Call, noon: Callable[[int], datetime]
+) -> None:
+    """Bars are even in time: a pool that is spent at once and then rests is low for long."""
+    book.pool("team", SharedPoolBudgetOptions(capacity_tokens=70))
+    for second in (0, 10, 20, 400):
+        call(book, "team", TEN, after_noon_s=second)
+    (line,) = render.burned(reports.burn_down(book, "team"))
+    span = f"{render.moment(noon(0))} to {render.moment(noon(400))}"
+    assert f"tokens left, {span}: █▆{'▅' * 38}▄" == line
+
+
+def test_nothing_to_draw_is_no_line(book: Ledger, call: Call) -> None:
+    """A pool without a limit, and one that was only opened, have no line."""
+    book.pool("team", LIMITED)
+    book.pool("free", SharedPoolBudgetOptions())
+    call(book, "free", TEN)
+    assert [] == render.burned(reports.burn_down(book, "team"))
+    assert [] == render.burned(reports.burn_down(book, "free"))
