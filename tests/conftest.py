@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,7 +20,47 @@ from ledger import Ledger
 
 STORES = ("sqlite", "postgresql")
 
+LEFT_OUT = {
+    "browser": "pages in a real browser",
+    "focus": "exports under the official FOCUS validator, which needs Python 3.12 or newer",
+}
+"""Markers of tests that need more than a virtual environment: they run where -m names them."""
+
+_DESELECTED = pytest.StashKey[dict[str, int]]()
+
 _numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known."""
+    for name, what in LEFT_OUT.items():
+        config.addinivalue_line("markers", f"{name}: {what}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what nobody asked for by its marker."""
+    asked = set(re.findall(r"\w+", config.option.markexpr))
+    counts: dict[str, int] = {}
+    kept, gone = [], []
+    for item in items:
+        names = [name for name in LEFT_OUT if name not in asked and item.get_closest_marker(name)]
+        (gone if names else kept).append(item)
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+    if gone:
+        config.hook.pytest_deselected(items=gone)
+        items[:] = kept
+    config.stash[_DESELECTED] = counts
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 - pytest's own
+    """Say what was left out, and how to run it."""
+    for name, count in config.stash.get(_DESELECTED, {}).items():
+        terminalreporter.write_line(
+            f"LEFT OUT: {count} of the tests marked {name} ({LEFT_OUT[name]}). "
+            f"Run them with: python -m pytest -m {name}"
+        )
 
 
 class Wiretap:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import ledger
-from ledger.cli import books, database, pools, report, simulate
+from ledger.cli import books, database, export, pools, report, simulate
 from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
 from ledger.reports.render import printable
@@ -41,6 +41,8 @@ app.command("simulate")(simulate.simulate)
 app.command("remaining")(books.remaining)
 app.command("leases")(books.leases)
 app.command("verify")(books.verify)
+app.command("export")(export.export)
+app.command("verify-export")(export.verify_export)
 app.add_typer(pools.app, name="pool")
 app.add_typer(report.app, name="report")
 app.add_typer(database.app, name="db")

@@ -53,6 +53,8 @@ def test_the_commands_are_known() -> None:
         "ledger remaining",
         "ledger leases",
         "ledger verify",
+        "ledger export",
+        "ledger verify-export",
         "ledger db upgrade",
         "ledger db current",
         "ledger db check",

@@ -96,7 +96,9 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
     assert {"alembic", "rich", "sqlalchemy", "typer"} == {
         "".join(char if char.isalnum() else " " for char in line).split()[0] for line in needed
     }
-    assert {"postgresql", "pictures", "peers", "dev"} == set(metadata.get_all("Provides-Extra", []))
+    assert {"postgresql", "parquet", "xlsx", "pictures", "peers", "dev"} == set(
+        metadata.get_all("Provides-Extra", [])
+    )
     scripts = (info / "entry_points.txt").read_text(encoding="utf-8")
     for name in ("ledger", "budget-ledger"):
         assert f"\n{name} = ledger.cli:main" in scripts

@@ -13,6 +13,7 @@ from ledger import (
     AmountOutOfRangeError,
     BudgetError,
     ContentionError,
+    ExportError,
     IdempotencyConflictError,
     InvalidInputError,
     InvalidUrlError,
@@ -103,6 +104,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         TraceAlreadyRunError("trace.csv", pool="p"),
         {"path": "trace.csv", "pool": "p"},
         ["trace.csv", "'p'", "--again"],
+    ),
+    (
+        ExportError("out.csv", "it is a folder"),
+        {"path": "out.csv", "reason": "it is a folder"},
+        ["out.csv: it is a folder"],
     ),
     (LedgerUnavailableError("no server"), {}, ["no server"]),
     (
@@ -201,6 +207,7 @@ def test_an_error_survives_the_way_to_another_process(
         (PoolConflictError, {LedgerError}),
         (IdempotencyConflictError, {LedgerError}),
         (TraceAlreadyRunError, {LedgerError}),
+        (ExportError, {LedgerError}),
         (StoreError, {LedgerError}),
         (LedgerUnavailableError, {StoreError}),
         (ContentionError, {StoreError}),
