@@ -20,6 +20,7 @@
     |-- IdempotencyConflictError         the key was used for another call
     |-- UncorrectableEntryError          the entry records no usage that can be corrected
     |-- TraceAlreadyRunError             the trace is in this store already
+    |-- ExportError                      a file that cannot be written, or is no export
     `-- StoreError                       the store, not the budget
         |-- LedgerUnavailableError       the store cannot be reached, read or written
         |-- ContentionError              the deadline ran out; nothing was written
@@ -365,6 +366,20 @@ class TraceAlreadyRunError(LedgerError):
         )
         self.path = path
         self.pool = pool
+
+
+class ExportError(LedgerError):
+    """A file to which an export cannot be written, or which is none.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
 
 
 class StoreError(LedgerError):

@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,38 +20,47 @@ from ledger import Ledger
 
 STORES = ("sqlite", "postgresql")
 
-OWN_RUNS = {
-    "browser": "python -m pytest -m browser (needs Debian's chromium: apt-get install chromium)",
+LEFT_OUT = {
+    "browser": "pages in a real browser, which needs Debian's chromium",
+    "focus": "exports under the official FOCUS validator, which needs Python 3.12 or newer",
 }
-"""Tests with these marks are left out unless `-m` asks for them, since they need what pip cannot
-bring; how to run them."""
+"""Markers of tests that need more than a virtual environment: they run where -m names them."""
 
-_left_out = pytest.StashKey[dict[str, int]]()
+_DESELECTED = pytest.StashKey[dict[str, int]]()
+
 _numbers = itertools.count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known."""
+    for name, what in LEFT_OUT.items():
+        config.addinivalue_line("markers", f"{name}: {what}")
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that have a run of their own, unless marks are asked for."""
-    found = config.stash[_left_out] = dict.fromkeys(OWN_RUNS, 0)
-    if config.option.markexpr:
-        return
-    kept, left = [], []
+    """Leave out what nobody asked for by its marker."""
+    asked = set(re.findall(r"\w+", config.option.markexpr))
+    counts: dict[str, int] = {}
+    kept, gone = [], []
     for item in items:
-        marks = [name for name in OWN_RUNS if item.get_closest_marker(name)]
-        (left if marks else kept).append(item)
-        for name in marks:
-            found[name] += 1
-    items[:] = kept
-    config.hook.pytest_deselected(items=left)
+        names = [name for name in LEFT_OUT if name not in asked and item.get_closest_marker(name)]
+        (gone if names else kept).append(item)
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+    if gone:
+        config.hook.pytest_deselected(items=gone)
+        items[:] = kept
+    config.stash[_DESELECTED] = counts
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 - pytest's own
     """Say what was left out, and how to run it."""
-    for name, count in config.stash.get(_left_out, {}).items():
-        if count:
-            terminalreporter.write_line(f"left out: {count} tests marked {name}. {OWN_RUNS[name]}")
+    for name, count in config.stash.get(_DESELECTED, {}).items():
+        terminalreporter.write_line(
+            f"LEFT OUT: {count} of the tests marked {name} ({LEFT_OUT[name]}). "
+            f"Run them with: python -m pytest -m {name}"
+        )
 
 
 class Wiretap:

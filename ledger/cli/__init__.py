@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import ledger
-from ledger.cli import books, correct, database, pools, report, simulate, top
+from ledger.cli import books, correct, database, export, pools, report, simulate, top
 from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
 from ledger.reports.render import printable
@@ -46,6 +46,8 @@ app.command("expire")(books.expire)
 app.command("verify")(books.verify)
 app.command("correct")(correct.correct)
 app.command("top")(top.top)
+app.command("export")(export.export)
+app.command("verify-export")(export.verify_export)
 app.add_typer(pools.app, name="pool")
 app.add_typer(report.app, name="report")
 app.add_typer(database.app, name="db")

@@ -59,6 +59,8 @@ def test_the_commands_are_known() -> None:
         "ledger expire",
         "ledger verify",
         "ledger top",
+        "ledger export",
+        "ledger verify-export",
         "ledger db upgrade",
         "ledger db current",
         "ledger db check",

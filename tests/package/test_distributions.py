@@ -99,7 +99,7 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
     assert {"alembic", "rich", "sqlalchemy", "typer"} == {
         "".join(char if char.isalnum() else " " for char in line).split()[0] for line in needed
     }
-    assert {"postgresql", "html", "top", "peers", "dev"} == set(
+    assert {"postgresql", "parquet", "xlsx", "html", "top", "peers", "dev"} == set(
         metadata.get_all("Provides-Extra", [])
     )
     scripts = (info / "entry_points.txt").read_text(encoding="utf-8")

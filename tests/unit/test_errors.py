@@ -13,6 +13,7 @@ from ledger import (
     AmountOutOfRangeError,
     BudgetError,
     ContentionError,
+    ExportError,
     IdempotencyConflictError,
     InvalidInputError,
     InvalidUrlError,
@@ -140,6 +141,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         {"path": "trace.csv", "pool": "p"},
         ["trace.csv", "'p'", "--again"],
     ),
+    (
+        ExportError("out.csv", "it is a folder"),
+        {"path": "out.csv", "reason": "it is a folder"},
+        ["out.csv: it is a folder"],
+    ),
     (LedgerUnavailableError("no server"), {}, ["no server"]),
     (
         ContentionError(timeout_s=2.5, attempts=9),
@@ -237,6 +243,7 @@ def test_an_error_survives_the_way_to_another_process(
         (PoolConflictError, {LedgerError}),
         (IdempotencyConflictError, {LedgerError}),
         (TraceAlreadyRunError, {LedgerError}),
+        (ExportError, {LedgerError}),
         (StoreError, {LedgerError}),
         (LedgerUnavailableError, {StoreError}),
         (ContentionError, {StoreError}),

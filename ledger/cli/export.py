@@ -1,0 +1,117 @@
+"""`ledger export`, `ledger verify-export`: the books for other programs, and back again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger import exports, reports
+from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, stdout
+from ledger.cli.filters import filtered
+from ledger.errors import InvalidInputError
+from ledger.reports.render import counted, printable, usd
+
+ExportFormat = Annotated[
+    exports.Format | None,
+    typer.Option(
+        "--format", help="How; without it, as the file's ending says.", show_default=False
+    ),
+]
+UpTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="POOL=ENTRY", help="Up to this entry of a pool; may be given again for others."
+    ),
+]
+
+
+@filtered
+def export(
+    *,
+    where: reports.Filter,
+    file: Annotated[
+        str, typer.Argument(help="The file to write, or - for standard output.", show_default=False)
+    ],
+    output_format: ExportFormat = None,
+    focus_version: Annotated[
+        exports.FocusVersion, typer.Option(help="Which version of FOCUS, with --format focus.")
+    ] = exports.FocusVersion.V1_2,
+    up_to: UpTo = None,
+    url: Url = URL_DEFAULT,
+) -> None:
+    """Export entries to CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS has them.
+
+    The file appears when it is whole, and can be made again to the byte with the --up-to options
+    that are printed.
+
+    Example: ledger export charges.csv --format focus --pool team --since 2024-02-01
+    """
+    to = sys.stdout.buffer if file == "-" else Path(file)
+    with existing(url) as book:
+        found = exports.write(
+            book, where, to, format=output_format, focus_version=focus_version, up_to=_ends(up_to)
+        )
+    ends = "".join(f" --up-to {shlex.quote(f'{name}={seq}')}" for name, seq in found.up_to.items())
+    stderr().print(
+        printable(f"{counted(found.rows, 'row')};{ends or ' no pool'}"),
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@filtered
+def verify_export(
+    *,
+    where: reports.Filter,
+    file: Annotated[Path, typer.Argument(help="The file.", show_default=False)],
+    output_format: ExportFormat = None,
+    up_to: UpTo = None,
+    url: Url = URL_DEFAULT,
+) -> None:
+    """Hold an export against the journal, cell by cell. Exit code 1 where they differ.
+
+    Say again what was exported, by the same options; entries that came later are counted. The
+    journal itself is checked by 'ledger verify'.
+
+    Example: ledger verify-export charges.csv --pool team --since 2024-02-01
+    """
+    with existing(url) as book:
+        found = exports.verify(book, file, where, format=output_format, up_to=_ends(up_to))
+    for line in _lines(found):
+        stdout().print(printable(line), markup=False, soft_wrap=True)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _lines(found: exports.Checked) -> Sequence[str]:
+    lines = [
+        f"ok       {one.pool}: {counted(one.rows, 'row')}, the last of entry {one.last_seq}"
+        + (f"; {counted(one.later, 'later one', 'later ones')} not in the file" * bool(one.later))
+        for one in found.pools
+        if one.rows or (one.later and found.ok)
+    ]
+    if found.redacted:
+        lines.append(
+            f"ok       {counted(found.redacted, 'row')} whose attribution was erased since"
+        )
+    if found.difference is not None:
+        where = f"row {found.difference.row:,}, entry {found.difference.seq}"
+        return [*lines, f"DIFFERS  {found.difference.pool}: {where}: {found.difference.reason}"]
+    total = f"{found.total_tokens:,} tokens, USD {usd(found.cost_micros_usd)}"
+    return [*lines, f"ok       {found.table}: {counted(found.rows, 'row')}, {total}"]
+
+
+def _ends(given: Sequence[str] | None) -> Mapping[str, int]:
+    return dict(map(_end, given or ()))
+
+
+def _end(text: str) -> tuple[str, int]:
+    pool, _, seq = text.rpartition("=")
+    if not (pool and seq.isascii() and seq.isdigit()):
+        raise InvalidInputError("--up-to", f"{text!r} names no entry; write POOL=ENTRY")
+    return pool, int(seq)

@@ -1,0 +1,159 @@
+"""What a column of an export is, and the columns of an export of entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum, auto
+from functools import cache
+from operator import itemgetter
+from typing import Any
+
+from ledger import rows
+from ledger.checks import from_micros
+from ledger.model import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.records import EntryFlag, Totals
+from ledger.rows import Row
+
+Value = str | int | Decimal | datetime | None
+"""What stands in a cell; every format gives the same values back."""
+
+PLACES = 6
+"""How many decimal places a decimal has: those that a millionth of a US dollar needs."""
+
+DIGITS = 25
+"""How many digits a decimal may have: those of any integer of 64 bits, and the places."""
+
+_COST = "cost_micros_usd"
+
+
+class Kind(Enum):
+    """What the values of a column are."""
+
+    TEXT = auto()
+    JSON = auto()
+    """Text that holds canonical JSON."""
+    INTEGER = auto()
+    """A whole number of 64 bits."""
+    DECIMAL = auto()
+    """A decimal with six places, of up to 25 digits."""
+    MOMENT = auto()
+    """A time in UTC, to the microsecond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: Its name in the header.
+        kind: What its values are.
+        read: Takes its value from a stored entry, with the entry's attribution and the name of
+            its pool.
+        personal: Whether its value comes from the attribution, which the owner of the books may
+            have erased since.
+    """
+
+    name: str
+    kind: Kind
+    read: Callable[[Row], Value]
+    personal: bool = False
+
+
+def values_of(columns: Sequence[Column], row: Row) -> tuple[Value, ...]:
+    """Return an entry as a row of an export."""
+    return tuple([column.read(row) for column in columns])
+
+
+def moment(micros: int | None) -> datetime | None:
+    """Return microseconds since 1970 as a time in UTC."""
+    return None if micros is None else from_micros(micros)
+
+
+def dollars(micros: int | None) -> Decimal | None:
+    """Return millionths of a US dollar as dollars, exactly."""
+    return None if micros is None else Decimal(micros).scaleb(-PLACES)
+
+
+def is_redacted(row: Row) -> bool:
+    """Tell whether the attribution of an entry was erased."""
+    return row["attribution_id"] is not None and row["salt"] is None
+
+
+def _text(name: str, *, kind: Kind = Kind.TEXT, personal: bool = False) -> Column:
+    return Column(name=name, kind=kind, read=itemgetter(name), personal=personal)
+
+
+def _integer(name: str) -> Column:
+    return Column(name=name, kind=Kind.INTEGER, read=itemgetter(name))
+
+
+def _moment(name: str) -> Column:
+    return Column(name=name, kind=Kind.MOMENT, read=lambda row: moment(row[name]))
+
+
+def _amounts(prefix: str, names: Sequence[str]) -> list[Column]:
+    """Return the columns of a group of amounts; its cost also in US dollars."""
+    found = [_integer(f"{prefix}_{name}") for name in names]
+    cost = f"{prefix}_{_COST}"
+    return [
+        *found,
+        Column(name=f"{prefix}_usd", kind=Kind.DECIMAL, read=lambda row: dollars(row[cost])),
+    ]
+
+
+def _digest(name: str) -> Column:
+    def read(row: Row) -> str | None:
+        return None if row[name] is None else bytes(row[name]).hex()
+
+    return Column(name=name, kind=Kind.TEXT, read=read)
+
+
+@cache
+def _flag_names(flags: int) -> str | None:
+    return " ".join(str(flag.name).lower() for flag in EntryFlag if flag & flags) or None
+
+
+def _reason(row: Row) -> str | None:
+    if row["detail"] is None:
+        return None
+    detail: Mapping[str, Any] = rows.detail_of(row)
+    found: str | None = detail.get("reason", detail.get("denial", {}).get("reason"))
+    return found
+
+
+ENTRY_COLUMNS: Sequence[Column] = (
+    _text("pool"),
+    _integer("seq"),
+    _text("kind"),
+    Column(name="flags", kind=Kind.TEXT, read=lambda row: _flag_names(row["flags"])),
+    _moment("recorded_at"),
+    _moment("occurred_at"),
+    _integer("lease"),
+    _moment("expires_at"),
+    *(_text(name, personal=True) for name in ATTRIBUTION_TEXTS),
+    _text("tags", kind=Kind.JSON, personal=True),
+    _text("request_id"),
+    _text("provenance"),
+    _text("idempotency_key"),
+    *_amounts("estimate", ESTIMATE_FIELDS),
+    *_amounts("budget", rows.BUDGET_FIELDS),
+    *_amounts("usage", USAGE_FIELDS),
+    *_amounts("held", Totals._fields),
+    *_amounts("used", USAGE_FIELDS),
+    *_amounts("committed", Totals._fields),
+    *_amounts("reserved", Totals._fields),
+    _integer("policy_seq"),
+    _integer("window_seq"),
+    _moment("swept_until"),
+    _text("origin_pool"),
+    _integer("origin_seq"),
+    Column(name="reason", kind=Kind.TEXT, read=_reason),
+    _text("detail", kind=Kind.JSON),
+    _digest("payload_digest"),
+    _integer("hash_version"),
+    _digest("hash"),
+)
+"""One row for each entry, mirrors among them: the journal as people and programs read it."""

@@ -1,0 +1,208 @@
+"""Charges as the FinOps Open Cost and Usage Specification (FOCUS) has them, versions 1.2 and 1.4.
+
+docs/exports.md says of every column where its value comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from functools import cache
+from operator import itemgetter
+from uuid import UUID
+
+from ledger.checks import from_micros
+from ledger.exports.columns import (
+    ENTRY_COLUMNS,
+    Column,
+    Kind,
+    Value,
+    dollars,
+)
+from ledger.records import EntryKind
+from ledger.rows import Row
+
+
+class FocusVersion(StrEnum):
+    """A version of the specification."""
+
+    V1_2 = "1.2"
+    V1_4 = "1.4"
+
+
+UNKNOWN = "Unknown"
+"""The name of a provider that nobody named, where the specification wants a name."""
+
+_SECOND = timedelta(seconds=1)
+_ENTRY = {column.name: column for column in ENTRY_COLUMNS}
+
+
+def focus_columns(version: FocusVersion) -> Sequence[Column]:
+    """Return the columns of a version: the specification's by name, and then ours."""
+    return _COLUMNS[version]
+
+
+def _charged_at(row: Row) -> datetime:
+    micros = row["recorded_at"] if row["occurred_at"] is None else row["occurred_at"]
+    return from_micros(micros).replace(microsecond=0)
+
+
+def _billed_at(row: Row) -> datetime:
+    """Return a time in the billing period: a correction is billed when it is made."""
+    if row["kind"] == EntryKind.CORRECTION:
+        return from_micros(row["recorded_at"])
+    return _charged_at(row)
+
+
+@cache
+def _months(year: int, month: int, zone: object) -> tuple[datetime, datetime]:
+    begin = datetime(year, month, 1, tzinfo=zone)  # type: ignore[arg-type]
+    return begin, (begin + timedelta(days=31)).replace(day=1)
+
+
+def _billing_period(row: Row) -> tuple[datetime, datetime]:
+    at = _billed_at(row)
+    return _months(at.year, at.month, at.tzinfo)
+
+
+def _charge_class(row: Row) -> str | None:
+    """Tell whether it corrects a charge of an earlier billing period than its own."""
+    return "Correction" if _charged_at(row) < _billing_period(row)[0] else None
+
+
+def _description(row: Row) -> str:
+    model = "" if row["model"] is None else f" of {row['model']}"
+    return (
+        f"{row['kind'].capitalize()}{model}: {row['usage_input_tokens']} input tokens, "
+        f"{row['usage_output_tokens']} output tokens"
+    )
+
+
+def _provider(row: Row) -> str:
+    return row["provider"] or UNKNOWN
+
+
+def _uuid(name: str) -> Callable[[Row], str]:
+    return lambda row: str(UUID(bytes=bytes(row[name])))
+
+
+def _cost(row: Row) -> Decimal | None:
+    return dollars(row["usage_cost_micros_usd"])
+
+
+def _tokens(row: Row) -> Decimal:
+    # The specification's quantities are decimals, whole ones too.
+    return Decimal(row["usage_total_tokens"]).quantize(Decimal("0.000001"))
+
+
+def _constant(value: str | None) -> Callable[[Row], str | None]:
+    return lambda _row: value
+
+
+def _to_seconds(row: Row) -> datetime:
+    return from_micros(row["recorded_at"]).replace(microsecond=0)
+
+
+_Read = Callable[[Row], Value]
+
+_PROVIDERS = (
+    "HostProviderName",
+    "InvoiceIssuerName",
+    "ProviderName",
+    "PublisherName",
+    "ServiceProviderName",
+)
+_TEXTS: Mapping[str, _Read] = {
+    "BillingAccountId": _uuid("store_identity"),
+    "BillingAccountName": _constant(None),
+    "BillingCurrency": _constant("USD"),
+    "ChargeCategory": _constant("Usage"),
+    "ChargeClass": _charge_class,
+    "ChargeFrequency": _constant("Usage-Based"),
+    "CommitmentDiscountStatus": _constant(None),
+    "ConsumedUnit": _constant("Tokens"),
+    "InvoiceId": _constant(None),
+    "PricingUnit": _constant("Tokens"),
+    "ServiceCategory": _constant("AI and Machine Learning"),
+    "ServiceName": _constant("Language Model Inference"),
+    "ServiceSubcategory": _constant("Generative AI"),
+    "SubAccountId": _uuid("pool_identity"),
+    "SubAccountName": itemgetter("pool"),
+}
+_MOMENTS: Mapping[str, _Read] = {
+    "BillingPeriodEnd": lambda row: _billing_period(row)[1],
+    "BillingPeriodStart": lambda row: _billing_period(row)[0],
+    "ChargePeriodEnd": lambda row: _charged_at(row) + _SECOND,
+    "ChargePeriodStart": _charged_at,
+}
+_DECIMALS: Mapping[str, _Read] = {
+    "BilledCost": _cost,
+    "ConsumedQuantity": _tokens,
+    "ContractedCost": _cost,
+    "EffectiveCost": _cost,
+    "ListCost": _cost,
+    "PricingQuantity": _tokens,
+}
+_OURS = {
+    "x_AgentName": "agent",
+    "x_CacheCreationTokens": "usage_cache_creation_tokens",
+    "x_CacheReadTokens": "usage_cache_read_tokens",
+    "x_EntryFlags": "flags",
+    "x_EntryHash": "hash",
+    "x_EntryKind": "kind",
+    "x_EntrySequence": "seq",
+    "x_InputTokens": "usage_input_tokens",
+    "x_LeaseSequence": "lease",
+    "x_ModelName": "model",
+    "x_OperationName": "operation",
+    "x_OutputTokens": "usage_output_tokens",
+    "x_ParentRunId": "parent_run_id",
+    "x_Provenance": "provenance",
+    "x_Reason": "reason",
+    "x_ReasoningTokens": "usage_reasoning_tokens",
+    "x_RequestId": "request_id",
+    "x_RunId": "run_id",
+    "x_TenantName": "tenant",
+    "x_TotalTokens": "usage_total_tokens",
+}
+"""Our own columns that are columns of an export of entries under another name."""
+
+
+def _renamed(name: str, entry: str) -> Column:
+    found = _ENTRY[entry]
+    return Column(name=name, kind=found.kind, read=found.read, personal=found.personal)
+
+
+def _standard() -> list[Column]:
+    found = [
+        *(Column(name=name, kind=Kind.TEXT, read=_provider, personal=True) for name in _PROVIDERS),
+        *(Column(name=name, kind=Kind.TEXT, read=read) for name, read in _TEXTS.items()),
+        *(Column(name=name, kind=Kind.MOMENT, read=read) for name, read in _MOMENTS.items()),
+        *(Column(name=name, kind=Kind.DECIMAL, read=read) for name, read in _DECIMALS.items()),
+        Column(name="ChargeDescription", kind=Kind.TEXT, read=_description, personal=True),
+        _renamed("Tags", "tags"),
+    ]
+    return sorted(found, key=lambda column: column.name)
+
+
+def _columns(without: Sequence[str]) -> list[Column]:
+    ours = [
+        *(_renamed(name, entry) for name, entry in _OURS.items()),
+        Column(name="x_RecordedAt", kind=Kind.MOMENT, read=_to_seconds),
+    ]
+    return [
+        *(column for column in _standard() if column.name not in without),
+        *sorted(ours, key=lambda column: column.name),
+    ]
+
+
+_COLUMNS: Mapping[FocusVersion, Sequence[Column]] = {
+    # Who hosts a service is known since 1.3, which renamed its provider.
+    FocusVersion.V1_2: _columns(["HostProviderName", "ServiceProviderName"]),
+    # 1.4 has no publisher any more; of discounts and invoices, only what there is.
+    FocusVersion.V1_4: _columns(
+        ["CommitmentDiscountStatus", "InvoiceId", "ProviderName", "PublisherName"]
+    ),
+}

@@ -1,0 +1,70 @@
+"""Exports as Parquet: exact 64-bit integers, exact decimals, times in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from types import ModuleType
+from typing import Any, BinaryIO
+
+from ledger.errors import MissingExtraError
+from ledger.exports.columns import DIGITS, PLACES, Column, Kind, Value
+
+GROUP_ROWS = 10_000
+"""How many rows are in memory at once, and in a row group of the file."""
+
+
+def write_parquet(
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Value]],
+    out: BinaryIO,
+    _at: datetime | None = None,
+) -> None:
+    """Write rows group by group.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+    pa, parquet = _arrow()
+    types = {
+        Kind.TEXT: pa.string(),
+        Kind.JSON: pa.string(),
+        Kind.INTEGER: pa.int64(),
+        Kind.DECIMAL: pa.decimal128(DIGITS, PLACES),
+        Kind.MOMENT: pa.timestamp("us", tz="UTC"),
+    }
+    schema = pa.schema([(column.name, types[column.kind]) for column in columns])
+    waiting = iter(rows)
+    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        while group := list(islice(waiting, GROUP_ROWS)):
+            arrays = [
+                pa.array(values, type=types[column.kind])
+                for column, values in zip(columns, zip(*group, strict=True), strict=True)
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def read_parquet(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
+    """Return the names of the columns, and the rows as they come.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+    _, parquet = _arrow()
+    found = parquet.ParquetFile(file)
+    return list(found.schema_arrow.names), _rows(found)
+
+
+def _rows(found: Any) -> Iterator[Sequence[Any]]:  # noqa: ANN401 - pyarrow has no types
+    for batch in found.iter_batches(batch_size=GROUP_ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _arrow() -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an optional extra
+        from pyarrow import parquet  # noqa: PLC0415 - likewise
+    except ImportError as error:
+        raise MissingExtraError(what="pyarrow", extra="parquet") from error
+    return pa, parquet

@@ -1,0 +1,193 @@
+"""The entries that an export is of: pool by pool, in order, up to a number known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from ledger.attributions import CONTENT
+from ledger.book import Ledger
+from ledger.checks import I64_MAX, check_amount, check_type, from_micros
+from ledger.errors import InvalidInputError
+from ledger.exports.columns import Column, Value, values_of
+from ledger.records import EntryKind, PoolId
+from ledger.reports.filters import Scope, Where, snapshot
+from ledger.reports.stream import readable, stream
+from ledger.rows import Row
+from ledger.schema import attributions, entries, pools, store
+
+CHARGES = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION, EntryKind.CORRECTION)
+"""Entries that record what somebody is charged for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Entries of one or more pools, fixed when this is made: whatever is appended is outside.
+
+    Attributes:
+        book: The books.
+        columns: What is exported of each entry.
+        names: The pools, by number, in the order in which they are exported.
+        ends: The last entry of each pool that may be in the export.
+        as_of: When the newest of these was recorded, None where there is none.
+    """
+
+    book: Ledger
+    columns: Sequence[Column]
+    names: Mapping[PoolId, str]
+    ends: Mapping[str, int]
+    as_of: datetime | None
+    conditions: Sequence[ColumnElement[bool]] = field(repr=False)
+
+    def rows(self) -> Iterator[tuple[Value, ...]]:
+        """Yield the export's rows, in bounded memory.
+
+        Raises:
+            JournalDamagedError: An entry cannot be read.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        for name in self.ends:
+            for row in self.entries(name):
+                yield self.row_of(name, row)
+
+    def row_of(self, name: str, row: Row) -> tuple[Value, ...]:
+        """Return an entry of a pool as a row of the export.
+
+        Raises:
+            JournalDamagedError: It cannot be read.
+        """
+        with readable(name, row["seq"]):
+            return values_of(self.columns, row)
+
+    def entries(self, name: str) -> Iterator[Row]:
+        """Yield the entries of one pool as they are stored, with attribution and names.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be read.
+        """
+        return stream(self.book, self._query(name), after=0, end=self.ends[name])
+
+    def count(self, name: str, after: int) -> int:
+        """Return how many entries of a pool there are behind `after`.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be read.
+        """
+        seq = entries.c.seq
+        query = (
+            select(func.count())
+            .select_from(entries)
+            .where(*self._of(name), seq > after, seq <= self.ends[name])
+        )
+        return self.book.read(lambda connection: connection.execute(query).scalar_one())
+
+    def _of(self, name: str) -> list[ColumnElement[bool]]:
+        (pool_id,) = (number for number, known in self.names.items() if known == name)
+        return [entries.c.pool_id == pool_id, *self.conditions]
+
+    def _query(self, name: str) -> Select[tuple[object, ...]]:
+        e, a, origin = entries.c, attributions.c, pools.alias("origin")
+        return (
+            select(
+                *e,
+                *CONTENT,
+                pools.c.name.label("pool"),
+                pools.c.identity.label("pool_identity"),
+                store.c.identity.label("store_identity"),
+                origin.c.name.label("origin_pool"),
+            )
+            .select_from(
+                entries.join(pools, pools.c.pool_id == e.pool_id)
+                .join(store, store.c.store_id == 1)
+                .outerjoin(
+                    attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
+                )
+                .outerjoin(origin, origin.c.pool_id == e.origin_pool_id)
+            )
+            .where(*self._of(name))
+        )
+
+
+def source(
+    book: Ledger,
+    where: Where,
+    columns: Sequence[Column],
+    *,
+    charges: bool,
+    up_to: Mapping[str, int] | None = None,
+) -> Source:
+    """Fix what an export is of, on one snapshot.
+
+    Args:
+        book: The books.
+        where: Which entries.
+        columns: What is exported of each.
+        charges: Whether it is about charges alone, each counted where it was made; else about
+            every entry.
+        up_to: The last entry of some of the pools, by their names; of the others, the newest.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: A pool does not have so many entries yet, or is not among those asked
+            for.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    check_type("book", book, Ledger)
+
+    def query(connection: Connection, scope: Scope) -> Source:
+        ends = _ends(scope, _newest(connection, scope), up_to or {})
+        conditions = list(scope.conditions)
+        if charges:
+            conditions += [entries.c.kind.in_(CHARGES), entries.c.usage_total_tokens.is_not(None)]
+        return Source(
+            book=book,
+            columns=columns,
+            names=scope.pools,
+            ends=ends,
+            as_of=_recorded_at(connection, scope, ends),
+            conditions=conditions,
+        )
+
+    return snapshot(book, where, query, mirrors=not charges)
+
+
+def _newest(connection: Connection, scope: Scope) -> dict[str, int]:
+    """Return the newest entry of each pool that has any, in the pools' order."""
+    seq = entries.c.seq
+    last = select(seq).order_by(seq.desc()).limit(1)
+    if scope.where.as_of is not None:
+        last = last.where(seq <= scope.where.as_of)
+    return {
+        name: found
+        for pool_id, name in scope.pools.items()
+        for found in connection.execute(last.where(entries.c.pool_id == pool_id)).scalars()
+    }
+
+
+def _recorded_at(connection: Connection, scope: Scope, ends: Mapping[str, int]) -> datetime | None:
+    """Return when the newest of these entries was recorded."""
+    e = entries.c
+    found = [
+        connection.execute(
+            select(e.recorded_at).where(e.pool_id == pool_id, e.seq == ends[name])
+        ).scalar_one()
+        for pool_id, name in scope.pools.items()
+        if name in ends
+    ]
+    return from_micros(max(found)) if found else None
+
+
+def _ends(scope: Scope, newest: Mapping[str, int], up_to: Mapping[str, int]) -> dict[str, int]:
+    check_type("up_to", up_to, Mapping)
+    for name, seq in up_to.items():
+        check_amount("up_to", seq, ceiling=I64_MAX)
+        if name not in scope.pools.values():
+            raise InvalidInputError("up_to", f"pool {name!r} is not among those exported")
+        if not 1 <= seq <= newest.get(name, 0):
+            raise InvalidInputError(
+                "up_to", f"pool {name!r} has entries 1 to {newest.get(name, 0)}, and no {seq}"
+            )
+    return {name: up_to.get(name, seq) for name, seq in newest.items()}

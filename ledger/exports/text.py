@@ -1,0 +1,128 @@
+"""Exports as text: CSV that a spreadsheet can open, and JSON, a line for each row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from itertools import chain
+from typing import Any, BinaryIO
+
+from ledger.checks import canonical_json
+from ledger.exports.columns import DIGITS, Column, Kind, Value
+
+_GUARD = "'"
+_FORMULA = (*"=+-@\t\r\n\uff1d\uff0b\uff0d\uff20", _GUARD)
+"""How a text must not begin in a cell: a spreadsheet would compute it; and the guard itself."""
+
+_TEXTUAL = (Kind.TEXT, Kind.JSON)
+
+
+def write_csv(
+    columns: Sequence[Column], rows: Iterable[Sequence[Value]], out: BinaryIO, _at: object = None
+) -> None:
+    """Write rows as RFC 4180 has them: UTF-8, CRLF, a header; nothing is an empty cell.
+
+    Text is always quoted and a figure never is, so that a reader which guesses types can tell a
+    name such as `2024` from a number. A text that a spreadsheet would take for a formula gets an
+    apostrophe in front, and so does one that begins with an apostrophe: whoever takes one off the
+    front has the text again.
+    """
+    textual = [column.kind in _TEXTUAL for column in columns]
+    out.write(f"{','.join(column.name for column in columns)}\r\n".encode())
+    for row in rows:
+        cells = [
+            _quoted(value) if is_text and isinstance(value, str) else written(value) or ""
+            for is_text, value in zip(textual, row, strict=True)
+        ]
+        out.write(f"{','.join(cells)}\r\n".encode())
+
+
+def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
+    """Return the header, and the rows as they come: texts, or None for an empty cell."""
+    reader = csv.reader((line.decode() for line in file), strict=True)
+    header = next(reader, [])
+    return header, ([cell.removeprefix(_GUARD) if cell else None for cell in row] for row in reader)
+
+
+def write_jsonl(
+    columns: Sequence[Column], rows: Iterable[Sequence[Value]], out: BinaryIO, _at: object = None
+) -> None:
+    """Write each row as one JSON object on a line of its own.
+
+    Integers are numbers, US dollars and times are text, so that no reader rounds them; tags and
+    detail are the JSON that they hold.
+    """
+    nested = [column.kind is Kind.JSON for column in columns]
+    names = [column.name for column in columns]
+    encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+    for row in rows:
+        found: dict[str, Any] = {}
+        for name, is_json, value in zip(names, nested, row, strict=True):
+            if is_json and isinstance(value, str):
+                found[name] = json.loads(value)
+            else:
+                found[name] = value if isinstance(value, int) else written(value)
+        out.write(f"{encode(found)}\n".encode())
+
+
+def read_jsonl(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
+    """Return the names that the first line has, and the values of each line in that order."""
+    first = file.readline()
+    if not first:
+        return [], iter(())
+    names = list(_object(first))
+    return names, (_values(_object(line), names) for line in chain([first], file))
+
+
+def written(value: Value) -> str | None:
+    """Return a value as text, exactly: six decimal places, ISO 8601 with a zone."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return None if value is None else str(value)
+
+
+def parsed(kind: Kind, cell: object) -> Value:
+    """Return the value that stands in a cell; what is none of its kind stays as it is.
+
+    A comparison then shows it as it stands in the file.
+    """
+    if kind in _TEXTUAL or cell is None or isinstance(cell, bool):
+        return cell  # type: ignore[return-value]
+    text = str(cell)
+    try:
+        if kind is Kind.MOMENT:
+            return cell if isinstance(cell, datetime) else datetime.fromisoformat(text)
+        if kind is Kind.INTEGER:
+            return int(cell) if isinstance(cell, float) and cell.is_integer() else int(text)
+        number = Decimal(text)
+        # What is beyond any figure of ours is shown as it stands, and not in all its zeros.
+        return number if abs(number.adjusted()) <= DIGITS else text
+    except (ValueError, ArithmeticError):
+        return text
+
+
+def _quoted(text: str) -> str:
+    guard = _GUARD if text.startswith(_FORMULA) else ""
+    doubled = text.replace('"', '""')
+    return f'"{guard}{doubled}"'
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    found = json.loads(line)
+    if not isinstance(found, dict):
+        raise TypeError("a line is no JSON object")
+    return found
+
+
+def _values(found: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    if list(found) != names:
+        raise ValueError("a line has other names than the first one")
+    return [
+        canonical_json(value) if isinstance(value, dict | list) else value
+        for value in found.values()
+    ]

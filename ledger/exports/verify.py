@@ -1,0 +1,245 @@
+"""Hold an export against the journal: row by row, cell by cell, and say what differs first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ledger.book import Ledger
+from ledger.checks import check_type
+from ledger.errors import ExportError, LedgerError
+from ledger.exports.columns import Value, is_redacted
+from ledger.exports.source import Source, source
+from ledger.exports.tables import TABLES, Container, Format, Table, container_of
+from ledger.exports.text import parsed, written
+from ledger.reports.filters import EVERYTHING, Where
+from ledger.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The first row of a file that is not what the journal says.
+
+    Attributes:
+        row: Its number in the file, counted from 1 without the header; behind the last row, for
+            one that is missing there.
+        pool: Its pool.
+        seq: Its entry.
+        reason: What differs.
+    """
+
+    row: int
+    pool: str
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolChecked:
+    """What a file holds of one pool.
+
+    Attributes:
+        pool: The pool's name.
+        rows: How many of its rows were found good.
+        last_seq: The last of them, 0 where there is none.
+        later: How many entries the journal has behind it that the file has not.
+    """
+
+    pool: str
+    rows: int
+    last_seq: int
+    later: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What holding a file against the journal found.
+
+    Attributes:
+        table: What the file holds: `entries`, `FOCUS 1.2` or `FOCUS 1.4`.
+        rows: How many rows were found good, from the first on.
+        total_tokens: Used by them together, each counted where it was made.
+        cost_micros_usd: Likewise, in millionths of a US dollar.
+        pools: The same pool by pool.
+        redacted: How many rows could not be compared in what names somebody, because that was
+            erased from the journal since.
+        difference: The first row that differs, None where all is well.
+    """
+
+    table: str
+    rows: int
+    total_tokens: int
+    cost_micros_usd: int
+    pools: Sequence[PoolChecked]
+    redacted: int
+    difference: Difference | None
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether every row is what the journal says."""
+        return self.difference is None
+
+
+def verify(
+    book: Ledger,
+    path: str | Path,
+    where: Where = EVERYTHING,
+    *,
+    format: Format | None = None,  # noqa: A002 - what it is called everywhere
+    up_to: Mapping[str, int] | None = None,
+) -> Checked:
+    """Hold an export against the journal, in memory that does not grow with it.
+
+    Of each pool, every entry up to the last one in the file must be there, in order, and each cell
+    must be what would be exported today. What the journal has behind that is counted, and is a
+    difference only where an end was named, by `up_to` or in the filter. The journal itself
+    is checked by `Ledger.verify`.
+
+    Args:
+        book: The books.
+        path: The file.
+        where: What was exported, as it was said then.
+        format: How the file is written; without it, as its ending says.
+        up_to: What was said then.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: The format cannot be told.
+        MissingExtraError: The format's library is not installed.
+        ExportError: The file cannot be read, or is no export.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    if format is not None:
+        check_type("format", format, Format)
+    file_path = Path(path)
+    container = container_of(file_path, format)
+    try:
+        with file_path.open("rb") as file:
+            table, cells = _opened(container, file)
+            found = source(book, where, table.columns, charges=table.charges, up_to=up_to)
+            ends = {} if isinstance(where, str) or where.as_of is None else found.ends
+            check = _Check(table, found, {**ends, **(up_to or {})})
+            return check.run(cells)
+    except LedgerError:
+        raise
+    except OSError as error:
+        raise ExportError(path, error.strerror or str(error)) from error
+    except Exception as error:  # whatever the library of the format raises at other bytes
+        raise ExportError(path, f"it is no export of these formats, or damaged: {error}") from error
+
+
+def _opened(container: Container, file: BinaryIO) -> tuple[Table, Iterator[Sequence[Any]]]:
+    header, cells = container.read(file)
+    for table in TABLES:
+        # JSON Lines without a line have no names, and hold no entry whatever they were to hold.
+        if not header or header == [column.name for column in table.columns]:
+            return table, cells
+    raise ValueError(f"its columns are those of no export: {', '.join(header)[:80]}")
+
+
+class _DiffersError(Exception):
+    """A row is not what the journal says."""
+
+
+class _Check:
+    """A file and the journal side by side."""
+
+    def __init__(self, table: Table, found: Source, ends: Mapping[str, int]) -> None:
+        self._table = table
+        self._source = found
+        self._ends = ends
+        self._pool, self._seq = table.place(table.pool), table.place(table.seq)
+        self._last: dict[str, int] = {}
+        self._rows: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
+        self._redacted = 0
+        self._at = ("", 0)
+
+    def run(self, cells: Iterator[Sequence[Any]]) -> Checked:
+        difference = None
+        try:
+            self._compare(_Ahead(self._table, cells))
+        except _DiffersError as differs:
+            pool, seq = self._at
+            row = self._rows.total() + 1
+            difference = Difference(row=row, pool=pool, seq=seq, reason=str(differs))
+        return Checked(
+            table=self._table.name,
+            rows=self._rows.total(),
+            total_tokens=self._sums["total_tokens"],
+            cost_micros_usd=self._sums["cost_micros_usd"],
+            pools=[
+                PoolChecked(
+                    pool=name,
+                    rows=self._rows[name],
+                    last_seq=self._last.get(name, 0),
+                    later=self._source.count(name, self._last.get(name, 0)),
+                )
+                for name in self._source.ends
+            ],
+            redacted=self._redacted,
+            difference=difference,
+        )
+
+    def _compare(self, file: _Ahead) -> None:
+        for name in self._source.ends:
+            for row in self._source.entries(name):
+                if file.row is None or file.row[self._pool] != name:
+                    self._missing(name, row["seq"])
+                    break
+                self._at = (name, row["seq"])
+                self._compare_row(name, row, file.row)
+                file.move()
+        if file.row is not None:
+            pool, seq = file.row[self._pool], file.row[self._seq]
+            self._at = (str(pool), seq if isinstance(seq, int) else 0)
+            raise _DiffersError("the journal has no such row here")
+
+    def _missing(self, name: str, seq: int) -> None:
+        """Take the rest of a pool as what was appended since, unless it should be there."""
+        if seq <= self._ends.get(name, 0):
+            self._at = (name, seq)
+            raise _DiffersError("it is missing in the file")
+
+    def _compare_row(self, name: str, row: Row, cells: Sequence[Value]) -> None:
+        if cells[self._seq] != row["seq"]:
+            found = written(cells[self._seq])
+            raise _DiffersError(f"it is missing in the file, which goes on with entry {found}")
+        redacted = is_redacted(row)
+        expected = self._source.row_of(name, row)
+        for column, journal, cell in zip(self._table.columns, expected, cells, strict=True):
+            if cell != journal and not (redacted and column.personal):
+                raise _DiffersError(
+                    f"{column.name} is {_shown(cell)} in the file, and {_shown(journal)} "
+                    "in the journal"
+                )
+        self._redacted += redacted
+        self._rows[name] += 1
+        self._last[name] = row["seq"]
+        if row["origin_seq"] is None:
+            for amount in ("total_tokens", "cost_micros_usd"):
+                self._sums[amount] += row[f"usage_{amount}"] or 0
+
+
+class _Ahead:
+    """The rows of a file, of which the next one is known."""
+
+    def __init__(self, table: Table, cells: Iterator[Sequence[Any]]) -> None:
+        self._kinds = [column.kind for column in table.columns]
+        self._cells = cells
+        self.row: list[Value] | None = None
+        self.move()
+
+    def move(self) -> None:
+        """Go on to the next row; None behind the last one."""
+        cells = next(self._cells, None)
+        self.row = None
+        if cells is not None:
+            self.row = [parsed(kind, cell) for kind, cell in zip(self._kinds, cells, strict=True)]
+
+
+def _shown(value: Value) -> str:
+    return "empty" if value is None else repr(written(value))

@@ -1,0 +1,126 @@
+"""Exports as XLSX workbooks: figures as numbers where a spreadsheet can hold them exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType
+from typing import Any, BinaryIO, NamedTuple
+
+from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.exports.columns import PLACES, Column, Value
+from ledger.exports.text import written
+
+SHEET_ROWS = 1_048_576
+"""How many rows a sheet has, the header among them."""
+
+CELL_MAX_CHARS = 32_767
+"""How many characters a cell holds."""
+
+_EXACT = 10**15
+"""Spreadsheets keep 15 digits; what has more is written as text."""
+
+
+def write_xlsx(
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Value]],
+    out: BinaryIO,
+    as_of: datetime | None = None,
+) -> None:
+    """Write rows sheet by sheet, a row at a time; `as_of` stands as the time of the workbook.
+
+    Raises:
+        MissingExtraError: XlsxWriter is not installed.
+        InvalidInputError: A text is longer than a cell can be.
+    """
+    book = _xlsxwriter().Workbook(
+        out, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
+    )
+    book.use_zip64()
+    # The clock's time would make the same rows another file every time.
+    book.set_properties({"created": (as_of or datetime(1980, 1, 1)).replace(tzinfo=None)})  # noqa: DTZ001
+    formats = _Formats(
+        head=book.add_format({"bold": True}),
+        whole=book.add_format({"num_format": "0"}),
+        dollars=book.add_format({"num_format": "0." + "0" * PLACES}),
+    )
+    try:
+        sheet, line = _sheet(book, columns, formats), 1
+        for row in rows:
+            if line == SHEET_ROWS:
+                sheet, line = _sheet(book, columns, formats), 1
+            for place, (column, value) in enumerate(zip(columns, row, strict=True)):
+                _write(sheet, line, place, column, value, formats)
+            line += 1
+    finally:
+        book.close()  # its temporary files too
+
+
+def read_xlsx(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
+    """Return the header, and the rows of all sheets as they come.
+
+    Raises:
+        MissingExtraError: openpyxl is not installed.
+    """
+    try:
+        import openpyxl  # noqa: PLC0415 - an optional extra
+        from openpyxl.utils.escape import unescape  # noqa: PLC0415 - likewise
+    except ImportError as error:
+        raise MissingExtraError(what="openpyxl", extra="xlsx") from error
+    sheets = openpyxl.load_workbook(file, read_only=True).worksheets
+    header = next(sheets[0].iter_rows(max_row=1, values_only=True), ())
+    return [str(name) for name in header], (
+        # Characters that XML cannot hold are spelled out in a workbook.
+        [unescape(cell) if isinstance(cell, str) else cell for cell in row]
+        for sheet in sheets
+        for row in sheet.iter_rows(min_row=2, max_col=len(header), values_only=True)
+    )
+
+
+class _Formats(NamedTuple):
+    """How cells look."""
+
+    head: Any
+    whole: Any
+    dollars: Any
+
+
+def _xlsxwriter() -> ModuleType:
+    try:
+        import xlsxwriter  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise MissingExtraError(what="XlsxWriter", extra="xlsx") from error
+    module: ModuleType = xlsxwriter
+    return module
+
+
+def _sheet(book: Any, columns: Sequence[Column], formats: _Formats) -> Any:  # noqa: ANN401 - the library has no types
+    sheet = book.add_worksheet()
+    sheet.freeze_panes(1, 0)
+    for place, column in enumerate(columns):
+        sheet.write_string(0, place, column.name, formats.head)
+    return sheet
+
+
+def _write(
+    sheet: Any,  # noqa: ANN401 - the library has no types
+    line: int,
+    place: int,
+    column: Column,
+    value: Value,
+    formats: _Formats,
+) -> None:
+    if isinstance(value, int) and abs(value) < _EXACT:
+        sheet.write_number(line, place, value, formats.whole)
+    elif isinstance(value, Decimal) and abs(value).scaleb(PLACES) < _EXACT:
+        sheet.write_number(line, place, value, formats.dollars)
+    elif value is not None:
+        text = written(value) or ""
+        if len(text) > CELL_MAX_CHARS:
+            raise InvalidInputError(
+                column.name,
+                f"row {line:,} has a text of {len(text):,} characters, and a cell of a workbook "
+                f"holds {CELL_MAX_CHARS:,}; export to CSV, JSONL or Parquet",
+            )
+        sheet.write_string(line, place, text)
