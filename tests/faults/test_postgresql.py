@@ -494,9 +494,15 @@ def test_pools_that_share_a_lock_wait_for_each_other_and_no_more(url: str) -> No
 
 @pytest.mark.parametrize(
     ("pool_ids", "expected"),
-    [([], []), ([3], [3]), ([POOL_LOCKS + 3], [3]), ([3, 5], list(range(POOL_LOCKS)))],
+    [
+        ([], []),
+        ([3], [3]),
+        ([POOL_LOCKS + 3], [3]),
+        ([5, 3], [3, 5]),
+        ([1, 2, 3, 4, 5], list(range(POOL_LOCKS))),
+    ],
 )
-def test_a_transaction_over_several_pools_takes_every_lock(
+def test_a_transaction_over_many_pools_takes_every_lock(
     book: Ledger, pool_ids: list[int], expected: list[int]
 ) -> None:
     """It reads more than the server remembers singly, so nobody may write beside it."""
