@@ -15,25 +15,23 @@ from ledger.announcing import Announcer, OnThreshold, check_callback
 from ledger.audit import Replay
 from ledger.checks import (
     I64_MAX,
-    Micros,
     check_amount,
     check_seconds,
     check_text,
     check_type,
-    from_micros,
 )
 from ledger.commit import Clock, Writer
 from ledger.database import Database
 from ledger.directory import Directory
 from ledger.errors import InvalidInputError, UnknownPoolError
+from ledger.grants import open_lease_of
 from ledger.journal import PoolJournal
-from ledger.manager import LedgerBudgetManager, lease_of
+from ledger.manager import LedgerBudgetManager
 from ledger.operations import Adjust, ClosePool, Opening
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Entry, EntryKind, OpenLease, PoolInfo
 from ledger.replay import Progress, Verification
 from ledger.router import BudgetRouter, Choose
-from ledger.rows import LeaseRow
 from ledger.waiting import WaitingRoom
 
 T = TypeVar("T")
@@ -378,7 +376,7 @@ class Ledger:
                 serializable=False,
             )
             for found, reserved_at in page:
-                yield _open_lease(found, reserved_at, pool.info.identity)
+                yield open_lease_of(found, reserved_at, pool.info.identity)
             if not page:
                 return
             after = page[-1][0].state.lease
@@ -389,16 +387,3 @@ class Ledger:
         if found is None:
             raise UnknownPoolError(name, known=[info.name for info in self.pools()])
         return found
-
-
-def _open_lease(found: LeaseRow, reserved_at: Micros, pool: UUID) -> OpenLease:
-    state = found.state
-    return OpenLease(
-        lease=lease_of(found, pool),
-        phase=state.phase,
-        held=state.held,
-        used=state.used,
-        attribution=None if found.attribution is None else found.attribution.value,
-        reserved_at=from_micros(reserved_at),
-        expires_at=None if state.expires_at is None else from_micros(state.expires_at),
-    )

@@ -18,6 +18,7 @@ from ledger.budget import (
 from ledger.checks import I64_MAX, Micros, check_seconds, check_type
 from ledger.commit import Writer
 from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
+from ledger.grants import lease_of
 from ledger.held import HeldLease
 from ledger.journal import PoolJournal
 from ledger.model import (
@@ -32,7 +33,7 @@ from ledger.model import (
 )
 from ledger.operations import Close, Correct, Record, Release, Renew, Reserve
 from ledger.records import Entry, LeasePhase, PoolStatus, WindowState
-from ledger.rows import Head, LeaseRow
+from ledger.rows import Head
 from ledger.spending import spending
 from ledger.waiting import WaitingRoom
 
@@ -398,11 +399,3 @@ class LedgerBudgetManager:
     def _require_own(self, lease: BudgetLease) -> None:
         if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:
             raise UnknownLeaseError(lease.id)
-
-
-def lease_of(found: LeaseRow, pool: UUID) -> BudgetLease:
-    """Return a stored lease as the grant that a caller holds."""
-    state = found.state
-    return BudgetLease(
-        id=state.lease, reserved=state.estimate, request_budget=state.request_budget, pool=pool
-    )
