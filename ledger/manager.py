@@ -17,7 +17,7 @@ from ledger.budget import (
 )
 from ledger.checks import I64_MAX, Micros, check_seconds, check_type
 from ledger.commit import Writer
-from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
+from ledger.errors import UnknownLeaseError
 from ledger.grants import lease_of
 from ledger.held import HeldLease
 from ledger.journal import PoolJournal
@@ -34,7 +34,7 @@ from ledger.model import (
 from ledger.operations import Close, Correct, Record, Release, Renew, Reserve
 from ledger.records import Entry, LeasePhase, PoolStatus, WindowState
 from ledger.rows import Head
-from ledger.spending import spending
+from ledger.spending import seq_of, spending
 from ledger.waiting import WaitingRoom
 
 
@@ -214,7 +214,7 @@ class LedgerBudgetManager:
             InvalidInputError: Neither an entry nor a number.
             UncorrectableEntryError: No such entry in this pool, or one of another kind.
         """
-        seq = self._seq(entry)
+        seq = seq_of(entry, self.journal)
         return self.writer.database.read(
             lambda connection: spending(connection, self.journal, seq).usage
         )
@@ -380,21 +380,7 @@ class LedgerBudgetManager:
     ) -> Correct:
         """Return what `correct` asks the queue for."""
         check_type("usage", usage, Usage)
-        return Correct.of(self._seq(entry), usage, reason, idempotency_key)
-
-    def _seq(self, entry: Entry | int) -> int:
-        """Return the number of an entry, which must be one of this pool's."""
-        if isinstance(entry, Entry):
-            if entry.pool_id != self.journal.info.pool_id:
-                raise UncorrectableEntryError(entry.seq, "it is of another pool")
-            return entry.seq
-        if isinstance(entry, bool) or not isinstance(entry, int):
-            raise InvalidInputError(
-                "entry", f"must be an Entry or its number, not {type(entry).__name__}"
-            )
-        if not 0 < entry <= I64_MAX:
-            raise UncorrectableEntryError(entry, "there is no such entry")
-        return entry
+        return Correct.of(seq_of(entry, self.journal), usage, reason, idempotency_key)
 
     def _require_own(self, lease: BudgetLease) -> None:
         if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Select, bindparam, literal_column, select
 
 from ledger import queries, rows
 from ledger.checks import I64_MAX
-from ledger.errors import UncorrectableEntryError
+from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.journal import PoolJournal
 from ledger.model import Usage
 from ledger.prepared import Prepared
-from ledger.records import EntryKind, LeaseState, PoolId
+from ledger.records import Entry, EntryKind, LeaseState, PoolId
 from ledger.rows import Interned, Row
 from ledger.schema import entries
 
@@ -60,6 +60,26 @@ class Spending(NamedTuple):
     row: Row
     usage: Usage
     attribution: Interned | None
+
+
+def seq_of(entry: Entry | int, pool: PoolJournal) -> int:
+    """Return the number of an entry, which must be one of this pool's.
+
+    Raises:
+        InvalidInputError: Neither an entry nor a number.
+        UncorrectableEntryError: An entry of another pool, or a number that none can have.
+    """
+    if isinstance(entry, Entry):
+        if entry.pool_id != pool.info.pool_id:
+            raise UncorrectableEntryError(entry.seq, "it is of another pool")
+        return entry.seq
+    if isinstance(entry, bool) or not isinstance(entry, int):
+        raise InvalidInputError(
+            "entry", f"must be an Entry or its number, not {type(entry).__name__}"
+        )
+    if not 0 < entry <= I64_MAX:
+        raise UncorrectableEntryError(entry, "there is no such entry")
+    return entry
 
 
 def spending(
