@@ -180,18 +180,8 @@ class Ledger:
         if pool is None:
             if options is None:
                 raise UnknownPoolError(name, known=[info.name for info in self.pools()])
-            above = () if parent is None else self._journal(parent).lineage
-
-            def find_or_make(connection: Connection, _again: bool) -> PoolJournal:  # noqa: FBT001
-                found = opening.find(connection, self._directory)
-                return found or opening.make(
-                    connection, self._directory, above, now=self._writer.now
-                )
-
-            made = self._database.transact(
-                find_or_make, pool_ids=[one.info.pool_id for one in above], key=opening.key
-            )
-            pool = self._directory.of(made.info)
+            above = None if parent is None else self._journal(parent)
+            pool = self._directory.of(self._writer.open(opening, above).info)
         return self._manager(pool)
 
     def router(self, choose: Choose) -> BudgetRouter:

@@ -17,12 +17,11 @@ import itertools
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-
+from ledger.alone import Alone
 from ledger.checks import Micros
 from ledger.database import Database
 from ledger.directory import Directory
@@ -33,8 +32,15 @@ from ledger.errors import (
     StoreError,
 )
 from ledger.journal import PoolJournal
-from ledger.operations import Call, Done, MorePoolsError, Operation, Release, new_key, perform
-from ledger.records import EntryKind, PoolId
+from ledger.operations import (
+    Call,
+    Done,
+    Opening,
+    Operation,
+    Release,
+    new_key,
+)
+from ledger.records import EntryKind
 from ledger.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
 
 T = TypeVar("T")
@@ -62,7 +68,7 @@ class Writer:
 
     def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
         self.database = database
-        self.directory = directory
+        self.alone = Alone(database, directory)
         self._clock = clock
         self.committed: list[Callable[[Done], None]] = []
         """Told of every batch, once it is committed and every caller has its verdict."""
@@ -75,14 +81,22 @@ class Writer:
 
     def sweep(self, pool: PoolJournal) -> int:
         """Expire the next leases of a pool that are due, and return how many there were."""
-
-        def work(connection: Connection, _again: bool) -> Done:  # noqa: FBT001
-            return perform(connection, pool.lineage, list, now=self.now, look_up=False)
-
-        pool_ids = [one.info.pool_id for one in pool.lineage]
-        done = self.database.transact(work, pool_ids=pool_ids, key=new_key())
+        done = self.alone.perform(
+            pool.lineage, lambda _pools: [], key=new_key(), now=self.now, look_up=False
+        )
         self._tell(done)
         return done.expired[pool.info.pool_id]
+
+    def open(self, opening: Opening, parent: PoolJournal | None) -> PoolJournal:
+        """Find a pool, or make it below its parent, and return it once it is durable.
+
+        Raises:
+            LedgerError: It is there and is another, or its parent does not let it be made.
+        """
+        found, done = self.alone.open(opening, parent, now=self.now)
+        if done is not None:
+            self._tell(done)
+        return found
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
@@ -268,45 +282,29 @@ class Writer:
             listener(done)
 
     def _transact(self, batch: list[Ticket]) -> Done:
-        pools = {pool.info.pool_id: pool for one in batch for pool in one.pool.lineage}
+        pools = [pool for one in batch for pool in one.pool.lineage]
         looks_up = any(ticket.again for ticket in batch)
 
-        def calls() -> list[Call]:
+        def calls(alone_on: Sequence[PoolJournal]) -> list[Call]:
             # What failed or was interrupted once is no company for who comes now.
             if not looks_up:
-                self._join(batch, pools)
+                self._join(batch, alone_on)
             return [(ticket.pool, ticket.operation) for ticket in batch]
 
-        def work(connection: Connection, again: bool) -> Done:  # noqa: FBT001
-            return perform(
-                connection,
-                [pools[pool_id] for pool_id in sorted(pools)],
-                calls,
-                now=self.now,
-                look_up=again or looks_up,
-            )
-
-        while True:
-            try:
-                done = self.database.transact(
-                    work,
-                    pool_ids=sorted(pools),
-                    key=batch[0].operation.key,
-                    began_s=min(ticket.entered_s for ticket in batch),
-                )
-            except MorePoolsError as more:  # each time more of them, and there is an end to pools
-                pools |= self._numbered(more.pool_ids)
-            else:
-                done.remember()
-                return done
-
-    def _numbered(self, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
-        return self.database.read(
-            lambda connection: self.directory.numbered(connection, pool_ids), serializable=False
+        done = self.alone.perform(
+            pools,
+            calls,
+            key=batch[0].operation.key,
+            now=self.now,
+            look_up=looks_up,
+            began_s=min(ticket.entered_s for ticket in batch),
         )
+        done.remember()
+        return done
 
-    def _join(self, batch: list[Ticket], pools: Mapping[PoolId, PoolJournal]) -> None:
+    def _join(self, batch: list[Ticket], alone_on: Sequence[PoolJournal]) -> None:
         """Take in who came while the batch waited for its turn, as far as its locks go."""
+        pools = {pool.info.pool_id: pool for pool in alone_on}
         anybody = self.database.dialect.is_alone(list(pools))
         with self._mutex:
             joining = [

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from ledger import journal, pools, proof, rows, rules
+from ledger import pools, proof, rows, rules
 from ledger.checks import I64_MAX, U64_MAX, Micros, canonical_json, check_text, check_type
 from ledger.directory import Directory
 from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
@@ -16,7 +16,7 @@ from ledger.journal import PoolJournal
 from ledger.model import RequestBudget, UsageEstimate
 from ledger.operations.base import new_key
 from ledger.operations.desk import Desk
-from ledger.operations.perform import lay
+from ledger.operations.perform import Done, finish, lay
 from ledger.policy import (
     CAPACITIES,
     SharedPoolBudgetOptions,
@@ -86,25 +86,35 @@ class Opening:
         self,
         connection: Connection,
         directory: Directory,
-        above: Sequence[PoolJournal],
+        parent: PoolJournal | None,
+        alone_on: Sequence[PoolJournal],
         *,
         now: Callable[[], Micros | None],
-    ) -> PoolJournal:
-        """Make the pool, in a transaction that is alone on the pools above it.
+    ) -> tuple[PoolJournal, Done]:
+        """Make the pool, and return it with what became of the pools above.
+
+        Args:
+            connection: A transaction.
+            directory: Makes the journal.
+            parent: The pool above it.
+            alone_on: The pools that the transaction is alone on, the parent's lineage among them.
+            now: Asked for the time.
 
         Raises:
-            PoolClosedError: One of them is closed.
+            PoolClosedError: A pool above is closed.
             ThresholdExceededError: One of them has not enough left to carve the pool out.
             InvalidInputError: It is to be carved out, and has no limit where one of them has.
+            MorePoolsError: Leases that are due must expire first.
         """
         assert self.options is not None  # noqa: S101 - without them a pool is only found
-        table, _ = lay(connection, above, list, now=now, look_up=False)
-        pool_id, parent = pools.next_pool_id(connection), above[0] if above else None
-        for one in above:
-            table.desk(one.info.pool_id).require_open()
+        table, _ = lay(connection, alone_on, list, now=now, look_up=False)
+        pool_id = pools.next_pool_id(connection)
         lease = None
-        if parent is not None and self.carved:
-            lease = self._fund(table.desk(parent.info.pool_id), self.options, pool_id)
+        if parent is not None:
+            desk = table.desk(parent.info.pool_id)
+            for above in desk.lineage():
+                above.require_open()
+            lease = self._fund(desk, self.options, pool_id) if self.carved else None
         info = PoolInfo(
             pool_id=pool_id,
             identity=uuid4(),
@@ -122,9 +132,7 @@ class Opening:
             genesis=pool.genesis,
             now=table.now,
         )
-        staged = [row for desk in table.desks.values() for row in desk.staged]
-        journal.append(connection, [*staged, opening])
-        return pool
+        return pool, finish(table, [], also=[opening])
 
     def _draft(self, options: SharedPoolBudgetOptions, pool: PoolJournal) -> Draft:
         asked = canonical_json(policy_to_json(options))

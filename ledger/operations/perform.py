@@ -86,8 +86,13 @@ def perform(
             outcomes.append(table.desk(pool.info.pool_id).do(operation))
         except LedgerError as refusal:
             outcomes.append(refusal)
+    return finish(table, outcomes)
+
+
+def finish(table: Table, outcomes: list[Outcome], *, also: Sequence[Row] = ()) -> Done:
+    """Write what is staged on every desk, and other rows, and return what it comes to."""
     desks = table.desks.values()
-    journal.append(connection, [row for desk in desks for row in desk.staged])
+    journal.append(table.connection, [*(row for desk in desks for row in desk.staged), *also])
     return Done(
         outcomes,
         [(desk.pool, desk.memo()) for desk in desks],

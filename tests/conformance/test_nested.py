@@ -601,3 +601,23 @@ def test_a_reservation_waits_for_the_pools_above_too(book: Ledger) -> None:
         assert run.identity == waiting.result(timeout=10).pool
     with pytest.raises(ThresholdExceededError, match="'org'"):
         run.reserve(NOTHING, UsageEstimate(total_tokens=40), UNLIMITED, wait_s=0.2)
+
+
+def test_a_carving_first_expires_what_is_due_below(store_url: str, clock: Clock) -> None:
+    """It crosses thresholds of its parent, and is told of, like any reservation."""
+    heard: list[tuple[str | None, str]] = []
+    tell = lambda one: heard.append((one.pool, str(one.direction)))  # noqa: E731 - short
+    with Ledger.open(store_url, clock=clock, on_threshold=tell) as book:
+        book.pool("org", limit(100, thresholds={"half": 50}))
+        due = limit(lease_ttl=timedelta(minutes=1))
+        leaves = [book.pool(f"leaf {n}", due, parent="org") for n in range(6)]
+        for leaf in leaves:
+            reserve(leaf, 15)
+        clock.minutes(2)
+        worker = book.pool("worker", limit(80), parent="org", carved=True)
+        assert [(0, 80), (0, 0)] == held(book, "org", "leaf 0")
+        assert 80 == worker.remaining(NOTHING).tokens
+        with pytest.raises(ThresholdExceededError, match="'org'"):
+            book.pool("other", limit(21), parent="org", carved=True)
+        sound(book)
+    assert [("org", "reached"), ("org", "left")] == heard
