@@ -183,16 +183,15 @@ class Ledger:
             if options is None:
                 raise UnknownPoolError(name, known=[info.name for info in self.pools()])
             above = () if parent is None else self._journal(parent).lineage
+            on = {one.info.pool_id: one for one in above}
 
             def find_or_make(connection: Connection, _again: bool) -> PoolJournal:  # noqa: FBT001
                 found = opening.find(connection, self._directory)
                 return found or opening.make(
-                    connection, self._directory, above, now=self._writer.now
+                    connection, self._directory, above, list(on.values()), now=self._writer.now
                 )
 
-            made = self._database.transact(
-                find_or_make, pool_ids=[one.info.pool_id for one in above], key=opening.key
-            )
+            made = self._writer.alone_on(on, find_or_make, key=opening.key)
             pool = self._directory.of(made.info)
         return self._manager(pool)
 

@@ -286,19 +286,33 @@ class Writer:
                 look_up=again or looks_up,
             )
 
+        began_s = min(ticket.entered_s for ticket in batch)
+        done = self.alone_on(pools, work, key=batch[0].operation.key, began_s=began_s)
+        done.remember()
+        return done
+
+    def alone_on(
+        self,
+        pools: dict[PoolId, PoolJournal],
+        work: Callable[[Connection, bool], T],
+        *,
+        key: str,
+        began_s: float | None = None,
+    ) -> T:
+        """Do work in a transaction that is alone on these pools, and on those it turns out to need.
+
+        The latter are added to `pools` before the work is done again.
+
+        Raises:
+            LedgerError: Whatever the work raises.
+        """
         while True:
             try:
-                done = self.database.transact(
-                    work,
-                    pool_ids=sorted(pools),
-                    key=batch[0].operation.key,
-                    began_s=min(ticket.entered_s for ticket in batch),
+                return self.database.transact(
+                    work, pool_ids=sorted(pools), key=key, began_s=began_s
                 )
             except MorePoolsError as more:  # each time more of them, and there is an end to pools
                 pools |= self._numbered(more.pool_ids)
-            else:
-                done.remember()
-                return done
 
     def _numbered(self, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
         return self.database.read(

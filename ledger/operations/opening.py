@@ -87,18 +87,20 @@ class Opening:
         connection: Connection,
         directory: Directory,
         above: Sequence[PoolJournal],
+        alone_on: Sequence[PoolJournal],
         *,
         now: Callable[[], Micros | None],
     ) -> PoolJournal:
-        """Make the pool, in a transaction that is alone on the pools above it.
+        """Make the pool, in a transaction that is alone on the pools above it, and maybe on others.
 
         Raises:
             PoolClosedError: One of them is closed.
             ThresholdExceededError: One of them has not enough left to carve the pool out.
             InvalidInputError: It is to be carved out, and has no limit where one of them has.
+            MorePoolsError: Leases that are due in other pools must expire before it is refused.
         """
         assert self.options is not None  # noqa: S101 - without them a pool is only found
-        table, _ = lay(connection, above, list, now=now, look_up=False)
+        table, _ = lay(connection, alone_on, list, now=now, look_up=False)
         pool_id, parent = pools.next_pool_id(connection), above[0] if above else None
         for one in above:
             table.desk(one.info.pool_id).require_open()

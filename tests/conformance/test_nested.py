@@ -601,3 +601,18 @@ def test_a_reservation_waits_for_the_pools_above_too(book: Ledger) -> None:
         assert run.identity == waiting.result(timeout=10).pool
     with pytest.raises(ThresholdExceededError, match="'org'"):
         run.reserve(NOTHING, UsageEstimate(total_tokens=40), UNLIMITED, wait_s=0.2)
+
+
+def test_a_parent_first_expires_what_is_due_below_when_a_pool_is_carved_out(
+    timed: Ledger, clock: Clock
+) -> None:
+    """What a linked child no longer holds is there to be set aside."""
+    timed.pool("org", limit(100))
+    team = timed.pool("team", limit(), parent="org")
+    reserve(team, 90, LeaseTtl(timedelta(minutes=5)))
+    with pytest.raises(ThresholdExceededError):
+        timed.pool("machine", limit(50), parent="org", carved=True)
+    clock.minutes(6)
+    timed.pool("machine", limit(50), parent="org", carved=True)
+    assert [(0, 50), (0, 0)] == held(timed, "org", "team")
+    sound(timed)
