@@ -83,6 +83,11 @@ class Desk:
         self.known[operation.key] = row
         return row
 
+    @property
+    def at(self) -> Micros:
+        """When the next entry here is recorded: now, but never before the newest entry."""
+        return max(self.now, self.head.recorded_at)
+
     def require_open(self) -> None:
         """Refuse what a closed pool does not take.
 
