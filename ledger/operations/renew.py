@@ -42,9 +42,10 @@ class Renew(LeaseOperation[datetime]):
 
         Raises:
             UnknownLeaseError: There is no such lease, or its hold is gone already.
-            PoolClosedError: The pool is closed.
+            PoolClosedError: The pool, or one above it, is closed.
         """
-        desk.require_open()
+        for one in desk.lineage():  # those above repeat it, and a closed one takes no renewal
+            one.require_open()
         effect = rules.renew(
             desk.head.balance,
             desk.state(self.lease),
