@@ -161,14 +161,17 @@ class Replay:
                 return self._of_lease(entry)
 
     def _check_window(self, entry: Entry) -> None:
-        """Refuse what was written in a window that had ended; expiries come before the rollover."""
+        """Refuse what was written in a window that had ended.
+
+        Expiries come before the rollover, and so do reports of what they cross.
+        """
         begun = rules.roll_over(self.policy, self.window, self.balance, entry.recorded_at)
         if entry.kind == EntryKind.ROLLOVER:
             if begun is None:
                 raise Contradiction("rollover, although the window had not ended")
             if entry.window != begun:
                 raise Contradiction(f"window should be {begun}, but is {entry.window}")
-        elif begun is not None and entry.kind != EntryKind.EXPIRY:
+        elif begun is not None and entry.kind not in {EntryKind.EXPIRY, EntryKind.THRESHOLD}:
             raise Contradiction(f"{entry.kind} in a window that had ended")
 
     def _asked(self, entry: Entry) -> rules.Effect | None:

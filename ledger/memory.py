@@ -336,6 +336,8 @@ class SharedPoolBudgetManager:
             lease = self._leases.get(due[1])
             if lease is None or not rules.due(lease, Micros(now)):
                 continue
+            if lease.expires_at != due[0]:  # it was renewed, and comes in its turn
+                continue
             if lease.lease == spared:
                 kept.append(due)
                 continue

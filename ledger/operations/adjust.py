@@ -62,7 +62,7 @@ class Adjust(Operation[None]):
             window=rules.adjust_window(
                 desk.head.policy,
                 self.policy,
-                max(desk.now, desk.head.recorded_at),
+                desk.at,
                 desk.head.balance.committed,
             ),
             detail=None if self.reason is None else {"reason": self.reason},

@@ -33,10 +33,11 @@ def funder(desk: Desk, draft: Draft) -> Desk | None:
     return desk.table.desk(parent.info.pool_id)
 
 
-def passed_on(desk: Desk, draft: Draft, to: Desk) -> Draft:
+def passed_on(desk: Desk, draft: Draft, to: Desk) -> Draft | None:
     """Return the entry on the pool it is carved out of.
 
-    It settles the lease that funded it, or corrects that settlement.
+    It settles the lease that funded it, or corrects that settlement; None where that settlement
+    says so already, because nothing that counts came late, or no more than was counted.
     """
     lease = to.lease(desk.pool.info.carved_lease or 0)
     if draft.kind is EntryKind.CLOSING:
@@ -60,12 +61,14 @@ def _settled(desk: Desk, to: Desk, lease: LeaseRow) -> Draft:
     )
 
 
-def _corrected(desk: Desk, draft: Draft, to: Desk, lease: LeaseRow) -> Draft:
+def _corrected(desk: Desk, draft: Draft, to: Desk, lease: LeaseRow) -> Draft | None:
     connection, lease_id = to.table.connection, lease.state.lease
     seq = settlement_of(connection, to.pool, lease_id, staged=to.staged)
     before = to.spending(seq).usage
     after = _moved(draft).added_to(before, ceiling=I64_MAX)
     requests = 1 if draft.kind is EntryKind.SETTLEMENT else 0
+    if before == after and not requests:
+        return None
     effect = rules.correct(
         to.head.balance,
         lease.state,

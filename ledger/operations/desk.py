@@ -83,6 +83,11 @@ class Desk:
         self.known[operation.key] = row
         return row
 
+    @property
+    def at(self) -> Micros:
+        """When the next entry here is recorded: now, but never before the newest entry."""
+        return max(self.now, self.head.recorded_at)
+
     def require_open(self) -> None:
         """Refuse what a closed pool does not take.
 
@@ -128,9 +133,10 @@ class Desk:
             above = self.lineage()[1:]
             steps += [desk.step(desk.repeat(draft, self.pool), 0) for desk in above]
         funder = carving.funder(self, draft)
-        if funder is not None:
+        passed_on = None if funder is None else carving.passed_on(self, draft, funder)
+        if funder is not None and passed_on is not None:
             first = len(steps)
-            for one in funder.plan(carving.passed_on(self, draft, funder)):
+            for one in funder.plan(passed_on):
                 steps.append(
                     one._replace(repeats=0 if one.repeats is None else first + one.repeats)
                 )

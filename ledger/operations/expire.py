@@ -32,6 +32,8 @@ def expire(desk: Desk, found: Sequence[Due], *, spared: Collection[int], until: 
         row = desk.leases.get(due.lease)
         if row is None or not rules.due(row.state, desk.now):
             continue
+        if row.state.expires_at != due.expires_at:  # it was renewed, and comes in its turn
+            continue
         if due.lease in spared:
             swept_until = min(swept_until, Micros(due.expires_at - 1))
             continue

@@ -38,12 +38,18 @@ class Renew(LeaseOperation[datetime]):
         return ("renew", self.lease, self.ttl_us)
 
     def decide(self, desk: Desk) -> Draft:
-        """Return the renewal, counted from now."""
-        desk.require_open()
+        """Return the renewal, counted from when it is recorded.
+
+        Raises:
+            UnknownLeaseError: There is no such lease, or its hold is gone already.
+            PoolClosedError: The pool, or one above it, is closed.
+        """
+        for one in desk.lineage():  # those above repeat it, and a closed one takes no renewal
+            one.require_open()
         effect = rules.renew(
             desk.head.balance,
             desk.state(self.lease),
-            Micros(desk.now + self.ttl_us),
+            Micros(desk.at + self.ttl_us),
             lease_id=self.lease,
         )
         return carried(EntryKind.RENEWAL, effect, desk.leases[self.lease])._replace(

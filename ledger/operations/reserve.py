@@ -137,7 +137,7 @@ class Reserve(Operation[BudgetLease]):
         ttl_us = self.ttl_us
         if ttl_us is None and desk.head.policy.lease_ttl is not None:
             ttl_us = check_ttl("lease_ttl", desk.head.policy.lease_ttl)
-        return None if ttl_us is None else Micros(desk.now + ttl_us)
+        return None if ttl_us is None else Micros(desk.at + ttl_us)
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""

@@ -621,3 +621,39 @@ def test_a_carving_first_expires_what_is_due_below(store_url: str, clock: Clock)
             book.pool("other", limit(21), parent="org", carved=True)
         sound(book)
     assert [("org", "reached"), ("org", "left")] == heard
+
+
+def test_a_parent_first_expires_what_is_due_below_when_a_pool_is_carved_out(
+    timed: Ledger, clock: Clock
+) -> None:
+    """What a linked child no longer holds is there to be set aside."""
+    timed.pool("org", limit(100))
+    team = timed.pool("team", limit(), parent="org")
+    reserve(team, 90, LeaseTtl(timedelta(minutes=5)))
+    with pytest.raises(ThresholdExceededError):
+        timed.pool("machine", limit(50), parent="org", carved=True)
+    clock.minutes(6)
+    timed.pool("machine", limit(50), parent="org", carved=True)
+    assert [(0, 50), (0, 0)] == held(timed, "org", "team")
+    sound(timed)
+
+
+def test_what_comes_late_and_counts_for_nothing_is_recorded_below_alone(
+    timed: Ledger, clock: Clock
+) -> None:
+    """The parent has nothing to correct, and that refuses neither a part nor a correction."""
+    timed.pool("org", limit(100))
+    machine = timed.pool("machine", limit(50), parent="org", carved=True)
+    lease = reserve(machine, 20, LeaseTtl(timedelta(minutes=5)))
+    clock.minutes(6)
+    timed.expire_due()
+    timed.close_pool("machine")
+    before = timed.size("org")
+    machine.observe(lease, Usage(reasoning_tokens=3))
+    assert before == timed.size("org")
+    machine.record_used(lease, used(7))
+    assert [(7, 0), (7, 0)] == held(timed, "org", "machine")
+    settlement = machine.status().seq
+    machine.correct(settlement, Usage(total_tokens=7, reasoning_tokens=1), "the invoice")
+    assert (before + 1, settlement + 1) == (timed.size("org"), machine.status().seq)
+    sound(timed)

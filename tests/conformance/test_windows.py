@@ -251,6 +251,19 @@ def test_a_lease_due_before_the_boundary_expires_first(timed: Ledger, clock: Clo
     assert 100 == rollovers(timed)[0].detail["window"]["carried"]["tokens"]
 
 
+def test_what_an_expiry_crosses_is_reported_before_the_rollover(
+    timed: Ledger, clock: Clock
+) -> None:
+    """The report belongs to the expiry, in the window that has ended, and that is sound."""
+    options = policy(lease_ttl=timedelta(minutes=30), thresholds={"half": 50})
+    budget = timed.pool("pool", options)
+    budget.reserve(NOTHING, tokens(60), UNLIMITED)
+    clock.at(1.25)
+    timed.expire_due("pool")
+    assert ["reservation", "threshold", "expiry", "threshold", "rollover"] == kinds(timed)[1:]
+    assert 1 == len(rollovers(timed))
+
+
 def test_what_is_held_at_the_boundary_is_not_carried_over(timed: Ledger, clock: Clock) -> None:
     """Open holds are taken as spent, once: the rest is computed at the rollover and stays."""
     budget = timed.pool("pool", policy(CARRYING))
