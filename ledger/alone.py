@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
@@ -26,6 +27,12 @@ class Alone:
     def __init__(self, database: Database, directory: Directory) -> None:
         self._database = database
         self._directory = directory
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, in a forked child."""
+        # What journals remember belongs to one transaction of this process at a time.
+        self._turn = threading.RLock()
 
     def perform(
         self,
@@ -57,7 +64,10 @@ class Alone:
                 look_up=again or look_up,
             )
 
-        return self._on(pools, work, key=key, began_s=began_s)
+        with self._turn:
+            done = self._on(pools, work, key=key, began_s=began_s)
+            done.remember()
+            return done
 
     def open(
         self,
@@ -79,7 +89,8 @@ class Alone:
             return opening.make(connection, self._directory, parent, alone_on, now=now)
 
         lineage = () if parent is None else parent.lineage
-        return self._on(lineage, work, key=opening.key, began_s=None)
+        with self._turn:
+            return self._on(lineage, work, key=opening.key, began_s=None)
 
     def _on(
         self, pools: Iterable[PoolJournal], work: Work[T], *, key: str, began_s: float | None

@@ -161,6 +161,7 @@ class Writer:
         self._leader: Ticket | Executor | None = None
         self._called = False
         self._threads = None
+        self.alone.reset()
 
     def _enter(self, ticket: Ticket) -> None:
         with self._mutex:
@@ -291,7 +292,7 @@ class Writer:
                 self._join(batch, alone_on)
             return [(ticket.pool, ticket.operation) for ticket in batch]
 
-        done = self.alone.perform(
+        return self.alone.perform(
             pools,
             calls,
             key=batch[0].operation.key,
@@ -299,8 +300,6 @@ class Writer:
             look_up=looks_up,
             began_s=min(ticket.entered_s for ticket in batch),
         )
-        done.remember()
-        return done
 
     def _join(self, batch: list[Ticket], alone_on: Sequence[PoolJournal]) -> None:
         """Take in who came while the batch waited for its turn, as far as its locks go."""

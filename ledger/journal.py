@@ -13,7 +13,6 @@ from ledger.checks import Micros
 from ledger.database import Database
 from ledger.dialects import dialect_named
 from ledger.errors import JournalDamagedError
-from ledger.pools import sharing_below
 from ledger.prepared import Prepared, rows_of_each
 from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo
 from ledger.rows import Head, LeaseRow, Memo, Row
@@ -273,11 +272,8 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
 
 def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -> set[PoolId]:
     """Return pools that share a pool's capacity and have leases that are due; not all at once."""
-    sharing = sharing_below(connection, pool.info.pool_id)
-    if not sharing:
-        return set()
-    parameters = {"pool_ids": sharing, "until": until, "page": POOLS_PAGE}
-    return set(connection.execute(queries.POOLS_WITH_DUE, parameters).scalars())
+    parameters = {"pool_id": pool.info.pool_id, "until": until, "page": POOLS_PAGE}
+    return set(connection.execute(queries.SHARING_WITH_DUE, parameters).scalars())
 
 
 def clock(connection: Connection, now: Micros | None) -> Micros:

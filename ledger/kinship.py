@@ -7,7 +7,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ledger.journal import PoolJournal
 from ledger.model import USAGE_FIELDS
-from ledger.records import EntryKind
+from ledger.records import EntryFlag, EntryKind
 from ledger.schema import entries, pools
 
 _own, _other = entries.alias("own"), entries.alias("other")
@@ -35,6 +35,9 @@ def disagreement(connection: Connection, pool: PoolJournal, *, upto: int) -> tup
         upto: The last entry that is known to be good.
     """
     found = [_orphan(connection, pool, upto)]
+    if pool.parent is not None and pool.info.carved_lease is not None:
+        found.append(_unfunded(connection, pool, pool.parent))
+        found.append(_not_passed_on(connection, pool, pool.parent, upto))
     if len(pool.lineage) > 1:
         found.append(_unrepeated(connection, pool, pool.lineage[1], upto))
     return min((one for one in found if one is not None), default=None)
@@ -104,6 +107,48 @@ def _unrepeated(
         .limit(1)
     ).scalar()
     return None if seq is None else (seq, f"pool {above.info.name!r} above does not repeat it")
+
+
+def _unfunded(
+    connection: Connection, pool: PoolJournal, parent: PoolJournal
+) -> tuple[int, str] | None:
+    """Return the opening of a carved pool if the lease that should fund it is another's."""
+    funds = select(_other.c.seq).where(
+        _other.c.pool_id == parent.info.pool_id,
+        _other.c.seq == pool.info.carved_lease,
+        _other.c.kind == EntryKind.RESERVATION,
+        _other.c.origin_pool_id == pool.info.pool_id,
+        _other.c.origin_seq == 1,
+    )
+    if connection.execute(funds).first() is not None:
+        return None
+    return 1, f"lease {pool.info.carved_lease} of pool {parent.info.name!r} does not fund it"
+
+
+def _not_passed_on(
+    connection: Connection, pool: PoolJournal, parent: PoolJournal, upto: int
+) -> tuple[int, str] | None:
+    """Return the closing, or the first late usage, that the parent of a carved pool lacks."""
+    counts = or_(_own.c.usage_total_tokens != 0, _own.c.usage_cost_micros_usd != 0)
+    seq = connection.execute(
+        select(_own.c.seq)
+        .where(
+            _own.c.pool_id == pool.info.pool_id,
+            _own.c.flags.op("&")(int(EntryFlag.CLOSED)) != 0,
+            or_(_own.c.kind == EntryKind.CLOSING, counts),
+            _own.c.seq <= upto,
+            ~exists().where(
+                _other.c.pool_id == parent.info.pool_id,
+                _other.c.origin_seq.is_not(None),
+                _other.c.origin_pool_id == _own.c.pool_id,
+                _other.c.origin_seq == _own.c.seq,
+            ),
+        )
+        .order_by(_own.c.seq)
+        .limit(1)
+    ).scalar()
+    reason = f"pool {parent.info.name!r}, which it is carved out of, was not told"
+    return None if seq is None else (seq, reason)
 
 
 def _funded_by(pool: PoolJournal, child: ColumnElement[int]) -> ColumnElement[bool]:

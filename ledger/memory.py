@@ -357,7 +357,9 @@ class SharedPoolBudgetManager:
             del self._leases[lease.lease]
             return
         self._leases[lease.lease] = lease
-        if lease.expires_at is not None and (before is None or before != lease):
+        if lease.expires_at is not None and (
+            before is None or before.expires_at != lease.expires_at
+        ):
             heapq.heappush(self._due, (lease.expires_at, lease.lease))
 
     def _note_crossings(self, before: set[str], now: int) -> None:

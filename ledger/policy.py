@@ -181,6 +181,18 @@ def check_storable_policy(options: SharedPoolBudgetOptions) -> None:
         check_storable_window(options.window)
 
 
+def check_carved(options: SharedPoolBudgetOptions) -> None:
+    """Refuse a policy by which a pool would spend more than was set aside for it.
+
+    Raises:
+        InvalidInputError: Its capacity comes back.
+    """
+    if options.window is not None:
+        raise InvalidInputError(
+            "window", "a carved pool has none: its capacity is set aside once and for all"
+        )
+
+
 def policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, Any]:
     """Return a policy as it is stored: an unlimited capacity is null, times in microseconds."""
     return {

@@ -50,17 +50,6 @@ def find_above(connection: Connection, *conditions: ColumnElement[bool]) -> list
     return _infos(connection.execute(select(line).order_by(line.c.pool_id)))
 
 
-def sharing_below(connection: Connection, pool_id: PoolId) -> list[PoolId]:
-    """Return the numbers of the pools that share a pool's capacity, at any depth."""
-    line = select(pools.c.pool_id).where(*_shares(pool_id)).cte("line", recursive=True)
-    line = line.union_all(select(pools.c.pool_id).where(*_shares(line.c.pool_id)))
-    return [PoolId(found) for found in connection.execute(select(line.c.pool_id)).scalars()]
-
-
-def _shares(parent: PoolId | ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
-    return pools.c.parent_id == parent, pools.c.carved_lease.is_(None)
-
-
 def next_pool_id(connection: Connection) -> PoolId:
     """Return the number of the next pool that is made."""
     highest = connection.execute(select(func.max(pools.c.pool_id))).scalar()

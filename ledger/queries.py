@@ -105,40 +105,61 @@ _ENDED = exists().where(
     _end.c.lease == entries.c.lease,
     _end.c.kind.in_([literal_column(f"'{kind}'") for kind in ("settlement", "release", "expiry")]),
 )
+_later = entries.alias("later")
+_RENEWED = exists().where(
+    _later.c.pool_id == entries.c.pool_id,
+    _later.c.lease.is_not(None),
+    _later.c.lease == entries.c.lease,
+    _later.c.seq > entries.c.seq,
+    _later.c.kind == literal_column("'renewal'"),
+)
+_HOLDS_STILL = (SETS_EXPIRY, ~_ENDED, ~_RENEWED)
+"""Which entries say when a hold ends that has not ended, and was not renewed since."""
 NOW = Prepared(select(clock.NOW.label("now")))
 DUE = Prepared(
     select(entries.c.lease, entries.c.expires_at)
     .where(
         entries.c.pool_id == _POOL,
-        SETS_EXPIRY,
         entries.c.expires_at > _newest(entries.c.swept_until).scalar_subquery(),
         entries.c.expires_at <= clock.NOW,
-        ~_ENDED,
+        *_HOLDS_STILL,
     )
     .order_by(entries.c.expires_at, entries.c.lease)
     .limit(bindparam("page"))
 )
-_of_other = entries.alias("of_other")
-POOLS_WITH_DUE = (
-    select(pools.c.pool_id)
+
+
+def _sharing(parent: ColumnElement[int]) -> Select[tuple[int]]:
+    return select(pools.c.pool_id).where(
+        pools.c.parent_id == parent, pools.c.carved_lease.is_(None)
+    )
+
+
+_below = _sharing(_POOL).cte("below", recursive=True)
+_below = _below.union_all(_sharing(_below.c.pool_id))
+_newest_below = entries.alias("newest_below")
+SHARING_WITH_DUE = (
+    select(_below.c.pool_id)
     .where(
-        pools.c.pool_id.in_(bindparam("pool_ids", expanding=True)),
-        exists().where(
-            entries.c.pool_id == pools.c.pool_id,
-            SETS_EXPIRY,
+        exists()
+        .where(
+            entries.c.pool_id == _below.c.pool_id,
             entries.c.expires_at
-            > select(_of_other.c.swept_until)
-            .where(_of_other.c.pool_id == pools.c.pool_id)
-            .order_by(_of_other.c.seq.desc())
+            > select(_newest_below.c.swept_until)
+            .where(_newest_below.c.pool_id == _below.c.pool_id)
+            .order_by(_newest_below.c.seq.desc())
             .limit(1)
+            .correlate(_below)
             .scalar_subquery(),
             entries.c.expires_at <= bindparam("until"),
-            ~_ENDED,
-        ),
+            *_HOLDS_STILL,
+        )
+        .correlate(_below)
     )
-    .order_by(pools.c.pool_id)
+    .order_by(_below.c.pool_id)
     .limit(bindparam("page"))
 )
+"""The pools below that share a pool's capacity, at any depth, and have leases that are due."""
 OPEN_LEASES = Prepared(
     select(entries.c.seq, entries.c.recorded_at)
     .where(

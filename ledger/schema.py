@@ -83,6 +83,7 @@ pools = Table(
     PrimaryKeyConstraint("pool_id"),
     UniqueConstraint("identity"),
     UniqueConstraint("name"),
+    Index("ix_pools_parent_id", "parent_id"),
     CheckConstraint("pool_id > 0", name="pool_id_positive"),
     # A parent is there first: so no pool is above itself.
     CheckConstraint("parent_id < pool_id", name="parent_id_before"),

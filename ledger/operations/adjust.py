@@ -17,6 +17,7 @@ from ledger.operations.desk import Desk
 from ledger.policy import (
     CAPACITIES,
     SharedPoolBudgetOptions,
+    check_carved,
     check_storable_policy,
     policy_to_json,
 )
@@ -71,6 +72,7 @@ class Adjust(Operation[None]):
         )
 
     def _check_funded(self, opening: SharedPoolBudgetOptions) -> None:
+        check_carved(self.policy)
         for name in CAPACITIES:
             funded = getattr(opening, name)
             if getattr(self.policy, name) > funded:

@@ -41,6 +41,7 @@ class ClosePool(Operation[None]):
         pool, balance = desk.pool.info, desk.head.balance
         desk.require_open()
         if pool.carved_lease is not None and balance.reserved.requests:
+            desk.table.sweep_below(desk)
             raise OpenLeasesError(pool.name, open_leases=balance.reserved.requests)
         detail: dict[str, Any] = {} if self.reason is None else {"reason": self.reason}
         return Draft(

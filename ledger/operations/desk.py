@@ -132,13 +132,15 @@ class Desk:
         if draft.lease is not None:
             above = self.lineage()[1:]
             steps += [desk.step(desk.repeat(draft, self.pool), 0) for desk in above]
-        funder = carving.funder(self, draft)
-        passed_on = None if funder is None else carving.passed_on(self, draft, funder)
+        top = len(steps) - 1  # the highest pool that shares; it may be carved out of another
+        desk, what = steps[top].desk, steps[top].draft
+        funder = carving.funder(desk, what)
+        passed_on = None if funder is None else carving.passed_on(desk, what, funder)
         if funder is not None and passed_on is not None:
             first = len(steps)
             for one in funder.plan(passed_on):
                 steps.append(
-                    one._replace(repeats=0 if one.repeats is None else first + one.repeats)
+                    one._replace(repeats=top if one.repeats is None else first + one.repeats)
                 )
         return steps
 

@@ -20,6 +20,7 @@ from ledger.operations.perform import Done, finish, lay
 from ledger.policy import (
     CAPACITIES,
     SharedPoolBudgetOptions,
+    check_carved,
     check_storable_policy,
     policy_to_json,
 )
@@ -57,6 +58,8 @@ class Opening:
         check_type("carved", carved, bool)
         if carved and parent is None:
             raise InvalidInputError("carved", "needs the parent that the pool is carved out of")
+        if carved and options is not None:
+            check_carved(options)
         return cls(name=name, options=options, parent=parent, carved=carved)
 
     def find(self, connection: Connection, directory: Directory) -> PoolJournal | None:

@@ -130,6 +130,7 @@ def create_dimensions() -> None:
         length("name", "pools", 255),
         **STRICT,
     )
+    op.create_index(op.f("ix_pools_parent_id"), "pools", ["parent_id"])
     op.create_table(
         "attributions",
         key("pool_id"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -266,4 +268,25 @@ def test_entries_never_go_back_in_time(store_url: str) -> None:
         for now in (9_000, 2_000, 9_001):  # noqa: B007 - the clock reads it
             budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         assert [5_000, 9_000, 9_000, 9_001] == [entry.recorded_at for entry in book.entries("pool")]
+        assert book.verify("pool")[0].ok
+
+
+def test_holds_that_were_renewed_do_not_stand_in_the_way(new_store: Callable[..., str]) -> None:
+    """More of them than are looked at in one go, all of one moment: what is due behind expires."""
+    now = [1_700_000_000_000_000]
+    with Ledger.open(new_store("sqlite"), clock=lambda: now[0]) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions(lease_ttl=timedelta(minutes=1)))
+        asked = RequestExtensions(), UsageEstimate(total_tokens=1), RequestBudget.unlimited()
+        leases = [budget.reserve(*asked) for _ in range(journal.DUE_PAGE + 5)]
+        for lease in leases:
+            budget.renew(lease, timedelta(hours=1))
+        now[0] += 1
+        budget.reserve(*asked)
+        now[0] += 120_000_000
+        assert (1, len(leases)) == (
+            book.expire_due("pool"),
+            budget.status().balance.reserved.tokens,
+        )
+        now[0] += 3_600_000_000
+        assert len(leases) == book.expire_due("pool")
         assert book.verify("pool")[0].ok

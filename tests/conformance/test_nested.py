@@ -23,6 +23,7 @@ from ledger import (
     Ledger,
     OpenLeasesError,
     ParentConflictError,
+    Period,
     PoolClosedError,
     RequestBudget,
     RequestBudgetExceededError,
@@ -36,6 +37,7 @@ from ledger import (
     Usage,
     UsageEstimate,
     UsageReport,
+    Window,
 )
 
 NOTHING = RequestExtensions()
@@ -657,3 +659,75 @@ def test_what_comes_late_and_counts_for_nothing_is_recorded_below_alone(
     machine.correct(settlement, Usage(total_tokens=7, reasoning_tokens=1), "the invoice")
     assert (before + 1, settlement + 1) == (timed.size("org"), machine.status().seq)
     sound(timed)
+
+
+def test_a_busier_pool_hides_nothing_that_is_due_below(timed: Ledger, clock: Clock) -> None:
+    """Each pool is swept as far as its own newest entry says."""
+    timed.pool("org", limit(100))
+    leaf = timed.pool("leaf", limit(lease_ttl=timedelta(minutes=1)), parent="org")
+    other = timed.pool("other", limit(), parent="org")
+    busy = timed.pool("busy", limit(lease_ttl=timedelta(minutes=1)))
+    reserve(leaf, 90)
+    clock.minutes(5)
+    for _ in range(6):
+        spend(busy, 1)
+    reserve(other, 80)
+    assert [(0, 80), (0, 0)] == held(timed, "org", "leaf")
+    sound(timed)
+
+
+def test_what_comes_late_below_a_closed_carved_pool_is_passed_on(
+    timed: Ledger, clock: Clock
+) -> None:
+    """From a pool that shares with it, up to the root; the journals say so to each other."""
+    timed.pool("org", limit(1_000))
+    timed.pool("team", limit(500), parent="org", carved=True)
+    run = timed.pool("run", limit(lease_ttl=timedelta(minutes=1)), parent="team")
+    spend(run, 50)
+    late = reserve(run, 20)
+    clock.minutes(2)
+    timed.close_pool("team", reason="the lease in run is due: it expires first")
+    assert [(50, 0)] * 3 == held(timed, "run", "team", "org")
+    run.observe(late, used(20))
+    run.record_used(late, used(100))
+    (settlement, *_) = timed.entries("run", kind=EntryKind.SETTLEMENT)
+    run.correct(settlement, used(40), "invoice")
+    assert [(160, 0)] * 3 == held(timed, "run", "team", "org")
+    sound(timed)
+
+
+def test_what_a_parent_was_not_told_is_found(book: Ledger, vandal: Vandal) -> None:
+    """A settlement behind the closing whose correction the parent lacks."""
+    book.pool("org", limit(100))
+    worker = book.pool("worker", limit(40), parent="org", carved=True)
+    spend(worker, 5)
+    book.close_pool("worker")
+    sound(book)
+    vandal.run("UPDATE entries SET origin_pool_id = 7 WHERE pool_id = 1 AND seq = 3")
+    vandal.rechain_all()
+    (found,) = book.verify("worker")
+    assert found.damage is not None
+    assert (4, True) == (found.damage.seq, "was not told" in found.damage.reason)
+
+
+def test_a_lease_that_funds_another_pool_is_found(book: Ledger, vandal: Vandal) -> None:
+    """Whoever points a pool at somebody else's lease is caught before it is closed."""
+    org = book.pool("org", limit(100))
+    book.pool("worker", limit(40), parent="org", carved=True)
+    lease = reserve(org, 7)
+    vandal.run(f"UPDATE pools SET carved_lease = {lease.id} WHERE name = 'worker'")
+    (found,) = book.verify("worker")
+    assert found.damage is not None
+    assert (1, True) == (found.damage.seq, "does not fund it" in found.damage.reason)
+
+
+def test_a_carved_pool_has_no_windows(book: Ledger) -> None:
+    """What was set aside once would come back with each; it is refused, and nothing is written."""
+    book.pool("org", limit(100))
+    daily = limit(40, window=Window(period=Period.DAY))
+    with pytest.raises(InvalidInputError, match="window"):
+        book.pool("worker", daily, parent="org", carved=True)
+    book.pool("worker", limit(40), parent="org", carved=True)
+    with pytest.raises(InvalidInputError, match="window"):
+        book.adjust("worker", daily)
+    assert [(0, 40), (0, 0)] == held(book, "org", "worker")
