@@ -12,7 +12,8 @@
     |-- InvalidInputError                a value that cannot be accepted (also a ValueError)
     |   |-- AmountOutOfRangeError        an amount outside the domain
     |   |-- InvalidUrlError              not the address of a store
-    |   `-- TraceError                   a line of a trace that cannot be read
+    |   |-- TraceError                   a line of a trace that cannot be read
+    |   `-- BillingFileError             a line of a provider's bill that cannot be read
     |-- UnknownPoolError                 no pool of that name
     |-- PoolConflictError                the pool exists under another policy
     |-- ParentConflictError              the pool exists below another pool
@@ -228,6 +229,21 @@ class TraceError(InvalidInputError):
 
     def __init__(self, path: str, *, line: int, reason: str) -> None:
         super().__init__(f"{path}, line {line}", reason)
+        self.line = line
+        self.reason = reason
+
+
+class BillingFileError(InvalidInputError):
+    """A provider's bill, or one line of it, cannot be read; nothing was written.
+
+    Attributes:
+        line: The line's number in the file, the header being line 1; of a JSON document, the
+            object's number, from 1. None where it is the file as a whole.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, path: str, *, line: int | None, reason: str) -> None:
+        super().__init__(path if line is None else f"{path}, line {line}", reason)
         self.line = line
         self.reason = reason
 
