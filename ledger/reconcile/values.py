@@ -166,7 +166,8 @@ class Reconciliation:
         difference: How much more was billed: to the last micro-USD what the parts come to.
         rounded_up_micros_usd: How much of `billed` is from rounding: what the lines of a match
             cost together is rounded up once, to a whole micro-USD.
-        correctable: The entries behind each request that differs, oldest first.
+        correctable: The entries behind each request that is in both, in the order of pools and
+            of entries.
     """
 
     file: str

@@ -229,6 +229,8 @@ def test_a_request_is_dated_by_its_line(
     result = reconcile(book, read, day)
     assert [("matched", "late", None, "2024-02-29")] == found(result)
     assert (1, 1) == (result.lines, result.lines_left_out)
+    second = reconcile(book, read, Filter(since=datetime(2024, 3, 1, tzinfo=UTC)))
+    assert [("matched", "next", None, "2024-03-01")] == found(second)
     # Without times, the days of the bill: what was recorded days later is no part of it.
     assert ["late", "next"] == [one.request_id for one in reconcile(book, read).matches]
     outside = Filter(since=datetime(2024, 3, 5, tzinfo=UTC))
