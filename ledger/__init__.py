@@ -10,6 +10,7 @@ from ledger.budget import AsyncBudgetManager, BudgetManager, RequestExtensions
 from ledger.checks import I64_MAX, U64_MAX, from_micros
 from ledger.errors import (
     AmountOutOfRangeError,
+    BillingFileError,
     BudgetError,
     ContentionError,
     ExportError,
@@ -85,6 +86,7 @@ __all__ = [
     "AsyncLedgerBudgetManager",
     "Attribution",
     "Balance",
+    "BillingFileError",
     "BudgetError",
     "BudgetLease",
     "BudgetManager",

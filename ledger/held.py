@@ -8,7 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ledger.budget import RequestExtensions
-from ledger.errors import BudgetError, LedgerError, RequestBudgetExceededError
+from ledger.errors import (
+    BudgetError,
+    InvalidInputError,
+    LedgerError,
+    RequestBudgetExceededError,
+)
 from ledger.model import (
     Attribution,
     BudgetLease,
@@ -46,8 +51,13 @@ class _Held:
 
     @property
     def lease(self) -> BudgetLease:
-        """The lease; there is none before the block is entered."""
-        assert self._lease is not None, "enter the with block first"  # noqa: S101 - a caller's bug
+        """The lease.
+
+        Raises:
+            InvalidInputError: The block was not entered, and there is none.
+        """
+        if self._lease is None:
+            raise InvalidInputError("lease", "is there inside its with block alone; enter it first")
         return self._lease
 
     @property

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from ledger.budget import RequestExtensions, check_lease
 from ledger.checks import check_text, check_type
-from ledger.errors import UnknownLeaseError
+from ledger.errors import InvalidInputError, UnknownLeaseError
 from ledger.held import HeldLease
 from ledger.manager import LedgerBudgetManager
 from ledger.model import (
@@ -40,6 +40,8 @@ class BudgetRouter:
         named: Callable[[str], LedgerBudgetManager],
         granting: Callable[[UUID], LedgerBudgetManager | None],
     ) -> None:
+        if not callable(choose):
+            raise InvalidInputError("choose", "must be a function of RequestExtensions to a name")
         self._choose = choose
         self._named = named
         self._granting = granting

@@ -8,7 +8,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import ledger
-from ledger.cli import books, correct, database, export, pools, report, simulate, top
+from ledger.cli import (
+    books,
+    correct,
+    database,
+    export,
+    pools,
+    reconcile,
+    report,
+    simulate,
+    top,
+)
 from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
 from ledger.reports.render import printable
@@ -48,6 +58,7 @@ app.command("correct")(correct.correct)
 app.command("top")(top.top)
 app.command("export")(export.export)
 app.command("verify-export")(export.verify_export)
+app.command("reconcile")(reconcile.reconcile)
 app.add_typer(pools.app, name="pool")
 app.add_typer(report.app, name="report")
 app.add_typer(database.app, name="db")
@@ -60,7 +71,7 @@ _MISUSE: type[Exception] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 damage found, 2 it could not be done, 130 interrupted.
+    Exit codes: 0 done, 1 damage or a difference found, 2 it could not be done, 130 interrupted.
     """
     try:
         sys.exit(app(standalone_mode=False))
@@ -69,7 +80,11 @@ def main() -> None:
     except _MISUSE as error:
         _fail_misused(error)
     except (typer.Abort, KeyboardInterrupt):
-        stderr().print("Interrupted. What was done is kept; 'ledger simulate --resume' goes on.")
+        stderr().print(
+            "Interrupted. What was done is kept; 'ledger simulate --resume' and "
+            "'ledger reconcile --apply' go on.",
+            soft_wrap=True,
+        )
         sys.exit(130)
 
 

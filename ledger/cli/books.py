@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ledger.budget import RequestExtensions
+from ledger.checks import I64_MAX
 from ledger.cli.common import (
     URL_DEFAULT,
     Format,
@@ -41,6 +42,7 @@ class RemainingRow:
     pool: str
     tokens: int
     cost_micros_usd: int
+    requests: int
     below_threshold: bool
 
 
@@ -59,7 +61,7 @@ class LeaseRow:
 def remaining(
     pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
 ) -> None:
-    """Print what is left of a pool.
+    """Print what is left of a pool, and of those above it: the least of them on each axis.
 
     Example: ledger remaining team
     """
@@ -69,6 +71,7 @@ def remaining(
         pool=pool,
         tokens=left.tokens,
         cost_micros_usd=left.cost_micros_usd,
+        requests=left.requests,
         below_threshold=left.below_threshold,
     )
 
@@ -76,7 +79,8 @@ def remaining(
         tokens = limit(left.tokens, f"{left.tokens:,}")
         cost = limit(left.cost_micros_usd, usd(left.cost_micros_usd))
         stop = "  (at or below the stop threshold)" if left.below_threshold else ""
-        stdout().print(f"tokens {tokens}  USD {cost}{stop}")
+        calls = "" if left.requests > I64_MAX else f"  requests {left.requests:,}"
+        stdout().print(f"tokens {tokens}  USD {cost}{calls}{stop}")
 
     emit([row], RemainingRow, output_format, people)
 

@@ -44,13 +44,16 @@ class Denied:
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         idempotency_key: The call's key.
         pool: The pool that was asked.
+        refused_by: The pool that had not enough left: that one, or one above it; None where the
+            request's own budget refused. What remained is of this one.
         tenant: Who asked, as the four that follow.
         agent: Likewise.
         operation: Likewise.
         provider: Likewise.
         model: Likewise.
         increase_tokens: The smallest increase of the pool's capacity with which this one would
-            have been admitted, all else as it was; None where no capacity would have helped.
+            have been admitted, all else as it was; None where no capacity of its own would have
+            helped, because the request's own budget refused, or a pool above.
         increase_cost_micros_usd: The same in millionths of a US dollar; both are needed.
     """
 
@@ -64,6 +67,7 @@ class Denied:
     remaining_cost_micros_usd: int | None
     idempotency_key: str | None = None
     pool: str
+    refused_by: str | None = None
     tenant: str | None = None
     agent: str | None = None
     operation: str | None = None
@@ -98,8 +102,9 @@ class DeniedGroup:
         pool: The pool that was asked.
         group: What they have in common, None where a call named none.
         denials: How many there are.
-        by_request_budget: How many of them the request's own budget refused; no capacity would
-            have let these in, and the increases are of the others.
+        by_request_budget: How many of them the request's own budget refused.
+        by_pools_above: How many of them a pool above refused. No capacity of this pool would have
+            let these in, nor those, and the increases are of the others.
         requested_tokens: What they asked for together.
         requested_cost_micros_usd: The same in millionths of a US dollar.
         first_at: When the first one happened.
@@ -118,6 +123,7 @@ class DeniedGroup:
     last_at: datetime
     tokens: Increase | None
     cost_micros_usd: Increase | None
+    by_pools_above: int = 0
 
 
 class _Shortfall(NamedTuple):
@@ -228,7 +234,8 @@ def _denial(
     pool: str,
 ) -> _Found:
     figures = json.loads(row["detail"])["denial"]
-    shortfall = _shortfall(row, policy, window) if figures["reason"] == "threshold" else None
+    threshold, own = figures["reason"] == "threshold", "pool" not in figures
+    shortfall = _shortfall(row, policy, window) if threshold and own else None
     denied = Denied(
         seq=row["seq"],
         at=from_micros(row["at"]),
@@ -239,6 +246,7 @@ def _denial(
         remaining_cost_micros_usd=figures.get("remaining_cost_micros_usd"),
         idempotency_key=row["idempotency_key"],
         pool=pool,
+        refused_by=figures.get("pool", pool) if threshold else None,
         **{name: row[name] for name in _WHO},
         increase_tokens=None if shortfall is None else max(0, shortfall[0]),
         increase_cost_micros_usd=None if shortfall is None else max(0, shortfall[1]),
@@ -272,11 +280,13 @@ def _group(place: tuple[str | None, ...], by: list[str], members: list[_Found]) 
     denied = [one for one, _shortfall in members]
     short = [(one, shortfall) for one, shortfall in members if shortfall is not None]
     times = [one.at for one in denied]
+    above = sum(one.refused_by not in {None, one.pool} for one in denied)
     return DeniedGroup(
         pool=str(pool),
         group=dict(zip(by, rest, strict=True)),
         denials=len(denied),
-        by_request_budget=len(denied) - len(short),
+        by_request_budget=len(denied) - len(short) - above,
+        by_pools_above=above,
         requested_tokens=sum(one.requested_tokens for one in denied),
         requested_cost_micros_usd=sum(one.requested_cost_micros_usd for one in denied),
         first_at=min(times),

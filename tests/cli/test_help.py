@@ -55,6 +55,7 @@ def test_the_commands_are_known() -> None:
         "ledger pool close",
         "ledger remaining",
         "ledger correct",
+        "ledger reconcile",
         "ledger leases",
         "ledger expire",
         "ledger verify",

@@ -11,6 +11,7 @@ import pytest
 
 from ledger import (
     AmountOutOfRangeError,
+    BillingFileError,
     BudgetError,
     ContentionError,
     ExportError,
@@ -123,6 +124,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         TraceError("trace.csv", line=12, reason="no number"),
         {"line": 12, "reason": "no number"},
         ["trace.csv", "line 12", "no number"],
+    ),
+    (
+        BillingFileError("bill.csv", line=12, reason="no number"),
+        {"line": 12, "reason": "no number"},
+        ["bill.csv", "line 12", "no number"],
     ),
     (UnknownPoolError("tea", known=["milk"]), {"name": "tea"}, ["'tea'", "'milk'", "options"]),
     (UnknownPoolError("tea"), {"name": "tea"}, ["'tea'"]),
@@ -239,6 +245,7 @@ def test_an_error_survives_the_way_to_another_process(
         (AmountOutOfRangeError, {InvalidInputError}),
         (InvalidUrlError, {InvalidInputError}),
         (TraceError, {InvalidInputError}),
+        (BillingFileError, {InvalidInputError}),
         (UnknownPoolError, {LedgerError}),
         (PoolConflictError, {LedgerError}),
         (IdempotencyConflictError, {LedgerError}),

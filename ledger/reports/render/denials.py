@@ -25,6 +25,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             Column(heading="More\ntokens", wide=True),
             Column(heading="More\nUSD", wide=True),
             *(Column(heading=name.capitalize(), wide=True, left=True) for name in _WHO),
+            Column(heading="Refused by", wide=True, left=True),
         ],
         title=title,
     )
@@ -41,6 +42,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             "" if row.increase_tokens is None else f"{row.increase_tokens:,}",
             "" if row.increase_cost_micros_usd is None else usd(row.increase_cost_micros_usd),
             *(text(getattr(row, name)) for name in _WHO),
+            "" if row.refused_by is None else text(row.refused_by),
         )
     return sheet
 
@@ -53,6 +55,7 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
             *(Column(heading=name.capitalize(), left=True) for name in by),
             Column(heading="Denials"),
             Column(heading="By their\nown budget", rank=5),
+            Column(heading="By pools\nabove", wide=True),
             Column(heading="Tokens\nasked", rank=3),
             Column(heading="USD\nasked", rank=3),
             Column(heading="Half of them\n+ tokens", rank=2),
@@ -74,6 +77,7 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
             *(text(value) for value in row.group.values()),
             f"{row.denials:,}",
             f"{row.by_request_budget:,}",
+            f"{row.by_pools_above:,}",
             f"{row.requested_tokens:,}",
             usd(row.requested_cost_micros_usd),
             *(

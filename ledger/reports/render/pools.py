@@ -8,7 +8,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from ledger.checks import from_micros
+from ledger.checks import U64_MAX, from_micros
 from ledger.model import Remaining
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, PoolStatus, Totals, WindowState
@@ -99,17 +99,20 @@ def _spent(balance: Balance, window: WindowState) -> Totals:
 def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
     """Return pools as a table, a line each.
 
-    Where they are is said if one of them has a parent, and when windows end if one has any.
+    Where they are is said if one of them has a parent, calls are counted if one limits them, and
+    when windows end if one has any.
     """
     shown = tuple(found)
     nested = any(one.parent is not None for one in shown)
     windowed = any(one.window is not None for one in shown)
+    counted = any(one.policy.capacity_requests != U64_MAX for one in shown)
+    units = ("tokens", "USD", "requests") if counted else ("tokens", "USD")
     figures = columns(
         "Pool",
         *(
             f"{figure}\n{unit}"
             for figure in ("Capacity", "Committed", "Held", "Remaining")
-            for unit in ("tokens", "USD")
+            for unit in units
         ),
         *(["Window ends"] if windowed else []),
     )
@@ -122,12 +125,16 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
             *([_place(one)] if nested else []),
             limit(rules.capacity_tokens, f"{rules.capacity_tokens:,}"),
             limit(rules.capacity_cost_micros_usd, usd(rules.capacity_cost_micros_usd)),
+            *([limit(rules.capacity_requests, f"{rules.capacity_requests:,}")] if counted else []),
             f"{committed.tokens:,}",
             usd(committed.cost_micros_usd),
+            *([f"{committed.requests:,}"] if counted else []),
             f"{held.tokens:,}",
             usd(held.cost_micros_usd),
+            *([f"{held.requests:,}"] if counted else []),
             limit(rules.capacity_tokens, f"{left.tokens:,}"),
             limit(rules.capacity_cost_micros_usd, usd(left.cost_micros_usd)),
+            *([limit(rules.capacity_requests, f"{left.requests:,}")] if counted else []),
             *([_ends(one)] if windowed else []),
         )
     return sheet

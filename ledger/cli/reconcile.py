@@ -1,0 +1,123 @@
+"""`ledger reconcile`: hold what a provider billed against the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger import reports
+from ledger.cli.common import (
+    URL_DEFAULT,
+    Format,
+    OutputFormat,
+    Url,
+    Wide,
+    emit,
+    existing,
+    show,
+    stdout,
+)
+from ledger.cli.filters import filtered
+from ledger.errors import InvalidInputError
+from ledger.reconcile import (
+    READY,
+    BillMapping,
+    Match,
+    Reconciliation,
+    Status,
+    apply,
+    read_bill,
+    read_mapping,
+)
+from ledger.reconcile import reconcile as held_against
+from ledger.reconcile.sheets import about, matches_sheet, summary_sheet
+from ledger.simulate import parse_count, parse_usd
+
+_TOP = 20
+
+
+@filtered
+def reconcile(
+    file: Annotated[
+        Path, typer.Argument(help="What the provider billed: CSV or JSON.", show_default=False)
+    ],
+    *,
+    where: reports.Filter,
+    mapping: Annotated[
+        str,
+        typer.Option(
+            help="What its columns mean: openai-usage, openai-costs, anthropic-usage, "
+            "anthropic-costs, generic, or a TOML or JSON file."
+        ),
+    ] = "generic",
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this amount, such as cost_micros_usd; may be given again. Without it all "
+            "that the file has."
+        ),
+    ] = None,
+    tolerance_tokens: Annotated[
+        str, typer.Option(help="By how many tokens both may differ and still match.")
+    ] = "0",
+    tolerance_usd: Annotated[
+        str, typer.Option(help="By how many US dollars both may differ and still match.")
+    ] = "0",
+    apply_: Annotated[
+        bool,
+        typer.Option("--apply", help="Append a correction for each request that differs."),
+    ] = False,
+    top: Annotated[
+        int, typer.Option(min=0, help="How many matches of a kind a table has; JSON has all.")
+    ] = _TOP,
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Hold what a provider billed against the journal, by request id or by model and day.
+
+    Exit code 0 if they agree (with --apply: by now), 1 if they differ, 2 if the file or the store
+    cannot be read. Nothing is written without --apply, and with it nothing twice.
+
+    Example: ledger reconcile usage.csv --mapping openai-usage --provider openai --axis total_tokens
+    """
+    bill = read_bill(file, _mappings(mapping))
+    with existing(url) as book:
+        found = held_against(
+            book,
+            bill,
+            where,
+            tolerance_tokens=parse_count("--tolerance-tokens", tolerance_tokens),
+            tolerance_cost_micros_usd=parse_usd("--tolerance-usd", tolerance_usd),
+            axes=axis or (),
+        )
+        if apply_:
+            found = apply(book, found)
+    rows: Sequence[Match | Reconciliation] = (
+        found.matches if output_format is Format.CSV else [found]
+    )
+    emit(rows, Match, output_format, lambda: _print(found, top=top, wide=wide))
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+def _mappings(named: str) -> Sequence[BillMapping]:
+    if named in READY:
+        return READY[named]
+    path = Path(named)
+    if path.suffix not in {".toml", ".json"}:
+        raise InvalidInputError(
+            "--mapping", f"{named!r} is none of {', '.join(READY)}, nor a .toml or .json file"
+        )
+    return [read_mapping(path)]
+
+
+def _print(found: Reconciliation, *, top: int, wide: bool) -> None:
+    show(summary_sheet(found), wide=wide)
+    for status in Status:
+        if found.of(status) and top:
+            show(matches_sheet(found, status, top=top), wide=wide)
+    stdout().print(about(found), markup=False, soft_wrap=True)

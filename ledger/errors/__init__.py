@@ -1,0 +1,104 @@
+"""What callers can catch.
+
+::
+
+    LedgerError
+    |-- BudgetError                      a verdict of the budget, or of the lease
+    |   |-- RequestBudgetExceededError   one request is over its own limit
+    |   |-- ThresholdExceededError       the pool has not enough left
+    |   |-- UnknownLeaseError            no such open lease here
+    |   |-- PoolClosedError              the pool takes nothing new
+    |   `-- PoisonedError                the in-memory manager was broken into
+    |-- InvalidInputError                a value that cannot be accepted (also a ValueError)
+    |   |-- AmountOutOfRangeError        an amount outside the domain
+    |   |-- InvalidUrlError              not the address of a store
+    |   |-- TraceError                   a line of a trace that cannot be read
+    |   `-- BillingFileError             a line of a provider's bill that cannot be read
+    |-- UnknownPoolError                 no pool of that name
+    |-- PoolConflictError                the pool exists under another policy
+    |-- ParentConflictError              the pool exists below another pool
+    |-- OpenLeasesError                  a pool with open leases cannot be closed
+    |-- IdempotencyConflictError         the key was used for another call
+    |-- UncorrectableEntryError          the entry records no usage that can be corrected
+    |-- TraceAlreadyRunError             the trace is in this store already
+    |-- ExportError                      a file that cannot be written, or is no export
+    `-- StoreError                       the store, not the budget
+        |-- LedgerUnavailableError       the store cannot be reached, read or written
+        |-- ContentionError              the deadline ran out; nothing was written
+        |-- OutcomeUnknownError          the connection died in COMMIT; look the key up
+        |-- SchemaVersionError           the schema is older or newer than this library
+        |-- NotALedgerError              the database holds something else
+        |-- JournalDamagedError          the rows contradict each other
+        `-- MissingExtraError            an optional package is not installed
+
+Every error carries its figures as attributes and survives pickling, so that it can cross a
+process boundary. The database driver's own error, where there is one, is in ``__cause__``.
+"""
+
+from ledger.errors.calls import (
+    AmountOutOfRangeError,
+    BillingFileError,
+    ExportError,
+    IdempotencyConflictError,
+    InvalidInputError,
+    InvalidUrlError,
+    OpenLeasesError,
+    ParentConflictError,
+    PoolConflictError,
+    TraceAlreadyRunError,
+    TraceError,
+    UncorrectableEntryError,
+    UnknownPoolError,
+)
+from ledger.errors.root import (
+    LedgerError,
+)
+from ledger.errors.stores import (
+    ContentionError,
+    JournalDamagedError,
+    LedgerUnavailableError,
+    MissingExtraError,
+    NotALedgerError,
+    OutcomeUnknownError,
+    SchemaVersionError,
+    StoreError,
+)
+from ledger.errors.verdicts import (
+    BudgetError,
+    PoisonedError,
+    PoolClosedError,
+    RequestBudgetExceededError,
+    ThresholdExceededError,
+    UnknownLeaseError,
+)
+
+__all__ = [
+    "AmountOutOfRangeError",
+    "BillingFileError",
+    "BudgetError",
+    "ContentionError",
+    "ExportError",
+    "IdempotencyConflictError",
+    "InvalidInputError",
+    "InvalidUrlError",
+    "JournalDamagedError",
+    "LedgerError",
+    "LedgerUnavailableError",
+    "MissingExtraError",
+    "NotALedgerError",
+    "OpenLeasesError",
+    "OutcomeUnknownError",
+    "ParentConflictError",
+    "PoisonedError",
+    "PoolClosedError",
+    "PoolConflictError",
+    "RequestBudgetExceededError",
+    "SchemaVersionError",
+    "StoreError",
+    "ThresholdExceededError",
+    "TraceAlreadyRunError",
+    "TraceError",
+    "UncorrectableEntryError",
+    "UnknownLeaseError",
+    "UnknownPoolError",
+]

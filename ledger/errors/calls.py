@@ -1,0 +1,217 @@
+"""Calls that cannot be done as they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ledger.errors.root import LedgerError
+
+
+class InvalidInputError(LedgerError, ValueError):
+    """A value that cannot be accepted; nothing was written.
+
+    Attributes:
+        field: Which value.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class AmountOutOfRangeError(InvalidInputError):
+    """An amount, or a running total it would lead to, outside the domain.
+
+    Attributes:
+        field: Which amount.
+        value: The amount that was given or would be reached.
+        ceiling: The largest amount that can be held here.
+    """
+
+    def __init__(self, field: str, *, value: int, ceiling: int) -> None:
+        super().__init__(field, f"{value} is outside 0 .. {ceiling}")
+        self.value = value
+        self.ceiling = ceiling
+
+
+class InvalidUrlError(InvalidInputError):
+    """The text is not the address of a store this library can open."""
+
+
+class TraceError(InvalidInputError):
+    """A trace, or one line of it, cannot be read.
+
+    Attributes:
+        line: The line's number in the file, the header being line 1.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, path: str, *, line: int, reason: str) -> None:
+        super().__init__(f"{path}, line {line}", reason)
+        self.line = line
+        self.reason = reason
+
+
+class BillingFileError(InvalidInputError):
+    """A provider's bill, or one line of it, cannot be read; nothing was written.
+
+    Attributes:
+        line: The line's number in the file, the header being line 1; of a JSON document, the
+            object's number, from 1. None where it is the file as a whole.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, path: str, *, line: int | None, reason: str) -> None:
+        super().__init__(path if line is None else f"{path}, line {line}", reason)
+        self.line = line
+        self.reason = reason
+
+
+class UnknownPoolError(LedgerError):
+    """No pool of this name.
+
+    Attributes:
+        name: The name that was asked for.
+    """
+
+    def __init__(self, name: str, *, known: Iterable[str] = ()) -> None:
+        names = ", ".join(repr(other) for other in known)
+        super().__init__(
+            f"no pool {name!r}: open it first, with options (or 'ledger pool open')"
+            + (f", or name one that exists: {names}" if names else "")
+        )
+        self.name = name
+
+
+class PoolConflictError(LedgerError):
+    """The pool exists, and neither its opening nor its current policy is the one given.
+
+    Attributes:
+        name: The pool.
+        opening: The policy it was opened with, a `SharedPoolBudgetOptions` like the next two.
+        current: The policy in force.
+        given: The policy asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        opening: Any,  # noqa: ANN401 - SharedPoolBudgetOptions; this module imports nothing
+        current: Any,  # noqa: ANN401 - likewise
+        given: Any,  # noqa: ANN401 - likewise
+    ) -> None:
+        super().__init__(
+            f"pool {name!r} exists under another policy; change it with adjust ('ledger pool "
+            f"adjust'), or open it without options. Opened with {opening}; in force: {current}; "
+            f"given: {given}"
+        )
+        self.name = name
+        self.opening = opening
+        self.current = current
+        self.given = given
+
+
+class ParentConflictError(LedgerError):
+    """The pool exists, and is not where it was asked to be: a pool's parent never changes.
+
+    Attributes:
+        name: The pool.
+        parent: The pool above it, None where there is none.
+        carved: Whether it is carved out of that pool.
+    """
+
+    def __init__(self, name: str, *, parent: str | None, carved: bool) -> None:
+        where = "has no parent"
+        if parent is not None:
+            where = f"is {'carved out of' if carved else 'below'} {parent!r}"
+        super().__init__(
+            f"pool {name!r} {where}, which never changes; open it as it is, or choose another name"
+        )
+        self.name = name
+        self.parent = parent
+        self.carved = carved
+
+
+class OpenLeasesError(LedgerError):
+    """A carved pool cannot be closed while leases in it are open; nothing was written.
+
+    Attributes:
+        pool: The pool.
+        open_leases: How many leases hold something.
+    """
+
+    def __init__(self, pool: str, *, open_leases: int) -> None:
+        super().__init__(
+            f"pool {pool!r} has open leases ({open_leases:,}): settle or release them, or let them "
+            "expire, before the pool is closed and its rest goes back"
+        )
+        self.pool = pool
+        self.open_leases = open_leases
+
+
+class IdempotencyConflictError(LedgerError):
+    """The idempotency key belongs to an earlier call with other arguments.
+
+    Attributes:
+        idempotency_key: The key.
+        seq: The entry that holds it.
+    """
+
+    def __init__(self, idempotency_key: str, *, seq: int) -> None:
+        super().__init__(
+            f"idempotency key {idempotency_key!r} was already used, with other arguments, by "
+            f"entry {seq} of this pool; use a new key for a new call"
+        )
+        self.idempotency_key = idempotency_key
+        self.seq = seq
+
+
+class UncorrectableEntryError(LedgerError):
+    """The entry records no usage that can be corrected; nothing was written.
+
+    Attributes:
+        seq: The entry that was to be corrected.
+        reason: Why it cannot be.
+    """
+
+    def __init__(self, seq: int, reason: str) -> None:
+        super().__init__(
+            f"entry {seq} of this pool cannot be corrected: {reason}; name a settlement or an "
+            "observation of a lease that has ended"
+        )
+        self.seq = seq
+        self.reason = reason
+
+
+class TraceAlreadyRunError(LedgerError):
+    """The trace was already run into this store.
+
+    Attributes:
+        path: The trace.
+        pool: The pool that holds it.
+    """
+
+    def __init__(self, path: str, *, pool: str) -> None:
+        super().__init__(
+            f"{path} was already run into this store, in pool {pool!r}. Pass --resume to go on "
+            "with a run that was interrupted there, --again to count the same traffic once more, "
+            "or choose another store"
+        )
+        self.path = path
+        self.pool = pool
+
+
+class ExportError(LedgerError):
+    """A file to which an export cannot be written, or which is none.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason

@@ -1,0 +1,100 @@
+"""The store failed, not the budget."""
+
+from __future__ import annotations
+
+from ledger.errors.root import LedgerError
+
+
+class StoreError(LedgerError):
+    """The store failed, not the budget."""
+
+
+class LedgerUnavailableError(StoreError):
+    """The store cannot be reached, read or written; nothing was written by this call."""
+
+
+class ContentionError(StoreError):
+    """Other writers kept the pool busy until the deadline; nothing was written.
+
+    Attributes:
+        timeout_s: How long the call tried, in seconds.
+        attempts: How many transactions it started.
+    """
+
+    def __init__(self, *, timeout_s: float, attempts: int) -> None:
+        super().__init__(
+            f"other writers kept the store busy for {timeout_s:g} s ({attempts} attempts); "
+            "nothing was written. Try again, or open the ledger with a longer timeout_s"
+        )
+        self.timeout_s = timeout_s
+        self.attempts = attempts
+
+
+class OutcomeUnknownError(StoreError):
+    """The connection died during COMMIT and the outcome could not be looked up in time.
+
+    Attributes:
+        idempotency_key: Repeat the call with this key: it then takes effect exactly once.
+    """
+
+    def __init__(self, idempotency_key: str) -> None:
+        super().__init__(
+            "the connection was lost during COMMIT, and whether the call took effect could not be "
+            f"looked up; repeat it with idempotency key {idempotency_key!r} and it takes effect "
+            "exactly once"
+        )
+        self.idempotency_key = idempotency_key
+
+
+class SchemaVersionError(StoreError):
+    """The store's schema is not the one this version of the library works with.
+
+    Attributes:
+        found: The revision of the store, None where it has no schema yet.
+        expected: The revision this library works with.
+    """
+
+    def __init__(self, *, found: str | None, expected: str, url: str) -> None:
+        # A password is never shown, so a URL with one cannot be pasted.
+        upgrade = f"ledger db upgrade --url '{url}'" + (" (with your password)" * ("***" in url))
+        if found is None:
+            state, remedy = "the store has no schema yet", upgrade
+        elif found < expected:
+            state, remedy = f"schema {found} is older", upgrade
+        else:
+            state, remedy = f"schema {found} is newer", "pip install --upgrade budget-ledger"
+        super().__init__(f"{state}; this library works with {expected}. Run: {remedy}")
+        self.found = found
+        self.expected = expected
+
+
+class NotALedgerError(StoreError):
+    """The file or database holds something else than a ledger; it was left untouched."""
+
+
+class JournalDamagedError(StoreError):
+    """The journal's rows contradict each other.
+
+    Attributes:
+        pool: The pool's name.
+        seq: The first bad entry.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, *, pool: str, seq: int, reason: str) -> None:
+        super().__init__(f"pool {pool!r}, entry {seq}: {reason}; run 'ledger verify'")
+        self.pool = pool
+        self.seq = seq
+        self.reason = reason
+
+
+class MissingExtraError(StoreError):
+    """An optional package is not installed.
+
+    Attributes:
+        extra: The extra that brings it.
+    """
+
+    def __init__(self, *, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed. Run: pip install 'budget-ledger[{extra}]'")
+        self.extra = extra

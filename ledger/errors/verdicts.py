@@ -1,0 +1,137 @@
+"""Verdicts: of the budget, and about leases."""
+
+from __future__ import annotations
+
+from ledger.errors.root import LedgerError
+
+
+def _limit(value: int | None) -> str:
+    # What is left of an unlimited capacity is a number of no meaning to anybody.
+    return "unlimited" if value is None or value >= 2**63 else f"{value:,}"
+
+
+class BudgetError(LedgerError):
+    """A verdict of the budget, or about a lease."""
+
+
+class RequestBudgetExceededError(BudgetError):
+    """One request is over its own limit.
+
+    From ``reserve`` nothing was reserved. From ``record_used`` the usage *is* recorded and the
+    lease is closed: real spend is never refused.
+
+    Attributes:
+        requested_tokens: What was asked for, or really used.
+        requested_cost_micros_usd: The same in millionths of a US dollar.
+        budget_tokens: The request's own limit, None for unlimited.
+        budget_cost_micros_usd: The same in millionths of a US dollar.
+    """
+
+    def __init__(
+        self,
+        *,
+        requested_tokens: int,
+        requested_cost_micros_usd: int,
+        budget_tokens: int | None,
+        budget_cost_micros_usd: int | None,
+    ) -> None:
+        super().__init__(
+            f"over the request's own budget: {requested_tokens:,} tokens and "
+            f"{requested_cost_micros_usd:,} micro-USD against a limit of "
+            f"{_limit(budget_tokens)} tokens and {_limit(budget_cost_micros_usd)} micro-USD"
+        )
+        self.requested_tokens = requested_tokens
+        self.requested_cost_micros_usd = requested_cost_micros_usd
+        self.budget_tokens = budget_tokens
+        self.budget_cost_micros_usd = budget_cost_micros_usd
+
+
+class ThresholdExceededError(BudgetError):
+    """The pool has not enough left, or would fall below its stop threshold.
+
+    Attributes:
+        requested_tokens: What was asked for.
+        requested_cost_micros_usd: The same in millionths of a US dollar.
+        remaining_tokens: What remained before this request.
+        remaining_cost_micros_usd: The same in millionths of a US dollar.
+        remaining_requests: How many more calls the pool would have admitted.
+        pool: The name of the pool that refused: the one that was asked, or one above it. None in
+            memory, where pools have no names.
+    """
+
+    def __init__(
+        self,
+        *,
+        requested_tokens: int,
+        requested_cost_micros_usd: int,
+        remaining_tokens: int,
+        remaining_cost_micros_usd: int,
+        remaining_requests: int = 2**64 - 1,
+        pool: str | None = None,
+    ) -> None:
+        calls = "" if remaining_requests >= 2**63 else f" and {remaining_requests:,} requests"
+        who = "the pool" if pool is None else f"pool {pool!r}"
+        super().__init__(
+            f"{who} cannot grant {requested_tokens:,} tokens and "
+            f"{requested_cost_micros_usd:,} micro-USD: {_limit(remaining_tokens)} tokens and "
+            f"{_limit(remaining_cost_micros_usd)} micro-USD{calls} remain, less what its stop "
+            "threshold keeps back; ask for less, settle open leases, or raise the capacity with "
+            "adjust()"
+        )
+        self.requested_tokens = requested_tokens
+        self.requested_cost_micros_usd = requested_cost_micros_usd
+        self.remaining_tokens = remaining_tokens
+        self.remaining_cost_micros_usd = remaining_cost_micros_usd
+        self.remaining_requests = remaining_requests
+        self.pool = pool
+
+    def of_pool(self, name: str) -> ThresholdExceededError:
+        """Return the same refusal with the name of the pool that refused."""
+        return ThresholdExceededError(
+            requested_tokens=self.requested_tokens,
+            requested_cost_micros_usd=self.requested_cost_micros_usd,
+            remaining_tokens=self.remaining_tokens,
+            remaining_cost_micros_usd=self.remaining_cost_micros_usd,
+            remaining_requests=self.remaining_requests,
+            pool=name,
+        )
+
+
+class UnknownLeaseError(BudgetError):
+    """No open lease of this id in this pool: never granted here, or already ended.
+
+    Attributes:
+        lease_id: The id that was asked for.
+    """
+
+    def __init__(self, lease_id: int) -> None:
+        super().__init__(
+            f"no open lease {lease_id} in this pool: it was never granted here, it was settled or "
+            "released, or its hold has expired, so that there is nothing to release or renew"
+        )
+        self.lease_id = lease_id
+
+
+class PoolClosedError(BudgetError):
+    """The pool, or one above it, is closed: it takes settlements and releases, and nothing new.
+
+    Attributes:
+        pool: The pool that is closed.
+    """
+
+    def __init__(self, pool: str) -> None:
+        super().__init__(
+            f"pool {pool!r} is closed: leases that are open there can be settled or released, and "
+            "nothing new begins; use another pool"
+        )
+        self.pool = pool
+
+
+class PoisonedError(BudgetError):
+    """An exception broke into a state change of the in-memory manager; its figures are void."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "an exception broke into a state change of this in-memory manager, so its figures "
+            "cannot be trusted; make a new manager"
+        )

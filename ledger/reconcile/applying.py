@@ -1,0 +1,180 @@
+"""Append the corrections that a bill asks for, each exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from ledger.book import Ledger
+from ledger.checks import I64_MAX
+from ledger.errors import IdempotencyConflictError, InvalidInputError, UncorrectableEntryError
+from ledger.manager import LedgerBudgetManager
+from ledger.model import Usage
+from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
+from ledger.records import LeasePhase
+from ledger.spending import spending
+
+BY_DAY = "matched by model and day: no single entry is known to be wrong"
+CREDIT = "the bill comes to less than nothing, and no entry can say so"
+TOO_MUCH = f"the bill says more than {I64_MAX:,}, the most that a store can hold"
+CORRECTED_SINCE = "this line was applied before, and the entry has been corrected otherwise since"
+
+
+class _Now(NamedTuple):
+    """A request as the journal has it at one moment.
+
+    Attributes:
+        usages: What each of its entries says.
+        open_lease: A lease behind it that has not ended.
+        applied: Whether this line of the bill was applied before.
+    """
+
+    usages: Sequence[Usage]
+    open_lease: int | None
+    applied: bool
+
+
+class _Step(NamedTuple):
+    """What one entry should say."""
+
+    ref: EntryRef
+    usage: Usage
+
+
+def apply(book: Ledger, found: Reconciliation) -> Reconciliation:
+    """Append a correction for each request that differs, and say what became of each difference.
+
+    What makes it happen once are keys made of the bill's hash and line: the same file again, by
+    another process at the same time, or after a crash in the middle, changes nothing twice.
+
+    Raises:
+        InvalidInputError: It is one `as_of` an earlier entry, which is for reading alone.
+        StoreError: The store failed; what was appended before stays, and the same call goes on.
+    """
+    if found.as_of is not None:
+        raise InvalidInputError("as_of", "the past is not corrected; apply without it")
+    pools = {ref.pool for refs in found.correctable.values() for ref in refs}
+    budgets = {name: book.pool(name) for name in pools}
+    matches = [
+        _applied(book, budgets, found, match) if match.status is Status.DIFFERING else match
+        for match in found.matches
+    ]
+    return replace(found, matches=matches)
+
+
+def _applied(
+    book: Ledger,
+    budgets: dict[str, LedgerBudgetManager],
+    found: Reconciliation,
+    match: Match,
+) -> Match:
+    try:
+        outcome = _correct(book, budgets, found, match)
+    except UncorrectableEntryError as error:
+        return _refused(match, str(error))
+    return (
+        replace(match, outcome=outcome)
+        if isinstance(outcome, Outcome)
+        else (_refused(match, outcome))
+    )
+
+
+def _refused(match: Match, reason: str) -> Match:
+    return replace(match, outcome=Outcome.NOT_APPLIED, reason=reason)
+
+
+def _correct(
+    book: Ledger,
+    budgets: dict[str, LedgerBudgetManager],
+    found: Reconciliation,
+    match: Match,
+) -> Outcome | str:
+    """Correct a request; return what became of it, or why nothing was written."""
+    impossible = _impossible(found, match)
+    if impossible is not None or match.request_id is None:
+        return impossible or BY_DAY
+    key = f"reconcile:{found.sha256}:{match.line}"
+    refs = found.correctable[match.request_id]
+    # Afresh, in one snapshot: others may have corrected the same entries since.
+    now = book.read(lambda connection: _now(connection, budgets, refs, key))
+    if now.open_lease is not None:
+        return f"lease {now.open_lease} is still open; settle it, and apply the bill again"
+    steps = [*_steps(refs, now.usages, match.billed, found.axes)]
+    if not steps:
+        return Outcome.ALREADY_APPLIED
+    if now.applied:
+        return CORRECTED_SINCE
+    for step in steps:
+        # The last one has the line's own key: where that is there, all of them are.
+        own = key if step is steps[-1] else f"{key}:{step.ref.seq}"
+        if not _write(budgets[step.ref.pool], step, _reason(found, match), own):
+            return CORRECTED_SINCE
+    return Outcome.APPLIED
+
+
+def _impossible(found: Reconciliation, match: Match) -> str | None:
+    """Return why no entry could say what a line says, None where one could."""
+    amounts = [getattr(match.billed, axis) for axis in found.axes]
+    if min(amounts) < 0:
+        return CREDIT
+    return TOO_MUCH if max(amounts) > I64_MAX else None
+
+
+def _now(
+    connection: Connection,
+    budgets: dict[str, LedgerBudgetManager],
+    refs: Sequence[EntryRef],
+    key: str,
+) -> _Now:
+    journals = {ref.pool: budgets[ref.pool].journal for ref in refs}
+    usages, open_lease = [], None
+    for ref in refs:
+        pool = journals[ref.pool]
+        usages.append(spending(connection, pool, ref.seq).usage)
+        lease = pool.leases(connection, [ref.lease])[ref.lease]
+        if lease.state.phase is not LeasePhase.ENDED:
+            open_lease = ref.lease
+    applied = any(pool.by_keys(connection, [key]) for pool in journals.values())
+    return _Now(usages, open_lease, applied)
+
+
+def _steps(
+    refs: Sequence[EntryRef], usages: Sequence[Usage], billed: Amounts, axes: Sequence[str]
+) -> Iterator[_Step]:
+    """Yield what entries should say, so that together they say what was billed.
+
+    The last entry takes the difference; what would take it below 0 goes to the one before it.
+    """
+    rest = {
+        axis: getattr(billed, axis) - sum(getattr(usage, axis) for usage in usages) for axis in axes
+    }
+    for ref, usage in zip(reversed(refs), reversed(usages), strict=True):
+        to = {}
+        for axis in axes:
+            before = getattr(usage, axis)
+            to[axis] = max(before + rest[axis], 0)
+            rest[axis] -= to[axis] - before
+        after = replace(usage, **to)
+        if after != usage:
+            yield _Step(ref, after)
+
+
+def _write(budget: LedgerBudgetManager, step: _Step, reason: str, key: str) -> bool:
+    """Append a correction; return False if this line was applied to another effect meanwhile."""
+    try:
+        budget.correct(step.ref.seq, step.usage, reason, idempotency_key=key)
+    except IdempotencyConflictError:
+        return False
+    except InvalidInputError:
+        # Somebody else may have said the same just now.
+        if budget.usage_of(step.ref.seq) != step.usage:
+            raise
+    return True
+
+
+def _reason(found: Reconciliation, match: Match) -> str:
+    more = f" and {match.lines - 1:,} more" if match.lines > 1 else ""
+    return f"billed: {found.file}, SHA-256 {found.sha256}, line {match.line}{more}"

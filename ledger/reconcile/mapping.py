@@ -1,0 +1,203 @@
+"""What the columns of a provider's bill mean."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ledger.checks import check_text, check_type
+from ledger.errors import InvalidInputError
+from ledger.model import USAGE_FIELDS
+from ledger.reports.buckets import zone_named
+
+COST = "cost_micros_usd"
+"""The amount that is money; the others are tokens."""
+
+
+class CostUnit(StrEnum):
+    """What a cost is counted in."""
+
+    USD = "usd"
+    CENTS = "cents"
+    MICROS_USD = "micros_usd"
+
+
+class TokenCounting(StrEnum):
+    """How input tokens are counted."""
+
+    CACHE_INCLUDED = "cache_included"
+    """Those written to and read from a cache are among them, as in the journal."""
+
+    CACHE_EXCLUDED = "cache_excluded"
+    """They are counted apart, and added here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillMapping:
+    """Which columns of a bill hold what.
+
+    A column of JSON is a key; a key within an object is written with a dot: `amount.value`. An
+    amount may be the sum of several columns.
+
+    Attributes:
+        name: What the mapping is called.
+        request_id: The column of the provider's request id.
+        at: The column of a day, a time (ISO 8601) or a number of seconds since 1970.
+        model: The column of the model.
+        model_until: A model's name ends before this text, where it stands in the column.
+        models: What the journal calls the models that the bill calls otherwise.
+        currency: The column of the currency, which must be US dollars.
+        input_tokens: Columns of input tokens.
+        output_tokens: Columns of output tokens.
+        total_tokens: Columns of all tokens; without any, input and output are added.
+        cache_creation_tokens: Columns of tokens written to a cache.
+        cache_read_tokens: Columns of tokens read from a cache.
+        reasoning_tokens: Columns of reasoning tokens, which are among the output.
+        cost: Columns of the cost.
+        cost_unit: What the cost is counted in.
+        tokens: How input tokens are counted.
+        zone: The time zone of times that name none, and of days.
+        optional: Fields whose columns a file may lack; they are then left out.
+    """
+
+    name: str = "mapping"
+    request_id: str | None = None
+    at: str | None = None
+    model: str | None = None
+    model_until: str | None = None
+    models: Mapping[str, str] = field(default_factory=dict, hash=False)
+    currency: str | None = None
+    input_tokens: Sequence[str] = ()
+    output_tokens: Sequence[str] = ()
+    total_tokens: Sequence[str] = ()
+    cache_creation_tokens: Sequence[str] = ()
+    cache_read_tokens: Sequence[str] = ()
+    reasoning_tokens: Sequence[str] = ()
+    cost: Sequence[str] = ()
+    cost_unit: CostUnit = CostUnit.USD
+    tokens: TokenCounting = TokenCounting.CACHE_INCLUDED
+    zone: str = "UTC"
+    optional: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if value is not None:
+                check_text(name, value)
+        for name in (*_SUMS, "optional"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for name in self.optional:
+            if name not in COLUMN_FIELDS:
+                raise InvalidInputError(
+                    "optional", f"{name!r} is none of {', '.join(COLUMN_FIELDS)}"
+                )
+        check_type("models", self.models, Mapping)
+        for ours in (*self.models, *self.models.values()):
+            check_text("models", ours)
+        object.__setattr__(self, "cost_unit", _choice("cost_unit", self.cost_unit, CostUnit))
+        object.__setattr__(self, "tokens", _choice("tokens", self.tokens, TokenCounting))
+        zone_named(self.zone)
+        if self.request_id is None and self.at is None:
+            raise InvalidInputError(self.name, "names no column for request_id or for at")
+        if not self.amounts:
+            raise InvalidInputError(self.name, f"names no column for any of {', '.join(_SUMS)}")
+
+    @property
+    def amounts(self) -> dict[str, Sequence[str]]:
+        """Return the columns of each amount that the bill has, by the journal's name for it."""
+        named = {name: getattr(self, "cost" if name == COST else name) for name in USAGE_FIELDS}
+        return {name: columns for name, columns in named.items() if columns}
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Return the amounts that can be compared, the sum of input and output among them."""
+        known = {*self.amounts}
+        if {"input_tokens", "output_tokens"} <= known:
+            known.add("total_tokens")
+        return tuple(name for name in USAGE_FIELDS if name in known)
+
+    def fitted(self, columns: Collection[str]) -> BillMapping:
+        """Return the mapping without those optional fields whose columns a file lacks.
+
+        Raises:
+            InvalidInputError: A column is missing; the error names it, and those that there are.
+        """
+        missing: dict[str, list[str]] = {}
+        for name in COLUMN_FIELDS:
+            value = getattr(self, name)
+            named = [value] if isinstance(value, str) else value or []
+            lacking = [column for column in named if column not in columns]
+            if lacking:
+                missing[name] = lacking
+        needed = [
+            repr(column)
+            for name, lacking in missing.items()
+            if name not in self.optional
+            for column in lacking
+        ]
+        if needed:
+            raise InvalidInputError(
+                "columns",
+                f"no {', '.join(needed)}, as mapping {self.name!r} wants; the file has "
+                + ", ".join(map(repr, columns)),
+            )
+        without: dict[str, Any] = {name: () if name in _SUMS else None for name in missing}
+        try:
+            return replace(self, **without)
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                "columns",
+                f"mapping {self.name!r} finds too little: {error}; the file has "
+                + ", ".join(map(repr, columns)),
+            ) from error
+
+
+_TEXTS = ("name", "request_id", "at", "model", "model_until", "currency", "zone")
+_SUMS = (*(name for name in USAGE_FIELDS if name != COST), "cost")
+COLUMN_FIELDS = ("request_id", "at", "model", "currency", *_SUMS)
+"""The fields that name columns."""
+
+
+def read_mapping(path: Path) -> BillMapping:
+    """Return the mapping that a TOML or JSON file describes.
+
+    Raises:
+        InvalidInputError: The file cannot be read, or is no mapping; the error says why.
+    """
+    where = f"mapping {path}"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InvalidInputError(where, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # of either format, or of UTF-8
+        raise InvalidInputError(where, f"not {path.suffix.removeprefix('.')}: {error}") from error
+    known = [part.name for part in fields(BillMapping)]
+    if not isinstance(found, dict):
+        raise InvalidInputError(where, "must be a table of fields")
+    for name in found:
+        if name not in known:
+            raise InvalidInputError(where, f"{name!r} is none of {', '.join(known)}")
+    try:
+        return BillMapping(**{"name": path.name, **found})
+    except InvalidInputError as error:
+        raise InvalidInputError(where, str(error)) from error
+
+
+def _names(name: str, given: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever a file holds
+    columns = (given,) if isinstance(given, str) else given
+    if not isinstance(columns, list | tuple):
+        raise InvalidInputError(name, "must be a column, or a list of them")
+    return tuple(check_text(name, column) for column in columns)
+
+
+def _choice(name: str, given: str, kind: type[StrEnum]) -> StrEnum:
+    try:
+        return kind(given)
+    except ValueError as error:
+        raise InvalidInputError(name, f"{given!r} is none of {', '.join(kind)}") from error

@@ -1,0 +1,304 @@
+"""Hold a bill against the journal: by request id where a line has one, else by model and day."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import TypeVar
+
+from ledger.book import Ledger
+from ledger.checks import I64_MAX, check_amount, check_type, from_micros
+from ledger.errors import InvalidInputError
+from ledger.reconcile.bill import Amount, Bill, BillLine
+from ledger.reconcile.mapping import COST
+from ledger.reconcile.recorded import Recorded, recorded
+from ledger.reconcile.values import Amounts, EntryRef, Match, Part, Reconciliation, Status
+from ledger.reports.buckets import Unit, bucket, zone_named
+from ledger.reports.filters import EVERYTHING, Filter
+
+_DAY = timedelta(days=1)
+"""How far apart a provider and the journal may date the same request."""
+
+
+_A = TypeVar("_A", int, Amount)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What both sides have in common: a request, or a model and a day."""
+
+    request_id: str | None = None
+    model: str | None = None
+    day: str | None = None
+
+
+@dataclass(slots=True)
+class _Pair:
+    """Both sides of a match while they are added up."""
+
+    billed: list[Amount]
+    recorded: list[int]
+    model: str | None = None
+    day: str | None = None
+    lines: int = 0
+    line: int | None = None
+    entries: int = 0
+    last: EntryRef | None = None
+    correctable: list[EntryRef] = field(default_factory=list)
+
+
+def reconcile(
+    book: Ledger,
+    bill: Bill,
+    where: Filter = EVERYTHING,
+    *,
+    tolerance_tokens: int = 0,
+    tolerance_cost_micros_usd: int = 0,
+    axes: Sequence[str] = (),
+) -> Reconciliation:
+    """Hold a bill against what the journal says by now; nothing is written.
+
+    Args:
+        book: The books.
+        bill: The bill.
+        where: Which entries; times and the model go for lines too. Without times, the days that
+            the bill is about.
+        tolerance_tokens: By how many tokens the two may differ on each axis and still match.
+        tolerance_cost_micros_usd: Likewise for the cost.
+        axes: Only these amounts of the bill; without any, all that it has.
+
+    Raises:
+        InvalidInputError: The bill has no such amount.
+        UnknownPoolError: There is no such pool.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    check_type("bill", bill, Bill)
+    check_type("where", where, Filter)
+    check_amount("tolerance_tokens", tolerance_tokens, ceiling=I64_MAX)
+    check_amount("tolerance_cost_micros_usd", tolerance_cost_micros_usd, ceiling=I64_MAX)
+    matching = _Matching(bill, where, _chosen(bill, axes))
+    for one in recorded(book, matching.asked(), matching.axes):
+        matching.add(one)
+    return matching.result(tolerance_tokens, tolerance_cost_micros_usd)
+
+
+def _chosen(bill: Bill, axes: Sequence[str]) -> tuple[str, ...]:
+    for name in axes:
+        if name not in bill.axes:
+            raise InvalidInputError("axes", f"{name!r} is none of {', '.join(bill.axes)}")
+    return tuple(name for name in bill.axes if not axes or name in axes)
+
+
+class _Matching:
+    """Both sides, each added up by what they have in common."""
+
+    def __init__(self, bill: Bill, where: Filter, axes: tuple[str, ...]) -> None:
+        self.axes = axes
+        self._bill = bill
+        self._zone = zone_named(bill.mapping.zone)
+        self._where = _with_range(bill, where)
+        self._pairs: dict[_Key, _Pair] = defaultdict(
+            lambda: _Pair([0] * len(self.axes), [0] * len(self.axes))
+        )
+        self._billed: list[Amount] = [0] * len(axes)
+        self._recorded = [0] * len(axes)
+        inside = [line for line in bill.lines if self._is_asked(line)]
+        self._lines = len(inside)
+        self._elsewhere = {line.request_id for line in bill.lines if line.request_id is not None}
+        self._elsewhere -= {line.request_id for line in inside}
+        daily = [line for line in inside if line.request_id is None]
+        self._by_day = bool(daily)
+        # A bill that names no model is one of days.
+        self._by_model = not daily or any(line.model is not None for line in daily)
+        places = [bill.axes.index(name) for name in axes]
+        for line in inside:
+            self._add_line(line, [line.amounts[place] for place in places])
+
+    def asked(self) -> Filter:
+        """Return which entries to read: also those a day off, for the requests that are billed."""
+        return replace(
+            self._where,
+            since=_moved(self._where.since, -_DAY),
+            until=_moved(self._where.until, _DAY),
+        )
+
+    def add(self, one: Recorded) -> None:
+        """Add an entry to what it is about, or leave it out if it is not asked for."""
+        key = self._key(one)
+        if key is None:
+            return
+        pair = self._pairs[key]
+        pair.recorded = _added(pair.recorded, one.amounts)
+        self._recorded = _added(self._recorded, one.amounts)
+        pair.entries += 1
+        pair.last = one.ref
+        if pair.lines == 0 and key.request_id is not None:
+            pair.model, pair.day = one.model, self._day(one)
+        if key.request_id is not None and not one.corrects:
+            pair.correctable.append(one.ref)
+
+    def result(self, tolerance_tokens: int, tolerance_cost_micros_usd: int) -> Reconciliation:
+        """Return how the two sides compare."""
+        tolerances = dict.fromkeys(self.axes, tolerance_tokens)
+        tolerances[COST] = tolerance_cost_micros_usd
+        matches = sorted(
+            (self._match(key, pair, tolerances) for key, pair in self._pairs.items()), key=_order
+        )
+        billed = Amounts.sum_of(self.axes, (match.billed for match in matches))
+        exactly = dict(zip(self.axes, self._billed, strict=True))
+        total = Amounts(**dict(zip(self.axes, self._recorded, strict=True)))
+        return Reconciliation(
+            file=self._bill.file,
+            sha256=self._bill.sha256,
+            mapping=self._bill.mapping.name,
+            axes=self.axes,
+            zone=self._bill.mapping.zone,
+            since=self._where.since,
+            until=self._where.until,
+            as_of=self._where.as_of,
+            lines=self._lines,
+            empty_lines=self._bill.empty,
+            lines_left_out=len(self._bill.lines) - self._lines,
+            tolerance_tokens=tolerance_tokens,
+            tolerance_cost_micros_usd=tolerance_cost_micros_usd,
+            matches=matches,
+            parts=[self._part(status, matches) for status in Status],
+            billed=billed,
+            recorded=total,
+            difference=billed.minus(total),
+            rounded_up_micros_usd=(billed.cost_micros_usd or 0) - Fraction(exactly.get(COST, 0)),
+            correctable={
+                key.request_id: tuple(pair.correctable)
+                for key, pair in self._pairs.items()
+                if key.request_id is not None and pair.lines and pair.correctable
+            },
+        )
+
+    def _is_asked(self, line: BillLine) -> bool:
+        where = self._where
+        if where.model is not None and line.model not in {None, where.model}:
+            return False
+        if line.at is None:
+            return True
+        return (where.since is None or line.at >= where.since) and (
+            where.until is None or line.at < where.until
+        )
+
+    def _add_line(self, line: BillLine, amounts: list[Amount]) -> None:
+        if line.request_id is None:
+            model = line.model if self._by_model else None
+            key = _Key(model=model, day=line.day)
+        else:
+            key = _Key(request_id=line.request_id)
+        pair = self._pairs[key]
+        if pair.lines == 0:
+            pair.line, pair.model, pair.day = line.line, line.model, line.day
+        pair.lines += 1
+        pair.billed = _added(pair.billed, amounts)
+        self._billed = _added(self._billed, amounts)
+
+    def _key(self, one: Recorded) -> _Key | None:
+        if one.request_id is not None:
+            request = _Key(request_id=one.request_id)
+            # Where a line is about the request, the line's time says whether it is asked for.
+            if request in self._pairs and self._pairs[request].lines:
+                return request
+            if one.request_id in self._elsewhere:
+                return None
+        at = from_micros(one.at)
+        since, until = self._where.since, self._where.until
+        if (since is not None and at < since) or (until is not None and at >= until):
+            return None
+        if one.request_id is not None and not self._by_day:
+            return _Key(request_id=one.request_id)
+        return _Key(model=one.model if self._by_model else None, day=self._day(one))
+
+    def _day(self, one: Recorded) -> str:
+        return bucket(Unit.DAY, one.at, self._zone)
+
+    def _part(self, status: Status, matches: Sequence[Match]) -> Part:
+        among = [match for match in matches if match.status is status]
+        return Part(
+            status=status,
+            matches=len(among),
+            billed=Amounts.sum_of(self.axes, (match.billed for match in among)),
+            recorded=Amounts.sum_of(self.axes, (match.recorded for match in among)),
+            difference=Amounts.sum_of(self.axes, (match.difference for match in among)),
+        )
+
+    def _match(self, key: _Key, pair: _Pair, tolerances: dict[str, int]) -> Match:
+        # Rounded up once, as costs are everywhere here; tokens are whole.
+        billed = Amounts(
+            **{name: math.ceil(part) for name, part in zip(self.axes, pair.billed, strict=True)}
+        )
+        said = Amounts(**dict(zip(self.axes, pair.recorded, strict=True)))
+        difference = billed.minus(said)
+        if not pair.entries:
+            status = Status.BILLED_ONLY
+        elif not pair.lines:
+            status = Status.RECORDED_ONLY
+        elif all(abs(getattr(difference, name)) <= tolerances[name] for name in self.axes):
+            status = Status.MATCHED
+        else:
+            status = Status.DIFFERING
+        return Match(
+            status=status,
+            request_id=key.request_id,
+            model=pair.model if key.request_id is not None else key.model,
+            day=pair.day if key.request_id is not None else key.day,
+            billed=billed,
+            recorded=said,
+            difference=difference,
+            lines=pair.lines,
+            line=pair.line,
+            entries=pair.entries,
+            pool=None if pair.last is None else pair.last.pool,
+            entry=None if pair.last is None else pair.last.seq,
+        )
+
+
+def _added(known: Sequence[_A], more: Sequence[_A]) -> list[_A]:
+    return [one + other for one, other in zip(known, more, strict=True)]
+
+
+def _order(match: Match) -> tuple[object, ...]:
+    return (
+        [*Status].index(match.status),
+        match.day or "",
+        match.model or "",
+        match.line or 0,
+        match.request_id or "",
+    )
+
+
+def _with_range(bill: Bill, where: Filter) -> Filter:
+    """Return a filter with the days that the bill is about where it names no time."""
+    zone = zone_named(bill.mapping.zone)
+    days = [line.at.astimezone(zone) for line in bill.lines if line.at is not None]
+    if not days:
+        return where
+    first, last = min(days), max(days)
+    begin = first.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    end = _moved(last.replace(hour=0, minute=0, second=0, microsecond=0, fold=0), _DAY)
+    since = begin if where.since is None else where.since
+    until = end if where.until is None else where.until
+    if until is not None and since > until:
+        # What is asked for is not in the bill at all: an empty range, and every line left out.
+        since, until = (since, since) if where.until is None else (until, until)
+    return replace(where, since=since, until=until)
+
+
+def _moved(at: datetime | None, by: timedelta) -> datetime | None:
+    """Return a time moved on the calendar; None, no limit, beyond its ends."""
+    if at is None:
+        return None
+    try:
+        moved = at + by
+        moved.astimezone(UTC)
+    except OverflowError:
+        return None
+    return moved

@@ -1,0 +1,98 @@
+"""What the journal says was used, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, func, select
+
+from ledger.book import Ledger
+from ledger.model import USAGE_FIELDS
+from ledger.reconcile.values import EntryRef
+from ledger.records import PoolId
+from ledger.reports.filters import Filter, Scope, snapshot
+from ledger.reports.stream import stream
+from ledger.schema import attributions, entries
+from ledger.spending import CORRECTABLE
+
+
+class Recorded(NamedTuple):
+    """One entry that records usage, or corrects it.
+
+    Attributes:
+        ref: The entry.
+        corrects: It corrects another one, and cannot be corrected itself.
+        request_id: The provider's request id.
+        model: The model.
+        at: When it counts, in microseconds since 1970.
+        amounts: What it adds, in the order of the axes.
+    """
+
+    ref: EntryRef
+    corrects: bool
+    request_id: str | None
+    model: str | None
+    at: int
+    amounts: tuple[int, ...]
+
+
+def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Recorded]:
+    """Yield the entries in a filter that say what was used, in bounded memory.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    scope, ends = snapshot(
+        book,
+        where,
+        lambda connection, scope: (
+            scope,
+            {row.pool_id: row.seq for row in connection.execute(_ends(scope))},
+        ),
+    )
+    query = _used(scope)
+    for pool_id, end in ends.items():
+        pool = scope.pools[pool_id]
+        of_pool = query.where(entries.c.pool_id == pool_id)
+        for row in stream(book, of_pool, after=0, end=end):
+            yield Recorded(
+                ref=EntryRef(pool, row["seq"], row["lease"]),
+                corrects=row["kind"] not in CORRECTABLE,
+                request_id=row["request_id"],
+                model=row["model"],
+                at=row["at"],
+                amounts=tuple(row[f"usage_{name}"] for name in axes),
+            )
+
+
+def _ends(scope: Scope) -> Select[tuple[PoolId, int]]:
+    e = entries.c
+    return (
+        select(e.pool_id, func.max(e.seq).label("seq"))
+        .where(e.pool_id.in_(scope.pools))
+        .group_by(e.pool_id)
+        .order_by(e.pool_id)
+    )
+
+
+def _used(scope: Scope) -> Select[Any]:
+    e, a = entries.c, attributions.c
+    return (
+        select(
+            e.seq,
+            e.kind,
+            e.lease,
+            e.request_id,
+            scope.at.label("at"),
+            a.model,
+            *(e[f"usage_{name}"] for name in USAGE_FIELDS),
+        )
+        .select_from(
+            entries.outerjoin(
+                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
+            )
+        )
+        .where(*scope.conditions, e.usage_total_tokens.is_not(None))
+    )

@@ -1,0 +1,156 @@
+"""A reconciliation as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ledger.reconcile.mapping import COST
+from ledger.reconcile.values import Amounts, Match, Reconciliation, Status
+from ledger.reports.render import Column, Sheet, counted, text, usd
+
+_TITLES = {
+    Status.MATCHED: "Matched",
+    Status.DIFFERING: "Differing",
+    Status.BILLED_ONLY: "Billed but not recorded",
+    Status.RECORDED_ONLY: "Recorded but not billed",
+}
+_HEADINGS = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "total_tokens": "tokens",
+    COST: "USD",
+    "cache_creation_tokens": "cache written",
+    "cache_read_tokens": "cache read",
+    "reasoning_tokens": "reasoning",
+}
+_MAIN = ("total_tokens", COST)
+"""What counts against budgets; differences on the other axes stand in columns of their own."""
+
+
+def summary_sheet(found: Reconciliation) -> Sheet:
+    """Return both sides by how they compare, and the difference that they explain."""
+    axes = _main(found.axes)
+    sheet = Sheet(
+        columns=[
+            Column(heading=""),
+            Column(heading="Matches"),
+            *_columns("Billed", axes),
+            *_columns("Recorded", axes),
+            *_columns("Difference", axes),
+        ],
+        title=f"Reconciliation of {found.file}",
+    )
+    for part in found.parts:
+        sheet.add(
+            _TITLES[part.status],
+            f"{part.matches:,}",
+            *_cells(part.billed, axes),
+            *_cells(part.recorded, axes),
+            *_cells(part.difference, axes, signed=True),
+        )
+    sheet.add_section()
+    sheet.add(
+        "Total",
+        f"{len(found.matches):,}",
+        *_cells(found.billed, axes),
+        *_cells(found.recorded, axes),
+        *_cells(found.difference, axes, signed=True),
+    )
+    return sheet
+
+
+def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
+    """Return the first matches that came out so."""
+    matches = found.of(status)
+    shown = matches[:top]
+    more = f", of which the first {len(shown):,}" if len(matches) > len(shown) else ""
+    main = _main(found.axes)
+    others = [axis for axis in found.axes if axis not in main]
+    applied = any(match.outcome is not None for match in matches)
+    sheet = Sheet(
+        columns=[
+            Column(heading="Request"),
+            Column(heading="Day", left=True),
+            Column(heading="Model", left=True),
+            Column(heading="Line"),
+            Column(heading="Pool", rank=2, left=True),
+            Column(heading="Entry", rank=2),
+            *_columns("Billed", main),
+            *_columns("Recorded", main),
+            *_columns("Difference", main),
+            *_columns("Difference", others, rank=3),
+            *([Column(heading="Applied", left=True)] if applied else []),
+        ],
+        title=f"{_TITLES[status]}: {len(matches):,}{more}",
+    )
+    for match in shown:
+        sheet.add(
+            text(match.request_id),
+            match.day or "",
+            text(match.model),
+            _first(match.line, match.lines),
+            text(match.pool) if match.pool is not None else "",
+            _first(match.entry, match.entries),
+            *_cells(match.billed, main),
+            *_cells(match.recorded, main),
+            *_cells(match.difference, main, signed=True),
+            *_cells(match.difference, others, signed=True),
+            *([_outcome(match)] if applied else []),
+        )
+    return sheet
+
+
+def about(found: Reconciliation) -> str:
+    """Return what the figures are about, in words."""
+    said = [
+        f"SHA-256 {found.sha256}; mapping {found.mapping}; days of {found.zone}",
+        f"{counted(found.lines, 'line')} of the bill",
+    ]
+    if found.empty_lines:
+        said.append(f"{found.empty_lines:,} without any amount")
+    if found.lines_left_out:
+        said.append(f"{found.lines_left_out:,} left out by the filter")
+    if found.since is not None or found.until is not None:
+        begin = "" if found.since is None else f" from {found.since.isoformat()}"
+        end = "" if found.until is None else f" to {found.until.isoformat()}"
+        said.append(f"entries{begin}{end}")
+    if found.rounded_up_micros_usd:
+        part = usd_exactly(found)
+        said.append(f"billed USD hold {part} from rounding each match up to a micro")
+    return "; ".join(said)
+
+
+def usd_exactly(found: Reconciliation) -> str:
+    """Return what rounding added, in US dollars, to a millionth of a micro."""
+    units = round(found.rounded_up_micros_usd * 1_000_000)
+    return f"{units // 10**12}.{units % 10**12:012d}".rstrip("0")
+
+
+def _main(axes: Sequence[str]) -> list[str]:
+    return [axis for axis in _MAIN if axis in axes] or list(axes)
+
+
+def _columns(side: str, axes: Sequence[str], *, rank: int = 0) -> list[Column]:
+    return [Column(heading=f"{side}\n{_HEADINGS[axis]}", rank=rank) for axis in axes]
+
+
+def _cells(amounts: Amounts, axes: Sequence[str], *, signed: bool = False) -> list[str]:
+    return [_cell(axis, getattr(amounts, axis), signed=signed) for axis in axes]
+
+
+def _cell(axis: str, amount: int, *, signed: bool) -> str:
+    shown = usd(amount) if axis == COST else f"{amount:,}"
+    return f"+{shown}" if signed and amount > 0 else shown
+
+
+def _first(number: int | None, count: int) -> str:
+    if number is None:
+        return ""
+    return f"{number} (of {count:,})" if count > 1 else str(number)
+
+
+def _outcome(match: Match) -> str:
+    if match.outcome is None:
+        return ""
+    said = match.outcome.replace("_", " ")
+    return said if match.reason is None else f"{said}: {match.reason}"
