@@ -286,6 +286,23 @@ def test_leases_expire_in_the_order_of_their_times(timed: Ledger, clock: Clock) 
     assert [second.id, first.id] == [entry.lease and entry.lease.lease for entry in found]
 
 
+def test_in_memory_leases_expire_in_the_order_of_their_times_too(clock: Clock) -> None:
+    """The larger one is last since it was renewed, and only what it gives back leaves the half."""
+    heard: list[int] = []
+    budget = SharedPoolBudgetManager(
+        SharedPoolBudgetOptions(capacity_tokens=100, thresholds={"half": 50}),
+        clock=clock,
+        on_threshold=lambda crossing: heard.append(crossing.remaining.tokens),
+    )
+    first = reserve(budget, 60, LeaseTtl(10 * MINUTE))
+    reserve(budget, 30, LeaseTtl(12 * MINUTE))
+    budget.renew(first, 20 * MINUTE)
+    clock.minutes(30)
+    reserve(budget, 0)
+    budget._announcer.close()
+    assert [40, 100] == heard
+
+
 def test_a_clock_that_is_behind_holds_nothing_for_ever(
     timed: Ledger, store_url: str, clock: Clock
 ) -> None:
