@@ -299,9 +299,7 @@ class Writer:
         key: str,
         began_s: float | None = None,
     ) -> T:
-        """Do work in a transaction that is alone on these pools, and on those it turns out to need.
-
-        The latter are added to `pools` before the work is done again.
+        """Do work in a transaction that is alone on these pools, and on what it adds to them.
 
         Raises:
             LedgerError: Whatever the work raises.
