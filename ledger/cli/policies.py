@@ -60,7 +60,12 @@ Strict = Annotated[
 ]
 Settlement = Annotated[
     SettlementPolicy | None,
-    typer.Option(help="What becomes of a lease that nobody recorded.", show_default=False),
+    typer.Option(
+        metavar="POLICY",
+        help="A lease that nobody recorded is settled as estimated or observed, or released: "
+        "estimated, observed, release.",
+        show_default=False,
+    ),
 ]
 
 

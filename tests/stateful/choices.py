@@ -1,0 +1,66 @@
+"""What the machines choose from: amounts, policies, times."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import strategies as st
+
+from ledger import (
+    I64_MAX,
+    U64_MAX,
+    Period,
+    RequestBudget,
+    SettlementPolicy,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    Window,
+)
+
+# Small amounts make limits be met, those at the end of the range make totals overflow.
+AMOUNTS = st.integers(0, 12) | st.sampled_from([0, 1, 40, 100, I64_MAX - 1, I64_MAX])
+CAPACITIES = st.integers(0, 100) | st.sampled_from([100, I64_MAX, U64_MAX])
+KEPT_BACK = st.sampled_from([0, 0, 1, 10])
+LIMITS = st.none() | AMOUNTS
+NUMBERS = st.integers(0, 99)
+"""Which manager, pool, lease or entry: taken modulo how many there are."""
+
+HOUR = timedelta(hours=1)
+WINDOWS = st.none() | st.sampled_from(
+    [
+        Window(period=HOUR),
+        Window(period=HOUR, carry_over=True),
+        Window(period=HOUR, carry_over=True, carry_cap_tokens=10, carry_cap_cost_micros_usd=0),
+        Window(period=Period.DAY, time_zone="Europe/Berlin", carry_over=True),
+    ]
+)
+MINUTES = st.sampled_from([1, 30, 59, 60, 61, 200, 1_440, 4_000])
+TIMES = st.sampled_from([timedelta(minutes=number) for number in (1, 30, 59, 60, 90, 1_500)])
+"""How long leases hold."""
+THRESHOLDS = st.sampled_from([{}, {"half": 50, "warning": 80}, {"little": 1, "all": 100}])
+
+POLICIES = st.builds(
+    SharedPoolBudgetOptions,
+    capacity_tokens=CAPACITIES,
+    capacity_cost_micros_usd=CAPACITIES,
+    stop_threshold_tokens=KEPT_BACK,
+    stop_threshold_cost_micros_usd=KEPT_BACK,
+    capacity_requests=st.sampled_from([U64_MAX, U64_MAX, I64_MAX, 2, 7]),
+    stop_threshold_requests=st.sampled_from([0, 0, 0, 1]),
+    strict=st.sampled_from([False, False, True]),
+    lease_ttl=st.none() | TIMES,
+    settlement=st.sampled_from(SettlementPolicy),
+    thresholds=THRESHOLDS,
+    window=WINDOWS,
+)
+ESTIMATES = st.builds(
+    UsageEstimate, input_tokens=AMOUNTS, total_tokens=AMOUNTS, cost_micros_usd=AMOUNTS
+)
+USAGES = st.builds(
+    Usage, total_tokens=AMOUNTS, cost_micros_usd=AMOUNTS, reasoning_tokens=st.integers(0, 3)
+)
+BUDGETS = st.just(RequestBudget.unlimited()) | st.builds(
+    RequestBudget, tokens=LIMITS, cost_micros_usd=LIMITS
+)
+UNKNOWN_IDS = st.sampled_from([0, -1, 1, 3, 7, 10_000, I64_MAX, I64_MAX + 1, U64_MAX])

@@ -1,0 +1,398 @@
+"""A pool as the rules alone make it, whoever is asked and wherever it is kept.
+
+Every verdict, balance, lease, window and crossing is computed by `ledger.rules`; what is added here
+is which entries a call leads to, in the pool and in those above it. It knows nothing of stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from ledger import (
+    Balance,
+    BudgetLease,
+    EntryFlag,
+    EntryKind,
+    LeaseState,
+    OpenLeasesError,
+    PoolClosedError,
+    Remaining,
+    RequestBudget,
+    SharedPoolBudgetOptions,
+    ThresholdCrossing,
+    ThresholdExceededError,
+    Totals,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+    WindowState,
+    from_micros,
+    rules,
+)
+from ledger.checks import Micros
+from ledger.policy import check_ttl
+
+if TYPE_CHECKING:
+    from tests.stateful.books import Books
+
+
+class Pool:
+    """One pool, and every entry that was written to it."""
+
+    def __init__(
+        self,
+        books: Books,
+        policy: SharedPoolBudgetOptions,
+        now: Micros,
+        *,
+        ceiling: int,
+        name: str | None = None,
+        parent: Pool | None = None,
+        carved: bool = False,
+    ) -> None:
+        self.books = books
+        self.policy = self.opening = policy
+        self.ceiling = ceiling
+        self.name = name
+        self.parent = parent
+        self.identity: UUID | None = None
+        self.lineage: list[Pool] = [self]
+        if parent is not None and not carved:
+            self.lineage += parent.lineage
+        self.balance = Balance()
+        self.window = rules.begin_window(policy, now, Totals())
+        self.recorded_at = now
+        self.closed = False
+        self.leases: dict[int, LeaseState] = {}
+        self.granted: list[int] = []
+        """The leases that were granted here; the others repeat leases of pools below."""
+        self.mirrors: dict[tuple[Pool, int], int] = {}
+        self.spends: dict[int, tuple[int, Usage]] = {}
+        """Entries that record usage: of which lease, and what they say by now."""
+        self.entries: list[tuple[EntryKind, EntryFlag]] = [(EntryKind.OPENING, EntryFlag.NONE)]
+        self.reported: set[object] = set()
+        self.crossed: list[ThresholdCrossing] = []
+        self.funding: int | None = None
+        """The lease in the parent that this pool was carved out by."""
+        self.passed_on: int | None = None
+        """The entry in the parent that settled it."""
+        books.pools.append(self)
+
+    def saved(self) -> dict[str, Any]:
+        """Return what a write may change, as it is."""
+        return {
+            name: value.copy() if isinstance(value, (dict, list, set)) else value
+            for name, value in vars(self).items()
+        }
+
+    # What is asked
+
+    def window_at(self, now: Micros) -> WindowState | None:
+        """Return the window that it is by then, although nothing may be written in it yet."""
+        return rules.roll_over(self.policy, self.window, self.balance, now) or self.window
+
+    def remaining(self, now: Micros) -> Remaining:
+        """Return what this pool and those above have left."""
+        return rules.least(
+            rules.remaining(one.policy, one.balance, one.window_at(now)) for one in self.lineage
+        )
+
+    def outcome_seq(self) -> int:
+        """Return the number of the newest entry that is a call's outcome."""
+        return max(
+            seq for seq, (kind, _) in enumerate(self.entries, 1) if kind is not EntryKind.THRESHOLD
+        )
+
+    # What is written
+
+    def expire(self, *, spared: int | None = None) -> int:
+        """Expire the leases that were granted here and are due, in the order of their times."""
+        due = [
+            self.leases[lease]
+            for lease in self.granted
+            if lease != spared and rules.due(self.leases[lease], self.books.now)
+        ]
+        for lease in sorted(due, key=lambda one: (one.expires_at, one.lease)):
+            self.follow(EntryKind.EXPIRY, lease.lease)
+        return len(due)
+
+    def roll_over(self) -> None:
+        """Begin the window that it is by now."""
+        window = rules.roll_over(self.policy, self.window, self.balance, self.books.now)
+        if window is not None:
+            self.move(EntryKind.ROLLOVER, self.balance, window=window)
+
+    def reserve(
+        self,
+        estimate: UsageEstimate,
+        budget: RequestBudget,
+        ttl: timedelta | None = None,
+        *,
+        keeps_denials: bool = False,
+    ) -> BudgetLease:
+        """Grant a lease, or raise why not."""
+        denial = self.refusal(estimate, budget)
+        if denial is not None:
+            if keeps_denials:
+                self.move(EntryKind.DENIAL, self.balance)
+            raise denial
+        ttl = self.policy.lease_ttl if ttl is None else ttl
+        lease = self.hold(estimate, budget, None if ttl is None else self.after(ttl))
+        self.granted.append(lease)
+        return BudgetLease(id=lease, reserved=estimate, request_budget=budget, pool=self.identity)
+
+    def refusal(
+        self, estimate: UsageEstimate, budget: RequestBudget, requests: int = 1
+    ) -> rules.Denial | None:
+        """Return why this pool, or one above it, denies a reservation."""
+        for one in self.lineage:
+            one.require_open()
+            denial = rules.admit(
+                one.policy, one.balance, estimate, budget, one.window, requests=requests
+            )
+            if isinstance(denial, ThresholdExceededError):
+                self.books.sweep_below(one)
+                return denial if one.name is None else denial.of_pool(one.name)
+            if denial is not None:
+                return denial
+        return None
+
+    def hold(
+        self,
+        estimate: UsageEstimate,
+        budget: RequestBudget,
+        expires_at: Micros | None,
+        requests: int = 1,
+    ) -> int:
+        """Hold an estimate here and in every pool above, or in none of them."""
+        effects = [
+            rules.reserve(
+                one.balance,
+                lease_id=one.next_lease(),
+                estimate=estimate,
+                request_budget=budget,
+                ceiling=self.ceiling,
+                expires_at=expires_at,
+                requests=requests,
+            )
+            for one in self.lineage
+        ]
+        lease = effects[0].lease.lease
+        for one, effect in zip(self.lineage, effects, strict=True):
+            one.mirrors[self, lease] = effect.lease.lease
+            one.append(EntryKind.RESERVATION, effect)
+        return lease
+
+    def spend(self, kind: EntryKind, lease: int, usage: Usage) -> None:
+        """Commit usage, whatever it is, and then raise if it is over the request's own budget."""
+        self.follow(kind, lease, usage)
+        state = self.leases[lease]
+        excess = rules.over_request_budget(state.request_budget, state.used)
+        if excess is not None:
+            raise excess
+
+    def abandon(self, lease: int) -> None:
+        """End a lease by the policy for those whose usage nobody recorded."""
+        _, usage = rules.abandon(
+            self.policy.settlement,
+            self.balance,
+            self.leases.get(lease),
+            lease_id=lease,
+            ceiling=self.ceiling,
+        )
+        self.follow(EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT, lease, usage)
+
+    def renew(self, lease: int, ttl: timedelta) -> datetime:
+        """Hold what is held until so long from now."""
+        for one in self.lineage:
+            one.require_open()
+        expires_at = self.after(ttl)
+        self.follow(EntryKind.RENEWAL, lease, expires_at=expires_at)
+        return from_micros(expires_at)
+
+    def follow(
+        self,
+        kind: EntryKind,
+        lease: int,
+        usage: Usage | None = None,
+        *,
+        expires_at: Micros | None = None,
+        requests: int = 1,
+        funds: bool = False,
+    ) -> int:
+        """Write what becomes of a lease, here and in every pool above; return the entry here.
+
+        Only a pool that is carved out of this one ends the lease that `funds` it.
+        """
+
+        def decide(one: Pool, here: int) -> rules.Effect:
+            known = one is not self or funds or here in self.granted
+            return rules.follow(
+                kind,
+                one.balance,
+                one.leases.get(here) if known else None,
+                usage,
+                lease_id=here,
+                expires_at=expires_at,
+                ceiling=self.ceiling,
+                requests=requests,
+            )
+
+        seq = self.post(kind, lease, decide, usage)
+        if usage is not None:
+            self.spends[seq] = lease, usage
+        return seq
+
+    def correct(self, seq: int, after: Usage, *, requests: int = 0) -> UsageDifference:
+        """Say what an entry's usage really was."""
+        lease, before = self.spends[seq]
+
+        def decide(one: Pool, here: int) -> rules.Effect:
+            return rules.correct(
+                one.balance,
+                one.leases[here],
+                before,
+                after,
+                seq=seq,
+                ceiling=self.ceiling,
+                requests=requests,
+            )
+
+        moved = UsageDifference.between(before, after)
+        self.post(EntryKind.CORRECTION, lease, decide, moved)
+        self.spends[seq] = lease, after
+        return moved
+
+    def adjust(self, policy: SharedPoolBudgetOptions) -> None:
+        """Replace the policy, perhaps by one below what is spent."""
+        self.require_open()
+        at = max(self.books.now, self.recorded_at)
+        window = rules.adjust_window(self.policy, policy, at, self.balance.committed)
+        self.move(EntryKind.ADJUSTMENT, self.balance, policy=policy, window=window)
+
+    def carve(self, child: Callable[[], Pool], options: SharedPoolBudgetOptions) -> None:
+        """Set a new pool's capacity aside here, for good."""
+        estimate = UsageEstimate(
+            total_tokens=options.capacity_tokens, cost_micros_usd=options.capacity_cost_micros_usd
+        )
+        requests = options.capacity_requests or 1
+        denial = self.refusal(estimate, RequestBudget.unlimited(), requests)
+        if denial is not None:
+            raise denial
+        funding = self.hold(estimate, RequestBudget.unlimited(), None, requests)
+        child().funding = funding
+
+    def close(self) -> None:
+        """Take nothing new any more; what a carved pool did not spend goes back."""
+        self.require_open()
+        open_leases = self.balance.reserved.requests
+        if self.funding is not None and open_leases:
+            raise OpenLeasesError(self.name or "", open_leases=open_leases)
+        if self.funding is not None and self.parent is not None:
+            self.books.require(self.parent.lineage)
+            spent = self.balance.committed
+            usage = Usage(total_tokens=spent.tokens, cost_micros_usd=spent.cost_micros_usd)
+            self.passed_on = self.parent.follow(
+                EntryKind.SETTLEMENT, self.funding, usage, requests=spent.requests, funds=True
+            )
+        self.closed = True
+        self.move(EntryKind.CLOSING, self.balance)
+
+    # How it is written
+
+    def post(
+        self,
+        kind: EntryKind,
+        lease: int,
+        decide: Callable[[Pool, int], rules.Effect],
+        usage: Usage | UsageDifference | None,
+    ) -> int:
+        """Append an entry about a lease here, and what repeats it above: all of them, or none."""
+        decided = [
+            (one, decide(one, lease if one is self else one.mirrors.get((self, lease), 0)))
+            for one in self.lineage
+        ]
+        if self.closed and usage is not None:
+            self._pass_on(kind, usage)
+        seqs = [one.append(kind, effect) for one, effect in decided]
+        return seqs[0]
+
+    def _pass_on(self, kind: EntryKind, late: Usage | UsageDifference) -> None:
+        """Spend in the parent what comes late to a carved pool that is closed."""
+        if self.parent is None or self.passed_on is None:
+            return
+        moved = UsageDifference(
+            total_tokens=late.total_tokens, cost_micros_usd=late.cost_micros_usd
+        )
+        _, before = self.parent.spends[self.passed_on]
+        after, requests = moved.added_to(before, ceiling=self.ceiling), 0
+        if kind is EntryKind.SETTLEMENT:
+            requests = 1
+        self.books.require(self.parent.lineage)
+        if before != after or requests:
+            self.parent.correct(self.passed_on, after, requests=requests)
+
+    def append(self, kind: EntryKind, effect: rules.Effect) -> int:
+        """Append an entry about a lease, and return its number."""
+        self.leases[effect.lease.lease] = effect.lease
+        return self.move(kind, effect.balance, flags=effect.flags)
+
+    def move(
+        self,
+        kind: EntryKind,
+        balance: Balance,
+        *,
+        flags: EntryFlag = EntryFlag.NONE,
+        policy: SharedPoolBudgetOptions | None = None,
+        window: WindowState | None = None,
+    ) -> int:
+        """Append an entry, and behind it a report of each threshold that it crosses."""
+        before = rules.reached(self.policy, self.balance, self.window)
+        self.balance, self.policy = balance, policy or self.policy
+        self.window = None if self.policy.window is None else window or self.window
+        seq = self.note(kind, flags)
+        if policy is not None or kind is EntryKind.ROLLOVER:
+            self.reported.clear()
+        after = rules.reached(self.policy, self.balance, self.window)
+        for crossing in rules.crossings(self.policy, before, after):
+            if (crossing.name, crossing.direction) not in self.reported:
+                self.reported.add((crossing.name, crossing.direction))
+                self._report(crossing)
+        return seq
+
+    def _report(self, crossing: rules.Crossing) -> None:
+        seq: Any = self.note(EntryKind.THRESHOLD, EntryFlag.NONE)
+        self.crossed.append(
+            ThresholdCrossing(
+                pool=self.name,
+                threshold=crossing.name,
+                percent=crossing.percent,
+                direction=crossing.direction,
+                seq=None if self.name is None else seq,
+                remaining=rules.remaining(self.policy, self.balance, self.window),
+                recorded_at=from_micros(self.recorded_at),
+            )
+        )
+
+    def note(self, kind: EntryKind, flags: EntryFlag) -> int:
+        """Write an entry down, and return its number."""
+        self.entries.append((kind, flags | EntryFlag.CLOSED if self.closed else flags))
+        self.recorded_at = max(self.recorded_at, self.books.now)
+        return len(self.entries)
+
+    def next_lease(self) -> int:
+        """Return the id of the next lease: its entry's number, or in memory just the next one."""
+        return len(self.leases) + 1 if self.name is None else len(self.entries) + 1
+
+    def after(self, ttl: timedelta) -> Micros:
+        """Return the time so long from now, or from the newest entry if that is later."""
+        now = self.books.now if self.name is None else max(self.books.now, self.recorded_at)
+        return Micros(now + check_ttl("ttl", ttl))
+
+    def require_open(self) -> None:
+        """Refuse what a closed pool does not take."""
+        if self.closed:
+            raise PoolClosedError(self.name or "")
