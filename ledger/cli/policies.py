@@ -53,7 +53,7 @@ LeaseTtl = Annotated[
 Strict = Annotated[
     bool | None,
     typer.Option(
-        "--strict/--lenient",
+        "--strict/--lax",
         help="Deny everything at or below a stop threshold, or only what would pass it.",
         show_default=False,
     ),

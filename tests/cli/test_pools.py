@@ -335,7 +335,7 @@ def test_every_part_of_a_policy_has_an_option(ledger: Run, store_url: str) -> No
         *("pool", "open", "team", *url, "--capacity-requests", 9, "--stop-threshold-requests", 2),
         *("--lease-ttl", "90s", "--strict", "--settlement", "observed"),
     )
-    ledger("pool", "adjust", "team", *url, "--lenient", "--reason", "r")
+    ledger("pool", "adjust", "team", *url, "--lax", "--reason", "r")
     with Ledger.open(store_url, create=False) as book:
         policy = book.pool("team").status().policy
         assert policy == SharedPoolBudgetOptions(
