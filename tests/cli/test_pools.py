@@ -196,6 +196,7 @@ def test_remaining_for_programs(ledger: Run) -> None:
         "pool": "team",
         "tokens": U64_MAX,
         "cost_micros_usd": 1_500_000,
+        "requests": U64_MAX,
         "below_threshold": False,
     }
     assert [expected] == json.loads(ledger("remaining", "team", "--format", "json").out)
