@@ -589,7 +589,7 @@ def test_a_pool_that_was_moved_is_found(book: Ledger, vandal: Vandal) -> None:
 def test_a_reservation_waits_for_the_pools_above_too(book: Ledger) -> None:
     """It is woken by what comes back in any of them."""
     org = book.pool("org", limit(50))
-    run = book.pool("run", limit(50), parent="org")
+    run = book.pool("run", limit(60), parent="org")
     lease = reserve(org, 40)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(
