@@ -26,7 +26,7 @@ from tests.faults.pooler import Pooler
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
 UNLIMITED = RequestBudget.unlimited()
-LEDGERS, THREADS, CALLS = 2, 3, 2
+LEDGERS, THREADS, CALLS = 2, 3, 5
 
 LEFT_BEHIND = """
 SELECT name FROM pg_prepared_statements
