@@ -54,6 +54,7 @@ def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noo
             remaining_tokens=70,
             remaining_cost_micros_usd=41,
             pool="team",
+            refused_by="team",
             increase_tokens=1,
             increase_cost_micros_usd=0,
         ),
@@ -233,3 +234,21 @@ def test_denials_by_filter(busy: Ledger, noon: Noon) -> None:
     assert [] == reports.denials_by(busy, Filter(pools=["other"]))
     with pytest.raises(InvalidInputError, match="colour"):
         reports.denials_by(busy, by=["colour"])
+
+
+def test_what_a_pool_above_refused(audited: Ledger, call: Callable[..., object]) -> None:
+    """It is named, and no capacity of the pool that was asked would have helped."""
+    audited.pool("org", SharedPoolBudgetOptions(capacity_tokens=100))
+    audited.pool("team", SharedPoolBudgetOptions(capacity_tokens=200), parent="org")
+    for tokens in (150, 250):
+        with pytest.raises(ThresholdExceededError):
+            call(audited, "team", UsageEstimate(total_tokens=tokens))
+    found = [
+        (one.refused_by, one.remaining_tokens, one.increase_tokens)
+        for one in reports.denials(audited, "team")
+    ]
+    assert [("org", 100, None), ("team", 200, 50)] == found
+    (group,) = reports.denials_by(audited, "team", by=[])
+    assert (2, 1, 0) == (group.denials, group.by_pools_above, group.by_request_budget)
+    assert group.tokens is not None
+    assert 50 == group.tokens.each
