@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Column, Connection
 
 from ledger import pools
 from ledger.journal import PoolJournal
@@ -24,17 +25,17 @@ class Directory:
 
     def named(self, connection: Connection, name: str) -> PoolJournal | None:
         """Return the pool of this name, None where there is none."""
-        return self._newest(connection, table.c.name == name)
+        return self._newest(connection, table.c.name, name)
 
     def identified(self, connection: Connection, identity: UUID) -> PoolJournal | None:
         """Return the pool that granted leases of this identity, None where there is none."""
-        return self._newest(connection, table.c.identity == identity.bytes)
+        return self._newest(connection, table.c.identity, identity.bytes)
 
     def numbered(
         self, connection: Connection, pool_ids: Collection[PoolId]
     ) -> dict[PoolId, PoolJournal]:
         """Return the pools of these numbers, and all above them."""
-        found = pools.find_above(connection, table.c.pool_id.in_(pool_ids))
+        found = pools.find_above(connection, table.c.pool_id, pool_ids)
         return {info.pool_id: self.of(info) for info in found}
 
     def all(self, connection: Connection) -> list[PoolJournal]:
@@ -56,6 +57,8 @@ class Directory:
         """Return a journal that is not remembered: its pool is not committed yet."""
         return PoolJournal(info, store=self._store, parent=parent)
 
-    def _newest(self, connection: Connection, condition: ColumnElement[bool]) -> PoolJournal | None:
-        found = [self.of(info) for info in pools.find_above(connection, condition)]
+    def _newest(
+        self, connection: Connection, column: Column[Any], sought: object
+    ) -> PoolJournal | None:
+        found = [self.of(info) for info in pools.find_above(connection, column, [sought])]
         return found[-1] if found else None

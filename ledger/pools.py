@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
+from sqlalchemy import Column, Connection, Row, Select, bindparam, func, insert, select
 
 from ledger.errors import NotALedgerError
 from ledger.records import PoolId, PoolInfo
@@ -43,11 +44,24 @@ def find_pools(connection: Connection) -> list[PoolInfo]:
     return _infos(connection.execute(select(pools).order_by(pools.c.pool_id)))
 
 
-def find_above(connection: Connection, *conditions: ColumnElement[bool]) -> list[PoolInfo]:
-    """Return the pools that fulfil a condition on `pools`, and all above them, parents first."""
-    line = select(pools).where(*conditions).cte("line", recursive=True)
+def find_above(
+    connection: Connection, column: Column[Any], sought: Collection[object]
+) -> list[PoolInfo]:
+    """Return the pools whose column of `pools` is one of these, and all above them, parents first.
+
+    Every operation by a pool's name begins here.
+    """
+    return _infos(connection.execute(_line_from(column), {"sought": list(sought)}))
+
+
+# Putting this statement together takes SQLAlchemy several times as long as the database needs
+# to answer it.
+@functools.cache
+def _line_from(column: Column[Any]) -> Select[Any]:
+    sought = column.in_(bindparam("sought", expanding=True))
+    line = select(pools).where(sought).cte("line", recursive=True)
     line = line.union(select(pools).join(line, pools.c.pool_id == line.c.parent_id))
-    return _infos(connection.execute(select(line).order_by(line.c.pool_id)))
+    return select(line).order_by(line.c.pool_id)
 
 
 def next_pool_id(connection: Connection) -> PoolId:
