@@ -243,8 +243,9 @@ class Ledger:
         Raises:
             UnknownPoolError: There is no such pool.
         """
-        names = [info.name for info in self.pools()] if pool is None else [pool]
-        return sum(self._expire_due(self._journal(name)) for name in names)
+        if pool is None:
+            return sum(map(self._expire_due, self._database.read(self._directory.all)))
+        return self._expire_due(self._journal(pool))
 
     def _expire_due(self, pool: PoolJournal) -> int:
         expired = 0

@@ -6,7 +6,8 @@ Both are what an earlier entry began, and immutable once that is committed: they
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -18,6 +19,8 @@ from ledger.prepared import Prepared
 from ledger.records import PoolInfo, WindowState
 from ledger.rows import Head, Row
 from ledger.schema import entries
+
+T = TypeVar("T")
 
 _BEGINNING = Prepared(
     select(*(entries.c[name] for name in rows.BEGINNING)).where(
@@ -77,17 +80,14 @@ class Terms:
         Raises:
             JournalDamagedError: It set none.
         """
-        policy = self._policies.get(seq)
-        if policy is None:
-            row = self._row(connection, seq)
-            try:
-                policy = None if row is None else rows.policy_of(row)
-            except rows.UNREADABLE as error:
-                raise self._damaged(seq, f"its policy cannot be read: {error}") from error
-            if policy is None:
-                raise self._damaged(seq, "it should set a policy, and does not")
-            remember(self._policies, seq, policy)
-        return policy
+        return self._begun(
+            connection,
+            seq,
+            self._policies,
+            rows.policy_of,
+            unreadable="its policy cannot be read",
+            missing="it should set a policy, and does not",
+        )
 
     def window(self, connection: Connection, seq: int) -> WindowState:
         """Return the window that entry `seq` began.
@@ -95,22 +95,37 @@ class Terms:
         Raises:
             JournalDamagedError: It began none.
         """
-        window = self._windows.get(seq)
-        if window is None:
-            row = self._row(connection, seq)
-            try:
-                window = None if row is None else rows.window_of(row)
-            except rows.UNREADABLE as error:
-                raise self._damaged(seq, f"its window cannot be read: {error}") from error
-            if window is None:
-                raise self._damaged(seq, "it should begin a window, and does not")
-            remember(self._windows, seq, window)
-        return window
+        return self._begun(
+            connection,
+            seq,
+            self._windows,
+            rows.window_of,
+            unreadable="its window cannot be read",
+            missing="it should begin a window, and does not",
+        )
 
-    def _row(self, connection: Connection, seq: int) -> Row | None:
-        statement, parameters = self.asked(seq)
-        found = statement.rows(connection, parameters)
-        return found[0] if found else None
+    def _begun(
+        self,
+        connection: Connection,
+        seq: int,
+        known: dict[int, T],
+        read: Callable[[Row], T | None],
+        *,
+        unreadable: str,
+        missing: str,
+    ) -> T:
+        begun = known.get(seq)
+        if begun is None:
+            statement, parameters = self.asked(seq)
+            found = statement.rows(connection, parameters)
+            try:
+                begun = read(found[0]) if found else None
+            except rows.UNREADABLE as error:
+                raise self._damaged(seq, f"{unreadable}: {error}") from error
+            if begun is None:
+                raise self._damaged(seq, missing)
+            remember(known, seq, begun)
+        return begun
 
     def _damaged(self, seq: int, reason: str) -> JournalDamagedError:
         return JournalDamagedError(pool=self._pool.name, seq=seq, reason=reason)
