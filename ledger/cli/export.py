@@ -33,7 +33,6 @@ UpTo = Annotated[
 @filtered
 def export(
     *,
-    where: reports.Filter,
     file: Annotated[
         str, typer.Argument(help="The file to write, or - for standard output.", show_default=False)
     ],
@@ -43,6 +42,7 @@ def export(
     ] = exports.FocusVersion.V1_2,
     up_to: UpTo = None,
     url: Url = URL_DEFAULT,
+    where: reports.Filter,
 ) -> None:
     """Export entries to CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS has them.
 
@@ -67,11 +67,11 @@ def export(
 @filtered
 def verify_export(
     *,
-    where: reports.Filter,
     file: Annotated[Path, typer.Argument(help="The file.", show_default=False)],
     output_format: ExportFormat = None,
     up_to: UpTo = None,
     url: Url = URL_DEFAULT,
+    where: reports.Filter,
 ) -> None:
     """Hold an export against the journal, cell by cell. Exit code 1 where they differ.
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
 
+from ledger.cli.gathered import gathered
 from ledger.errors import InvalidInputError
 from ledger.reports import Filter, TimeBasis
 from ledger.reports.buckets import zone_named
@@ -121,35 +119,12 @@ def basis_of(*, recorded: bool) -> TimeBasis:
     return TimeBasis.RECORDED if recorded else TimeBasis.OCCURRED
 
 
-def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a filter; it gets the filter as `where`.
-
-    An option that a command has itself, such as the time zone, goes to both.
-    """
-    hints = {**get_type_hints(chosen, include_extras=True)}
-    own = get_type_hints(command, include_extras=True)
-    shared = inspect.signature(chosen).parameters
-    parameters = {
-        name: parameter.replace(annotation=own.get(name, hints.get(name)))
-        for name, parameter in {**inspect.signature(command).parameters, **shared}.items()
-        if name != "where"
-    }
-    takes = set(inspect.signature(command).parameters)
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options are
-        where = chosen(**{name: given[name] for name in shared})
-        command(where=where, **{name: given[name] for name in given if name in takes})
-
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in parameters.values()]
-    )
-    run.__annotations__ = {name: found.annotation for name, found in parameters.items()}
-    return run
-
-
 def _tag(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise InvalidInputError("--tag", f"{text!r} has no value; write NAME=VALUE")
     return name, value
+
+
+filtered = gathered("where", chosen)
+"""Gives a command the options of a filter; it gets the filter as `where`."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledger.cli.common import Format, emit, show, stdout
+from ledger.cli.common import Format, OutputFormat, Wide, emit, show, stdout
+from ledger.cli.gathered import gathered
 from ledger.reports.charts import Picture
 from ledger.reports.page import Document, Section, write_page
 from ledger.reports.render import Sheet, printable
@@ -25,53 +27,75 @@ Html = Annotated[
 ]
 
 
-def give(
-    rows: Iterable[DataclassInstance],
-    kind: type[DataclassInstance],
-    output_format: Format,
-    sheets: Callable[[], Sequence[Sheet]],
-    *,
-    url: str,
-    html: Path | None = None,
-    wide: bool = False,
-    notes: Sequence[str] = (),
-    pictures: Callable[[], Sequence[Picture]] = tuple,
-    dimensions: Sequence[str] = (),
-) -> None:
-    """Print a report in the format that was asked for, or write it onto a page.
+@dataclass(frozen=True)
+class Output:
+    """What was asked of a report's output.
 
-    Args:
-        rows: The rows, for programs.
-        kind: Their type.
-        output_format: How they are printed.
-        sheets: Makes the tables for people.
-        url: The store's address, without its password.
-        html: The file that a page goes into.
+    Attributes:
+        format: How it is printed.
         wide: Whether tables show every column.
-        notes: What is said below the tables.
-        pictures: Draws what a page shows above the tables.
-        dimensions: The names of the rows' own groups.
-
-    Raises:
-        InvalidInputError: The file cannot be written.
-        MissingExtraError: The extra `html` is not installed.
+        html: The file that a page goes into instead.
     """
-    if html is None:
 
-        def people() -> None:
-            for sheet in sheets():
-                show(sheet, wide=wide)
-            for note in notes:
-                stdout().print(note, markup=False, soft_wrap=True)
+    format: Format
+    wide: bool
+    html: Path | None
 
-        emit(rows, kind, output_format, people, dimensions=dimensions)
-        return
-    tables = sheets()
-    title = tables[0].title or "Report"
-    section = Section(title=title, notes=notes, pictures=pictures(), sheets=tables)
-    page = Document(title=title, store=url, at=datetime.now(UTC), sections=[section])
-    write_page(page, html)
-    said_written(html)
+    def give(
+        self,
+        rows: Iterable[DataclassInstance],
+        kind: type[DataclassInstance],
+        sheets: Callable[[], Sequence[Sheet]],
+        *,
+        url: str,
+        notes: Sequence[str] = (),
+        pictures: Callable[[], Sequence[Picture]] = tuple,
+        dimensions: Sequence[str] = (),
+    ) -> None:
+        """Print a report in the format that was asked for, or write it onto a page.
+
+        Args:
+            rows: The rows, for programs.
+            kind: Their type.
+            sheets: Makes the tables for people.
+            url: The store's address, without its password.
+            notes: What is said below the tables.
+            pictures: Draws what a page shows above the tables.
+            dimensions: The names of the rows' own groups.
+
+        Raises:
+            InvalidInputError: The file cannot be written.
+            MissingExtraError: The extra `html` is not installed.
+        """
+        if self.html is None:
+
+            def people() -> None:
+                for sheet in sheets():
+                    show(sheet, wide=self.wide)
+                for note in notes:
+                    stdout().print(note, markup=False, soft_wrap=True)
+
+            emit(rows, kind, self.format, people, dimensions=dimensions)
+            return
+        tables = sheets()
+        title = tables[0].title or "Report"
+        section = Section(title=title, notes=notes, pictures=pictures(), sheets=tables)
+        page = Document(title=title, store=url, at=datetime.now(UTC), sections=[section])
+        write_page(page, self.html)
+        said_written(self.html)
+
+
+def chosen(
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+    html: Html = None,
+) -> Output:
+    """Return the output that a command's options make."""
+    return Output(format=output_format, wide=wide, html=html)
+
+
+printed = gathered("output", chosen)
+"""Gives a command the options of a report's output; it gets them as `output`."""
 
 
 def said_written(file: Path) -> None:

@@ -47,7 +47,6 @@ _AXES = {Axis.USD: "cost_micros_usd", Axis.TOKENS: "tokens"}
 @filtered
 def page(
     *,
-    where: reports.Filter,
     html: Annotated[
         Path, typer.Option("--html", help="The file that the page goes into.", show_default=False)
     ],
@@ -57,6 +56,7 @@ def page(
     now: Now = None,
     zone: Zone = "UTC",
     url: Url = URL_DEFAULT,
+    where: reports.Filter,
 ) -> None:
     """Write the books as one page: pools, spend, runs, estimates, leases, verification.
 
@@ -84,7 +84,6 @@ def page(
 @filtered
 def chart(
     *,
-    where: reports.Filter,
     name: Annotated[Chart, typer.Argument(help="What to draw.", show_default=False)],
     out: Annotated[
         Path,
@@ -96,6 +95,7 @@ def chart(
     ] = None,
     zone: Zone = "UTC",
     url: Url = URL_DEFAULT,
+    where: reports.Filter,
 ) -> None:
     """Draw the burn-down of one pool, spend per day by model, the dearest runs, or estimates.
 

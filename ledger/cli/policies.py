@@ -1,8 +1,8 @@
-"""The options that make a pool's policy, but for its windows."""
+"""The options that make a pool's policy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
@@ -11,6 +11,16 @@ import typer
 
 from ledger.checks import U64_MAX
 from ledger.cli.filters import length_s
+from ledger.cli.gathered import gathered
+from ledger.cli.windows import (
+    Anchor,
+    CarryCapTokens,
+    CarryCapUsd,
+    CarryOver,
+    TimeZone,
+    WindowLength,
+    window,
+)
 from ledger.errors import InvalidInputError
 from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions, check_storable_policy
 from ledger.simulate import parse_count, parse_usd
@@ -82,7 +92,7 @@ def policy(
     strict: bool | None = None,
     settlement: SettlementPolicy | None = None,
 ) -> SharedPoolBudgetOptions:
-    """Return `base` with what a command's options change.
+    """Return `base` with what a command's options change, but for its window.
 
     Raises:
         InvalidInputError: One of them is no amount, percentage or length.
@@ -107,6 +117,56 @@ def policy(
     changed = replace(base, **changes)
     check_storable_policy(changed)
     return changed
+
+
+Changes = Callable[[SharedPoolBudgetOptions], SharedPoolBudgetOptions]
+"""Returns a policy with what a command's options change."""
+
+
+def changes(
+    capacity_tokens: CapacityTokens = None,
+    capacity_usd: CapacityUsd = None,
+    stop_tokens: StopTokens = None,
+    stop_usd: StopUsd = None,
+    threshold: Thresholds = None,
+    capacity_requests: CapacityRequests = None,
+    stop_requests: StopRequests = None,
+    lease_ttl: LeaseTtl = None,
+    strict: Strict = None,
+    settlement: Settlement = None,
+    length: WindowLength = None,
+    time_zone: TimeZone = None,
+    anchor: Anchor = None,
+    carry_over: CarryOver = None,
+    carry_cap_tokens: CarryCapTokens = None,
+    carry_cap_usd: CarryCapUsd = None,
+) -> Changes:
+    """Return what a command's options change in a policy, its window included."""
+
+    def changed(base: SharedPoolBudgetOptions) -> SharedPoolBudgetOptions:
+        limits = policy(
+            base,
+            capacity_tokens,
+            capacity_usd,
+            stop_tokens,
+            stop_usd,
+            threshold,
+            capacity_requests=capacity_requests,
+            stop_requests=stop_requests,
+            lease_ttl=lease_ttl,
+            strict=strict,
+            settlement=settlement,
+        )
+        windowed = window(
+            base.window, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd
+        )
+        return replace(limits, window=windowed)
+
+    return changed
+
+
+changing = gathered("changed", changes)
+"""Gives a command the options of a policy; it gets what they change as `changed`."""
 
 
 def _changed(base: Mapping[str, int], given: Sequence[str]) -> dict[str, int]:

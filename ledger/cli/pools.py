@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -21,28 +20,7 @@ from ledger.cli.common import (
     show,
     stdout,
 )
-from ledger.cli.policies import (
-    CapacityRequests,
-    CapacityTokens,
-    CapacityUsd,
-    LeaseTtl,
-    Settlement,
-    StopRequests,
-    StopTokens,
-    StopUsd,
-    Strict,
-    Thresholds,
-    policy,
-)
-from ledger.cli.windows import (
-    Anchor,
-    CarryCapTokens,
-    CarryCapUsd,
-    CarryOver,
-    TimeZone,
-    WindowLength,
-    window,
-)
+from ledger.cli.policies import Changes, changing
 from ledger.records import PoolStatus
 from ledger.reports import Movement, statement
 from ledger.reports.render import PoolRow, pools_sheet, statement_sheet, window_line
@@ -51,25 +29,12 @@ app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=Tru
 
 
 @app.command("open")
+@changing
 def open_pool(
+    *,
     pool: PoolName,
     url: Url = URL_DEFAULT,
-    capacity_tokens: CapacityTokens = None,
-    capacity_usd: CapacityUsd = None,
-    stop_tokens: StopTokens = None,
-    stop_usd: StopUsd = None,
-    threshold: Thresholds = None,
-    capacity_requests: CapacityRequests = None,
-    stop_requests: StopRequests = None,
-    lease_ttl: LeaseTtl = None,
-    strict: Strict = None,
-    settlement: Settlement = None,
-    length: WindowLength = None,
-    time_zone: TimeZone = None,
-    anchor: Anchor = None,
-    carry_over: CarryOver = None,
-    carry_cap_tokens: CarryCapTokens = None,
-    carry_cap_usd: CarryCapUsd = None,
+    changed: Changes,
     parent: Annotated[
         str | None,
         typer.Option(help="The pool above it, where all it holds and spends counts too."),
@@ -84,21 +49,7 @@ def open_pool(
     Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10 --parent org
     """
     check_text("pool", pool)
-    options = policy(
-        NO_LIMITS,
-        capacity_tokens,
-        capacity_usd,
-        stop_tokens,
-        stop_usd,
-        threshold,
-        capacity_requests=capacity_requests,
-        stop_requests=stop_requests,
-        lease_ttl=lease_ttl,
-        strict=strict,
-        settlement=settlement,
-    )
-    windowed = window(None, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd)
-    options = replace(options, window=windowed)
+    options = changed(NO_LIMITS)
     with Ledger.open(url) as book:
         known = pool in {info.name for info in book.pools()}
         # Without options an existing pool is opened as it is, and a new one has no limits.
@@ -157,26 +108,13 @@ def show_pool(
 
 
 @app.command("adjust")
+@changing
 def adjust(
+    *,
     pool: PoolName,
     reason: Annotated[str, typer.Option(help="Why; kept in the journal.", show_default=False)],
     url: Url = URL_DEFAULT,
-    capacity_tokens: CapacityTokens = None,
-    capacity_usd: CapacityUsd = None,
-    stop_tokens: StopTokens = None,
-    stop_usd: StopUsd = None,
-    threshold: Thresholds = None,
-    capacity_requests: CapacityRequests = None,
-    stop_requests: StopRequests = None,
-    lease_ttl: LeaseTtl = None,
-    strict: Strict = None,
-    settlement: Settlement = None,
-    length: WindowLength = None,
-    time_zone: TimeZone = None,
-    anchor: Anchor = None,
-    carry_over: CarryOver = None,
-    carry_cap_tokens: CarryCapTokens = None,
-    carry_cap_usd: CarryCapUsd = None,
+    changed: Changes,
 ) -> None:
     """Change a pool's policy by an appended entry; what is not named stays as it is.
 
@@ -185,24 +123,7 @@ def adjust(
     Example: ledger pool adjust team --capacity-usd 500 --reason "second quarter"
     """
     with existing(url) as book:
-        current = book.pool(pool).status().policy
-        options = policy(
-            current,
-            capacity_tokens,
-            capacity_usd,
-            stop_tokens,
-            stop_usd,
-            threshold,
-            capacity_requests=capacity_requests,
-            stop_requests=stop_requests,
-            lease_ttl=lease_ttl,
-            strict=strict,
-            settlement=settlement,
-        )
-        windowed = window(
-            current.window, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd
-        )
-        options = replace(options, window=windowed)
+        options = changed(book.pool(pool).status().policy)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])
 

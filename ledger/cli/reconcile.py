@@ -45,7 +45,6 @@ def reconcile(
         Path, typer.Argument(help="What the provider billed: CSV or JSON.", show_default=False)
     ],
     *,
-    where: reports.Filter,
     mapping: Annotated[
         str,
         typer.Option(
@@ -76,6 +75,7 @@ def reconcile(
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
+    where: reports.Filter,
 ) -> None:
     """Hold what a provider billed against the journal, by request id or by model and day.
 

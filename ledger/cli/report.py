@@ -13,10 +13,8 @@ from ledger import reports
 from ledger.cli.common import (
     URL_DEFAULT,
     Format,
-    OutputFormat,
     PoolName,
     Url,
-    Wide,
     existing,
 )
 from ledger.cli.filters import (
@@ -31,7 +29,7 @@ from ledger.cli.filters import (
     length_s,
     moment_in,
 )
-from ledger.cli.output import Html, give
+from ledger.cli.output import Output, printed
 from ledger.cli.page import chart, page
 from ledger.reports.buckets import zone_named
 from ledger.reports.charts import (
@@ -67,17 +65,16 @@ app.command("chart")(chart)
 
 
 @app.command("runs")
+@printed
 @filtered
 def runs(
     *,
-    where: reports.Filter,
     tree: Annotated[
         bool, typer.Option("--tree", help="Each run with its sub-runs, and below it each of them.")
     ] = False,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
-    wide: Wide = False,
-    html: Html = None,
+    output: Output,
+    where: reports.Filter,
 ) -> None:
     """Print what each run cost: requests, denials, tokens, estimated against actual, cost.
 
@@ -86,34 +83,28 @@ def runs(
     with existing(url) as book:
         if tree:
             trees = reports.run_trees(book, where)
-            give(
+            output.give(
                 trees,
                 reports.RunTree,
-                output_format,
                 lambda: [run_trees_sheet(trees)],
-                wide=wide,
-                html=html,
                 url=book.url,
             )
         else:
             rows = reports.runs(book, where)
-            give(
+            output.give(
                 rows,
                 reports.RunCost,
-                output_format,
                 lambda: [runs_sheet(rows)],
-                wide=wide,
-                html=html,
                 url=book.url,
                 pictures=lambda: [runs_picture(rows, PAGE)],
             )
 
 
 @app.command("spend")
+@printed
 @filtered
 def spend(
     *,
-    where: reports.Filter,
     by: Annotated[
         str,
         typer.Option(
@@ -127,9 +118,8 @@ def spend(
     ] = None,
     zone: Zone = "UTC",
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
-    wide: Wide = False,
-    html: Html = None,
+    output: Output,
+    where: reports.Filter,
 ) -> None:
     """Print spend by time, model, tenant, tag and the like, each crossed with any.
 
@@ -137,13 +127,10 @@ def spend(
     """
     with existing(url) as book:
         found = reports.spend(book, where, by=_names(by), zone=zone, top=top)
-    give(
+    output.give(
         found.rows,
         reports.SpendRow,
-        output_format,
         lambda: [spend_sheet(found)],
-        wide=wide,
-        html=html,
         url=book.url,
         notes=trend(found),
         pictures=lambda: [spend_picture(found, PAGE)] if {"day", "model"} == set(found.by) else [],
@@ -152,16 +139,16 @@ def spend(
 
 
 @app.command("statement")
+@printed
 def statement(
+    *,
     pool: PoolName,
     since: Since = None,
     until: Until = None,
     zone: Zone = "UTC",
     as_of: AsOf = None,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
-    wide: Wide = False,
-    html: Html = None,
+    output: Output,
 ) -> None:
     """Print a pool's statement: opening balance, a line for each entry, closing balance.
 
@@ -179,22 +166,19 @@ def statement(
             as_of=as_of,
         )
         lines = reports.statement_lines(book, found)
-        give(
+        output.give(
             lines,
             reports.StatementLine,
-            output_format,
             lambda: [statement_lines_sheet(found, lines)],
-            wide=wide,
-            html=html,
             url=book.url,
         )
 
 
 @app.command("estimates")
+@printed
 @filtered
 def estimates(
     *,
-    where: reports.Filter,
     by: Annotated[
         str,
         typer.Option(
@@ -210,9 +194,8 @@ def estimates(
         typer.Option(help="Try this estimate for every call, in US dollars.", show_default=False),
     ] = None,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
-    wide: Wide = False,
-    html: Html = None,
+    output: Output,
+    where: reports.Filter,
 ) -> None:
     """Print how good estimates were, and what others would have wasted or overrun.
 
@@ -225,13 +208,10 @@ def estimates(
         rows = reports.estimates(
             book, where, by=names, fixed_tokens=fixed_tokens, fixed_cost_micros_usd=fixed_usd
         )
-    give(
+    output.give(
         rows,
         reports.EstimateQuality,
-        output_format,
         lambda: [estimates_sheet(rows, names), held_sheet(rows, names)],
-        wide=wide,
-        html=html,
         url=book.url,
         pictures=lambda: [estimates_picture(rows, PAGE)],
         dimensions=names,
@@ -247,10 +227,10 @@ class LeaseList(StrEnum):
 
 
 @app.command("leases")
+@printed
 @filtered
 def leases(
     *,
-    where: reports.Filter,
     stale_after: Annotated[
         str, typer.Option(help="From what age on an open lease is stale: 90s, 10m, 1h, 7d.")
     ] = "1h",
@@ -260,9 +240,8 @@ def leases(
     now: Now = None,
     zone: Zone = "UTC",
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
-    wide: Wide = False,
-    html: Html = None,
+    output: Output,
+    where: reports.Filter,
 ) -> None:
     """Print open leases by age, those that are stale, and those that were used after they expired.
 
@@ -285,14 +264,14 @@ def leases(
         LeaseList.LATE: (found.late, reports.LateUse),
     }
     rows, kind = lists[listed]
-    give(rows, kind, output_format, sheets, wide=wide, html=html, url=book.url)
+    output.give(rows, kind, sheets, url=book.url)
 
 
 @app.command("denials")
+@printed
 @filtered
 def denials(
     *,
-    where: reports.Filter,
     by: Annotated[
         str | None,
         typer.Option(
@@ -302,9 +281,8 @@ def denials(
         ),
     ] = None,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
-    wide: Wide = False,
-    html: Html = None,
+    output: Output,
+    where: reports.Filter,
 ) -> None:
     """Print what was refused, by whom, and what a larger capacity would have let in.
 
@@ -313,32 +291,28 @@ def denials(
     with existing(url) as book:
         if by is None:
             found = reports.denials(book, where)
-            give(
+            output.give(
                 found,
                 reports.Denied,
-                output_format,
                 lambda: [denials_sheet(found)],
-                wide=wide,
-                html=html,
                 url=book.url,
             )
             return
         names = _names(by)
         groups = reports.denials_by(book, where, by=names)
-    give(
+    output.give(
         groups,
         reports.DeniedGroup,
-        output_format,
         lambda: [denied_groups_sheet(groups, names)],
-        wide=wide,
-        html=html,
         url=book.url,
         dimensions=names,
     )
 
 
 @app.command("forecast")
+@printed
 def forecast(
+    *,
     pool: PoolName,
     window: Annotated[
         str, typer.Option(help="How far back spend is looked at: 12h, 7d, 30d.")
@@ -348,9 +322,7 @@ def forecast(
     as_of: AsOf = None,
     recorded: Recorded = False,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
-    wide: Wide = False,
-    html: Html = None,
+    output: Output,
 ) -> None:
     """Print when a pool runs out if it goes on being spent as it was of late.
 
@@ -366,14 +338,11 @@ def forecast(
             basis=basis_of(recorded=recorded),
         )
         history = reports.burn_down(book, pool, as_of=as_of, basis=found.basis)
-    rows: Sequence[Any] = found.axes if output_format is Format.CSV else [found]
-    give(
+    rows: Sequence[Any] = found.axes if output.format is Format.CSV else [found]
+    output.give(
         rows,
         reports.AxisForecast,
-        output_format,
         lambda: [forecast_sheet(found)],
-        wide=wide,
-        html=html,
         url=book.url,
         notes=[assumptions(found), *burned(history)],
         pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
