@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
 
 from ledger.budget import RequestExtensions
 from ledger.errors import (
@@ -30,17 +30,25 @@ if TYPE_CHECKING:
     from ledger.router import BudgetRouter
 
 
-class _Held:
+_Budget: TypeAlias = "LedgerBudgetManager | SharedPoolBudgetManager | BudgetRouter"
+_AsyncBudget: TypeAlias = "AsyncLedgerBudgetManager | AsyncBudgetRouter"
+B = TypeVar("B")
+
+
+class _Held(Generic[B]):
     """What both kinds share: what is reserved, and whether the lease has ended."""
 
     def __init__(
         self,
+        budget: B,
         estimate: UsageEstimate,
+        *,
         request_budget: RequestBudget | None,
         attribution: Attribution | None,
         extensions: RequestExtensions | None,
         wait_s: float,
     ) -> None:
+        self._budget = budget
         asked = RequestExtensions() if attribution is None else RequestExtensions(attribution)
         if extensions is not None:
             asked.push_fallback(extensions)
@@ -66,25 +74,12 @@ class _Held:
         return self.lease.id
 
 
-class HeldLease(_Held):
+class HeldLease(_Held[_Budget]):
     """A lease inside a `with` block; `LedgerBudgetManager.lease` makes it.
 
     Left without `record` or `release`, by whatever way, the lease is ended as the pool's
     settlement policy says, and the exception that left the block comes through.
     """
-
-    def __init__(
-        self,
-        budget: LedgerBudgetManager | SharedPoolBudgetManager | BudgetRouter,
-        estimate: UsageEstimate,
-        *,
-        request_budget: RequestBudget | None,
-        attribution: Attribution | None,
-        extensions: RequestExtensions | None,
-        wait_s: float,
-    ) -> None:
-        super().__init__(estimate, request_budget, attribution, extensions, wait_s)
-        self._budget = budget
 
     def __enter__(self) -> Self:
         self._lease = self._budget.reserve(*self._asked, wait_s=self._wait_s)
@@ -128,24 +123,11 @@ class HeldLease(_Held):
         self._ended = True
 
 
-class AsyncHeldLease(_Held):
+class AsyncHeldLease(_Held[_AsyncBudget]):
     """A lease inside an `async with` block; as `HeldLease`.
 
     The lease is ended before a cancellation goes on.
     """
-
-    def __init__(
-        self,
-        budget: AsyncLedgerBudgetManager | AsyncBudgetRouter,
-        estimate: UsageEstimate,
-        *,
-        request_budget: RequestBudget | None,
-        attribution: Attribution | None,
-        extensions: RequestExtensions | None,
-        wait_s: float,
-    ) -> None:
-        super().__init__(estimate, request_budget, attribution, extensions, wait_s)
-        self._budget = budget
 
     async def __aenter__(self) -> Self:
         self._lease = await self._budget.reserve(*self._asked, wait_s=self._wait_s)

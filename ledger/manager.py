@@ -266,7 +266,7 @@ class LedgerBudgetManager:
         """Return the window that it is by now, which nobody may have begun yet."""
         if head.window is None:
             return None
-        return rules.roll_over(head.policy, head.window, head.balance, self._now()) or (head.window)
+        return rules.roll_over(head.policy, head.window, head.balance, self._now()) or head.window
 
     def _now(self) -> Micros:
         now = self.writer.now()

@@ -52,11 +52,13 @@ class Terms:
     def head_known(self, newest: Row) -> Head | None:
         """Return the head that the newest entry makes, None where its terms are not known yet."""
         policy = self._policies.get(newest["policy_seq"])
-        window = self._windows.get(newest["window_seq"])
-        if policy is None or (policy.window is not None and window is None):
+        if policy is None:
             return None
-        if policy.window is None:
-            window = None
+        window = None
+        if policy.window is not None:
+            window = self._windows.get(newest["window_seq"])
+            if window is None:
+                return None
         return rows.head_of(newest, policy, rows.balance_of(newest), window)
 
     def knows(self, seq: int) -> bool:

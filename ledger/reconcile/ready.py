@@ -6,6 +6,7 @@ docs/reconcile.md says from where each column name is known.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ledger.errors import InvalidInputError
 from ledger.reconcile.mapping import COLUMN_FIELDS, BillMapping, CostUnit, TokenCounting
@@ -28,15 +29,7 @@ _OPENAI_COSTS = BillMapping(
     cost=["amount.value"],
     optional=["model"],
 )
-_OPENAI_COSTS_CSV = BillMapping(
-    name="openai-costs",
-    at="start_time",
-    model="line_item",
-    model_until=", ",
-    currency="amount_currency",
-    cost=["amount_value"],
-    optional=["model"],
-)
+_OPENAI_COSTS_CSV = replace(_OPENAI_COSTS, currency="amount_currency", cost=["amount_value"])
 _ANTHROPIC_USAGE = BillMapping(
     name="anthropic-usage",
     at="starting_at",
