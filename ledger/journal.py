@@ -13,8 +13,9 @@ from ledger.checks import Micros
 from ledger.database import Database
 from ledger.dialects import dialect_named
 from ledger.errors import JournalDamagedError
+from ledger.policy import SharedPoolBudgetOptions
 from ledger.prepared import Prepared, rows_of_each
-from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo
+from ledger.records import EntryKind, LeasePhase, PoolId, PoolInfo, WindowState
 from ledger.rows import Head, LeaseRow, Memo, Row
 from ledger.schema import entries
 from ledger.terms import Terms
@@ -48,7 +49,7 @@ class PoolJournal:
         self.lineage: tuple[PoolJournal, ...] = (self, *shared)
         """The pools that whatever is held here is held in: this one, and those it shares with."""
         self.genesis = proof.genesis(store=store, pool=info.identity.bytes, name=info.name)
-        self.terms = Terms(info)
+        self.terms = Terms(info.pool_id, info.name)
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
         self._mirrors: dict[tuple[PoolId, int], int] = {}
@@ -75,7 +76,8 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
         """
-        return self.terms.head(connection, self._there(newest))
+        row = self._there(newest)
+        return _head(row, *self.terms.of(connection, row))
 
     def _there(self, newest: Row | None) -> Row:
         if newest is None:
@@ -91,8 +93,10 @@ class PoolJournal:
         """
         found = database.read_rows(queries.HEAD, {"pool_id": self.info.pool_id})
         row = self._there(found[0] if found else None)
-        known = self.terms.head_known(row)
-        return known or database.read(lambda connection: self.terms.head(connection, row))
+        known = self.terms.known(row)
+        if known is None:
+            known = database.read(lambda connection: self.terms.of(connection, row))
+        return _head(row, *known)
 
     def heads_alone(self, database: Database) -> list[Head]:
         """Read the newest entries of this pool and of those above that share, on one snapshot.
@@ -144,7 +148,8 @@ class PoolJournal:
         remembered can be trusted then.
         """
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
-            self.terms, self._leases, self._mirrors = Terms(self.info), {}, {}
+            self.terms = Terms(self.info.pool_id, self.info.name)
+            self._leases, self._mirrors = {}, {}
             self.attributions = Attributions(self.info)
         elif len(since) == PAGE:
             self._leases.clear()
@@ -343,6 +348,10 @@ def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
         dialect_named(connection.dialect.name).insert(
             connection, entries.name, queries.INSERT_ENTRY, staged
         )
+
+
+def _head(newest: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> Head:
+    return rows.head_of(newest, policy, rows.balance_of(newest), window)
 
 
 def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:

@@ -16,11 +16,14 @@ from ledger.attributions import remember
 from ledger.errors import JournalDamagedError
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.prepared import Prepared
-from ledger.records import PoolInfo, WindowState
-from ledger.rows import Head, Row
+from ledger.records import PoolId, WindowState
+from ledger.rows import Row
 from ledger.schema import entries
 
 T = TypeVar("T")
+
+InForce = tuple[SharedPoolBudgetOptions, WindowState | None]
+"""The policy in force, and the window it is in where it has any."""
 
 _BEGINNING = Prepared(
     select(*(entries.c[name] for name in rows.BEGINNING)).where(
@@ -32,34 +35,32 @@ _BEGINNING = Prepared(
 class Terms:
     """The policies and windows of one pool, by the entries that began them."""
 
-    def __init__(self, pool: PoolInfo) -> None:
-        self._pool = pool
+    def __init__(self, pool_id: PoolId, name: str) -> None:
+        self._pool_id = pool_id
+        self._name = name
         self._policies: dict[int, SharedPoolBudgetOptions] = {}
         self._windows: dict[int, WindowState] = {}
 
-    def head(self, connection: Connection, newest: Row) -> Head:
-        """Return the head that the newest entry makes, reading its terms if they are not known.
+    def of(self, connection: Connection, row: Row) -> InForce:
+        """Return the terms that an entry names, reading what is not known of them.
 
         Raises:
             JournalDamagedError: Its policy or its window cannot be read.
         """
-        policy = self.policy(connection, newest["policy_seq"])
-        window = None
-        if policy.window is not None:
-            window = self.window(connection, newest["window_seq"])
-        return rows.head_of(newest, policy, rows.balance_of(newest), window)
+        policy = self.policy(connection, row["policy_seq"])
+        if policy.window is None:
+            return policy, None
+        return policy, self.window(connection, row["window_seq"])
 
-    def head_known(self, newest: Row) -> Head | None:
-        """Return the head that the newest entry makes, None where its terms are not known yet."""
-        policy = self._policies.get(newest["policy_seq"])
+    def known(self, row: Row) -> InForce | None:
+        """Return the terms that an entry names, None where they are not known yet."""
+        policy = self._policies.get(row["policy_seq"])
         if policy is None:
             return None
-        window = None
-        if policy.window is not None:
-            window = self._windows.get(newest["window_seq"])
-            if window is None:
-                return None
-        return rows.head_of(newest, policy, rows.balance_of(newest), window)
+        if policy.window is None:
+            return policy, None
+        window = self._windows.get(row["window_seq"])
+        return None if window is None else (policy, window)
 
     def knows(self, seq: int) -> bool:
         """Tell whether the policy that entry `seq` set is remembered."""
@@ -67,7 +68,7 @@ class Terms:
 
     def asked(self, seq: int) -> tuple[Prepared, dict[str, int]]:
         """Return what reads the terms that entry `seq` began, to be read with other things."""
-        return _BEGINNING, {"pool_id": self._pool.pool_id, "seq": seq}
+        return _BEGINNING, {"pool_id": self._pool_id, "seq": seq}
 
     def learn(self, seq: int, found: Sequence[Row]) -> None:
         """Remember the policy that was read; what cannot be read is told once it is needed."""
@@ -130,4 +131,4 @@ class Terms:
         return begun
 
     def _damaged(self, seq: int, reason: str) -> JournalDamagedError:
-        return JournalDamagedError(pool=self._pool.name, seq=seq, reason=reason)
+        return JournalDamagedError(pool=self._name, seq=seq, reason=reason)

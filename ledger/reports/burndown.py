@@ -18,8 +18,10 @@ from ledger.checks import U64_MAX, check_amount, from_micros
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, WindowState
 from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
-from ledger.reports.position import SIDES, Position, balance_in, terms_at
+from ledger.reports.position import SIDES, Position
+from ledger.rows import balance_of
 from ledger.schema import entries
+from ledger.terms import Terms
 
 POINTS = 240
 """How many entries are looked at: about one for every three pixels of a picture."""
@@ -126,21 +128,14 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
     named = {row[name] for row in rows for name in ("policy_seq", "window_seq")}
     missing = {seq for name in named for seq in (name - 1, name) if seq >= 1} - seqs
     rows = sorted(rows + _rows(connection, scope, missing), key=lambda row: int(row["seq"]))
-    terms = {
-        _terms_of(row): terms_at(connection, scope.pool, row, pool=scope.pools[scope.pool])
-        for row in {_terms_of(row): row for row in rows}.values()
-    }
+    terms = Terms(scope.pool, scope.pools[scope.pool])
     latest = min(row["at"] for row in rows)
     found = []
     for row in rows:
         # The opening is an entry like any other, but it is no call: it has no time of its own.
         latest = max(latest, row["at"]) if row["seq"] > 1 else latest
-        found.append(_point(row, latest, *terms[_terms_of(row)]))
+        found.append(_point(row, latest, *terms.of(connection, row)))
     return found
-
-
-def _terms_of(row: dict[str, Any]) -> tuple[int, int]:
-    return row["policy_seq"], row["window_seq"]
 
 
 def _rows(connection: Connection, scope: Scope, seqs: set[int]) -> list[dict[str, Any]]:
@@ -166,7 +161,7 @@ def _point(
     stood = Position(
         seq=row["seq"],
         recorded_at=row["recorded_at"],
-        balance=balance_in(row),
+        balance=balance_of(row),
         policy=policy,
         window=window,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +20,11 @@ from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import EntryKind, PoolId, WindowState
 from ledger.reports.dimensions import COLUMNS
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.position import balance_in, terms_at
 from ledger.reports.ranks import percentile
 from ledger.reports.stream import readable, stream
+from ledger.rows import balance_of
 from ledger.schema import attributions, entries
+from ledger.terms import Terms
 
 _WHO = tuple(COLUMNS.values())
 WHO = (*COLUMNS, "reason")
@@ -188,18 +190,12 @@ def _stream(book: Ledger, where: Where) -> Iterator[_Found]:
     query = _denied(scope)
     for pool_id, end in ends.items():
         pool = scope.pools[pool_id]
-        known: dict[tuple[int, int], tuple[SharedPoolBudgetOptions, WindowState | None]] = {}
+        terms = Terms(pool_id, pool)
         of_pool = query.where(entries.c.pool_id == pool_id)
         for row in stream(book, of_pool, after=0, end=end):
-            terms = row["policy_seq"], row["window_seq"]
-            if terms not in known:
-                known[terms] = book.read(
-                    lambda connection, key=(pool_id, row), pool=pool: terms_at(  # type: ignore[misc]
-                        connection, *key, pool=pool
-                    )
-                )
+            decided = terms.known(row) or book.read(functools.partial(terms.of, row=row))
             with readable(pool, row["seq"]):
-                found = _denial(row, *known[terms], pool)
+                found = _denial(row, *decided, pool)
             yield found
 
 
@@ -261,7 +257,7 @@ def _shortfall(
 
     By the exact balance: what remains stops at 0, also where the pool is over its capacity.
     """
-    used = rules.counted(balance_in(row), window)
+    used = rules.counted(balance_of(row), window)
     return _Shortfall(
         row["estimate_total_tokens"]
         + policy.stop_threshold_tokens

@@ -18,9 +18,10 @@ from ledger.model import Remaining
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, EntryFlag, Totals
 from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
-from ledger.reports.position import SIDES, balance_in, newest
+from ledger.reports.position import SIDES, newest
 from ledger.reports.stream import readable, stream
 from ledger.reports.sums import halves, int64, whole
+from ledger.rows import balance_of
 from ledger.schema import attributions, entries
 
 _LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease")
@@ -223,7 +224,7 @@ def _movements(
 
 def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
     detail = rows.detail_of(row)
-    occurred_at, balance = row["occurred_at"], balance_in(row)
+    occurred_at, balance = row["occurred_at"], balance_of(row)
     return StatementLine(
         seq=row["seq"],
         recorded_at=from_micros(row["recorded_at"]),
