@@ -14,9 +14,10 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, select, text
 from sqlalchemy.pool import NullPool
 
 from ledger import AsyncLedger, BudgetManager, Ledger, SharedPoolBudgetManager, proof
-from ledger.aio import AsyncLedgerBudgetManager
 from ledger.rows import row_hash
 from ledger.schema import attributions, entries, metadata, pools, store
+from tests.awaited import Awaited
+from tests.clocks import Clock
 
 
 @pytest.fixture(scope="session")
@@ -42,30 +43,6 @@ def shared_postgresql(server_url: str, template: str) -> Iterator[Ledger]:
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-class Awaited:
-    """An asyncio manager, called as if it were not one: each call is awaited on a loop."""
-
-    def __init__(self, budget: AsyncLedgerBudgetManager, runner: asyncio.Runner) -> None:
-        self._budget = budget
-        self._runner = runner
-
-    def reserve(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
-        """Await `reserve`."""
-        return self._runner.run(self._budget.reserve(*arguments, **words))
-
-    def record_used(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
-        """Await `record_used`."""
-        return self._runner.run(self._budget.record_used(*arguments, **words))
-
-    def remaining(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
-        """Await `remaining`."""
-        return self._runner.run(self._budget.remaining(*arguments, **words))
-
-    def release(self, *arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - passed on
-        """Await `release`."""
-        return self._runner.run(self._budget.release(*arguments, **words))
-
-
 @pytest.fixture(scope="session")
 def runner() -> Iterator[asyncio.Runner]:
     """Return a loop for the whole run."""
@@ -83,9 +60,24 @@ def make(request: pytest.FixtureRequest) -> Callable[..., BudgetManager]:
     if face != "async":
         return lambda options, name="pool": book.pool(f"{prefix} {name}", options)
     runner, store = request.getfixturevalue("runner"), AsyncLedger(book)
-    return lambda options, name="pool": Awaited(
-        runner.run(store.pool(f"{prefix} {name}", options)), runner
-    )
+
+    def awaited(options: object, name: str = "pool") -> Any:  # noqa: ANN401 - as any manager
+        return Awaited(runner.run(store.pool(f"{prefix} {name}", options)), runner)
+
+    return awaited
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock."""
+    return Clock()
+
+
+@pytest.fixture
+def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
+    """Return a ledger that goes by `clock`, on each database in turn."""
+    with Ledger.open(store_url, clock=clock) as book:
+        yield book
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -35,6 +35,7 @@ from ledger import (
     from_micros,
 )
 from tests.awaited import Awaited
+from tests.clocks import Clock
 
 NOTHING = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()
@@ -42,34 +43,6 @@ MINUTE = timedelta(minutes=1)
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=10 * MINUTE)
 
 Make = Callable[..., Any]
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000_000_000
-
-    def __call__(self) -> int:
-        """Return the time."""
-        return self.now
-
-    def minutes(self, number: int) -> None:
-        """Move on, or back."""
-        self.now += number * 60_000_000
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Return a clock."""
-    return Clock()
-
-
-@pytest.fixture
-def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
-    """Return a ledger that goes by `clock`, on each database in turn."""
-    with Ledger.open(store_url, clock=clock) as book:
-        yield book
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite", "async postgresql"])

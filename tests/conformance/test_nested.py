@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -39,38 +39,10 @@ from ledger import (
     UsageReport,
     Window,
 )
+from tests.clocks import Clock
 
 NOTHING = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()
-MINUTE_US = 60_000_000
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000_000_000
-
-    def __call__(self) -> int:
-        """Return the time."""
-        return self.now
-
-    def minutes(self, number: int) -> None:
-        """Move on."""
-        self.now += number * MINUTE_US
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Return a clock."""
-    return Clock()
-
-
-@pytest.fixture
-def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
-    """Return a ledger that goes by `clock`, on each database in turn."""
-    with Ledger.open(store_url, clock=clock) as book:
-        yield book
 
 
 def limit(tokens: int | None = None, **more: Any) -> SharedPoolBudgetOptions:  # noqa: ANN401 - any option

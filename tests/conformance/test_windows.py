@@ -33,6 +33,7 @@ from ledger import (
     WindowState,
 )
 from ledger.checks import Micros, to_micros
+from tests.clocks import Clock
 
 NOTHING = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()
@@ -45,15 +46,11 @@ BEGIN = 400_000 * HOUR_US
 Vandal = Any  # the class is in conftest.py
 
 
-class Clock:
-    """A clock that stands still until it is set."""
+class HourClock(Clock):
+    """A clock that is set in hours, and begins with a window."""
 
-    def __init__(self, now: int = BEGIN) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        """Return the time."""
-        return self.now
+    def __init__(self) -> None:
+        super().__init__(BEGIN)
 
     def at(self, hours: float) -> None:
         """Set the clock, in hours since the beginning."""
@@ -61,14 +58,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> HourClock:
     """Return a clock at the beginning of a window."""
-    return Clock()
+    return HourClock()
 
 
 @pytest.fixture
 def two(
-    store_url: str, clock: Clock, request: pytest.FixtureRequest
+    store_url: str, clock: HourClock, request: pytest.FixtureRequest
 ) -> Callable[[], tuple[Ledger, Ledger]]:
     """Return a function that opens the store twice, on each database in turn."""
 
@@ -128,7 +125,7 @@ def span(window: WindowState | None) -> tuple[int, int]:
     return (window.start - BEGIN) // HOUR_US, (window.end - BEGIN) // HOUR_US
 
 
-def test_the_first_write_in_a_new_window_begins_it(timed: Ledger, clock: Clock) -> None:
+def test_the_first_write_in_a_new_window_begins_it(timed: Ledger, clock: HourClock) -> None:
     """One entry carries the base, and history and lifetime totals stay."""
     budget = timed.pool("pool", policy())
     spend(budget, 80)
@@ -156,7 +153,7 @@ def test_the_first_write_in_a_new_window_begins_it(timed: Ledger, clock: Clock) 
     } == rolled.detail
 
 
-def test_a_window_begins_by_a_denied_call_too(timed: Ledger, clock: Clock) -> None:
+def test_a_window_begins_by_a_denied_call_too(timed: Ledger, clock: HourClock) -> None:
     """Whatever is written to the pool comes behind its rollover."""
     budget = timed.pool("pool", policy())
     clock.at(1)
@@ -167,7 +164,7 @@ def test_a_window_begins_by_a_denied_call_too(timed: Ledger, clock: Clock) -> No
     assert 1 == len(rollovers(timed))
 
 
-def test_a_window_is_over_although_nothing_was_written(timed: Ledger, clock: Clock) -> None:
+def test_a_window_is_over_although_nothing_was_written(timed: Ledger, clock: HourClock) -> None:
     """What remains is of the window that it is now, and to ask writes nothing."""
     budget = timed.pool("pool", policy())
     spend(budget, 80)
@@ -192,7 +189,7 @@ def test_a_window_is_over_although_nothing_was_written(timed: Ledger, clock: Clo
     ],
 )
 def test_a_store_that_was_not_written_for_three_windows(
-    timed: Ledger, clock: Clock, window: Window, carried: int
+    timed: Ledger, clock: HourClock, window: Window, carried: int
 ) -> None:
     """One rollover begins the window that it is; each silent one left its capacity over."""
     budget = timed.pool("pool", policy(window))
@@ -211,7 +208,7 @@ def test_a_store_that_was_not_written_for_three_windows(
     assert (100 + carried, 90 + carried) == (seen.remaining.tokens, left(budget))
 
 
-def test_a_lease_that_crosses_the_boundary(timed: Ledger, clock: Clock) -> None:
+def test_a_lease_that_crosses_the_boundary(timed: Ledger, clock: HourClock) -> None:
     """It is still held in the new window, and counts in the window in which it is settled."""
     budget = timed.pool("pool", policy())
     lease = budget.reserve(NOTHING, tokens(60), UNLIMITED)
@@ -226,7 +223,7 @@ def test_a_lease_that_crosses_the_boundary(timed: Ledger, clock: Clock) -> None:
     assert 1 == len(rollovers(timed))
 
 
-def test_a_part_that_was_observed_counts_in_its_own_window(timed: Ledger, clock: Clock) -> None:
+def test_a_part_that_was_observed_counts_in_its_own_window(timed: Ledger, clock: HourClock) -> None:
     """The rest of the lease counts in the next one."""
     budget = timed.pool("pool", policy())
     lease = budget.reserve(NOTHING, tokens(60), UNLIMITED)
@@ -238,7 +235,7 @@ def test_a_part_that_was_observed_counts_in_its_own_window(timed: Ledger, clock:
     assert 1 == len(rollovers(timed))
 
 
-def test_a_lease_due_before_the_boundary_expires_first(timed: Ledger, clock: Clock) -> None:
+def test_a_lease_due_before_the_boundary_expires_first(timed: Ledger, clock: HourClock) -> None:
     """What it held is part of the rest, and late usage counts when it comes."""
     budget = timed.pool("pool", policy(CARRYING, lease_ttl=timedelta(minutes=30)))
     lease = budget.reserve(NOTHING, tokens(60), UNLIMITED)
@@ -252,7 +249,7 @@ def test_a_lease_due_before_the_boundary_expires_first(timed: Ledger, clock: Clo
 
 
 def test_what_an_expiry_crosses_is_reported_before_the_rollover(
-    timed: Ledger, clock: Clock
+    timed: Ledger, clock: HourClock
 ) -> None:
     """The report belongs to the expiry, in the window that has ended, and that is sound."""
     options = policy(lease_ttl=timedelta(minutes=30), thresholds={"half": 50})
@@ -264,7 +261,7 @@ def test_what_an_expiry_crosses_is_reported_before_the_rollover(
     assert 1 == len(rollovers(timed))
 
 
-def test_what_is_held_at_the_boundary_is_not_carried_over(timed: Ledger, clock: Clock) -> None:
+def test_what_is_held_at_the_boundary_is_not_carried_over(timed: Ledger, clock: HourClock) -> None:
     """Open holds are taken as spent, once: the rest is computed at the rollover and stays."""
     budget = timed.pool("pool", policy(CARRYING))
     spend(budget, 30)
@@ -280,7 +277,7 @@ def test_what_is_held_at_the_boundary_is_not_carried_over(timed: Ledger, clock: 
     assert [10, 5] == [one.detail["window"]["carried"]["tokens"] for one in rollovers(timed)]
 
 
-def test_every_axis_has_its_own_window(timed: Ledger, clock: Clock) -> None:
+def test_every_axis_has_its_own_window(timed: Ledger, clock: HourClock) -> None:
     """Cost and requests come back like tokens, each with its own cap."""
     window = Window(
         period=timedelta(hours=1),
@@ -304,7 +301,7 @@ def test_every_axis_has_its_own_window(timed: Ledger, clock: Clock) -> None:
     assert 1 == len(rollovers(timed))
 
 
-def test_a_window_that_an_adjustment_sets(timed: Ledger, clock: Clock) -> None:
+def test_a_window_that_an_adjustment_sets(timed: Ledger, clock: HourClock) -> None:
     """It begins at the adjustment: what was committed until then does not count in it."""
     budget = timed.pool("pool", policy(None))
     spend(budget, 80)
@@ -322,7 +319,7 @@ def test_a_window_that_an_adjustment_sets(timed: Ledger, clock: Clock) -> None:
     assert [1, 1, 1, 4, 4, 4] == [entry.window_seq for entry in timed.entries("pool")]
 
 
-def test_a_window_that_an_adjustment_changes(timed: Ledger, clock: Clock) -> None:
+def test_a_window_that_an_adjustment_changes(timed: Ledger, clock: HourClock) -> None:
     """Another calendar begins another window; another capacity or carry-over does not."""
     budget = timed.pool("pool", policy())
     spend(budget, 80)
@@ -339,7 +336,7 @@ def test_a_window_that_an_adjustment_changes(timed: Ledger, clock: Clock) -> Non
     assert [1, 1, 1, 1, 1, 6, 7] == [entry.window_seq for entry in timed.entries("pool")]
 
 
-def test_a_window_that_an_adjustment_takes_away(timed: Ledger, clock: Clock) -> None:
+def test_a_window_that_an_adjustment_takes_away(timed: Ledger, clock: HourClock) -> None:
     """All that was ever committed counts again; set once more, the window begins anew."""
     budget = timed.pool("pool", policy())
     spend(budget, 80)
@@ -354,7 +351,7 @@ def test_a_window_that_an_adjustment_takes_away(timed: Ledger, clock: Clock) -> 
     assert 1 == len(rollovers(timed))
 
 
-def test_an_adjustment_comes_behind_the_rollover(timed: Ledger, clock: Clock) -> None:
+def test_an_adjustment_comes_behind_the_rollover(timed: Ledger, clock: HourClock) -> None:
     """The rest is carried over by the policy under which it was left."""
     budget = timed.pool("pool", policy(CARRYING))
     spend(budget, 80)
@@ -366,7 +363,7 @@ def test_an_adjustment_comes_behind_the_rollover(timed: Ledger, clock: Clock) ->
 
 
 def test_a_pool_with_a_window_is_opened_again(
-    two: Callable[[], tuple[Ledger, Ledger]], clock: Clock
+    two: Callable[[], tuple[Ledger, Ledger]], clock: HourClock
 ) -> None:
     """The base is read from the journal; another window is another policy."""
     here, _ = two()
@@ -380,7 +377,7 @@ def test_a_pool_with_a_window_is_opened_again(
 
 
 def test_two_managers_begin_a_window_once(
-    two: Callable[[], tuple[Ledger, Ledger]], clock: Clock
+    two: Callable[[], tuple[Ledger, Ledger]], clock: HourClock
 ) -> None:
     """Whichever comes first, and both see the same, hour after hour."""
     books = two()
@@ -395,7 +392,7 @@ def test_two_managers_begin_a_window_once(
 
 
 def test_threads_of_two_ledgers_begin_a_window_once(
-    two: Callable[[], tuple[Ledger, Ledger]], clock: Clock
+    two: Callable[[], tuple[Ledger, Ledger]], clock: HourClock
 ) -> None:
     """All at once, in the first moment of a window: nothing is overspent, and one rolls over."""
     books = two()
@@ -422,9 +419,9 @@ def test_threads_of_two_ledgers_begin_a_window_once(
     assert (1, 0) == (len(rollovers(books[0])), left(budgets[1]))
 
 
-def test_a_window_waits_for_the_clock(store_url: str, clock: Clock) -> None:
+def test_a_window_waits_for_the_clock(store_url: str, clock: HourClock) -> None:
     """A ledger whose clock is behind writes into the window that the other one has begun."""
-    slow = Clock()
+    slow = HourClock()
     with Ledger.open(store_url, clock=clock) as book, Ledger.open(store_url, clock=slow) as behind:
         budget, late = book.pool("pool", policy()), behind.pool("pool", policy())
         clock.at(1)
@@ -442,7 +439,7 @@ def test_a_window_waits_for_the_clock(store_url: str, clock: Clock) -> None:
 
 
 def test_a_repeated_call_gets_its_first_answer_in_the_next_window(
-    timed: Ledger, clock: Clock
+    timed: Ledger, clock: HourClock
 ) -> None:
     """A denial under a key stands, although there would be enough now."""
     budget = timed.pool("pool", policy())
@@ -458,7 +455,7 @@ def test_a_repeated_call_gets_its_first_answer_in_the_next_window(
     assert 1 == len(rollovers(timed))
 
 
-def test_a_sweep_begins_the_window_too(timed: Ledger, clock: Clock) -> None:
+def test_a_sweep_begins_the_window_too(timed: Ledger, clock: HourClock) -> None:
     """It is a write like others."""
     timed.pool("pool", policy(lease_ttl=timedelta(minutes=1))).reserve(
         NOTHING, tokens(5), UNLIMITED
@@ -469,7 +466,7 @@ def test_a_sweep_begins_the_window_too(timed: Ledger, clock: Clock) -> None:
     assert 1 == len(rollovers(timed))
 
 
-def test_a_day_in_spring_has_twenty_three_hours(store_url: str, clock: Clock) -> None:
+def test_a_day_in_spring_has_twenty_three_hours(store_url: str, clock: HourClock) -> None:
     """The pool's day ends at midnight in Berlin, not in UTC, and not a day after it began."""
     berlin = ZoneInfo("Europe/Berlin")
     clock.now = to_micros("at", datetime(2026, 3, 29, 0, 0, tzinfo=berlin))
@@ -500,7 +497,7 @@ def test_windows_go_by_the_store_s_own_clock(book: Ledger) -> None:
     assert 1 <= len(rollovers(book))
 
 
-def test_windows_in_asyncio(store_url: str, clock: Clock) -> None:
+def test_windows_in_asyncio(store_url: str, clock: HourClock) -> None:
     """The same queue, the same windows."""
 
     async def main() -> None:
@@ -517,7 +514,7 @@ def test_windows_in_asyncio(store_url: str, clock: Clock) -> None:
     asyncio.run(main())
 
 
-def test_memory_has_the_same_windows(timed: Ledger, clock: Clock) -> None:
+def test_memory_has_the_same_windows(timed: Ledger, clock: HourClock) -> None:
     """Step by step, what remains is what remains of a pool in a store."""
     options = policy(CARRYING, lease_ttl=timedelta(minutes=40))
     budgets: list[Any] = [
@@ -539,7 +536,7 @@ def test_memory_has_the_same_windows(timed: Ledger, clock: Clock) -> None:
     assert 1 < len(set(steps[0]))
 
 
-def fill(book: Ledger, clock: Clock) -> None:
+def fill(book: Ledger, clock: HourClock) -> None:
     """Write into three windows: 1 opening, 4 rollover, 7 adjustment, 8 rollover, 9 denial."""
     budget = book.pool("pool", policy(CARRYING))
     spend(budget, 80)
@@ -582,7 +579,7 @@ LIES: list[tuple[int, dict[str, Any], int, str]] = [
 
 
 def test_a_forged_window_is_found(
-    timed: Ledger, clock: Clock, vandal: Vandal, store_url: str
+    timed: Ledger, clock: HourClock, vandal: Vandal, store_url: str
 ) -> None:
     """Base, times, what was carried over, and when it was written: the rules say it all."""
     assert store_url
@@ -599,7 +596,9 @@ def test_a_forged_window_is_found(
     assert 2 == len(rollovers(timed))
 
 
-def test_a_rollover_that_is_missing_is_found(timed: Ledger, clock: Clock, vandal: Vandal) -> None:
+def test_a_rollover_that_is_missing_is_found(
+    timed: Ledger, clock: HourClock, vandal: Vandal
+) -> None:
     """Made another kind of entry, or taken out and the others moved up."""
     fill(timed, clock)
     vandal.run(
@@ -615,7 +614,7 @@ def test_a_rollover_that_is_missing_is_found(timed: Ledger, clock: Clock, vandal
 
 
 def test_a_pool_whose_window_is_missing_is_not_written_to(
-    timed: Ledger, clock: Clock, vandal: Vandal, store_url: str
+    timed: Ledger, clock: HourClock, vandal: Vandal, store_url: str
 ) -> None:
     """No base is guessed: neither to write nor to read."""
     fill(timed, clock)
@@ -630,7 +629,7 @@ def test_a_pool_whose_window_is_missing_is_not_written_to(
 NAMED = {"half": 50}
 
 
-def test_a_threshold_is_reported_once_in_every_window(timed: Ledger, clock: Clock) -> None:
+def test_a_threshold_is_reported_once_in_every_window(timed: Ledger, clock: HourClock) -> None:
     """A rollover leaves it, and that is reported; memory tells the same."""
     heard: list[tuple[str, int]] = []
     memory = SharedPoolBudgetManager(
@@ -657,7 +656,7 @@ def test_a_threshold_is_reported_once_in_every_window(timed: Ledger, clock: Cloc
     assert 2 == len(rollovers(timed))
 
 
-def test_each_pool_of_a_tree_has_windows_of_its_own(timed: Ledger, clock: Clock) -> None:
+def test_each_pool_of_a_tree_has_windows_of_its_own(timed: Ledger, clock: HourClock) -> None:
     """A write to the leaf rolls over what has ended above; holds cross every boundary."""
     timed.pool("org", policy(Window(period=timedelta(hours=2)), 150))
     pool = timed.pool("pool", policy(thresholds=NAMED), parent="org")
@@ -678,7 +677,7 @@ def test_each_pool_of_a_tree_has_windows_of_its_own(timed: Ledger, clock: Clock)
     assert [None, None] == [found.damage for found in timed.verify()]
 
 
-def test_a_lease_that_expires_below_in_a_new_window_above(timed: Ledger, clock: Clock) -> None:
+def test_a_lease_that_expires_below_in_a_new_window_above(timed: Ledger, clock: HourClock) -> None:
     """The expiry's mirror comes ahead of the parent's rollover, as the expiry of the child's."""
     timed.pool("org", policy(CARRYING, 100))
     pool = timed.pool("pool", policy(None, 100, lease_ttl=timedelta(minutes=30)), parent="org")
