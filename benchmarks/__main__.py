@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import callers, growth, idle, memory, peers, processes, report, sweep
+from benchmarks import callers, growth, idle, memory, peers, processes, report, reports, sweep
 from benchmarks.bench import Bench, Scale
 from benchmarks.floor import NAME as FLOOR
 from benchmarks.floor import floor, require_a_disk
@@ -52,6 +52,9 @@ SECTIONS = {
     "memory": Section(f"Memory ({TO_FLOOR})", memory.workloads, once=True),
     "growth": Section(f"Length of the history ({TO_BASE})", growth.workloads),
     "sweep": Section(f"A sweep with nothing due ({TO_BASE})", sweep.workloads),
+    "reports": Section(
+        f"Reports of a long pool, against SQL by hand ({TO_BASE})", reports.workloads
+    ),
     "peers": Section(f"Peers, one caller ({TO_FLOOR})", peers.workloads),
 }
 

@@ -33,6 +33,8 @@ class Scale:
     """How long the processes of one round work."""
     pools: int = 1_000
     entries: tuple[int, ...] = (1_000, 50_000)
+    history: int = 50_000
+    """How many entries reports are of."""
     leases: tuple[int, ...] = (1_000, 20_000)
     """How many leases are behind a sweep."""
     warm_up: int = 20_000
@@ -44,6 +46,7 @@ class Scale:
         return replace(
             self,
             entries=entries,
+            history=1_000_000,
             leases=(1_000, 1_000_000),
             warm_up=100_000,
             operations=1_000_000,

@@ -107,6 +107,7 @@ attributions = Table(
     Column("tags", Text),
     PrimaryKeyConstraint("pool_id", "attribution_id"),
     UniqueConstraint("pool_id", "content_key"),
+    Index("ix_attributions_run_id", "run_id"),
     CheckConstraint("attribution_id > 0", name="attribution_id_positive"),
     _length("digest", 32, 32),
     _length("salt", 16, 16),
@@ -223,6 +224,9 @@ entries = Table(
         sqlite_where=REPORTS_THRESHOLD,
         postgresql_where=REPORTS_THRESHOLD,
     ),
+    # Reports: what one run did, and what happened when.
+    Index("ix_entries_attribution_id", "pool_id", "attribution_id"),
+    Index("ix_entries_at", "pool_id", text("coalesce(occurred_at, recorded_at)")),
     CheckConstraint("seq > 0", name="seq_positive"),
     CheckConstraint("lease BETWEEN 1 AND seq", name="lease_before"),
     CheckConstraint("policy_seq BETWEEN 1 AND seq", name="policy_seq_before"),

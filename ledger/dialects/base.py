@@ -131,6 +131,10 @@ class Dialect(ABC):
         """Return the names of the triggers that stand."""
 
     @abstractmethod
+    def indexes(self, connection: Connection) -> set[str]:
+        """Return the names of the indexes that there are."""
+
+    @abstractmethod
     def failure(self, error: BaseException) -> Failure:
         """Tell what a driver's error means, by its code."""
 

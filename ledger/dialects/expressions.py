@@ -1,10 +1,12 @@
-"""Expressions that each database writes in its own way."""
+"""What each database writes in its own way in a query, and says of one that fails."""
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from sqlalchemy import ColumnElement, String
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -36,3 +38,12 @@ def _sqlite(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  #
 def _postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - likewise
     tags, name = (compiler.process(part, **options) for part in element.clauses)
     return f"(CAST({tags} AS jsonb) ->> {name})"
+
+
+def may_be_overflow(error: OperationalError) -> bool:
+    """Tell whether a sum may have been too large for the database; PostgreSQL's never are.
+
+    SQLite has no code for just that: this one is also that of whatever else is wrong with the
+    statement, and then of the next one too.
+    """
+    return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

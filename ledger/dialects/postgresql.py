@@ -244,6 +244,14 @@ class PostgreSQLDialect(Dialect):
             ).scalars()
         )
 
+    def indexes(self, connection: Connection) -> set[str]:
+        """Return the names of the indexes of the schema in use."""
+        return set(
+            connection.exec_driver_sql(
+                "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
+            ).scalars()
+        )
+
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLSTATE means; an error without one is a lost connection."""
         state = _sqlstate(error)

@@ -184,6 +184,14 @@ class SQLiteDialect(Dialect):
             ).scalars()
         )
 
+    def indexes(self, connection: Connection) -> set[str]:
+        """Return the names of the indexes, also those that no reflection tells of."""
+        return set(
+            connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'index'"
+            ).scalars()
+        )
+
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLite result code means."""
         code = _primary_code(error)

@@ -6,24 +6,26 @@ Percentiles are by the nearest rank, so each is the figure of a call that was re
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Subquery, case, func, or_, select, text
+from sqlalchemy import Connection, or_, select
 
 from ledger.book import Ledger
 from ledger.checks import I64_MAX, check_amount
 from ledger.records import EntryKind
 from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.ranks import PERCENTS, rank
-from ledger.reports.sums import halves, int64, whole
+from ledger.reports.ranks import PERCENTS, percentile
 from ledger.schema import attributions, entries
 
 _AXES = {"tokens": "total_tokens", "cost_micros_usd": "cost_micros_usd"}
-_DIGIT = int64(2**31)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,11 +133,16 @@ def estimates(
             check_amount(f"fixed_{name}", value, ceiling=I64_MAX)
 
     def query(connection: Connection, scope: Scope) -> list[EstimateQuality]:
-        found = [
-            quality
-            for axis in _AXES
-            for quality in _on_axis(connection, scope, chosen, axis, fixed[axis])
-        ]
+        found = []
+        for place, axes in _calls(connection, scope, chosen).items():
+            group = dict(zip(chosen, place, strict=True))
+            if "pool" in group:
+                group["pool"] = scope.pools[group["pool"]]
+            found += [
+                _quality(group, axis, calls, fixed[axis])
+                for axis, calls in axes.items()
+                if calls.used
+            ]
         # Stable: the axes of a group stay side by side, tokens first.
         return sorted(
             found, key=lambda one: [(name is None, name or "") for name in one.group.values()]
@@ -144,182 +151,99 @@ def estimates(
     return snapshot(book, where, query)
 
 
-def _on_axis(
-    connection: Connection, scope: Scope, by: tuple[str, ...], axis: str, fixed: int | None
-) -> list[EstimateQuality]:
-    calls = _calls(scope, by, _AXES[axis])
-    totals = {_place(row, by): row for row in connection.execute(_totals(calls, len(by), fixed))}
-    ratios = _ratios(connection, calls, by)
-    ranked = _ranked(connection, calls, by)
-    found = []
-    for place, row in totals.items():
-        group = dict(zip(by, place, strict=True))
-        if "pool" in group:
-            group["pool"] = scope.pools[group["pool"]]
-        found.append(
-            EstimateQuality(
-                group=group,
-                axis=axis,
-                calls=int(row.calls),
-                estimated=whole(row, "estimated"),
-                used=whole(row, "used"),
-                overrun_share=Fraction(int(row.overruns), int(row.calls)),
-                ratio=Ratios(**ratios[place]),
-                given=Held(
-                    estimate=None,
-                    overruns=int(row.overruns),
-                    overrun=whole(row, "overrun"),
-                    wasted=whole(row, "wasted"),
-                ),
-                **ranked[place],
-                fixed=(
-                    None
-                    if fixed is None
-                    else _held(fixed, row, whole(row, "used"), whole(row, "below"))
-                ),
-            )
-        )
-    return found
-
-
-def _calls(scope: Scope, by: tuple[str, ...], amount: str) -> Subquery:
-    """Return the calls in scope: their group, what was estimated, what was used."""
+def _calls(
+    connection: Connection, scope: Scope, by: tuple[str, ...]
+) -> dict[tuple[Any, ...], dict[str, _Calls]]:
+    """Return the calls in scope by group and axis, where they had an estimate."""
     e, a = entries.c, attributions.c
-    return (
-        select(
-            *(label(name)(e).label(f"label_{number}") for number, name in enumerate(by)),
-            e[f"estimate_{amount}"].label("estimate"),
-            e[f"used_{amount}"].label("used"),
-        )
+    amounts = [e[f"{side}_{name}"] for name in _AXES.values() for side in ("estimate", "used")]
+    query = (
+        select(*(label(name)(e) for name in by), *amounts)
         .select_from(
             entries.outerjoin(
                 attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
             )
         )
-        .where(*scope.conditions, e.kind == EntryKind.SETTLEMENT, e[f"estimate_{amount}"] > 0)
-        .subquery("calls")
-    )
-
-
-def _place(row: Any, by: tuple[str, ...]) -> tuple[Any, ...]:  # noqa: ANN401 - a row of any of them
-    return tuple(getattr(row, f"label_{number}") for number in range(len(by)))
-
-
-def _labels(calls: Subquery) -> list[ColumnElement[Any]]:
-    return [column for column in calls.c if column.name.startswith("label_")]
-
-
-def _totals(calls: Subquery, labels: int, fixed: int | None) -> Any:  # noqa: ANN401 - a select
-    c = calls.c
-    over = c.used > c.estimate
-    below = c.used <= int64(fixed or 0)
-    return (
-        select(
-            *_labels(calls),
-            func.count().label("calls"),
-            func.sum(case((over, 1), else_=0)).label("overruns"),
-            func.sum(case((below, 1), else_=0)).label("at_most"),
-            *halves("estimated", c.estimate),
-            *halves("used", c.used),
-            *halves("below", case((below, c.used), else_=0)),
-            *halves("overrun", case((over, c.used - c.estimate), else_=0)),
-            *halves("wasted", case((over, 0), else_=c.estimate - c.used)),
+        .where(
+            *scope.conditions,
+            e.kind == EntryKind.SETTLEMENT,
+            or_(*(e[f"estimate_{name}"] > 0 for name in _AXES.values())),
         )
-        .group_by(*(text(f"label_{number}") for number in range(labels)))
-        .having(func.count() > 0)
     )
-
-
-def _at_ranks(ranked: Subquery) -> Any:  # noqa: ANN401 - a select
-    """Return the rows at the ranks of the percentiles."""
-    c = ranked.c
-    return select(ranked).where(
-        or_(*(c.place == (percent * c.calls + 99) // 100 for percent in PERCENTS.values()))
+    found: dict[tuple[Any, ...], dict[str, _Calls]] = defaultdict(
+        lambda: {axis: _Calls(array("q"), array("q")) for axis in _AXES}
     )
+    for row in connection.execute(query):
+        *place, tokens, used_tokens, cost, used_cost = row
+        group = found[tuple(place)]
+        if tokens:
+            group["tokens"].add(tokens, used_tokens)
+        if cost:
+            group["cost_micros_usd"].add(cost, used_cost)
+    return found
 
 
-def _ratios(
-    connection: Connection, calls: Subquery, by: tuple[str, ...]
-) -> dict[tuple[Any, ...], dict[str, Fraction]]:
-    """Return percentiles of used / estimate.
+class _Calls(NamedTuple):
+    """What calls were estimated to use, and what they used: in a few bytes a call."""
 
-    Databases have no exact fractions, so the quotient is worked out digit by digit, in whole
-    numbers: two digits of 31 bits tell any two fractions apart whose estimates are below 2^31
-    (2,147 US dollars, or two thousand million tokens, a call).
-    """
-    c = calls.c
-    # A larger estimate is cut down first, and with it goes the last part in 2^31 of the order.
-    scale = case((c.estimate < _DIGIT, int64(1)), else_=int64(2**32))
-    rest, divisor = (c.used % c.estimate) // scale, (c.estimate - 1) // scale + 1
-    first = rest * _DIGIT
-    order = [c.used // c.estimate, first // divisor, (first % divisor) * _DIGIT // divisor]
-    labels = _labels(calls)
-    ranked = select(
-        calls,
-        func.count().over(partition_by=labels).label("calls"),
-        func.row_number().over(partition_by=labels, order_by=order).label("place"),
-    ).subquery("ranked")
-    found: dict[tuple[Any, ...], dict[int, Fraction]] = {}
-    counts: dict[tuple[Any, ...], int] = {}
-    for row in connection.execute(_at_ranks(ranked)):
-        place = _place(row, by)
-        counts[place] = row.calls
-        found.setdefault(place, {})[row.place] = Fraction(row.used, row.estimate)
-    return {
-        place: {name: at[rank(counts[place], percent)] for name, percent in PERCENTS.items()}
-        for place, at in found.items()
-    }
+    estimated: array[int]
+    used: array[int]
+
+    def add(self, estimated: int, used: int) -> None:
+        self.estimated.append(estimated)
+        self.used.append(used)
 
 
-def _ranked(
-    connection: Connection, calls: Subquery, by: tuple[str, ...]
-) -> dict[tuple[Any, ...], dict[str, Held]]:
-    """Return what each percentile of what was used would have held as the estimate for all."""
-    c, labels = calls.c, _labels(calls)
-    window: dict[str, Any] = {"partition_by": labels, "order_by": c.used}
-    ranked = select(
-        *labels,
-        c.used,
-        func.count().over(partition_by=labels).label("calls"),
-        func.row_number().over(**window).label("place"),
-        # Up to and with all that used the same.
-        func.count().over(**window).label("at_most"),
-        *(
-            half.over(**options).label(f"{name}_{part}")
-            for name, options in (("below", window), ("all", {"partition_by": labels}))
-            for part, half in (
-                ("upper", func.sum(c.used // int64(2**32))),
-                ("lower", func.sum(c.used % int64(2**32))),
-            )
+def _quality(
+    group: Mapping[str, str | None], axis: str, calls: _Calls, fixed: int | None
+) -> EstimateQuality:
+    ascending = sorted(calls.used)
+    sums = list(accumulate(ascending, initial=0))
+
+    def held(estimate: int) -> Held:
+        at_most = bisect_right(ascending, estimate)
+        above = len(ascending) - at_most
+        return Held(
+            estimate=estimate,
+            overruns=above,
+            overrun=sums[-1] - sums[at_most] - above * estimate,
+            wasted=at_most * estimate - sums[at_most],
+        )
+
+    over = [used - given for given, used in zip(*calls, strict=True) if used > given]
+    estimated, overrun = sum(calls.estimated), sum(over)
+    return EstimateQuality(
+        group=group,
+        axis=axis,
+        calls=len(ascending),
+        estimated=estimated,
+        used=sums[-1],
+        overrun_share=Fraction(len(over), len(ascending)),
+        ratio=_ratios(calls),
+        given=Held(
+            estimate=None,
+            overruns=len(over),
+            overrun=overrun,
+            wasted=estimated - (sums[-1] - overrun),
         ),
-    ).subquery("ranked")
-    found: dict[tuple[Any, ...], dict[int, Held]] = {}
-    counts: dict[tuple[Any, ...], int] = {}
-    for row in connection.execute(_at_ranks(ranked)):
-        place = _place(row, by)
-        counts[place] = row.calls
-        found.setdefault(place, {})[row.place] = _held(
-            row.used, row, whole(row, "all"), whole(row, "below")
-        )
-    return {
-        place: {name: at[rank(counts[place], percent)] for name, percent in PERCENTS.items()}
-        for place, at in found.items()
-    }
+        **{name: held(percentile(ascending, percent)) for name, percent in PERCENTS.items()},
+        fixed=None if fixed is None else held(fixed),
+    )
 
 
-def _held(estimate: int, row: Any, used: int, below: int) -> Held:  # noqa: ANN401 - either query's
-    """Return what one estimate would have held.
+def _ratios(calls: _Calls) -> Ratios:
+    """Return percentiles of used / estimated.
 
-    Args:
-        estimate: The estimate.
-        row: Has how many calls there are, and how many used at most the estimate.
-        used: What all calls used.
-        below: What those that used at most the estimate used.
+    Two fractions whose denominators have `bits` bits differ by more than 1 / 2^(2 bits): cut off
+    behind so many digits, they are in the same order.
     """
-    above = int(row.calls) - int(row.at_most)
-    return Held(
-        estimate=estimate,
-        overruns=above,
-        overrun=used - below - above * estimate,
-        wasted=int(row.at_most) * estimate - below,
+    bits = 2 * max(calls.estimated).bit_length()
+    cut = [(used << bits) // given for given, used in zip(*calls, strict=True)]
+    ascending = sorted(range(len(cut)), key=cut.__getitem__)
+    return Ratios(
+        **{
+            name: Fraction(calls.used[place], calls.estimated[place])
+            for name, percent in PERCENTS.items()
+            for place in [percentile(ascending, percent)]
+        }
     )

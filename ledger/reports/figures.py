@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Subquery, case, exists, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, case, exists, func, select, text
 
 from ledger.checks import from_micros
 from ledger.model import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
 from ledger.records import EntryFlag, EntryKind
 from ledger.reports.filters import Scope
-from ledger.reports.sums import halves, int64, whole
+from ledger.reports.sums import Sums, int64, summed, whole
 from ledger.schema import attributions, entries
 
 PROVENANCES = tuple(str(provenance) for provenance in Provenance)
@@ -143,32 +143,36 @@ def aggregate(
             where a piece begins.
     """
     a = attributions.c
-    parts = _parts(scope, grain_us)
-    chosen = [label(parts.c).label(f"label_{number}") for number, label in enumerate(labels)]
-    if grain_us is not None:
-        chosen.append(parts.c.grain.label("grain"))
-    query = (
-        select(
-            *chosen,
-            *_folded(parts),
-            func.min(parts.c.first_at).label("first_at"),
-            func.max(parts.c.last_at).label("last_at"),
-        )
-        .select_from(
-            parts.outerjoin(
-                attributions,
-                (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution_id),
+
+    def query(sums: Sums) -> Select[Any]:
+        parts = _parts(scope, grain_us, sums)
+        chosen = [label(parts.c).label(f"label_{number}") for number, label in enumerate(labels)]
+        if grain_us is not None:
+            chosen.append(parts.c.grain.label("grain"))
+        return (
+            select(
+                *chosen,
+                *_folded(parts, sums),
+                func.min(parts.c.first_at).label("first_at"),
+                func.max(parts.c.last_at).label("last_at"),
             )
+            .select_from(
+                parts.outerjoin(
+                    attributions,
+                    (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution_id),
+                )
+            )
+            .group_by(*(text(column.name) for column in chosen))
         )
-        .group_by(*(text(column.name) for column in chosen))
-    )
-    return list(connection.execute(query).all())
+
+    return list(summed(connection, query))
 
 
-def _parts(scope: Scope, grain_us: int | None) -> Subquery:
+def _parts(scope: Scope, grain_us: int | None, sums: Sums) -> Subquery:
     """Return the entries in scope, added up as far as their numbers tell them apart."""
     e = entries.c
-    keys: list[ColumnElement[Any]] = [e.pool_id, e.attribution_id, e.kind, e.provenance]
+    # Not in the order of an index: SQLite would walk through the whole of it to save the sorting.
+    keys: list[ColumnElement[Any]] = [e.kind, e.provenance, e.pool_id, e.attribution_id]
     columns = list(keys)
     if grain_us is not None:
         grain = int64(grain_us)
@@ -181,11 +185,11 @@ def _parts(scope: Scope, grain_us: int | None) -> Subquery:
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
             func.sum(case((is_open(scope), 1), else_=0)).label("open"),
-            *(half for name in USAGE_FIELDS for half in halves(name, e[f"usage_{name}"])),
+            *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(
-                half
+                part
                 for name in ESTIMATE_FIELDS
-                for half in halves(f"estimated_{name}", e[f"estimate_{name}"])
+                for part in sums.of(f"estimated_{name}", e[f"estimate_{name}"])
             ),
             func.min(scope.at).label("first_at"),
             func.max(scope.at).label("last_at"),
@@ -196,7 +200,7 @@ def _parts(scope: Scope, grain_us: int | None) -> Subquery:
     )
 
 
-def _folded(parts: Subquery) -> list[ColumnElement[Any]]:
+def _folded(parts: Subquery, sums: Sums) -> Sequence[ColumnElement[Any]]:
     """Return the figures, added up over parts of each kind and provenance."""
     c = parts.c
     attempted = c.kind.in_(_ATTEMPTS)
@@ -220,14 +224,16 @@ def _folded(parts: Subquery) -> list[ColumnElement[Any]]:
             for provenance in PROVENANCES[:-1]
         },
     }
-    columns: dict[str, tuple[Any, Any]] = counts | {
-        f"{name}_{half}": (wanted, c[f"{source}_{half}"])
-        for name, (source, wanted) in amounts.items()
-        for half in ("upper", "lower")
-    }
     return [
-        func.coalesce(func.sum(case((wanted, value), else_=0)), 0).label(name)
-        for name, (wanted, value) in columns.items()
+        *(
+            func.coalesce(func.sum(case((wanted, value), else_=0)), 0).label(name)
+            for name, (wanted, value) in counts.items()
+        ),
+        *(
+            part
+            for name, (source, wanted) in amounts.items()
+            for part in sums.again(name, c, source, wanted)
+        ),
     ]
 
 

@@ -165,6 +165,9 @@ def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
     conditions: list[ColumnElement[bool]] = []
     if where.pools:
         conditions.append(e.pool_id.in_(chosen))
+    elif where.since is not None or where.until is not None:
+        # All of them, in so many words: the index of times is one of times in a pool.
+        conditions.append(e.pool_id.in_(select(pools.c.pool_id)))
     if not mirrors:
         conditions.append(e.origin_seq.is_(None))
     if where.as_of is not None:

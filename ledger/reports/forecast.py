@@ -15,7 +15,7 @@ from ledger.errors import InvalidInputError
 from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
 from ledger.reports.leases import moment_of
 from ledger.reports.position import Position, newest
-from ledger.reports.sums import halves, whole
+from ledger.reports.sums import summed, whole
 from ledger.schema import entries
 
 WEEK = timedelta(days=7)
@@ -158,12 +158,13 @@ def forecast(
 def _spent(connection: Connection, where: Filter, begin: int, end: int) -> dict[str, int]:
     within = replace(where, since=from_micros(begin), until=from_micros(end))
     scope = scope_of(connection, within, mirrors=True)
-    row = connection.execute(
-        select(
-            *halves("tokens", entries.c.usage_total_tokens),
-            *halves("cost_micros_usd", entries.c.usage_cost_micros_usd),
-        ).where(*scope.conditions)
-    ).one()
+    (row,) = summed(
+        connection,
+        lambda sums: select(
+            *sums.of("tokens", entries.c.usage_total_tokens),
+            *sums.of("cost_micros_usd", entries.c.usage_cost_micros_usd),
+        ).where(*scope.conditions),
+    )
     return {name: whole(row, name) for name in ("tokens", "cost_micros_usd")}
 
 

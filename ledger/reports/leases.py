@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, exists, func, select, text
+from sqlalchemy import Connection, case, exists, func, select, text
 
 from ledger.book import Ledger
 from ledger.checks import Micros, check_seconds, from_micros, to_micros
@@ -14,7 +16,6 @@ from ledger.records import EntryFlag, LeasePhase, Totals
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
-from ledger.reports.sums import halves, whole
 from ledger.schema import attributions, entries
 
 _SECOND_US = 1_000_000
@@ -88,9 +89,9 @@ class LateUse:
     lease: int
     seq: int
     run_id: str | None
-    expired_at: datetime | None
+    expired_at: datetime
     used_at: datetime
-    after_s: int | None
+    after_s: int
     total_tokens: int
     cost_micros_usd: int
 
@@ -140,11 +141,14 @@ def leases(
 
     def query(connection: Connection, scope: Scope) -> Leases:
         at = moment_of(connection, scope, given)
+        found = _open(scope)
+        oldest_first = select(found).order_by(found.c.at, found.c.pool_id, found.c.seq)
+        aged = [_aged(row, scope, at) for row in connection.execute(oldest_first)]
         return Leases(
             now=from_micros(at),
             stale_after_s=int(stale_after_s),
-            ages=_ages(connection, scope, at),
-            stale=_stale(connection, scope, at, int(stale_after_s)),
+            ages=_ages(aged),
+            stale=[one for one in aged if one.age_s >= int(stale_after_s)],
             late=_late(connection, scope),
         )
 
@@ -205,50 +209,22 @@ def _open(scope: Scope) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns a
     )
 
 
-def _ages(connection: Connection, scope: Scope, now: Micros) -> list[LeaseAge]:
-    found = _open(scope)
-    age = case(
-        *(
-            (found.c.at > now - below_s * _SECOND_US, number)
-            for number, below_s in enumerate(_AGES_S)
-        ),
-        else_=len(_AGES_S),
-    ).label("age")
-    query: Select[Any] = select(
-        age,
-        func.count().label("leases"),
-        func.sum(found.c.expired).label("expired"),
-        *(half for name in Totals._fields for half in halves(name, found.c[f"held_{name}"])),
-    ).group_by(text("age"))
-    rows = {row.age: row for row in connection.execute(query)}
+def _ages(found: Sequence[AgedLease]) -> list[LeaseAge]:
+    of_age: list[list[AgedLease]] = [[] for _ in range(len(_AGES_S) + 1)]
+    for one in found:
+        of_age[bisect_right(_AGES_S, one.age_s)].append(one)
     return [
         LeaseAge(
             from_s=from_s,
             below_s=below_s,
-            leases=int(rows[number].leases) if number in rows else 0,
-            expired=int(rows[number].expired) if number in rows else 0,
-            held=(
-                Totals(*(whole(rows[number], name) for name in Totals._fields))
-                if number in rows
-                else Totals()
+            leases=len(members),
+            expired=sum(one.phase is LeasePhase.EXPIRED for one in members),
+            held=Totals(
+                *(sum(getattr(one.held, name) for one in members) for name in Totals._fields)
             ),
         )
-        for number, (from_s, below_s) in enumerate(
-            zip((0, *_AGES_S), (*_AGES_S, None), strict=True)
-        )
+        for from_s, below_s, members in zip((0, *_AGES_S), (*_AGES_S, None), of_age, strict=True)
     ]
-
-
-def _stale(
-    connection: Connection, scope: Scope, now: Micros, stale_after_s: int
-) -> list[AgedLease]:
-    found = _open(scope)
-    query = (
-        select(found)
-        .where(found.c.at <= now - stale_after_s * _SECOND_US)
-        .order_by(found.c.at, found.c.pool_id, found.c.seq)
-    )
-    return [_aged(row, scope, now) for row in connection.execute(query)]
 
 
 def open_leases_in(
@@ -276,6 +252,7 @@ def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a
 
 def _late(connection: Connection, scope: Scope) -> list[LateUse]:
     e, a = entries.c, attributions.c
+    # Few leases expire: those are looked up, and what came behind the expiry of each.
     expiry = entries.alias("expiry")
     query = (
         select(
@@ -289,17 +266,19 @@ def _late(connection: Connection, scope: Scope) -> list[LateUse]:
             e.usage_cost_micros_usd,
         )
         .select_from(
-            entries.outerjoin(
-                expiry,
-                (expiry.c.pool_id == e.pool_id)
-                & (expiry.c.lease == e.lease)
-                & text("expiry.kind = 'expiry'"),
+            expiry.join(
+                entries,
+                (e.pool_id == expiry.c.pool_id)
+                & e.lease.is_not(None)
+                & (e.lease == expiry.c.lease)
+                & (e.seq > expiry.c.seq),
             ).outerjoin(
                 attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
             )
         )
         .where(
             *scope.conditions,
+            text("expiry.kind = 'expiry'"),
             e.flags.bitwise_and(int(EntryFlag.LATE)) != 0,
             e.usage_total_tokens.is_not(None),
         )
@@ -311,11 +290,9 @@ def _late(connection: Connection, scope: Scope) -> list[LateUse]:
             lease=row.lease,
             seq=row.seq,
             run_id=row.run_id,
-            expired_at=None if row.expired_at is None else from_micros(row.expired_at),
+            expired_at=from_micros(row.expired_at),
             used_at=from_micros(row.recorded_at),
-            after_s=(
-                None if row.expired_at is None else (row.recorded_at - row.expired_at) // _SECOND_US
-            ),
+            after_s=(row.recorded_at - row.expired_at) // _SECOND_US,
             total_tokens=row.usage_total_tokens,
             cost_micros_usd=row.usage_cost_micros_usd,
         )

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from ledger import rows
 from ledger.book import Ledger
@@ -20,7 +20,7 @@ from ledger.records import Balance, EntryFlag, Totals
 from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
 from ledger.reports.position import SIDES, newest
 from ledger.reports.stream import readable, stream
-from ledger.reports.sums import halves, int64, whole
+from ledger.reports.sums import Sums, summed, whole
 from ledger.rows import balance_of
 from ledger.schema import attributions, entries
 
@@ -174,7 +174,7 @@ def _statement(connection: Connection, scope: Scope) -> Statement:
     return Statement(
         pool=where.pools[0],
         opening=balance,
-        movements=_movements(connection, scope, balance, opening_seq, closing.seq),
+        movements=_movements(connection, scope, opening_seq, closing.seq),
         closing=closing.balance,
         seq=closing.seq,
         policy=closing.policy,
@@ -183,34 +183,31 @@ def _statement(connection: Connection, scope: Scope) -> Statement:
     )
 
 
-def _movements(
-    connection: Connection, scope: Scope, opening: Balance, after: int, last: int
-) -> list[Movement]:
-    e = entries.c
-    before = dict(zip(SIDES, (*opening.committed, *opening.reserved), strict=True))
-    moved = (
-        select(
-            e.seq,
-            e.kind,
-            *(
-                (e[name] - func.lag(e[name], 1, int64(before[name])).over(order_by=e.seq)).label(
-                    name
+def _movements(connection: Connection, scope: Scope, after: int, last: int) -> list[Movement]:
+    """Return by how much each kind of entry moved the balance from that of the entry before."""
+    e, before = entries.c, entries.alias("before")
+
+    def query(sums: Sums) -> Select[Any]:
+        return (
+            select(
+                e.kind,
+                func.count().label("entries"),
+                *(
+                    part
+                    for name in SIDES
+                    for part in sums.of(name, e[name] - func.coalesce(before.c[name], 0))
+                ),
+            )
+            .select_from(
+                entries.outerjoin(
+                    before, (before.c.pool_id == e.pool_id) & (before.c.seq == e.seq - 1)
                 )
-                for name in SIDES
-            ),
+            )
+            .where(e.pool_id == scope.pool, e.seq > after, e.seq <= last)
+            .group_by(e.kind)
+            .order_by(func.min(e.seq))
         )
-        .where(e.pool_id == scope.pool, e.seq > after, e.seq <= last)
-        .subquery()
-    )
-    query = (
-        select(
-            moved.c.kind,
-            func.count().label("entries"),
-            *(half for name in SIDES for half in halves(name, moved.c[name])),
-        )
-        .group_by(moved.c.kind)
-        .order_by(func.min(moved.c.seq))
-    )
+
     return [
         Movement(
             kind=row.kind,
@@ -218,7 +215,7 @@ def _movements(
             committed=Totals(*(whole(row, f"committed_{name}") for name in Totals._fields)),
             reserved=Totals(*(whole(row, f"reserved_{name}") for name in Totals._fields)),
         )
-        for row in connection.execute(query)
+        for row in summed(connection, query)
     ]
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, func, literal_column
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, func, literal_column
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from ledger.dialects.expressions import may_be_overflow
 
 _HALF = 2**32
+_HALVES = ("_upper", "_lower")
 
 
 def int64(value: int) -> ColumnElement[int]:
@@ -14,18 +20,69 @@ def int64(value: int) -> ColumnElement[int]:
     return literal_column(str(value), BigInteger())
 
 
-def halves(name: str, value: ColumnElement[int]) -> list[ColumnElement[Any]]:
-    """Return two sums that together are the sum of `value`.
+class Sums:
+    """How a query adds amounts up: as they are, or cut in halves.
 
     SQLite's SUM fails above 2^63-1; the sums of the upper and of the lower 32 bits stay below it
-    for two thousand million rows.
+    for two thousand million rows, and take twice the time.
     """
-    return [
-        func.coalesce(func.sum(value // int64(_HALF)), 0).label(f"{name}_upper"),
-        func.coalesce(func.sum(value % int64(_HALF)), 0).label(f"{name}_lower"),
-    ]
+
+    def __init__(self, *, halved: bool) -> None:
+        self._halved = halved
+
+    def of(self, name: str, value: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """Return the sum of `value`, under a name by which `whole` finds it."""
+        if not self._halved:
+            return [_sum(value).label(name)]
+        parts = (value // int64(_HALF), value % int64(_HALF))
+        return [
+            _sum(part).label(f"{name}{half}") for half, part in zip(_HALVES, parts, strict=True)
+        ]
+
+    def again(
+        self,
+        name: str,
+        columns: ReadOnlyColumnCollection[str, Any],
+        source: str,
+        wanted: ColumnElement[bool],
+    ) -> list[ColumnElement[Any]]:
+        """Return the sum of sums, under a name by which `whole` finds it.
+
+        Args:
+            name: The name.
+            columns: Those of a query that has the sums.
+            source: The name of the sums there.
+            wanted: Which of them are added.
+        """
+        return [
+            _sum(case((wanted, columns[f"{source}{half}"]), else_=0)).label(f"{name}{half}")
+            for half in (_HALVES if self._halved else ("",))
+        ]
+
+
+def _sum(value: ColumnElement[int]) -> ColumnElement[Any]:
+    return func.coalesce(func.sum(value), 0)
+
+
+def summed(connection: Connection, query: Callable[[Sums], Select[Any]]) -> Sequence[Any]:
+    """Return the rows of a query that adds amounts up, with sums as large as they may be.
+
+    Args:
+        connection: A snapshot.
+        query: Gets how to add up, and returns the query.
+    """
+    try:
+        return connection.execute(query(Sums(halved=False))).all()
+    except OperationalError as error:
+        if not may_be_overflow(error):
+            raise
+        return connection.execute(query(Sums(halved=True))).all()
 
 
 def whole(row: Any, name: str) -> int:  # noqa: ANN401 - a row has the columns of its query
-    """Return the sum that `halves` cut in two, from a row of its query."""
-    return int(getattr(row, f"{name}_upper")) * _HALF + int(getattr(row, f"{name}_lower"))
+    """Return a sum of `Sums`, from a row of its query."""
+    found = getattr(row, name, None)
+    if found is not None:
+        return int(found)
+    upper, lower = (int(getattr(row, f"{name}{half}")) for half in _HALVES)
+    return upper * _HALF + lower

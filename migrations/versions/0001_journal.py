@@ -23,6 +23,28 @@ TEXTS = ("run_id", "parent_run_id", "tenant", "agent", "operation", "provider", 
 STRICT = {"sqlite_strict": True, "sqlite_with_rowid": False}
 POOL_LOCKS = 16
 
+# A store with one long pool in the words of SQLite's ANALYZE: rows, and then how many of them have
+# the same first column, the same first two, and so on.
+LONG_POOL = {
+    "entries": {
+        "entries": "1000000 1000000 1",
+        "uq_entries_idempotency_key": "500000 500000 1",
+        "uq_entries_origin": "500000 500000 100000 1",
+        "uq_entries_lease_end": "500000 500000 1",
+        "uq_entries_lease_expiry": "5000 5000 1",
+        "ix_entries_lease": "1000000 1000000 2 1",
+        "ix_entries_expires_at": "500000 500000 25 1",
+        "ix_entries_threshold": "1000 1000 1",
+        "ix_entries_attribution_id": "1000000 1000000 10",
+        "ix_entries_at": "1000000 1000000 100",
+    },
+    "attributions": {
+        "attributions": "100000 100000 1",
+        "sqlite_autoindex_attributions_2": "100000 100000 1",
+        "ix_attributions_run_id": "100000 4",
+    },
+}
+
 ENDS = "kind IN ('settlement', 'release')"
 EXPIRES = "kind = 'expiry'"
 
@@ -97,6 +119,18 @@ def upgrade() -> None:
     if bind.dialect.name == "postgresql":
         for number in range(POOL_LOCKS):
             op.create_table(f"pool_lock_{number:02}", sa.Column("nothing", sa.Integer()))
+    else:
+        # Nothing analyzes a store later on. SQLite then takes a pool for ten entries, and rather
+        # reads all of a million than look up those of a run.
+        bind.exec_driver_sql("ANALYZE")
+        op.bulk_insert(
+            sa.table("sqlite_stat1", *map(sa.column, ("tbl", "idx", "stat"))),
+            [
+                {"tbl": table, "idx": name, "stat": stat}
+                for table, indexes in LONG_POOL.items()
+                for name, stat in indexes.items()
+            ],
+        )
     store = sa.table("store", *map(sa.column, ("store_id", "identity", "format_version")))
     op.bulk_insert(store, [{"store_id": 1, "identity": os.urandom(16), "format_version": 1}])
 
@@ -152,6 +186,7 @@ def create_dimensions() -> None:
         length("tags", "attributions", 40_000, 2),
         **STRICT,
     )
+    op.create_index(op.f("ix_attributions_run_id"), "attributions", ["run_id"])
 
 
 def create_entries() -> None:
@@ -221,6 +256,9 @@ def create_entries() -> None:
         unique=False,
     )
     index("ix_entries_threshold", ["pool_id", "seq"], "kind = 'threshold'", unique=False)
+    op.create_index("ix_entries_attribution_id", "entries", ["pool_id", "attribution_id"])
+    at = sa.text("coalesce(occurred_at, recorded_at)")
+    op.create_index("ix_entries_at", "entries", ["pool_id", at])
 
 
 def downgrade() -> None:

@@ -26,6 +26,7 @@ TINY = Scale(
     pools=3,
     entries=(10, 30),
     leases=(5, 15),
+    history=300,
     warm_up=512,
     operations=1_024,
 )

@@ -15,6 +15,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import peers, report
 from benchmarks.bench import Bench
+from benchmarks.by_hand import queries
 from benchmarks.floor import NAME as FLOOR
 from benchmarks.measure import Figure
 from benchmarks.memory import EARLY, GROWTH, LATE
@@ -35,6 +36,7 @@ EXPECTED = {
         "reserve at 10 entries",
         "reserve at 30 entries",
     ],
+    "reports": [row for name in queries(300, 2) for row in (f"{name}, by hand", name)],
     "sweep": ["sweep behind 5 leases", "sweep behind 15 leases"],
 }
 

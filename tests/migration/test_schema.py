@@ -190,7 +190,9 @@ DAMAGES = [
     ("sqlite", "DROP TRIGGER pools_no_replace", "trigger pools_no_replace"),
     ("sqlite", "ALTER TABLE entries DROP COLUMN used_reasoning_tokens", "used_reason"),
     ("sqlite", "DROP INDEX uq_entries_lease_end", "uq_entries_lease_end"),
+    ("sqlite", "DROP INDEX ix_entries_at", "index ix_entries_at is missing"),
     ("sqlite", "ALTER TABLE pools ADD COLUMN more TEXT", "more"),
+    ("postgresql", "DROP INDEX ix_entries_at", "ix_entries_at"),
     ("postgresql", "DROP TRIGGER entries_no_change ON entries", "trigger entries_no_change"),
     ("postgresql", "DROP TRIGGER store_no_truncate ON store", "trigger store_no_truncate"),
     (

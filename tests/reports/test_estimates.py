@@ -124,10 +124,11 @@ def test_a_history_against_a_fold(
 
 
 def test_large_amounts_are_exact(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own
-    """Sums pass 2^63, and the order is right where estimates differ enough."""
+    """Sums pass 2^63, and ratios that differ by next to nothing are in order."""
     scribe.pool("team")
     scribe.pool("second")
     pairs = [(I64_MAX, I64_MAX), (I64_MAX, I64_MAX // 2), (I64_MAX - 5, 1), (2**40, 2**41)]
+    pairs += [(I64_MAX - 1, I64_MAX - 2), (I64_MAX, I64_MAX - 1), (I64_MAX - 2, I64_MAX - 3)]
     for given, used in pairs:
         row = {f"estimate_{name}": given for name in ("total_tokens", "cost_micros_usd")}
         row |= {f"used_{name}": used for name in ("total_tokens", "cost_micros_usd")}

@@ -105,7 +105,7 @@ def late_uses_sheet(found: Leases) -> Sheet:
             str(row.seq),
             moment(row.expired_at),
             moment(row.used_at),
-            "" if row.after_s is None else duration(row.after_s),
+            duration(row.after_s),
             f"{row.total_tokens:,}",
             usd(row.cost_micros_usd),
             text(row.run_id),

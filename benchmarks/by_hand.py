@@ -1,0 +1,163 @@
+"""The SQL that one would write by hand for the questions that the reports answer.
+
+It may overflow, knows its one pool by number, and leaves out what takes more than one pass: what
+each percentile of an estimate would have held, and time zones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_USAGE = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cost_micros_usd",
+    "cache_creation_tokens",
+    "cache_read_tokens",
+    "reasoning_tokens",
+)
+_AT = "coalesce(e.occurred_at, e.recorded_at)"
+
+
+def _counted(condition: str) -> str:
+    return f"count(CASE WHEN {condition} THEN 1 END)"
+
+
+_FIGURES = ",\n".join(
+    [
+        *(_counted(f"e.kind = '{kind}'") for kind in ("reservation", "denial", "release")),
+        *(_counted(f"e.kind = '{kind}'") for kind in ("expiry", "correction")),
+        _counted("e.kind IN ('settlement', 'observation')"),
+        _counted("e.kind IN ('settlement', 'observation') AND e.flags & 2 <> 0"),
+        _counted(
+            "e.kind = 'reservation' AND NOT EXISTS (SELECT 1 FROM entries d WHERE"
+            " d.pool_id = e.pool_id AND d.lease = e.seq AND d.kind IN ('settlement', 'release'))"
+        ),
+        *(f"sum(e.usage_{name})" for name in _USAGE),
+        *(
+            f"sum(CASE WHEN e.kind = 'reservation' THEN e.estimate_{name} END)"
+            for name in _USAGE[:4]
+        ),
+        *(
+            f"sum(CASE WHEN e.provenance = '{provenance}' THEN e.usage_{name} END)"
+            for provenance in ("reported", "recovered", "estimated")
+            for name in ("total_tokens", "cost_micros_usd")
+        ),
+        f"min({_AT})",
+        f"max({_AT})",
+    ]
+)
+_ATTRIBUTED = (
+    "FROM entries e LEFT JOIN attributions a"
+    " ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id"
+)
+_ORIGINAL = "WHERE e.origin_seq IS NULL"
+_OF_A_DAY = f"AND e.pool_id = 1 AND {_AT} >= :begin AND {_AT} < :end"
+
+
+def _figures(*by: str, joined: str = _ATTRIBUTED, more: str = "") -> str:
+    groups = ", ".join(str(place) for place in range(1, len(by) + 1))
+    return f"SELECT {', '.join(by)}, {_FIGURES} {joined} {_ORIGINAL} {more} GROUP BY {groups}"
+
+
+_SIDES = tuple(
+    f"{side}_{axis}"
+    for side in ("committed", "reserved")
+    for axis in ("tokens", "cost_micros_usd", "requests")
+)
+_MOVED = ", ".join(f"sum(e.{side} - coalesce(b.{side}, 0))" for side in _SIDES)
+_MOVEMENTS = f"""
+SELECT e.kind, count(*), {_MOVED} FROM entries e
+LEFT JOIN entries b ON b.pool_id = e.pool_id AND b.seq = e.seq - 1
+WHERE e.pool_id = 1 AND e.seq <= :newest GROUP BY 1 ORDER BY min(e.seq)"""
+_BALANCE = f"SELECT {', '.join(_SIDES)} FROM entries WHERE pool_id = 1 AND seq = :newest"
+_PERCENTS = (50, 90, 95, 99, 100)
+
+
+def _estimates(axis: str) -> str:
+    """Return percentiles of what calls used, and of its ratio to the estimate, by window."""
+    groups = "PARTITION BY a.model, a.operation ORDER BY"
+    at_rank = ", ".join(
+        f"max(CASE WHEN by_{what} = ({percent} * calls + 99) / 100 THEN {value} END)"
+        for what, value in (("used", "used"), ("ratio", "ratio"))
+        for percent in _PERCENTS
+    )
+    return f"""
+SELECT model, operation, max(calls), sum(estimate), sum(used),
+       {_counted("used > estimate")}, sum(CASE WHEN used > estimate THEN used - estimate END),
+       sum(CASE WHEN used <= estimate THEN estimate - used END), {at_rank}
+FROM (
+    SELECT a.model, a.operation, e.estimate_{axis} AS estimate, e.used_{axis} AS used,
+           1.0 * e.used_{axis} / e.estimate_{axis} AS ratio,
+           count(*) OVER (PARTITION BY a.model, a.operation) AS calls,
+           row_number() OVER ({groups} e.used_{axis}) AS by_used,
+           row_number() OVER ({groups} 1.0 * e.used_{axis} / e.estimate_{axis}) AS by_ratio
+    {_ATTRIBUTED} {_ORIGINAL} AND e.kind = 'settlement' AND e.estimate_{axis} > 0
+) AS ranked GROUP BY 1, 2"""
+
+
+_OPEN = f"""
+SELECT e.seq, {_AT}, a.run_id, a.agent, a.model, l.held_tokens, l.held_cost_micros_usd,
+       l.held_requests, EXISTS (SELECT 1 FROM entries x WHERE x.pool_id = e.pool_id
+       AND x.lease = e.seq AND x.kind = 'expiry')
+FROM entries e
+JOIN entries l ON l.pool_id = e.pool_id AND l.seq = (SELECT max(n.seq) FROM entries n
+     WHERE n.pool_id = e.pool_id AND n.lease IS NOT NULL AND n.lease = e.seq)
+LEFT JOIN attributions a ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+WHERE e.kind = 'reservation' AND e.origin_seq IS NULL AND NOT EXISTS (
+      SELECT 1 FROM entries d WHERE d.pool_id = e.pool_id AND d.lease = e.seq
+      AND d.kind IN ('settlement', 'release'))
+ORDER BY 2"""
+
+_LATE = """
+SELECT e.seq, e.lease, e.recorded_at, x.recorded_at, a.run_id, e.usage_total_tokens,
+       e.usage_cost_micros_usd
+FROM entries x
+JOIN entries e ON e.pool_id = x.pool_id AND e.lease = x.lease AND e.seq > x.seq
+LEFT JOIN attributions a ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+WHERE x.kind = 'expiry' AND e.flags & 2 <> 0 AND e.usage_total_tokens IS NOT NULL"""
+
+_DENIED = f"""
+SELECT a.agent, e.seq, {_AT}, e.detail, e.estimate_total_tokens, e.estimate_cost_micros_usd,
+       e.committed_tokens + e.reserved_tokens + e.estimate_total_tokens,
+       e.committed_cost_micros_usd + e.reserved_cost_micros_usd + e.estimate_cost_micros_usd
+{_ATTRIBUTED} WHERE e.kind = 'denial' AND e.origin_seq IS NULL ORDER BY 1, 2"""
+
+_SPENT = f"""
+SELECT sum(e.usage_total_tokens), sum(e.usage_cost_micros_usd) FROM entries e
+WHERE e.pool_id = 1 AND {_AT} >= :begin AND {_AT} < :end"""
+
+_POINTS = f"""
+SELECT e.seq, {_AT}, e.policy_seq, e.window_seq, {", ".join(f"e.{side}" for side in _SIDES)}
+FROM entries e WHERE e.pool_id = 1 AND e.seq IN ({{points}}) ORDER BY e.seq"""
+
+
+def queries(newest: int, points: int) -> dict[str, Sequence[str]]:
+    """Return the statements for each question, for a pool of so many entries."""
+    seqs = sorted({1 + (newest - 1) * step // (points - 1) for step in range(points)})
+    return {
+        "runs": [_figures("a.run_id", "a.parent_run_id")],
+        "runs, one": [
+            _figures(
+                "a.run_id",
+                "a.parent_run_id",
+                joined=_ATTRIBUTED.replace("LEFT JOIN", "JOIN"),
+                more="AND a.run_id = :run",
+            )
+        ],
+        "runs, a day's": [_figures("a.run_id", "a.parent_run_id", more=_OF_A_DAY)],
+        "spend by day and model": [_figures(f"{_AT} / 86400000000", "a.model")],
+        "spend by model": [_figures("a.model")],
+        "spend of a day by hour": [_figures(f"{_AT} / 3600000000", more=_OF_A_DAY)],
+        "statement": [
+            _MOVEMENTS,
+            _BALANCE,
+        ],
+        "estimates": [_estimates("total_tokens"), _estimates("cost_micros_usd")],
+        "leases": [_OPEN, _LATE],
+        "denials by agent": [_DENIED],
+        "forecast": [_SPENT, _BALANCE],
+        "burn-down": [_POINTS.format(points=", ".join(map(str, seqs)))],
+        "standing": [_BALANCE],
+    }
