@@ -20,7 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import callers, growth, idle, memory, peers, processes, report, reports, sweep
+from benchmarks import (
+    callers,
+    growth,
+    idle,
+    indexes,
+    memory,
+    peers,
+    processes,
+    report,
+    reports,
+    sweep,
+)
 from benchmarks.bench import Bench, Scale
 from benchmarks.floor import NAME as FLOOR
 from benchmarks.floor import floor, require_a_disk
@@ -55,6 +66,7 @@ SECTIONS = {
     "reports": Section(
         f"Reports of a long pool, against SQL by hand ({TO_BASE})", reports.workloads
     ),
+    "indexes": Section(f"Indexes that only reports need ({TO_BASE})", indexes.workloads),
     "peers": Section(f"Peers, one caller ({TO_FLOOR})", peers.workloads),
 }
 

@@ -118,11 +118,30 @@ JOIN entries e ON e.pool_id = x.pool_id AND e.lease = x.lease AND e.seq > x.seq
 LEFT JOIN attributions a ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
 WHERE x.kind = 'expiry' AND e.flags & 2 <> 0 AND e.usage_total_tokens IS NOT NULL"""
 
+_SHORT = {
+    axis: f"e.committed_{axis} + e.reserved_{axis} + e.estimate_{name}"
+    for axis, name in (("tokens", "total_tokens"), ("cost_micros_usd", "cost_micros_usd"))
+}
 _DENIED = f"""
-SELECT a.agent, e.seq, {_AT}, e.detail, e.estimate_total_tokens, e.estimate_cost_micros_usd,
-       e.committed_tokens + e.reserved_tokens + e.estimate_total_tokens,
-       e.committed_cost_micros_usd + e.reserved_cost_micros_usd + e.estimate_cost_micros_usd
-{_ATTRIBUTED} WHERE e.kind = 'denial' AND e.origin_seq IS NULL ORDER BY 1, 2"""
+SELECT agent, count(*), sum(tokens), sum(cost), min(at), max(at), {
+    ", ".join(
+        f"max(CASE WHEN by_{axis} = ({percent} * denials + 99) / 100 THEN short_{axis} END)"
+        for axis in _SHORT
+        for percent in (50, 90, 100)
+    )
+}
+FROM (
+    SELECT a.agent, {_AT} AS at, e.detail, e.estimate_total_tokens AS tokens,
+           e.estimate_cost_micros_usd AS cost, count(*) OVER (PARTITION BY a.agent) AS denials,
+           {", ".join(f"{short} AS short_{axis}" for axis, short in _SHORT.items())},
+           {
+    ", ".join(
+        f"row_number() OVER (PARTITION BY a.agent ORDER BY {short}) AS by_{axis}"
+        for axis, short in _SHORT.items()
+    )
+}
+    {_ATTRIBUTED} WHERE e.kind = 'denial' AND e.origin_seq IS NULL
+) AS short GROUP BY 1"""
 
 _SPENT = f"""
 SELECT sum(e.usage_total_tokens), sum(e.usage_cost_micros_usd) FROM entries e

@@ -126,6 +126,8 @@ SETS_EXPIRY = text(
 """Which entries say when a hold ends; the others repeat it."""
 REPORTS_THRESHOLD = text("kind = 'threshold'")
 """Which entries say that a threshold was crossed."""
+REFUSES = text("kind = 'denial'")
+"""Which entries say that a reservation was denied."""
 _KEYED = text("idempotency_key IS NOT NULL")
 _MIRRORS = text("origin_seq IS NOT NULL")
 
@@ -223,6 +225,13 @@ entries = Table(
         "seq",
         sqlite_where=REPORTS_THRESHOLD,
         postgresql_where=REPORTS_THRESHOLD,
+    ),
+    Index(
+        "ix_entries_denial",
+        "pool_id",
+        "seq",
+        sqlite_where=REFUSES,
+        postgresql_where=REFUSES,
     ),
     # Reports: what one run did, and what happened when.
     Index("ix_entries_attribution_id", "pool_id", "attribution_id"),

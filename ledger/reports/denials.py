@@ -17,15 +17,17 @@ from ledger.book import Ledger
 from ledger.checks import from_micros
 from ledger.errors import InvalidInputError
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import EntryKind, PoolId, WindowState
+from ledger.records import PoolId, WindowState
 from ledger.reports.dimensions import COLUMNS
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.position import SIDES, TERMS
 from ledger.reports.ranks import percentile
 from ledger.reports.stream import readable, stream
 from ledger.rows import balance_of
-from ledger.schema import attributions, entries
+from ledger.schema import REFUSES, attributions, entries
 from ledger.terms import Terms
 
+_ASKED = ("estimate_total_tokens", "estimate_cost_micros_usd", "detail", "idempotency_key")
 _WHO = tuple(COLUMNS.values())
 WHO = (*COLUMNS, "reason")
 """What denials can be grouped by."""
@@ -213,13 +215,18 @@ def _ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
 def _denied(scope: Scope) -> Select[Any]:
     e, a = entries.c, attributions.c
     return (
-        select(*entries.columns, scope.at.label("at"), *(a[name] for name in _WHO))
+        select(
+            *TERMS,
+            *(e[name] for name in (*_ASKED, *SIDES)),
+            scope.at.label("at"),
+            *(a[name] for name in _WHO),
+        )
         .select_from(
             entries.outerjoin(
                 attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
             )
         )
-        .where(*scope.conditions, e.kind == EntryKind.DENIAL)
+        .where(*scope.conditions, REFUSES)
     )
 
 

@@ -161,6 +161,8 @@ def aggregate(
                     attributions,
                     (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution_id),
                 )
+                if labels
+                else parts
             )
             .group_by(*(text(column.name) for column in chosen))
         )

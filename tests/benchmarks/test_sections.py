@@ -37,6 +37,7 @@ EXPECTED = {
         "reserve at 30 entries",
     ],
     "reports": [row for name in queries(300, 2) for row in (f"{name}, by hand", name)],
+    "indexes": [f"1 thread, {word} the indexes of reports" for word in ("without", "with")],
     "sweep": ["sweep behind 5 leases", "sweep behind 15 leases"],
 }
 

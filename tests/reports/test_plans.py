@@ -18,6 +18,7 @@ REPORTS: dict[str, tuple[Callable[[Ledger], object], str]] = {
     "the runs of a day": (lambda book: reports.runs(book, PART), "ix_entries_at"),
     "a day's spend": (lambda book: reports.spend(book, PART, by=["hour"]), "ix_entries_at"),
     "a day's estimates": (lambda book: reports.estimates(book, PART), "ix_entries_at"),
+    "denials": (reports.denials_by, "ix_entries_denial"),
     "a forecast": (lambda book: reports.forecast(book, "team"), "ix_entries_at"),
 }
 
