@@ -55,7 +55,9 @@ def main(words: Sequence[str] | None = None) -> None:
             f"{'format':8} {'rows':>10} {'seconds':>8} {'rows/s':>8} {'MiB written':>11} peak MiB"
         )
         for kind in given.formats:
-            path = Path(folder) / f"out.{kind}"
+            # FOCUS is written as the file's ending says.
+            ending = exports.Format.CSV if kind is exports.Format.FOCUS else kind
+            path = Path(folder) / f"out.{ending}"
             # A process that was forked would begin with this one's memory.
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
                 found = alone.submit(export, url, path, kind).result()
