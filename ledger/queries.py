@@ -21,15 +21,11 @@ from ledger.attributions import CONTENT
 from ledger.dialects import clock
 from ledger.prepared import Prepared
 from ledger.records import EntryFlag, EntryKind
-from ledger.schema import SETS_EXPIRY, attributions, entries, pools
+from ledger.schema import IS_OF_ENTRY, SETS_EXPIRY, attributions, entries, pools
 
 _POOL: BindParameter[int] = bindparam("pool_id")
 _JOINED = select(*entries.columns, *CONTENT).select_from(
-    entries.outerjoin(
-        attributions,
-        (attributions.c.pool_id == entries.c.pool_id)
-        & (attributions.c.attribution_id == entries.c.attribution_id),
-    )
+    entries.outerjoin(attributions, IS_OF_ENTRY)
 )
 _OF_POOL = _JOINED.where(entries.c.pool_id == _POOL)
 

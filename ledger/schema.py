@@ -255,3 +255,8 @@ entries = Table(
     _length("hash", 32, 32),
     **_SQLITE,
 )
+
+IS_OF_ENTRY = (attributions.c.pool_id == entries.c.pool_id) & (
+    attributions.c.attribution_id == entries.c.attribution_id
+)
+"""Which attribution is that of an entry."""

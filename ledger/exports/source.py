@@ -17,7 +17,7 @@ from ledger.records import EntryKind, PoolId
 from ledger.reports.filters import Scope, Where, snapshot
 from ledger.reports.stream import readable, stream
 from ledger.rows import Row
-from ledger.schema import attributions, entries, pools, store
+from ledger.schema import IS_OF_ENTRY, attributions, entries, pools, store
 
 CHARGES = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION, EntryKind.CORRECTION)
 """Entries that record what somebody is charged for."""
@@ -89,7 +89,7 @@ class Source:
         return [entries.c.pool_id == pool_id, *self.conditions]
 
     def _query(self, name: str) -> Select[tuple[object, ...]]:
-        e, a, origin = entries.c, attributions.c, pools.alias("origin")
+        e, origin = entries.c, pools.alias("origin")
         return (
             select(
                 *e,
@@ -102,9 +102,7 @@ class Source:
             .select_from(
                 entries.join(pools, pools.c.pool_id == e.pool_id)
                 .join(store, store.c.store_id == 1)
-                .outerjoin(
-                    attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
-                )
+                .outerjoin(attributions, IS_OF_ENTRY)
                 .outerjoin(origin, origin.c.pool_id == e.origin_pool_id)
             )
             .where(*self._of(name))

@@ -13,7 +13,7 @@ from ledger.reconcile.values import EntryRef
 from ledger.records import PoolId
 from ledger.reports.filters import Filter, Scope, snapshot
 from ledger.reports.stream import stream
-from ledger.schema import attributions, entries
+from ledger.schema import IS_OF_ENTRY, attributions, entries
 from ledger.spending import CORRECTABLE
 
 
@@ -89,10 +89,6 @@ def _used(scope: Scope) -> Select[Any]:
             a.model,
             *(e[f"usage_{name}"] for name in USAGE_FIELDS),
         )
-        .select_from(
-            entries.outerjoin(
-                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
-            )
-        )
+        .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
         .where(*scope.conditions, e.usage_total_tokens.is_not(None))
     )

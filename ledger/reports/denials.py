@@ -24,7 +24,7 @@ from ledger.reports.position import SIDES, TERMS
 from ledger.reports.ranks import percentile
 from ledger.reports.stream import readable, stream
 from ledger.rows import balance_of
-from ledger.schema import REFUSES, attributions, entries
+from ledger.schema import IS_OF_ENTRY, REFUSES, attributions, entries
 from ledger.terms import Terms
 
 _ASKED = ("estimate_total_tokens", "estimate_cost_micros_usd", "detail", "idempotency_key")
@@ -221,11 +221,7 @@ def _denied(scope: Scope) -> Select[Any]:
             scope.at.label("at"),
             *(a[name] for name in _WHO),
         )
-        .select_from(
-            entries.outerjoin(
-                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
-            )
-        )
+        .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
         .where(*scope.conditions, REFUSES)
     )
 

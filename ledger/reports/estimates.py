@@ -23,7 +23,7 @@ from ledger.records import EntryKind
 from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.ranks import PERCENTS, percentile
-from ledger.schema import attributions, entries
+from ledger.schema import IS_OF_ENTRY, attributions, entries
 
 _AXES = {"tokens": "total_tokens", "cost_micros_usd": "cost_micros_usd"}
 
@@ -155,15 +155,11 @@ def _calls(
     connection: Connection, scope: Scope, by: tuple[str, ...]
 ) -> dict[tuple[Any, ...], dict[str, _Calls]]:
     """Return the calls in scope by group and axis, where they had an estimate."""
-    e, a = entries.c, attributions.c
+    e = entries.c
     amounts = [e[f"{side}_{name}"] for name in _AXES.values() for side in ("estimate", "used")]
     query = (
         select(*(label(name)(e) for name in by), *amounts)
-        .select_from(
-            entries.outerjoin(
-                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
-            )
-        )
+        .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
         .where(
             *scope.conditions,
             e.kind == EntryKind.SETTLEMENT,

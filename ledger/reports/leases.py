@@ -16,7 +16,7 @@ from ledger.records import EntryFlag, LeasePhase, Totals
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
-from ledger.schema import attributions, entries
+from ledger.schema import IS_OF_ENTRY, attributions, entries
 
 _SECOND_US = 1_000_000
 _AGES_S = (60, 600, 3_600, 86_400, 604_800)
@@ -200,9 +200,7 @@ def _open(scope: Scope) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns a
         .select_from(
             entries.join(
                 last, (last.c.pool_id == e.pool_id) & (last.c.seq == newest_seq)
-            ).outerjoin(
-                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
-            )
+            ).outerjoin(attributions, IS_OF_ENTRY)
         )
         .where(*scope.conditions, is_open(scope))
         .subquery("open_leases")
@@ -272,9 +270,7 @@ def _late(connection: Connection, scope: Scope) -> list[LateUse]:
                 & e.lease.is_not(None)
                 & (e.lease == expiry.c.lease)
                 & (e.seq > expiry.c.seq),
-            ).outerjoin(
-                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
-            )
+            ).outerjoin(attributions, IS_OF_ENTRY)
         )
         .where(
             *scope.conditions,

@@ -22,7 +22,7 @@ from ledger.reports.position import SIDES, newest
 from ledger.reports.stream import readable, stream
 from ledger.reports.sums import Sums, summed, whole
 from ledger.rows import balance_of
-from ledger.schema import attributions, entries
+from ledger.schema import IS_OF_ENTRY, attributions, entries
 
 _LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease")
 
@@ -145,11 +145,7 @@ def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
     pool_id = snapshot(book, found.pool, lambda _connection, scope: scope.pool)
     query = (
         select(*(e[name] for name in (*_LINE, *SIDES)), a.run_id)
-        .select_from(
-            entries.outerjoin(
-                attributions, (a.pool_id == e.pool_id) & (a.attribution_id == e.attribution_id)
-            )
-        )
+        .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
         .where(e.pool_id == pool_id)
     )
     before = found.opening
