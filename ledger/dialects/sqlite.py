@@ -178,19 +178,11 @@ class SQLiteDialect(Dialect):
 
     def triggers(self, connection: Connection) -> set[str]:
         """Return the names of the triggers that stand."""
-        return set(
-            connection.exec_driver_sql(
-                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-            ).scalars()
-        )
+        return _names(connection, "trigger")
 
     def indexes(self, connection: Connection) -> set[str]:
         """Return the names of the indexes, also those that no reflection tells of."""
-        return set(
-            connection.exec_driver_sql(
-                "SELECT name FROM sqlite_master WHERE type = 'index'"
-            ).scalars()
-        )
+        return _names(connection, "index")
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLite result code means."""
@@ -237,6 +229,11 @@ class SQLiteDialect(Dialect):
 def _raw(connection: Connection) -> sqlite3.Connection:
     raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
     return raw
+
+
+def _names(connection: Connection, kind: str) -> set[str]:
+    query = "SELECT name FROM sqlite_master WHERE type = ?"
+    return set(connection.exec_driver_sql(query, (kind,)).scalars())
 
 
 def _primary_code(error: BaseException) -> int | None:

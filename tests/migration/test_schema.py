@@ -233,6 +233,19 @@ def test_what_was_taken_away_is_reported(
     assert named in difference
 
 
+def test_each_of_two_missing_indexes_is_named(migrated: str) -> None:
+    """Also where the name of one begins like that of the other."""
+    with connected(migrated) as connection:
+        for name in ("ix_entries_at", "ix_entries_attribution_id"):
+            connection.exec_driver_sql(f"DROP INDEX {name}")
+        connection.commit()
+    with opened(migrated) as database:
+        found = migrate.differences(database)
+    assert 2 == len(found)
+    for name in (r"ix_entries_at\b", r"ix_entries_attribution_id\b"):
+        assert [one for one in found if re.search(name, one)]
+
+
 def test_tables_of_another_program_are_none_of_our_business(migrated: str) -> None:
     """A program's own tables, with its own migrations, share the database in peace."""
     with connected(migrated) as connection:
