@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_USAGE = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cost_micros_usd",
-    "cache_creation_tokens",
-    "cache_read_tokens",
-    "reasoning_tokens",
-)
+from ledger.model import ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.reports.position import SIDES
+from ledger.reports.ranks import PERCENTS
+
 _AT = "coalesce(e.occurred_at, e.recorded_at)"
 
 
@@ -34,10 +29,10 @@ _FIGURES = ",\n".join(
             "e.kind = 'reservation' AND NOT EXISTS (SELECT 1 FROM entries d WHERE"
             " d.pool_id = e.pool_id AND d.lease = e.seq AND d.kind IN ('settlement', 'release'))"
         ),
-        *(f"sum(e.usage_{name})" for name in _USAGE),
+        *(f"sum(e.usage_{name})" for name in USAGE_FIELDS),
         *(
             f"sum(CASE WHEN e.kind = 'reservation' THEN e.estimate_{name} END)"
-            for name in _USAGE[:4]
+            for name in ESTIMATE_FIELDS
         ),
         *(
             f"sum(CASE WHEN e.provenance = '{provenance}' THEN e.usage_{name} END)"
@@ -61,18 +56,12 @@ def _figures(*by: str, joined: str = _ATTRIBUTED, more: str = "") -> str:
     return f"SELECT {', '.join(by)}, {_FIGURES} {joined} {_ORIGINAL} {more} GROUP BY {groups}"
 
 
-_SIDES = tuple(
-    f"{side}_{axis}"
-    for side in ("committed", "reserved")
-    for axis in ("tokens", "cost_micros_usd", "requests")
-)
-_MOVED = ", ".join(f"sum(e.{side} - coalesce(b.{side}, 0))" for side in _SIDES)
+_MOVED = ", ".join(f"sum(e.{side} - coalesce(b.{side}, 0))" for side in SIDES)
 _MOVEMENTS = f"""
 SELECT e.kind, count(*), {_MOVED} FROM entries e
 LEFT JOIN entries b ON b.pool_id = e.pool_id AND b.seq = e.seq - 1
 WHERE e.pool_id = 1 AND e.seq <= :newest GROUP BY 1 ORDER BY min(e.seq)"""
-_BALANCE = f"SELECT {', '.join(_SIDES)} FROM entries WHERE pool_id = 1 AND seq = :newest"
-_PERCENTS = (50, 90, 95, 99, 100)
+_BALANCE = f"SELECT {', '.join(SIDES)} FROM entries WHERE pool_id = 1 AND seq = :newest"
 
 
 def _estimates(axis: str) -> str:
@@ -81,7 +70,7 @@ def _estimates(axis: str) -> str:
     at_rank = ", ".join(
         f"max(CASE WHEN by_{what} = ({percent} * calls + 99) / 100 THEN {value} END)"
         for what, value in (("used", "used"), ("ratio", "ratio"))
-        for percent in _PERCENTS
+        for percent in PERCENTS.values()
     )
     return f"""
 SELECT model, operation, max(calls), sum(estimate), sum(used),
@@ -148,7 +137,7 @@ SELECT sum(e.usage_total_tokens), sum(e.usage_cost_micros_usd) FROM entries e
 WHERE e.pool_id = 1 AND {_AT} >= :begin AND {_AT} < :end"""
 
 _POINTS = f"""
-SELECT e.seq, {_AT}, e.policy_seq, e.window_seq, {", ".join(f"e.{side}" for side in _SIDES)}
+SELECT e.seq, {_AT}, e.policy_seq, e.window_seq, {", ".join(f"e.{side}" for side in SIDES)}
 FROM entries e WHERE e.pool_id = 1 AND e.seq IN ({{points}}) ORDER BY e.seq"""
 
 

@@ -25,6 +25,7 @@ from ledger import (
 )
 from ledger.database import Database
 from ledger.operations import Operation
+from ledger.reports.position import SIDES
 from ledger.schema import attributions, entries
 
 POOL = "history"
@@ -179,11 +180,7 @@ def _doubled(connection: Connection, found: int, size: int) -> int:
         "attribution_id": e.attribution_id + named,
         "idempotency_key": null(),
         **{name: e[name] + days_us for name in ("recorded_at", "expires_at", "swept_until")},
-        **{
-            f"{side}_{axis}": e[f"{side}_{axis}"] + last[f"{side}_{axis}"]
-            for side in ("committed", "reserved")
-            for axis in ("tokens", "cost_micros_usd", "requests")
-        },
+        **{name: e[name] + last[name] for name in SIDES},
     }
     copies = select(*(changed.get(column.name, column) for column in e)).where(
         e.seq > 1, e.seq <= size - found + 1

@@ -20,6 +20,7 @@ from benchmarks.work import TIMEOUT_S
 from ledger import Ledger, reports
 from ledger.checks import from_micros, to_micros
 from ledger.reports import Filter
+from ledger.reports.burndown import POINTS
 
 _DAY = timedelta(days=1)
 
@@ -38,7 +39,7 @@ def workloads(bench: Bench) -> list[Workload]:
         "end": last.recorded_at,
         "newest": newest,
     }
-    by_hand = queries(newest, reports.POINTS)
+    by_hand = queries(newest, POINTS)
     found = []
     for name, report in _reports(book, end).items():
         base = _workload(

@@ -4,7 +4,7 @@ A report works on one read-only snapshot and counts entries where they were made
 is counted twice. Which entries it is about, a `Filter` says, or the name of a pool.
 """
 
-from ledger.reports.burndown import POINTS, BurnDown, BurnPoint, burn_down
+from ledger.reports.burndown import BurnDown, BurnPoint, burn_down
 from ledger.reports.denials import Denied, DeniedGroup, Increase, denials, denials_by
 from ledger.reports.estimates import EstimateQuality, Held, Ratios, estimates
 from ledger.reports.figures import Figures
@@ -25,7 +25,6 @@ from ledger.reports.statement import (
 )
 
 __all__ = [
-    "POINTS",
     "AgedLease",
     "AxisForecast",
     "BurnDown",

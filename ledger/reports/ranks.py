@@ -10,11 +10,7 @@ T = TypeVar("T")
 PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 
-def rank(count: int, percent: int) -> int:
-    """Return which value, counted from 1 upwards, a percentile of `count` values is."""
-    return max(1, -(-percent * count // 100))
-
-
 def percentile(ascending: Sequence[T], percent: int) -> T:
     """Return the smallest value that at least `percent` in a hundred of them do not exceed."""
-    return ascending[rank(len(ascending), percent) - 1]
+    rank = max(1, -(-percent * len(ascending) // 100))
+    return ascending[rank - 1]
