@@ -111,26 +111,48 @@ _SHORT = {
     axis: f"e.committed_{axis} + e.reserved_{axis} + e.estimate_{name}"
     for axis, name in (("tokens", "total_tokens"), ("cost_micros_usd", "cost_micros_usd"))
 }
-_DENIED = f"""
-SELECT agent, count(*), sum(tokens), sum(cost), min(at), max(at), {
-    ", ".join(
-        f"max(CASE WHEN by_{axis} = ({percent} * denials + 99) / 100 THEN short_{axis} END)"
+
+
+def _denied(*, sqlite: bool) -> str:
+    """Return what was refused by what, and ranks and running sums of what the pool was short of."""
+    reason, above = (
+        f"json_extract(e.detail, '$.denial.{name}')"
+        if sqlite
+        else f"CAST(e.detail AS json) -> 'denial' ->> '{name}'"
+        for name in ("reason", "pool")
+    )
+    window = "OVER (PARTITION BY agent ORDER BY"
+    ranked = ", ".join(
+        f"row_number() {window} short_{axis}) AS by_{axis}, "
+        f"short_{axis} + sum(asked_{axis}) {window} seq) - asked_{axis} AS all_{axis}"
+        for axis in _SHORT
+    )
+    at_rank = ", ".join(
+        f"max(CASE WHEN by_{axis} = ({percent} * short + 99) / 100 THEN short_{axis} END)"
         for axis in _SHORT
         for percent in (50, 90, 100)
     )
-}
-FROM (
-    SELECT a.agent, {_AT} AS at, e.detail, e.estimate_total_tokens AS tokens,
-           e.estimate_cost_micros_usd AS cost, count(*) OVER (PARTITION BY a.agent) AS denials,
-           {", ".join(f"{short} AS short_{axis}" for axis, short in _SHORT.items())},
-           {
-    ", ".join(
-        f"row_number() OVER (PARTITION BY a.agent ORDER BY {short}) AS by_{axis}"
-        for axis, short in _SHORT.items()
-    )
-}
+    return f"""
+WITH denied AS (
+    SELECT a.agent, e.seq, {_AT} AS at, e.estimate_total_tokens AS asked_tokens,
+           e.estimate_cost_micros_usd AS asked_cost_micros_usd,
+           {reason} AS reason, {above} AS above,
+           {", ".join(f"{short} AS short_{axis}" for axis, short in _SHORT.items())}
     {_ATTRIBUTED} WHERE e.kind = 'denial' AND e.origin_seq IS NULL
-) AS short GROUP BY 1"""
+), ranked AS (
+    SELECT agent, count(*) OVER (PARTITION BY agent) AS short,
+           {", ".join(f"short_{axis}" for axis in _SHORT)}, {ranked}
+    FROM denied WHERE reason = 'threshold' AND above IS NULL
+), increases AS (
+    SELECT agent, {at_rank}, {", ".join(f"max(all_{axis})" for axis in _SHORT)}
+    FROM ranked GROUP BY 1
+)
+SELECT * FROM (
+    SELECT agent, count(*), {_counted("reason <> 'threshold'")}, count(above),
+           {", ".join(f"sum(asked_{axis})" for axis in _SHORT)}, min(at), max(at)
+    FROM denied GROUP BY 1
+) AS counted LEFT JOIN increases ON increases.agent = counted.agent"""
+
 
 _SPENT = f"""
 SELECT sum(e.usage_total_tokens), sum(e.usage_cost_micros_usd) FROM entries e
@@ -141,7 +163,7 @@ SELECT e.seq, {_AT}, e.policy_seq, e.window_seq, {", ".join(f"e.{side}" for side
 FROM entries e WHERE e.pool_id = 1 AND e.seq IN ({{points}}) ORDER BY e.seq"""
 
 
-def queries(newest: int, points: int) -> dict[str, Sequence[str]]:
+def queries(newest: int, points: int, *, sqlite: bool) -> dict[str, Sequence[str]]:
     """Return the statements for each question, for a pool of so many entries."""
     seqs = sorted({1 + (newest - 1) * step // (points - 1) for step in range(points)})
     return {
@@ -164,7 +186,7 @@ def queries(newest: int, points: int) -> dict[str, Sequence[str]]:
         ],
         "estimates": [_estimates("total_tokens"), _estimates("cost_micros_usd")],
         "leases": [_OPEN, _LATE],
-        "denials by agent": [_DENIED],
+        "denials by agent": [_denied(sqlite=sqlite)],
         "forecast": [_SPENT, _BALANCE],
         "burn-down": [_POINTS.format(points=", ".join(map(str, seqs)))],
         "standing": [_BALANCE],

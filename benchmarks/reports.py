@@ -39,7 +39,7 @@ def workloads(bench: Bench) -> list[Workload]:
         "end": last.recorded_at,
         "newest": newest,
     }
-    by_hand = queries(newest, POINTS)
+    by_hand = queries(newest, POINTS, sqlite=url.startswith("sqlite"))
     found = []
     for name, report in _reports(book, end).items():
         base = _workload(

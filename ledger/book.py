@@ -343,10 +343,14 @@ class Ledger:
         """Return how many entries a pool has, or all pools together, by their newest numbers.
 
         Raises:
+            UnknownPoolError: There is no such pool.
             LedgerUnavailableError: The store cannot be read.
         """
-        newest = self._database.read(pools.newest_seqs, serializable=False)
-        return sum(seq for name, seq in newest.items() if pool in {None, name})
+        one = None if pool is None else [self._journal(pool).info.pool_id]
+        newest = self._database.read(
+            lambda connection: pools.newest_seqs(connection, one), serializable=False
+        )
+        return sum(newest.values())
 
     def _granting(self, identity: UUID) -> LedgerBudgetManager | None:
         pool = self._database.read(

@@ -65,7 +65,7 @@ class _Group:
         self._names = names
         self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
         self._absent = (None,) * len(names)
-        self._stored: Callable[[Row], tuple[int | None, ...]] = itemgetter(
+        self.stored: Callable[[Row], tuple[Any, ...]] = itemgetter(
             *(f"{prefix}_{name}" for name in names)
         )
 
@@ -75,11 +75,11 @@ class _Group:
 
     def absent_in(self, row: Row) -> bool:
         """Tell whether nothing stands in the columns."""
-        return self._stored(row) == self._absent
+        return self.stored(row) == self._absent
 
     def of(self, row: Row) -> dict[str, Any]:
         """Read a value's fields from its columns."""
-        return dict(zip(self._names, self._stored(row), strict=True))
+        return dict(zip(self._names, self.stored(row), strict=True))
 
 
 ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
@@ -378,10 +378,7 @@ def attribution_of(row: Row) -> Attribution | None:
 
 def balance_of(row: Row) -> Balance:
     """Return the pool's balance as a row leaves it."""
-    return Balance(
-        Totals(**_COMMITTED.of(row)),
-        Totals(**_RESERVED.of(row)),
-    )
+    return Balance(Totals(*_COMMITTED.stored(row)), Totals(*_RESERVED.stored(row)))
 
 
 def _policy_in(detail: Mapping[str, Any]) -> SharedPoolBudgetOptions | None:

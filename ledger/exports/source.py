@@ -15,8 +15,8 @@ from ledger.errors import InvalidInputError
 from ledger.exports.columns import Column, Value, values_of
 from ledger.records import EntryKind, PoolId
 from ledger.reports.filters import Scope, Where, snapshot
-from ledger.reports.stream import readable, stream
-from ledger.rows import Row
+from ledger.reports.stream import ends, stream, unreadable
+from ledger.rows import UNREADABLE, Row
 from ledger.schema import IS_OF_ENTRY, attributions, entries, pools, store
 
 CHARGES = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION, EntryKind.CORRECTION)
@@ -59,8 +59,10 @@ class Source:
         Raises:
             JournalDamagedError: It cannot be read.
         """
-        with readable(name, row["seq"]):
+        try:
             return values_of(self.columns, row)
+        except UNREADABLE as error:
+            raise unreadable(name, row["seq"], error) from error
 
     def entries(self, name: str) -> Iterator[Row]:
         """Yield the entries of one pool as they are stored, with attribution and names.
@@ -136,7 +138,8 @@ def source(
     check_type("book", book, Ledger)
 
     def query(connection: Connection, scope: Scope) -> Source:
-        ends = _ends(scope, _newest(connection, scope), up_to or {})
+        newest = {scope.pools[pool]: seq for pool, seq in ends(connection, scope).items()}
+        last = _ends(scope, newest, up_to or {})
         conditions = list(scope.conditions)
         if charges:
             conditions += [entries.c.kind.in_(CHARGES), entries.c.usage_total_tokens.is_not(None)]
@@ -144,25 +147,12 @@ def source(
             book=book,
             columns=columns,
             names=scope.pools,
-            ends=ends,
-            as_of=_recorded_at(connection, scope, ends),
+            ends=last,
+            as_of=_recorded_at(connection, scope, last),
             conditions=conditions,
         )
 
     return snapshot(book, where, query, mirrors=not charges)
-
-
-def _newest(connection: Connection, scope: Scope) -> dict[str, int]:
-    """Return the newest entry of each pool that has any, in the pools' order."""
-    seq = entries.c.seq
-    last = select(seq).order_by(seq.desc()).limit(1)
-    if scope.where.as_of is not None:
-        last = last.where(seq <= scope.where.as_of)
-    return {
-        name: found
-        for pool_id, name in scope.pools.items()
-        for found in connection.execute(last.where(entries.c.pool_id == pool_id)).scalars()
-    }
 
 
 def _recorded_at(connection: Connection, scope: Scope, ends: Mapping[str, int]) -> datetime | None:

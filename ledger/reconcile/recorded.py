@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 
 from ledger.book import Ledger
 from ledger.model import USAGE_FIELDS
 from ledger.reconcile.values import EntryRef
-from ledger.records import PoolId
 from ledger.reports.filters import Filter, Scope, snapshot
-from ledger.reports.stream import stream
+from ledger.reports.stream import ends, stream
 from ledger.schema import IS_OF_ENTRY, attributions, entries
 from ledger.spending import CORRECTABLE
 
@@ -44,16 +43,9 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
         UnknownPoolError: There is no such pool.
         LedgerUnavailableError: The store cannot be read.
     """
-    scope, ends = snapshot(
-        book,
-        where,
-        lambda connection, scope: (
-            scope,
-            {row.pool_id: row.seq for row in connection.execute(_ends(scope))},
-        ),
-    )
+    scope, last = snapshot(book, where, lambda connection, scope: (scope, ends(connection, scope)))
     query = _used(scope)
-    for pool_id, end in ends.items():
+    for pool_id, end in last.items():
         pool = scope.pools[pool_id]
         of_pool = query.where(entries.c.pool_id == pool_id)
         for row in stream(book, of_pool, after=0, end=end):
@@ -65,16 +57,6 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
                 at=row["at"],
                 amounts=tuple(row[f"usage_{name}"] for name in axes),
             )
-
-
-def _ends(scope: Scope) -> Select[tuple[PoolId, int]]:
-    e = entries.c
-    return (
-        select(e.pool_id, func.max(e.seq).label("seq"))
-        .where(e.pool_id.in_(scope.pools))
-        .group_by(e.pool_id)
-        .order_by(e.pool_id)
-    )
 
 
 def _used(scope: Scope) -> Select[Any]:

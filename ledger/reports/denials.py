@@ -10,27 +10,35 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Select, select
 
 from ledger import rules
 from ledger.book import Ledger
 from ledger.checks import from_micros
 from ledger.errors import InvalidInputError
 from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import PoolId, WindowState
+from ledger.records import WindowState
 from ledger.reports.dimensions import COLUMNS
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.position import SIDES, TERMS
+from ledger.reports.position import SIDES
 from ledger.reports.ranks import percentile
-from ledger.reports.stream import readable, stream
-from ledger.rows import balance_of
+from ledger.reports.stream import ends, stream, unreadable
+from ledger.rows import UNREADABLE, Row, balance_of
 from ledger.schema import IS_OF_ENTRY, REFUSES, attributions, entries
 from ledger.terms import Terms
 
-_ASKED = ("estimate_total_tokens", "estimate_cost_micros_usd", "detail", "idempotency_key")
+_DECIDED = (
+    "seq",
+    "policy_seq",
+    "window_seq",
+    "estimate_total_tokens",
+    "estimate_cost_micros_usd",
+    "detail",
+)
 _WHO = tuple(COLUMNS.values())
 WHO = (*COLUMNS, "reason")
 """What denials can be grouped by."""
+_THRESHOLD = "threshold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +146,34 @@ class _Shortfall(NamedTuple):
     window: int | None
 
 
-_Found = tuple[Denied, _Shortfall | None]
-"""A denial, and by how much the pool was short, None where no capacity would have helped."""
+_Lack = tuple[int, int, int | None]
+"""By how much a pool was short on one axis, what was asked for, and in which window."""
+
+
+class _Found(NamedTuple):
+    """A denial as it is stored.
+
+    Attributes:
+        pool: The pool that was asked.
+        row: Its columns.
+        figures: What its detail says.
+        shortfall: By how much the pool was short, None where no capacity would have helped.
+    """
+
+    pool: str
+    row: Row
+    figures: Mapping[str, Any]
+    shortfall: _Shortfall | None
+
+    @property
+    def reason(self) -> str:
+        """Why it was refused."""
+        return str(self.figures["reason"])
+
+    @property
+    def refused_by(self) -> str | None:
+        """The pool that had not enough left."""
+        return self.figures.get("pool", self.pool) if self.reason == _THRESHOLD else None
 
 
 def denials(book: Ledger, where: Where = EVERYTHING, *, key_prefix: str = "") -> Iterator[Denied]:
@@ -154,9 +188,9 @@ def denials(book: Ledger, where: Where = EVERYTHING, *, key_prefix: str = "") ->
         UnknownPoolError: There is no such pool.
         LedgerUnavailableError: The store cannot be read.
     """
-    for one, _shortfall in _stream(book, where):
-        if (one.idempotency_key or "").startswith(key_prefix):
-            yield one
+    for found in _stream(book, where, [*_WHO, "idempotency_key"]):
+        if (found.row["idempotency_key"] or "").startswith(key_prefix):
+            yield _denial(found)
 
 
 def denials_by(
@@ -178,84 +212,57 @@ def denials_by(
     for name in by:
         if name not in WHO:
             raise InvalidInputError("by", f"{name!r} is none of {', '.join(WHO)}")
-    groups: dict[tuple[str | None, ...], list[_Found]] = defaultdict(list)
-    for found_one in _stream(book, where):
-        one = found_one[0]
-        place = (getattr(one, COLUMNS.get(name, name)) for name in by)
-        groups[one.pool, *place].append(found_one)
-    found = [_group(place, list(by), members) for place, members in groups.items()]
-    return sorted(found, key=lambda group: -group.denials)
+    columns = [COLUMNS.get(name) for name in by]  # None: the reason is no column
+    groups: dict[tuple[str, tuple[str | None, ...]], _Tally] = defaultdict(_Tally)
+    for found in _stream(book, where, [name for name in columns if name is not None]):
+        row = found.row
+        who = tuple([found.reason if name is None else row[name] for name in columns])
+        groups[found.pool, who].add(found)
+    counted = [
+        tally.group(pool, dict(zip(by, who, strict=True))) for (pool, who), tally in groups.items()
+    ]
+    return sorted(counted, key=lambda group: -group.denials)
 
 
-def _stream(book: Ledger, where: Where) -> Iterator[_Found]:
-    scope, ends = snapshot(book, where, lambda connection, scope: (scope, _ends(connection, scope)))
-    query = _denied(scope)
-    for pool_id, end in ends.items():
+def _stream(book: Ledger, where: Where, more: Sequence[str]) -> Iterator[_Found]:
+    """Yield denials with these columns of theirs beside those that decide."""
+    scope, last = snapshot(book, where, lambda connection, scope: (scope, ends(connection, scope)))
+    query = _denied(scope, more)
+    for pool_id, end in last.items():
         pool = scope.pools[pool_id]
         terms = Terms(pool_id, pool)
         of_pool = query.where(entries.c.pool_id == pool_id)
         for row in stream(book, of_pool, after=0, end=end):
             decided = terms.known(row) or book.read(functools.partial(terms.of, row=row))
-            with readable(pool, row["seq"]):
-                found = _denial(row, *decided, pool)
+            try:
+                found = _found(pool, row, *decided)
+            except UNREADABLE as error:
+                raise unreadable(pool, row["seq"], error) from error
             yield found
 
 
-def _ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
-    e = entries.c
-    rows = connection.execute(
-        select(e.pool_id, func.max(e.seq).label("seq"))
-        .where(e.pool_id.in_(scope.pools))
-        .group_by(e.pool_id)
-        .order_by(e.pool_id)
-    )
-    return {row.pool_id: row.seq for row in rows}
-
-
-def _denied(scope: Scope) -> Select[Any]:
+def _denied(scope: Scope, more: Sequence[str]) -> Select[Any]:
     e, a = entries.c, attributions.c
     return (
         select(
-            *TERMS,
-            *(e[name] for name in (*_ASKED, *SIDES)),
+            *(e[name] for name in (*_DECIDED, *SIDES)),
             scope.at.label("at"),
-            *(a[name] for name in _WHO),
+            *((a if name in a else e)[name] for name in more),
         )
         .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
         .where(*scope.conditions, REFUSES)
     )
 
 
-def _denial(
-    row: Mapping[str, Any],
-    policy: SharedPoolBudgetOptions,
-    window: WindowState | None,
-    pool: str,
+def _found(
+    pool: str, row: Row, policy: SharedPoolBudgetOptions, window: WindowState | None
 ) -> _Found:
     figures = json.loads(row["detail"])["denial"]
-    threshold, own = figures["reason"] == "threshold", "pool" not in figures
-    shortfall = _shortfall(row, policy, window) if threshold and own else None
-    denied = Denied(
-        seq=row["seq"],
-        at=from_micros(row["at"]),
-        reason=figures["reason"],
-        requested_tokens=row["estimate_total_tokens"],
-        requested_cost_micros_usd=row["estimate_cost_micros_usd"],
-        remaining_tokens=figures.get("remaining_tokens"),
-        remaining_cost_micros_usd=figures.get("remaining_cost_micros_usd"),
-        idempotency_key=row["idempotency_key"],
-        pool=pool,
-        refused_by=figures.get("pool", pool) if threshold else None,
-        **{name: row[name] for name in _WHO},
-        increase_tokens=None if shortfall is None else max(0, shortfall[0]),
-        increase_cost_micros_usd=None if shortfall is None else max(0, shortfall[1]),
-    )
-    return denied, shortfall
+    own = figures["reason"] == _THRESHOLD and "pool" not in figures
+    return _Found(pool, row, figures, _shortfall(row, policy, window) if own else None)
 
 
-def _shortfall(
-    row: Mapping[str, Any], policy: SharedPoolBudgetOptions, window: WindowState | None
-) -> _Shortfall:
+def _shortfall(row: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> _Shortfall:
     """Return by how much the capacity was too small on each axis; below 0 there was room.
 
     By the exact balance: what remains stops at 0, also where the pool is over its capacity.
@@ -274,33 +281,69 @@ def _shortfall(
     )
 
 
-def _group(place: tuple[str | None, ...], by: list[str], members: list[_Found]) -> DeniedGroup:
-    pool, *rest = place
-    denied = [one for one, _shortfall in members]
-    short = [(one, shortfall) for one, shortfall in members if shortfall is not None]
-    times = [one.at for one in denied]
-    above = sum(one.refused_by not in {None, one.pool} for one in denied)
-    return DeniedGroup(
-        pool=str(pool),
-        group=dict(zip(by, rest, strict=True)),
-        denials=len(denied),
-        by_request_budget=len(denied) - len(short) - above,
-        by_pools_above=above,
-        requested_tokens=sum(one.requested_tokens for one in denied),
-        requested_cost_micros_usd=sum(one.requested_cost_micros_usd for one in denied),
-        first_at=min(times),
-        last_at=max(times),
-        tokens=_increase([(lack.tokens, one.requested_tokens, lack.window) for one, lack in short]),
-        cost_micros_usd=_increase(
-            [
-                (lack.cost_micros_usd, one.requested_cost_micros_usd, lack.window)
-                for one, lack in short
-            ]
-        ),
+def _denial(found: _Found) -> Denied:
+    pool, row, figures, shortfall = found
+    return Denied(
+        seq=row["seq"],
+        at=from_micros(row["at"]),
+        reason=found.reason,
+        requested_tokens=row["estimate_total_tokens"],
+        requested_cost_micros_usd=row["estimate_cost_micros_usd"],
+        remaining_tokens=figures.get("remaining_tokens"),
+        remaining_cost_micros_usd=figures.get("remaining_cost_micros_usd"),
+        idempotency_key=row["idempotency_key"],
+        pool=pool,
+        refused_by=found.refused_by,
+        **{name: row[name] for name in _WHO},
+        increase_tokens=None if shortfall is None else max(0, shortfall.tokens),
+        increase_cost_micros_usd=None if shortfall is None else max(0, shortfall.cost_micros_usd),
     )
 
 
-def _increase(short: list[tuple[int, int, int | None]]) -> Increase | None:
+class _Tally:
+    """The denials of one group, as far as they have been read: in the order of entries."""
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._tokens: list[int] = []
+        self._cost: list[int] = []
+        self._by_request_budget = 0
+        self._short_of_tokens: list[_Lack] = []
+        self._short_of_cost: list[_Lack] = []
+
+    def add(self, found: _Found) -> None:
+        """Count one more."""
+        row = found.row
+        tokens, cost = row["estimate_total_tokens"], row["estimate_cost_micros_usd"]
+        self._times.append(row["at"])
+        self._tokens.append(tokens)
+        self._cost.append(cost)
+        short = found.shortfall
+        if short is not None:
+            self._short_of_tokens.append((short.tokens, tokens, short.window))
+            self._short_of_cost.append((short.cost_micros_usd, cost, short.window))
+        elif found.reason != _THRESHOLD:
+            self._by_request_budget += 1
+
+    def group(self, pool: str, group: Mapping[str, str | None]) -> DeniedGroup:
+        """Return what they have in common as a row of the report."""
+        denials = len(self._times)
+        return DeniedGroup(
+            pool=pool,
+            group=group,
+            denials=denials,
+            by_request_budget=self._by_request_budget,
+            by_pools_above=denials - self._by_request_budget - len(self._short_of_tokens),
+            requested_tokens=sum(self._tokens),
+            requested_cost_micros_usd=sum(self._cost),
+            first_at=from_micros(min(self._times)),
+            last_at=from_micros(max(self._times)),
+            tokens=_increase(self._short_of_tokens),
+            cost_micros_usd=_increase(self._short_of_cost),
+        )
+
+
+def _increase(short: Sequence[_Lack]) -> Increase | None:
     """Return the increases for denials in order: how short the pool was, what was asked, and when.
 
     What had been let in during one window would not have been missing in the next.

@@ -19,7 +19,7 @@ from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, EntryFlag, Totals
 from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
 from ledger.reports.position import SIDES, newest
-from ledger.reports.stream import readable, stream
+from ledger.reports.stream import stream, unreadable
 from ledger.reports.sums import Sums, summed, whole
 from ledger.rows import balance_of
 from ledger.schema import IS_OF_ENTRY, attributions, entries
@@ -150,8 +150,10 @@ def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
     )
     before = found.opening
     for row in stream(book, query, after=found.opening_seq, end=found.seq):
-        with readable(found.pool, row["seq"]):
+        try:
             line = _line(row, before)
+        except rows.UNREADABLE as error:
+            raise unreadable(found.pool, row["seq"], error) from error
         yield line
         before = line.balance
 

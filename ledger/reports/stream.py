@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Select
+from sqlalchemy import Connection, Select
 
-from ledger import rows as stored
 from ledger.book import Ledger
 from ledger.errors import JournalDamagedError
 from ledger.journal import PAGE
+from ledger.pools import newest_seqs
+from ledger.records import PoolId
+from ledger.reports.filters import Scope
 from ledger.schema import entries
+
+
+def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
+    """Return the last entry in scope of each pool that has any, the oldest pool first."""
+    newest = newest_seqs(connection, list(scope.pools) if scope.where.pools else None)
+    as_of = scope.where.as_of
+    return newest if as_of is None else dict.fromkeys(newest, as_of)
 
 
 def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[dict[str, Any]]:
@@ -33,24 +42,18 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
     seq = entries.c.seq
     while after < end:
         page = query.where(seq > after, seq <= end).order_by(seq).limit(PAGE)
-        rows = book.read(
-            lambda connection, page=page: [  # type: ignore[misc]
-                dict(row) for row in connection.execute(page).mappings()
-            ]
-        )
+        rows = book.read(functools.partial(_rows, query=page))
         yield from rows
         after = rows[-1]["seq"] if len(rows) == PAGE else end
 
 
-@contextmanager
-def readable(pool: str, seq: int) -> Iterator[None]:
-    """Name the entry that cannot be read as what its kind says it is.
+def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
+    result = connection.execute(query)
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.all()]
 
-    Raises:
-        JournalDamagedError: It cannot be read.
-    """
-    try:
-        yield
-    except stored.UNREADABLE as error:
-        reason = f"its detail cannot be read: {error!r}"
-        raise JournalDamagedError(pool=pool, seq=seq, reason=reason) from error
+
+def unreadable(pool: str, seq: int, error: Exception) -> JournalDamagedError:
+    """Return that an entry is not what its kind says it is, for one of `UNREADABLE`."""
+    reason = f"its detail cannot be read: {error!r}"
+    return JournalDamagedError(pool=pool, seq=seq, reason=reason)
