@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from ledger.checks import check_type
@@ -43,6 +44,8 @@ def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
     return tuple(by)
 
 
+# A query is kept by what it groups by: the same name must be the same function again.
+@functools.lru_cache(maxsize=128)
 def label(name: str) -> Label:
     """Return what to group by for a dimension that is no time; pools by their number."""
     if name == "pool":

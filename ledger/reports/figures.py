@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, case, exists, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    Subquery,
+    bindparam,
+    case,
+    exists,
+    func,
+    select,
+    text,
+)
 
 from ledger.checks import from_micros
 from ledger.model import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
 from ledger.records import EntryFlag, EntryKind
-from ledger.reports.filters import Scope
-from ledger.reports.sums import Sums, int64, summed, whole
+from ledger.reports.filters import Scope, Shape
+from ledger.reports.sums import Sums, summed, whole
 from ledger.schema import attributions, entries
 
 PROVENANCES = tuple(str(provenance) for provenance in Provenance)
@@ -97,13 +110,16 @@ class Figures:
     cost_micros_usd_unknown: int = 0
 
 
-COUNTED = tuple(part.name for part in fields(Figures) if part.name not in {"first_at", "last_at"})
+_FIGURES = tuple(part.name for part in fields(Figures))
+COUNTED = tuple(name for name in _FIGURES if name not in {"first_at", "last_at"})
 """The figures that add up."""
 
 
 def added(parts: Iterable[Figures]) -> dict[str, Any]:
     """Return the figures of several parts together, by name."""
     known = list(parts)
+    if len(known) == 1:
+        return {name: getattr(known[0], name) for name in _FIGURES}
     firsts = [part.first_at for part in known if part.first_at is not None]
     lasts = [part.last_at for part in known if part.last_at is not None]
     return {
@@ -113,8 +129,8 @@ def added(parts: Iterable[Figures]) -> dict[str, Any]:
     }
 
 
-def is_open(scope: Scope) -> ColumnElement[bool]:
-    """Tell whether an entry is a reservation whose lease has not ended (by `as_of`)."""
+def is_open(as_of: ColumnElement[int] | int | None) -> ColumnElement[bool]:
+    """Tell whether an entry is a reservation whose lease has not ended, or not by `as_of`."""
     end = entries.alias("lease_end")
     ended = exists().where(
         end.c.pool_id == entries.c.pool_id,
@@ -122,8 +138,8 @@ def is_open(scope: Scope) -> ColumnElement[bool]:
         # In so many words: only then is this the condition of the index of lease ends.
         text("lease_end.kind IN ('settlement', 'release')"),
     )
-    if scope.where.as_of is not None:
-        ended = ended.where(end.c.seq <= scope.where.as_of)
+    if as_of is not None:
+        ended = ended.where(end.c.seq <= as_of)
     return (entries.c.kind == EntryKind.RESERVATION) & ~ended
 
 
@@ -132,9 +148,6 @@ def aggregate(
 ) -> list[Any]:
     """Return the figures of the entries in scope, grouped: rows of `label_0`, ... and figures.
 
-    Entries are added up by attribution, kind and provenance first: that leaves few rows, at whose
-    texts and tags all else is then looked.
-
     Args:
         connection: A snapshot.
         scope: Which entries.
@@ -142,62 +155,74 @@ def aggregate(
         grain_us: Group by pieces of time of this many microseconds as well: the column `grain` is
             where a piece begins.
     """
+    query = functools.partial(_query, scope.shape, tuple(labels), grained=grain_us is not None)
+    values = scope.values if grain_us is None else {**scope.values, "grain_us": grain_us}
+    return list(summed(connection, query, values))
+
+
+# Putting this statement together takes SQLAlchemy longer than the database needs to answer it for
+# a run or a day.
+@functools.lru_cache(maxsize=128)
+def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool) -> Select[Any]:
+    """Return the query of figures, whose parameters are the values of a filter of this shape.
+
+    Entries are added up by kind and provenance first, and by attribution where labels look at
+    one: that leaves few rows, at whose texts and tags all else is then looked.
+    """
     a = attributions.c
-
-    def query(sums: Sums) -> Select[Any]:
-        parts = _parts(scope, grain_us, sums)
-        chosen = [label(parts.c).label(f"label_{number}") for number, label in enumerate(labels)]
-        if grain_us is not None:
-            chosen.append(parts.c.grain.label("grain"))
-        return (
-            select(
-                *chosen,
-                *_folded(parts, sums),
-                func.min(parts.c.first_at).label("first_at"),
-                func.max(parts.c.last_at).label("last_at"),
-            )
-            .select_from(
-                parts.outerjoin(
-                    attributions,
-                    (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution_id),
-                )
-                if labels
-                else parts
-            )
-            .group_by(*(text(column.name) for column in chosen))
+    parts = _parts(shape, sums, grained=grained, attributed=bool(labels))
+    chosen = [label(parts.c).label(f"label_{number}") for number, label in enumerate(labels)]
+    if grained:
+        chosen.append(parts.c.grain.label("grain"))
+    return (
+        select(
+            *chosen,
+            *_folded(parts, sums),
+            func.min(parts.c.first_at).label("first_at"),
+            func.max(parts.c.last_at).label("last_at"),
         )
+        .select_from(
+            parts.outerjoin(
+                attributions,
+                (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution_id),
+            )
+            if labels
+            else parts
+        )
+        .group_by(*(text(column.name) for column in chosen))
+    )
 
-    return list(summed(connection, query))
 
-
-def _parts(scope: Scope, grain_us: int | None, sums: Sums) -> Subquery:
-    """Return the entries in scope, added up as far as their numbers tell them apart."""
-    e = entries.c
+def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subquery:
+    """Return the entries of a shape, added up as far as their numbers tell them apart."""
+    e, at = entries.c, shape.at
     # Not in the order of an index: SQLite would walk through the whole of it to save the sorting.
-    keys: list[ColumnElement[Any]] = [e.kind, e.provenance, e.pool_id, e.attribution_id]
+    keys: list[ColumnElement[Any]] = [e.kind, e.provenance]
+    if attributed:
+        keys += [e.pool_id, e.attribution_id]
     columns = list(keys)
-    if grain_us is not None:
-        grain = int64(grain_us)
+    if grained:
+        grain = bindparam("grain_us", type_=BigInteger())
         # Databases cut towards 0; a piece of time before 1970 begins below.
-        columns.append((scope.at - ((scope.at % grain) + grain) % grain).label("grain"))
+        columns.append((at - ((at % grain) + grain) % grain).label("grain"))
     late = e.flags.bitwise_and(int(EntryFlag.LATE)) != 0
     return (
         select(
             *columns,
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
-            func.sum(case((is_open(scope), 1), else_=0)).label("open"),
+            func.sum(case((is_open(shape.value("as_of")), 1), else_=0)).label("open"),
             *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(
                 part
                 for name in ESTIMATE_FIELDS
                 for part in sums.of(f"estimated_{name}", e[f"estimate_{name}"])
             ),
-            func.min(scope.at).label("first_at"),
-            func.max(scope.at).label("last_at"),
+            func.min(at).label("first_at"),
+            func.max(at).label("last_at"),
         )
-        .where(*scope.conditions, e.kind.in_(_UNCHARGED) | e.usage_total_tokens.is_not(None))
-        .group_by(*keys, *([text("grain")] if grain_us is not None else []))
+        .where(*shape.conditions(), e.kind.in_(_UNCHARGED) | e.usage_total_tokens.is_not(None))
+        .group_by(*keys, *([text("grain")] if grained else []))
         .subquery("parts")
     )
 

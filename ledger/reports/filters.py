@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, func, select, tuple_
+from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, select, tuple_
 
 from ledger.book import Ledger
 from ledger.checks import I64_MAX, check_amount, check_text, check_type, to_micros
@@ -105,26 +105,117 @@ EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a filter asks for, without the values: filters of one shape make one WHERE clause.
+
+    Attributes:
+        asked: The names of the values that an entry is held to.
+        tags: The names of the tags among them, whose values are `tag_0`, `tag_1` and so on.
+        basis: Which time counts.
+        mirrors: Whether what other pools passed on to a pool counts too.
+    """
+
+    asked: frozenset[str]
+    tags: tuple[str, ...] = ()
+    basis: TimeBasis = TimeBasis.OCCURRED
+    mirrors: bool
+
+    @property
+    def at(self) -> ColumnElement[int]:
+        """The time of an entry that counts."""
+        e = entries.c
+        if self.basis is TimeBasis.RECORDED:
+            return e.recorded_at
+        return func.coalesce(e.occurred_at, e.recorded_at)
+
+    def value(self, name: str) -> BindParameter[Any] | None:
+        """Return the parameter of a value, None where it is not asked for."""
+        return bindparam(name) if name in self.asked else None
+
+    def conditions(
+        self, value: Callable[[str], BindParameter[Any]] = bindparam
+    ) -> list[ColumnElement[bool]]:
+        """Return what an entry must fulfil.
+
+        Args:
+            value: Makes the parameter of a value.
+        """
+        e, asked = entries.c, self.asked
+        found: list[ColumnElement[bool]] = []
+        if "pools" in asked:
+            found.append(e.pool_id.in_(value("pools")))
+        elif asked & {"since", "until"}:
+            # All of them, in so many words: the index of times is one of times in a pool.
+            found.append(e.pool_id.in_(select(pools.c.pool_id)))
+        if not self.mirrors:
+            found.append(e.origin_seq.is_(None))
+        if "as_of" in asked:
+            found.append(e.seq <= value("as_of"))
+        if "since" in asked:
+            found.append(self.at >= value("since"))
+        if "until" in asked:
+            found.append(self.at < value("until"))
+        return found + self._attributed(value)
+
+    def _attributed(self, value: Callable[[str], BindParameter[Any]]) -> list[ColumnElement[bool]]:
+        a = attributions.c
+        wanted: list[ColumnElement[bool]] = [
+            a[name] == value(name) for name in _ATTRIBUTED if name in self.asked
+        ]
+        wanted += [
+            tag_value(a.tags, name) == value(f"tag_{number}")
+            for number, name in enumerate(self.tags)
+        ]
+        if not wanted:
+            return []
+        # The attributions are few and the entries many: look the few up first.
+        found: Any = select(a.pool_id, a.attribution_id).where(*wanted)
+        return [tuple_(entries.c.pool_id, entries.c.attribution_id).in_(found)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """A filter, looked up in one snapshot.
 
     Attributes:
         where: The filter.
         pools: The names of the pools that it takes in, by their numbers.
-        at: The time of an entry that counts.
-        conditions: What an entry must fulfil.
+        shape: What it asks for.
+        values: With which values, by their names in its shape.
     """
 
     where: Filter
     pools: Mapping[PoolId, str]
-    at: ColumnElement[int]
-    conditions: Sequence[ColumnElement[bool]]
+    shape: Shape
+    values: Mapping[str, Any]
 
     @property
     def pool(self) -> PoolId:
         """The one pool, of a report that is about one."""
         (pool_id,) = self.pools
         return pool_id
+
+    @property
+    def at(self) -> ColumnElement[int]:
+        """The time of an entry that counts."""
+        return self.shape.at
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What an entry must fulfil, with the values in it."""
+        return self.shape.conditions(lambda name: bindparam(name, self.values[name]))
+
+    def whole(self, pool_id: PoolId) -> Scope:
+        """Return one of the pools as a whole: of the filter only `as_of` counts."""
+        values = {"pools": [pool_id]}
+        if self.where.as_of is not None:
+            values["as_of"] = self.values["as_of"]
+        return replace(
+            self,
+            pools={pool_id: self.pools[pool_id]},
+            shape=Shape(asked=frozenset(values), basis=self.where.basis, mirrors=True),
+            values=values,
+        )
 
 
 def snapshot(
@@ -157,28 +248,23 @@ def snapshot(
 
 def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
     """Look a filter up in a snapshot; see `snapshot`."""
-    e = entries.c
     chosen = _pools(connection, where)
-    at: ColumnElement[int] = e.recorded_at
-    if where.basis is TimeBasis.OCCURRED:
-        at = func.coalesce(e.occurred_at, e.recorded_at)
-    conditions: list[ColumnElement[bool]] = []
+    values: dict[str, Any] = {
+        name: given for name in _ATTRIBUTED if (given := getattr(where, name)) is not None
+    }
+    values |= {f"tag_{number}": given for number, given in enumerate(where.tags.values())}
     if where.pools:
-        conditions.append(e.pool_id.in_(chosen))
-    elif where.since is not None or where.until is not None:
-        # All of them, in so many words: the index of times is one of times in a pool.
-        conditions.append(e.pool_id.in_(select(pools.c.pool_id)))
-    if not mirrors:
-        conditions.append(e.origin_seq.is_(None))
+        values["pools"] = list(chosen)
     if where.as_of is not None:
         (pool_id,) = chosen
-        conditions.append(e.seq <= _checked_as_of(connection, pool_id, where.as_of))
-    if where.since is not None:
-        conditions.append(at >= to_micros("since", where.since))
-    if where.until is not None:
-        conditions.append(at < to_micros("until", where.until))
-    conditions.extend(_attributed(where))
-    return Scope(where=where, pools=chosen, at=at, conditions=conditions)
+        values["as_of"] = _checked_as_of(connection, pool_id, where.as_of)
+    for name, at in (("since", where.since), ("until", where.until)):
+        if at is not None:
+            values[name] = to_micros(name, at)
+    shape = Shape(
+        asked=frozenset(values), tags=tuple(where.tags), basis=where.basis, mirrors=mirrors
+    )
+    return Scope(where=where, pools=chosen, shape=shape, values=values)
 
 
 def _pools(connection: Connection, where: Filter) -> dict[PoolId, str]:
@@ -207,16 +293,3 @@ def _checked_as_of(connection: Connection, pool_id: PoolId, as_of: int) -> int:
     if not 1 <= as_of <= (newest or 0):
         raise InvalidInputError("as_of", f"the pool has entries 1 to {newest}, and no {as_of}")
     return as_of
-
-
-def _attributed(where: Filter) -> list[ColumnElement[bool]]:
-    a = attributions.c
-    asked: list[ColumnElement[bool]] = [
-        a[name] == value for name in _ATTRIBUTED if (value := getattr(where, name)) is not None
-    ]
-    asked += [tag_value(a.tags, name) == value for name, value in where.tags.items()]
-    if not asked:
-        return []
-    # The attributions are few and the entries many: look the few up first.
-    found: Any = select(a.pool_id, a.attribution_id).where(*asked)
-    return [tuple_(entries.c.pool_id, entries.c.attribution_id).in_(found)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, exists, func, select, text
+from sqlalchemy import ColumnElement, Connection, case, exists, func, select, text
 
 from ledger.book import Ledger
 from ledger.checks import Micros, check_seconds, from_micros, to_micros
@@ -166,7 +166,7 @@ def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Mic
     return to_micros("now", datetime.now(UTC))
 
 
-def _open(scope: Scope) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
+def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
     """Return the open leases in scope, each with what its newest entry says it holds."""
     e, a = entries.c, attributions.c
     later, last = entries.alias("later"), entries.alias("last_entry")
@@ -202,7 +202,7 @@ def _open(scope: Scope) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns a
                 last, (last.c.pool_id == e.pool_id) & (last.c.seq == newest_seq)
             ).outerjoin(attributions, IS_OF_ENTRY)
         )
-        .where(*scope.conditions, is_open(scope))
+        .where(*scope.conditions, is_open(scope.where.as_of), *more)
         .subquery("open_leases")
     )
 
@@ -226,10 +226,10 @@ def _ages(found: Sequence[AgedLease]) -> list[LeaseAge]:
 
 
 def open_leases_in(
-    connection: Connection, scope: Scope, now: Micros, *, limit: int
+    connection: Connection, scope: Scope, now: Micros, *, first: int, limit: int
 ) -> list[AgedLease]:
-    """Return the first leases in scope that have not ended, by their numbers."""
-    found = _open(scope)
+    """Return the leases in scope that have not ended, by their numbers from `first` on."""
+    found = _open(scope, entries.c.seq >= first)
     query = select(found).order_by(found.c.pool_id, found.c.seq).limit(limit)
     return [_aged(row, scope, now) for row in connection.execute(query)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -14,7 +14,6 @@ from ledger.records import PoolId, PoolStatus
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import AgedLease, moment_of, open_leases_in
 from ledger.reports.standing import standing_in
-from ledger.schema import entries
 
 LEASES = 100
 
@@ -69,12 +68,8 @@ def glance(
         for one in pools:
             pool_id = one.pool.pool_id
             place = known.get(pool_id, 1)
-            of_pool = replace(
-                scope,
-                pools={pool_id: one.pool.name},
-                conditions=[entries.c.pool_id == pool_id, entries.c.seq >= place],
-            )
-            found = open_leases_in(connection, of_pool, at, limit=LEASES)
+            of_pool = scope.whole(pool_id)
+            found = open_leases_in(connection, of_pool, at, first=place, limit=LEASES)
             leases += found
             places[pool_id] = found[0].lease if found else one.seq + 1
         leases.sort(key=lambda lease: lease.reserved_at)

@@ -7,9 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ledger.book import Ledger
-from ledger.reports.figures import Figures, added, aggregate, figures_in
+from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Filter, Where, snapshot
 from ledger.schema import attributions
+
+_LABELS: tuple[Label, ...] = (
+    lambda _: attributions.c.run_id,
+    lambda _: attributions.c.parent_run_id,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +123,10 @@ def _tree(
 
 
 def _runs(book: Ledger, where: Where) -> list[tuple[RunCost, str | None]]:
-    a = attributions.c
     rows = snapshot(
         book,
         where,
-        lambda connection, scope: aggregate(
-            connection, scope, [lambda _: a.run_id, lambda _: a.parent_run_id]
-        ),
+        lambda connection, scope: aggregate(connection, scope, _LABELS),
     )
     parts: dict[str | None, list[tuple[str | None, Figures]]] = defaultdict(list)
     for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
@@ -13,7 +12,6 @@ from ledger.checks import to_micros
 from ledger.records import PoolStatus
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
-from ledger.schema import entries
 
 
 def standing(book: Ledger, where: Where = EVERYTHING) -> list[PoolStatus]:
@@ -36,21 +34,15 @@ def standing(book: Ledger, where: Where = EVERYTHING) -> list[PoolStatus]:
 
 def standing_in(connection: Connection, scope: Scope) -> list[PoolStatus]:
     """Return where the pools in scope stand; see `standing`."""
-    bound = [] if scope.where.as_of is None else [entries.c.seq <= scope.where.as_of]
     found = []
     known = pools.find_pools(connection)
     names = {info.pool_id: info.name for info in known}
     for info in known:
         if info.pool_id not in scope.pools:
             continue
-        of_pool = replace(
-            scope,
-            pools={info.pool_id: info.name},
-            conditions=[entries.c.pool_id == info.pool_id, *bound],
-        )
-        position = newest(connection, of_pool)
+        position = newest(connection, scope.whole(info.pool_id))
         assert position is not None  # noqa: S101 - a pool begins with its opening
-        if not bound:
+        if scope.where.as_of is None:
             position = position.at(to_micros("now", datetime.now(UTC)))
         found.append(
             PoolStatus(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, func, literal_column
@@ -64,19 +64,27 @@ def _sum(value: ColumnElement[int]) -> ColumnElement[Any]:
     return func.coalesce(func.sum(value), 0)
 
 
-def summed(connection: Connection, query: Callable[[Sums], Select[Any]]) -> Sequence[Any]:
+_PLAIN, _HALVED = Sums(halved=False), Sums(halved=True)
+
+
+def summed(
+    connection: Connection,
+    query: Callable[[Sums], Select[Any]],
+    values: Mapping[str, Any] | None = None,
+) -> Sequence[Any]:
     """Return the rows of a query that adds amounts up, with sums as large as they may be.
 
     Args:
         connection: A snapshot.
         query: Gets how to add up, and returns the query.
+        values: Those of its parameters that have none yet.
     """
     try:
-        return connection.execute(query(Sums(halved=False))).all()
+        return connection.execute(query(_PLAIN), values).all()
     except OperationalError as error:
         if not may_be_overflow(error):
             raise
-        return connection.execute(query(Sums(halved=True))).all()
+        return connection.execute(query(_HALVED), values).all()
 
 
 def whole(row: Any, name: str) -> int:  # noqa: ANN401 - a row has the columns of its query
