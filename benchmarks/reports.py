@@ -23,6 +23,7 @@ from ledger.reports import Filter
 from ledger.reports.burndown import POINTS
 
 _DAY = timedelta(days=1)
+_AT_LEAST_S = 1.0
 
 
 def workloads(bench: Bench) -> list[Workload]:
@@ -53,10 +54,16 @@ def workloads(bench: Bench) -> list[Workload]:
 def _workload(name: str, work: Callable[[], object], *, base: Workload | None = None) -> Workload:
     return Workload(
         name=name,
-        run=lambda: repeated(1, lambda noted: timed(noted, work)),
+        run=lambda: repeated(1, lambda noted: _asked(noted, work)),
         base=base,
         compare="latency",
     )
+
+
+def _asked(latencies_s: list[float], work: Callable[[], object]) -> None:
+    """Ask again until that took a while: the first time includes what is done once."""
+    while sum(latencies_s) < _AT_LEAST_S:
+        timed(latencies_s, work)
 
 
 def _reports(book: Ledger, end: datetime) -> dict[str, Callable[[], object]]:

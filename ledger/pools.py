@@ -41,9 +41,12 @@ def newest_seqs(
     return {row.pool_id: row.seq for row in connection.execute(query) if row.seq is not None}
 
 
+_ALL = select(pools).order_by(pools.c.pool_id)
+
+
 def find_pools(connection: Connection) -> list[PoolInfo]:
     """Return every pool of the store, oldest first: a parent before what is below it."""
-    return _infos(connection.execute(select(pools).order_by(pools.c.pool_id)))
+    return _infos(connection.execute(_ALL))
 
 
 def find_above(

@@ -160,8 +160,6 @@ def aggregate(
     return list(summed(connection, query, values))
 
 
-# Putting this statement together takes SQLAlchemy longer than the database needs to answer it for
-# a run or a day.
 @functools.lru_cache(maxsize=128)
 def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool) -> Select[Any]:
     """Return the query of figures, whose parameters are the values of a filter of this shape.

@@ -108,6 +108,9 @@ EVERYTHING = Filter()
 class Shape:
     """What a filter asks for, without the values: filters of one shape make one WHERE clause.
 
+    A query is kept by the shape that it was made for: to put it together takes SQLAlchemy longer
+    than the database needs to look up a run, a day or a balance.
+
     Attributes:
         asked: The names of the values that an entry is held to.
         tags: The names of the tags among them, whose values are `tag_0`, `tag_1` and so on.
@@ -205,6 +208,14 @@ class Scope:
         """What an entry must fulfil, with the values in it."""
         return self.shape.conditions(lambda name: bindparam(name, self.values[name]))
 
+    def between(self, since: int, until: int) -> Scope:
+        """Return the part of it from one time on, and before another."""
+        return replace(
+            self,
+            shape=replace(self.shape, asked=self.shape.asked | {"since", "until"}),
+            values={**self.values, "since": since, "until": until},
+        )
+
     def whole(self, pool_id: PoolId) -> Scope:
         """Return one of the pools as a whole: of the filter only `as_of` counts."""
         values = {"pools": [pool_id]}
@@ -267,10 +278,11 @@ def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
     return Scope(where=where, pools=chosen, shape=shape, values=values)
 
 
+_POOLS = select(pools.c.pool_id, pools.c.name, pools.c.parent_id).order_by(pools.c.pool_id)
+
+
 def _pools(connection: Connection, where: Filter) -> dict[PoolId, str]:
-    rows = connection.execute(
-        select(pools.c.pool_id, pools.c.name, pools.c.parent_id).order_by(pools.c.pool_id)
-    ).all()
+    rows = connection.execute(_POOLS).all()
     ids = {row.name: row.pool_id for row in rows}
     for name in where.pools:
         if name not in ids:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from ledger.book import Ledger
 from ledger.checks import U64_MAX, Micros, check_type, from_micros, to_micros
 from ledger.errors import InvalidInputError
-from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
+from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
 from ledger.reports.leases import moment_of
 from ledger.reports.position import Position, newest
-from ledger.reports.sums import summed, whole
+from ledger.reports.sums import Sums, summed, whole
 from ledger.schema import entries
 
 WEEK = timedelta(days=7)
@@ -137,11 +139,9 @@ def forecast(
         at = moment_of(connection, scope, given)
         last = newest(connection, scope)
         assert last is not None  # noqa: S101 - a pool begins with its opening
-        began = connection.execute(
-            select(func.min(scope.at)).where(*scope.conditions, scope.at < at)
-        ).scalar()
+        began = connection.execute(_began(scope.shape), {**scope.values, "now": at}).scalar()
         begin = max(at - window // _MICROSECOND, at if began is None else began)
-        spent = _spent(connection, where, begin, at)
+        spent = _spent(connection, scope.between(begin, at))
         return Forecast(
             pool=pool,
             now=from_micros(at),
@@ -155,17 +155,22 @@ def forecast(
     return snapshot(book, where, query, mirrors=True)
 
 
-def _spent(connection: Connection, where: Filter, begin: int, end: int) -> dict[str, int]:
-    within = replace(where, since=from_micros(begin), until=from_micros(end))
-    scope = scope_of(connection, within, mirrors=True)
-    (row,) = summed(
-        connection,
-        lambda sums: select(
-            *sums.of("tokens", entries.c.usage_total_tokens),
-            *sums.of("cost_micros_usd", entries.c.usage_cost_micros_usd),
-        ).where(*scope.conditions),
-    )
+@functools.lru_cache(maxsize=32)
+def _began(shape: Shape) -> Select[Any]:
+    return select(func.min(shape.at)).where(*shape.conditions(), shape.at < bindparam("now"))
+
+
+def _spent(connection: Connection, scope: Scope) -> dict[str, int]:
+    (row,) = summed(connection, functools.partial(_sums_of_usage, scope.shape), scope.values)
     return {name: whole(row, name) for name in ("tokens", "cost_micros_usd")}
+
+
+@functools.lru_cache(maxsize=32)
+def _sums_of_usage(shape: Shape, sums: Sums) -> Select[Any]:
+    return select(
+        *sums.of("tokens", entries.c.usage_total_tokens),
+        *sums.of("cost_micros_usd", entries.c.usage_cost_micros_usd),
+    ).where(*shape.conditions())
 
 
 def _axis(axis: str, last: Position, spent: int, begin: int, now: Micros) -> AxisForecast:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from ledger import rows, rules
 from ledger.checks import Micros
 from ledger.model import Remaining
 from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, EntryFlag, Seq, Totals, WindowState
-from ledger.reports.filters import Scope
+from ledger.reports.filters import Scope, Shape
 from ledger.schema import entries
 from ledger.terms import Terms
 
 SIDES = tuple(f"{side}_{name}" for side in ("committed", "reserved") for name in Totals._fields)
 """The columns of a balance."""
 
-TERMS = tuple(
-    entries.c[name] for name in ("seq", "flags", "recorded_at", "policy_seq", "window_seq")
-)
+_TERMS = ("seq", "flags", "recorded_at", "policy_seq", "window_seq")
 """The columns that say when, and under what terms, an entry was written."""
 
 
@@ -45,23 +44,24 @@ class Position(NamedTuple):
         return self if rolled is None else self._replace(window=rolled)
 
 
+@functools.lru_cache(maxsize=32)
+def _newest(shape: Shape) -> Select[Any]:
+    e = entries.c
+    return (
+        select(*(e[name] for name in (*_TERMS, *SIDES)))
+        .where(*shape.conditions())
+        .order_by(e.seq.desc())
+        .limit(1)
+    )
+
+
 def newest(connection: Connection, scope: Scope) -> Position | None:
     """Return the pool at the newest entry in scope, None where there is no entry.
 
     Raises:
         JournalDamagedError: The policy in force, or the window, cannot be read.
     """
-    e = entries.c
-    found = (
-        connection.execute(
-            select(*TERMS, *(e[name] for name in SIDES))
-            .where(*scope.conditions)
-            .order_by(e.seq.desc())
-            .limit(1)
-        )
-        .mappings()
-        .first()
-    )
+    found = connection.execute(_newest(scope.shape), scope.values).mappings().first()
     if found is None:
         return None
     row: dict[str, Any] = dict(found)
