@@ -100,12 +100,13 @@ def differences(database: Database) -> list[str]:
             connection, opts={"include_name": is_ours, "version_table": schema.VERSION_TABLE}
         )
         with warnings.catch_warnings():
-            # An index of an expression is not compared on SQLite: it is looked for by its name.
+            # An index of an expression is not compared on SQLite: it is looked for by its name
+            # and its table's, whatever it is of.
             warnings.filterwarnings("ignore", message=".*expression-based index")
             found = compare_metadata(context, schema.metadata)
         told = {one[1].name for one in found if one[0] == "add_index"}
+        no_index = {name for _, name in _indexes() - database.dialect.indexes(connection)} - told
         no_trigger = _guard_names(database) - database.dialect.triggers(connection)
-        no_index = _index_names() - database.dialect.indexes(connection) - told
         return [
             *map(str, found),
             *(f"trigger {name} is missing or disabled" for name in sorted(no_trigger)),
@@ -156,8 +157,9 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _index_names() -> set[str]:
-    return {str(index.name) for table in schema.metadata.tables.values() for index in table.indexes}
+def _indexes() -> set[tuple[str, str]]:
+    tables = schema.metadata.tables
+    return {(name, str(index.name)) for name, table in tables.items() for index in table.indexes}
 
 
 def _guard_names(database: Database) -> set[str]:

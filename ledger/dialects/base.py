@@ -131,8 +131,8 @@ class Dialect(ABC):
         """Return the names of the triggers that stand."""
 
     @abstractmethod
-    def indexes(self, connection: Connection) -> set[str]:
-        """Return the names of the indexes that there are."""
+    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
+        """Return the indexes that there are, each by the name of its table and its own."""
 
     @abstractmethod
     def failure(self, error: BaseException) -> Failure:

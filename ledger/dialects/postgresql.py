@@ -244,13 +244,12 @@ class PostgreSQLDialect(Dialect):
             ).scalars()
         )
 
-    def indexes(self, connection: Connection) -> set[str]:
-        """Return the names of the indexes of the schema in use."""
-        return set(
-            connection.exec_driver_sql(
-                "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
-            ).scalars()
+    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
+        """Return the indexes of the schema in use, each by the name of its table and its own."""
+        found = connection.exec_driver_sql(
+            "SELECT tablename, indexname FROM pg_indexes WHERE schemaname = current_schema()"
         )
+        return {(table, name) for table, name in found}
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLSTATE means; an error without one is a lost connection."""

@@ -178,11 +178,18 @@ class SQLiteDialect(Dialect):
 
     def triggers(self, connection: Connection) -> set[str]:
         """Return the names of the triggers that stand."""
-        return _names(connection, "trigger")
+        found = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        return set(found.scalars())
 
-    def indexes(self, connection: Connection) -> set[str]:
-        """Return the names of the indexes, also those that no reflection tells of."""
-        return _names(connection, "index")
+    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
+        """Return the indexes, each by the name of its table and its own.
+
+        Also those that no reflection tells of.
+        """
+        found = connection.exec_driver_sql(
+            "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index'"
+        )
+        return {(table, name) for table, name in found}
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLite result code means."""
@@ -229,11 +236,6 @@ class SQLiteDialect(Dialect):
 def _raw(connection: Connection) -> sqlite3.Connection:
     raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
     return raw
-
-
-def _names(connection: Connection, kind: str) -> set[str]:
-    query = "SELECT name FROM sqlite_master WHERE type = ?"
-    return set(connection.exec_driver_sql(query, (kind,)).scalars())
 
 
 def _primary_code(error: BaseException) -> int | None:

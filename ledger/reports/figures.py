@@ -194,6 +194,7 @@ def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool
 def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subquery:
     """Return the entries of a shape, added up as far as their numbers tell them apart."""
     e, at = entries.c, shape.at
+    as_of: ColumnElement[int] | None = bindparam("as_of") if "as_of" in shape.asked else None
     # Not in the order of an index: SQLite would walk through the whole of it to save the sorting.
     keys: list[ColumnElement[Any]] = [e.kind, e.provenance]
     if attributed:
@@ -209,7 +210,7 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
             *columns,
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
-            func.sum(case((is_open(shape.value("as_of")), 1), else_=0)).label("open"),
+            func.sum(case((is_open(as_of), 1), else_=0)).label("open"),
             *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(
                 part

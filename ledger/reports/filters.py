@@ -131,10 +131,6 @@ class Shape:
             return e.recorded_at
         return func.coalesce(e.occurred_at, e.recorded_at)
 
-    def value(self, name: str) -> BindParameter[Any] | None:
-        """Return the parameter of a value, None where it is not asked for."""
-        return bindparam(name) if name in self.asked else None
-
     def conditions(
         self, value: Callable[[str], BindParameter[Any]] = bindparam
     ) -> list[ColumnElement[bool]]:

@@ -18,7 +18,7 @@ from ledger.schema import entries
 
 
 def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
-    """Return the last entry in scope of each pool that has any, the oldest pool first."""
+    """Return up to which entry each pool in scope that has any is read, the oldest pool first."""
     newest = newest_seqs(connection, list(scope.pools) if scope.where.pools else None)
     as_of = scope.where.as_of
     return newest if as_of is None else dict.fromkeys(newest, as_of)
@@ -40,11 +40,20 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
         LedgerUnavailableError: The store cannot be read.
     """
     seq = entries.c.seq
+    # A database may sort all that it finds for the sake of one page: it is asked about so many
+    # entries that most of a page is found among them.
+    span = PAGE
     while after < end:
-        page = query.where(seq > after, seq <= end).order_by(seq).limit(PAGE)
+        last = min(end, after + span)
+        page = query.where(seq > after, seq <= last).order_by(seq).limit(PAGE)
         rows = book.read(functools.partial(_rows, query=page))
         yield from rows
-        after = rows[-1]["seq"] if len(rows) == PAGE else end
+        full = len(rows) == PAGE
+        after = rows[-1]["seq"] if full else last
+        if full:
+            span = max(PAGE, span // 2)
+        elif len(rows) < PAGE // 2:
+            span *= 2
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:

@@ -233,6 +233,43 @@ def test_what_was_taken_away_is_reported(
     assert named in difference
 
 
+def test_an_index_of_the_same_name_elsewhere_does_not_count(new_store: Callable[..., str]) -> None:
+    """An index is one of its table."""
+    url = new_store("sqlite")
+    Ledger.open(url).close()
+    with connected(url) as connection:
+        for statement in (
+            "DROP INDEX ix_entries_at",
+            "CREATE TABLE other (a INTEGER)",
+            "CREATE INDEX ix_entries_at ON other (a)",
+        ):
+            connection.exec_driver_sql(statement)
+        connection.commit()
+    with opened(url) as database:
+        assert ["index ix_entries_at is missing"] == migrate.differences(database)
+
+
+def test_sqlite_has_figures_of_every_index(new_store: Callable[..., str]) -> None:
+    """One line each, as long as the index has columns, for those that a plan can be by."""
+    url = new_store("sqlite")
+    Ledger.open(url).close()
+    with connected(url) as connection:
+        run = connection.exec_driver_sql
+        figures = {
+            (table, name): stat.split()
+            for table, name, stat in run("SELECT tbl, idx, stat FROM sqlite_stat1")
+        }
+        columns = {
+            # The index that a table without rowid is in has the table's own name.
+            (table, table if origin == "pk" else name): len(
+                run(f"PRAGMA index_info('{name}')").all()
+            )
+            for table in ("entries", "attributions")
+            for _, name, _, origin, _ in run(f"PRAGMA index_list('{table}')")
+        }
+    assert columns == {place: len(words) - 1 for place, words in figures.items()}
+
+
 def test_each_of_two_missing_indexes_is_named(migrated: str) -> None:
     """Also where the name of one begins like that of the other."""
     with connected(migrated) as connection:
@@ -265,6 +302,7 @@ def test_an_upgrade_adds_a_ledger_beside_other_tables(
     url = new_store(kind, empty=True)
     with connected(url) as connection:
         connection.exec_driver_sql("CREATE TABLE customers (name TEXT)")
+        connection.exec_driver_sql("CREATE INDEX customers_by_name ON customers (name)")
         connection.exec_driver_sql("INSERT INTO customers VALUES ('somebody')")
         connection.commit()
     with opened(url) as database:
@@ -273,3 +311,6 @@ def test_an_upgrade_adds_a_ledger_beside_other_tables(
     Ledger.open(url, create=False).close()
     with connected(url) as connection:
         assert "somebody" == connection.exec_driver_sql("SELECT name FROM customers").scalar()
+        if kind == "sqlite":
+            figures = connection.exec_driver_sql("SELECT tbl FROM sqlite_stat1").scalars()
+            assert "customers" not in set(figures)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger import Ledger, from_micros, reports
+from ledger import I64_MAX, Ledger, from_micros, reports
 from ledger.errors import InvalidInputError
 from ledger.reports import Outlook, TimeBasis
 
@@ -54,6 +54,13 @@ def test_the_rate_of_a_week(scribe: Any) -> None:  # noqa: ANN401 - the conftest
         cost.remaining,
     )
     assert (True, True, True) == (found.steady, found.held_is_spent, found.capacity_stays)
+
+
+def test_spend_beyond_what_a_database_adds_up(scribe: Any) -> None:  # noqa: ANN401
+    """Nothing overflows, and nothing is rounded."""
+    scribe.pool("team")
+    found = reports.forecast(spend(scribe, (2, I64_MAX), (1, I64_MAX)), "team", now=NOW)
+    assert 2 * I64_MAX == found.axes[0].spent
 
 
 def test_a_pool_younger_than_the_window(scribe: Any) -> None:  # noqa: ANN401
