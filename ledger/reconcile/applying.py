@@ -6,21 +6,41 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, or_, select
 
 from ledger.book import Ledger
 from ledger.checks import I64_MAX
 from ledger.errors import IdempotencyConflictError, InvalidInputError, UncorrectableEntryError
 from ledger.manager import LedgerBudgetManager
-from ledger.model import Usage
+from ledger.model import USAGE_FIELDS, Usage
 from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
 from ledger.records import LeasePhase
-from ledger.spending import spending
+from ledger.schema import entries
+from ledger.spending import CORRECTABLE, spending
 
 BY_DAY = "matched by model and day: no single entry is known to be wrong"
 CREDIT = "the bill comes to less than nothing, and no entry can say so"
 TOO_MUCH = f"the bill says more than {I64_MAX:,}, the most that a store can hold"
+OPEN = "lease {lease} is still open; settle it, and apply the bill again"
+UNNAMED = (
+    "lease {lease} used something under no request id (entry {entry}), which may be a part of this "
+    "request; correct it with 'ledger correct'"
+)
 CORRECTED_SINCE = "this line was applied before, and the entry has been corrected otherwise since"
+
+
+_UNNAMED = (
+    select(entries.c.seq)
+    .where(
+        entries.c.pool_id == bindparam("pool_id"),
+        entries.c.lease.is_not(None),
+        entries.c.lease == bindparam("lease"),
+        entries.c.kind.in_(CORRECTABLE),
+        entries.c.request_id.is_(None),
+        or_(*(entries.c[f"usage_{name}"] > 0 for name in USAGE_FIELDS)),
+    )
+    .limit(1)
+)
 
 
 class _Now(NamedTuple):
@@ -28,12 +48,12 @@ class _Now(NamedTuple):
 
     Attributes:
         usages: What each of its entries says.
-        open_lease: A lease behind it that has not ended.
+        obstacle: Why a lease behind it keeps it from being corrected.
         applied: Whether this line of the bill was applied before.
     """
 
     usages: Sequence[Usage]
-    open_lease: int | None
+    obstacle: str | None
     applied: bool
 
 
@@ -100,8 +120,8 @@ def _correct(
     refs = found.correctable[match.request_id]
     # Afresh, in one snapshot: others may have corrected the same entries since.
     now = book.read(lambda connection: _now(connection, budgets, refs, key))
-    if now.open_lease is not None:
-        return f"lease {now.open_lease} is still open; settle it, and apply the bill again"
+    if now.obstacle is not None:
+        return now.obstacle
     steps = [*_steps(refs, now.usages, match.billed, found.axes)]
     if not steps:
         return Outcome.ALREADY_APPLIED
@@ -130,15 +150,19 @@ def _now(
     key: str,
 ) -> _Now:
     journals = {ref.pool: budgets[ref.pool].journal for ref in refs}
-    usages, open_lease = [], None
+    usages, obstacle = [], None
     for ref in refs:
         pool = journals[ref.pool]
         usages.append(spending(connection, pool, ref.seq).usage)
         lease = pool.leases(connection, [ref.lease])[ref.lease]
         if lease.state.phase is not LeasePhase.ENDED:
-            open_lease = ref.lease
+            obstacle = OPEN.format(lease=ref.lease)
+        parameters = {"pool_id": pool.info.pool_id, "lease": ref.lease}
+        unnamed = connection.execute(_UNNAMED, parameters).scalar()
+        if unnamed is not None:
+            obstacle = obstacle or UNNAMED.format(lease=ref.lease, entry=unnamed)
     applied = any(pool.by_keys(connection, [key]) for pool in journals.values())
-    return _Now(usages, open_lease, applied)
+    return _Now(usages, obstacle, applied)
 
 
 def _steps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ from ledger import (
     InvalidInputError,
     Ledger,
     LedgerBudgetManager,
+    OccurredAt,
+    RequestBudget,
+    RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
+    UsageEstimate,
+    UsageReport,
 )
 from ledger.reconcile import Bill, Outcome, Reconciliation, Status, apply, reconcile
 from ledger.reports import Filter
@@ -26,6 +32,7 @@ Spend = Callable[..., Any]
 Used = Callable[..., Usage]
 Write = Callable[..., Path]
 
+NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 HEADER = "request_id,at,model,input_tokens,output_tokens,cost_usd\n"
 
 
@@ -229,6 +236,22 @@ def test_what_is_not_applied_says_why(
         assert why in str(said[request][1])
     assert [] == corrections(book)
     assert not result.agrees
+
+
+def test_what_was_used_under_no_request_id_is_left_to_a_person(
+    book: Ledger, team: LedgerBudgetManager, used: Used, bill: Read
+) -> None:
+    """A stream's id may be known at its end alone: the rest of it is not counted twice."""
+    lease = team.reserve(
+        RequestExtensions(OccurredAt(NOON)), UsageEstimate(), RequestBudget.unlimited()
+    )
+    team.observe(lease, used(60, 0, 100), report=UsageReport(occurred_at=NOON))
+    team.record_used(lease, used(40, 0, 90), report=UsageReport(request_id="r", occurred_at=NOON))
+    result = apply(book, reconcile(book, bill(f"{HEADER}r,2024-02-29,gpt-5,100,0,0.00019\n")))
+    (one,) = result.of(Status.DIFFERING)
+    assert Outcome.NOT_APPLIED is one.outcome
+    assert "under no request id (entry 3)" in str(one.reason)
+    assert [] == corrections(book)
 
 
 def test_the_past_is_not_corrected(
