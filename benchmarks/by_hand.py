@@ -56,6 +56,8 @@ def _figures(*by: str, joined: str = _ATTRIBUTED, more: str = "") -> str:
     return f"SELECT {', '.join(by)}, {_FIGURES} {joined} {_ORIGINAL} {more} GROUP BY {groups}"
 
 
+_NEWEST = """JOIN entries l ON l.pool_id = e.pool_id AND l.seq = (SELECT max(n.seq) FROM entries n
+     WHERE n.pool_id = e.pool_id AND n.lease IS NOT NULL AND n.lease = {lease})"""
 _MOVED = ", ".join(f"sum(e.{side} - coalesce(b.{side}, 0))" for side in SIDES)
 _MOVEMENTS = f"""
 SELECT e.kind, count(*), {_MOVED} FROM entries e
@@ -77,12 +79,13 @@ SELECT model, operation, max(calls), sum(estimate), sum(used),
        {_counted("used > estimate")}, sum(CASE WHEN used > estimate THEN used - estimate END),
        sum(CASE WHEN used <= estimate THEN estimate - used END), {at_rank}
 FROM (
-    SELECT a.model, a.operation, e.estimate_{axis} AS estimate, e.used_{axis} AS used,
-           1.0 * e.used_{axis} / e.estimate_{axis} AS ratio,
+    SELECT a.model, a.operation, e.estimate_{axis} AS estimate, l.used_{axis} AS used,
+           1.0 * l.used_{axis} / e.estimate_{axis} AS ratio,
            count(*) OVER (PARTITION BY a.model, a.operation) AS calls,
-           row_number() OVER ({groups} e.used_{axis}) AS by_used,
-           row_number() OVER ({groups} 1.0 * e.used_{axis} / e.estimate_{axis}) AS by_ratio
-    {_ATTRIBUTED} {_ORIGINAL} AND e.kind = 'settlement' AND e.estimate_{axis} > 0
+           row_number() OVER ({groups} l.used_{axis}) AS by_used,
+           row_number() OVER ({groups} 1.0 * l.used_{axis} / e.estimate_{axis}) AS by_ratio
+    {_ATTRIBUTED} {_NEWEST.format(lease="e.lease")} {_ORIGINAL}
+    AND e.kind = 'settlement' AND e.estimate_{axis} > 0
 ) AS ranked GROUP BY 1, 2"""
 
 
@@ -91,8 +94,7 @@ SELECT e.seq, {_AT}, a.run_id, a.agent, a.model, l.held_tokens, l.held_cost_micr
        l.held_requests, EXISTS (SELECT 1 FROM entries x WHERE x.pool_id = e.pool_id
        AND x.lease = e.seq AND x.kind = 'expiry')
 FROM entries e
-JOIN entries l ON l.pool_id = e.pool_id AND l.seq = (SELECT max(n.seq) FROM entries n
-     WHERE n.pool_id = e.pool_id AND n.lease IS NOT NULL AND n.lease = e.seq)
+{_NEWEST.format(lease="e.seq")}
 LEFT JOIN attributions a ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
 WHERE e.kind = 'reservation' AND e.origin_seq IS NULL AND NOT EXISTS (
       SELECT 1 FROM entries d WHERE d.pool_id = e.pool_id AND d.lease = e.seq

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, exists, func, select, text
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, exists, func, select, text
 
 from ledger.book import Ledger
 from ledger.checks import Micros, check_seconds, from_micros, to_micros
@@ -166,21 +166,28 @@ def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Mic
     return to_micros("now", datetime.now(UTC))
 
 
-def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
-    """Return the open leases in scope, each with what its newest entry says it holds."""
-    e, a = entries.c, attributions.c
-    later, last = entries.alias("later"), entries.alias("last_entry")
-    bound = [] if scope.where.as_of is None else [scope.where.as_of]
-    newest_seq = (
+def newest_of_lease(lease: ColumnElement[int], as_of: int | None) -> ScalarSelect[int]:
+    """Return the number of the newest entry about a lease, or of the newest by `as_of`."""
+    later = entries.alias("later")
+    bound = [] if as_of is None else [later.c.seq <= as_of]
+    return (
         select(func.max(later.c.seq))
         .where(
-            later.c.pool_id == e.pool_id,
+            later.c.pool_id == entries.c.pool_id,
             later.c.lease.is_not(None),
-            later.c.lease == e.seq,
-            *(later.c.seq <= seq for seq in bound),
+            later.c.lease == lease,
+            *bound,
         )
         .scalar_subquery()
     )
+
+
+def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
+    """Return the open leases in scope, each with what its newest entry says it holds."""
+    e, a = entries.c, attributions.c
+    last = entries.alias("last_entry")
+    bound = [] if scope.where.as_of is None else [scope.where.as_of]
+    newest_seq = newest_of_lease(e.seq, scope.where.as_of)
     expiry = entries.alias("expiry")
     expired = exists().where(
         expiry.c.pool_id == e.pool_id,

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from ledger import I64_MAX, Ledger, SharedPoolBudgetOptions, Usage, UsageEstimate, reports
+from ledger import (
+    I64_MAX,
+    Ledger,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    reports,
+)
 from ledger.errors import InvalidInputError
 from ledger.reports import EstimateQuality, Filter, Held, Ratios
 
@@ -132,10 +141,27 @@ def test_large_amounts_are_exact(scribe: Any) -> None:  # noqa: ANN401 - the con
     for given, used in pairs:
         row = {f"estimate_{name}": given for name in ("total_tokens", "cost_micros_usd")}
         row |= {f"used_{name}": used for name in ("total_tokens", "cost_micros_usd")}
-        scribe.append("team", "settlement", usage_total_tokens=0, **row)
+        lease = scribe.append("team", "reservation")
+        scribe.append("team", "settlement", lease=lease, usage_total_tokens=0, **row)
     (tokens, cost) = reports.estimates(scribe.book, by=[], fixed_tokens=2**62)
     assert quality({}, "tokens", pairs, 2**62) == tokens
     assert quality({}, "cost_micros_usd", pairs) == cost
+
+
+def test_corrections_are_counted(book: Ledger) -> None:
+    """What a call used is what the books say by now, or said by an entry."""
+    team = book.pool("team", SharedPoolBudgetOptions())
+    lease = team.reserve(
+        RequestExtensions(), UsageEstimate(total_tokens=100), RequestBudget.unlimited()
+    )
+    team.record_used(lease, Usage(total_tokens=80))
+    team.correct(3, Usage(total_tokens=150), "the invoice says so")
+    (now,) = reports.estimates(book)
+    (then,) = reports.estimates(book, Filter(pools=["team"], as_of=3))
+    assert (150, 1, 50, 0) == (now.used, now.given.overruns, now.given.overrun, now.given.wasted)
+    assert (80, 0, 0, 20) == (then.used, then.given.overruns, then.given.overrun, then.given.wasted)
+    (spent,) = reports.spend(book).rows
+    assert spent.total_tokens == now.used
 
 
 def test_what_was_not_estimated_is_not_counted(book: Ledger, call: Callable[..., object]) -> None:
