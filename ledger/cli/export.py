@@ -91,7 +91,10 @@ def verify_export(
 def _lines(found: exports.Checked) -> Sequence[str]:
     lines = [
         f"ok       {one.pool}: {counted(one.rows, 'row')}, the last of entry {one.last_seq}"
-        + (f"; {counted(one.later, 'later one', 'later ones')} not in the file" * bool(one.later))
+        + (
+            f"; {counted(one.later, 'later one', 'later ones')} not in the file"
+            * bool(one.later and found.ok)
+        )
         for one in found.pools
         if one.rows or (one.later and found.ok)
     ]

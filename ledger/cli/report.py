@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
@@ -294,7 +295,7 @@ def denials(
             output.give(
                 found,
                 reports.Denied,
-                lambda: [denials_sheet(found)],
+                lambda: [_kept(denials_sheet(found))],
                 url=book.url,
             )
             return
@@ -303,10 +304,18 @@ def denials(
     output.give(
         groups,
         reports.DeniedGroup,
-        lambda: [denied_groups_sheet(groups, names)],
+        lambda: [_kept(denied_groups_sheet(groups, names))],
         url=book.url,
         dimensions=names,
     )
+
+
+def _kept(sheet: Sheet) -> Sheet:
+    """Say of an empty table that nothing was kept, which is not that nothing was refused."""
+    if sheet.rows:
+        return sheet
+    none = "none was kept (they are where books are opened with record_denials=True)"
+    return replace(sheet, title=f"{sheet.title}: {none}")
 
 
 @app.command("forecast")

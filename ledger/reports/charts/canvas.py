@@ -141,8 +141,10 @@ def _styled(chart: Any, palette: Palette) -> alt.LayerChart:  # noqa: ANN401 - A
 
 
 def amount_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
-    """Return an axis of amounts: 1.5k, 20M."""
-    return alt.Axis(format="~s", tickCount=5)
+    """Return an axis of amounts: 0.05, 1.5k, 20M."""
+    # SI writes what is below 1 in thousandths: 400m would be read as millions.
+    label = "format(datum.value, abs(datum.value) < 1 ? '~g' : '~s')"
+    return alt.Axis(labelExpr=label, tickCount=5)
 
 
 def time_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself

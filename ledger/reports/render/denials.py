@@ -8,14 +8,17 @@ from ledger.reports.denials import Denied, DeniedGroup, Increase
 from ledger.reports.render.sheet import Column, Sheet
 from ledger.reports.render.values import limit, moment, text, usd
 
-_WHO = ("pool", "tenant", "agent", "operation", "provider", "model")
+_WHO = ("tenant", "agent", "operation", "provider", "model")
 
 
 def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
     """Return denials as a table."""
+    denied = list(rows)
+    several = len({row.pool for row in denied}) > 1
     sheet = Sheet(
         columns=[
             Column(heading="Run"),
+            Column(heading="Pool", left=True, wide=not several),
             Column(heading="At"),
             Column(heading="Reason"),
             Column(heading="Tokens\nasked"),
@@ -29,10 +32,11 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
         ],
         title=title,
     )
-    for row in rows:
+    for row in denied:
         tokens, cost = row.remaining_tokens, row.remaining_cost_micros_usd
         sheet.add(
             text(row.run_id),
+            text(row.pool),
             moment(row.at),
             row.reason.replace("_", " "),
             f"{row.requested_tokens:,}",
