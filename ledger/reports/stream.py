@@ -41,7 +41,7 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
     """
     seq = entries.c.seq
     # A database may sort all that it finds for the sake of one page: it is asked about so many
-    # entries that most of a page is found among them.
+    # entries that about a page is found among them.
     span = PAGE
     while after < end:
         last = min(end, after + span)
@@ -50,10 +50,7 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
         yield from rows
         full = len(rows) == PAGE
         after = rows[-1]["seq"] if full else last
-        if full:
-            span = max(PAGE, span // 2)
-        elif len(rows) < PAGE // 2:
-            span *= 2
+        span = max(PAGE, span // 2) if full else span * 2
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
