@@ -23,7 +23,7 @@ from ledger.reports import Filter
 from ledger.reports.burndown import POINTS
 
 _DAY = timedelta(days=1)
-_AT_LEAST_S = 1.0
+_AT_LEAST_S = 0.2
 
 
 def workloads(bench: Bench) -> list[Workload]:

@@ -36,7 +36,7 @@ EXPECTED = {
         "reserve at 10 entries",
         "reserve at 30 entries",
     ],
-    "reports": [row for name in queries(300, 2) for row in (f"{name}, by hand", name)],
+    "reports": [row for name in queries(300, 2, sqlite=True) for row in (f"{name}, by hand", name)],
     "indexes": [f"1 thread, {word} the indexes of reports" for word in ("without", "with")],
     "sweep": ["sweep behind 5 leases", "sweep behind 15 leases"],
 }
