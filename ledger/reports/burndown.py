@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from ledger.book import Ledger
 from ledger.checks import U64_MAX, check_amount, from_micros
@@ -19,6 +19,7 @@ from ledger.policy import SharedPoolBudgetOptions
 from ledger.records import Balance, WindowState
 from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
 from ledger.reports.position import SIDES, Position
+from ledger.reports.stream import ends
 from ledger.rows import balance_of
 from ledger.schema import entries
 from ledger.terms import Terms
@@ -114,11 +115,7 @@ def burn_down(
 
 
 def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]:
-    newest = scope.where.as_of
-    if newest is None:
-        newest = connection.execute(
-            select(func.max(entries.c.seq)).where(entries.c.pool_id == scope.pool)
-        ).scalar_one()
+    newest = ends(connection, scope)[scope.pool]
     steps = min(count, newest) - 1
     seqs = {1 + (newest - 1) * step // steps for step in range(steps + 1)} if steps else {newest}
     seqs |= {min(2, newest)}  # the first call

@@ -22,9 +22,9 @@ from ledger.checks import I64_MAX, check_amount
 from ledger.records import EntryKind
 from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.leases import newest_of_lease
+from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
-from ledger.schema import IS_OF_ENTRY, attributions, entries
+from ledger.schema import entries
 
 _AXES = {"tokens": "total_tokens", "cost_micros_usd": "cost_micros_usd"}
 
@@ -156,21 +156,17 @@ def _calls(
     connection: Connection, scope: Scope, by: tuple[str, ...]
 ) -> dict[tuple[Any, ...], dict[str, _Calls]]:
     """Return the calls in scope by group and axis, where they had an estimate."""
-    e, last = entries.c, entries.alias("last_entry")
+    e = entries.c
+    # What a call used may have been corrected since.
+    last, joined = with_newest_of_lease(e.lease, scope.where.as_of)
     amounts = [
         column
         for name in _AXES.values()
         for column in (e[f"estimate_{name}"], last.c[f"used_{name}"])
     ]
-    # What a call used may have been corrected since.
-    newest_seq = newest_of_lease(e.lease, scope.where.as_of)
     query = (
         select(*(label(name)(e) for name in by), *amounts)
-        .select_from(
-            entries.join(
-                last, (last.c.pool_id == e.pool_id) & (last.c.seq == newest_seq)
-            ).outerjoin(attributions, IS_OF_ENTRY)
-        )
+        .select_from(joined)
         .where(
             *scope.conditions,
             e.kind == EntryKind.SETTLEMENT,

@@ -14,6 +14,7 @@ from ledger.book import Ledger
 from ledger.checks import I64_MAX, check_amount, check_text, check_type, to_micros
 from ledger.dialects.expressions import tag_value
 from ledger.errors import InvalidInputError, UnknownPoolError
+from ledger.pools import newest_seqs
 from ledger.records import PoolId
 from ledger.schema import attributions, entries, pools
 
@@ -294,10 +295,8 @@ def _pools(connection: Connection, where: Filter) -> dict[PoolId, str]:
 
 
 def _checked_as_of(connection: Connection, pool_id: PoolId, as_of: int) -> int:
-    newest = connection.execute(
-        select(func.max(entries.c.seq)).where(entries.c.pool_id == pool_id)
-    ).scalar()
+    newest = newest_seqs(connection, [pool_id]).get(pool_id, 0)
     # A number that is not there yet would give another answer tomorrow.
-    if not 1 <= as_of <= (newest or 0):
+    if not 1 <= as_of <= newest:
         raise InvalidInputError("as_of", f"the pool has entries 1 to {newest}, and no {as_of}")
     return as_of

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, exists, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    case,
+    exists,
+    func,
+    select,
+    text,
+)
 
 from ledger.book import Ledger
 from ledger.checks import Micros, check_seconds, from_micros, to_micros
@@ -166,11 +175,18 @@ def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Mic
     return to_micros("now", datetime.now(UTC))
 
 
-def newest_of_lease(lease: ColumnElement[int], as_of: int | None) -> ScalarSelect[int]:
-    """Return the number of the newest entry about a lease, or of the newest by `as_of`."""
-    later = entries.alias("later")
+def with_newest_of_lease(
+    lease: ColumnElement[int], as_of: int | None
+) -> tuple[FromClause, FromClause]:
+    """Return the newest entry about a lease, or by `as_of`, and entries with it and attribution.
+
+    Args:
+        lease: The lease of an entry.
+        as_of: Up to and with this entry; None is no limit.
+    """
+    later, last = entries.alias("later"), entries.alias("last_entry")
     bound = [] if as_of is None else [later.c.seq <= as_of]
-    return (
+    newest_seq = (
         select(func.max(later.c.seq))
         .where(
             later.c.pool_id == entries.c.pool_id,
@@ -180,14 +196,15 @@ def newest_of_lease(lease: ColumnElement[int], as_of: int | None) -> ScalarSelec
         )
         .scalar_subquery()
     )
+    of_lease = (last.c.pool_id == entries.c.pool_id) & (last.c.seq == newest_seq)
+    return last, entries.join(last, of_lease).outerjoin(attributions, IS_OF_ENTRY)
 
 
 def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
     """Return the open leases in scope, each with what its newest entry says it holds."""
     e, a = entries.c, attributions.c
-    last = entries.alias("last_entry")
     bound = [] if scope.where.as_of is None else [scope.where.as_of]
-    newest_seq = newest_of_lease(e.seq, scope.where.as_of)
+    last, joined = with_newest_of_lease(e.seq, scope.where.as_of)
     expiry = entries.alias("expiry")
     expired = exists().where(
         expiry.c.pool_id == e.pool_id,
@@ -204,11 +221,7 @@ def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQ
             case((expired, 1), else_=0).label("expired"),
             *(last.c[f"held_{name}"] for name in Totals._fields),
         )
-        .select_from(
-            entries.join(
-                last, (last.c.pool_id == e.pool_id) & (last.c.seq == newest_seq)
-            ).outerjoin(attributions, IS_OF_ENTRY)
-        )
+        .select_from(joined)
         .where(*scope.conditions, is_open(scope.where.as_of), *more)
         .subquery("open_leases")
     )

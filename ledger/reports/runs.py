@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ledger.book import Ledger
+from ledger.reports.dimensions import label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Filter, Where, snapshot
 from ledger.schema import attributions
 
 _LABELS: tuple[Label, ...] = (
-    lambda _: attributions.c.run_id,
+    label("run"),
     lambda _: attributions.c.parent_run_id,
 )
 
