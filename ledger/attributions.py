@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
-from sqlalchemy import BindParameter, Connection, bindparam, insert, select
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
 from ledger import proof, rows
 from ledger.dialects import dialect_named
@@ -41,7 +41,6 @@ _NEWEST = Prepared(
     .order_by(attributions.c.attribution_id.desc())
     .limit(1)
 )
-_INSERT = Prepared(insert(attributions))
 
 
 class Attributions:
@@ -121,7 +120,7 @@ class Attributions:
             **{name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS},
             "tags": proof.tags_text(attribution),
         }
-        dialect_named(connection.dialect.name).insert(connection, attributions.name, _INSERT, [row])
+        dialect_named(connection.dialect.name).insert(connection, attributions.name, [row])
         return fresh
 
 

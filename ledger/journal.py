@@ -345,9 +345,7 @@ def leases(
 def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
     """Write rows that `rows.to_row` made."""
     if staged:
-        dialect_named(connection.dialect.name).insert(
-            connection, entries.name, queries.INSERT_ENTRY, staged
-        )
+        dialect_named(connection.dialect.name).insert(connection, entries.name, staged)
 
 
 def _head(newest: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> Head:

@@ -8,7 +8,6 @@ A PostgreSQL session gets values as literals: then a statement needs no message 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -37,15 +36,6 @@ class Prepared:
         text, _, defaults = self._for(connection)
         literal = driver_of(connection).literal
         return text % {name: literal(value) for name, value in {**defaults, **parameters}.items()}
-
-    def write(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run an INSERT for every row, in one go, where parameters are numbered."""
-        text, names, _ = self._for(connection)
-        cursor = driver_of(connection).cursor()
-        try:
-            cursor.executemany(text, list(map(itemgetter(*names or ()), rows)))
-        finally:
-            cursor.close()
 
     def _for(self, connection: Connection) -> tuple[str, list[str] | None, dict[str, Any]]:
         dialect = connection.dialect

@@ -12,7 +12,6 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
-    insert,
     literal_column,
     select,
 )
@@ -190,4 +189,3 @@ OPEN_LEASES = Prepared(
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-INSERT_ENTRY = Prepared(insert(entries))

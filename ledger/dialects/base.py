@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
@@ -35,6 +35,14 @@ class CommitInDoubtError(Exception):
 
 class RolledBackError(Exception):
     """COMMIT was answered by a quiet rollback: nothing was written."""
+
+
+def alike(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the values of rows, by the columns that the rows have."""
+    found: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row), []).append(tuple(row.values()))
+    return found
 
 
 class Dialect(ABC):
@@ -114,16 +122,13 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
-    def insert(
-        connection: Connection, table: str, statement: Prepared, rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Insert rows with all of a table's columns, at COMMIT at the latest.
+    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, in any order, at COMMIT at the latest.
 
         Args:
             connection: A writing transaction.
             table: The table's name.
-            statement: The INSERT of one row.
-            rows: The rows, each with a value for every column.
+            rows: The rows: int, str, bytes or None by column name; what is left out is NULL.
         """
 
     @abstractmethod

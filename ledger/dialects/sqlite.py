@@ -12,7 +12,14 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from ledger.checks import Micros
-from ledger.dialects.base import POOL, Dialect, Failure, report_views_sql, view_sql
+from ledger.dialects.base import (
+    POOL,
+    Dialect,
+    Failure,
+    alike,
+    report_views_sql,
+    view_sql,
+)
 from ledger.dialects.writerlock import WriterLock
 from ledger.errors import InvalidUrlError, LedgerUnavailableError
 from ledger.prepared import Prepared
@@ -167,14 +174,16 @@ class SQLiteDialect(Dialect):
                 return
 
     @staticmethod
-    def insert(
-        connection: Connection,
-        table: str,  # noqa: ARG004 - the statement names it
-        statement: Prepared,
-        rows: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Insert the rows now."""
-        statement.write(connection, rows)
+    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert the rows now.
+
+        Of the columns that they have: the driver looks for an adapter of each None it is given.
+        """
+        for columns, values in alike(rows).items():
+            places = ", ".join("?" * len(columns))
+            _raw(connection).executemany(
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", values
+            )
 
     def triggers(self, connection: Connection) -> set[str]:
         """Return the names of the triggers that stand."""

@@ -29,7 +29,7 @@ USAGE = Usage(total_tokens=5)
 UNLIMITED = RequestBudget.unlimited()
 NOTHING = RequestExtensions()
 TWO = ["BEGIN", "INSERT"]
-THREE_ROWS = ["BEGIN", "COPY", "CopyDone", "COMMIT"]
+MANY_ROWS = ["BEGIN", "COPY", "CopyDone", "COMMIT"]
 
 
 @pytest.fixture
@@ -104,16 +104,28 @@ def test_entries_of_others_cost_one_more_message(book: Ledger, url: str, wiretap
 
 
 def test_a_pool_three_deep_is_one_transaction(book: Ledger, wiretap: Wiretap) -> None:
-    """One message reads in all three pools, behind all locks; three rows go by COPY."""
+    """One message reads in all three pools, behind all locks; another writes in all of them."""
     book.pool("org", OPTIONS)
     book.pool("team", OPTIONS, parent="org")
     run = book.pool("run", OPTIONS, parent="team")
     run.release(reserve(run))
     wiretap.sent()
     lease = reserve(run)
-    assert THREE_ROWS == wiretap.sent()
+    assert TWO == wiretap.sent()
     run.record_used(lease, USAGE)
-    assert THREE_ROWS == wiretap.sent()
+    assert TWO == wiretap.sent()
+
+
+def test_many_rows_go_by_copy(book: Ledger, wiretap: Wiretap) -> None:
+    """Nine pools deep, an operation is nine rows."""
+    parent = None
+    for depth in range(9):
+        budget = book.pool(f"level {depth}", OPTIONS, parent=parent)
+        parent = budget.name
+    budget.release(reserve(budget))
+    wiretap.sent()
+    reserve(budget)
+    assert MANY_ROWS == wiretap.sent()
 
 
 def test_a_pool_three_deep_costs_at_most_three_times_the_statements(
