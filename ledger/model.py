@@ -96,9 +96,12 @@ class Usage(_Counted):
 
     def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
         """Return the sum, each field stopping at `ceiling`."""
-        sums = list(map(add, _usage_values(self), _usage_values(other)))
+        before = _usage_values(self)
+        sums = list(map(add, before, _usage_values(other)))
         if max(sums) > ceiling:
             sums = [min(total, ceiling) for total in sums]
+        elif not any(before):
+            return other  # most leases are settled once, and nothing need be made anew
         return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
 
 

@@ -103,6 +103,8 @@ class Desk:
         Raises:
             JournalDamagedError: One of them cannot be read.
         """
+        if len(self.pool.lineage) == 1:
+            return [self]
         return [self.table.desk(pool.info.pool_id) for pool in self.pool.lineage]
 
     def post(self, draft: Draft) -> Row:
