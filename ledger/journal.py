@@ -260,13 +260,15 @@ class Seen(NamedTuple):
 def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
     """Read the newest entry of each pool and its next due leases, all in one message."""
     ids = [{"pool_id": pool.info.pool_id} for pool in pools]
-    asked: list[tuple[Prepared, dict[str, Any]]] = [(queries.HEAD, one) for one in ids]
-    asked += [(queries.DUE, {**one, "now": now, "page": DUE_PAGE}) for one in ids]
+    # The time first: a hold that ended between the two would be taken for one that had expired.
+    asked: list[tuple[Prepared, dict[str, Any]]] = []
     if now is None:
         asked.append((queries.NOW, {"now": None}))
+    asked += [(queries.HEAD, one) for one in ids]
+    asked += [(queries.DUE, {**one, "now": now, "page": DUE_PAGE}) for one in ids]
     found = rows_of_each(connection, asked)
     if now is None:
-        now = Micros(found.pop()[0]["now"])
+        now = Micros(found.pop(0)[0]["now"])
     return Seen(
         frozenset(pool.info.pool_id for pool in pools),
         [one[0] if one else None for one in found[: len(ids)]],

@@ -23,11 +23,11 @@ def expire(desk: Desk, found: Sequence[Due], *, spared: Collection[int], until: 
         desk: The pool, with these leases on it.
         found: The next leases whose time is over, by when it was.
         spared: Those that an operation of the same batch is about: it comes first.
-        until: The time at which they were looked for.
+        until: The time at which they were looked for, or now where the clock went back since.
     """
     swept_until = until
     if len(found) == DUE_PAGE:  # there may be more, of the same microsecond too
-        swept_until = Micros(found[-1].expires_at - 1)
+        swept_until = Micros(min(until, found[-1].expires_at - 1))
     for due in found:
         row = desk.leases.get(due.lease)
         if row is None or not rules.due(row.state, desk.now):

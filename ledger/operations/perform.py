@@ -137,9 +137,10 @@ def lay(
     for pool, operation in todo:
         if operation.lease_id:
             about[pool.info.pool_id].add(operation.lease_id)
+    until = min(seen.now, table.now)
     for pool_id, desk in table.desks.items():
         if not any(above.info.pool_id in table.damaged for above in desk.pool.lineage):
-            expire(desk, due[pool_id], spared=about[pool_id], until=seen.now)
+            expire(desk, due[pool_id], spared=about[pool_id], until=until)
     for desk in table.desks.values():
         roll_over(desk)
     return table, todo

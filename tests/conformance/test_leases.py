@@ -10,11 +10,13 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select, text
 
 from ledger import (
     Attribution,
     EntryKind,
     LeasePhase,
+    LeaseTtl,
     Ledger,
     OpenLease,
     RequestBudget,
@@ -27,7 +29,10 @@ from ledger import (
     Usage,
     UsageEstimate,
     journal,
+    queries,
 )
+from ledger.dialects import clock
+from ledger.prepared import Prepared
 
 EXTENSIONS = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()
@@ -290,3 +295,34 @@ def test_holds_that_were_renewed_do_not_stand_in_the_way(new_store: Callable[...
         now[0] += 3_600_000_000
         assert len(leases) == book.expire_due("pool")
         assert book.verify("pool")[0].ok
+
+
+def test_a_hold_that_ends_while_its_pool_is_read_expires(
+    new_store: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's time is read ahead of what is due by then: a hold in between would be missed."""
+    slow = Prepared(select(clock.NOW.label("now")).select_from(text("pg_sleep(0.3)")))
+    with Ledger.open(new_store("postgresql")) as book:
+        budget = book.pool("pool", LIMITED)
+        soon = RequestExtensions(LeaseTtl(timedelta(milliseconds=150)))
+        budget.reserve(soon, tokens(20), UNLIMITED)
+        monkeypatch.setattr(queries, "NOW", slow)
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        book.expire_due("pool")
+        assert budget.status().balance.reserved.tokens == 1
+
+
+def test_a_hold_expires_though_the_clock_went_back(new_store: Callable[..., str]) -> None:
+    """It was looked for as due, and then it was not yet: its turn comes again."""
+    began = 1_700_000_000_000_000
+    times = [began]
+    with Ledger.open(
+        new_store("sqlite"), clock=lambda: times.pop(0) if len(times) > 1 else times[0]
+    ) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions(lease_ttl=timedelta(microseconds=100)))
+        budget.reserve(EXTENSIONS, tokens(20), UNLIMITED)
+        times[:] = [began + 200, began + 50]
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        assert budget.status().balance.reserved.tokens == 21
+        times[:] = [began + 1_000]
+        assert book.expire_due("pool") == 2
