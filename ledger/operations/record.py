@@ -108,12 +108,14 @@ class Record(LeaseOperation[None]):
 
     def _attribution(self, desk: Desk, captured: Interned | None) -> Interned | None:
         report = self.report
-        if report.provider is report.model is report.tags is None:
+        if report is _NO_REPORT:
             return captured
         overrides: dict[str, Any] = {
             name: value
             for name in ("provider", "model", "tags")
             if (value := getattr(report, name)) is not None
         }
+        if not overrides:
+            return captured
         base = (captured and captured.value) or Attribution()
         return desk.intern(proof.attribution_content(replace(base, **overrides)))
