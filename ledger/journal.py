@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,8 +27,11 @@ V = TypeVar("V")
 PAGE = 1_000
 """How many entries are read in one go."""
 
-DUE_PAGE = 256
+ENDING_PAGE = 256
 """How many leases expire in one go."""
+
+_AHEAD_US = 1_000_000
+"""How far ahead holds are looked for that end: so long, none need be looked for again."""
 
 POOLS_PAGE = 64
 """In how many pools below one that would deny."""
@@ -38,8 +42,9 @@ class PoolJournal:
 
     Terms and attributions are immutable once they are committed, so they are remembered. So
     are leases, together with the entry at which they stood: those that no later entry is about
-    stand there still. An entry that is there no longer takes all of this with it. The newest
-    entry itself is always read.
+    stand there still; and until when no hold ends of those that were there at that entry. An
+    entry that is there no longer takes all of this with it. The newest entry itself is always
+    read.
     """
 
     def __init__(self, info: PoolInfo, *, store: bytes, parent: PoolJournal | None = None) -> None:
@@ -54,6 +59,9 @@ class PoolJournal:
         self._leases: dict[int, LeaseRow] = {}
         self._mirrors: dict[tuple[PoolId, int], int] = {}
         self._leases_at: tuple[int, bytes] = (0, b"")
+        self.quiet_until = Micros(0)
+        """Until when no hold ends, if the newest entry is the one that is remembered."""
+        self._quiet_until_s = 0.0
 
     def place(self) -> dict[str, Any] | None:
         """Return where the pool is, as its opening says it; None where nothing is above."""
@@ -147,6 +155,7 @@ class PoolJournal:
         If that one is there no longer, the store was put back to a backup: nothing that is
         remembered can be trusted then.
         """
+        self.quiet_until, self._quiet_until_s = Micros(0), 0.0
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
             self.terms = Terms(self.info.pool_id, self.info.name)
             self._leases, self._mirrors = {}, {}
@@ -165,6 +174,26 @@ class PoolJournal:
     def stands_at(self, newest: Row) -> bool:
         """Tell whether what is remembered is what this newest entry left."""
         return self._leases_at == (newest["seq"], newest["hash"])
+
+    def quiet(self, newest: Row | None, now: Micros) -> bool:
+        """Tell whether no hold can have ended by now, with this newest entry."""
+        return newest is not None and self.stands_at(newest) and now < self.quiet_until
+
+    def seems_quiet(self, now: Micros | None) -> bool:
+        """Guess the same before the newest entry is read; without the time, by this machine's."""
+        if now is None:
+            return time.monotonic() < self._quiet_until_s
+        return now < self.quiet_until
+
+    def ending(self, now: Micros | None) -> tuple[Prepared, dict[str, Any]]:
+        """Return what reads the next holds that end."""
+        pool_id = self.info.pool_id
+        return queries.ENDING, {
+            "pool_id": pool_id,
+            "now": now,
+            "ahead": _AHEAD_US,
+            "page": ENDING_PAGE,
+        }
 
     def lease_row(self, connection: Connection, row: Row) -> LeaseRow:
         """Return what an entry says of its lease.
@@ -188,11 +217,17 @@ class PoolJournal:
         """Keep what a batch knows of leases; only once it is committed."""
         if memo.before != self._leases_at:
             self._leases.clear()
+        quiet_until = memo.quiet_until
         for lease, row in memo.leases.items():
-            if row.state.phase is LeasePhase.ENDED:
+            state = row.state
+            if state.phase is LeasePhase.ENDED:
                 self._leases.pop(lease, None)
-            else:
-                remember(self._leases, lease, row)
+                continue
+            remember(self._leases, lease, row)
+            if state.phase is LeasePhase.OPEN and row.origin_pool_id is None and state.expires_at:
+                quiet_until = min(quiet_until, state.expires_at)
+        self.quiet_until = quiet_until
+        self._quiet_until_s = time.monotonic() + (quiet_until - memo.now) / 1_000_000
         for origin, lease in memo.mirrors.items():
             if lease in self._leases:
                 remember(self._mirrors, origin, lease)
@@ -232,49 +267,73 @@ class PoolJournal:
         return JournalDamagedError(pool=self.info.name, seq=seq, reason=reason)
 
 
-class Due(NamedTuple):
-    """A lease whose hold was to end by now."""
+class Ending(NamedTuple):
+    """A lease whose hold ends by time-out, and when."""
 
     lease: int
     expires_at: Micros
 
 
 class Seen(NamedTuple):
-    """Several pools as a transaction finds them, in the order in which they were asked for."""
+    """Several pools as a transaction finds them."""
 
-    pool_ids: frozenset[PoolId]
-    newest: list[Row | None]
-    due: list[list[Due]]
+    newest: dict[PoolId, Row | None]
+    ending: dict[PoolId, Sequence[Ending]]
+    """The next holds that end, of those pools that were asked for them."""
     now: Micros
 
     def with_others(self, others: Seen) -> Seen:
-        """Return these pools and others behind them, at the time when these were seen."""
-        return Seen(
-            self.pool_ids | others.pool_ids,
-            [*self.newest, *others.newest],
-            [*self.due, *others.due],
-            self.now,
-        )
+        """Return these pools and others, at the time when these were seen."""
+        return Seen(self.newest | others.newest, self.ending | others.ending, self.now)
+
+    def due(self, pool: PoolJournal) -> list[Ending]:
+        """Return the holds of a pool whose time is over, or the first of them."""
+        ending = self.ending.get(pool.info.pool_id, ())
+        return [one for one in ending if one.expires_at <= self.now]
+
+    def quiet_until(self, pool: PoolJournal) -> Micros:
+        """Return until when no hold of a pool ends, once those that are due have expired."""
+        ending = self.ending.get(pool.info.pool_id)
+        if ending is None:
+            return pool.quiet_until
+        later = [one.expires_at for one in ending if one.expires_at > self.now]
+        if len(ending) == ENDING_PAGE:  # there may be more behind the last one
+            later.append(ending[-1].expires_at)
+        return min(later, default=Micros(self.now + _AHEAD_US))
 
 
 def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
-    """Read the newest entry of each pool and its next due leases, all in one message."""
-    ids = [{"pool_id": pool.info.pool_id} for pool in pools]
+    """Read the newest entry of each pool, and which holds end next, all in one message.
+
+    A pool is not asked for holds that seem to be known not to end yet; see `recall`.
+    """
+    restless = [pool for pool in pools if not pool.seems_quiet(now)]
     # The time first: a hold that ended between the two would be taken for one that had expired.
     asked: list[tuple[Prepared, dict[str, Any]]] = []
     if now is None:
         asked.append((queries.NOW, {"now": None}))
-    asked += [(queries.HEAD, one) for one in ids]
-    asked += [(queries.DUE, {**one, "now": now, "page": DUE_PAGE}) for one in ids]
+    asked += [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in pools]
+    asked += [pool.ending(now) for pool in restless]
     found = rows_of_each(connection, asked)
     if now is None:
         now = Micros(found.pop(0)[0]["now"])
     return Seen(
-        frozenset(pool.info.pool_id for pool in pools),
-        [one[0] if one else None for one in found[: len(ids)]],
-        [[Due(**row) for row in one] for one in found[len(ids) :]],
+        {
+            pool.info.pool_id: one[0] if one else None
+            for pool, one in zip(pools, found[: len(pools)], strict=True)
+        },
+        _ending(restless, found[len(pools) :]),
         now,
     )
+
+
+def _ending(
+    pools: Sequence[PoolJournal], found: Sequence[Sequence[Row]]
+) -> dict[PoolId, Sequence[Ending]]:
+    return {
+        pool.info.pool_id: [Ending(**row) for row in one]
+        for pool, one in zip(pools, found, strict=True)
+    }
 
 
 def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -> set[PoolId]:
@@ -288,26 +347,37 @@ def clock(connection: Connection, now: Micros | None) -> Micros:
     return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
 
 
-def recall(connection: Connection, found: Sequence[tuple[PoolJournal, Row | None]]) -> None:
-    """Let each pool forget what others changed before this newest entry.
+def recall(connection: Connection, pools: Sequence[PoolJournal], seen: Seen) -> Seen:
+    """Let each pool forget what others changed before its newest entry.
 
-    A pool that is new to this process learns its policy with the same message.
+    The same message asks for the policy of a pool that is new to this process, and for holds that
+    end where it turned out that it was not known; with these, what was seen is returned.
     """
+    found = [(pool, seen.newest[pool.info.pool_id]) for pool in pools]
     stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
     unknown = [
         (pool, newest["policy_seq"])
         for pool, newest in stale
         if not pool.terms.knows(newest["policy_seq"])
     ]
-    read = rows_of_each(
-        connection,
-        [(queries.SINCE, pool.since()) for pool, _ in stale]
-        + [pool.terms.asked(seq) for pool, seq in unknown],
+    restless = [
+        pool
+        for pool, newest in found
+        if pool.info.pool_id not in seen.ending and not pool.quiet(newest, seen.now)
+    ]
+    read = iter(
+        rows_of_each(
+            connection,
+            [(queries.SINCE, pool.since()) for pool, _ in stale]
+            + [pool.terms.asked(seq) for pool, seq in unknown]
+            + [pool.ending(seen.now) for pool in restless],
+        )
     )
-    for (pool, newest), changed in zip(stale, read[: len(stale)], strict=True):
-        pool.forget(changed, newest)
-    for (pool, seq), detail in zip(unknown, read[len(stale) :], strict=True):
-        pool.terms.learn(seq, detail)
+    for pool, newest in stale:
+        pool.forget(next(read), newest)
+    for pool, seq in unknown:
+        pool.terms.learn(seq, next(read))
+    return seen._replace(ending=seen.ending | _ending(restless, list(read)))
 
 
 class Wanted(NamedTuple):

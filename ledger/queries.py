@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
@@ -129,17 +130,18 @@ planned anew with every call, and by a server that knows little of the table, ov
 _ONCE = select(clock.NOW).scalar_subquery()
 """The time, asked for once: a server cannot look for a clock that moves on in an index."""
 NOW = Prepared(select(clock.NOW.label("now")))
-DUE = Prepared(
+ENDING = Prepared(
     select(entries.c.lease, entries.c.expires_at)
     .where(
         entries.c.pool_id == _POOL,
         entries.c.expires_at > _newest(entries.c.swept_until).scalar_subquery(),
-        entries.c.expires_at <= _ONCE,
+        entries.c.expires_at <= _ONCE + bindparam("ahead", type_=BigInteger()),
         *_HOLDS_STILL,
     )
     .order_by(entries.c.expires_at, entries.c.lease)
     .limit(bindparam("page"))
 )
+"""The holds that end soon, or should have ended and still have to expire."""
 
 
 def _sharing(parent: ColumnElement[int]) -> Select[tuple[int]]:

@@ -163,6 +163,9 @@ class Memo(NamedTuple):
     leases: Mapping[int, LeaseRow]
     mirrors: Mapping[tuple[PoolId, int], int]
     """The leases here of leases that were granted by pools below."""
+    quiet_until: Micros
+    """Until when no hold ends of all those that were there before."""
+    now: Micros
 
 
 class Draft(NamedTuple):

@@ -42,7 +42,7 @@ class Step(NamedTuple):
 class Desk:
     """One pool inside one transaction: what was read of it, and the entries that follow."""
 
-    def __init__(self, table: Table, pool: PoolJournal, head: Head) -> None:
+    def __init__(self, table: Table, pool: PoolJournal, head: Head, quiet_until: Micros) -> None:
         self.table = table
         self.pool = pool
         self.head = head
@@ -61,6 +61,7 @@ class Desk:
         self.expired = 0
         """How many leases this transaction found due."""
         self._began_at = head.seq, head.hash
+        self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
 
     def do(self, operation: Operation[Any]) -> Row:
@@ -348,7 +349,14 @@ class Desk:
 
     def memo(self) -> Memo:
         """Return what the pool's journal may remember once the entries are committed."""
-        return Memo(self._began_at, (self.head.seq, self.head.hash), self.leases, self.mirrors)
+        return Memo(
+            before=self._began_at,
+            after=(self.head.seq, self.head.hash),
+            leases=self.leases,
+            mirrors=self.mirrors,
+            quiet_until=self._quiet_until,
+            now=self.now,
+        )
 
     def intern(self, content: str | None) -> Interned | None:
         """Return the stored form of an attribution's content; one that is empty is not stored.

@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 from ledger import rules
 from ledger.checks import Micros
 from ledger.errors import JournalDamagedError
-from ledger.journal import DUE_PAGE, Due
+from ledger.journal import ENDING_PAGE, Ending
 from ledger.operations.desk import Desk
 from ledger.operations.drafts import carried
 from ledger.records import EntryKind, LeasePhase
 
 
-def expire(desk: Desk, found: Sequence[Due], *, spared: Collection[int], until: Micros) -> None:
+def expire(desk: Desk, found: Sequence[Ending], *, spared: Collection[int], until: Micros) -> None:
     """Stage the expiry of due leases, and note how far the pool is swept.
 
     A pool is swept up to a time when no lease that was due until then still holds anything. The
@@ -26,7 +26,7 @@ def expire(desk: Desk, found: Sequence[Due], *, spared: Collection[int], until: 
         until: The time at which they were looked for, or now where the clock went back since.
     """
     swept_until = until
-    if len(found) == DUE_PAGE:  # there may be more, of the same microsecond too
+    if len(found) == ENDING_PAGE:  # there may be more, of the same microsecond too
         swept_until = Micros(min(until, found[-1].expires_at - 1))
     for due in found:
         row = desk.leases.get(due.lease)

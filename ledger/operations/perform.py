@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from ledger import journal
 from ledger.checks import Micros
 from ledger.errors import LedgerError
-from ledger.journal import Due, PoolJournal, Wanted
+from ledger.journal import Ending, PoolJournal, Wanted
 from ledger.operations.base import Operation
 from ledger.operations.desk import Desk
 from ledger.operations.expire import expire
@@ -118,20 +118,20 @@ def lay(
     seen = journal.look(connection, pools, now())
     todo = calls()
     joined = {one.info.pool_id: one for pool, _ in todo for one in pool.lineage}
-    others = [joined[pool_id] for pool_id in sorted(joined.keys() - seen.pool_ids)]
+    others = [joined[pool_id] for pool_id in sorted(joined.keys() - seen.newest.keys())]
     if others:
-        pools, seen = (
-            [*pools, *others],
-            seen.with_others(journal.look(connection, others, seen.now)),
-        )
-    journal.recall(connection, list(zip(pools, seen.newest, strict=True)))
+        pools = [*pools, *others]
+        seen = seen.with_others(journal.look(connection, others, seen.now))
+    seen = journal.recall(connection, pools, seen)
     table = Table(connection, now() or seen.now)
-    for pool, newest in zip(pools, seen.newest, strict=True):
+    for pool in pools:
+        pool_id = pool.info.pool_id
         try:
-            table.desks[pool.info.pool_id] = Desk(table, pool, pool.head_from(connection, newest))
+            head = pool.head_from(connection, seen.newest[pool_id])
+            table.desks[pool_id] = Desk(table, pool, head, seen.quiet_until(pool))
         except LedgerError as error:
-            table.damaged[pool.info.pool_id] = error
-    due = {pool.info.pool_id: found for pool, found in zip(pools, seen.due, strict=True)}
+            table.damaged[pool_id] = error
+    due = {pool.info.pool_id: seen.due(pool) for pool in pools}
     _read(table, todo, due, look_up=look_up)
     about: defaultdict[PoolId, set[int]] = defaultdict(set)
     for pool, operation in todo:
@@ -147,7 +147,7 @@ def lay(
 
 
 def _read(
-    table: Table, todo: Sequence[Call], due: Mapping[PoolId, Sequence[Due]], *, look_up: bool
+    table: Table, todo: Sequence[Call], due: Mapping[PoolId, Sequence[Ending]], *, look_up: bool
 ) -> None:
     """Lay on the desks what the operations need to see: earlier outcomes, and leases."""
     by_pool: defaultdict[PoolId, list[Operation[Any]]] = defaultdict(list)

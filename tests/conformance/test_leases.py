@@ -282,7 +282,7 @@ def test_holds_that_were_renewed_do_not_stand_in_the_way(new_store: Callable[...
     with Ledger.open(new_store("sqlite"), clock=lambda: now[0]) as book:
         budget = book.pool("pool", SharedPoolBudgetOptions(lease_ttl=timedelta(minutes=1)))
         asked = RequestExtensions(), UsageEstimate(total_tokens=1), RequestBudget.unlimited()
-        leases = [budget.reserve(*asked) for _ in range(journal.DUE_PAGE + 5)]
+        leases = [budget.reserve(*asked) for _ in range(journal.ENDING_PAGE + 5)]
         for lease in leases:
             budget.renew(lease, timedelta(hours=1))
         now[0] += 1

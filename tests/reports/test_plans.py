@@ -63,10 +63,10 @@ WRITES: dict[str, tuple[Prepared, str]] = {
     "a lease": (queries.LEASE, LEASE_BY_INDEX),
     "a lease of a pool below": (queries.MIRRORED_LEASE, LEASE_BY_INDEX),
     "leases that are due": (
-        queries.DUE,
+        queries.ENDING,
         "ix_entries_expires_at (pool_id=? AND expires_at>? AND expires_at<?)",
     ),
-    "a lease that is due": (queries.DUE, LEASE_BY_INDEX),
+    "a lease that is due": (queries.ENDING, LEASE_BY_INDEX),
     "open leases": (
         queries.OPEN_LEASES,
         "lease_end USING INDEX ix_entries_lease (pool_id=? AND lease=?)",
