@@ -8,6 +8,8 @@ A PostgreSQL session gets values as literals: then a statement needs no message 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -37,6 +39,28 @@ class Prepared:
         literal = driver_of(connection).literal
         return text % {name: literal(value) for name, value in {**defaults, **parameters}.items()}
 
+    def text_of_each(self, connection: Connection, given: Sequence[Mapping[str, Any]]) -> str:
+        """Return one statement for several sets of parameters, where they have names.
+
+        A server plans it once, and not once for each. What differs between the sets is integers.
+        Each row begins with the number of its set, from 0.
+        """
+        text, _, defaults = self._for(connection)
+        literal = driver_of(connection).literal
+        first, *others = given
+        names = [name for name in first if any(one[name] != first[name] for one in others)]
+        sets = ", ".join(
+            f"({', '.join(map(literal, (number, *map(one.__getitem__, names))))})"
+            for number, one in enumerate(given)
+        )
+        same = {name: literal(value) for name, value in {**defaults, **first}.items()}
+        # OFFSET keeps each set a search of its own, whose rows come in its order: without it, a
+        # join might rather read the whole table.
+        one = text % {**same, **{name: f"given_{name}" for name in names}}
+        columns = ", ".join(["given_set", *(f"given_{name}" for name in names)])
+        table = f"(VALUES {sets}) AS given ({columns})"
+        return f"SELECT given_set, found.* FROM {table}, LATERAL ({one} OFFSET 0) AS found"  # noqa: S608 - numbers, and our own statement
+
     def _for(self, connection: Connection) -> tuple[str, list[str] | None, dict[str, Any]]:
         dialect = connection.dialect
         if dialect.name not in self._compiled:
@@ -62,11 +86,29 @@ def rows_of_each(
             for select, parameters in selects:
                 select.run(connection, cursor, parameters)
                 found.append(rows_of(cursor))
-        else:
-            cursor.execute(";".join(select.text(connection, given) for select, given in selects))
-            for _ in selects:
-                found.append(rows_of(cursor))
-                cursor.nextset()
+            return found
+        alike = [
+            (select, [given for _, given in some])
+            for select, some in groupby(selects, key=itemgetter(0))
+        ]
+        cursor.execute(
+            ";".join(
+                select.text(connection, given[0])
+                if len(given) == 1
+                else select.text_of_each(connection, given)
+                for select, given in alike
+            )
+        )
+        for _, given in alike:
+            rows = rows_of(cursor)
+            if len(given) == 1:
+                found.append(rows)
+            else:
+                by_set: list[list[dict[str, Any]]] = [[] for _ in given]
+                for row in rows:
+                    by_set[row.pop("given_set")].append(row)
+                found += by_set
+            cursor.nextset()
         return found
     finally:
         cursor.close()

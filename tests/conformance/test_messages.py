@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ledger import (
     Attribution,
+    LeaseTtl,
     Ledger,
     LedgerBudgetManager,
     RequestBudget,
@@ -17,8 +19,9 @@ from ledger import (
     ThresholdExceededError,
     Usage,
     UsageEstimate,
+    queries,
 )
-from ledger.prepared import driver_of
+from ledger.prepared import Prepared, driver_of, rows_of_each
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap
@@ -149,3 +152,30 @@ def test_a_pool_three_deep_costs_at_most_three_times_the_statements(
             assert 2 == sum(text.startswith("BEGIN") for text in said)
             counts.append(len(said))
         assert counts[0] < counts[1] <= 3 * counts[0]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_is_asked_of_many_pools_is_answered_for_each(
+    new_store: Callable[..., str], kind: str
+) -> None:
+    """By one statement on PostgreSQL: nothing, one row, and rows in their order."""
+    with Ledger.open(new_store(kind)) as book:
+        budgets = [book.pool(f"pool {number}", OPTIONS) for number in range(4)]
+        for number, budget in enumerate(budgets):
+            for hour in reversed(range(number)):
+                reserve(budget, LeaseTtl(timedelta(hours=hour + 1)))
+        ids = [budget.journal.info.pool_id for budget in budgets]
+        asked: list[tuple[Prepared, dict[str, Any]]] = [
+            *((queries.HEAD, {"pool_id": one}) for one in (*ids, 2**40)),
+            *((queries.SINCE, {"pool_id": one, "known": one, "page": 2}) for one in ids),
+            *(
+                (queries.ENDING, {"pool_id": one, "now": 0, "ahead": 2**60, "page": 9})
+                for one in ids
+            ),
+        ]
+        with book._database.connect() as connection:
+            together = rows_of_each(connection, asked)
+            apart = [statement.rows(connection, given) for statement, given in asked]
+    assert apart == together
+    assert [1, 1, 1, 1, 0] == [len(rows) for rows in together[:5]]
+    assert [[], [2], [3, 2], [4, 3, 2]] == [[row["lease"] for row in rows] for rows in together[9:]]
