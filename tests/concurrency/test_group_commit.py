@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -34,6 +35,7 @@ from ledger import (
     IdempotencyConflictError,
     IdempotencyKey,
     JournalDamagedError,
+    LeaseTtl,
     Ledger,
     LedgerBudgetManager,
     LedgerUnavailableError,
@@ -57,6 +59,7 @@ from ledger.aio import AsyncLedgerBudgetManager
 from ledger.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
 from ledger.operations import Release, perform
 from ledger.schema import entries
+from tests.clocks import Clock
 
 if TYPE_CHECKING:
     from ledger import Entry
@@ -393,6 +396,31 @@ def test_pools_that_are_new_to_a_process_are_learnt_together(
         attributions = ["SELECT", "SELECT", "INSERT", "INSERT", "INSERT", "INSERT"]
         assert ["BEGIN", "SELECT", *attributions] == batch
         assert [0, 1, 1, 1, 1] == [pool.remaining(NOTHING).tokens for pool in pools]
+        assert_sound(book)
+
+
+def test_what_is_due_keeps_no_pool_from_being_closed(store_url: str) -> None:
+    """Though its usage comes with the same batch, behind the closing: it comes late."""
+    clock = Clock()
+    with Ledger.open(store_url, clock=clock) as book:
+        book.pool("org", SharedPoolBudgetOptions(capacity_tokens=100))
+        worker = book.pool(
+            "worker", SharedPoolBudgetOptions(capacity_tokens=50), parent="org", carved=True
+        )
+        due = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
+        lease = worker.reserve(due, tokens(5), UNLIMITED)
+        commits = Commits(book)
+        plug = book.pool("plug", SharedPoolBudgetOptions())
+        clock.minutes(2)
+        with commits.held(partial(plug.reserve, NOTHING, tokens(1), UNLIMITED)):
+            waiting = commits.line_up(
+                [
+                    partial(book.close_pool, "worker"),
+                    partial(worker.record_used, lease, Usage(total_tokens=7)),
+                ]
+            )
+        assert [None, None] == [outcome(each) for each in waiting]
+        assert ["reservation", "expiry", "closing", "settlement"] == kinds(book, "worker")
         assert_sound(book)
 
 
