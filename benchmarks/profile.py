@@ -62,7 +62,7 @@ STAGES = {
     "build the row": ("ledger.rows:to_row", "ledger.rows:head_of"),
     "encode and hash": (
         "ledger.operations:Operation.payload_digest",
-        "ledger.rows:row_hash",
+        "ledger.proof:chain",
     ),
     "insert": ("ledger.journal:append",),
     "commit": (
