@@ -11,6 +11,7 @@ from ledger.checks import REASON_MAX_CHARS, check_text
 from ledger.errors import OpenLeasesError
 from ledger.operations.base import Operation, keyed
 from ledger.operations.desk import Desk
+from ledger.operations.expire import expire_spared
 from ledger.records import EntryFlag, EntryKind, PoolInfo
 from ledger.rows import Draft, Row
 
@@ -38,15 +39,18 @@ class ClosePool(Operation[None]):
 
     def decide(self, desk: Desk) -> Draft:
         """Return the closing; what funds a carved pool is settled with it, see `Desk.post`."""
-        pool, balance = desk.pool.info, desk.head.balance
+        pool = desk.pool.info
         desk.require_open()
-        if pool.carved_lease is not None and balance.reserved.requests:
+        if pool.carved_lease is not None and desk.head.balance.reserved.requests:
             desk.table.sweep_below(desk)
-            raise OpenLeasesError(pool.name, open_leases=balance.reserved.requests)
+            expire_spared(desk)
+            open_leases = desk.head.balance.reserved.requests
+            if open_leases:
+                raise OpenLeasesError(pool.name, open_leases=open_leases)
         detail: dict[str, Any] = {} if self.reason is None else {"reason": self.reason}
         return Draft(
             kind=EntryKind.CLOSING,
-            balance=balance,
+            balance=desk.head.balance,
             flags=EntryFlag.CLOSED,
             detail=detail,
             idempotency_key=self.key,

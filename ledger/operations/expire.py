@@ -10,7 +10,7 @@ from ledger.errors import JournalDamagedError
 from ledger.journal import ENDING_PAGE, Ending
 from ledger.operations.desk import Desk
 from ledger.operations.drafts import carried
-from ledger.records import EntryKind, LeasePhase
+from ledger.records import EntryKind, LeasePhase, LeaseState
 
 
 def expire(desk: Desk, found: Sequence[Ending], *, spared: Collection[int], until: Micros) -> None:
@@ -47,3 +47,22 @@ def expire(desk: Desk, found: Sequence[Ending], *, spared: Collection[int], unti
         else:
             desk.expired += 1
     desk.sweep(swept_until)
+
+
+def expire_spared(desk: Desk) -> None:
+    """Stage the expiry of leases that were spared, if a pool then holds nothing any more.
+
+    They are due, and operations behind this one are about them: what those record comes late.
+    """
+    pool_id = desk.pool.info.pool_id
+    due: list[tuple[Desk, list[LeaseState]]] = []
+    for one in desk.table.desks.values():
+        if any(pool.info.pool_id == pool_id for pool in one.pool.lineage):
+            own = [row.state for row in one.leases.values() if row.origin_pool_id is None]
+            due.append((one, [state for state in own if rules.due(state, one.now)]))
+    held = sum(state.held.requests for _, states in due for state in states)
+    if held < desk.head.balance.reserved.requests:
+        return
+    for one, states in due:
+        found = [Ending(state.lease, Micros(state.expires_at or 0)) for state in states]
+        expire(one, found, spared=(), until=one.head.swept_until)

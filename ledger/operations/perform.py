@@ -13,7 +13,6 @@ from ledger.checks import Micros
 from ledger.errors import LedgerError
 from ledger.journal import Ending, PoolJournal, Wanted
 from ledger.operations.base import Operation
-from ledger.operations.closing import ClosePool
 from ledger.operations.desk import Desk
 from ledger.operations.expire import expire
 from ledger.operations.rollover import roll_over
@@ -135,10 +134,8 @@ def lay(
     due = {pool.info.pool_id: seen.due(pool) for pool in pools}
     _read(table, todo, due, look_up=look_up)
     about: defaultdict[PoolId, set[int]] = defaultdict(set)
-    # What is due must not keep a pool from being closed: there, usage comes late.
-    closing = {pool.info.pool_id for pool, one in todo if isinstance(one, ClosePool)}
     for pool, operation in todo:
-        if operation.lease_id and pool.info.pool_id not in closing:
+        if operation.lease_id:
             about[pool.info.pool_id].add(operation.lease_id)
     until = min(seen.now, table.now)
     for pool_id, desk in table.desks.items():

@@ -32,6 +32,8 @@ from ledger import (
     BudgetError,
     BudgetLease,
     ContentionError,
+    EntryFlag,
+    EntryKind,
     IdempotencyConflictError,
     IdempotencyKey,
     JournalDamagedError,
@@ -399,16 +401,28 @@ def test_pools_that_are_new_to_a_process_are_learnt_together(
         assert_sound(book)
 
 
-def test_what_is_due_keeps_no_pool_from_being_closed(store_url: str) -> None:
-    """Though its usage comes with the same batch, behind the closing: it comes late."""
+@pytest.mark.parametrize(
+    ("granted_by", "another", "closes"),
+    [("worker", False, True), ("below", False, True), ("worker", True, False)],
+)
+def test_what_is_due_keeps_no_pool_from_being_closed(
+    store_url: str, granted_by: str, *, another: bool, closes: bool
+) -> None:
+    """Though its usage comes with the same batch, behind the closing: it comes late.
+
+    Where the pool holds something else, which keeps it open, the usage is in time.
+    """
     clock = Clock()
     with Ledger.open(store_url, clock=clock) as book:
         book.pool("org", SharedPoolBudgetOptions(capacity_tokens=100))
-        worker = book.pool(
-            "worker", SharedPoolBudgetOptions(capacity_tokens=50), parent="org", carved=True
-        )
+        options = SharedPoolBudgetOptions(capacity_tokens=50)
+        worker = book.pool("worker", options, parent="org", carved=True)
+        budgets = {"worker": worker, "below": book.pool("below", options, parent="worker")}
+        budget = budgets[granted_by]
         due = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
-        lease = worker.reserve(due, tokens(5), UNLIMITED)
+        lease = budget.reserve(due, tokens(5), UNLIMITED)
+        if another:
+            worker.reserve(NOTHING, tokens(1), UNLIMITED)
         commits = Commits(book)
         plug = book.pool("plug", SharedPoolBudgetOptions())
         clock.minutes(2)
@@ -416,11 +430,15 @@ def test_what_is_due_keeps_no_pool_from_being_closed(store_url: str) -> None:
             waiting = commits.line_up(
                 [
                     partial(book.close_pool, "worker"),
-                    partial(worker.record_used, lease, Usage(total_tokens=7)),
+                    partial(budget.record_used, lease, Usage(total_tokens=7)),
                 ]
             )
-        assert [None, None] == [outcome(each) for each in waiting]
-        assert ["reservation", "expiry", "closing", "settlement"] == kinds(book, "worker")
+        closing, recording = (outcome(each) for each in waiting)
+        assert recording is None
+        assert closes is (closing is None)
+        settled = [one for one in book.entries(budget.name) if one.kind == EntryKind.SETTLEMENT]
+        assert [closes] == [EntryFlag.LATE in one.flags for one in settled]
+        assert ("closing" in kinds(book, "worker")) is closes
         assert_sound(book)
 
 
