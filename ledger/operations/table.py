@@ -61,6 +61,7 @@ class Table:
         pool_id = desk.pool.info.pool_id
         if pool_id not in self._swept_below:
             due = journal.sharing_with_due(self.connection, desk.pool, self.now)
-            if due - self.desks.keys():
-                raise MorePoolsError(due - self.desks.keys())
+            missing = due - self.desks.keys() - self.damaged.keys()  # what is damaged never will
+            if missing:
+                raise MorePoolsError(missing)
             self._swept_below.add(pool_id)

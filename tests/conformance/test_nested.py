@@ -499,6 +499,21 @@ def test_a_closing_and_what_comes_late_in_one_batch(store_url: str, clock: Clock
 Vandal = Any  # the class is in conftest.py
 
 
+def test_a_damaged_pool_below_keeps_nobody_waiting(
+    store_url: str, clock: Clock, vandal: Vandal
+) -> None:
+    """What is due there cannot expire: the pool above denies, and does not look for ever."""
+    with Ledger.open(store_url, clock=clock) as book:
+        book.pool("org", limit(100))
+        below = book.pool("below", limit(100), parent="org")
+        due = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
+        below.reserve(due, UsageEstimate(total_tokens=50), UNLIMITED)
+    vandal.run("UPDATE entries SET detail = '{}' WHERE pool_id = 2 AND seq = 1")
+    clock.minutes(2)
+    with Ledger.open(store_url, clock=clock) as book, pytest.raises(ThresholdExceededError):
+        book.pool("org").reserve(RequestExtensions(), UsageEstimate(total_tokens=80), UNLIMITED)
+
+
 def test_an_original_that_nothing_repeats_is_found(book: Ledger, vandal: Vandal) -> None:
     """The mirror's row was made into an original of the pool above: its own journal is sound."""
     _, _, run = tree(book)
