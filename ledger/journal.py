@@ -31,7 +31,10 @@ ENDING_PAGE = 256
 """How many leases expire in one go."""
 
 _AHEAD_US = 1_000_000
-"""How far ahead holds are looked for that end: so long, none need be looked for again."""
+"""How far ahead holds are looked for that end."""
+
+_QUIET_US = _AHEAD_US // 2
+"""How long none need be looked for again; less, since a server's clock may be set meanwhile."""
 
 POOLS_PAGE = 64
 """In how many pools below one that would deny."""
@@ -299,7 +302,7 @@ class Seen(NamedTuple):
         later = [one.expires_at for one in ending if one.expires_at > self.now]
         if len(ending) == ENDING_PAGE:  # there may be more behind the last one
             later.append(ending[-1].expires_at)
-        return min(later, default=Micros(self.now + _AHEAD_US))
+        return min([*later, Micros(self.now + _QUIET_US)])
 
 
 def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
@@ -309,14 +312,18 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
     """
     restless = [pool for pool in pools if not pool.seems_quiet(now)]
     # The time first: a hold that ended between the two would be taken for one that had expired.
-    asked: list[tuple[Prepared, dict[str, Any]]] = []
-    if now is None:
-        asked.append((queries.NOW, {"now": None}))
+    time_asked = [] if now is not None else [(queries.NOW, {"now": now})]
+    asked: list[tuple[Prepared, dict[str, Any]]] = [*time_asked]
     asked += [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in pools]
     asked += [pool.ending(now) for pool in restless]
-    found = rows_of_each(connection, asked)
+    # And once more behind it: if the clock was put back meanwhile, nobody knows what had ended.
+    found = rows_of_each(connection, asked + (time_asked if restless else []))
     if now is None:
         now = Micros(found.pop(0)[0]["now"])
+        then = Micros(found.pop()[0]["now"]) if restless else now
+        if then < now:
+            now, restless = then, []
+            del found[len(pools) :]
     return Seen(
         {
             pool.info.pool_id: one[0] if one else None

@@ -1,4 +1,4 @@
-"""When holds end, which a ledger keeps in memory for a second, while others write to their pool."""
+"""When holds end, which a ledger keeps in memory for a while, and others write to their pool."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_renewal_by_another_counts(
     reserve(budget, FULL)
 
 
-def test_holds_are_looked_for_once_a_second(
+def test_holds_are_looked_for_twice_a_second(
     budget: LedgerBudgetManager, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not with every call, as long as nobody else writes to the pool."""

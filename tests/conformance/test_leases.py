@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 
 from ledger import (
     Attribution,
@@ -310,6 +312,39 @@ def test_a_hold_that_ends_while_its_pool_is_read_expires(
         budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         book.expire_due("pool")
         assert budget.status().balance.reserved.tokens == 1
+
+
+class SteppingBack(Prepared):
+    """The server's time, if its clock is put back between the first time it is asked and the next.
+
+    Other than a clock of the test's own, it is asked in the same message as what is due.
+    """
+
+    def __init__(self, by_us: int) -> None:
+        super().__init__(select(clock.NOW.label("now")))
+        self._ahead_us = by_us
+
+    def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
+        """Return what asks for it."""
+        ahead_us, self._ahead_us = self._ahead_us, 0
+        return f"SELECT now + {ahead_us} AS now FROM ({super().text(connection, parameters)}) AS t"
+
+
+def test_a_hold_expires_though_the_server_s_clock_went_back(
+    new_store: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for as due is believed for no later time than that at which it was."""
+    with Ledger.open(new_store("postgresql")) as book:
+        budget = book.pool("pool", LIMITED)
+        ttl = LeaseTtl(timedelta(milliseconds=1_500))
+        budget.reserve(RequestExtensions(ttl), tokens(20), UNLIMITED)
+        time.sleep(0.6)  # until holds are looked for again
+        with monkeypatch.context() as patched:
+            patched.setattr(queries, "NOW", SteppingBack(10_000_000))
+            budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        assert budget.status().balance.reserved.tokens == 21
+        time.sleep(1)
+        assert book.expire_due("pool") == 1
 
 
 def test_a_hold_expires_though_the_clock_went_back(new_store: Callable[..., str]) -> None:
