@@ -100,7 +100,7 @@ class Usage(_Counted):
         sums = list(map(add, before, _usage_values(other)))
         if max(sums) > ceiling:
             sums = [min(total, ceiling) for total in sums]
-        elif not any(before):
+        elif other.__class__ is Usage and not any(before):
             return other  # most leases are settled once, and nothing need be made anew
         return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
 

@@ -50,7 +50,7 @@ class Prepared:
         first, *others = given
         names = [name for name in first if any(one[name] != first[name] for one in others)]
         sets = ", ".join(
-            f"({', '.join(map(literal, (number, *map(one.__getitem__, names))))})"
+            f"({', '.join([str(number), *(f'{literal(one[name])}::bigint' for name in names)])})"
             for number, one in enumerate(given)
         )
         same = {name: literal(value) for name, value in {**defaults, **first}.items()}
