@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.model import ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.reports.position import SIDES
 from ledger.reports.ranks import PERCENTS
 

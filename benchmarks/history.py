@@ -23,10 +23,10 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.database import Database
-from ledger.operations import Operation
+from ledger.engine.operations import Operation
 from ledger.reports.position import SIDES
-from ledger.schema import attributions, entries
+from ledger.store.database import Database
+from ledger.store.schema import attributions, entries
 
 POOL = "history"
 RUN = "run-7"

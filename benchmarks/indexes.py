@@ -7,7 +7,7 @@ from benchmarks.measure import Workload, repeated
 from benchmarks.stores import beside
 from benchmarks.work import TIMEOUT_S, pair
 from ledger import Ledger
-from ledger.database import Database
+from ledger.store.database import Database
 
 INDEXES = ("ix_entries_at", "ix_entries_attribution_id", "ix_attributions_run_id")
 

@@ -46,31 +46,34 @@ STAGES = {
         "ledger.manager:LedgerBudgetManager.recording",
     ),
     "begin": (
-        "ledger.dialects.sqlite:SQLiteDialect.begin",
-        "ledger.dialects.postgresql:PostgreSQLDialect.begin",
+        "ledger.store.dialects.sqlite:SQLiteDialect.begin",
+        "ledger.store.dialects.postgresql:PostgreSQLDialect.begin",
     ),
-    "read the newest entry": ("ledger.journal:look",),
+    "read the newest entry": ("ledger.store.journal:look",),
     "find leases": (
-        "ledger.journal:recall",
-        "ledger.journal:PoolJournal.remembered",
-        "ledger.journal:leases",
+        "ledger.store.journal:recall",
+        "ledger.store.journal:PoolJournal.remembered",
+        "ledger.store.journal:leases",
     ),
     "decide": (
-        "ledger.operations:Reserve.decide",
-        "ledger.operations:Record.decide",
+        "ledger.engine.operations:Reserve.decide",
+        "ledger.engine.operations:Record.decide",
     ),
-    "build the row": ("ledger.rows:to_row", "ledger.rows:head_of"),
+    "build the row": ("ledger.store.rows:to_row", "ledger.store.rows:head_of"),
     "encode and hash": (
-        "ledger.operations:Operation.payload_digest",
-        "ledger.proof:chain",
+        "ledger.engine.operations:Operation.payload_digest",
+        "ledger.core.hashing:chain",
     ),
-    "insert": ("ledger.journal:append",),
+    "insert": ("ledger.store.journal:append",),
     "commit": (
-        "ledger.dialects.sqlite:SQLiteDialect.commit",
-        "ledger.dialects.postgresql:PostgreSQLDialect.commit",
+        "ledger.store.dialects.sqlite:SQLiteDialect.commit",
+        "ledger.store.dialects.postgresql:PostgreSQLDialect.commit",
     ),
-    "remember leases": ("ledger.journal:PoolJournal.remember",),
-    "hand out": ("ledger.operations:Reserve.answer", "ledger.operations:Record.answer"),
+    "remember leases": ("ledger.store.journal:PoolJournal.remember",),
+    "hand out": (
+        "ledger.engine.operations:Reserve.answer",
+        "ledger.engine.operations:Record.answer",
+    ),
 }
 """Which functions are which stage; a stage within another counts for itself only."""
 

@@ -18,7 +18,7 @@ from benchmarks.measure import Workload, repeated, timed
 from benchmarks.stores import beside, sqlite_path
 from benchmarks.work import TIMEOUT_S
 from ledger import Ledger, reports
-from ledger.checks import from_micros, to_micros
+from ledger.core.checks import from_micros, to_micros
 from ledger.reports import Filter
 from ledger.reports.burndown import POINTS
 

@@ -22,7 +22,8 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.operations import Done, Operation, perform
+from ledger.engine.operations import Operation
+from ledger.engine.perform import Done, perform
 
 CALL = RequestExtensions(Attribution(run_id="benchmark", model="some-model"))
 ESTIMATE = UsageEstimate(

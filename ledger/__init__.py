@@ -5,9 +5,39 @@ each call, `record_used` after it, and ask `remaining` at any time.
 """
 
 from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
-from ledger.book import Ledger
-from ledger.budget import AsyncBudgetManager, BudgetManager, RequestExtensions
-from ledger.checks import I64_MAX, U64_MAX, from_micros
+from ledger.contract import AsyncBudgetManager, BudgetManager, RequestExtensions
+from ledger.core.calendar import Period, Window
+from ledger.core.checks import I64_MAX, U64_MAX, from_micros
+from ledger.core.entries import (
+    Balance,
+    Direction,
+    Entry,
+    EntryFlag,
+    EntryKind,
+    LeasePhase,
+    LeaseState,
+    OpenLease,
+    PoolInfo,
+    PoolStatus,
+    ThresholdCrossing,
+    Totals,
+    WindowState,
+)
+from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions
+from ledger.core.values import (
+    Attribution,
+    BudgetLease,
+    IdempotencyKey,
+    LeaseTtl,
+    OccurredAt,
+    Provenance,
+    Remaining,
+    RequestBudget,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+    UsageReport,
+)
 from ledger.errors import (
     AmountOutOfRangeError,
     BillingFileError,
@@ -38,41 +68,11 @@ from ledger.errors import (
     UnknownLeaseError,
     UnknownPoolError,
 )
+from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.memory import SharedPoolBudgetManager
-from ledger.model import (
-    Attribution,
-    BudgetLease,
-    IdempotencyKey,
-    LeaseTtl,
-    OccurredAt,
-    Provenance,
-    Remaining,
-    RequestBudget,
-    Usage,
-    UsageDifference,
-    UsageEstimate,
-    UsageReport,
-)
-from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions
-from ledger.records import (
-    Balance,
-    Direction,
-    Entry,
-    EntryFlag,
-    EntryKind,
-    LeasePhase,
-    LeaseState,
-    OpenLease,
-    PoolInfo,
-    PoolStatus,
-    ThresholdCrossing,
-    Totals,
-    WindowState,
-)
-from ledger.replay import Damage, Verification
 from ledger.router import BudgetRouter
-from ledger.windows import Period, Window
+from ledger.store.verify import Damage, Verification
 
 __version__ = "0.1.0"
 

@@ -13,14 +13,12 @@ from types import TracebackType
 from typing import Self, TypeVar, overload
 from uuid import UUID
 
-from ledger.announcing import OnThreshold
-from ledger.book import DEFAULT_TIMEOUT_S, Ledger
-from ledger.budget import RequestExtensions, check_lease
-from ledger.checks import check_seconds
-from ledger.commit import Clock
-from ledger.held import AsyncHeldLease
-from ledger.manager import LedgerBudgetManager
-from ledger.model import (
+from ledger.announcements import OnThreshold
+from ledger.contract import RequestExtensions, check_lease
+from ledger.core.checks import check_seconds
+from ledger.core.entries import Entry, PoolStatus
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import (
     Attribution,
     BudgetLease,
     Remaining,
@@ -30,9 +28,11 @@ from ledger.model import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.operations import Operation
-from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Entry, PoolStatus
+from ledger.engine.group_commit import Clock
+from ledger.engine.operations import Operation
+from ledger.lease import AsyncHeldLease
+from ledger.ledger import DEFAULT_TIMEOUT_S, Ledger
+from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
 
 T = TypeVar("T")

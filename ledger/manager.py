@@ -7,21 +7,17 @@ from datetime import datetime, timedelta
 from typing import overload
 from uuid import UUID
 
-from ledger import journal, rules
-from ledger.budget import (
+from ledger.contract import (
     RequestExtensions,
     check_lease,
     check_lease_id,
     check_record,
     check_reserve,
 )
-from ledger.checks import I64_MAX, Micros, check_seconds, check_type
-from ledger.commit import Writer
-from ledger.errors import UnknownLeaseError
-from ledger.grants import lease_of
-from ledger.held import HeldLease
-from ledger.journal import PoolJournal
-from ledger.model import (
+from ledger.core import rules
+from ledger.core.checks import I64_MAX, Micros, check_seconds, check_type
+from ledger.core.entries import Entry, LeasePhase, PoolStatus, WindowState
+from ledger.core.values import (
     Attribution,
     BudgetLease,
     Remaining,
@@ -31,11 +27,16 @@ from ledger.model import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.operations import Close, Correct, Record, Release, Renew, Reserve
-from ledger.records import Entry, LeasePhase, PoolStatus, WindowState
-from ledger.rows import Head
-from ledger.spending import seq_of, spending
-from ledger.waiting import WaitingRoom
+from ledger.engine.group_commit import Writer
+from ledger.engine.operations import Close, Correct, Record, Release, Renew, Reserve
+from ledger.engine.waiting import WaitingRoom
+from ledger.errors import UnknownLeaseError
+from ledger.lease import HeldLease
+from ledger.store import journal
+from ledger.store.corrections import seq_of, spending
+from ledger.store.journal import PoolJournal
+from ledger.store.leases import lease_of
+from ledger.store.rows import Head
 
 
 class LedgerBudgetManager:

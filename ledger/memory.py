@@ -10,14 +10,21 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from ledger import rules
-from ledger.announcing import Announcer, OnThreshold
-from ledger.budget import RequestExtensions, check_lease, check_record, check_reserve
-from ledger.checks import U64_MAX, Micros, check_seconds, check_type, from_micros
-from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
-from ledger.held import HeldLease
-from ledger.line import Lines, ThreadWaiter
-from ledger.model import (
+from ledger.announcements import Announcer, OnThreshold
+from ledger.contract import RequestExtensions, check_lease, check_record, check_reserve
+from ledger.core import rules
+from ledger.core.checks import U64_MAX, Micros, check_seconds, check_type, from_micros
+from ledger.core.entries import (
+    Balance,
+    Direction,
+    LeasePhase,
+    LeaseState,
+    ThresholdCrossing,
+    Totals,
+    WindowState,
+)
+from ledger.core.policy import SharedPoolBudgetOptions, check_ttl
+from ledger.core.values import (
     Attribution,
     BudgetLease,
     LeaseTtl,
@@ -27,16 +34,9 @@ from ledger.model import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.policy import SharedPoolBudgetOptions, check_ttl
-from ledger.records import (
-    Balance,
-    Direction,
-    LeasePhase,
-    LeaseState,
-    ThresholdCrossing,
-    Totals,
-    WindowState,
-)
+from ledger.engine.capacity_queue import Lines, ThreadWaiter
+from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
+from ledger.lease import HeldLease
 
 
 class SharedPoolBudgetManager:

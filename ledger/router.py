@@ -6,12 +6,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from ledger.budget import RequestExtensions, check_lease
-from ledger.checks import check_text, check_type
-from ledger.errors import InvalidInputError, UnknownLeaseError
-from ledger.held import HeldLease
-from ledger.manager import LedgerBudgetManager
-from ledger.model import (
+from ledger.contract import RequestExtensions, check_lease
+from ledger.core.checks import check_text, check_type
+from ledger.core.values import (
     Attribution,
     BudgetLease,
     Remaining,
@@ -20,6 +17,9 @@ from ledger.model import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.errors import InvalidInputError, UnknownLeaseError
+from ledger.lease import HeldLease
+from ledger.manager import LedgerBudgetManager
 
 Choose = Callable[[RequestExtensions], str]
 """Returns the name of the pool that a request is paid from."""

@@ -7,7 +7,7 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from ledger import migrate, schema
+from ledger.store import migrate, schema
 
 config = context.config
 

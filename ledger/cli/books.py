@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from ledger.budget import RequestExtensions
-from ledger.checks import I64_MAX
 from ledger.cli.common import (
     URL_DEFAULT,
     Format,
@@ -22,7 +20,9 @@ from ledger.cli.common import (
     show,
     stdout,
 )
-from ledger.records import OpenLease
+from ledger.contract import RequestExtensions
+from ledger.core.checks import I64_MAX
+from ledger.core.entries import OpenLease
 from ledger.reports.render import (
     Sheet,
     columns,

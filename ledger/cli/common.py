@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ledger.book import DEFAULT_URL, Ledger
-from ledger.policy import SharedPoolBudgetOptions
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.ledger import DEFAULT_URL, Ledger
 from ledger.reports.render import Sheet, as_csv, as_json, printable
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from ledger import migrate, schema
-from ledger.book import DEFAULT_TIMEOUT_S
 from ledger.cli.common import URL_DEFAULT, Url, stdout
-from ledger.database import Database
+from ledger.ledger import DEFAULT_TIMEOUT_S
+from ledger.store import migrate, schema
+from ledger.store.database import Database
 
 app = typer.Typer(help="Make, upgrade and check a store's schema.", no_args_is_help=True)
 

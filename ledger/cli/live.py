@@ -14,10 +14,10 @@ from textual.message import Message
 from textual.widgets import DataTable, Footer, Static
 
 from ledger import reports
-from ledger.book import Ledger
-from ledger.checks import U64_MAX, to_micros
+from ledger.core.checks import U64_MAX, to_micros
+from ledger.core.entries import PoolId, PoolStatus
 from ledger.errors import LedgerError
-from ledger.records import PoolId, PoolStatus
+from ledger.ledger import Ledger
 from ledger.reports.render import counted, duration, limit, moment, printable, sparkline, text, usd
 
 _SPAN_US = 60_000_000

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from ledger import reports
-from ledger.book import Ledger
 from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar
 from ledger.cli.filters import Now, Zone, filtered, moment_in
 from ledger.cli.output import said_written
 from ledger.errors import InvalidInputError
+from ledger.ledger import Ledger
 from ledger.reports.buckets import zone_named
 from ledger.reports.charts import (
     Picture,

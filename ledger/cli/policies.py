@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.checks import U64_MAX
 from ledger.cli.filters import length_s
 from ledger.cli.gathered import gathered
 from ledger.cli.windows import (
@@ -21,8 +20,9 @@ from ledger.cli.windows import (
     WindowLength,
     window,
 )
+from ledger.core.checks import U64_MAX
+from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, check_storable_policy
 from ledger.errors import InvalidInputError
-from ledger.policy import SettlementPolicy, SharedPoolBudgetOptions, check_storable_policy
 from ledger.simulate import parse_count, parse_usd
 
 CapacityTokens = Annotated[

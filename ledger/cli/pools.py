@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ledger.book import Ledger
-from ledger.checks import check_text
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
@@ -21,7 +19,9 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.cli.policies import Changes, changing
-from ledger.records import PoolStatus
+from ledger.core.checks import check_text
+from ledger.core.entries import PoolStatus
+from ledger.ledger import Ledger
 from ledger.reports import Movement, statement
 from ledger.reports.render import PoolRow, pools_sheet, statement_sheet, window_line
 

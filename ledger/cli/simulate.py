@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 
 from ledger import reports
-from ledger.book import Ledger
-from ledger.checks import check_text
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
@@ -20,6 +18,8 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.cli.policies import CapacityTokens, CapacityUsd, StopTokens, StopUsd, policy
+from ledger.core.checks import check_text
+from ledger.ledger import Ledger
 from ledger.reports.render import counted, denials_sheet, runs_sheet, statement_sheet
 from ledger.simulate import (
     Backtest,

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from ledger import reports
-from ledger.book import Ledger
 from ledger.cli.common import URL_DEFAULT, Url, Wide, show, stdout
 from ledger.cli.filters import length_s
 from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.ledger import Ledger
 from ledger.reports.render import moment, open_leases_sheet, pools_sheet
 
 _TIMEOUT_S = 2.0

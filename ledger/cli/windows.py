@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from ledger.checks import U64_MAX
 from ledger.cli.filters import length_s, moment_in
+from ledger.core.calendar import CARRY_CAPS, Period, Window
+from ledger.core.checks import U64_MAX
 from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count, parse_usd
-from ledger.windows import CARRY_CAPS, Period, Window
 
 WindowLength = Annotated[
     str | None,

@@ -11,11 +11,11 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from ledger import rows
-from ledger.checks import from_micros
-from ledger.model import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
-from ledger.records import EntryFlag, Totals
-from ledger.rows import Row
+from ledger.core.checks import from_micros
+from ledger.core.entries import EntryFlag, Totals
+from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.store import rows
+from ledger.store.rows import Row
 
 Value = str | int | Decimal | datetime | None
 """What stands in a cell; every format gives the same values back."""

@@ -13,7 +13,8 @@ from functools import cache
 from operator import itemgetter
 from uuid import UUID
 
-from ledger.checks import from_micros
+from ledger.core.checks import from_micros
+from ledger.core.entries import EntryKind
 from ledger.exports.columns import (
     ENTRY_COLUMNS,
     Column,
@@ -21,8 +22,7 @@ from ledger.exports.columns import (
     Value,
     dollars,
 )
-from ledger.records import EntryKind
-from ledger.rows import Row
+from ledger.store.rows import Row
 
 
 class FocusVersion(StrEnum):

@@ -8,16 +8,16 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from ledger.attributions import CONTENT
-from ledger.book import Ledger
-from ledger.checks import I64_MAX, check_amount, check_type, from_micros
+from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
+from ledger.core.entries import EntryKind, PoolId
 from ledger.errors import InvalidInputError
 from ledger.exports.columns import Column, Value, values_of
-from ledger.records import EntryKind, PoolId
+from ledger.ledger import Ledger
 from ledger.reports.filters import Scope, Where, snapshot
 from ledger.reports.stream import ends, stream, unreadable
-from ledger.rows import UNREADABLE, Row
-from ledger.schema import IS_OF_ENTRY, attributions, entries, pools, store
+from ledger.store.attributions import CONTENT
+from ledger.store.rows import UNREADABLE, Row
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools, store
 
 CHARGES = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION, EntryKind.CORRECTION)
 """Entries that record what somebody is charged for."""

@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any, BinaryIO
 
-from ledger.checks import canonical_json
+from ledger.core.checks import canonical_json
 from ledger.exports.columns import DIGITS, Column, Kind, Value
 
 _GUARD = "'"

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.book import Ledger
-from ledger.checks import check_type
+from ledger.core.checks import check_type
 from ledger.errors import ExportError, LedgerError
 from ledger.exports.columns import Value, is_redacted
 from ledger.exports.source import Source, source
 from ledger.exports.tables import TABLES, Container, Format, Table, container_of
 from ledger.exports.text import parsed, written
+from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
-from ledger.rows import Row
+from ledger.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger.book import Ledger
-from ledger.checks import check_type
+from ledger.core.checks import check_type
 from ledger.errors import ExportError, InvalidInputError
 from ledger.exports.columns import Value
 from ledger.exports.focus import FocusVersion
 from ledger.exports.source import source
 from ledger.exports.tables import ENTRIES, FOCUS, Format, container_of
+from ledger.ledger import Ledger
 from ledger.reports.filters import Where
 
 

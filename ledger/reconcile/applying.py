@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, or_, select
 
-from ledger.book import Ledger
-from ledger.checks import I64_MAX
+from ledger.core.checks import I64_MAX
+from ledger.core.entries import LeasePhase
+from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.errors import IdempotencyConflictError, InvalidInputError, UncorrectableEntryError
+from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
-from ledger.model import USAGE_FIELDS, Usage
 from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
-from ledger.records import LeasePhase
-from ledger.schema import entries
-from ledger.spending import CORRECTABLE, spending
+from ledger.store.corrections import CORRECTABLE, spending
+from ledger.store.schema import entries
 
 BY_DAY = "matched by model and day: no single entry is known to be wrong"
 CREDIT = "the bill comes to less than nothing, and no entry can say so"

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from ledger.checks import I64_MAX, check_amount, check_text
+from ledger.core.checks import I64_MAX, check_amount, check_text
 from ledger.errors import BillingFileError, InvalidInputError
 from ledger.reconcile.mapping import COST, BillMapping, CostUnit, TokenCounting
 from ledger.reconcile.reading import read_bytes, table_in

@@ -10,9 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ledger.checks import check_text, check_type
+from ledger.core.checks import check_text, check_type
+from ledger.core.values import USAGE_FIELDS
 from ledger.errors import InvalidInputError
-from ledger.model import USAGE_FIELDS
 from ledger.reports.buckets import zone_named
 
 COST = "cost_micros_usd"

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import TypeVar
 
-from ledger.book import Ledger
-from ledger.checks import I64_MAX, check_amount, check_type, from_micros
+from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
 from ledger.errors import InvalidInputError
+from ledger.ledger import Ledger
 from ledger.reconcile.bill import Amount, Bill, BillLine
 from ledger.reconcile.mapping import COST
 from ledger.reconcile.recorded import Recorded, recorded

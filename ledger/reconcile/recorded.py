@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
-from ledger.book import Ledger
-from ledger.model import USAGE_FIELDS
+from ledger.core.values import USAGE_FIELDS
+from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
 from ledger.reports.filters import Filter, Scope, snapshot
 from ledger.reports.stream import ends, stream
-from ledger.schema import IS_OF_ENTRY, attributions, entries
-from ledger.spending import CORRECTABLE
+from ledger.store.corrections import CORRECTABLE
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 
 class Recorded(NamedTuple):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple, Self
 
-from ledger.model import USAGE_FIELDS
+from ledger.core.values import USAGE_FIELDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

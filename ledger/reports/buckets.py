@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from ledger.checks import from_micros
+from ledger.core.checks import from_micros
 from ledger.errors import InvalidInputError
 
 _SECOND_US = 1_000_000

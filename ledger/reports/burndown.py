@@ -13,16 +13,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ledger.book import Ledger
-from ledger.checks import U64_MAX, check_amount, from_micros
-from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, WindowState
+from ledger.core.checks import U64_MAX, check_amount, from_micros
+from ledger.core.entries import Balance, WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
 from ledger.reports.position import SIDES, Position
 from ledger.reports.stream import ends
-from ledger.rows import balance_of
-from ledger.schema import entries
-from ledger.terms import Terms
+from ledger.store.policies import Terms
+from ledger.store.rows import balance_of
+from ledger.store.schema import entries
 
 POINTS = 240
 """How many entries are looked at: about one for every three pixels of a picture."""

@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
-from ledger import rules
-from ledger.book import Ledger
-from ledger.checks import from_micros
+from ledger.core import rules
+from ledger.core.checks import from_micros
+from ledger.core.entries import WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import InvalidInputError
-from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import WindowState
+from ledger.ledger import Ledger
 from ledger.reports.dimensions import COLUMNS
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import SIDES
 from ledger.reports.ranks import percentile
 from ledger.reports.stream import ends, stream, unreadable
-from ledger.rows import UNREADABLE, Row, balance_of
-from ledger.schema import IS_OF_ENTRY, REFUSES, attributions, entries
-from ledger.terms import Terms
+from ledger.store.policies import Terms
+from ledger.store.rows import UNREADABLE, Row, balance_of
+from ledger.store.schema import IS_OF_ENTRY, REFUSES, attributions, entries
 
 _DECIDED = (
     "seq",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ledger.checks import check_type
-from ledger.dialects.expressions import tag_value
+from ledger.core.checks import check_type
 from ledger.errors import InvalidInputError
 from ledger.reports.buckets import Unit
 from ledger.reports.figures import Label
-from ledger.schema import attributions
+from ledger.store.dialects.expressions import tag_value
+from ledger.store.schema import attributions
 
 UNITS = tuple(str(unit) for unit in Unit)
 COLUMNS = {

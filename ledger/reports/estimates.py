@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, or_, select
 
-from ledger.book import Ledger
-from ledger.checks import I64_MAX, check_amount
-from ledger.records import EntryKind
+from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.entries import EntryKind
+from ledger.ledger import Ledger
 from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
-from ledger.schema import entries
+from ledger.store.schema import entries
 
 _AXES = {"tokens": "total_tokens", "cost_micros_usd": "cost_micros_usd"}
 

@@ -22,12 +22,12 @@ from sqlalchemy import (
     text,
 )
 
-from ledger.checks import from_micros
-from ledger.model import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
-from ledger.records import EntryFlag, EntryKind
+from ledger.core.checks import from_micros
+from ledger.core.entries import EntryFlag, EntryKind
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
 from ledger.reports.filters import Scope, Shape
 from ledger.reports.sums import Sums, summed, whole
-from ledger.schema import attributions, entries
+from ledger.store.schema import attributions, entries
 
 PROVENANCES = tuple(str(provenance) for provenance in Provenance)
 _SPLIT = ("total_tokens", "cost_micros_usd")

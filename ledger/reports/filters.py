@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, select, tuple_
 
-from ledger.book import Ledger
-from ledger.checks import I64_MAX, check_amount, check_text, check_type, to_micros
-from ledger.dialects.expressions import tag_value
+from ledger.core.checks import I64_MAX, check_amount, check_text, check_type, to_micros
+from ledger.core.entries import PoolId
 from ledger.errors import InvalidInputError, UnknownPoolError
-from ledger.pools import newest_seqs
-from ledger.records import PoolId
-from ledger.schema import attributions, entries, pools
+from ledger.ledger import Ledger
+from ledger.store.dialects.expressions import tag_value
+from ledger.store.pools import newest_seqs
+from ledger.store.schema import attributions, entries, pools
 
 T = TypeVar("T")
 

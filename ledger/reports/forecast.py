@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, select
 
-from ledger.book import Ledger
-from ledger.checks import U64_MAX, Micros, check_type, from_micros, to_micros
+from ledger.core.checks import U64_MAX, Micros, check_type, from_micros, to_micros
 from ledger.errors import InvalidInputError
+from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
 from ledger.reports.leases import moment_of
 from ledger.reports.position import Position, newest
 from ledger.reports.sums import Sums, summed, whole
-from ledger.schema import entries
+from ledger.store.schema import entries
 
 WEEK = timedelta(days=7)
 _DAY_US = 86_400_000_000

@@ -19,13 +19,13 @@ from sqlalchemy import (
     text,
 )
 
-from ledger.book import Ledger
-from ledger.checks import Micros, check_seconds, from_micros, to_micros
-from ledger.records import EntryFlag, LeasePhase, Totals
+from ledger.core.checks import Micros, check_seconds, from_micros, to_micros
+from ledger.core.entries import EntryFlag, LeasePhase, Totals
+from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
-from ledger.schema import IS_OF_ENTRY, attributions, entries
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _SECOND_US = 1_000_000
 _AGES_S = (60, 600, 3_600, 86_400, 604_800)

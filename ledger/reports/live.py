@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from ledger.book import Ledger
-from ledger.checks import from_micros, to_micros
-from ledger.records import PoolId, PoolStatus
+from ledger.core.checks import from_micros, to_micros
+from ledger.core.entries import PoolId, PoolStatus
+from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import AgedLease, moment_of, open_leases_in
 from ledger.reports.standing import standing_in

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ledger.book import Ledger
-from ledger.records import PoolStatus
-from ledger.replay import Progress, Verification
+from ledger.core.entries import PoolStatus
+from ledger.ledger import Ledger
 from ledger.reports.burndown import BurnDown, burn_down
 from ledger.reports.estimates import EstimateQuality, estimates
 from ledger.reports.filters import EVERYTHING, Filter, Where
@@ -15,6 +14,7 @@ from ledger.reports.leases import Leases, leases
 from ledger.reports.runs import RunCost, runs
 from ledger.reports.spend import Spend, spend
 from ledger.reports.standing import standing
+from ledger.store.verify import Progress, Verification
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
-from ledger import rows, rules
-from ledger.checks import Micros
-from ledger.model import Remaining
-from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, EntryFlag, Seq, Totals, WindowState
+from ledger.core import rules
+from ledger.core.checks import Micros
+from ledger.core.entries import Balance, EntryFlag, Seq, Totals, WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import Remaining
 from ledger.reports.filters import Scope, Shape
-from ledger.schema import entries
-from ledger.terms import Terms
+from ledger.store import rows
+from ledger.store.policies import Terms
+from ledger.store.schema import entries
 
 SIDES = tuple(f"{side}_{name}" for side in ("committed", "reserved") for name in Totals._fields)
 """The columns of a balance."""

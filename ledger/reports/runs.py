@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ledger.book import Ledger
+from ledger.ledger import Ledger
 from ledger.reports.dimensions import label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Filter, Where, snapshot
-from ledger.schema import attributions
+from ledger.store.schema import attributions
 
 _LABELS: tuple[Label, ...] = (
     label("run"),

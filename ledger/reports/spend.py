@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from ledger.book import Ledger
-from ledger.checks import I64_MAX, check_amount
+from ledger.core.checks import I64_MAX, check_amount
+from ledger.ledger import Ledger
 from ledger.reports.buckets import Unit, bucket, fits, grains_us, zone_named
 from ledger.reports.dimensions import UNITS, checked, label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in

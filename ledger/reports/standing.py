@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from ledger import pools
-from ledger.book import Ledger
-from ledger.checks import to_micros
-from ledger.records import PoolStatus
+from ledger.core.checks import to_micros
+from ledger.core.entries import PoolStatus
+from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
+from ledger.store import pools
 
 
 def standing(book: Ledger, where: Where = EVERYTHING) -> list[PoolStatus]:

@@ -10,19 +10,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from ledger import rows
-from ledger.book import Ledger
-from ledger.checks import from_micros
+from ledger.core.checks import from_micros
+from ledger.core.entries import Balance, EntryFlag, Totals
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import Remaining
 from ledger.errors import InvalidInputError
-from ledger.model import Remaining
-from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, EntryFlag, Totals
+from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
 from ledger.reports.position import SIDES, newest
 from ledger.reports.stream import stream, unreadable
 from ledger.reports.sums import Sums, summed, whole
-from ledger.rows import balance_of
-from ledger.schema import IS_OF_ENTRY, attributions, entries
+from ledger.store import rows
+from ledger.store.rows import balance_of
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease")
 

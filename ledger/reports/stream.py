@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Select
 
-from ledger.book import Ledger
+from ledger.core.entries import PoolId
 from ledger.errors import JournalDamagedError
-from ledger.journal import PAGE
-from ledger.pools import newest_seqs
-from ledger.records import PoolId
+from ledger.ledger import Ledger
 from ledger.reports.filters import Scope
-from ledger.schema import entries
+from ledger.store.journal import PAGE
+from ledger.store.pools import newest_seqs
+from ledger.store.schema import entries
 
 
 def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, case, func
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from ledger.dialects.expressions import may_be_overflow
+from ledger.store.dialects.expressions import may_be_overflow
 
 _HALF = 2**32
 _HALVES = ("_upper", "_lower")

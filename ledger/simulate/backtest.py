@@ -9,18 +9,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ledger.book import Ledger
-from ledger.budget import RequestExtensions
-from ledger.checks import I64_MAX, check_amount
-from ledger.errors import (
-    BudgetError,
-    IdempotencyConflictError,
-    InvalidInputError,
-    TraceAlreadyRunError,
-    TraceError,
-)
-from ledger.manager import LedgerBudgetManager
-from ledger.model import (
+from ledger.contract import RequestExtensions
+from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import (
     Attribution,
     IdempotencyKey,
     OccurredAt,
@@ -29,7 +21,15 @@ from ledger.model import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.policy import SharedPoolBudgetOptions
+from ledger.errors import (
+    BudgetError,
+    IdempotencyConflictError,
+    InvalidInputError,
+    TraceAlreadyRunError,
+    TraceError,
+)
+from ledger.ledger import Ledger
+from ledger.manager import LedgerBudgetManager
 from ledger.simulate.pricing import Prices
 from ledger.simulate.runs import RunRule
 from ledger.simulate.trace import Trace, TraceRow

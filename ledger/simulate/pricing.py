@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from ledger.checks import I64_MAX, check_amount
+from ledger.core.checks import I64_MAX, check_amount
 from ledger.errors import InvalidInputError
 
 _MICROS = 1_000_000

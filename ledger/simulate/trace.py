@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from ledger.checks import I64_MAX, check_amount, check_text
+from ledger.core.checks import I64_MAX, check_amount, check_text
 from ledger.errors import InvalidInputError, TraceError
 from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal, shown
 

@@ -9,7 +9,7 @@ import os
 import sqlalchemy as sa
 from alembic import op
 
-from ledger.dialects import dialect_named
+from ledger.store.dialects import dialect_named
 
 revision = "0001"
 down_revision = None

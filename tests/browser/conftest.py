@@ -22,7 +22,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.checks import to_micros
+from ledger.core.checks import to_micros
 from ledger.reports.overview import Overview, overview
 from ledger.reports.page import whole_page, write_page
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from ledger import Ledger, RequestBudget, RequestExtensions, Usage, UsageEstimate
-from ledger.dialects import dialect_for
+from ledger.store.dialects import dialect_for
 
 Run = Callable[..., Any]
 

@@ -33,9 +33,9 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.aio import AsyncLedgerBudgetManager
-from ledger.dialects import CommitInDoubtError
-from ledger.journal import PoolJournal
-from ledger.operations import Release
+from ledger.engine.operations import Release
+from ledger.store.dialects import CommitInDoubtError
+from ledger.store.journal import PoolJournal
 
 NOTHING = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()

@@ -53,14 +53,15 @@ from ledger import (
     UsageReport,
     commit,
     database,
-    journal,
     prepared,
     tickets,
 )
 from ledger.aio import AsyncLedgerBudgetManager
-from ledger.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
-from ledger.operations import Release, perform
-from ledger.schema import entries
+from ledger.engine.operations import Release
+from ledger.engine.perform import perform
+from ledger.store import journal
+from ledger.store.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
+from ledger.store.schema import entries
 from tests.clocks import Clock
 
 if TYPE_CHECKING:
@@ -1213,7 +1214,7 @@ def test_leases_are_remembered(book: Ledger, monkeypatch: pytest.MonkeyPatch) ->
     """A settlement behind this process's own entry reads no lease again."""
     budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
     lease = budget.reserve(NOTHING, tokens(10), UNLIMITED)
-    monkeypatch.setattr("ledger.queries.LEASE", None)
+    monkeypatch.setattr("ledger.store.queries.LEASE", None)
     budget.record_used(lease, Usage(total_tokens=2))
     assert {} == budget.journal._leases
     assert 98 == budget.remaining(NOTHING).tokens

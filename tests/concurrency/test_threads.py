@@ -20,10 +20,9 @@ from ledger import (
     UnknownLeaseError,
     Usage,
     UsageEstimate,
-    migrate,
-    schema,
 )
-from ledger.database import Database
+from ledger.store import migrate, schema
+from ledger.store.database import Database
 
 THREADS = 16
 TIMEOUT_S = 60.0

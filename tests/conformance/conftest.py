@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, make_url, select, text, update
 from sqlalchemy.pool import NullPool
 
-from ledger import AsyncLedger, BudgetManager, Ledger, SharedPoolBudgetManager, proof
-from ledger.rows import row_hash
-from ledger.schema import attributions, entries, metadata, pools, store
+from ledger import AsyncLedger, BudgetManager, Ledger, SharedPoolBudgetManager
+from ledger.core import hashing
+from ledger.store.rows import row_hash
+from ledger.store.schema import attributions, entries, metadata, pools, store
 from tests.awaited import Awaited
 from tests.clocks import Clock
 
@@ -150,7 +151,9 @@ class Vandal:
         with self._engine.begin() as connection:
             identity = connection.execute(select(store.c.identity)).scalar_one()
             for pool in connection.execute(select(pools)).all():
-                previous = proof.genesis(store=identity, pool=bytes(pool.identity), name=pool.name)
+                previous = hashing.genesis(
+                    store=identity, pool=bytes(pool.identity), name=pool.name
+                )
                 chosen = select(entries).where(entries.c.pool_id == pool.pool_id)
                 for row in connection.execute(chosen.order_by(entries.c.seq)).mappings():
                     digest = self._digest(connection, row["attribution_id"])
@@ -174,7 +177,7 @@ class Vandal:
     def _genesis(connection: Connection) -> bytes:
         pool = connection.execute(select(pools)).one()
         identity = connection.execute(select(store.c.identity)).scalar_one()
-        return proof.genesis(store=identity, pool=pool.identity, name=pool.name)
+        return hashing.genesis(store=identity, pool=pool.identity, name=pool.name)
 
     @staticmethod
     def _digest(connection: Connection, attribution_id: int | None) -> bytes | None:

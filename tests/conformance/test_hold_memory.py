@@ -19,7 +19,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     UsageEstimate,
 )
-from ledger.journal import PoolJournal
+from ledger.store.journal import PoolJournal
 from tests.clocks import Clock
 
 if TYPE_CHECKING:

@@ -20,9 +20,8 @@ from ledger import (
     Usage,
     UsageEstimate,
     attributions,
-    journal,
-    queries,
 )
+from ledger.store import journal, queries
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Vandal

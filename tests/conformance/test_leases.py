@@ -30,11 +30,10 @@ from ledger import (
     UnknownLeaseError,
     Usage,
     UsageEstimate,
-    journal,
-    queries,
 )
-from ledger.dialects import clock
-from ledger.prepared import Prepared
+from ledger.store import journal, queries
+from ledger.store.dialects import clock
+from ledger.store.statements import Prepared
 
 EXTENSIONS = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()

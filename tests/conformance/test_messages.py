@@ -19,9 +19,9 @@ from ledger import (
     ThresholdExceededError,
     Usage,
     UsageEstimate,
-    queries,
 )
-from ledger.prepared import Prepared, driver_of, rows_of_each
+from ledger.store import queries
+from ledger.store.statements import Prepared, driver_of, rows_of_each
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap

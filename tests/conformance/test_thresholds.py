@@ -308,7 +308,7 @@ def test_only_what_crosses_asks_what_was_reported(
     """A call that crosses nothing costs no query more than without thresholds."""
     asked = []
     monkeypatch.setattr(
-        "ledger.operations.watch.reported",
+        "ledger.engine.thresholds.reported",
         lambda connection, pool, since: asked.append(since) or set(),  # noqa: ARG005 - by name
     )
     budget = book.pool("pool", OPTIONS)

@@ -24,9 +24,9 @@ from ledger import (
     Usage,
     UsageEstimate,
     UsageReport,
-    journal,
 )
-from ledger.schema import entries
+from ledger.store import journal
+from ledger.store.schema import entries
 
 Vandal = Any  # the class is in conftest.py
 

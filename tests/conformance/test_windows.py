@@ -32,7 +32,7 @@ from ledger import (
     Window,
     WindowState,
 )
-from ledger.checks import Micros, to_micros
+from ledger.core.checks import Micros, to_micros
 from tests.clocks import Clock
 
 NOTHING = RequestExtensions()

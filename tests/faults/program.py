@@ -104,7 +104,7 @@ def open_without_psycopg(url: str) -> None:
 
 def hold_the_lock(path: str) -> None:
     """Hold the writer lock of a file until killed."""
-    from ledger.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
+    from ledger.store.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
 
     WriterLock(Path(path)).acquire(timeout_s=5)
     say(holding=True)
@@ -113,7 +113,7 @@ def hold_the_lock(path: str) -> None:
 
 def wait_for_the_lock(path: str) -> None:
     """Queue for the writer lock of a file, and give it back at once."""
-    from ledger.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
+    from ledger.store.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
 
     lock = WriterLock(Path(path))
     say(waiting=True)
@@ -124,7 +124,7 @@ def wait_for_the_lock(path: str) -> None:
 
 def take_turns(path: str) -> None:
     """Take the writer lock of a file and give it back, as often as it can within a second."""
-    from ledger.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
+    from ledger.store.dialects.writerlock import WriterLock  # noqa: PLC0415 - needed here alone
 
     lock, turns = WriterLock(Path(path)), 0
     say(ready=True)

@@ -27,7 +27,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.dialects import postgresql
+from ledger.store.dialects import postgresql
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Proxy, Strike

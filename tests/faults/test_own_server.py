@@ -24,7 +24,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     UsageEstimate,
 )
-from ledger.dialects.postgresql import _MIGRATION_LOCK
+from ledger.store.dialects.postgresql import _MIGRATION_LOCK
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)

@@ -32,10 +32,10 @@ from ledger import (
     Usage,
     UsageEstimate,
     UsageReport,
-    journal,
 )
-from ledger.dialects import Failure, postgresql
-from ledger.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
+from ledger.store import journal
+from ledger.store.dialects import Failure, postgresql
+from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)

@@ -27,7 +27,7 @@ from ledger import (
     ThresholdExceededError,
     UsageEstimate,
 )
-from ledger.dialects.writerlock import WriterLock
+from ledger.store.dialects.writerlock import WriterLock
 
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions()

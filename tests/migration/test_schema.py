@@ -12,10 +12,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect
 
-from ledger import Ledger, migrate, schema
-from ledger.database import Database
-from ledger.dialects import dialect_for
-from ledger.dialects.postgresql import POOL_LOCKS, lock_table
+from ledger import Ledger
+from ledger.store import migrate, schema
+from ledger.store.database import Database
+from ledger.store.dialects import dialect_for
+from ledger.store.dialects.postgresql import POOL_LOCKS, lock_table
 
 TABLES = set(schema.metadata.tables)
 

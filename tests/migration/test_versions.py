@@ -20,11 +20,10 @@ from ledger import (
     SchemaVersionError,
     SharedPoolBudgetOptions,
     UsageEstimate,
-    migrate,
-    schema,
 )
-from ledger.database import Database
-from ledger.dialects import dialect_for
+from ledger.store import migrate, schema
+from ledger.store.database import Database
+from ledger.store.dialects import dialect_for
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["sqlite", "postgresql"]

@@ -19,9 +19,9 @@ from ledger import (
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
-    schema,
 )
-from ledger.dialects import dialect_for
+from ledger.store import schema
+from ledger.store.dialects import dialect_for
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -22,9 +22,9 @@ from ledger import (
     ThresholdExceededError,
     Usage,
     UsageEstimate,
-    schema,
 )
-from ledger.model import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.store import schema
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, 250_000, tzinfo=UTC)
 

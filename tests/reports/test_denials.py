@@ -25,8 +25,8 @@ from ledger import (
     Usage,
     UsageEstimate,
     reports,
-    rules,
 )
+from ledger.core import rules
 from ledger.errors import InvalidInputError
 from ledger.reports import Denied, DeniedGroup, Filter, Increase
 

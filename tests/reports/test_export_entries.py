@@ -32,10 +32,10 @@ from ledger import (
     UsageReport,
     exports,
     reports,
-    schema,
 )
 from ledger.exports import xlsx
 from ledger.exports.columns import ENTRY_COLUMNS
+from ledger.store import schema
 
 Facts = Callable[[Ledger], list[dict[str, Any]]]
 

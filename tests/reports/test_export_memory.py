@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import insert, select
 
-from ledger import Ledger, SharedPoolBudgetOptions, exports, schema
+from ledger import Ledger, SharedPoolBudgetOptions, exports
 from ledger.exports import parquet
 from ledger.exports.columns import ENTRY_COLUMNS, Kind, Value
 from ledger.exports.tables import CONTAINERS
 from ledger.reports import stream
+from ledger.store import schema
 
 FEW, MANY = 100, 600
 SLACK_BYTES = 2**20

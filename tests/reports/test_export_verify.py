@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Update, update
 
-from ledger import ExportError, Ledger, SharedPoolBudgetOptions, exports, reports, schema
+from ledger import ExportError, Ledger, SharedPoolBudgetOptions, exports, reports
+from ledger.store import schema
 
 Edit = Callable[[list[str]], list[str]]
 

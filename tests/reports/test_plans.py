@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import Connection, event
 
 from benchmarks import history
-from ledger import Ledger, SharedPoolBudgetOptions, UsageEstimate, queries, reports
-from ledger.prepared import Prepared
+from ledger import Ledger, SharedPoolBudgetOptions, UsageEstimate, reports
 from ledger.reconcile.recorded import recorded
 from ledger.reports import Filter, stream
+from ledger.store import queries
+from ledger.store.statements import Prepared
 
 PART = Filter(since=datetime(2024, 1, 1, tzinfo=UTC), until=datetime(2024, 1, 2, tzinfo=UTC))
 REPORTS: dict[str, tuple[Callable[[Ledger], object], str]] = {

@@ -17,7 +17,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
-from ledger.checks import to_micros
+from ledger.core.checks import to_micros
 from ledger.reports import Filter, RunCost, RunTree
 
 Noon = Callable[[int], datetime]

@@ -21,8 +21,8 @@ from ledger import (
     from_micros,
     reports,
 )
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.errors import InvalidInputError
-from ledger.model import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.reports import Figures, Filter, TimeBasis
 
 Facts = Callable[[Ledger], list[dict[str, Any]]]

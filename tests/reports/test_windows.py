@@ -22,8 +22,8 @@ from ledger import (
     Window,
     from_micros,
     reports,
-    rules,
 )
+from ledger.core import rules
 from ledger.reports import Increase
 
 HOUR_US = 3_600_000_000

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ledger import LedgerError, ThresholdCrossing, rules
-from ledger.checks import Micros
+from ledger import LedgerError, ThresholdCrossing
+from ledger.core import rules
+from ledger.core.checks import Micros
 
 if TYPE_CHECKING:
     from tests.stateful.pool import Pool

@@ -31,7 +31,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.checks import Micros
+from ledger.core.checks import Micros
 from tests.stateful.books import Books, Outcome, outcome
 from tests.stateful.choices import (
     BUDGETS,

@@ -1,7 +1,8 @@
 """A pool as the rules alone make it, whoever is asked and wherever it is kept.
 
-Every verdict, balance, lease, window and crossing is computed by `ledger.rules`; what is added here
-is which entries a call leads to, in the pool and in those above it. It knows nothing of stores.
+Every verdict, balance, lease, window and crossing is computed by `ledger.core.rules`; what is
+added here is which entries a call leads to, in the pool and in those above it. It knows nothing
+of stores.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from ledger import (
     UsageEstimate,
     WindowState,
     from_micros,
-    rules,
 )
-from ledger.checks import Micros
-from ledger.policy import check_ttl
+from ledger.core import rules
+from ledger.core.checks import Micros
+from ledger.core.policy import check_ttl
 
 if TYPE_CHECKING:
     from tests.stateful.books import Books

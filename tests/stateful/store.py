@@ -30,7 +30,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.checks import Micros
+from ledger.core.checks import Micros
 from tests.awaited import Awaited
 from tests.stateful.books import Outcome, outcome
 from tests.stateful.choices import NUMBERS, POLICIES, USAGES

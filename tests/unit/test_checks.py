@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pytest
 
 from ledger import AmountOutOfRangeError, InvalidInputError
-from ledger.checks import (
+from ledger.core.checks import (
     I64_MAX,
     U64_MAX,
     canonical_json,

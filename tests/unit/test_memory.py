@@ -27,8 +27,8 @@ from ledger import (
     Usage,
     UsageEstimate,
     memory,
-    rules,
 )
+from ledger.core import rules
 
 EXTENSIONS = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()

@@ -7,9 +7,10 @@ import struct
 
 import pytest
 
-from ledger import Attribution, proof
-from ledger.rows import COVERED, row_hash
-from ledger.schema import entries
+from ledger import Attribution
+from ledger.core import hashing
+from ledger.store.rows import COVERED, row_hash
+from ledger.store.schema import entries
 
 STORE, POOL = bytes(range(16)), bytes(range(16, 32))
 
@@ -66,7 +67,7 @@ def test_a_column_is_presence_type_length_value(
     value: int | str | bytes | None, expected: str
 ) -> None:
     """Absent is one zero byte; integers are 8 bytes, big-endian and signed; text is UTF-8."""
-    assert expected == proof.encode([value]).hex()
+    assert expected == hashing.encode([value]).hex()
     assert expected == encoded(value).hex()
 
 
@@ -74,27 +75,27 @@ def test_a_column_is_presence_type_length_value(
 def test_an_integer_that_no_column_holds_is_not_encoded(value: int) -> None:
     """It raises instead of wrapping around."""
     with pytest.raises(struct.error):
-        proof.encode([value])
+        hashing.encode([value])
 
 
 def test_no_two_rows_have_the_same_bytes() -> None:
     """Neither moving a character to the next column nor another type gives the same encoding."""
     rows = [("ab", "c"), ("a", "bc"), ("abc", ""), ("abc", None), (b"ab", "c"), (None, "abc")]
-    assert len(rows) == len({proof.digest(row) for row in rows})
+    assert len(rows) == len({hashing.digest(row) for row in rows})
 
 
 def test_a_digest_is_golden() -> None:
     """The digest of a settlement's kind of values, spelled out once and for all."""
     values = ("settle", 7, None, "\u00e9", b"\x01")
     expected = "b95276c71ba9b21197ac0ee44e1fb4b613722b7e741cdf46baad69a82518eff8"
-    assert expected == proof.digest(values).hex()
+    assert expected == hashing.digest(values).hex()
     assert expected == hashlib.sha256(encoded(*values)).hexdigest()
 
 
 def test_the_genesis_is_golden() -> None:
     """The hash before the first one binds the store, the pool and its name."""
     expected = "aff643dfc3a9db1d22ef94354daa2d3deb56788848f99c7ea8a137451d6f130d"
-    assert expected == proof.genesis(store=STORE, pool=POOL, name="caf\u00e9").hex()
+    assert expected == hashing.genesis(store=STORE, pool=POOL, name="caf\u00e9").hex()
     spelled = b"budget-ledger genesis 1\x00" + STORE + POOL + b"caf\xc3\xa9"
     assert expected == hashlib.sha256(spelled).hexdigest()
 
@@ -103,14 +104,14 @@ def test_a_chained_hash_is_golden() -> None:
     """The version, the previous hash, then every column."""
     previous, values = bytes(range(32)), (1, 2, "reservation", 0, None)
     expected = "650c537d49250870bcdc1883df5674d07fd6c1a9073b274be448485047d71903"
-    assert expected == proof.chain(previous, values).hex()
+    assert expected == hashing.chain(previous, values).hex()
     spelled = encoded(1) + previous + encoded(*values)
     assert expected == hashlib.sha256(spelled).hexdigest()
 
 
 def test_a_chained_hash_covers_the_one_before() -> None:
     """The same row behind another entry has another hash."""
-    assert proof.chain(bytes(32), (1,)) != proof.chain(b"\x01" + bytes(31), (1,))
+    assert hashing.chain(bytes(32), (1,)) != hashing.chain(b"\x01" + bytes(31), (1,))
 
 
 def test_an_attribution_is_golden() -> None:
@@ -119,18 +120,18 @@ def test_an_attribution_is_golden() -> None:
         tenant="caf\u00e9", run_id="r-1", request_id="req", tags={"b": "2", "a": "1"}
     )
     content = '{"run_id":"r-1","tags":{"a":"1","b":"2"},"tenant":"caf\u00e9"}'
-    assert content == proof.attribution_content(attribution)
+    assert content == hashing.attribution_content(attribution)
     expected = "659595a5550fbc8d7eb8c8370d165511f0f3638186cf28cf09aa77926f8bb614"
     salt = bytes(16)
-    assert expected == proof.attribution_digest(content, salt=salt).hex()
+    assert expected == hashing.attribution_digest(content, salt=salt).hex()
     spelled = b"budget-ledger attribution 1\x00" + salt + content.encode("utf-8")
     assert expected == hashlib.sha256(spelled).hexdigest()
-    assert hashlib.sha256(content.encode("utf-8")).digest() == proof.content_key(content)
+    assert hashlib.sha256(content.encode("utf-8")).digest() == hashing.content_key(content)
 
 
 def test_an_attribution_s_digest_is_salted() -> None:
     """Who knows a name cannot find it in the journal by its digest."""
-    assert proof.attribution_digest("{}", salt=bytes(16)) != proof.attribution_digest(
+    assert hashing.attribution_digest("{}", salt=bytes(16)) != hashing.attribution_digest(
         "{}", salt=b"\x01" * 16
     )
 
@@ -140,7 +141,7 @@ def test_an_attribution_s_digest_is_salted() -> None:
 )
 def test_tags_are_stored_as_canonical_json(tags: dict[str, str], expected: str | None) -> None:
     """No tags are no text."""
-    assert expected == proof.tags_text(Attribution(tags=tags))
+    assert expected == hashing.tags_text(Attribution(tags=tags))
 
 
 def test_the_hash_covers_every_column_in_a_fixed_order() -> None:

@@ -22,8 +22,8 @@ from ledger import (
     Usage,
     UsageDifference,
     UsageEstimate,
-    audit,
 )
+from ledger.core import fold
 
 UNLIMITED = RequestBudget.unlimited()
 POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
@@ -142,7 +142,7 @@ def correction(
 
 def test_a_correction_needs_no_memory_of_its_lease() -> None:
     """The replay forgets ended leases; what the correction says of its own is checked."""
-    pool = audit.replay([opening(), reservation(2, 60), settlement(3, 2, 50)])
+    pool = fold.replay([opening(), reservation(2, 60), settlement(3, 2, 50)])
     effect = pool.apply(correction(4, 2, 50, 30))
     assert effect is not None
     assert (Balance(Totals(30, 0, 1)), Usage(total_tokens=30)) == (pool.balance, effect.lease.used)
@@ -151,7 +151,7 @@ def test_a_correction_needs_no_memory_of_its_lease() -> None:
 
 def test_a_correction_cannot_leave_what_nothing_leads_to() -> None:
     """A lease that used 3 after 5 more were added used -2 before: the effect says 5."""
-    pool = audit.replay([opening(), reservation(2, 60), settlement(3, 2, 50)])
+    pool = fold.replay([opening(), reservation(2, 60), settlement(3, 2, 50)])
     wrong = correction(4, 2, 50, 55)
     assert wrong.lease is not None
     effect = pool.apply(replace(wrong, lease=wrong.lease._replace(used=Usage(total_tokens=3))))
@@ -162,7 +162,7 @@ def test_a_correction_cannot_leave_what_nothing_leads_to() -> None:
 def test_a_journal_makes_a_pool() -> None:
     """Every kind of entry does to the replayed pool what it did to the real one."""
     bigger = replace(POLICY, capacity_tokens=500)
-    pool = audit.replay(
+    pool = fold.replay(
         [
             opening(),
             reservation(2, 60),
@@ -185,7 +185,7 @@ def test_a_journal_makes_a_pool() -> None:
 
 def test_an_expired_lease_is_remembered_until_it_is_settled() -> None:
     """A late settlement is accepted once; then the lease is forgotten."""
-    pool = audit.replay(
+    pool = fold.replay(
         [opening(), reservation(2, 10, expires_at=0), entry(3, EntryKind.EXPIRY, lease=2)]
     )
     effect = pool.apply(settlement(4, 2, 10))
@@ -196,7 +196,7 @@ def test_an_expired_lease_is_remembered_until_it_is_settled() -> None:
 
 def test_the_effect_is_what_the_entry_should_say() -> None:
     """`apply` returns it, and None where no amount moved."""
-    pool = audit.Replay()
+    pool = fold.Replay()
     assert None is pool.apply(opening())
     effect = pool.apply(reservation(2, 60))
     assert effect is not None
@@ -206,10 +206,10 @@ def test_the_effect_is_what_the_entry_should_say() -> None:
 
 def test_the_ceiling_is_the_caller_s() -> None:
     """A replay of a store saturates where the store did."""
-    pool = audit.replay(
+    pool = fold.replay(
         [opening(SharedPoolBudgetOptions()), reservation(2, 1), settlement(3, 2, I64_MAX)]
     )
-    effect = audit.replay(
+    effect = fold.replay(
         [opening(SharedPoolBudgetOptions()), reservation(2, 1), settlement(3, 2, I64_MAX)],
         ceiling=1_000,
     )
@@ -333,8 +333,8 @@ def test_the_ceiling_is_the_caller_s() -> None:
 )
 def test_what_the_rules_cannot_have_written(journal: list[Entry], reason: str) -> None:
     """The last entry contradicts the ones before it, and the reason is told."""
-    pool = audit.replay(journal[:-1])
+    pool = fold.replay(journal[:-1])
     before = replace(pool, leases=dict(pool.leases))
-    with pytest.raises(audit.Contradiction, match=reason):
+    with pytest.raises(fold.Contradiction, match=reason):
         pool.apply(journal[-1])
     assert before == pool

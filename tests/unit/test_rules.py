@@ -23,8 +23,8 @@ from ledger import (
     UnknownLeaseError,
     Usage,
     UsageEstimate,
-    rules,
 )
+from ledger.core import rules
 
 UNLIMITED = RequestBudget.unlimited()
 CEILINGS = pytest.mark.parametrize("ceiling", [I64_MAX, U64_MAX])

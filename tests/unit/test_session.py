@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
-from ledger.checks import I64_MAX
-from ledger.dialects.session import Session
+from ledger.core.checks import I64_MAX
+from ledger.store.dialects.session import Session
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap

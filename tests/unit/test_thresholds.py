@@ -11,17 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import (
-    U64_MAX,
-    Balance,
-    Direction,
-    InvalidInputError,
-    SharedPoolBudgetOptions,
-    Totals,
-    rules,
-)
-from ledger.checks import canonical_json
-from ledger.policy import policy_from_json, policy_to_json
+from ledger import U64_MAX, Balance, Direction, InvalidInputError, SharedPoolBudgetOptions, Totals
+from ledger.core import rules
+from ledger.core.checks import canonical_json
+from ledger.core.policy import policy_from_json, policy_to_json
 
 
 def policy(thresholds: Mapping[str, int], **limits: int) -> SharedPoolBudgetOptions:

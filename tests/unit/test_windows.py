@@ -28,11 +28,10 @@ from ledger import (
     UsageEstimate,
     Window,
     WindowState,
-    rules,
-    windows,
 )
-from ledger.checks import Micros, from_micros, to_micros
-from ledger.policy import check_storable_policy, policy_from_json, policy_to_json
+from ledger.core import calendar, rules
+from ledger.core.checks import Micros, from_micros, to_micros
+from ledger.core.policy import check_storable_policy, policy_from_json, policy_to_json
 
 HOUR = timedelta(hours=1)
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
@@ -45,11 +44,11 @@ def at(*parts: int, zone: ZoneInfo | None = None) -> datetime:
 
 def span(window: Window, moment: datetime) -> tuple[datetime, datetime]:
     """Return when the window that a moment is in begins and ends, in UTC."""
-    found = windows.number(window, to_micros("at", moment))
-    begins, ends = windows.begins(window, found), windows.begins(window, found + 1)
+    found = calendar.number(window, to_micros("at", moment))
+    begins, ends = calendar.begins(window, found), calendar.begins(window, found + 1)
     assert begins <= to_micros("at", moment) < ends
-    assert (found, found) == (windows.number(window, begins), windows.number(window, ends - 1))
-    assert ends == windows.begins(window, windows.number(window, ends))
+    assert (found, found) == (calendar.number(window, begins), calendar.number(window, ends - 1))
+    assert ends == calendar.begins(window, calendar.number(window, ends))
     return from_micros(begins), from_micros(ends)
 
 
@@ -214,7 +213,7 @@ def test_a_long_silence_takes_no_longer(window: Window) -> None:
     assert time.perf_counter() - began < 0.5
     assert state is not None
     assert far is not None
-    assert windows.number(window, far.start) - windows.number(window, state.end) == far.skipped
+    assert calendar.number(window, far.start) - calendar.number(window, state.end) == far.skipped
     assert far.skipped > 80_000
 
 
@@ -323,7 +322,7 @@ def test_a_window_in_words(window: Window, shown: str) -> None:
 def test_no_calendar_reaches_so_far(period: Period | timedelta, moment: int) -> None:
     """A clock that is wrong by thousands of years is named, whatever the period."""
     with pytest.raises(InvalidInputError, match="no calendar has"):
-        windows.number(Window(period=period), moment)
+        calendar.number(Window(period=period), moment)
 
 
 HOURS = SharedPoolBudgetOptions(

@@ -8,10 +8,10 @@ from datetime import datetime
 
 from rich.text import Text
 
-from ledger.checks import U64_MAX, from_micros
-from ledger.model import Remaining
-from ledger.policy import SharedPoolBudgetOptions
-from ledger.records import Balance, PoolStatus, Totals, WindowState
+from ledger.core.checks import U64_MAX, from_micros
+from ledger.core.entries import Balance, PoolStatus, Totals, WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import Remaining
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.values import limit, moment, text, usd
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ledger.records import Balance, Totals
+from ledger.core.entries import Balance, Totals
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.values import limit, moment, printable, text, usd
 from ledger.reports.statement import Statement, StatementLine

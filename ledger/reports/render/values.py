@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from rich.text import Text
 
-from ledger.checks import I64_MAX
+from ledger.core.checks import I64_MAX
 
 _MICROS = 1_000_000
 _BARS = "▁▂▃▄▅▆▇█"

@@ -1,0 +1,236 @@
+"""The calendar of windows: when one begins and when it ends, by arithmetic and not by counting on.
+
+Windows of a day, a week or a month go by the clocks on the walls of a time zone: a day in spring
+has 23 hours, and where a wall clock shows a time twice, the first one counts; where it skips one,
+the moment counts at which it would have been without the change. Windows of a fixed length know
+neither zones nor summers.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ledger.core.checks import (
+    I64_MAX,
+    U64_MAX,
+    Micros,
+    check_amount,
+    check_text,
+    check_type,
+    from_micros,
+    to_micros,
+)
+from ledger.errors import InvalidInputError
+
+WINDOW_MIN = timedelta(seconds=1)
+WINDOW_MAX = timedelta(days=3_650)
+
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST, _LATEST = (to_micros("year", datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9_980))
+"""Where the calendar is sure to have a window, and the ones beside it."""
+_MONTHS = 12
+_DAYS = {"day": 1, "week": 7}
+
+
+class Period(StrEnum):
+    """A window that goes by the calendar of a time zone."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+_FIRST = {
+    Period.DAY: date(1970, 1, 1),
+    Period.WEEK: date(1970, 1, 5),
+    Period.MONTH: date(1970, 1, 1),
+}
+"""When windows of each kind begin where no anchor says so: at midnight, on Monday, on the 1st."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """How often a pool's capacity comes back, and what becomes of the rest.
+
+    Attributes:
+        period: A day, a week or a month; or a fixed length, of a second to ten years.
+        time_zone: The IANA name of the zone whose calendar counts; UTC for fixed lengths.
+        anchor: A moment at which some window begins, with a time zone: all others are counted from
+            it, at the same time of the day in `time_zone`. Months that have no such day begin
+            their window on their last one. Without it midnight, Monday, the 1st, and 1970.
+        carry_over: Whether what is left of a window is added to the next one.
+        carry_cap_tokens: At most so much of it; `U64_MAX`, like the next two, is no limit.
+        carry_cap_cost_micros_usd: At most so much, in millionths of a US dollar.
+        carry_cap_requests: At most so many calls.
+    """
+
+    period: Period | timedelta
+    time_zone: str = "UTC"
+    anchor: datetime | None = None
+    carry_over: bool = False
+    carry_cap_tokens: int = U64_MAX
+    carry_cap_cost_micros_usd: int = U64_MAX
+    carry_cap_requests: int = U64_MAX
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "period", _checked_period(self.period))
+        _check_zone(self.time_zone)
+        if isinstance(self.period, timedelta) and self.time_zone != "UTC":
+            raise InvalidInputError(
+                "window.time_zone", "a fixed length has none; say with an anchor when it begins"
+            )
+        if self.anchor is not None:
+            # One value for one moment, whatever zone it was given in.
+            at = from_micros(to_micros("window.anchor", self.anchor))
+            object.__setattr__(self, "anchor", at)
+        check_type("window.carry_over", self.carry_over, bool)
+        for name in CARRY_CAPS:
+            check_amount(f"window.{name}", getattr(self, name))
+            if getattr(self, name) != U64_MAX and not self.carry_over:
+                raise InvalidInputError(f"window.{name}", "without carry_over there is no such cap")
+
+    def __str__(self) -> str:
+        text = str(self.period)
+        if isinstance(self.period, Period):
+            text = f"a {text} in {self.time_zone}"
+        if self.anchor is not None:
+            text += f", beginning as at {self.anchor.isoformat()}"
+        if self.carry_over:
+            text += ", carrying over what is left"
+            caps = [
+                f"{getattr(self, name):,} {name.removeprefix('carry_cap_')}"
+                for name in CARRY_CAPS
+                if getattr(self, name) != U64_MAX
+            ]
+            text += f", at most {' and '.join(caps)}" if caps else ""
+        return text
+
+    @property
+    def calendar(self) -> tuple[object, ...]:
+        """What says when windows begin: another one begins another window."""
+        return self.period, self.time_zone, self.anchor
+
+
+CARRY_CAPS = ("carry_cap_tokens", "carry_cap_cost_micros_usd", "carry_cap_requests")
+
+
+def _checked_period(period: object) -> Period | timedelta:
+    if isinstance(period, timedelta):
+        if not WINDOW_MIN <= period <= WINDOW_MAX:
+            raise InvalidInputError(
+                "window.period", f"must be of 1 second to {WINDOW_MAX.days} days"
+            )
+        return period
+    if period not in list(Period):
+        known = ", ".join(Period)
+        raise InvalidInputError("window.period", f"must be one of {known}, or a timedelta")
+    return Period(str(period))
+
+
+def _check_zone(name: object) -> None:
+    check_text("window.time_zone", name)
+    try:
+        ZoneInfo(str(name))
+    except (KeyError, ValueError, OSError) as error:
+        raise InvalidInputError(
+            "window.time_zone",
+            f"no time zone {name!r} is known here; IANA names are like Europe/Berlin. On a system "
+            "without time zones, run: pip install tzdata",
+        ) from error
+
+
+def number(window: Window, at: int) -> int:
+    """Return the number of the window that a moment is in; they are counted from the anchor.
+
+    Raises:
+        InvalidInputError: The moment is in no calendar: a clock that is wrong, or a forged entry.
+    """
+    if not _EARLIEST <= at <= _LATEST:
+        raise InvalidInputError("window", f"no calendar has {at} microseconds since 1970")
+    if isinstance(window.period, timedelta):
+        return (at - _anchor_us(window)) // (window.period // _MICROSECOND)
+    first, _ = _first(window, window.period)
+    local = from_micros(at).astimezone(ZoneInfo(window.time_zone)).date()
+    if window.period is Period.MONTH:
+        found = (local.year - first.year) * _MONTHS + local.month - first.month
+    else:
+        found = (local - first).days // _DAYS[window.period]
+    # The time of the day, or a change of the clocks, may put it one off.
+    while begins(window, found) > at:
+        found -= 1
+    while begins(window, found + 1) <= at:
+        found += 1
+    return found
+
+
+def begins(window: Window, number: int) -> Micros:
+    """Return when the window of a number begins, which is when the one before it ends."""
+    if isinstance(window.period, timedelta):
+        return Micros(_anchor_us(window) + number * (window.period // _MICROSECOND))
+    first, clock = _first(window, window.period)
+    if window.period is Period.MONTH:
+        year, month = divmod(first.year * _MONTHS + first.month - 1 + number, _MONTHS)
+        last = calendar.monthrange(year, month + 1)[1]
+        day = date(year, month + 1, min(first.day, last))
+    else:
+        day = first + timedelta(days=_DAYS[window.period] * number)
+    local = datetime.combine(day, clock, tzinfo=ZoneInfo(window.time_zone))
+    return to_micros("window", local)
+
+
+def _anchor_us(window: Window) -> int:
+    return 0 if window.anchor is None else to_micros("window.anchor", window.anchor)
+
+
+def _first(window: Window, period: Period) -> tuple[date, time]:
+    """Return the day on which, and the time of the day at which, window 0 begins in its zone."""
+    if window.anchor is None:
+        return _FIRST[period], time()
+    local = window.anchor.astimezone(ZoneInfo(window.time_zone))
+    return local.date(), local.time()
+
+
+def check_storable_window(window: Window) -> None:
+    """Refuse a window that a store cannot hold.
+
+    Raises:
+        AmountOutOfRangeError: A cap is above 2^63-1 and not unlimited.
+    """
+    for name in CARRY_CAPS:
+        if getattr(window, name) != U64_MAX:
+            check_amount(f"window.{name}", getattr(window, name), ceiling=I64_MAX)
+
+
+def window_to_json(window: Window) -> dict[str, Any]:
+    """Return a window as it is stored: what is not the default, times in microseconds."""
+    period = window.period
+    stored = {
+        part.name: value
+        for part in fields(window)
+        if (value := getattr(window, part.name)) != part.default
+    }
+    stored["period"] = period // _MICROSECOND if isinstance(period, timedelta) else str(period)
+    if window.anchor is not None:
+        stored["anchor"] = to_micros("window.anchor", window.anchor)
+    return stored
+
+
+def window_from_json(values: Mapping[str, Any]) -> Window:
+    """Return a window from its stored form.
+
+    Raises:
+        InvalidInputError: A value that no window has.
+        TypeError: A part that no window has.
+    """
+    given = dict(values)
+    if isinstance(given.get("period"), int):
+        given["period"] *= _MICROSECOND
+    if given.get("anchor") is not None:
+        given["anchor"] = from_micros(given["anchor"])
+    return Window(**given)

@@ -1,0 +1,254 @@
+"""What the books hold: entries, and what one leaves behind of its pool and its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntFlag, StrEnum
+from typing import Any, NamedTuple, NewType
+from uuid import UUID
+
+from ledger.core.checks import Micros, from_micros
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import (
+    Attribution,
+    BudgetLease,
+    Remaining,
+    RequestBudget,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+)
+
+PoolId = NewType("PoolId", int)
+Seq = NewType("Seq", int)
+
+
+class Totals(NamedTuple):
+    """One amount on each axis that a pool counts."""
+
+    tokens: int = 0
+    cost_micros_usd: int = 0
+    requests: int = 0
+
+    def plus(self, other: Totals) -> Totals:
+        """Return the sum on each axis."""
+        return Totals(
+            self.tokens + other.tokens,
+            self.cost_micros_usd + other.cost_micros_usd,
+            self.requests + other.requests,
+        )
+
+    def minus(self, other: Totals) -> Totals:
+        """Return the difference on each axis."""
+        return Totals(
+            self.tokens - other.tokens,
+            self.cost_micros_usd - other.cost_micros_usd,
+            self.requests - other.requests,
+        )
+
+
+class Balance(NamedTuple):
+    """What a pool has spent for good, and what open leases hold."""
+
+    committed: Totals = Totals()
+    reserved: Totals = Totals()
+
+
+class WindowState(NamedTuple):
+    """A window that a pool is in.
+
+    Attributes:
+        start: When it began; where an opening or an adjustment began it, when that was recorded.
+        end: When it ends, and the next one begins.
+        base: What had been committed until then; only what is above it counts in this window.
+        carried: What was left of the window before, and adds to this one's capacity.
+        skipped: How many windows before it were over without an entry.
+    """
+
+    start: Micros
+    end: Micros
+    base: Totals
+    carried: Totals = Totals()
+    skipped: int = 0
+
+
+class EntryKind(StrEnum):
+    """What an entry of the journal records."""
+
+    OPENING = "opening"
+    RESERVATION = "reservation"
+    DENIAL = "denial"
+    OBSERVATION = "observation"
+    RENEWAL = "renewal"
+    SETTLEMENT = "settlement"
+    RELEASE = "release"
+    EXPIRY = "expiry"
+    ADJUSTMENT = "adjustment"
+    CORRECTION = "correction"
+    ROLLOVER = "rollover"
+    THRESHOLD = "threshold"
+    CLOSING = "closing"
+    IMPORT = "import"
+
+
+class EntryFlag(IntFlag):
+    """What is remarkable about an entry."""
+
+    NONE = 0
+    OVERRUN = 1
+    LATE = 2
+    SATURATED = 4
+    IMPORTED = 8
+    UNPRICED = 16
+    CLOSED = 32
+    """The pool is closed: on its closing, and on every entry behind it."""
+
+
+class Direction(StrEnum):
+    """Which way a named threshold was crossed."""
+
+    REACHED = "reached"
+    """So much of a capacity is in use now."""
+    LEFT = "left"
+    """It is no longer."""
+
+
+class LeasePhase(StrEnum):
+    """Where a lease stands: its hold may expire before it ends."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    ENDED = "ended"
+
+
+class LeaseState(NamedTuple):
+    """A lease as an entry left it: what it still holds and what it has used so far."""
+
+    lease: int
+    estimate: UsageEstimate
+    request_budget: RequestBudget
+    phase: LeasePhase
+    held: Totals
+    used: Usage
+    expires_at: Micros | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One immutable row of the journal; docs/journal.md describes every column.
+
+    Times are microseconds since 1970 (`from_micros` turns them into datetimes). The usage of a
+    correction is a difference, all other usage is what was used. `window` is the window that a
+    rollover begins.
+    """
+
+    pool_id: PoolId
+    seq: Seq
+    kind: str
+    flags: EntryFlag
+    detail: Mapping[str, Any] = field(hash=False)
+    estimate: UsageEstimate | None
+    request_budget: RequestBudget | None
+    usage: Usage | UsageDifference | None
+    lease: LeaseState | None
+    balance: Balance
+    policy: SharedPoolBudgetOptions | None
+    policy_seq: Seq
+    window_seq: Seq
+    swept_until: Micros
+    attribution: Attribution | None
+    request_id: str | None
+    provenance: str | None
+    recorded_at: Micros
+    occurred_at: Micros | None
+    idempotency_key: str | None
+    payload_digest: bytes | None
+    origin: tuple[PoolId, Seq] | None
+    """The pool and the number of the entry that this one repeats; None where it was made here."""
+    hash_version: int
+    hash: bytes
+    window: WindowState | None = None
+
+    @property
+    def at(self) -> datetime:
+        """When the call happened, or else when the entry was recorded."""
+        return from_micros(self.recorded_at if self.occurred_at is None else self.occurred_at)
+
+
+def requests_of(detail: Mapping[str, Any] | None, *, otherwise: int = 1) -> int:
+    """Return how many calls an entry is about that funds a pool, or else `otherwise`."""
+    carving = (detail or {}).get("carving")
+    return otherwise if carving is None else int(carving["requests"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolInfo:
+    """A pool as the store knows it: its name and parent never change.
+
+    Attributes:
+        pool_id: Its number.
+        identity: What its leases carry.
+        name: Its name.
+        parent_id: The pool above it.
+        carved_lease: The lease on the parent that funds it, None where it has no parent or shares
+            the parent's capacity.
+    """
+
+    pool_id: PoolId
+    identity: UUID
+    name: str
+    parent_id: PoolId | None = None
+    carved_lease: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    """A pool at its newest entry, in the window that it is by now."""
+
+    pool: PoolInfo
+    seq: Seq
+    policy: SharedPoolBudgetOptions
+    balance: Balance
+    remaining: Remaining
+    closed: bool = False
+    parent: str | None = None
+    """The name of the pool above it."""
+    window: WindowState | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdCrossing:
+    """A named threshold of a pool's policy that was crossed.
+
+    Attributes:
+        pool: The pool's name, None for an in-memory manager.
+        threshold: The threshold's name.
+        percent: How much of a capacity it stands for, 1 to 100.
+        direction: Which way.
+        seq: The entry that reports it, None in memory.
+        remaining: What is left after it.
+        recorded_at: When.
+    """
+
+    pool: str | None
+    threshold: str
+    percent: int
+    direction: Direction
+    seq: Seq | None
+    remaining: Remaining
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLease:
+    """A lease that has not ended, with what it holds and since when."""
+
+    lease: BudgetLease
+    phase: LeasePhase
+    held: Totals
+    used: Usage
+    attribution: Attribution | None
+    reserved_at: datetime
+    expires_at: datetime | None

@@ -1,0 +1,315 @@
+"""Fold a journal through the rules: the pool that its entries make, or the first that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ledger.core import rules
+from ledger.core.checks import I64_MAX
+from ledger.core.entries import (
+    Balance,
+    Direction,
+    Entry,
+    EntryKind,
+    LeasePhase,
+    LeaseState,
+    WindowState,
+    requests_of,
+)
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import Usage, UsageDifference
+from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
+
+_SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
+_SHAPES = {
+    EntryKind.OPENING: {"policy"},
+    EntryKind.RESERVATION: {"estimate", "lease"},
+    EntryKind.DENIAL: {"estimate"},
+    EntryKind.OBSERVATION: {"estimate", "usage", "lease"},
+    EntryKind.RENEWAL: {"estimate", "lease"},
+    EntryKind.SETTLEMENT: {"estimate", "usage", "lease"},
+    EntryKind.RELEASE: {"estimate", "lease"},
+    EntryKind.EXPIRY: {"estimate", "lease"},
+    EntryKind.ADJUSTMENT: {"policy"},
+    EntryKind.CLOSING: set(),
+    EntryKind.CORRECTION: {"estimate", "usage", "lease"},
+    EntryKind.THRESHOLD: set(),
+    EntryKind.ROLLOVER: set(),
+}
+"""Which of these an entry of each kind has; it has no other."""
+
+
+_NEW = {
+    EntryKind.RESERVATION,
+    EntryKind.DENIAL,
+    EntryKind.RENEWAL,
+    EntryKind.ADJUSTMENT,
+    EntryKind.CLOSING,
+}
+"""What a closed pool does not take."""
+
+
+class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an error of a caller
+    """An entry that the rules cannot have written."""
+
+
+@dataclass(slots=True)
+class Replay:
+    """A pool rebuilt from its entries, one at a time; it remembers open leases alone."""
+
+    ceiling: int = I64_MAX
+    entries: int = 0
+    policy: SharedPoolBudgetOptions = field(default_factory=SharedPoolBudgetOptions)
+    policy_seq: int = 0
+    window: WindowState | None = None
+    window_seq: int = 0
+    balance: Balance = field(default_factory=Balance)
+    leases: dict[int, LeaseState] = field(default_factory=dict)
+    closed: bool = False
+    reported: set[tuple[str, Direction]] = field(default_factory=set)
+    """The crossings that were reported in this window, under this policy."""
+    unreported: list[rules.Crossing] = field(default_factory=list)
+    """Those that the next entries must report."""
+
+    def apply(self, entry: Entry) -> rules.Effect | None:
+        """Decide `entry` anew and move on; return its effect, None if it moved no amount.
+
+        Raises:
+            Contradiction: The rules cannot have written this entry at this place.
+        """
+        self._check_report(entry)
+        before = rules.reached(self.policy, self.balance, self.window)
+        try:
+            effect = self._effect(entry)
+        except (UnknownLeaseError, UncorrectableEntryError, InvalidInputError) as error:
+            raise Contradiction(f"{entry.kind}: {error}") from error
+        self.entries += 1
+        self.closed |= entry.kind == EntryKind.CLOSING
+        if effect is not None:
+            self.balance = effect.balance
+            if effect.lease.phase is LeasePhase.ENDED:
+                self.leases.pop(effect.lease.lease, None)
+            else:
+                self.leases[effect.lease.lease] = effect.lease
+        self._move_on(entry)
+        self._note_crossings(entry, before)
+        return effect
+
+    def _move_on(self, entry: Entry) -> None:
+        """Go by the policy, and into the window, that an entry sets or begins."""
+        window = entry.window
+        if entry.policy is not None:
+            window = rules.adjust_window(
+                self.policy, entry.policy, entry.recorded_at, self.balance.committed
+            )
+            self.policy, self.policy_seq = entry.policy, entry.seq
+        if window is not None or entry.kind == EntryKind.OPENING:
+            self.window_seq = entry.seq
+        self.window = None if self.policy.window is None else window or self.window
+
+    def end(self) -> None:
+        """Check that nothing is missing behind the last entry.
+
+        Raises:
+            Contradiction: It crossed a threshold, and no entry reports that.
+        """
+        if self.unreported:
+            raise Contradiction(_unreported(self.unreported[0]))
+
+    def _check_report(self, entry: Entry) -> None:
+        if entry.kind != EntryKind.THRESHOLD:
+            self.end()
+            return
+        if not self.unreported:
+            raise Contradiction("threshold, but none was crossed, or it was reported before")
+        crossing = self.unreported.pop(0)
+        if entry.detail != rules.crossing_detail(crossing):
+            raise Contradiction(_unreported(crossing))
+
+    def _note_crossings(self, entry: Entry, before: Collection[str]) -> None:
+        """Find what an entry crossed that was not reported yet in this window."""
+        if entry.policy is not None or entry.kind == EntryKind.ROLLOVER:
+            self.reported.clear()
+        if entry.kind == EntryKind.OPENING or not self.policy.thresholds:
+            return
+        after = rules.reached(self.policy, self.balance, self.window)
+        for crossing in rules.crossings(self.policy, before, after):
+            key = crossing.name, crossing.direction
+            if key not in self.reported:
+                self.reported.add(key)
+                self.unreported.append(crossing)
+
+    def _effect(self, entry: Entry) -> rules.Effect | None:
+        _check_shape(entry)
+        if self.closed and entry.kind in _NEW:
+            raise Contradiction(f"{entry.kind} in a pool that is closed")
+        self._check_window(entry)
+        match entry.kind:
+            case EntryKind.CLOSING | EntryKind.ROLLOVER:
+                return None
+            case EntryKind.OPENING | EntryKind.ADJUSTMENT:
+                if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
+                    raise Contradiction("a pool begins with its opening, and has no other")
+                return None
+            case EntryKind.THRESHOLD:
+                return None
+            case EntryKind.RESERVATION | EntryKind.DENIAL:
+                return self._asked(entry)
+            case _:
+                return self._of_lease(entry)
+
+    def _check_window(self, entry: Entry) -> None:
+        """Refuse what was written in a window that had ended.
+
+        Expiries come before the rollover, and so do reports of what they cross.
+        """
+        begun = rules.roll_over(self.policy, self.window, self.balance, entry.recorded_at)
+        if entry.kind == EntryKind.ROLLOVER:
+            if begun is None:
+                raise Contradiction("rollover, although the window had not ended")
+            if entry.window != begun:
+                raise Contradiction(f"window should be {begun}, but is {entry.window}")
+        elif begun is not None and entry.kind not in {EntryKind.EXPIRY, EntryKind.THRESHOLD}:
+            raise Contradiction(f"{entry.kind} in a window that had ended")
+
+    def _asked(self, entry: Entry) -> rules.Effect | None:
+        """Decide a reservation anew, or a denial."""
+        assert entry.estimate is not None  # noqa: S101 - by its shape
+        assert entry.request_budget is not None  # noqa: S101 - likewise
+        requests = requests_of(entry.detail)
+        denial = rules.admit(
+            self.policy,
+            self.balance,
+            entry.estimate,
+            entry.request_budget,
+            self.window,
+            requests=requests,
+        )
+        figures = entry.detail.get("denial", {})
+        if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:
+            return None  # a pool above refused, whose balance this journal does not know
+        if (denial is None) != (entry.kind == EntryKind.RESERVATION):
+            raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
+        if denial is not None:
+            if figures != rules.denial_figures(denial):
+                raise Contradiction(f"denial whose figures should be of: {denial}")
+            return None
+        return rules.reserve(
+            self.balance,
+            lease_id=entry.seq,
+            estimate=entry.estimate,
+            request_budget=entry.request_budget,
+            ceiling=self.ceiling,
+            expires_at=None if entry.lease is None else entry.lease.expires_at,
+            requests=requests,
+        )
+
+    def _of_lease(self, entry: Entry) -> rules.Effect:
+        """Decide anew what becomes of a lease."""
+        assert entry.lease is not None  # noqa: S101 - by its shape
+        lease_id = entry.lease.lease
+        lease = self.leases.get(lease_id)
+        if entry.kind == EntryKind.CORRECTION:
+            return self._corrected(entry, entry.lease)
+        if entry.kind == EntryKind.RENEWAL and entry.lease.expires_at is None:
+            raise Contradiction(f"renewal of lease {lease_id} without an end")
+        if (
+            entry.kind == EntryKind.EXPIRY
+            and lease is not None
+            and lease.phase is LeasePhase.OPEN
+            and not rules.due(lease, entry.recorded_at)
+        ):
+            raise Contradiction(f"expiry of lease {lease_id}, which was not due")
+        return rules.follow(
+            entry.kind,
+            self.balance,
+            lease,
+            entry.usage if isinstance(entry.usage, Usage) else None,
+            lease_id=lease_id,
+            expires_at=entry.lease.expires_at,
+            ceiling=self.ceiling,
+            requests=requests_of(entry.detail),
+        )
+
+    def _corrected(self, entry: Entry, stated: LeaseState) -> rules.Effect:
+        """Decide a correction anew.
+
+        Ended leases are not remembered, so what the lease had used before is what it says now,
+        less the difference. Whether the corrected entry said so is for the verifier to look up.
+        """
+        found = correction_of(entry)
+        moved = UsageDifference.between(found.before, found.after)
+        if entry.usage != moved:
+            raise Contradiction(f"correction of entry {found.corrects} by another difference")
+        back = UsageDifference.between(found.after, found.before)
+        used = back.added_to(stated.used, ceiling=self.ceiling)
+        return rules.correct(
+            self.balance,
+            self.leases.get(stated.lease, stated._replace(used=used)),
+            found.before,
+            found.after,
+            seq=found.corrects,
+            ceiling=self.ceiling,
+            requests=requests_of(entry.detail, otherwise=0),
+        )
+
+
+class Correction(NamedTuple):
+    """What a correction says: which entry, and what that said before and says now."""
+
+    corrects: int
+    before: Usage
+    after: Usage
+
+
+def correction_of(entry: Entry) -> Correction:
+    """Return what a correction says.
+
+    Raises:
+        Contradiction: It does not say it, or cannot be right.
+    """
+    try:
+        found = Correction(
+            entry.detail["corrects"],
+            Usage(**entry.detail["from"]),
+            Usage(**entry.detail["to"]),
+        )
+    except (KeyError, TypeError, InvalidInputError) as error:
+        raise Contradiction("correction that does not say of what, from what, to what") from error
+    lease = entry.seq if entry.lease is None else entry.lease.lease
+    if type(found.corrects) is not int or not lease < found.corrects < entry.seq:
+        raise Contradiction(f"correction of entry {found.corrects}, which cannot be of its lease")
+    if not isinstance(entry.detail.get("reason"), str):
+        raise Contradiction(f"correction of entry {found.corrects} without a reason")
+    return found
+
+
+def _unreported(crossing: rules.Crossing) -> str:
+    return f"threshold {crossing.name!r} was {crossing.direction}, and no entry reports it here"
+
+
+def _check_shape(entry: Entry) -> None:
+    shape = _SHAPES.get(EntryKind(entry.kind)) if entry.kind in list(EntryKind) else None
+    if shape is None:
+        raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")
+    for name, words in _SHAPED.items():
+        if (getattr(entry, name) is not None) != (name in shape):
+            raise Contradiction(f"{entry.kind} {'without' if name in shape else 'with'} {words}")
+    differs = isinstance(entry.usage, UsageDifference)
+    if entry.usage is not None and differs != (entry.kind == EntryKind.CORRECTION):
+        raise Contradiction(f"{entry.kind} whose usage is a {type(entry.usage).__name__}")
+
+
+def replay(entries: Iterable[Entry], *, ceiling: int = I64_MAX) -> Replay:
+    """Fold a pool's entries, from the first on, and return the pool they make.
+
+    Raises:
+        Contradiction: The rules cannot have written one of them.
+    """
+    pool = Replay(ceiling=ceiling)
+    for entry in entries:
+        pool.apply(entry)
+    pool.end()
+    return pool

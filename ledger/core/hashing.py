@@ -1,0 +1,110 @@
+"""The bytes that are hashed: what makes a journal tamper-evident. docs/journal.md specifies them.
+
+Every entry's hash covers the hash before it, so no earlier entry can be changed without changing
+all that follow. An entry covers its attribution through a salted digest only: the owner of the
+books can redact a person's name one day, and the chain still holds.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from hashlib import sha256
+from operator import attrgetter
+
+from ledger.core.checks import canonical_json
+from ledger.core.values import ATTRIBUTION_TEXTS, Attribution
+
+HASH_VERSION = 1
+
+_GENESIS_TAG = b"budget-ledger genesis 1\0"
+_ATTRIBUTION_TAG = b"budget-ledger attribution 1\0"
+_ABSENT = b"\0"
+_INTEGER = b"\1i" + (8).to_bytes(8, "big")
+_SIGNED = struct.Struct(">q").pack
+_HEADER = struct.Struct(">BcQ").pack
+
+_texts: Callable[[Attribution], tuple[str | None, ...]] = attrgetter(*ATTRIBUTION_TEXTS)
+
+Value = int | str | bytes | None
+
+
+def encode(values: Iterable[Value]) -> bytes:
+    """Return values one after the other, as columns are hashed.
+
+    Each is a presence byte, a type byte, an 8-byte length and the value; an absent one is one 0
+    byte. One loop, and not a function a value: it runs sixty times for every entry.
+    """
+    parts: list[bytes] = []
+    add = parts.append
+    for value in values:
+        if value is None:
+            add(_ABSENT)
+        elif isinstance(value, int):
+            add(_INTEGER)
+            add(_SIGNED(value))
+        elif isinstance(value, str):
+            data = value.encode()
+            add(_HEADER(1, b"t", len(data)))
+            add(data)
+        else:
+            add(_HEADER(1, b"b", len(value)))
+            add(value)
+    return b"".join(parts)
+
+
+_VERSION = encode((HASH_VERSION,))
+
+
+def digest(values: Iterable[Value]) -> bytes:
+    """Return the SHA-256 of a sequence of values, each encoded like a column."""
+    return sha256(encode(values)).digest()
+
+
+def genesis(*, store: bytes, pool: bytes, name: str) -> bytes:
+    """Return what stands for "the hash before" a pool's first entry."""
+    return sha256(_GENESIS_TAG + store + pool + name.encode()).digest()
+
+
+def chain(previous: bytes, values: Iterable[Value]) -> bytes:
+    """Return the hash of an entry that follows `previous`."""
+    return sha256(_VERSION + previous + encode(values)).digest()
+
+
+def attribution_content(attribution: Attribution) -> str:
+    """Return the one JSON text of an attribution, without the request id, which entries hold."""
+    # Of its values, not of the object: the tags inside are the caller's, and may change.
+    return _content(_texts(attribution), tags_text(attribution))
+
+
+@lru_cache(maxsize=256)
+def _content(texts: tuple[str | None, ...], tags: str | None) -> str:
+    named = zip(ATTRIBUTION_TEXTS, texts, strict=True)
+    content = {name: text for name, text in named if text is not None}
+    return canonical_json(content | {"tags": json.loads(tags or "{}")})
+
+
+def attribution_of(content: str) -> Attribution:
+    """Return the attribution that a content was taken from, without the request id.
+
+    Raises:
+        InvalidInputError: A value in it is none that an attribution may have.
+    """
+    return Attribution(**json.loads(content))
+
+
+def tags_text(attribution: Attribution) -> str | None:
+    """Return the tags as they are stored, None where there are none."""
+    return canonical_json(dict(attribution.tags)) if attribution.tags else None
+
+
+def attribution_digest(content: str, *, salt: bytes) -> bytes:
+    """Return what entries cover of an attribution."""
+    return sha256(_ATTRIBUTION_TAG + salt + content.encode()).digest()
+
+
+def content_key(content: str) -> bytes:
+    """Return the key by which an attribution is found again."""
+    return sha256(content.encode()).digest()

@@ -1,0 +1,245 @@
+"""What a pool allows: capacities, thresholds, and how its leases end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
+from ledger.core.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
+from ledger.errors import InvalidInputError
+
+LEASE_TTL_MAX = timedelta(days=3_650)
+THRESHOLDS_MAX = 8
+THRESHOLD_NAME_MAX_CHARS = 64
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class SettlementPolicy(StrEnum):
+    """What becomes of a lease whose `with` block was left without a record of its usage."""
+
+    ESTIMATED = "estimated"
+    """It is settled at the larger of what was observed and what was estimated."""
+    OBSERVED = "observed"
+    """It is settled at what was observed."""
+    RELEASE = "release"
+    """It is released; what was observed stays committed."""
+
+
+class Thresholds(Mapping[str, int]):
+    """Named percentages of a capacity, lowest first; nobody can change them."""
+
+    __slots__ = ("_percents",)
+
+    def __init__(self, percents: Mapping[str, int]) -> None:
+        self._percents = dict(sorted(percents.items(), key=lambda item: (item[1], item[0])))
+
+    def __getitem__(self, name: str) -> int:
+        return self._percents[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._percents)
+
+    def __len__(self) -> int:
+        return len(self._percents)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._percents.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._percents)
+
+    def __reduce__(self) -> tuple[type[Thresholds], tuple[dict[str, int]]]:
+        # The older protocols of pickle know no slots.
+        return Thresholds, (self._percents,)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {percent} %" for name, percent in self._percents.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPoolBudgetOptions:
+    """A pool's policy.
+
+    A reservation is denied if it would leave less than a stop threshold on any of the three axes:
+    tokens, cost and requests.
+
+    Attributes:
+        capacity_tokens: 0 .. 2^64-1, like all amounts here; `U64_MAX` is unlimited.
+        capacity_cost_micros_usd: In millionths of a US dollar; `U64_MAX` is unlimited.
+        stop_threshold_tokens: What is kept back.
+        stop_threshold_cost_micros_usd: What is kept back, in millionths of a US dollar.
+        capacity_requests: How many calls may be open or settled; `U64_MAX` is unlimited.
+        stop_threshold_requests: How many of them are kept back.
+        strict: Deny every reservation, one of nothing included, while what remains is at or below
+            a stop threshold.
+        lease_ttl: How long a lease holds its estimate, unless it is renewed; None is for ever.
+        settlement: What becomes of a lease whose `with` block was left without a record.
+        thresholds: Named percentages (1 to 100, at most eight) of a capacity that is committed or
+            reserved. They deny nothing: crossing one is reported.
+        window: How often the capacities come back; None is never.
+    """
+
+    capacity_tokens: int = U64_MAX
+    capacity_cost_micros_usd: int = U64_MAX
+    stop_threshold_tokens: int = 0
+    stop_threshold_cost_micros_usd: int = 0
+    capacity_requests: int = U64_MAX
+    stop_threshold_requests: int = 0
+    strict: bool = False
+    lease_ttl: timedelta | None = None
+    settlement: SettlementPolicy = SettlementPolicy.ESTIMATED
+    thresholds: Mapping[str, int] = Thresholds({})
+    window: Window | None = None
+
+    def __post_init__(self) -> None:
+        for name in (*CAPACITIES, *STOP_THRESHOLDS):
+            check_amount(name, getattr(self, name))
+        check_type("strict", self.strict, bool)
+        if self.lease_ttl is not None:
+            check_ttl("lease_ttl", self.lease_ttl)
+        if self.settlement not in list(SettlementPolicy):
+            known = ", ".join(SettlementPolicy)
+            raise InvalidInputError("settlement", f"must be one of {known}")
+        object.__setattr__(self, "settlement", SettlementPolicy(self.settlement))
+        object.__setattr__(self, "thresholds", _check_thresholds(self.thresholds))
+        if self.window is not None:
+            check_type("window", self.window, Window)
+
+    def __str__(self) -> str:
+        tokens, cost, requests = (_shown(getattr(self, name)) for name in CAPACITIES)
+        text = (
+            f"{tokens} tokens and {cost} micro-USD, keeping back {self.stop_threshold_tokens:,} "
+            f"tokens and {self.stop_threshold_cost_micros_usd:,} micro-USD"
+        )
+        if self.capacity_requests != U64_MAX or self.stop_threshold_requests:
+            text += f", {requests} requests, keeping back {self.stop_threshold_requests:,}"
+        if self.strict:
+            text += ", strict"
+        if self.lease_ttl is not None:
+            text += f", leases expiring after {self.lease_ttl}"
+        if self.settlement is not SettlementPolicy.ESTIMATED:
+            text += f", unrecorded leases {self.settlement}"
+        if self.thresholds:
+            text += f", reporting {self.thresholds}"
+        if self.window is not None:
+            text += f", in windows of {self.window}"
+        return text
+
+
+CAPACITIES = ("capacity_tokens", "capacity_cost_micros_usd", "capacity_requests")
+STOP_THRESHOLDS = (
+    "stop_threshold_tokens",
+    "stop_threshold_cost_micros_usd",
+    "stop_threshold_requests",
+)
+_ALWAYS = (*CAPACITIES[:2], *STOP_THRESHOLDS[:2])
+"""What a stored policy always says; the rest only where it is not the default."""
+
+
+def _check_thresholds(thresholds: object) -> Thresholds:
+    if not isinstance(thresholds, Mapping) or len(thresholds) > THRESHOLDS_MAX:
+        raise InvalidInputError(
+            "thresholds", f"must be a mapping of at most {THRESHOLDS_MAX} names to percentages"
+        )
+    for name, percent in thresholds.items():
+        check_text("threshold", name, max_chars=THRESHOLD_NAME_MAX_CHARS)
+        if isinstance(percent, bool) or not isinstance(percent, int) or not 1 <= percent <= 100:  # noqa: PLR2004 - a percentage
+            raise InvalidInputError(f"threshold {name!r}", "must be a whole number from 1 to 100")
+    return Thresholds(thresholds)
+
+
+def check_ttl(name: str, ttl: object) -> int:
+    """Return a time to live in microseconds.
+
+    Raises:
+        InvalidInputError: It is no timedelta, or not above 0 and at most ten years.
+    """
+    if not isinstance(ttl, timedelta):
+        raise InvalidInputError(name, f"must be a timedelta, not {type(ttl).__name__}")
+    if not timedelta(0) < ttl <= LEASE_TTL_MAX:
+        raise InvalidInputError(name, f"must be above 0 and at most {LEASE_TTL_MAX.days} days")
+    return ttl // _MICROSECOND
+
+
+def check_storable_policy(options: SharedPoolBudgetOptions) -> None:
+    """Refuse a policy that a store cannot hold.
+
+    Raises:
+        AmountOutOfRangeError: An amount is above 2^63-1 and not an unlimited capacity.
+    """
+    for name in CAPACITIES:
+        if getattr(options, name) != U64_MAX:
+            check_amount(name, getattr(options, name), ceiling=I64_MAX)
+    for name in STOP_THRESHOLDS:
+        check_amount(name, getattr(options, name), ceiling=I64_MAX)
+    if options.window is not None:
+        check_storable_window(options.window)
+
+
+def check_carved(options: SharedPoolBudgetOptions) -> None:
+    """Refuse a policy by which a pool would spend more than was set aside for it.
+
+    Raises:
+        InvalidInputError: Its capacity comes back.
+    """
+    if options.window is not None:
+        raise InvalidInputError(
+            "window", "a carved pool has none: its capacity is set aside once and for all"
+        )
+
+
+def policy_to_json(policy: SharedPoolBudgetOptions) -> dict[str, Any]:
+    """Return a policy as it is stored: an unlimited capacity is null, times in microseconds."""
+    return {
+        name: to_json(value) if to_json else value
+        for name, value, default, to_json in (
+            (part.name, getattr(policy, part.name), part.default, _TO_JSON.get(part.name))
+            for part in fields(policy)
+        )
+        if name in _ALWAYS or value != default
+    }
+
+
+def policy_from_json(values: Mapping[str, Any]) -> SharedPoolBudgetOptions:
+    """Return a policy from its stored form.
+
+    Raises:
+        InvalidInputError: A value that no policy has.
+        TypeError: A part that no policy has.
+    """
+    return SharedPoolBudgetOptions(
+        **{
+            name: _FROM_JSON[name](value) if name in _FROM_JSON else value
+            for name, value in values.items()
+        }
+    )
+
+
+def _capacity_to_json(capacity: int) -> int | None:
+    return None if capacity == U64_MAX else capacity
+
+
+def _capacity_from_json(capacity: int | None) -> int:
+    return U64_MAX if capacity is None else capacity
+
+
+_TO_JSON: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(CAPACITIES, _capacity_to_json),
+    "lease_ttl": lambda ttl: ttl // _MICROSECOND,
+    "thresholds": dict,
+    "window": window_to_json,
+}
+_FROM_JSON: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(CAPACITIES, _capacity_from_json),
+    "lease_ttl": lambda ttl_us: ttl_us * _MICROSECOND,
+    "window": window_from_json,
+}
+
+
+def _shown(capacity: int) -> str:
+    return "unlimited" if capacity == U64_MAX else f"{capacity:,}"

@@ -1,0 +1,78 @@
+"""Which window an entry begins, from what base, and what it carries over."""
+
+from __future__ import annotations
+
+from ledger.core import calendar
+from ledger.core.checks import I64_MAX, U64_MAX, Micros
+from ledger.core.entries import Balance, Totals, WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.rules.admission import counted
+
+
+def begin_window(
+    policy: SharedPoolBudgetOptions, at: Micros, committed: Totals
+) -> WindowState | None:
+    """Return the window that an opening or an adjustment begins, None without windows."""
+    if policy.window is None:
+        return None
+    number = calendar.number(policy.window, at)
+    return WindowState(at, calendar.begins(policy.window, number + 1), committed)
+
+
+def adjust_window(
+    before: SharedPoolBudgetOptions,
+    after: SharedPoolBudgetOptions,
+    at: Micros,
+    committed: Totals,
+) -> WindowState | None:
+    """Return the window that an adjustment begins, None where it leaves the calendar alone."""
+    if (
+        before.window is not None
+        and after.window is not None
+        and before.window.calendar == after.window.calendar
+    ):
+        return None
+    return begin_window(after, at, committed)
+
+
+def roll_over(
+    policy: SharedPoolBudgetOptions, window: WindowState | None, balance: Balance, now: Micros
+) -> WindowState | None:
+    """Return the window that begins because another one has ended, None while it has not.
+
+    Open holds stay, and are taken as spent when the rest is carried over. A window in which
+    nothing was written leaves its capacity over, less what is held: as if somebody had written in
+    it, and spent nothing.
+    """
+    schedule = policy.window
+    if schedule is None or window is None or now < window.end:
+        return None
+    number = calendar.number(schedule, now)
+    skipped = max(0, number - calendar.number(schedule, window.end))
+    return WindowState(
+        calendar.begins(schedule, number),
+        calendar.begins(schedule, number + 1),
+        balance.committed,
+        _carried(policy, schedule, counted(balance, window), balance.reserved, skipped),
+        skipped,
+    )
+
+
+def _carried(
+    policy: SharedPoolBudgetOptions,
+    schedule: calendar.Window,
+    used: Totals,
+    held: Totals,
+    skipped: int,
+) -> Totals:
+    """Return the unused rest on each axis, between 0 and its cap; nothing of what is unlimited."""
+    carried = []
+    for name, one_used, one_held in zip(Totals._fields, used, held, strict=True):
+        capacity: int = getattr(policy, f"capacity_{name}")
+        cap = min(getattr(schedule, f"carry_cap_{name}"), I64_MAX)
+        if not schedule.carry_over or capacity == U64_MAX:
+            cap = 0
+        rest = min(max(0, capacity - one_used), cap)
+        # The steps are all alike, so that to go them at once stops where to go one by one does.
+        carried.append(min(max(0, rest + skipped * (capacity - one_held)), cap))
+    return Totals(*carried)

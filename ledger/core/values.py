@@ -1,0 +1,361 @@
+"""The values everything else speaks in: frozen, slotted, checked when they are made.
+
+Amounts are integers: tokens, and cost in millionths of a US dollar (micro-USD). Floats and
+booleans are refused, so that no rounding error can enter the books.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from enum import StrEnum
+from operator import add, attrgetter
+from typing import Any, Self
+from uuid import UUID
+
+from ledger.core.checks import (
+    DETAIL_MAX_CHARS,
+    U64_MAX,
+    canonical_json,
+    check_amount,
+    check_text,
+    to_micros,
+)
+from ledger.core.policy import check_ttl
+from ledger.errors import InvalidInputError
+
+TAGS_MAX = 64
+TAGS_MAX_CHARS = 40_000
+
+
+class _Amounts:
+    """Every field of the dataclass is an amount."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
+            value = getattr(self, name)
+            # Every stored row passes here several times: what is plainly right costs no call.
+            if value.__class__ is not int or not 0 <= value <= U64_MAX:
+                check_amount(name, value)
+
+
+class _Counted(_Amounts):
+    """Amounts of one call."""
+
+    __slots__ = ()
+
+    @classmethod
+    def zero(cls) -> Self:
+        """Return nothing at all."""
+        return cls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEstimate(_Counted):
+    """What a call is expected to use at most; 0 .. 2^64-1 each.
+
+    Only `total_tokens` and `cost_micros_usd` count against budgets, and `total_tokens` is taken
+    as given: it is not derived from the other two.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros_usd: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(_Counted):
+    """What a call really used; 0 .. 2^64-1 each.
+
+    Cache and reasoning tokens are included in input and output tokens. Only `total_tokens` and
+    `cost_micros_usd` count against budgets.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros_usd: int = 0
+    cache_creation_tokens: int = 0
+    cache_read_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @classmethod
+    def from_estimate(cls, estimate: UsageEstimate) -> Usage:
+        """Return the usage of a call that used exactly what was estimated."""
+        return cls(
+            input_tokens=estimate.input_tokens,
+            output_tokens=estimate.output_tokens,
+            total_tokens=estimate.total_tokens,
+            cost_micros_usd=estimate.cost_micros_usd,
+        )
+
+    def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
+        """Return the sum, each field stopping at `ceiling`."""
+        before = _usage_values(self)
+        sums = list(map(add, before, _usage_values(other)))
+        if max(sums) > ceiling:
+            sums = [min(total, ceiling) for total in sums]
+        elif other.__class__ is Usage and not any(before):
+            return other  # most leases are settled once, and nothing need be made anew
+        return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageDifference:
+    """By how much one usage differs from another; -(2^64-1) .. 2^64-1 each."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros_usd: int = 0
+    cache_creation_tokens: int = 0
+    cache_read_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        for name in USAGE_FIELDS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                kind = type(value).__name__
+                raise InvalidInputError(name, f"a difference must be an int, not {kind}")
+            if not -U64_MAX <= value <= U64_MAX:
+                raise InvalidInputError(name, f"no two amounts differ by {value}")
+
+    @classmethod
+    def between(cls, before: Usage, after: Usage) -> UsageDifference:
+        """Return what must be added to `before` to get `after`."""
+        return cls(**{name: getattr(after, name) - getattr(before, name) for name in USAGE_FIELDS})
+
+    def added_to(self, usage: Usage, *, ceiling: int = U64_MAX) -> Usage:
+        """Return the sum, each field stopping at 0 and at `ceiling`."""
+        return Usage(
+            **{
+                name: min(max(getattr(usage, name) + getattr(self, name), 0), ceiling)
+                for name in USAGE_FIELDS
+            }
+        )
+
+
+ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
+USAGE_FIELDS = tuple(part.name for part in fields(Usage))
+_usage_values: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left of a pool, and whether a stop threshold is reached.
+
+    Attributes:
+        tokens: 0 .. 2^64-1, like the other amounts.
+        cost_micros_usd: In millionths of a US dollar.
+        below_threshold: Whether one axis is at or below its stop threshold.
+        requests: How many more calls the pool admits.
+    """
+
+    tokens: int
+    cost_micros_usd: int
+    below_threshold: bool
+    requests: int = U64_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestBudget:
+    """The limit of one request; None is unlimited. An amount equal to the limit is allowed."""
+
+    tokens: int | None = None
+    cost_micros_usd: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "cost_micros_usd"):
+            value = getattr(self, name)
+            if value is not None:
+                check_amount(f"request_budget.{name}", value)
+
+    @classmethod
+    def unlimited(cls) -> RequestBudget:
+        """Return a budget without limits."""
+        return cls()
+
+    @classmethod
+    def from_tokens(cls, tokens: int) -> RequestBudget:
+        """Return a budget that limits tokens alone."""
+        return cls(tokens=tokens)
+
+    @classmethod
+    def from_cost_micros_usd(cls, cost_micros_usd: int) -> RequestBudget:
+        """Return a budget that limits cost alone."""
+        return cls(cost_micros_usd=cost_micros_usd)
+
+    @classmethod
+    def with_limits(cls, tokens: int | None, cost_micros_usd: int | None) -> RequestBudget:
+        """Return a budget that limits both."""
+        return cls(tokens=tokens, cost_micros_usd=cost_micros_usd)
+
+    def allows_usage(self, usage: Usage) -> bool:
+        """Tell whether `usage` is within the limits."""
+        return self._allows(usage.total_tokens, usage.cost_micros_usd)
+
+    def allows_estimate(self, estimate: UsageEstimate) -> bool:
+        """Tell whether `estimate` is within the limits."""
+        return self._allows(estimate.total_tokens, estimate.cost_micros_usd)
+
+    def _allows(self, tokens: int, cost_micros_usd: int) -> bool:
+        return (self.tokens is None or tokens <= self.tokens) and (
+            self.cost_micros_usd is None or cost_micros_usd <= self.cost_micros_usd
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetLease:
+    """A grant. Keep it, or only its id, until the call's usage is recorded.
+
+    Attributes:
+        id: Above 0; in a SQL store the number of the reservation's entry.
+        reserved: What was estimated.
+        request_budget: The request's own limit.
+        pool: The identity of the granting pool, None for an in-memory manager.
+    """
+
+    id: int
+    reserved: UsageEstimate
+    request_budget: RequestBudget
+    pool: UUID | None = None
+
+
+class Provenance(StrEnum):
+    """Where a usage figure came from."""
+
+    REPORTED = "reported"
+    RECOVERED = "recovered"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+def _check_tags(tags: object) -> dict[str, str]:
+    if not isinstance(tags, Mapping) or len(tags) > TAGS_MAX:
+        raise InvalidInputError("tags", f"must be a mapping of at most {TAGS_MAX} str to str")
+    checked = {check_text("tag", key): check_text(f"tag {key!r}", tags[key]) for key in tags}
+    if len(canonical_json(checked)) > TAGS_MAX_CHARS:
+        raise InvalidInputError("tags", f"must have at most {TAGS_MAX_CHARS} characters as JSON")
+    return dict(sorted(checked.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Whom and what a call is for; put it into the `RequestExtensions` of a reservation.
+
+    All optional; texts have 1 to 255 characters; at most 64 tags.
+    """
+
+    run_id: str | None = None
+    parent_run_id: str | None = None
+    tenant: str | None = None
+    agent: str | None = None
+    operation: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in (*ATTRIBUTION_TEXTS, "request_id"):
+            value = getattr(self, name)
+            if value is not None:
+                check_text(name, value)
+        object.__setattr__(self, "tags", _check_tags(self.tags))
+
+
+ATTRIBUTION_TEXTS = tuple(
+    part.name for part in fields(Attribution) if part.name not in {"request_id", "tags"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OccurredAt:
+    """When the call really happened, if not now; put it into the `RequestExtensions`."""
+
+    at: datetime
+
+    def __post_init__(self) -> None:
+        to_micros("occurred_at", self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTtl:
+    """How long this lease holds its estimate; put it into the `RequestExtensions`."""
+
+    ttl: timedelta
+
+    def __post_init__(self) -> None:
+        check_ttl("lease_ttl", self.ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The caller's name for one call, 1 to 255 characters: repeating it changes nothing."""
+
+    key: str
+
+    def __post_init__(self) -> None:
+        check_text("idempotency_key", self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReport:
+    """What is known only after the call; a given field overrides the lease's attribution.
+
+    Attributes:
+        provider: Who served the call.
+        model: The model that really answered.
+        request_id: The provider's id of the call.
+        provenance: Where the figures came from; taken as reported.
+        occurred_at: When the call ended, with a time zone.
+        idempotency_key: The caller's name for this recording: repeating it changes nothing.
+        tags: Replace the captured tags.
+        detail: Anything JSON can hold, kept with the entry.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    provenance: Provenance | None = None
+    occurred_at: datetime | None = None
+    idempotency_key: str | None = None
+    tags: Mapping[str, str] | None = field(default=None, hash=False)
+    detail: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in ("provider", "model", "request_id", "idempotency_key"):
+            value = getattr(self, name)
+            if value is not None:
+                check_text(name, value)
+        if self.provenance is not None and self.provenance not in list(Provenance):
+            known = ", ".join(Provenance)
+            raise InvalidInputError("provenance", f"must be one of {known}")
+        if self.occurred_at is not None:
+            to_micros("occurred_at", self.occurred_at)
+        if self.tags is not None:
+            object.__setattr__(self, "tags", _check_tags(self.tags))
+        if self.detail is not None:
+            object.__setattr__(self, "detail", _check_detail(self.detail))
+
+
+def _check_detail(detail: object) -> dict[str, Any]:
+    if not isinstance(detail, Mapping):
+        raise InvalidInputError("detail", "must be a mapping that JSON can hold")
+    try:
+        text = canonical_json(dict(detail))
+        check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 2)
+        if "\\u0000" in text:
+            raise InvalidInputError("detail", "must not hold NUL")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(
+            "detail", f"must be a mapping that JSON can hold: {error}"
+        ) from error
+    copy: dict[str, Any] = json.loads(text)
+    return copy

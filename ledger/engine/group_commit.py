@@ -1,0 +1,380 @@
+"""Group commit: callers queue, one of them commits for all, and each gets its own verdict.
+
+Whoever finds the queue idle leads: it takes what is waiting, does all of it in one serializable
+transaction, and only after COMMIT hands every caller its own answer. Callers that come meanwhile
+wait for the next batch, which the first of them leads. There is no thread of its own, so an idle
+queue costs a caller next to nothing, and a busy one shares one fsync among many.
+
+Threads and asyncio tasks ride in the same batches: a waiting thread is a lock, a waiting task is a
+future, and a batch that begins with a task is led by the one thread of an executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from ledger.core.checks import Micros
+from ledger.core.entries import EntryKind
+from ledger.engine.opening import Opening
+from ledger.engine.operations import Operation, Release, new_key
+from ledger.engine.perform import Call, Done
+from ledger.engine.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
+from ledger.engine.transaction import Alone
+from ledger.errors import (
+    ContentionError,
+    LedgerError,
+    OutcomeUnknownError,
+    StoreError,
+)
+from ledger.store.database import Database
+from ledger.store.directory import Directory
+from ledger.store.journal import PoolJournal
+
+T = TypeVar("T")
+
+Clock = Callable[[], int]
+"""Returns the time in microseconds since 1970."""
+
+BATCH_MAX = 256
+"""How many operations share a transaction at most."""
+
+
+_LOOK_S = 0.05
+"""How long a waiting thread sleeps before it looks whether the leader is still there."""
+
+
+class Writer:
+    """The queue of one store in one process.
+
+    An interrupt may land in the leader between any two steps. So the leader mends nothing: whoever
+    leads next finds what an interrupted one left, and looks up whether it took effect; and nobody
+    sleeps longer than a moment without looking whether the leader is still there.
+    """
+
+    _threads: ThreadPoolExecutor | None
+
+    def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
+        self.database = database
+        self.alone = Alone(database, directory)
+        self._clock = clock
+        self.committed: list[Callable[[Done], None]] = []
+        """Told of every batch, once it is committed and every caller has its verdict."""
+        self._reset()
+        database.after_fork = self._reset
+
+    def now(self) -> Micros | None:
+        """Return the time that new entries are recorded at; None where the server knows it."""
+        return self.database.dialect.now() if self._clock is None else Micros(self._clock())
+
+    def sweep(self, pool: PoolJournal) -> int:
+        """Expire the next leases of a pool that are due, and return how many there were."""
+        done = self.alone.perform(
+            pool.lineage, lambda _pools: [], key=new_key(), now=self.now, look_up=False
+        )
+        self._tell(done)
+        return done.expired[pool.info.pool_id]
+
+    def open(self, opening: Opening, parent: PoolJournal | None) -> PoolJournal:
+        """Find a pool, or make it below its parent, and return it once it is durable.
+
+        Raises:
+            LedgerError: It is there and is another, or its parent does not let it be made.
+        """
+        found, done = self.alone.open(opening, parent, now=self.now)
+        if done is not None:
+            self._tell(done)
+        return found
+
+    def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
+        """Do an operation from a thread, and return its answer once it is durable.
+
+        If the thread is interrupted meanwhile, a lease that is granted all the same is released,
+        unless its caller can ask for it again by the key it gave.
+
+        Raises:
+            LedgerError: Whatever the operation answers with, or what kept it from being done.
+        """
+        ticket = ThreadTicket(pool, operation)
+        try:
+            self._enter(ticket)
+            while ticket.outcome is None:
+                if self._claim(ticket):
+                    self._lead()
+                else:
+                    ticket.wait(_LOOK_S)
+                    self._give_up(ticket)
+            answer: T = ticket.result()
+        except BaseException:
+            # A verdict leaves nothing behind; an interrupt may leave a lease that nobody has.
+            ticket.alive = False
+            self._forsake(ticket)
+            raise
+        ticket.alive = False
+        return answer
+
+    async def run_async(self, pool: PoolJournal, operation: Operation[T]) -> T:
+        """Do an operation from a task, and return its answer once it is durable.
+
+        If the task is cancelled while the operation waits, it is not done. If it is being done, it
+        is, and a lease that it grants is released, unless its caller can ask for it again by the
+        key it gave.
+
+        Raises:
+            LedgerError: Whatever the operation answers with, or what kept it from being done.
+        """
+        ticket = TaskTicket(pool, operation)
+        self._enter(ticket)
+        self._call_executor()
+        try:
+            await ticket.done
+        except BaseException:
+            self._forsake(ticket)
+            raise
+        answer: T = ticket.result()
+        return answer
+
+    def close(self) -> None:
+        """Wait for what is being done, and stop the executor's thread."""
+        with self._mutex:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
+
+    def _reset(self) -> None:
+        # Reentrant: a task that the garbage collector ends may forsake its call at any moment.
+        self._mutex = threading.RLock()
+        self._queue: deque[Ticket] = deque()
+        self._batch: list[Ticket] = []
+        self._leader: Ticket | Executor | None = None
+        self._called = False
+        self._threads = None
+        self.alone.reset()
+
+    def _enter(self, ticket: Ticket) -> None:
+        with self._mutex:
+            self._queue.append(ticket)
+
+    def _claim(self, who: Ticket | Executor) -> bool:
+        """Become the leader, if there is none that is alive, and there is something to do."""
+        with self._mutex:
+            if self._leader is not None and self._leader.alive:
+                return False
+            self._put_back()
+            if not self._queue:
+                return False
+            self._leader = who
+            return True
+
+    def _put_back(self) -> None:
+        """Queue again what an interrupted leader left: it may have taken effect, or not."""
+        left = [one for one in self._batch if one.outcome is None and one not in self._queue]
+        for ticket in reversed(left):
+            again = ticket
+            if not ticket.alive or ticket.forsaken:
+                again = Ticket(ticket.pool, ticket.operation)
+                again.forsaken = True
+            again.again = True
+            self._queue.appendleft(again)
+        self._batch = []
+
+    def _lead(self) -> None:
+        """Do what is waiting, then let the first of those who came meanwhile lead."""
+        with self._mutex:
+            self._batch = list(itertools.islice(self._queue, BATCH_MAX))
+            for _ in self._batch:
+                self._queue.popleft()
+        self._commit(self._batch)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._mutex:
+            self._batch = []
+            self._leader = None
+            successor = self._queue[0] if self._queue else None
+        if isinstance(successor, ThreadTicket):
+            successor.wake()
+        elif successor is not None:
+            self._call_executor()
+
+    def _call_executor(self) -> None:
+        """Have the executor's thread lead, if nobody does; called often, it comes once."""
+        with self._mutex:
+            if self._called or (self._leader is not None and self._leader.alive):
+                return
+            self._called = True
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger-commit")
+            threads = self._threads
+        try:
+            threads.submit(self._lead_from_executor)
+        except RuntimeError:  # the interpreter is shutting down: whoever is here does it
+            self._lead_from_executor()
+
+    def _lead_from_executor(self) -> None:
+        executor = Executor()
+        try:
+            with self._mutex:
+                self._called = False
+            while self._claim(executor):
+                self._lead()
+        finally:
+            executor.alive = False
+
+    def _give_up(self, ticket: ThreadTicket) -> None:
+        """Turn a thread away that has waited too long to be begun."""
+        if ticket.entered_s + self.database.timeout_s > time.monotonic():
+            return
+        with self._mutex:
+            if ticket in self._queue and not ticket.again:
+                self._queue.remove(ticket)
+                ticket.outcome = self._contention()
+
+    def _contention(self) -> ContentionError:
+        return ContentionError(timeout_s=self.database.timeout_s, attempts=0)
+
+    def _commit(self, batch: list[Ticket]) -> None:
+        """Do a batch in one transaction, and hand out the outcomes."""
+        late_s = time.monotonic() - self.database.timeout_s
+        late = [one for one in batch if one.entered_s < late_s and not one.again]
+        self._deliver((one, self._contention()) for one in late)
+        batch = [one for one in batch if one.outcome is None and not _gone(one)]
+        if not batch:
+            return
+        done: Done | None = None
+        outcomes: list[Any]
+        try:
+            done = self._transact(batch)
+            outcomes = done.outcomes
+        except OutcomeUnknownError as error:
+            outcomes = [_own(OutcomeUnknownError(one.operation.key), error) for one in batch]
+        except StoreError as error:
+            # What an interrupted batch may have done is not undone by a failure to look it up.
+            outcomes = [
+                _own(OutcomeUnknownError(one.operation.key) if one.again else error, error)
+                for one in batch
+            ]
+        except Exception as error:  # noqa: BLE001 - a fault of one operation is that caller's alone
+            if len(batch) == 1:
+                outcomes = [error]
+            else:
+                for ticket in batch:
+                    ticket.again = True
+                    self._commit([ticket])
+                return
+        self._deliver(zip(batch, outcomes, strict=True))
+        if done is not None:
+            self._tell(done)
+
+    def _tell(self, done: Done) -> None:
+        for listener in self.committed:
+            listener(done)
+
+    def _transact(self, batch: list[Ticket]) -> Done:
+        pools = [pool for one in batch for pool in one.pool.lineage]
+        looks_up = any(ticket.again for ticket in batch)
+
+        def calls(alone_on: Sequence[PoolJournal]) -> list[Call]:
+            # What failed or was interrupted once is no company for who comes now.
+            if not looks_up:
+                self._join(batch, alone_on)
+            return [(ticket.pool, ticket.operation) for ticket in batch]
+
+        return self.alone.perform(
+            pools,
+            calls,
+            key=batch[0].operation.key,
+            now=self.now,
+            look_up=looks_up,
+            began_s=min(ticket.entered_s for ticket in batch),
+        )
+
+    def _join(self, batch: list[Ticket], alone_on: Sequence[PoolJournal]) -> None:
+        """Take in who came while the batch waited for its turn, as far as its locks go."""
+        pools = {pool.info.pool_id: pool for pool in alone_on}
+        anybody = self.database.dialect.is_alone(list(pools))
+        with self._mutex:
+            joining = [
+                ticket
+                for ticket in self._queue
+                if (anybody or pools.get(ticket.pool.info.pool_id) is ticket.pool)
+                and not ticket.again
+                and not _gone(ticket)
+            ][: BATCH_MAX - len(batch)]
+            # In this order: an interrupt in between must not lose them.
+            self._batch += joining
+            batch += joining
+            for ticket in joining:
+                self._queue.remove(ticket)
+
+    def _deliver(self, results: Iterable[tuple[Ticket, Any]]) -> None:
+        tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskTicket]] = defaultdict(list)
+        for ticket, outcome in results:
+            ticket.outcome = outcome
+            if isinstance(ticket, TaskTicket):
+                tasks[ticket.loop].append(ticket)
+            elif isinstance(ticket, ThreadTicket):
+                ticket.wake()
+            if ticket.forsaken:
+                self._release(ticket)
+        for loop, tickets in tasks.items():
+            if not wake_tasks(loop, tickets):
+                for ticket in tickets:
+                    self._release(ticket)
+
+    def _forsake(self, ticket: Ticket) -> None:
+        """Forget a caller that is gone: what is not begun is not done, a lease is released."""
+        with self._mutex:
+            ticket.forsaken = True
+            if ticket in self._queue:
+                place = self._queue.index(ticket)
+                del self._queue[place]
+                if ticket.again:  # it may have been done: whether it was must still be looked up
+                    nobodys = Ticket(ticket.pool, ticket.operation, again=True)
+                    nobodys.forsaken = True
+                    self._queue.insert(place, nobodys)
+            waiting = bool(self._queue or self._batch)
+        if ticket.outcome is not None:
+            self._release(ticket)
+        if waiting:
+            self._call_executor()
+
+    def _release(self, ticket: Ticket) -> None:
+        """Release the lease that a forsaken reservation was granted, in a later batch.
+
+        Not if its caller gave a key: whoever repeats the call must get a lease that is open.
+        """
+        row = ticket.outcome
+        if (
+            isinstance(row, Mapping)
+            and row["kind"] == EntryKind.RESERVATION
+            and not ticket.operation.key_given
+        ):
+            self._enter(Ticket(ticket.pool, Release(lease=row["seq"])))
+            self._call_executor()
+
+
+def _gone(ticket: Ticket) -> bool:
+    """Tell whether a task's loop is closed, and nothing is lost by not doing what it asked.
+
+    Usage is recorded all the same: it was spent.
+    """
+    return (
+        isinstance(ticket, TaskTicket)
+        and ticket.loop.is_closed()
+        and ticket.operation.lease_id is None
+    )
+
+
+def _own(error: LedgerError, like: LedgerError) -> LedgerError:
+    """Return a caller's own copy of an error: two must not write into one traceback."""
+    copied = copy.copy(error)
+    copied.__cause__ = like.__cause__
+    return copied

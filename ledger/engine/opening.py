@@ -1,0 +1,194 @@
+"""Open a pool: find it as it was asked for, or make it, below another one or carved out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from ledger.core import hashing, rules
+from ledger.core.checks import I64_MAX, U64_MAX, Micros, canonical_json, check_text, check_type
+from ledger.core.entries import Balance, EntryKind, PoolId, PoolInfo, Seq
+from ledger.core.policy import (
+    CAPACITIES,
+    SharedPoolBudgetOptions,
+    check_carved,
+    check_storable_policy,
+    policy_to_json,
+)
+from ledger.core.values import RequestBudget, UsageEstimate
+from ledger.engine.operations.base import new_key
+from ledger.engine.perform import Done, finish, lay
+from ledger.engine.pool_batch import Desk
+from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
+from ledger.store import pools, rows
+from ledger.store.directory import Directory
+from ledger.store.journal import PoolJournal
+from ledger.store.rows import Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A pool as it was asked for."""
+
+    name: str
+    options: SharedPoolBudgetOptions | None
+    parent: str | None
+    carved: bool
+    key: str = field(default_factory=new_key)
+
+    @classmethod
+    def of(
+        cls, name: str, options: SharedPoolBudgetOptions | None, parent: str | None, *, carved: bool
+    ) -> Opening:
+        """Return what a call asks for.
+
+        Raises:
+            InvalidInputError: A name is empty, too long, or not text; or a pool is to be carved
+                out of none.
+            AmountOutOfRangeError: The policy holds an amount a store cannot.
+        """
+        check_text("name", name)
+        if options is not None:
+            check_type("options", options, SharedPoolBudgetOptions)
+            check_storable_policy(options)
+        if parent is not None:
+            check_text("parent", parent)
+        check_type("carved", carved, bool)
+        if carved and parent is None:
+            raise InvalidInputError("carved", "needs the parent that the pool is carved out of")
+        if carved and options is not None:
+            check_carved(options)
+        return cls(name=name, options=options, parent=parent, carved=carved)
+
+    def find(self, connection: Connection, directory: Directory) -> PoolJournal | None:
+        """Return the pool if it is there, and is what was asked for.
+
+        Raises:
+            ParentConflictError: It is elsewhere.
+            PoolConflictError: It has another policy.
+        """
+        pool = directory.named(connection, self.name)
+        if pool is None:
+            return None
+        above = None if pool.parent is None else pool.parent.info.name
+        carved = pool.info.carved_lease is not None
+        if self.parent is not None and (above, carved) != (self.parent, self.carved):
+            raise ParentConflictError(self.name, parent=above, carved=carved)
+        if self.options is not None:
+            opening = pool.terms.policy(connection, 1)
+            current = pool.head(connection).policy
+            if self.options not in (opening, current):
+                raise PoolConflictError(
+                    self.name, opening=opening, current=current, given=self.options
+                )
+        return pool
+
+    def make(
+        self,
+        connection: Connection,
+        directory: Directory,
+        parent: PoolJournal | None,
+        alone_on: Sequence[PoolJournal],
+        *,
+        now: Callable[[], Micros | None],
+    ) -> tuple[PoolJournal, Done]:
+        """Make the pool, and return it with what became of the pools above.
+
+        Args:
+            connection: A transaction.
+            directory: Makes the journal.
+            parent: The pool above it.
+            alone_on: The pools that the transaction is alone on, the parent's lineage among them.
+            now: Asked for the time.
+
+        Raises:
+            PoolClosedError: A pool above is closed.
+            ThresholdExceededError: One of them has not enough left to carve the pool out.
+            InvalidInputError: It is to be carved out, and has no limit where one of them has.
+            MorePoolsError: Leases that are due must expire first.
+        """
+        assert self.options is not None  # noqa: S101 - without them a pool is only found
+        table, _ = lay(connection, alone_on, list, now=now, look_up=False)
+        pool_id = pools.next_pool_id(connection)
+        lease = None
+        if parent is not None:
+            desk = table.desk(parent.info.pool_id)
+            for above in desk.lineage():
+                above.require_open()
+            lease = self._fund(desk, self.options, pool_id) if self.carved else None
+        info = PoolInfo(
+            pool_id=pool_id,
+            identity=uuid4(),
+            name=self.name,
+            parent_id=None if parent is None else parent.info.pool_id,
+            carved_lease=lease,
+        )
+        pools.add_pool(connection, info)
+        # Not remembered yet: this transaction may fail, and the number go to another pool.
+        pool = directory.fresh(info, parent)
+        opening = rows.to_row(
+            self._draft(self.options, pool),
+            pool_id=pool_id,
+            head=None,
+            genesis=pool.genesis,
+            now=table.now,
+        )
+        return pool, finish(table, [], also=[opening])
+
+    def _draft(self, options: SharedPoolBudgetOptions, pool: PoolJournal) -> Draft:
+        asked = canonical_json(policy_to_json(options))
+        where = () if self.parent is None else (self.parent, int(self.carved))
+        place = pool.place()
+        return Draft(
+            kind=EntryKind.OPENING,
+            balance=Balance(),
+            policy=options,
+            detail=None if place is None else {"parent": place},
+            idempotency_key=self.key,
+            payload_digest=hashing.digest(("open", self.name, asked, *where)),
+        )
+
+    def _fund(self, desk: Desk, options: SharedPoolBudgetOptions, pool_id: PoolId) -> int:
+        """Hold the pool's whole capacity in its parent, and return the lease that does."""
+        for name in CAPACITIES:
+            unlimited = getattr(options, name) == U64_MAX
+            if unlimited and any(
+                getattr(one.head.policy, name) != U64_MAX for one in desk.lineage()
+            ):
+                raise InvalidInputError(
+                    name, f"must have a limit: pool {self.parent!r}, or one above it, has one"
+                )
+        tokens, cost, requests = (
+            0 if capacity == U64_MAX else capacity
+            for capacity in (getattr(options, name) for name in CAPACITIES)
+        )
+        requests = requests or 1
+        estimate = UsageEstimate(total_tokens=tokens, cost_micros_usd=cost)
+        unlimited_budget = RequestBudget.unlimited()
+        denial = desk.refusal(estimate, unlimited_budget, requests=requests)
+        if denial is not None:
+            raise denial
+        balance, lease, flags = rules.reserve(
+            desk.head.balance,
+            lease_id=desk.head.seq + 1,
+            estimate=estimate,
+            request_budget=unlimited_budget,
+            ceiling=I64_MAX,
+            requests=requests,
+        )
+        desk.post(
+            Draft(
+                kind=EntryKind.RESERVATION,
+                balance=balance,
+                flags=flags,
+                detail={"carving": {"pool": self.name, "requests": requests}},
+                estimate=estimate,
+                request_budget=unlimited_budget,
+                lease=lease,
+                origin=(pool_id, Seq(1)),
+            )
+        )
+        return lease.lease

@@ -1,0 +1,29 @@
+"""What can be done to a pool.
+
+An operation decides a draft from the pool's newest entry, by the rules; the draft becomes an
+entry; and the entry alone gives the caller's answer, now or whenever the same idempotency key
+comes again.
+"""
+
+from ledger.engine.operations.adjust import Adjust
+from ledger.engine.operations.base import Operation, new_key
+from ledger.engine.operations.closing import ClosePool
+from ledger.engine.operations.correct import Correct
+from ledger.engine.operations.record import Record
+from ledger.engine.operations.release import Close, Release
+from ledger.engine.operations.renew import Renew
+from ledger.engine.operations.reserve import NotYetError, Reserve
+
+__all__ = [
+    "Adjust",
+    "Close",
+    "ClosePool",
+    "Correct",
+    "NotYetError",
+    "Operation",
+    "Record",
+    "Release",
+    "Renew",
+    "Reserve",
+    "new_key",
+]

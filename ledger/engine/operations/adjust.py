@@ -1,0 +1,84 @@
+"""Adjust: replace the policy of a pool, from the next entry on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.core import hashing, rules
+from ledger.core.checks import (
+    REASON_MAX_CHARS,
+    canonical_json,
+    check_text,
+)
+from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.policy import (
+    CAPACITIES,
+    SharedPoolBudgetOptions,
+    check_carved,
+    check_storable_policy,
+    policy_to_json,
+)
+from ledger.engine.operations.base import Operation, keyed
+from ledger.engine.pool_batch import Desk
+from ledger.errors import InvalidInputError
+from ledger.store.rows import Draft, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjust(Operation[None]):
+    """Replace the pool's policy."""
+
+    policy: SharedPoolBudgetOptions
+    reason: str | None
+
+    @classmethod
+    def of(
+        cls, options: SharedPoolBudgetOptions, reason: str | None, idempotency_key: str | None
+    ) -> Adjust:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The reason or the key is empty or too long.
+            AmountOutOfRangeError: An amount is above 2^63-1 and not unlimited.
+        """
+        check_storable_policy(options)
+        if reason is not None:
+            check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+        return cls(policy=options, reason=reason, **keyed(idempotency_key))
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the policy and the reason."""
+        return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the adjustment; it revokes nothing, even below what is committed."""
+        desk.require_open()
+        if desk.pool.info.carved_lease is not None:
+            self._check_funded(desk.pool.terms.policy(desk.table.connection, 1))
+        return Draft(
+            kind=EntryKind.ADJUSTMENT,
+            balance=desk.head.balance,
+            policy=self.policy,
+            window=rules.adjust_window(
+                desk.head.policy,
+                self.policy,
+                desk.at,
+                desk.head.balance.committed,
+            ),
+            detail=None if self.reason is None else {"reason": self.reason},
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def _check_funded(self, opening: SharedPoolBudgetOptions) -> None:
+        check_carved(self.policy)
+        for name in CAPACITIES:
+            funded = getattr(opening, name)
+            if getattr(self.policy, name) > funded:
+                raise InvalidInputError(
+                    name, f"is at most {funded:,} in this pool, which was carved out with as much"
+                )
+
+    def answer(self, row: Row, pool: PoolInfo) -> None:
+        """Answer nothing: the policy is in force."""

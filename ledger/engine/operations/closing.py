@@ -1,0 +1,61 @@
+"""Close a pool: settlements and releases go on, and nothing new begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.core import hashing
+from ledger.core.checks import REASON_MAX_CHARS, check_text
+from ledger.core.entries import EntryFlag, EntryKind, PoolInfo
+from ledger.engine.expiry import expire_spared
+from ledger.engine.operations.base import Operation, keyed
+from ledger.engine.pool_batch import Desk
+from ledger.errors import OpenLeasesError
+from ledger.store.rows import Draft, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosePool(Operation[None]):
+    """Close the pool for good."""
+
+    reason: str | None
+
+    @classmethod
+    def of(cls, reason: str | None, idempotency_key: str | None) -> ClosePool:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The reason or the key is empty or too long.
+        """
+        if reason is not None:
+            check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+        return cls(reason=reason, **keyed(idempotency_key))
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the reason."""
+        return ("close pool", self.reason)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the closing; what funds a carved pool is settled with it, see `Desk.post`."""
+        pool = desk.pool.info
+        desk.require_open()
+        if pool.carved_lease is not None and desk.head.balance.reserved.requests:
+            desk.table.sweep_below(desk)
+            expire_spared(desk)
+            open_leases = desk.head.balance.reserved.requests
+            if open_leases:
+                raise OpenLeasesError(pool.name, open_leases=open_leases)
+        detail: dict[str, Any] = {} if self.reason is None else {"reason": self.reason}
+        return Draft(
+            kind=EntryKind.CLOSING,
+            balance=desk.head.balance,
+            flags=EntryFlag.CLOSED,
+            detail=detail,
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> None:
+        """Answer nothing: the pool is closed."""

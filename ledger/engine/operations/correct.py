@@ -1,0 +1,83 @@
+"""Correct: append by how much an earlier entry's usage was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.core import hashing, rules
+from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
+from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
+from ledger.engine.drafts import amounts, carried
+from ledger.engine.operations.base import Operation, check_storable, keyed
+from ledger.engine.pool_batch import Desk
+from ledger.errors import UncorrectableEntryError
+from ledger.store import rows
+from ledger.store.rows import Draft, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correct(Operation[UsageDifference]):
+    """Say what a settlement's or observation's usage really was."""
+
+    entry: int
+    usage: Usage
+    reason: str
+
+    @classmethod
+    def of(cls, entry: int, usage: Usage, reason: str, idempotency_key: str | None) -> Correct:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The reason or the key is no text, empty or too long.
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        check_storable("usage", usage, USAGE_FIELDS)
+        check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+        return cls(entry=entry, usage=usage, reason=reason, **keyed(idempotency_key))
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the entry, all of its usage, and the reason."""
+        return ("correct", self.entry, *rows.USAGE.values(self.usage), self.reason)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the correction, from what the entry says now; it is for whom the entry is for."""
+        found = desk.spending(self.entry)
+        if found.row["origin_seq"] is not None:
+            reason = "it repeats an entry of another pool, which can be corrected there"
+            raise UncorrectableEntryError(self.entry, reason)
+        lease = desk.lease(found.row["lease"])
+        effect = rules.correct(
+            desk.head.balance,
+            lease.state,
+            found.usage,
+            self.usage,
+            seq=self.entry,
+            ceiling=I64_MAX,
+        )
+        corrected = found.row
+        return carried(EntryKind.CORRECTION, effect, lease)._replace(
+            usage=UsageDifference.between(found.usage, self.usage),
+            attribution=found.attribution,
+            request_id=corrected["request_id"],
+            provenance=corrected["provenance"],
+            # It belongs to the time of the call, not to that of the invoice.
+            occurred_at=(
+                corrected["recorded_at"]
+                if corrected["occurred_at"] is None
+                else corrected["occurred_at"]
+            ),
+            detail={
+                "corrects": self.entry,
+                "from": amounts(found.usage),
+                "to": amounts(self.usage),
+                "reason": self.reason,
+            },
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:  # noqa: ARG002 - as every operation
+        """Return by how much the entry was wrong."""
+        return UsageDifference(**rows.USAGE.of(row))

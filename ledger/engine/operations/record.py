@@ -1,0 +1,122 @@
+"""Record what a lease really used: a part of it, or the last part, which closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ledger.core import hashing, rules
+from ledger.core.checks import I64_MAX, Micros, canonical_json, to_micros
+from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.values import (
+    USAGE_FIELDS,
+    Attribution,
+    BudgetLease,
+    Provenance,
+    Usage,
+    UsageReport,
+)
+from ledger.engine.drafts import carried
+from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
+from ledger.engine.pool_batch import Desk
+from ledger.store import rows
+from ledger.store.rows import BUDGET, Draft, Interned, Row, request_budget_of, used_of
+
+_NO_REPORT = UsageReport()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(LeaseOperation[None]):
+    """Record usage of a lease; `closes` says that it is the last."""
+
+    usage: Usage
+    report: UsageReport
+    closes: bool
+
+    @classmethod
+    def of(
+        cls, lease: BudgetLease, usage: Usage, report: UsageReport | None, *, closes: bool
+    ) -> Record:
+        """Return the operation a call asks for.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        check_storable("usage", usage, USAGE_FIELDS)
+        # A copy, checked again: what it holds is the caller's, and may change under our hands.
+        report = _NO_REPORT if report is None else replace(report)
+        return cls(
+            lease=lease.id,
+            usage=usage,
+            report=report,
+            closes=closes,
+            **keyed(report.idempotency_key),
+        )
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the lease, the usage and the report."""
+        report = self.report
+        return (
+            "settle" if self.closes else "observe",
+            self.lease,
+            *rows.USAGE.values(self.usage),
+            report.provider,
+            report.model,
+            report.request_id,
+            report.provenance,
+            self._occurred_at(),
+            None if report.tags is None else canonical_json(dict(report.tags)),
+            None if report.detail is None else canonical_json(dict(report.detail)),
+        )
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the settlement or observation: the usage is committed whatever it is."""
+        spend = rules.settle if self.closes else rules.observe
+        effect = spend(
+            desk.head.balance,
+            desk.state(self.lease),
+            self.usage,
+            lease_id=self.lease,
+            ceiling=I64_MAX,
+        )
+        found = desk.leases[self.lease]
+        report, occurred_at = self.report, self._occurred_at()
+        return carried(
+            EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION, effect, found
+        )._replace(
+            usage=self.usage,
+            attribution=self._attribution(desk, found.attribution),
+            request_id=report.request_id or found.request_id,
+            provenance=report.provenance or Provenance.REPORTED,
+            occurred_at=found.occurred_at if occurred_at is None else occurred_at,
+            detail=None if report.detail is None else {"report": report.detail},
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
+        """Raise if the lease's usage, though recorded, is over the request's own budget."""
+        if BUDGET.absent_in(row):
+            return  # most calls have no budget of their own, and no values need be made of it
+        excess = rules.over_request_budget(request_budget_of(row), used_of(row))
+        if excess is not None:
+            raise excess
+
+    def _occurred_at(self) -> Micros | None:
+        given = self.report.occurred_at
+        return None if given is None else to_micros("occurred_at", given)
+
+    def _attribution(self, desk: Desk, captured: Interned | None) -> Interned | None:
+        report = self.report
+        if report is _NO_REPORT:
+            return captured
+        overrides: dict[str, Any] = {
+            name: value
+            for name in ("provider", "model", "tags")
+            if (value := getattr(report, name)) is not None
+        }
+        if not overrides:
+            return captured
+        base = (captured and captured.value) or Attribution()
+        return desk.intern(hashing.attribution_content(replace(base, **overrides)))

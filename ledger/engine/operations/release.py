@@ -1,0 +1,75 @@
+"""Release and close: end a lease without a record of its usage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.core import hashing, rules
+from ledger.core.checks import I64_MAX
+from ledger.core.entries import EntryKind, LeasePhase, PoolInfo
+from ledger.core.values import BudgetLease, Provenance, Usage
+from ledger.engine.drafts import carried
+from ledger.engine.operations.base import LeaseOperation, keyed
+from ledger.engine.pool_batch import Desk
+from ledger.store.rows import Draft, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(LeaseOperation[None]):
+    """Close a lease unused; what it still holds goes back to the pool."""
+
+    @classmethod
+    def of(cls, lease: BudgetLease, idempotency_key: str | None) -> Release:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The key is empty or too long.
+        """
+        return cls(lease=lease.id, **keyed(idempotency_key))
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the lease."""
+        return ("release", self.lease)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the release: the hold goes back, and nothing more is committed."""
+        effect = rules.end_hold(
+            desk.head.balance, desk.state(self.lease), LeasePhase.ENDED, lease_id=self.lease
+        )
+        return carried(EntryKind.RELEASE, effect, desk.leases[self.lease])._replace(
+            idempotency_key=self.key, payload_digest=self.payload_digest()
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> None:
+        """Answer nothing: the lease is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close(Release):
+    """Close a lease whose usage nobody recorded, as the pool's settlement policy says."""
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the lease."""
+        return ("close", self.lease)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return a settlement at what the policy takes for used, or a release."""
+        policy, state = desk.head.policy.settlement, desk.state(self.lease)
+        effect, usage = rules.abandon(
+            policy, desk.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
+        )
+        provenance = None
+        if usage is not None and state is not None:
+            provenance = Provenance.ESTIMATED
+            if usage == Usage.zero():
+                unseen = state.used == Usage.zero()
+                provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
+        kind = EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT
+        return carried(kind, effect, desk.leases[self.lease])._replace(
+            usage=usage,
+            provenance=provenance,
+            detail={"settlement": str(policy)},
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )

@@ -1,0 +1,61 @@
+"""Renew: let a lease hold what it holds for longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ledger.core import hashing, rules
+from ledger.core.checks import Micros, from_micros
+from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.policy import check_ttl
+from ledger.core.values import BudgetLease
+from ledger.engine.drafts import carried
+from ledger.engine.operations.base import LeaseOperation, keyed
+from ledger.engine.pool_batch import Desk
+from ledger.store.rows import Draft, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renew(LeaseOperation[datetime]):
+    """Let a lease hold what it holds until so long from now."""
+
+    ttl_us: int
+
+    @classmethod
+    def of(cls, lease: BudgetLease, ttl: timedelta, idempotency_key: str | None) -> Renew:
+        """Return the operation a call asks for.
+
+        Raises:
+            InvalidInputError: The time is not above 0 and at most ten years, or the key is empty
+                or too long.
+        """
+        return cls(lease=lease.id, ttl_us=check_ttl("ttl", ttl), **keyed(idempotency_key))
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the lease and the time."""
+        return ("renew", self.lease, self.ttl_us)
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return the renewal, counted from when it is recorded.
+
+        Raises:
+            UnknownLeaseError: There is no such lease, or its hold is gone already.
+            PoolClosedError: The pool, or one above it, is closed.
+        """
+        for one in desk.lineage():  # those above repeat it, and a closed one takes no renewal
+            one.require_open()
+        effect = rules.renew(
+            desk.head.balance,
+            desk.state(self.lease),
+            Micros(desk.at + self.ttl_us),
+            lease_id=self.lease,
+        )
+        return carried(EntryKind.RENEWAL, effect, desk.leases[self.lease])._replace(
+            idempotency_key=self.key, payload_digest=self.payload_digest()
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> datetime:  # noqa: ARG002 - as every operation
+        """Return when the hold ends."""
+        return from_micros(row["expires_at"])

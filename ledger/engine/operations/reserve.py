@@ -1,0 +1,181 @@
+"""Reserve: hold an estimate in the pool, or be denied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.contract import RequestExtensions
+from ledger.core import hashing, rules
+from ledger.core.checks import I64_MAX, U64_MAX, Micros, to_micros
+from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.policy import check_ttl
+from ledger.core.values import (
+    ESTIMATE_FIELDS,
+    Attribution,
+    BudgetLease,
+    IdempotencyKey,
+    LeaseTtl,
+    OccurredAt,
+    RequestBudget,
+    UsageEstimate,
+)
+from ledger.engine.operations.base import Operation, check_storable, keyed
+from ledger.engine.pool_batch import Desk
+from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
+from ledger.store import rows
+from ledger.store.rows import Draft, Row, detail_of, request_budget_of
+
+
+class NotYetError(LedgerError):
+    """The pool has not enough left, and the caller goes on waiting; it never gets to see this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve(Operation[BudgetLease]):
+    """Hold an estimate in the pool."""
+
+    estimate: UsageEstimate
+    request_budget: RequestBudget
+    attribution: str | None
+    """The content of the caller's attribution, as it was when the call was made."""
+    request_id: str | None
+    occurred_at: Micros | None
+    ttl_us: int | None
+    """How long to hold; None for as long as the pool's policy says."""
+    keep_denial: bool
+    waits: bool = False
+    """Whether the caller goes on waiting if the pool has not enough left; nothing is kept then."""
+
+    @classmethod
+    def of(
+        cls,
+        extensions: RequestExtensions,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+        *,
+        keep_denial: bool,
+    ) -> Reserve:
+        """Return the operation a call asks for.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        check_storable("estimate", estimate, ESTIMATE_FIELDS)
+        check_storable("request_budget", request_budget, rows.BUDGET_FIELDS)
+        given = extensions.get(IdempotencyKey)
+        occurred = extensions.get(OccurredAt)
+        attribution = extensions.get(Attribution)
+        ttl = extensions.get(LeaseTtl)
+        return cls(
+            **keyed(None if given is None else given.key),
+            estimate=estimate,
+            request_budget=request_budget,
+            # Its text: the tags inside are the caller's, and may change under our hands.
+            attribution=None if attribution is None else hashing.attribution_content(attribution),
+            request_id=None if attribution is None else attribution.request_id,
+            occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
+            ttl_us=None if ttl is None else check_ttl("lease_ttl", ttl.ttl),
+            keep_denial=keep_denial or given is not None,
+        )
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the estimate, the limits, and whom and when it is for."""
+        return (
+            "reserve",
+            *rows.ESTIMATE.values(self.estimate),
+            self.request_budget.tokens,
+            self.request_budget.cost_micros_usd,
+            self.attribution,
+            self.request_id,
+            self.occurred_at,
+            self.ttl_us,
+        )
+
+    def decide(self, desk: Desk) -> Draft:
+        """Return a reservation, or the denial where denials are kept."""
+        head = desk.head
+        common: dict[str, Any] = {
+            "estimate": self.estimate,
+            "request_budget": self.request_budget,
+            "request_id": self.request_id,
+            "occurred_at": self.occurred_at,
+            "idempotency_key": self.key,
+            "payload_digest": self.payload_digest(),
+        }
+        denial = desk.refusal(self.estimate, self.request_budget)
+        if denial is not None:
+            if self.waits and isinstance(denial, ThresholdExceededError):
+                raise NotYetError(denial)
+            if not self.keep_denial:
+                raise denial
+            return Draft(
+                kind=EntryKind.DENIAL,
+                balance=head.balance,
+                detail={"denial": _figures(denial, desk.pool.info)},
+                attribution=desk.intern(self.attribution),
+                **common,
+            )
+        balance, lease, flags = rules.reserve(
+            head.balance,
+            lease_id=head.seq + 1,
+            estimate=self.estimate,
+            request_budget=self.request_budget,
+            ceiling=I64_MAX,
+            expires_at=self._expires_at(desk),
+        )
+        return Draft(
+            kind=EntryKind.RESERVATION,
+            balance=balance,
+            lease=lease,
+            flags=flags,
+            attribution=desk.intern(self.attribution),
+            **common,
+        )
+
+    def _expires_at(self, desk: Desk) -> Micros | None:
+        ttl_us = self.ttl_us
+        if ttl_us is None and desk.head.policy.lease_ttl is not None:
+            ttl_us = check_ttl("lease_ttl", desk.head.policy.lease_ttl)
+        return None if ttl_us is None else Micros(desk.at + ttl_us)
+
+    def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
+        """Return the lease, or raise the denial."""
+        if row["kind"] == EntryKind.DENIAL:
+            raise _denial_from(row, pool)
+        return BudgetLease(
+            id=row["seq"],
+            reserved=self.estimate,
+            request_budget=self.request_budget,
+            pool=pool.identity,
+        )
+
+
+def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, str | int]:
+    figures = rules.denial_figures(denial)
+    if isinstance(denial, ThresholdExceededError) and denial.pool not in {None, pool.name}:
+        figures["pool"] = denial.pool or ""
+    return figures
+
+
+def _denial_from(row: Row, pool: PoolInfo) -> rules.Denial:
+    denial = detail_of(row)["denial"]
+    requested = {
+        "requested_tokens": row["estimate_total_tokens"],
+        "requested_cost_micros_usd": row["estimate_cost_micros_usd"],
+    }
+    if denial["reason"] == "request_budget":
+        budget = request_budget_of(row)
+        return RequestBudgetExceededError(
+            **requested,
+            budget_tokens=budget.tokens,
+            budget_cost_micros_usd=budget.cost_micros_usd,
+        )
+    return ThresholdExceededError(
+        **requested,
+        remaining_tokens=denial["remaining_tokens"],
+        remaining_cost_micros_usd=denial["remaining_cost_micros_usd"],
+        remaining_requests=denial.get("remaining_requests", U64_MAX),
+        pool=denial.get("pool", pool.name),
+    )

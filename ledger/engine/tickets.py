@@ -1,0 +1,85 @@
+"""Places in the queue of group commit: a thread's, a task's, and one that nobody waits at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from typing import Any
+
+from ledger.engine.operations import Operation
+from ledger.engine.perform import Outcome
+from ledger.store.journal import PoolJournal
+
+
+class Ticket:
+    """One call's place in the queue; nobody waits for a plain one."""
+
+    def __init__(
+        self, pool: PoolJournal, operation: Operation[Any], *, again: bool = False
+    ) -> None:
+        self.pool = pool
+        self.operation = operation
+        self.again = again
+        """Whether an interrupted batch may have done it already."""
+        self.outcome: Outcome | Exception | None = None
+        self.alive = True
+        """Whether somebody still works on it, or waits for it."""
+        self.forsaken = False
+        self.entered_s = time.monotonic()
+
+    def result(self) -> Any:  # noqa: ANN401 - whatever the operation answers with
+        """Return or raise what the caller gets."""
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        assert self.outcome is not None  # noqa: S101 - a caller is woken when it is there
+        return self.operation.answer(self.outcome, self.pool.info)
+
+
+class ThreadTicket(Ticket):
+    """A thread that sleeps on a lock until its outcome is there, or until it may lead."""
+
+    def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
+        super().__init__(pool, operation)
+        self._signal = threading.Lock()
+        self._signal.acquire()
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until woken, or for so long."""
+        self._signal.acquire(timeout=timeout_s)
+
+    def wake(self) -> None:
+        """Let the thread go on."""
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self._signal.release()
+
+
+class TaskTicket(Ticket):
+    """A task that waits on a future of its loop."""
+
+    def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
+        super().__init__(pool, operation)
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
+
+
+def wake_tasks(loop: asyncio.AbstractEventLoop, tickets: list[TaskTicket]) -> bool:
+    """Let tasks of one loop go on; false if the loop is closed, and its tasks are gone."""
+
+    def finish() -> None:
+        for ticket in tickets:
+            if not ticket.done.done():
+                ticket.done.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(finish)
+    except RuntimeError:
+        return False
+    return True
+
+
+class Executor:
+    """The executor's thread, while it leads."""
+
+    alive = True

@@ -1,0 +1,385 @@
+"""The door: a store of pools, and everything that is asked of the books as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from ledger.announcements import Announcer, OnThreshold, check_callback
+from ledger.core.checks import (
+    I64_MAX,
+    check_amount,
+    check_seconds,
+    check_text,
+    check_type,
+)
+from ledger.core.entries import Entry, EntryKind, OpenLease, PoolInfo
+from ledger.core.fold import Replay
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.engine.group_commit import Clock, Writer
+from ledger.engine.opening import Opening
+from ledger.engine.operations import Adjust, ClosePool
+from ledger.engine.waiting import WaitingRoom
+from ledger.errors import InvalidInputError, UnknownPoolError
+from ledger.manager import LedgerBudgetManager
+from ledger.router import BudgetRouter, Choose
+from ledger.store import migrate, pools, rows, verify
+from ledger.store.database import Database
+from ledger.store.directory import Directory
+from ledger.store.journal import PoolJournal
+from ledger.store.leases import open_lease_of
+from ledger.store.verify import Progress, Verification
+
+T = TypeVar("T")
+
+DEFAULT_URL = "sqlite:///ledger.db"
+DEFAULT_TIMEOUT_S = 10.0
+TIMEOUT_MAX_S = 86_400
+
+
+class Ledger:
+    """A store of pools, opened by `Ledger.open`.
+
+    Share one among the threads of a process; open one in each process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        record_denials: bool = False,
+        clock: Clock | None = None,
+        on_threshold: OnThreshold | None = None,
+    ) -> None:
+        check_type("database", database, Database)
+        self._database = database
+        self._directory = Directory(database.read(pools.store_identity))
+        self._writer = Writer(database, self._directory, clock)
+        self._waiting = WaitingRoom(self._writer)
+        self._announcer = Announcer(on_threshold)
+        self._writer.committed.append(lambda done: self._announcer.tell(done.crossed))
+        self._record_denials = record_denials
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        create: bool = True,
+        record_denials: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        clock: Clock | None = None,
+        on_threshold: OnThreshold | None = None,
+    ) -> Self:
+        """Open the store at `url`, making its schema if the store is empty.
+
+        Args:
+            url: `sqlite:///ledger.db` or `postgresql://user@host/database`. Without it
+                LEDGER_URL from the environment, or else `sqlite:///ledger.db`.
+            create: Whether an empty or missing store is given a schema.
+            record_denials: Whether denied reservations are kept as entries, for the audit.
+            timeout_s: How long one call may wait for other writers, in seconds: above 0, at most a
+                day.
+            clock: Where the time comes from, in microseconds since 1970: by default the database
+                server's clock, and this machine's for SQLite.
+            on_threshold: Called with a `ThresholdCrossing` once it is committed, if it was crossed
+                by a call through this object: on a thread of its own, one at a time, in order.
+                What it raises is logged.
+
+        Raises:
+            InvalidInputError: An option of another type, or a time out of range.
+            InvalidUrlError: Not the address of a store.
+            MissingExtraError: The database's driver is not installed.
+            LedgerUnavailableError: The store cannot be reached, read or written.
+            NotALedgerError: The file or database holds something else.
+            SchemaVersionError: The schema is older or newer than this library.
+        """
+        url = os.environ.get("LEDGER_URL", DEFAULT_URL) if url is None else url
+        check_type("url", url, str)
+        check_seconds("timeout_s", timeout_s, maximum=TIMEOUT_MAX_S)
+        if timeout_s == 0:
+            raise InvalidInputError("timeout_s", "must be above 0 seconds")
+        check_callback(on_threshold)
+        database = Database(url, timeout_s=timeout_s, create=create)
+        try:
+            migrate.require_current(database, create=create)
+            return cls(
+                database, record_denials=record_denials, clock=clock, on_threshold=on_threshold
+            )
+        except BaseException:
+            database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store's connections. Leases stay as they are, for whoever opens it next.
+
+        Whoever waits for capacity is turned away with a `LedgerUnavailableError`. Calls of
+        `on_threshold` that are still to be made are made first.
+        """
+        self._waiting.close()
+        self._writer.close()
+        self._announcer.close()
+        self._database.close()
+
+    @property
+    def url(self) -> str:
+        """The store's address, without its password."""
+        return self._database.url
+
+    def pool(
+        self,
+        name: str,
+        options: SharedPoolBudgetOptions | None = None,
+        *,
+        parent: str | None = None,
+        carved: bool = False,
+    ) -> LedgerBudgetManager:
+        """Open the pool of this name; with `options`, make it if there is none.
+
+        An existing pool accepts the policy it was opened with and the one in force, so that a
+        program restarted after an adjustment does not fail.
+
+        Args:
+            name: The pool's name.
+            options: Its policy, if it has to be made.
+            parent: The pool above it, if it has one; a pool's parent never changes. What is
+                reserved here is held, and what is spent here is spent, in each pool up to the
+                root, in one transaction.
+            carved: Whether its capacity is set aside in the parent once and for all, by a lease
+                there: nothing that is done here then touches the parent, until `close_pool` gives
+                back what was not spent.
+
+        Raises:
+            UnknownPoolError: There is no such pool, and no options to open it with; or no such
+                parent.
+            PoolConflictError: It exists under another policy.
+            ParentConflictError: It exists elsewhere.
+            ThresholdExceededError: The parent has not enough left to carve it out of.
+            PoolClosedError: The parent is closed.
+            InvalidInputError: The name is empty, too long, or not text; a carved pool without a
+                parent, or without a limit where its parent has one.
+            AmountOutOfRangeError: The policy holds an amount a store cannot.
+        """
+        opening = Opening.of(name, options, parent, carved=carved)
+        pool = self._database.read(lambda connection: opening.find(connection, self._directory))
+        if pool is None:
+            if options is None:
+                raise UnknownPoolError(name, known=[info.name for info in self.pools()])
+            above = None if parent is None else self._journal(parent)
+            pool = self._directory.of(self._writer.open(opening, above).info)
+        return self._manager(pool)
+
+    def router(self, choose: Choose) -> BudgetRouter:
+        """Return one budget manager for many pools.
+
+        Args:
+            choose: Gets what a request carries, and returns the name of the pool that pays for it.
+        """
+        return BudgetRouter(choose, named=self.pool, granting=self._granting)
+
+    def close_pool(
+        self, name: str, *, reason: str | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Close a pool for good: it takes settlements and releases, and nothing new.
+
+        What a carved pool has not spent goes back to its parent, where what it spent is committed;
+        so no lease may be open in it. Usage of a lease that had expired is recorded later all the
+        same, here and in the parent.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            PoolClosedError: It is closed already.
+            OpenLeasesError: It is carved, and leases in it are open.
+            InvalidInputError: The reason or the key is empty or too long.
+            IdempotencyConflictError: The key was used with other arguments.
+        """
+        self._writer.run(self._journal(name), ClosePool.of(reason, idempotency_key))
+
+    def adjust(
+        self,
+        name: str,
+        options: SharedPoolBudgetOptions,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Replace a pool's whole policy by an appended entry.
+
+        The new capacity may be below what is committed and reserved: remaining is then 0, and
+        nothing is revoked. The same idempotency key with the same arguments adjusts once.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            InvalidInputError: The reason or the key is empty or too long.
+            IdempotencyConflictError: The key was used with other arguments.
+            AmountOutOfRangeError: The policy holds an amount a store cannot.
+        """
+        check_type("options", options, SharedPoolBudgetOptions)
+        self._writer.run(self._journal(name), Adjust.of(options, reason, idempotency_key))
+
+    def expire_due(self, pool: str | None = None) -> int:
+        """Expire the leases whose time is over, and return how many there were.
+
+        Every write to a pool does so too; this is for pools that are seldom written to.
+
+        Args:
+            pool: The pool's name; without it all of them.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        if pool is None:
+            return sum(map(self._expire_due, self._database.read(self._directory.all)))
+        return self._expire_due(self._journal(pool))
+
+    def _expire_due(self, pool: PoolJournal) -> int:
+        expired = 0
+        while found := self._writer.sweep(pool):
+            expired += found
+        return expired
+
+    def pools(self) -> list[PoolInfo]:
+        """Return every pool, oldest first."""
+        return self._database.read(pools.find_pools)
+
+    def entries(
+        self, pool: str, *, after: int = 0, kind: EntryKind | None = None
+    ) -> Iterator[Entry]:
+        """Yield a pool's entries in order, from the one behind `after` on, in bounded memory.
+
+        Args:
+            pool: The pool's name.
+            after: Only entries with a higher number.
+            kind: Only entries of this kind.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        check_amount("after", after, ceiling=I64_MAX)
+        if kind is not None:
+            check_type("kind", kind, EntryKind)
+        found = self._journal(pool)
+        return (
+            rows.entry_of(row, rows.attribution_of(row))
+            for row in verify.stream(self._database, found, after=after, kind=kind)
+        )
+
+    def entry_with_key(self, pool: str, idempotency_key: str) -> Entry | None:
+        """Return the entry that holds this idempotency key: whether, and how, the call ended.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        check_text("idempotency_key", idempotency_key)
+        found = self._journal(pool)
+        row = self._database.read(
+            lambda connection: found.by_keys(connection, [idempotency_key]).get(idempotency_key)
+        )
+        return None if row is None else rows.entry_of(row, rows.attribution_of(row))
+
+    def open_leases(self, pool: str) -> Iterator[OpenLease]:
+        """Yield the leases of a pool that have not ended, oldest first.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        return self._open_leases(self._journal(pool))
+
+    def replay(self, pool: str) -> Replay:
+        """Rebuild a pool from its entries alone, in bounded memory.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            JournalDamagedError: The rules cannot have written one of the entries.
+        """
+        return verify.replay(self._database, self._journal(pool))
+
+    def verify(
+        self, pool: str | None = None, *, progress: Progress | None = None
+    ) -> list[Verification]:
+        """Check every entry of a pool, or of every pool: order, hashes, verdicts, totals, leases.
+
+        Args:
+            pool: The pool; without it all of them, and that no entry belongs to none.
+            progress: Told how many more entries are done.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        if pool is not None:
+            return [verify.verify(self._database, self._journal(pool), progress=progress)]
+        found = [
+            verify.verify(self._database, pool, progress=progress)
+            for pool in self._database.read(self._directory.all)
+        ]
+        strays = self._database.read(pools.stray_pool_ids, serializable=False)
+        return found + [verify.stray(pool_id) for pool_id in strays]
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a report's query on one read-only snapshot, without disturbing writers.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be read.
+        """
+        return self._database.read(query, serializable=False)
+
+    def size(self, pool: str | None = None) -> int:
+        """Return how many entries a pool has, or all pools together, by their newest numbers.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        one = None if pool is None else [self._journal(pool).info.pool_id]
+        newest = self._database.read(
+            lambda connection: pools.newest_seqs(connection, one), serializable=False
+        )
+        return sum(newest.values())
+
+    def _granting(self, identity: UUID) -> LedgerBudgetManager | None:
+        pool = self._database.read(
+            lambda connection: self._directory.identified(connection, identity)
+        )
+        return None if pool is None else self._manager(pool)
+
+    def _manager(self, pool: PoolJournal) -> LedgerBudgetManager:
+        return LedgerBudgetManager(
+            self._writer, pool, self._waiting, record_denials=self._record_denials
+        )
+
+    def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
+        after = 0
+        while True:
+            page = self._database.read(
+                lambda connection, after=after: pool.open_leases(connection, after=after),  # type: ignore[misc]
+                serializable=False,
+            )
+            for found, reserved_at in page:
+                yield open_lease_of(found, reserved_at, pool.info.identity)
+            if not page:
+                return
+            after = page[-1][0].state.lease
+
+    def _journal(self, name: str) -> PoolJournal:
+        check_text("name", name)
+        found = self._database.read(lambda connection: self._directory.named(connection, name))
+        if found is None:
+            raise UnknownPoolError(name, known=[info.name for info in self.pools()])
+        return found

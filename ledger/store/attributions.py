@@ -1,0 +1,132 @@
+"""The attributions of a pool: each distinct one is stored once, and entries name it by number."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+from sqlalchemy import BindParameter, Connection, bindparam, select
+
+from ledger.core import hashing
+from ledger.core.entries import PoolInfo
+from ledger.core.values import ATTRIBUTION_TEXTS, Attribution
+from ledger.errors import JournalDamagedError
+from ledger.store import rows
+from ledger.store.dialects import dialect_named
+from ledger.store.rows import Interned
+from ledger.store.schema import attributions
+from ledger.store.statements import Prepared, rows_of_each
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+REMEMBERED = 4_096
+"""How many leases, attributions or policies of one pool are kept in memory."""
+
+_POOL: BindParameter[int] = bindparam("pool_id")
+CONTENT = tuple(attributions.c[name] for name in ("digest", "salt", *ATTRIBUTION_TEXTS, "tags"))
+_ATTRIBUTION = Prepared(
+    select(*CONTENT).where(
+        attributions.c.pool_id == _POOL,
+        attributions.c.attribution_id == bindparam("attribution_id"),
+    )
+)
+_ATTRIBUTION_OF = Prepared(
+    select(attributions.c.attribution_id, attributions.c.digest).where(
+        attributions.c.pool_id == _POOL, attributions.c.content_key == bindparam("content_key")
+    )
+)
+_NEWEST = Prepared(
+    select(attributions.c.attribution_id)
+    .where(attributions.c.pool_id == _POOL)
+    .order_by(attributions.c.attribution_id.desc())
+    .limit(1)
+)
+
+
+class Attributions:
+    """One pool's attributions. They are immutable once committed, so they are remembered."""
+
+    def __init__(self, pool: PoolInfo) -> None:
+        self._pool = pool
+        self._by_content: dict[str, Interned] = {}
+        self._by_number: dict[int, Interned] = {}
+
+    def read(
+        self, connection: Connection, attribution_id: int | None, *, seq: int
+    ) -> Interned | None:
+        """Return a stored attribution by its number, None for an entry without one.
+
+        Args:
+            connection: A transaction.
+            attribution_id: Its number.
+            seq: The entry that names it.
+
+        Raises:
+            JournalDamagedError: There is none of this number.
+        """
+        if attribution_id is None:
+            return None
+        known = self._by_number.get(attribution_id)
+        if known is None:
+            parameters = {"pool_id": self._pool.pool_id, "attribution_id": attribution_id}
+            found = _ATTRIBUTION.rows(connection, parameters)
+            if not found:
+                reason = f"attribution {attribution_id} is missing"
+                raise JournalDamagedError(pool=self._pool.name, seq=seq, reason=reason)
+            known = Interned(attribution_id, found[0]["digest"], rows.attribution_of(found[0]))
+            remember(self._by_number, attribution_id, known)
+        return known
+
+    def intern(self, connection: Connection, content: str) -> Interned:
+        """Return the stored form of an attribution, storing it if it is new to the pool.
+
+        Args:
+            connection: A writing transaction.
+            content: The attribution's content, as `hashing.attribution_content` gives it.
+
+        Raises:
+            InvalidInputError: A value in it is none that an attribution may have.
+        """
+        if content in self._by_content:
+            return self._by_content[content]
+        attribution = hashing.attribution_of(content)
+        pool = {"pool_id": self._pool.pool_id}
+        found, newest = rows_of_each(
+            connection,
+            [
+                (_ATTRIBUTION_OF, pool | {"content_key": hashing.content_key(content)}),
+                (_NEWEST, pool),
+            ],
+        )
+        if found:
+            known = Interned(found[0]["attribution_id"], found[0]["digest"], attribution)
+            # Only what an earlier transaction committed is safe to remember: this one may fail.
+            remember(self._by_content, content, known)
+            return known
+        number = 1 + (newest[0]["attribution_id"] if newest else 0)
+        return self._add(connection, attribution, content, number)
+
+    def _add(
+        self, connection: Connection, attribution: Attribution, content: str, number: int
+    ) -> Interned:
+        salt = os.urandom(16)
+        fresh = Interned(number, hashing.attribution_digest(content, salt=salt), attribution)
+        row = {
+            "pool_id": self._pool.pool_id,
+            "attribution_id": fresh.attribution_id,
+            "digest": fresh.digest,
+            "salt": salt,
+            "content_key": hashing.content_key(content),
+            **{name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS},
+            "tags": hashing.tags_text(attribution),
+        }
+        dialect_named(connection.dialect.name).insert(connection, attributions.name, [row])
+        return fresh
+
+
+def remember(memory: dict[K, V], key: K, value: V) -> None:
+    """Keep a value, and forget the oldest one where that would be too many."""
+    if len(memory) >= REMEMBERED:
+        memory.pop(next(iter(memory)), None)
+    memory[key] = value

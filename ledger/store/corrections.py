@@ -1,0 +1,168 @@
+"""What entries say was used: as they were written, and as they stand corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Select, bindparam, literal_column, select
+
+from ledger.core.checks import I64_MAX
+from ledger.core.entries import Entry, EntryKind, LeaseState, PoolId
+from ledger.core.values import Usage
+from ledger.errors import InvalidInputError, UncorrectableEntryError
+from ledger.store import queries, rows
+from ledger.store.journal import PoolJournal
+from ledger.store.rows import Interned, Row
+from ledger.store.schema import entries
+from ledger.store.statements import Prepared
+
+CORRECTABLE = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION)
+"""Which entries say what was used, so that it can be said otherwise later."""
+
+_POOL = entries.c.pool_id == bindparam("pool_id")
+_ENTRY = Prepared(select(*entries.columns).where(_POOL, entries.c.seq == bindparam("seq")))
+
+
+def _of_lease() -> Select[tuple[object, ...]]:
+    return select(*entries.columns).where(
+        _POOL,
+        entries.c.lease.is_not(None),
+        entries.c.lease == bindparam("lease"),
+        entries.c.seq < bindparam("before"),
+    )
+
+
+_CORRECTIONS = Prepared(
+    _of_lease().where(entries.c.kind == EntryKind.CORRECTION).order_by(entries.c.seq)
+)
+_SETTLED = EntryKind.SETTLEMENT
+_SETTLEMENT = Prepared(
+    select(entries.c.seq).where(
+        _POOL,
+        entries.c.lease == bindparam("lease"),
+        entries.c.kind.in_([literal_column("'settlement'"), literal_column("'release'")]),
+        entries.c.kind == _SETTLED,
+    )
+)
+_LEASE = Prepared(_of_lease().order_by(entries.c.seq.desc()).limit(1))
+
+
+class Spending(NamedTuple):
+    """An entry that records usage.
+
+    Attributes:
+        row: The entry.
+        usage: What it says was used, after all its corrections.
+        attribution: Whom it is for.
+    """
+
+    row: Row
+    usage: Usage
+    attribution: Interned | None
+
+
+def seq_of(entry: Entry | int, pool: PoolJournal) -> int:
+    """Return the number of an entry, which must be one of this pool's.
+
+    Raises:
+        InvalidInputError: Neither an entry nor a number.
+        UncorrectableEntryError: An entry of another pool, or a number that none can have.
+    """
+    if isinstance(entry, Entry):
+        if entry.pool_id != pool.info.pool_id:
+            raise UncorrectableEntryError(entry.seq, "it is of another pool")
+        return entry.seq
+    if isinstance(entry, bool) or not isinstance(entry, int):
+        raise InvalidInputError(
+            "entry", f"must be an Entry or its number, not {type(entry).__name__}"
+        )
+    if not 0 < entry <= I64_MAX:
+        raise UncorrectableEntryError(entry, "there is no such entry")
+    return entry
+
+
+def spending(
+    connection: Connection,
+    pool: PoolJournal,
+    seq: int,
+    *,
+    staged: Sequence[Row] = (),
+    before: int = I64_MAX,
+) -> Spending:
+    """Return an entry that records usage, and what it says by now.
+
+    Args:
+        connection: A transaction.
+        pool: The entry's pool.
+        seq: The entry.
+        staged: Entries that are decided, and not yet written.
+        before: Only corrections with a lower number count.
+
+    Raises:
+        UncorrectableEntryError: There is no such entry, or it records no usage of its own.
+        JournalDamagedError: It, or a correction of it, cannot be read.
+    """
+    found = [one for one in staged if one["seq"] == seq]
+    found = found or [*_ENTRY.rows(connection, {"pool_id": pool.info.pool_id, "seq": seq})]
+    if not found:
+        raise UncorrectableEntryError(seq, "there is no such entry")
+    row = found[0]
+    if row["kind"] not in CORRECTABLE:
+        raise UncorrectableEntryError(seq, f"it is of kind {row['kind']}")
+    given = {"pool_id": pool.info.pool_id, "lease": row["lease"], "before": before}
+    corrections: list[Row] = [*_CORRECTIONS.rows(connection, given)]
+    corrections += [one for one in staged if one["kind"] == EntryKind.CORRECTION]
+    at: Row = row
+    try:
+        usage = Usage(**rows.USAGE.of(row))
+        for at in corrections:
+            detail = rows.detail_of(at)
+            if detail["corrects"] == seq:
+                usage = Usage(**detail["to"])
+    except rows.UNREADABLE as error:
+        raise pool.damaged(at["seq"], f"its usage cannot be read: {error}") from error
+    return Spending(row, usage, pool.attributions.read(connection, row["attribution_id"], seq=seq))
+
+
+def settlement_of(
+    connection: Connection, pool: PoolJournal, lease: int, *, staged: Sequence[Row] = ()
+) -> int:
+    """Return the number of the entry that settled a lease.
+
+    Raises:
+        JournalDamagedError: None did.
+    """
+    given = {"pool_id": pool.info.pool_id, "lease": lease}
+    ends = [one["seq"] for one in staged if (one["lease"], one["kind"]) == (lease, _SETTLED)]
+    ends += [row["seq"] for row in _SETTLEMENT.rows(connection, given)]
+    if not ends:
+        raise pool.damaged(lease, "nothing settles this lease, though the pool it funds is closed")
+    return int(ends[0])
+
+
+def mirror_of(connection: Connection, pool: PoolJournal, origin: tuple[PoolId, int]) -> int:
+    """Return the number of the entry that repeats one of a pool below.
+
+    Raises:
+        JournalDamagedError: None does.
+    """
+    pool_id, seq = origin
+    given = {"pool_id": pool.info.pool_id, "origin_pool_id": pool_id, "origin_seq": seq}
+    found = queries.MIRROR.rows(connection, given)
+    if not found:
+        raise pool.damaged(1, f"nothing repeats entry {seq} of pool {pool_id}")
+    return int(found[0]["seq"])
+
+
+def lease_before(
+    connection: Connection, pool: PoolJournal, lease: int, *, before: int
+) -> LeaseState | None:
+    """Return a lease as the entries ahead of one left it, None where none of them is about it.
+
+    Raises:
+        JournalDamagedError: It cannot be read.
+    """
+    given = {"pool_id": pool.info.pool_id, "lease": lease, "before": before}
+    found = _LEASE.rows(connection, given)
+    return pool.lease_row(connection, found[0]).state if found else None

@@ -1,0 +1,49 @@
+"""Every difference between SQLite and PostgreSQL: engines, BEGIN, error codes, guards, views."""
+
+from __future__ import annotations
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from ledger.errors import InvalidUrlError
+from ledger.store.dialects.base import CommitInDoubtError, Dialect, Failure, RolledBackError
+from ledger.store.dialects.postgresql import PostgreSQLDialect
+from ledger.store.dialects.sqlite import SQLiteDialect
+
+__all__ = [
+    "CommitInDoubtError",
+    "Dialect",
+    "Failure",
+    "RolledBackError",
+    "dialect_for",
+    "dialect_named",
+]
+
+_DIALECTS: dict[str, type[Dialect]] = {
+    "sqlite": SQLiteDialect,
+    "postgresql": PostgreSQLDialect,
+    "postgres": PostgreSQLDialect,
+}
+_EXAMPLES = "sqlite:///ledger.db or postgresql://user@host/database"
+
+
+def dialect_for(url: str, *, timeout_s: float) -> Dialect:
+    """Return the dialect of the store at `url`.
+
+    Raises:
+        InvalidUrlError: Not a URL, or not of a database this library works with.
+        MissingExtraError: The driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise InvalidUrlError("url", f"not a database URL; write {_EXAMPLES}") from error
+    backend, _, driver = parsed.drivername.partition("+")
+    if backend not in _DIALECTS or driver not in {"", "pysqlite", "psycopg"}:
+        raise InvalidUrlError("url", f"{parsed.drivername!r} is not supported; write {_EXAMPLES}")
+    return _DIALECTS[backend](parsed, timeout_s=timeout_s)
+
+
+def dialect_named(name: str) -> type[Dialect]:
+    """Return the dialect class of a backend name, for DDL that needs no connection."""
+    return _DIALECTS[name]

@@ -1,0 +1,246 @@
+"""What every dialect answers for the modules above it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine
+
+from ledger.core.checks import Micros
+from ledger.store.statements import Prepared
+
+POOL = {"pool_size": 10, "max_overflow": 20}
+"""How many connections a process keeps, and how many more it makes when they are in use."""
+
+
+class Failure(Enum):
+    """What a driver's error means for the transaction it came from."""
+
+    BUSY = auto()
+    """Somebody else was first; running the work again may succeed."""
+    LOST = auto()
+    """The connection is gone, and with it the answer."""
+    UNAVAILABLE = auto()
+    """The store refuses: full, read-only, not permitted, not there."""
+    FOREIGN = auto()
+    """The file or database is not a ledger."""
+
+
+class CommitInDoubtError(Exception):
+    """COMMIT took effect here, but without the promise of durability that was asked for."""
+
+
+class RolledBackError(Exception):
+    """COMMIT was answered by a quiet rollback: nothing was written."""
+
+
+def alike(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the values of rows, by the columns that the rows have."""
+    found: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row), []).append(tuple(row.values()))
+    return found
+
+
+class Dialect(ABC):
+    """One database system.
+
+    Engines work in the driver's autocommit mode, and transactions are begun and ended here in so
+    many words: neither driver's own way begins one where a read-decide-write needs it.
+    """
+
+    name: str
+    driver_errors: tuple[type[Exception], ...]
+    connections_survive_fork: bool
+    """Whether a connection that is open when a process forks is at least harmless in the child."""
+
+    def __init__(self, url: URL, *, timeout_s: float) -> None:
+        self.url = url
+        self.timeout_s = timeout_s
+
+    @abstractmethod
+    def create_engine(self, *, create: bool) -> Engine:
+        """Return an engine for the store; `create` allows a new file."""
+
+    @abstractmethod
+    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
+        """Begin a serializable writing transaction, alone on these pools.
+
+        What this takes beside the connection is given back by `end`, also if this raises.
+        """
+
+    @abstractmethod
+    def is_alone(self, pool_ids: Sequence[int]) -> bool:
+        """Tell whether a transaction that begins on these pools is alone on all there are."""
+
+    @abstractmethod
+    def begin_read(self, connection: Connection, *, serializable: bool) -> None:
+        """Begin a reading transaction on one snapshot."""
+
+    @abstractmethod
+    def read_alone(
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        """Run one SELECT as a whole serializable transaction, in one round trip."""
+
+    @abstractmethod
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin a transaction that no other migration of this store runs beside."""
+
+    @abstractmethod
+    def commit(self, connection: Connection) -> None:
+        """Commit, durably.
+
+        Raises:
+            CommitInDoubtError: The database did not promise that the commit is durable.
+            RolledBackError: The database rolled back instead.
+        """
+
+    @abstractmethod
+    def rollback(self, connection: Connection) -> None:
+        """End the transaction, if it is still open; never raises."""
+
+    @abstractmethod
+    def now(self) -> Micros | None:
+        """Return the time, None where the server is to be asked for it."""
+
+    def end(self) -> None:  # noqa: B027 - only SQLite holds something beside the connection
+        """Let go of whatever this thread's `begin` took beside the connection, if anything."""
+
+    def close(self) -> None:  # noqa: B027 - as above
+        """Close whatever is open beside the connections."""
+
+    def forget_after_fork(self) -> None:  # noqa: B027 - as above
+        """Drop, in a forked child, what belongs to the parent."""
+
+    @abstractmethod
+    def prepare(self, connection: Connection) -> None:
+        """Make an empty database ready for a schema, outside any transaction."""
+
+    @staticmethod
+    @abstractmethod
+    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, in any order, at COMMIT at the latest.
+
+        Args:
+            connection: A writing transaction.
+            table: The table's name.
+            rows: The rows: int, str, bytes or None by column name; what is left out is NULL.
+        """
+
+    @abstractmethod
+    def triggers(self, connection: Connection) -> set[str]:
+        """Return the names of the triggers that stand."""
+
+    @abstractmethod
+    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
+        """Return the indexes that there are, each by the name of its table and its own."""
+
+    @abstractmethod
+    def failure(self, error: BaseException) -> Failure:
+        """Tell what a driver's error means, by its code."""
+
+    @abstractmethod
+    def hint(self, error: BaseException) -> str:
+        """Return what a person can do about a driver's error, or the error's own text."""
+
+    @staticmethod
+    @abstractmethod
+    def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:
+        """Return DDL that lets `table` be read and appended to, and nothing else.
+
+        Args:
+            table: The table's name.
+            keys: Its unique keys, each as column names, the last one possibly an SQL condition
+                that both rows fulfil (a partial index).
+        """
+
+    @staticmethod
+    @abstractmethod
+    def journal_view() -> str:
+        """Return DDL of the view that shows entries with readable times and US dollars."""
+
+    @staticmethod
+    @abstractmethod
+    def report_views() -> list[str]:
+        """Return DDL of the views `spend_by_day` and `lease_summary`, for BI tools."""
+
+
+def view_sql(*, time: str, usd: str, identity: str) -> str:
+    """Return the view's DDL from a dialect's ways to print a time, an amount and an identity."""
+
+    def usds(*names: str) -> str:
+        return "".join(
+            f", {usd.format(f'e.{name}_cost_micros_usd')} AS {name}_usd" for name in names
+        )
+
+    return f"""
+CREATE VIEW journal AS
+SELECT p.name AS pool, {identity.format("p.identity")} AS pool_identity, e.seq, e.kind, e.flags,
+       {time.format("e.recorded_at")} AS recorded, {time.format("e.occurred_at")} AS occurred,
+       e.lease, a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model,
+       a.tags, e.request_id, e.provenance,
+       e.estimate_total_tokens, e.usage_input_tokens, e.usage_output_tokens, e.usage_total_tokens,
+       e.held_tokens, e.committed_tokens, e.reserved_tokens, e.committed_requests,
+       e.reserved_requests{usds("estimate", "usage", "held", "committed", "reserved")},
+       e.idempotency_key, e.detail
+FROM entries e
+JOIN pools p ON p.pool_id = e.pool_id
+LEFT JOIN attributions a
+       ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+"""
+
+
+def report_views_sql(*, time: str, day: str, usd: str) -> list[str]:
+    """Return DDL of the views for BI tools from a dialect's ways to print times and amounts."""
+    return [
+        f"""
+CREATE VIEW spend_by_day AS
+SELECT pool, day, tenant, agent, operation, provider, model, requests, denied, attempts,
+       input_tokens, output_tokens, total_tokens, {usd.format("cost_micros_usd")} AS usd
+FROM (
+    SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
+           a.tenant, a.agent, a.operation, a.provider, a.model,
+           SUM(CASE WHEN e.kind = 'reservation' THEN 1 ELSE 0 END) AS requests,
+           SUM(CASE WHEN e.kind = 'denial' THEN 1 ELSE 0 END) AS denied,
+           SUM(CASE WHEN e.kind IN ('settlement', 'observation') THEN 1 ELSE 0 END) AS attempts,
+           COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
+           COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
+           COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
+           COALESCE(SUM(e.usage_cost_micros_usd), 0) AS cost_micros_usd
+    FROM entries e
+    JOIN pools p ON p.pool_id = e.pool_id
+    LEFT JOIN attributions a
+           ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+    WHERE e.origin_seq IS NULL
+      AND (e.kind IN ('reservation', 'denial') OR e.usage_total_tokens IS NOT NULL)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+) AS days
+""",
+        f"""
+CREATE VIEW lease_summary AS
+SELECT p.name AS pool, r.seq AS lease,
+       CASE WHEN d.seq IS NOT NULL THEN 'ended' WHEN x.seq IS NOT NULL THEN 'expired'
+            ELSE 'open' END AS phase,
+       {time.format("r.recorded_at")} AS reserved, {time.format("r.occurred_at")} AS occurred,
+       {time.format("x.recorded_at")} AS expired, {time.format("d.recorded_at")} AS ended,
+       a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model, a.tags,
+       r.estimate_total_tokens, n.used_total_tokens, n.held_tokens,
+       {usd.format("r.estimate_cost_micros_usd")} AS estimate_usd,
+       {usd.format("n.used_cost_micros_usd")} AS used_usd,
+       {usd.format("n.held_cost_micros_usd")} AS held_usd
+FROM entries r
+JOIN pools p ON p.pool_id = r.pool_id
+JOIN entries n ON n.pool_id = r.pool_id AND n.seq = (
+    SELECT MAX(l.seq) FROM entries l
+    WHERE l.pool_id = r.pool_id AND l.lease IS NOT NULL AND l.lease = r.seq)
+LEFT JOIN entries d
+       ON d.pool_id = r.pool_id AND d.lease = r.seq AND d.kind IN ('settlement', 'release')
+LEFT JOIN entries x ON x.pool_id = r.pool_id AND x.lease = r.seq AND x.kind = 'expiry'
+LEFT JOIN attributions a ON a.pool_id = r.pool_id AND a.attribution_id = r.attribution_id
+WHERE r.kind = 'reservation' AND r.origin_seq IS NULL
+""",
+    ]

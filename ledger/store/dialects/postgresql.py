@@ -1,0 +1,333 @@
+"""PostgreSQL through psycopg 3: SERIALIZABLE behind a lock, SQLSTATEs, triggers."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ledger.errors import LedgerUnavailableError, MissingExtraError
+from ledger.store.dialects.base import (
+    POOL,
+    CommitInDoubtError,
+    Dialect,
+    Failure,
+    RolledBackError,
+    alike,
+    report_views_sql,
+    view_sql,
+)
+from ledger.store.statements import Prepared, driver_of, rows_of
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from ledger.store.dialects.session import Session
+
+POOL_LOCKS = 16
+"""How many empty tables serve as locks; a pool's is its id modulo this."""
+
+_FEW_POOLS = 4
+"""Over up to how many pools, of one lineage or not, a transaction takes their own locks alone."""
+
+_MIGRATION_LOCK = 0x6C65646765720001
+"""Key of the advisory lock that keeps migrations apart: 'ledger' and a number."""
+
+_SILENCE_S = 2.0
+
+_LITERAL_ROWS = 8
+"""Up to how many rows literals in one statement are quicker than COPY, by measurement."""
+
+_TIME = "to_timestamp({0} / 1000000) + mod({0}, 1000000) * interval '1 microsecond'"
+_USD = "{0} * 0.000001"
+
+_BUSY = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "55P03",  # lock_not_available: lock_timeout ran out
+    "57014",  # query_canceled: statement_timeout ran out
+    "23505",  # unique_violation: another writer took the number or the key first
+}
+_LOST = {"57P01", "57P02", "57P03", "57P05", "25P03"}  # shutdown, crash, starting up, time-outs
+_HINTS = {
+    "25006": "the server or the session is read-only",
+    "28": "check user and password",
+    "3D": "create the database first",
+    "42501": "the role lacks a privilege; docs/operations.md lists what it needs",
+    "42P01": "the schema is missing; run 'ledger db upgrade'",
+    "53": "the server ran out of disk, memory or connections",
+}
+
+
+class PostgreSQLDialect(Dialect):
+    """A PostgreSQL database, reached directly or through a transaction-mode pooler."""
+
+    name = "postgresql"
+    connections_survive_fork = True
+
+    def __init__(self, url: URL, *, timeout_s: float) -> None:
+        super().__init__(url.set(drivername="postgresql+psycopg"), timeout_s=timeout_s)
+        try:
+            import psycopg  # noqa: PLC0415 - an optional extra
+        except ImportError as error:
+            raise MissingExtraError(what="psycopg", extra="postgresql") from error
+        self.driver_errors = (psycopg.Error,)
+        self._made: weakref.WeakSet[Session] = weakref.WeakSet()
+
+    def create_engine(self, *, create: bool) -> Engine:  # noqa: ARG002 - servers make no databases
+        """Return an engine whose sessions hold no state that a pooler could mix up."""
+        engine = create_engine(
+            self.url,
+            isolation_level="AUTOCOMMIT",
+            pool_timeout=self.timeout_s,
+            **POOL,
+            connect_args={
+                "connect_timeout": max(2, math.ceil(self.timeout_s)),
+                "tcp_user_timeout": int(self.timeout_s * 1000),
+                "client_encoding": "utf8",
+                # A prepared statement belongs to a session, and keeps the plan of a tiny table.
+                "prepare_threshold": None,
+            },
+        )
+        event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "connect", _collect_warnings)
+        return engine
+
+    def _connect(
+        self, _dialect: object, _record: object, args: list[Any], options: dict[str, Any]
+    ) -> Session:
+        from ledger.store.dialects.session import Session  # noqa: PLC0415 - needs psycopg
+
+        made = Session.connect(*args, **options)
+        self._made.add(made)
+        return made
+
+    @staticmethod
+    def _expect_answers(connection: Connection, timeout_s: float) -> None:
+        # The server's own time-outs come first; this one is for a server that says nothing.
+        _raw(connection).answers_until_s = time.monotonic() + timeout_s + _SILENCE_S
+
+    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
+        """Begin with whatever is read first, but behind the lock: a snapshot would be too early."""
+        limit_ms = max(1, int(timeout_s * 1000))
+        self._expect_answers(connection, timeout_s)
+        locks = ", ".join(map(lock_table, _locks_of(pool_ids)))
+        _raw(connection).later(
+            "BEGIN ISOLATION LEVEL SERIALIZABLE",
+            f"SET LOCAL statement_timeout = {limit_ms}",
+            # A small table is read in sequence otherwise, and then locked whole.
+            "SET LOCAL enable_seqscan = off",
+            *([f"LOCK TABLE {locks} IN EXCLUSIVE MODE"] if locks else []),
+        )
+
+    def is_alone(self, pool_ids: Sequence[int]) -> bool:
+        """Tell whether it takes every lock there is."""
+        return len(pool_ids) > _FEW_POOLS
+
+    def begin_read(self, connection: Connection, *, serializable: bool) -> None:
+        """Begin read-only; a long report takes a plain snapshot, so that it disturbs no writer."""
+        if serializable:
+            self._expect_answers(connection, self.timeout_s)
+            self._begin_alone(connection)
+        else:
+            self._expect_answers(connection, float("inf"))
+            _raw(connection).later("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def read_alone(
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        """Send BEGIN, the SELECT and COMMIT as one message."""
+        self._expect_answers(connection, self.timeout_s)
+        self._begin_alone(connection)
+        text = statement.text(connection, parameters)
+        return rows_of(_raw(connection).execute(f"{text};COMMIT"))
+
+    def _begin_alone(self, connection: Connection) -> None:
+        _raw(connection).later(
+            "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+            f"SET LOCAL statement_timeout = {max(1, int(self.timeout_s * 1000))}",
+            "SET LOCAL enable_seqscan = off",
+        )
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin behind an advisory lock that ends with the transaction."""
+        _raw(connection).execute(
+            # A server's default may take the snapshot before the wait for the lock is over.
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"
+        )
+
+    def commit(self, connection: Connection) -> None:
+        """Commit, and believe it only if the server says COMMIT without a warning.
+
+        Raises:
+            CommitInDoubtError: The server stopped waiting for its synchronous standby.
+            RolledBackError: The transaction had failed before, and was rolled back quietly.
+        """
+        warnings = connection.info["warnings"]
+        warnings.clear()
+        cursor = _raw(connection).execute("COMMIT")
+        if warnings:
+            raise CommitInDoubtError(warnings[0])
+        if cursor.statusmessage != "COMMIT":
+            raise RolledBackError(f"the server answered {cursor.statusmessage}")
+
+    def rollback(self, connection: Connection) -> None:
+        """Roll back, or drop a connection that no longer answers."""
+        if connection.invalidated:
+            return
+        _raw(connection).unsent()
+        try:
+            _raw(connection).rollback()
+        except self.driver_errors:
+            connection.invalidate()
+
+    def now(self) -> None:
+        """Let the server say: its clock is the one that all machines share."""
+        return None  # noqa: RET501 - an answer, not the lack of one
+
+    def forget_after_fork(self) -> None:
+        """Let go of the parent's sockets in a child, or the server would think the parent alive.
+
+        They are not closed as connections, which would end the parent's sessions: each becomes a
+        way to nowhere.
+        """
+        with Path(os.devnull).open("r+b") as nowhere:
+            for connection in list(self._made):
+                if not connection.closed:
+                    os.dup2(nowhere.fileno(), connection.fileno())
+        self._made.clear()
+
+    def prepare(self, connection: Connection) -> None:
+        """Refuse a database that cannot hold every text.
+
+        Raises:
+            LedgerUnavailableError: The database's encoding is not UTF8.
+        """
+        row = _raw(connection).execute("SHOW server_encoding").fetchone()
+        if row is None or row[0] != "UTF8":
+            raise LedgerUnavailableError(
+                f"the database's encoding is {row and row[0]}, but a ledger needs UTF8: "
+                "create one with ENCODING 'UTF8' TEMPLATE template0"
+            )
+
+    @staticmethod
+    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert a few rows with the message of COMMIT, more of them by COPY.
+
+        COPY needs round trips of its own, and a third of the server's time for every row.
+        """
+        session = _raw(connection)
+        if len(rows) <= _LITERAL_ROWS:
+            for columns, values in alike(rows).items():
+                literals = [f"({', '.join(map(session.literal, one))})" for one in values]
+                session.later(
+                    f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join(literals)}"
+                )
+            return
+        session.flush()
+        empty = dict.fromkeys(name for row in rows for name in row)
+        with session.cursor().copy(f"COPY {table} ({', '.join(empty)}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(tuple({**empty, **row}.values()))
+
+    def triggers(self, connection: Connection) -> set[str]:
+        """Return the names of the triggers that are always enabled."""
+        return set(
+            connection.exec_driver_sql(
+                "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'"
+            ).scalars()
+        )
+
+    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
+        """Return the indexes of the schema in use, each by the name of its table and its own."""
+        found = connection.exec_driver_sql(
+            "SELECT tablename, indexname FROM pg_indexes WHERE schemaname = current_schema()"
+        )
+        return {(table, name) for table, name in found}
+
+    def failure(self, error: BaseException) -> Failure:
+        """Tell what an SQLSTATE means; an error without one is a lost connection."""
+        state = _sqlstate(error)
+        if state in _BUSY:
+            return Failure.BUSY
+        if state is None or state in _LOST or state.startswith("08"):
+            return Failure.LOST
+        return Failure.UNAVAILABLE
+
+    def hint(self, error: BaseException) -> str:
+        """Say what to do about the commonest SQLSTATEs."""
+        state = _sqlstate(error) or ""
+        text = " ".join(str(getattr(error, "orig", error)).split())
+        hint = _HINTS.get(state) or _HINTS.get(state[:2])
+        where = self.url.render_as_string(hide_password=True)
+        return f"{where}: {text}" + (f" ({hint})" if hint else "")
+
+    @staticmethod
+    def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:  # noqa: ARG004 - an insert replaces nothing here, ON CONFLICT is an UPDATE
+        """Refuse UPDATE, DELETE and TRUNCATE, on a replica's session too."""
+        refuse, rows, whole = f"{table}_append_only()", f"{table}_no_change", f"{table}_no_truncate"
+        body = f"$$BEGIN RAISE EXCEPTION '{table} is append-only'; END$$"
+        do = f"EXECUTE FUNCTION {refuse}"
+        return [
+            f"CREATE FUNCTION {refuse} RETURNS trigger LANGUAGE plpgsql AS {body}",
+            f"CREATE TRIGGER {rows} BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW {do}",
+            f"CREATE TRIGGER {whole} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT {do}",
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {rows}",
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {whole}",
+        ]
+
+    @staticmethod
+    def journal_view() -> str:
+        """Return the view; USD are exact numerics."""
+        return view_sql(time=_TIME, usd=_USD, identity="encode({0}, 'hex')")
+
+    @staticmethod
+    def report_views() -> list[str]:
+        """Return the views; days are those of UTC, whatever the session's time zone."""
+        day = f"CAST(({_TIME}) AT TIME ZONE 'UTC' AS date)"
+        return report_views_sql(time=_TIME, day=day, usd=_USD)
+
+
+def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:
+    """Return which locks a transaction takes, in the order that all others take them in.
+
+    Over many pools it takes every lock. It reads a few rows of each pool, and the server, once it
+    has to remember too many, notes that the whole table was read: then whoever writes beside it,
+    to whichever pool, is a clash, and one of the two must be done again.
+    """
+    if len(pool_ids) > _FEW_POOLS:
+        return range(POOL_LOCKS)
+    return sorted({pool_id % POOL_LOCKS for pool_id in pool_ids})
+
+
+def lock_table(number: int) -> str:
+    """Return the name of a lock table."""
+    return f"pool_lock_{number:02}"
+
+
+def _raw(connection: Connection) -> Session:
+    session: Session = driver_of(connection)
+    return session
+
+
+def _collect_warnings(connection: Session, record: ConnectionPoolEntry) -> None:
+    warnings: list[str] = []
+    record.info["warnings"] = warnings
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        # One with a context is of a trigger on the rows that came in the same message.
+        if diagnostic.severity_nonlocalized == "WARNING" and diagnostic.context is None:
+            warnings.append(diagnostic.message_primary or "warning")
+
+    connection.add_notice_handler(note)
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(getattr(error, "orig", error), "sqlstate", None)

@@ -1,0 +1,259 @@
+"""SQLite: pragmas, BEGIN IMMEDIATE, one writer at a time, result codes, triggers."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from ledger.core.checks import Micros
+from ledger.errors import InvalidUrlError, LedgerUnavailableError
+from ledger.store.dialects.base import (
+    POOL,
+    Dialect,
+    Failure,
+    alike,
+    report_views_sql,
+    view_sql,
+)
+from ledger.store.dialects.writerlock import WriterLock
+from ledger.store.statements import Prepared
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+_HINTS = {
+    sqlite3.SQLITE_READONLY: "the file is read-only for this program; check its permissions",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check its folder and permissions",
+    sqlite3.SQLITE_PERM: "the file may not be opened; check its permissions",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "the file is not an SQLite database",
+}
+
+_SECOND = "{0} / 1000000 - ({0} % 1000000 < 0)"
+_TIME = (
+    f"strftime('%Y-%m-%dT%H:%M:%S', {_SECOND}, 'unixepoch')"
+    " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
+)
+_USD = (
+    "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
+    " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))"
+)
+
+
+class SQLiteDialect(Dialect):
+    """An SQLite file in WAL mode."""
+
+    name = "sqlite"
+    driver_errors = (sqlite3.Error,)
+    connections_survive_fork = False
+
+    def __init__(self, url: URL, *, timeout_s: float) -> None:
+        super().__init__(url, timeout_s=timeout_s)
+        database = (url.database or "").removeprefix("file:")
+        in_memory = {url.query.get("mode"), url.query.get("vfs")} & {"memory", "memdb"}
+        if not database or ":memory:" in database or in_memory:
+            raise InvalidUrlError(
+                "url",
+                "an in-memory SQLite database would forget everything; name a file "
+                "(sqlite:///ledger.db), or use SharedPoolBudgetManager",
+            )
+        if "\0" in database:
+            raise InvalidUrlError("url", "no NUL in a file's name; write sqlite:///ledger.db")
+        self.path = Path(database).absolute()
+        self._writer = WriterLock(Path(f"{self.path}-lock"))
+
+    def create_engine(self, *, create: bool) -> Engine:
+        """Return an engine; without `create` the file must exist.
+
+        Raises:
+            LedgerUnavailableError: There is no such file or folder.
+        """
+        if not self.path.parent.is_dir():
+            raise LedgerUnavailableError(f"no folder {self.path.parent}; make it first")
+        if not create and not self.path.exists():
+            raise LedgerUnavailableError(
+                f"no file {self.path}: check the URL, or make the store first (Ledger.open does, "
+                "with create=True, and so does 'ledger pool open')"
+            )
+        engine = create_engine(
+            self.url, isolation_level="AUTOCOMMIT", pool_timeout=self.timeout_s, **POOL
+        )
+        event.listen(engine, "connect", self._configure)
+        return engine
+
+    def _configure(self, connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in (
+            f"busy_timeout = {int(self.timeout_s * 1000)}",
+            # NORMAL loses acknowledged commits on power loss in WAL mode; FULL loses none.
+            "synchronous = FULL",
+            # Without it, the DELETE half of INSERT OR REPLACE fires no trigger.
+            "recursive_triggers = ON",
+            "cell_size_check = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        # Text that is not UTF-8 is damage for verify to name, not an error of every reader.
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+
+    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:  # noqa: ARG002 - one lock covers the file
+        """Take the writer lock, then the database's own write lock before anything is read."""
+        deadline = time.monotonic() + timeout_s
+        self._writer.acquire(timeout_s=timeout_s)
+        left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+        _raw(connection).execute(f"PRAGMA busy_timeout = {left_ms}")
+        _raw(connection).execute("BEGIN IMMEDIATE")
+
+    def is_alone(self, pool_ids: Sequence[int]) -> bool:  # noqa: ARG002 - one lock covers the file
+        """Tell that it always is."""
+        return True
+
+    def begin_read(self, connection: Connection, *, serializable: bool) -> None:  # noqa: ARG002 - a snapshot of the whole file is both
+        """Begin on a snapshot of the whole file."""
+        _raw(connection).execute("BEGIN")
+
+    def read_alone(
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        """Run the SELECT: a statement outside a transaction is one."""
+        return statement.rows(connection, parameters)
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin as for any write: there is one writer a file."""
+        self.begin(connection, pool_ids=(), timeout_s=self.timeout_s)
+
+    def commit(self, connection: Connection) -> None:
+        """Commit; a checkpoint this leads to runs under the writer lock as well."""
+        _raw(connection).execute("COMMIT")
+
+    def rollback(self, connection: Connection) -> None:
+        """Roll back, unless SQLite already did so by itself (a full disk)."""
+        if connection.invalidated:
+            return
+        raw = _raw(connection)
+        if raw.in_transaction:
+            try:
+                raw.execute("ROLLBACK")
+            except sqlite3.Error:
+                connection.invalidate()
+
+    def now(self) -> Micros:
+        """Return this machine's time: there is no server."""
+        return Micros(time.time_ns() // 1_000)
+
+    def end(self) -> None:
+        """Let the next writer in."""
+        self._writer.release()
+
+    def close(self) -> None:
+        """Close the writer lock's files."""
+        self._writer.close()
+
+    def forget_after_fork(self) -> None:
+        """Start the child with a writer lock of its own."""
+        self._writer.abandon()
+        self._writer = WriterLock(self._writer.path)
+
+    def prepare(self, connection: Connection) -> None:
+        """Switch the file to WAL, which it then keeps."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except Exception as error:
+                # The switch needs the file to itself and does not wait for it.
+                if self.failure(error) is not Failure.BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    @staticmethod
+    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert the rows now.
+
+        Of the columns that they have: the driver looks for an adapter of each None it is given.
+        """
+        for columns, values in alike(rows).items():
+            places = ", ".join("?" * len(columns))
+            _raw(connection).executemany(
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", values
+            )
+
+    def triggers(self, connection: Connection) -> set[str]:
+        """Return the names of the triggers that stand."""
+        found = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        return set(found.scalars())
+
+    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
+        """Return the indexes, each by the name of its table and its own.
+
+        Also those that no reflection tells of.
+        """
+        found = connection.exec_driver_sql(
+            "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index'"
+        )
+        return {(table, name) for table, name in found}
+
+    def failure(self, error: BaseException) -> Failure:
+        """Tell what an SQLite result code means."""
+        code = _primary_code(error)
+        if code in _BUSY:
+            return Failure.BUSY
+        if code == sqlite3.SQLITE_NOTADB:
+            return Failure.FOREIGN
+        return Failure.UNAVAILABLE
+
+    def hint(self, error: BaseException) -> str:
+        """Say what to do about the commonest result codes."""
+        text = str(getattr(error, "orig", error))
+        hint = _HINTS.get(_primary_code(error) or 0)
+        return f"{self.path}: {text}" + (f" ({hint})" if hint else "")
+
+    @staticmethod
+    def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:
+        """Refuse UPDATE, DELETE, and every INSERT that would replace a row through a key."""
+        refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        taken = " OR ".join(
+            f"EXISTS (SELECT 1 FROM {table} WHERE " + " AND ".join(map(_match, key)) + ")"
+            for key in keys
+        )
+        return [
+            f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
+            f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {taken} {refuse}",
+        ]
+
+    @staticmethod
+    def journal_view() -> str:
+        """Return the view, its amounts printed by integer arithmetic."""
+        return view_sql(time=_TIME, usd=_USD, identity="lower(hex({0}))")
+
+    @staticmethod
+    def report_views() -> list[str]:
+        """Return the views; days are text."""
+        return report_views_sql(
+            time=_TIME, day=f"strftime('%Y-%m-%d', {_SECOND}, 'unixepoch')", usd=_USD
+        )
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    return raw
+
+
+def _primary_code(error: BaseException) -> int | None:
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _match(part: str) -> str:
+    if part.isidentifier():
+        return f"{part} = NEW.{part}"
+    column, _, rest = part.partition(" ")
+    return f"{column} {rest} AND NEW.{column} {rest}"

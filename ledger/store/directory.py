@@ -1,0 +1,64 @@
+"""The pools of a store as journals: one for each pool, which every caller in the process shares."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, Connection
+
+from ledger.core.entries import PoolId, PoolInfo
+from ledger.store import pools
+from ledger.store.journal import PoolJournal
+from ledger.store.schema import pools as table
+
+
+class Directory:
+    """Finds journals. What one remembers of its leases serves everybody, so there is one a pool."""
+
+    def __init__(self, store: bytes) -> None:
+        self._store = store
+        self._journals: dict[PoolId, PoolJournal] = {}
+        self._mutex = threading.RLock()
+
+    def named(self, connection: Connection, name: str) -> PoolJournal | None:
+        """Return the pool of this name, None where there is none."""
+        return self._newest(connection, table.c.name, name)
+
+    def identified(self, connection: Connection, identity: UUID) -> PoolJournal | None:
+        """Return the pool that granted leases of this identity, None where there is none."""
+        return self._newest(connection, table.c.identity, identity.bytes)
+
+    def numbered(
+        self, connection: Connection, pool_ids: Collection[PoolId]
+    ) -> dict[PoolId, PoolJournal]:
+        """Return the pools of these numbers, and all above them."""
+        found = pools.find_above(connection, table.c.pool_id, pool_ids)
+        return {info.pool_id: self.of(info) for info in found}
+
+    def all(self, connection: Connection) -> list[PoolJournal]:
+        """Return every pool, oldest first."""
+        return [self.of(info) for info in pools.find_pools(connection)]
+
+    def of(self, info: PoolInfo) -> PoolJournal:
+        """Return the journal of a pool whose parent was asked for before."""
+        with self._mutex:
+            parent = None if info.parent_id is None else self._journals[info.parent_id]
+            known = self._journals.get(info.pool_id)
+            # Whoever renames a pool behind our back must not find the old name here.
+            if known is None or known.info != info or known.parent is not parent:
+                known = self.fresh(info, parent)
+                self._journals[info.pool_id] = known
+            return known
+
+    def fresh(self, info: PoolInfo, parent: PoolJournal | None) -> PoolJournal:
+        """Return a journal that is not remembered: its pool is not committed yet."""
+        return PoolJournal(info, store=self._store, parent=parent)
+
+    def _newest(
+        self, connection: Connection, column: Column[Any], sought: object
+    ) -> PoolJournal | None:
+        found = [self.of(info) for info in pools.find_above(connection, column, [sought])]
+        return found[-1] if found else None

@@ -1,0 +1,438 @@
+"""Append and read: a pool's entries, and what is remembered of them between transactions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, CursorResult
+
+from ledger.core import hashing
+from ledger.core.checks import Micros
+from ledger.core.entries import EntryKind, LeasePhase, PoolId, PoolInfo, WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.errors import JournalDamagedError
+from ledger.store import queries, rows
+from ledger.store.attributions import Attributions, remember
+from ledger.store.database import Database
+from ledger.store.dialects import dialect_named
+from ledger.store.policies import Terms
+from ledger.store.rows import Head, LeaseRow, Memo, Row
+from ledger.store.schema import entries
+from ledger.store.statements import Prepared, rows_of_each
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+PAGE = 1_000
+"""How many entries are read in one go."""
+
+ENDING_PAGE = 256
+"""How many leases expire in one go."""
+
+_AHEAD_US = 1_000_000
+"""How far ahead holds are looked for that end."""
+
+_QUIET_US = _AHEAD_US // 2
+"""How long none need be looked for again; less, since a server's clock may be set meanwhile."""
+
+POOLS_PAGE = 64
+"""In how many pools below one that would deny."""
+
+
+class PoolJournal:
+    """One pool's entries, and what is known of them that can never change.
+
+    Terms and attributions are immutable once they are committed, so they are remembered. So
+    are leases, together with the entry at which they stood: those that no later entry is about
+    stand there still; and until when no hold ends of those that were there at that entry. An
+    entry that is there no longer takes all of this with it. The newest entry itself is always
+    read.
+    """
+
+    def __init__(self, info: PoolInfo, *, store: bytes, parent: PoolJournal | None = None) -> None:
+        self.info = info
+        self.parent = parent
+        shared = parent.lineage if parent is not None and info.carved_lease is None else ()
+        self.lineage: tuple[PoolJournal, ...] = (self, *shared)
+        """The pools that whatever is held here is held in: this one, and those it shares with."""
+        self.genesis = hashing.genesis(store=store, pool=info.identity.bytes, name=info.name)
+        self.terms = Terms(info.pool_id, info.name)
+        self.attributions = Attributions(info)
+        self._leases: dict[int, LeaseRow] = {}
+        self._mirrors: dict[tuple[PoolId, int], int] = {}
+        self._leases_at: tuple[int, bytes] = (0, b"")
+        self.quiet_until = Micros(0)
+        """Until when no hold ends, if the newest entry is the one that is remembered."""
+        self._quiet_until_s = 0.0
+
+    def place(self) -> dict[str, Any] | None:
+        """Return where the pool is, as its opening says it; None where nothing is above."""
+        if self.parent is None:
+            return None
+        return {"name": self.parent.info.name, "carved": self.info.carved_lease is not None}
+
+    def head(self, connection: Connection) -> Head:
+        """Read the newest entry: the balance, and what the next entry builds on.
+
+        Raises:
+            JournalDamagedError: The pool has no entry, or its policy cannot be read.
+        """
+        found = queries.HEAD.rows(connection, {"pool_id": self.info.pool_id})
+        return self.head_from(connection, found[0] if found else None)
+
+    def head_from(self, connection: Connection, newest: Row | None) -> Head:
+        """Return the head that the newest entry makes, reading its terms if they are not known.
+
+        Raises:
+            JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
+        """
+        row = self._there(newest)
+        return _head(row, *self.terms.of(connection, row))
+
+    def _there(self, newest: Row | None) -> Row:
+        if newest is None:
+            raise self.damaged(1, "the pool's opening is missing")
+        return newest
+
+    def head_alone(self, database: Database) -> Head:
+        """Read the newest entry in a transaction of its own, in one round trip.
+
+        Raises:
+            JournalDamagedError: The pool has no entry, or its policy cannot be read.
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        found = database.read_rows(queries.HEAD, {"pool_id": self.info.pool_id})
+        row = self._there(found[0] if found else None)
+        known = self.terms.known(row)
+        if known is None:
+            known = database.read(lambda connection: self.terms.of(connection, row))
+        return _head(row, *known)
+
+    def heads_alone(self, database: Database) -> list[Head]:
+        """Read the newest entries of this pool and of those above that share, on one snapshot.
+
+        Raises:
+            JournalDamagedError: One has no entry, or its policy cannot be read.
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        if len(self.lineage) == 1:
+            return [self.head_alone(database)]
+
+        def read(connection: Connection) -> list[Head]:
+            asked = [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in self.lineage]
+            found = rows_of_each(connection, asked)
+            return [
+                pool.head_from(connection, one[0] if one else None)
+                for pool, one in zip(self.lineage, found, strict=True)
+            ]
+
+        return database.read(read)
+
+    def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
+        """Read the newest entry of each of these leases; unknown ones are left out.
+
+        Raises:
+            JournalDamagedError: One of them cannot be read.
+        """
+        wanted = [Wanted(self, lease) for lease in lease_ids]
+        found = {}
+        for (_, lease, _), row in zip(wanted, leases(connection, wanted), strict=True):
+            if isinstance(row, JournalDamagedError):
+                raise row
+            if row is not None:
+                found[lease] = row
+        return found
+
+    def remembered(self, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
+        """Return those of the leases that are remembered; `recall` first."""
+        return {lease: self._leases[lease] for lease in lease_ids if lease in self._leases}
+
+    def mirror(self, pool_id: PoolId, lease: int) -> int | None:
+        """Return the lease here of a lease of a pool below, if that is remembered."""
+        return self._mirrors.get((pool_id, lease))
+
+    def forget(self, since: Sequence[Row], newest: Row) -> None:
+        """Forget the leases that others changed, by the entries from the one remembered on.
+
+        If that one is there no longer, the store was put back to a backup: nothing that is
+        remembered can be trusted then.
+        """
+        self.quiet_until, self._quiet_until_s = Micros(0), 0.0
+        if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
+            self.terms = Terms(self.info.pool_id, self.info.name)
+            self._leases, self._mirrors = {}, {}
+            self.attributions = Attributions(self.info)
+        elif len(since) == PAGE:
+            self._leases.clear()
+        for row in since[1:]:
+            self._leases.pop(row["lease"], None)
+        self._leases_at = newest["seq"], newest["hash"]
+
+    def since(self) -> dict[str, int]:
+        """Return what asks for the entry remembered, and those behind it if leases are."""
+        page = PAGE if self._leases else 1
+        return {"pool_id": self.info.pool_id, "known": self._leases_at[0], "page": page}
+
+    def stands_at(self, newest: Row) -> bool:
+        """Tell whether what is remembered is what this newest entry left."""
+        return self._leases_at == (newest["seq"], newest["hash"])
+
+    def quiet(self, newest: Row | None, now: Micros) -> bool:
+        """Tell whether no hold can have ended by now, with this newest entry."""
+        return newest is not None and self.stands_at(newest) and now < self.quiet_until
+
+    def seems_quiet(self, now: Micros | None) -> bool:
+        """Guess the same before the newest entry is read; without the time, by this machine's."""
+        if now is None:
+            return time.monotonic() < self._quiet_until_s
+        return now < self.quiet_until
+
+    def ending(self, now: Micros | None) -> tuple[Prepared, dict[str, Any]]:
+        """Return what reads the next holds that end."""
+        pool_id = self.info.pool_id
+        return queries.ENDING, {
+            "pool_id": pool_id,
+            "now": now,
+            "ahead": _AHEAD_US,
+            "page": ENDING_PAGE,
+        }
+
+    def lease_row(self, connection: Connection, row: Row) -> LeaseRow:
+        """Return what an entry says of its lease.
+
+        Raises:
+            JournalDamagedError: It cannot be read, or its attribution is missing.
+        """
+        try:
+            state = rows.lease_of(row)
+        except rows.UNREADABLE as error:
+            raise self.damaged(row["seq"], f"its lease cannot be read: {error}") from error
+        return LeaseRow(
+            state,
+            self.attributions.read(connection, row["attribution_id"], seq=row["seq"]),
+            row["request_id"],
+            row["occurred_at"],
+            row["origin_pool_id"],
+        )
+
+    def remember(self, memo: Memo) -> None:
+        """Keep what a batch knows of leases; only once it is committed."""
+        if memo.before != self._leases_at:
+            self._leases.clear()
+        quiet_until = memo.quiet_until
+        for lease, row in memo.leases.items():
+            state = row.state
+            if state.phase is LeasePhase.ENDED:
+                self._leases.pop(lease, None)
+                continue
+            remember(self._leases, lease, row)
+            if state.phase is LeasePhase.OPEN and row.origin_pool_id is None and state.expires_at:
+                quiet_until = min(quiet_until, state.expires_at)
+        self.quiet_until = quiet_until
+        self._quiet_until_s = time.monotonic() + (quiet_until - memo.now) / 1_000_000
+        for origin, lease in memo.mirrors.items():
+            if lease in self._leases:
+                remember(self._mirrors, origin, lease)
+            else:
+                self._mirrors.pop(origin, None)
+        self._leases_at = memo.after
+
+    def by_keys(
+        self, connection: Connection, keys: Collection[str]
+    ) -> dict[str, Mapping[str, Any]]:
+        """Read the entries that hold these idempotency keys."""
+        if not keys:
+            return {}
+        found = connection.execute(
+            queries.BY_KEYS, {"pool_id": self.info.pool_id, "keys": list(keys)}
+        )
+        return {row["idempotency_key"]: row for row in _rows(found)}
+
+    def page(
+        self, connection: Connection, *, after: int, kind: EntryKind | None = None
+    ) -> list[dict[str, Any]]:
+        """Read the next entries in order, with their attributions."""
+        parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE}
+        query = queries.PAGE if kind is None else queries.PAGE.where(entries.c.kind == kind)
+        return _rows(connection.execute(query, parameters))
+
+    def open_leases(self, connection: Connection, *, after: int) -> list[tuple[LeaseRow, Micros]]:
+        """Read the next leases that have not ended, oldest first, and when each was reserved."""
+        parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE // 4}
+        opened = queries.OPEN_LEASES.rows(connection, parameters)
+        reserved_at = {row["seq"]: Micros(row["recorded_at"]) for row in opened}
+        found = self.leases(connection, reserved_at)
+        return [(found[lease], reserved_at[lease]) for lease in sorted(found)]
+
+    def damaged(self, seq: int, reason: str) -> JournalDamagedError:
+        """Return the error that says what is wrong with an entry of this pool."""
+        return JournalDamagedError(pool=self.info.name, seq=seq, reason=reason)
+
+
+class Ending(NamedTuple):
+    """A lease whose hold ends by time-out, and when."""
+
+    lease: int
+    expires_at: Micros
+
+
+class Seen(NamedTuple):
+    """Several pools as a transaction finds them."""
+
+    newest: dict[PoolId, Row | None]
+    ending: dict[PoolId, Sequence[Ending]]
+    """The next holds that end, of those pools that were asked for them."""
+    now: Micros
+
+    def with_others(self, others: Seen) -> Seen:
+        """Return these pools and others, at the time when these were seen."""
+        return Seen(self.newest | others.newest, self.ending | others.ending, self.now)
+
+    def due(self, pool: PoolJournal) -> list[Ending]:
+        """Return the holds of a pool whose time is over, or the first of them."""
+        ending = self.ending.get(pool.info.pool_id, ())
+        return [one for one in ending if one.expires_at <= self.now]
+
+    def quiet_until(self, pool: PoolJournal) -> Micros:
+        """Return until when no hold of a pool ends, once those that are due have expired."""
+        ending = self.ending.get(pool.info.pool_id)
+        if ending is None:
+            return pool.quiet_until
+        later = [one.expires_at for one in ending if one.expires_at > self.now]
+        if len(ending) == ENDING_PAGE:  # there may be more behind the last one
+            later.append(ending[-1].expires_at)
+        return min([*later, Micros(self.now + _QUIET_US)])
+
+
+def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
+    """Read the newest entry of each pool, and which holds end next, all in one message.
+
+    A pool is not asked for holds that seem to be known not to end yet; see `recall`.
+    """
+    restless = [pool for pool in pools if not pool.seems_quiet(now)]
+    # The time first: a hold that ended between the two would be taken for one that had expired.
+    time_asked = [] if now is not None else [(queries.NOW, {"now": now})]
+    asked: list[tuple[Prepared, dict[str, Any]]] = [*time_asked]
+    asked += [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in pools]
+    asked += [pool.ending(now) for pool in restless]
+    # And once more behind it: if the clock was put back meanwhile, nobody knows what had ended.
+    found = rows_of_each(connection, asked + (time_asked if restless else []))
+    if now is None:
+        now = Micros(found.pop(0)[0]["now"])
+        then = Micros(found.pop()[0]["now"]) if restless else now
+        if then < now:
+            now, restless = then, []
+            del found[len(pools) :]
+    return Seen(
+        {
+            pool.info.pool_id: one[0] if one else None
+            for pool, one in zip(pools, found[: len(pools)], strict=True)
+        },
+        _ending(restless, found[len(pools) :]),
+        now,
+    )
+
+
+def _ending(
+    pools: Sequence[PoolJournal], found: Sequence[Sequence[Row]]
+) -> dict[PoolId, Sequence[Ending]]:
+    return {
+        pool.info.pool_id: [Ending(**row) for row in one]
+        for pool, one in zip(pools, found, strict=True)
+    }
+
+
+def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -> set[PoolId]:
+    """Return pools that share a pool's capacity and have leases that are due; not all at once."""
+    parameters = {"pool_id": pool.info.pool_id, "until": until, "page": POOLS_PAGE}
+    return set(connection.execute(queries.SHARING_WITH_DUE, parameters).scalars())
+
+
+def clock(connection: Connection, now: Micros | None) -> Micros:
+    """Return the time: the one given, or else the store's."""
+    return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
+
+
+def recall(connection: Connection, pools: Sequence[PoolJournal], seen: Seen) -> Seen:
+    """Let each pool forget what others changed before its newest entry.
+
+    The same message asks for the policy of a pool that is new to this process, and for holds that
+    end where it turned out that it was not known; with these, what was seen is returned.
+    """
+    found = [(pool, seen.newest[pool.info.pool_id]) for pool in pools]
+    stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
+    unknown = [
+        (pool, newest["policy_seq"])
+        for pool, newest in stale
+        if not pool.terms.knows(newest["policy_seq"])
+    ]
+    restless = [
+        pool
+        for pool, newest in found
+        if pool.info.pool_id not in seen.ending and not pool.quiet(newest, seen.now)
+    ]
+    read = iter(
+        rows_of_each(
+            connection,
+            [(queries.SINCE, pool.since()) for pool, _ in stale]
+            + [pool.terms.asked(seq) for pool, seq in unknown]
+            + [pool.ending(seen.now) for pool in restless],
+        )
+    )
+    for pool, newest in stale:
+        pool.forget(next(read), newest)
+    for pool, seq in unknown:
+        pool.terms.learn(seq, next(read))
+    return seen._replace(ending=seen.ending | _ending(restless, list(read)))
+
+
+class Wanted(NamedTuple):
+    """A lease to be read: one that the pool granted, or its lease of one that another granted."""
+
+    pool: PoolJournal
+    lease: int
+    origin_pool_id: PoolId | None = None
+    """The other pool, whose lease is meant."""
+
+    def select(self) -> tuple[Prepared, dict[str, Any]]:
+        """Return what reads its newest entry."""
+        pool = {"pool_id": self.pool.info.pool_id}
+        if self.origin_pool_id is None:
+            return queries.LEASE, {**pool, "lease": self.lease}
+        origin = {"origin_pool_id": self.origin_pool_id, "origin_seq": self.lease}
+        return queries.MIRRORED_LEASE, {**pool, **origin}
+
+
+def leases(
+    connection: Connection, wanted: Sequence[Wanted]
+) -> list[LeaseRow | JournalDamagedError | None]:
+    """Read the newest entry of each lease, all in one message; None where there is no such lease.
+
+    One that is damaged must not keep the others from being read: it is answered with its error.
+    """
+    read = rows_of_each(connection, [one.select() for one in wanted])
+    found: list[LeaseRow | JournalDamagedError | None] = []
+    for asked, one in zip(wanted, read, strict=True):
+        try:
+            found.append(asked.pool.lease_row(connection, one[0]) if one else None)
+        except JournalDamagedError as error:
+            found.append(error)
+    return found
+
+
+def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that `rows.to_row` made."""
+    if staged:
+        dialect_named(connection.dialect.name).insert(connection, entries.name, staged)
+
+
+def _head(newest: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> Head:
+    return rows.head_of(newest, policy, rows.balance_of(newest), window)
+
+
+def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:
+    # Plain dicts: a row is looked into seventy times, and SQLAlchemy's mappings are slow at that.
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]

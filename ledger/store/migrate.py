@@ -1,0 +1,171 @@
+"""The schema's history: the only module that knows alembic.
+
+Alembic is imported when a schema is made, upgraded or compared; opening a store whose schema is
+current needs one query.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, inspect
+
+from ledger.errors import NotALedgerError, SchemaVersionError
+from ledger.store import schema
+from ledger.store.database import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# Alembic keeps its context in module globals, so one thread at a time; between processes the
+# dialect's begin_migration does the same.
+_ALEMBIC = threading.Lock()
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+def current(database: Database) -> str | None:
+    """Return the store's revision, None for a database without tables.
+
+    Raises:
+        NotALedgerError: The database holds tables, but no ledger's.
+        LedgerUnavailableError: It cannot be read.
+    """
+    with database.named_errors(), database.connect() as connection:
+        tables = set(inspect(connection).get_table_names())
+        if schema.VERSION_TABLE not in tables:
+            if not tables:
+                return None
+            raise NotALedgerError(
+                f"{database.url} holds other tables ({', '.join(sorted(tables)[:5])}), and no "
+                "ledger; name another database, or run 'ledger db upgrade' to add one beside them"
+            )
+        found = connection.exec_driver_sql(
+            f"SELECT version_num FROM {schema.VERSION_TABLE}"  # noqa: S608 - a constant
+        ).scalar()
+        return None if found is None else str(found)
+
+
+def require_current(database: Database, *, create: bool) -> None:
+    """Make sure the schema is the one this library works with; make it where there is none.
+
+    Raises:
+        SchemaVersionError: It is older or newer, or missing and `create` is false.
+        NotALedgerError: The database holds something else.
+        LedgerUnavailableError: It cannot be read or written.
+    """
+    found = current(database)
+    if found is None and create:
+        upgrade(database)
+        found = current(database)
+    if found != schema.REVISION:
+        raise SchemaVersionError(found=found, expected=schema.REVISION, url=database.url)
+
+
+def upgrade(database: Database) -> None:
+    """Bring the schema up to date, in one transaction.
+
+    Raises:
+        SchemaVersionError: It is newer than this library.
+        LedgerUnavailableError: It cannot be written.
+    """
+    from alembic import command  # noqa: PLC0415 - see the module's docstring
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    try:
+        with _ALEMBIC, _transaction(database) as connection:
+            command.upgrade(_config(connection), "head")
+    except CommandError as error:
+        raise SchemaVersionError(
+            found=current(database), expected=schema.REVISION, url=database.url
+        ) from error
+
+
+def differences(database: Database) -> list[str]:
+    """Return how the store's tables and guards differ from what this library expects.
+
+    Raises:
+        LedgerUnavailableError: It cannot be read.
+    """
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+
+    with _ALEMBIC, database.named_errors(), database.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": is_ours, "version_table": schema.VERSION_TABLE}
+        )
+        with warnings.catch_warnings():
+            # An index of an expression is not compared on SQLite: it is looked for by its name
+            # and its table's, whatever it is of.
+            warnings.filterwarnings("ignore", message=".*expression-based index")
+            found = compare_metadata(context, schema.metadata)
+        told = {one[1].name for one in found if one[0] == "add_index"}
+        no_index = {name for _, name in _indexes() - database.dialect.indexes(connection)} - told
+        no_trigger = _guard_names(database) - database.dialect.triggers(connection)
+        return [
+            *map(str, found),
+            *(f"trigger {name} is missing or disabled" for name in sorted(no_trigger)),
+            *(f"index {name} is missing" for name in sorted(no_index)),
+        ]
+
+
+@contextmanager
+def transaction_at(url: str) -> Iterator[Connection]:
+    """Open the store at `url` for a migration alone, and commit at the end."""
+    database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=True)
+    try:
+        with _transaction(database) as connection:
+            yield connection
+    finally:
+        database.close()
+
+
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Tell alembic which tables to compare: a program's own may share the database."""
+    return kind != "table" or name in schema.metadata.tables
+
+
+@contextmanager
+def _transaction(database: Database) -> Iterator[Connection]:
+    with database.named_errors(), database.connect() as connection:
+        database.dialect.prepare(connection)
+        connection.commit()
+        # Alembic leaves a transaction alone if SQLAlchemy says that one is open.
+        connection.begin()
+        database.dialect.begin_migration(connection)
+        try:
+            yield connection
+            database.dialect.commit(connection)
+        finally:
+            database.dialect.rollback(connection)
+            database.dialect.end()
+
+
+def _config(connection: Connection) -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
+    package = Path(__file__).parent.parent
+    folders: tuple[Any, ...] = (package / "migrations", package.parent / "migrations")
+    config = Config()
+    config.set_main_option("script_location", str(next(filter(Path.is_dir, folders))))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _indexes() -> set[tuple[str, str]]:
+    tables = schema.metadata.tables
+    return {(name, str(index.name)) for name, table in tables.items() for index in table.indexes}
+
+
+def _guard_names(database: Database) -> set[str]:
+    statements = [
+        statement
+        for table in schema.metadata.tables
+        for statement in database.dialect.guards(table, [("pool_id",)])
+    ]
+    return {words[2] for words in map(str.split, statements) if words[:2] == ["CREATE", "TRIGGER"]}

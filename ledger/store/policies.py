@@ -1,0 +1,134 @@
+"""Under what terms a pool's entries are decided: the policy in force, and the window it is in.
+
+Both are what an earlier entry began, and immutable once that is committed: they are remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection, bindparam, select
+
+from ledger.core.entries import PoolId, WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.errors import JournalDamagedError
+from ledger.store import rows
+from ledger.store.attributions import remember
+from ledger.store.rows import Row
+from ledger.store.schema import entries
+from ledger.store.statements import Prepared
+
+T = TypeVar("T")
+
+InForce = tuple[SharedPoolBudgetOptions, WindowState | None]
+"""The policy in force, and the window it is in where it has any."""
+
+_BEGINNING = Prepared(
+    select(*(entries.c[name] for name in rows.BEGINNING)).where(
+        entries.c.pool_id == bindparam("pool_id"), entries.c.seq == bindparam("seq")
+    )
+)
+
+
+class Terms:
+    """The policies and windows of one pool, by the entries that began them."""
+
+    def __init__(self, pool_id: PoolId, name: str) -> None:
+        self._pool_id = pool_id
+        self._name = name
+        self._policies: dict[int, SharedPoolBudgetOptions] = {}
+        self._windows: dict[int, WindowState] = {}
+
+    def of(self, connection: Connection, row: Row) -> InForce:
+        """Return the terms that an entry names, reading what is not known of them.
+
+        Raises:
+            JournalDamagedError: Its policy or its window cannot be read.
+        """
+        policy = self.policy(connection, row["policy_seq"])
+        if policy.window is None:
+            return policy, None
+        return policy, self.window(connection, row["window_seq"])
+
+    def known(self, row: Row) -> InForce | None:
+        """Return the terms that an entry names, None where they are not known yet."""
+        policy = self._policies.get(row["policy_seq"])
+        if policy is None:
+            return None
+        if policy.window is None:
+            return policy, None
+        window = self._windows.get(row["window_seq"])
+        return None if window is None else (policy, window)
+
+    def knows(self, seq: int) -> bool:
+        """Tell whether the policy that entry `seq` set is remembered."""
+        return seq in self._policies
+
+    def asked(self, seq: int) -> tuple[Prepared, dict[str, int]]:
+        """Return what reads the terms that entry `seq` began, to be read with other things."""
+        return _BEGINNING, {"pool_id": self._pool_id, "seq": seq}
+
+    def learn(self, seq: int, found: Sequence[Row]) -> None:
+        """Remember the policy that was read; what cannot be read is told once it is needed."""
+        with contextlib.suppress(*rows.UNREADABLE):
+            policy = rows.policy_of(found[0]) if found else None
+            if policy is not None:
+                remember(self._policies, seq, policy)
+
+    def policy(self, connection: Connection, seq: int) -> SharedPoolBudgetOptions:
+        """Return the policy that entry `seq` set.
+
+        Raises:
+            JournalDamagedError: It set none.
+        """
+        return self._begun(
+            connection,
+            seq,
+            self._policies,
+            rows.policy_of,
+            unreadable="its policy cannot be read",
+            missing="it should set a policy, and does not",
+        )
+
+    def window(self, connection: Connection, seq: int) -> WindowState:
+        """Return the window that entry `seq` began.
+
+        Raises:
+            JournalDamagedError: It began none.
+        """
+        return self._begun(
+            connection,
+            seq,
+            self._windows,
+            rows.window_of,
+            unreadable="its window cannot be read",
+            missing="it should begin a window, and does not",
+        )
+
+    def _begun(
+        self,
+        connection: Connection,
+        seq: int,
+        known: dict[int, T],
+        read: Callable[[Row], T | None],
+        *,
+        unreadable: str,
+        missing: str,
+    ) -> T:
+        begun = known.get(seq)
+        if begun is None:
+            statement, parameters = self.asked(seq)
+            found = statement.rows(connection, parameters)
+            try:
+                begun = read(found[0]) if found else None
+            except rows.UNREADABLE as error:
+                raise self._damaged(seq, f"{unreadable}: {error}") from error
+            if begun is None:
+                raise self._damaged(seq, missing)
+            remember(known, seq, begun)
+        return begun
+
+    def _damaged(self, seq: int, reason: str) -> JournalDamagedError:
+        return JournalDamagedError(pool=self._name, seq=seq, reason=reason)

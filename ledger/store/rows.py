@@ -1,0 +1,402 @@
+"""Values into rows and back: how an entry is numbered, chained and read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
+
+from ledger.core import hashing, rules
+from ledger.core.checks import Micros, canonical_json, check_amount
+from ledger.core.entries import (
+    Balance,
+    Entry,
+    EntryFlag,
+    EntryKind,
+    LeasePhase,
+    LeaseState,
+    PoolId,
+    Seq,
+    Totals,
+    WindowState,
+)
+from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json, policy_to_json
+from ledger.core.values import (
+    ATTRIBUTION_TEXTS,
+    ESTIMATE_FIELDS,
+    USAGE_FIELDS,
+    Attribution,
+    RequestBudget,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+)
+from ledger.errors import LedgerError
+from ledger.store.schema import entries
+
+Row = Mapping[str, Any]
+"""A stored entry by column name, with its attribution's columns where they were read."""
+
+
+class Staged(dict[str, Any]):
+    """A row that is to be written: what its columns hold, and None for all the others.
+
+    Half the columns of an entry are empty, and to hand each to a driver takes longer than the rest.
+    """
+
+    def __missing__(self, _name: str) -> None:
+        return None
+
+
+BEGINNING = ("kind", "detail", "recorded_at", *(f"committed_{name}" for name in Totals._fields))
+"""The columns that say which policy an entry sets, and which window it begins."""
+
+BUDGET_FIELDS = ("tokens", "cost_micros_usd")
+
+COVERED = tuple(
+    name
+    for column in entries.columns
+    if column.name not in {"hash_version", "hash"}
+    for name in (
+        (column.name, "attribution_digest") if column.name == "attribution_id" else (column.name,)
+    )
+)
+"""What an entry's hash covers, in order: every column, and the digest of its attribution."""
+
+_SPLIT = COVERED.index("attribution_digest")
+_COLUMNS = COVERED[:_SPLIT] + COVERED[_SPLIT + 1 :]
+_in_columns: Callable[[Row], tuple[hashing.Value, ...]] = itemgetter(*_COLUMNS)
+
+
+class _Group:
+    """The columns of one value, by their common prefix."""
+
+    def __init__(self, prefix: str, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
+        self._absent = (None,) * len(names)
+        self.stored: Callable[[Row], tuple[Any, ...]] = itemgetter(
+            *(f"{prefix}_{name}" for name in names)
+        )
+
+    def values(self, value: object | None) -> tuple[int | None, ...]:
+        """Return what stands in a value's columns: its fields, or nothing for None."""
+        return self._absent if value is None else self._present(value)
+
+    def absent_in(self, row: Row) -> bool:
+        """Tell whether nothing stands in the columns."""
+        return self.stored(row) == self._absent
+
+    def of(self, row: Row) -> dict[str, Any]:
+        """Read a value's fields from its columns."""
+        return dict(zip(self._names, self.stored(row), strict=True))
+
+
+ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
+BUDGET = _Group("budget", BUDGET_FIELDS)
+USAGE = _Group("usage", USAGE_FIELDS)
+_HELD = _Group("held", Totals._fields)
+_USED = _Group("used", USAGE_FIELDS)
+_COMMITTED = _Group("committed", Totals._fields)
+_RESERVED = _Group("reserved", Totals._fields)
+
+_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
+_NO_ORIGIN = (None, None)
+_CLOSED = int(EntryFlag.CLOSED)
+
+_PHASES = {
+    EntryKind.SETTLEMENT: LeasePhase.ENDED,
+    EntryKind.RELEASE: LeasePhase.ENDED,
+    EntryKind.EXPIRY: LeasePhase.EXPIRED,
+    EntryKind.CORRECTION: LeasePhase.ENDED,  # only leases that have ended are corrected
+}
+
+
+UNREADABLE = (LedgerError, ValueError, TypeError, AttributeError, KeyError, RecursionError)
+"""What making a value of a damaged row may raise."""
+
+
+class Interned(NamedTuple):
+    """An attribution as it is stored: its number in the pool, and what entries cover of it."""
+
+    attribution_id: int
+    digest: bytes
+    value: Attribution | None
+
+
+class Head(NamedTuple):
+    """A pool at its newest entry: all that the next one builds on."""
+
+    seq: Seq
+    policy: SharedPoolBudgetOptions
+    policy_seq: Seq
+    window_seq: Seq
+    swept_until: Micros
+    balance: Balance
+    recorded_at: Micros
+    hash: bytes
+    closed: bool
+    window: WindowState | None = None
+    """None without windows."""
+
+
+class LeaseRow(NamedTuple):
+    """A lease's newest entry: its state, and what every entry of the lease carries."""
+
+    state: LeaseState
+    attribution: Interned | None
+    request_id: str | None
+    occurred_at: Micros | None
+    origin_pool_id: PoolId | None
+    """The pool below that the lease was granted by, None where it was granted here."""
+
+
+class Memo(NamedTuple):
+    """What a committed batch leaves in memory: leases, and between which entries it changed them.
+
+    An entry is named by its number and its hash.
+    """
+
+    before: tuple[int, bytes]
+    after: tuple[int, bytes]
+    leases: Mapping[int, LeaseRow]
+    mirrors: Mapping[tuple[PoolId, int], int]
+    """The leases here of leases that were granted by pools below."""
+    quiet_until: Micros
+    """Until when no hold ends of all those that were there before."""
+    now: Micros
+
+
+class Draft(NamedTuple):
+    """An entry that is decided, but not yet numbered, timed, chained and written."""
+
+    kind: EntryKind
+    balance: Balance
+    flags: EntryFlag = EntryFlag.NONE
+    detail: Mapping[str, Any] | None = None
+    policy: SharedPoolBudgetOptions | None = None
+    estimate: UsageEstimate | None = None
+    request_budget: RequestBudget | None = None
+    usage: Usage | UsageDifference | None = None
+    lease: LeaseState | None = None
+    attribution: Interned | None = None
+    request_id: str | None = None
+    provenance: str | None = None
+    occurred_at: Micros | None = None
+    idempotency_key: str | None = None
+    payload_digest: bytes | None = None
+    origin: tuple[PoolId, Seq] | None = None
+    window: WindowState | None = None
+    """The window that it begins."""
+
+
+def to_row(
+    draft: Draft, *, pool_id: PoolId, head: Head | None, genesis: bytes, now: Micros
+) -> Staged:
+    """Number, time and chain a draft behind `head`; None makes it the pool's first entry."""
+    seq = 1 if head is None else head.seq + 1
+    recorded_at = now if head is None else max(now, head.recorded_at)
+    detail = dict(draft.detail or {})
+    if draft.policy is not None:
+        detail["policy"] = policy_to_json(draft.policy)
+    flags = int(draft.flags)
+    if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
+        start, end, _, carried, skipped = draft.window
+        named = carried._asdict()
+        detail["window"] = {"start": start, "end": end, "carried": named, "skipped": skipped}
+    policy_seq, window_seq, swept_until, previous = seq, seq, recorded_at, genesis
+    if head is not None:
+        if head.closed:
+            flags |= _CLOSED
+        window_seq, swept_until, previous = head.window_seq, head.swept_until, head.hash
+        if draft.policy is None:
+            policy_seq = head.policy_seq
+        if draft.window is not None:
+            window_seq = seq
+    attribution_id, digest = None, None
+    if draft.attribution is not None:
+        attribution_id, digest, _ = draft.attribution
+    # In the order of the table's columns: sixty keys written out cost more than the values.
+    values = (
+        *(pool_id, seq, str(draft.kind), flags),
+        canonical_json(detail) if detail else None,
+        *ESTIMATE.values(draft.estimate),
+        *BUDGET.values(draft.request_budget),
+        *USAGE.values(draft.usage),
+        *_lease_values(draft.lease),
+        *draft.balance.committed,
+        *draft.balance.reserved,
+        *(policy_seq, window_seq, swept_until),
+        *(attribution_id, draft.request_id, draft.provenance, recorded_at, draft.occurred_at),
+        *(draft.idempotency_key, draft.payload_digest),
+        *(draft.origin or _NO_ORIGIN),
+    )
+    row = Staged(
+        {name: value for name, value in zip(_COLUMNS, values, strict=True) if value is not None}
+    )
+    row["hash_version"] = hashing.HASH_VERSION
+    row["hash"] = _hash(previous, values, digest)
+    return row
+
+
+def _lease_values(lease: LeaseState | None) -> tuple[int | None, ...]:
+    if lease is None:
+        return _NO_LEASE
+    return (lease.lease, *lease.held, *USAGE.values(lease.used), lease.expires_at)
+
+
+def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
+    """Return the hash that a row must carry behind `previous`."""
+    return _hash(previous, _in_columns(row), attribution_digest)
+
+
+def _hash(
+    previous: bytes, values: tuple[hashing.Value, ...], attribution_digest: bytes | None
+) -> bytes:
+    return hashing.chain(previous, (*values[:_SPLIT], attribution_digest, *values[_SPLIT:]))
+
+
+def window_behind(head: Head, draft: Draft) -> WindowState | None:
+    """Return the window that a pool is in behind a draft, None without windows."""
+    policy = draft.policy or head.policy
+    return None if policy.window is None else draft.window or head.window
+
+
+def head_of(
+    row: Row,
+    policy: SharedPoolBudgetOptions,
+    balance: Balance,
+    window: WindowState | None,
+) -> Head:
+    """Return the head that a row makes, under the policy and in the window that it names."""
+    return Head(
+        seq=row["seq"],
+        policy=policy,
+        policy_seq=row["policy_seq"],
+        window_seq=row["window_seq"],
+        swept_until=row["swept_until"],
+        balance=balance,
+        recorded_at=row["recorded_at"],
+        hash=row["hash"],
+        closed=bool(row["flags"] & _CLOSED),
+        window=window,
+    )
+
+
+def lease_of(row: Row) -> LeaseState:
+    """Return the lease as a row leaves it, which is about one."""
+    return LeaseState(
+        lease=row["lease"],
+        estimate=UsageEstimate(**ESTIMATE.of(row)),
+        request_budget=request_budget_of(row),
+        phase=_phase_of(row),
+        held=Totals(**_HELD.of(row)),
+        used=used_of(row),
+        expires_at=row["expires_at"],
+    )
+
+
+def _phase_of(row: Row) -> LeasePhase:
+    # A part of the usage that comes after the hold expired does not bring the hold back.
+    if row["kind"] == EntryKind.OBSERVATION and row["flags"] & EntryFlag.LATE:
+        return LeasePhase.EXPIRED
+    return _PHASES.get(row["kind"], LeasePhase.OPEN)
+
+
+def request_budget_of(row: Row) -> RequestBudget:
+    """Return the request's own budget that a row about a lease or a denial repeats."""
+    return RequestBudget(**BUDGET.of(row))
+
+
+def used_of(row: Row) -> Usage:
+    """Return what the lease of a row has used so far."""
+    return Usage(**_USED.of(row))
+
+
+def usage_of(row: Row) -> Usage | UsageDifference | None:
+    """Return the usage that a row records, None where it records none."""
+    if row["usage_total_tokens"] is None:
+        return None
+    kind = UsageDifference if row["kind"] == EntryKind.CORRECTION else Usage
+    return kind(**USAGE.of(row))
+
+
+def detail_of(row: Row) -> dict[str, Any]:
+    """Return a row's detail, empty where it has none."""
+    detail: dict[str, Any] = json.loads(row["detail"] or "{}")
+    return detail
+
+
+def policy_of(row: Row) -> SharedPoolBudgetOptions | None:
+    """Return the policy that a row sets, None where it sets none."""
+    return _policy_in(detail_of(row))
+
+
+def entry_of(row: Row, attribution: Attribution | None) -> Entry:
+    """Return a row as the value that callers see."""
+    detail = detail_of(row)
+    estimated = row["estimate_total_tokens"] is not None
+    return Entry(
+        pool_id=row["pool_id"],
+        seq=row["seq"],
+        kind=row["kind"],
+        flags=EntryFlag(row["flags"]),
+        detail=detail,
+        policy=_policy_in(detail),
+        window=window_of(row) if row["kind"] == EntryKind.ROLLOVER else None,
+        estimate=UsageEstimate(**ESTIMATE.of(row)) if estimated else None,
+        request_budget=request_budget_of(row) if estimated else None,
+        usage=usage_of(row),
+        lease=None if row["lease"] is None else lease_of(row),
+        balance=balance_of(row),
+        policy_seq=row["policy_seq"],
+        window_seq=row["window_seq"],
+        swept_until=row["swept_until"],
+        attribution=attribution,
+        request_id=row["request_id"],
+        provenance=row["provenance"],
+        recorded_at=row["recorded_at"],
+        occurred_at=row["occurred_at"],
+        idempotency_key=row["idempotency_key"],
+        payload_digest=row["payload_digest"],
+        origin=None if row["origin_seq"] is None else (row["origin_pool_id"], row["origin_seq"]),
+        hash_version=row["hash_version"],
+        hash=row["hash"],
+    )
+
+
+def window_of(row: Row) -> WindowState | None:
+    """Return the window that a row begins, None where it begins none."""
+    committed = Totals(**_COMMITTED.of(row))
+    if row["kind"] != EntryKind.ROLLOVER:
+        policy = policy_of(row) or SharedPoolBudgetOptions()
+        return rules.begin_window(policy, row["recorded_at"], committed)
+    stored = detail_of(row).get("window")
+    if stored is None:
+        return None
+    start, end = (check_amount(name, stored[name]) for name in ("start", "end"))
+    carried = Totals(
+        **{name: check_amount(name, stored["carried"][name]) for name in Totals._fields}
+    )
+    skipped = check_amount("skipped", stored["skipped"])
+    return WindowState(Micros(start), Micros(end), committed, carried, skipped)
+
+
+def attribution_of(row: Row) -> Attribution | None:
+    """Return the attribution in a row, None where it is absent or redacted."""
+    if row["salt"] is None:
+        return None
+    return Attribution(
+        **{name: row[name] for name in ATTRIBUTION_TEXTS}, tags=json.loads(row["tags"] or "{}")
+    )
+
+
+def balance_of(row: Row) -> Balance:
+    """Return the pool's balance as a row leaves it."""
+    return Balance(Totals(*_COMMITTED.stored(row)), Totals(*_RESERVED.stored(row)))
+
+
+def _policy_in(detail: Mapping[str, Any]) -> SharedPoolBudgetOptions | None:
+    stored = detail.get("policy")
+    return None if stored is None else policy_from_json(stored)

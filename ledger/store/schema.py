@@ -1,0 +1,262 @@
+"""The tables, as SQLAlchemy sees them; docs/journal.md says what each column is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+from ledger.core.checks import DETAIL_MAX_CHARS, NAME_MAX_CHARS
+from ledger.core.entries import Totals
+from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX_CHARS, USAGE_FIELDS
+
+REVISION = "0001"
+"""The newest revision under migrations/; revisions sort as text."""
+
+FORMAT_VERSION = 1
+"""How entries are written; a store says which in its one row."""
+
+VERSION_TABLE = "ledger_version"
+"""Alembic's own table, named so that a program's own migrations can share the database."""
+
+metadata = MetaData(
+    naming_convention={
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# STRICT tables know INTEGER, TEXT and BLOB alone. WITHOUT ROWID leaves a replacing insert no
+# hidden key to aim at, and keeps a pool's entries side by side.
+_SQLITE: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
+
+
+def _int64() -> TypeEngine[int]:
+    return BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _integers(*names: str, nullable: bool = False) -> list[Column[int]]:
+    return [Column(name, _int64(), nullable=nullable) for name in names]
+
+
+def _length(name: str, maximum: int, minimum: int = 1) -> CheckConstraint:
+    return CheckConstraint(f"length({name}) BETWEEN {minimum} AND {maximum}", name=f"{name}_length")
+
+
+store = Table(
+    "store",
+    metadata,
+    Column("store_id", _int64(), nullable=False, autoincrement=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("format_version", _int64(), nullable=False),
+    PrimaryKeyConstraint("store_id"),
+    CheckConstraint("store_id = 1", name="one_row"),
+    _length("identity", 16, 16),
+    **_SQLITE,
+)
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("pool_id", _int64(), nullable=False, autoincrement=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("parent_id", _int64()),
+    # The lease on the parent that funds this pool; NULL where it shares the parent's capacity.
+    Column("carved_lease", _int64()),
+    PrimaryKeyConstraint("pool_id"),
+    UniqueConstraint("identity"),
+    UniqueConstraint("name"),
+    Index("ix_pools_parent_id", "parent_id"),
+    CheckConstraint("pool_id > 0", name="pool_id_positive"),
+    # A parent is there first: so no pool is above itself.
+    CheckConstraint("parent_id < pool_id", name="parent_id_before"),
+    CheckConstraint("carved_lease IS NULL OR parent_id IS NOT NULL", name="carved_lease_parent"),
+    _length("identity", 16, 16),
+    _length("name", NAME_MAX_CHARS),
+    **_SQLITE,
+)
+
+attributions = Table(
+    "attributions",
+    metadata,
+    Column("pool_id", _int64(), nullable=False, autoincrement=False),
+    Column("attribution_id", _int64(), nullable=False, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False),
+    # Salt, content key and content go when the owner redacts a row; the digest stays, and with
+    # it the chain.
+    Column("salt", LargeBinary),
+    Column("content_key", LargeBinary),
+    *(Column(name, Text) for name in ATTRIBUTION_TEXTS),
+    Column("tags", Text),
+    PrimaryKeyConstraint("pool_id", "attribution_id"),
+    UniqueConstraint("pool_id", "content_key"),
+    Index("ix_attributions_run_id", "run_id"),
+    CheckConstraint("attribution_id > 0", name="attribution_id_positive"),
+    _length("digest", 32, 32),
+    _length("salt", 16, 16),
+    _length("content_key", 32, 32),
+    *(_length(name, NAME_MAX_CHARS) for name in ATTRIBUTION_TEXTS),
+    _length("tags", TAGS_MAX_CHARS, 2),
+    **_SQLITE,
+)
+
+_LEASE = text("lease IS NOT NULL")
+_ENDS = text("kind IN ('settlement', 'release')")
+_EXPIRES = text("kind = 'expiry'")
+SETS_EXPIRY = text(
+    "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL AND origin_seq IS NULL"
+)
+"""Which entries say when a hold ends; the others repeat it."""
+REPORTS_THRESHOLD = text("kind = 'threshold'")
+"""Which entries say that a threshold was crossed."""
+REFUSES = text("kind = 'denial'")
+"""Which entries say that a reservation was denied."""
+_KEYED = text("idempotency_key IS NOT NULL")
+_MIRRORS = text("origin_seq IS NOT NULL")
+
+entries = Table(
+    "entries",
+    metadata,
+    # what
+    Column("pool_id", _int64(), nullable=False, autoincrement=False),
+    Column("seq", _int64(), nullable=False, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("flags", _int64(), nullable=False),
+    Column("detail", Text),
+    # amounts
+    *_integers(*(f"estimate_{name}" for name in ESTIMATE_FIELDS), nullable=True),
+    *_integers("budget_tokens", "budget_cost_micros_usd", nullable=True),
+    *_integers(*(f"usage_{name}" for name in USAGE_FIELDS), nullable=True),
+    # the lease after it
+    Column("lease", _int64()),
+    *_integers(*(f"held_{name}" for name in Totals._fields), nullable=True),
+    *_integers(*(f"used_{name}" for name in USAGE_FIELDS), nullable=True),
+    Column("expires_at", _int64()),
+    # the pool after it
+    *_integers(*(f"committed_{name}" for name in Totals._fields)),
+    *_integers(*(f"reserved_{name}" for name in Totals._fields)),
+    # under what rules
+    *_integers("policy_seq", "window_seq", "swept_until"),
+    # who and when
+    Column("attribution_id", _int64()),
+    Column("request_id", Text),
+    Column("provenance", Text),
+    Column("recorded_at", _int64(), nullable=False),
+    Column("occurred_at", _int64()),
+    # once
+    Column("idempotency_key", Text),
+    Column("payload_digest", LargeBinary),
+    # nesting
+    Column("origin_pool_id", _int64()),
+    Column("origin_seq", _int64()),
+    # proof
+    Column("hash_version", _int64(), nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("pool_id", "seq"),
+    Index(
+        "uq_entries_idempotency_key",
+        "pool_id",
+        "idempotency_key",
+        unique=True,
+        sqlite_where=_KEYED,
+        postgresql_where=_KEYED,
+    ),
+    Index(
+        "uq_entries_origin",
+        "pool_id",
+        "origin_pool_id",
+        "origin_seq",
+        unique=True,
+        sqlite_where=_MIRRORS,
+        postgresql_where=_MIRRORS,
+    ),
+    Index(
+        "uq_entries_lease_end",
+        "pool_id",
+        "lease",
+        unique=True,
+        sqlite_where=_ENDS,
+        postgresql_where=_ENDS,
+    ),
+    Index(
+        "uq_entries_lease_expiry",
+        "pool_id",
+        "lease",
+        unique=True,
+        sqlite_where=_EXPIRES,
+        postgresql_where=_EXPIRES,
+    ),
+    Index(
+        "ix_entries_lease",
+        "pool_id",
+        "lease",
+        "seq",
+        sqlite_where=_LEASE,
+        postgresql_where=_LEASE,
+    ),
+    Index(
+        "ix_entries_expires_at",
+        "pool_id",
+        "expires_at",
+        "lease",
+        sqlite_where=SETS_EXPIRY,
+        postgresql_where=SETS_EXPIRY,
+    ),
+    Index(
+        "ix_entries_threshold",
+        "pool_id",
+        "seq",
+        sqlite_where=REPORTS_THRESHOLD,
+        postgresql_where=REPORTS_THRESHOLD,
+    ),
+    Index(
+        "ix_entries_denial",
+        "pool_id",
+        "seq",
+        sqlite_where=REFUSES,
+        postgresql_where=REFUSES,
+    ),
+    # Reports: what one run did, and what happened when.
+    Index("ix_entries_attribution_id", "pool_id", "attribution_id"),
+    Index("ix_entries_at", "pool_id", text("coalesce(occurred_at, recorded_at)")),
+    CheckConstraint("seq > 0", name="seq_positive"),
+    CheckConstraint("lease BETWEEN 1 AND seq", name="lease_before"),
+    CheckConstraint("policy_seq BETWEEN 1 AND seq", name="policy_seq_before"),
+    CheckConstraint("window_seq BETWEEN 1 AND seq", name="window_seq_before"),
+    CheckConstraint("flags >= 0", name="flags_range"),
+    *(
+        CheckConstraint(f"{side}_{name} >= 0", name=f"{side}_{name}_range")
+        for side in ("committed", "reserved")
+        for name in Totals._fields
+    ),
+    _length("kind", 32),
+    _length("detail", DETAIL_MAX_CHARS, 2),
+    _length("request_id", NAME_MAX_CHARS),
+    _length("provenance", 32),
+    _length("idempotency_key", NAME_MAX_CHARS),
+    _length("payload_digest", 32, 32),
+    _length("hash", 32, 32),
+    **_SQLITE,
+)
+
+IS_OF_ENTRY = (attributions.c.pool_id == entries.c.pool_id) & (
+    attributions.c.attribution_id == entries.c.attribution_id
+)
+"""Which attribution is that of an entry."""

@@ -1,0 +1,266 @@
+"""Rebuild a pool from its journal, and prove that the journal says what it said when written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from ledger.core import fold, hashing
+from ledger.core.checks import I64_MAX
+from ledger.core.entries import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
+from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
+from ledger.errors import UncorrectableEntryError
+from ledger.store import journal, mirrors, rows
+from ledger.store.corrections import Spending, lease_before, spending
+from ledger.store.database import Database
+from ledger.store.journal import PoolJournal
+
+Progress = Callable[[int], object]
+"""Told how many more entries are done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """The first bad entry of a pool, and what is wrong with it."""
+
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What verifying one pool found.
+
+    Attributes:
+        pool: The pool.
+        entries: How many entries were found good, from the first on.
+        hash: The hash of the last good one: keep it elsewhere, and nobody can shorten or rewrite
+            the journal unnoticed.
+        balance: What the good entries add up to.
+        damage: The first bad entry, None where all is well.
+    """
+
+    pool: PoolInfo
+    entries: int
+    hash: bytes
+    balance: Balance
+    damage: Damage | None
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether every entry is good."""
+        return self.damage is None
+
+
+def stream(
+    database: Database, pool: PoolJournal, *, after: int = 0, kind: EntryKind | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a pool's rows in order, a page in memory at a time, up to the newest.
+
+    Pages are read in transactions of their own: rows never change, so writers are not disturbed
+    and a slow reader holds no snapshot.
+    """
+    while True:
+        page = database.read(
+            lambda connection, after=after: pool.page(connection, after=after, kind=kind),  # type: ignore[misc]
+            serializable=False,
+        )
+        yield from page
+        if len(page) < journal.PAGE:
+            return
+        after = page[-1]["seq"]
+
+
+def replay(database: Database, pool: PoolJournal) -> fold.Replay:
+    """Fold a pool's entries through the rules, in bounded memory.
+
+    Raises:
+        JournalDamagedError: The rules cannot have written one of them.
+    """
+    state = fold.Replay()
+    for row in stream(database, pool):
+        try:
+            state.apply(_entry_of(row))
+        except fold.Contradiction as error:
+            raise pool.damaged(row["seq"], str(error)) from error
+    try:
+        state.end()
+    except fold.Contradiction as error:
+        raise pool.damaged(state.entries + 1, str(error)) from error
+    return state
+
+
+def verify(
+    database: Database, pool: PoolJournal, *, progress: Progress | None = None
+) -> Verification:
+    """Check every entry of a pool: order, hashes, verdicts, totals, leases, policy, kin.
+
+    Each entry is decided anew by the rules from what the entries before it left behind, and must
+    agree with what is stored, and with what pools above and below say. The newest entry when this
+    begins may not be the newest when it ends: what is appended meanwhile is checked too.
+
+    Raises:
+        LedgerUnavailableError: The store cannot be read.
+    """
+    checker = _Checker(database, pool)
+    damage = None
+    for row in stream(database, pool):
+        reason = checker.problem(row)
+        if reason is not None:
+            damage = Damage(seq=checker.seq + 1, reason=reason)
+            break
+        if progress is not None and checker.seq % journal.PAGE == 0:
+            progress(journal.PAGE)
+    if progress is not None:
+        progress(checker.seq % journal.PAGE)
+    if damage is None:
+        damage = checker.missing()
+    if damage is None:
+        found = database.read(
+            lambda connection: mirrors.disagreement(connection, pool, upto=checker.seq),
+            serializable=False,
+        )
+        damage = None if found is None else Damage(seq=found[0], reason=found[1])
+    return Verification(
+        pool=pool.info,
+        entries=checker.seq,
+        hash=checker.hash,
+        balance=checker.state.balance,
+        damage=damage,
+    )
+
+
+class _Checker:
+    """What the entries so far add up to, and so what the next one must say."""
+
+    def __init__(self, database: Database, pool: PoolJournal) -> None:
+        self.database = database
+        self.pool = pool
+        self.state = fold.Replay()
+        self.seq = 0
+        self.hash = pool.genesis
+        self.recorded_at: int | None = None
+
+    def problem(self, row: Mapping[str, Any]) -> str | None:
+        """Move on over a good row and return None, or return what is wrong with it."""
+        try:
+            reason = self._chain_problem(row) or self._entry_problem(_entry_of(row))
+        except fold.Contradiction as error:
+            return str(error)
+        except UnicodeEncodeError:
+            return "it holds text that is not UTF-8"
+        if reason is None:
+            self.seq, self.hash, self.recorded_at = row["seq"], row["hash"], row["recorded_at"]
+        return reason
+
+    def missing(self) -> Damage | None:
+        """Return what should stand behind the last entry, and does not."""
+        if self.seq == 0:
+            return Damage(seq=1, reason="the pool's opening is missing")
+        try:
+            self.state.end()
+        except fold.Contradiction as error:
+            return Damage(seq=self.seq + 1, reason=str(error))
+        return None
+
+    def _chain_problem(self, row: Mapping[str, Any]) -> str | None:
+        if row["seq"] != self.seq + 1:
+            return f"entry {self.seq + 1} is missing; the next one is {row['seq']}"
+        if self.recorded_at is not None and row["recorded_at"] < self.recorded_at:
+            return "it is recorded before the entry ahead of it"
+        return _attribution_problem(row) or self._hash_problem(row)
+
+    def _hash_problem(self, row: Mapping[str, Any]) -> str | None:
+        if row["hash_version"] != hashing.HASH_VERSION:
+            return f"hash version {row['hash_version']} is not known to this version of ledger"
+        if row["hash"] != rows.row_hash(self.hash, row, row["digest"]):
+            return "its hash does not match: the entry, or one before it, was changed"
+        return None
+
+    def _entry_problem(self, entry: Entry) -> str | None:
+        effect = self.state.apply(entry)
+        lease: LeaseState | None = None
+        flags = EntryFlag.NONE
+        if effect is not None:
+            lease, flags = effect.lease, effect.flags
+        if self.state.closed:
+            flags |= EntryFlag.CLOSED
+        expected: dict[str, object] = {
+            "balance": self.state.balance,
+            "lease": lease,
+            "flags": flags,
+            "policy_seq": self.state.policy_seq,
+            "window_seq": self.state.window_seq,
+        }
+        if entry.seq == 1 and entry.detail.get("parent") != self.pool.place():
+            return f"it opens the pool in another place than {self.pool.place()}"
+        for name, value in expected.items():
+            if getattr(entry, name) != value:
+                return f"{name} should be {value}, but is {getattr(entry, name)}"
+        return self._correction_problem(entry) if entry.kind == EntryKind.CORRECTION else None
+
+    def _correction_problem(self, entry: Entry) -> str | None:
+        """Look up what a correction builds on: the entry it is of, and its lease before it."""
+        found, lease = fold.correction_of(entry), entry.lease
+        assert lease is not None  # noqa: S101 - by its shape
+
+        def look(connection: Connection) -> tuple[Spending, LeaseState | None]:
+            said = spending(connection, self.pool, found.corrects, before=entry.seq)
+            return said, lease_before(connection, self.pool, lease.lease, before=entry.seq)
+
+        try:
+            said, before = self.database.read(look, serializable=False)
+        except UncorrectableEntryError as error:
+            return f"{entry.kind}: {error}"
+        if said.row["lease"] != lease.lease:
+            return f"correction of entry {found.corrects}, which is of another lease"
+        if said.usage != found.before:
+            return f"correction of entry {found.corrects} from {found.before}, not {said.usage}"
+        moved = UsageDifference.between(found.before, found.after)
+        if before is None or lease != before._replace(
+            used=moved.added_to(before.used, ceiling=I64_MAX)
+        ):
+            return f"lease should be {before} moved by {moved}, but is {lease}"
+        return None
+
+
+def _attribution_problem(row: Mapping[str, Any]) -> str | None:
+    if row["attribution_id"] is not None and row["digest"] is None:
+        return f"attribution {row['attribution_id']} is missing"
+    attribution = _attribution_of(row)
+    if attribution is None and any(row[name] for name in (*ATTRIBUTION_TEXTS, "tags")):
+        return f"attribution {row['attribution_id']} has content and no salt"
+    if attribution is not None:
+        content = hashing.attribution_content(attribution)
+        if row["digest"] != hashing.attribution_digest(content, salt=row["salt"]):
+            return f"attribution {row['attribution_id']} was changed"
+    return None
+
+
+def _attribution_of(row: Mapping[str, Any]) -> Attribution | None:
+    try:
+        return rows.attribution_of(row)
+    except rows.UNREADABLE as error:
+        raise fold.Contradiction(f"its attribution cannot be read: {error}") from error
+
+
+def _entry_of(row: Mapping[str, Any]) -> Entry:
+    try:
+        return rows.entry_of(row, None)
+    except rows.UNREADABLE as error:
+        raise fold.Contradiction(f"it cannot be read: {error}") from error
+
+
+def stray(pool_id: PoolId) -> Verification:
+    """Return what is to be said of entries whose pool is not in the store."""
+    return Verification(
+        pool=PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=f"(pool {pool_id})"),
+        entries=0,
+        hash=b"",
+        balance=Balance(),
+        damage=Damage(seq=1, reason=f"the entries of pool {pool_id} have no row in pools"),
+    )
