@@ -24,7 +24,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Adjust, ClosePool
-from ledger.engine.waiting import WaitingRoom
+from ledger.engine.waiting import WaitingReservations
 from ledger.errors import InvalidInputError, UnknownPoolError
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
@@ -60,7 +60,7 @@ class Ledger:
         self._database = database
         self._directory = Directory(database.read(pools.store_identity))
         self._writer = Writer(database, self._directory, clock)
-        self._waiting = WaitingRoom(self._writer)
+        self._waiting = WaitingReservations(self._writer)
         self._announcer = Announcer(on_threshold)
         self._writer.committed.append(lambda done: self._announcer.tell(done.crossed))
         self._record_denials = record_denials

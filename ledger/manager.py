@@ -29,7 +29,7 @@ from ledger.core.values import (
 )
 from ledger.engine.group_commit import Writer
 from ledger.engine.operations import Close, Correct, Record, Release, Renew, Reserve
-from ledger.engine.waiting import WaitingRoom
+from ledger.engine.waiting import WaitingReservations
 from ledger.errors import UnknownLeaseError
 from ledger.lease import HeldLease
 from ledger.store import journal
@@ -49,7 +49,12 @@ class LedgerBudgetManager:
     """
 
     def __init__(
-        self, writer: Writer, journal: PoolJournal, waiting: WaitingRoom, *, record_denials: bool
+        self,
+        writer: Writer,
+        journal: PoolJournal,
+        waiting: WaitingReservations,
+        *,
+        record_denials: bool,
     ) -> None:
         self.writer = writer
         self.journal = journal

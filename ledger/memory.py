@@ -34,7 +34,7 @@ from ledger.core.values import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.engine.capacity_queue import Lines, ThreadWaiter
+from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
 from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
 from ledger.lease import HeldLease
 
@@ -65,7 +65,7 @@ class SharedPoolBudgetManager:
         self._due: list[tuple[int, int]] = []
         self._granted = 0
         self._poisoned = False
-        self._lines = Lines()
+        self._queues = CapacityQueues()
         self._announcer = Announcer(on_threshold)
         self._reported: set[tuple[str, Direction]] = set()
         self._crossed: deque[ThresholdCrossing] = deque()
@@ -102,9 +102,9 @@ class SharedPoolBudgetManager:
                 return self._reserve(extensions, estimate, request_budget)
             return None
 
-        return self._lines.wait(
-            _LINE,
-            ThreadWaiter([_LINE], wait_s),
+        return self._queues.wait(
+            _THE_POOL,
+            ThreadWaiter([_THE_POOL], wait_s),
             ask=ask,
             look=lambda: True,  # asking costs no more
             ask_last=lambda: self._reserve(extensions, estimate, request_budget),
@@ -352,7 +352,7 @@ class SharedPoolBudgetManager:
         reached, self._balance = self._reached(), effect.balance
         self._note_crossings(reached, now)
         if lease.phase is not LeasePhase.OPEN:
-            self._lines.free([_LINE])
+            self._queues.free([_THE_POOL])
         if lease.phase is LeasePhase.ENDED:
             del self._leases[lease.lease]
             return
@@ -384,8 +384,8 @@ class SharedPoolBudgetManager:
         return self._leases.get(lease.id) if lease.pool is None else None
 
 
-_LINE = 0
-"""There is one line for the one pool."""
+_THE_POOL = 0
+"""There is one queue for the one pool."""
 
 
 def _system_clock() -> int:

@@ -1,4 +1,4 @@
-"""The table: the pools of one transaction, each with a desk."""
+"""The batch: the pools of one transaction, each with a pool_batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.errors import LedgerError
 from ledger.store import journal
 
 if TYPE_CHECKING:
-    from ledger.engine.pool_batch import Desk
+    from ledger.engine.pool_batch import PoolBatch
 
 
 class MorePoolsError(Exception):
@@ -28,19 +28,19 @@ class MorePoolsError(Exception):
         self.pool_ids = frozenset(pool_ids)
 
 
-class Table:
+class Batch:
     """The pools of one transaction."""
 
     def __init__(self, connection: Connection, now: Micros) -> None:
         self.connection = connection
         self.now = now
-        self.desks: dict[PoolId, Desk] = {}
+        self.pools: dict[PoolId, PoolBatch] = {}
         self.damaged: dict[PoolId, LedgerError] = {}
         """Pools that cannot be read, and why."""
         self._swept_below: set[PoolId] = set()
 
-    def desk(self, pool_id: PoolId) -> Desk:
-        """Return a pool's desk.
+    def pool_batch(self, pool_id: PoolId) -> PoolBatch:
+        """Return a pool's pool_batch.
 
         Raises:
             JournalDamagedError: The pool cannot be read.
@@ -48,20 +48,20 @@ class Table:
         """
         if pool_id in self.damaged:
             raise copy.copy(self.damaged[pool_id])
-        if pool_id not in self.desks:
+        if pool_id not in self.pools:
             raise MorePoolsError({pool_id})
-        return self.desks[pool_id]
+        return self.pools[pool_id]
 
-    def sweep_below(self, desk: Desk) -> None:
+    def sweep_below(self, pool_batch: PoolBatch) -> None:
         """See to it that no lease of a pool below is due before this one refuses a reservation.
 
         Raises:
             MorePoolsError: Some are, in pools that this transaction does not sweep.
         """
-        pool_id = desk.pool.info.pool_id
+        pool_id = pool_batch.pool.info.pool_id
         if pool_id not in self._swept_below:
-            due = journal.sharing_with_due(self.connection, desk.pool, self.now)
-            missing = due - self.desks.keys() - self.damaged.keys()  # what is damaged never will
+            due = journal.sharing_with_due(self.connection, pool_batch.pool, self.now)
+            missing = due - self.pools.keys() - self.damaged.keys()  # what is damaged never will
             if missing:
                 raise MorePoolsError(missing)
             self._swept_below.add(pool_id)

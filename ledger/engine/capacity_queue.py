@@ -1,6 +1,6 @@
-"""The line of those who wait for capacity: who is first, and when each looks again.
+"""The queues of callers that wait for a pool's capacity: who is first, and when each looks again.
 
-First come, first served: only the first in a pool's line asks, so that it cannot be passed by
+First come, first served: only the first in a pool's queue asks, so that it cannot be passed by
 smaller ones for ever; the others sleep until it has left. It is woken when capacity comes back in
 this process, and looks by itself for what comes back elsewhere. Nobody here knows what is asked.
 """
@@ -25,13 +25,13 @@ from ledger.errors import LedgerUnavailableError
 T = TypeVar("T")
 
 LOOK_MIN_S, LOOK_MAX_S = 0.05, 0.25
-"""The first in line looks whether asking is worth it, at random times so far apart."""
+"""The first in the queue looks whether asking is worth it, at random times so far apart."""
 
 ASK_S = 1.0
 """It asks this often in any case: leases come due by the clock, and nothing tells of that."""
 
 
-class Step(Enum):
+class Action(Enum):
     """What a waiter does next."""
 
     ASK = auto()
@@ -45,7 +45,7 @@ class Step(Enum):
 
 
 class Waiter(ABC):
-    """One caller's place in the line of a pool."""
+    """One caller's place in the queue of a pool."""
 
     def __init__(self, pools: Collection[int], wait_s: float) -> None:
         self.pools = frozenset(pools)
@@ -58,32 +58,32 @@ class Waiter(ABC):
         """How long it sleeps, on the clock of `time.monotonic`."""
         self._deadline_s = time.monotonic() + wait_s
         self._ask_s = self._look_s = 0.0
-        self._step: Step | None = None
+        self._action: Action | None = None
 
-    def step(self, *, first: bool) -> Step:
-        """Return what to do next; times count from the end of the step before."""
+    def next_action(self, *, first: bool) -> Action:
+        """Return what to do next; times count from the end of the action before."""
         now_s = time.monotonic()
-        if self._step in {Step.ASK, Step.LOOK}:
+        if self._action in {Action.ASK, Action.LOOK}:
             self._look_s = now_s + random.uniform(LOOK_MIN_S, LOOK_MAX_S)  # noqa: S311 - jitter
-        if self._step is Step.ASK:
+        if self._action is Action.ASK:
             self._ask_s = now_s + ASK_S
-        self._step = step = self._next(now_s, first=first)
-        return step
+        self._action = action = self._next(now_s, first=first)
+        return action
 
-    def _next(self, now_s: float, *, first: bool) -> Step:
+    def _next(self, now_s: float, *, first: bool) -> Action:
         if now_s >= self._deadline_s:
-            return Step.ASK_LAST
+            return Action.ASK_LAST
         if not first:  # it looks up now and then: the first may have died
             self.until_s = min(self._deadline_s, now_s + ASK_S)
-            return Step.SLEEP
+            return Action.SLEEP
         if self.worth or now_s >= self._ask_s:
             # Before it asks: what comes back meanwhile must make it ask again.
             self.worth = False
-            return Step.ASK
+            return Action.ASK
         if now_s >= self._look_s:
-            return Step.LOOK
+            return Action.LOOK
         self.until_s = min(self._deadline_s, self._ask_s, self._look_s)
-        return Step.SLEEP
+        return Action.SLEEP
 
     @abstractmethod
     def wake(self) -> None:
@@ -146,20 +146,20 @@ class TaskWaiter(Waiter):
         return not self.alive or self._loop.is_closed()
 
 
-class Lines:
-    """The lines of some pools in one process, one for each."""
+class CapacityQueues:
+    """The queues of some pools in one process, one for each."""
 
     def __init__(self, closed: str = "closed") -> None:
         self._closed_text = closed
         self._closed = False
         self.forget()
-        _all_lines.add(self)
+        _all_queues.add(self)
 
     def forget(self) -> None:
         """Forget everybody: in a forked child none of them is there."""
         # Reentrant: a task that the garbage collector ends may leave at any moment.
         self._mutex = threading.RLock()
-        self._lines: defaultdict[int, list[Waiter]] = defaultdict(list)
+        self._queues: defaultdict[int, list[Waiter]] = defaultdict(list)
 
     def wait(
         self,
@@ -170,24 +170,24 @@ class Lines:
         look: Callable[[], bool],
         ask_last: Callable[[], T],
     ) -> T:
-        """Stand in a pool's line until `ask` answers, at most until the waiter's time is over.
+        """Wait in a pool's queue until `ask` answers, at most until the waiter's time is over.
 
         Args:
-            pool: Whose line.
+            pool: The number of the pool.
             waiter: The place in it.
             ask: Asks for the capacity; None where there is not enough yet.
             look: Tells, at little cost, whether asking is worth it.
             ask_last: Asks for the last time, and answers or raises.
 
         Raises:
-            LedgerUnavailableError: The lines were closed meanwhile.
+            LedgerUnavailableError: The queues were closed meanwhile.
         """
         try:
             self._enter(pool, waiter)
-            while (step := self._step(pool, waiter)) is not Step.ASK_LAST:
-                if step is Step.SLEEP:
+            while (action := self._action_of(pool, waiter)) is not Action.ASK_LAST:
+                if action is Action.SLEEP:
                     waiter.sleep()
-                elif step is Step.LOOK:
+                elif action is Action.LOOK:
                     if look():
                         waiter.worth = True
                 elif (answer := ask()) is not None:
@@ -205,13 +205,13 @@ class Lines:
         look: Callable[[], Awaitable[bool]],
         ask_last: Callable[[], Awaitable[T]],
     ) -> T:
-        """Stand in a pool's line, as `wait`, without ever blocking the loop."""
+        """Wait in a pool's queue, as `wait`, without ever blocking the loop."""
         try:
             self._enter(pool, waiter)
-            while (step := self._step(pool, waiter)) is not Step.ASK_LAST:
-                if step is Step.SLEEP:
+            while (action := self._action_of(pool, waiter)) is not Action.ASK_LAST:
+                if action is Action.SLEEP:
                     await waiter.sleep()
-                elif step is Step.LOOK:
+                elif action is Action.LOOK:
                     if await look():
                         waiter.worth = True
                 elif (answer := await ask()) is not None:
@@ -221,9 +221,9 @@ class Lines:
             self._leave_surely(pool, waiter)
 
     def free(self, pools: Collection[int]) -> None:
-        """Wake the first of every line that waits for capacity of one of these pools."""
+        """Wake the first of every queue that waits for capacity of one of these pools."""
         with self._mutex:
-            firsts = [self._first(pool) for pool in list(self._lines)]
+            firsts = [self._first(pool) for pool in list(self._queues)]
         for waiter in firsts:
             if waiter is not None and not waiter.pools.isdisjoint(pools):
                 waiter.worth = True
@@ -233,27 +233,27 @@ class Lines:
         """Turn everybody away, now and from now on."""
         self._closed = True
         with self._mutex:
-            waiters = [waiter for line in self._lines.values() for waiter in line]
+            waiters = [waiter for queue in self._queues.values() for waiter in queue]
         for waiter in waiters:
             waiter.wake()
 
     def _enter(self, pool: int, waiter: Waiter) -> None:
         with self._mutex:
-            self._lines[pool].append(waiter)
+            self._queues[pool].append(waiter)
 
-    def _step(self, pool: int, waiter: Waiter) -> Step:
+    def _action_of(self, pool: int, waiter: Waiter) -> Action:
         if self._closed:
             raise LedgerUnavailableError(self._closed_text)
         with self._mutex:
             first = self._first(pool) is waiter
-        return waiter.step(first=first)
+        return waiter.next_action(first=first)
 
     def _first(self, pool: int) -> Waiter | None:
-        """Return who is first in a line, after those that are gone."""
-        line = self._lines[pool]
-        while line and line[0].gone:
-            del line[0]
-        return line[0] if line else None
+        """Return who is first in a queue, after those that are gone."""
+        queue = self._queues[pool]
+        while queue and queue[0].gone:
+            del queue[0]
+        return queue[0] if queue else None
 
     def _leave_surely(self, pool: int, waiter: Waiter) -> None:
         try:
@@ -266,20 +266,20 @@ class Lines:
         """Leave, and let whoever is first now ask."""
         waiter.alive = False
         with self._mutex:
-            line = self._lines[pool]
-            if waiter in line:
-                line.remove(waiter)
+            queue = self._queues[pool]
+            if waiter in queue:
+                queue.remove(waiter)
             successor = self._first(pool)
         if successor is not None:
             successor.wake()
 
 
-_all_lines: weakref.WeakSet[Lines] = weakref.WeakSet()
+_all_queues: weakref.WeakSet[CapacityQueues] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
-    for lines in list(_all_lines):
-        lines.forget()
+    for queues in list(_all_queues):
+        queues.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,10 +13,10 @@ from ledger.store.corrections import settlement_of
 from ledger.store.rows import Draft, LeaseRow
 
 if TYPE_CHECKING:
-    from ledger.engine.pool_batch import Desk
+    from ledger.engine.pool_batch import PoolBatch
 
 
-def funder(desk: Desk, draft: Draft) -> Desk | None:
+def funder(pool_batch: PoolBatch, draft: Draft) -> PoolBatch | None:
     """Return the pool that an entry of this one concerns, because it is carved out of that.
 
     That is its closing, and whatever records usage behind it.
@@ -25,28 +25,28 @@ def funder(desk: Desk, draft: Draft) -> Desk | None:
         JournalDamagedError: That pool cannot be read.
         MorePoolsError: The transaction has not begun on it.
     """
-    parent = desk.pool.parent
+    parent = pool_batch.pool.parent
     closing = draft.kind is EntryKind.CLOSING
-    late = desk.head.closed and draft.usage is not None
-    if parent is None or desk.pool.info.carved_lease is None or not (closing or late):
+    late = pool_batch.head.closed and draft.usage is not None
+    if parent is None or pool_batch.pool.info.carved_lease is None or not (closing or late):
         return None
-    return desk.table.desk(parent.info.pool_id)
+    return pool_batch.batch.pool_batch(parent.info.pool_id)
 
 
-def passed_on(desk: Desk, draft: Draft, to: Desk) -> Draft | None:
+def passed_on(pool_batch: PoolBatch, draft: Draft, to: PoolBatch) -> Draft | None:
     """Return the entry on the pool it is carved out of.
 
     It settles the lease that funded it, or corrects that settlement; None where that settlement
     says so already, because nothing that counts came late, or no more than was counted.
     """
-    lease = to.lease(desk.pool.info.carved_lease or 0)
+    lease = to.lease(pool_batch.pool.info.carved_lease or 0)
     if draft.kind is EntryKind.CLOSING:
-        return _settled(desk, to, lease)
-    return _corrected(desk, draft, to, lease)
+        return _settled(pool_batch, to, lease)
+    return _corrected(pool_batch, draft, to, lease)
 
 
-def _settled(desk: Desk, to: Desk, lease: LeaseRow) -> Draft:
-    spent = desk.head.balance.committed
+def _settled(pool_batch: PoolBatch, to: PoolBatch, lease: LeaseRow) -> Draft:
+    spent = pool_batch.head.balance.committed
     usage = Usage(total_tokens=spent.tokens, cost_micros_usd=spent.cost_micros_usd)
     effect = rules.settle(
         to.head.balance,
@@ -57,12 +57,12 @@ def _settled(desk: Desk, to: Desk, lease: LeaseRow) -> Draft:
         requests=spent.requests,
     )
     return carried(EntryKind.SETTLEMENT, effect, lease)._replace(
-        usage=usage, detail=_detail(desk, spent.requests)
+        usage=usage, detail=_detail(pool_batch, spent.requests)
     )
 
 
-def _corrected(desk: Desk, draft: Draft, to: Desk, lease: LeaseRow) -> Draft | None:
-    connection, lease_id = to.table.connection, lease.state.lease
+def _corrected(pool_batch: PoolBatch, draft: Draft, to: PoolBatch, lease: LeaseRow) -> Draft | None:
+    connection, lease_id = to.batch.connection, lease.state.lease
     seq = settlement_of(connection, to.pool, lease_id, staged=to.staged)
     before = to.spending(seq).usage
     after = _moved(draft).added_to(before, ceiling=I64_MAX)
@@ -82,8 +82,8 @@ def _corrected(desk: Desk, draft: Draft, to: Desk, lease: LeaseRow) -> Draft | N
         "corrects": seq,
         "from": amounts(before),
         "to": amounts(after),
-        "reason": f"late {draft.kind} in pool {desk.pool.info.name!r}",
-        **_detail(desk, requests),
+        "reason": f"late {draft.kind} in pool {pool_batch.pool.info.name!r}",
+        **_detail(pool_batch, requests),
     }
     return carried(EntryKind.CORRECTION, effect, lease)._replace(
         usage=UsageDifference.between(before, after), detail=detail
@@ -96,5 +96,5 @@ def _moved(draft: Draft) -> UsageDifference:
     return UsageDifference(total_tokens=usage.total_tokens, cost_micros_usd=usage.cost_micros_usd)
 
 
-def _detail(desk: Desk, requests: int) -> dict[str, dict[str, str | int]]:
-    return {"carving": {"pool": desk.pool.info.name, "requests": requests}}
+def _detail(pool_batch: PoolBatch, requests: int) -> dict[str, dict[str, str | int]]:
+    return {"carving": {"pool": pool_batch.pool.info.name, "requests": requests}}

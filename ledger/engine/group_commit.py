@@ -23,11 +23,11 @@ from typing import Any, TypeVar
 
 from ledger.core.checks import Micros
 from ledger.core.entries import EntryKind
+from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Operation, Release, new_key
 from ledger.engine.perform import Call, Done
-from ledger.engine.tickets import Executor, TaskTicket, ThreadTicket, Ticket, wake_tasks
-from ledger.engine.transaction import Alone
+from ledger.engine.transaction import Transactions
 from ledger.errors import (
     ContentionError,
     LedgerError,
@@ -63,7 +63,7 @@ class Writer:
 
     def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
         self.database = database
-        self.alone = Alone(database, directory)
+        self.transactions = Transactions(database, directory)
         self._clock = clock
         self.committed: list[Callable[[Done], None]] = []
         """Told of every batch, once it is committed and every caller has its verdict."""
@@ -76,7 +76,7 @@ class Writer:
 
     def sweep(self, pool: PoolJournal) -> int:
         """Expire the next leases of a pool that are due, and return how many there were."""
-        done = self.alone.perform(
+        done = self.transactions.perform(
             pool.lineage, lambda _pools: [], key=new_key(), now=self.now, look_up=False
         )
         self._tell(done)
@@ -88,7 +88,7 @@ class Writer:
         Raises:
             LedgerError: It is there and is another, or its parent does not let it be made.
         """
-        found, done = self.alone.open(opening, parent, now=self.now)
+        found, done = self.transactions.open(opening, parent, now=self.now)
         if done is not None:
             self._tell(done)
         return found
@@ -102,22 +102,22 @@ class Writer:
         Raises:
             LedgerError: Whatever the operation answers with, or what kept it from being done.
         """
-        ticket = ThreadTicket(pool, operation)
+        caller = ThreadCaller(pool, operation)
         try:
-            self._enter(ticket)
-            while ticket.outcome is None:
-                if self._claim(ticket):
+            self._enter(caller)
+            while caller.outcome is None:
+                if self._claim(caller):
                     self._lead()
                 else:
-                    ticket.wait(_LOOK_S)
-                    self._give_up(ticket)
-            answer: T = ticket.result()
+                    caller.wait(_LOOK_S)
+                    self._give_up(caller)
+            answer: T = caller.result()
         except BaseException:
             # A verdict leaves nothing behind; an interrupt may leave a lease that nobody has.
-            ticket.alive = False
-            self._forsake(ticket)
+            caller.alive = False
+            self._drop(caller)
             raise
-        ticket.alive = False
+        caller.alive = False
         return answer
 
     async def run_async(self, pool: PoolJournal, operation: Operation[T]) -> T:
@@ -130,15 +130,15 @@ class Writer:
         Raises:
             LedgerError: Whatever the operation answers with, or what kept it from being done.
         """
-        ticket = TaskTicket(pool, operation)
-        self._enter(ticket)
+        caller = TaskCaller(pool, operation)
+        self._enter(caller)
         self._call_executor()
         try:
-            await ticket.done
+            await caller.done
         except BaseException:
-            self._forsake(ticket)
+            self._drop(caller)
             raise
-        answer: T = ticket.result()
+        answer: T = caller.result()
         return answer
 
     def close(self) -> None:
@@ -151,18 +151,18 @@ class Writer:
     def _reset(self) -> None:
         # Reentrant: a task that the garbage collector ends may forsake its call at any moment.
         self._mutex = threading.RLock()
-        self._queue: deque[Ticket] = deque()
-        self._batch: list[Ticket] = []
-        self._leader: Ticket | Executor | None = None
+        self._queue: deque[Caller] = deque()
+        self._batch: list[Caller] = []
+        self._leader: Caller | Executor | None = None
         self._called = False
         self._threads = None
-        self.alone.reset()
+        self.transactions.reset()
 
-    def _enter(self, ticket: Ticket) -> None:
+    def _enter(self, caller: Caller) -> None:
         with self._mutex:
-            self._queue.append(ticket)
+            self._queue.append(caller)
 
-    def _claim(self, who: Ticket | Executor) -> bool:
+    def _claim(self, who: Caller | Executor) -> bool:
         """Become the leader, if there is none that is alive, and there is something to do."""
         with self._mutex:
             if self._leader is not None and self._leader.alive:
@@ -176,11 +176,11 @@ class Writer:
     def _put_back(self) -> None:
         """Queue again what an interrupted leader left: it may have taken effect, or not."""
         left = [one for one in self._batch if one.outcome is None and one not in self._queue]
-        for ticket in reversed(left):
-            again = ticket
-            if not ticket.alive or ticket.forsaken:
-                again = Ticket(ticket.pool, ticket.operation)
-                again.forsaken = True
+        for caller in reversed(left):
+            again = caller
+            if not caller.alive or caller.abandoned:
+                again = Caller(caller.pool, caller.operation)
+                again.abandoned = True
             again.again = True
             self._queue.appendleft(again)
         self._batch = []
@@ -199,7 +199,7 @@ class Writer:
             self._batch = []
             self._leader = None
             successor = self._queue[0] if self._queue else None
-        if isinstance(successor, ThreadTicket):
+        if isinstance(successor, ThreadCaller):
             successor.wake()
         elif successor is not None:
             self._call_executor()
@@ -228,19 +228,19 @@ class Writer:
         finally:
             executor.alive = False
 
-    def _give_up(self, ticket: ThreadTicket) -> None:
+    def _give_up(self, caller: ThreadCaller) -> None:
         """Turn a thread away that has waited too long to be begun."""
-        if ticket.entered_s + self.database.timeout_s > time.monotonic():
+        if caller.entered_s + self.database.timeout_s > time.monotonic():
             return
         with self._mutex:
-            if ticket in self._queue and not ticket.again:
-                self._queue.remove(ticket)
-                ticket.outcome = self._contention()
+            if caller in self._queue and not caller.again:
+                self._queue.remove(caller)
+                caller.outcome = self._contention()
 
     def _contention(self) -> ContentionError:
         return ContentionError(timeout_s=self.database.timeout_s, attempts=0)
 
-    def _commit(self, batch: list[Ticket]) -> None:
+    def _commit(self, batch: list[Caller]) -> None:
         """Do a batch in one transaction, and hand out the outcomes."""
         late_s = time.monotonic() - self.database.timeout_s
         late = [one for one in batch if one.entered_s < late_s and not one.again]
@@ -265,9 +265,9 @@ class Writer:
             if len(batch) == 1:
                 outcomes = [error]
             else:
-                for ticket in batch:
-                    ticket.again = True
-                    self._commit([ticket])
+                for caller in batch:
+                    caller.again = True
+                    self._commit([caller])
                 return
         self._deliver(zip(batch, outcomes, strict=True))
         if done is not None:
@@ -277,99 +277,99 @@ class Writer:
         for listener in self.committed:
             listener(done)
 
-    def _transact(self, batch: list[Ticket]) -> Done:
+    def _transact(self, batch: list[Caller]) -> Done:
         pools = [pool for one in batch for pool in one.pool.lineage]
-        looks_up = any(ticket.again for ticket in batch)
+        looks_up = any(caller.again for caller in batch)
 
-        def calls(alone_on: Sequence[PoolJournal]) -> list[Call]:
+        def calls(locked: Sequence[PoolJournal]) -> list[Call]:
             # What failed or was interrupted once is no company for who comes now.
             if not looks_up:
-                self._join(batch, alone_on)
-            return [(ticket.pool, ticket.operation) for ticket in batch]
+                self._join(batch, locked)
+            return [(caller.pool, caller.operation) for caller in batch]
 
-        return self.alone.perform(
+        return self.transactions.perform(
             pools,
             calls,
             key=batch[0].operation.key,
             now=self.now,
             look_up=looks_up,
-            began_s=min(ticket.entered_s for ticket in batch),
+            began_s=min(caller.entered_s for caller in batch),
         )
 
-    def _join(self, batch: list[Ticket], alone_on: Sequence[PoolJournal]) -> None:
+    def _join(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> None:
         """Take in who came while the batch waited for its turn, as far as its locks go."""
-        pools = {pool.info.pool_id: pool for pool in alone_on}
-        anybody = self.database.dialect.is_alone(list(pools))
+        pools = {pool.info.pool_id: pool for pool in locked}
+        anybody = self.database.dialect.locks_whole_store(list(pools))
         with self._mutex:
             joining = [
-                ticket
-                for ticket in self._queue
-                if (anybody or pools.get(ticket.pool.info.pool_id) is ticket.pool)
-                and not ticket.again
-                and not _gone(ticket)
+                caller
+                for caller in self._queue
+                if (anybody or pools.get(caller.pool.info.pool_id) is caller.pool)
+                and not caller.again
+                and not _gone(caller)
             ][: BATCH_MAX - len(batch)]
             # In this order: an interrupt in between must not lose them.
             self._batch += joining
             batch += joining
-            for ticket in joining:
-                self._queue.remove(ticket)
+            for caller in joining:
+                self._queue.remove(caller)
 
-    def _deliver(self, results: Iterable[tuple[Ticket, Any]]) -> None:
-        tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskTicket]] = defaultdict(list)
-        for ticket, outcome in results:
-            ticket.outcome = outcome
-            if isinstance(ticket, TaskTicket):
-                tasks[ticket.loop].append(ticket)
-            elif isinstance(ticket, ThreadTicket):
-                ticket.wake()
-            if ticket.forsaken:
-                self._release(ticket)
-        for loop, tickets in tasks.items():
-            if not wake_tasks(loop, tickets):
-                for ticket in tickets:
-                    self._release(ticket)
+    def _deliver(self, results: Iterable[tuple[Caller, Any]]) -> None:
+        tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
+        for caller, outcome in results:
+            caller.outcome = outcome
+            if isinstance(caller, TaskCaller):
+                tasks[caller.loop].append(caller)
+            elif isinstance(caller, ThreadCaller):
+                caller.wake()
+            if caller.abandoned:
+                self._release(caller)
+        for loop, callers in tasks.items():
+            if not wake_tasks(loop, callers):
+                for caller in callers:
+                    self._release(caller)
 
-    def _forsake(self, ticket: Ticket) -> None:
+    def _drop(self, caller: Caller) -> None:
         """Forget a caller that is gone: what is not begun is not done, a lease is released."""
         with self._mutex:
-            ticket.forsaken = True
-            if ticket in self._queue:
-                place = self._queue.index(ticket)
+            caller.abandoned = True
+            if caller in self._queue:
+                place = self._queue.index(caller)
                 del self._queue[place]
-                if ticket.again:  # it may have been done: whether it was must still be looked up
-                    nobodys = Ticket(ticket.pool, ticket.operation, again=True)
-                    nobodys.forsaken = True
+                if caller.again:  # it may have been done: whether it was must still be looked up
+                    nobodys = Caller(caller.pool, caller.operation, again=True)
+                    nobodys.abandoned = True
                     self._queue.insert(place, nobodys)
             waiting = bool(self._queue or self._batch)
-        if ticket.outcome is not None:
-            self._release(ticket)
+        if caller.outcome is not None:
+            self._release(caller)
         if waiting:
             self._call_executor()
 
-    def _release(self, ticket: Ticket) -> None:
-        """Release the lease that a forsaken reservation was granted, in a later batch.
+    def _release(self, caller: Caller) -> None:
+        """Release the lease that a abandoned reservation was granted, in a later batch.
 
         Not if its caller gave a key: whoever repeats the call must get a lease that is open.
         """
-        row = ticket.outcome
+        row = caller.outcome
         if (
             isinstance(row, Mapping)
             and row["kind"] == EntryKind.RESERVATION
-            and not ticket.operation.key_given
+            and not caller.operation.key_given
         ):
-            self._enter(Ticket(ticket.pool, Release(lease=row["seq"])))
+            self._enter(Caller(caller.pool, Release(lease=row["seq"])))
             self._call_executor()
 
 
-def _gone(ticket: Ticket) -> bool:
+def _gone(caller: Caller) -> bool:
     """Tell whether a task's loop is closed, and nothing is lost by not doing what it asked.
 
     Usage is recorded all the same: it was spent.
     """
     return (
-        isinstance(ticket, TaskTicket)
-        and ticket.loop.is_closed()
-        and ticket.operation.lease_id is None
+        isinstance(caller, TaskCaller)
+        and caller.loop.is_closed()
+        and caller.operation.lease_id is None
     )
 
 

@@ -20,8 +20,8 @@ from ledger.core.policy import (
 )
 from ledger.core.values import RequestBudget, UsageEstimate
 from ledger.engine.operations.base import new_key
-from ledger.engine.perform import Done, finish, lay
-from ledger.engine.pool_batch import Desk
+from ledger.engine.perform import Done, finish, prepare
+from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
 from ledger.store import pools, rows
 from ledger.store.directory import Directory
@@ -91,7 +91,7 @@ class Opening:
         connection: Connection,
         directory: Directory,
         parent: PoolJournal | None,
-        alone_on: Sequence[PoolJournal],
+        locked: Sequence[PoolJournal],
         *,
         now: Callable[[], Micros | None],
     ) -> tuple[PoolJournal, Done]:
@@ -101,7 +101,7 @@ class Opening:
             connection: A transaction.
             directory: Makes the journal.
             parent: The pool above it.
-            alone_on: The pools that the transaction is alone on, the parent's lineage among them.
+            locked: The pools that the transaction is alone on, the parent's lineage among them.
             now: Asked for the time.
 
         Raises:
@@ -111,14 +111,14 @@ class Opening:
             MorePoolsError: Leases that are due must expire first.
         """
         assert self.options is not None  # noqa: S101 - without them a pool is only found
-        table, _ = lay(connection, alone_on, list, now=now, look_up=False)
+        batch, _ = prepare(connection, locked, list, now=now, look_up=False)
         pool_id = pools.next_pool_id(connection)
         lease = None
         if parent is not None:
-            desk = table.desk(parent.info.pool_id)
-            for above in desk.lineage():
+            pool_batch = batch.pool_batch(parent.info.pool_id)
+            for above in pool_batch.lineage():
                 above.require_open()
-            lease = self._fund(desk, self.options, pool_id) if self.carved else None
+            lease = self._fund(pool_batch, self.options, pool_id) if self.carved else None
         info = PoolInfo(
             pool_id=pool_id,
             identity=uuid4(),
@@ -134,9 +134,9 @@ class Opening:
             pool_id=pool_id,
             head=None,
             genesis=pool.genesis,
-            now=table.now,
+            now=batch.now,
         )
-        return pool, finish(table, [], also=[opening])
+        return pool, finish(batch, [], also=[opening])
 
     def _draft(self, options: SharedPoolBudgetOptions, pool: PoolJournal) -> Draft:
         asked = canonical_json(policy_to_json(options))
@@ -151,12 +151,14 @@ class Opening:
             payload_digest=hashing.digest(("open", self.name, asked, *where)),
         )
 
-    def _fund(self, desk: Desk, options: SharedPoolBudgetOptions, pool_id: PoolId) -> int:
+    def _fund(
+        self, pool_batch: PoolBatch, options: SharedPoolBudgetOptions, pool_id: PoolId
+    ) -> int:
         """Hold the pool's whole capacity in its parent, and return the lease that does."""
         for name in CAPACITIES:
             unlimited = getattr(options, name) == U64_MAX
             if unlimited and any(
-                getattr(one.head.policy, name) != U64_MAX for one in desk.lineage()
+                getattr(one.head.policy, name) != U64_MAX for one in pool_batch.lineage()
             ):
                 raise InvalidInputError(
                     name, f"must have a limit: pool {self.parent!r}, or one above it, has one"
@@ -168,18 +170,18 @@ class Opening:
         requests = requests or 1
         estimate = UsageEstimate(total_tokens=tokens, cost_micros_usd=cost)
         unlimited_budget = RequestBudget.unlimited()
-        denial = desk.refusal(estimate, unlimited_budget, requests=requests)
+        denial = pool_batch.refusal(estimate, unlimited_budget, requests=requests)
         if denial is not None:
             raise denial
         balance, lease, flags = rules.reserve(
-            desk.head.balance,
-            lease_id=desk.head.seq + 1,
+            pool_batch.head.balance,
+            lease_id=pool_batch.head.seq + 1,
             estimate=estimate,
             request_budget=unlimited_budget,
             ceiling=I64_MAX,
             requests=requests,
         )
-        desk.post(
+        pool_batch.post(
             Draft(
                 kind=EntryKind.RESERVATION,
                 balance=balance,

@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 
 from ledger.core.checks import Micros
 from ledger.core.entries import EntryKind, PoolId, ThresholdCrossing
-from ledger.engine.batch import Table
+from ledger.engine.batch import Batch
 from ledger.engine.expiry import expire
 from ledger.engine.operations.base import Operation
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.engine.rollover import roll_over
 from ledger.errors import LedgerError
 from ledger.store import journal
@@ -79,26 +79,31 @@ def perform(
             to wait must not look older than the calls they are of.
         look_up: Whether an earlier try of the same batch may have taken effect.
     """
-    table, todo = lay(connection, pools, calls, now=now, look_up=look_up)
+    batch, todo = prepare(connection, pools, calls, now=now, look_up=look_up)
     outcomes: list[Outcome] = []
     for pool, operation in todo:
         try:
-            outcomes.append(table.desk(pool.info.pool_id).do(operation))
+            outcomes.append(batch.pool_batch(pool.info.pool_id).do(operation))
         except LedgerError as refusal:
             outcomes.append(refusal)
-    return finish(table, outcomes)
+    return finish(batch, outcomes)
 
 
-def finish(table: Table, outcomes: list[Outcome], *, also: Sequence[Row] = ()) -> Done:
-    """Write what is staged on every desk, and other rows, and return what it comes to."""
-    desks = table.desks.values()
-    journal.append(table.connection, [*(row for desk in desks for row in desk.staged), *also])
+def finish(batch: Batch, outcomes: list[Outcome], *, also: Sequence[Row] = ()) -> Done:
+    """Write what is staged on every pool's part, and other rows, and return what it comes to."""
+    pool_batches = batch.pools.values()
+    journal.append(
+        batch.connection,
+        [*(row for pool_batch in pool_batches for row in pool_batch.staged), *also],
+    )
     return Done(
         outcomes,
-        [(desk.pool, desk.memo()) for desk in desks],
-        {pool_id: desk.expired for pool_id, desk in table.desks.items()},
-        frozenset(pool_id for pool_id, desk in table.desks.items() if _frees(desk.staged)),
-        [crossing for desk in desks for crossing in desk.watch.crossed],
+        [(pool_batch.pool, pool_batch.memo()) for pool_batch in pool_batches],
+        {pool_id: pool_batch.expired for pool_id, pool_batch in batch.pools.items()},
+        frozenset(
+            pool_id for pool_id, pool_batch in batch.pools.items() if _frees(pool_batch.staged)
+        ),
+        [crossing for pool_batch in pool_batches for crossing in pool_batch.thresholds.crossed],
     )
 
 
@@ -106,15 +111,15 @@ def _frees(staged: Sequence[Row]) -> bool:
     return any(row["kind"] not in _TAKES for row in staged)
 
 
-def lay(
+def prepare(
     connection: Connection,
     pools: Sequence[PoolJournal],
     calls: Callable[[], Sequence[Call]],
     *,
     now: Callable[[], Micros | None],
     look_up: bool,
-) -> tuple[Table, Sequence[Call]]:
-    """Lay out a desk for each pool, with all that the operations need, and expire what is due."""
+) -> tuple[Batch, Sequence[Call]]:
+    """Read what each pool's operations need, and expire what is due."""
     seen = journal.look(connection, pools, now())
     todo = calls()
     joined = {one.info.pool_id: one for pool, _ in todo for one in pool.lineage}
@@ -123,65 +128,67 @@ def lay(
         pools = [*pools, *others]
         seen = seen.with_others(journal.look(connection, others, seen.now))
     seen = journal.recall(connection, pools, seen)
-    table = Table(connection, now() or seen.now)
+    batch = Batch(connection, now() or seen.now)
     for pool in pools:
         pool_id = pool.info.pool_id
         try:
             head = pool.head_from(connection, seen.newest[pool_id])
-            table.desks[pool_id] = Desk(table, pool, head, seen.quiet_until(pool))
+            batch.pools[pool_id] = PoolBatch(batch, pool, head, seen.quiet_until(pool))
         except LedgerError as error:
-            table.damaged[pool_id] = error
+            batch.damaged[pool_id] = error
     due = {pool.info.pool_id: seen.due(pool) for pool in pools}
-    _read(table, todo, due, look_up=look_up)
+    _read(batch, todo, due, look_up=look_up)
     about: defaultdict[PoolId, set[int]] = defaultdict(set)
     for pool, operation in todo:
         if operation.lease_id:
             about[pool.info.pool_id].add(operation.lease_id)
-    until = min(seen.now, table.now)
-    for pool_id, desk in table.desks.items():
-        if not any(above.info.pool_id in table.damaged for above in desk.pool.lineage):
-            expire(desk, due[pool_id], spared=about[pool_id], until=until)
-    for desk in table.desks.values():
-        roll_over(desk)
-    return table, todo
+    until = min(seen.now, batch.now)
+    for pool_id, pool_batch in batch.pools.items():
+        if not any(above.info.pool_id in batch.damaged for above in pool_batch.pool.lineage):
+            expire(pool_batch, due[pool_id], spared=about[pool_id], until=until)
+    for pool_batch in batch.pools.values():
+        roll_over(pool_batch)
+    return batch, todo
 
 
 def _read(
-    table: Table, todo: Sequence[Call], due: Mapping[PoolId, Sequence[Ending]], *, look_up: bool
+    batch: Batch, todo: Sequence[Call], due: Mapping[PoolId, Sequence[Ending]], *, look_up: bool
 ) -> None:
-    """Lay on the desks what the operations need to see: earlier outcomes, and leases."""
+    """Read what the operations need to see: earlier outcomes, and leases."""
     by_pool: defaultdict[PoolId, list[Operation[Any]]] = defaultdict(list)
     for pool, operation in todo:
         by_pool[pool.info.pool_id].append(operation)
     missing: list[Wanted] = []
-    for pool_id, desk in table.desks.items():
+    for pool_id, pool_batch in batch.pools.items():
         keys = {one.key for one in by_pool[pool_id] if one.key_given or look_up}
-        desk.known = desk.pool.by_keys(table.connection, keys)
+        pool_batch.known = pool_batch.pool.by_keys(batch.connection, keys)
         wanted = {
             one.lease_id
             for one in by_pool[pool_id]
-            if one.lease_id is not None and one.key not in desk.known
+            if one.lease_id is not None and one.key not in pool_batch.known
         } | {one.lease for one in due[pool_id]}
-        desk.leases |= desk.pool.remembered(wanted)
-        missing += [Wanted(desk.pool, lease) for lease in sorted(wanted - desk.leases.keys())]
-        for pool in desk.pool.lineage[1:]:
-            above = table.desks.get(pool.info.pool_id)
+        pool_batch.leases |= pool_batch.pool.remembered(wanted)
+        missing += [
+            Wanted(pool_batch.pool, lease) for lease in sorted(wanted - pool_batch.leases.keys())
+        ]
+        for pool in pool_batch.pool.lineage[1:]:
+            above = batch.pools.get(pool.info.pool_id)
             if above is not None:
                 missing += _recall_mirrors(above, pool_id, wanted)
-    found = journal.leases(table.connection, missing)
+    found = journal.leases(batch.connection, missing)
     for asked, row in zip(missing, found, strict=True):
-        table.desks[asked.pool.info.pool_id].lay(asked, row)
+        batch.pools[asked.pool.info.pool_id].put_lease(asked, row)
 
 
-def _recall_mirrors(desk: Desk, pool_id: PoolId, leases: set[int]) -> list[Wanted]:
-    """Lay on a desk what is remembered of the leases of a pool below; return what is not."""
+def _recall_mirrors(pool_batch: PoolBatch, pool_id: PoolId, leases: set[int]) -> list[Wanted]:
+    """Take over what is remembered of the leases of a pool below; return what is not."""
     missing = []
     for lease in sorted(leases):
-        own = desk.pool.mirror(pool_id, lease)
-        remembered = {} if own is None else desk.pool.remembered([own])
+        own = pool_batch.pool.mirror(pool_id, lease)
+        remembered = {} if own is None else pool_batch.pool.remembered([own])
         if own is None or not remembered:
-            missing.append(Wanted(desk.pool, lease, pool_id))
+            missing.append(Wanted(pool_batch.pool, lease, pool_id))
         else:
-            desk.leases |= remembered
-            desk.mirrors[pool_id, lease] = own
+            pool_batch.leases |= remembered
+            pool_batch.mirrors[pool_id, lease] = own
     return missing

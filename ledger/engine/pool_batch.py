@@ -1,4 +1,4 @@
-"""The desk: a pool inside a transaction, where entries are decided, chained, and passed upwards."""
+"""One pool inside a transaction: where entries are decided, chained and passed upwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import Balance, EntryKind, LeaseState, PoolId, requests_of
 from ledger.core.values import Attribution, RequestBudget, Usage, UsageEstimate
 from ledger.engine import carved_pools
-from ledger.engine.thresholds import Watch
+from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import (
     IdempotencyConflictError,
     JournalDamagedError,
@@ -24,7 +24,7 @@ from ledger.store.journal import PoolJournal, Wanted
 from ledger.store.rows import Draft, Head, Interned, LeaseRow, Memo, Row
 
 if TYPE_CHECKING:
-    from ledger.engine.batch import Table
+    from ledger.engine.batch import Batch
     from ledger.engine.operations.base import Operation
 
 _NO_CONTENT = hashing.attribution_content(Attribution())
@@ -33,21 +33,21 @@ _NO_CONTENT = hashing.attribution_content(Attribution())
 class Step(NamedTuple):
     """An entry to be staged, and the thresholds that are reported behind it."""
 
-    desk: Desk
+    pool_batch: PoolBatch
     draft: Draft
     crossings: Sequence[rules.Crossing]
     repeats: int | None
     """Which of the steps it repeats, by its place among them."""
 
 
-class Desk:
+class PoolBatch:
     """One pool inside one transaction: what was read of it, and the entries that follow."""
 
-    def __init__(self, table: Table, pool: PoolJournal, head: Head, quiet_until: Micros) -> None:
-        self.table = table
+    def __init__(self, batch: Batch, pool: PoolJournal, head: Head, quiet_until: Micros) -> None:
+        self.batch = batch
         self.pool = pool
         self.head = head
-        self.now = table.now
+        self.now = batch.now
         self.leases: dict[int, LeaseRow] = {}
         """Leases as the newest entry leaves them."""
         self.mirrors: dict[tuple[PoolId, int], int] = {}
@@ -58,7 +58,7 @@ class Desk:
         """Entries by their idempotency keys."""
         self.staged: list[Row] = []
         """Entries that are decided, and not yet written."""
-        self.watch = Watch(table.connection, pool.info)
+        self.thresholds = PoolThresholds(batch.connection, pool.info)
         self.expired = 0
         """How many leases this transaction found due."""
         self._began_at = head.seq, head.hash
@@ -99,15 +99,15 @@ class Desk:
         if self.head.closed:
             raise PoolClosedError(self.pool.info.name)
 
-    def lineage(self) -> list[Desk]:
-        """Return the desks of the pools that share what is held here: this one, and those above.
+    def lineage(self) -> list[PoolBatch]:
+        """Return this pool's part of the batch, and those of the pools above that share it.
 
         Raises:
             JournalDamagedError: One of them cannot be read.
         """
         if len(self.pool.lineage) == 1:
             return [self]
-        return [self.table.desk(pool.info.pool_id) for pool in self.pool.lineage]
+        return [self.batch.pool_batch(pool.info.pool_id) for pool in self.pool.lineage]
 
     def post(self, draft: Draft) -> Row:
         """Make a draft the newest entry here, with all that follows from it in pools above.
@@ -125,9 +125,9 @@ class Desk:
         for step in steps:
             one = step.draft
             if step.repeats is not None:
-                origin = steps[step.repeats].desk.pool.info.pool_id
+                origin = steps[step.repeats].pool_batch.pool.info.pool_id
                 one = one._replace(origin=(origin, rows_of[step.repeats]["seq"]))
-            rows_of.append(step.desk.stage(one, step.crossings))
+            rows_of.append(step.pool_batch.stage(one, step.crossings))
         return rows_of[0]
 
     def plan(self, draft: Draft) -> list[Step]:
@@ -135,11 +135,13 @@ class Desk:
         steps = [self.step(draft)]
         if draft.lease is not None:
             above = self.lineage()[1:]
-            steps += [desk.step(desk.repeat(draft, self.pool), 0) for desk in above]
+            steps += [
+                pool_batch.step(pool_batch.repeat(draft, self.pool), 0) for pool_batch in above
+            ]
         top = len(steps) - 1  # the highest pool that shares; it may be carved out of another
-        desk, what = steps[top].desk, steps[top].draft
-        funder = carved_pools.funder(desk, what)
-        passed_on = None if funder is None else carved_pools.passed_on(desk, what, funder)
+        pool_batch, what = steps[top].pool_batch, steps[top].draft
+        funder = carved_pools.funder(pool_batch, what)
+        passed_on = None if funder is None else carved_pools.passed_on(pool_batch, what, funder)
         if funder is not None and passed_on is not None:
             first = len(steps)
             for one in funder.plan(passed_on):
@@ -150,7 +152,7 @@ class Desk:
 
     def step(self, draft: Draft, repeats: int | None = None) -> Step:
         """Return how a draft is to be staged here."""
-        return Step(self, draft, self.watch.crossings(self.head, draft), repeats)
+        return Step(self, draft, self.thresholds.crossings(self.head, draft), repeats)
 
     def refusal(
         self, estimate: UsageEstimate, request_budget: RequestBudget, *, requests: int = 1
@@ -161,29 +163,29 @@ class Desk:
             PoolClosedError: One of them is closed.
             MorePoolsError: Leases that are due must expire before one of them denies it.
         """
-        for desk in self.lineage():
-            name = desk.pool.info.name
-            desk.require_open()
-            policy, balance = desk.head.policy, desk.head.balance
-            asked = estimate, request_budget, desk.head.window
+        for pool_batch in self.lineage():
+            name = pool_batch.pool.info.name
+            pool_batch.require_open()
+            policy, balance = pool_batch.head.policy, pool_batch.head.balance
+            asked = estimate, request_budget, pool_batch.head.window
             denial = rules.admit(policy, balance, *asked, requests=requests)
             if isinstance(denial, ThresholdExceededError):
                 # Where not even all that is held would be enough, nothing that is due is.
                 spent = Balance(balance.committed)
                 if rules.admit(policy, spent, *asked, requests=requests) is None:
-                    self.table.sweep_below(desk)
+                    self.batch.sweep_below(pool_batch)
                 return denial.of_pool(name)
             if denial is not None:
                 return denial
         return None
 
     def fetch(self, wanted: Wanted) -> None:
-        """Lay a lease on the desk that nobody had asked for before."""
-        (row,) = journal.leases(self.table.connection, [wanted])
-        self.lay(wanted, row)
+        """Lay a lease on the pool_batch that nobody had asked for before."""
+        (row,) = journal.leases(self.batch.connection, [wanted])
+        self.put_lease(wanted, row)
 
-    def lay(self, wanted: Wanted, row: LeaseRow | JournalDamagedError | None) -> None:
-        """Lay a lease on the desk, as it was found."""
+    def put_lease(self, wanted: Wanted, row: LeaseRow | JournalDamagedError | None) -> None:
+        """Lay a lease on the pool_batch, as it was found."""
         if isinstance(row, LeaseRow):
             self.leases[row.state.lease] = row
             if wanted.origin_pool_id is not None:
@@ -272,7 +274,7 @@ class Desk:
         return found
 
     def _mirror_of(self, below: PoolJournal, seq: int) -> int:
-        return mirror_of(self.table.connection, self.pool, (below.info.pool_id, seq))
+        return mirror_of(self.batch.connection, self.pool, (below.info.pool_id, seq))
 
     def _own(self, attribution: Interned | None, captured: Interned | None) -> Interned | None:
         """Return the attribution of an entry below as it is stored here.
@@ -287,12 +289,12 @@ class Desk:
 
     def stage(self, draft: Draft, crossings: Sequence[rules.Crossing]) -> Row:
         """Make a draft the newest entry, and behind it the reports of what it crosses."""
-        self.watch.begin(draft)
+        self.thresholds.begin(draft)
         row = self._append(draft)
         for crossing in crossings:
             detail = rules.crossing_detail(crossing)
             report = Draft(kind=EntryKind.THRESHOLD, balance=draft.balance, detail=detail)
-            self.watch.note(crossing, self._append(report), self.head)
+            self.thresholds.note(crossing, self._append(report), self.head)
         return row
 
     def _append(self, draft: Draft) -> Row:
@@ -332,7 +334,7 @@ class Desk:
             UncorrectableEntryError: There is no such entry, or it records no usage of its own.
             JournalDamagedError: It, or a correction of it, cannot be read.
         """
-        return spending(self.table.connection, self.pool, seq, staged=self.staged)
+        return spending(self.batch.connection, self.pool, seq, staged=self.staged)
 
     def lease(self, lease_id: int) -> LeaseRow:
         """Return a lease that an entry names, whether it was laid here or not.
@@ -368,6 +370,6 @@ class Desk:
         if content is None or content == _NO_CONTENT:
             return None
         if content not in self._interned:
-            connection = self.table.connection
+            connection = self.batch.connection
             self._interned[content] = self.pool.attributions.intern(connection, content)
         return self._interned[content]

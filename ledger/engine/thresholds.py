@@ -1,4 +1,4 @@
-"""Watch a pool's named thresholds: which ones an entry crosses, and which were reported before."""
+"""A pool's named thresholds: which ones an entry crosses, and which were reported before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.store.crossings import reported
 from ledger.store.rows import Draft, Head, Row
 
 
-class Watch:
+class PoolThresholds:
     """What is known of the crossings of one pool in its window, inside one transaction."""
 
     def __init__(self, connection: Connection, pool: PoolInfo) -> None:

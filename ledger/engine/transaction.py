@@ -23,7 +23,7 @@ Work = Callable[[Connection, bool, Sequence[PoolJournal]], T]
 """Gets the transaction, whether an earlier try may have taken effect, and all its pools."""
 
 
-class Alone:
+class Transactions:
     """The transactions of one store."""
 
     def __init__(self, database: Database, directory: Directory) -> None:
@@ -57,11 +57,11 @@ class Alone:
             began_s: When the first caller began to wait, on the clock of `time.monotonic`.
         """
 
-        def work(connection: Connection, again: bool, alone_on: Sequence[PoolJournal]) -> Done:  # noqa: FBT001 - as `Work`
+        def work(connection: Connection, again: bool, locked: Sequence[PoolJournal]) -> Done:  # noqa: FBT001 - as `Work`
             return perform(
                 connection,
-                alone_on,
-                lambda: calls(alone_on),
+                locked,
+                lambda: calls(locked),
                 now=now,
                 look_up=again or look_up,
             )
@@ -83,12 +83,12 @@ class Alone:
         def work(
             connection: Connection,
             _again: bool,  # noqa: FBT001 - as `Work`
-            alone_on: Sequence[PoolJournal],
+            locked: Sequence[PoolJournal],
         ) -> tuple[PoolJournal, Done | None]:
             found = opening.find(connection, self._directory)
             if found is not None:
                 return found, None
-            return opening.make(connection, self._directory, parent, alone_on, now=now)
+            return opening.make(connection, self._directory, parent, locked, now=now)
 
         lineage = () if parent is None else parent.lineage
         with self._turn:

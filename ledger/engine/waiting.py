@@ -1,4 +1,4 @@
-"""Wait for capacity of a pool in a store: the first in line asks, and nothing is kept until then.
+"""Wait for capacity of a pool: the first in the queue asks, and nothing is kept until then.
 
 What comes back in this process wakes it at once. For what comes back in another one it reads the
 newest entry now and then, and asks only where the rules would admit it.
@@ -11,23 +11,25 @@ from dataclasses import replace
 
 from ledger.core import rules
 from ledger.core.values import BudgetLease
-from ledger.engine.capacity_queue import Lines, TaskWaiter, ThreadWaiter
+from ledger.engine.capacity_queue import CapacityQueues, TaskWaiter, ThreadWaiter
 from ledger.engine.group_commit import Writer
 from ledger.engine.operations import NotYetError, Reserve
 from ledger.store.journal import PoolJournal
 
 
-class WaitingRoom:
+class WaitingReservations:
     """Everybody in this process who waits for capacity of a store's pools, threads and tasks."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._lines = Lines(f"the ledger at {writer.database.url} is closed; open it again")
-        writer.committed.append(lambda done: self._lines.free(done.freed))
+        self._queues = CapacityQueues(
+            f"the ledger at {writer.database.url} is closed; open it again"
+        )
+        writer.committed.append(lambda done: self._queues.free(done.freed))
 
     def close(self) -> None:
         """Turn away whoever waits."""
-        self._lines.close()
+        self._queues.close()
 
     def reserve(self, pool: PoolJournal, operation: Reserve, wait_s: float) -> BudgetLease:
         """Do a reservation as soon as the pool has enough left, or at last, after `wait_s`.
@@ -47,7 +49,7 @@ class WaitingRoom:
             except NotYetError:
                 return None
 
-        return self._lines.wait(
+        return self._queues.wait(
             pool.info.pool_id,
             ThreadWaiter(draws_on, wait_s),
             ask=ask,
@@ -58,7 +60,7 @@ class WaitingRoom:
     async def reserve_async(
         self, pool: PoolJournal, operation: Reserve, wait_s: float
     ) -> BudgetLease:
-        """Do a reservation from a task; as `reserve`. One that is cancelled leaves the line."""
+        """Do a reservation from a task; as `reserve`. One that is cancelled leaves the queue."""
         if _is_decided(operation, wait_s) or (
             operation.key_given and await asyncio.to_thread(self._is_answered, pool, operation)
         ):
@@ -71,7 +73,7 @@ class WaitingRoom:
             except NotYetError:
                 return None
 
-        return await self._lines.wait_async(
+        return await self._queues.wait_async(
             pool.info.pool_id,
             TaskWaiter(draws_on, wait_s),
             ask=ask,

@@ -51,15 +51,12 @@ from ledger import (
     Usage,
     UsageEstimate,
     UsageReport,
-    commit,
-    database,
-    prepared,
-    tickets,
 )
 from ledger.aio import AsyncLedgerBudgetManager
+from ledger.engine import callers, group_commit
 from ledger.engine.operations import Release
 from ledger.engine.perform import perform
-from ledger.store import journal
+from ledger.store import database, journal, statements
 from ledger.store.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
 from ledger.store.schema import entries
 from tests.clocks import Clock
@@ -257,7 +254,7 @@ def test_a_batch_is_bounded(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than `BATCH_MAX` callers share a transaction; the rest go with the next one."""
-    monkeypatch.setattr(commit, "BATCH_MAX", 4)
+    monkeypatch.setattr(group_commit, "BATCH_MAX", 4)
     with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)):
         waiting = commits.line_up([partial(budget.reserve, NOTHING, tokens(1), UNLIMITED)] * 10)
     assert list(range(3, 13)) == [outcome(each).id for each in waiting]
@@ -491,7 +488,7 @@ def test_a_batch_that_is_joined_is_bounded(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than `BATCH_MAX` share a transaction, the joining included; the order is kept."""
-    monkeypatch.setattr(commit, "BATCH_MAX", 4)
+    monkeypatch.setattr(group_commit, "BATCH_MAX", 4)
     waiting: list[Future[Any]] = []
     calls = [partial(budget.reserve, NOTHING, tokens(n), UNLIMITED) for n in range(1, 11)]
     when_it_begins(book, lambda: waiting.extend(commits.line_up(calls)))
@@ -1081,9 +1078,9 @@ def new_pool(new_store: Callable[..., str], kind: str) -> str:
 @pytest.mark.parametrize(
     "module",
     [
-        *(commit, tickets, database, sqlite, writerlock),
+        *(group_commit, callers, database, sqlite, writerlock),
         *(journal, sys.modules[perform.__module__]),
-        *(session, postgresql, prepared),
+        *(session, postgresql, statements),
     ],
     ids=name_of,
 )
@@ -1091,7 +1088,7 @@ def test_a_leader_may_be_interrupted_anywhere(
     new_store: Callable[..., str], module: ModuleType
 ) -> None:
     """KeyboardInterrupt wherever it can come: nobody waits for ever, and nothing leaks."""
-    kind = "postgresql" if module in {session, postgresql, prepared} else "sqlite"
+    kind = "postgresql" if module in {session, postgresql, statements} else "sqlite"
     url, wrong = new_pool(new_store, kind), []
     for number in count():
         where, found = lead_interrupted(url, {str(module.__file__)}, number)

@@ -34,8 +34,8 @@ from ledger import (
     ThresholdExceededError,
     Usage,
     UsageEstimate,
-    line,
 )
+from ledger.engine import capacity_queue
 
 NOTHING = RequestExtensions()
 UNLIMITED = RequestBudget.unlimited()
@@ -61,9 +61,9 @@ def take(
 
 def waiters(book: Ledger | SharedPoolBudgetManager) -> int:
     """Return how many stand in line and sleep."""
-    lines = book._waiting._lines if isinstance(book, Ledger) else book._lines
-    standing = [one for found in list(lines._lines.values()) for one in found]
-    return sum(one._step is line.Step.SLEEP for one in standing)
+    queues = book._waiting._queues if isinstance(book, Ledger) else book._queues
+    waiting = [one for found in list(queues._queues.values()) for one in found]
+    return sum(one._action is capacity_queue.Action.SLEEP for one in waiting)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -86,7 +86,7 @@ async def standing(book: Ledger, number: int) -> None:
 def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody look or ask by itself: what goes on then was woken."""
     for name in ("LOOK_MIN_S", "LOOK_MAX_S", "ASK_S"):
-        monkeypatch.setattr(line, name, LONG_S)
+        monkeypatch.setattr(capacity_queue, name, LONG_S)
 
 
 @pytest.fixture
@@ -386,7 +386,7 @@ def test_another_process_lets_the_first_go_on(
     what: str,
 ) -> None:
     """What another process gives back is seen by looking, long before asking again."""
-    monkeypatch.setattr(line, "ASK_S", LONG_S)
+    monkeypatch.setattr(capacity_queue, "ASK_S", LONG_S)
     with (
         Ledger.open(store_url) as book,
         subprocess.Popen(

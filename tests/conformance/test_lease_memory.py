@@ -19,9 +19,8 @@ from ledger import (
     UnknownLeaseError,
     Usage,
     UsageEstimate,
-    attributions,
 )
-from ledger.store import journal, queries
+from ledger.store import attributions, journal, queries
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Vandal

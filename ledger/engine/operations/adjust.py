@@ -20,7 +20,7 @@ from ledger.core.policy import (
     policy_to_json,
 )
 from ledger.engine.operations.base import Operation, keyed
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError
 from ledger.store.rows import Draft, Row
 
@@ -51,20 +51,20 @@ class Adjust(Operation[None]):
         """Return the policy and the reason."""
         return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
 
-    def decide(self, desk: Desk) -> Draft:
+    def decide(self, pool_batch: PoolBatch) -> Draft:
         """Return the adjustment; it revokes nothing, even below what is committed."""
-        desk.require_open()
-        if desk.pool.info.carved_lease is not None:
-            self._check_funded(desk.pool.terms.policy(desk.table.connection, 1))
+        pool_batch.require_open()
+        if pool_batch.pool.info.carved_lease is not None:
+            self._check_funded(pool_batch.pool.terms.policy(pool_batch.batch.connection, 1))
         return Draft(
             kind=EntryKind.ADJUSTMENT,
-            balance=desk.head.balance,
+            balance=pool_batch.head.balance,
             policy=self.policy,
             window=rules.adjust_window(
-                desk.head.policy,
+                pool_batch.head.policy,
                 self.policy,
-                desk.at,
-                desk.head.balance.committed,
+                pool_batch.at,
+                pool_batch.head.balance.committed,
             ),
             detail=None if self.reason is None else {"reason": self.reason},
             idempotency_key=self.key,

@@ -11,7 +11,7 @@ from ledger.core.checks import REASON_MAX_CHARS, check_text
 from ledger.core.entries import EntryFlag, EntryKind, PoolInfo
 from ledger.engine.expiry import expire_spared
 from ledger.engine.operations.base import Operation, keyed
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import OpenLeasesError
 from ledger.store.rows import Draft, Row
 
@@ -37,20 +37,20 @@ class ClosePool(Operation[None]):
         """Return the reason."""
         return ("close pool", self.reason)
 
-    def decide(self, desk: Desk) -> Draft:
-        """Return the closing; what funds a carved pool is settled with it, see `Desk.post`."""
-        pool = desk.pool.info
-        desk.require_open()
-        if pool.carved_lease is not None and desk.head.balance.reserved.requests:
-            desk.table.sweep_below(desk)
-            expire_spared(desk)
-            open_leases = desk.head.balance.reserved.requests
+    def decide(self, pool_batch: PoolBatch) -> Draft:
+        """Return the closing; what funds a carved pool is settled with it, see `PoolBatch.post`."""
+        pool = pool_batch.pool.info
+        pool_batch.require_open()
+        if pool.carved_lease is not None and pool_batch.head.balance.reserved.requests:
+            pool_batch.batch.sweep_below(pool_batch)
+            expire_spared(pool_batch)
+            open_leases = pool_batch.head.balance.reserved.requests
             if open_leases:
                 raise OpenLeasesError(pool.name, open_leases=open_leases)
         detail: dict[str, Any] = {} if self.reason is None else {"reason": self.reason}
         return Draft(
             kind=EntryKind.CLOSING,
-            balance=desk.head.balance,
+            balance=pool_batch.head.balance,
             flags=EntryFlag.CLOSED,
             detail=detail,
             idempotency_key=self.key,

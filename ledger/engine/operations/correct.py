@@ -11,7 +11,7 @@ from ledger.core.entries import EntryKind, PoolInfo
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
 from ledger.engine.drafts import amounts, carried
 from ledger.engine.operations.base import Operation, check_storable, keyed
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import UncorrectableEntryError
 from ledger.store import rows
 from ledger.store.rows import Draft, Row
@@ -41,15 +41,15 @@ class Correct(Operation[UsageDifference]):
         """Return the entry, all of its usage, and the reason."""
         return ("correct", self.entry, *rows.USAGE.values(self.usage), self.reason)
 
-    def decide(self, desk: Desk) -> Draft:
+    def decide(self, pool_batch: PoolBatch) -> Draft:
         """Return the correction, from what the entry says now; it is for whom the entry is for."""
-        found = desk.spending(self.entry)
+        found = pool_batch.spending(self.entry)
         if found.row["origin_seq"] is not None:
             reason = "it repeats an entry of another pool, which can be corrected there"
             raise UncorrectableEntryError(self.entry, reason)
-        lease = desk.lease(found.row["lease"])
+        lease = pool_batch.lease(found.row["lease"])
         effect = rules.correct(
-            desk.head.balance,
+            pool_batch.head.balance,
             lease.state,
             found.usage,
             self.usage,

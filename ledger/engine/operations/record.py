@@ -19,7 +19,7 @@ from ledger.core.values import (
 )
 from ledger.engine.drafts import carried
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.store import rows
 from ledger.store.rows import BUDGET, Draft, Interned, Row, request_budget_of, used_of
 
@@ -70,23 +70,23 @@ class Record(LeaseOperation[None]):
             None if report.detail is None else canonical_json(dict(report.detail)),
         )
 
-    def decide(self, desk: Desk) -> Draft:
+    def decide(self, pool_batch: PoolBatch) -> Draft:
         """Return the settlement or observation: the usage is committed whatever it is."""
         spend = rules.settle if self.closes else rules.observe
         effect = spend(
-            desk.head.balance,
-            desk.state(self.lease),
+            pool_batch.head.balance,
+            pool_batch.state(self.lease),
             self.usage,
             lease_id=self.lease,
             ceiling=I64_MAX,
         )
-        found = desk.leases[self.lease]
+        found = pool_batch.leases[self.lease]
         report, occurred_at = self.report, self._occurred_at()
         return carried(
             EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION, effect, found
         )._replace(
             usage=self.usage,
-            attribution=self._attribution(desk, found.attribution),
+            attribution=self._attribution(pool_batch, found.attribution),
             request_id=report.request_id or found.request_id,
             provenance=report.provenance or Provenance.REPORTED,
             occurred_at=found.occurred_at if occurred_at is None else occurred_at,
@@ -107,7 +107,7 @@ class Record(LeaseOperation[None]):
         given = self.report.occurred_at
         return None if given is None else to_micros("occurred_at", given)
 
-    def _attribution(self, desk: Desk, captured: Interned | None) -> Interned | None:
+    def _attribution(self, pool_batch: PoolBatch, captured: Interned | None) -> Interned | None:
         report = self.report
         if report is _NO_REPORT:
             return captured
@@ -119,4 +119,4 @@ class Record(LeaseOperation[None]):
         if not overrides:
             return captured
         base = (captured and captured.value) or Attribution()
-        return desk.intern(hashing.attribution_content(replace(base, **overrides)))
+        return pool_batch.intern(hashing.attribution_content(replace(base, **overrides)))

@@ -11,7 +11,7 @@ from ledger.core.entries import EntryKind, LeasePhase, PoolInfo
 from ledger.core.values import BudgetLease, Provenance, Usage
 from ledger.engine.drafts import carried
 from ledger.engine.operations.base import LeaseOperation, keyed
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.store.rows import Draft, Row
 
 
@@ -32,12 +32,15 @@ class Release(LeaseOperation[None]):
         """Return the lease."""
         return ("release", self.lease)
 
-    def decide(self, desk: Desk) -> Draft:
+    def decide(self, pool_batch: PoolBatch) -> Draft:
         """Return the release: the hold goes back, and nothing more is committed."""
         effect = rules.end_hold(
-            desk.head.balance, desk.state(self.lease), LeasePhase.ENDED, lease_id=self.lease
+            pool_batch.head.balance,
+            pool_batch.state(self.lease),
+            LeasePhase.ENDED,
+            lease_id=self.lease,
         )
-        return carried(EntryKind.RELEASE, effect, desk.leases[self.lease])._replace(
+        return carried(EntryKind.RELEASE, effect, pool_batch.leases[self.lease])._replace(
             idempotency_key=self.key, payload_digest=self.payload_digest()
         )
 
@@ -53,11 +56,11 @@ class Close(Release):
         """Return the lease."""
         return ("close", self.lease)
 
-    def decide(self, desk: Desk) -> Draft:
+    def decide(self, pool_batch: PoolBatch) -> Draft:
         """Return a settlement at what the policy takes for used, or a release."""
-        policy, state = desk.head.policy.settlement, desk.state(self.lease)
+        policy, state = pool_batch.head.policy.settlement, pool_batch.state(self.lease)
         effect, usage = rules.abandon(
-            policy, desk.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
+            policy, pool_batch.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
         )
         provenance = None
         if usage is not None and state is not None:
@@ -66,7 +69,7 @@ class Close(Release):
                 unseen = state.used == Usage.zero()
                 provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
         kind = EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT
-        return carried(kind, effect, desk.leases[self.lease])._replace(
+        return carried(kind, effect, pool_batch.leases[self.lease])._replace(
             usage=usage,
             provenance=provenance,
             detail={"settlement": str(policy)},

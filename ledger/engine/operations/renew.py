@@ -13,7 +13,7 @@ from ledger.core.policy import check_ttl
 from ledger.core.values import BudgetLease
 from ledger.engine.drafts import carried
 from ledger.engine.operations.base import LeaseOperation, keyed
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.store.rows import Draft, Row
 
 
@@ -37,22 +37,22 @@ class Renew(LeaseOperation[datetime]):
         """Return the lease and the time."""
         return ("renew", self.lease, self.ttl_us)
 
-    def decide(self, desk: Desk) -> Draft:
+    def decide(self, pool_batch: PoolBatch) -> Draft:
         """Return the renewal, counted from when it is recorded.
 
         Raises:
             UnknownLeaseError: There is no such lease, or its hold is gone already.
             PoolClosedError: The pool, or one above it, is closed.
         """
-        for one in desk.lineage():  # those above repeat it, and a closed one takes no renewal
+        for one in pool_batch.lineage():  # those above repeat it, and a closed one takes no renewal
             one.require_open()
         effect = rules.renew(
-            desk.head.balance,
-            desk.state(self.lease),
-            Micros(desk.at + self.ttl_us),
+            pool_batch.head.balance,
+            pool_batch.state(self.lease),
+            Micros(pool_batch.at + self.ttl_us),
             lease_id=self.lease,
         )
-        return carried(EntryKind.RENEWAL, effect, desk.leases[self.lease])._replace(
+        return carried(EntryKind.RENEWAL, effect, pool_batch.leases[self.lease])._replace(
             idempotency_key=self.key, payload_digest=self.payload_digest()
         )
 

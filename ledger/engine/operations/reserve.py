@@ -22,7 +22,7 @@ from ledger.core.values import (
     UsageEstimate,
 )
 from ledger.engine.operations.base import Operation, check_storable, keyed
-from ledger.engine.pool_batch import Desk
+from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
 from ledger.store import rows
 from ledger.store.rows import Draft, Row, detail_of, request_budget_of
@@ -93,9 +93,9 @@ class Reserve(Operation[BudgetLease]):
             self.ttl_us,
         )
 
-    def decide(self, desk: Desk) -> Draft:
+    def decide(self, pool_batch: PoolBatch) -> Draft:
         """Return a reservation, or the denial where denials are kept."""
-        head = desk.head
+        head = pool_batch.head
         common: dict[str, Any] = {
             "estimate": self.estimate,
             "request_budget": self.request_budget,
@@ -104,7 +104,7 @@ class Reserve(Operation[BudgetLease]):
             "idempotency_key": self.key,
             "payload_digest": self.payload_digest(),
         }
-        denial = desk.refusal(self.estimate, self.request_budget)
+        denial = pool_batch.refusal(self.estimate, self.request_budget)
         if denial is not None:
             if self.waits and isinstance(denial, ThresholdExceededError):
                 raise NotYetError(denial)
@@ -113,8 +113,8 @@ class Reserve(Operation[BudgetLease]):
             return Draft(
                 kind=EntryKind.DENIAL,
                 balance=head.balance,
-                detail={"denial": _figures(denial, desk.pool.info)},
-                attribution=desk.intern(self.attribution),
+                detail={"denial": _figures(denial, pool_batch.pool.info)},
+                attribution=pool_batch.intern(self.attribution),
                 **common,
             )
         balance, lease, flags = rules.reserve(
@@ -123,22 +123,22 @@ class Reserve(Operation[BudgetLease]):
             estimate=self.estimate,
             request_budget=self.request_budget,
             ceiling=I64_MAX,
-            expires_at=self._expires_at(desk),
+            expires_at=self._expires_at(pool_batch),
         )
         return Draft(
             kind=EntryKind.RESERVATION,
             balance=balance,
             lease=lease,
             flags=flags,
-            attribution=desk.intern(self.attribution),
+            attribution=pool_batch.intern(self.attribution),
             **common,
         )
 
-    def _expires_at(self, desk: Desk) -> Micros | None:
+    def _expires_at(self, pool_batch: PoolBatch) -> Micros | None:
         ttl_us = self.ttl_us
-        if ttl_us is None and desk.head.policy.lease_ttl is not None:
-            ttl_us = check_ttl("lease_ttl", desk.head.policy.lease_ttl)
-        return None if ttl_us is None else Micros(desk.at + ttl_us)
+        if ttl_us is None and pool_batch.head.policy.lease_ttl is not None:
+            ttl_us = check_ttl("lease_ttl", pool_batch.head.policy.lease_ttl)
+        return None if ttl_us is None else Micros(pool_batch.at + ttl_us)
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""

@@ -73,7 +73,7 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def is_alone(self, pool_ids: Sequence[int]) -> bool:
+    def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:
         """Tell whether a transaction that begins on these pools is alone on all there are."""
 
     @abstractmethod

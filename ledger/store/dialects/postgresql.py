@@ -127,7 +127,7 @@ class PostgreSQLDialect(Dialect):
             *([f"LOCK TABLE {locks} IN EXCLUSIVE MODE"] if locks else []),
         )
 
-    def is_alone(self, pool_ids: Sequence[int]) -> bool:
+    def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:
         """Tell whether it takes every lock there is."""
         return len(pool_ids) > _FEW_POOLS
 

@@ -109,7 +109,7 @@ class SQLiteDialect(Dialect):
         _raw(connection).execute(f"PRAGMA busy_timeout = {left_ms}")
         _raw(connection).execute("BEGIN IMMEDIATE")
 
-    def is_alone(self, pool_ids: Sequence[int]) -> bool:  # noqa: ARG002 - one lock covers the file
+    def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:  # noqa: ARG002 - one lock covers the file
         """Tell that it always is."""
         return True
 

@@ -13,7 +13,7 @@ from ledger.engine.perform import Outcome
 from ledger.store.journal import PoolJournal
 
 
-class Ticket:
+class Caller:
     """One call's place in the queue; nobody waits for a plain one."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Ticket:
         self.outcome: Outcome | Exception | None = None
         self.alive = True
         """Whether somebody still works on it, or waits for it."""
-        self.forsaken = False
+        self.abandoned = False
         self.entered_s = time.monotonic()
 
     def result(self) -> Any:  # noqa: ANN401 - whatever the operation answers with
@@ -37,7 +37,7 @@ class Ticket:
         return self.operation.answer(self.outcome, self.pool.info)
 
 
-class ThreadTicket(Ticket):
+class ThreadCaller(Caller):
     """A thread that sleeps on a lock until its outcome is there, or until it may lead."""
 
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
@@ -55,7 +55,7 @@ class ThreadTicket(Ticket):
             self._signal.release()
 
 
-class TaskTicket(Ticket):
+class TaskCaller(Caller):
     """A task that waits on a future of its loop."""
 
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
@@ -64,13 +64,13 @@ class TaskTicket(Ticket):
         self.done: asyncio.Future[None] = self.loop.create_future()
 
 
-def wake_tasks(loop: asyncio.AbstractEventLoop, tickets: list[TaskTicket]) -> bool:
+def wake_tasks(loop: asyncio.AbstractEventLoop, callers: list[TaskCaller]) -> bool:
     """Let tasks of one loop go on; false if the loop is closed, and its tasks are gone."""
 
     def finish() -> None:
-        for ticket in tickets:
-            if not ticket.done.done():
-                ticket.done.set_result(None)
+        for caller in callers:
+            if not caller.done.done():
+                caller.done.set_result(None)
 
     try:
         loop.call_soon_threadsafe(finish)
