@@ -1,31 +1,53 @@
-"""The batch: the pools of one transaction, each with a pool_batch."""
+"""One transaction's pools, and the entries that follow in several of them from one draft.
+
+An entry about a lease is repeated in every pool above that shares its capacity, and what ends a
+carved pool settles the lease that funds it. All of that is planned first and staged together.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import PoolId
+from ledger.core.entries import EntryKind, PoolId
+from ledger.engine import carved_pools
+from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError
 from ledger.store import journal
-
-if TYPE_CHECKING:
-    from ledger.engine.pool_batch import PoolBatch
+from ledger.store.rows import Draft, Row
 
 
 class MorePoolsError(Exception):
-    """A transaction must be done again, alone on more pools than it has begun on.
+    """A transaction must be done again, with more pools locked than it has begun on.
 
-    Locks come before the snapshot, so no pool can be taken in once something was read.
+    Locks come before the snapshot, so no pool can be added once something was read.
     """
 
     def __init__(self, pool_ids: Collection[PoolId]) -> None:
         super().__init__(f"pools {sorted(pool_ids)} are needed too")
         self.pool_ids = frozenset(pool_ids)
+
+
+class UnsweptError(Exception):
+    """More leases are due than one transaction expires, and they bear on what is to be decided.
+
+    What is staged must be committed, and the operation asked again.
+    """
+
+
+class _Planned(NamedTuple):
+    """An entry to be staged, and the thresholds that are reported behind it."""
+
+    pool: PoolBatch
+    draft: Draft
+    crossings: Sequence[rules.Crossing]
+    repeats: int | None
+    """Which of the planned entries it repeats, by its place among them."""
 
 
 class Batch:
@@ -39,8 +61,8 @@ class Batch:
         """Pools that cannot be read, and why."""
         self._swept_below: set[PoolId] = set()
 
-    def pool_batch(self, pool_id: PoolId) -> PoolBatch:
-        """Return a pool's pool_batch.
+    def pool(self, pool_id: PoolId) -> PoolBatch:
+        """Return one pool's part of the batch.
 
         Raises:
             JournalDamagedError: The pool cannot be read.
@@ -52,16 +74,85 @@ class Batch:
             raise MorePoolsError({pool_id})
         return self.pools[pool_id]
 
-    def sweep_below(self, pool_batch: PoolBatch) -> None:
-        """See to it that no lease of a pool below is due before this one refuses a reservation.
+    def lineage(self, pool: PoolBatch) -> list[PoolBatch]:
+        """Return the pools that share what is held in one: this pool, and those above.
 
         Raises:
-            MorePoolsError: Some are, in pools that this transaction does not sweep.
+            JournalDamagedError: One of them cannot be read.
         """
-        pool_id = pool_batch.pool.info.pool_id
+        above = pool.journal.lineage[1:]
+        return [pool, *(self.pool(one.info.pool_id) for one in above)] if above else [pool]
+
+    def sharing(self, pool: PoolBatch) -> list[PoolBatch]:
+        """Return those of this batch's pools that draw on a pool's capacity, itself among them."""
+        return [one for one in self.pools.values() if pool.journal in one.journal.lineage]
+
+    def post(self, pool: PoolBatch, draft: Draft) -> Row:
+        """Make a draft a pool's newest entry, with all that follows from it in other pools.
+
+        Everything is decided before anything is staged: an entry is there with its mirrors, or
+        none of them is.
+
+        Raises:
+            AmountOutOfRangeError: What is reserved in one of the pools would be too much.
+            JournalDamagedError: One of them cannot be read.
+            MorePoolsError: The transaction has not begun on one of them.
+        """
+        staged: list[Row] = []
+        planned = self._plan(pool, draft)
+        for one in planned:
+            draft = one.draft
+            if one.repeats is not None:
+                origin = planned[one.repeats].pool.journal.info.pool_id
+                draft = draft._replace(origin=(origin, staged[one.repeats]["seq"]))
+            staged.append(one.pool.stage(draft, one.crossings))
+        return staged[0]
+
+    def _plan(self, pool: PoolBatch, draft: Draft) -> list[_Planned]:
+        planned = [_Planned(pool, draft, pool.crossings(draft), None)]
+        if draft.lease is not None:
+            for above in self.lineage(pool)[1:]:
+                mirror = above.mirror_of(draft, pool.journal)
+                planned.append(_Planned(above, mirror, above.crossings(mirror), 0))
+        top = len(planned) - 1  # the highest pool that shares; it may be carved out of another
+        passed_on = self._passed_on(planned[top].pool, planned[top].draft)
+        if passed_on is not None:
+            first = len(planned)
+            for one in self._plan(*passed_on):
+                repeats = top if one.repeats is None else first + one.repeats
+                planned.append(one._replace(repeats=repeats))
+        return planned
+
+    def _passed_on(self, pool: PoolBatch, draft: Draft) -> tuple[PoolBatch, Draft] | None:
+        """Return what an entry comes to in the pool that this one is carved out of."""
+        if pool.info.carved_lease is None or pool.journal.parent is None:
+            return None
+        if draft.kind is EntryKind.CLOSING:
+            funder = self.pool(pool.journal.parent.info.pool_id)
+            lease = funder.lease(pool.info.carved_lease)
+            spent = pool.head.balance.committed
+            return funder, carved_pools.settlement(pool.info, spent, lease, funder.head.balance)
+        if not pool.head.closed or draft.usage is None:
+            return None
+        funder = self.pool(pool.journal.parent.info.pool_id)
+        lease = funder.lease(pool.info.carved_lease)
+        settled = funder.settlement_of(lease.state.lease)
+        late = carved_pools.correction(pool.info, draft, settled, lease, funder.head.balance)
+        return None if late is None else (funder, late)
+
+    def require_swept(self, pool: PoolBatch) -> None:
+        """Make sure that no due lease still holds any of a pool's capacity.
+
+        Raises:
+            MorePoolsError: Some are in pools that this transaction does not sweep.
+            UnsweptError: Some are left in pools that it sweeps.
+        """
+        pool_id = pool.info.pool_id
         if pool_id not in self._swept_below:
-            due = journal.sharing_with_due(self.connection, pool_batch.pool, self.now)
+            due = journal.sharing_with_due(self.connection, pool.journal, self.now)
             missing = due - self.pools.keys() - self.damaged.keys()  # what is damaged never will
             if missing:
                 raise MorePoolsError(missing)
             self._swept_below.add(pool_id)
+        if any(one.unswept for one in self.sharing(pool)):
+            raise UnsweptError

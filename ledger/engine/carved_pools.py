@@ -1,100 +1,79 @@
-"""A carved pool and the lease that funds it: what flows back, and what comes late."""
+"""What an entry of a carved pool comes to in the pool that funds it: a settlement, a correction."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import EntryKind
+from ledger.core.entries import Balance, EntryKind, PoolInfo, Totals
 from ledger.core.values import Usage, UsageDifference
-from ledger.engine.drafts import amounts, carried
-from ledger.store.corrections import settlement_of
+from ledger.engine.drafts import about_lease, amounts
+from ledger.store.corrections import Spending
 from ledger.store.rows import Draft, LeaseRow
 
-if TYPE_CHECKING:
-    from ledger.engine.pool_batch import PoolBatch
 
+def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance) -> Draft:
+    """Return the settlement of the lease that funds a pool, which is closed.
 
-def funder(pool_batch: PoolBatch, draft: Draft) -> PoolBatch | None:
-    """Return the pool that an entry of this one concerns, because it is carved out of that.
-
-    That is its closing, and whatever records usage behind it.
+    Args:
+        pool: The carved pool.
+        spent: What it had committed when it was closed.
+        lease: The lease that funds it.
+        balance: The balance of the pool that granted the lease.
 
     Raises:
-        JournalDamagedError: That pool cannot be read.
-        MorePoolsError: The transaction has not begun on it.
+        UnknownLeaseError: The lease has ended.
     """
-    parent = pool_batch.pool.parent
-    closing = draft.kind is EntryKind.CLOSING
-    late = pool_batch.head.closed and draft.usage is not None
-    if parent is None or pool_batch.pool.info.carved_lease is None or not (closing or late):
-        return None
-    return pool_batch.batch.pool_batch(parent.info.pool_id)
-
-
-def passed_on(pool_batch: PoolBatch, draft: Draft, to: PoolBatch) -> Draft | None:
-    """Return the entry on the pool it is carved out of.
-
-    It settles the lease that funded it, or corrects that settlement; None where that settlement
-    says so already, because nothing that counts came late, or no more than was counted.
-    """
-    lease = to.lease(pool_batch.pool.info.carved_lease or 0)
-    if draft.kind is EntryKind.CLOSING:
-        return _settled(pool_batch, to, lease)
-    return _corrected(pool_batch, draft, to, lease)
-
-
-def _settled(pool_batch: PoolBatch, to: PoolBatch, lease: LeaseRow) -> Draft:
-    spent = pool_batch.head.balance.committed
     usage = Usage(total_tokens=spent.tokens, cost_micros_usd=spent.cost_micros_usd)
     effect = rules.settle(
-        to.head.balance,
+        balance,
         lease.state,
         usage,
         lease_id=lease.state.lease,
         ceiling=I64_MAX,
         requests=spent.requests,
     )
-    return carried(EntryKind.SETTLEMENT, effect, lease)._replace(
-        usage=usage, detail=_detail(pool_batch, spent.requests)
+    return about_lease(EntryKind.SETTLEMENT, effect, lease)._replace(
+        usage=usage, detail=_detail(pool, spent.requests)
     )
 
 
-def _corrected(pool_batch: PoolBatch, draft: Draft, to: PoolBatch, lease: LeaseRow) -> Draft | None:
-    connection, lease_id = to.batch.connection, lease.state.lease
-    seq = settlement_of(connection, to.pool, lease_id, staged=to.staged)
-    before = to.spending(seq).usage
-    after = _moved(draft).added_to(before, ceiling=I64_MAX)
-    requests = 1 if draft.kind is EntryKind.SETTLEMENT else 0
+def correction(
+    pool: PoolInfo, late: Draft, settled: Spending, lease: LeaseRow, balance: Balance
+) -> Draft | None:
+    """Return the correction that usage leads to which a closed pool records late.
+
+    None where the settlement says so already: nothing that counts came late, or no more than was
+    counted.
+
+    Args:
+        pool: The carved pool.
+        late: The entry that records the usage there.
+        settled: The settlement of the lease that funds the pool, as it stands corrected.
+        lease: That lease.
+        balance: The balance of the pool that granted the lease.
+    """
+    usage = late.usage or Usage.zero()
+    # Totals alone: the settlement told no other amounts.
+    moved = UsageDifference(total_tokens=usage.total_tokens, cost_micros_usd=usage.cost_micros_usd)
+    before, seq = settled.usage, settled.row["seq"]
+    after = moved.added_to(before, ceiling=I64_MAX)
+    requests = 1 if late.kind is EntryKind.SETTLEMENT else 0
     if before == after and not requests:
         return None
     effect = rules.correct(
-        to.head.balance,
-        lease.state,
-        before,
-        after,
-        seq=seq,
-        ceiling=I64_MAX,
-        requests=requests,
+        balance, lease.state, before, after, seq=seq, ceiling=I64_MAX, requests=requests
     )
     detail = {
         "corrects": seq,
         "from": amounts(before),
         "to": amounts(after),
-        "reason": f"late {draft.kind} in pool {pool_batch.pool.info.name!r}",
-        **_detail(pool_batch, requests),
+        "reason": f"late {late.kind} in pool {pool.name!r}",
+        **_detail(pool, requests),
     }
-    return carried(EntryKind.CORRECTION, effect, lease)._replace(
+    return about_lease(EntryKind.CORRECTION, effect, lease)._replace(
         usage=UsageDifference.between(before, after), detail=detail
     )
 
 
-def _moved(draft: Draft) -> UsageDifference:
-    """Return by how much more is spent: totals alone, as the settlement told no other."""
-    usage = draft.usage or Usage.zero()
-    return UsageDifference(total_tokens=usage.total_tokens, cost_micros_usd=usage.cost_micros_usd)
-
-
-def _detail(pool_batch: PoolBatch, requests: int) -> dict[str, dict[str, str | int]]:
-    return {"carving": {"pool": pool_batch.pool.info.name, "requests": requests}}
+def _detail(pool: PoolInfo, requests: int) -> dict[str, dict[str, str | int]]:
+    return {"carving": {"pool": pool.name, "requests": requests}}

@@ -8,7 +8,7 @@ from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.store.rows import Draft, LeaseRow
 
 
-def carried(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft:
+def about_lease(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft:
     """Return an entry about a lease, with all that each of its entries repeats."""
     balance, lease, flags = effect
     return Draft(

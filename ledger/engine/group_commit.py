@@ -88,10 +88,12 @@ class Writer:
         Raises:
             LedgerError: It is there and is another, or its parent does not let it be made.
         """
-        found, done = self.transactions.open(opening, parent, now=self.now)
-        if done is not None:
-            self._tell(done)
-        return found
+        while True:  # each time 256 leases expire that were due, and there is an end to them
+            found, done = self.transactions.open(opening, parent, now=self.now)
+            if done is not None:
+                self._tell(done)
+            if found is not None:
+                return found
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
@@ -241,13 +243,22 @@ class Writer:
         return ContentionError(timeout_s=self.database.timeout_s, attempts=0)
 
     def _commit(self, batch: list[Caller]) -> None:
-        """Do a batch in one transaction, and hand out the outcomes."""
+        """Do a batch and hand out the outcomes, in several transactions where leases are due.
+
+        Leases expire in bounded steps. What cannot be decided before more of them have expired is
+        asked again in the next transaction, and each of these gets through some of them.
+        """
+        while batch:
+            batch = self._commit_once(batch)
+
+    def _commit_once(self, batch: list[Caller]) -> list[Caller]:
+        """Do a batch in one transaction, hand out the outcomes, and return who has none yet."""
         late_s = time.monotonic() - self.database.timeout_s
         late = [one for one in batch if one.entered_s < late_s and not one.again]
         self._deliver((one, self._contention()) for one in late)
         batch = [one for one in batch if one.outcome is None and not _gone(one)]
         if not batch:
-            return
+            return []
         done: Done | None = None
         outcomes: list[Any]
         try:
@@ -268,10 +279,12 @@ class Writer:
                 for caller in batch:
                     caller.again = True
                     self._commit([caller])
-                return
-        self._deliver(zip(batch, outcomes, strict=True))
+                return []
+        found = list(zip(batch, outcomes, strict=True))
+        self._deliver((caller, outcome) for caller, outcome in found if outcome is not None)
         if done is not None:
             self._tell(done)
+        return [caller for caller, outcome in found if outcome is None]
 
     def _tell(self, done: Done) -> None:
         for listener in self.committed:

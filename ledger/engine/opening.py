@@ -19,6 +19,8 @@ from ledger.core.policy import (
     policy_to_json,
 )
 from ledger.core.values import RequestBudget, UsageEstimate
+from ledger.engine.admission import refusal
+from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.operations.base import new_key
 from ledger.engine.perform import Done, finish, prepare
 from ledger.engine.pool_batch import PoolBatch
@@ -94,14 +96,17 @@ class Opening:
         locked: Sequence[PoolJournal],
         *,
         now: Callable[[], Micros | None],
-    ) -> tuple[PoolJournal, Done]:
+    ) -> tuple[PoolJournal | None, Done]:
         """Make the pool, and return it with what became of the pools above.
+
+        None instead of the pool where more leases must expire first than one transaction expires:
+        what is returned must be committed, and the pool asked for again.
 
         Args:
             connection: A transaction.
             directory: Makes the journal.
             parent: The pool above it.
-            locked: The pools that the transaction is alone on, the parent's lineage among them.
+            locked: The pools that the transaction has locked, the parent's lineage among them.
             now: Asked for the time.
 
         Raises:
@@ -115,10 +120,13 @@ class Opening:
         pool_id = pools.next_pool_id(connection)
         lease = None
         if parent is not None:
-            pool_batch = batch.pool_batch(parent.info.pool_id)
-            for above in pool_batch.lineage():
+            funder = batch.pool(parent.info.pool_id)
+            for above in batch.lineage(funder):
                 above.require_open()
-            lease = self._fund(pool_batch, self.options, pool_id) if self.carved else None
+            try:
+                lease = self._fund(batch, funder, self.options, pool_id) if self.carved else None
+            except UnsweptError:
+                return None, finish(batch, [])
         info = PoolInfo(
             pool_id=pool_id,
             identity=uuid4(),
@@ -152,13 +160,17 @@ class Opening:
         )
 
     def _fund(
-        self, pool_batch: PoolBatch, options: SharedPoolBudgetOptions, pool_id: PoolId
+        self,
+        batch: Batch,
+        pool: PoolBatch,
+        options: SharedPoolBudgetOptions,
+        pool_id: PoolId,
     ) -> int:
-        """Hold the pool's whole capacity in its parent, and return the lease that does."""
+        """Hold a pool's whole capacity in its parent `pool`, and return the lease that does."""
         for name in CAPACITIES:
             unlimited = getattr(options, name) == U64_MAX
             if unlimited and any(
-                getattr(one.head.policy, name) != U64_MAX for one in pool_batch.lineage()
+                getattr(one.head.policy, name) != U64_MAX for one in batch.lineage(pool)
             ):
                 raise InvalidInputError(
                     name, f"must have a limit: pool {self.parent!r}, or one above it, has one"
@@ -170,18 +182,19 @@ class Opening:
         requests = requests or 1
         estimate = UsageEstimate(total_tokens=tokens, cost_micros_usd=cost)
         unlimited_budget = RequestBudget.unlimited()
-        denial = pool_batch.refusal(estimate, unlimited_budget, requests=requests)
+        denial = refusal(batch, pool, estimate, unlimited_budget, requests=requests)
         if denial is not None:
             raise denial
         balance, lease, flags = rules.reserve(
-            pool_batch.head.balance,
-            lease_id=pool_batch.head.seq + 1,
+            pool.head.balance,
+            lease_id=pool.head.seq + 1,
             estimate=estimate,
             request_budget=unlimited_budget,
             ceiling=I64_MAX,
             requests=requests,
         )
-        pool_batch.post(
+        batch.post(
+            pool,
             Draft(
                 kind=EntryKind.RESERVATION,
                 balance=balance,
@@ -191,6 +204,6 @@ class Opening:
                 request_budget=unlimited_budget,
                 lease=lease,
                 origin=(pool_id, Seq(1)),
-            )
+            ),
         )
         return lease.lease

@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import EntryKind, PoolId, ThresholdCrossing
-from ledger.engine.batch import Batch
+from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.expiry import expire
 from ledger.engine.operations.base import Operation
 from ledger.engine.pool_batch import PoolBatch
-from ledger.engine.rollover import roll_over
-from ledger.errors import LedgerError
+from ledger.errors import IdempotencyConflictError, LedgerError
 from ledger.store import journal
-from ledger.store.journal import Ending, PoolJournal, Wanted
-from ledger.store.rows import Memo, Row
+from ledger.store.journal import Ending, PoolJournal, Seen, Wanted
+from ledger.store.rows import Draft, Memo, Row
 
-Outcome = Row | LedgerError
-"""What became of an operation: its entry, or why it has none."""
+Outcome = Row | LedgerError | None
+"""What became of an operation: its entry, why it has none, or None where it must be asked again."""
 
 
 _TAKES = {
@@ -71,10 +71,10 @@ def perform(
 
     Args:
         connection: The transaction.
-        pools: The pools that it is alone on.
+        pools: The pools that it has locked.
         calls: Asked for the operations once the newest entries are read, so that the wait for
             the lock can be used to collect them. They are on these pools, or on others that the
-            transaction happens to be alone on, too.
+            transaction happens to have locked, too.
         now: Asked for the time when the lock is there and the operations are: entries that had
             to wait must not look older than the calls they are of.
         look_up: Whether an earlier try of the same batch may have taken effect.
@@ -83,27 +83,46 @@ def perform(
     outcomes: list[Outcome] = []
     for pool, operation in todo:
         try:
-            outcomes.append(batch.pool_batch(pool.info.pool_id).do(operation))
+            outcomes.append(_do(batch, batch.pool(pool.info.pool_id), operation))
         except LedgerError as refusal:
             outcomes.append(refusal)
+        except UnsweptError:
+            outcomes.append(None)
     return finish(batch, outcomes)
 
 
+def _do(batch: Batch, pool: PoolBatch, operation: Operation[Any]) -> Row:
+    """Decide an operation, unless its key says that it was done, and return its entry.
+
+    Raises:
+        BudgetError: The rules refuse, and the refusal is not kept.
+        IdempotencyConflictError: The key was used with other arguments.
+        JournalDamagedError: The lease it is about cannot be read.
+        MorePoolsError: It needs pools that this transaction has not begun on.
+        UnsweptError: More leases must expire first than one transaction expires.
+    """
+    first = pool.known.get(operation.key)
+    if first is not None:
+        if first["payload_digest"] != operation.payload_digest():
+            raise IdempotencyConflictError(operation.key, seq=first["seq"])
+        return first
+    pool.require_readable(operation.lease_id)
+    row = batch.post(pool, operation.decide(batch, pool))
+    pool.known[operation.key] = row
+    return row
+
+
 def finish(batch: Batch, outcomes: list[Outcome], *, also: Sequence[Row] = ()) -> Done:
-    """Write what is staged on every pool's part, and other rows, and return what it comes to."""
-    pool_batches = batch.pools.values()
-    journal.append(
-        batch.connection,
-        [*(row for pool_batch in pool_batches for row in pool_batch.staged), *also],
-    )
+    """Write what is staged in each pool, and other rows, and return what it comes to."""
+    pools = batch.pools
+    staged = [row for pool in pools.values() for row in pool.staged]
+    journal.append(batch.connection, [*staged, *also])
     return Done(
         outcomes,
-        [(pool_batch.pool, pool_batch.memo()) for pool_batch in pool_batches],
-        {pool_id: pool_batch.expired for pool_id, pool_batch in batch.pools.items()},
-        frozenset(
-            pool_id for pool_id, pool_batch in batch.pools.items() if _frees(pool_batch.staged)
-        ),
-        [crossing for pool_batch in pool_batches for crossing in pool_batch.thresholds.crossed],
+        [(pool.journal, pool.memo()) for pool in pools.values()],
+        {pool_id: pool.expired for pool_id, pool in pools.items()},
+        frozenset(pool_id for pool_id, pool in pools.items() if _frees(pool.staged)),
+        [crossing for pool in pools.values() for crossing in pool.thresholds.crossed],
     )
 
 
@@ -119,7 +138,10 @@ def prepare(
     now: Callable[[], Micros | None],
     look_up: bool,
 ) -> tuple[Batch, Sequence[Call]]:
-    """Read what each pool's operations need, and expire what is due."""
+    """Read what the operations need, expire what is due, and begin the windows that it is by now.
+
+    The arguments are those of `perform`.
+    """
     seen = journal.look(connection, pools, now())
     todo = calls()
     joined = {one.info.pool_id: one for pool, _ in todo for one in pool.lineage}
@@ -129,25 +151,20 @@ def prepare(
         seen = seen.with_others(journal.look(connection, others, seen.now))
     seen = journal.recall(connection, pools, seen)
     batch = Batch(connection, now() or seen.now)
-    for pool in pools:
-        pool_id = pool.info.pool_id
+    for journal_of in pools:
+        pool_id = journal_of.info.pool_id
         try:
-            head = pool.head_from(connection, seen.newest[pool_id])
-            batch.pools[pool_id] = PoolBatch(batch, pool, head, seen.quiet_until(pool))
+            head = journal_of.head_from(connection, seen.newest[pool_id])
         except LedgerError as error:
             batch.damaged[pool_id] = error
-    due = {pool.info.pool_id: seen.due(pool) for pool in pools}
+            continue
+        quiet_until = seen.quiet_until(journal_of)
+        batch.pools[pool_id] = PoolBatch(
+            connection, journal_of, head, now=batch.now, quiet_until=quiet_until
+        )
+    due = {one.info.pool_id: seen.due(one) for one in pools}
     _read(batch, todo, due, look_up=look_up)
-    about: defaultdict[PoolId, set[int]] = defaultdict(set)
-    for pool, operation in todo:
-        if operation.lease_id:
-            about[pool.info.pool_id].add(operation.lease_id)
-    until = min(seen.now, batch.now)
-    for pool_id, pool_batch in batch.pools.items():
-        if not any(above.info.pool_id in batch.damaged for above in pool_batch.pool.lineage):
-            expire(pool_batch, due[pool_id], spared=about[pool_id], until=until)
-    for pool_batch in batch.pools.values():
-        roll_over(pool_batch)
+    _bring_up_to_date(batch, todo, due, seen)
     return batch, todo
 
 
@@ -156,39 +173,53 @@ def _read(
 ) -> None:
     """Read what the operations need to see: earlier outcomes, and leases."""
     by_pool: defaultdict[PoolId, list[Operation[Any]]] = defaultdict(list)
-    for pool, operation in todo:
-        by_pool[pool.info.pool_id].append(operation)
+    for asked, operation in todo:
+        by_pool[asked.info.pool_id].append(operation)
     missing: list[Wanted] = []
-    for pool_id, pool_batch in batch.pools.items():
+    for pool_id, pool in batch.pools.items():
         keys = {one.key for one in by_pool[pool_id] if one.key_given or look_up}
-        pool_batch.known = pool_batch.pool.by_keys(batch.connection, keys)
+        pool.known = pool.journal.by_keys(batch.connection, keys)
         wanted = {
             one.lease_id
             for one in by_pool[pool_id]
-            if one.lease_id is not None and one.key not in pool_batch.known
+            if one.lease_id is not None and one.key not in pool.known
         } | {one.lease for one in due[pool_id]}
-        pool_batch.leases |= pool_batch.pool.remembered(wanted)
-        missing += [
-            Wanted(pool_batch.pool, lease) for lease in sorted(wanted - pool_batch.leases.keys())
-        ]
-        for pool in pool_batch.pool.lineage[1:]:
-            above = batch.pools.get(pool.info.pool_id)
+        pool.leases |= pool.journal.remembered(wanted)
+        missing += [Wanted(pool.journal, lease) for lease in sorted(wanted - pool.leases.keys())]
+        for one in pool.journal.lineage[1:]:
+            above = batch.pools.get(one.info.pool_id)
             if above is not None:
-                missing += _recall_mirrors(above, pool_id, wanted)
+                missing += above.recall_mirrors(pool_id, wanted)
     found = journal.leases(batch.connection, missing)
-    for asked, row in zip(missing, found, strict=True):
-        batch.pools[asked.pool.info.pool_id].put_lease(asked, row)
+    for lease, row in zip(missing, found, strict=True):
+        batch.pools[lease.pool.info.pool_id].learn(lease, row)
 
 
-def _recall_mirrors(pool_batch: PoolBatch, pool_id: PoolId, leases: set[int]) -> list[Wanted]:
-    """Take over what is remembered of the leases of a pool below; return what is not."""
-    missing = []
-    for lease in sorted(leases):
-        own = pool_batch.pool.mirror(pool_id, lease)
-        remembered = {} if own is None else pool_batch.pool.remembered([own])
-        if own is None or not remembered:
-            missing.append(Wanted(pool_batch.pool, lease, pool_id))
-        else:
-            pool_batch.leases |= remembered
-            pool_batch.mirrors[pool_id, lease] = own
-    return missing
+def _bring_up_to_date(
+    batch: Batch, todo: Sequence[Call], due: Mapping[PoolId, Sequence[Ending]], seen: Seen
+) -> None:
+    """Expire what is due, then begin the windows that it is by now, before anything is decided.
+
+    What expiries give back is part of the rest that a window may carry over. Windows in which
+    nothing was written have no entry of their own. Where every operation was answered before, by
+    its key, all pools stay as they are: to repeat a call writes nothing.
+    """
+    about: defaultdict[PoolId, set[int]] = defaultdict(set)
+    answered = 0
+    for journal_of, operation in todo:
+        pool = batch.pools.get(journal_of.info.pool_id)
+        answered += pool is not None and operation.key in pool.known
+        if operation.lease_id:
+            about[journal_of.info.pool_id].add(operation.lease_id)
+    if todo and answered == len(todo):
+        return
+    until = min(seen.now, batch.now)
+    for pool_id, pool in batch.pools.items():
+        if not any(above.info.pool_id in batch.damaged for above in pool.journal.lineage):
+            expire(batch, pool, due[pool_id], spared=about[pool_id], until=until)
+    for pool in batch.pools.values():
+        head = pool.head
+        window = rules.roll_over(head.policy, head.window, head.balance, batch.now)
+        if window is not None:
+            rollover = Draft(kind=EntryKind.ROLLOVER, balance=head.balance, window=window)
+            batch.post(pool, rollover)

@@ -1,53 +1,47 @@
-"""One pool inside a transaction: where entries are decided, chained and passed upwards."""
+"""One pool inside one transaction: what was read of it, and the entries that follow there.
+
+It knows no other pool: what an entry comes to elsewhere is planned in `engine.batch`.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import Balance, EntryKind, LeaseState, PoolId, requests_of
-from ledger.core.values import Attribution, RequestBudget, Usage, UsageEstimate
-from ledger.engine import carved_pools
+from ledger.core.entries import EntryKind, LeaseState, PoolId, PoolInfo, requests_of
+from ledger.core.values import Attribution, Usage
 from ledger.engine.thresholds import PoolThresholds
-from ledger.errors import (
-    IdempotencyConflictError,
-    JournalDamagedError,
-    PoolClosedError,
-    ThresholdExceededError,
-)
-from ledger.store import journal, rows
-from ledger.store.corrections import Spending, mirror_of, spending
-from ledger.store.journal import PoolJournal, Wanted
+from ledger.errors import JournalDamagedError, PoolClosedError
+from ledger.store import rows
+from ledger.store.corrections import Spending, mirror_of, settlement_of, spending
+from ledger.store.journal import PoolJournal, Wanted, leases
 from ledger.store.rows import Draft, Head, Interned, LeaseRow, Memo, Row
 
-if TYPE_CHECKING:
-    from ledger.engine.batch import Batch
-    from ledger.engine.operations.base import Operation
-
 _NO_CONTENT = hashing.attribution_content(Attribution())
-
-
-class Step(NamedTuple):
-    """An entry to be staged, and the thresholds that are reported behind it."""
-
-    pool_batch: PoolBatch
-    draft: Draft
-    crossings: Sequence[rules.Crossing]
-    repeats: int | None
-    """Which of the steps it repeats, by its place among them."""
 
 
 class PoolBatch:
     """One pool inside one transaction: what was read of it, and the entries that follow."""
 
-    def __init__(self, batch: Batch, pool: PoolJournal, head: Head, quiet_until: Micros) -> None:
-        self.batch = batch
-        self.pool = pool
+    def __init__(
+        self,
+        connection: Connection,
+        journal: PoolJournal,
+        head: Head,
+        *,
+        now: Micros,
+        quiet_until: Micros,
+    ) -> None:
+        self.connection = connection
+        self.journal = journal
+        self.info: PoolInfo = journal.info
         self.head = head
-        self.now = batch.now
+        self.now = now
         self.leases: dict[int, LeaseRow] = {}
         """Leases as the newest entry leaves them."""
         self.mirrors: dict[tuple[PoolId, int], int] = {}
@@ -58,32 +52,14 @@ class PoolBatch:
         """Entries by their idempotency keys."""
         self.staged: list[Row] = []
         """Entries that are decided, and not yet written."""
-        self.thresholds = PoolThresholds(batch.connection, pool.info)
+        self.thresholds = PoolThresholds(connection, journal.info)
         self.expired = 0
         """How many leases this transaction found due."""
+        self.unswept = False
+        """Whether more leases are due than this transaction expires."""
         self._began_at = head.seq, head.hash
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
-
-    def do(self, operation: Operation[Any]) -> Row:
-        """Decide an operation, unless its key says that it was done, and return its entry.
-
-        Raises:
-            BudgetError: The rules refuse, and the refusal is not kept.
-            IdempotencyConflictError: The key was used with other arguments.
-            JournalDamagedError: The lease it is about cannot be read.
-            MorePoolsError: It needs pools that this transaction has not begun on.
-        """
-        first = self.known.get(operation.key)
-        if first is not None:
-            if first["payload_digest"] != operation.payload_digest():
-                raise IdempotencyConflictError(operation.key, seq=first["seq"])
-            return first
-        if operation.lease_id in self.unreadable:
-            raise copy.copy(self.unreadable[operation.lease_id])
-        row = self.post(operation.decide(self))
-        self.known[operation.key] = row
-        return row
 
     @property
     def at(self) -> Micros:
@@ -97,95 +73,32 @@ class PoolBatch:
             PoolClosedError: This pool is closed.
         """
         if self.head.closed:
-            raise PoolClosedError(self.pool.info.name)
+            raise PoolClosedError(self.info.name)
 
-    def lineage(self) -> list[PoolBatch]:
-        """Return this pool's part of the batch, and those of the pools above that share it.
-
-        Raises:
-            JournalDamagedError: One of them cannot be read.
-        """
-        if len(self.pool.lineage) == 1:
-            return [self]
-        return [self.batch.pool_batch(pool.info.pool_id) for pool in self.pool.lineage]
-
-    def post(self, draft: Draft) -> Row:
-        """Make a draft the newest entry here, with all that follows from it in pools above.
-
-        Everything is decided before anything is staged: an entry is there with its mirrors, or
-        none of them is.
+    def require_readable(self, lease_id: int | None) -> None:
+        """Refuse to decide anything about a lease that cannot be read.
 
         Raises:
-            AmountOutOfRangeError: What is reserved in one of the pools would be too much.
-            JournalDamagedError: One of them cannot be read.
-            MorePoolsError: The transaction has not begun on one of them.
+            JournalDamagedError: This one cannot.
         """
-        rows_of: list[Row] = []
-        steps = self.plan(draft)
-        for step in steps:
-            one = step.draft
-            if step.repeats is not None:
-                origin = steps[step.repeats].pool_batch.pool.info.pool_id
-                one = one._replace(origin=(origin, rows_of[step.repeats]["seq"]))
-            rows_of.append(step.pool_batch.stage(one, step.crossings))
-        return rows_of[0]
+        if lease_id in self.unreadable:
+            raise copy.copy(self.unreadable[lease_id])
 
-    def plan(self, draft: Draft) -> list[Step]:
-        """Return the entries that a draft leads to, here and above, as they are to be staged."""
-        steps = [self.step(draft)]
-        if draft.lease is not None:
-            above = self.lineage()[1:]
-            steps += [
-                pool_batch.step(pool_batch.repeat(draft, self.pool), 0) for pool_batch in above
-            ]
-        top = len(steps) - 1  # the highest pool that shares; it may be carved out of another
-        pool_batch, what = steps[top].pool_batch, steps[top].draft
-        funder = carved_pools.funder(pool_batch, what)
-        passed_on = None if funder is None else carved_pools.passed_on(pool_batch, what, funder)
-        if funder is not None and passed_on is not None:
-            first = len(steps)
-            for one in funder.plan(passed_on):
-                steps.append(
-                    one._replace(repeats=top if one.repeats is None else first + one.repeats)
-                )
-        return steps
+    def recall_mirrors(self, pool_id: PoolId, leases: Collection[int]) -> list[Wanted]:
+        """Take over what is remembered of the leases of a pool below; return what is not."""
+        missing = []
+        for lease in sorted(leases):
+            own = self.journal.mirror(pool_id, lease)
+            remembered = {} if own is None else self.journal.remembered([own])
+            if own is None or not remembered:
+                missing.append(Wanted(self.journal, lease, pool_id))
+            else:
+                self.leases |= remembered
+                self.mirrors[pool_id, lease] = own
+        return missing
 
-    def step(self, draft: Draft, repeats: int | None = None) -> Step:
-        """Return how a draft is to be staged here."""
-        return Step(self, draft, self.thresholds.crossings(self.head, draft), repeats)
-
-    def refusal(
-        self, estimate: UsageEstimate, request_budget: RequestBudget, *, requests: int = 1
-    ) -> rules.Denial | None:
-        """Ask this pool, and then each above it that shares, up to one that denies a reservation.
-
-        Raises:
-            PoolClosedError: One of them is closed.
-            MorePoolsError: Leases that are due must expire before one of them denies it.
-        """
-        for pool_batch in self.lineage():
-            name = pool_batch.pool.info.name
-            pool_batch.require_open()
-            policy, balance = pool_batch.head.policy, pool_batch.head.balance
-            asked = estimate, request_budget, pool_batch.head.window
-            denial = rules.admit(policy, balance, *asked, requests=requests)
-            if isinstance(denial, ThresholdExceededError):
-                # Where not even all that is held would be enough, nothing that is due is.
-                spent = Balance(balance.committed)
-                if rules.admit(policy, spent, *asked, requests=requests) is None:
-                    self.batch.sweep_below(pool_batch)
-                return denial.of_pool(name)
-            if denial is not None:
-                return denial
-        return None
-
-    def fetch(self, wanted: Wanted) -> None:
-        """Lay a lease on the pool_batch that nobody had asked for before."""
-        (row,) = journal.leases(self.batch.connection, [wanted])
-        self.put_lease(wanted, row)
-
-    def put_lease(self, wanted: Wanted, row: LeaseRow | JournalDamagedError | None) -> None:
-        """Lay a lease on the pool_batch, as it was found."""
+    def learn(self, wanted: Wanted, row: LeaseRow | JournalDamagedError | None) -> None:
+        """Take in a lease that was read, as it was found."""
         if isinstance(row, LeaseRow):
             self.leases[row.state.lease] = row
             if wanted.origin_pool_id is not None:
@@ -193,8 +106,16 @@ class PoolBatch:
         elif row is not None and wanted.origin_pool_id is None:
             self.unreadable[wanted.lease] = row
 
-    def repeat(self, draft: Draft, below: PoolJournal) -> Draft:
-        """Return what an entry about a lease of a pool below comes to here.
+    def _read(self, wanted: Wanted) -> None:
+        (row,) = leases(self.connection, [wanted])
+        self.learn(wanted, row)
+
+    def crossings(self, draft: Draft) -> Sequence[rules.Crossing]:
+        """Return the thresholds that a draft crosses here, and that are still to be reported."""
+        return self.thresholds.crossings(self.head, draft)
+
+    def mirror_of(self, draft: Draft, below: PoolJournal) -> Draft:
+        """Return the entry here that repeats one about a lease of a pool below.
 
         Raises:
             AmountOutOfRangeError: What is reserved here would be too much.
@@ -217,10 +138,12 @@ class PoolBatch:
             )
             self.mirrors[granted] = effect.lease.lease
         else:
-            found = self.mirror(*granted)
+            found = self._mirrored(*granted)
             captured = found.attribution
             if detail is not None and draft.kind is EntryKind.CORRECTION:
-                detail = {**detail, "corrects": self._mirror_of(below, detail["corrects"])}
+                origin = below.info.pool_id, detail["corrects"]
+                corrects = mirror_of(self.connection, self.journal, origin)
+                detail = {**detail, "corrects": corrects}
             effect = self._follow(draft, found.state, detail)
         balance, lease, flags = effect
         return draft._replace(
@@ -259,22 +182,19 @@ class PoolBatch:
             requests=requests_of(detail),
         )
 
-    def mirror(self, pool_id: PoolId, lease: int) -> LeaseRow:
+    def _mirrored(self, pool_id: PoolId, lease: int) -> LeaseRow:
         """Return the lease here of a lease that a pool below has granted.
 
         Raises:
             JournalDamagedError: There is none, or it cannot be read.
         """
         if (pool_id, lease) not in self.mirrors:
-            self.fetch(Wanted(self.pool, lease, pool_id))
+            self._read(Wanted(self.journal, lease, pool_id))
         found = self.leases.get(self.mirrors.get((pool_id, lease), 0))
         if found is None:
             reason = f"nothing repeats lease {lease} of pool {pool_id}, which it should hold"
-            raise self.pool.damaged(self.head.seq, reason)
+            raise self.journal.damaged(self.head.seq, reason)
         return found
-
-    def _mirror_of(self, below: PoolJournal, seq: int) -> int:
-        return mirror_of(self.batch.connection, self.pool, (below.info.pool_id, seq))
 
     def _own(self, attribution: Interned | None, captured: Interned | None) -> Interned | None:
         """Return the attribution of an entry below as it is stored here.
@@ -300,9 +220,9 @@ class PoolBatch:
     def _append(self, draft: Draft) -> Row:
         row = rows.to_row(
             draft,
-            pool_id=self.pool.info.pool_id,
+            pool_id=self.info.pool_id,
             head=self.head,
-            genesis=self.pool.genesis,
+            genesis=self.journal.genesis,
             now=self.now,
         )
         self.staged.append(row)
@@ -318,7 +238,7 @@ class PoolBatch:
             )
         return row
 
-    def sweep(self, until: Micros) -> None:
+    def note_swept(self, until: Micros) -> None:
         """Note that no lease that was due until then still holds anything."""
         self.head = self.head._replace(swept_until=max(self.head.swept_until, until))
 
@@ -334,20 +254,28 @@ class PoolBatch:
             UncorrectableEntryError: There is no such entry, or it records no usage of its own.
             JournalDamagedError: It, or a correction of it, cannot be read.
         """
-        return spending(self.batch.connection, self.pool, seq, staged=self.staged)
+        return spending(self.connection, self.journal, seq, staged=self.staged)
+
+    def settlement_of(self, lease_id: int) -> Spending:
+        """Return the entry that settled a lease, and what it says by now.
+
+        Raises:
+            JournalDamagedError: None did, or it cannot be read.
+        """
+        seq = settlement_of(self.connection, self.journal, lease_id, staged=self.staged)
+        return self.spending(seq)
 
     def lease(self, lease_id: int) -> LeaseRow:
-        """Return a lease that an entry names, whether it was laid here or not.
+        """Return a lease that an entry names, whether it was read before or not.
 
         Raises:
             JournalDamagedError: It cannot be read, or there is none.
         """
         if lease_id not in self.leases:
-            self.fetch(Wanted(self.pool, lease_id))
-        if lease_id in self.unreadable:
-            raise copy.copy(self.unreadable[lease_id])
+            self._read(Wanted(self.journal, lease_id))
+        self.require_readable(lease_id)
         if lease_id not in self.leases:
-            raise self.pool.damaged(lease_id, "this lease is missing, though others name it")
+            raise self.journal.damaged(lease_id, "this lease is missing, though others name it")
         return self.leases[lease_id]
 
     def memo(self) -> Memo:
@@ -370,6 +298,6 @@ class PoolBatch:
         if content is None or content == _NO_CONTENT:
             return None
         if content not in self._interned:
-            connection = self.batch.connection
-            self._interned[content] = self.pool.attributions.intern(connection, content)
+            stored = self.journal.attributions.intern(self.connection, content)
+            self._interned[content] = stored
         return self._interned[content]

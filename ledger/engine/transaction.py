@@ -77,14 +77,17 @@ class Transactions:
         parent: PoolJournal | None,
         *,
         now: Callable[[], Micros | None],
-    ) -> tuple[PoolJournal, Done | None]:
-        """Find a pool, or make it below its parent; then also return what that came to above."""
+    ) -> tuple[PoolJournal | None, Done | None]:
+        """Find a pool, or make it below its parent; then also return what that came to above.
+
+        None instead of the pool where it must be asked for again, see `Opening.make`.
+        """
 
         def work(
             connection: Connection,
             _again: bool,  # noqa: FBT001 - as `Work`
             locked: Sequence[PoolJournal],
-        ) -> tuple[PoolJournal, Done | None]:
+        ) -> tuple[PoolJournal | None, Done | None]:
             found = opening.find(connection, self._directory)
             if found is not None:
                 return found, None
@@ -92,7 +95,10 @@ class Transactions:
 
         lineage = () if parent is None else parent.lineage
         with self._turn:
-            return self._on(lineage, work, key=opening.key, began_s=None)
+            found, done = self._on(lineage, work, key=opening.key, began_s=None)
+            if done is not None:
+                done.remember()
+            return found, done
 
     def _on(
         self, pools: Iterable[PoolJournal], work: Work[T], *, key: str, began_s: float | None

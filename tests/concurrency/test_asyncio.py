@@ -194,7 +194,7 @@ class Broken(Release):
 
     __slots__ = ()
 
-    def decide(self, desk: object) -> Any:  # noqa: ANN401, ARG002 - it never answers
+    def decide(self, batch: object, pool: object) -> Any:  # noqa: ANN401, ARG002 - it never answers
         """Fail as only a bug does."""
         raise ZeroDivisionError
 

@@ -494,7 +494,7 @@ def test_a_loop_that_ended_is_passed_over(
     left = loop.create_task(call)
     with suppress(TimeoutError):
         loop.run_until_complete(asyncio.wait_for(asyncio.shield(left), 0.2))
-    assert 1 == sum(map(len, book._waiting._lines._lines.values()))
+    assert 1 == sum(map(len, book._waiting._queues._queues.values()))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     waiting = threads.submit(take, budget, 100, LONG_S)
@@ -606,16 +606,16 @@ from ledger import *
 options = SharedPoolBudgetOptions(capacity_tokens=100)
 if "{kind}" == "memory":
     budget = SharedPoolBudgetManager(options)
-    lines = budget._lines
+    queues = budget._queues
 else:
     book = Ledger.open("{url}")
-    budget, lines = book.pool("pool", options), book._waiting._lines
+    budget, queues = book.pool("pool", options), book._waiting._queues
 ask = RequestExtensions(), UsageEstimate(total_tokens=100), RequestBudget.unlimited()
 lease = budget.reserve(*ask)
 granted = []
 waiting = threading.Thread(target=lambda: granted.append(budget.reserve(*ask, wait_s=30)))
 waiting.start()
-while not any(lines._lines.values()):
+while not any(queues._queues.values()):
     time.sleep(0.001)
 time.sleep(0.1)
 child = os.fork()

@@ -451,8 +451,8 @@ def test_a_repeated_call_gets_its_first_answer_in_the_next_window(
     with pytest.raises(ThresholdExceededError) as again:
         budget.reserve(once, tokens(30), UNLIMITED)
     assert 20 == again.value.remaining_tokens
-    assert ["denial", "rollover"] == kinds(timed)[-2:]
-    assert 1 == len(rollovers(timed))
+    assert ["settlement", "denial"] == kinds(timed)[-2:]
+    assert [] == rollovers(timed)
 
 
 def test_a_sweep_begins_the_window_too(timed: Ledger, clock: HourClock) -> None:

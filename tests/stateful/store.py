@@ -165,9 +165,11 @@ class StoreMachine(MemoryMachine):
     @precondition(lambda self: self.repeatable)
     @rule(number=NUMBERS, which=NUMBERS)
     def repeat(self, number: int, which: int) -> None:
-        """Repeat a call under its key: the first answer again, and nothing is written."""
+        """Repeat a call under its key: the first answer again, and nothing is written.
+
+        Nothing expires either, and no window begins.
+        """
         first = self.repeatable[which % len(self.repeatable)]
-        self.expect(number, first.pool, lambda: None, first.lease)
         assert first.answer == outcome(lambda: first.call(number, first.key))
 
     @precondition(lambda self: self.repeatable)
@@ -177,15 +179,9 @@ class StoreMachine(MemoryMachine):
         first = self.repeatable[which % len(self.repeatable)]
         asked = RequestExtensions(IdempotencyKey(first.key)), NOBODYS, RequestBudget.unlimited()
 
-        def conflict() -> None:
-            raise IdempotencyConflictError(first.key, seq=first.seq)
-
-        self.ask(
-            number,
-            first.pool,
-            conflict,
-            lambda to, _key: self.manager(to, first.pool).reserve(*asked),
-        )
+        answer = outcome(lambda: self.manager(number, first.pool).reserve(*asked))
+        conflict = IdempotencyConflictError(first.key, seq=first.seq)
+        assert (type(conflict), vars(conflict)) == answer
 
     @precondition(lambda self: any(pool.spends for pool in self.books.pools))
     @rule(number=NUMBERS, where=NUMBERS, which=NUMBERS, usage=USAGES, keyed=st.booleans())

@@ -19,6 +19,7 @@ from ledger.core.policy import (
     check_storable_policy,
     policy_to_json,
 )
+from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError
@@ -51,20 +52,20 @@ class Adjust(Operation[None]):
         """Return the policy and the reason."""
         return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the adjustment; it revokes nothing, even below what is committed."""
-        pool_batch.require_open()
-        if pool_batch.pool.info.carved_lease is not None:
-            self._check_funded(pool_batch.pool.terms.policy(pool_batch.batch.connection, 1))
+        pool.require_open()
+        if pool.info.carved_lease is not None:
+            self._check_funded(pool.journal.terms.policy(pool.connection, 1))
         return Draft(
             kind=EntryKind.ADJUSTMENT,
-            balance=pool_batch.head.balance,
+            balance=pool.head.balance,
             policy=self.policy,
             window=rules.adjust_window(
-                pool_batch.head.policy,
+                pool.head.policy,
                 self.policy,
-                pool_batch.at,
-                pool_batch.head.balance.committed,
+                pool.at,
+                pool.head.balance.committed,
             ),
             detail=None if self.reason is None else {"reason": self.reason},
             idempotency_key=self.key,

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import PoolInfo
+from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import AmountOutOfRangeError
 from ledger.store.rows import Draft, Row
@@ -52,7 +53,7 @@ class Operation(ABC, Generic[T]):
         """Return what was asked, all of it, as values to be digested."""
 
     @abstractmethod
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the entry this leads to.
 
         Raises:

@@ -9,7 +9,8 @@ from typing import Any
 from ledger.core import hashing
 from ledger.core.checks import REASON_MAX_CHARS, check_text
 from ledger.core.entries import EntryFlag, EntryKind, PoolInfo
-from ledger.engine.expiry import expire_spared
+from ledger.engine.batch import Batch
+from ledger.engine.expiry import expire_spared, spared
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import OpenLeasesError
@@ -37,20 +38,20 @@ class ClosePool(Operation[None]):
         """Return the reason."""
         return ("close pool", self.reason)
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
-        """Return the closing; what funds a carved pool is settled with it, see `PoolBatch.post`."""
-        pool = pool_batch.pool.info
-        pool_batch.require_open()
-        if pool.carved_lease is not None and pool_batch.head.balance.reserved.requests:
-            pool_batch.batch.sweep_below(pool_batch)
-            expire_spared(pool_batch)
-            open_leases = pool_batch.head.balance.reserved.requests
-            if open_leases:
-                raise OpenLeasesError(pool.name, open_leases=open_leases)
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
+        """Return the closing; what funds a carved pool is settled with it, see `Batch.post`."""
+        pool.require_open()
+        if pool.info.carved_lease is not None and pool.head.balance.reserved.requests:
+            batch.require_swept(pool)
+            found = spared(batch, pool)
+            open_leases = pool.head.balance.reserved.requests
+            if found.held.requests < open_leases:
+                raise OpenLeasesError(pool.info.name, open_leases=open_leases)
+            expire_spared(batch, found)
         detail: dict[str, Any] = {} if self.reason is None else {"reason": self.reason}
         return Draft(
             kind=EntryKind.CLOSING,
-            balance=pool_batch.head.balance,
+            balance=pool.head.balance,
             flags=EntryFlag.CLOSED,
             detail=detail,
             idempotency_key=self.key,

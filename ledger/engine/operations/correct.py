@@ -9,7 +9,8 @@ from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
 from ledger.core.entries import EntryKind, PoolInfo
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
-from ledger.engine.drafts import amounts, carried
+from ledger.engine.batch import Batch
+from ledger.engine.drafts import about_lease, amounts
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import UncorrectableEntryError
@@ -41,15 +42,15 @@ class Correct(Operation[UsageDifference]):
         """Return the entry, all of its usage, and the reason."""
         return ("correct", self.entry, *rows.USAGE.values(self.usage), self.reason)
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the correction, from what the entry says now; it is for whom the entry is for."""
-        found = pool_batch.spending(self.entry)
+        found = pool.spending(self.entry)
         if found.row["origin_seq"] is not None:
             reason = "it repeats an entry of another pool, which can be corrected there"
             raise UncorrectableEntryError(self.entry, reason)
-        lease = pool_batch.lease(found.row["lease"])
+        lease = pool.lease(found.row["lease"])
         effect = rules.correct(
-            pool_batch.head.balance,
+            pool.head.balance,
             lease.state,
             found.usage,
             self.usage,
@@ -57,7 +58,7 @@ class Correct(Operation[UsageDifference]):
             ceiling=I64_MAX,
         )
         corrected = found.row
-        return carried(EntryKind.CORRECTION, effect, lease)._replace(
+        return about_lease(EntryKind.CORRECTION, effect, lease)._replace(
             usage=UsageDifference.between(found.usage, self.usage),
             attribution=found.attribution,
             request_id=corrected["request_id"],
@@ -78,6 +79,6 @@ class Correct(Operation[UsageDifference]):
             payload_digest=self.payload_digest(),
         )
 
-    def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:  # noqa: ARG002 - as every operation
+    def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:
         """Return by how much the entry was wrong."""
         return UsageDifference(**rows.USAGE.of(row))

@@ -17,7 +17,8 @@ from ledger.core.values import (
     Usage,
     UsageReport,
 )
-from ledger.engine.drafts import carried
+from ledger.engine.batch import Batch
+from ledger.engine.drafts import about_lease
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store import rows
@@ -70,23 +71,23 @@ class Record(LeaseOperation[None]):
             None if report.detail is None else canonical_json(dict(report.detail)),
         )
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the settlement or observation: the usage is committed whatever it is."""
         spend = rules.settle if self.closes else rules.observe
         effect = spend(
-            pool_batch.head.balance,
-            pool_batch.state(self.lease),
+            pool.head.balance,
+            pool.state(self.lease),
             self.usage,
             lease_id=self.lease,
             ceiling=I64_MAX,
         )
-        found = pool_batch.leases[self.lease]
+        found = pool.leases[self.lease]
         report, occurred_at = self.report, self._occurred_at()
-        return carried(
+        return about_lease(
             EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION, effect, found
         )._replace(
             usage=self.usage,
-            attribution=self._attribution(pool_batch, found.attribution),
+            attribution=self._attribution(pool, found.attribution),
             request_id=report.request_id or found.request_id,
             provenance=report.provenance or Provenance.REPORTED,
             occurred_at=found.occurred_at if occurred_at is None else occurred_at,
@@ -95,7 +96,7 @@ class Record(LeaseOperation[None]):
             payload_digest=self.payload_digest(),
         )
 
-    def answer(self, row: Row, pool: PoolInfo) -> None:  # noqa: ARG002 - as every operation
+    def answer(self, row: Row, pool: PoolInfo) -> None:
         """Raise if the lease's usage, though recorded, is over the request's own budget."""
         if BUDGET.absent_in(row):
             return  # most calls have no budget of their own, and no values need be made of it
@@ -107,7 +108,7 @@ class Record(LeaseOperation[None]):
         given = self.report.occurred_at
         return None if given is None else to_micros("occurred_at", given)
 
-    def _attribution(self, pool_batch: PoolBatch, captured: Interned | None) -> Interned | None:
+    def _attribution(self, pool: PoolBatch, captured: Interned | None) -> Interned | None:
         report = self.report
         if report is _NO_REPORT:
             return captured
@@ -119,4 +120,4 @@ class Record(LeaseOperation[None]):
         if not overrides:
             return captured
         base = (captured and captured.value) or Attribution()
-        return pool_batch.intern(hashing.attribution_content(replace(base, **overrides)))
+        return pool.intern(hashing.attribution_content(replace(base, **overrides)))

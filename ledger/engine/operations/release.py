@@ -9,7 +9,8 @@ from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import EntryKind, LeasePhase, PoolInfo
 from ledger.core.values import BudgetLease, Provenance, Usage
-from ledger.engine.drafts import carried
+from ledger.engine.batch import Batch
+from ledger.engine.drafts import about_lease
 from ledger.engine.operations.base import LeaseOperation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.rows import Draft, Row
@@ -32,15 +33,15 @@ class Release(LeaseOperation[None]):
         """Return the lease."""
         return ("release", self.lease)
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the release: the hold goes back, and nothing more is committed."""
         effect = rules.end_hold(
-            pool_batch.head.balance,
-            pool_batch.state(self.lease),
+            pool.head.balance,
+            pool.state(self.lease),
             LeasePhase.ENDED,
             lease_id=self.lease,
         )
-        return carried(EntryKind.RELEASE, effect, pool_batch.leases[self.lease])._replace(
+        return about_lease(EntryKind.RELEASE, effect, pool.leases[self.lease])._replace(
             idempotency_key=self.key, payload_digest=self.payload_digest()
         )
 
@@ -56,11 +57,11 @@ class Close(Release):
         """Return the lease."""
         return ("close", self.lease)
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return a settlement at what the policy takes for used, or a release."""
-        policy, state = pool_batch.head.policy.settlement, pool_batch.state(self.lease)
+        policy, state = pool.head.policy.settlement, pool.state(self.lease)
         effect, usage = rules.abandon(
-            policy, pool_batch.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
+            policy, pool.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
         )
         provenance = None
         if usage is not None and state is not None:
@@ -69,7 +70,7 @@ class Close(Release):
                 unseen = state.used == Usage.zero()
                 provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
         kind = EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT
-        return carried(kind, effect, pool_batch.leases[self.lease])._replace(
+        return about_lease(kind, effect, pool.leases[self.lease])._replace(
             usage=usage,
             provenance=provenance,
             detail={"settlement": str(policy)},

@@ -11,7 +11,8 @@ from ledger.core.checks import Micros, from_micros
 from ledger.core.entries import EntryKind, PoolInfo
 from ledger.core.policy import check_ttl
 from ledger.core.values import BudgetLease
-from ledger.engine.drafts import carried
+from ledger.engine.batch import Batch
+from ledger.engine.drafts import about_lease
 from ledger.engine.operations.base import LeaseOperation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.rows import Draft, Row
@@ -37,25 +38,25 @@ class Renew(LeaseOperation[datetime]):
         """Return the lease and the time."""
         return ("renew", self.lease, self.ttl_us)
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the renewal, counted from when it is recorded.
 
         Raises:
             UnknownLeaseError: There is no such lease, or its hold is gone already.
             PoolClosedError: The pool, or one above it, is closed.
         """
-        for one in pool_batch.lineage():  # those above repeat it, and a closed one takes no renewal
+        for one in batch.lineage(pool):  # those above repeat it, and a closed one takes no renewal
             one.require_open()
         effect = rules.renew(
-            pool_batch.head.balance,
-            pool_batch.state(self.lease),
-            Micros(pool_batch.at + self.ttl_us),
+            pool.head.balance,
+            pool.state(self.lease),
+            Micros(pool.at + self.ttl_us),
             lease_id=self.lease,
         )
-        return carried(EntryKind.RENEWAL, effect, pool_batch.leases[self.lease])._replace(
+        return about_lease(EntryKind.RENEWAL, effect, pool.leases[self.lease])._replace(
             idempotency_key=self.key, payload_digest=self.payload_digest()
         )
 
-    def answer(self, row: Row, pool: PoolInfo) -> datetime:  # noqa: ARG002 - as every operation
+    def answer(self, row: Row, pool: PoolInfo) -> datetime:
         """Return when the hold ends."""
         return from_micros(row["expires_at"])

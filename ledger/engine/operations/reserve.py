@@ -21,6 +21,8 @@ from ledger.core.values import (
     RequestBudget,
     UsageEstimate,
 )
+from ledger.engine.admission import refusal
+from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
@@ -93,9 +95,8 @@ class Reserve(Operation[BudgetLease]):
             self.ttl_us,
         )
 
-    def decide(self, pool_batch: PoolBatch) -> Draft:
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return a reservation, or the denial where denials are kept."""
-        head = pool_batch.head
         common: dict[str, Any] = {
             "estimate": self.estimate,
             "request_budget": self.request_budget,
@@ -104,7 +105,8 @@ class Reserve(Operation[BudgetLease]):
             "idempotency_key": self.key,
             "payload_digest": self.payload_digest(),
         }
-        denial = pool_batch.refusal(self.estimate, self.request_budget)
+        denial = refusal(batch, pool, self.estimate, self.request_budget)
+        head = pool.head  # behind what expired for want of capacity
         if denial is not None:
             if self.waits and isinstance(denial, ThresholdExceededError):
                 raise NotYetError(denial)
@@ -113,8 +115,8 @@ class Reserve(Operation[BudgetLease]):
             return Draft(
                 kind=EntryKind.DENIAL,
                 balance=head.balance,
-                detail={"denial": _figures(denial, pool_batch.pool.info)},
-                attribution=pool_batch.intern(self.attribution),
+                detail={"denial": _figures(denial, pool.info)},
+                attribution=pool.intern(self.attribution),
                 **common,
             )
         balance, lease, flags = rules.reserve(
@@ -123,22 +125,22 @@ class Reserve(Operation[BudgetLease]):
             estimate=self.estimate,
             request_budget=self.request_budget,
             ceiling=I64_MAX,
-            expires_at=self._expires_at(pool_batch),
+            expires_at=self._expires_at(pool),
         )
         return Draft(
             kind=EntryKind.RESERVATION,
             balance=balance,
             lease=lease,
             flags=flags,
-            attribution=pool_batch.intern(self.attribution),
+            attribution=pool.intern(self.attribution),
             **common,
         )
 
-    def _expires_at(self, pool_batch: PoolBatch) -> Micros | None:
+    def _expires_at(self, pool: PoolBatch) -> Micros | None:
         ttl_us = self.ttl_us
-        if ttl_us is None and pool_batch.head.policy.lease_ttl is not None:
-            ttl_us = check_ttl("lease_ttl", pool_batch.head.policy.lease_ttl)
-        return None if ttl_us is None else Micros(pool_batch.at + ttl_us)
+        if ttl_us is None and pool.head.policy.lease_ttl is not None:
+            ttl_us = check_ttl("lease_ttl", pool.head.policy.lease_ttl)
+        return None if ttl_us is None else Micros(pool.at + ttl_us)
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""

@@ -1,0 +1,64 @@
+"""Ask a pool, and those above that share its capacity, whether a reservation is admitted."""
+
+from __future__ import annotations
+
+from ledger.core import rules
+from ledger.core.entries import Balance
+from ledger.core.values import RequestBudget, UsageEstimate
+from ledger.engine.batch import Batch
+from ledger.engine.expiry import expire_spared, spared
+from ledger.engine.pool_batch import PoolBatch
+from ledger.errors import ThresholdExceededError
+
+
+def refusal(
+    batch: Batch,
+    pool: PoolBatch,
+    estimate: UsageEstimate,
+    request_budget: RequestBudget,
+    *,
+    requests: int = 1,
+) -> rules.Denial | None:
+    """Return the denial of the first pool that denies a reservation, None where all admit it.
+
+    No pool denies while leases that are due still hold what would be enough: they expire first.
+
+    Raises:
+        PoolClosedError: One of the pools is closed.
+        JournalDamagedError: One of them cannot be read.
+        MorePoolsError: Leases of other pools must expire first.
+        UnsweptError: Leases must expire first, more than one transaction expires.
+    """
+    for one in batch.lineage(pool):
+        denial = _denial_of(batch, one, estimate, request_budget, requests)
+        if denial is not None:
+            return denial
+    return None
+
+
+def _denial_of(
+    batch: Batch,
+    pool: PoolBatch,
+    estimate: UsageEstimate,
+    request_budget: RequestBudget,
+    requests: int,
+) -> rules.Denial | None:
+    """Return the denial of one pool, once nothing that is due is held in it any more."""
+    pool.require_open()
+    policy, window = pool.head.policy, pool.head.window
+
+    def ask(balance: Balance) -> rules.Denial | None:
+        return rules.admit(policy, balance, estimate, request_budget, window, requests=requests)
+
+    denial = ask(pool.head.balance)
+    if not isinstance(denial, ThresholdExceededError):
+        return denial
+    committed, reserved = pool.head.balance
+    # Where not even all that is held would be enough, nothing that is due is.
+    if ask(Balance(committed)) is None:
+        batch.require_swept(pool)
+        found = spared(batch, pool)
+        if ask(Balance(committed, reserved.minus(found.held))) is None:
+            expire_spared(batch, found)
+            return None
+    return denial.of_pool(pool.info.name)
