@@ -59,7 +59,7 @@ STAGES = {
         "ledger.engine.operations:Reserve.decide",
         "ledger.engine.operations:Record.decide",
     ),
-    "build the row": ("ledger.store.rows:to_row", "ledger.store.rows:head_of"),
+    "build the row": ("ledger.store.drafts:row_behind",),
     "encode and hash": (
         "ledger.engine.operations:Operation.payload_digest",
         "ledger.core.hashing:chain",

@@ -19,7 +19,8 @@ from ledger.engine import carved_pools
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError
 from ledger.store import journal
-from ledger.store.rows import Draft, Row
+from ledger.store.drafts import Draft
+from ledger.store.rows import Row
 
 
 class MorePoolsError(Exception):

@@ -6,9 +6,9 @@ from ledger.core import rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance, EntryKind, PoolInfo, Totals
 from ledger.core.values import Usage, UsageDifference
-from ledger.engine.drafts import about_lease, amounts
 from ledger.store.corrections import Spending
-from ledger.store.rows import Draft, LeaseRow
+from ledger.store.drafts import Draft, about_lease, amounts
+from ledger.store.rows import LeaseRow
 
 
 def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance) -> Draft:

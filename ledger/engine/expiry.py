@@ -9,10 +9,10 @@ from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import EntryKind, LeasePhase, LeaseState, Totals
 from ledger.engine.batch import Batch
-from ledger.engine.drafts import about_lease
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import JournalDamagedError
 from ledger.store import journal
+from ledger.store.drafts import about_lease
 from ledger.store.journal import Ending
 
 

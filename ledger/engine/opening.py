@@ -25,10 +25,10 @@ from ledger.engine.operations.base import new_key
 from ledger.engine.perform import Done, finish, prepare
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
-from ledger.store import pools, rows
+from ledger.store import pools
 from ledger.store.directory import Directory
+from ledger.store.drafts import Draft, first_row
 from ledger.store.journal import PoolJournal
-from ledger.store.rows import Draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +137,8 @@ class Opening:
         pools.add_pool(connection, info)
         # Not remembered yet: this transaction may fail, and the number go to another pool.
         pool = directory.fresh(info, parent)
-        opening = rows.to_row(
-            self._draft(self.options, pool),
-            pool_id=pool_id,
-            head=None,
-            genesis=pool.genesis,
-            now=batch.now,
+        opening = first_row(
+            self._draft(self.options, pool), pool_id=pool_id, genesis=pool.genesis, now=batch.now
         )
         return pool, finish(batch, [], also=[opening])
 

@@ -17,8 +17,9 @@ from ledger.engine.operations.base import Operation
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import IdempotencyConflictError, LedgerError
 from ledger.store import journal
+from ledger.store.drafts import Draft, Staged
 from ledger.store.journal import Ending, PoolJournal, Seen, Wanted
-from ledger.store.rows import Draft, Memo, Row
+from ledger.store.rows import Memo, Row
 
 Outcome = Row | LedgerError | None
 """What became of an operation: its entry, why it has none, or None where it must be asked again."""
@@ -112,7 +113,7 @@ def _do(batch: Batch, pool: PoolBatch, operation: Operation[Any]) -> Row:
     return row
 
 
-def finish(batch: Batch, outcomes: list[Outcome], *, also: Sequence[Row] = ()) -> Done:
+def finish(batch: Batch, outcomes: list[Outcome], *, also: Sequence[Staged] = ()) -> Done:
     """Write what is staged in each pool, and other rows, and return what it comes to."""
     pools = batch.pools
     staged = [row for pool in pools.values() for row in pool.staged]

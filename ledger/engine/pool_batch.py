@@ -17,10 +17,11 @@ from ledger.core.entries import EntryKind, LeaseState, PoolId, PoolInfo, request
 from ledger.core.values import Attribution, Usage
 from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import JournalDamagedError, PoolClosedError
-from ledger.store import rows
+from ledger.store import drafts
 from ledger.store.corrections import Spending, mirror_of, settlement_of, spending
+from ledger.store.drafts import Draft, Staged
 from ledger.store.journal import PoolJournal, Wanted, leases
-from ledger.store.rows import Draft, Head, Interned, LeaseRow, Memo, Row
+from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
 
 _NO_CONTENT = hashing.attribution_content(Attribution())
 
@@ -50,7 +51,7 @@ class PoolBatch:
         """Leases that cannot be read, and why."""
         self.known: dict[str, Row] = {}
         """Entries by their idempotency keys."""
-        self.staged: list[Row] = []
+        self.staged: list[Staged] = []
         """Entries that are decided, and not yet written."""
         self.thresholds = PoolThresholds(connection, journal.info)
         self.expired = 0
@@ -218,16 +219,10 @@ class PoolBatch:
         return row
 
     def _append(self, draft: Draft) -> Row:
-        row = rows.to_row(
-            draft,
-            pool_id=self.info.pool_id,
-            head=self.head,
-            genesis=self.journal.genesis,
-            now=self.now,
+        row, self.head = drafts.row_behind(
+            self.head, draft, pool_id=self.info.pool_id, now=self.now
         )
         self.staged.append(row)
-        window = rows.window_behind(self.head, draft)
-        self.head = rows.head_of(row, draft.policy or self.head.policy, draft.balance, window)
         if draft.lease is not None:
             self.leases[draft.lease.lease] = LeaseRow(
                 draft.lease,

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import from_micros
 from ledger.core.entries import Direction, EntryKind, PoolInfo, ThresholdCrossing
-from ledger.store import rows
 from ledger.store.crossings import reported
-from ledger.store.rows import Draft, Head, Row
+from ledger.store.drafts import Draft, window_behind
+from ledger.store.rows import Head, Row
 
 
 class PoolThresholds:
@@ -39,7 +39,7 @@ class PoolThresholds:
         found = rules.crossings(
             policy,
             rules.reached(head.policy, head.balance, head.window),
-            rules.reached(policy, draft.balance, rows.window_behind(head, draft)),
+            rules.reached(policy, draft.balance, window_behind(head, draft)),
         )
         if not found or _begins_anew(draft):
             return found

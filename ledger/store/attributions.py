@@ -121,7 +121,9 @@ class Attributions:
             **{name: getattr(attribution, name) for name in ATTRIBUTION_TEXTS},
             "tags": hashing.tags_text(attribution),
         }
-        dialect_named(connection.dialect.name).insert(connection, attributions.name, [row])
+        dialect_named(connection.dialect.name).insert(
+            connection, attributions.name, tuple(row), [tuple(row.values())]
+        )
         return fresh
 
 

@@ -17,6 +17,7 @@ from ledger.store import queries, rows
 from ledger.store.attributions import Attributions, remember
 from ledger.store.database import Database
 from ledger.store.dialects import dialect_named
+from ledger.store.drafts import ENTRY_COLUMNS, Staged
 from ledger.store.policies import Terms
 from ledger.store.rows import Head, LeaseRow, Memo, Row
 from ledger.store.schema import entries
@@ -422,10 +423,12 @@ def leases(
     return found
 
 
-def append(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows that `rows.to_row` made."""
+def append(connection: Connection, staged: Sequence[Staged]) -> None:
+    """Write entries that are staged."""
     if staged:
-        dialect_named(connection.dialect.name).insert(connection, entries.name, staged)
+        values = [row.in_order for row in staged]
+        dialect = dialect_named(connection.dialect.name)
+        dialect.insert(connection, entries.name, ENTRY_COLUMNS, values)
 
 
 def _head(newest: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> Head:

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
-from ledger.core.checks import Micros, canonical_json, check_amount
+from ledger.core.checks import Micros, check_amount
 from ledger.core.entries import (
     Balance,
     Entry,
@@ -21,7 +21,7 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
-from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json, policy_to_json
+from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
 from ledger.core.values import (
     ATTRIBUTION_TEXTS,
     ESTIMATE_FIELDS,
@@ -37,16 +37,6 @@ from ledger.store.schema import entries
 
 Row = Mapping[str, Any]
 """A stored entry by column name, with its attribution's columns where they were read."""
-
-
-class Staged(dict[str, Any]):
-    """A row that is to be written: what its columns hold, and None for all the others.
-
-    Half the columns of an entry are empty, and to hand each to a driver takes longer than the rest.
-    """
-
-    def __missing__(self, _name: str) -> None:
-        return None
 
 
 BEGINNING = ("kind", "detail", "recorded_at", *(f"committed_{name}" for name in Totals._fields))
@@ -65,8 +55,10 @@ COVERED = tuple(
 """What an entry's hash covers, in order: every column, and the digest of its attribution."""
 
 _SPLIT = COVERED.index("attribution_digest")
-_COLUMNS = COVERED[:_SPLIT] + COVERED[_SPLIT + 1 :]
-_in_columns: Callable[[Row], tuple[hashing.Value, ...]] = itemgetter(*_COLUMNS)
+COLUMNS = COVERED[:_SPLIT] + COVERED[_SPLIT + 1 :]
+"""The columns that an entry's hash covers, in order."""
+
+_in_columns: Callable[[Row], tuple[hashing.Value, ...]] = itemgetter(*COLUMNS)
 
 
 class _Group:
@@ -96,13 +88,11 @@ class _Group:
 ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
 BUDGET = _Group("budget", BUDGET_FIELDS)
 USAGE = _Group("usage", USAGE_FIELDS)
-_HELD = _Group("held", Totals._fields)
-_USED = _Group("used", USAGE_FIELDS)
+HELD = _Group("held", Totals._fields)
+USED = _Group("used", USAGE_FIELDS)
 _COMMITTED = _Group("committed", Totals._fields)
 _RESERVED = _Group("reserved", Totals._fields)
 
-_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
-_NO_ORIGIN = (None, None)
 _CLOSED = int(EntryFlag.CLOSED)
 
 _PHASES = {
@@ -168,99 +158,10 @@ class Memo(NamedTuple):
     now: Micros
 
 
-class Draft(NamedTuple):
-    """An entry that is decided, but not yet numbered, timed, chained and written."""
-
-    kind: EntryKind
-    balance: Balance
-    flags: EntryFlag = EntryFlag.NONE
-    detail: Mapping[str, Any] | None = None
-    policy: SharedPoolBudgetOptions | None = None
-    estimate: UsageEstimate | None = None
-    request_budget: RequestBudget | None = None
-    usage: Usage | UsageDifference | None = None
-    lease: LeaseState | None = None
-    attribution: Interned | None = None
-    request_id: str | None = None
-    provenance: str | None = None
-    occurred_at: Micros | None = None
-    idempotency_key: str | None = None
-    payload_digest: bytes | None = None
-    origin: tuple[PoolId, Seq] | None = None
-    window: WindowState | None = None
-    """The window that it begins."""
-
-
-def to_row(
-    draft: Draft, *, pool_id: PoolId, head: Head | None, genesis: bytes, now: Micros
-) -> Staged:
-    """Number, time and chain a draft behind `head`; None makes it the pool's first entry."""
-    seq = 1 if head is None else head.seq + 1
-    recorded_at = now if head is None else max(now, head.recorded_at)
-    detail = dict(draft.detail or {})
-    if draft.policy is not None:
-        detail["policy"] = policy_to_json(draft.policy)
-    flags = int(draft.flags)
-    if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
-        start, end, _, carried, skipped = draft.window
-        named = carried._asdict()
-        detail["window"] = {"start": start, "end": end, "carried": named, "skipped": skipped}
-    policy_seq, window_seq, swept_until, previous = seq, seq, recorded_at, genesis
-    if head is not None:
-        if head.closed:
-            flags |= _CLOSED
-        window_seq, swept_until, previous = head.window_seq, head.swept_until, head.hash
-        if draft.policy is None:
-            policy_seq = head.policy_seq
-        if draft.window is not None:
-            window_seq = seq
-    attribution_id, digest = None, None
-    if draft.attribution is not None:
-        attribution_id, digest, _ = draft.attribution
-    # In the order of the table's columns: sixty keys written out cost more than the values.
-    values = (
-        *(pool_id, seq, str(draft.kind), flags),
-        canonical_json(detail) if detail else None,
-        *ESTIMATE.values(draft.estimate),
-        *BUDGET.values(draft.request_budget),
-        *USAGE.values(draft.usage),
-        *_lease_values(draft.lease),
-        *draft.balance.committed,
-        *draft.balance.reserved,
-        *(policy_seq, window_seq, swept_until),
-        *(attribution_id, draft.request_id, draft.provenance, recorded_at, draft.occurred_at),
-        *(draft.idempotency_key, draft.payload_digest),
-        *(draft.origin or _NO_ORIGIN),
-    )
-    row = Staged(
-        {name: value for name, value in zip(_COLUMNS, values, strict=True) if value is not None}
-    )
-    row["hash_version"] = hashing.HASH_VERSION
-    row["hash"] = _hash(previous, values, digest)
-    return row
-
-
-def _lease_values(lease: LeaseState | None) -> tuple[int | None, ...]:
-    if lease is None:
-        return _NO_LEASE
-    return (lease.lease, *lease.held, *USAGE.values(lease.used), lease.expires_at)
-
-
 def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
     """Return the hash that a row must carry behind `previous`."""
-    return _hash(previous, _in_columns(row), attribution_digest)
-
-
-def _hash(
-    previous: bytes, values: tuple[hashing.Value, ...], attribution_digest: bytes | None
-) -> bytes:
+    values = _in_columns(row)
     return hashing.chain(previous, (*values[:_SPLIT], attribution_digest, *values[_SPLIT:]))
-
-
-def window_behind(head: Head, draft: Draft) -> WindowState | None:
-    """Return the window that a pool is in behind a draft, None without windows."""
-    policy = draft.policy or head.policy
-    return None if policy.window is None else draft.window or head.window
 
 
 def head_of(
@@ -291,7 +192,7 @@ def lease_of(row: Row) -> LeaseState:
         estimate=UsageEstimate(**ESTIMATE.of(row)),
         request_budget=request_budget_of(row),
         phase=_phase_of(row),
-        held=Totals(**_HELD.of(row)),
+        held=Totals(**HELD.of(row)),
         used=used_of(row),
         expires_at=row["expires_at"],
     )
@@ -311,7 +212,7 @@ def request_budget_of(row: Row) -> RequestBudget:
 
 def used_of(row: Row) -> Usage:
     """Return what the lease of a row has used so far."""
-    return Usage(**_USED.of(row))
+    return Usage(**USED.of(row))
 
 
 def usage_of(row: Row) -> Usage | UsageDifference | None:

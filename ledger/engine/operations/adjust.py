@@ -23,7 +23,8 @@ from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError
-from ledger.store.rows import Draft, Row
+from ledger.store.drafts import Draft
+from ledger.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

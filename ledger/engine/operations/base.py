@@ -15,7 +15,8 @@ from ledger.core.entries import PoolInfo
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import AmountOutOfRangeError
-from ledger.store.rows import Draft, Row
+from ledger.store.drafts import Draft
+from ledger.store.rows import Row
 
 T = TypeVar("T")
 

@@ -10,12 +10,12 @@ from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
 from ledger.core.entries import EntryKind, PoolInfo
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
 from ledger.engine.batch import Batch
-from ledger.engine.drafts import about_lease, amounts
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import UncorrectableEntryError
 from ledger.store import rows
-from ledger.store.rows import Draft, Row
+from ledger.store.drafts import Draft, about_lease, amounts
+from ledger.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,11 @@ from ledger.core.values import (
     UsageReport,
 )
 from ledger.engine.batch import Batch
-from ledger.engine.drafts import about_lease
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store import rows
-from ledger.store.rows import BUDGET, Draft, Interned, Row, request_budget_of, used_of
+from ledger.store.drafts import Draft, about_lease
+from ledger.store.rows import BUDGET, Interned, Row, request_budget_of, used_of
 
 _NO_REPORT = UsageReport()
 

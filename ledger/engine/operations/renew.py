@@ -12,10 +12,10 @@ from ledger.core.entries import EntryKind, PoolInfo
 from ledger.core.policy import check_ttl
 from ledger.core.values import BudgetLease
 from ledger.engine.batch import Batch
-from ledger.engine.drafts import about_lease
 from ledger.engine.operations.base import LeaseOperation, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.store.rows import Draft, Row
+from ledger.store.drafts import Draft, about_lease
+from ledger.store.rows import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

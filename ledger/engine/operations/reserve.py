@@ -27,7 +27,8 @@ from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
 from ledger.store import rows
-from ledger.store.rows import Draft, Row, detail_of, request_budget_of
+from ledger.store.drafts import Draft
+from ledger.store.rows import Row, detail_of, request_budget_of
 
 
 class NotYetError(LedgerError):

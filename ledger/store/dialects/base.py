@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
+from itertools import compress, repeat
+from operator import is_not
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine
@@ -14,6 +16,9 @@ from ledger.store.statements import Prepared
 
 POOL = {"pool_size": 10, "max_overflow": 20}
 """How many connections a process keeps, and how many more it makes when they are in use."""
+
+
+_NONES = repeat(None)
 
 
 class Failure(Enum):
@@ -37,12 +42,18 @@ class RolledBackError(Exception):
     """COMMIT was answered by a quiet rollback: nothing was written."""
 
 
-def alike(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Return the values of rows, by the columns that the rows have."""
-    found: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+def alike(
+    columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
+) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return what rows hold, by the columns that they fill.
+
+    Half the columns of an entry are empty, and a driver takes long over each None it is given.
+    """
+    by_shape: dict[bytes, list[tuple[Any, ...]]] = {}
     for row in rows:
-        found.setdefault(tuple(row), []).append(tuple(row.values()))
-    return found
+        filled = bytes(map(is_not, row, _NONES))
+        by_shape.setdefault(filled, []).append(tuple(compress(row, filled)))
+    return {tuple(compress(columns, filled)): values for filled, values in by_shape.items()}
 
 
 class Dialect(ABC):
@@ -122,13 +133,19 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
-    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert(
+        connection: Connection,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
         """Insert rows, in any order, at COMMIT at the latest.
 
         Args:
             connection: A writing transaction.
             table: The table's name.
-            rows: The rows: int, str, bytes or None by column name; what is left out is NULL.
+            columns: The names of its columns.
+            rows: An int, str, bytes or None for each of them.
         """
 
     @abstractmethod

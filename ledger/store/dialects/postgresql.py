@@ -218,24 +218,28 @@ class PostgreSQLDialect(Dialect):
             )
 
     @staticmethod
-    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert(
+        connection: Connection,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
         """Insert a few rows with the message of COMMIT, more of them by COPY.
 
         COPY needs round trips of its own, and a third of the server's time for every row.
         """
         session = _raw(connection)
         if len(rows) <= _LITERAL_ROWS:
-            for columns, values in alike(rows).items():
+            for names, values in alike(columns, rows).items():
                 literals = [f"({', '.join(map(session.literal, one))})" for one in values]
                 session.later(
-                    f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join(literals)}"
+                    f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join(literals)}"
                 )
             return
         session.flush()
-        empty = dict.fromkeys(name for row in rows for name in row)
-        with session.cursor().copy(f"COPY {table} ({', '.join(empty)}) FROM STDIN") as copy:
+        with session.cursor().copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
             for row in rows:
-                copy.write_row(tuple({**empty, **row}.values()))
+                copy.write_row(row)
 
     def triggers(self, connection: Connection) -> set[str]:
         """Return the names of the triggers that are always enabled."""

@@ -174,15 +174,17 @@ class SQLiteDialect(Dialect):
                 return
 
     @staticmethod
-    def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert the rows now.
-
-        Of the columns that they have: the driver looks for an adapter of each None it is given.
-        """
-        for columns, values in alike(rows).items():
-            places = ", ".join("?" * len(columns))
+    def insert(
+        connection: Connection,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """Insert the rows now."""
+        for names, values in alike(columns, rows).items():
+            places = ", ".join("?" * len(names))
             _raw(connection).executemany(
-                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", values
+                f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", values
             )
 
     def triggers(self, connection: Connection) -> set[str]:

@@ -1,0 +1,186 @@
+"""Entries on their way into the journal: decided, then numbered, timed, chained and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ledger.core import hashing, rules
+from ledger.core.checks import Micros, canonical_json
+from ledger.core.entries import (
+    Balance,
+    EntryFlag,
+    EntryKind,
+    LeaseState,
+    PoolId,
+    Seq,
+    Totals,
+    WindowState,
+)
+from ledger.core.policy import SharedPoolBudgetOptions, policy_to_json
+from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
+from ledger.store.rows import BUDGET, COLUMNS, ESTIMATE, USAGE, Head, Interned, LeaseRow
+
+_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
+_NO_ORIGIN = (None, None)
+_CLOSED = int(EntryFlag.CLOSED)
+
+ENTRY_COLUMNS = (*COLUMNS, "hash_version", "hash")
+"""All columns of an entry, in the order of a staged row's values."""
+
+_PLACES = {name: place for place, name in enumerate(ENTRY_COLUMNS)}
+
+
+class Draft(NamedTuple):
+    """An entry that is decided, but not yet numbered, timed, chained and written."""
+
+    kind: EntryKind
+    balance: Balance
+    flags: EntryFlag = EntryFlag.NONE
+    detail: Mapping[str, Any] | None = None
+    policy: SharedPoolBudgetOptions | None = None
+    estimate: UsageEstimate | None = None
+    request_budget: RequestBudget | None = None
+    usage: Usage | UsageDifference | None = None
+    lease: LeaseState | None = None
+    attribution: Interned | None = None
+    request_id: str | None = None
+    provenance: str | None = None
+    occurred_at: Micros | None = None
+    idempotency_key: str | None = None
+    payload_digest: bytes | None = None
+    origin: tuple[PoolId, Seq] | None = None
+    window: WindowState | None = None
+    """The window that it begins."""
+
+
+class Staged(Mapping[str, Any]):
+    """A row that is to be written: read by column name, and kept as values in column order.
+
+    A dict of fifty columns takes longer to make than the values themselves.
+    """
+
+    __slots__ = ("in_order",)
+
+    def __init__(self, in_order: tuple[Any, ...]) -> None:
+        self.in_order = in_order
+        """The values of `ENTRY_COLUMNS`."""
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - as its column
+        return self.in_order[_PLACES[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+def about_lease(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft:
+    """Return an entry about a lease, with all that each of its entries repeats."""
+    balance, lease, flags = effect
+    return Draft(
+        kind=kind,
+        balance=balance,
+        lease=lease,
+        flags=flags,
+        estimate=lease.estimate,
+        request_budget=lease.request_budget,
+        attribution=found.attribution,
+        request_id=found.request_id,
+        occurred_at=found.occurred_at,
+    )
+
+
+def amounts(usage: Usage) -> dict[str, int]:
+    """Return a usage as a correction's detail says it: what is not 0."""
+    return {name: amount for name in USAGE_FIELDS if (amount := getattr(usage, name))}
+
+
+def first_row(draft: Draft, *, pool_id: PoolId, genesis: bytes, now: Micros) -> Staged:
+    """Number, time and chain a draft as the first entry of its pool."""
+    return _row(draft, pool_id, Seq(1), (1, 1, now), int(draft.flags), now, genesis)
+
+
+def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tuple[Staged, Head]:
+    """Number, time and chain a draft behind a pool's newest entry.
+
+    Returns the row, and the pool at it.
+    """
+    seq, recorded_at = Seq(head.seq + 1), max(now, head.recorded_at)
+    flags = int(draft.flags) | (_CLOSED if head.closed else 0)
+    policy, policy_seq, window_seq = head.policy, head.policy_seq, head.window_seq
+    if draft.policy is not None:
+        policy, policy_seq = draft.policy, seq
+    if draft.window is not None:
+        window_seq = seq
+    under = policy_seq, window_seq, head.swept_until
+    row = _row(draft, pool_id, seq, under, flags, recorded_at, head.hash)
+    return row, Head(
+        seq=seq,
+        policy=policy,
+        policy_seq=policy_seq,
+        window_seq=window_seq,
+        swept_until=head.swept_until,
+        balance=draft.balance,
+        recorded_at=recorded_at,
+        hash=row.in_order[-1],
+        closed=bool(flags & _CLOSED),
+        window=window_behind(head, draft),
+    )
+
+
+def window_behind(head: Head, draft: Draft) -> WindowState | None:
+    """Return the window that a pool is in behind a draft, None without windows."""
+    policy = draft.policy or head.policy
+    return None if policy.window is None else draft.window or head.window
+
+
+def _row(
+    draft: Draft,
+    pool_id: PoolId,
+    seq: Seq,
+    under: tuple[int, int, int],
+    flags: int,
+    recorded_at: Micros,
+    previous: bytes,
+) -> Staged:
+    attribution_id, attribution_digest = None, None
+    if draft.attribution is not None:
+        attribution_id, attribution_digest, _ = draft.attribution
+    # In the order of the table's columns, with the place of the attribution between the two.
+    values = (
+        *(pool_id, seq, str(draft.kind), flags, _detail(draft)),
+        *ESTIMATE.values(draft.estimate),
+        *BUDGET.values(draft.request_budget),
+        *USAGE.values(draft.usage),
+        *_lease_values(draft.lease),
+        *draft.balance.committed,
+        *draft.balance.reserved,
+        *under,
+    )
+    rest = (
+        *(draft.request_id, draft.provenance, recorded_at, draft.occurred_at),
+        *(draft.idempotency_key, draft.payload_digest),
+        *(draft.origin or _NO_ORIGIN),
+    )
+    # The digest is covered behind the number of the attribution.
+    entry_hash = hashing.chain(previous, (*values, attribution_id, attribution_digest, *rest))
+    return Staged((*values, attribution_id, *rest, hashing.HASH_VERSION, entry_hash))
+
+
+def _detail(draft: Draft) -> str | None:
+    detail = draft.detail
+    if draft.policy is not None:
+        detail = {**(detail or {}), "policy": policy_to_json(draft.policy)}
+    if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
+        start, end, _, carried, skipped = draft.window
+        begun = {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
+        detail = {**(detail or {}), "window": begun}
+    return canonical_json(dict(detail)) if detail else None
+
+
+def _lease_values(lease: LeaseState | None) -> tuple[int | None, ...]:
+    if lease is None:
+        return _NO_LEASE
+    return (lease.lease, *lease.held, *USAGE.values(lease.used), lease.expires_at)
