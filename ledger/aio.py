@@ -30,6 +30,7 @@ from ledger.core.values import (
 )
 from ledger.engine.group_commit import Clock
 from ledger.engine.operations import Operation
+from ledger.errors import JournalDamagedError
 from ledger.lease import AsyncHeldLease
 from ledger.ledger import DEFAULT_TIMEOUT_S, Ledger
 from ledger.manager import LedgerBudgetManager
@@ -323,9 +324,11 @@ class AsyncLedger:
             self.sync.close_pool, name, reason=reason, idempotency_key=idempotency_key
         )
 
-    async def expire_due(self, pool: str | None = None) -> int:
+    async def expire_due(
+        self, pool: str | None = None, *, left_out: list[JournalDamagedError] | None = None
+    ) -> int:
         """Expire the leases whose time is over; as `Ledger.expire_due`."""
-        return await asyncio.to_thread(self.sync.expire_due, pool)
+        return await asyncio.to_thread(self.sync.expire_due, pool, left_out=left_out)
 
     async def adjust(
         self,

@@ -14,6 +14,7 @@ from ledger.announcements import Announcer, OnThreshold, check_callback
 from ledger.core.checks import (
     I64_MAX,
     check_amount,
+    check_clock,
     check_seconds,
     check_text,
     check_type,
@@ -25,14 +26,21 @@ from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Adjust, ClosePool
 from ledger.engine.waiting import WaitingReservations
-from ledger.errors import InvalidInputError, UnknownPoolError
+from ledger.errors import (
+    InvalidInputError,
+    JournalDamagedError,
+    LedgerUnavailableError,
+    UnknownPoolError,
+)
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
-from ledger.store import migrate, pools, rows, verify
+from ledger.store import migrate, pools, verify
+from ledger.store.damage import refused_row
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
-from ledger.store.leases import open_lease_of
+from ledger.store.leases import open_leases
+from ledger.store.pools import LeftOut, leave_out
 from ledger.store.verify import Progress, Verification
 
 T = TypeVar("T")
@@ -59,7 +67,9 @@ class Ledger:
         check_type("database", database, Database)
         self._database = database
         self._directory = Directory(database.read(pools.store_identity))
-        self._writer = Writer(database, self._directory, clock)
+        self._writer = Writer(
+            database, self._directory, None if clock is None else check_clock(clock)
+        )
         self._waiting = WaitingReservations(self._writer)
         self._announcer = Announcer(on_threshold)
         self._writer.committed.append(lambda done: self._announcer.tell(done.crossed))
@@ -86,7 +96,8 @@ class Ledger:
             timeout_s: How long one call may wait for other writers, in seconds: above 0, at most a
                 day.
             clock: Where the time comes from, in microseconds since 1970: by default the database
-                server's clock, and this machine's for SQLite.
+                server's clock, and this machine's for SQLite. An answer outside the years 1971 to
+                2999 is refused (`InvalidInputError`) before anything is written.
             on_threshold: Called with a `ThresholdCrossing` once it is committed, if it was crossed
                 by a call through this object: on a thread of its own, one at a time, in order.
                 What it raises is logged.
@@ -180,7 +191,7 @@ class Ledger:
         pool = self._database.read(lambda connection: opening.find(connection, self._directory))
         if pool is None:
             if options is None:
-                raise UnknownPoolError(name, known=[info.name for info in self.pools()])
+                raise UnknownPoolError(name, known=[info.name for info in self.pools(left_out=[])])
             above = None if parent is None else self._journal(parent)
             pool = self._directory.of(self._writer.open(opening, above).info)
         return self._manager(pool)
@@ -233,30 +244,58 @@ class Ledger:
         check_type("options", options, SharedPoolBudgetOptions)
         self._writer.run(self._journal(name), Adjust.of(options, reason, idempotency_key))
 
-    def expire_due(self, pool: str | None = None) -> int:
+    def expire_due(self, pool: str | None = None, *, left_out: LeftOut | None = None) -> int:
         """Expire the leases whose time is over, and return how many there were.
 
-        Every write to a pool does so too; this is for pools that are seldom written to.
+        Every write to a pool does so too; this is for pools that are seldom written to. A damaged
+        pool keeps no other from being swept.
 
         Args:
             pool: The pool's name; without it all of them.
+            left_out: Gets what is wrong with each damaged pool. Without it the first of these
+                errors is raised once all other pools are swept.
 
         Raises:
             UnknownPoolError: There is no such pool.
+            JournalDamagedError: A pool, or one above it, cannot be read.
         """
-        if pool is None:
-            return sum(map(self._expire_due, self._database.read(self._directory.all)))
-        return self._expire_due(self._journal(pool))
+        if pool is not None:
+            return self._expire_due(self._journal(pool))
+        pools, found = self._database.read(self._directory.all)
+        damaged: LeftOut = list(found.damaged.values())
+        expired = 0
+        for one in pools:
+            try:
+                expired += self._expire_due(one)
+            except JournalDamagedError as error:
+                damaged.append(error)
+            except LedgerUnavailableError as error:
+                if not refused_row(error):
+                    raise
+                damaged.append(one.damaged(1, f"what follows from it is refused: {error}"))
+        leave_out(damaged, left_out)
+        return expired
 
     def _expire_due(self, pool: PoolJournal) -> int:
+        pool.heads_alone(self._database)  # one that cannot be read is not swept, but named
         expired = 0
         while found := self._writer.sweep(pool):
             expired += found
         return expired
 
-    def pools(self) -> list[PoolInfo]:
-        """Return every pool, oldest first."""
-        return self._database.read(pools.find_pools)
+    def pools(self, *, left_out: LeftOut | None = None) -> list[PoolInfo]:
+        """Return every pool, oldest first.
+
+        Args:
+            left_out: Gets what is wrong with each pool whose row cannot be read. Without it the
+                first of these errors is raised.
+
+        Raises:
+            JournalDamagedError: The row of a pool cannot be read.
+        """
+        found = self._database.read(pools.find_pools)
+        leave_out(found.damaged.values(), left_out)
+        return found.infos
 
     def entries(
         self, pool: str, *, after: int = 0, kind: EntryKind | None = None
@@ -276,7 +315,7 @@ class Ledger:
             check_type("kind", kind, EntryKind)
         found = self._journal(pool)
         return (
-            rows.entry_of(row, rows.attribution_of(row))
+            verify.entry_of(found, row)
             for row in verify.stream(self._database, found, after=after, kind=kind)
         )
 
@@ -291,15 +330,16 @@ class Ledger:
         row = self._database.read(
             lambda connection: found.by_keys(connection, [idempotency_key]).get(idempotency_key)
         )
-        return None if row is None else rows.entry_of(row, rows.attribution_of(row))
+        return None if row is None else verify.entry_of(found, row)
 
     def open_leases(self, pool: str) -> Iterator[OpenLease]:
         """Yield the leases of a pool that have not ended, oldest first.
 
         Raises:
             UnknownPoolError: There is no such pool.
+            JournalDamagedError: One of them cannot be read.
         """
-        return self._open_leases(self._journal(pool))
+        return open_leases(self._database, self._journal(pool))
 
     def replay(self, pool: str) -> Replay:
         """Rebuild a pool from its entries alone, in bounded memory.
@@ -325,10 +365,9 @@ class Ledger:
         """
         if pool is not None:
             return [verify.verify(self._database, self._journal(pool), progress=progress)]
-        found = [
-            verify.verify(self._database, pool, progress=progress)
-            for pool in self._database.read(self._directory.all)
-        ]
+        known, rest = self._database.read(self._directory.all)
+        found = [verify.verify(self._database, one, progress=progress) for one in known]
+        found += [verify.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]
         strays = self._database.read(pools.stray_pool_ids, serializable=False)
         return found + [verify.stray(pool_id) for pool_id in strays]
 
@@ -351,7 +390,7 @@ class Ledger:
         newest = self._database.read(
             lambda connection: pools.newest_seqs(connection, one), serializable=False
         )
-        return sum(newest.values())
+        return sum(seq for seq in newest.values() if type(seq) is int)
 
     def _granting(self, identity: UUID) -> LedgerBudgetManager | None:
         pool = self._database.read(
@@ -364,22 +403,9 @@ class Ledger:
             self._writer, pool, self._waiting, record_denials=self._record_denials
         )
 
-    def _open_leases(self, pool: PoolJournal) -> Iterator[OpenLease]:
-        after = 0
-        while True:
-            page = self._database.read(
-                lambda connection, after=after: pool.open_leases(connection, after=after),  # type: ignore[misc]
-                serializable=False,
-            )
-            for found, reserved_at in page:
-                yield open_lease_of(found, reserved_at, pool.info.identity)
-            if not page:
-                return
-            after = page[-1][0].state.lease
-
     def _journal(self, name: str) -> PoolJournal:
         check_text("name", name)
         found = self._database.read(lambda connection: self._directory.named(connection, name))
         if found is None:
-            raise UnknownPoolError(name, known=[info.name for info in self.pools()])
+            raise UnknownPoolError(name, known=[info.name for info in self.pools(left_out=[])])
         return found

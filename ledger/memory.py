@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from ledger.announcements import Announcer, OnThreshold
 from ledger.contract import RequestExtensions, check_lease, check_record, check_reserve
 from ledger.core import rules
-from ledger.core.checks import U64_MAX, Micros, check_seconds, check_type, from_micros
+from ledger.core.calendar import check_anchor
+from ledger.core.checks import U64_MAX, Micros, check_clock, check_seconds, check_type, from_micros
 from ledger.core.entries import (
     Balance,
     Direction,
@@ -38,6 +39,8 @@ from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
 from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
 from ledger.lease import HeldLease
 
+_Decide = Callable[[Micros], rules.Effect]
+
 
 class SharedPoolBudgetManager:
     """One pool shared by threads; the whole domain 0 .. 2^64-1; leases counted from 1.
@@ -56,11 +59,13 @@ class SharedPoolBudgetManager:
         on_threshold: OnThreshold | None = None,
     ) -> None:
         check_type("options", options, SharedPoolBudgetOptions)
+        check_anchor(options.window)
         self._policy = options
-        self._clock = clock or _system_clock
+        self._clock = _system_clock if clock is None else check_clock(clock)
         self._lock = threading.Lock()
         self._balance = Balance()
-        self._window = rules.begin_window(options, Micros(self._clock()), Totals())
+        self._recorded_at = self._clock()
+        self._window = rules.begin_window(options, self._recorded_at, Totals())
         self._leases: dict[int, LeaseState] = {}
         self._due: list[tuple[int, int]] = []
         self._granted = 0
@@ -119,7 +124,7 @@ class SharedPoolBudgetManager:
         own = extensions.get(LeaseTtl)
         ttl = self._policy.lease_ttl if own is None else own.ttl
 
-        def change(now: int) -> rules.Effect:
+        def change(now: Micros) -> rules.Effect:
             denial = rules.admit(
                 self._policy, self._balance, estimate, request_budget, self._window
             )
@@ -131,7 +136,7 @@ class SharedPoolBudgetManager:
                 estimate=estimate,
                 request_budget=request_budget,
                 ceiling=U64_MAX,
-                expires_at=None if ttl is None else Micros(now + check_ttl("lease_ttl", ttl)),
+                expires_at=None if ttl is None else self._after(now, check_ttl("lease_ttl", ttl)),
             )
             self._granted += 1
             return effect
@@ -198,7 +203,7 @@ class SharedPoolBudgetManager:
         ttl_us = check_ttl("ttl", ttl)
         effect = self._change(
             lambda now: rules.renew(
-                self._balance, self._known(lease), Micros(now + ttl_us), lease_id=lease.id
+                self._balance, self._known(lease), self._after(now, ttl_us), lease_id=lease.id
             ),
             spared=lease.id,
         )
@@ -272,17 +277,15 @@ class SharedPoolBudgetManager:
         with self._lock:
             if self._poisoned:
                 return Remaining(0, 0, True)
-            return rules.remaining(self._policy, self._balance, self._rolled(self._now()))
+            return rules.remaining(self._policy, self._balance, self._rolled(self._clock()))
 
-    def _spend(self, lease: BudgetLease, decide: Callable[[int], rules.Effect]) -> None:
+    def _spend(self, lease: BudgetLease, decide: _Decide) -> None:
         spent = self._change(decide, spared=lease.id).lease
         excess = rules.over_request_budget(spent.request_budget, spent.used)
         if excess is not None:
             raise excess
 
-    def _change(
-        self, decide: Callable[[int], rules.Effect], *, spared: int | None = None
-    ) -> rules.Effect:
+    def _change(self, decide: _Decide, *, spared: int | None = None) -> rules.Effect:
         """Expire what is due, then do what the rules say, or nothing where they refuse."""
         try:
             return self._change_locked(decide, spared)
@@ -291,15 +294,13 @@ class SharedPoolBudgetManager:
                 while self._crossed:
                     self._announcer.tell([self._crossed.popleft()])
 
-    def _change_locked(
-        self, decide: Callable[[int], rules.Effect], spared: int | None
-    ) -> rules.Effect:
+    def _change_locked(self, decide: _Decide, spared: int | None) -> rules.Effect:
         with self._lock:
             if self._poisoned:
                 raise PoisonedError
+            now = self._clock()  # before anything is changed: it may raise
             self._poisoned = True
             try:
-                now = self._now()
                 self._expire(now, spared)
                 self._roll_over(now)
                 effect = decide(now)
@@ -310,33 +311,33 @@ class SharedPoolBudgetManager:
             self._poisoned = False
         return effect
 
-    def _now(self) -> Micros:
-        return Micros(self._clock())
+    def _after(self, now: Micros, ttl_us: int) -> Micros:
+        """Return the time so long from now, or from the newest change if the clock went back."""
+        return Micros(max(now, self._recorded_at) + ttl_us)
 
     def _rolled(self, now: Micros) -> WindowState | None:
         """Return the window that it is by now."""
-        rolled = rules.roll_over(self._policy, self._window, self._balance, now)
-        return rolled or self._window
+        return rules.roll_over(self._policy, self._window, self._balance, now) or self._window
 
     def _roll_over(self, now: Micros) -> None:
         """Begin the window that it is by now, in which nothing was reported yet."""
         window = self._rolled(now)
         if window is not self._window:
             reached, self._window = self._reached(), window
+            self._recorded_at = max(self._recorded_at, now)
             self._reported.clear()
-            self._note_crossings(reached, now)
+            self._note_crossings(reached)
 
     def _reached(self) -> set[str]:
         return rules.reached(self._policy, self._balance, self._window)
 
-    def _expire(self, now: int, spared: int | None) -> None:
+    def _expire(self, now: Micros, spared: int | None) -> None:
         kept = []
         while self._due and self._due[0][0] <= now:
             due = heapq.heappop(self._due)
             lease = self._leases.get(due[1])
-            if lease is None or not rules.due(lease, Micros(now)):
-                continue
-            if lease.expires_at != due[0]:  # it was renewed, and comes in its turn
+            # One that was renewed comes in its turn.
+            if lease is None or not rules.due(lease, now) or lease.expires_at != due[0]:
                 continue
             if lease.lease == spared:
                 kept.append(due)
@@ -347,10 +348,11 @@ class SharedPoolBudgetManager:
         for due in kept:
             heapq.heappush(self._due, due)
 
-    def _apply(self, effect: rules.Effect, now: int) -> None:
+    def _apply(self, effect: rules.Effect, now: Micros) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
         reached, self._balance = self._reached(), effect.balance
-        self._note_crossings(reached, now)
+        self._recorded_at = max(self._recorded_at, now)
+        self._note_crossings(reached)
         if lease.phase is not LeasePhase.OPEN:
             self._queues.free([_THE_POOL])
         if lease.phase is LeasePhase.ENDED:
@@ -362,7 +364,7 @@ class SharedPoolBudgetManager:
         ):
             heapq.heappush(self._due, (lease.expires_at, lease.lease))
 
-    def _note_crossings(self, before: set[str], now: int) -> None:
+    def _note_crossings(self, before: set[str]) -> None:
         """Keep for `on_threshold` what was crossed, each threshold once in each direction."""
         for name, percent, direction in rules.crossings(self._policy, before, self._reached()):
             if (name, direction) in self._reported:
@@ -376,7 +378,7 @@ class SharedPoolBudgetManager:
                     direction=direction,
                     seq=None,
                     remaining=rules.remaining(self._policy, self._balance, self._window),
-                    recorded_at=from_micros(now),
+                    recorded_at=from_micros(self._recorded_at),
                 )
             )
 
@@ -388,5 +390,5 @@ _THE_POOL = 0
 """There is one queue for the one pool."""
 
 
-def _system_clock() -> int:
-    return time.time_ns() // 1_000
+def _system_clock() -> Micros:
+    return Micros(time.time_ns() // 1_000)

@@ -19,6 +19,7 @@ from ledger.cli.common import (
     progress_bar,
     show,
     stdout,
+    tell_left_out,
 )
 from ledger.contract import RequestExtensions
 from ledger.core.checks import I64_MAX
@@ -33,6 +34,7 @@ from ledger.reports.render import (
     text,
     usd,
 )
+from ledger.store.pools import LeftOut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +121,15 @@ def expire(
 ) -> None:
     """End the holds of leases whose time is over. Every write to a pool does so, too.
 
+    A damaged pool is named and left out; exit code 1 then.
+
     Example: ledger expire team
     """
+    lost: LeftOut = []
     with existing(url) as book:
-        found = book.expire_due(pool)
+        found = book.expire_due(pool, left_out=lost)
     stdout().print(f"{counted(found, 'lease', 'leases')} expired")
+    tell_left_out(lost)
 
 
 def verify(

@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.errors import JournalDamagedError
 from ledger.ledger import DEFAULT_URL, Ledger
 from ledger.reports.render import Sheet, as_csv, as_json, printable
 
@@ -111,6 +112,19 @@ def emit(
 def existing(url: str) -> Ledger:
     """Open a store that must be there already: reading makes nothing."""
     return Ledger.open(url, create=False)
+
+
+def tell_left_out(damaged: Iterable[JournalDamagedError]) -> None:
+    """Say which pools an answer is without, and why; the exit code is then 1, as of any damage.
+
+    Raises:
+        typer.Exit: There are some.
+    """
+    lines = dict.fromkeys(f"left out: {error}" for error in damaged)
+    for line in lines:
+        stderr().print(printable(line), markup=False, soft_wrap=True)
+    if lines:
+        raise typer.Exit(1)
 
 
 def progress_bar() -> Progress:

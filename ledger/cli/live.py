@@ -176,6 +176,8 @@ class LiveView(App[None]):
             head.append("  paused", style="bold yellow")
         if self.trouble is not None:
             head.append(f"\naway, looking again: {printable(self.trouble)}", style="bold red")
+        for error in self.shown.left_out:
+            head.append(f"\nleft out: {printable(' '.join(str(error).split()))}", style="bold red")
         self.query_one("#head", Static).update(head)
         count = sum(one.balance.reserved.requests for one in self.shown.pools)
         listed = counted(len(self.shown.leases), "lease")

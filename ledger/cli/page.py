@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ledger import reports
-from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar
+from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar, tell_left_out
 from ledger.cli.filters import Now, Zone, filtered, moment_in
 from ledger.cli.output import said_written
 from ledger.errors import InvalidInputError
@@ -23,6 +23,7 @@ from ledger.reports.charts import (
     spend_picture,
 )
 from ledger.reports.page import whole_page, write_page
+from ledger.store.pools import LeftOut
 
 
 class Chart(StrEnum):
@@ -77,6 +78,7 @@ def page(
         )
     write_page(whole_page(found), html)
     said_written(html)
+    tell_left_out(found.left_out)
     if not all(one.ok for one in found.verified or []):
         raise typer.Exit(1)
 
@@ -101,24 +103,33 @@ def chart(
 
     Example: ledger report chart burn-down --pool team --out team.svg
     """
+    lost: LeftOut = []
     with existing(url) as book:
-        picture = _drawn(book, where, name, axis, zone)
+        picture = _drawn(book, where, name, axis, zone, lost)
     picture.save(out)
     said_written(out)
+    tell_left_out(lost)
 
 
 def _drawn(
-    book: Ledger, where: reports.Filter, name: Chart, axis: Axis | None, zone: str
+    book: Ledger,
+    where: reports.Filter,
+    name: Chart,
+    axis: Axis | None,
+    zone: str,
+    lost: LeftOut,
 ) -> Picture:
     match name:
         case Chart.BURN_DOWN:
             return _burn_down(book, where, axis)
         case Chart.SPEND:
-            return spend_picture(reports.spend(book, where, by=["day", "model"], zone=zone))
+            return spend_picture(
+                reports.spend(book, where, by=["day", "model"], zone=zone, left_out=lost)
+            )
         case Chart.RUNS:
-            return runs_picture(reports.runs(book, where))
+            return runs_picture(reports.runs(book, where, left_out=lost))
         case Chart.ESTIMATES:
-            return estimates_picture(reports.estimates(book, where, by=["model"]))
+            return estimates_picture(reports.estimates(book, where, by=["model"], left_out=lost))
 
 
 def _burn_down(book: Ledger, where: reports.Filter, axis: Axis | None) -> Picture:

@@ -114,9 +114,7 @@ def policy(
             changes[name] = U64_MAX if unlimited else parse(name, given)
     if thresholds:
         changes["thresholds"] = _changed(base.thresholds, thresholds)
-    changed = replace(base, **changes)
-    check_storable_policy(changed)
-    return changed
+    return replace(base, **changes)
 
 
 Changes = Callable[[SharedPoolBudgetOptions], SharedPoolBudgetOptions]
@@ -160,7 +158,9 @@ def changes(
         windowed = window(
             base.window, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd
         )
-        return replace(limits, window=windowed)
+        whole = replace(limits, window=windowed)
+        check_storable_policy(whole)  # before a store is made for it
+        return whole
 
     return changed
 

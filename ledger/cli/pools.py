@@ -17,13 +17,16 @@ from ledger.cli.common import (
     existing,
     show,
     stdout,
+    tell_left_out,
 )
 from ledger.cli.policies import Changes, changing
 from ledger.core.checks import check_text
 from ledger.core.entries import PoolStatus
+from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports import Movement, statement
 from ledger.reports.render import PoolRow, pools_sheet, statement_sheet, window_line
+from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
 
@@ -51,7 +54,7 @@ def open_pool(
     check_text("pool", pool)
     options = changed(NO_LIMITS)
     with Ledger.open(url) as book:
-        known = pool in {info.name for info in book.pools()}
+        known = pool in {info.name for info in book.pools(left_out=[])}
         # Without options an existing pool is opened as it is, and a new one has no limits.
         asked = None if known and options == NO_LIMITS else options
         _print([book.pool(pool, asked, parent=parent, carved=carved).status()])
@@ -78,10 +81,20 @@ def close_pool(
 def list_pools(url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE) -> None:
     """List the pools of the store with what is committed, held and left.
 
+    A damaged pool is named and left out; exit code 1 then.
+
     Example: ledger pool list
     """
+    lost: LeftOut = []
+    found = []
     with existing(url) as book:
-        _print([book.pool(info.name).status() for info in book.pools()], output_format)
+        for info in book.pools(left_out=lost):
+            try:
+                found.append(book.pool(info.name).status())
+            except JournalDamagedError as error:
+                lost.append(error)
+    _print(found, output_format)
+    tell_left_out(lost)
 
 
 @app.command("show")

@@ -17,6 +17,7 @@ from ledger.cli.common import (
     PoolName,
     Url,
     existing,
+    tell_left_out,
 )
 from ledger.cli.filters import (
     AsOf,
@@ -59,6 +60,7 @@ from ledger.reports.render import (
     trend,
 )
 from ledger.simulate import parse_count, parse_usd
+from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Reports from the rows of the journal.", no_args_is_help=True)
 app.command("page")(page)
@@ -81,9 +83,10 @@ def runs(
 
     Example: ledger report runs --pool team --since 2024-02-01 --format csv
     """
+    lost: LeftOut = []
     with existing(url) as book:
         if tree:
-            trees = reports.run_trees(book, where)
+            trees = reports.run_trees(book, where, left_out=lost)
             output.give(
                 trees,
                 reports.RunTree,
@@ -91,7 +94,7 @@ def runs(
                 url=book.url,
             )
         else:
-            rows = reports.runs(book, where)
+            rows = reports.runs(book, where, left_out=lost)
             output.give(
                 rows,
                 reports.RunCost,
@@ -99,6 +102,7 @@ def runs(
                 url=book.url,
                 pictures=lambda: [runs_picture(rows, PAGE)],
             )
+    tell_left_out(lost)
 
 
 @app.command("spend")
@@ -126,8 +130,9 @@ def spend(
 
     Example: ledger report spend --by month,model --zone Europe/Berlin --top 10
     """
+    lost: LeftOut = []
     with existing(url) as book:
-        found = reports.spend(book, where, by=_names(by), zone=zone, top=top)
+        found = reports.spend(book, where, by=_names(by), zone=zone, top=top, left_out=lost)
     output.give(
         found.rows,
         reports.SpendRow,
@@ -137,6 +142,7 @@ def spend(
         pictures=lambda: [spend_picture(found, PAGE)] if {"day", "model"} == set(found.by) else [],
         dimensions=found.by,
     )
+    tell_left_out(lost)
 
 
 @app.command("statement")
@@ -205,9 +211,15 @@ def estimates(
     names = _names(by)
     fixed_tokens = None if try_tokens is None else parse_count("--try-tokens", try_tokens)
     fixed_usd = None if try_usd is None else parse_usd("--try-usd", try_usd)
+    lost: LeftOut = []
     with existing(url) as book:
         rows = reports.estimates(
-            book, where, by=names, fixed_tokens=fixed_tokens, fixed_cost_micros_usd=fixed_usd
+            book,
+            where,
+            by=names,
+            fixed_tokens=fixed_tokens,
+            fixed_cost_micros_usd=fixed_usd,
+            left_out=lost,
         )
     output.give(
         rows,
@@ -217,6 +229,7 @@ def estimates(
         pictures=lambda: [estimates_picture(rows, PAGE)],
         dimensions=names,
     )
+    tell_left_out(lost)
 
 
 class LeaseList(StrEnum):
@@ -249,9 +262,14 @@ def leases(
     Example: ledger report leases --stale-after 10m --list stale --format csv
     """
     at = moment_in("--now", now, zone_named(zone))
+    lost: LeftOut = []
     with existing(url) as book:
         found = reports.leases(
-            book, where, now=at, stale_after_s=length_s("--stale-after", stale_after)
+            book,
+            where,
+            now=at,
+            stale_after_s=length_s("--stale-after", stale_after),
+            left_out=lost,
         )
 
     def sheets() -> list[Sheet]:
@@ -266,6 +284,7 @@ def leases(
     }
     rows, kind = lists[listed]
     output.give(rows, kind, sheets, url=book.url)
+    tell_left_out(lost)
 
 
 @app.command("denials")
@@ -289,25 +308,27 @@ def denials(
 
     Example: ledger report denials --pool team --by agent,model
     """
+    lost: LeftOut = []
     with existing(url) as book:
         if by is None:
-            found = reports.denials(book, where)
+            found = reports.denials(book, where, left_out=lost)
             output.give(
                 found,
                 reports.Denied,
                 lambda: [_kept(denials_sheet(found))],
                 url=book.url,
             )
-            return
-        names = _names(by)
-        groups = reports.denials_by(book, where, by=names)
-    output.give(
-        groups,
-        reports.DeniedGroup,
-        lambda: [_kept(denied_groups_sheet(groups, names))],
-        url=book.url,
-        dimensions=names,
-    )
+        else:
+            names = _names(by)
+            groups = reports.denials_by(book, where, by=names, left_out=lost)
+            output.give(
+                groups,
+                reports.DeniedGroup,
+                lambda: [_kept(denied_groups_sheet(groups, names))],
+                url=book.url,
+                dimensions=names,
+            )
+    tell_left_out(lost)
 
 
 def _kept(sheet: Sheet) -> Sheet:

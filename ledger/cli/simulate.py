@@ -19,6 +19,7 @@ from ledger.cli.common import (
 )
 from ledger.cli.policies import CapacityTokens, CapacityUsd, StopTokens, StopUsd, policy
 from ledger.core.checks import check_text
+from ledger.core.policy import check_storable_policy
 from ledger.ledger import Ledger
 from ledger.reports.render import counted, denials_sheet, runs_sheet, statement_sheet
 from ledger.simulate import (
@@ -86,6 +87,7 @@ def simulate(
     name = trace.stem if pool is None else pool
     check_text("--pool", name)
     options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    check_storable_policy(options)
     total = backtest.check()
     with Ledger.open(url, record_denials=True) as book:
         with progress_bar() as bar:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ledger import reports
-from ledger.cli.common import URL_DEFAULT, Url, Wide, show, stdout
+from ledger.cli.common import URL_DEFAULT, Url, Wide, show, stdout, tell_left_out
 from ledger.cli.filters import length_s
 from ledger.errors import InvalidInputError, MissingExtraError
 from ledger.ledger import Ledger
@@ -45,6 +45,7 @@ def top(
             stdout().print(f"At {moment(found.at)}", soft_wrap=True)
             show(pools_sheet(found.pools), wide=wide)
             show(open_leases_sheet(found.leases), wide=wide)
+            tell_left_out(found.left_out)
             return
         try:
             from ledger.cli.live import LiveView  # noqa: PLC0415 - an extra

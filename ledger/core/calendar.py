@@ -21,6 +21,7 @@ from ledger.core.checks import (
     U64_MAX,
     Micros,
     check_amount,
+    check_moment,
     check_text,
     check_type,
     from_micros,
@@ -32,8 +33,12 @@ WINDOW_MIN = timedelta(seconds=1)
 WINDOW_MAX = timedelta(days=3_650)
 
 _MICROSECOND = timedelta(microseconds=1)
-_EARLIEST, _LATEST = (to_micros("year", datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9_980))
-"""Where the calendar is sure to have a window, and the ones beside it."""
+_FIRST_AT, NEVER = (to_micros("year", datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9_980))
+"""Between these the calendar is sure to have a window, and the ones beside it.
+
+A window ends `NEVER` if nothing can be counted from its anchor: an earlier version let such
+anchors in, at the edge of `datetime`, and what it wrote must stay readable.
+"""
 _MONTHS = 12
 _DAYS = {"day": 1, "week": 7}
 
@@ -61,9 +66,10 @@ class Window:
     Attributes:
         period: A day, a week or a month; or a fixed length, of a second to ten years.
         time_zone: The IANA name of the zone whose calendar counts; UTC for fixed lengths.
-        anchor: A moment at which some window begins, with a time zone: all others are counted from
-            it, at the same time of the day in `time_zone`. Months that have no such day begin
-            their window on their last one. Without it midnight, Monday, the 1st, and 1970.
+        anchor: A moment at which some window begins, with a time zone, in the years 1900 to 2999:
+            all others are counted from it, at the same time of the day in `time_zone`. Months
+            that have no such day begin their window on their last one. Without it midnight,
+            Monday, the 1st, and 1970.
         carry_over: Whether what is left of a window is added to the next one.
         carry_cap_tokens: At most so much of it; `U64_MAX`, like the next two, is no limit.
         carry_cap_cost_micros_usd: At most so much, in millionths of a US dollar.
@@ -149,13 +155,19 @@ def number(window: Window, at: int) -> int:
     """Return the number of the window that a moment is in; they are counted from the anchor.
 
     Raises:
-        InvalidInputError: The moment is in no calendar: a clock that is wrong, or a forged entry.
+        InvalidInputError: The moment is in no calendar: a clock that is wrong, or a forged entry;
+            or the anchor is none that windows can be counted from.
     """
-    if not _EARLIEST <= at <= _LATEST:
+    if not _FIRST_AT <= at <= NEVER:
         raise InvalidInputError("window", f"no calendar has {at} microseconds since 1970")
     if isinstance(window.period, timedelta):
         return (at - _anchor_us(window)) // (window.period // _MICROSECOND)
-    first, _ = _first(window, window.period)
+    try:
+        first, _ = _first(window, window.period)
+    except OverflowError:
+        raise InvalidInputError(
+            "window.anchor", f"is no time in {window.time_zone}: {window.anchor}"
+        ) from None
     local = from_micros(at).astimezone(ZoneInfo(window.time_zone)).date()
     if window.period is Period.MONTH:
         found = (local.year - first.year) * _MONTHS + local.month - first.month
@@ -196,12 +208,24 @@ def _first(window: Window, period: Period) -> tuple[date, time]:
     return local.date(), local.time()
 
 
+def check_anchor(window: Window | None) -> None:
+    """Refuse a window from whose anchor not every window of later years can be counted.
+
+    Raises:
+        InvalidInputError: The anchor is not of the years 1900 to 2999.
+    """
+    if window is not None and window.anchor is not None:
+        check_moment("window.anchor", window.anchor)
+
+
 def check_storable_window(window: Window) -> None:
     """Refuse a window that a store cannot hold.
 
     Raises:
+        InvalidInputError: Its anchor is not of the years 1900 to 2999.
         AmountOutOfRangeError: A cap is above 2^63-1 and not unlimited.
     """
+    check_anchor(window)
     for name in CARRY_CAPS:
         if getattr(window, name) != U64_MAX:
             check_amount(f"window.{name}", getattr(window, name), ceiling=I64_MAX)

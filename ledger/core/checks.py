@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NewType
 
@@ -100,9 +101,75 @@ def to_micros(name: str, moment: object) -> Micros:
         raise InvalidInputError(name, "must be in the years 1 to 9999 of UTC") from None
 
 
+class OutOfCalendarError(InvalidInputError):
+    """A number that is read as a time, and is none: the store was damaged, or a clock was wrong."""
+
+
 def from_micros(micros: int) -> datetime:
-    """Return microseconds since 1970 as a datetime in UTC."""
-    return _EPOCH + micros * _MICROSECOND
+    """Return microseconds since 1970 as a datetime in UTC.
+
+    Raises:
+        InvalidInputError: It is no integer, or outside the years 1 to 9999.
+    """
+    try:
+        return _EPOCH + micros * _MICROSECOND
+    except (OverflowError, TypeError):
+        raise OutOfCalendarError(
+            "time", f"{micros!r} microseconds since 1970 is outside the years 1 to 9999"
+        ) from None
+
+
+EARLIEST = to_micros("year", datetime(1900, 1, 1, tzinfo=UTC))
+LATEST = to_micros("year", datetime(3000, 1, 1, tzinfo=UTC))
+"""Every time that is written lies between these two, the second excluded.
+
+So does what is derived from it, with room to spare on both sides: the ends of windows and of
+holds, ten years later at most, and all of that in any time zone is a datetime in every database.
+"""
+
+CLOCK_EARLIEST = to_micros("year", datetime(1971, 1, 1, tzinfo=UTC))
+"""A clock that counts seconds or milliseconds is behind this time, one of microseconds is not."""
+
+
+def check_moment(name: str, moment: object) -> Micros:
+    """Return a datetime that is to be written as microseconds since 1970.
+
+    Raises:
+        InvalidInputError: It is no datetime, has no time zone, or is not of the years 1900 to 2999.
+    """
+    at = to_micros(name, moment)
+    if not EARLIEST <= at < LATEST:
+        raise InvalidInputError(name, "must be in the years 1900 to 2999 of UTC")
+    return at
+
+
+def check_clock(clock: Callable[[], int]) -> Callable[[], Micros]:
+    """Return the clock, which then raises where its answer is no time that can be written.
+
+    It raises `InvalidInputError` for a number of seconds, milliseconds or nanoseconds, a float, or
+    a time outside the years 1971 to 2999.
+
+    Raises:
+        InvalidInputError: It cannot be called.
+    """
+    if not callable(clock):
+        raise InvalidInputError("clock", f"must be callable, not a {type(clock).__name__}")
+
+    def checked() -> Micros:
+        now = clock()
+        if isinstance(now, bool) or not isinstance(now, int):
+            raise InvalidInputError(
+                "clock", f"must answer with an int of microseconds, not {type(now).__name__}"
+            )
+        if not CLOCK_EARLIEST <= now < LATEST:
+            raise InvalidInputError(
+                "clock",
+                f"must answer in microseconds since 1970, of the years 1971 to 2999, not {now}; "
+                "nothing was written",
+            )
+        return Micros(now)
+
+    return checked
 
 
 def check_type(name: str, value: object, kind: type) -> None:

@@ -20,8 +20,8 @@ from ledger.core.checks import (
     U64_MAX,
     canonical_json,
     check_amount,
+    check_moment,
     check_text,
-    to_micros,
 )
 from ledger.core.policy import check_ttl
 from ledger.errors import InvalidInputError
@@ -282,7 +282,7 @@ class OccurredAt:
     at: datetime
 
     def __post_init__(self) -> None:
-        to_micros("occurred_at", self.at)
+        check_moment("occurred_at", self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +338,7 @@ class UsageReport:
             known = ", ".join(Provenance)
             raise InvalidInputError("provenance", f"must be one of {known}")
         if self.occurred_at is not None:
-            to_micros("occurred_at", self.occurred_at)
+            check_moment("occurred_at", self.occurred_at)
         if self.tags is not None:
             object.__setattr__(self, "tags", _check_tags(self.tags))
         if self.detail is not None:

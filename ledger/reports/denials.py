@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,17 +13,19 @@ from sqlalchemy import Select, select
 
 from ledger.core import rules
 from ledger.core.checks import from_micros
-from ledger.core.entries import WindowState
+from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.errors import InvalidInputError
+from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import COLUMNS
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import SIDES
 from ledger.reports.ranks import percentile
 from ledger.reports.stream import ends, stream, unreadable
+from ledger.store.columns import Columns
 from ledger.store.policies import Terms
-from ledger.store.rows import UNREADABLE, Row, balance_of
+from ledger.store.pools import LeftOut, leave_out
+from ledger.store.rows import UNREADABLE, Row, balance_of, detail_of
 from ledger.store.schema import IS_OF_ENTRY, REFUSES, attributions, entries
 
 _DECIDED = (
@@ -35,6 +36,7 @@ _DECIDED = (
     "estimate_cost_micros_usd",
     "detail",
 )
+_COLUMNS = Columns(entries, (*_DECIDED, *SIDES))
 _WHO = tuple(COLUMNS.values())
 WHO = (*COLUMNS, "reason")
 """What denials can be grouped by."""
@@ -176,25 +178,38 @@ class _Found(NamedTuple):
         return self.figures.get("pool", self.pool) if self.reason == _THRESHOLD else None
 
 
-def denials(book: Ledger, where: Where = EVERYTHING, *, key_prefix: str = "") -> Iterator[Denied]:
+def denials(
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    key_prefix: str = "",
+    left_out: LeftOut | None = None,
+) -> Iterator[Denied]:
     """Yield the denials that were kept, oldest first in each pool, in bounded memory.
 
     Args:
         book: The books.
         where: Which entries, or the name of a pool.
         key_prefix: Only denials whose idempotency key begins so.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         LedgerUnavailableError: The store cannot be read.
     """
-    for found in _stream(book, where, [*_WHO, "idempotency_key"]):
+    for found in _stream(book, where, [*_WHO, "idempotency_key"], left_out):
         if (found.row["idempotency_key"] or "").startswith(key_prefix):
             yield _denial(found)
 
 
 def denials_by(
-    book: Ledger, where: Where = EVERYTHING, *, by: Sequence[str] = ("run",)
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    by: Sequence[str] = ("run",),
+    left_out: LeftOut | None = None,
 ) -> list[DeniedGroup]:
     """Return denials by who was refused, the most often refused first, and what would have helped.
 
@@ -203,9 +218,12 @@ def denials_by(
         where: Which entries, or the name of a pool.
         by: Any of run, tenant, agent, model, provider, operation and reason. A capacity is a
             pool's, so pools are always apart.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         InvalidInputError: No such dimension.
         LedgerUnavailableError: The store cannot be read.
     """
@@ -214,7 +232,8 @@ def denials_by(
             raise InvalidInputError("by", f"{name!r} is none of {', '.join(WHO)}")
     columns = [COLUMNS.get(name) for name in by]  # None: the reason is no column
     groups: dict[tuple[str, tuple[str | None, ...]], _Tally] = defaultdict(_Tally)
-    for found in _stream(book, where, [name for name in columns if name is not None]):
+    asked = [name for name in columns if name is not None]
+    for found in _stream(book, where, asked, left_out):
         row = found.row
         who = tuple([found.reason if name is None else row[name] for name in columns])
         groups[found.pool, who].add(found)
@@ -224,21 +243,39 @@ def denials_by(
     return sorted(counted, key=lambda group: -group.denials)
 
 
-def _stream(book: Ledger, where: Where, more: Sequence[str]) -> Iterator[_Found]:
-    """Yield denials with these columns of theirs beside those that decide."""
-    scope, last = snapshot(book, where, lambda connection, scope: (scope, ends(connection, scope)))
+def _stream(
+    book: Ledger, where: Where, more: Sequence[str], left_out: LeftOut | None
+) -> Iterator[_Found]:
+    """Yield denials with these columns of theirs beside those that decide.
+
+    A damaged pool is left out from its first bad entry on.
+    """
+    scope, last = snapshot(
+        book, where, lambda connection, scope: (scope, ends(connection, scope)), left_out=left_out
+    )
     query = _denied(scope, more)
     for pool_id, end in last.items():
-        pool = scope.pools[pool_id]
-        terms = Terms(pool_id, pool)
         of_pool = query.where(entries.c.pool_id == pool_id)
-        for row in stream(book, of_pool, after=0, end=end):
+        rows = stream(book, of_pool, after=0, end=end)
+        try:
+            yield from _of_pool(book, pool_id, scope.pools[pool_id], rows)
+        except JournalDamagedError as error:
+            leave_out([error], None if scope.where.pools else left_out)
+
+
+def _of_pool(book: Ledger, pool_id: PoolId, pool: str, rows: Iterable[Row]) -> Iterator[_Found]:
+    terms = Terms(pool_id, pool)
+    for row in rows:
+        try:
+            _COLUMNS.check(row)
+            from_micros(row["at"])
             decided = terms.known(row) or book.read(functools.partial(terms.of, row=row))
-            try:
-                found = _found(pool, row, *decided)
-            except UNREADABLE as error:
-                raise unreadable(pool, row["seq"], error) from error
-            yield found
+            found = _found(pool, row, *decided)
+        except JournalDamagedError:
+            raise
+        except UNREADABLE as error:
+            raise unreadable(pool, row["seq"], error) from error
+        yield found
 
 
 def _denied(scope: Scope, more: Sequence[str]) -> Select[Any]:
@@ -257,7 +294,7 @@ def _denied(scope: Scope, more: Sequence[str]) -> Select[Any]:
 def _found(
     pool: str, row: Row, policy: SharedPoolBudgetOptions, window: WindowState | None
 ) -> _Found:
-    figures = json.loads(row["detail"])["denial"]
+    figures = detail_of(row)["denial"]
     own = figures["reason"] == _THRESHOLD and "pool" not in figures
     return _Found(pool, row, figures, _shortfall(row, policy, window) if own else None)
 

@@ -24,6 +24,7 @@ from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
+from ledger.store.pools import LeftOut
 from ledger.store.schema import entries
 
 _AXES = {"tokens": "total_tokens", "cost_micros_usd": "cost_micros_usd"}
@@ -110,6 +111,7 @@ def estimates(
     by: Sequence[str] = ("model", "operation"),
     fixed_tokens: int | None = None,
     fixed_cost_micros_usd: int | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[EstimateQuality]:
     """Return how good estimates were, and what others would have held.
 
@@ -119,9 +121,12 @@ def estimates(
         by: Any of model, provider, tenant, agent, operation, run, pool, and `tag:NAME`.
         fixed_tokens: An estimate to be tried: the same for every call.
         fixed_cost_micros_usd: The same in millionths of a US dollar.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         InvalidInputError: No such dimension; or `as_of` is an entry that the pool does not have
             yet.
         AmountOutOfRangeError: The estimate to be tried is no amount.
@@ -138,7 +143,7 @@ def estimates(
         for place, axes in _calls(connection, scope, chosen).items():
             group = dict(zip(chosen, place, strict=True))
             if "pool" in group:
-                group["pool"] = scope.pools[group["pool"]]
+                group["pool"] = scope.name(group["pool"])
             found += [
                 _quality(group, axis, calls, fixed[axis])
                 for axis, calls in axes.items()
@@ -149,7 +154,7 @@ def estimates(
             found, key=lambda one: [(name is None, name or "") for name in one.group.values()]
         )
 
-    return snapshot(book, where, query)
+    return snapshot(book, where, query, left_out=left_out)
 
 
 def _calls(

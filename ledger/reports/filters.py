@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -12,10 +13,11 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func
 
 from ledger.core.checks import I64_MAX, check_amount, check_text, check_type, to_micros
 from ledger.core.entries import PoolId
-from ledger.errors import InvalidInputError, UnknownPoolError
+from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPoolError
 from ledger.ledger import Ledger
+from ledger.store.damage import FAILS, find_damage, not_a_number
 from ledger.store.dialects.expressions import tag_value
-from ledger.store.pools import newest_seqs
+from ledger.store.pools import LeftOut, find_pools, leave_out, newest_seqs
 from ledger.store.schema import attributions, entries, pools
 
 T = TypeVar("T")
@@ -213,6 +215,20 @@ class Scope:
             values={**self.values, "since": since, "until": until},
         )
 
+    def name(self, pool_id: PoolId) -> str:
+        """Return a pool's name, or what `verify` calls it where entries belong to no pool."""
+        return self.pools.get(pool_id, f"(pool {pool_id})")
+
+    def without(self, damaged: Collection[PoolId]) -> Scope:
+        """Return the part of it that is not about these pools."""
+        rest = {pool_id: self.pools[pool_id] for pool_id in self.pools if pool_id not in damaged}
+        return replace(
+            self,
+            pools=rest,
+            shape=replace(self.shape, asked=self.shape.asked | {"pools"}),
+            values={**self.values, "pools": list(rest)},
+        )
+
     def whole(self, pool_id: PoolId) -> Scope:
         """Return one of the pools as a whole: of the filter only `as_of` counts."""
         values = {"pools": [pool_id]}
@@ -232,8 +248,9 @@ def snapshot(
     query: Callable[[Connection, Scope], T],
     *,
     mirrors: bool = False,
+    left_out: LeftOut | None = None,
 ) -> T:
-    """Run a report's query on one snapshot.
+    """Run a report's query on one snapshot, without pools that are damaged so that it fails.
 
     Args:
         book: The books.
@@ -241,61 +258,118 @@ def snapshot(
         query: Gets the connection, and the filter as it was looked up there.
         mirrors: Whether what other pools passed on to a pool counts too: only where the report is
             about one pool's own balance.
+        left_out: Gets what is wrong with each pool that is left out; only where no pool is named.
+            Without it the first of these errors is raised.
 
     Raises:
+        JournalDamagedError: A pool cannot be read.
         UnknownPoolError: There is no such pool.
         InvalidInputError: `as_of` is an entry that the pool does not have yet.
         LedgerUnavailableError: The store cannot be read.
     """
     chosen = Filter(pools=[where]) if isinstance(where, str) else where
     check_type("where", chosen, Filter)
-    return book.read(
-        lambda connection: query(connection, scope_of(connection, chosen, mirrors=mirrors))
-    )
+    wanted = None if chosen.pools else left_out
+    scopes: list[Scope] = []
+
+    def run(connection: Connection) -> tuple[T, LeftOut]:
+        scope, damaged = _looked_up(connection, chosen, mirrors=mirrors)
+        leave_out(damaged, [] if wanted is not None else None)
+        scopes[:] = [scope]
+        return query(connection, scope), damaged
+
+    try:
+        answer, unnamed = book.read(run)
+    except FAILS as error:
+        if not scopes:
+            raise
+        answer, unnamed = _without_damaged(book, scopes[0], query, wanted, error)
+    leave_out(unnamed, wanted)
+    return answer
+
+
+def _without_damaged(
+    book: Ledger,
+    scope: Scope,
+    query: Callable[[Connection, Scope], T],
+    left_out: LeftOut | None,
+    error: Exception,
+) -> tuple[T, LeftOut]:
+    """Run a query that failed without the pools that it failed for."""
+    lost: LeftOut = []
+    # Found once, unless what is wrong is that an entry contradicts another: the query names that.
+    damaged = book.read(lambda connection: find_damage(connection, scope.pools))
+    while True:
+        if isinstance(error, JournalDamagedError):
+            numbers = {name: pool_id for pool_id, name in scope.pools.items()}
+            if error.pool in numbers:
+                damaged.setdefault(numbers[error.pool], error)
+        if not damaged:
+            raise error
+        if left_out is None:
+            raise next(iter(damaged.values())) from error
+        lost += damaged.values()
+        scope, damaged = scope.without(damaged), {}
+        try:
+            return book.read(functools.partial(_called, query, scope)), lost
+        except FAILS as another:
+            error = another
+
+
+def _called(query: Callable[[Connection, Scope], T], scope: Scope, connection: Connection) -> T:
+    return query(connection, scope)
 
 
 def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
     """Look a filter up in a snapshot; see `snapshot`."""
-    chosen = _pools(connection, where)
+    return _looked_up(connection, where, mirrors=mirrors)[0]
+
+
+def _looked_up(connection: Connection, where: Filter, *, mirrors: bool) -> tuple[Scope, LeftOut]:
+    """Look a filter up, and return what is wrong with pools that cannot be in it."""
+    chosen, damaged = _pools(connection, where)
     values: dict[str, Any] = {
         name: given for name in _ATTRIBUTED if (given := getattr(where, name)) is not None
     }
     values |= {f"tag_{number}": given for number, given in enumerate(where.tags.values())}
-    if where.pools:
+    if where.pools or damaged:
         values["pools"] = list(chosen)
     if where.as_of is not None:
         (pool_id,) = chosen
-        values["as_of"] = _checked_as_of(connection, pool_id, where.as_of)
+        values["as_of"] = _checked_as_of(connection, pool_id, chosen[pool_id], where.as_of)
     for name, at in (("since", where.since), ("until", where.until)):
         if at is not None:
             values[name] = to_micros(name, at)
     shape = Shape(
         asked=frozenset(values), tags=tuple(where.tags), basis=where.basis, mirrors=mirrors
     )
-    return Scope(where=where, pools=chosen, shape=shape, values=values)
+    return Scope(where=where, pools=chosen, shape=shape, values=values), damaged
 
 
-_POOLS = select(pools.c.pool_id, pools.c.name, pools.c.parent_id).order_by(pools.c.pool_id)
-
-
-def _pools(connection: Connection, where: Filter) -> dict[PoolId, str]:
-    rows = connection.execute(_POOLS).all()
-    ids = {row.name: row.pool_id for row in rows}
+def _pools(connection: Connection, where: Filter) -> tuple[dict[PoolId, str], LeftOut]:
+    """Return the pools that a filter takes in, and what is wrong with those that it cannot."""
+    infos, damaged = find_pools(connection)
+    ids = {info.name: info.pool_id for info in infos}
+    if not where.pools:
+        return {info.pool_id: info.name for info in infos}, list(damaged.values())
+    broken = {error.pool: error for error in damaged.values()}
     for name in where.pools:
+        if name in broken:
+            raise broken[name]
         if name not in ids:
             raise UnknownPoolError(name, known=sorted(ids))
-    if not where.pools:
-        return {row.pool_id: row.name for row in rows}
     chosen = {ids[name] for name in where.pools}
     below = -1
     while where.descendants and below != len(chosen):
         below = len(chosen)
-        chosen |= {row.pool_id for row in rows if row.parent_id in chosen}
-    return {row.pool_id: row.name for row in rows if row.pool_id in chosen}
+        chosen |= {info.pool_id for info in infos if info.parent_id in chosen}
+    return {info.pool_id: info.name for info in infos if info.pool_id in chosen}, []
 
 
-def _checked_as_of(connection: Connection, pool_id: PoolId, as_of: int) -> int:
+def _checked_as_of(connection: Connection, pool_id: PoolId, name: str, as_of: int) -> int:
     newest = newest_seqs(connection, [pool_id]).get(pool_id, 0)
+    if type(newest) is not int:
+        raise not_a_number(name, newest)
     # A number that is not there yet would give another answer tomorrow.
     if not 1 <= as_of <= newest:
         raise InvalidInputError("as_of", f"the pool has entries 1 to {newest}, and no {as_of}")

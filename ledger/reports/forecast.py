@@ -12,12 +12,13 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from ledger.core.checks import U64_MAX, Micros, check_type, from_micros, to_micros
-from ledger.errors import InvalidInputError
+from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
 from ledger.reports.leases import moment_of
 from ledger.reports.position import Position, newest
 from ledger.reports.sums import Sums, summed, whole
+from ledger.store.journal import NO_OPENING
 from ledger.store.schema import entries
 
 WEEK = timedelta(days=7)
@@ -138,7 +139,8 @@ def forecast(
     def query(connection: Connection, scope: Scope) -> Forecast:
         at = moment_of(connection, scope, given)
         last = newest(connection, scope)
-        assert last is not None  # noqa: S101 - a pool begins with its opening
+        if last is None:
+            raise JournalDamagedError(pool=pool, seq=1, reason=NO_OPENING)
         began = connection.execute(_began(scope.shape), {**scope.values, "now": at}).scalar()
         begin = max(at - window // _MICROSECOND, at if began is None else began)
         spent = _spent(connection, scope.between(begin, at))

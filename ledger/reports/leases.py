@@ -25,6 +25,7 @@ from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
+from ledger.store.pools import LeftOut
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _SECOND_US = 1_000_000
@@ -130,6 +131,7 @@ def leases(
     *,
     now: datetime | None = None,
     stale_after_s: int = 3_600,
+    left_out: LeftOut | None = None,
 ) -> Leases:
     """Return the open leases by age, the stale ones, and those that were used late.
 
@@ -139,9 +141,12 @@ def leases(
         now: The moment at which ages are taken; without it the present one, or with `as_of` when
             that entry was recorded.
         stale_after_s: From what age on an open lease is stale, in whole seconds.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         InvalidInputError: A moment without a time zone, or a length of time that is none.
         LedgerUnavailableError: The store cannot be read.
     """
@@ -161,7 +166,7 @@ def leases(
             late=_late(connection, scope),
         )
 
-    return snapshot(book, where, query)
+    return snapshot(book, where, query, left_out=left_out)
 
 
 def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Micros:
@@ -256,7 +261,7 @@ def open_leases_in(
 
 def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a row of `_open`
     return AgedLease(
-        pool=scope.pools[row.pool_id],
+        pool=scope.name(row.pool_id),
         lease=row.seq,
         phase=LeasePhase.EXPIRED if row.expired else LeasePhase.OPEN,
         reserved_at=from_micros(row.at),
@@ -302,7 +307,7 @@ def _late(connection: Connection, scope: Scope) -> list[LateUse]:
     )
     return [
         LateUse(
-            pool=scope.pools[row.pool_id],
+            pool=scope.name(row.pool_id),
             lease=row.lease,
             seq=row.seq,
             run_id=row.run_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -14,6 +14,7 @@ from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import AgedLease, moment_of, open_leases_in
 from ledger.reports.standing import standing_in
+from ledger.store.pools import LeftOut
 
 LEASES = 100
 
@@ -28,12 +29,14 @@ class Glance:
         leases: The leases that have not ended, the oldest first, a bounded number of each pool.
         oldest: The oldest of them by pool: give it to the next glance, which then need not look
             for it again.
+        left_out: What is wrong with each damaged pool, if no pool was named: it is without them.
     """
 
     at: datetime
     pools: list[PoolStatus]
     leases: list[AgedLease]
     oldest: Mapping[PoolId, int] = field(hash=False)
+    left_out: LeftOut = field(default_factory=list, hash=False)
 
 
 def glance(
@@ -56,6 +59,7 @@ def glance(
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         LedgerUnavailableError: The store cannot be read.
     """
     known = oldest or {}
@@ -75,4 +79,6 @@ def glance(
         leases.sort(key=lambda lease: lease.reserved_at)
         return Glance(at=from_micros(at), pools=pools, leases=leases, oldest=places)
 
-    return snapshot(book, where, query, mirrors=True)
+    lost: LeftOut = []
+    found = snapshot(book, where, query, mirrors=True, left_out=lost)
+    return replace(found, left_out=lost)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ledger.core.entries import PoolStatus
+from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.burndown import BurnDown, burn_down
 from ledger.reports.estimates import EstimateQuality, estimates
@@ -14,6 +15,7 @@ from ledger.reports.leases import Leases, leases
 from ledger.reports.runs import RunCost, runs
 from ledger.reports.spend import Spend, spend
 from ledger.reports.standing import standing
+from ledger.store.pools import LeftOut, leave_out
 from ledger.store.verify import Progress, Verification
 
 
@@ -32,6 +34,8 @@ class Overview:
         estimates: How good estimates were, by model.
         leases: The open leases.
         verified: What verifying each pool found; None where nobody asked.
+        left_out: What is wrong with each pool that one of these parts is without, or is without
+            from some entry on.
     """
 
     store: str
@@ -44,6 +48,7 @@ class Overview:
     estimates: list[EstimateQuality]
     leases: Leases
     verified: list[Verification] | None
+    left_out: LeftOut = field(default_factory=list)
 
 
 def overview(
@@ -73,8 +78,15 @@ def overview(
         LedgerUnavailableError: The store cannot be read.
     """
     chosen = Filter(pools=[where]) if isinstance(where, str) else where
-    found = standing(book, chosen)
+    lost: LeftOut = []
+    found = standing(book, chosen, left_out=lost)
     names = [one.pool.name for one in found]
+    burn_downs = []
+    for name in names:
+        try:
+            burn_downs.append(burn_down(book, name, as_of=chosen.as_of, basis=chosen.basis))
+        except JournalDamagedError as error:
+            leave_out([error], None if chosen.pools else lost)
     verified = None
     if verify:
         # Of the whole store: also whether an entry belongs to no pool.
@@ -85,12 +97,11 @@ def overview(
         at=datetime.now(UTC),
         where=chosen,
         pools=found,
-        burn_downs=[
-            burn_down(book, name, as_of=chosen.as_of, basis=chosen.basis) for name in names
-        ],
-        spend=spend(book, chosen, by=["day", "model"], zone=zone),
-        runs=runs(book, chosen),
-        estimates=estimates(book, chosen, by=["model"]),
-        leases=leases(book, chosen, now=now),
+        burn_downs=burn_downs,
+        spend=spend(book, chosen, by=["day", "model"], zone=zone, left_out=lost),
+        runs=runs(book, chosen, left_out=lost),
+        estimates=estimates(book, chosen, by=["model"], left_out=lost),
+        leases=leases(book, chosen, now=now, left_out=lost),
         verified=verified,
+        left_out=list({str(error): error for error in lost}.values()),
     )

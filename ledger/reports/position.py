@@ -12,8 +12,10 @@ from ledger.core.checks import Micros
 from ledger.core.entries import Balance, EntryFlag, Seq, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
+from ledger.errors import JournalDamagedError
 from ledger.reports.filters import Scope, Shape
 from ledger.store import rows
+from ledger.store.columns import Columns
 from ledger.store.policies import Terms
 from ledger.store.schema import entries
 
@@ -22,6 +24,9 @@ SIDES = tuple(f"{side}_{name}" for side in ("committed", "reserved") for name in
 
 _TERMS = ("seq", "flags", "recorded_at", "policy_seq", "window_seq")
 """The columns that say when, and under what terms, an entry was written."""
+
+
+_COLUMNS = Columns(entries, (*_TERMS, *SIDES))
 
 
 class Position(NamedTuple):
@@ -66,7 +71,13 @@ def newest(connection: Connection, scope: Scope) -> Position | None:
     if found is None:
         return None
     row: dict[str, Any] = dict(found)
-    policy, window = Terms(scope.pool, scope.pools[scope.pool]).of(connection, row)
+    name = scope.pools[scope.pool]
+    try:
+        _COLUMNS.check(row)
+    except ValueError as error:
+        reason = f"it cannot be read: {error}"
+        raise JournalDamagedError(pool=name, seq=row["seq"], reason=reason) from error
+    policy, window = Terms(scope.pool, name).of(connection, row)
     return Position(
         seq=row["seq"],
         recorded_at=row["recorded_at"],

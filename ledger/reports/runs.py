@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from sqlalchemy import Connection
+
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
-from ledger.reports.filters import EVERYTHING, Filter, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Filter, Scope, Where, snapshot
+from ledger.store.pools import LeftOut
 from ledger.store.schema import attributions
 
 _LABELS: tuple[Label, ...] = (
@@ -48,22 +51,29 @@ class RunTree:
     with_subruns: Figures
 
 
-def runs(book: Ledger, where: Where = EVERYTHING) -> list[RunCost]:
+def runs(
+    book: Ledger, where: Where = EVERYTHING, *, left_out: LeftOut | None = None
+) -> list[RunCost]:
     """Return what each run cost, the earliest first.
 
     Args:
         book: The books.
         where: Which entries, or the name of a pool.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         InvalidInputError: `as_of` is an entry that the pool does not have yet.
         LedgerUnavailableError: The store cannot be read.
     """
-    return [cost for cost, _parent in _runs(book, where)]
+    return [cost for cost, _parent in _runs(book, where, left_out)]
 
 
-def run_trees(book: Ledger, where: Where = EVERYTHING) -> list[RunTree]:
+def run_trees(
+    book: Ledger, where: Where = EVERYTHING, *, left_out: LeftOut | None = None
+) -> list[RunTree]:
     """Return what each run cost with its sub-runs: each run is followed by those below it.
 
     Of a filter's run, the tree is the part from that run down. Runs that name each other in a
@@ -72,14 +82,18 @@ def run_trees(book: Ledger, where: Where = EVERYTHING) -> list[RunTree]:
     Args:
         book: The books.
         where: Which entries, or the name of a pool.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         InvalidInputError: `as_of` is an entry that the pool does not have yet.
         LedgerUnavailableError: The store cannot be read.
     """
     top = where.run_id if isinstance(where, Filter) else None
-    found = _runs(book, where if isinstance(where, str) else replace(where, run_id=None))
+    whole = where if isinstance(where, str) else replace(where, run_id=None)
+    found = _runs(book, whole, left_out)
     own: dict[str | None, Figures | None] = {cost.run_id: cost for cost, _parent in found}
     parents: dict[str | None, str] = {
         cost.run_id: parent
@@ -123,19 +137,17 @@ def _tree(
     return trees[::-1]
 
 
-def _runs(book: Ledger, where: Where) -> list[tuple[RunCost, str | None]]:
-    rows = snapshot(
-        book,
-        where,
-        lambda connection, scope: aggregate(connection, scope, _LABELS),
-    )
-    parts: dict[str | None, list[tuple[str | None, Figures]]] = defaultdict(list)
-    for row in rows:
-        parts[row.label_0].append((row.label_1, Figures(**figures_in(row))))
-    found = [
-        (RunCost(run_id=run, **added(part for _, part in of_run)), _parent(run, of_run))
-        for run, of_run in parts.items()
-    ]
+def _runs(book: Ledger, where: Where, left_out: LeftOut | None) -> list[tuple[RunCost, str | None]]:
+    def query(connection: Connection, scope: Scope) -> list[tuple[RunCost, str | None]]:
+        parts: dict[str | None, list[tuple[str | None, Figures]]] = defaultdict(list)
+        for row in aggregate(connection, scope, _LABELS):
+            parts[row.label_0].append((row.label_1, Figures(**figures_in(row))))
+        return [
+            (RunCost(run_id=run, **added(part for _, part in of_run)), _parent(run, of_run))
+            for run, of_run in parts.items()
+        ]
+
+    found = snapshot(book, where, query, left_out=left_out)
     return sorted(found, key=lambda pair: _order(pair[0]))
 
 

@@ -17,6 +17,7 @@ from ledger.reports.buckets import Unit, bucket, fits, grains_us, zone_named
 from ledger.reports.dimensions import UNITS, checked, label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.store.pools import LeftOut
 
 OTHER = "other"
 
@@ -59,6 +60,7 @@ def spend(
     by: Sequence[str] = ("model",),
     zone: str = "UTC",
     top: int | None = None,
+    left_out: LeftOut | None = None,
 ) -> Spend:
     """Return spend by one or more dimensions.
 
@@ -72,9 +74,12 @@ def spend(
             and `tag:NAME`.
         zone: The time zone whose hours, days, weeks and months are meant, by its IANA name.
         top: Only so many groups, the most expensive ones; the others become one row.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
         InvalidInputError: No such dimension or time zone; or `as_of` is an entry that the pool
             does not have yet.
         LedgerUnavailableError: The store cannot be read.
@@ -84,7 +89,10 @@ def spend(
         check_amount("top", top, ceiling=I64_MAX)
     clock = zone_named(zone)
     groups = snapshot(
-        book, where, lambda connection, scope: _groups(connection, scope, chosen, clock)
+        book,
+        where,
+        lambda connection, scope: _groups(connection, scope, chosen, clock),
+        left_out=left_out,
     )
     rows = [
         SpendRow(group=dict(zip(chosen, group, strict=True)), **added(parts))
@@ -113,7 +121,7 @@ def _groups(
             name: getattr(row, f"label_{number}") for number, name in enumerate(others)
         }
         if "pool" in place:
-            place["pool"] = scope.pools[place["pool"]]
+            place["pool"] = scope.name(place["pool"])
         if units:
             place |= zip(units, buckets[row.grain], strict=True)
         found[tuple(place[name] for name in by)].append(Figures(**figures_in(row)))

@@ -8,13 +8,18 @@ from sqlalchemy import Connection
 
 from ledger.core.checks import to_micros
 from ledger.core.entries import PoolStatus
+from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
 from ledger.store import pools
+from ledger.store.journal import NO_OPENING
+from ledger.store.pools import LeftOut
 
 
-def standing(book: Ledger, where: Where = EVERYTHING) -> list[PoolStatus]:
+def standing(
+    book: Ledger, where: Where = EVERYTHING, *, left_out: LeftOut | None = None
+) -> list[PoolStatus]:
     """Return where the pools of a filter stand by now, the oldest pool first.
 
     What other pools passed on to a pool has moved its balance, and is included. Of the filter the
@@ -23,25 +28,28 @@ def standing(book: Ledger, where: Where = EVERYTHING) -> list[PoolStatus]:
     Args:
         book: The books.
         where: Which pools, or the name of one.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
-        JournalDamagedError: A pool's policy cannot be read.
+        JournalDamagedError: A pool's newest entry, policy or window cannot be read.
         LedgerUnavailableError: The store cannot be read.
     """
-    return snapshot(book, where, standing_in, mirrors=True)
+    return snapshot(book, where, standing_in, mirrors=True, left_out=left_out)
 
 
 def standing_in(connection: Connection, scope: Scope) -> list[PoolStatus]:
     """Return where the pools in scope stand; see `standing`."""
     found = []
-    known = pools.find_pools(connection)
+    known = pools.find_pools(connection).infos
     names = {info.pool_id: info.name for info in known}
     for info in known:
         if info.pool_id not in scope.pools:
             continue
         position = newest(connection, scope.whole(info.pool_id))
-        assert position is not None  # noqa: S101 - a pool begins with its opening
+        if position is None:
+            raise JournalDamagedError(pool=info.name, seq=1, reason=NO_OPENING)
         if scope.where.as_of is None:
             position = position.at(to_micros("now", datetime.now(UTC)))
         found.append(

@@ -21,10 +21,12 @@ from ledger.reports.position import SIDES, newest
 from ledger.reports.stream import stream, unreadable
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store import rows
+from ledger.store.columns import Columns
 from ledger.store.rows import balance_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease")
+_COLUMNS = Columns(entries, (*_LINE, *SIDES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +220,7 @@ def _movements(connection: Connection, scope: Scope, after: int, last: int) -> l
 
 
 def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
+    _COLUMNS.check(row)
     detail = rows.detail_of(row)
     occurred_at, balance = row["occurred_at"], balance_of(row)
     return StatementLine(

@@ -12,6 +12,7 @@ from ledger.core.entries import PoolId
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import Scope
+from ledger.store.damage import not_a_number
 from ledger.store.journal import PAGE
 from ledger.store.pools import newest_seqs
 from ledger.store.schema import entries
@@ -19,7 +20,11 @@ from ledger.store.schema import entries
 
 def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
     """Return up to which entry each pool in scope that has any is read, the oldest pool first."""
-    newest = newest_seqs(connection, list(scope.pools) if scope.where.pools else None)
+    found = newest_seqs(connection, list(scope.pools) if scope.where.pools else None)
+    newest = {pool_id: found[pool_id] for pool_id in found if pool_id in scope.pools}
+    for pool_id, seq in newest.items():
+        if type(seq) is not int:
+            raise not_a_number(scope.pools[pool_id], seq)
     as_of = scope.where.as_of
     return newest if as_of is None else dict.fromkeys(newest, as_of)
 

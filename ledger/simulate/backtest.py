@@ -229,7 +229,7 @@ def _take(book: Ledger, pool: str, trace: Trace, digest: str, *, again: bool, re
     def was_run(name: str, take: int) -> bool:
         return book.entry_with_key(name, f"{_prefix(digest, take)}{line}") is not None
 
-    holders = [info.name for info in book.pools() if was_run(info.name, 1)]
+    holders = [info.name for info in book.pools(left_out=[]) if was_run(info.name, 1)]
     if holders and not again and not (resume and pool in holders):
         raise TraceAlreadyRunError(str(trace.path), pool=holders[0])
     if pool not in holders:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from ledger.core.checks import I64_MAX, check_amount, check_text
+from ledger.core.checks import I64_MAX, check_amount, check_moment, check_text
 from ledger.errors import InvalidInputError, TraceError
 from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal, shown
 
@@ -153,10 +153,12 @@ def _moment(text: str) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInputError("time", f"{shown(text)} is not an ISO 8601 time") from None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     try:
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except OverflowError:
-        raise InvalidInputError("time", f"{text!r} is outside the years 1 to 9999") from None
+        check_moment("time", at)
+    except InvalidInputError:
+        raise InvalidInputError("time", f"{text!r} is outside the years 1900 to 2999") from None
+    return at.astimezone(UTC)
 
 
 def _cost(given: Mapping[str, str]) -> int | None:

@@ -12,6 +12,7 @@ from ledger.core.entries import PoolInfo
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
+from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named
 from ledger.store.rows import Interned
 from ledger.store.schema import attributions
@@ -25,6 +26,7 @@ REMEMBERED = 4_096
 
 _POOL: BindParameter[int] = bindparam("pool_id")
 CONTENT = tuple(attributions.c[name] for name in ("digest", "salt", *ATTRIBUTION_TEXTS, "tags"))
+_CONTENT = Columns(attributions, [column.name for column in CONTENT])
 _ATTRIBUTION = Prepared(
     select(*CONTENT).where(
         attributions.c.pool_id == _POOL,
@@ -74,7 +76,13 @@ class Attributions:
             if not found:
                 reason = f"attribution {attribution_id} is missing"
                 raise JournalDamagedError(pool=self._pool.name, seq=seq, reason=reason)
-            known = Interned(attribution_id, found[0]["digest"], rows.attribution_of(found[0]))
+            try:
+                _CONTENT.check(found[0])
+                value = rows.attribution_of(found[0])
+            except rows.UNREADABLE as error:
+                reason = f"attribution {attribution_id} cannot be read: {error}"
+                raise JournalDamagedError(pool=self._pool.name, seq=seq, reason=reason) from error
+            known = Interned(attribution_id, found[0]["digest"], value)
             remember(self._by_number, attribution_id, known)
         return known
 

@@ -38,9 +38,10 @@ class Directory:
         found = pools.find_above(connection, table.c.pool_id, pool_ids)
         return {info.pool_id: self.of(info) for info in found}
 
-    def all(self, connection: Connection) -> list[PoolJournal]:
-        """Return every pool, oldest first."""
-        return [self.of(info) for info in pools.find_pools(connection)]
+    def all(self, connection: Connection) -> tuple[list[PoolJournal], pools.Found]:
+        """Return every pool that can be read, oldest first, and what was found of all of them."""
+        found = pools.find_pools(connection)
+        return [self.of(info) for info in found.infos], found
 
     def of(self, info: PoolInfo) -> PoolJournal:
         """Return the journal of a pool whose parent was asked for before."""

@@ -42,6 +42,9 @@ POOLS_PAGE = 64
 """In how many pools below one that would deny."""
 
 
+NO_OPENING = "the pool's opening is missing"
+
+
 class PoolJournal:
     """One pool's entries, and what is known of them that can never change.
 
@@ -94,7 +97,11 @@ class PoolJournal:
 
     def _there(self, newest: Row | None) -> Row:
         if newest is None:
-            raise self.damaged(1, "the pool's opening is missing")
+            raise self.damaged(1, NO_OPENING)
+        try:
+            queries.HEAD_COLUMNS.check(newest)
+        except ValueError as error:
+            raise self.damaged(newest["seq"], f"it cannot be read: {error}") from error
         return newest
 
     def head_alone(self, database: Database) -> Head:
@@ -207,6 +214,7 @@ class PoolJournal:
             JournalDamagedError: It cannot be read, or its attribution is missing.
         """
         try:
+            queries.LEASE_COLUMNS.check(row)
             state = rows.lease_of(row)
         except rows.UNREADABLE as error:
             raise self.damaged(row["seq"], f"its lease cannot be read: {error}") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
-from ledger.core.checks import Micros, from_micros
+from ledger.core.checks import Micros, OutOfCalendarError, from_micros
 from ledger.core.entries import OpenLease
 from ledger.core.values import BudgetLease
+from ledger.store.database import Database
+from ledger.store.journal import PoolJournal
 from ledger.store.rows import LeaseRow
 
 
@@ -18,8 +21,29 @@ def lease_of(found: LeaseRow, pool: UUID) -> BudgetLease:
     )
 
 
-def open_lease_of(found: LeaseRow, reserved_at: Micros, pool: UUID) -> OpenLease:
-    """Return a stored lease with what it holds, and since when."""
+def open_leases(database: Database, pool: PoolJournal) -> Iterator[OpenLease]:
+    """Yield the leases of a pool that have not ended, oldest first, page by page.
+
+    Raises:
+        JournalDamagedError: One of them cannot be read.
+    """
+    after = 0
+    while True:
+        page = database.read(
+            lambda connection, after=after: pool.open_leases(connection, after=after),  # type: ignore[misc]
+            serializable=False,
+        )
+        for found, reserved_at in page:
+            try:
+                yield _open_lease(found, reserved_at, pool.info.identity)
+            except OutOfCalendarError as error:
+                raise pool.damaged(found.state.lease, str(error)) from error
+        if not page:
+            return
+        after = page[-1][0].state.lease
+
+
+def _open_lease(found: LeaseRow, reserved_at: Micros, pool: UUID) -> OpenLease:
     state = found.state
     return OpenLease(
         lease=lease_of(found, pool),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, Row, Select, bindparam, func, insert, select
+from sqlalchemy import Column, Connection, RowMapping, Select, bindparam, func, insert, select
 
+from ledger.core.checks import check_text
 from ledger.core.entries import PoolId, PoolInfo
-from ledger.errors import NotALedgerError
+from ledger.errors import InvalidInputError, JournalDamagedError, NotALedgerError
+from ledger.store.columns import Columns
 from ledger.store.schema import FORMAT_VERSION, entries, pools, store
 
 
@@ -20,13 +22,17 @@ def store_identity(connection: Connection) -> bytes:
     Raises:
         NotALedgerError: Its entries are written in a format this version does not know.
     """
-    row = connection.execute(select(store.c.identity, store.c.format_version)).one()
+    found = connection.execute(select(store.c.identity, store.c.format_version)).all()
+    if len(found) != 1 or type(found[0].identity) is not bytes:
+        raise NotALedgerError("the store's row in 'store', which names it, is damaged")
+    (row,) = found
     if row.format_version != FORMAT_VERSION:
         raise NotALedgerError(
             f"the store's entries have format {row.format_version}, this version of ledger reads "
             f"and writes {FORMAT_VERSION}. Run: pip install --upgrade budget-ledger"
         )
-    return bytes(row.identity)
+    identity: bytes = row.identity
+    return identity
 
 
 def newest_seqs(
@@ -44,9 +50,17 @@ def newest_seqs(
 _ALL = select(pools).order_by(pools.c.pool_id)
 
 
-def find_pools(connection: Connection) -> list[PoolInfo]:
-    """Return every pool of the store, oldest first: a parent before what is below it."""
-    return _infos(connection.execute(_ALL))
+class Found(NamedTuple):
+    """The pools of a store, oldest first: a parent before what is below it."""
+
+    infos: list[PoolInfo]
+    damaged: dict[PoolId, JournalDamagedError]
+    """Those whose own row, or that of a pool above, cannot be read, and why."""
+
+
+def find_pools(connection: Connection) -> Found:
+    """Return every pool of the store."""
+    return _found(connection.execute(_ALL).mappings())
 
 
 def find_above(
@@ -55,8 +69,14 @@ def find_above(
     """Return the pools whose column of `pools` is one of these, and all above them, parents first.
 
     Every operation by a pool's name begins here.
+
+    Raises:
+        JournalDamagedError: The row of one of them cannot be read.
     """
-    return _infos(connection.execute(_line_from(column), {"sought": list(sought)}))
+    found = _found(connection.execute(_line_from(column), {"sought": list(sought)}).mappings())
+    for error in found.damaged.values():
+        raise error
+    return found.infos
 
 
 # Putting this statement together takes SQLAlchemy several times as long as the database needs
@@ -89,17 +109,52 @@ def add_pool(connection: Connection, info: PoolInfo) -> None:
     )
 
 
-def _infos(found: Iterable[Row[Any]]) -> list[PoolInfo]:
-    return [
-        PoolInfo(
-            pool_id=row.pool_id,
-            identity=UUID(bytes=bytes(row.identity)),
-            name=row.name,
-            parent_id=row.parent_id,
-            carved_lease=row.carved_lease,
-        )
-        for row in found
-    ]
+def _found(rows: Iterable[RowMapping]) -> Found:
+    infos: dict[PoolId | None, PoolInfo] = {}
+    damaged: dict[PoolId, JournalDamagedError] = {}
+    for row in rows:
+        try:
+            info = _info(row)
+            if info.parent_id is not None and info.parent_id not in infos:
+                raise ValueError(f"the pool above, {info.parent_id}, cannot be read")  # noqa: TRY301 - one way out
+        except (ValueError, InvalidInputError) as error:
+            name = row["name"] if isinstance(row["name"], str) else f"(pool {row['pool_id']})"
+            reason = f"the pool's row in pools cannot be read: {error}"
+            damaged[row["pool_id"]] = JournalDamagedError(pool=name, seq=1, reason=reason)
+        else:
+            infos[info.pool_id] = info
+    return Found(list(infos.values()), damaged)
+
+
+def _info(row: RowMapping) -> PoolInfo:
+    _COLUMNS.check(dict(row))
+    check_text("name", row["name"])
+    return PoolInfo(
+        pool_id=row["pool_id"],
+        identity=UUID(bytes=row["identity"]),
+        name=row["name"],
+        parent_id=row["parent_id"],
+        carved_lease=row["carved_lease"],
+    )
+
+
+_COLUMNS = Columns(pools, [column.name for column in pools.columns])
+
+
+LeftOut = list[JournalDamagedError]
+"""What is wrong with each pool that an answer about many pools is without."""
+
+
+def leave_out(damaged: Iterable[JournalDamagedError], left_out: LeftOut | None) -> None:
+    """Tell a caller that asked for it what is wrong with pools, or raise the first of it.
+
+    Raises:
+        JournalDamagedError: Some pools are damaged, and the caller did not ask.
+    """
+    for error in damaged:
+        if left_out is None:
+            raise error
+        left_out.append(error)
 
 
 def stray_pool_ids(connection: Connection) -> list[PoolId]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from ledger.core.entries import EntryFlag, EntryKind
 from ledger.store.attributions import CONTENT
+from ledger.store.columns import Columns
 from ledger.store.dialects import clock
 from ledger.store.schema import IS_OF_ENTRY, SETS_EXPIRY, attributions, entries, pools
 from ledger.store.statements import Prepared
@@ -36,22 +37,12 @@ def _newest(*columns: Column[Any]) -> Select[Any]:
     )
 
 
-HEAD = Prepared(
-    _newest(
-        *(
-            entries.c[name]
-            for name in (
-                *("seq", "flags", "policy_seq", "window_seq", "swept_until"),
-                *("recorded_at", "hash"),
-            )
-        ),
-        *(
-            column
-            for column in entries.columns
-            if column.name.startswith(("committed_", "reserved_"))
-        ),
-    )
+_HEAD = (
+    *("seq", "flags", "policy_seq", "window_seq", "swept_until", "recorded_at", "hash"),
+    *(column.name for column in entries.c if column.name.startswith(("committed_", "reserved_"))),
 )
+HEAD = Prepared(_newest(*(entries.c[name] for name in _HEAD)))
+HEAD_COLUMNS = Columns(entries, _HEAD)
 DETAIL = Prepared(
     select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
 )
@@ -74,17 +65,23 @@ _MIRROR = select(_origin.c.seq).where(
 MIRROR = Prepared(_MIRROR)
 
 
+_LEASE = (
+    *("seq", "kind", "flags", "lease", "expires_at", "attribution_id", "request_id", "occurred_at"),
+    *(
+        column.name
+        for column in entries.c
+        if column.name.startswith(("estimate_", "budget_", "held_", "used_"))
+    ),
+    "origin_pool_id",
+)
+LEASE_COLUMNS = Columns(entries, _LEASE)
+
+
 def _newest_of_lease(lease: ColumnElement[int]) -> Prepared:
-    names = {"seq", "kind", "flags", "expires_at", "attribution_id", "request_id", "occurred_at"}
     return Prepared(
-        _newest(
-            *(
-                column
-                for column in entries.columns
-                if column.name.startswith(("lease", "estimate_", "budget_", "held_", "used_"))
-                or column.name in names | {"origin_pool_id"}
-            )
-        ).where(entries.c.lease.is_not(None), entries.c.lease == lease)
+        _newest(*(entries.c[name] for name in _LEASE)).where(
+            entries.c.lease.is_not(None), entries.c.lease == lease
+        )
     )
 
 

@@ -33,6 +33,7 @@ from ledger.core.values import (
     UsageEstimate,
 )
 from ledger.errors import LedgerError
+from ledger.store.columns import check_entry, is_time
 from ledger.store.schema import entries
 
 Row = Mapping[str, Any]
@@ -103,7 +104,10 @@ _PHASES = {
 }
 
 
-UNREADABLE = (LedgerError, ValueError, TypeError, AttributeError, KeyError, RecursionError)
+UNREADABLE = (
+    *(LedgerError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+    RecursionError,
+)
 """What making a value of a damaged row may raise."""
 
 
@@ -170,15 +174,20 @@ def head_of(
     balance: Balance,
     window: WindowState | None,
 ) -> Head:
-    """Return the head that a row makes, under the policy and in the window that it names."""
+    """Return the head that a row makes, under the policy and in the window that it names.
+
+    Of times that are none, which an earlier version let a clock write, nothing is taken over: what
+    is appended has the right time again.
+    """
+    timely = is_time(row["recorded_at"]) and is_time(row["swept_until"])
     return Head(
         seq=row["seq"],
         policy=policy,
         policy_seq=row["policy_seq"],
         window_seq=row["window_seq"],
-        swept_until=row["swept_until"],
+        swept_until=row["swept_until"] if timely else Micros(0),
         balance=balance,
-        recorded_at=row["recorded_at"],
+        recorded_at=row["recorded_at"] if timely else Micros(0),
         hash=row["hash"],
         closed=bool(row["flags"] & _CLOSED),
         window=window,
@@ -226,6 +235,8 @@ def usage_of(row: Row) -> Usage | UsageDifference | None:
 def detail_of(row: Row) -> dict[str, Any]:
     """Return a row's detail, empty where it has none."""
     detail: dict[str, Any] = json.loads(row["detail"] or "{}")
+    if not isinstance(detail, dict):
+        raise ValueError("detail is no object")  # noqa: TRY004 - of what is stored, no argument
     return detail
 
 
@@ -235,7 +246,8 @@ def policy_of(row: Row) -> SharedPoolBudgetOptions | None:
 
 
 def entry_of(row: Row, attribution: Attribution | None) -> Entry:
-    """Return a row as the value that callers see."""
+    """Return a row as the value that callers see; it raises one of `UNREADABLE` if it is none."""
+    check_entry(row)
     detail = detail_of(row)
     estimated = row["estimate_total_tokens"] is not None
     return Entry(

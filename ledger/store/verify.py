@@ -13,8 +13,9 @@ from ledger.core import fold, hashing
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
-from ledger.errors import UncorrectableEntryError
+from ledger.errors import JournalDamagedError, UncorrectableEntryError
 from ledger.store import journal, mirrors, rows
+from ledger.store.columns import check_entry
 from ledger.store.corrections import Spending, lease_before, spending
 from ledger.store.database import Database
 from ledger.store.journal import PoolJournal
@@ -153,6 +154,8 @@ class _Checker:
             return str(error)
         except UnicodeEncodeError:
             return "it holds text that is not UTF-8"
+        except JournalDamagedError as error:  # of another entry that this one builds on
+            return error.reason
         if reason is None:
             self.seq, self.hash, self.recorded_at = row["seq"], row["hash"], row["recorded_at"]
         return reason
@@ -160,7 +163,7 @@ class _Checker:
     def missing(self) -> Damage | None:
         """Return what should stand behind the last entry, and does not."""
         if self.seq == 0:
-            return Damage(seq=1, reason="the pool's opening is missing")
+            return Damage(seq=1, reason=journal.NO_OPENING)
         try:
             self.state.end()
         except fold.Contradiction as error:
@@ -168,6 +171,10 @@ class _Checker:
         return None
 
     def _chain_problem(self, row: Mapping[str, Any]) -> str | None:
+        try:
+            check_entry(row)
+        except ValueError as error:
+            return f"it cannot be read: {error}"
         if row["seq"] != self.seq + 1:
             return f"entry {self.seq + 1} is missing; the next one is {row['seq']}"
         if self.recorded_at is not None and row["recorded_at"] < self.recorded_at:
@@ -236,6 +243,8 @@ def _attribution_problem(row: Mapping[str, Any]) -> str | None:
         return f"attribution {row['attribution_id']} has content and no salt"
     if attribution is not None:
         content = hashing.attribution_content(attribution)
+        if type(row["salt"]) is not bytes:
+            return f"attribution {row['attribution_id']} has a salt that is none"
         if row["digest"] != hashing.attribution_digest(content, salt=row["salt"]):
             return f"attribution {row['attribution_id']} was changed"
     return None
@@ -255,12 +264,32 @@ def _entry_of(row: Mapping[str, Any]) -> Entry:
         raise fold.Contradiction(f"it cannot be read: {error}") from error
 
 
+def entry_of(pool: PoolJournal, row: Mapping[str, Any]) -> Entry:
+    """Return a row of a pool as the value that callers see.
+
+    Raises:
+        JournalDamagedError: It cannot be read.
+    """
+    try:
+        return rows.entry_of(row, rows.attribution_of(row))
+    except rows.UNREADABLE as error:
+        raise pool.damaged(row["seq"], f"it cannot be read: {error}") from error
+
+
+def unreadable(pool_id: PoolId, error: JournalDamagedError) -> Verification:
+    """Return what is to be said of a pool whose row cannot be read."""
+    return _unverified(
+        PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=error.pool), error.reason
+    )
+
+
 def stray(pool_id: PoolId) -> Verification:
     """Return what is to be said of entries whose pool is not in the store."""
+    info = PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=f"(pool {pool_id})")
+    return _unverified(info, f"the entries of pool {pool_id} have no row in pools")
+
+
+def _unverified(pool: PoolInfo, reason: str) -> Verification:
     return Verification(
-        pool=PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=f"(pool {pool_id})"),
-        entries=0,
-        hash=b"",
-        balance=Balance(),
-        damage=Damage(seq=1, reason=f"the entries of pool {pool_id} have no row in pools"),
+        pool=pool, entries=0, hash=b"", balance=Balance(), damage=Damage(seq=1, reason=reason)
     )

@@ -460,7 +460,7 @@ def test_those_who_come_while_a_batch_waits_for_the_lock_go_with_it(store_url: s
 
     The entries are of the time when the turn came, and not of when the first began to wait.
     """
-    time_us = [1_000]
+    time_us = [1_700_000_000_000_000]
     with (
         Ledger.open(store_url) as elsewhere,
         Ledger.open(store_url, clock=lambda: time_us[0]) as book,

@@ -147,7 +147,7 @@ def test_what_gives_capacity_back_wakes_the_first(
 @pytest.mark.usefixtures("only_woken")
 def test_an_expiry_wakes_the_first(store_url: str, threads: ThreadPoolExecutor) -> None:
     """What `expire_due` gives back is granted at once."""
-    now = [1_000_000]
+    now = [1_700_000_000_000_000]
     with Ledger.open(store_url, clock=lambda: now[0]) as book:
         options = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=timedelta(seconds=5))
         budget = book.pool("pool", options)
@@ -420,7 +420,7 @@ def test_a_lease_that_comes_due_lets_the_first_go_on(
 
 def test_in_memory_too(threads: ThreadPoolExecutor) -> None:
     """A lease of the in-memory manager that comes due lets the first go on."""
-    now = [0]
+    now = [1_700_000_000_000_000]
     budget = SharedPoolBudgetManager(
         SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=timedelta(seconds=1)),
         clock=lambda: now[0],
@@ -428,7 +428,7 @@ def test_in_memory_too(threads: ThreadPoolExecutor) -> None:
     take(budget, 100)
     waiting = threads.submit(take, budget, 50, LONG_S)
     until(lambda: waiters(budget) == 1)
-    now[0] = 1_000_000
+    now[0] += 1_000_000
     assert 50 == waiting.result(3 * PROMPT_S).reserved.total_tokens
 
 

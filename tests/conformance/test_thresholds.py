@@ -290,7 +290,7 @@ def test_another_policy_begins_anew(book: Ledger) -> None:
 
 def test_an_expiry_leaves_a_threshold(store_url: str) -> None:
     """Sweeping, by itself or before a call, reports too."""
-    ear, now = Ear(), [1_000_000]
+    ear, now = Ear(), [1_700_000_000_000_000]
     options = SharedPoolBudgetOptions(
         capacity_tokens=100, lease_ttl=timedelta(seconds=1), thresholds=NAMED
     )

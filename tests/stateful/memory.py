@@ -171,6 +171,11 @@ class MemoryMachine(RuleBasedStateMachine):
         """Let time pass, perhaps over the end of holds and of windows."""
         self.now = Micros(self.now + minutes * MINUTE_US)
 
+    @rule(minutes=MINUTES)
+    def set_back(self, minutes: int) -> None:
+        """Put the clock back, perhaps to before the end of holds and of windows."""
+        self.now = Micros(self.now - minutes * MINUTE_US)
+
     @rule(
         number=NUMBERS,
         where=NUMBERS,

@@ -390,8 +390,7 @@ class Pool:
 
     def after(self, ttl: timedelta) -> Micros:
         """Return the time so long from now, or from the newest entry if that is later."""
-        now = self.books.now if self.name is None else max(self.books.now, self.recorded_at)
-        return Micros(now + check_ttl("ttl", ttl))
+        return Micros(max(self.books.now, self.recorded_at) + check_ttl("ttl", ttl))
 
     def require_open(self) -> None:
         """Refuse what a closed pool does not take."""

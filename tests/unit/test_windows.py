@@ -404,17 +404,17 @@ def test_nothing_of_what_is_unlimited_is_carried_over() -> None:
 
 def test_memory_begins_windows_by_its_clock() -> None:
     """A lease that crosses the boundary is held in the new window, and counts where it settles."""
-    now = [0]
+    now = [500_000 * HOUR_US]
     options = SharedPoolBudgetOptions(capacity_tokens=100, window=Window(period=HOUR))
     budget = SharedPoolBudgetManager(options, clock=lambda: now[0])
     nothing, unlimited = RequestExtensions(), RequestBudget.unlimited()
     lease = budget.reserve(nothing, UsageEstimate(total_tokens=60), unlimited)
     gone = RequestExtensions(LeaseTtl(timedelta(minutes=5)))
     budget.reserve(gone, UsageEstimate(total_tokens=30), unlimited)
-    now[0] = HOUR_US
+    now[0] += HOUR_US
     other = budget.reserve(nothing, UsageEstimate(total_tokens=40), unlimited)
     budget.record_used(other, Usage(total_tokens=40))
     budget.record_used(lease, Usage(total_tokens=50))
     assert 10 == budget.remaining(nothing).tokens
-    now[0] = 2 * HOUR_US
+    now[0] += HOUR_US
     assert 100 == budget.remaining(nothing).tokens

@@ -7,15 +7,23 @@ from ledger.core.checks import I64_MAX, U64_MAX, Micros
 from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.admission import counted
+from ledger.errors import InvalidInputError
 
 
 def begin_window(
     policy: SharedPoolBudgetOptions, at: Micros, committed: Totals
 ) -> WindowState | None:
-    """Return the window that an opening or an adjustment begins, None without windows."""
+    """Return the window that an opening or an adjustment begins, None without windows.
+
+    Where the calendar cannot be counted on, which only an earlier version let in, the capacity
+    does not come back until the pool is adjusted.
+    """
     if policy.window is None:
         return None
-    number = calendar.number(policy.window, at)
+    try:
+        number = calendar.number(policy.window, at)
+    except InvalidInputError:
+        return WindowState(at, calendar.NEVER, committed)
     return WindowState(at, calendar.begins(policy.window, number + 1), committed)
 
 
@@ -47,8 +55,11 @@ def roll_over(
     schedule = policy.window
     if schedule is None or window is None or now < window.end:
         return None
-    number = calendar.number(schedule, now)
-    skipped = max(0, number - calendar.number(schedule, window.end))
+    try:
+        number = calendar.number(schedule, now)
+        skipped = max(0, number - calendar.number(schedule, window.end))
+    except InvalidInputError:  # see begin_window
+        return None
     return WindowState(
         calendar.begins(schedule, number),
         calendar.begins(schedule, number + 1),

@@ -64,6 +64,7 @@ def whole_page(found: Overview) -> Document:
             ),
             _leases(found),
             _verification(found),
+            *([_left_out(found)] if found.left_out else []),
         ],
     )
 
@@ -90,6 +91,22 @@ def described(where: Filter) -> str:
     return f"Only {'; '.join(parts)}" if parts else ""
 
 
+def _pools_note(found: Overview, out: int) -> str:
+    note = f"{out:,} at or below the stop threshold" if out else "all with budget left"
+    lost = len({error.pool for error in found.left_out})
+    return f"{note}; damaged and left out: {lost:,}" if lost else note
+
+
+def _left_out(found: Overview) -> Section:
+    return Section(
+        title="Left out",
+        notes=[
+            "These pools are damaged; what is above is without them, or without what follows.",
+            *(str(error) for error in found.left_out),
+        ],
+    )
+
+
 def _tiles(found: Overview) -> list[Tile]:
     total = found.spend.total
     out = [one for one in found.pools if one.remaining.below_threshold]
@@ -104,8 +121,8 @@ def _tiles(found: Overview) -> list[Tile]:
         Tile(
             name="Pools",
             figure=f"{len(found.pools):,}",
-            note=f"{len(out):,} at or below the stop threshold" if out else "all with budget left",
-            bad=bool(out),
+            note=_pools_note(found, len(out)),
+            bad=bool(out or found.left_out),
         ),
         Tile(
             name="Denied",

@@ -1,0 +1,72 @@
+"""What a stored column may hold, whatever wrote it: looked at before a row becomes a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Table
+
+from ledger.store.schema import entries
+
+_GOOD_MAX = 1_024
+_TIMES = ("recorded_at", "occurred_at", "expires_at", "swept_until")
+
+
+class Columns:
+    """Some columns of a table, by the types that they have."""
+
+    def __init__(self, table: Table, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*self._names)
+        self._types = [table.c[name].type.python_type for name in self._names]
+        self._nullable = [table.c[name].nullable for name in self._names]
+        self._good: set[tuple[type, ...]] = set()
+        """Types that were found right: to look one tuple up costs less than to look at each."""
+
+    def check(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row in which a column holds what it may not: a file that was edited by hand.
+
+        Raises:
+            ValueError: A column holds a value of another type, or nothing where there must be
+                something.
+        """
+        values = self._values(row)
+        types = tuple(map(type, values))
+        if types in self._good:
+            return
+        for name, value, wanted, nullable in zip(
+            self._names, values, self._types, self._nullable, strict=True
+        ):
+            if value is None and not nullable:
+                raise ValueError(f"{name} is missing")
+            if value is not None and type(value) is not wanted:
+                kind = type(value).__name__
+                raise ValueError(f"{name} holds a {kind}, not {wanted.__name__}: {value!r:.40}")
+        if len(self._good) < _GOOD_MAX:
+            self._good.add(types)
+
+
+_ENTRY = Columns(entries, [column.name for column in entries.columns])
+
+
+def check_entry(row: Mapping[str, Any]) -> None:
+    """Refuse an entry that cannot be shown.
+
+    Raises:
+        ValueError: As `Columns.check`, or a time is outside the years 1 to 9999.
+    """
+    _ENTRY.check(row)
+    for name in _TIMES:
+        if not is_time(row[name]):
+            raise ValueError(f"{name}: {row[name]} is outside the years 1 to 9999")
+
+
+def is_time(micros: int | None) -> bool:
+    """Tell whether microseconds since 1970 are a datetime, or nothing."""
+    return micros is None or _FIRST_US <= micros <= _LAST_US
+
+
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The first and the last moment of the years 1 to 9999."""
