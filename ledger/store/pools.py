@@ -129,6 +129,8 @@ def _found(rows: Iterable[RowMapping]) -> Found:
 def _info(row: RowMapping) -> PoolInfo:
     _COLUMNS.check(dict(row))
     check_text("name", row["name"])
+    if row["carved_lease"] is not None and row["parent_id"] is None:
+        raise ValueError("carved_lease names a lease, and there is no pool above")
     return PoolInfo(
         pool_id=row["pool_id"],
         identity=UUID(bytes=row["identity"]),
