@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import NewType
 
 from ledger.errors import AmountOutOfRangeError, InvalidInputError
@@ -170,6 +172,44 @@ def check_clock(clock: Callable[[], int]) -> Callable[[], Micros]:
         return Micros(now)
 
     return checked
+
+
+def check_several(name: str, values: object) -> None:
+    """Refuse what is not several values: a number, or one text, which is several letters.
+
+    Raises:
+        InvalidInputError: It is something else.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        what = type(values).__name__
+        raise InvalidInputError(name, f"must be names, not one text or {what}; write [name]")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what is no function; None stands for none.
+
+    Raises:
+        InvalidInputError: It is something else.
+    """
+    if value is not None and not callable(value):
+        raise InvalidInputError(name, f"must be a function, not {type(value).__name__}")
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return a file's name as a path.
+
+    Raises:
+        InvalidInputError: It is neither text nor a path, or has a NUL.
+    """
+    if not isinstance(value, str | Path):
+        raise InvalidInputError(name, f"must be a file's name, not {type(value).__name__}")
+    try:
+        usable = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise InvalidInputError(name, "must be a file's name, without NUL or a lone surrogate")
+    return Path(value)
 
 
 def check_type(name: str, value: object, kind: type) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.core.checks import check_type
+from ledger.core.checks import check_path, check_type
 from ledger.errors import ExportError, LedgerError
 from ledger.exports.columns import Value, is_redacted
 from ledger.exports.source import Source, source
@@ -114,7 +114,7 @@ def verify(
     """
     if format is not None:
         check_type("format", format, Format)
-    file_path = Path(path)
+    file_path = check_path("path", path)
     container = container_of(file_path, format)
     try:
         with file_path.open("rb") as file:

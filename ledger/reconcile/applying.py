@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, or_, select
 
-from ledger.core.checks import I64_MAX
+from ledger.core.checks import I64_MAX, check_type
 from ledger.core.entries import LeasePhase
 from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.errors import IdempotencyConflictError, InvalidInputError, UncorrectableEntryError
@@ -74,6 +74,8 @@ def apply(book: Ledger, found: Reconciliation) -> Reconciliation:
         InvalidInputError: It is one `as_of` an earlier entry, which is for reading alone.
         StoreError: The store failed; what was appended before stays, and the same call goes on.
     """
+    check_type("book", book, Ledger)
+    check_type("found", found, Reconciliation)
     if found.as_of is not None:
         raise InvalidInputError("as_of", "the past is not corrected; apply without it")
     pools = {ref.pool for refs in found.correctable.values() for ref in refs}

@@ -11,7 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from ledger.core.checks import I64_MAX, check_amount, check_text
+from ledger.core.checks import (
+    I64_MAX,
+    check_amount,
+    check_path,
+    check_several,
+    check_text,
+    check_type,
+)
 from ledger.errors import BillingFileError, InvalidInputError
 from ledger.reconcile.mapping import COST, BillMapping, CostUnit, TokenCounting
 from ledger.reconcile.reading import read_bytes, table_in
@@ -75,7 +82,7 @@ class Bill:
     empty: int
 
 
-def read_bill(path: Path, mappings: Sequence[BillMapping]) -> Bill:
+def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
     """Return a file's lines, all of them checked.
 
     Args:
@@ -83,8 +90,15 @@ def read_bill(path: Path, mappings: Sequence[BillMapping]) -> Bill:
         mappings: What its columns mean; of several, the first whose columns it has.
 
     Raises:
+        InvalidInputError: An argument of another type, or no mapping.
         BillingFileError: It cannot be read; the error names the line and what is wrong.
     """
+    path = check_path("path", path)
+    check_several("mappings", mappings)
+    for one in mappings:
+        check_type("mappings", one, BillMapping)
+    if not mappings:
+        raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
     data = read_bytes(path)
     table = table_in(str(path), data)
     try:

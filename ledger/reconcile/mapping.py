@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ledger.core.checks import check_text, check_type
+from ledger.core.checks import check_path, check_text, check_type
 from ledger.core.values import USAGE_FIELDS
 from ledger.errors import InvalidInputError
 from ledger.reports.buckets import zone_named
@@ -163,12 +163,13 @@ COLUMN_FIELDS = ("request_id", "at", "model", "currency", *_SUMS)
 """The fields that name columns."""
 
 
-def read_mapping(path: Path) -> BillMapping:
+def read_mapping(path: str | Path) -> BillMapping:
     """Return the mapping that a TOML or JSON file describes.
 
     Raises:
         InvalidInputError: The file cannot be read, or is no mapping; the error says why.
     """
+    path = check_path("path", path)
     where = f"mapping {path}"
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -10,7 +10,13 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import TypeVar
 
-from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
+from ledger.core.checks import (
+    I64_MAX,
+    check_amount,
+    check_several,
+    check_type,
+    from_micros,
+)
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reconcile.bill import Amount, Bill, BillLine
@@ -76,7 +82,9 @@ def reconcile(
         UnknownPoolError: There is no such pool.
         LedgerUnavailableError: The store cannot be read.
     """
+    check_type("book", book, Ledger)
     check_type("bill", bill, Bill)
+    check_several("axes", axes)
     check_type("where", where, Filter)
     check_amount("tolerance_tokens", tolerance_tokens, ceiling=I64_MAX)
     check_amount("tolerance_cost_micros_usd", tolerance_cost_micros_usd, ceiling=I64_MAX)

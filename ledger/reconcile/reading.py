@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ledger.errors import BillingFileError
+from ledger.simulate.trace import COLUMNS_MAX, LINE_MAX
 
 SIZE_MAX = 256 * 2**20
 """How many bytes a bill may have. It is read once, so that its hash is that of what was read."""
+
+_LINE = re.compile(rb"[^\r\n]+")
 
 Row = tuple[int, Mapping[str, str]]
 """A row's number in the file, and its cells by column."""
@@ -62,13 +66,32 @@ def table_in(path: str, data: bytes) -> Table:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BillingFileError(path, line=line, reason="not UTF-8 text") from error
+    _require_short_lines(path, data)
     if not text.strip():
         raise BillingFileError(path, line=None, reason="the file is empty")
     return _json(path, text) if text.lstrip()[0] in "[{" else _csv(path, text)
 
 
+def _require_short_lines(path: str, data: bytes) -> None:
+    for found in _LINE.finditer(data):
+        if found.end() - found.start() > LINE_MAX:
+            reason = (
+                f"longer than {LINE_MAX:,} bytes; put each row on a line of its own (of JSON, "
+                "'jq .' does so)"
+            )
+            line = data.count(b"\n", 0, found.start()) + 1
+            raise BillingFileError(path, line=line, reason=reason)
+
+
+def _require_few_columns(path: str, columns: Collection[str]) -> None:
+    if len(columns) > COLUMNS_MAX:
+        reason = f"{len(columns):,} columns; at most {COLUMNS_MAX:,} are read"
+        raise BillingFileError(path, line=None, reason=reason)
+
+
 def _csv(path: str, text: str) -> Table:
     header = next(_csv_rows(path, text), (1, []))[1]
+    _require_few_columns(path, header)
     columns = [name.strip() for name in header]
     for name in columns:
         if name and columns.count(name) > 1:
@@ -109,6 +132,7 @@ def _json(path: str, text: str) -> Table:
     if not found:
         raise BillingFileError(path, line=None, reason="there is no object in it")
     columns = list(dict.fromkeys(name for _line, cells in found for name in cells))
+    _require_few_columns(path, columns)
     return Table(columns, lambda: iter(found))
 
 

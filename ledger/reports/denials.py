@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, select
 
 from ledger.core import rules
-from ledger.core.checks import from_micros
+from ledger.core.checks import check_several, from_micros
 from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import InvalidInputError, JournalDamagedError
@@ -227,6 +227,7 @@ def denials_by(
         InvalidInputError: No such dimension.
         LedgerUnavailableError: The store cannot be read.
     """
+    check_several("by", by)
     for name in by:
         if name not in WHO:
             raise InvalidInputError("by", f"{name!r} is none of {', '.join(WHO)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ledger.core.checks import check_type
+from ledger.core.checks import check_several, check_type
 from ledger.errors import InvalidInputError
 from ledger.reports.buckets import Unit
 from ledger.reports.figures import Label
@@ -32,8 +32,7 @@ def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
     Raises:
         InvalidInputError: There is none of this name, or one is named twice.
     """
-    if isinstance(by, str):
-        raise InvalidInputError("by", "must be names, not one text; write [name]")
+    check_several("by", by)
     known = [*(UNITS if times else ()), *COLUMNS, "pool"]
     for name in by:
         check_type("by", name, str)

@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, select, tuple_
 
-from ledger.core.checks import I64_MAX, check_amount, check_text, check_type, to_micros
+from ledger.core.checks import (
+    I64_MAX,
+    check_amount,
+    check_several,
+    check_text,
+    check_type,
+    to_micros,
+)
 from ledger.core.entries import PoolId
 from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPoolError
 from ledger.ledger import Ledger
@@ -76,8 +83,7 @@ class Filter:
     basis: TimeBasis = TimeBasis.OCCURRED
 
     def __post_init__(self) -> None:
-        if isinstance(self.pools, str):
-            raise InvalidInputError("pools", "must be names, not one text; write [name]")
+        check_several("pools", self.pools)
         object.__setattr__(self, "pools", tuple(check_text("pool", name) for name in self.pools))
         for name in _ATTRIBUTED:
             value = getattr(self, name)
@@ -264,9 +270,11 @@ def snapshot(
     Raises:
         JournalDamagedError: A pool cannot be read.
         UnknownPoolError: There is no such pool.
-        InvalidInputError: `as_of` is an entry that the pool does not have yet.
+        InvalidInputError: `as_of` is an entry that the pool does not have yet; an argument of
+            another type.
         LedgerUnavailableError: The store cannot be read.
     """
+    check_type("book", book, Ledger)
     chosen = Filter(pools=[where]) if isinstance(where, str) else where
     check_type("where", chosen, Filter)
     wanted = None if chosen.pools else left_out

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from ledger.core.checks import from_micros, to_micros
+from ledger.core.checks import check_type, from_micros, to_micros
 from ledger.core.entries import PoolId, PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
@@ -63,6 +63,7 @@ def glance(
         LedgerUnavailableError: The store cannot be read.
     """
     known = oldest or {}
+    check_type("oldest", known, Mapping)
 
     def query(connection: Connection, scope: Scope) -> Glance:
         at = moment_of(connection, scope, None if now is None else to_micros("now", now))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ledger.core.checks import check_callable
 from ledger.core.entries import PoolStatus
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
@@ -77,6 +78,7 @@ def overview(
             the pool does not have yet.
         LedgerUnavailableError: The store cannot be read.
     """
+    check_callable("progress", progress)
     chosen = Filter(pools=[where]) if isinstance(where, str) else where
     lost: LeftOut = []
     found = standing(book, chosen, left_out=lost)

@@ -92,7 +92,7 @@ def run_trees(
         LedgerUnavailableError: The store cannot be read.
     """
     top = where.run_id if isinstance(where, Filter) else None
-    whole = where if isinstance(where, str) else replace(where, run_id=None)
+    whole = replace(where, run_id=None) if isinstance(where, Filter) else where
     found = _runs(book, whole, left_out)
     own: dict[str | None, Figures | None] = {cost.run_id: cost for cost, _parent in found}
     parents: dict[str | None, str] = {

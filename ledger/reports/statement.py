@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from ledger.core.checks import from_micros
+from ledger.core.checks import check_type, from_micros
 from ledger.core.entries import Balance, EntryFlag, Totals
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
@@ -139,10 +139,12 @@ def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
     """Yield the entries of a statement in order, in bounded memory.
 
     Raises:
+        InvalidInputError: An argument of another type.
         UnknownPoolError: There is no such pool in these books.
         JournalDamagedError: An entry cannot be read.
         LedgerUnavailableError: The store cannot be read.
     """
+    check_type("found", found, Statement)
     e, a = entries.c, attributions.c
     pool_id = snapshot(book, found.pool, lambda _connection, scope: scope.pool)
     query = (

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import TextIO
 
-from ledger.core.checks import I64_MAX, check_amount, check_moment, check_text
+from ledger.core.checks import I64_MAX, check_amount, check_moment, check_path, check_text
 from ledger.errors import InvalidInputError, TraceError
 from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal, shown
 
@@ -28,6 +29,12 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {
     "cost_micros_usd": ("cost_micros_usd",),
 }
 """The headings each column may have, in any case; the first three columns are needed."""
+
+LINE_MAX = 2**20
+"""How long a line of a trace or a bill may be: a mebibyte takes 100 MB to read, at its worst."""
+
+COLUMNS_MAX = 1_000
+"""How many columns a trace or a bill may have."""
 
 _NEEDED = ("at", "input_tokens", "output_tokens")
 _MEANINGS = {"at": "the time", "input_tokens": "input tokens", "output_tokens": "output tokens"}
@@ -54,14 +61,15 @@ class TraceRow:
 class Trace:
     """A trace file, read row by row in bounded memory, as often as it is asked for."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = check_path("path", path)
         with self._reader() as reader:
-            self._columns = self._match(reader.fieldnames or [])
+            headings = reader.fieldnames or []
+            if len(headings) > COLUMNS_MAX:
+                raise self._error(1, f"{len(headings):,} columns; at most {COLUMNS_MAX:,} are read")
+            self._columns = self._match(headings)
             self.ignored = [
-                name
-                for name in reader.fieldnames or []
-                if name and name not in self._columns.values()
+                name for name in headings if name and name not in self._columns.values()
             ]
 
     def has(self, column: str) -> bool:
@@ -132,13 +140,21 @@ class Trace:
         try:
             # Decoding runs ahead of the rows; what is no text is found where its row is read.
             with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                reader = csv.DictReader(file, strict=True)
+                reader = csv.DictReader(self._lines(file), strict=True)
                 yield reader
         except OSError as error:
             raise self._error(1, f"the file cannot be read: {error.strerror}") from error
         except csv.Error as error:
             line = 1 if reader is None else reader.line_num + 1
             raise self._error(line, f"not CSV: {error}") from error
+
+    def _lines(self, file: TextIO) -> Iterator[str]:
+        number = 1
+        while line := file.readline(LINE_MAX + 1):
+            if len(line) > LINE_MAX:
+                raise self._error(number, f"longer than {LINE_MAX:,} characters; is it a trace?")
+            yield line
+            number += 1
 
     def _error(self, line: int, reason: str) -> TraceError:
         return TraceError(str(self.path), line=line, reason=reason)

@@ -1,0 +1,72 @@
+"""Bills and traces of any shape are read or refused in bounded time and memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import resource, sys, time
+from pathlib import Path
+from ledger import LedgerError
+from ledger.reconcile import READY, read_bill
+from ledger.simulate import Trace
+began = time.process_time()
+path = Path(sys.argv[2])
+try:
+    if sys.argv[1] == "bill":
+        print("read", len(read_bill(path, READY["generic"]).lines))
+    else:
+        print("read", sum(1 for _ in Trace(path).rows()))
+except LedgerError as error:
+    print("refused", str(error).replace(str(path), "FILE"))
+print(int(time.process_time() - began))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+MOST = 17_000_000
+LINE = "longer than 1,048,576"
+SHAPES = {
+    "200,000 columns": (
+        lambda: "\n".join(
+            [",".join(f"c{n}" for n in range(200_000)), ",".join(["1"] * 200_000), ""]
+        ),
+        "",
+    ),
+    "200,000 short columns": (lambda: "a," * 200_000 + "\n", "columns; at most 1,000 are read"),
+    "17 MB of columns": (lambda: "a," * (MOST // 2) + "\n", LINE),
+    "17 MB of cells": (lambda: "time,x\n" + "1," * (MOST // 2) + "\n", ""),
+    "17 MB in one cell": (lambda: "time,x\n" + "x" * MOST + ",4\n", ""),
+    "17 MB without a line end": (lambda: "x" * MOST, LINE),
+    "17 MB of empty objects": (lambda: "[" + "{}," * (MOST // 3) + "{}]", LINE),
+    "17 MB of empty lists": (lambda: "[" + "[]," * (MOST // 3) + "[]]", LINE),
+    "17 MB of keys": (
+        lambda: "{" + ",".join(f'"k{n}":1' for n in range(MOST // 12)) + "}",
+        LINE,
+    ),
+    "a megabyte of empty objects": (lambda: "[" + "{}," * 340_000 + "{}]", "request_id"),
+}
+
+
+@pytest.mark.parametrize("what", ["bill", "trace"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_file_of_any_shape(what: str, shape: str, tmp_path: Path) -> None:
+    """At most 60 seconds of the processor and 200 MB, and one line that says what is wrong."""
+    make, reason = SHAPES[shape]
+    path = tmp_path / "file"
+    path.write_text(make(), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, what, path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    said, seconds, megabytes = done.stdout.splitlines()
+    assert said.startswith("refused FILE")
+    assert what == "trace" or reason in said
+    assert 400 > len(said)
+    assert 60 >= int(seconds)
+    assert 200 >= int(megabytes)
