@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -22,6 +23,7 @@ from ledger.cli import (
 from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
 from ledger.reports.render import printable
+from ledger.store.dialects.addresses import without_secrets
 
 app = typer.Typer(
     name="ledger",
@@ -74,7 +76,13 @@ def main() -> None:
     Exit codes: 0 done, 1 damage or a difference found, 2 it could not be done, 130 interrupted.
     """
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        sys.stdout.flush()  # a full disk is said here, and not by Python at its very end
+        sys.exit(code)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except LedgerError as error:
         _fail(str(error))
     except _MISUSE as error:
@@ -97,5 +105,7 @@ def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
 
 
 def _fail(reason: str) -> NoReturn:
-    stderr().print(f"Error: {printable(' '.join(reason.split()))}", markup=False, soft_wrap=True)
+    # A command line may hold an address where a name was expected.
+    said = printable(without_secrets(" ".join(reason.split())))
+    stderr().print(f"Error: {said}", markup=False, soft_wrap=True)
     sys.exit(2)

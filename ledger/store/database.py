@@ -12,17 +12,20 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SAWarning
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ledger.errors import (
     ContentionError,
+    InvalidUrlError,
+    LedgerError,
     LedgerUnavailableError,
     NotALedgerError,
     OutcomeUnknownError,
     StoreError,
 )
 from ledger.store.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
+from ledger.store.dialects.addresses import shown_address, without_secrets
 from ledger.store.statements import Prepared
 
 T = TypeVar("T")
@@ -51,7 +54,13 @@ class Database:
         self._reset_gate()
         self._idle: list[Connection] = []
         self.after_fork: Callable[[], None] | None = None
-        self.engine = self.dialect.create_engine(create=create)
+        try:
+            self.engine = self.dialect.create_engine(create=create)
+        except LedgerError:
+            raise
+        except (ArgumentError, TypeError, ValueError, SAWarning):
+            reason = "a parameter behind its ? has a value that the driver does not take"
+            raise InvalidUrlError("url", f"{reason}; check {self.url}") from None
         self._errors: tuple[type[Exception], ...] = (
             DBAPIError,
             PoolTimeoutError,
@@ -64,7 +73,7 @@ class Database:
     @property
     def url(self) -> str:
         """The store's address, without its password."""
-        return self.dialect.url.render_as_string(hide_password=True)
+        return shown_address(self.dialect.url)
 
     def close(self) -> None:
         """Close every connection."""
@@ -315,7 +324,7 @@ class Database:
     def _refused(self, error: Exception, failure: Failure, attempts: int) -> StoreError:
         if failure is Failure.BUSY:
             return ContentionError(timeout_s=self.timeout_s, attempts=attempts)
-        text = self.dialect.hint(error)
+        text = without_secrets(self.dialect.hint(error), self.dialect.url)
         if failure is Failure.FOREIGN:
             return NotALedgerError(text)
         return LedgerUnavailableError(text)

@@ -36,6 +36,7 @@ from ledger import InvalidInputError, InvalidUrlError, Ledger
         "postgresql+nonsense://user@host/database",
         "postgresql://user@host:port/database",
         "sqlite:///ledger\0.db",
+        "sqlite:///ledger.db?timeout=soon",
     ],
 )
 def test_what_is_not_the_address_of_a_store_is_refused(

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ledger.errors import LedgerUnavailableError, MissingExtraError
+from ledger.store.dialects.addresses import parted, shown_address
 from ledger.store.dialects.base import (
     POOL,
     CommitInDoubtError,
@@ -83,12 +84,14 @@ class PostgreSQLDialect(Dialect):
 
     def create_engine(self, *, create: bool) -> Engine:  # noqa: ARG002 - servers make no databases
         """Return an engine whose sessions hold no state that a pooler could mix up."""
+        url, secrets = parted(self.url)
         engine = create_engine(
-            self.url,
+            url,
             isolation_level="AUTOCOMMIT",
             pool_timeout=self.timeout_s,
             **POOL,
             connect_args={
+                **secrets,
                 "connect_timeout": max(2, math.ceil(self.timeout_s)),
                 "tcp_user_timeout": int(self.timeout_s * 1000),
                 "client_encoding": "utf8",
@@ -270,8 +273,7 @@ class PostgreSQLDialect(Dialect):
         state = _sqlstate(error) or ""
         text = " ".join(str(getattr(error, "orig", error)).split())
         hint = _HINTS.get(state) or _HINTS.get(state[:2])
-        where = self.url.render_as_string(hide_password=True)
-        return f"{where}: {text}" + (f" ({hint})" if hint else "")
+        return f"{shown_address(self.url)}: {text}" + (f" ({hint})" if hint else "")
 
     @staticmethod
     def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:  # noqa: ARG004 - an insert replaces nothing here, ON CONFLICT is an UPDATE

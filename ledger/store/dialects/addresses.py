@@ -1,0 +1,63 @@
+"""The address of a store as it may be shown: without any secret."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import URL
+
+_HIDDEN = "***"
+
+_HARMLESS = (
+    "host hostaddr port dbname user options application_name fallback_application_name "
+    "connect_timeout client_encoding sslmode sslnegotiation sslrootcert sslcert sslkey sslcrl "
+    "sslcrldir sslsni sslcompression ssl_min_protocol_version ssl_max_protocol_version "
+    "requirepeer require_auth channel_binding passfile service gssencmode gsslib krbsrvname "
+    "gssdelegation keepalives keepalives_idle keepalives_interval keepalives_count "
+    "tcp_user_timeout target_session_attrs load_balance_hosts replication "
+    "mode vfs cache psow nolock immutable uri timeout check_same_thread cached_statements "
+    "detect_types isolation_level autocommit"
+)
+_SHOWN = frozenset(_HARMLESS.split())
+"""Parameters of libpq and SQLite that hold no secret; a value of any other one is not shown."""
+
+_USER_PART = re.compile(r"(\w://[^\s/:@]*):[^\s'\"]*@")
+_PARAMETER = re.compile(
+    r"((?:password|passwd|pwd|passphrase|secret|token)\w*\s*=\s*)('[^']*'|[^\s&'\")]+)",
+    re.IGNORECASE,
+)
+
+
+def shown_address(url: URL) -> str:
+    """Return a store's address without its password, wherever in it that stands."""
+    hidden = dict.fromkeys(parted(url)[1], _HIDDEN)
+    shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return shown.replace("%2A%2A%2A", _HIDDEN)
+
+
+def parted(url: URL) -> tuple[URL, dict[str, str | tuple[str, ...]]]:
+    """Return an address without the parameters that may be secret, and these.
+
+    A driver is handed them apart, so that an address it keeps and shows has none.
+    """
+    apart = {name: value for name, value in url.query.items() if name.lower() not in _SHOWN}
+    return url.difference_update_query(apart), apart
+
+
+def without_secrets(text: str, url: URL | None = None) -> str:
+    """Return a message without passwords: those of addresses in it, and those of `url`.
+
+    Args:
+        text: A message, of a driver or of ours.
+        url: The address that was in use.
+    """
+    for secret in () if url is None else _secrets(url):
+        text = text.replace(secret, _HIDDEN)
+    return _PARAMETER.sub(rf"\1{_HIDDEN}", _USER_PART.sub(rf"\1:{_HIDDEN}@", text))
+
+
+def _secrets(url: URL) -> list[str]:
+    values = [] if url.password is None else [str(url.password)]
+    for value in parted(url)[1].values():
+        values += [value] if isinstance(value, str) else value
+    return sorted(filter(None, values), key=len, reverse=True)
