@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
@@ -14,6 +15,7 @@ from ledger.announcements import Announcer, OnThreshold, check_callback
 from ledger.core.checks import (
     I64_MAX,
     check_amount,
+    check_callable,
     check_clock,
     check_seconds,
     check_text,
@@ -152,6 +154,11 @@ class Ledger:
     def url(self) -> str:
         """The store's address, without its password."""
         return self._database.url
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that the store is made of: nothing else may be written to them."""
+        return self._database.dialect.files()
 
     def pool(
         self,
@@ -361,8 +368,10 @@ class Ledger:
 
         Raises:
             UnknownPoolError: There is no such pool.
+            InvalidInputError: The progress is no function.
             LedgerUnavailableError: The store cannot be read.
         """
+        check_callable("progress", progress)
         if pool is not None:
             return [verify.verify(self._database, self._journal(pool), progress=progress)]
         known, rest = self._database.read(self._directory.all)

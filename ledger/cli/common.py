@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
@@ -13,8 +14,9 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.errors import JournalDamagedError
+from ledger.errors import JournalDamagedError, LedgerError
 from ledger.ledger import DEFAULT_URL, Ledger
+from ledger.reports.output_file import refuse_stream_into
 from ledger.reports.render import Sheet, as_csv, as_json, printable
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ def show(sheet: Sheet, *, wide: bool = False) -> None:
     console.print(table, crop=False)
     left_out = sheet.left_out(width=width, wide=wide)
     if left_out:
-        console.print(f"No room for: {', '.join(left_out)} (--wide)", style="dim", soft_wrap=True)
+        said = printable(f"No room for: {', '.join(left_out)} (--wide)")
+        console.print(said, style="dim", markup=False, soft_wrap=True)
     console.print()
 
 
@@ -104,14 +107,34 @@ def emit(
     if output_format is Format.JSON:
         as_json(rows, sys.stdout)
     elif output_format is Format.CSV:
-        as_csv(rows, kind, sys.stdout, dimensions=dimensions)
+        as_csv(
+            rows, kind, _Terminal() if sys.stdout.isatty() else sys.stdout, dimensions=dimensions
+        )
     else:
         people()
 
 
+class _Terminal(io.StringIO):
+    """CSV on a terminal: controls in names are spelled out, where a pipe gets them as they are."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write("\n".join(map(printable, text.split("\n"))))
+
+
 def existing(url: str) -> Ledger:
-    """Open a store that must be there already: reading makes nothing."""
-    return Ledger.open(url, create=False)
+    """Open a store that must be there already: reading makes nothing.
+
+    Raises:
+        ExportError: What is printed would go into the store itself (`>> ledger.db`).
+    """
+    book = Ledger.open(url, create=False)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            refuse_stream_into(stream, book.files)
+    except LedgerError:
+        book.close()
+        raise
+    return book
 
 
 def tell_left_out(damaged: Iterable[JournalDamagedError]) -> None:

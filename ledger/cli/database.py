@@ -6,6 +6,7 @@ import typer
 
 from ledger.cli.common import URL_DEFAULT, Url, stdout
 from ledger.ledger import DEFAULT_TIMEOUT_S
+from ledger.reports.render import printable
 from ledger.store import migrate, schema
 from ledger.store.database import Database
 
@@ -21,7 +22,8 @@ def upgrade(url: Url = URL_DEFAULT) -> None:
     database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=True)
     try:
         migrate.upgrade(database)
-        stdout().print(f"{database.url} is at {migrate.current(database)}", soft_wrap=True)
+        said = printable(f"{database.url} is at {migrate.current(database)}")
+        stdout().print(said, markup=False, soft_wrap=True)
     finally:
         database.close()
 
@@ -54,7 +56,7 @@ def check(url: Url = URL_DEFAULT) -> None:
         database.close()
     out = stdout()
     for difference in differences:
-        out.print(difference, markup=False, soft_wrap=True)
+        out.print(printable(difference), markup=False, soft_wrap=True)
     if differences:
         raise typer.Exit(1)
-    out.print(f"{database.url} is as it should be", soft_wrap=True)
+    out.print(printable(f"{database.url} is as it should be"), markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 from ledger import exports, reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, stdout
 from ledger.cli.filters import filtered
+from ledger.cli.output import Force, target
 from ledger.errors import InvalidInputError
 from ledger.reports.render import counted, printable, usd
 
@@ -41,6 +41,7 @@ def export(
         exports.FocusVersion, typer.Option(help="Which version of FOCUS, with --format focus.")
     ] = exports.FocusVersion.V1_2,
     up_to: UpTo = None,
+    force: Force = False,
     url: Url = URL_DEFAULT,
     where: reports.Filter,
 ) -> None:
@@ -51,10 +52,15 @@ def export(
 
     Example: ledger export charges.csv --format focus --pool team --since 2024-02-01
     """
-    to = sys.stdout.buffer if file == "-" else Path(file)
     with existing(url) as book:
         found = exports.write(
-            book, where, to, format=output_format, focus_version=focus_version, up_to=_ends(up_to)
+            book,
+            where,
+            target(file),
+            format=output_format,
+            focus_version=focus_version,
+            up_to=_ends(up_to),
+            force=force,
         )
     ends = "".join(f" --up-to {shlex.quote(f'{name}={seq}')}" for name, seq in found.up_to.items())
     stderr().print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,9 @@ import typer
 
 from ledger.cli.common import Format, OutputFormat, Wide, emit, show, stdout
 from ledger.cli.gathered import gathered
+from ledger.ledger import Ledger
 from ledger.reports.charts import Picture
+from ledger.reports.output_file import Target
 from ledger.reports.page import Document, Section, write_page
 from ledger.reports.render import Sheet, printable
 
@@ -22,9 +25,18 @@ if TYPE_CHECKING:
 Html = Annotated[
     Path | None,
     typer.Option(
-        "--html", help="Write a page into this file instead of printing.", show_default=False
+        "--html",
+        help="Write a page into this file instead of printing; - for standard output.",
+        show_default=False,
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Replace a file that ledger did not make. Databases are never replaced."
+    ),
+]
+_STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 @dataclass(frozen=True)
@@ -35,11 +47,13 @@ class Output:
         format: How it is printed.
         wide: Whether tables show every column.
         html: The file that a page goes into instead.
+        force: Whether that may replace a file that is none of ours.
     """
 
     format: Format
     wide: bool
     html: Path | None
+    force: bool
 
     def give(
         self,
@@ -47,7 +61,7 @@ class Output:
         kind: type[DataclassInstance],
         sheets: Callable[[], Sequence[Sheet]],
         *,
-        url: str,
+        book: Ledger,
         notes: Sequence[str] = (),
         pictures: Callable[[], Sequence[Picture]] = tuple,
         dimensions: Sequence[str] = (),
@@ -58,13 +72,13 @@ class Output:
             rows: The rows, for programs.
             kind: Their type.
             sheets: Makes the tables for people.
-            url: The store's address, without its password.
+            book: The books that it is about.
             notes: What is said below the tables.
             pictures: Draws what a page shows above the tables.
             dimensions: The names of the rows' own groups.
 
         Raises:
-            InvalidInputError: The file cannot be written.
+            ExportError: The file cannot be written, or must not be replaced.
             MissingExtraError: The extra `html` is not installed.
         """
         if self.html is None:
@@ -73,15 +87,15 @@ class Output:
                 for sheet in sheets():
                     show(sheet, wide=self.wide)
                 for note in notes:
-                    stdout().print(note, markup=False, soft_wrap=True)
+                    stdout().print(printable(note), markup=False, soft_wrap=True)
 
             emit(rows, kind, self.format, people, dimensions=dimensions)
             return
         tables = sheets()
         title = tables[0].title or "Report"
         section = Section(title=title, notes=notes, pictures=pictures(), sheets=tables)
-        page = Document(title=title, store=url, at=datetime.now(UTC), sections=[section])
-        write_page(page, self.html)
+        page = Document(title=title, store=book.url, at=datetime.now(UTC), sections=[section])
+        write_page(page, target(self.html), force=self.force, keep=book.files)
         said_written(self.html)
 
 
@@ -89,15 +103,22 @@ def chosen(
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
     html: Html = None,
+    force: Force = False,
 ) -> Output:
     """Return the output that a command's options make."""
-    return Output(format=output_format, wide=wide, html=html)
+    return Output(format=output_format, wide=wide, html=html, force=force)
 
 
 printed = gathered("output", chosen)
 """Gives a command the options of a report's output; it gets them as `output`."""
 
 
+def target(file: str | Path) -> Target:
+    """Return what is written to: standard output, by any of its names, is a stream."""
+    return sys.stdout.buffer if str(file) in _STDOUT else file
+
+
 def said_written(file: Path) -> None:
-    """Say that a file was written."""
-    stdout().print(printable(f"wrote {file}"), markup=False, soft_wrap=True)
+    """Say that a file was written, unless it went where this would go."""
+    if str(file) not in _STDOUT:
+        stdout().print(printable(f"wrote {file}"), markup=False, soft_wrap=True)

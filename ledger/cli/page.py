@@ -11,7 +11,7 @@ import typer
 from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar, tell_left_out
 from ledger.cli.filters import Now, Zone, filtered, moment_in
-from ledger.cli.output import said_written
+from ledger.cli.output import Force, said_written, target
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.buckets import zone_named
@@ -56,6 +56,7 @@ def page(
     ] = False,
     now: Now = None,
     zone: Zone = "UTC",
+    force: Force = False,
     url: Url = URL_DEFAULT,
     where: reports.Filter,
 ) -> None:
@@ -76,7 +77,7 @@ def page(
             verify=not no_verify,
             progress=lambda count: bar.advance(task, count),
         )
-    write_page(whole_page(found), html)
+    write_page(whole_page(found), target(html), force=force, keep=book.files)
     said_written(html)
     tell_left_out(found.left_out)
     if not all(one.ok for one in found.verified or []):
@@ -96,6 +97,7 @@ def chart(
         typer.Option(help="What a burn-down counts: the axis that is limited without it."),
     ] = None,
     zone: Zone = "UTC",
+    force: Force = False,
     url: Url = URL_DEFAULT,
     where: reports.Filter,
 ) -> None:
@@ -106,7 +108,7 @@ def chart(
     lost: LeftOut = []
     with existing(url) as book:
         picture = _drawn(book, where, name, axis, zone, lost)
-    picture.save(out)
+    picture.save(out, force=force, keep=book.files)
     said_written(out)
     tell_left_out(lost)
 

@@ -34,6 +34,7 @@ from ledger.reconcile import (
 )
 from ledger.reconcile import reconcile as held_against
 from ledger.reconcile.sheets import about, matches_sheet, summary_sheet
+from ledger.reports.render import printable
 from ledger.simulate import parse_count, parse_usd
 
 _TOP = 20
@@ -120,4 +121,4 @@ def _print(found: Reconciliation, *, top: int, wide: bool) -> None:
     for status in Status:
         if found.of(status) and top:
             show(matches_sheet(found, status, top=top), wide=wide)
-    stdout().print(about(found), markup=False, soft_wrap=True)
+    stdout().print(printable(about(found)), markup=False, soft_wrap=True)

@@ -91,7 +91,7 @@ def runs(
                 trees,
                 reports.RunTree,
                 lambda: [run_trees_sheet(trees)],
-                url=book.url,
+                book=book,
             )
         else:
             rows = reports.runs(book, where, left_out=lost)
@@ -99,7 +99,7 @@ def runs(
                 rows,
                 reports.RunCost,
                 lambda: [runs_sheet(rows)],
-                url=book.url,
+                book=book,
                 pictures=lambda: [runs_picture(rows, PAGE)],
             )
     tell_left_out(lost)
@@ -137,7 +137,7 @@ def spend(
         found.rows,
         reports.SpendRow,
         lambda: [spend_sheet(found)],
-        url=book.url,
+        book=book,
         notes=trend(found),
         pictures=lambda: [spend_picture(found, PAGE)] if {"day", "model"} == set(found.by) else [],
         dimensions=found.by,
@@ -177,7 +177,7 @@ def statement(
             lines,
             reports.StatementLine,
             lambda: [statement_lines_sheet(found, lines)],
-            url=book.url,
+            book=book,
         )
 
 
@@ -225,7 +225,7 @@ def estimates(
         rows,
         reports.EstimateQuality,
         lambda: [estimates_sheet(rows, names), held_sheet(rows, names)],
-        url=book.url,
+        book=book,
         pictures=lambda: [estimates_picture(rows, PAGE)],
         dimensions=names,
     )
@@ -283,7 +283,7 @@ def leases(
         LeaseList.LATE: (found.late, reports.LateUse),
     }
     rows, kind = lists[listed]
-    output.give(rows, kind, sheets, url=book.url)
+    output.give(rows, kind, sheets, book=book)
     tell_left_out(lost)
 
 
@@ -316,7 +316,7 @@ def denials(
                 found,
                 reports.Denied,
                 lambda: [_kept(denials_sheet(found))],
-                url=book.url,
+                book=book,
             )
         else:
             names = _names(by)
@@ -325,7 +325,7 @@ def denials(
                 groups,
                 reports.DeniedGroup,
                 lambda: [_kept(denied_groups_sheet(groups, names))],
-                url=book.url,
+                book=book,
                 dimensions=names,
             )
     tell_left_out(lost)
@@ -373,7 +373,7 @@ def forecast(
         rows,
         reports.AxisForecast,
         lambda: [forecast_sheet(found)],
-        url=book.url,
+        book=book,
         notes=[assumptions(found), *burned(history)],
         pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
     )

@@ -21,7 +21,13 @@ from ledger.cli.policies import CapacityTokens, CapacityUsd, StopTokens, StopUsd
 from ledger.core.checks import check_text
 from ledger.core.policy import check_storable_policy
 from ledger.ledger import Ledger
-from ledger.reports.render import counted, denials_sheet, runs_sheet, statement_sheet
+from ledger.reports.render import (
+    counted,
+    denials_sheet,
+    printable,
+    runs_sheet,
+    statement_sheet,
+)
 from ledger.simulate import (
     Backtest,
     Prices,
@@ -102,7 +108,8 @@ def simulate(
                 progress=lambda _outcome: bar.advance(task),
             )
         if recorded.ignored:
-            stdout().print(f"Columns not used: {', '.join(recorded.ignored)}", markup=False)
+            ignored = printable(f"Columns not used: {', '.join(recorded.ignored)}")
+            stdout().print(ignored, markup=False)
         _print(book, name, result)
 
 
@@ -138,9 +145,8 @@ def _print(book: Ledger, pool: str, result: Result) -> None:
         shown = list(itertools.islice(found, _SHOWN))
         more = f", of which the first {len(shown)}" if result.denied > len(shown) else ""
         show(denials_sheet(shown, title=f"Denied: {result.denied:,}{more}"))
-    stdout().print(
+    said = (
         f"{counted(result.admitted + result.denied, 'row')}: {result.admitted:,} admitted, "
-        f"{result.denied:,} denied; pool {pool} in {book.url}",
-        markup=False,
-        soft_wrap=True,
+        f"{result.denied:,} denied; pool {pool} in {book.url}"
     )
+    stdout().print(printable(said), markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@
     |-- IdempotencyConflictError         the key was used for another call
     |-- UncorrectableEntryError          the entry records no usage that can be corrected
     |-- TraceAlreadyRunError             the trace is in this store already
-    |-- ExportError                      a file that cannot be written, or is no export
+    |-- ExportError                      a file that cannot be written or replaced, or is none
     `-- StoreError                       the store, not the budget
         |-- LedgerUnavailableError       the store cannot be reached, read or written
         |-- ContentionError              the deadline ran out; nothing was written

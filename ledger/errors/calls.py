@@ -204,7 +204,7 @@ class TraceAlreadyRunError(LedgerError):
 
 
 class ExportError(LedgerError):
-    """A file to which an export cannot be written, or which is none.
+    """A file that cannot be written, must not be replaced, or is no export.
 
     Attributes:
         path: The file.

@@ -12,10 +12,7 @@ from typing import Any, BinaryIO
 
 from ledger.core.checks import canonical_json
 from ledger.exports.columns import DIGITS, Column, Kind, Value
-
-_GUARD = "'"
-_FORMULA = (*"=+-@\t\r\n\uff1d\uff0b\uff0d\uff20", _GUARD)
-"""How a text must not begin in a cell: a spreadsheet would compute it; and the guard itself."""
+from ledger.reports.render.text_formats import GUARD, Figure, csv_row, json_line
 
 _TEXTUAL = (Kind.TEXT, Kind.JSON)
 
@@ -25,26 +22,23 @@ def write_csv(
 ) -> None:
     """Write rows as RFC 4180 has them: UTF-8, CRLF, a header; nothing is an empty cell.
 
-    Text is always quoted and a figure never is, so that a reader which guesses types can tell a
-    name such as `2024` from a number. A text that a spreadsheet would take for a formula gets an
-    apostrophe in front, and so does one that begins with an apostrophe: whoever takes one off the
-    front has the text again.
+    How text and figures are told apart, and formulas kept from being computed: see `csv_row`.
     """
     textual = [column.kind in _TEXTUAL for column in columns]
-    out.write(f"{','.join(column.name for column in columns)}\r\n".encode())
+    out.write(csv_row((Figure(column.name) for column in columns), end="\r\n").encode())
     for row in rows:
-        cells = [
-            _quoted(value) if is_text and isinstance(value, str) else written(value) or ""
+        cells = (
+            value if is_text and isinstance(value, str) else _figure(value)
             for is_text, value in zip(textual, row, strict=True)
-        ]
-        out.write(f"{','.join(cells)}\r\n".encode())
+        )
+        out.write(csv_row(cells, end="\r\n").encode())
 
 
 def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
     """Return the header, and the rows as they come: texts, or None for an empty cell."""
     reader = csv.reader((line.decode() for line in file), strict=True)
     header = next(reader, [])
-    return header, ([cell.removeprefix(_GUARD) if cell else None for cell in row] for row in reader)
+    return header, ([cell.removeprefix(GUARD) if cell else None for cell in row] for row in reader)
 
 
 def write_jsonl(
@@ -57,7 +51,6 @@ def write_jsonl(
     """
     nested = [column.kind is Kind.JSON for column in columns]
     names = [column.name for column in columns]
-    encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
     for row in rows:
         found: dict[str, Any] = {}
         for name, is_json, value in zip(names, nested, row, strict=True):
@@ -65,7 +58,7 @@ def write_jsonl(
                 found[name] = json.loads(value)
             else:
                 found[name] = value if isinstance(value, int) else written(value)
-        out.write(f"{encode(found)}\n".encode())
+        out.write(f"{json_line(found)}\n".encode())
 
 
 def read_jsonl(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
@@ -106,10 +99,9 @@ def parsed(kind: Kind, cell: object) -> Value:
         return text
 
 
-def _quoted(text: str) -> str:
-    guard = _GUARD if text.startswith(_FORMULA) else ""
-    doubled = text.replace('"', '""')
-    return f'"{guard}{doubled}"'
+def _figure(value: Value) -> Figure | None:
+    text = written(value)
+    return None if text is None else Figure(text)
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

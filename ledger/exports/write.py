@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import secrets
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ledger.core.checks import check_type
-from ledger.errors import ExportError, InvalidInputError
+from ledger.errors import InvalidInputError
 from ledger.exports.columns import Value
 from ledger.exports.focus import FocusVersion
 from ledger.exports.source import source
-from ledger.exports.tables import ENTRIES, FOCUS, Format, container_of
+from ledger.exports.tables import CONTAINERS, ENTRIES, FOCUS, TABLES, Format, container_of
 from ledger.ledger import Ledger
 from ledger.reports.filters import Where
+from ledger.reports.output_file import Target, check_target, is_special, output_file
+
+_HEAD_BYTES = 1 << 20
+"""How much of a file is looked at for an export's first line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +39,17 @@ class Exported:
 def write(
     book: Ledger,
     where: Where,
-    to: str | Path | BinaryIO,
+    to: Target,
     *,
     format: Format | None = None,  # noqa: A002 - what it is called everywhere
     focus_version: FocusVersion = FocusVersion.V1_2,
     up_to: Mapping[str, int] | None = None,
+    force: bool = False,
 ) -> Exported:
     """Export entries, or charges as FOCUS has them, in memory that does not grow with them.
 
-    What is appended meanwhile is not in the export. A file appears only when it is whole, and
-    takes the place of an older one.
+    What is appended meanwhile is not in the export. A file appears only when it is whole. It takes
+    the place of an older export or of an empty file, and of any other only with `force`.
 
     Args:
         book: The books.
@@ -55,34 +58,30 @@ def write(
         format: What is exported; without it, entries in the format that the file's ending names.
         focus_version: Which FOCUS.
         up_to: The last entry of some of the pools, by their names; of the others, the newest.
+        force: Replace a file that is no export. A database is never replaced.
 
     Raises:
         UnknownPoolError: There is no such pool.
         InvalidInputError: A format that cannot be told or piped; an entry that a pool does not
-            have yet; a text that the format cannot hold.
+            have yet; a text that the format cannot hold; an argument of another type.
         MissingExtraError: The format's library is not installed.
-        ExportError: The file or stream cannot be written.
+        ExportError: The file or stream cannot be written, or must not be replaced.
         JournalDamagedError: An entry cannot be read.
         LedgerUnavailableError: The store cannot be read.
     """
     if format is not None:
         check_type("format", format, Format)
     check_type("focus_version", focus_version, FocusVersion)
+    check_target(to)
     path = Path(to) if isinstance(to, str | Path) else None
     container = container_of(path, format)
-    if path is None and not container.piped:
+    if not container.piped and (path is None or is_special(path)):
         raise InvalidInputError("format", "only CSV and JSONL can be written to a stream")
     table = FOCUS[focus_version] if format is Format.FOCUS else ENTRIES
     found = source(book, where, table.columns, charges=table.charges, up_to=up_to)
     counted = _Counted(found.rows())
-    if isinstance(to, str | Path):
-        with _whole(Path(to)) as out:
-            container.write(table.columns, counted, out, found.as_of)
-    else:
-        try:
-            container.write(table.columns, counted, to, found.as_of)
-        except OSError as error:
-            raise ExportError("the stream", error.strerror or str(error)) from error
+    with output_file(to, force=force, keep=book.files, recognises=_is_export) as out:
+        container.write(table.columns, counted, out, found.as_of)
     return Exported(rows=counted.rows, up_to=found.ends)
 
 
@@ -99,20 +98,15 @@ class _Counted:
             yield row
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """Lend a file beside the one that is wanted, which it becomes when all went well."""
-    if path.exists() and not path.is_file():
-        raise ExportError(path, "it is no ordinary file; write - for standard output")
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        # Not tempfile: who may read an export, the umask says, as of any file.
-        with beside.open("xb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise ExportError(path, error.strerror or str(error)) from error
-    finally:
-        beside.unlink(missing_ok=True)
+def _is_export(file: BinaryIO) -> bool:
+    """Tell whether a file has the columns of an export, whichever of the formats it is in."""
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    for container in CONTAINERS.values():
+        try:
+            header, _rows = container.read(io.BytesIO(head) if container.piped else file)
+        except Exception:  # noqa: BLE001, S112 - whatever a library raises at other bytes
+            continue
+        if any(header == [column.name for column in table.columns] for table in TABLES):
+            return True
+    return False

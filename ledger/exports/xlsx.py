@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -34,9 +35,26 @@ def write_xlsx(
         MissingExtraError: XlsxWriter is not installed.
         InvalidInputError: A text is longer than a cell can be.
     """
-    book = _xlsxwriter().Workbook(
-        out, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
-    )
+    xlsxwriter = _xlsxwriter()
+    options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
+    try:
+        # The library leaves its temporary files behind where the disk is full.
+        with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
+            book = xlsxwriter.Workbook(_Quiet(out), {**options, "tmpdir": folder})
+            try:
+                _fill(book, columns, rows, as_of)
+            finally:
+                book.close()
+    except xlsxwriter.exceptions.FileCreateError as error:
+        raise error.args[0] from error  # the OSError that it stands for
+
+
+def _fill(
+    book: Any,  # noqa: ANN401 - the library has no types
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Value]],
+    as_of: datetime | None,
+) -> None:
     book.use_zip64()
     # The clock's time would make the same rows another file every time.
     book.set_properties({"created": (as_of or datetime(1980, 1, 1)).replace(tzinfo=None)})  # noqa: DTZ001
@@ -45,16 +63,13 @@ def write_xlsx(
         whole=book.add_format({"num_format": "0"}),
         dollars=book.add_format({"num_format": "0." + "0" * PLACES}),
     )
-    try:
-        sheet, line = _sheet(book, columns, formats), 1
-        for row in rows:
-            if line == SHEET_ROWS:
-                sheet, line = _sheet(book, columns, formats), 1
-            for place, (column, value) in enumerate(zip(columns, row, strict=True)):
-                _write(sheet, line, place, column, value, formats)
-            line += 1
-    finally:
-        book.close()  # its temporary files too
+    sheet, line = _sheet(book, columns, formats), 1
+    for row in rows:
+        if line == SHEET_ROWS:
+            sheet, line = _sheet(book, columns, formats), 1
+        for place, (column, value) in enumerate(zip(columns, row, strict=True)):
+            _write(sheet, line, place, column, value, formats)
+        line += 1
 
 
 def read_xlsx(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
@@ -76,6 +91,41 @@ def read_xlsx(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
         for sheet in sheets
         for row in sheet.iter_rows(min_row=2, max_col=len(header), values_only=True)
     )
+
+
+class _Quiet:
+    """A file that is done once it failed: a ZIP left half made is written to when collected."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._failed = False
+        self._at = 0
+
+    def write(self, data: bytes) -> int:
+        if self._done():
+            self._at += len(data)
+            return len(data)
+        try:
+            return self._file.write(data)
+        except OSError:
+            self._failed = True
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if not self._done():
+            return self._file.seek(offset, whence)
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._at if self._done() else self._file.tell()
+
+    def flush(self) -> None:
+        if not self._done():
+            self._file.flush()
+
+    def _done(self) -> bool:
+        return self._failed or self._file.closed
 
 
 class _Formats(NamedTuple):

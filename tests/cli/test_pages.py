@@ -101,7 +101,7 @@ def test_what_cannot_be_drawn(refused: Callable[..., str], books: Path) -> None:
     axis = ("--axis", "tokens")
     assert "no limit in tokens" in refused(*drawn, "--pool", "trace", *axis, "--out", "x.svg")
     where = ("--html", "nowhere/x.html", "--no-verify")
-    assert "nowhere/x.html cannot be written" in refused("report", "page", *where)
+    assert "nowhere/x.html: No such file or directory" in refused("report", "page", *where)
     assert [] == [path for path in books.iterdir() if path.name.startswith("x.")]
 
 

@@ -224,7 +224,8 @@ def test_an_error_leaves_no_part_of_a_file(
     """An entry that cannot be read is named; the file from before stays, and nothing beside it."""
     book = history(4)
     path = folder / f"out.{ending}"
-    path.write_text("from before", encoding="utf-8")
+    exports.write(book, reports.Filter(), path)
+    before = path.read_bytes()
     with book._database.engine.connect() as connection:
         newest = schema.entries.select().order_by(schema.entries.c.seq.desc()).limit(1)
         damaged = dict(connection.execute(newest).mappings().one())
@@ -234,13 +235,13 @@ def test_an_error_leaves_no_part_of_a_file(
         connection.commit()
     with pytest.raises(JournalDamagedError, match=f"entry {damaged['seq']}"):
         exports.write(book, reports.Filter(), path)
-    assert "from before" == path.read_text(encoding="utf-8")
+    assert before == path.read_bytes()
     assert [path] == list(folder.iterdir())
 
 
 def test_a_file_that_cannot_be_written(odd: Ledger, folder: Path) -> None:
     """The file is named, and what is wrong with it."""
-    for path, reason in ((folder, "no ordinary file"), (folder / "no" / "a.csv", "No such")):
+    for path, reason in ((folder, "it is a folder"), (folder / "no" / "a.csv", "No such")):
         with pytest.raises(ExportError, match=reason) as raised:
             exports.write(odd, "2024", path, format=exports.Format.CSV)
         assert str(path) == raised.value.path

@@ -17,7 +17,8 @@ from ledger.reports.charts.canvas import (
     time_axis,
     tooltips,
 )
-from ledger.reports.render.values import moment, printable, usd
+from ledger.reports.render.text_formats import printable
+from ledger.reports.render.values import moment, usd
 
 
 def burn_down_pictures(found: BurnDown, palette: Palette = PAPER) -> dict[str, Picture]:

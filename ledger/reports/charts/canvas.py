@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import io
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import ledger
 from ledger.errors import InvalidInputError, MissingExtraError
-from ledger.reports.render.values import printable
+from ledger.reports.output_file import GENERATOR, output_file
+from ledger.reports.render.text_formats import printable
 
 if TYPE_CHECKING:
     import altair as alt
@@ -19,6 +24,8 @@ _FORMATS: Mapping[str, Literal["png", "svg"]] = {".png": "png", ".svg": "svg"}
 SERIES = ("#2f7ed8", "#e08a00", "#12946b", "#c55a9a", "#46b1d9", "#d0512f", "#8d7ae0", "#8a8f98")
 """Told apart in grey too, and by those who see red and green as one; on light and on dark."""
 MILLION = 1_000_000
+_PNG_HEADER_BYTES = 33
+"""A PNG's signature and the part that must come first, with its size and colours."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 Row = dict[str, Any]
@@ -70,21 +77,44 @@ class Picture:
     words: str
     chart: alt.LayerChart
 
-    def save(self, file: Path) -> None:
+    def save(self, file: str | Path, *, force: bool = False, keep: Iterable[Path] = ()) -> None:
         """Write the chart as PNG or SVG, by the file's name, without a browser.
 
+        Args:
+            file: The file's name. A file that is there is replaced if it is a picture or page of
+                this library, or empty.
+            force: Replace any other file too. A database is never replaced.
+            keep: Files that are never replaced: the `files` of the ledger that the picture is of.
+
         Raises:
-            InvalidInputError: The name ends otherwise, or the file cannot be written.
+            InvalidInputError: The name ends otherwise.
+            ExportError: The file cannot be written, or must not be replaced.
             MissingExtraError: The extra `html` is not installed.
         """
-        kind = _FORMATS.get(file.suffix.lower())
+        kind = _FORMATS.get(Path(file).suffix.lower())
         if kind is None:
             raise InvalidInputError("out", f"{str(file)!r} must end in .png or .svg")
         needed("vl_convert")
-        try:
-            self.chart.save(file, format=kind, scale_factor=2 if kind == "png" else 1)
-        except OSError as error:
-            raise InvalidInputError("out", f"{file} cannot be written: {error}") from error
+        with output_file(file, force=force, keep=keep) as out:
+            out.write(self._drawn(kind))
+
+    def _drawn(self, kind: Literal["png", "svg"]) -> bytes:
+        """Return the chart as a file that says who made it."""
+        maker = f"{GENERATOR} {ledger.__version__}"
+        if kind == "svg":
+            text = io.StringIO()
+            self.chart.save(text, format=kind)
+            return text.getvalue().replace("<svg", f'<svg data-generator="{maker}"', 1).encode()
+        data = io.BytesIO()
+        self.chart.save(data, format=kind, scale_factor=2)
+        whole = data.getvalue()
+        return whole[:_PNG_HEADER_BYTES] + _png_text(maker) + whole[_PNG_HEADER_BYTES:]
+
+
+def _png_text(maker: str) -> bytes:
+    """Return the part of a PNG that names the software which made it."""
+    body = b"tEXtSoftware\0" + maker.encode()
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def picture(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -19,8 +19,9 @@ from typing import Any
 from rich.text import Text
 
 import ledger
-from ledger.errors import InvalidInputError
+from ledger.core.checks import check_type
 from ledger.reports.charts.canvas import Picture, needed
+from ledger.reports.output_file import GENERATOR, Target, output_file
 from ledger.reports.render import Sheet, moment, printable
 
 _SELDOM = 5
@@ -93,18 +94,26 @@ class _Table:
     sortable: bool
 
 
-def write_page(document: Document, file: Path) -> None:
-    """Write a page into a file.
+def write_page(
+    document: Document, file: Target, *, force: bool = False, keep: Iterable[Path] = ()
+) -> None:
+    """Write a page into a file, which is there as a whole or not at all.
+
+    Args:
+        document: The page.
+        file: The file's name, or an open binary stream. A file that is there is replaced if it is
+            a page or picture of this library, or empty.
+        force: Replace any other file too. A database is never replaced.
+        keep: Files that are never replaced: the `files` of the ledger that the page is of.
 
     Raises:
-        InvalidInputError: The file cannot be written.
+        InvalidInputError: An argument of another type.
+        ExportError: The file cannot be written, or must not be replaced.
         MissingExtraError: The extra `html` is not installed.
     """
-    text = to_html(document)
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInputError("html", f"{file} cannot be written: {error.strerror}") from error
+    check_type("document", document, Document)
+    with output_file(file, force=force, keep=keep) as out:
+        out.write(to_html(document).encode())
 
 
 def to_html(document: Document) -> str:
@@ -120,13 +129,14 @@ def to_html(document: Document) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_spelled,
     )
     drawn = any(section.pictures for section in document.sections)
     scripts = [*([_library()] if drawn else []), _own("page.js")]
     hashes = " ".join(f"'sha256-{_hash(script)}'" for script in scripts)
     text: str = environment.get_template("page.html.j2").render(
         page=document,
-        version=ledger.__version__,
+        generator=f"{GENERATOR} {ledger.__version__}",
         style=_own("page.css"),
         scripts=scripts,
         policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
@@ -135,6 +145,12 @@ def to_html(document: Document) -> str:
         moment=moment,
     )
     return text
+
+
+def _spelled(value: object) -> object:
+    """Return what the template prints: names without controls, our own markup as it is."""
+    is_plain = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(str(value)) if is_plain else value
 
 
 def _table(sheet: Sheet) -> _Table:

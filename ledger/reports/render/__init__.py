@@ -14,13 +14,13 @@ from ledger.reports.render.leases import (
 from ledger.reports.render.pools import PoolRow, pools_sheet, window_line
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.statement import statement_lines_sheet, statement_sheet
+from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import (
     counted,
     decimal,
     duration,
     limit,
     moment,
-    printable,
     sparkline,
     text,
     usd,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TextIO, get_args, get_type_hints
 
+from ledger.reports.render.text_formats import Figure, csv_row, escaped_json
 from ledger.reports.render.values import decimal
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def as_json(rows: Iterable[DataclassInstance], out: TextIO) -> None:
     """
     before = "[\n"
     for row in rows:
-        plain = json.dumps(_plain(row), indent=2, ensure_ascii=False, default=dict)
+        plain = escaped_json(json.dumps(_plain(row), indent=2, ensure_ascii=False, default=dict))
         shown = plain.replace("\n", "\n  ")
         out.write(f"{before}  {shown}")
         before = ",\n"
@@ -54,10 +54,17 @@ def as_csv(
     # Whatever can fail fails before the header stands in the pipe.
     waiting = iter(rows)
     first = list(itertools.islice(waiting, 1))
-    writer = csv.DictWriter(out, list(_header(kind, dimensions)), lineterminator="\n")
-    writer.writeheader()
+    header = list(_header(kind, dimensions))
+    out.write(csv_row(map(_heading, header), end="\n"))
     for row in itertools.chain(first, waiting):
-        writer.writerow(dict(_flat(_plain(row))))
+        cells = dict(_flat(_plain(row)))
+        out.write(csv_row([cells.pop(name, None) for name in header], end="\n"))
+        assert not cells, f"no columns for {', '.join(cells)}"  # noqa: S101 - a field forgotten
+
+
+def _heading(name: str) -> str:
+    """Return a field's own name plainly; a dimension's, such as a tag's, is text of a caller."""
+    return Figure(name) if name.isidentifier() else name
 
 
 def _ordered(kind: Any) -> list[str]:  # noqa: ANN401 - a dataclass, as type or value
@@ -76,9 +83,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
             found |= part if name == "group" else {name: _plain(part)}
         return found
     if isinstance(value, datetime | timedelta):
-        return value.isoformat() if isinstance(value, datetime) else value // _MICROSECOND
+        return Figure(value.isoformat()) if isinstance(value, datetime) else value // _MICROSECOND
     if isinstance(value, Fraction):
-        return decimal(value, _RATIO_PLACES).replace(",", "")
+        return Figure(decimal(value, _RATIO_PLACES).replace(",", ""))
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: _plain(part) for name, part in value._asdict().items()}
     if isinstance(value, list | tuple):

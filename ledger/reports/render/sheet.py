@@ -10,6 +10,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from ledger.reports.render.text_formats import printable
+
 Cell = str | Text
 
 _GAP = 2
@@ -83,7 +85,9 @@ class Sheet:
         for number in shown:
             column = self.columns[number]
             left = number == 0 or column.left
-            table.add_column(column.heading, justify="left" if left else "right", no_wrap=True)
+            table.add_column(
+                _heading(column.heading), justify="left" if left else "right", no_wrap=True
+            )
         for row in self.rows:
             if row is None:
                 table.add_section()
@@ -106,6 +110,11 @@ class Sheet:
         return max(
             cell.cell_len if isinstance(cell, Text) else cell_len(cell) for cell in [*lines, *cells]
         )
+
+
+def _heading(heading: str) -> Text:
+    """Return a heading, in which a tag's name is text and neither markup nor control."""
+    return Text("\n".join(map(printable, heading.split("\n"))))
 
 
 def columns(first: str, *others: str) -> list[Column]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from ledger.core.entries import Balance, Totals
 from ledger.reports.render.sheet import Column, Sheet, columns
-from ledger.reports.render.values import limit, moment, printable, text, usd
+from ledger.reports.render.text_formats import printable
+from ledger.reports.render.values import limit, moment, text, usd
 from ledger.reports.statement import Statement, StatementLine
 
 

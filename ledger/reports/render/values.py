@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
@@ -10,6 +9,7 @@ from fractions import Fraction
 from rich.text import Text
 
 from ledger.core.checks import I64_MAX
+from ledger.reports.render.text_formats import printable
 
 _MICROS = 1_000_000
 _BARS = "▁▂▃▄▅▆▇█"
@@ -69,11 +69,3 @@ def sparkline(amounts: Sequence[int], *, width: int = 60) -> str:
 def text(value: str | None) -> Text:
     """Return a name as text: square brackets in it are not rich's markup."""
     return Text("(none)", style="dim") if value is None else Text(printable(value))
-
-
-def printable(value: str) -> str:
-    """Return text with its control characters spelled out: a name must not drive a terminal."""
-    return "".join(
-        char if unicodedata.category(char) not in {"Cc", "Cf"} else repr(char)[1:-1]
-        for char in value
-    )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 from itertools import compress, repeat
 from operator import is_not
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine
@@ -71,6 +72,10 @@ class Dialect(ABC):
     def __init__(self, url: URL, *, timeout_s: float) -> None:
         self.url = url
         self.timeout_s = timeout_s
+
+    def files(self) -> Sequence[Path]:
+        """Return the files that the store is made of, which no output may replace."""
+        return ()
 
     @abstractmethod
     def create_engine(self, *, create: bool) -> Engine:

@@ -26,6 +26,9 @@ from ledger.store.statements import Prepared
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
+SIDE_FILES = ("-wal", "-shm", "-journal", "-lock", "-lock-next")
+"""What stands beside a database: SQLite's own files, and those of the writer lock."""
+
 _HINTS = {
     sqlite3.SQLITE_READONLY: "the file is read-only for this program; check its permissions",
     sqlite3.SQLITE_FULL: "the disk is full; free some space",
@@ -68,6 +71,11 @@ class SQLiteDialect(Dialect):
             raise InvalidUrlError("url", "no NUL in a file's name; write sqlite:///ledger.db")
         self.path = Path(database).absolute()
         self._writer = WriterLock(Path(f"{self.path}-lock"))
+
+    def files(self) -> list[Path]:
+        """Return the database and what stands beside it, under its own name and behind links."""
+        bases = {self.path, self.path.resolve()}
+        return [Path(f"{base}{end}") for base in bases for end in ("", *SIDE_FILES)]
 
     def create_engine(self, *, create: bool) -> Engine:
         """Return an engine; without `create` the file must exist.
