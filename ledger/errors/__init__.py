@@ -26,6 +26,7 @@
         |-- LedgerUnavailableError       the store cannot be reached, read or written
         |-- ContentionError              the deadline ran out; nothing was written
         |-- OutcomeUnknownError          the connection died in COMMIT; look the key up
+        |-- RowsDiscardedError           the database dropped rows; nothing was written
         |-- SchemaVersionError           the schema is older or newer than this library
         |-- NotALedgerError              the database holds something else
         |-- JournalDamagedError          the rows contradict each other
@@ -60,6 +61,7 @@ from ledger.errors.stores import (
     MissingExtraError,
     NotALedgerError,
     OutcomeUnknownError,
+    RowsDiscardedError,
     SchemaVersionError,
     StoreError,
 )
@@ -93,6 +95,7 @@ __all__ = [
     "PoolClosedError",
     "PoolConflictError",
     "RequestBudgetExceededError",
+    "RowsDiscardedError",
     "SchemaVersionError",
     "StoreError",
     "ThresholdExceededError",

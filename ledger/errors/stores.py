@@ -46,6 +46,16 @@ class OutcomeUnknownError(StoreError):
         self.idempotency_key = idempotency_key
 
 
+class RowsDiscardedError(StoreError):
+    """The database discarded rows without an error of its own; nothing was committed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database discarded rows without an error, as a trigger on a table can; nothing "
+            "was committed. Run: ledger db check, which names the trigger"
+        )
+
+
 class SchemaVersionError(StoreError):
     """The store's schema is not the one this version of the library works with.
 

@@ -103,11 +103,10 @@ def spending(
         UncorrectableEntryError: There is no such entry, or it records no usage of its own.
         JournalDamagedError: It, or a correction of it, cannot be read.
     """
-    found = [one for one in staged if one["seq"] == seq]
-    found = found or [*_ENTRY.rows(connection, {"pool_id": pool.info.pool_id, "seq": seq})]
-    if not found:
+    new = next((one for one in staged if one["seq"] == seq), None)
+    row = new or entry_row(connection, pool.info.pool_id, seq)
+    if row is None:
         raise UncorrectableEntryError(seq, "there is no such entry")
-    row = found[0]
     if row["kind"] not in CORRECTABLE:
         raise UncorrectableEntryError(seq, f"it is of kind {row['kind']}")
     given = {"pool_id": pool.info.pool_id, "lease": row["lease"], "before": before}
@@ -123,6 +122,12 @@ def spending(
     except rows.UNREADABLE as error:
         raise pool.damaged(at["seq"], f"its usage cannot be read: {error}") from error
     return Spending(row, usage, pool.attributions.read(connection, row["attribution_id"], seq=seq))
+
+
+def entry_row(connection: Connection, pool_id: PoolId, seq: int) -> Row | None:
+    """Return an entry as it is stored, None where there is none of this number."""
+    found = _ENTRY.rows(connection, {"pool_id": pool_id, "seq": seq})
+    return found[0] if found else None
 
 
 def settlement_of(

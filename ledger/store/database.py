@@ -22,6 +22,7 @@ from ledger.errors import (
     LedgerUnavailableError,
     NotALedgerError,
     OutcomeUnknownError,
+    RowsDiscardedError,
     StoreError,
 )
 from ledger.store.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
@@ -325,6 +326,8 @@ class Database:
         if failure is Failure.BUSY:
             return ContentionError(timeout_s=self.timeout_s, attempts=attempts)
         text = without_secrets(self.dialect.hint(error), self.dialect.url)
+        if failure is Failure.DISCARDED:
+            return RowsDiscardedError()
         if failure is Failure.FOREIGN:
             return NotALedgerError(text)
         return LedgerUnavailableError(text)

@@ -1,23 +1,27 @@
-"""What pools above and below each other must agree on: mirrors, and the leases that fund."""
+"""What pools that share capacity must agree on: every mirror, and the entry it repeats."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, case, exists, or_, select
+from sqlalchemy import Connection, FromClause, and_, case, exists, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from ledger.core.entries import EntryFlag, EntryKind
-from ledger.core.values import USAGE_FIELDS
+from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store.journal import PoolJournal
-from ledger.store.schema import entries, pools
+from ledger.store.schema import attributions, entries, pools
 
 _own, _other = entries.alias("own"), entries.alias("other")
+_own_for, _other_for = attributions.alias("own_for"), attributions.alias("other_for")
 _child = pools.alias("child")
 _REPEATED = (
-    "estimate_total_tokens",
-    "estimate_cost_micros_usd",
+    *(f"estimate_{name}" for name in ESTIMATE_FIELDS),
     "budget_tokens",
     "budget_cost_micros_usd",
     *(f"usage_{name}" for name in USAGE_FIELDS),
+    "expires_at",
+    "request_id",
+    "provenance",
+    "occurred_at",
 )
 """What a mirror says as its original does."""
 
@@ -26,15 +30,15 @@ def disagreement(connection: Connection, pool: PoolJournal, *, upto: int) -> tup
     """Return the first entry of a pool that its kin contradict, and why; None where they agree.
 
     Every entry about a lease that a pool shares with one above is repeated there, and every entry
-    that repeats another has an original that says the same. What funds a carved pool is settled by
-    what that pool had spent when it was closed.
+    that repeats another has an original that says the same. What funds a carved pool is compared
+    by `carvings`.
 
     Args:
         connection: A transaction; nothing else may be written between the pools' entries.
         pool: The pool.
         upto: The last entry that is known to be good.
     """
-    found = [_orphan(connection, pool, upto)]
+    found = [_orphan(connection, pool, upto), _repeated_key(connection, pool, upto)]
     if pool.parent is not None and pool.info.carved_lease is not None:
         found.append(_unfunded(connection, pool, pool.parent))
         found.append(_not_passed_on(connection, pool, pool.parent, upto))
@@ -44,24 +48,18 @@ def disagreement(connection: Connection, pool: PoolJournal, *, upto: int) -> tup
 
 
 def _orphan(connection: Connection, pool: PoolJournal, upto: int) -> tuple[int, str] | None:
-    """Return the first entry that repeats what no other pool says."""
+    """Return the first entry that repeats what no pool that shares this one's capacity says."""
     same = and_(
         _own.c.kind == _other.c.kind,
-        *(_own.c[name].is_not_distinct_from(_other.c[name]) for name in _REPEATED),
-    )
-    funds = or_(
-        and_(_own.c.kind == EntryKind.RESERVATION, _other.c.kind == EntryKind.OPENING),
-        and_(
-            _own.c.kind == EntryKind.SETTLEMENT,
-            _other.c.kind == EntryKind.CLOSING,
-            _own.c.usage_total_tokens == _other.c.committed_tokens,
-            _own.c.usage_cost_micros_usd == _other.c.committed_cost_micros_usd,
-        ),
-        and_(
+        # A correction names the entry that it corrects by its number here; `verify` looks it up.
+        or_(
             _own.c.kind == EntryKind.CORRECTION,
-            _own.c.usage_total_tokens == _other.c.usage_total_tokens,
-            _own.c.usage_cost_micros_usd == _other.c.usage_cost_micros_usd,
+            _own.c.detail.is_not_distinct_from(_other.c.detail),
         ),
+        *(_own.c[name].is_not_distinct_from(_other.c[name]) for name in _REPEATED),
+        _of_its_lease(),
+        _recorded_together(),
+        _for_the_same(),
     )
     row = connection.execute(
         select(_own.c.seq, _own.c.origin_pool_id, _own.c.origin_seq)
@@ -69,10 +67,11 @@ def _orphan(connection: Connection, pool: PoolJournal, upto: int) -> tuple[int, 
             _own.c.pool_id == pool.info.pool_id,
             _own.c.origin_seq.is_not(None),
             _own.c.seq <= upto,
+            ~_funded_by(pool, _own.c.origin_pool_id),
             ~exists().where(
                 _other.c.pool_id == _own.c.origin_pool_id,
                 _other.c.seq == _own.c.origin_seq,
-                case((_funded_by(pool, _own.c.origin_pool_id), funds), else_=same),
+                same,
             ),
         )
         .order_by(_own.c.seq)
@@ -81,6 +80,93 @@ def _orphan(connection: Connection, pool: PoolJournal, upto: int) -> tuple[int, 
     if row is None:
         return None
     return row.seq, f"it repeats entry {row.origin_seq} of pool {row.origin_pool_id} wrongly"
+
+
+def _of_its_lease() -> ColumnElement[bool]:
+    """Tell whether a mirror is about the mirror of the original's lease."""
+    granted = entries.alias("granted")
+    return or_(
+        _own.c.kind == EntryKind.RESERVATION,
+        exists()
+        .where(
+            granted.c.pool_id == _own.c.pool_id,
+            granted.c.seq == _own.c.lease,
+            granted.c.origin_pool_id == _own.c.origin_pool_id,
+            granted.c.origin_seq == _other.c.lease,
+        )
+        .correlate(_own, _other),
+    )
+
+
+def _recorded_together() -> ColumnElement[bool]:
+    """Tell whether both were recorded at one time, or at that of what each pool had recorded last.
+
+    The transaction's time is known where an entry is later than the one ahead of it.
+    """
+    own, other = _own.c.recorded_at, _other.c.recorded_at
+    own_last, other_last = _last_recorded(_own), _last_recorded(_other)
+    return and_(
+        or_(other == other_last, own == case((other > own_last, other), else_=own_last)),
+        or_(own == own_last, other == case((own > other_last, own), else_=other_last)),
+    )
+
+
+def _last_recorded(entry: FromClause) -> ColumnElement[int]:
+    ahead = entries.alias()
+    return (
+        select(ahead.c.recorded_at)
+        .where(ahead.c.pool_id == entry.c.pool_id, ahead.c.seq == entry.c.seq - 1)
+        .correlate(entry)
+        .scalar_subquery()
+    )
+
+
+def _for_the_same() -> ColumnElement[bool]:
+    """Tell whether both are for the same, as far as neither attribution was redacted."""
+    content = (*ATTRIBUTION_TEXTS, "tags")
+    return or_(
+        and_(_own.c.attribution_id.is_(None), _other.c.attribution_id.is_(None)),
+        exists()
+        .where(
+            _other_for.c.pool_id == _other.c.pool_id,
+            _other_for.c.attribution_id == _other.c.attribution_id,
+            _own_for.c.pool_id == _own.c.pool_id,
+            _own_for.c.attribution_id == _own.c.attribution_id,
+            or_(
+                _own_for.c.salt.is_(None),
+                _other_for.c.salt.is_(None),
+                and_(
+                    *(_own_for.c[name].is_not_distinct_from(_other_for.c[name]) for name in content)
+                ),
+            ),
+        )
+        .correlate(_own, _other),
+    )
+
+
+def _repeated_key(connection: Connection, pool: PoolJournal, upto: int) -> tuple[int, str] | None:
+    """Return the second entry that holds an idempotency key: a call takes effect once."""
+    keyed = (
+        entries.c.pool_id == pool.info.pool_id,
+        entries.c.idempotency_key.is_not(None),
+        entries.c.seq <= upto,
+    )
+    twice = (
+        select(entries.c.idempotency_key)
+        .where(*keyed)
+        .group_by(entries.c.idempotency_key)
+        .having(func.count() > 1)
+    )
+    seen: set[str] = set()
+    for row in connection.execute(
+        select(entries.c.seq, entries.c.idempotency_key)
+        .where(*keyed, entries.c.idempotency_key.in_(twice))
+        .order_by(entries.c.seq)
+    ):
+        if row.idempotency_key in seen:
+            return row.seq, f"an entry ahead of it has idempotency key {row.idempotency_key!r} too"
+        seen.add(row.idempotency_key)
+    return None
 
 
 def _unrepeated(

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, RowMapping, Select, bindparam, func, insert, select
+from sqlalchemy import Column, Connection, RowMapping, Select, bindparam, func, select
 
 from ledger.core.checks import check_text
 from ledger.core.entries import PoolId, PoolInfo
 from ledger.errors import InvalidInputError, JournalDamagedError, NotALedgerError
 from ledger.store.columns import Columns
+from ledger.store.dialects import dialect_named
 from ledger.store.schema import FORMAT_VERSION, entries, pools, store
 
 
@@ -97,15 +98,15 @@ def next_pool_id(connection: Connection) -> PoolId:
 
 def add_pool(connection: Connection, info: PoolInfo) -> None:
     """Make a new pool known."""
-    connection.execute(
-        insert(pools),
-        {
-            "pool_id": info.pool_id,
-            "identity": info.identity.bytes,
-            "name": info.name,
-            "parent_id": info.parent_id,
-            "carved_lease": info.carved_lease,
-        },
+    row = {
+        "pool_id": info.pool_id,
+        "identity": info.identity.bytes,
+        "name": info.name,
+        "parent_id": info.parent_id,
+        "carved_lease": info.carved_lease,
+    }
+    dialect_named(connection.dialect.name).insert(
+        connection, pools.name, tuple(row), [tuple(row.values())]
     )
 
 

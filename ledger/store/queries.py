@@ -25,7 +25,7 @@ from ledger.store.schema import IS_OF_ENTRY, SETS_EXPIRY, attributions, entries,
 from ledger.store.statements import Prepared
 
 _POOL: BindParameter[int] = bindparam("pool_id")
-_JOINED = select(*entries.columns, *CONTENT).select_from(
+_JOINED = select(*entries.columns, *CONTENT, attributions.c.content_key).select_from(
     entries.outerjoin(attributions, IS_OF_ENTRY)
 )
 _OF_POOL = _JOINED.where(entries.c.pool_id == _POOL)
@@ -37,12 +37,13 @@ def _newest(*columns: Column[Any]) -> Select[Any]:
     )
 
 
-_HEAD = (
+HEAD_NAMES = (
     *("seq", "flags", "policy_seq", "window_seq", "swept_until", "recorded_at", "hash"),
     *(column.name for column in entries.c if column.name.startswith(("committed_", "reserved_"))),
 )
-HEAD = Prepared(_newest(*(entries.c[name] for name in _HEAD)))
-HEAD_COLUMNS = Columns(entries, _HEAD)
+"""What of an entry tells how it left its pool."""
+HEAD = Prepared(_newest(*(entries.c[name] for name in HEAD_NAMES)))
+HEAD_COLUMNS = Columns(entries, HEAD_NAMES)
 DETAIL = Prepared(
     select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
 )

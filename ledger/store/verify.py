@@ -14,11 +14,14 @@ from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
 from ledger.errors import JournalDamagedError, UncorrectableEntryError
-from ledger.store import journal, mirrors, rows
+from ledger.store import journal, mirrors, rows, trail
+from ledger.store.carvings import Below
 from ledger.store.columns import check_entry
 from ledger.store.corrections import Spending, lease_before, spending
 from ledger.store.database import Database
 from ledger.store.journal import PoolJournal
+from ledger.store.refusals import Refusals
+from ledger.store.trail import Trail
 
 Progress = Callable[[int], object]
 """Told how many more entries are done."""
@@ -144,12 +147,14 @@ class _Checker:
         self.state = fold.Replay()
         self.seq = 0
         self.hash = pool.genesis
-        self.recorded_at: int | None = None
+        self._trail = Trail()
+        self._below = Below(database, pool)
+        self._refusals = Refusals(pool)
 
     def problem(self, row: Mapping[str, Any]) -> str | None:
         """Move on over a good row and return None, or return what is wrong with it."""
         try:
-            reason = self._chain_problem(row) or self._entry_problem(_entry_of(row))
+            reason = self._chain_problem(row) or self._entry_problem(row, _entry_of(row))
         except fold.Contradiction as error:
             return str(error)
         except UnicodeEncodeError:
@@ -157,7 +162,7 @@ class _Checker:
         except JournalDamagedError as error:  # of another entry that this one builds on
             return error.reason
         if reason is None:
-            self.seq, self.hash, self.recorded_at = row["seq"], row["hash"], row["recorded_at"]
+            self.seq, self.hash = row["seq"], row["hash"]
         return reason
 
     def missing(self) -> Damage | None:
@@ -177,7 +182,8 @@ class _Checker:
             return f"it cannot be read: {error}"
         if row["seq"] != self.seq + 1:
             return f"entry {self.seq + 1} is missing; the next one is {row['seq']}"
-        if self.recorded_at is not None and row["recorded_at"] < self.recorded_at:
+        recorded_at = self._trail.recorded_at
+        if recorded_at is not None and row["recorded_at"] < recorded_at:
             return "it is recorded before the entry ahead of it"
         return _attribution_problem(row) or self._hash_problem(row)
 
@@ -188,7 +194,8 @@ class _Checker:
             return "its hash does not match: the entry, or one before it, was changed"
         return None
 
-    def _entry_problem(self, entry: Entry) -> str | None:
+    def _entry_problem(self, row: Mapping[str, Any], entry: Entry) -> str | None:
+        ahead = self._trail.recorded_at
         effect = self.state.apply(entry)
         lease: LeaseState | None = None
         flags = EntryFlag.NONE
@@ -208,9 +215,25 @@ class _Checker:
         for name, value in expected.items():
             if getattr(entry, name) != value:
                 return f"{name} should be {value}, but is {getattr(entry, name)}"
-        return self._correction_problem(entry) if entry.kind == EntryKind.CORRECTION else None
+        return self._trail.problem(row, entry, self.state) or self._related_problem(
+            row, entry, ahead
+        )
 
-    def _correction_problem(self, entry: Entry) -> str | None:
+    def _related_problem(
+        self, row: Mapping[str, Any], entry: Entry, ahead: int | None
+    ) -> str | None:
+        """Look up what an entry says of other entries, here and in other pools."""
+        reason = None
+        if entry.kind == EntryKind.CORRECTION:
+            reason = self._correction_problem(row, entry)
+        reason = reason or self._below.problem(row, entry, ahead=ahead)
+        if reason is None and entry.kind == EntryKind.DENIAL and "pool" in entry.detail["denial"]:
+            reason = self.database.read(
+                lambda connection: self._refusals.problem(connection, entry), serializable=False
+            )
+        return reason
+
+    def _correction_problem(self, row: Mapping[str, Any], entry: Entry) -> str | None:
         """Look up what a correction builds on: the entry it is of, and its lease before it."""
         found, lease = fold.correction_of(entry), entry.lease
         assert lease is not None  # noqa: S101 - by its shape
@@ -232,7 +255,7 @@ class _Checker:
             used=moved.added_to(before.used, ceiling=I64_MAX)
         ):
             return f"lease should be {before} moved by {moved}, but is {lease}"
-        return None
+        return None if entry.origin is not None else trail.correction_problem(row, said.row)
 
 
 def _attribution_problem(row: Mapping[str, Any]) -> str | None:
@@ -245,7 +268,9 @@ def _attribution_problem(row: Mapping[str, Any]) -> str | None:
         content = hashing.attribution_content(attribution)
         if type(row["salt"]) is not bytes:
             return f"attribution {row['attribution_id']} has a salt that is none"
-        if row["digest"] != hashing.attribution_digest(content, salt=row["salt"]):
+        if row["digest"] != hashing.attribution_digest(content, salt=row["salt"]) or (
+            row["content_key"] != hashing.content_key(content)
+        ):
             return f"attribution {row['attribution_id']} was changed"
     return None
 

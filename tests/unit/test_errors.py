@@ -30,6 +30,7 @@ from ledger import (
     PoolClosedError,
     PoolConflictError,
     RequestBudgetExceededError,
+    RowsDiscardedError,
     SchemaVersionError,
     SharedPoolBudgetOptions,
     StoreError,
@@ -130,6 +131,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         {"line": 12, "reason": "no number"},
         ["bill.csv", "line 12", "no number"],
     ),
+    (RowsDiscardedError(), {}, ["nothing was committed", "ledger db check"]),
     (UnknownPoolError("tea", known=["milk"]), {"name": "tea"}, ["'tea'", "'milk'", "options"]),
     (UnknownPoolError("tea"), {"name": "tea"}, ["'tea'"]),
     (
@@ -258,6 +260,7 @@ def test_an_error_survives_the_way_to_another_process(
         (SchemaVersionError, {StoreError}),
         (NotALedgerError, {StoreError}),
         (JournalDamagedError, {StoreError}),
+        (RowsDiscardedError, {StoreError}),
         (MissingExtraError, {StoreError}),
         (LedgerError, {Exception}),
     ],

@@ -31,6 +31,8 @@ class Failure(Enum):
     """The connection is gone, and with it the answer."""
     UNAVAILABLE = auto()
     """The store refuses: full, read-only, not permitted, not there."""
+    DISCARDED = auto()
+    """A trigger dropped rows that were to be inserted, without an error of its own."""
     FOREIGN = auto()
     """The file or database is not a ledger."""
 
@@ -151,6 +153,10 @@ class Dialect(ABC):
             table: The table's name.
             columns: The names of its columns.
             rows: An int, str, bytes or None for each of them.
+
+        Raises:
+            RowsDiscardedError: The database dropped some of them. Where COMMIT carries the rows,
+                it fails with `Failure.DISCARDED` instead.
         """
 
     @abstractmethod

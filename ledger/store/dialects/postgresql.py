@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ledger.errors import LedgerUnavailableError, MissingExtraError
+from ledger.errors import LedgerUnavailableError, MissingExtraError, RowsDiscardedError
 from ledger.store.dialects.addresses import parted, shown_address
 from ledger.store.dialects.base import (
     POOL,
@@ -57,6 +57,8 @@ _BUSY = {
     "23505",  # unique_violation: another writer took the number or the key first
 }
 _LOST = {"57P01", "57P02", "57P03", "57P05", "25P03"}  # shutdown, crash, starting up, time-outs
+_DISCARDED = "22012"
+"""division_by_zero: `insert` found fewer rows written than it sent."""
 _HINTS = {
     "25006": "the server or the session is read-only",
     "28": "check user and password",
@@ -235,14 +237,21 @@ class PostgreSQLDialect(Dialect):
         if len(rows) <= _LITERAL_ROWS:
             for names, values in alike(columns, rows).items():
                 literals = [f"({', '.join(map(session.literal, one))})" for one in values]
+                insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join(literals)}"
+                # Nobody reads the count before COMMIT, so the server does: a trigger that drops a
+                # row leaves 0 to divide by.
                 session.later(
-                    f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join(literals)}"
+                    f"WITH written AS ({insert} RETURNING 1)"
+                    f" SELECT 1 / (count(*) / {len(values)}) FROM written"
                 )
             return
         session.flush()
-        with session.cursor().copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
+        cursor = session.cursor()
+        with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
+        if cursor.rowcount != len(rows):
+            raise RowsDiscardedError
 
     def triggers(self, connection: Connection) -> set[str]:
         """Return the names of the triggers that are always enabled."""
@@ -264,6 +273,8 @@ class PostgreSQLDialect(Dialect):
         state = _sqlstate(error)
         if state in _BUSY:
             return Failure.BUSY
+        if state == _DISCARDED:
+            return Failure.DISCARDED
         if state is None or state in _LOST or state.startswith("08"):
             return Failure.LOST
         return Failure.UNAVAILABLE

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from ledger.core.checks import Micros
-from ledger.errors import InvalidUrlError, LedgerUnavailableError
+from ledger.errors import InvalidUrlError, LedgerUnavailableError, RowsDiscardedError
 from ledger.store.dialects.base import (
     POOL,
     Dialect,
@@ -191,9 +191,11 @@ class SQLiteDialect(Dialect):
         """Insert the rows now."""
         for names, values in alike(columns, rows).items():
             places = ", ".join("?" * len(names))
-            _raw(connection).executemany(
+            cursor = _raw(connection).executemany(
                 f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", values
             )
+            if cursor.rowcount != len(values):
+                raise RowsDiscardedError
 
     def triggers(self, connection: Connection) -> set[str]:
         """Return the names of the triggers that stand."""

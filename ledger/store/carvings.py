@@ -1,0 +1,183 @@
+"""The pools below one: which it may repeat, and what it says of those that are carved out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ledger.core.checks import U64_MAX
+from ledger.core.entries import Entry, EntryFlag, EntryKind, PoolId, PoolInfo
+from ledger.core.policy import CAPACITIES
+from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
+from ledger.errors import JournalDamagedError
+from ledger.store import pools, rows
+from ledger.store.corrections import entry_row, settlement_of
+from ledger.store.database import Database
+from ledger.store.journal import PoolJournal
+from ledger.store.rows import Row
+from ledger.store.schema import pools as table
+
+_CALLERS = ("attribution_id", "request_id", "provenance", "occurred_at", "expires_at")
+"""What a lease that funds a pool has not: no caller asked for it."""
+
+
+class Below:
+    """The pools that a pool's entries may repeat: those that share its capacity, or have a part."""
+
+    def __init__(self, database: Database, pool: PoolJournal) -> None:
+        self._database = database
+        self._pool = pool
+        self._known: dict[PoolId, PoolInfo | None] = {}
+
+    def problem(self, row: Row, entry: Entry, *, ahead: int | None) -> str | None:
+        """Return what is wrong with the entry that an entry names as the one it repeats.
+
+        Args:
+            row: The entry as it is stored.
+            entry: The same, read.
+            ahead: When the entry ahead of it was recorded.
+        """
+        if entry.origin is None:
+            return None
+        pool_id, seq = entry.origin
+        below = self._below(pool_id)
+        if below is None:
+            return f"it repeats entry {seq} of pool {pool_id}, which is not below this one"
+        wrong = f"it repeats entry {seq} of pool {pool_id} wrongly"
+        if below.carved_lease is not None and below.parent_id == self._pool.info.pool_id:
+            reason = self._database.read(
+                lambda connection: self._carving_problem(connection, below, row, entry, ahead),
+                serializable=False,
+            )
+            return None if reason is None else f"{wrong}: {reason}"
+        # `mirrors` compares all the rest.
+        if entry.kind != EntryKind.CORRECTION or self._database.read(
+            lambda connection: self._corrects_the_same(connection, entry, pool_id, seq),
+            serializable=False,
+        ):
+            return None
+        return f"{wrong}: that corrects another entry, or otherwise"
+
+    def _carving_problem(
+        self, connection: Connection, below: PoolInfo, row: Row, entry: Entry, ahead: int | None
+    ) -> str | None:
+        """Return what is wrong with an entry of the lease that a pool is carved out by."""
+        seq = row["origin_seq"]
+        other = entry_row(connection, below.pool_id, seq)
+        if other is None or row["lease"] != below.carved_lease:
+            return f"there is no such entry, or lease {row['lease']} does not fund that pool"
+        try:
+            expected = self._expected(connection, below, row, other)
+        except (JournalDamagedError, *rows.UNREADABLE) as error:
+            return f"that cannot be compared: {error}"
+        if expected is None:
+            return f"a {other['kind']} leads to no {entry.kind}"
+        expected |= dict.fromkeys(_CALLERS)
+        for name, value in expected.items():
+            found = getattr(entry, name) if hasattr(entry, name) else row[name]
+            if found != value:
+                return f"{name} should be {value}, but is {found}"
+        before = entry_row(connection, below.pool_id, seq - 1)
+        if _together(row, ahead, other, None if before is None else before["recorded_at"]):
+            return None
+        return "it is recorded at another time"
+
+    def _corrects_the_same(
+        self, connection: Connection, entry: Entry, pool_id: PoolId, seq: int
+    ) -> bool:
+        """Tell whether a correction says what the one does that it repeats.
+
+        Both name an entry by its number, each in its own pool.
+        """
+        corrects = entry.detail["corrects"]
+        corrected = entry_row(connection, self._pool.info.pool_id, corrects)
+        other = entry_row(connection, pool_id, seq)
+        if corrected is None or other is None:
+            return False
+        said = rows.detail_of(other)
+        mirrored = corrected["origin_pool_id"], corrected["origin_seq"]
+        same = entry.detail == {**said, "corrects": corrects}
+        return same and mirrored == (pool_id, said.get("corrects"))
+
+    def _below(self, pool_id: PoolId) -> PoolInfo | None:
+        """Return a pool if it shares this one's capacity, or is carved out of it."""
+        if pool_id not in self._known:
+            above = self._database.read(
+                lambda connection: pools.find_above(connection, table.c.pool_id, [pool_id]),
+                serializable=False,
+            )
+            line = {one.pool_id: one for one in above}
+            found, at = line.get(pool_id), line.get(pool_id)
+            while at is not None and at.parent_id != self._pool.info.pool_id:
+                # What is held by a pool that was carved out is held in none above it.
+                shares = at.carved_lease is None and at.parent_id is not None
+                at = line.get(at.parent_id) if shares and at.parent_id is not None else None
+            if at is None or (at is not found and at.carved_lease is not None):
+                found = None
+            self._known[pool_id] = found
+        return self._known[pool_id]
+
+    def _expected(
+        self, connection: Connection, below: PoolInfo, row: Row, other: Row
+    ) -> dict[str, Any] | None:
+        """Return what an entry must say that another one of the pool below leads to."""
+        kinds = row["kind"], other["kind"]
+        if kinds == (EntryKind.RESERVATION, EntryKind.OPENING):
+            return _funding(below, other)
+        if kinds == (EntryKind.SETTLEMENT, EntryKind.CLOSING):
+            spent = rows.balance_of(other).committed
+            usage = Usage(total_tokens=spent.tokens, cost_micros_usd=spent.cost_micros_usd)
+            return {"usage": usage, "detail": _detail(below, spent.requests)}
+        said = rows.usage_of(other)
+        if row["kind"] != EntryKind.CORRECTION or said is None:
+            return None
+        if not other["flags"] & EntryFlag.CLOSED:
+            return None
+        detail = rows.detail_of(row)
+        requests = 1 if other["kind"] == EntryKind.SETTLEMENT else 0
+        corrects = settlement_of(connection, self._pool, row["lease"])
+        return {
+            "usage": UsageDifference(
+                total_tokens=said.total_tokens, cost_micros_usd=said.cost_micros_usd
+            ),
+            "detail": {
+                "corrects": corrects,
+                "from": detail["from"],  # these two are the correction's own to prove
+                "to": detail["to"],
+                "reason": f"late {other['kind']} in pool {below.name!r}",
+                **_detail(below, requests),
+            },
+        }
+
+
+def _funding(below: PoolInfo, opening: Row) -> dict[str, Any] | None:
+    """Return what a reservation must say that holds a pool's whole capacity."""
+    policy = rows.policy_of(opening)
+    if policy is None:
+        return None
+    tokens, cost, requests = (
+        0 if capacity == U64_MAX else capacity
+        for capacity in (getattr(policy, name) for name in CAPACITIES)
+    )
+    return {
+        "estimate": UsageEstimate(total_tokens=tokens, cost_micros_usd=cost),
+        "request_budget": RequestBudget.unlimited(),
+        "detail": _detail(below, requests or 1),
+    }
+
+
+def _detail(below: PoolInfo, requests: int) -> dict[str, dict[str, str | int]]:
+    return {"carving": {"pool": below.name, "requests": requests}}
+
+
+def _together(row: Row, ahead: int | None, other: Row, other_ahead: int | None) -> bool:
+    """Tell whether two entries of one transaction were recorded at the times that they may be.
+
+    Each at the transaction's, or at that of the entry ahead of it where that is later.
+    """
+    at, other_at = row["recorded_at"], other["recorded_at"]
+    least, other_least = ahead or at, other_ahead
+    if other_at != other_least and at != max(other_at, least):
+        return False
+    return bool(at == ahead or other_at == max(at, other_least or at))

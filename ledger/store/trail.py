@@ -1,0 +1,277 @@
+"""The trail of a pool's entries: what each repeats of the ones before it, and what it may hold.
+
+The replay decides amounts anew. This is the rest of an entry, which no balance depends on: keys,
+times, attribution, the provider's id of the call, and how far due leases have been expired.
+"""
+
+from __future__ import annotations
+
+import heapq
+from datetime import timedelta
+from typing import NamedTuple
+
+from ledger.core import rules
+from ledger.core.checks import canonical_json
+from ledger.core.entries import Entry, EntryKind, LeasePhase, LeaseState, PoolId
+from ledger.core.fold import Replay
+from ledger.core.policy import LEASE_TTL_MAX
+from ledger.core.values import Provenance, Usage
+from ledger.errors import UnknownLeaseError
+from ledger.store.rows import Row
+from ledger.store.schema import entries
+
+_KEYED = frozenset(EntryKind) - {EntryKind.EXPIRY, EntryKind.THRESHOLD, EntryKind.ROLLOVER}
+"""The kinds of entries that a call leads to: originals hold its key, and the call's digest."""
+
+_SPENDS = {EntryKind.SETTLEMENT, EntryKind.OBSERVATION}
+
+_DETAILS: dict[str, tuple[set[str], ...]] = {
+    EntryKind.OPENING: ({"policy"}, {"policy", "parent"}),
+    EntryKind.RESERVATION: (set(), {"carving"}),
+    EntryKind.DENIAL: ({"denial"},),
+    EntryKind.OBSERVATION: (set(), {"report"}),
+    EntryKind.RENEWAL: (set(),),
+    EntryKind.SETTLEMENT: (set(), {"report"}, {"settlement"}, {"carving"}),
+    EntryKind.RELEASE: (set(), {"settlement"}),
+    EntryKind.EXPIRY: (set(),),
+    EntryKind.ADJUSTMENT: ({"policy"}, {"policy", "reason"}),
+    EntryKind.CORRECTION: (
+        {"corrects", "from", "to", "reason"},
+        {"corrects", "from", "to", "reason", "carving"},
+    ),
+    EntryKind.THRESHOLD: ({"threshold"},),
+    EntryKind.ROLLOVER: ({"window"},),
+    EntryKind.CLOSING: (set(), {"reason"}),
+}
+"""What the detail of each kind of entry consists of."""
+
+_KEPT = ("run_id", "parent_run_id", "tenant", "agent", "operation")
+"""What of a lease's attribution no report changes."""
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _columns(*prefixes: str) -> tuple[str, ...]:
+    return tuple(one.name for one in entries.columns if one.name.startswith(prefixes))
+
+
+_BLANK_UNASKED = (*_columns("estimate_", "budget_"), "attribution_id", "request_id", "occurred_at")
+"""What is NULL in an entry that is not about something that a caller asked for."""
+_BLANK_UNUSED = _columns("usage_")
+"""What is NULL in an entry that records no usage."""
+_BLANK_UNLEASED = (*_columns("held_", "used_"), "expires_at", "origin_seq")
+"""What is NULL in an entry that is not about a lease."""
+
+
+class _Carried(NamedTuple):
+    """What each entry of a lease repeats of the one before it."""
+
+    attribution_id: int | None
+    kept: tuple[str | None, ...] | None
+    """None where the attribution is absent or redacted."""
+    request_id: str | None
+    occurred_at: int | None
+    origin_pool_id: PoolId | None
+    used: Usage
+
+
+class Trail:
+    """What the entries so far left for the next one to repeat; of leases, of open ones alone."""
+
+    def __init__(self) -> None:
+        self.recorded_at: int | None = None
+        """When the newest entry was recorded."""
+        self._swept_until = 0
+        self._leases: dict[int, _Carried] = {}
+        self._ends: list[tuple[int, int]] = []
+        """When leases granted here are due, the next one first; some have ended since."""
+        self._origins: dict[int, int] = {}
+        """The last entry of each other pool that is repeated here."""
+
+    def problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
+        """Move on over a good entry and return None, or return what is wrong with it.
+
+        Args:
+            row: The entry as it is stored.
+            entry: The same, read.
+            state: The pool behind it.
+        """
+        reason = (
+            _shape_problem(row, entry)
+            or self._order_problem(row)
+            or self._lease_problem(row, entry, state)
+            or self._sweep_problem(row, entry, state)
+        )
+        self.recorded_at, self._swept_until = row["recorded_at"], row["swept_until"]
+        return reason
+
+    def _order_problem(self, row: Row) -> str | None:
+        """Entries of another pool are repeated in its order, and so each of them once."""
+        pool_id, seq = row["origin_pool_id"], row["origin_seq"]
+        if seq is None:
+            return None
+        if seq <= self._origins.get(pool_id, 0):
+            return f"it repeats entry {seq} of pool {pool_id} again, or out of order"
+        self._origins[pool_id] = seq
+        return None
+
+    def _lease_problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
+        lease = entry.lease
+        if lease is None or entry.kind == EntryKind.CORRECTION:
+            return None  # what a correction repeats is looked up
+        reason = _expiry_problem(entry, lease, state)
+        before = self._leases.get(lease.lease)
+        if before is not None and reason is None:
+            reason = _carried_problem(row, entry, before) or _abandoned_problem(
+                entry, before, state
+            )
+        if lease.phase is LeasePhase.ENDED:
+            self._leases.pop(lease.lease, None)
+        else:
+            self._leases[lease.lease] = _Carried(
+                row["attribution_id"],
+                _kept(row),
+                row["request_id"],
+                row["occurred_at"],
+                row["origin_pool_id"],
+                lease.used,
+            )
+        return reason
+
+    def _sweep_problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
+        """No lease that was granted here, and was due by then, may still hold anything."""
+        recorded_at, swept_until = row["recorded_at"], row["swept_until"]
+        if entry.kind == EntryKind.THRESHOLD and recorded_at != self.recorded_at:
+            return "it is not recorded at the time of the entry whose crossing it reports"
+        least, most = self._swept_until, recorded_at
+        if entry.kind == EntryKind.THRESHOLD:
+            most = least
+        elif entry.seq == 1:
+            least = most
+        if not least <= swept_until <= most:
+            return f"swept_until should be from {least} to {most}, but is {swept_until}"
+        lease = entry.lease
+        if lease is not None and lease.expires_at is not None and _sets_expiry(entry):
+            heapq.heappush(self._ends, (lease.expires_at, lease.lease))
+        while self._ends and self._ends[0][0] <= swept_until:
+            expires_at, lease_id = heapq.heappop(self._ends)
+            still = state.leases.get(lease_id)
+            renewed = still is not None and still.expires_at != expires_at
+            if still is not None and not renewed and rules.due(still, entry.swept_until):
+                return f"swept_until is {swept_until}, but lease {lease_id} is due and still holds"
+        return None
+
+
+def _shape_problem(row: Row, entry: Entry) -> str | None:
+    """Check that an entry holds what its kind must, and nothing else."""
+    if (row["origin_pool_id"] is None) != (row["origin_seq"] is None):
+        return "it names half an entry that it repeats"
+    kind, called = entry.kind, entry.origin is None and entry.kind in _KEYED
+    needed = {"idempotency_key", "payload_digest"} if called else set()
+    if kind in _SPENDS and "carving" not in entry.detail:
+        needed.add("provenance")
+    refused = {"idempotency_key", "payload_digest", "provenance"} - needed
+    if kind == EntryKind.CORRECTION:
+        refused.discard("provenance")  # it is that of the entry corrected
+    refused.update(() if entry.estimate is not None else _BLANK_UNASKED)
+    refused.update(() if entry.usage is not None else _BLANK_UNUSED)
+    refused.update(() if entry.lease is not None else _BLANK_UNLEASED)
+    for name in sorted(needed | refused):
+        if (row[name] is not None) != (name in needed):
+            return f"{kind} {'without' if name in needed else 'with'} {name}"
+    if row["provenance"] not in {None, *Provenance}:
+        return f"provenance {row['provenance']!r} is none that there is"
+    return _detail_problem(row, entry)
+
+
+def _detail_problem(row: Row, entry: Entry) -> str | None:
+    kind, detail = entry.kind, entry.detail
+    if row["detail"] != (canonical_json(detail) if detail else None):
+        return "its detail is not canonical JSON"
+    if set(detail) not in _DETAILS[kind] or (entry.origin is None and "carving" in detail):
+        return f"{kind} whose detail holds {', '.join(sorted(detail)) or 'nothing'}"
+    if not isinstance(detail.get("reason", ""), str):
+        return f"{kind} whose reason is no text"
+    return None
+
+
+def _expiry_problem(entry: Entry, lease: LeaseState, state: Replay) -> str | None:
+    """Check when a lease that is granted or renewed here ends by itself."""
+    if not _sets_expiry(entry):
+        return None
+    expires_at = lease.expires_at
+    if expires_at is None:
+        # A caller can ask for another time, but not for none.
+        return None if state.policy.lease_ttl is None else "lease without an end"
+    if not 0 < expires_at - entry.recorded_at <= LEASE_TTL_MAX // _MICROSECOND:
+        return f"lease that is to hold from {entry.recorded_at} until {expires_at}"
+    return None
+
+
+def _sets_expiry(entry: Entry) -> bool:
+    """Tell whether an entry says when a hold ends; the others repeat it."""
+    return entry.origin is None and entry.kind in {EntryKind.RESERVATION, EntryKind.RENEWAL}
+
+
+def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
+    """Compare an entry with the one before it about the same lease."""
+    if row["origin_pool_id"] != before.origin_pool_id:
+        return f"lease {row['lease']} is of pool {before.origin_pool_id or row['pool_id']}"
+    if row["origin_pool_id"] is not None:
+        return None  # compared with what it repeats
+    reported = row["kind"] in _SPENDS and "settlement" not in entry.detail
+    for name in ("request_id", "occurred_at"):
+        value, earlier = row[name], getattr(before, name)
+        if value != earlier and not (reported and value is not None):
+            return f"{name} should be {earlier!r} as before in its lease, but is {value!r}"
+    if row["attribution_id"] == before.attribution_id:
+        return None
+    kept = _kept(row)
+    if reported and row["attribution_id"] is not None:
+        none = (None,) * len(_KEPT)
+        earlier_kept = none if before.attribution_id is None else before.kept
+        if kept is None or earlier_kept is None or kept == earlier_kept:
+            return None
+    return f"attribution should be {before.attribution_id} as before in its lease"
+
+
+def _abandoned_problem(entry: Entry, before: _Carried, state: Replay) -> str | None:
+    """Check the end of a lease whose usage nobody recorded: the policy says what it comes to."""
+    said = entry.detail.get("settlement")
+    if said is None or entry.origin is not None:
+        return None
+    policy, lease = state.policy.settlement, entry.lease
+    assert lease is not None  # noqa: S101 - only ends of leases say it
+    if said != policy:
+        return f"settlement should be {str(policy)!r}, but is {said!r}"
+    open_before = lease._replace(phase=LeasePhase.OPEN, used=before.used)
+    try:
+        _, usage = rules.abandon(
+            policy, state.balance, open_before, lease_id=lease.lease, ceiling=state.ceiling
+        )
+    except UnknownLeaseError as error:
+        return str(error)
+    provenance = None if usage is None else Provenance.ESTIMATED
+    if usage == Usage.zero():
+        unseen = before.used == Usage.zero()
+        provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
+    if (entry.usage, entry.provenance) != (usage, provenance):
+        return f"a lease abandoned under policy {said!r} should be settled at {usage}, {provenance}"
+    return None
+
+
+def _kept(row: Row) -> tuple[str | None, ...] | None:
+    return None if row["salt"] is None else tuple(row[name] for name in _KEPT)
+
+
+def correction_problem(row: Row, corrected: Row) -> str | None:
+    """Compare a correction made here with the entry it corrects: it is for whom that is for."""
+    at = corrected["recorded_at"] if corrected["occurred_at"] is None else corrected["occurred_at"]
+    expected = {
+        **{name: corrected[name] for name in ("attribution_id", "request_id", "provenance")},
+        "occurred_at": at,
+    }
+    for name, value in expected.items():
+        if row[name] != value:
+            return f"{name} should be {value!r}, but is {row[name]!r}"
+    return None
