@@ -19,7 +19,16 @@ from ledger.core.entries import (
 )
 from ledger.core.policy import SharedPoolBudgetOptions, policy_to_json
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
-from ledger.store.rows import BUDGET, COLUMNS, ESTIMATE, USAGE, Head, Interned, LeaseRow
+from ledger.store.rows import (
+    BUDGET,
+    COLUMNS,
+    ESTIMATE,
+    USAGE,
+    Head,
+    Interned,
+    LeaseRow,
+    window_json,
+)
 
 _NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
 _NO_ORIGIN = (None, None)
@@ -174,9 +183,7 @@ def _detail(draft: Draft) -> str | None:
     if draft.policy is not None:
         detail = {**(detail or {}), "policy": policy_to_json(draft.policy)}
     if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
-        start, end, _, carried, skipped = draft.window
-        begun = {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
-        detail = {**(detail or {}), "window": begun}
+        detail = {**(detail or {}), "window": window_json(draft.window)}
     return canonical_json(dict(detail)) if detail else None
 
 

@@ -7,17 +7,18 @@ current needs one query.
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, Table, inspect
 
 from ledger.errors import NotALedgerError, SchemaVersionError
 from ledger.store import schema
 from ledger.store.database import Database
+from ledger.store.dialects import NoReferenceError
+from ledger.store.dialects.catalogue import Definitions
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -87,31 +88,55 @@ def upgrade(database: Database) -> None:
 
 
 def differences(database: Database) -> list[str]:
-    """Return how the store's tables and guards differ from what this library expects.
+    """Return how the store's schema differs from the one that the migrations make.
+
+    That one is made beside it, and is gone again. Where the database refuses that, this says so,
+    and tells only which columns, indexes and guards are missing.
 
     Raises:
         LedgerUnavailableError: It cannot be read.
     """
-    from alembic.autogenerate import compare_metadata  # noqa: PLC0415
-    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415 - see the module's docstring
+
+    def make(connection: Connection) -> None:
+        command.upgrade(_config(connection), "head")
 
     with _ALEMBIC, database.named_errors(), database.connect() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"include_name": is_ours, "version_table": schema.VERSION_TABLE}
-        )
-        with warnings.catch_warnings():
-            # An index of an expression is not compared on SQLite: it is looked for by its name
-            # and its table's, whatever it is of.
-            warnings.filterwarnings("ignore", message=".*expression-based index")
-            found = compare_metadata(context, schema.metadata)
-        told = {one[1].name for one in found if one[0] == "add_index"}
-        no_index = {name for _, name in _indexes() - database.dialect.indexes(connection)} - told
-        no_trigger = _guard_names(database) - database.dialect.triggers(connection)
-        return [
-            *map(str, found),
-            *(f"trigger {name} is missing or disabled" for name in sorted(no_trigger)),
-            *(f"index {name} is missing" for name in sorted(no_index)),
-        ]
+        found = database.dialect.definitions(connection)
+        connection.commit()
+        try:
+            expected = database.dialect.fresh_definitions(connection, make)
+        except NoReferenceError as error:
+            refused = f"definitions were not compared, only whether parts are missing: {error}"
+            return [refused, *_missing(database, found)]
+    ours = {relation for relation, _ in expected}
+    return [
+        difference
+        for part in sorted(expected.keys() | found.keys())
+        if part[0] in ours
+        and (difference := _difference(part[1], found.get(part), expected.get(part))) is not None
+    ]
+
+
+def _difference(label: str, found: str | None, expected: str | None) -> str | None:
+    if found == expected:
+        return None
+    if found is None:
+        return f"{label} is missing"
+    if expected is None:
+        return f"{label} is none of the library's: {found}"
+    return f"{label} is {found!r}, and should be {expected!r}"
+
+
+def _missing(database: Database, found: Definitions) -> list[str]:
+    """Return the columns, indexes and guards that a store has not, by their names alone."""
+    labels = {label.split(" of ")[0] for _, label in found}
+    named = [
+        *(f"column {column}" for table in _tables() for column in table.columns),
+        *(f"index {index.name}" for table in _tables() for index in table.indexes),
+        *(f"trigger {name}" for name in sorted(_guard_names(database))),
+    ]
+    return [f"{name} is missing" for name in named if name not in labels]
 
 
 @contextmanager
@@ -157,9 +182,8 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _indexes() -> set[tuple[str, str]]:
-    tables = schema.metadata.tables
-    return {(name, str(index.name)) for name, table in tables.items() for index in table.indexes}
+def _tables() -> Iterable[Table]:
+    return schema.metadata.tables.values()
 
 
 def _guard_names(database: Database) -> set[str]:

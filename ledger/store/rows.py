@@ -162,6 +162,12 @@ class Memo(NamedTuple):
     now: Micros
 
 
+def window_json(window: WindowState) -> dict[str, Any]:
+    """Return what a rollover's detail says of the window that it begins; its base is the entry."""
+    start, end, _, carried, skipped = window
+    return {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
+
+
 def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
     """Return the hash that a row must carry behind `previous`."""
     values = _in_columns(row)

@@ -14,10 +14,10 @@ from ledger.core import rules
 from ledger.core.checks import canonical_json
 from ledger.core.entries import Entry, EntryKind, LeasePhase, LeaseState, PoolId
 from ledger.core.fold import Replay
-from ledger.core.policy import LEASE_TTL_MAX
+from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.values import Provenance, Usage
 from ledger.errors import UnknownLeaseError
-from ledger.store.rows import Row
+from ledger.store.rows import Row, window_json
 from ledger.store.schema import entries
 
 _KEYED = frozenset(EntryKind) - {EntryKind.EXPIRY, EntryKind.THRESHOLD, EntryKind.ROLLOVER}
@@ -190,6 +190,10 @@ def _detail_problem(row: Row, entry: Entry) -> str | None:
         return "its detail is not canonical JSON"
     if set(detail) not in _DETAILS[kind] or (entry.origin is None and "carving" in detail):
         return f"{kind} whose detail holds {', '.join(sorted(detail)) or 'nothing'}"
+    if entry.policy is not None and detail["policy"] != policy_to_json(entry.policy):
+        return f"{kind} whose policy is not as it is written"
+    if entry.window is not None and detail["window"] != window_json(entry.window):
+        return f"{kind} whose window is not as it is written"
     if not isinstance(detail.get("reason", ""), str):
         return f"{kind} whose reason is no text"
     return None

@@ -13,7 +13,7 @@ from ledger.core import fold, hashing
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
-from ledger.errors import JournalDamagedError, UncorrectableEntryError
+from ledger.errors import JournalDamagedError, StoreError, UncorrectableEntryError
 from ledger.store import journal, mirrors, rows, trail
 from ledger.store.carvings import Below
 from ledger.store.columns import check_entry
@@ -161,6 +161,10 @@ class _Checker:
             return "it holds text that is not UTF-8"
         except JournalDamagedError as error:  # of another entry that this one builds on
             return error.reason
+        except StoreError:
+            raise
+        except (*rows.UNREADABLE, ArithmeticError) as error:
+            return f"it cannot be read: {type(error).__name__}: {error}"
         if reason is None:
             self.seq, self.hash = row["seq"], row["hash"]
         return reason

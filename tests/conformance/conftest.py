@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, make_url, select, text, update
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, Engine, bindparam, create_engine, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from ledger import AsyncLedger, BudgetManager, Ledger, SharedPoolBudgetManager
 from ledger.core import hashing
@@ -101,7 +102,12 @@ class Vandal:
         address = make_url(url)
         if address.get_backend_name() == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
-        self._engine: Engine = create_engine(address, poolclass=NullPool)
+        # One connection, and no wait for the disk: some of these tests write thousands of times.
+        self._engine: Engine = create_engine(address, poolclass=StaticPool)
+        fast = "PRAGMA synchronous = OFF"
+        if address.get_backend_name() == "postgresql":
+            fast = "SET synchronous_commit = off"
+        self.run(fast)
         with self._engine.begin() as connection:
             self._drop_guards(connection)
 
@@ -163,6 +169,87 @@ class Vandal:
                         .where(entries.c.pool_id == pool.pool_id, entries.c.seq == row["seq"])
                         .values(hash=previous)
                     )
+
+    def loosen(self) -> None:
+        """Drop what would refuse a forgery: unique indexes, and on SQLite the CHECKs."""
+        names = ("idempotency_key", "origin", "lease_end", "lease_expiry")
+        self.run(*(f"DROP INDEX uq_entries_{name}" for name in names))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every entry, pool by pool, as it is stored."""
+        with self._engine.begin() as connection:
+            ordered = select(entries).order_by(entries.c.pool_id, entries.c.seq)
+            return [dict(row) for row in connection.execute(ordered).mappings()]
+
+    def forge_in(self, own: list[dict[str, Any]], at: int, column: str, value: object) -> bool:
+        """Change one column of an entry, and make the rest of its pool's chain fit again.
+
+        False if the database refuses the value. `restore` takes it back.
+
+        Args:
+            own: The pool's entries.
+            at: The place of one among them.
+            column: What is changed in it.
+            value: The new value.
+        """
+        try:
+            with self._engine.begin() as connection:
+                changed = {"value": value, "pool": own[at]["pool_id"], "seq": own[at]["seq"]}
+                connection.execute(
+                    text(
+                        f"UPDATE entries SET {column} = :value WHERE pool_id = :pool AND seq = :seq"
+                    ).bindparams(bindparam("value", type_=entries.c[column].type)),
+                    changed,
+                )
+                previous = own[at - 1]["hash"] if at else self._genesis_of(connection, own[0])
+                hashes = []
+                for one in (own[at] | {column: value}, *own[at + 1 :]):
+                    previous = row_hash(previous, one, self._digest_in(connection, one))
+                    hashes.append(previous)
+                self._set(connection, own[at:], hashes)
+        except DBAPIError:
+            return False
+        moved = {"pool_id": own[at]["pool_id"], "seq": own[at]["seq"]} | {column: value}
+        self._undo = own[at:], moved["pool_id"], moved["seq"], column
+        return True
+
+    def restore(self) -> None:
+        """Take the last forgery back."""
+        rightly, pool_id, seq, column = self._undo
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(entries)
+                .where(entries.c.pool_id == pool_id, entries.c.seq == seq)
+                .values({column: rightly[0][column]})
+            )
+            self._set(connection, rightly, [one["hash"] for one in rightly])
+
+    @staticmethod
+    def _set(connection: Connection, rows: list[dict[str, Any]], hashes: list[bytes]) -> None:
+        connection.execute(
+            text("UPDATE entries SET hash = :hash WHERE pool_id = :pool AND seq = :seq"),
+            [
+                {"hash": one, "pool": row["pool_id"], "seq": row["seq"]}
+                for one, row in zip(hashes, rows, strict=True)
+            ],
+        )
+
+    @staticmethod
+    def _genesis_of(connection: Connection, row: dict[str, Any]) -> bytes:
+        identity = connection.execute(select(store.c.identity)).scalar_one()
+        pool = connection.execute(select(pools).where(pools.c.pool_id == row["pool_id"])).one()
+        return hashing.genesis(store=identity, pool=bytes(pool.identity), name=pool.name)
+
+    @staticmethod
+    def _digest_in(connection: Connection, row: dict[str, Any]) -> bytes | None:
+        if row["attribution_id"] is None:
+            return None
+        chosen = select(attributions.c.digest).where(
+            attributions.c.pool_id == row["pool_id"],
+            attributions.c.attribution_id == row["attribution_id"],
+        )
+        found: bytes | None = connection.execute(chosen).scalar()
+        return found
 
     def _drop_guards(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":

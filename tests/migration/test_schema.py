@@ -213,7 +213,7 @@ DAMAGES = [
     ),
     ("postgresql", "DROP INDEX uq_entries_lease_end", "uq_entries_lease_end"),
     ("postgresql", "ALTER TABLE pools ALTER COLUMN name DROP NOT NULL", "name"),
-    ("postgresql", "ALTER TABLE pools DROP CONSTRAINT uq_pools_name", "UniqueConstraint"),
+    ("postgresql", "ALTER TABLE pools DROP CONSTRAINT uq_pools_name", "constraint uq_pools_name"),
 ]
 
 

@@ -6,7 +6,13 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ledger.errors import InvalidUrlError
-from ledger.store.dialects.base import CommitInDoubtError, Dialect, Failure, RolledBackError
+from ledger.store.dialects.base import (
+    CommitInDoubtError,
+    Dialect,
+    Failure,
+    NoReferenceError,
+    RolledBackError,
+)
 from ledger.store.dialects.postgresql import PostgreSQLDialect
 from ledger.store.dialects.sqlite import SQLiteDialect
 
@@ -14,6 +20,7 @@ __all__ = [
     "CommitInDoubtError",
     "Dialect",
     "Failure",
+    "NoReferenceError",
     "RolledBackError",
     "dialect_for",
     "dialect_named",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from itertools import compress, repeat
 from operator import is_not
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine
 
 from ledger.core.checks import Micros
+from ledger.store.dialects.catalogue import Definitions
 from ledger.store.statements import Prepared
 
 POOL = {"pool_size": 10, "max_overflow": 20}
@@ -39,6 +40,10 @@ class Failure(Enum):
 
 class CommitInDoubtError(Exception):
     """COMMIT took effect here, but without the promise of durability that was asked for."""
+
+
+class NoReferenceError(Exception):
+    """The database refused to make the schema that the store's is to be compared with."""
 
 
 class RolledBackError(Exception):
@@ -160,12 +165,22 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def triggers(self, connection: Connection) -> set[str]:
-        """Return the names of the triggers that stand."""
+    def definitions(self, connection: Connection) -> Definitions:
+        """Return the definition of every part of the store's schema, as the database keeps it."""
 
     @abstractmethod
-    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
-        """Return the indexes that there are, each by the name of its table and its own."""
+    def fresh_definitions(
+        self, connection: Connection, upgrade: Callable[[Connection], None]
+    ) -> Definitions:
+        """Return the same of a schema that is made beside the store, and is gone again.
+
+        Args:
+            connection: A connection to the store, outside any transaction.
+            upgrade: Makes the schema with the connection that it gets, in an open transaction.
+
+        Raises:
+            NoReferenceError: The database refuses to make a schema.
+        """
 
     @abstractmethod
     def failure(self, error: BaseException) -> Failure:

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ from ledger.store.dialects.base import (
     CommitInDoubtError,
     Dialect,
     Failure,
+    NoReferenceError,
     RolledBackError,
     alike,
     report_views_sql,
     view_sql,
 )
+from ledger.store.dialects.catalogue import Definitions, postgresql_definitions
 from ledger.store.statements import Prepared, driver_of, rows_of
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ _BUSY = {
 _LOST = {"57P01", "57P02", "57P03", "57P05", "25P03"}  # shutdown, crash, starting up, time-outs
 _DISCARDED = "22012"
 """division_by_zero: `insert` found fewer rows written than it sent."""
+_REFUSED = {"42501", "25006"}
+"""insufficient_privilege; read_only_sql_transaction, as on a standby."""
 _HINTS = {
     "25006": "the server or the session is read-only",
     "28": "check user and password",
@@ -253,20 +257,30 @@ class PostgreSQLDialect(Dialect):
         if cursor.rowcount != len(rows):
             raise RowsDiscardedError
 
-    def triggers(self, connection: Connection) -> set[str]:
-        """Return the names of the triggers that are always enabled."""
-        return set(
-            connection.exec_driver_sql(
-                "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'"
-            ).scalars()
-        )
+    def definitions(self, connection: Connection) -> Definitions:
+        """Return what the schema holds in which the store is."""
+        return postgresql_definitions(connection)
 
-    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
-        """Return the indexes of the schema in use, each by the name of its table and its own."""
-        found = connection.exec_driver_sql(
-            "SELECT tablename, indexname FROM pg_indexes WHERE schemaname = current_schema()"
-        )
-        return {(table, name) for table, name in found}
+    def fresh_definitions(
+        self, connection: Connection, upgrade: Callable[[Connection], None]
+    ) -> Definitions:
+        """Return what a schema holds that is made in a transaction, and rolled back."""
+        name = f"ledger_check_{os.urandom(8).hex()}"
+        self._expect_answers(connection, self.timeout_s)
+        connection.begin()
+        try:
+            raw = _raw(connection)
+            raw.execute("BEGIN")
+            raw.execute(f"CREATE SCHEMA {name}")
+            raw.execute(f"SET LOCAL search_path = {name}")
+            upgrade(connection)
+            return self.definitions(connection)
+        except Exception as error:
+            if _sqlstate(error) in _REFUSED:
+                raise NoReferenceError(self.hint(error)) from error
+            raise
+        finally:
+            self.rollback(connection)
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLSTATE means; an error without one is a lost connection."""

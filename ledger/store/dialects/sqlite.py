@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import NullPool
 
 from ledger.core.checks import Micros
 from ledger.errors import InvalidUrlError, LedgerUnavailableError, RowsDiscardedError
@@ -21,6 +23,7 @@ from ledger.store.dialects.base import (
     report_views_sql,
     view_sql,
 )
+from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
 from ledger.store.dialects.writerlock import WriterLock
 from ledger.store.statements import Prepared
 
@@ -197,20 +200,27 @@ class SQLiteDialect(Dialect):
             if cursor.rowcount != len(values):
                 raise RowsDiscardedError
 
-    def triggers(self, connection: Connection) -> set[str]:
-        """Return the names of the triggers that stand."""
-        found = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        return set(found.scalars())
+    def definitions(self, connection: Connection) -> Definitions:
+        """Return what the file holds."""
+        return sqlite_definitions(connection)
 
-    def indexes(self, connection: Connection) -> set[tuple[str, str]]:
-        """Return the indexes, each by the name of its table and its own.
-
-        Also those that no reflection tells of.
-        """
-        found = connection.exec_driver_sql(
-            "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index'"
-        )
-        return {(table, name) for table, name in found}
+    def fresh_definitions(
+        self,
+        connection: Connection,  # noqa: ARG002 - a file of its own
+        upgrade: Callable[[Connection], None],
+    ) -> Definitions:
+        """Return what a file in a folder for temporary ones holds."""
+        with tempfile.TemporaryDirectory(prefix="ledger-check-") as folder:
+            file = URL.create("sqlite", database=f"{folder}/ledger.db")
+            engine = create_engine(file, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+            with engine.connect() as made:
+                self.prepare(made)
+                made.commit()
+                made.begin()
+                _raw(made).execute("BEGIN")
+                upgrade(made)
+                _raw(made).execute("COMMIT")
+                return self.definitions(made)
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLite result code means."""
