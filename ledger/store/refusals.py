@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from ledger.core import rules
-from ledger.core.entries import Entry, EntryKind
+from ledger.core.entries import Entry
 from ledger.errors import JournalDamagedError, ThresholdExceededError
 from ledger.store import queries
 from ledger.store.journal import PAGE, PoolJournal
@@ -23,23 +23,18 @@ _STATES = Prepared(
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-_OWN = (
-    _POOL,
-    entries.c.lease.is_not(None),
-    entries.c.origin_seq.is_(None),
-)
-_OWN_BEFORE = Prepared(
+_NEXT_GRANTED = Prepared(
     select(entries.c.seq)
-    .where(*_OWN, entries.c.seq < bindparam("seq"))
-    .order_by(entries.c.seq.desc())
-    .limit(1)
-)
-_OWN_BEHIND = Prepared(
-    select(entries.c.seq)
-    .where(*_OWN, entries.c.seq > bindparam("seq"))
+    .where(
+        _POOL,
+        entries.c.lease.is_not(None),
+        entries.c.origin_seq.is_(None),
+        entries.c.seq > bindparam("seq"),
+    )
     .order_by(entries.c.seq)
     .limit(1)
 )
+"""The entry about a lease granted here that comes next behind another one."""
 
 
 class Refusals:
@@ -56,57 +51,67 @@ class Refusals:
         self._pages: dict[int, Sequence[Row]] = {}
         """Of each pool above, the states that were read last."""
 
-    def problem(self, connection: Connection, entry: Entry) -> str | None:
-        """Return what is wrong with a denial that says that a pool above refused."""
-        figures = entry.detail.get("denial")
-        if entry.kind != EntryKind.DENIAL or not isinstance(figures, dict):
-            return None
-        name = figures.get("pool")
-        if name is None:
-            return None
+    def problem(self, connection: Connection, entry: Entry, *, granted: int | None) -> str | None:
+        """Return what is wrong with a denial that says that a pool above refused.
+
+        Args:
+            connection: A transaction.
+            entry: The denial.
+            granted: The newest entry before it about a lease that was granted here.
+        """
+        name = entry.detail["denial"]["pool"]
         above = next((one for one in self._pool.lineage[1:] if one.info.name == name), None)
         if above is None:
             return f"it says that pool {name!r} refused, which shares nothing with this one"
+        first = self._mirror(connection, above, granted) or 1
         try:
-            if self._near(connection, above, entry) or self._between(connection, above, entry):
+            if self._near(connection, above, entry, first) or self._between(
+                connection, above, entry, first
+            ):
                 return None
         except JournalDamagedError:
             return None  # the pool above says so when it is verified
         return f"pool {name!r} did not refuse it: that never had what it says was left"
 
-    def _near(self, connection: Connection, above: PoolJournal, entry: Entry) -> bool:
-        """Look for the state among those up to the denial's time."""
-        page = self._pages.get(above.info.pool_id, ())
-        at = entry.recorded_at
-        if not page or not page[0]["recorded_at"] < at <= page[-1]["recorded_at"]:
-            last = _last_at(connection, above, at)
-            page = _page(connection, above, after=max(0, last - PAGE // 2), upto=last + PAGE // 2)
-            self._pages[above.info.pool_id] = page
-        least = self._mirrored(connection, above, entry, _OWN_BEFORE) or 1
-        states = (row for row in reversed(page) if row["recorded_at"] <= at and row["seq"] >= least)
-        return any(_refuses(connection, above, row, entry) for row in states)
+    def _near(self, connection: Connection, above: PoolJournal, entry: Entry, first: int) -> bool:
+        """Look for the state among those up to the denial's time, in the page read last first."""
+        pool_id = above.info.pool_id
+        if self._among(connection, above, entry, first):
+            return True
+        last = _last_at(connection, above, entry.recorded_at)
+        begin = max(0, last - PAGE // 2)
+        self._pages[pool_id] = _page(connection, above, after=begin, upto=begin + PAGE)
+        return self._among(connection, above, entry, first)
 
-    def _between(self, connection: Connection, above: PoolJournal, entry: Entry) -> bool:
+    def _among(self, connection: Connection, above: PoolJournal, entry: Entry, first: int) -> bool:
+        page = self._pages.get(above.info.pool_id, ())
+        return any(
+            row["recorded_at"] <= entry.recorded_at
+            and row["seq"] >= first
+            and _refuses(connection, above, row, entry)
+            for row in reversed(page)
+        )
+
+    def _between(
+        self, connection: Connection, above: PoolJournal, entry: Entry, first: int
+    ) -> bool:
         """Look for the state among all that it can have been."""
-        after = (self._mirrored(connection, above, entry, _OWN_BEFORE) or 1) - 1
-        behind = self._mirrored(connection, above, entry, _OWN_BEHIND)
-        upto = _newest(connection, above) if behind is None else behind - 1
+        given = {"pool_id": self._pool.info.pool_id, "seq": entry.seq}
+        behind = _NEXT_GRANTED.rows(connection, given)
+        end = self._mirror(connection, above, behind[0]["seq"]) if behind else None
+        after, upto = first - 1, _newest(connection, above) if end is None else end - 1
         while page := _page(connection, above, after=after, upto=upto):
             if any(_refuses(connection, above, row, entry) for row in page):
                 return True
             after = page[-1]["seq"]
         return False
 
-    def _mirrored(
-        self, connection: Connection, above: PoolJournal, entry: Entry, which: Prepared
-    ) -> int | None:
-        """Return where the entry of a lease before a denial, or behind it, is repeated above."""
-        pool_id = self._pool.info.pool_id
-        own = which.rows(connection, {"pool_id": pool_id, "seq": entry.seq})
-        if not own:
+    def _mirror(self, connection: Connection, above: PoolJournal, seq: int | None) -> int | None:
+        """Return where an entry is repeated above."""
+        if seq is None:
             return None
-        origin = {"origin_pool_id": pool_id, "origin_seq": own[0]["seq"]}
-        found = queries.MIRROR.rows(connection, {"pool_id": above.info.pool_id, **origin})
+        given = {"origin_pool_id": self._pool.info.pool_id, "origin_seq": seq}
+        found = queries.MIRROR.rows(connection, {"pool_id": above.info.pool_id, **given})
         return int(found[0]["seq"]) if found else None
 
 

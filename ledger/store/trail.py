@@ -81,6 +81,8 @@ class Trail:
     def __init__(self) -> None:
         self.recorded_at: int | None = None
         """When the newest entry was recorded."""
+        self.granted: int | None = None
+        """The newest entry about a lease that was granted here: pools above have its mirror."""
         self._swept_until = 0
         self._leases: dict[int, _Carried] = {}
         self._ends: list[tuple[int, int]] = []
@@ -103,6 +105,8 @@ class Trail:
             or self._sweep_problem(row, entry, state)
         )
         self.recorded_at, self._swept_until = row["recorded_at"], row["swept_until"]
+        if entry.lease is not None and entry.origin is None:
+            self.granted = entry.seq
         return reason
 
     def _order_problem(self, row: Row) -> str | None:

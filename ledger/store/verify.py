@@ -232,8 +232,10 @@ class _Checker:
             reason = self._correction_problem(row, entry)
         reason = reason or self._below.problem(row, entry, ahead=ahead)
         if reason is None and entry.kind == EntryKind.DENIAL and "pool" in entry.detail["denial"]:
+            granted = self._trail.granted
             reason = self.database.read(
-                lambda connection: self._refusals.problem(connection, entry), serializable=False
+                lambda connection: self._refusals.problem(connection, entry, granted=granted),
+                serializable=False,
             )
         return reason
 
