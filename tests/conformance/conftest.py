@@ -111,6 +111,10 @@ class Vandal:
         with self._engine.begin() as connection:
             self._drop_guards(connection)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.dispose()
+
     def run(self, *statements: str) -> None:
         """Run SQL."""
         with self._engine.begin() as connection:
@@ -276,6 +280,8 @@ class Vandal:
 
 
 @pytest.fixture
-def vandal(store_url: str, book: Ledger) -> Vandal:  # noqa: ARG001 - the store must exist
+def vandal(store_url: str, book: Ledger) -> Iterator[Vandal]:  # noqa: ARG001 - the store must exist
     """Return somebody who edits the store of `book` directly."""
-    return Vandal(store_url)
+    made = Vandal(store_url)
+    yield made
+    made.close()

@@ -224,6 +224,12 @@ def test_another_identity_breaks_the_chain_from_the_start(
         ) == damage(book)
 
 
+TINY = (
+    '{"policy":{"capacity_cost_micros_usd":null,"capacity_tokens":1,'
+    '"stop_threshold_cost_micros_usd":0,"stop_threshold_tokens":0}}'
+)
+"""The detail of an opening with less capacity than was reserved."""
+
 FORGERIES: list[tuple[int, dict[str, Any], int, str]] = [
     (SETTLEMENT, {"committed_tokens": 69}, SETTLEMENT, "balance should be"),
     (SETTLEMENT, {"committed_requests": 0}, SETTLEMENT, "balance should be"),
@@ -264,7 +270,8 @@ FORGERIES: list[tuple[int, dict[str, Any], int, str]] = [
     (OPENING, {"kind": "adjustment"}, OPENING, "begins with its opening"),
     (ADJUSTMENT, {"kind": "opening"}, ADJUSTMENT, "has no other"),
     (ADJUSTMENT, {"policy_seq": 1}, ADJUSTMENT, "policy_seq should be 6"),
-    (OPENING, {"detail": '{"policy":{"capacity_tokens":1}}'}, RESERVATION, "the rules say"),
+    (OPENING, {"detail": '{"policy":{"capacity_tokens":1}}'}, OPENING, "as it is written"),
+    (OPENING, {"detail": TINY}, RESERVATION, "the rules say"),
 ]
 """An entry, what is changed in it, and where that is found, and why."""
 
