@@ -32,7 +32,8 @@ from ledger import (
     Window,
     WindowState,
 )
-from ledger.core.checks import Micros, to_micros
+from ledger.core.checks import Micros, canonical_json, to_micros
+from ledger.core.policy import policy_to_json
 from tests.clocks import Clock
 
 NOTHING = RequestExtensions()
@@ -556,6 +557,12 @@ def detail(begin: float, end: float, carried: int, skipped: int) -> str:
     return f'{{"window":{{"carried":{amounts},"end":{stop},"skipped":{skipped},"start":{start}}}}}'
 
 
+def without_windows(capacity: int) -> str:
+    """Return the text of the detail of an opening or adjustment that begins no window."""
+    options = SharedPoolBudgetOptions(capacity_tokens=capacity)
+    return canonical_json({"policy": policy_to_json(options)})
+
+
 LIES: list[tuple[int, dict[str, Any], int, str]] = [
     (4, {"detail": detail(1, 2, 21, 0)}, 4, "window should be"),
     (4, {"detail": detail(1, 2, 20, 1)}, 4, "window should be"),
@@ -571,8 +578,8 @@ LIES: list[tuple[int, dict[str, Any], int, str]] = [
     (4, {"recorded_at": 2**62}, 4, "recorded_at: "),
     (7, {"recorded_at": 2**62}, 7, "recorded_at: "),
     (5, {"recorded_at": BEGIN + 2 * HOUR_US}, 5, "reservation in a window that had ended"),
-    (1, {"detail": '{"policy":{"capacity_tokens":100}}'}, 4, "had not ended"),
-    (7, {"detail": '{"policy":{"capacity_tokens":120}}'}, 8, "had not ended"),
+    (1, {"detail": without_windows(100)}, 4, "had not ended"),
+    (7, {"detail": without_windows(120)}, 8, "had not ended"),
     (9, {"window_seq": 4}, 9, "window_seq should be 8"),
 ]
 """An entry, what is changed in it, and where that is found, and why."""
