@@ -1,6 +1,9 @@
-"""A clock for tests, in place of the store's."""
+"""A clock for tests, in place of the store's, and waits by the real one."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 
 class Clock:
@@ -16,3 +19,11 @@ class Clock:
     def minutes(self, number: int) -> None:
         """Move on, or back."""
         self.now += number * 60_000_000
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, 20 seconds at most."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to pass"
+        time.sleep(0.001)

@@ -24,28 +24,20 @@ from ledger import (
     Ledger,
     LedgerUnavailableError,
     OutcomeUnknownError,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnknownLeaseError,
     Usage,
-    UsageEstimate,
 )
 from ledger.aio import AsyncLedgerBudgetManager
 from ledger.engine.operations import Release
 from ledger.store.dialects import CommitInDoubtError
 from ledger.store.journal import PoolJournal
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000)
 LAG_MAX_S = 0.25
-
-
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
 
 
 class Commits:
@@ -126,7 +118,7 @@ async def opened(
 async def plugged(commits: Commits, budget: AsyncLedgerBudgetManager) -> AsyncIterator[Any]:
     """Hold the batch of one caller at its COMMIT, while others come."""
     number, gate = commits.calls + 1, commits.hold_next()
-    leader = asyncio.create_task(budget.reserve(NOTHING, tokens(1), UNLIMITED))
+    leader = asyncio.create_task(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED))
     await until(lambda: commits.calls == number)
     try:
         yield leader
@@ -149,7 +141,7 @@ def test_tasks_share_transactions_and_get_their_own_verdicts(store_url: str) -> 
                 asked = [tokens(10 + n) for n in range(64)]
                 asked[40] = tokens(2_000_000)
                 tasks = await commits.line_up(
-                    *(budget.reserve(NOTHING, amount, UNLIMITED) for amount in asked)
+                    *(budget.reserve(EXTENSIONS, amount, UNLIMITED) for amount in asked)
                 )
             leases = await told(tasks)
             assert 2 == commits.calls
@@ -171,19 +163,19 @@ def test_tasks_never_get_more_than_there_is(store_url: str) -> None:
             budget = await store.pool("pool", SharedPoolBudgetOptions(capacity_tokens=60))
             commits = Commits(store.sync)
             found = await asyncio.gather(
-                *(budget.reserve(NOTHING, tokens(2), UNLIMITED) for _ in range(50)),
+                *(budget.reserve(EXTENSIONS, tokens(2), UNLIMITED) for _ in range(50)),
                 return_exceptions=True,
             )
             granted = [lease for lease in found if not isinstance(lease, Exception)]
             assert 30 == len({lease.id for lease in granted})
             assert 20 == sum(type(one) is ThresholdExceededError for one in found)
             assert 10 > commits.calls
-            assert 0 == (await budget.remaining(NOTHING)).tokens
+            assert 0 == (await budget.remaining(EXTENSIONS)).tokens
             await asyncio.gather(
                 *(budget.record_used(lease, Usage(total_tokens=1)) for lease in granted)
             )
             assert 20 > commits.calls
-            assert 30 == (await budget.remaining(NOTHING)).tokens
+            assert 30 == (await budget.remaining(EXTENSIONS)).tokens
             assert_sound(store.sync)
 
     asyncio.run(main())
@@ -207,9 +199,9 @@ def test_failures_are_each_task_s_own(store_url: str) -> None:
             journal = budget._budget.journal
             async with plugged(commits, budget):
                 tasks = await commits.line_up(
-                    budget.reserve(NOTHING, tokens(1), UNLIMITED),
+                    budget.reserve(EXTENSIONS, tokens(1), UNLIMITED),
                     book._writer.run_async(journal, Broken(lease=1)),
-                    budget.reserve(NOTHING, tokens(1), UNLIMITED),
+                    budget.reserve(EXTENSIONS, tokens(1), UNLIMITED),
                 )
             found = await told(tasks)
             assert [3, ZeroDivisionError, 4] == [getattr(one, "id", type(one)) for one in found]
@@ -240,12 +232,12 @@ def test_a_task_cancelled_in_the_queue_is_not_done(store_url: str) -> None:
 
     async def main() -> None:
         async with opened(store_url) as (book, budget, commits):
-            lease = await budget.reserve(NOTHING, tokens(10), UNLIMITED)
+            lease = await budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
             async with plugged(commits, budget):
                 tasks = await commits.line_up(
-                    budget.reserve(NOTHING, tokens(100), UNLIMITED),
+                    budget.reserve(EXTENSIONS, tokens(100), UNLIMITED),
                     budget.record_used(lease, Usage(total_tokens=9)),
-                    budget.reserve(NOTHING, tokens(2), UNLIMITED),
+                    budget.reserve(EXTENSIONS, tokens(2), UNLIMITED),
                 )
                 tasks[0].cancel()
                 tasks[1].cancel()
@@ -266,16 +258,18 @@ def test_a_task_cancelled_while_its_batch_runs_leaves_no_lease(store_url: str, h
 
     async def main() -> None:
         async with opened(store_url) as (book, budget, commits):
-            lease = await budget.reserve(NOTHING, tokens(10), UNLIMITED)
+            lease = await budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
             second = commits.hold_next(2)
             calls: list[Any] = [
-                budget.reserve(NOTHING, tokens(100), UNLIMITED),
+                budget.reserve(EXTENSIONS, tokens(100), UNLIMITED),
                 budget.record_used(lease, Usage(total_tokens=9)),
             ]
             if how == "wait_for":
                 calls = [asyncio.wait_for(call, 0.3) for call in calls]
             async with plugged(commits, budget) as leader:
-                tasks = await commits.line_up(*calls, budget.reserve(NOTHING, tokens(2), UNLIMITED))
+                tasks = await commits.line_up(
+                    *calls, budget.reserve(EXTENSIONS, tokens(2), UNLIMITED)
+                )
             await until(lambda: commits.calls == 3)
             if how == "cancel":
                 tasks[0].cancel()
@@ -326,7 +320,7 @@ def test_a_loop_that_ends_with_calls_pending_leaves_no_lease(store_url: str, end
         gate = commits.hold_next()
 
         async def main() -> list[asyncio.Task[Any]]:
-            reserve = partial(budget.reserve, NOTHING, tokens(5), UNLIMITED)
+            reserve = partial(budget.reserve, EXTENSIONS, tokens(5), UNLIMITED)
             tasks = [asyncio.create_task(reserve())]
             await until(lambda: commits.calls == 1)
             return tasks + await commits.line_up(reserve(), reserve())
@@ -347,7 +341,7 @@ def test_a_loop_that_ends_with_calls_pending_leaves_no_lease(store_url: str, end
             time.sleep(0.005)
         found = kinds(book)
         assert found.count("reservation") == found.count("release")
-        assert book.pool("pool").reserve(NOTHING, tokens(1), UNLIMITED)
+        assert book.pool("pool").reserve(EXTENSIONS, tokens(1), UNLIMITED)
         assert_sound(book)
 
 
@@ -357,7 +351,7 @@ def test_a_task_cancelled_before_it_hears_of_its_lease_leaves_none(store_url: st
     async def main() -> None:
         async with opened(store_url) as (book, budget, commits):
             gate = commits.hold_next()
-            task = asyncio.create_task(budget.reserve(NOTHING, tokens(5), UNLIMITED))
+            task = asyncio.create_task(budget.reserve(EXTENSIONS, tokens(5), UNLIMITED))
             await until(lambda: commits.calls == 1)
             gate.set()
             deadline = time.monotonic() + 20
@@ -379,14 +373,14 @@ def test_a_closed_loop_does_not_hurt_who_leads(store_url: str) -> None:
         budget = AsyncLedgerBudgetManager(sync)
         commits = Commits(book)
         gate = commits.hold_next()
-        reserve = partial(sync.reserve, NOTHING, tokens(1), UNLIMITED)
+        reserve = partial(sync.reserve, EXTENSIONS, tokens(1), UNLIMITED)
 
         async def main() -> Any:  # noqa: ANN401 - threads and tasks
             first = threads.submit(reserve)
             await until(lambda: commits.calls == 1)
             second = threads.submit(reserve)
             await until(lambda: len(book._writer._queue) == 1)
-            task = asyncio.create_task(budget.reserve(NOTHING, tokens(5), UNLIMITED))
+            task = asyncio.create_task(budget.reserve(EXTENSIONS, tokens(5), UNLIMITED))
             await until(lambda: len(book._writer._queue) == 2)
             return first, second, task
 
@@ -434,8 +428,8 @@ def test_a_busy_store_does_not_block_the_loop(store_url: str) -> None:
 
             async def work() -> None:
                 for _ in range(5):
-                    lease = await budget.reserve(NOTHING, tokens(2), UNLIMITED)
-                    await budget.remaining(NOTHING, max_age_s=0.01)
+                    lease = await budget.reserve(EXTENSIONS, tokens(2), UNLIMITED)
+                    await budget.remaining(EXTENSIONS, max_age_s=0.01)
                     await budget.record_used(lease, Usage(total_tokens=1))
 
             commits.instead = slowly
@@ -462,7 +456,7 @@ def test_slow_reads_do_not_block_the_loop(store_url: str, monkeypatch: pytest.Mo
             monkeypatch.setattr(PoolJournal, "head_alone", slowly)
             watchdog = Watchdog()
             await asyncio.sleep(0.01)  # it must be watching before the first read
-            assert 1_000_000 == (await budget.remaining(NOTHING)).tokens
+            assert 1_000_000 == (await budget.remaining(EXTENSIONS)).tokens
             assert 1_000_000 == (await budget.status()).remaining.tokens
             assert LAG_MAX_S > await watchdog.stop()
 
@@ -484,18 +478,18 @@ def test_a_locked_store_does_not_block_the_loop(store_url: str) -> None:
 
     async def main() -> None:
         async with opened(store_url) as (_, budget, commits):
-            lease = await budget.reserve(NOTHING, tokens(1), UNLIMITED)
+            lease = await budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
             unlock = take_lock(budget._budget.journal.info.pool_id)
             watchdog = Watchdog()
             waiting = [
-                asyncio.create_task(budget.reserve(NOTHING, tokens(1), UNLIMITED)),
+                asyncio.create_task(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)),
                 asyncio.create_task(budget.record_used(lease, Usage())),
-                asyncio.create_task(budget.reserve(NOTHING, tokens(1), UNLIMITED)),
+                asyncio.create_task(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)),
             ]
             await asyncio.sleep(1)
             assert [False] * 3 == [task.done() for task in waiting]
             assert 1 == commits.calls
-            assert 999_999 == (await budget.remaining(NOTHING)).tokens
+            assert 999_999 == (await budget.remaining(EXTENSIONS)).tokens
             unlock()
             assert [] == [one for one in await told(waiting) if isinstance(one, BaseException)]
             assert LAG_MAX_S > await watchdog.stop()
@@ -512,12 +506,12 @@ def test_threads_and_tasks_use_one_store_at_once(store_url: str) -> None:
 
             def in_thread() -> None:
                 for _ in range(5):
-                    lease = sync.reserve(NOTHING, tokens(3), UNLIMITED)
+                    lease = sync.reserve(EXTENSIONS, tokens(3), UNLIMITED)
                     sync.record_used(lease, Usage(total_tokens=1))
 
             async def in_task() -> None:
                 for _ in range(5):
-                    lease = await budget.reserve(NOTHING, tokens(3), UNLIMITED)
+                    lease = await budget.reserve(EXTENSIONS, tokens(3), UNLIMITED)
                     await budget.record_used(lease, Usage(total_tokens=1))
 
             async with asyncio.timeout(30):
@@ -527,18 +521,18 @@ def test_threads_and_tasks_use_one_store_at_once(store_url: str) -> None:
                 )
             assert 400 == len(kinds(book))
             assert 200 > commits.calls
-            assert 999_800 == (await budget.remaining(NOTHING)).tokens
+            assert 999_800 == (await budget.remaining(EXTENSIONS)).tokens
 
             # One batch of both kinds, led by a task and then by a thread.
             threads = []
             async with plugged(commits, budget):
                 tasks = await commits.line_up(
-                    budget.reserve(NOTHING, tokens(3), UNLIMITED),
-                    budget.reserve(NOTHING, tokens(3), UNLIMITED),
+                    budget.reserve(EXTENSIONS, tokens(3), UNLIMITED),
+                    budget.reserve(EXTENSIONS, tokens(3), UNLIMITED),
                 )
                 threads.append(
                     asyncio.create_task(
-                        asyncio.to_thread(sync.reserve, NOTHING, tokens(3), UNLIMITED)
+                        asyncio.to_thread(sync.reserve, EXTENSIONS, tokens(3), UNLIMITED)
                     )
                 )
                 await until(lambda: len(book._writer._queue) == 3)
@@ -556,20 +550,20 @@ def test_a_store_is_opened_used_and_closed(store_url: str) -> None:
     async def main() -> None:
         async with await AsyncLedger.open(store_url) as store:
             budget = await store.pool("pool", OPTIONS)
-            lease = await budget.reserve(NOTHING, tokens(5), UNLIMITED)
+            lease = await budget.reserve(EXTENSIONS, tokens(5), UNLIMITED)
             assert lease == await budget.lease(lease.id)
             assert 999_995 == (await budget.status()).remaining.tokens
             await budget.release(lease)
             with pytest.raises(UnknownLeaseError):
                 await budget.lease(lease.id)
             await store.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=7), reason="less")
-            assert 7 == (await budget.remaining(NOTHING)).tokens
+            assert 7 == (await budget.remaining(EXTENSIONS)).tokens
             assert ("pool", store.sync.pool("pool").identity) == (budget.name, budget.identity)
         for call in (
-            budget.reserve(NOTHING, tokens(5), UNLIMITED),
+            budget.reserve(EXTENSIONS, tokens(5), UNLIMITED),
             budget.record_used(lease, Usage()),
             budget.release(lease),
-            budget.remaining(NOTHING),
+            budget.remaining(EXTENSIONS),
             budget.status(),
             store.adjust("pool", OPTIONS),
         ):
@@ -588,7 +582,7 @@ def test_closing_while_calls_run_and_wait(store_url: str) -> None:
         commits = Commits(store.sync)
         async with plugged(commits, budget) as leader:
             waiting = await commits.line_up(
-                *(budget.reserve(NOTHING, tokens(5), UNLIMITED) for _ in range(3))
+                *(budget.reserve(EXTENSIONS, tokens(5), UNLIMITED) for _ in range(3))
             )
             closing = asyncio.create_task(store.close())
             await until(lambda: store.sync._writer._threads is None)
@@ -612,10 +606,10 @@ def test_a_task_that_waits_too_long_is_turned_away(store_url: str) -> None:
         async with opened(store_url, timeout_s=0.3) as (book, budget, commits):
             async with plugged(commits, budget) as leader:
                 late = await commits.line_up(
-                    *(budget.reserve(NOTHING, tokens(5), UNLIMITED) for _ in range(2))
+                    *(budget.reserve(EXTENSIONS, tokens(5), UNLIMITED) for _ in range(2))
                 )
                 await asyncio.sleep(0.35)
-                in_time = await commits.line_up(budget.reserve(NOTHING, tokens(3), UNLIMITED))
+                in_time = await commits.line_up(budget.reserve(EXTENSIONS, tokens(3), UNLIMITED))
             errors = await told(late)
             assert [ContentionError] * 2 == [type(error) for error in errors]
             assert errors[0] is not errors[1]
@@ -631,10 +625,10 @@ def test_an_answer_of_a_certain_age_is_given_from_memory(store_url: str) -> None
     async def main() -> None:
         async with opened(store_url) as (book, budget, _):
             theirs = book.pool("pool")
-            assert 1_000_000 == (await budget.remaining(NOTHING)).tokens
-            theirs.reserve(NOTHING, tokens(4), UNLIMITED)
-            assert 1_000_000 == (await budget.remaining(NOTHING, max_age_s=60)).tokens
+            assert 1_000_000 == (await budget.remaining(EXTENSIONS)).tokens
+            theirs.reserve(EXTENSIONS, tokens(4), UNLIMITED)
+            assert 1_000_000 == (await budget.remaining(EXTENSIONS, max_age_s=60)).tokens
             await asyncio.sleep(0.02)
-            assert 999_996 == (await budget.remaining(NOTHING, max_age_s=0.01)).tokens
+            assert 999_996 == (await budget.remaining(EXTENSIONS, max_age_s=0.01)).tokens
 
     asyncio.run(main())

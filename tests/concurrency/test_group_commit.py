@@ -49,7 +49,6 @@ from ledger import (
     ThresholdExceededError,
     UnknownLeaseError,
     Usage,
-    UsageEstimate,
     UsageReport,
 )
 from ledger.aio import AsyncLedgerBudgetManager
@@ -59,7 +58,8 @@ from ledger.engine.perform import perform
 from ledger.store import database, journal, statements
 from ledger.store.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
 from ledger.store.schema import entries
-from tests.clocks import Clock
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests.clocks import Clock, until
 
 if TYPE_CHECKING:
     from ledger import Entry
@@ -68,14 +68,7 @@ if TYPE_CHECKING:
     Check = Callable[..., list[Entry]]
 
 LEADER = Path(__file__).parent / "leader.py"
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 CALLERS = 8
-
-
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
 
 
 def keyed(key: str) -> RequestExtensions:
@@ -120,14 +113,6 @@ def told_as(answer: object) -> object:
     if isinstance(answer, Exception):
         return type(answer), {**vars(answer), "pool": None}
     return answer
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to pass"
-        time.sleep(0.001)
 
 
 class Commits:
@@ -212,7 +197,7 @@ def test_those_who_wait_share_one_transaction(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits
 ) -> None:
     """32 callers that come while one commits need one more COMMIT, and each gets its own lease."""
-    with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)) as first:
+    with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)) as first:
         waiting = commits.line_up(
             [
                 partial(budget.reserve, keyed(f"key-{number}"), tokens(10 + number), UNLIMITED)
@@ -239,7 +224,7 @@ def test_busy_threads_need_few_transactions(
 
     def work() -> None:
         for _ in range(10):
-            lease = budget.reserve(NOTHING, tokens(2), UNLIMITED)
+            lease = budget.reserve(EXTENSIONS, tokens(2), UNLIMITED)
             budget.record_used(lease, Usage(total_tokens=1))
 
     commits.instead = slowly
@@ -255,8 +240,8 @@ def test_a_batch_is_bounded(
 ) -> None:
     """No more than `BATCH_MAX` callers share a transaction; the rest go with the next one."""
     monkeypatch.setattr(group_commit, "BATCH_MAX", 4)
-    with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)):
-        waiting = commits.line_up([partial(budget.reserve, NOTHING, tokens(1), UNLIMITED)] * 10)
+    with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)):
+        waiting = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)] * 10)
     assert list(range(3, 13)) == [outcome(each).id for each in waiting]
     assert 1 + 3 == commits.calls
     assert 11 == len(kinds(book))
@@ -266,10 +251,10 @@ def test_one_batch_decides_as_one_after_the_other(book: Ledger) -> None:
     """In a batch, everybody is told what the manager in memory tells them one by one."""
     options = SharedPoolBudgetOptions(capacity_tokens=100, stop_threshold_tokens=5)
     stored, oracle = book.pool("tight", options), SharedPoolBudgetManager(options)
-    before = [(m, m.reserve(NOTHING, tokens(20), UNLIMITED)) for m in (stored, oracle)]
+    before = [(m, m.reserve(EXTENSIONS, tokens(20), UNLIMITED)) for m in (stored, oracle)]
 
     def calls(budget: Any, lease: BudgetLease) -> list[Callable[[], object]]:  # noqa: ANN401 - either manager
-        reserve = partial(budget.reserve, NOTHING)
+        reserve = partial(budget.reserve, EXTENSIONS)
         return [
             partial(reserve, tokens(70), UNLIMITED),
             partial(reserve, tokens(6), UNLIMITED),
@@ -285,7 +270,7 @@ def test_one_batch_decides_as_one_after_the_other(book: Ledger) -> None:
     commits = Commits(book)
     other = book.pool("other", SharedPoolBudgetOptions())
     commits.calls = 0
-    with commits.held(lambda: other.reserve(NOTHING, tokens(1), UNLIMITED)):
+    with commits.held(lambda: other.reserve(EXTENSIONS, tokens(1), UNLIMITED)):
         waiting = commits.line_up(calls(*before[0]))
     assert expected == [told_as(outcome(each)) for each in waiting]
     assert 2 == commits.calls
@@ -317,10 +302,10 @@ def test_several_pools_share_a_transaction(book: Ledger, commits: Commits) -> No
     """A batch over three pools is one transaction on them, sorted; each pool decides alone."""
     pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=10)) for n in range(3)]
     commits.calls, begun = 0, spied_begins(book)
-    with commits.held(lambda: pools[0].reserve(NOTHING, tokens(1), UNLIMITED)):
+    with commits.held(lambda: pools[0].reserve(EXTENSIONS, tokens(1), UNLIMITED)):
         waiting = commits.line_up(
             [
-                partial(pools[number].reserve, NOTHING, tokens(amount), UNLIMITED)
+                partial(pools[number].reserve, EXTENSIONS, tokens(amount), UNLIMITED)
                 for number, amount in [(2, 10), (0, 10), (1, 7), (0, 9), (2, 1), (1, 3)]
             ]
         )
@@ -348,11 +333,11 @@ def test_a_batch_over_several_pools_waits_for_few_answers(
         options = SharedPoolBudgetOptions()
         pools = [book.pool(f"p{number}", options) for number in range(5)]
         theirs = [
-            elsewhere.pool(pool.name).reserve(NOTHING, tokens(2), UNLIMITED) for pool in pools
+            elsewhere.pool(pool.name).reserve(EXTENSIONS, tokens(2), UNLIMITED) for pool in pools
         ]
-        mine = [pool.reserve(NOTHING, tokens(2), UNLIMITED) for pool in pools]
+        mine = [pool.reserve(EXTENSIONS, tokens(2), UNLIMITED) for pool in pools]
         for pool in pools:
-            elsewhere.pool(pool.name).reserve(NOTHING, tokens(2), UNLIMITED)
+            elsewhere.pool(pool.name).reserve(EXTENSIONS, tokens(2), UNLIMITED)
         commits = Commits(book)
         calls = [
             partial(pool.record_used, lease, Usage(total_tokens=1))
@@ -360,7 +345,7 @@ def test_a_batch_over_several_pools_waits_for_few_answers(
             for pool, lease in zip(pools, leases, strict=True)
         ]
         plug = book.pool("plug", options)
-        with commits.held(partial(plug.reserve, NOTHING, tokens(1), UNLIMITED)):
+        with commits.held(partial(plug.reserve, EXTENSIONS, tokens(1), UNLIMITED)):
             waiting = commits.line_up(calls)
             wiretap.tap(*book._database.dialect._made)
         assert [None] * 10 == [outcome(each) for each in waiting]
@@ -385,7 +370,7 @@ def test_pools_that_are_new_to_a_process_are_learnt_together(
         assert [{}] * 5 == [pool.journal.terms._policies for pool in pools]
         commits = Commits(book)
         plug = book.pool("plug", SharedPoolBudgetOptions())
-        with commits.held(partial(plug.reserve, NOTHING, tokens(1), UNLIMITED)):
+        with commits.held(partial(plug.reserve, EXTENSIONS, tokens(1), UNLIMITED)):
             waiting = commits.line_up(
                 [partial(pool.reserve, who, tokens(4), UNLIMITED) for pool in pools]
             )
@@ -395,7 +380,7 @@ def test_pools_that_are_new_to_a_process_are_learnt_together(
         # What is stored travels in front of what is asked next, the last with the entries.
         attributions = ["SELECT", "SELECT", "INSERT", "INSERT", "INSERT", "INSERT"]
         assert ["BEGIN", "SELECT", *attributions] == batch
-        assert [0, 1, 1, 1, 1] == [pool.remaining(NOTHING).tokens for pool in pools]
+        assert [0, 1, 1, 1, 1] == [pool.remaining(EXTENSIONS).tokens for pool in pools]
         assert_sound(book)
 
 
@@ -420,11 +405,11 @@ def test_what_is_due_keeps_no_pool_from_being_closed(
         due = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
         lease = budget.reserve(due, tokens(5), UNLIMITED)
         if another:
-            worker.reserve(NOTHING, tokens(1), UNLIMITED)
+            worker.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         commits = Commits(book)
         plug = book.pool("plug", SharedPoolBudgetOptions())
         clock.minutes(2)
-        with commits.held(partial(plug.reserve, NOTHING, tokens(1), UNLIMITED)):
+        with commits.held(partial(plug.reserve, EXTENSIONS, tokens(1), UNLIMITED)):
             waiting = commits.line_up(
                 [
                     partial(book.close_pool, "worker"),
@@ -468,11 +453,15 @@ def test_those_who_come_while_a_batch_waits_for_the_lock_go_with_it(store_url: s
         theirs = elsewhere.pool("pool", SharedPoolBudgetOptions())
         budget, commits = book.pool("pool"), Commits(book)
         begun = spied_begins(book)
-        with Commits(elsewhere).held(partial(theirs.reserve, NOTHING, tokens(1), UNLIMITED)) as one:
-            leader = in_thread(partial(budget.reserve, NOTHING, tokens(2), UNLIMITED))
+        with Commits(elsewhere).held(
+            partial(theirs.reserve, EXTENSIONS, tokens(1), UNLIMITED)
+        ) as one:
+            leader = in_thread(partial(budget.reserve, EXTENSIONS, tokens(2), UNLIMITED))
             until(lambda: begun and not book._writer._queue)
             time.sleep(0.05)  # to be waiting for the lock
-            calls = [partial(budget.reserve, NOTHING, tokens(n), UNLIMITED) for n in range(3, 23)]
+            calls = [
+                partial(budget.reserve, EXTENSIONS, tokens(n), UNLIMITED) for n in range(3, 23)
+            ]
             waiting = commits.line_up(calls)
             time_us[0] = 4_000_000_000_000_000
         leases = [outcome(each) for each in (one, leader, *waiting)]
@@ -490,7 +479,7 @@ def test_a_batch_that_is_joined_is_bounded(
     """No more than `BATCH_MAX` share a transaction, the joining included; the order is kept."""
     monkeypatch.setattr(group_commit, "BATCH_MAX", 4)
     waiting: list[Future[Any]] = []
-    calls = [partial(budget.reserve, NOTHING, tokens(n), UNLIMITED) for n in range(1, 11)]
+    calls = [partial(budget.reserve, EXTENSIONS, tokens(n), UNLIMITED) for n in range(1, 11)]
     when_it_begins(book, lambda: waiting.extend(commits.line_up(calls)))
     sizes: list[int] = []
 
@@ -499,7 +488,7 @@ def test_a_batch_that_is_joined_is_bounded(
         commits.really(connection)
 
     commits.instead = counted
-    assert 2 == budget.reserve(NOTHING, tokens(99), UNLIMITED).id
+    assert 2 == budget.reserve(EXTENSIONS, tokens(99), UNLIMITED).id
     assert list(range(3, 13)) == [outcome(each).id for each in waiting]
     assert [4, 4, 3] == sizes
 
@@ -512,12 +501,12 @@ def test_a_batch_takes_in_whom_its_locks_cover(
     ids = [pool.journal.info.pool_id for pool in (budget, other)]
     waiting: list[Future[Any]] = []
     calls = [
-        partial(pool.reserve, NOTHING, tokens(n), UNLIMITED)
+        partial(pool.reserve, EXTENSIONS, tokens(n), UNLIMITED)
         for n, pool in enumerate([other, budget, other, budget], start=1)
     ]
     commits.calls, begun = 0, spied_begins(book)
     when_it_begins(book, lambda: waiting.extend(commits.line_up(calls)))
-    assert 2 == budget.reserve(NOTHING, tokens(9), UNLIMITED).id
+    assert 2 == budget.reserve(EXTENSIONS, tokens(9), UNLIMITED).id
     assert [2, 3, 3, 4] == [outcome(each).id for each in waiting]
     alone = book.url.startswith("sqlite")
     assert [(ids[0],), (ids[1],)][: 1 if alone else 2] == begun
@@ -529,13 +518,13 @@ def test_a_caller_that_is_gone_does_not_join(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits
 ) -> None:
     """A task whose loop is closed gets no lease; a settlement is recorded, for it was spent."""
-    lease = budget.reserve(NOTHING, tokens(5), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, tokens(5), UNLIMITED)
     asynchronous, left = AsyncLedgerBudgetManager(budget), []
 
     def come_and_go() -> None:
         loop = asyncio.new_event_loop()
         calls = [
-            asynchronous.reserve(NOTHING, tokens(1), UNLIMITED),
+            asynchronous.reserve(EXTENSIONS, tokens(1), UNLIMITED),
             asynchronous.record_used(lease, Usage(total_tokens=5)),
         ]
         left.extend(map(loop.create_task, calls))
@@ -545,7 +534,7 @@ def test_a_caller_that_is_gone_does_not_join(
 
     when_it_begins(book, come_and_go)
     commits.calls = 0
-    budget.reserve(NOTHING, tokens(2), UNLIMITED)
+    budget.reserve(EXTENSIONS, tokens(2), UNLIMITED)
     until(partial(is_idle, book))
     assert ["reservation", "reservation", "settlement"] == kinds(book)
     assert 1 == commits.calls
@@ -569,7 +558,7 @@ def test_who_came_to_a_batch_that_failed_is_told_of_it_too(
 
     commits.instead = doubtful
     with pytest.raises(OutcomeUnknownError):
-        budget.reserve(NOTHING, tokens(9), UNLIMITED)
+        budget.reserve(EXTENSIONS, tokens(9), UNLIMITED)
     told = [outcome(each) for each in waiting]
     assert [OutcomeUnknownError] * 2 == [type(error) for error in told]
     assert ["key-1", "key-2"] == [error.idempotency_key for error in told]
@@ -598,7 +587,7 @@ def test_a_bug_is_not_met_again_by_everybody_who_comes(
     begun = spied_begins(book)
 
     def come(more: int) -> None:
-        waiting.extend(commits.line_up([partial(budget.reserve, NOTHING, tokens(1), UNLIMITED)]))
+        waiting.extend(commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)]))
         if more:
             when_it_begins(book, partial(come, more - 1))
 
@@ -615,7 +604,7 @@ def test_a_bug_in_one_call_is_that_caller_s_alone(
 ) -> None:
     """One operation of a batch raises a plain exception: its caller gets it, the others leases."""
     broken = partial(book._writer.run, budget.journal, Broken(lease=1))
-    fine = partial(budget.reserve, NOTHING, tokens(2), UNLIMITED)
+    fine = partial(budget.reserve, EXTENSIONS, tokens(2), UNLIMITED)
     with commits.held(fine):
         waiting = commits.line_up([fine, broken, fine, broken, fine])
     told = [outcome(each) for each in waiting]
@@ -623,7 +612,7 @@ def test_a_bug_in_one_call_is_that_caller_s_alone(
     assert [ZeroDivisionError] * 2 == [type(told[1]), type(told[3])]
     assert told[1] is not told[3]
     assert ["reservation"] * 4 == kinds(book)
-    assert 6 == budget.reserve(NOTHING, tokens(2), UNLIMITED).id
+    assert 6 == budget.reserve(EXTENSIONS, tokens(2), UNLIMITED).id
     assert_sound(book)
 
 
@@ -642,7 +631,7 @@ def test_a_damaged_pool_is_its_own_callers_affair(book: Ledger, commits: Commits
     pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=10)) for n in range(3)]
     append_forged(book, pools[1], seq=9, policy_seq=9, detail=None)
     commits.calls = 0
-    reserve = [partial(pool.reserve, NOTHING, tokens(2), UNLIMITED) for pool in pools]
+    reserve = [partial(pool.reserve, EXTENSIONS, tokens(2), UNLIMITED) for pool in pools]
     with commits.held(reserve[0]):
         waiting = commits.line_up([reserve[n] for n in (0, 1, 2, 1, 2)])
     told = [outcome(each) for each in waiting]
@@ -658,12 +647,12 @@ def test_a_lease_that_cannot_be_read_is_its_own_caller_s_affair(
 ) -> None:
     """One lease of a batch is damaged: its caller is told, the pool's and others' are served."""
     pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=99)) for n in range(2)]
-    lost, torn, whole = (pools[0].reserve(NOTHING, tokens(2), UNLIMITED) for _ in range(3))
-    other = pools[1].reserve(NOTHING, tokens(2), UNLIMITED)
+    lost, torn, whole = (pools[0].reserve(EXTENSIONS, tokens(2), UNLIMITED) for _ in range(3))
+    other = pools[1].reserve(EXTENSIONS, tokens(2), UNLIMITED)
     append_forged(book, pools[0], lease=lost.id, kind="renewal", attribution_id=77)
     append_forged(book, pools[0], lease=torn.id, kind="renewal", estimate_total_tokens=None)
     commits.calls = 0
-    with commits.held(partial(book.pool("pool").reserve, NOTHING, tokens(1), UNLIMITED)):
+    with commits.held(partial(book.pool("pool").reserve, EXTENSIONS, tokens(1), UNLIMITED)):
         waiting = commits.line_up(
             [
                 partial(pools[number].record_used, lease, Usage(total_tokens=1))
@@ -711,7 +700,7 @@ def test_a_failed_batch_is_reported_to_each_of_its_callers(store_url: str) -> No
             begin(*args, **words)
 
         book._database.dialect.begin = spied
-        reserve = partial(budget.reserve, NOTHING, tokens(1), UNLIMITED)
+        reserve = partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)
         with lock_taken(book, store_url, budget.journal.info.pool_id):
             leader = in_thread(reserve)
             until(lambda: begun)
@@ -734,10 +723,10 @@ def test_who_waits_in_the_queue_too_long_is_turned_away(store_url: str) -> None:
     with Ledger.open(store_url, timeout_s=0.3) as book:
         budget = book.pool("pool", SharedPoolBudgetOptions())
         commits = Commits(book)
-        with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)) as first:
-            late = commits.line_up([partial(budget.reserve, NOTHING, tokens(2), UNLIMITED)] * 2)
+        with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)) as first:
+            late = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(2), UNLIMITED)] * 2)
             time.sleep(0.35)
-            in_time = commits.line_up([partial(budget.reserve, NOTHING, tokens(3), UNLIMITED)])
+            in_time = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(3), UNLIMITED)])
         errors = [outcome(each) for each in late]
         assert [(ContentionError, 0.3, 0)] * 2 == [
             (type(error), error.timeout_s, error.attempts) for error in errors
@@ -762,12 +751,12 @@ def test_an_unknown_outcome_carries_each_caller_s_own_key(
         commits.really(connection)
 
     commits.instead = doubtful
-    with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)):
+    with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)):
         given = [keyed(f"key-{number}") for number in range(3)]
         waiting = commits.line_up(
             [
                 partial(budget.reserve, extensions, tokens(5), UNLIMITED)
-                for extensions in (*given, NOTHING, NOTHING)
+                for extensions in (*given, EXTENSIONS, EXTENSIONS)
             ]
         )
     errors = [outcome(each) for each in waiting]
@@ -795,9 +784,9 @@ def test_a_batch_whose_answer_was_lost_is_looked_up(new_store: Callable[..., str
                 raise psycopg.OperationalError("the connection is gone")
 
         commits.instead = lose
-        with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)):
+        with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)):
             waiting = commits.line_up(
-                [partial(budget.reserve, NOTHING, tokens(n), UNLIMITED) for n in (4, 6, 5)]
+                [partial(budget.reserve, EXTENSIONS, tokens(n), UNLIMITED) for n in (4, 6, 5)]
             )
         assert [3, ThresholdExceededError, 4] == [
             getattr(one, "id", type(one)) for one in map(outcome, waiting)
@@ -813,9 +802,9 @@ def test_twins_in_one_batch_get_one_answer(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits
 ) -> None:
     """The same key twice in a batch happens once; with other arguments it is a conflict."""
-    lease = budget.reserve(NOTHING, tokens(9), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, tokens(9), UNLIMITED)
     report = UsageReport(idempotency_key="settle")
-    with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)):
+    with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)):
         waiting = commits.line_up(
             [
                 partial(budget.reserve, keyed("key"), tokens(5), UNLIMITED),
@@ -866,11 +855,11 @@ def test_a_thread_interrupted_in_the_queue_leaves_it(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits
 ) -> None:
     """KeyboardInterrupt while waiting for a turn: nothing is done, and the others go on."""
-    with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)) as first:
-        before = commits.line_up([partial(budget.reserve, NOTHING, tokens(2), UNLIMITED)])
+    with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)) as first:
+        before = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(2), UNLIMITED)])
         with interrupted(lambda: len(book._writer._queue) == 2):
-            budget.reserve(NOTHING, tokens(100), UNLIMITED)
-        after = commits.line_up([partial(budget.reserve, NOTHING, tokens(3), UNLIMITED)])
+            budget.reserve(EXTENSIONS, tokens(100), UNLIMITED)
+        after = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(3), UNLIMITED)])
     assert [2, 3, 4] == [outcome(each).id for each in (first, *before, *after)]
     assert ["reservation"] * 3 == kinds(book)
     assert 6 == held_tokens(book)
@@ -880,10 +869,10 @@ def test_the_next_leader_is_interrupted_before_it_leads(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits
 ) -> None:
     """KeyboardInterrupt for the head of the queue: the one behind it leads."""
-    with commits.held(lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)):
+    with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)):
         with interrupted(lambda: len(book._writer._queue) == 1):
-            budget.reserve(NOTHING, tokens(100), UNLIMITED)
-        after = commits.line_up([partial(budget.reserve, NOTHING, tokens(3), UNLIMITED)] * 2)
+            budget.reserve(EXTENSIONS, tokens(100), UNLIMITED)
+        after = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(3), UNLIMITED)] * 2)
     assert [3, 4] == [outcome(each).id for each in after]
     assert 7 == held_tokens(book)
 
@@ -893,10 +882,10 @@ def test_a_thread_interrupted_while_its_batch_runs_leaves_no_lease(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits, call: str
 ) -> None:
     """KeyboardInterrupt while another leads one's batch: usage stays, a lease is released."""
-    lease = budget.reserve(NOTHING, tokens(10), UNLIMITED)
-    with commits.held(partial(budget.reserve, NOTHING, tokens(1), UNLIMITED)):
+    lease = budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
+    with commits.held(partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)):
         first, second = commits.calls, commits.hold_next()
-        leader = commits.line_up([partial(budget.reserve, NOTHING, tokens(2), UNLIMITED)])
+        leader = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(2), UNLIMITED)])
 
         def batch_runs() -> bool:
             if len(book._writer._queue) == 2:
@@ -905,7 +894,7 @@ def test_a_thread_interrupted_while_its_batch_runs_leaves_no_lease(
 
         with interrupted(batch_runs):
             if call == "reserve":
-                budget.reserve(NOTHING, tokens(100), UNLIMITED)
+                budget.reserve(EXTENSIONS, tokens(100), UNLIMITED)
             budget.record_used(lease, Usage(total_tokens=7))
         second.set()
     assert 4 == outcome(leader[0]).id
@@ -922,8 +911,8 @@ def test_a_leader_is_interrupted(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits, call: str, when: str
 ) -> None:
     """KeyboardInterrupt for who leads: the others get their verdicts, and nothing is leaked."""
-    lease = budget.reserve(NOTHING, tokens(10), UNLIMITED)
-    reserve = partial(budget.reserve, NOTHING)
+    lease = budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
+    reserve = partial(budget.reserve, EXTENSIONS)
     running = threading.Event()
 
     def stuck(connection: Connection) -> None:
@@ -1018,7 +1007,7 @@ def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, li
     wrong: list[str] = []
     book = Ledger.open(url, timeout_s=5)
     budget = book.pool("pool", SharedPoolBudgetOptions())
-    reserve = partial(budget.reserve, NOTHING)
+    reserve = partial(budget.reserve, EXTENSIONS)
 
     def held() -> int:
         return budget.status().balance.reserved.tokens
@@ -1190,7 +1179,7 @@ def test_a_lease_ended_by_another_process_is_not_remembered(
     So it is when this process did something `between`, and remembers what it did then.
     """
     budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
-    lease, other = (budget.reserve(NOTHING, tokens(10), UNLIMITED) for _ in range(2))
+    lease, other = (budget.reserve(EXTENSIONS, tokens(10), UNLIMITED) for _ in range(2))
     assert {lease.id, other.id} == set(budget.journal._leases)
     assert 0 == run_leader(store_url, tmp_path / "log", "end", how, lease.id).returncode
     if between:
@@ -1210,11 +1199,11 @@ def test_a_lease_ended_by_another_process_is_not_remembered(
 def test_leases_are_remembered(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A settlement behind this process's own entry reads no lease again."""
     budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
-    lease = budget.reserve(NOTHING, tokens(10), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
     monkeypatch.setattr("ledger.store.queries.LEASE", None)
     budget.record_used(lease, Usage(total_tokens=2))
     assert {} == budget.journal._leases
-    assert 98 == budget.remaining(NOTHING).tokens
+    assert 98 == budget.remaining(EXTENSIONS).tokens
 
 
 # Closing
@@ -1225,7 +1214,7 @@ def test_closing_lets_who_is_being_served_finish_and_turns_away_the_rest(store_u
     book = Ledger.open(store_url)
     budget = book.pool("pool", SharedPoolBudgetOptions())
     commits = Commits(book)
-    reserve = partial(budget.reserve, NOTHING, tokens(1), UNLIMITED)
+    reserve = partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)
     with commits.held(reserve) as first:
         waiting = commits.line_up([reserve] * 3)
         closing_thread = in_thread(book.close)
@@ -1237,14 +1226,14 @@ def test_closing_lets_who_is_being_served_finish_and_turns_away_the_rest(store_u
         reserve,
         partial(budget.record_used, outcome(first), Usage()),
         partial(budget.release, outcome(first)),
-        partial(budget.remaining, NOTHING),
+        partial(budget.remaining, EXTENSIONS),
         budget.status,
     ):
         with pytest.raises(LedgerUnavailableError):
             call()
     with Ledger.open(store_url) as again:
         assert ["reservation"] == kinds(again)
-        assert 3 == again.pool("pool").reserve(NOTHING, tokens(1), UNLIMITED).id
+        assert 3 == again.pool("pool").reserve(EXTENSIONS, tokens(1), UNLIMITED).id
         assert_sound(again)
     gc.collect()  # a connection that is still open would warn, and the warning is an error
 
@@ -1258,12 +1247,12 @@ def test_an_answer_of_a_certain_age_is_given_from_memory(
         budget, theirs = book.pool("pool", options), elsewhere.pool("pool")
         now = [1_000.0]
         monkeypatch.setattr("ledger.manager.time.monotonic", lambda: now[0])
-        assert 10 == budget.remaining(NOTHING, max_age_s=5).tokens
-        theirs.reserve(NOTHING, tokens(4), UNLIMITED)
+        assert 10 == budget.remaining(EXTENSIONS, max_age_s=5).tokens
+        theirs.reserve(EXTENSIONS, tokens(4), UNLIMITED)
         now[0] += 4.9
-        assert 10 == budget.remaining(NOTHING, max_age_s=5).tokens
-        assert 6 == budget.remaining(NOTHING).tokens
-        theirs.reserve(NOTHING, tokens(1), UNLIMITED)
-        assert 6 == budget.remaining(NOTHING, max_age_s=5).tokens
+        assert 10 == budget.remaining(EXTENSIONS, max_age_s=5).tokens
+        assert 6 == budget.remaining(EXTENSIONS).tokens
+        theirs.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        assert 6 == budget.remaining(EXTENSIONS, max_age_s=5).tokens
         now[0] += 5
-        assert 5 == budget.remaining(NOTHING, max_age_s=5).tokens
+        assert 5 == budget.remaining(EXTENSIONS, max_age_s=5).tokens

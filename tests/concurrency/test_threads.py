@@ -13,8 +13,6 @@ from ledger import (
     BudgetLease,
     Entry,
     Ledger,
-    RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnknownLeaseError,
@@ -23,11 +21,10 @@ from ledger import (
 )
 from ledger.store import migrate, schema
 from ledger.store.database import Database
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 THREADS = 16
 TIMEOUT_S = 60.0
-EXTENSIONS = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 
 
 def at_once(number: int, work: Callable[[int], object]) -> list[object]:

@@ -33,12 +33,11 @@ from ledger import (
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Usage,
-    UsageEstimate,
 )
 from ledger.engine import capacity_queue
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests.clocks import until
 
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100)
 LONG_S = 30.0
 PROMPT_S = 1.0
@@ -47,13 +46,8 @@ PROMPT_S = 1.0
 Manager = LedgerBudgetManager | SharedPoolBudgetManager
 
 
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
-
-
 def take(
-    budget: Manager, amount: int, wait_s: float = 0, extensions: RequestExtensions = NOTHING
+    budget: Manager, amount: int, wait_s: float = 0, extensions: RequestExtensions = EXTENSIONS
 ) -> BudgetLease:
     """Reserve tokens."""
     return budget.reserve(extensions, tokens(amount), UNLIMITED, wait_s=wait_s)
@@ -64,14 +58,6 @@ def waiters(book: Ledger | SharedPoolBudgetManager) -> int:
     queues = book._waiting._queues if isinstance(book, Ledger) else book._queues
     waiting = [one for found in list(queues._queues.values()) for one in found]
     return sum(one._action is capacity_queue.Action.SLEEP for one in waiting)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to pass"
-        time.sleep(0.001)
 
 
 async def standing(book: Ledger, number: int) -> None:
@@ -188,10 +174,10 @@ def test_threads_and_tasks_stand_in_one_line(
 
     async def main() -> list[int]:
         tasks = await AsyncLedger(book).pool("pool")
-        lease, queue = await tasks.reserve(NOTHING, tokens(100), UNLIMITED), []
+        lease, queue = await tasks.reserve(EXTENSIONS, tokens(100), UNLIMITED), []
         for number in range(6):
             if number % 2:
-                call: Any = tasks.reserve(NOTHING, tokens(100), UNLIMITED, wait_s=LONG_S)
+                call: Any = tasks.reserve(EXTENSIONS, tokens(100), UNLIMITED, wait_s=LONG_S)
                 queue.append(asyncio.ensure_future(call))
             else:
                 queue.append(asyncio.wrap_future(threads.submit(take, budget, 100, LONG_S)))
@@ -312,10 +298,10 @@ def test_what_waiting_cannot_change_is_answered_at_once(full: Any) -> None:  # n
     budget, _, _ = full
     began_s = time.monotonic()
     with pytest.raises(RequestBudgetExceededError):
-        budget.reserve(NOTHING, tokens(10), RequestBudget.from_tokens(9), wait_s=LONG_S)
+        budget.reserve(EXTENSIONS, tokens(10), RequestBudget.from_tokens(9), wait_s=LONG_S)
     for wrong in (-1, float("nan"), "5", True, None):
         with pytest.raises(InvalidInputError, match="wait_s"):
-            budget.reserve(NOTHING, tokens(10), UNLIMITED, wait_s=wrong)
+            budget.reserve(EXTENSIONS, tokens(10), UNLIMITED, wait_s=wrong)
     assert PROMPT_S > time.monotonic() - began_s
 
 
@@ -444,7 +430,7 @@ def test_a_cancelled_task_leaves_the_line(
         lease = take(budget, 60)
         queue = []
         for number, amount in enumerate((100, 100)):
-            call = tasks.reserve(NOTHING, tokens(amount), UNLIMITED, wait_s=LONG_S)
+            call = tasks.reserve(EXTENSIONS, tokens(amount), UNLIMITED, wait_s=LONG_S)
             queue.append(asyncio.create_task(call))
             await standing(book, number + 1)
         small = asyncio.wrap_future(threads.submit(take, budget, 40, LONG_S))
@@ -490,7 +476,7 @@ def test_a_loop_that_ended_is_passed_over(
     """A task that nobody will run again does not keep threads waiting."""
     loop, lease = asyncio.new_event_loop(), take(budget, 100)
     tasks = loop.run_until_complete(AsyncLedger(book).pool("pool"))
-    call = tasks.reserve(NOTHING, tokens(100), UNLIMITED, wait_s=LONG_S)
+    call = tasks.reserve(EXTENSIONS, tokens(100), UNLIMITED, wait_s=LONG_S)
     left = loop.create_task(call)
     with suppress(TimeoutError):
         loop.run_until_complete(asyncio.wait_for(asyncio.shield(left), 0.2))
@@ -515,7 +501,7 @@ def test_a_ledger_that_closes_turns_waiters_away(
             take(budget, 100)
             tasks = await AsyncLedger(book).pool("pool")
             queue = [asyncio.wrap_future(threads.submit(take, budget, 10, LONG_S))]
-            call = tasks.reserve(NOTHING, tokens(10), UNLIMITED, wait_s=LONG_S)
+            call = tasks.reserve(EXTENSIONS, tokens(10), UNLIMITED, wait_s=LONG_S)
             queue.append(asyncio.ensure_future(call))
             await standing(book, 2)
         for waiting in queue:
@@ -532,7 +518,7 @@ def test_a_waiting_task_does_not_block_its_loop(book: Ledger, budget: LedgerBudg
     async def main() -> float:
         tasks = await AsyncLedger(book).pool("pool")
         queue = [
-            asyncio.create_task(tasks.reserve(NOTHING, tokens(10), UNLIMITED, wait_s=LONG_S))
+            asyncio.create_task(tasks.reserve(EXTENSIONS, tokens(10), UNLIMITED, wait_s=LONG_S))
             for _ in range(10)
         ]
         worst_s, end_s = 0.0, time.monotonic() + 1.5
@@ -562,7 +548,7 @@ def test_a_with_block_waits_on_entry(full: Any, threads: ThreadPoolExecutor) -> 
     until(lambda: waiters(book) == 1)
     budget.release(lease)
     assert 20 == waiting.result(PROMPT_S)
-    assert 80 == budget.remaining(NOTHING).tokens
+    assert 80 == budget.remaining(EXTENSIONS).tokens
 
 
 @pytest.mark.usefixtures("only_woken")
@@ -571,7 +557,7 @@ def test_an_async_with_block_waits_on_entry(book: Ledger, budget: LedgerBudgetMa
 
     async def main() -> None:
         tasks = await AsyncLedger(book).pool("pool")
-        lease = await tasks.reserve(NOTHING, tokens(100), UNLIMITED)
+        lease = await tasks.reserve(EXTENSIONS, tokens(100), UNLIMITED)
 
         async def block() -> None:
             async with tasks.lease(tokens(30), wait_s=LONG_S) as held:

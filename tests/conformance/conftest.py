@@ -18,7 +18,7 @@ from ledger import AsyncLedger, BudgetManager, Ledger, SharedPoolBudgetManager
 from ledger.core import hashing
 from ledger.store.rows import row_hash
 from ledger.store.schema import attributions, entries, metadata, pools, store
-from tests.awaited import Awaited
+from ledger.testing import Awaited
 from tests.clocks import Clock
 
 
@@ -64,7 +64,7 @@ def make(request: pytest.FixtureRequest) -> Callable[..., BudgetManager]:
     runner, store = request.getfixturevalue("runner"), AsyncLedger(book)
 
     def awaited(options: object, name: str = "pool") -> Any:  # noqa: ANN401 - as any manager
-        return Awaited(runner.run(store.pool(f"{prefix} {name}", options)), runner)
+        return Awaited(runner.run(store.pool(f"{prefix} {name}", options)), runner.run)
 
     return awaited
 

@@ -15,7 +15,6 @@ from ledger import (
     Ledger,
     OccurredAt,
     Provenance,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
@@ -23,8 +22,8 @@ from ledger import (
     UsageReport,
     from_micros,
 )
+from ledger.testing.calls import UNLIMITED
 
-UNLIMITED = RequestBudget.unlimited()
 OPEN = SharedPoolBudgetOptions()
 CAPTURED = Attribution(
     run_id="run",

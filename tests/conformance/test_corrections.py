@@ -26,7 +26,6 @@ from ledger import (
     Ledger,
     LedgerBudgetManager,
     Provenance,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     Totals,
@@ -38,9 +37,8 @@ from ledger import (
     UsageReport,
     reports,
 )
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 POLICY = SharedPoolBudgetOptions(capacity_tokens=1_000)
 SETTLEMENT = 3
 """The number of the settlement in a pool that `spent` made."""
@@ -50,7 +48,7 @@ Vandal = Any  # the class is in conftest.py
 
 def reserve(budget: LedgerBudgetManager, amount: int = 100) -> BudgetLease:
     """Reserve tokens."""
-    return budget.reserve(NOTHING, UsageEstimate(total_tokens=amount), UNLIMITED)
+    return budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=amount), UNLIMITED)
 
 
 @pytest.fixture
@@ -89,7 +87,7 @@ def test_the_difference_is_appended(shared_book: Ledger, spent: LedgerBudgetMana
         corrected.lease.used,
     )
     assert really == spent.usage_of(SETTLEMENT) == spent.usage_of(settled)
-    assert 940 == spent.remaining(NOTHING).tokens
+    assert 940 == spent.remaining(EXTENSIONS).tokens
     assert corrected == newest(shared_book, spent)
 
 
@@ -183,7 +181,7 @@ def test_the_pool_may_be_corrected_over_its_capacity(
 ) -> None:
     """Real spend is never refused; an overrun of the estimate is flagged."""
     spent.correct(SETTLEMENT, Usage(total_tokens=5_000), "much more")
-    assert 0 == spent.remaining(NOTHING).tokens
+    assert 0 == spent.remaining(EXTENSIONS).tokens
     assert EntryFlag.OVERRUN == newest(shared_book, spent).flags
 
 
@@ -322,7 +320,7 @@ def test_threads_correct_one_entry_together(
 
 
 def test_corrections_in_asyncio(shared_book: Ledger, spent: LedgerBudgetManager) -> None:
-    """The same queue, the same entries."""
+    """Of five corrections under one key one is written, and all get its difference."""
 
     async def main() -> None:
         budget = await AsyncLedger(shared_book).pool(spent.name)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.awaited import Awaited
 
 from ledger import (
     AsyncLedger,
@@ -16,34 +17,25 @@ from ledger import (
     IdempotencyKey,
     LeaseTtl,
     Ledger,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Usage,
-    UsageEstimate,
 )
 from ledger.store import journal
-from tests.awaited import Awaited
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=600, lease_ttl=timedelta(minutes=1))
 PAGE = 8
 """How many leases one transaction expires in the quick tests."""
 
 
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
-
-
 def fill(manager: Any, leases: int, *, each: int = 1) -> None:  # noqa: ANN401 - of any kind
     """Hold capacity in so many leases."""
     for _ in range(leases):
-        manager.reserve(NOTHING, tokens(each), UNLIMITED)
+        manager.reserve(EXTENSIONS, tokens(each), UNLIMITED)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite"])
@@ -85,11 +77,11 @@ def test_a_reservation_that_fits_once_all_is_expired_is_granted(
     """Six hundred leases of one token are due: five hundred tokens are granted at once."""
     fill(manager, 600)
     clock.minutes(2)
-    asked = RequestExtensions(IdempotencyKey("once")) if keyed else NOTHING
+    asked = RequestExtensions(IdempotencyKey("once")) if keyed else EXTENSIONS
     lease = manager.reserve(asked, tokens(500), UNLIMITED)
     assert 500 == lease.reserved.total_tokens
     with pytest.raises(ThresholdExceededError) as denied:
-        manager.reserve(NOTHING, tokens(101), UNLIMITED)
+        manager.reserve(EXTENSIONS, tokens(101), UNLIMITED)
     assert 100 == denied.value.remaining_tokens
 
 
@@ -108,7 +100,7 @@ def test_leases_expire_in_bounded_steps(
         append(connection, staged)
 
     monkeypatch.setattr(journal, "append", counted)
-    budget.reserve(NOTHING, tokens(599), UNLIMITED)
+    budget.reserve(EXTENSIONS, tokens(599), UNLIMITED)
     assert max(sizes) <= PAGE + 1
     assert 5 * PAGE + 1 == sum(sizes)
     assert [None] == [one.damage for one in timed.verify()]
@@ -136,7 +128,7 @@ def test_a_carved_pool_is_closed_whatever_is_due(timed: Ledger, clock: Clock) ->
     fill(box, 3 * PAGE)
     clock.minutes(2)
     timed.close_pool("box")
-    assert 1_000 == timed.pool("org").remaining(NOTHING).tokens
+    assert 1_000 == timed.pool("org").remaining(EXTENSIONS).tokens
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -145,7 +137,7 @@ def test_a_pool_is_carved_out_of_what_due_leases_held(timed: Ledger, clock: Cloc
     fill(timed.pool("org", OPTIONS), 3 * PAGE, each=25)
     clock.minutes(2)
     timed.pool("box", SharedPoolBudgetOptions(capacity_tokens=600), parent="org", carved=True)
-    assert 0 == timed.pool("org").remaining(NOTHING).tokens
+    assert 0 == timed.pool("org").remaining(EXTENSIONS).tokens
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -155,7 +147,7 @@ def test_due_leases_of_pools_below_are_swept_too(timed: Ledger, clock: Clock) ->
     for name in ("a", "b", "c"):
         fill(timed.pool(name, OPTIONS, parent="org"), 2 * PAGE + 1, each=10)
     clock.minutes(2)
-    assert 600 == org.reserve(NOTHING, tokens(600), UNLIMITED).reserved.total_tokens
+    assert 600 == org.reserve(EXTENSIONS, tokens(600), UNLIMITED).reserved.total_tokens
     expired = [entry for entry in timed.entries("a") if entry.kind == EntryKind.EXPIRY]
     assert 2 * PAGE + 1 == len(expired)
 
@@ -165,9 +157,9 @@ def test_a_due_lease_makes_room_although_its_settlement_is_in_the_batch(
 ) -> None:
     """A reservation ahead of the late settlement of a lease is decided as if it came alone."""
     budget = timed.pool("pool", OPTIONS)
-    late = budget.reserve(NOTHING, tokens(600), UNLIMITED)
+    late = budget.reserve(EXTENSIONS, tokens(600), UNLIMITED)
     clock.minutes(2)
-    queue, asked = timed._writer._queue, (NOTHING, tokens(600), UNLIMITED)
+    queue, asked = timed._writer._queue, (EXTENSIONS, tokens(600), UNLIMITED)
     with ThreadPoolExecutor(2) as threads:
         with timed._writer.transactions._turn:
             granted = threads.submit(budget.reserve, *asked)
@@ -195,4 +187,4 @@ def test_a_repeated_call_writes_nothing(timed: Ledger, clock: Clock) -> None:
     before = [*timed.entries("pool")]
     assert first == budget.reserve(once, tokens(1), UNLIMITED)
     assert before == [*timed.entries("pool")]
-    assert 600 == budget.reserve(NOTHING, tokens(600), UNLIMITED).reserved.total_tokens
+    assert 600 == budget.reserve(EXTENSIONS, tokens(600), UNLIMITED).reserved.total_tokens

@@ -12,7 +12,6 @@ from ledger import (
     BudgetLease,
     Ledger,
     LedgerBudgetManager,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -21,11 +20,11 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store import attributions, journal, queries
+from ledger.testing.calls import UNLIMITED
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Vandal
 
-UNLIMITED = RequestBudget.unlimited()
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ENDS: dict[str, Callable[[LedgerBudgetManager, BudgetLease], None]] = {
     "settled": lambda budget, lease: budget.record_used(lease, Usage(total_tokens=1)),

@@ -34,16 +34,10 @@ from ledger import (
 from ledger.store import journal, queries
 from ledger.store.dialects import clock
 from ledger.store.statements import Prepared
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
-EXTENSIONS = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 FULL = UsageEstimate(input_tokens=1, output_tokens=2, total_tokens=30, cost_micros_usd=4)
-
-
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
 
 
 def test_a_lease_is_its_reservation_s_entry(shared_book: Ledger, fresh_name: str) -> None:

@@ -34,11 +34,10 @@ from ledger import (
     UsageReport,
     from_micros,
 )
-from tests.awaited import Awaited
+from ledger.testing import Awaited
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 MINUTE = timedelta(minutes=1)
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=10 * MINUTE)
 
@@ -57,7 +56,7 @@ def manager(
     with Ledger.open(new_store(kind), clock=clock) as book:
         if face == "async":
             runner = request.getfixturevalue("runner")
-            yield Awaited(runner.run(AsyncLedger(book).pool("pool", OPTIONS)), runner)
+            yield Awaited(runner.run(AsyncLedger(book).pool("pool", OPTIONS)), runner.run)
         else:
             yield book.pool("pool", OPTIONS)
 
@@ -78,7 +77,7 @@ def used(tokens: int) -> Usage:
 
 def left(budget: Any) -> int:  # noqa: ANN401 - any manager
     """Return what remains of the tokens."""
-    remains: int = budget.remaining(NOTHING).tokens
+    remains: int = budget.remaining(EXTENSIONS).tokens
     return remains
 
 

@@ -13,7 +13,6 @@ from ledger import (
     LeaseTtl,
     Ledger,
     LedgerBudgetManager,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -22,6 +21,7 @@ from ledger import (
 )
 from ledger.store import queries
 from ledger.store.statements import Prepared, driver_of, rows_of_each
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
 USAGE = Usage(total_tokens=5)
-UNLIMITED = RequestBudget.unlimited()
-NOTHING = RequestExtensions()
 TWO = ["BEGIN", "INSERT"]
 MANY_ROWS = ["BEGIN", "COPY", "CopyDone", "COMMIT"]
 
@@ -73,10 +71,10 @@ def test_a_denial_and_a_question_write_nothing(book: Ledger, wiretap: Wiretap) -
     """`remaining` is one message; a denial that is not kept has nothing but its COMMIT to send."""
     budget = book.pool("pool")
     wiretap.sent()
-    budget.remaining(NOTHING)
+    budget.remaining(EXTENSIONS)
     assert ["BEGIN"] == wiretap.sent()
     with pytest.raises(ThresholdExceededError):
-        budget.reserve(NOTHING, UsageEstimate(total_tokens=1_001), UNLIMITED)
+        budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1_001), UNLIMITED)
     assert ["BEGIN", "COMMIT"] == wiretap.sent()
 
 

@@ -39,10 +39,8 @@ from ledger import (
     UsageReport,
     Window,
 )
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
-
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 
 
 def limit(tokens: int | None = None, **more: Any) -> SharedPoolBudgetOptions:  # noqa: ANN401 - any option
@@ -133,12 +131,12 @@ def test_what_remains_is_what_all_of_them_leave(book: Ledger) -> None:
     """The least on each axis; the status is of the pool's own."""
     org, team, run = tree(book)
     spend(team, 80)
-    assert (20, 20, 920) == tuple(one.remaining(NOTHING).tokens for one in (run, team, org))
+    assert (20, 20, 920) == tuple(one.remaining(EXTENSIONS).tokens for one in (run, team, org))
     assert 50 == run.status().remaining.tokens
     book.adjust("org", limit(1_000, stop_threshold_tokens=920))
     assert (True, True, False) == (
-        run.remaining(NOTHING).below_threshold,
-        team.remaining(NOTHING).below_threshold,
+        run.remaining(EXTENSIONS).below_threshold,
+        team.remaining(EXTENSIONS).below_threshold,
         run.status().remaining.below_threshold,
     )
 
@@ -165,8 +163,8 @@ def test_the_request_s_own_budget_comes_first(book: Ledger) -> None:
     """Before any pool, and it names none."""
     _, _, run = tree(book)
     with pytest.raises(RequestBudgetExceededError):
-        run.reserve(NOTHING, UsageEstimate(total_tokens=60), RequestBudget.from_tokens(10))
-    lease = run.reserve(NOTHING, UsageEstimate(total_tokens=9), RequestBudget.from_tokens(10))
+        run.reserve(EXTENSIONS, UsageEstimate(total_tokens=60), RequestBudget.from_tokens(10))
+    lease = run.reserve(EXTENSIONS, UsageEstimate(total_tokens=9), RequestBudget.from_tokens(10))
     with pytest.raises(RequestBudgetExceededError):
         run.record_used(lease, used(300))
     assert [(300, 0)] * 3 == held(book, *LEVELS)
@@ -307,7 +305,7 @@ def test_a_carved_pool_holds_its_capacity_in_its_parent(book: Ledger) -> None:
         reserve(worker, 16)
     lease = reserve(worker, 5)
     assert before == team.status().seq
-    assert 10 == worker.remaining(NOTHING).tokens
+    assert 10 == worker.remaining(EXTENSIONS).tokens
     with pytest.raises(OpenLeasesError) as busy:
         book.close_pool("worker")
     assert 1 == busy.value.open_leases
@@ -402,7 +400,7 @@ def test_a_closed_pool_takes_what_is_open_and_nothing_new(timed: Ledger, clock: 
 
 
 def test_nested_pools_in_asyncio(store_url: str) -> None:
-    """The same queue, the same lineage."""
+    """An awaited reservation is held in the pools above, too."""
 
     async def main() -> None:
         async with await AsyncLedger.open(store_url) as book:
@@ -410,7 +408,7 @@ def test_nested_pools_in_asyncio(store_url: str) -> None:
             leaves = [await book.pool(f"leaf {n}", limit(60), parent="org") for n in range(2)]
             worker = await book.pool("worker", limit(10), parent="org", carved=True)
             calls = [
-                leaf.reserve(NOTHING, UsageEstimate(total_tokens=30), UNLIMITED)
+                leaf.reserve(EXTENSIONS, UsageEstimate(total_tokens=30), UNLIMITED)
                 for leaf in leaves * 2
             ]
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -421,10 +419,10 @@ def test_nested_pools_in_asyncio(store_url: str) -> None:
                     if isinstance(one, BudgetLease) and one.pool == leaf.identity:
                         await leaf.record_used(one, used(20))
             await worker.record_used(
-                await worker.reserve(NOTHING, UsageEstimate(), UNLIMITED), used(3)
+                await worker.reserve(EXTENSIONS, UsageEstimate(), UNLIMITED), used(3)
             )
             await book.close_pool("worker")
-            left = [(await leaf.remaining(NOTHING)).tokens for leaf in leaves]
+            left = [(await leaf.remaining(EXTENSIONS)).tokens for leaf in leaves]
             assert [20, 37] == left
             sound(book.sync)
 
@@ -585,14 +583,14 @@ def test_a_reservation_waits_for_the_pools_above_too(book: Ledger) -> None:
     lease = reserve(org, 40)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(
-            run.reserve, NOTHING, UsageEstimate(total_tokens=20), UNLIMITED, wait_s=30
+            run.reserve, EXTENSIONS, UsageEstimate(total_tokens=20), UNLIMITED, wait_s=30
         )
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.3)
         org.release(lease)
         assert run.identity == waiting.result(timeout=10).pool
     with pytest.raises(ThresholdExceededError, match="'org'"):
-        run.reserve(NOTHING, UsageEstimate(total_tokens=40), UNLIMITED, wait_s=0.2)
+        run.reserve(EXTENSIONS, UsageEstimate(total_tokens=40), UNLIMITED, wait_s=0.2)
 
 
 def test_a_carving_first_expires_what_is_due_below(store_url: str, clock: Clock) -> None:
@@ -608,7 +606,7 @@ def test_a_carving_first_expires_what_is_due_below(store_url: str, clock: Clock)
         clock.minutes(2)
         worker = book.pool("worker", limit(80), parent="org", carved=True)
         assert [(0, 80), (0, 0)] == held(book, "org", "leaf 0")
-        assert 80 == worker.remaining(NOTHING).tokens
+        assert 80 == worker.remaining(EXTENSIONS).tokens
         with pytest.raises(ThresholdExceededError, match="'org'"):
             book.pool("other", limit(21), parent="org", carved=True)
         sound(book)

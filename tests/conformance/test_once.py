@@ -25,8 +25,8 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.testing.calls import UNLIMITED, tokens
 
-UNLIMITED = RequestBudget.unlimited()
 LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -34,11 +34,6 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
 def keyed(key: str, *values: object) -> RequestExtensions:
     """Return extensions with a caller's key."""
     return RequestExtensions(IdempotencyKey(key), *values)
-
-
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
 
 
 @pytest.fixture

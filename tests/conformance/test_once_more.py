@@ -24,7 +24,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
-from tests.awaited import Awaited
+from ledger.testing import Awaited
 
 LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 MORE = SharedPoolBudgetOptions(capacity_tokens=200)
@@ -74,7 +74,7 @@ def store(request: pytest.FixtureRequest, shared_book: Ledger) -> Any:  # noqa: 
     """Return each store in turn, by each face in turn."""
     if request.param == "threads":
         return shared_book
-    return Awaited(AsyncLedger(shared_book), request.getfixturevalue("runner"))
+    return Awaited(AsyncLedger(shared_book), request.getfixturevalue("runner").run)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def budget(request: pytest.FixtureRequest, store: Any, fresh_name: str) -> Any: 
     """Return a pool whose second entry is a lease that the third has settled."""
     made = store.pool(fresh_name, LIMITED)
     if isinstance(store, Awaited):
-        made = Awaited(made, request.getfixturevalue("runner"))
+        made = Awaited(made, request.getfixturevalue("runner").run)
     made.record_used(reserve(made), Usage(total_tokens=7))
     return made
 

@@ -16,27 +16,18 @@ from ledger import (
     LedgerUnavailableError,
     PoolConflictError,
     Remaining,
-    RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Totals,
     UnknownPoolError,
     Usage,
-    UsageEstimate,
 )
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
-EXTENSIONS = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 FIRST, SECOND, THIRD, OTHER = (
     SharedPoolBudgetOptions(capacity_tokens=number, stop_threshold_cost_micros_usd=1)
     for number in (100, 200, 300, 400)
 )
-
-
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
 
 
 def test_a_pool_begins_with_its_opening(shared_book: Ledger, fresh_name: str) -> None:

@@ -16,16 +16,14 @@ from ledger import (
     LedgerBudgetManager,
     Remaining,
     RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetOptions,
     Totals,
     UnknownPoolError,
     Usage,
     UsageEstimate,
 )
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
-EXTENSIONS = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 OPEN = SharedPoolBudgetOptions()
 OVER = pytest.mark.parametrize("amount", [2**63, U64_MAX - 1, U64_MAX])
 USAGE = (

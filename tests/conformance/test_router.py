@@ -16,7 +16,6 @@ from ledger import (
     BudgetManager,
     InvalidInputError,
     Ledger,
-    RequestBudget,
     RequestExtensions,
     SettlementPolicy,
     SharedPoolBudgetOptions,
@@ -26,8 +25,8 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
+from ledger.testing.calls import UNLIMITED
 
-UNLIMITED = RequestBudget.unlimited()
 TEN = UsageEstimate(total_tokens=10)
 
 
@@ -121,7 +120,7 @@ def test_a_lease_for_the_length_of_a_block(book: Ledger) -> None:
 
 
 def test_a_router_in_asyncio(store_url: str) -> None:
-    """The same choice, awaited."""
+    """Awaited calls go to the pool that the request names."""
 
     async def main() -> None:
         async with await AsyncLedger.open(store_url) as book:

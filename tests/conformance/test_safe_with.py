@@ -16,7 +16,6 @@ from ledger import (
     Provenance,
     RequestBudget,
     RequestBudgetExceededError,
-    RequestExtensions,
     SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
@@ -24,9 +23,9 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.testing.calls import EXTENSIONS
 
 ESTIMATE = UsageEstimate(total_tokens=40)
-NOTHING = RequestExtensions()
 OBSERVED = 15
 LEFT = {
     SettlementPolicy.ESTIMATED: 60,
@@ -93,7 +92,7 @@ def test_a_block_that_is_left_follows_the_policy(
     if kind != "memory":
         budget = request.getfixturevalue(f"shared_{kind}").pool(fresh_name, options)
     leave(budget)
-    assert LEFT[policy] == budget.remaining(NOTHING).tokens
+    assert LEFT[policy] == budget.remaining(EXTENSIONS).tokens
     if kind != "memory":
         assert 0 == budget.status().balance.reserved.requests
 
@@ -152,14 +151,14 @@ def test_an_async_block_that_is_left_follows_the_policy(
     leave: Callable[[Any], Any],
     policy: SettlementPolicy,
 ) -> None:
-    """The same in asyncio, and it is so as soon as the block is left."""
+    """An `async with` block has settled or released its lease by the time it is left."""
 
     async def main() -> int:
         options = SharedPoolBudgetOptions(capacity_tokens=100, settlement=policy)
         budget = await AsyncLedger(shared_book).pool(fresh_name, options)
         await leave(budget)
         assert 0 == (await budget.status()).balance.reserved.requests
-        return (await budget.remaining(NOTHING)).tokens
+        return (await budget.remaining(EXTENSIONS)).tokens
 
     assert LEFT[policy] == asyncio.run(main())
 
@@ -177,7 +176,7 @@ def test_a_record_or_a_release_ends_it(shared_book: Ledger, fresh_name: str) -> 
         budget.lease(ESTIMATE, request_budget=limit) as lease,
     ):
         lease.record(Usage(total_tokens=50))
-    assert (40, 7) == (budget.remaining(NOTHING).tokens, budget.status().seq)
+    assert (40, 7) == (budget.remaining(EXTENSIONS).tokens, budget.status().seq)
 
 
 def test_a_store_that_fails_does_not_hide_why_the_block_was_left(tmp_path: Any) -> None:  # noqa: ANN401 - a path

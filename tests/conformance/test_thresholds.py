@@ -27,8 +27,6 @@ from ledger import (
     Ledger,
     LedgerBudgetManager,
     Remaining,
-    RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdCrossing,
@@ -38,26 +36,20 @@ from ledger import (
     UsageEstimate,
     from_micros,
 )
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Vandal
 
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 NAMED = {"warning": 80, "half": 50}
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, thresholds=NAMED)
 
 Make = Callable[..., Any]
 
 
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
-
-
 def take(budget: BudgetManager, amount: int) -> Any:  # noqa: ANN401 - either kind of lease
     """Reserve tokens."""
-    return budget.reserve(NOTHING, tokens(amount), UNLIMITED)
+    return budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED)
 
 
 def reports(entries: list[Entry]) -> list[tuple[int, str, str, int]]:
@@ -115,8 +107,8 @@ def test_a_strict_pool_denies_everything_at_its_threshold(
     for strict in (True, False):
         options = SharedPoolBudgetOptions(**limits, strict=strict)
         budget = make(options, f"strict {strict}")
-        lease = budget.reserve(NOTHING, UsageEstimate(**used), UNLIMITED)
-        assert budget.remaining(NOTHING).below_threshold
+        lease = budget.reserve(EXTENSIONS, UsageEstimate(**used), UNLIMITED)
+        assert budget.remaining(EXTENSIONS).below_threshold
         refused = strict or "capacity_requests" in limits
         for _ in range(2):
             if refused:
@@ -238,7 +230,7 @@ def test_it_is_reached_at_the_percentage_exactly(
     options = SharedPoolBudgetOptions(**limits, thresholds={"half": 50})
     budget = shared_book.pool(fresh_name, options)
     for number, estimate in enumerate(estimates, start=1):
-        budget.reserve(NOTHING, UsageEstimate(**estimate), UNLIMITED)
+        budget.reserve(EXTENSIONS, UsageEstimate(**estimate), UNLIMITED)
         expected = [("half", "reached")] if number == len(estimates) else []
         assert expected == told(list(shared_book.entries(fresh_name)))
 
@@ -344,7 +336,7 @@ def test_a_callback_may_use_the_budget_and_take_its_time(store_url: str) -> None
 
     def slow(_crossing: ThresholdCrossing) -> None:
         assert gate.wait(20)
-        left.append(budgets[0].remaining(NOTHING).tokens)
+        left.append(budgets[0].remaining(EXTENSIONS).tokens)
         budgets[0].release(take(budgets[0], 1))
 
     with Ledger.open(store_url, on_threshold=slow) as book:
@@ -383,7 +375,7 @@ def test_in_asyncio_it_does_not_run_on_the_loop(store_url: str) -> None:
         async with await AsyncLedger.open(store_url, on_threshold=slow) as book:
             budget = await book.pool("pool", OPTIONS)
             began_s = time.monotonic()
-            await budget.reserve(NOTHING, tokens(50), UNLIMITED)
+            await budget.reserve(EXTENSIONS, tokens(50), UNLIMITED)
             took_s = time.monotonic() - began_s
             assert [] == ear.heard
         return took_s

@@ -27,10 +27,10 @@ from ledger import (
 )
 from ledger.store import journal
 from ledger.store.schema import entries
+from ledger.testing.calls import UNLIMITED
 
 Vandal = Any  # the class is in conftest.py
 
-UNLIMITED = RequestBudget.unlimited()
 SMALL = SharedPoolBudgetOptions(capacity_tokens=100)
 BIG = SharedPoolBudgetOptions(capacity_tokens=500)
 

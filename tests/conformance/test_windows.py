@@ -21,23 +21,20 @@ from ledger import (
     Ledger,
     PoolConflictError,
     PoolStatus,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Totals,
     Usage,
-    UsageEstimate,
     Window,
     WindowState,
 )
 from ledger.core.checks import Micros, canonical_json, to_micros
 from ledger.core.policy import policy_to_json
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 HOUR_US = 3_600_000_000
 HOURS = Window(period=timedelta(hours=1))
 CARRYING = Window(period=timedelta(hours=1), carry_over=True)
@@ -90,21 +87,16 @@ def policy(window: Window | None = HOURS, capacity: int = 100, **more: Any) -> A
     return SharedPoolBudgetOptions(capacity_tokens=capacity, window=window, **more)
 
 
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
-
-
 def spend(budget: Any, amount: int) -> None:  # noqa: ANN401 - any manager
     """Reserve and record."""
     budget.record_used(
-        budget.reserve(NOTHING, tokens(amount), UNLIMITED), Usage(total_tokens=amount)
+        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED), Usage(total_tokens=amount)
     )
 
 
 def left(budget: Any) -> int:  # noqa: ANN401 - any manager
     """Return what remains of the tokens."""
-    found: int = budget.remaining(NOTHING).tokens
+    found: int = budget.remaining(EXTENSIONS).tokens
     return found
 
 
@@ -169,7 +161,7 @@ def test_a_window_is_over_although_nothing_was_written(timed: Ledger, clock: Hou
     """What remains is of the window that it is now, and to ask writes nothing."""
     budget = timed.pool("pool", policy())
     spend(budget, 80)
-    budget.reserve(NOTHING, tokens(5), UNLIMITED)
+    budget.reserve(EXTENSIONS, tokens(5), UNLIMITED)
     for hours, expected in ((0.5, 15), (1, 95), (7.5, 95)):
         clock.at(hours)
         status: PoolStatus = budget.status()
@@ -212,7 +204,7 @@ def test_a_store_that_was_not_written_for_three_windows(
 def test_a_lease_that_crosses_the_boundary(timed: Ledger, clock: HourClock) -> None:
     """It is still held in the new window, and counts in the window in which it is settled."""
     budget = timed.pool("pool", policy())
-    lease = budget.reserve(NOTHING, tokens(60), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     clock.at(1.5)
     assert 40 == left(budget)
     spend(budget, 10)
@@ -227,7 +219,7 @@ def test_a_lease_that_crosses_the_boundary(timed: Ledger, clock: HourClock) -> N
 def test_a_part_that_was_observed_counts_in_its_own_window(timed: Ledger, clock: HourClock) -> None:
     """The rest of the lease counts in the next one."""
     budget = timed.pool("pool", policy())
-    lease = budget.reserve(NOTHING, tokens(60), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     budget.observe(lease, Usage(total_tokens=20))
     clock.at(1)
     assert 60 == left(budget)
@@ -239,7 +231,7 @@ def test_a_part_that_was_observed_counts_in_its_own_window(timed: Ledger, clock:
 def test_a_lease_due_before_the_boundary_expires_first(timed: Ledger, clock: HourClock) -> None:
     """What it held is part of the rest, and late usage counts when it comes."""
     budget = timed.pool("pool", policy(CARRYING, lease_ttl=timedelta(minutes=30)))
-    lease = budget.reserve(NOTHING, tokens(60), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     clock.at(1.25)
     spend(budget, 10)
     assert ["opening", "reservation", "expiry", "rollover"] == kinds(timed)[:4]
@@ -255,7 +247,7 @@ def test_what_an_expiry_crosses_is_reported_before_the_rollover(
     """The report belongs to the expiry, in the window that has ended, and that is sound."""
     options = policy(lease_ttl=timedelta(minutes=30), thresholds={"half": 50})
     budget = timed.pool("pool", options)
-    budget.reserve(NOTHING, tokens(60), UNLIMITED)
+    budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     clock.at(1.25)
     timed.expire_due("pool")
     assert ["reservation", "threshold", "expiry", "threshold", "rollover"] == kinds(timed)[1:]
@@ -266,7 +258,7 @@ def test_what_is_held_at_the_boundary_is_not_carried_over(timed: Ledger, clock: 
     """Open holds are taken as spent, once: the rest is computed at the rollover and stays."""
     budget = timed.pool("pool", policy(CARRYING))
     spend(budget, 30)
-    lease = budget.reserve(NOTHING, tokens(60), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     clock.at(1)
     assert 100 + 10 - 60 == left(budget)
     budget.release(lease)
@@ -292,7 +284,7 @@ def test_every_axis_has_its_own_window(timed: Ledger, clock: HourClock) -> None:
     budget = timed.pool("pool", options)
     spend(budget, 5)
     clock.at(1)
-    found = budget.remaining(NOTHING)
+    found = budget.remaining(EXTENSIONS)
     assert (57, 4) == (found.cost_micros_usd, found.requests)
     for _ in range(4):
         spend(budget, 5)
@@ -407,7 +399,7 @@ def test_threads_of_two_ledgers_begin_a_window_once(
         together.wait()
         for _ in range(3):
             try:
-                granted.append(budget.reserve(NOTHING, tokens(1), UNLIMITED).id)
+                granted.append(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED).id)
             except ThresholdExceededError:
                 return
 
@@ -459,7 +451,7 @@ def test_a_repeated_call_gets_its_first_answer_in_the_next_window(
 def test_a_sweep_begins_the_window_too(timed: Ledger, clock: HourClock) -> None:
     """It is a write like others."""
     timed.pool("pool", policy(lease_ttl=timedelta(minutes=1))).reserve(
-        NOTHING, tokens(5), UNLIMITED
+        EXTENSIONS, tokens(5), UNLIMITED
     )
     clock.at(1)
     assert 1 == timed.expire_due("pool")
@@ -499,16 +491,16 @@ def test_windows_go_by_the_store_s_own_clock(book: Ledger) -> None:
 
 
 def test_windows_in_asyncio(store_url: str, clock: HourClock) -> None:
-    """The same queue, the same windows."""
+    """A new window begins with the first call behind its limit, awaited as well."""
 
     async def main() -> None:
         async with await AsyncLedger.open(store_url, clock=clock) as book:
             budget = await book.pool("pool", policy())
             for hours, expected in ((0, 20), (1, 20), (3.5, 20)):
                 clock.at(hours)
-                lease = await budget.reserve(NOTHING, tokens(90), UNLIMITED)
+                lease = await budget.reserve(EXTENSIONS, tokens(90), UNLIMITED)
                 await budget.record_used(lease, Usage(total_tokens=80))
-                assert expected == (await budget.remaining(NOTHING)).tokens
+                assert expected == (await budget.remaining(EXTENSIONS)).tokens
                 assert (int(hours), int(hours) + 1) == span((await budget.status()).window)
             assert [0, 1] == [one.detail["window"]["skipped"] for one in rollovers(book.sync)]
 
@@ -530,7 +522,7 @@ def test_memory_has_the_same_windows(timed: Ledger, clock: HourClock) -> None:
             clock.at(hours)
             found.append(left(budget))
             spend(budget, 20)
-            budget.reserve(NOTHING, tokens(10), UNLIMITED)
+            budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
             found.append(left(budget))
         steps.append(found)
     assert steps[0] == steps[1]
@@ -628,7 +620,7 @@ def test_a_pool_whose_window_is_missing_is_not_written_to(
     vandal.run("UPDATE entries SET detail = NULL WHERE seq = 8")
     with Ledger.open(store_url, clock=clock) as book:
         budget = book.pool("pool")
-        for call in (budget.status, lambda: budget.reserve(NOTHING, tokens(1), UNLIMITED)):
+        for call in (budget.status, lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)):
             with pytest.raises(JournalDamagedError, match=r"entry 8.*begin|entry 8.*window"):
                 call()
 
@@ -668,15 +660,15 @@ def test_each_pool_of_a_tree_has_windows_of_its_own(timed: Ledger, clock: HourCl
     timed.pool("org", policy(Window(period=timedelta(hours=2)), 150))
     pool = timed.pool("pool", policy(thresholds=NAMED), parent="org")
     spend(pool, 80)
-    lease = pool.reserve(NOTHING, tokens(15), UNLIMITED)
+    lease = pool.reserve(EXTENSIONS, tokens(15), UNLIMITED)
     clock.at(1)
     assert 150 - 95 == left(pool)
     with pytest.raises(ThresholdExceededError, match="'org'"):
-        pool.reserve(NOTHING, tokens(60), UNLIMITED)
+        pool.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     clock.at(2)
     assert 100 - 15 == left(pool)
     pool.record_used(lease, Usage(total_tokens=10))
-    assert (90, 140) == (left(pool), timed.pool("org").remaining(NOTHING).tokens)
+    assert (90, 140) == (left(pool), timed.pool("org").remaining(EXTENSIONS).tokens)
     assert (2, 1) == (
         len(list(timed.entries("pool", kind=EntryKind.ROLLOVER))),
         len(list(timed.entries("org", kind=EntryKind.ROLLOVER))),
@@ -688,10 +680,10 @@ def test_a_lease_that_expires_below_in_a_new_window_above(timed: Ledger, clock: 
     """The expiry's mirror comes ahead of the parent's rollover, as the expiry of the child's."""
     timed.pool("org", policy(CARRYING, 100))
     pool = timed.pool("pool", policy(None, 100, lease_ttl=timedelta(minutes=30)), parent="org")
-    lease = pool.reserve(NOTHING, tokens(60), UNLIMITED)
+    lease = pool.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     clock.at(1.5)
     assert 1 == timed.expire_due("pool")
-    assert 200 == timed.pool("org").remaining(NOTHING).tokens
+    assert 200 == timed.pool("org").remaining(EXTENSIONS).tokens
     pool.record_used(lease, Usage(total_tokens=70))
-    assert 130 == timed.pool("org").remaining(NOTHING).tokens
+    assert 130 == timed.pool("org").remaining(EXTENSIONS).tokens
     assert [None, None] == [found.damage for found in timed.verify()]

@@ -20,7 +20,6 @@ from ledger import (
     LedgerError,
     LedgerUnavailableError,
     OutcomeUnknownError,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
@@ -28,14 +27,13 @@ from ledger import (
     UsageReport,
 )
 from ledger.store.dialects import postgresql
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Proxy, Strike
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
-UNLIMITED = RequestBudget.unlimited()
-EXTENSIONS = RequestExtensions()
 STRIKES = ["SWALLOW", "CUT", "LATE"]
 
 

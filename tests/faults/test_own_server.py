@@ -19,17 +19,15 @@ from ledger import (
     Ledger,
     LedgerUnavailableError,
     OutcomeUnknownError,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     UsageEstimate,
 )
 from ledger.store.dialects.postgresql import _MIGRATION_LOCK
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
-UNLIMITED = RequestBudget.unlimited()
-EXTENSIONS = RequestExtensions()
 WORD = "open-sesame"
 _numbers = itertools.count()
 

@@ -15,17 +15,16 @@ from ledger import (
     IdempotencyKey,
     Ledger,
     LedgerBudgetManager,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
 )
+from ledger.testing.calls import UNLIMITED
 from tests.faults.pooler import Pooler
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
-UNLIMITED = RequestBudget.unlimited()
 LEDGERS, THREADS, CALLS = 2, 3, 5
 
 LEFT_BEHIND = """

@@ -24,7 +24,6 @@ from ledger import (
     Ledger,
     LedgerUnavailableError,
     MissingExtraError,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -36,11 +35,10 @@ from ledger import (
 from ledger.store import journal
 from ledger.store.dialects import Failure, postgresql
 from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
-UNLIMITED = RequestBudget.unlimited()
-EXTENSIONS = RequestExtensions()
 TABLES = ("store", "pools", "attributions", "entries")
 KEYS = {
     "store": "store_id",

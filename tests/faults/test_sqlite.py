@@ -21,7 +21,6 @@ from ledger import (
     Ledger,
     LedgerUnavailableError,
     NotALedgerError,
-    RequestBudget,
     RequestExtensions,
     SchemaVersionError,
     SharedPoolBudgetOptions,
@@ -29,11 +28,10 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
-UNLIMITED = RequestBudget.unlimited()
-EXTENSIONS = RequestExtensions()
 
 
 @pytest.fixture

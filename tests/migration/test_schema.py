@@ -10,24 +10,15 @@ from typing import Any
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, inspect
 
 from ledger import Ledger
 from ledger.store import migrate, schema
 from ledger.store.database import Database
-from ledger.store.dialects import dialect_for
 from ledger.store.dialects.postgresql import POOL_LOCKS, lock_table
+from tests.migration.databases import connected
 
 TABLES = set(schema.metadata.tables)
-
-
-@contextmanager
-def connected(url: str) -> Iterator[Connection]:
-    """Lend a plain connection, without any of the library's."""
-    engine = create_engine(dialect_for(url, timeout_s=5).url)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 @contextmanager

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import inspect
 
 from ledger import (
     Ledger,
@@ -23,19 +22,10 @@ from ledger import (
 )
 from ledger.store import migrate, schema
 from ledger.store.database import Database
-from ledger.store.dialects import dialect_for
+from tests.migration.databases import connected
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["sqlite", "postgresql"]
-
-
-@contextmanager
-def connected(url: str) -> Iterator[Connection]:
-    """Lend a plain connection, without any of the library's."""
-    engine = create_engine(dialect_for(url, timeout_s=5).url)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 @pytest.fixture

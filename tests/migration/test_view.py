@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, insert, select
+from sqlalchemy import Connection, insert, select
 
 from ledger import (
     Attribution,
@@ -21,18 +19,9 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store import schema
-from ledger.store.dialects import dialect_for
+from tests.migration.databases import connected
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@contextmanager
-def connected(url: str) -> Iterator[Connection]:
-    """Lend a plain connection, without any of the library's."""
-    engine = create_engine(dialect_for(url, timeout_s=5).url)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 def as_text(value: object) -> str:

@@ -99,7 +99,7 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
     assert {"alembic", "rich", "sqlalchemy", "typer"} == {
         "".join(char if char.isalnum() else " " for char in line).split()[0] for line in needed
     }
-    assert {"postgresql", "parquet", "xlsx", "html", "top", "peers", "dev"} == set(
+    assert {"postgresql", "parquet", "xlsx", "html", "top", "peers", "testing", "dev"} == set(
         metadata.get_all("Provides-Extra", [])
     )
     scripts = (info / "entry_points.txt").read_text(encoding="utf-8")
@@ -182,18 +182,20 @@ def test_the_requirements_fit_together(installed: Installed) -> None:
 
 def test_a_users_types_are_checked(environment: Path, tmp_path: Path) -> None:
     """A strict type checker sees the package's types, and finds a wrong one."""
-    program = tmp_path / "user.py"
-    for text, code in ((USER, 0), (USER.replace("left: int", "left: str"), 1)):
-        program.write_text(text, encoding="utf-8")
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"),
-                *("--config-file", "", "--python-executable", environment / "python", program),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        assert code == done.returncode, done.stdout + done.stderr
+    right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
+    right.write_text(USER, encoding="utf-8")
+    wrong.write_text(USER.replace("left: int", "left: str"), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"),
+            *("--config-file", "", "--python-executable", environment / "python", right, wrong),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    *found, summary = done.stdout.splitlines()
+    assert "Found 1 error in 1 file (checked 2 source files)" == summary, done.stdout + done.stderr
+    assert all(line.startswith("wrong.py:") for line in found)
     assert "[assignment]" in done.stdout

@@ -32,6 +32,7 @@ from ledger import (
     UsageReport,
 )
 from ledger.core.checks import Micros
+from ledger.testing.calls import EXTENSIONS
 from tests.stateful.books import Books, Outcome, outcome
 from tests.stateful.choices import (
     BUDGETS,
@@ -45,7 +46,6 @@ from tests.stateful.choices import (
 )
 from tests.stateful.pool import Pool
 
-NOTHING = RequestExtensions()
 MINUTE_US = 60_000_000
 
 
@@ -320,7 +320,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for pool in self.books.pools:
             for number in self.managers():
                 expected = pool.remaining(self.now_of(number))
-                assert expected == self.manager(number, pool).remaining(NOTHING)
+                assert expected == self.manager(number, pool).remaining(EXTENSIONS)
 
     def close(self) -> None:
         """Wait until all that was crossed is told."""

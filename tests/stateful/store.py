@@ -31,7 +31,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.core.checks import Micros
-from tests.awaited import Awaited
+from ledger.testing import Awaited
 from tests.stateful.books import Outcome, outcome
 from tests.stateful.choices import NUMBERS, POLICIES, USAGES
 from tests.stateful.memory import MINUTE_US, MemoryMachine
@@ -104,13 +104,13 @@ class StoreMachine(MemoryMachine):
             "on_threshold": self.heard[number].append,
         }
         if number and self.runner is not None:
-            return Awaited(self.runner.run(AsyncLedger.open(self.url, **options)), self.runner)
+            return Awaited(self.runner.run(AsyncLedger.open(self.url, **options)), self.runner.run)
         return Ledger.open(self.url, **options)
 
     def face(self, manager: Any) -> Any:  # noqa: ANN401 - of either face
         """Return a manager as it is called here."""
         if isinstance(self.runner, asyncio.Runner) and asyncio.iscoroutinefunction(manager.reserve):
-            return Awaited(manager, self.runner)
+            return Awaited(manager, self.runner.run)
         return manager
 
     def now_of(self, number: int) -> Micros:

@@ -19,24 +19,15 @@ from ledger import (
     PoisonedError,
     Remaining,
     RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnknownLeaseError,
     Usage,
-    UsageEstimate,
     memory,
 )
 from ledger.core import rules
-
-EXTENSIONS = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
-
-
-def tokens(amount: int) -> UsageEstimate:
-    """Return an estimate of tokens alone."""
-    return UsageEstimate(total_tokens=amount)
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 
 def manager(capacity: int = U64_MAX) -> SharedPoolBudgetManager:
@@ -151,7 +142,7 @@ def test_an_exception_inside_a_reservation_poisons(
 
 
 def test_an_interrupt_inside_a_settlement_poisons(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for `record_used`."""
+    """A settlement that was broken into may be half done: nothing is granted any more."""
     budget = manager(100)
     lease = budget.reserve(EXTENSIONS, tokens(40), UNLIMITED)
     with monkeypatch.context() as patch:

@@ -16,7 +16,6 @@ from ledger import (
     EntryKind,
     LeasePhase,
     LeaseState,
-    RequestBudget,
     SharedPoolBudgetOptions,
     Totals,
     Usage,
@@ -24,8 +23,8 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.core import fold
+from ledger.testing.calls import UNLIMITED
 
-UNLIMITED = RequestBudget.unlimited()
 POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
 
 

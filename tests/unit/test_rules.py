@@ -25,8 +25,8 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.core import rules
+from ledger.testing.calls import UNLIMITED
 
-UNLIMITED = RequestBudget.unlimited()
 CEILINGS = pytest.mark.parametrize("ceiling", [I64_MAX, U64_MAX])
 
 
