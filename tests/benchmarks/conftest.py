@@ -34,6 +34,12 @@ TINY = Scale(
 Lend = Callable[[str], Bench]
 
 
+@pytest.fixture(autouse=True)
+def _soon_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a report be asked for a moment, and not until its figure is steady."""
+    monkeypatch.setattr("benchmarks.reports._AT_LEAST_S", 0.005)
+
+
 @pytest.fixture
 def bench_on(new_store: Callable[..., str]) -> Iterator[Lend]:
     """Return a function that makes a tiny benchmark on a new store of a kind."""

@@ -9,6 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.profile import REST, STAGES, described
 
 
+@pytest.mark.alone
 def test_every_stage_is_seen(bench: Bench) -> None:
     """Each stage runs in a batch: none is named that the write path no longer has."""
     found = profile.profile(bench.url, batch=4, batches=2)

@@ -89,6 +89,7 @@ def entries(url: str = "sqlite:///ledger.db", pool: str = "trace") -> list[Entry
         return list(book.entries(pool))
 
 
+@pytest.mark.long
 def test_an_hour_of_production(program: Run, lines: Lines) -> None:
     """Every run, the totals and the statement are the real trace's own sums, costs exact."""
     prices = ("0.15", "0.6")

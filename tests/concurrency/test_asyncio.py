@@ -416,6 +416,7 @@ class Watchdog:
         return self.lag_s
 
 
+@pytest.mark.alone
 def test_a_busy_store_does_not_block_the_loop(store_url: str) -> None:
     """64 tasks reserve, read and settle, with COMMITs of 20 ms and more; the loop keeps turning."""
 
@@ -442,6 +443,7 @@ def test_a_busy_store_does_not_block_the_loop(store_url: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.alone
 def test_slow_reads_do_not_block_the_loop(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that takes half a second to answer a read keeps its caller waiting, not the loop."""
 
@@ -463,6 +465,7 @@ def test_slow_reads_do_not_block_the_loop(store_url: str, monkeypatch: pytest.Mo
     asyncio.run(main())
 
 
+@pytest.mark.alone
 def test_a_locked_store_does_not_block_the_loop(store_url: str) -> None:
     """Another connection holds the write lock for a second: calls wait, and the loop does not."""
 

@@ -1073,13 +1073,16 @@ def new_pool(new_store: Callable[..., str], kind: str) -> str:
     ],
     ids=name_of,
 )
+@pytest.mark.parametrize(
+    "step", [7, pytest.param(1, marks=pytest.mark.long)], ids=["some places", "every place"]
+)
 def test_a_leader_may_be_interrupted_anywhere(
-    new_store: Callable[..., str], module: ModuleType
+    new_store: Callable[..., str], module: ModuleType, step: int
 ) -> None:
-    """KeyboardInterrupt wherever it can come: nobody waits for ever, and nothing leaks."""
+    """KeyboardInterrupt wherever it can come: every call ends, and nothing leaks."""
     kind = "postgresql" if module in {session, postgresql, statements} else "sqlite"
     url, wrong = new_pool(new_store, kind), []
-    for number in count():
+    for number in count(step=step):
         where, found = lead_interrupted(url, {str(module.__file__)}, number)
         if where is None:
             break

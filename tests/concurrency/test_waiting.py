@@ -511,6 +511,7 @@ def test_a_ledger_that_closes_turns_waiters_away(
     asyncio.run(main())
 
 
+@pytest.mark.alone
 def test_a_waiting_task_does_not_block_its_loop(book: Ledger, budget: LedgerBudgetManager) -> None:
     """While ten tasks wait, the loop goes round as ever."""
     lease = take(budget, 100)
@@ -553,7 +554,7 @@ def test_a_with_block_waits_on_entry(full: Any, threads: ThreadPoolExecutor) -> 
 
 @pytest.mark.usefixtures("only_woken")
 def test_an_async_with_block_waits_on_entry(book: Ledger, budget: LedgerBudgetManager) -> None:
-    """The same for a task."""
+    """A task that has to wait gets its lease once another one has ended."""
 
     async def main() -> None:
         tasks = await AsyncLedger(book).pool("pool")

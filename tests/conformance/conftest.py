@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, bindparam, create_engine, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -20,6 +18,7 @@ from ledger.store.rows import row_hash
 from ledger.store.schema import attributions, entries, metadata, pools, store
 from ledger.testing import Awaited
 from tests.clocks import Clock
+from tests.shared import Shared
 
 
 @pytest.fixture(scope="session")
@@ -30,19 +29,16 @@ def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="session")
-def shared_postgresql(server_url: str, template: str) -> Iterator[Ledger]:
+def shared_postgresql(shared: Shared) -> Iterator[Ledger]:
     """Return a ledger for the whole run, on PostgreSQL.
 
     Making a database takes longer than most tests; a pool of its own is enough for every test
     that does not damage the store.
     """
-    name = f"ledger_shared_{os.getpid()}"
-    with psycopg.connect(server_url, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}")
-        url = make_url(server_url).set(database=name)
-        with Ledger.open(url.render_as_string(hide_password=False)) as book:
-            yield book
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    url = shared.create_database(template=shared.template)
+    with Ledger.open(url) as book:
+        yield book
+    shared.drop_database(make_url(url).database)
 
 
 @pytest.fixture(scope="session")

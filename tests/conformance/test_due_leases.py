@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.awaited import Awaited
 
 from ledger import (
     AsyncLedger,
@@ -24,6 +23,7 @@ from ledger import (
     Usage,
 )
 from ledger.store import journal
+from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 
@@ -50,7 +50,7 @@ def manager(
     with Ledger.open(new_store(kind), clock=clock) as book:
         if face == "async":
             runner = request.getfixturevalue("runner")
-            yield Awaited(runner.run(AsyncLedger(book).pool("pool", OPTIONS)), runner)
+            yield Awaited(runner.run(AsyncLedger(book).pool("pool", OPTIONS)), runner.run)
         else:
             yield book.pool("pool", OPTIONS)
 

@@ -10,29 +10,44 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MARKED = {"focus": "tests/reports/test_export_focus.py", "browser": "tests/browser"}
+MARKED = {
+    "browser": "tests/browser/test_page.py::",
+    "focus": "validator_passes",
+    "long": "many",
+}
+"""Markers, and what stands in the ids of tests that have them, in the files below."""
+FILES = ("tests/browser", "tests/reports/test_export_focus.py", "tests/stateful")
 
 
-@pytest.mark.parametrize("mark", MARKED)
-@pytest.mark.parametrize(
-    ("words", "left_out"), [((), True), (("-m", "{mark}"), False), (("-m", "not {mark}"), False)]
-)
-def test_what_is_left_out_is_said(mark: str, words: tuple[str, ...], left_out: bool) -> None:  # noqa: FBT001
-    """Tests behind a marker run where -m names it; where nobody does, the summary says so."""
-    asked = [word.format(mark=mark) for word in words]
+def collected(*words: str) -> tuple[set[str], set[str]]:
+    """Return which markers the summary names, and of which ones tests are collected."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", *asked, MARKED[mark]],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *words, *FILES],
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
         check=False,  # where all are left out, nothing is collected
     )
-    said = re.search(
-        rf"^LEFT OUT: \d+ of the tests marked {mark} .* python -m pytest -m {mark}$",
-        done.stdout,
-        re.MULTILINE,
+    said = set(
+        re.findall(
+            r"(?m)^LEFT OUT: \d+ of the tests marked (\w+) .* python -m pytest -m \1$", done.stdout
+        )
     )
-    assert left_out == (said is not None)
     named = [line for line in done.stdout.splitlines() if "::test_" in line]
-    marked = [line for line in named if mark == "browser" or "validator_passes" in line]
-    assert (asked == ["-m", mark]) == bool(marked)
+    return said, {mark for mark, part in MARKED.items() if any(part in line for line in named)}
+
+
+def test_what_is_left_out_is_said() -> None:
+    """Tests behind a marker do not run where no marker is named; the summary says so."""
+    assert (set(MARKED), set()) == collected()
+
+
+@pytest.mark.parametrize("mark", MARKED)
+def test_a_marker_that_is_named_is_run(mark: str) -> None:
+    """With `-m` its tests run, and no others."""
+    assert (set(), {mark}) == collected("-m", mark)
+
+
+def test_a_marker_that_is_excluded_is_not_said() -> None:
+    """Who leaves something out on purpose knows."""
+    assert (set(), set()) == collected("-m", "not browser and not focus and not long")

@@ -36,6 +36,7 @@ from ledger.store import journal
 from ledger.store.dialects import Failure, postgresql
 from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.shared import Shared
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
@@ -79,19 +80,15 @@ def book(url: str) -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="module")
-def filled(server_url: str, template: str) -> Iterator[str]:
+def filled(shared: Shared) -> Iterator[str]:
     """Return a store with rows in every table."""
-    name = f"{template}_filled"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    made = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    made = shared.create_database(template=shared.template)
     with Ledger.open(made) as opened:
         budget = opened.pool("pool", OPTIONS)
         lease = budget.reserve(RequestExtensions(Attribution(run_id="r")), ESTIMATE, UNLIMITED)
         budget.record_used(lease, Usage(total_tokens=7))
     yield made
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    shared.drop_database(make_url(made).database)
 
 
 def state_of(error: BaseException) -> str | None:
@@ -184,22 +181,17 @@ def test_a_missing_driver_names_the_extra(run_program: Callable[..., str]) -> No
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
-def test_a_database_that_cannot_hold_every_text_is_refused(encoding: str, server_url: str) -> None:
+def test_a_database_that_cannot_hold_every_text_is_refused(encoding: str, shared: Shared) -> None:
     """A ledger needs UTF8: any other encoding is refused before anything is made."""
-    name = f"ledger_{encoding.lower()}_{next(_numbers)}"
-    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(
-            f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
-        )
-        try:
-            with pytest.raises(LedgerUnavailableError, match=f"{encoding}.*ENCODING 'UTF8'"):
-                Ledger.open(url)
-            with psycopg.connect(url) as inside:
-                count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-                assert (0,) == inside.execute(count).fetchone()
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    url = shared.create_database(encoding=encoding)
+    try:
+        with pytest.raises(LedgerUnavailableError, match=f"{encoding}.*ENCODING 'UTF8'"):
+            Ledger.open(url)
+        with psycopg.connect(url) as inside:
+            count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+            assert (0,) == inside.execute(count).fetchone()
+    finally:
+        shared.drop_database(make_url(url).database)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +250,7 @@ def test_a_writer_cannot_change_history(change: str, table: str, writer_url: str
 
 def test_a_reader_without_a_privilege_is_told_so(url: str) -> None:
     """A role without any privilege gets a typed error that names what it lacks."""
-    role = f"ledger_stranger_{next(_numbers)}"
+    role = f"ledger_stranger_{os.getpid()}_{next(_numbers)}"
     stranger = make_url(url).set(username=role, password=WORD)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{WORD}'")

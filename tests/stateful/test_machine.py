@@ -14,7 +14,6 @@ from tests.stateful.store import StoreMachine
 from tests.stateful.tree import TreeMachine
 
 SETTINGS = settings(
-    max_examples=25,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
@@ -25,29 +24,47 @@ SETTINGS = settings(
 )
 
 
-def test_memory_follows_the_rules() -> None:
+HISTORIES = pytest.mark.parametrize(
+    "histories", [5, pytest.param(25, marks=pytest.mark.long)], ids=["few", "many"]
+)
+"""How many histories of 50 calls are tried; the many begin with the few."""
+
+
+@pytest.mark.parametrize(
+    "histories", [25, pytest.param(100, marks=pytest.mark.long)], ids=["few", "many"]
+)
+def test_memory_follows_the_rules(histories: int) -> None:
     """Every verdict, figure and balance of the in-memory manager is that of the rules."""
-    run_state_machine_as_test(MemoryMachine, settings=settings(SETTINGS, max_examples=100))
+    run_state_machine_as_test(MemoryMachine, settings=settings(SETTINGS, max_examples=histories))
 
 
+@HISTORIES
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_store_follows_the_rules(kind: str, new_store: Callable[[str], str]) -> None:
-    """The same for two ledgers on one store, and the journal proves it afterwards."""
+def test_a_store_follows_the_rules(
+    kind: str, histories: int, new_store: Callable[[str], str]
+) -> None:
+    """Two ledgers on one store answer as the rules do, and the journal proves it afterwards."""
     machine = type("Machine", (StoreMachine,), {"url": new_store(kind)})
-    run_state_machine_as_test(machine, settings=SETTINGS)
+    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=histories))
 
 
+@HISTORIES
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_threads_and_tasks_follow_the_rules(kind: str, new_store: Callable[[str], str]) -> None:
+def test_threads_and_tasks_follow_the_rules(
+    kind: str, histories: int, new_store: Callable[[str], str]
+) -> None:
     """One ledger is called as always, the other through asyncio."""
     with asyncio.Runner() as runner:
         machine = type("Machine", (StoreMachine,), {"url": new_store(kind), "runner": runner})
-        run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=15))
+        run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=histories))
 
 
+@HISTORIES
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_tree_follows_the_rules(kind: str, new_store: Callable[[str], str]) -> None:
+def test_a_tree_follows_the_rules(
+    kind: str, histories: int, new_store: Callable[[str], str]
+) -> None:
     """Pools below pools: held in all of them or in none, and nothing is lost between levels."""
     with asyncio.Runner() as runner:
         machine = type("Machine", (TreeMachine,), {"url": new_store(kind), "runner": runner})
-        run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=15))
+        run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=histories))
