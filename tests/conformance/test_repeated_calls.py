@@ -14,7 +14,6 @@ from ledger import (
     LeaseTtl,
     Ledger,
     LedgerError,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
@@ -22,9 +21,9 @@ from ledger import (
     UsageReport,
     Window,
 )
+from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
 
-UNLIMITED = RequestBudget.unlimited()
 POLICY = SharedPoolBudgetOptions(
     capacity_tokens=100, lease_ttl=timedelta(days=9), window=Window(period=timedelta(hours=1))
 )

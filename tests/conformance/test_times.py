@@ -13,8 +13,6 @@ from ledger import (
     Ledger,
     OccurredAt,
     Period,
-    RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     Usage,
@@ -24,10 +22,9 @@ from ledger import (
     from_micros,
 )
 from ledger.core.checks import CLOCK_EARLIEST, EARLIEST, LATEST
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 
-UNLIMITED = RequestBudget.unlimited()
-NOTHING = RequestExtensions()
 FIRST, LAST = from_micros(EARLIEST), from_micros(LATEST - 1)
 EDGES = [
     datetime.min.replace(tzinfo=UTC),
@@ -95,9 +92,9 @@ def test_every_window_of_an_accepted_anchor_can_be_read(
             memory = SharedPoolBudgetManager(policy, clock=clock)
             clock.now = LATEST - 1
             for budget in (pool, memory):
-                lease = budget.reserve(NOTHING, UsageEstimate(total_tokens=60), UNLIMITED)
+                lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=60), UNLIMITED)
                 budget.renew(lease, timedelta(days=3_650))
-                assert 40 == budget.remaining(NOTHING).tokens
+                assert 40 == budget.remaining(EXTENSIONS).tokens
             window = pool.status().window
             assert window is not None
             assert from_micros(window.start) <= LAST < from_micros(window.end)
@@ -112,11 +109,11 @@ def test_a_clock_that_counts_something_else_is_refused(
     policy = SharedPoolBudgetOptions(lease_ttl=timedelta(days=3_650))
     with Ledger.open(store_url, clock=clock) as book:
         budget = book.pool("pool", policy)
-        lease = budget.reserve(NOTHING, UsageEstimate(total_tokens=1), UNLIMITED)
+        lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED)
         good, clock.now = clock.now, answer  # type: ignore[assignment] - what is tested
         calls: list[Callable[[], object]] = [
             lambda: book.pool("another", policy),
-            lambda: budget.reserve(NOTHING, UsageEstimate(total_tokens=1), UNLIMITED),
+            lambda: budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED),
             lambda: budget.record_used(lease, Usage(total_tokens=1)),
             lambda: budget.renew(lease, timedelta(days=1)),
             lambda: book.adjust("pool", SharedPoolBudgetOptions()),
@@ -137,12 +134,12 @@ def test_memory_refuses_such_a_clock_and_goes_on(clock: Clock, answer: object) -
     budget = SharedPoolBudgetManager(
         SharedPoolBudgetOptions(capacity_tokens=9, lease_ttl=timedelta(days=1)), clock=clock
     )
-    lease = budget.reserve(NOTHING, UsageEstimate(total_tokens=1), UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED)
     good, clock.now = clock.now, answer  # type: ignore[assignment] - what is tested
     calls: list[Callable[[], object]] = [
-        lambda: budget.reserve(NOTHING, UsageEstimate(total_tokens=1), UNLIMITED),
+        lambda: budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED),
         lambda: budget.record_used(lease, Usage(total_tokens=1)),
-        lambda: budget.remaining(NOTHING),
+        lambda: budget.remaining(EXTENSIONS),
         lambda: SharedPoolBudgetManager(SharedPoolBudgetOptions(), clock=clock),
     ]
     for call in calls:
@@ -150,7 +147,7 @@ def test_memory_refuses_such_a_clock_and_goes_on(clock: Clock, answer: object) -
             call()
     clock.now = good
     budget.record_used(lease, Usage(total_tokens=1))
-    assert 8 == budget.remaining(NOTHING).tokens
+    assert 8 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_clock_must_be_callable(store_url: str) -> None:
@@ -184,10 +181,10 @@ def test_memory_and_a_store_agree_when_the_clock_goes_back(store_url: str) -> No
         for budget in (book.pool("pool", policy), memory):
             clock.now = start
             clock.minutes(60)
-            lease = budget.reserve(NOTHING, UsageEstimate(total_tokens=1), UNLIMITED)
+            lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED)
             clock.minutes(-60)
             ends.append(budget.renew(lease, timedelta(minutes=30)))
-            budget.reserve(NOTHING, UsageEstimate(total_tokens=6), UNLIMITED)
+            budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=6), UNLIMITED)
         memory._announcer.close()
     assert ends[0] == ends[1] == from_micros(start) + timedelta(minutes=90)
     (stored,), (kept,) = told

@@ -12,7 +12,6 @@ from ledger import (
     JournalDamagedError,
     Ledger,
     Period,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
@@ -21,10 +20,10 @@ from ledger import (
     reports,
 )
 from ledger.core.checks import to_micros
+from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
 from tests.conformance.conftest import Vandal
 
-UNLIMITED = RequestBudget.unlimited()
 DAILY = SharedPoolBudgetOptions(
     capacity_tokens=100, window=Window(period=Period.DAY, time_zone="Asia/Tokyo")
 )

@@ -22,7 +22,6 @@ from ledger import (
     LeaseTtl,
     Ledger,
     LedgerError,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
@@ -34,9 +33,9 @@ from ledger import (
 )
 from ledger.store.database import Database
 from ledger.store.schema import attributions, entries, pools
+from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
 
-UNLIMITED = RequestBudget.unlimited()
 ABSURD: list[Any] = [
     None,
     -1,
