@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Workload, repeated, timed
-from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, past_the_queue
+from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, Direct
 from ledger import Ledger, LedgerBudgetManager, RequestExtensions, SharedPoolBudgetOptions
 
 _BATCH = 500
@@ -42,14 +42,11 @@ def workloads(bench: Bench) -> list[Workload]:
 def fill(book: Ledger, name: str, size: int, call: RequestExtensions = CALL) -> LedgerBudgetManager:
     """Return a pool with so many entries, written in large batches."""
     budget = book.pool(name, SharedPoolBudgetOptions())
+    direct = Direct(budget)
     left = size - budget.status().seq
     while left > 0:
         count = min(_BATCH, (left + 1) // 2)
-        leases = past_the_queue(
-            budget, [budget.reserving(call, ESTIMATE, UNLIMITED) for _ in range(count)]
-        )
-        past_the_queue(
-            budget, [budget.recording(lease, USED, None, closes=True) for lease in leases]
-        )
+        leases = direct.done([direct.reserve(call, ESTIMATE, UNLIMITED) for _ in range(count)])
+        direct.done([direct.record_used(lease, USED) for lease in leases])
         left -= 2 * count
     return budget

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, literal, null, select
 
-from benchmarks.work import TIMEOUT_S, UNLIMITED, past_the_queue
+from benchmarks.work import TIMEOUT_S, UNLIMITED, Direct
 from ledger import (
     Attribution,
     BudgetLease,
@@ -23,7 +23,6 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.engine.operations import Operation
 from ledger.reports.position import SIDES
 from ledger.store.database import Database
 from ledger.store.schema import attributions, entries
@@ -80,6 +79,7 @@ def _a_day(budget: LedgerBudgetManager, days: _Days, size: int) -> int:
     """Write real entries, in batches; return how many there are."""
     chance = random.Random(5)  # noqa: S311 - the same history every time
     calls = found = 0
+    direct = Direct(budget)
     waiting: list[tuple[BudgetLease, Usage]] = []
     while (left := size - (found := budget.status().seq)) > 0:
         days.now += _DAY_US * _BATCH * 9 // (ORIGINALS * 10)
@@ -93,18 +93,18 @@ def _a_day(budget: LedgerBudgetManager, days: _Days, size: int) -> int:
             if left > 0:
                 _refused(budget, *_call(chance, calls))
             continue
-        leases = past_the_queue(budget, [budget.reserving(*call, UNLIMITED) for call in wanted])
-        endings: list[Operation[Any]] = []
+        leases = direct.done([direct.reserve(*call, UNLIMITED) for call in wanted])
+        endings: list[None] = []  # operations, in truth
         for lease in leases:
             outcome, used = chance.choice(_OUTCOMES), _used(chance, lease.reserved)
             if outcome == "released":
-                endings.append(budget.releasing(lease, None))
+                endings.append(direct.release(lease))
             elif outcome == "late":
                 waiting.append((lease, used))
             elif outcome == "settled":
                 report = UsageReport(provenance=chance.choice(_PROVENANCES))
-                endings.append(budget.recording(lease, used, report, closes=True))
-        past_the_queue(budget, endings)
+                endings.append(direct.record_used(lease, used, report=report))
+        direct.done(endings)
         if left > 3 * _BATCH:
             _refused(budget, *_call(chance, calls))
     return found

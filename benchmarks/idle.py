@@ -6,14 +6,13 @@ import time
 
 from benchmarks.bench import Bench, fresh_pool
 from benchmarks.measure import Workload, repeated
-from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, pair, past_the_queue
-from ledger import LedgerBudgetManager
+from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, Direct, pair
 
 
 def workloads(bench: Bench) -> list[Workload]:
     """Return one caller's operations through the queue, held to those past it."""
     book = bench.book()
-    queued, direct = fresh_pool(book), fresh_pool(book)
+    queued, direct = fresh_pool(book), Direct(fresh_pool(book))
     base = Workload(
         name="one caller, past the queue",
         run=lambda: repeated(bench.scale.calls, lambda noted: pair_direct(direct, noted)),
@@ -28,10 +27,10 @@ def workloads(bench: Bench) -> list[Workload]:
     ]
 
 
-def pair_direct(budget: LedgerBudgetManager, latencies_s: list[float]) -> None:
+def pair_direct(budget: Direct, latencies_s: list[float]) -> None:
     """Reserve and settle as `work.pair` does, each in a transaction of its own."""
     began = time.perf_counter()
-    (lease,) = past_the_queue(budget, [budget.reserving(CALL, ESTIMATE, UNLIMITED)])
+    (lease,) = budget.done([budget.reserve(CALL, ESTIMATE, UNLIMITED)])
     reserved = time.perf_counter()
-    past_the_queue(budget, [budget.recording(lease, USED, None, closes=True)])
+    budget.done([budget.record_used(lease, USED)])
     latencies_s += (reserved - began, time.perf_counter() - reserved)

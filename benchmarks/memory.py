@@ -63,7 +63,7 @@ def work_long(told: Mapping[str, Any], ready: Callable[[], None]) -> Report:
 
 
 async def _work_long(url: str, pool: str, warm_up: int, total: int) -> Report:
-    async with await AsyncLedger.open(url, timeout_s=TIMEOUT_S) as book:
+    async with AsyncLedger.open(url, timeout_s=TIMEOUT_S) as book:
         budget = await book.pool(pool)
 
         async def some(operations: int) -> tuple[int, float]:

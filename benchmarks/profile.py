@@ -33,17 +33,17 @@ from benchmarks.work import (
     TIMEOUT_S,
     UNLIMITED,
     USED,
+    Direct,
     in_tasks,
-    past_the_queue,
 )
-from ledger import AsyncLedger, Ledger, LedgerBudgetManager
+from ledger import AsyncLedger, Ledger
 
 REST = "everything between"
 
 STAGES = {
     "construct the operation": (
-        "ledger.manager:LedgerBudgetManager.reserving",
-        "ledger.manager:LedgerBudgetManager.recording",
+        "ledger.manager:LedgerBudgetManager.reserve",
+        "ledger.manager:LedgerBudgetManager.record_used",
     ),
     "begin": (
         "ledger.store.dialects.sqlite:SQLiteDialect.begin",
@@ -204,7 +204,7 @@ def profile(url: str, *, batch: int, batches: int) -> Profile:
     seen: list[dict[str, Clocks]] = []
     bare: list[Clocks] = []
     with Ledger.open(url, timeout_s=TIMEOUT_S) as book:
-        budget, name = fresh_pool(book), fresh_pool(book).name
+        budget, name = Direct(fresh_pool(book)), fresh_pool(book).name
         both_kinds(budget, batch)  # what is looked up once is looked up now
         for _ in range(batches):
             with watched(stopwatch):
@@ -224,16 +224,14 @@ def profile(url: str, *, batch: int, batches: int) -> Profile:
     )
 
 
-def both_kinds(budget: LedgerBudgetManager, batch: int) -> None:
+def both_kinds(budget: Direct, batch: int) -> None:
     """Do one batch of reservations, and one of their settlements."""
-    leases = past_the_queue(
-        budget, [budget.reserving(CALL, ESTIMATE, UNLIMITED) for _ in range(batch)]
-    )
-    past_the_queue(budget, [budget.recording(lease, USED, None, closes=True) for lease in leases])
+    leases = budget.done([budget.reserve(CALL, ESTIMATE, UNLIMITED) for _ in range(batch)])
+    budget.done([budget.record_used(lease, USED) for lease in leases])
 
 
 async def _queued(url: str, pool: str, callers: int, pairs: int) -> Spent:
-    async with await AsyncLedger.open(url, timeout_s=TIMEOUT_S) as book:
+    async with AsyncLedger.open(url, timeout_s=TIMEOUT_S) as book:
         budget = await book.pool(pool)
         await in_tasks(callers, callers, budget)
         began = time.process_time()

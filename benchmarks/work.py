@@ -22,7 +22,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.engine.operations import Operation
+from ledger.engine.operations import Operation, Reserve
 from ledger.engine.perform import Done, perform
 
 CALL = RequestExtensions(Attribution(run_id="benchmark", model="some-model"))
@@ -90,29 +90,38 @@ async def in_tasks(count: int, pairs: int, budget: AsyncLedgerBudgetManager) -> 
     return Round(operations=len(latencies), seconds=seconds, latencies_s=latencies)
 
 
-def past_the_queue(
-    budget: LedgerBudgetManager, operations: Sequence[Operation[Any]]
-) -> Sequence[Any]:
-    """Do operations in a transaction of their own, without the queue, and return their answers.
+class Direct(LedgerBudgetManager):
+    """A pool without its queue: a call returns its operation, and `done` does many at once.
 
     What the queue does with a batch, and nothing else: the direct path that it is held to.
     """
 
-    def work(connection: Connection, again: bool) -> Done:  # noqa: FBT001 - as Database.transact calls it
-        return perform(
-            connection,
-            [budget.journal],
-            lambda: [(budget.journal, operation) for operation in operations],
-            now=budget.writer.now,
-            look_up=again,
-        )
+    def __init__(self, budget: LedgerBudgetManager) -> None:
+        vars(self).update(vars(budget))
 
-    done = budget.writer.database.transact(
-        work, pool_ids=[budget.journal.info.pool_id], key=operations[0].key
-    )
-    done.remember()
-    return [
-        operation.answer(row, budget.journal.info)
-        for operation, row in zip(operations, done.outcomes, strict=True)
-        if isinstance(row, Mapping)
-    ]
+    def done(self, operations: Sequence[Any]) -> Sequence[Any]:
+        """Do operations in a transaction of their own, and return their answers."""
+
+        def work(connection: Connection, again: bool) -> Done:  # noqa: FBT001 - as Database.transact calls it
+            return perform(
+                connection,
+                [self._journal],
+                lambda: [(self._journal, operation) for operation in operations],
+                now=self._writer.now,
+                look_up=again,
+            )
+
+        pool = self._journal.info
+        done = self._writer.database.transact(work, pool_ids=[pool.pool_id], key=operations[0].key)
+        done.remember()
+        return [
+            operation.answer(row, pool)
+            for operation, row in zip(operations, done.outcomes, strict=True)
+            if isinstance(row, Mapping)
+        ]
+
+    def _reserve(self, operation: Reserve, wait_s: float) -> Any:  # noqa: ANN401, ARG002 - not answered yet
+        return operation
+
+    def _do(self, operation: Operation[Any]) -> Any:  # noqa: ANN401 - not answered yet
+        return operation

@@ -37,7 +37,7 @@ async def hold(budget: AsyncLedgerBudgetManager, name: str, tokens: int) -> None
 async def main() -> None:
     """Let two tasks wait until a third one ends its lease."""
     with tempfile.TemporaryDirectory() as folder:
-        async with await AsyncLedger.open(f"sqlite:///{Path(folder) / 'ledger.db'}") as book:
+        async with AsyncLedger.open(f"sqlite:///{Path(folder) / 'ledger.db'}") as book:
             budget = await book.pool("team", SharedPoolBudgetOptions(capacity_tokens=1_000))
             lease = await budget.reserve(CALL, UsageEstimate(total_tokens=1_000), UNLIMITED)
             for words, wait_s in (

@@ -1,4 +1,4 @@
-"""The asyncio face: it awaits the queue that threads use, so there is no second copy of anything.
+"""The budgets and the store for asyncio: they await the queue that threads use.
 
 Nothing here blocks the loop. What is written goes through the group-commit queue, whose batches
 run on one thread of an executor; what is only read runs on the loop's own executor.
@@ -7,47 +7,59 @@ run on one thread of an executor; what is only read runs on the loop's own execu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from datetime import datetime, timedelta
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 from uuid import UUID
 
-from ledger.announcements import OnThreshold
-from ledger.contract import RequestExtensions, check_lease
-from ledger.core.checks import check_seconds
-from ledger.core.entries import Entry, PoolStatus
-from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.values import (
-    Attribution,
-    BudgetLease,
-    Remaining,
-    RequestBudget,
-    Usage,
-    UsageDifference,
-    UsageEstimate,
-    UsageReport,
-)
-from ledger.engine.group_commit import Clock
-from ledger.engine.operations import Operation
-from ledger.errors import JournalDamagedError
-from ledger.lease import AsyncHeldLease
-from ledger.ledger import DEFAULT_TIMEOUT_S, Ledger
+from typing_extensions import override
+
+from ledger.contract import AsyncBudget, awaited
+from ledger.core.values import BudgetLease
+from ledger.engine.operations import Operation, Reserve
+from ledger.lease import AsyncLeaseBlock, PoolLeases, leasing
+from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
 
+P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
+Store = TypeVar("Store", bound="AsyncLedger")
 
 
-class AsyncLedgerBudgetManager:
-    """The budget of one pool, for tasks; `LedgerBudgetManager` says what each call promises.
+class _TaskCalls(LedgerBudgetManager):
+    """The calls of a pool, each returning an awaitable of its answer.
 
-    A call that is cancelled while it waits in the queue is not done. One that is cancelled while
-    it is being done is done: usage stays recorded, and a lease that nobody received is released.
+    A call of `LedgerBudgetManager` checks its arguments and returns what one of these three makes
+    of them; so it becomes a call for tasks here, and stays described once. That the answer is still
+    to be awaited is more than a type checker can be told: only `AsyncLedgerBudgetManager` uses it.
     """
 
     def __init__(self, budget: LedgerBudgetManager) -> None:
-        self._budget = budget
+        vars(self).update(vars(budget))  # the same pool, and the same queue
+
+    @override
+    def _reserve(self, operation: Reserve, wait_s: float) -> Any:
+        return self._waiting.reserve_async(self._journal, operation, wait_s)
+
+    @override
+    def _do(self, operation: Operation[Any]) -> Any:
+        return self._writer.run_async(self._journal, operation)
+
+    @override
+    def _read(self, read: Callable[[], Any]) -> Any:
+        return asyncio.to_thread(read)
+
+
+class AsyncLedgerBudgetManager(
+    PoolLeases[Awaitable[BudgetLease], AsyncLeaseBlock], AsyncBudget[AsyncLeaseBlock]
+):
+    """The budget of one pool, for tasks; `Budget` says what each call promises."""
+
+    def __init__(self, budget: LedgerBudgetManager) -> None:
+        self._budget = _TaskCalls(budget)
 
     def __repr__(self) -> str:
         return f"<Async{repr(self._budget)[1:]}"
@@ -62,227 +74,147 @@ class AsyncLedgerBudgetManager:
         """The pool's identity, which its leases carry."""
         return self._budget.identity
 
-    async def reserve(
-        self,
-        extensions: RequestExtensions,
-        estimate: UsageEstimate,
-        request_budget: RequestBudget,
-        *,
-        wait_s: float = 0,
-    ) -> BudgetLease:
-        """Hold `estimate` in the pool; as `LedgerBudgetManager.reserve`.
+    correct = awaited(LedgerBudgetManager.correct)
+    usage_of = awaited(LedgerBudgetManager.usage_of)
+    status = awaited(LedgerBudgetManager.status)
+    _block = leasing(AsyncLeaseBlock)
 
-        A call that is cancelled while it waits for capacity leaves the line.
-        """
-        operation = self._budget.reserving(extensions, estimate, request_budget)
-        check_seconds("wait_s", wait_s)
-        return await self._budget.waiting.reserve_async(self._budget.journal, operation, wait_s)
+    @override
+    async def _open_lease(self, lease: int) -> BudgetLease:
+        return await self._call(LedgerBudgetManager.lease, lease)
 
-    async def record_used(
-        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
-    ) -> None:
-        """Commit the actual usage, whatever it is; as `LedgerBudgetManager.record_used`."""
-        await self._do(self._budget.recording(lease, usage, report, closes=True))
-
-    async def observe(
-        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
-    ) -> None:
-        """Commit a part of a lease's usage; as `LedgerBudgetManager.observe`."""
-        await self._do(self._budget.recording(lease, usage, report, closes=False))
-
-    async def renew(
-        self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
-    ) -> datetime:
-        """Let a lease hold what it holds for longer; as `LedgerBudgetManager.renew`."""
-        return await self._do(self._budget.renewing(lease, ttl, idempotency_key))
-
-    async def abandon(self, lease: BudgetLease) -> None:
-        """End a lease whose usage nobody recorded; as `LedgerBudgetManager.abandon`."""
-        await self._do(self._budget.abandoning(lease))
-
-    async def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
-        """Close a lease unused; as `LedgerBudgetManager.release`."""
-        await self._do(self._budget.releasing(lease, idempotency_key))
-
-    async def correct(
-        self,
-        entry: Entry | int,
-        usage: Usage,
-        reason: str,
-        *,
-        idempotency_key: str | None = None,
-    ) -> UsageDifference:
-        """Say what an earlier entry's usage really was; as `LedgerBudgetManager.correct`."""
-        return await self._do(self._budget.correcting(entry, usage, reason, idempotency_key))
-
-    async def usage_of(self, entry: Entry | int) -> Usage:
-        """Return what an entry says by now; as `LedgerBudgetManager.usage_of`."""
-        return await asyncio.to_thread(self._budget.usage_of, entry)
-
-    async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
-        """Return what is left; as `LedgerBudgetManager.remaining`."""
-        return await asyncio.to_thread(self._budget.remaining, extensions, max_age_s=max_age_s)
-
-    async def status(self) -> PoolStatus:
-        """Return the pool at its newest entry: policy, balance and what remains."""
-        return await asyncio.to_thread(self._budget.status)
-
-    @overload
-    def lease(self, lease: int) -> Awaitable[BudgetLease]: ...
-
-    @overload
-    def lease(
-        self,
-        lease: UsageEstimate,
-        *,
-        request_budget: RequestBudget | None = None,
-        attribution: Attribution | None = None,
-        extensions: RequestExtensions | None = None,
-        wait_s: float = 0,
-    ) -> AsyncHeldLease: ...
-
-    def lease(
-        self,
-        lease: int | UsageEstimate,
-        *,
-        request_budget: RequestBudget | None = None,
-        attribution: Attribution | None = None,
-        extensions: RequestExtensions | None = None,
-        wait_s: float = 0,
-    ) -> Awaitable[BudgetLease] | AsyncHeldLease:
-        """Await an open lease by its id, or hold one in an `async with` block.
-
-        As `LedgerBudgetManager.lease`.
-        """
-        if isinstance(lease, UsageEstimate):
-            return AsyncHeldLease(
-                self,
-                lease,
-                request_budget=request_budget,
-                attribution=attribution,
-                extensions=extensions,
-                wait_s=wait_s,
-            )
-        return asyncio.to_thread(self._budget.lease, lease)
-
-    async def _do(self, operation: Operation[T]) -> T:
-        return await self._budget.writer.run_async(self._budget.journal, operation)
+    @override
+    def _call(
+        self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
+        answer: Awaitable[T] = getattr(self._budget, method.__name__)(*args, **kwargs)
+        return answer
 
 
-class AsyncBudgetRouter:
-    """An `AsyncBudgetManager` over many pools; as `BudgetRouter`."""
+class AsyncBudgetRouter(AsyncBudget[AsyncLeaseBlock]):
+    """A manager over many pools, for tasks; as `BudgetRouter`."""
 
     def __init__(self, router: BudgetRouter) -> None:
         self._router = router
+        self._budgets: dict[str | UUID | None, AsyncLedgerBudgetManager] = {}
 
-    async def reserve(
+    lease = leasing(AsyncLeaseBlock)
+
+    @override
+    async def _call(
+        self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        key, find = self._router.route(method, *args, **kwargs)
+        if key not in self._budgets:  # to find it may read the store
+            self._budgets[key] = AsyncLedgerBudgetManager(await asyncio.to_thread(find))
+        answer: T = await getattr(self._budgets[key], method.__name__)(*args, **kwargs)
+        return answer
+
+
+class Opening(Coroutine[Any, Any, Store]):
+    """A store that is being opened: `await` it, or enter it with `async with`."""
+
+    def __init__(self, opening: Coroutine[Any, Any, Store]) -> None:
+        self._opening = opening
+        self._opened: Store | None = None
+
+    def __await__(self) -> Generator[Any, Any, Store]:
+        return self._opening.__await__()
+
+    def send(self, value: Any) -> Any:  # noqa: ANN401 - as a coroutine
+        """Go on; `asyncio.run` and tasks do so."""
+        return self._opening.send(value)
+
+    def throw(self, *error: Any) -> Any:  # noqa: ANN401 - as a coroutine
+        """Go on with an exception."""
+        return self._opening.throw(*error)
+
+    def close(self) -> None:
+        """Do not open it."""
+        self._opening.close()
+
+    async def __aenter__(self) -> Store:
+        self._opened = await self
+        return await self._opened.__aenter__()
+
+    async def __aexit__(
         self,
-        extensions: RequestExtensions,
-        estimate: UsageEstimate,
-        request_budget: RequestBudget,
-        *,
-        wait_s: float = 0,
-    ) -> BudgetLease:
-        """Hold `estimate` in the chosen pool; as `LedgerBudgetManager.reserve`."""
-        budget = await self._chosen(extensions)
-        return await budget.reserve(extensions, estimate, request_budget, wait_s=wait_s)
-
-    async def record_used(
-        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        """Commit the actual usage, whatever it is; as `LedgerBudgetManager.record_used`."""
-        await (await self._granted(lease)).record_used(lease, usage, report=report)
+        if self._opened is not None:
+            await self._opened.__aexit__(kind, error, traceback)
 
-    async def observe(
-        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
-    ) -> None:
-        """Commit a part of a lease's usage; as `LedgerBudgetManager.observe`."""
-        await (await self._granted(lease)).observe(lease, usage, report=report)
 
-    async def renew(
-        self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
-    ) -> datetime:
-        """Let a lease hold what it holds for longer; as `LedgerBudgetManager.renew`."""
-        return await (await self._granted(lease)).renew(lease, ttl, idempotency_key=idempotency_key)
+def _opening(
+    open_store: Callable[P, Ledger],
+) -> Callable[
+    [Callable[[type[Store], Ledger], Store]], Callable[Concatenate[type[Store], P], Opening[Store]]
+]:
+    """Return what makes a class method of a constructor, which opens the store it is given.
 
-    async def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
-        """Close a lease unused; as `LedgerBudgetManager.release`."""
-        await (await self._granted(lease)).release(lease, idempotency_key=idempotency_key)
+    It has the parameters and the docstring of `open_store`.
+    """
 
-    async def abandon(self, lease: BudgetLease) -> None:
-        """End a lease whose usage nobody recorded; as `LedgerBudgetManager.abandon`."""
-        await (await self._granted(lease)).abandon(lease)
+    def decorate(
+        construct: Callable[[type[Store], Ledger], Store],
+    ) -> Callable[Concatenate[type[Store], P], Opening[Store]]:
+        async def opened(cls: type[Store], *args: P.args, **kwargs: P.kwargs) -> Store:
+            return construct(cls, await asyncio.to_thread(open_store, *args, **kwargs))
 
-    async def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
-        """Return what is left of the chosen pool; as `LedgerBudgetManager.remaining`."""
-        return await (await self._chosen(extensions)).remaining(extensions, max_age_s=max_age_s)
+        @functools.wraps(getattr(open_store, "__func__", open_store))
+        def call(cls: type[Store], /, *args: P.args, **kwargs: P.kwargs) -> Opening[Store]:
+            return Opening(opened(cls, *args, **kwargs))
 
-    def lease(
-        self,
-        estimate: UsageEstimate,
-        *,
-        request_budget: RequestBudget | None = None,
-        attribution: Attribution | None = None,
-        extensions: RequestExtensions | None = None,
-        wait_s: float = 0,
-    ) -> AsyncHeldLease:
-        """Hold a lease of the chosen pool in an `async with` block."""
-        return AsyncHeldLease(
-            self,
-            estimate,
-            request_budget=request_budget,
-            attribution=attribution,
-            extensions=extensions,
-            wait_s=wait_s,
-        )
+        return call
 
-    # Both read the store the first time that a pool is met, and only then.
+    return decorate
 
-    async def _chosen(self, extensions: RequestExtensions) -> AsyncLedgerBudgetManager:
-        name = self._router.name(extensions)
-        if name not in self._router.by_name:
-            await asyncio.to_thread(self._router.named, name)
-        return AsyncLedgerBudgetManager(self._router.named(name))
 
-    async def _granted(self, lease: BudgetLease) -> AsyncLedgerBudgetManager:
-        check_lease(lease)
-        if lease.pool not in self._router.by_identity:
-            await asyncio.to_thread(self._router.granted, lease)
-        return AsyncLedgerBudgetManager(self._router.granted(lease))
+@overload
+def _in_thread(
+    method: Callable[Concatenate[Ledger, P], T],
+) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, T]]: ...
+
+
+@overload
+def _in_thread(
+    method: Callable[Concatenate[Ledger, P], T], then: Callable[[T], R]
+) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, R]]: ...
+
+
+def _in_thread(
+    method: Callable[Concatenate[Ledger, P], Any], then: Callable[[Any], Any] = lambda found: found
+) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, Any]]:
+    """Return a call for tasks: the parameters and the docstring of `method`, done in a thread.
+
+    Args:
+        method: What is done.
+        then: What its answer becomes.
+    """
+
+    @functools.wraps(method)
+    async def call(self: AsyncLedger, /, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - as above
+        return then(await asyncio.to_thread(method, self.sync, *args, **kwargs))
+
+    return call
 
 
 class AsyncLedger:
-    """A store of pools, for tasks. `sync` is the same store for threads, and for reports."""
+    """A store of pools, for tasks. `sync` is the same store for threads, and for reports.
+
+    `Ledger` says what each call promises. An `on_threshold` is a plain function here too: it runs
+    on a thread of its own, not on the loop.
+    """
 
     def __init__(self, book: Ledger) -> None:
         self.sync = book
 
     @classmethod
-    async def open(
-        cls,
-        url: str | None = None,
-        *,
-        create: bool = True,
-        record_denials: bool = False,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        clock: Clock | None = None,
-        on_threshold: OnThreshold | None = None,
-    ) -> Self:
-        """Open the store at `url`; arguments and errors are those of `Ledger.open`.
-
-        `on_threshold` is a plain function that runs on a thread of its own, not on the loop.
-        """
-        return cls(
-            await asyncio.to_thread(
-                Ledger.open,
-                url,
-                create=create,
-                record_denials=record_denials,
-                timeout_s=timeout_s,
-                clock=clock,
-                on_threshold=on_threshold,
-            )
-        )
+    @_opening(Ledger.open)
+    def open(cls, book: Ledger) -> Self:  # noqa: D102 - it gets the docstring of Ledger.open
+        return cls(book)
 
     async def __aenter__(self) -> Self:
         return self
@@ -295,50 +227,16 @@ class AsyncLedger:
     ) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Close the store's connections. Leases stay as they are."""
-        await asyncio.to_thread(self.sync.close)
-
-    async def pool(
-        self,
-        name: str,
-        options: SharedPoolBudgetOptions | None = None,
-        *,
-        parent: str | None = None,
-        carved: bool = False,
-    ) -> AsyncLedgerBudgetManager:
-        """Open the pool of this name, or make it; as `Ledger.pool`."""
-        return AsyncLedgerBudgetManager(
-            await asyncio.to_thread(self.sync.pool, name, options, parent=parent, carved=carved)
-        )
-
     def router(self, choose: Choose) -> AsyncBudgetRouter:
-        """Return one budget manager for many pools; as `Ledger.router`."""
+        """Return one budget manager for many pools.
+
+        Args:
+            choose: Gets what a request carries, and returns the name of the pool that pays for it.
+        """
         return AsyncBudgetRouter(self.sync.router(choose))
 
-    async def close_pool(
-        self, name: str, *, reason: str | None = None, idempotency_key: str | None = None
-    ) -> None:
-        """Close a pool for good; as `Ledger.close_pool`."""
-        await asyncio.to_thread(
-            self.sync.close_pool, name, reason=reason, idempotency_key=idempotency_key
-        )
-
-    async def expire_due(
-        self, pool: str | None = None, *, left_out: list[JournalDamagedError] | None = None
-    ) -> int:
-        """Expire the leases whose time is over; as `Ledger.expire_due`."""
-        return await asyncio.to_thread(self.sync.expire_due, pool, left_out=left_out)
-
-    async def adjust(
-        self,
-        name: str,
-        options: SharedPoolBudgetOptions,
-        *,
-        reason: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> None:
-        """Replace a pool's whole policy by an appended entry; as `Ledger.adjust`."""
-        await asyncio.to_thread(
-            self.sync.adjust, name, options, reason=reason, idempotency_key=idempotency_key
-        )
+    close = _in_thread(Ledger.close)
+    pool = _in_thread(Ledger.pool, AsyncLedgerBudgetManager)
+    close_pool = _in_thread(Ledger.close_pool)
+    expire_due = _in_thread(Ledger.expire_due)
+    adjust = _in_thread(Ledger.adjust)

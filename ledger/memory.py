@@ -10,11 +10,27 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from typing_extensions import override
+
 from ledger.announcements import Announcer, OnThreshold
-from ledger.contract import RequestExtensions, check_lease, check_record, check_reserve
+from ledger.contract import (
+    Budget,
+    RequestExtensions,
+    check_lease,
+    check_record,
+    check_reserve,
+)
 from ledger.core import rules
 from ledger.core.calendar import check_anchor
-from ledger.core.checks import U64_MAX, Micros, check_clock, check_seconds, check_type, from_micros
+from ledger.core.checks import (
+    U64_MAX,
+    Micros,
+    check_clock,
+    check_seconds,
+    check_text,
+    check_type,
+    from_micros,
+)
 from ledger.core.entries import (
     Balance,
     Direction,
@@ -26,7 +42,6 @@ from ledger.core.entries import (
 )
 from ledger.core.policy import SharedPoolBudgetOptions, check_ttl
 from ledger.core.values import (
-    Attribution,
     BudgetLease,
     LeaseTtl,
     Remaining,
@@ -37,15 +52,16 @@ from ledger.core.values import (
 )
 from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
 from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
-from ledger.lease import HeldLease
+from ledger.lease import LeaseBlock, leasing
 
 _Decide = Callable[[Micros], rules.Effect]
 
 
-class SharedPoolBudgetManager:
+class SharedPoolBudgetManager(Budget[LeaseBlock]):
     """One pool shared by threads; the whole domain 0 .. 2^64-1; leases counted from 1.
 
-    Nothing is kept of who used what: reports, attributions and idempotency keys are for stores.
+    `Budget` says what each call promises. Nothing is kept of who used what: reports, attributions
+    and idempotency keys are for stores.
     """
 
     # Every change of state runs inside _change: poisoned until proven whole, because an interrupt
@@ -75,6 +91,7 @@ class SharedPoolBudgetManager:
         self._reported: set[tuple[str, Direction]] = set()
         self._crossed: deque[ThresholdCrossing] = deque()
 
+    @override
     def reserve(
         self,
         extensions: RequestExtensions,
@@ -83,20 +100,6 @@ class SharedPoolBudgetManager:
         *,
         wait_s: float = 0,
     ) -> BudgetLease:
-        """Hold `estimate` in the pool until the lease is settled.
-
-        Args:
-            extensions: What the request carries.
-            estimate: What the call is expected to use at most.
-            request_budget: The request's own limit.
-            wait_s: How long to wait for capacity, in seconds, first come first served.
-
-        Raises:
-            InvalidInputError: An argument of another type, or a negative time.
-            RequestBudgetExceededError: The estimate is over the request's own budget.
-            ThresholdExceededError: The pool has not enough left, or had not until the end.
-            PoisonedError: An exception broke into an earlier state change.
-        """
         check_reserve(extensions, estimate, request_budget)
         check_seconds("wait_s", wait_s)
         if wait_s == 0 or not request_budget.allows_estimate(estimate):
@@ -144,63 +147,25 @@ class SharedPoolBudgetManager:
         granted = self._change(change).lease.lease
         return BudgetLease(id=granted, reserved=estimate, request_budget=request_budget)
 
-    def observe(
-        self,
-        lease: BudgetLease,
-        usage: Usage,
-        *,
-        report: UsageReport | None = None,  # noqa: ARG002 - as with a store, where it is kept
-    ) -> None:
-        """Commit a part of a lease's usage while it stays open.
-
-        Raises:
-            InvalidInputError: An argument of another type.
-            UnknownLeaseError: No such lease here, or already ended.
-            RequestBudgetExceededError: All parts together are over the lease's request budget;
-                this one is recorded all the same.
-            PoisonedError: An exception broke into an earlier state change.
-        """
-        check_record(lease, usage)
-        self._spend(
-            lease,
-            lambda _now: rules.observe(
-                self._balance, self._known(lease), usage, lease_id=lease.id, ceiling=U64_MAX
-            ),
-        )
-
+    @override
     def record_used(
-        self,
-        lease: BudgetLease,
-        usage: Usage,
-        *,
-        report: UsageReport | None = None,  # noqa: ARG002 - likewise
+        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
     ) -> None:
-        """Return the lease's reservation and commit the actual usage, whatever it is.
+        self._record(lease, usage, report, closes=True)
 
-        Raises:
-            InvalidInputError: An argument of another type.
-            UnknownLeaseError: No such lease here, or already settled.
-            RequestBudgetExceededError: Over the lease's request budget; recorded all the same.
-            PoisonedError: An exception broke into an earlier state change.
-        """
-        check_record(lease, usage)
-        self._spend(
-            lease,
-            lambda _now: rules.settle(
-                self._balance, self._known(lease), usage, lease_id=lease.id, ceiling=U64_MAX
-            ),
-        )
+    @override
+    def observe(
+        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
+    ) -> None:
+        self._record(lease, usage, report, closes=False)
 
-    def renew(self, lease: BudgetLease, ttl: timedelta) -> datetime:
-        """Let a lease hold what it holds until `ttl` from now, and return when that is.
-
-        Raises:
-            InvalidInputError: An argument of another type, or a time out of range.
-            UnknownLeaseError: No such lease here, or ended, or expired.
-            PoisonedError: An exception broke into an earlier state change.
-        """
+    @override
+    def renew(
+        self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
+    ) -> datetime:
         check_lease(lease)
         ttl_us = check_ttl("ttl", ttl)
+        _check_key(idempotency_key)
         effect = self._change(
             lambda now: rules.renew(
                 self._balance, self._known(lease), self._after(now, ttl_us), lease_id=lease.id
@@ -209,15 +174,10 @@ class SharedPoolBudgetManager:
         )
         return from_micros(effect.lease.expires_at or 0)
 
-    def release(self, lease: BudgetLease) -> None:
-        """Close a lease unused: what it held goes back to the pool.
-
-        Raises:
-            InvalidInputError: An argument of another type.
-            UnknownLeaseError: No such lease here, or already ended, or expired.
-            PoisonedError: An exception broke into an earlier state change.
-        """
+    @override
+    def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         check_lease(lease)
+        _check_key(idempotency_key)
         self._change(
             lambda _now: rules.end_hold(
                 self._balance, self._known(lease), LeasePhase.ENDED, lease_id=lease.id
@@ -225,14 +185,8 @@ class SharedPoolBudgetManager:
             spared=lease.id,
         )
 
+    @override
     def abandon(self, lease: BudgetLease) -> None:
-        """End a lease whose usage nobody recorded, as the pool's settlement policy says.
-
-        Raises:
-            InvalidInputError: An argument of another type.
-            UnknownLeaseError: No such lease here, or already ended.
-            PoisonedError: An exception broke into an earlier state change.
-        """
         check_lease(lease)
         self._change(
             lambda _now: rules.abandon(
@@ -245,42 +199,28 @@ class SharedPoolBudgetManager:
             spared=lease.id,
         )
 
-    def lease(
-        self,
-        estimate: UsageEstimate,
-        *,
-        request_budget: RequestBudget | None = None,
-        attribution: Attribution | None = None,
-        extensions: RequestExtensions | None = None,
-        wait_s: float = 0,
-    ) -> HeldLease:
-        """Return a lease to be held for the length of a `with` block.
-
-        Left without a record, it follows the pool's settlement policy, as `abandon` does.
-        """
-        return HeldLease(
-            self,
-            estimate,
-            request_budget=request_budget,
-            attribution=attribution,
-            extensions=extensions,
-            wait_s=wait_s,
-        )
-
-    def remaining(self, extensions: RequestExtensions) -> Remaining:
-        """Return what is left; (0, 0, True) once the manager is poisoned.
-
-        Raises:
-            InvalidInputError: An argument of another type.
-        """
+    @override
+    def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         check_type("extensions", extensions, RequestExtensions)
+        check_seconds("max_age_s", max_age_s)
         with self._lock:
             if self._poisoned:
                 return Remaining(0, 0, True)
             return rules.remaining(self._policy, self._balance, self._rolled(self._clock()))
 
-    def _spend(self, lease: BudgetLease, decide: _Decide) -> None:
-        spent = self._change(decide, spared=lease.id).lease
+    lease = leasing(LeaseBlock)
+
+    def _record(
+        self, lease: BudgetLease, usage: Usage, report: UsageReport | None, *, closes: bool
+    ) -> None:
+        check_record(lease, usage, report)
+        spend = rules.settle if closes else rules.observe
+        spent = self._change(
+            lambda _now: spend(
+                self._balance, self._known(lease), usage, lease_id=lease.id, ceiling=U64_MAX
+            ),
+            spared=lease.id,
+        ).lease
         excess = rules.over_request_budget(spent.request_budget, spent.used)
         if excess is not None:
             raise excess
@@ -388,6 +328,12 @@ class SharedPoolBudgetManager:
 
 _THE_POOL = 0
 """There is one queue for the one pool."""
+
+
+def _check_key(idempotency_key: object) -> None:
+    """Refuse a key that a store refuses; there is nothing to keep it in."""
+    if idempotency_key is not None:
+        check_text("idempotency_key", idempotency_key)
 
 
 def _system_clock() -> Micros:

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from ledger.contract import RequestExtensions, check_lease
+from ledger.contract import Budget, RequestExtensions, check_lease
 from ledger.core.checks import check_text, check_type
-from ledger.core.values import (
-    Attribution,
-    BudgetLease,
-    Remaining,
-    RequestBudget,
-    Usage,
-    UsageEstimate,
-    UsageReport,
-)
+from ledger.core.values import BudgetLease
 from ledger.errors import InvalidInputError, UnknownLeaseError
-from ledger.lease import HeldLease
+from ledger.lease import LeaseBlock, leasing
 from ledger.manager import LedgerBudgetManager
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Choose = Callable[[RequestExtensions], str]
 """Returns the name of the pool that a request is paid from."""
 
 
-class BudgetRouter:
+def _routed(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[BudgetRouter, P], T]:
+    """Return a call for routers: the parameters and the docstring of `method`, done by a pool."""
+
+    @functools.wraps(method)
+    def call(self: BudgetRouter, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        _, find = self.route(method, *args, **kwargs)
+        answer: T = getattr(find(), method.__name__)(*args, **kwargs)
+        return answer
+
+    return call
+
+
+@functools.cache
+def _first_parameter(method: Callable[..., object]) -> str:
+    """Return what a call goes by: `extensions` or `lease`."""
+    _, first, *_ = inspect.signature(method).parameters
+    return first
+
+
+class BudgetRouter(Budget[LeaseBlock]):
     """A `BudgetManager` over many pools; `Ledger.router` makes it.
 
     A reservation goes to the pool that is chosen for it; what follows goes by the lease's own
-    pool, whatever would be chosen by then. Every method promises what that of the pool's own
-    `LedgerBudgetManager` does, and raises `UnknownPoolError` where the chosen pool is not there.
+    pool, whatever would be chosen by then. Every call promises what `Budget` says, and raises
+    `UnknownPoolError` where the chosen pool is not there.
     """
 
     def __init__(
@@ -45,10 +63,37 @@ class BudgetRouter:
         self._choose = choose
         self._named = named
         self._granting = granting
-        self.by_name: dict[str, LedgerBudgetManager] = {}
-        """The budgets that were asked for before; to ask for another one reads the store."""
-        self.by_identity: dict[UUID | None, LedgerBudgetManager] = {}
-        """Those that granted the leases that were asked about before."""
+        # Only the first call about a pool reads the store.
+        self._by_name: dict[str, LedgerBudgetManager] = {}
+        self._by_identity: dict[UUID | None, LedgerBudgetManager] = {}
+
+    reserve = _routed(Budget.reserve)
+    record_used = _routed(Budget.record_used)
+    observe = _routed(Budget.observe)
+    renew = _routed(Budget.renew)
+    release = _routed(Budget.release)
+    abandon = _routed(Budget.abandon)
+    remaining = _routed(Budget.remaining)
+    lease = leasing(LeaseBlock)
+
+    def route(
+        self, method: Callable[Concatenate[Any, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[str | UUID | None, Callable[[], LedgerBudgetManager]]:
+        """Return the name or the identity that a call goes by, and what finds the budget of it.
+
+        Only the latter may read the store, and only the first time.
+
+        Raises:
+            InvalidInputError: It is no lease, the extensions are none, or what was chosen is no
+                name.
+        """
+        first = _first_parameter(method)
+        given: Any = args[0] if args else kwargs.get(first)
+        if first == "lease":
+            check_lease(given)
+            return given.pool, functools.partial(self.granted, given)
+        name = self.name(given)
+        return name, functools.partial(self.named, name)
 
     def name(self, extensions: RequestExtensions) -> str:
         """Return the name of the pool that a request is paid from.
@@ -65,9 +110,9 @@ class BudgetRouter:
         Raises:
             UnknownPoolError: There is no such pool.
         """
-        if name not in self.by_name:
-            self.by_name[name] = self._named(name)
-        return self.by_name[name]
+        if name not in self._by_name:
+            self._by_name[name] = self._named(name)
+        return self._by_name[name]
 
     def granted(self, lease: BudgetLease) -> LedgerBudgetManager:
         """Return the budget that granted a lease.
@@ -77,70 +122,9 @@ class BudgetRouter:
             UnknownLeaseError: No pool of this store granted it.
         """
         check_lease(lease)
-        if lease.pool not in self.by_identity:
+        if lease.pool not in self._by_identity:
             found = None if lease.pool is None else self._granting(lease.pool)
             if found is None:
                 raise UnknownLeaseError(lease.id)
-            self.by_identity[lease.pool] = found
-        return self.by_identity[lease.pool]
-
-    def reserve(
-        self,
-        extensions: RequestExtensions,
-        estimate: UsageEstimate,
-        request_budget: RequestBudget,
-        *,
-        wait_s: float = 0,
-    ) -> BudgetLease:
-        """Hold `estimate` in the chosen pool; as `LedgerBudgetManager.reserve`."""
-        budget = self.named(self.name(extensions))
-        return budget.reserve(extensions, estimate, request_budget, wait_s=wait_s)
-
-    def record_used(
-        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
-    ) -> None:
-        """Commit the actual usage, whatever it is; as `LedgerBudgetManager.record_used`."""
-        self.granted(lease).record_used(lease, usage, report=report)
-
-    def observe(
-        self, lease: BudgetLease, usage: Usage, *, report: UsageReport | None = None
-    ) -> None:
-        """Commit a part of a lease's usage; as `LedgerBudgetManager.observe`."""
-        self.granted(lease).observe(lease, usage, report=report)
-
-    def renew(
-        self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
-    ) -> datetime:
-        """Let a lease hold what it holds for longer; as `LedgerBudgetManager.renew`."""
-        return self.granted(lease).renew(lease, ttl, idempotency_key=idempotency_key)
-
-    def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
-        """Close a lease unused; as `LedgerBudgetManager.release`."""
-        self.granted(lease).release(lease, idempotency_key=idempotency_key)
-
-    def abandon(self, lease: BudgetLease) -> None:
-        """End a lease whose usage nobody recorded; as `LedgerBudgetManager.abandon`."""
-        self.granted(lease).abandon(lease)
-
-    def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
-        """Return what is left of the chosen pool; as `LedgerBudgetManager.remaining`."""
-        return self.named(self.name(extensions)).remaining(extensions, max_age_s=max_age_s)
-
-    def lease(
-        self,
-        estimate: UsageEstimate,
-        *,
-        request_budget: RequestBudget | None = None,
-        attribution: Attribution | None = None,
-        extensions: RequestExtensions | None = None,
-        wait_s: float = 0,
-    ) -> HeldLease:
-        """Hold a lease of the chosen pool in a `with` block; as `LedgerBudgetManager.lease`."""
-        return HeldLease(
-            self,
-            estimate,
-            request_budget=request_budget,
-            attribution=attribution,
-            extensions=extensions,
-            wait_s=wait_s,
-        )
+            self._by_identity[lease.pool] = found
+        return self._by_identity[lease.pool]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,6 +16,9 @@ from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
 from ledger.store.corrections import CORRECTABLE, spending
+from ledger.store.directory import Directory
+from ledger.store.journal import PoolJournal
+from ledger.store.pools import store_identity
 from ledger.store.schema import entries
 
 BY_DAY = "matched by model and day: no single entry is known to be wrong"
@@ -57,6 +60,13 @@ class _Now(NamedTuple):
     applied: bool
 
 
+class _Pool(NamedTuple):
+    """A pool that is corrected: what writes to it, and what reads it in a snapshot of all."""
+
+    budget: LedgerBudgetManager
+    journal: PoolJournal
+
+
 class _Step(NamedTuple):
     """What one entry should say."""
 
@@ -79,22 +89,28 @@ def apply(book: Ledger, found: Reconciliation) -> Reconciliation:
     if found.as_of is not None:
         raise InvalidInputError("as_of", "the past is not corrected; apply without it")
     pools = {ref.pool for refs in found.correctable.values() for ref in refs}
-    budgets = {name: book.pool(name) for name in pools}
+    opened = _opened(book, pools)
     matches = [
-        _applied(book, budgets, found, match) if match.status is Status.DIFFERING else match
+        _applied(book, opened, found, match) if match.status is Status.DIFFERING else match
         for match in found.matches
     ]
     return replace(found, matches=matches)
 
 
+def _opened(book: Ledger, names: Collection[str]) -> dict[str, _Pool]:
+    found, _ = book.read(lambda connection: Directory(store_identity(connection)).all(connection))
+    journals = {pool.info.name: pool for pool in found}
+    return {name: _Pool(book.pool(name), journals[name]) for name in names}
+
+
 def _applied(
     book: Ledger,
-    budgets: dict[str, LedgerBudgetManager],
+    pools: dict[str, _Pool],
     found: Reconciliation,
     match: Match,
 ) -> Match:
     try:
-        outcome = _correct(book, budgets, found, match)
+        outcome = _correct(book, pools, found, match)
     except UncorrectableEntryError as error:
         return _refused(match, str(error))
     return (
@@ -110,7 +126,7 @@ def _refused(match: Match, reason: str) -> Match:
 
 def _correct(
     book: Ledger,
-    budgets: dict[str, LedgerBudgetManager],
+    pools: dict[str, _Pool],
     found: Reconciliation,
     match: Match,
 ) -> Outcome | str:
@@ -121,7 +137,7 @@ def _correct(
     key = f"reconcile:{found.sha256}:{match.line}"
     refs = found.correctable[match.request_id]
     # Afresh, in one snapshot: others may have corrected the same entries since.
-    now = book.read(lambda connection: _now(connection, budgets, refs, key))
+    now = book.read(lambda connection: _now(connection, pools, refs, key))
     if now.obstacle is not None:
         return now.obstacle
     steps = [*_steps(refs, now.usages, match.billed, found.axes)]
@@ -132,7 +148,7 @@ def _correct(
     for step in steps:
         # The last one has the line's own key: where that is there, all of them are.
         own = key if step is steps[-1] else f"{key}:{step.ref.seq}"
-        if not _write(budgets[step.ref.pool], step, _reason(found, match), own):
+        if not _write(pools[step.ref.pool].budget, step, _reason(found, match), own):
             return CORRECTED_SINCE
     return Outcome.APPLIED
 
@@ -147,11 +163,11 @@ def _impossible(found: Reconciliation, match: Match) -> str | None:
 
 def _now(
     connection: Connection,
-    budgets: dict[str, LedgerBudgetManager],
+    pools: dict[str, _Pool],
     refs: Sequence[EntryRef],
     key: str,
 ) -> _Now:
-    journals = {ref.pool: budgets[ref.pool].journal for ref in refs}
+    journals = {ref.pool: pools[ref.pool].journal for ref in refs}
     usages, obstacle = [], None
     for ref in refs:
         pool = journals[ref.pool]

@@ -22,8 +22,8 @@ def test_every_stage_is_seen(bench: Bench) -> None:
 
 def test_a_stage_that_is_gone_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever renames a function learns where to say so, and nothing stays watched."""
-    before = profile.past_the_queue.__globals__["perform"]
+    before = profile.Direct.done.__globals__["perform"]
     monkeypatch.setitem(STAGES, "dream", ("ledger.store.rows:dream",))
     with pytest.raises(SystemExit, match=r"ledger\.store\.rows:dream is gone.*'dream'"):
         profile.profile(bench.url, batch=1, batches=1)
-    assert before is profile.past_the_queue.__globals__["perform"]
+    assert before is profile.Direct.done.__globals__["perform"]

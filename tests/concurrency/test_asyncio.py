@@ -196,7 +196,7 @@ def test_failures_are_each_task_s_own(store_url: str) -> None:
 
     async def main() -> None:
         async with opened(store_url) as (book, budget, commits):
-            journal = budget._budget.journal
+            journal = budget._budget._journal
             async with plugged(commits, budget):
                 tasks = await commits.line_up(
                     budget.reserve(EXTENSIONS, tokens(1), UNLIMITED),
@@ -482,7 +482,7 @@ def test_a_locked_store_does_not_block_the_loop(store_url: str) -> None:
     async def main() -> None:
         async with opened(store_url) as (_, budget, commits):
             lease = await budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
-            unlock = take_lock(budget._budget.journal.info.pool_id)
+            unlock = take_lock(budget._budget._journal.info.pool_id)
             watchdog = Watchdog()
             waiting = [
                 asyncio.create_task(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)),

@@ -310,7 +310,7 @@ def test_several_pools_share_a_transaction(book: Ledger, commits: Commits) -> No
             ]
         )
     told = [told_as(outcome(each)) for each in waiting]
-    ids = [pool.journal.info.pool_id for pool in pools]
+    ids = [pool._journal.info.pool_id for pool in pools]
     assert [(ids[0],), tuple(sorted(ids))] == begun
     assert 2 == commits.calls
     assert [10, None, 7, 9, None, 3] == [
@@ -367,7 +367,7 @@ def test_pools_that_are_new_to_a_process_are_learnt_together(
             elsewhere.pool(name, SharedPoolBudgetOptions(capacity_tokens=5))
         elsewhere.pool("p0").reserve(who, tokens(1), UNLIMITED)  # whose attribution is there
         pools = [book.pool(name) for name in names]
-        assert [{}] * 5 == [pool.journal.terms._policies for pool in pools]
+        assert [{}] * 5 == [pool._journal.terms._policies for pool in pools]
         commits = Commits(book)
         plug = book.pool("plug", SharedPoolBudgetOptions())
         with commits.held(partial(plug.reserve, EXTENSIONS, tokens(1), UNLIMITED)):
@@ -498,7 +498,7 @@ def test_a_batch_takes_in_whom_its_locks_cover(
 ) -> None:
     """Callers of its own pools join; of others only where it is alone on the whole store."""
     other = book.pool("other", SharedPoolBudgetOptions())
-    ids = [pool.journal.info.pool_id for pool in (budget, other)]
+    ids = [pool._journal.info.pool_id for pool in (budget, other)]
     waiting: list[Future[Any]] = []
     calls = [
         partial(pool.reserve, EXTENSIONS, tokens(n), UNLIMITED)
@@ -593,7 +593,7 @@ def test_a_bug_is_not_met_again_by_everybody_who_comes(
 
     when_it_begins(book, partial(come, 3))
     with pytest.raises(ZeroDivisionError):
-        book._writer.run(budget.journal, Broken(lease=1))
+        book._writer.run(budget._journal, Broken(lease=1))
     assert [2, 3, 4, 5] == sorted(outcome(each).id for each in waiting)
     assert 4 == len(begun)
     assert_sound(book)
@@ -603,7 +603,7 @@ def test_a_bug_in_one_call_is_that_caller_s_alone(
     book: Ledger, budget: LedgerBudgetManager, commits: Commits
 ) -> None:
     """One operation of a batch raises a plain exception: its caller gets it, the others leases."""
-    broken = partial(book._writer.run, budget.journal, Broken(lease=1))
+    broken = partial(book._writer.run, budget._journal, Broken(lease=1))
     fine = partial(budget.reserve, EXTENSIONS, tokens(2), UNLIMITED)
     with commits.held(fine):
         waiting = commits.line_up([fine, broken, fine, broken, fine])
@@ -618,7 +618,7 @@ def test_a_bug_in_one_call_is_that_caller_s_alone(
 
 def append_forged(book: Ledger, pool: LedgerBudgetManager, **changes: object) -> None:
     """Append a copy of a pool's newest entry that the rules cannot have written."""
-    mine = entries.c.pool_id == pool.journal.info.pool_id
+    mine = entries.c.pool_id == pool._journal.info.pool_id
     newest = select(entries).where(mine).order_by(entries.c.seq.desc()).limit(1)
     with book._database.connect() as connection:
         row = dict(connection.execute(newest).mappings().one())
@@ -701,7 +701,7 @@ def test_a_failed_batch_is_reported_to_each_of_its_callers(store_url: str) -> No
 
         book._database.dialect.begin = spied
         reserve = partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)
-        with lock_taken(book, store_url, budget.journal.info.pool_id):
+        with lock_taken(book, store_url, budget._journal.info.pool_id):
             leader = in_thread(reserve)
             until(lambda: begun)
             time.sleep(0.3)
@@ -1183,7 +1183,7 @@ def test_a_lease_ended_by_another_process_is_not_remembered(
     """
     budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
     lease, other = (budget.reserve(EXTENSIONS, tokens(10), UNLIMITED) for _ in range(2))
-    assert {lease.id, other.id} == set(budget.journal._leases)
+    assert {lease.id, other.id} == set(budget._journal._leases)
     assert 0 == run_leader(store_url, tmp_path / "log", "end", how, lease.id).returncode
     if between:
         budget.record_used(other, Usage(total_tokens=2))
@@ -1205,7 +1205,7 @@ def test_leases_are_remembered(book: Ledger, monkeypatch: pytest.MonkeyPatch) ->
     lease = budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
     monkeypatch.setattr("ledger.store.queries.LEASE", None)
     budget.record_used(lease, Usage(total_tokens=2))
-    assert {} == budget.journal._leases
+    assert {} == budget._journal._leases
     assert 98 == budget.remaining(EXTENSIONS).tokens
 
 

@@ -135,7 +135,7 @@ def spend_below(budget: LedgerBudgetManager, log: Log, request: str, chance: int
         return
     if leaves:
         time.sleep(0.005)
-        budget.writer.sweep(budget.journal)
+        budget._writer.sweep(budget._journal)
     half = Usage(total_tokens=chance // 2)
     budget.observe(lease, half)
     log("spent", request, budget.name, half.total_tokens)

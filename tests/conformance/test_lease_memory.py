@@ -118,10 +118,10 @@ def test_what_is_remembered_is_bounded(
     """Beyond the bound the oldest lease is forgotten, and read again when it is settled."""
     monkeypatch.setattr(attributions, "REMEMBERED", 3)
     leases = [reserve(budget) for _ in range(5)]
-    assert [lease.id for lease in leases[2:]] == list(budget.journal._leases)
+    assert [lease.id for lease in leases[2:]] == list(budget._journal._leases)
     for lease in leases:
         ENDS["settled"](budget, lease)
-    assert {} == budget.journal._leases
+    assert {} == budget._journal._leases
     assert (5, 0) == balance(budget)
 
 
@@ -140,7 +140,7 @@ def test_a_batch_that_failed_leaves_nothing_in_memory(
             ENDS["settled"](budget, lease)
         with pytest.raises(Exception, match="No space left"):
             reserve(budget)
-    assert {lease.id} == set(budget.journal._leases)
+    assert {lease.id} == set(budget._journal._leases)
     ENDS["settled"](budget, lease)
     assert (1, 0) == balance(budget)
 
@@ -173,7 +173,7 @@ def test_a_store_put_back_and_written_again_is_believed(
     reserve(budget)
     gone = [reserve(budget, 70) for _ in range(2)]
     put_back(vandal, to=2)
-    theirs.journal._leases.clear()  # another process, which began after the store was put back
+    theirs._journal._leases.clear()  # another process, which began after the store was put back
     for _ in range(written):
         reserve(theirs, 7)
     ENDS["settled"](budget, gone[0])

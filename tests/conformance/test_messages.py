@@ -162,7 +162,7 @@ def test_what_is_asked_of_many_pools_is_answered_for_each(
         for number, budget in enumerate(budgets):
             for hour in reversed(range(number)):
                 reserve(budget, LeaseTtl(timedelta(hours=hour + 1)))
-        ids = [budget.journal.info.pool_id for budget in budgets]
+        ids = [budget._journal.info.pool_id for budget in budgets]
         asked: list[tuple[Prepared, dict[str, Any]]] = [
             *((queries.HEAD, {"pool_id": one}) for one in (*ids, 2**40)),
             *((queries.SINCE, {"pool_id": one, "known": one, "page": 2}) for one in ids),

@@ -472,7 +472,7 @@ def test_pools_that_share_a_lock_wait_for_each_other_and_no_more(url: str) -> No
 
     with Ledger.open(url) as book:
         pools = [book.pool(f"pool {number}", OPTIONS) for number in range(POOL_LOCKS + 1)]
-        shared = {pools[n].journal.info.pool_id % POOL_LOCKS for n in (0, POOL_LOCKS)}
+        shared = {pools[n]._journal.info.pool_id % POOL_LOCKS for n in (0, POOL_LOCKS)}
         assert 1 == len(shared)
         gate = threading.Barrier(4, timeout=30)
         ledgers = [Ledger.open(url, timeout_s=30) for _ in range(2)]
