@@ -10,7 +10,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from typing_extensions import override
@@ -172,21 +172,13 @@ def _opening(
     return decorate
 
 
-@overload
-def _in_thread(
-    method: Callable[Concatenate[Ledger, P], T],
-) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, T]]: ...
+def _same(answer: T) -> T:
+    return answer
 
 
-@overload
 def _in_thread(
     method: Callable[Concatenate[Ledger, P], T], then: Callable[[T], R]
-) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, R]]: ...
-
-
-def _in_thread(
-    method: Callable[Concatenate[Ledger, P], Any], then: Callable[[Any], Any] = lambda found: found
-) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, Any]]:
+) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, R]]:
     """Return a call for tasks: the parameters and the docstring of `method`, done in a thread.
 
     Args:
@@ -195,7 +187,7 @@ def _in_thread(
     """
 
     @functools.wraps(method)
-    async def call(self: AsyncLedger, /, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - as above
+    async def call(self: AsyncLedger, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return then(await asyncio.to_thread(method, self.sync, *args, **kwargs))
 
     return call
@@ -235,8 +227,8 @@ class AsyncLedger:
         """
         return AsyncBudgetRouter(self.sync.router(choose))
 
-    close = _in_thread(Ledger.close)
+    close = _in_thread(Ledger.close, _same)
     pool = _in_thread(Ledger.pool, AsyncLedgerBudgetManager)
-    close_pool = _in_thread(Ledger.close_pool)
-    expire_due = _in_thread(Ledger.expire_due)
-    adjust = _in_thread(Ledger.adjust)
+    close_pool = _in_thread(Ledger.close_pool, _same)
+    expire_due = _in_thread(Ledger.expire_due, _same)
+    adjust = _in_thread(Ledger.adjust, _same)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import grimp
 import pytest
 
 import ledger
@@ -150,11 +148,3 @@ def test_a_type_checker_sees_every_call_on_every_manager(tmp_path: Path) -> None
     expected = [one.removesuffix(" -> None") for one in EXPRESSIONS.values()]
     assert expected == plain, done.stdout
     assert 0 == done.returncode, done.stdout + done.stderr
-
-
-def test_what_users_call_is_no_circle() -> None:
-    """No file of it imports one that imports it, be it for types alone."""
-    graph = grimp.build_graph("ledger", exclude_type_checking_imports=False, cache_dir=None)
-    files = ["contract", "lease", "memory", "manager", "router", "ledger", "aio"]
-    for lower, higher in itertools.combinations((f"ledger.{file}" for file in files), 2):
-        assert graph.find_shortest_chain(lower, higher) is None
