@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -96,8 +97,8 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
         for line in metadata.get_all("Requires-Dist", [])
         if "extra" not in line
     }
-    assert {"alembic", "rich", "sqlalchemy", "typer"} == {
-        "".join(char if char.isalnum() else " " for char in line).split()[0] for line in needed
+    assert {"alembic", "rich", "sqlalchemy", "typer", "typing-extensions"} == {
+        re.split(r"[^\w-]", line)[0] for line in needed
     }
     assert {"postgresql", "parquet", "xlsx", "html", "top", "peers", "testing", "dev"} == set(
         metadata.get_all("Provides-Extra", [])
