@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import inspect
+import sys
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -169,7 +172,8 @@ class LeaseBlock(_Block[Budget]):
 class AsyncLeaseBlock(_Block[AsyncBudget]):
     """A lease inside an `async with` block; as `LeaseBlock`.
 
-    The lease is ended before a cancellation goes on.
+    The lease is ended before a cancellation goes on; where the coroutine is collected, and can
+    await nothing any more, soon afterwards.
     """
 
     _with = "async with"
@@ -186,6 +190,9 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         traceback: TracebackType | None,
     ) -> None:
         if self._ended:
+            return
+        if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
+            _leave(self._budget.abandon(self.lease))
             return
         ending = asyncio.ensure_future(self._budget.abandon(self.lease))
         cancelled: asyncio.CancelledError | None = None
@@ -227,6 +234,24 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         """Close the lease unused; as `Budget.release`."""
         await self._budget.release(self.lease)
         self._ended = True
+
+
+def _may_await(block: FrameType) -> bool:
+    """Tell whether a block that is left by GeneratorExit can still await something.
+
+    An asynchronous generator is closed by a task of its loop. A coroutine is collected, or closed,
+    and has to end at once.
+    """
+    if not block.f_code.co_flags & inspect.CO_ASYNC_GENERATOR:
+        return False
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - None is no error here
+
+
+def _leave(ending: Coroutine[Any, Any, None]) -> None:
+    """Have a lease ended by whoever leads next, without awaiting it."""
+    with contextlib.suppress(StopIteration):
+        ending.send(None)  # so far that it is in the queue, where it stays
+    ending.close()
 
 
 def _unended(lease: BudgetLease, failure: LedgerError, error: BaseException | None) -> None:

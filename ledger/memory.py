@@ -51,7 +51,7 @@ from ledger.core.values import (
     UsageReport,
 )
 from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
-from ledger.errors import BudgetError, PoisonedError, ThresholdExceededError
+from ledger.errors import BudgetError, ContentionError, PoisonedError, ThresholdExceededError
 from ledger.lease import LeaseBlock, leasing
 
 _Decide = Callable[[Micros], rules.Effect]
@@ -61,7 +61,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
     """One pool shared by threads; the whole domain 0 .. 2^64-1; leases counted from 1.
 
     `Budget` says what each call promises. Nothing is kept of who used what: reports, attributions
-    and idempotency keys are for stores.
+    and idempotency keys are for stores. Inside a change of the same thread, a signal handler gets
+    a `ContentionError`, and a lease that is collected ends behind that change.
     """
 
     # Every change of state runs inside _change: poisoned until proven whole, because an interrupt
@@ -78,7 +79,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         check_anchor(options.window)
         self._policy = options
         self._clock = _system_clock if clock is None else check_clock(clock)
-        self._lock = threading.Lock()
+        # Reentrant: a finaliser, or a signal handler, comes in the middle of a change.
+        self._lock = threading.RLock()
+        self._left: deque[BudgetLease] = deque()
         self._balance = Balance()
         self._recorded_at = self._clock()
         self._window = rules.begin_window(options, self._recorded_at, Totals())
@@ -188,6 +191,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
     @override
     def abandon(self, lease: BudgetLease) -> None:
         check_lease(lease)
+        if self._changes_here():  # by a finaliser: what it broke into is to be finished first
+            self._left.append(lease)
+            return
         self._change(
             lambda _now: rules.abandon(
                 self._policy.settlement,
@@ -233,8 +239,17 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             with contextlib.suppress(IndexError):  # another thread may take some of them
                 while self._crossed:
                     self._announcer.tell([self._crossed.popleft()])
+                while self._left:
+                    with contextlib.suppress(BudgetError):  # it was ended elsewhere
+                        self.abandon(self._left.popleft())
+
+    def _changes_here(self) -> bool:
+        """Tell whether this thread is in the middle of a change, which a call broke into."""
+        return self._poisoned and self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _change_locked(self, decide: _Decide, spared: int | None) -> rules.Effect:
+        if self._changes_here():
+            raise ContentionError.in_another_call()
         with self._lock:
             if self._poisoned:
                 raise PoisonedError

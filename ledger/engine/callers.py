@@ -16,6 +16,9 @@ from ledger.store.journal import PoolJournal
 class Caller:
     """One call's place in the queue; nobody waits for a plain one."""
 
+    waits = False
+    """Whether a thread or a task waits for the outcome."""
+
     def __init__(
         self, pool: PoolJournal, operation: Operation[Any], *, again: bool = False
     ) -> None:
@@ -27,6 +30,7 @@ class Caller:
         self.alive = True
         """Whether somebody still works on it, or waits for it."""
         self.abandoned = False
+        self.tries = 1
         self.entered_s = time.monotonic()
 
     def result(self) -> Any:  # noqa: ANN401 - whatever the operation answers with
@@ -40,8 +44,11 @@ class Caller:
 class ThreadCaller(Caller):
     """A thread that sleeps on a lock until its outcome is there, or until it may lead."""
 
+    waits = True
+
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
         super().__init__(pool, operation)
+        self.thread = threading.get_ident()
         self._signal = threading.Lock()
         self._signal.acquire()
 
@@ -58,10 +65,24 @@ class ThreadCaller(Caller):
 class TaskCaller(Caller):
     """A task that waits on a future of its loop."""
 
+    waits = True
+
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
         super().__init__(pool, operation)
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
+
+
+def is_gone(caller: Caller) -> bool:
+    """Tell whether a task's loop is closed, and nothing is lost by not doing what it asked.
+
+    Usage is recorded all the same: it was spent.
+    """
+    return (
+        isinstance(caller, TaskCaller)
+        and caller.loop.is_closed()
+        and caller.operation.lease_id is None
+    )
 
 
 def wake_tasks(loop: asyncio.AbstractEventLoop, callers: list[TaskCaller]) -> bool:
@@ -80,6 +101,9 @@ def wake_tasks(loop: asyncio.AbstractEventLoop, callers: list[TaskCaller]) -> bo
 
 
 class Executor:
-    """The executor's thread, while it leads."""
+    """The worker's thread, while it leads."""
 
     alive = True
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()

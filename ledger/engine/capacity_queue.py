@@ -157,7 +157,9 @@ class CapacityQueues:
 
     def forget(self) -> None:
         """Forget everybody: in a forked child none of them is there."""
-        # Reentrant: a task that the garbage collector ends may leave at any moment.
+        # Reentrant: a finaliser may come while it is held. It is held for a moment at a time,
+        # nothing that waits is done under it, and `with` takes a lock of C in one step, so that
+        # no interrupt leaves it locked: to wait for it needs no deadline.
         self._mutex = threading.RLock()
         self._queues: defaultdict[int, list[Waiter]] = defaultdict(list)
 
@@ -194,6 +196,7 @@ class CapacityQueues:
                     return answer
             return ask_last()
         finally:
+            waiter.alive = False  # at once: an interrupt may keep it from the rest
             self._leave_surely(pool, waiter)
 
     async def wait_async(
@@ -218,6 +221,7 @@ class CapacityQueues:
                     return answer
             return await ask_last()
         finally:
+            waiter.alive = False  # at once: an interrupt may keep it from the rest
             self._leave_surely(pool, waiter)
 
     def free(self, pools: Collection[int]) -> None:

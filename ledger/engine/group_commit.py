@@ -6,7 +6,11 @@ wait for the next batch, which the first of them leads. There is no thread of it
 queue costs a caller next to nothing, and a busy one shares one fsync among many.
 
 Threads and asyncio tasks ride in the same batches: a waiting thread is a lock, a waiting task is a
-future, and a batch that begins with a task is led by the one thread of an executor.
+future, and a batch that begins with a task is led by a thread of the queue's own.
+
+A call may come from a signal handler, or from a finaliser that the garbage collector runs, in the
+middle of another call of the same thread. What that one does cannot be waited for: so the end of
+a lease is left in the queue for the next leader, and everything else is refused.
 """
 
 from __future__ import annotations
@@ -16,18 +20,19 @@ import copy
 import itertools
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ledger.core.checks import Micros
 from ledger.core.entries import EntryKind
-from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
+from ledger.engine.call_queue import CallQueue
+from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, is_gone, wake_tasks
 from ledger.engine.opening import Opening
-from ledger.engine.operations import Operation, Release, new_key
+from ledger.engine.operations import Close, Operation, Release, new_key
 from ledger.engine.perform import Call, Done
-from ledger.engine.transaction import Transactions
+from ledger.engine.transaction import Transactions, writing_here
+from ledger.engine.worker import Worker
 from ledger.errors import (
     ContentionError,
     LedgerError,
@@ -49,20 +54,26 @@ BATCH_MAX = 256
 
 _LOOK_S = 0.05
 """How long a waiting thread sleeps before it looks whether the leader is still there."""
+_CALLED_S = 1.0
+"""After how long a call of the worker that nothing came of is made again."""
+_TRIES = 3
+"""How often what nobody waits for is tried, while others keep the store busy."""
 
 
-class Writer:
-    """The queue of one store in one process.
+class Writer(CallQueue):
+    """The queue of one store in one process, and what leads it.
 
     An interrupt may land in the leader between any two steps. So the leader mends nothing: whoever
     leads next finds what an interrupted one left, and looks up whether it took effect; and nobody
     sleeps longer than a moment without looking whether the leader is still there.
     """
 
-    _threads: ThreadPoolExecutor | None
+    _worker: Worker | None
+    _called_s: float | None
+    """When the worker was called last that has not come yet, on the clock of `time.monotonic`."""
 
     def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
-        self.database = database
+        super().__init__(database)
         self.transactions = Transactions(database, directory)
         self._clock = clock
         self.committed: list[Callable[[Done], None]] = []
@@ -104,6 +115,8 @@ class Writer:
         Raises:
             LedgerError: Whatever the operation answers with, or what kept it from being done.
         """
+        if self._is_in_another_call():
+            return cast("T", self._leave(pool, operation))
         caller = ThreadCaller(pool, operation)
         try:
             self._enter(caller)
@@ -132,10 +145,13 @@ class Writer:
         Raises:
             LedgerError: Whatever the operation answers with, or what kept it from being done.
         """
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - a coroutine that is collected
+            return cast("T", self._leave(pool, operation))
         caller = TaskCaller(pool, operation)
-        self._enter(caller)
-        self._call_executor()
         try:
+            self._enter(caller)
+            self._call_worker()
+            self._watch(caller.loop)
             await caller.done
         except BaseException:
             self._drop(caller)
@@ -144,48 +160,33 @@ class Writer:
         return answer
 
     def close(self) -> None:
-        """Wait for what is being done, and stop the executor's thread."""
+        """Wait until what is being done is done, as long as that may take, and end the worker."""
         with self._mutex:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown()
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
 
     def _reset(self) -> None:
-        # Reentrant: a task that the garbage collector ends may forsake its call at any moment.
-        self._mutex = threading.RLock()
-        self._queue: deque[Caller] = deque()
-        self._batch: list[Caller] = []
-        self._leader: Caller | Executor | None = None
-        self._called = False
-        self._threads = None
+        self.forget()
+        self._worker = None
+        self._called_s = None
         self.transactions.reset()
 
-    def _enter(self, caller: Caller) -> None:
-        with self._mutex:
-            self._queue.append(caller)
+    def _is_in_another_call(self) -> bool:
+        """Tell whether this thread would wait for itself: it leads, or holds what leaders need."""
+        leader, writing = self._leader, writing_here()
+        return (
+            (leader is not None and leader.alive and leader.thread == threading.get_ident())
+            or self._mutex._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
+            or (writing is not None and writing.is_of_same_store(self.transactions))
+        )
 
-    def _claim(self, who: Caller | Executor) -> bool:
-        """Become the leader, if there is none that is alive, and there is something to do."""
-        with self._mutex:
-            if self._leader is not None and self._leader.alive:
-                return False
-            self._put_back()
-            if not self._queue:
-                return False
-            self._leader = who
-            return True
-
-    def _put_back(self) -> None:
-        """Queue again what an interrupted leader left: it may have taken effect, or not."""
-        left = [one for one in self._batch if one.outcome is None and one not in self._queue]
-        for caller in reversed(left):
-            again = caller
-            if not caller.alive or caller.abandoned:
-                again = Caller(caller.pool, caller.operation)
-                again.abandoned = True
-            again.again = True
-            self._queue.appendleft(again)
-        self._batch = []
+    def _leave(self, pool: PoolJournal, operation: Operation[Any]) -> Any:  # noqa: ANN401 - whatever it answers with
+        """Leave the end of a lease to the next leader; refuse what needs an answer."""
+        if not isinstance(operation, Close | Release):
+            raise ContentionError.in_another_call()
+        self._enter(Caller(pool, operation))
+        self._call_worker()
 
     def _lead(self) -> None:
         """Do what is waiting, then let the first of those who came meanwhile lead."""
@@ -204,43 +205,35 @@ class Writer:
         if isinstance(successor, ThreadCaller):
             successor.wake()
         elif successor is not None:
-            self._call_executor()
+            self._call_worker()
 
-    def _call_executor(self) -> None:
-        """Have the executor's thread lead, if nobody does; called often, it comes once."""
+    def _call_worker(self) -> None:
+        """Have the worker lead, if nobody does; called often, it comes once."""
         with self._mutex:
-            if self._called or (self._leader is not None and self._leader.alive):
+            if self._leader is not None and self._leader.alive:
                 return
-            self._called = True
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger-commit")
-            threads = self._threads
-        try:
-            threads.submit(self._lead_from_executor)
-        except RuntimeError:  # the interpreter is shutting down: whoever is here does it
-            self._lead_from_executor()
+            now_s = time.monotonic()
+            if self._called_s is not None and now_s - self._called_s < _CALLED_S:
+                return
+            try:
+                if self._worker is None:
+                    self._worker = Worker(self._lead_from_worker, timeout_s=self._begun_s)
+                called = self._worker.call()
+                self._called_s = now_s
+            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+                called = False
+        if not called:
+            self._lead_from_worker()
 
-    def _lead_from_executor(self) -> None:
+    def _lead_from_worker(self) -> None:
         executor = Executor()
         try:
             with self._mutex:
-                self._called = False
+                self._called_s = None
             while self._claim(executor):
                 self._lead()
         finally:
             executor.alive = False
-
-    def _give_up(self, caller: ThreadCaller) -> None:
-        """Turn a thread away that has waited too long to be begun."""
-        if caller.entered_s + self.database.timeout_s > time.monotonic():
-            return
-        with self._mutex:
-            if caller in self._queue and not caller.again:
-                self._queue.remove(caller)
-                caller.outcome = self._contention()
-
-    def _contention(self) -> ContentionError:
-        return ContentionError(timeout_s=self.database.timeout_s, attempts=0)
 
     def _commit(self, batch: list[Caller]) -> None:
         """Do a batch and hand out the outcomes, in several transactions where leases are due.
@@ -254,9 +247,9 @@ class Writer:
     def _commit_once(self, batch: list[Caller]) -> list[Caller]:
         """Do a batch in one transaction, hand out the outcomes, and return who has none yet."""
         late_s = time.monotonic() - self.database.timeout_s
-        late = [one for one in batch if one.entered_s < late_s and not one.again]
+        late = [one for one in batch if one.waits and one.entered_s < late_s and not one.again]
         self._deliver((one, self._contention()) for one in late)
-        batch = [one for one in batch if one.outcome is None and not _gone(one)]
+        batch = [one for one in batch if one.outcome is None and not is_gone(one)]
         if not batch:
             return []
         done: Done | None = None
@@ -306,7 +299,7 @@ class Writer:
             key=batch[0].operation.key,
             now=self.now,
             look_up=looks_up,
-            began_s=min(caller.entered_s for caller in batch),
+            began_s=min((one.entered_s for one in batch if one.waits), default=None),
         )
 
     def _join(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> None:
@@ -319,7 +312,7 @@ class Writer:
                 for caller in self._queue
                 if (anybody or pools.get(caller.pool.info.pool_id) is caller.pool)
                 and not caller.again
-                and not _gone(caller)
+                and not is_gone(caller)
             ][: BATCH_MAX - len(batch)]
             # In this order: an interrupt in between must not lose them.
             self._batch += joining
@@ -330,6 +323,12 @@ class Writer:
     def _deliver(self, results: Iterable[tuple[Caller, Any]]) -> None:
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
         for caller, outcome in results:
+            if caller.outcome is not None:  # it waited too long, and will ask again by its key
+                continue
+            if not caller.waits and isinstance(outcome, ContentionError) and caller.tries < _TRIES:
+                caller.tries += 1  # a lease that was left to be ended must be ended
+                self._enter(caller)
+                continue
             caller.outcome = outcome
             if isinstance(caller, TaskCaller):
                 tasks[caller.loop].append(caller)
@@ -349,15 +348,17 @@ class Writer:
             if caller in self._queue:
                 place = self._queue.index(caller)
                 del self._queue[place]
-                if caller.again:  # it may have been done: whether it was must still be looked up
-                    nobodys = Caller(caller.pool, caller.operation, again=True)
+                # It may have been done: whether it was must still be looked up. And what ends a
+                # lease that is given up ends it.
+                if caller.again or isinstance(caller.operation, Close):
+                    nobodys = Caller(caller.pool, caller.operation, again=caller.again)
                     nobodys.abandoned = True
                     self._queue.insert(place, nobodys)
             waiting = bool(self._queue or self._batch)
         if caller.outcome is not None:
             self._release(caller)
         if waiting:
-            self._call_executor()
+            self._call_worker()
 
     def _release(self, caller: Caller) -> None:
         """Release the lease that a abandoned reservation was granted, in a later batch.
@@ -371,19 +372,7 @@ class Writer:
             and not caller.operation.key_given
         ):
             self._enter(Caller(caller.pool, Release(lease=row["seq"])))
-            self._call_executor()
-
-
-def _gone(caller: Caller) -> bool:
-    """Tell whether a task's loop is closed, and nothing is lost by not doing what it asked.
-
-    Usage is recorded all the same: it was spent.
-    """
-    return (
-        isinstance(caller, TaskCaller)
-        and caller.loop.is_closed()
-        and caller.operation.lease_id is None
-    )
+            self._call_worker()
 
 
 def _own(error: LedgerError, like: LedgerError) -> LedgerError:

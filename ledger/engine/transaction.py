@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from ledger.core.entries import PoolId
 from ledger.engine.batch import MorePoolsError
 from ledger.engine.opening import Opening
 from ledger.engine.perform import Call, Done, perform
+from ledger.errors import ContentionError
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
@@ -23,6 +25,16 @@ Work = Callable[[Connection, bool, Sequence[PoolJournal]], T]
 """Gets the transaction, whether an earlier try may have taken effect, and all its pools."""
 
 
+_writing: dict[int, Transactions] = {}
+"""By thread, the transactions that it was in last; whether it still is, their turn knows."""
+
+
+def writing_here() -> Transactions | None:
+    """Return the transactions that this thread is in the middle of, None where there are none."""
+    found = _writing.get(threading.get_ident())
+    return found if found is not None and found.in_turn else None
+
+
 class Transactions:
     """The transactions of one store."""
 
@@ -30,6 +42,15 @@ class Transactions:
         self._database = database
         self._directory = directory
         self.reset()
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether this thread is in the middle of one."""
+        return self._turn._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
+
+    def is_of_same_store(self, other: Transactions) -> bool:
+        """Tell whether the others write to the same store, by whatever address."""
+        return self._directory.store == other._directory.store
 
     def reset(self) -> None:
         """Begin anew, in a forked child."""
@@ -66,10 +87,12 @@ class Transactions:
                 look_up=again or look_up,
             )
 
-        with self._turn:
+        def once() -> Done:
             done = self._on(pools, work, key=key, began_s=began_s)
             done.remember()
             return done
+
+        return self._alone(once, began_s)
 
     def open(
         self,
@@ -94,11 +117,42 @@ class Transactions:
             return opening.make(connection, self._directory, parent, locked, now=now)
 
         lineage = () if parent is None else parent.lineage
-        with self._turn:
+
+        def once() -> tuple[PoolJournal | None, Done | None]:
             found, done = self._on(lineage, work, key=opening.key, began_s=None)
             if done is not None:
                 done.remember()
             return found, done
+
+        return self._alone(once, None)
+
+    def _alone(self, once: Callable[[], T], began_s: float | None) -> T:
+        """Run a transaction when no other thread of this process is in one of this store.
+
+        Raises:
+            ContentionError: It was not this thread's turn until the deadline; or this thread is in
+                the middle of a transaction itself, and would wait for its own end.
+        """
+        timeout_s = self._database.timeout_s
+        own = writing_here()
+        if own is not None and own.is_of_same_store(self):
+            raise ContentionError.in_another_call()
+        waited_s = 0.0 if began_s is None else time.monotonic() - began_s
+        try:
+            if not self._turn.acquire(timeout=max(0.0, timeout_s - waited_s)):
+                raise ContentionError(
+                    timeout_s=timeout_s, attempts=0, holder="another thread of this process"
+                )
+            _writing[threading.get_ident()] = self
+            return once()
+        finally:
+            # Not `with`, which knows no deadline; one step, so that no interrupt falls between.
+            try:  # noqa: SIM105 - an interrupt may fall into `suppress`
+                self._turn.release()
+            except RuntimeError:  # it was not this thread's turn
+                pass
+            if own is not None:  # of another store, in the middle of which this came
+                _writing[threading.get_ident()] = own
 
     def _on(
         self, pools: Iterable[PoolJournal], work: Work[T], *, key: str, began_s: float | None

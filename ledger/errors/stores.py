@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from ledger.errors.root import LedgerError
 
 
@@ -19,15 +21,30 @@ class ContentionError(StoreError):
     Attributes:
         timeout_s: How long the call tried, in seconds.
         attempts: How many transactions it started.
+        holder: Which process or session held the store, None where that is not known.
     """
 
-    def __init__(self, *, timeout_s: float, attempts: int) -> None:
+    def __init__(self, *, timeout_s: float, attempts: int, holder: str | None = None) -> None:
+        who = "other writers" if holder is None else holder
         super().__init__(
-            f"other writers kept the store busy for {timeout_s:g} s ({attempts} attempts); "
+            f"{who} kept the store busy for {timeout_s:g} s ({attempts} attempts); "
             "nothing was written. Try again, or open the ledger with a longer timeout_s"
         )
         self.timeout_s = timeout_s
         self.attempts = attempts
+        self.holder = holder
+
+    @classmethod
+    def in_another_call(cls) -> Self:
+        """Return the error of a call that a signal handler or a finaliser makes inside another.
+
+        It would wait for the end of the very call that it broke into.
+        """
+        return cls(
+            timeout_s=0,
+            attempts=0,
+            holder="this very thread, which is in the middle of another call,",
+        )
 
 
 class OutcomeUnknownError(StoreError):

@@ -255,6 +255,7 @@ def _in_threads(
         for position, row in rows:
             pending.add(threads.submit(work, position, row))
             if len(pending) >= 2 * workers:
+                # Each is one call of the budget, which its own time-out bounds.
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for finished in done:
                     finished.result()

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import random
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import ArgumentError, DBAPIError, SAWarning
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 
 from ledger.errors import (
     ContentionError,
-    InvalidUrlError,
-    LedgerError,
     LedgerUnavailableError,
     NotALedgerError,
     OutcomeUnknownError,
     RowsDiscardedError,
     StoreError,
 )
+from ledger.store.connections import Connections
 from ledger.store.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
-from ledger.store.dialects.addresses import shown_address, without_secrets
+from ledger.store.dialects.addresses import without_secrets
 from ledger.store.statements import Prepared
 
 T = TypeVar("T")
 
-_IDLE_MAX = 4
 _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.1
 
 
-class Database:
-    """One store's connections, shared by threads.
+class Database(Connections):
+    """One store, shared by threads.
 
     A piece of work given to `transact` may run several times, each time in a new transaction, so
     it must not have effects of its own. From the second time on it is told so, and must look up
@@ -45,44 +39,18 @@ class Database:
     """
 
     def __init__(self, url: str, *, timeout_s: float, create: bool) -> None:
-        self.dialect = dialect_for(url, timeout_s=timeout_s)
-        self.timeout_s = timeout_s
-        self._closed = False
+        super().__init__(dialect_for(url, timeout_s=timeout_s), timeout_s=timeout_s, create=create)
         self.transactions = 0
         """How many writing transactions were committed here, about."""
         self.retries = 0
         """How often one had to be run again, about."""
-        self._reset_gate()
-        self._idle: list[Connection] = []
-        self.after_fork: Callable[[], None] | None = None
-        try:
-            self.engine = self.dialect.create_engine(create=create)
-        except LedgerError:
-            raise
-        except (ArgumentError, TypeError, ValueError, SAWarning):
-            reason = "a parameter behind its ? has a value that the driver does not take"
-            raise InvalidUrlError("url", f"{reason}; check {self.url}") from None
+        self._held_up: tuple[float, str] | None = None
         self._errors: tuple[type[Exception], ...] = (
             DBAPIError,
-            PoolTimeoutError,
             RolledBackError,
             OSError,
             *self.dialect.driver_errors,
         )
-        _open_databases.add(self)
-
-    @property
-    def url(self) -> str:
-        """The store's address, without its password."""
-        return shown_address(self.dialect.url)
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._closed = True
-        _open_databases.discard(self)
-        self._drop_idle()
-        self.engine.dispose()
-        self.dialect.close()
 
     def transact(
         self,
@@ -108,17 +76,22 @@ class Database:
                 to look the key up, or the server stopped waiting for its standby.
         """
         deadline = (time.monotonic() if began_s is None else began_s) + self.timeout_s
-        attempts, in_doubt = 0, False
+        attempts, in_doubt, committing = 0, False, False
+
+        def once(connection: Connection) -> T:
+            nonlocal committing
+            self.dialect.begin(connection, pool_ids=pool_ids, timeout_s=deadline - time.monotonic())
+            result = work(connection, attempts > 1)
+            committing = True
+            self.dialect.commit(connection)
+            self.transactions += 1
+            return result
+
         while True:
             attempts += 1
             committing = False
             try:
-                with self._begun(pool_ids, deadline - time.monotonic()) as connection:
-                    result = work(connection, attempts > 1)
-                    committing = True
-                    self.dialect.commit(connection)
-                    self.transactions += 1
-                    return result
+                return self._lend(once, writing=True)
             except CommitInDoubtError as error:
                 raise OutcomeUnknownError(key) from error
             except self._errors as error:
@@ -132,7 +105,7 @@ class Database:
                     continue
                 if in_doubt:
                     raise OutcomeUnknownError(key) from error
-                raise self._refused(error, failure, attempts) from error
+                raise self._refused(error, failure, attempts, pool_ids) from error
             except Exception as error:
                 if in_doubt:
                     raise OutcomeUnknownError(key) from error
@@ -145,13 +118,9 @@ class Database:
             ContentionError: The snapshot kept clashing with writers until the deadline.
             LedgerUnavailableError: The store cannot be reached or read.
         """
-        return self._retried(lambda: self._read_rows(statement, parameters))
-
-    def _read_rows(
-        self, statement: Prepared, parameters: Mapping[str, int]
-    ) -> list[dict[str, Any]]:
-        with self._lent() as connection:
-            return self.dialect.read_alone(connection, statement, parameters)
+        return self._retried(
+            lambda connection: self.dialect.read_alone(connection, statement, parameters)
+        )
 
     def read(self, work: Callable[[Connection], T], *, serializable: bool = True) -> T:
         """Run `work` in a read-only transaction on one snapshot.
@@ -166,35 +135,27 @@ class Database:
             NotALedgerError: The file is not a database.
         """
 
-        def once() -> T:
-            with self._lent() as connection:
-                self.dialect.begin_read(connection, serializable=serializable)
-                try:
-                    return work(connection)
-                finally:
-                    self.dialect.rollback(connection)
+        def once(connection: Connection) -> T:
+            self.dialect.begin_read(connection, serializable=serializable)
+            found = work(connection)
+            self.dialect.rollback(connection)
+            return found
 
         return self._retried(once)
 
-    def _retried(self, once: Callable[[], T]) -> T:
+    def _retried(self, once: Callable[[Connection], T]) -> T:
         deadline = time.monotonic() + self.timeout_s
         attempts = 0
         while True:
             attempts += 1
             try:
-                return once()
+                return self._lend(once)
             except self._errors as error:
                 failure = self._failure(error)
                 if time.monotonic() < deadline and self._worth_another(error, failure, attempts):
                     time.sleep(_pause_s(attempts))
                     continue
                 raise self._refused(error, failure, attempts) from error
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Lend a connection; an error of the driver that escapes is the caller's to name."""
-        with self._entered(), self.engine.connect() as connection:
-            yield connection
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
@@ -211,100 +172,8 @@ class Database:
             failure = self._failure(error)
             raise self._refused(error, failure, attempts=1) from error
 
-    def before_fork(self) -> None:
-        """Close every connection that the child could not use, once nobody uses it.
-
-        SQLite keeps its locks in the memory of the process: a child that inherited an open
-        connection would find its parent's locks there for ever.
-        """
-        if not self.dialect.connections_survive_fork:
-            with self._gate:
-                self._forking = True
-                self._gate.wait_for(lambda: self._lent_out == 0, timeout=self.timeout_s)
-            self._drop_idle()
-            self.engine.dispose()
-
-    def after_fork_in_parent(self) -> None:
-        """Let callers in again."""
-        with self._gate:
-            self._forking = False
-            self._gate.notify_all()
-
-    def after_fork_in_child(self) -> None:
-        """Leave the parent's connections alone: a forked child must not even close them."""
-        self._reset_gate()
-        self._idle.clear()
-        self.engine.dispose(close=False)
-        self.dialect.forget_after_fork()
-        if self.after_fork is not None:
-            self.after_fork()
-
-    @contextmanager
-    def _begun(self, pool_ids: Sequence[int], timeout_s: float) -> Iterator[Connection]:
-        with self._lent() as connection:
-            try:
-                # Inside: what begin took before an interrupt must be given back as well.
-                self.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
-                yield connection
-            finally:
-                try:
-                    self.dialect.rollback(connection)
-                finally:
-                    try:
-                        self.dialect.end()
-                    except BaseException:  # an interrupt must not leave the store locked
-                        self.dialect.end()
-                        raise
-
-    @contextmanager
-    def _lent(self) -> Iterator[Connection]:
-        """Lend a connection that is kept at hand: a checkout costs as much as a short query.
-
-        One that saw an error is closed instead of kept.
-        """
-        with self._entered():
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self.engine.connect()
-            try:
-                yield connection
-            except BaseException:
-                _discard(connection)
-                raise
-            if self._closed:
-                _discard(connection)  # the pool that would close it is gone
-            elif len(self._idle) >= _IDLE_MAX:
-                connection.close()
-            else:
-                self._idle.append(connection)
-
-    def _drop_idle(self) -> None:
-        while self._idle:
-            _discard(self._idle.pop())
-
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        if self._closed:
-            raise LedgerUnavailableError(f"the ledger at {self.url} is closed; open it again")
-        with self._gate:
-            self._gate.wait_for(lambda: not self._forking)
-            self._lent_out += 1
-        try:
-            yield
-        finally:
-            with self._gate:
-                self._lent_out -= 1
-                if self._forking:
-                    self._gate.notify_all()
-
-    def _reset_gate(self) -> None:
-        self._gate = threading.Condition(threading.Lock())
-        self._lent_out = 0
-        self._forking = False
-
     def _failure(self, error: Exception) -> Failure:
-        if isinstance(error, RolledBackError | PoolTimeoutError):
+        if isinstance(error, RolledBackError):
             return Failure.BUSY
         if isinstance(error, OSError):
             return Failure.BUSY if isinstance(error, TimeoutError) else Failure.UNAVAILABLE
@@ -312,7 +181,6 @@ class Database:
         if failure is Failure.LOST:
             # What took this connection away took the idle ones as well.
             self._drop_idle()
-            self.engine.dispose()
         return failure
 
     def _worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
@@ -320,11 +188,14 @@ class Database:
             # A pooled connection may have died of old age; one that cannot even be made has not.
             fresh = isinstance(error, DBAPIError) and error.statement is None
             return attempts == 1 and not fresh
-        return failure is Failure.BUSY
+        return failure in {Failure.BUSY, Failure.ENDED}
 
-    def _refused(self, error: Exception, failure: Failure, attempts: int) -> StoreError:
+    def _refused(
+        self, error: Exception, failure: Failure, attempts: int, pool_ids: Sequence[int] = ()
+    ) -> StoreError:
         if failure is Failure.BUSY:
-            return ContentionError(timeout_s=self.timeout_s, attempts=attempts)
+            holder = self._find_holder(error, pool_ids)
+            return ContentionError(timeout_s=self.timeout_s, attempts=attempts, holder=holder)
         text = without_secrets(self.dialect.hint(error), self.dialect.url)
         if failure is Failure.DISCARDED:
             return RowsDiscardedError()
@@ -332,32 +203,25 @@ class Database:
             return NotALedgerError(text)
         return LedgerUnavailableError(text)
 
+    def _find_holder(self, error: Exception, pool_ids: Sequence[int]) -> str | None:
+        """Return who holds the lock that was waited for in vain, as far as it can be known."""
+        unknown: tuple[type[Exception], ...] = (LedgerUnavailableError, *self._errors)
+        try:
+            holder = self.dialect.holder(error, pool_ids, self._lend)
+        except unknown:  # it would have been good to know
+            return None
+        if holder is not None:
+            self._held_up = time.monotonic(), holder
+        return holder
 
-def _discard(connection: Connection) -> None:
-    """Close the driver's connection itself, not only give it back."""
-    connection.invalidate()
-    connection.close()
+    def last_holder(self) -> str | None:
+        """Return what a call found to hold the store within the last `timeout_s`, if one did."""
+        seen = self._held_up
+        if seen is None or time.monotonic() - seen[0] > self.timeout_s:
+            return None
+        return seen[1]
 
 
 def _pause_s(attempts: int) -> float:
     ceiling = min(_PAUSE_MAX_S, _PAUSE_MIN_S * 2 ** min(attempts, 10))
     return random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
-
-
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-
-
-def _for_each(method: Callable[[Database], None]) -> Callable[[], None]:
-    def call() -> None:
-        for database in list(_open_databases):
-            method(database)
-
-    return call
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_for_each(Database.before_fork),
-        after_in_parent=_for_each(Database.after_fork_in_parent),
-        after_in_child=_for_each(Database.after_fork_in_child),
-    )

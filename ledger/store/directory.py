@@ -19,8 +19,10 @@ class Directory:
     """Finds journals. What one remembers of its leases serves everybody, so there is one a pool."""
 
     def __init__(self, store: bytes) -> None:
-        self._store = store
+        self.store = store
+        """The store's identity."""
         self._journals: dict[PoolId, PoolJournal] = {}
+        # Held for a moment, reentrant, and taken in one step: to wait for it needs no deadline.
         self._mutex = threading.RLock()
 
     def named(self, connection: Connection, name: str) -> PoolJournal | None:
@@ -56,7 +58,7 @@ class Directory:
 
     def fresh(self, info: PoolInfo, parent: PoolJournal | None) -> PoolJournal:
         """Return a journal that is not remembered: its pool is not committed yet."""
-        return PoolJournal(info, store=self._store, parent=parent)
+        return PoolJournal(info, store=self.store, parent=parent)
 
     def _newest(
         self, connection: Connection, column: Column[Any], sought: object

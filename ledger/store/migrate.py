@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, inspect
 
-from ledger.errors import NotALedgerError, SchemaVersionError
+from ledger.errors import ContentionError, NotALedgerError, SchemaVersionError
 from ledger.store import schema
 from ledger.store.database import Database
 from ledger.store.dialects import NoReferenceError
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 # Alembic keeps its context in module globals, so one thread at a time; between processes the
 # dialect's begin_migration does the same.
-_ALEMBIC = threading.Lock()
+_ALEMBIC = threading.RLock()
+_ALEMBIC_MIN_S = 60.0
+"""How long one waits for another thread's migration, at least: it may be of many stores."""
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -73,13 +75,14 @@ def upgrade(database: Database) -> None:
 
     Raises:
         SchemaVersionError: It is newer than this library.
+        ContentionError: Another migration did not end in time.
         LedgerUnavailableError: It cannot be written.
     """
     from alembic import command  # noqa: PLC0415 - see the module's docstring
     from alembic.util import CommandError  # noqa: PLC0415
 
     try:
-        with _ALEMBIC, _transaction(database) as connection:
+        with _alembic(database), _transaction(database) as connection:
             command.upgrade(_config(connection), "head")
     except CommandError as error:
         raise SchemaVersionError(
@@ -101,7 +104,7 @@ def differences(database: Database) -> list[str]:
     def make(connection: Connection) -> None:
         command.upgrade(_config(connection), "head")
 
-    with _ALEMBIC, database.named_errors(), database.connect() as connection:
+    with _alembic(database), database.named_errors(), database.connect() as connection:
         found = database.dialect.definitions(connection)
         connection.commit()
         try:
@@ -153,6 +156,25 @@ def transaction_at(url: str) -> Iterator[Connection]:
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
     """Tell alembic which tables to compare: a program's own may share the database."""
     return kind != "table" or name in schema.metadata.tables
+
+
+@contextmanager
+def _alembic(database: Database) -> Iterator[None]:
+    """Keep other threads away from alembic.
+
+    Raises:
+        ContentionError: One of them was at it until the deadline.
+    """
+    timeout_s = max(database.timeout_s, _ALEMBIC_MIN_S)
+    try:
+        if not _ALEMBIC.acquire(timeout=timeout_s):
+            raise ContentionError(
+                timeout_s=timeout_s, attempts=0, holder="another migration of this process"
+            )
+        yield
+    finally:
+        with suppress(RuntimeError):  # it was not this thread's turn
+            _ALEMBIC.release()
 
 
 @contextmanager

@@ -588,7 +588,7 @@ def test_closing_while_calls_run_and_wait(store_url: str) -> None:
                 *(budget.reserve(EXTENSIONS, tokens(5), UNLIMITED) for _ in range(3))
             )
             closing = asyncio.create_task(store.close())
-            await until(lambda: store.sync._writer._threads is None)
+            await until(lambda: store.sync._writer._worker is None)
         assert [2, None] == [getattr(one, "id", None) for one in await told([leader, closing])]
         found = await told(waiting)
         granted = [one for one in found if not isinstance(one, BaseException)]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from ledger import (
     Ledger,
@@ -138,6 +141,89 @@ def take_turns(path: str) -> None:
     say(turns=turns)
 
 
+def write_when_told(url: str) -> None:
+    """Reserve and release whenever a line comes in, and say how long it took or why it failed."""
+    with Ledger.open(url, timeout_s=4) as book:
+        budget = book.pool("pool")
+        say(ready=True)
+        while sys.stdin.readline():
+            began_s = time.monotonic()
+            try:
+                budget.release(budget.lease(reserve(budget)))
+            except LedgerError as error:
+                say(**describe(error))
+            else:
+                say(error=None, took_s=time.monotonic() - began_s)
+
+
+def freeze_in_a_batch(url: str) -> None:
+    """Stop this process in the middle of a transaction; say what became of it once continued."""
+    with Ledger.open(url, timeout_s=2) as book:
+        budget = book.pool("pool")
+        dialect = book._database.dialect
+        commit = dialect.commit
+
+        def freeze(connection: Connection) -> None:
+            dialect.commit = commit  # type: ignore[method-assign]
+            say(pid=os.getpid())
+            os.kill(os.getpid(), signal.SIGSTOP)
+            commit(connection)
+
+        dialect.commit = freeze  # type: ignore[method-assign]
+        try:
+            lease = reserve(budget)
+        except LedgerError as error:
+            say(**describe(error))
+        else:
+            say(error=None, lease=lease)
+        say(afterwards=reserve(budget))
+
+
+def freeze_in_a_copy(url: str) -> None:
+    """Stop this process while the server waits for the rest of its rows."""
+    from psycopg import Copy  # noqa: PLC0415 - PostgreSQL alone
+
+    from ledger.store.dialects import postgresql  # noqa: PLC0415 - likewise
+
+    with Ledger.open(url, timeout_s=2) as book:
+        budget = book.pool("pool")
+        write_row = Copy.write_row
+
+        def freeze(copy: Copy, row: Sequence[object]) -> None:
+            Copy.write_row = write_row
+            say(pid=os.getpid())
+            os.kill(os.getpid(), signal.SIGSTOP)
+            write_row(copy, row)
+
+        Copy.write_row = freeze
+        rows, postgresql._LITERAL_ROWS = postgresql._LITERAL_ROWS, 0
+        try:
+            say(error=None, lease=reserve(budget))
+        except LedgerError as error:
+            say(**describe(error))
+        postgresql._LITERAL_ROWS = rows
+        say(afterwards=reserve(budget))
+
+
+def freeze_while_next_in_line(url: str) -> None:
+    """Stop this process when it has the writer lock's second file, and not yet the first."""
+    from ledger.store.dialects import writerlock  # noqa: PLC0415 - needed here alone
+
+    take, asked = writerlock._try, []
+
+    def freeze(file: int) -> bool:
+        asked.append(file)
+        if len(asked) == 2:
+            say(pid=os.getpid())
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return take(file)
+
+    with Ledger.open(url, timeout_s=5) as book:
+        budget = book.pool("pool")
+        writerlock._try = freeze
+        say(afterwards=reserve(budget))
+
+
 MODES: dict[str, Callable[[str], None]] = {
     "as-nobody": use_as_nobody,
     "reserve": open_and_reserve,
@@ -146,6 +232,10 @@ MODES: dict[str, Callable[[str], None]] = {
     "hold-the-lock": hold_the_lock,
     "wait-for-the-lock": wait_for_the_lock,
     "take-turns": take_turns,
+    "write-when-told": write_when_told,
+    "freeze-in-a-copy": freeze_in_a_copy,
+    "freeze-in-a-batch": freeze_in_a_batch,
+    "freeze-while-next-in-line": freeze_while_next_in_line,
 }
 
 if __name__ == "__main__":

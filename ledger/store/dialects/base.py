@@ -16,8 +16,8 @@ from ledger.core.checks import Micros
 from ledger.store.dialects.catalogue import Definitions
 from ledger.store.statements import Prepared
 
-POOL = {"pool_size": 10, "max_overflow": 20}
-"""How many connections a process keeps, and how many more it makes when they are in use."""
+Lend = Callable[[Callable[[Connection], str | None]], str | None]
+"""Runs a question on a connection of its own."""
 
 
 _NONES = repeat(None)
@@ -30,6 +30,8 @@ class Failure(Enum):
     """Somebody else was first; running the work again may succeed."""
     LOST = auto()
     """The connection is gone, and with it the answer."""
+    ENDED = auto()
+    """The server ended the transaction before COMMIT reached it; running it again may succeed."""
     UNAVAILABLE = auto()
     """The store refuses: full, read-only, not permitted, not there."""
     DISCARDED = auto()
@@ -125,6 +127,26 @@ class Dialect(ABC):
     @abstractmethod
     def rollback(self, connection: Connection) -> None:
         """End the transaction, if it is still open; never raises."""
+
+    @abstractmethod
+    def undo(self, raw: Any) -> None:  # noqa: ANN401 - either driver's connection
+        """End whatever was begun on a driver's connection, and close it; never raises.
+
+        Whatever SQLAlchemy thinks of it, and at once: the server, or the file, is free then.
+        """
+
+    def expect_answers(self, connection: Connection) -> None:  # noqa: B027 - only a server answers
+        """Wait for each answer on this connection as long as a report may take."""
+
+    @abstractmethod
+    def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:
+        """Say who holds what a writer of these pools waited for in vain, None if that is unknown.
+
+        Args:
+            error: What the wait ended in.
+            pool_ids: The pools that were to be locked.
+            lend: Lends a connection, if one is needed to find out.
+        """
 
     @abstractmethod
     def now(self) -> Micros | None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ledger.errors import LedgerUnavailableError, MissingExtraError, RowsDiscardedError
 from ledger.store.dialects.addresses import parted, shown_address
 from ledger.store.dialects.base import (
-    POOL,
     CommitInDoubtError,
     Dialect,
     Failure,
+    Lend,
     NoReferenceError,
     RolledBackError,
     alike,
@@ -27,6 +28,7 @@ from ledger.store.dialects.base import (
     view_sql,
 )
 from ledger.store.dialects.catalogue import Definitions, postgresql_definitions
+from ledger.store.dialects.holders import HOLDER, Holder
 from ledger.store.statements import Prepared, driver_of, rows_of
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ _MIGRATION_LOCK = 0x6C65646765720001
 
 _SILENCE_S = 2.0
 
+_OPEN = {2, 3}
+"""INTRANS and INERROR of `psycopg.pq.TransactionStatus`: the server waits for its client."""
+
+_MIGRATION_STILL_S = 3_600.0
+"""For how long a migration may stand still in the middle of its transaction."""
+
+_STILL_MIN_S = 1.0
+"""For how long a writer may stand still in the middle of a transaction, at least."""
+
+_HOLDER_S = 1.0
+"""How long it may take to find out who holds a lock."""
+
 _LITERAL_ROWS = 8
 """Up to how many rows literals in one statement are quicker than COPY, by measurement."""
 
@@ -58,12 +72,15 @@ _BUSY = {
     "57014",  # query_canceled: statement_timeout ran out
     "23505",  # unique_violation: another writer took the number or the key first
 }
-_LOST = {"57P01", "57P02", "57P03", "57P05", "25P03"}  # shutdown, crash, starting up, time-outs
+_WAITED = {"55P03", "57014"}
+_LOST = {"57P01", "57P02", "57P03", "57P05"}  # shutdown, crash, starting up, idle too long
+_STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout ran out
 _DISCARDED = "22012"
 """division_by_zero: `insert` found fewer rows written than it sent."""
 _REFUSED = {"42501", "25006"}
 """insufficient_privilege; read_only_sql_transaction, as on a standby."""
 _HINTS = {
+    _STOOD_STILL: "this process stood still inside a transaction, and the server ended it",
     "25006": "the server or the session is read-only",
     "28": "check user and password",
     "3D": "create the database first",
@@ -87,6 +104,7 @@ class PostgreSQLDialect(Dialect):
             raise MissingExtraError(what="psycopg", extra="postgresql") from error
         self.driver_errors = (psycopg.Error,)
         self._made: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._still_s = max(_STILL_MIN_S, timeout_s / 2)
 
     def create_engine(self, *, create: bool) -> Engine:  # noqa: ARG002 - servers make no databases
         """Return an engine whose sessions hold no state that a pooler could mix up."""
@@ -94,8 +112,9 @@ class PostgreSQLDialect(Dialect):
         engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
-            pool_timeout=self.timeout_s,
-            **POOL,
+            # Its pools keep locks that an interrupt may leave locked.
+            poolclass=NullPool,
+            pool_reset_on_return=None,  # what is given back is ended, or closed
             connect_args={
                 **secrets,
                 "connect_timeout": max(2, math.ceil(self.timeout_s)),
@@ -114,6 +133,8 @@ class PostgreSQLDialect(Dialect):
     ) -> Session:
         from ledger.store.dialects.session import Session  # noqa: PLC0415 - needs psycopg
 
+        # Not in the engine's options: a forked child is another process.
+        options["fallback_application_name"] = f"ledger {os.getpid()}@{socket.gethostname()}"
         made = Session.connect(*args, **options)
         self._made.add(made)
         return made
@@ -123,6 +144,10 @@ class PostgreSQLDialect(Dialect):
         # The server's own time-outs come first; this one is for a server that says nothing.
         _raw(connection).answers_until_s = time.monotonic() + timeout_s + _SILENCE_S
 
+    def expect_answers(self, connection: Connection) -> None:
+        """Wait for each answer as long as a report may take."""
+        _raw(connection).answers_until_s = None
+
     def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
         """Begin with whatever is read first, but behind the lock: a snapshot would be too early."""
         limit_ms = max(1, int(timeout_s * 1000))
@@ -131,6 +156,9 @@ class PostgreSQLDialect(Dialect):
         _raw(connection).later(
             "BEGIN ISOLATION LEVEL SERIALIZABLE",
             f"SET LOCAL statement_timeout = {limit_ms}",
+            # A process that is stopped now keeps its locks until the server ends the transaction:
+            # in half the time that others wait, so that who comes then is served.
+            f"SET LOCAL idle_in_transaction_session_timeout = {int(self._still_s * 1000)}",
             # A small table is read in sequence otherwise, and then locked whole.
             "SET LOCAL enable_seqscan = off",
             *([f"LOCK TABLE {locks} IN EXCLUSIVE MODE"] if locks else []),
@@ -146,7 +174,7 @@ class PostgreSQLDialect(Dialect):
             self._expect_answers(connection, self.timeout_s)
             self._begin_alone(connection)
         else:
-            self._expect_answers(connection, float("inf"))
+            self.expect_answers(connection)
             _raw(connection).later("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def read_alone(
@@ -169,7 +197,10 @@ class PostgreSQLDialect(Dialect):
         """Begin behind an advisory lock that ends with the transaction."""
         _raw(connection).execute(
             # A server's default may take the snapshot before the wait for the lock is over.
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"
+            "BEGIN ISOLATION LEVEL READ COMMITTED;"
+            f"SET LOCAL lock_timeout = {max(1, int(self.timeout_s * 1000))};"
+            f"SET LOCAL idle_in_transaction_session_timeout = {int(_MIGRATION_STILL_S * 1000)};"
+            f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"
         )
 
     def commit(self, connection: Connection) -> None:
@@ -196,6 +227,36 @@ class PostgreSQLDialect(Dialect):
             _raw(connection).rollback()
         except self.driver_errors:
             connection.invalidate()
+
+    def undo(self, raw: Session) -> None:
+        """Roll back, unless the server is busy (a pooler would lose its session), and close."""
+        raw.unsent()
+        try:
+            if raw.pgconn.transaction_status in _OPEN:
+                raw.answers_until_s = time.monotonic() + _SILENCE_S
+                raw.rollback()
+        except self.driver_errors:  # it is gone
+            pass
+        finally:
+            raw.pgconn.finish()
+
+    def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:
+        """Ask the server which session holds one of the locks of these pools."""
+        if _sqlstate(error) not in _WAITED:
+            return None
+
+        def ask(connection: Connection) -> str | None:
+            self._expect_answers(connection, _HOLDER_S - _SILENCE_S)
+            locks = ", ".join(f"'{lock_table(number)}'" for number in _locks_of(pool_ids))
+            found = _raw(connection).execute(HOLDER.format(locks=locks)).fetchone()
+            if found is None:
+                return None
+            holder = Holder(*found)
+            if holder.is_cut_off and holder.since_s > self._still_s:
+                _raw(connection).execute(f"SELECT pg_terminate_backend({holder.pid})")
+            return str(holder)
+
+        return lend(ask)
 
     def now(self) -> None:
         """Let the server say: its clock is the one that all machines share."""
@@ -289,6 +350,8 @@ class PostgreSQLDialect(Dialect):
             return Failure.BUSY
         if state == _DISCARDED:
             return Failure.DISCARDED
+        if state == _STOOD_STILL:
+            return Failure.ENDED
         if state is None or state in _LOST or state.startswith("08"):
             return Failure.LOST
         return Failure.UNAVAILABLE

@@ -20,6 +20,9 @@ from psycopg.pq import Escaping
 
 T = TypeVar("T")
 
+_REPORT_S = 3_600.0
+"""How long each answer to a report, or a migration, may take."""
+
 
 class _HexDumper(psycopg.adapt.Dumper):
     """Bytes as text of COPY. Psycopg's own doubles a backslash by standard_conforming_strings."""
@@ -34,8 +37,8 @@ class _HexDumper(psycopg.adapt.Dumper):
 class Session(psycopg.Connection[Any]):
     """A connection that keeps statements back, and waits no longer than it was told to."""
 
-    answers_until_s: float = float("inf")
-    """When to give up, on the clock of `time.monotonic`."""
+    answers_until_s: float | None = None
+    """When to give up, on the clock of `time.monotonic`; None: an hour after each question."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **options)
@@ -94,11 +97,14 @@ class Session(psycopg.Connection[Any]):
         return super().wait(self._bounded(gen), interval=interval, timeout=timeout)
 
     def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        until_s = self.answers_until_s
+        if until_s is None:
+            until_s = time.monotonic() + _REPORT_S
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() > self.answers_until_s:
+                if not ready and time.monotonic() > until_s:
                     self.pgconn.finish()
                     raise psycopg.OperationalError("the server does not answer")
                 wanted = gen.send(ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import tempfile
 import time
@@ -10,21 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from ledger.core.checks import Micros
 from ledger.errors import InvalidUrlError, LedgerUnavailableError, RowsDiscardedError
 from ledger.store.dialects.base import (
-    POOL,
     Dialect,
     Failure,
+    Lend,
     alike,
     report_views_sql,
     view_sql,
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
-from ledger.store.dialects.writerlock import WriterLock
+from ledger.store.dialects.writerlock import WriterLock, WriterLockTimeoutError
 from ledger.store.statements import Prepared
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -51,6 +51,20 @@ _USD = (
     "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
     " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))"
 )
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that ends its transaction when it is closed.
+
+    SQLite keeps a closed connection, and the locks it holds, for as long as one of its statements
+    is unfinished; and the traceback of an interrupt may hold such a statement for good.
+    """
+
+    def close(self) -> None:
+        """Roll back what is open, and close."""
+        with contextlib.suppress(sqlite3.Error):  # it is closed already
+            self.rollback()
+        super().close()
 
 
 class SQLiteDialect(Dialect):
@@ -94,7 +108,12 @@ class SQLiteDialect(Dialect):
                 "with create=True, and so does 'ledger pool open')"
             )
         engine = create_engine(
-            self.url, isolation_level="AUTOCOMMIT", pool_timeout=self.timeout_s, **POOL
+            self.url,
+            isolation_level="AUTOCOMMIT",
+            # Its pools keep locks that an interrupt may leave locked.
+            poolclass=NullPool,
+            pool_reset_on_return=None,  # what is given back is ended, or closed
+            connect_args={"factory": _Connection},
         )
         event.listen(engine, "connect", self._configure)
         return engine
@@ -152,6 +171,19 @@ class SQLiteDialect(Dialect):
                 raw.execute("ROLLBACK")
             except sqlite3.Error:
                 connection.invalidate()
+
+    def undo(self, raw: sqlite3.Connection) -> None:
+        """Close it, which rolls back."""
+        with contextlib.suppress(sqlite3.Error):
+            raw.close()
+
+    def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:  # noqa: ARG002 - a file says it
+        """Name the process that has the writer lock; of other programs nothing is known."""
+        if isinstance(error, WriterLockTimeoutError):
+            return error.holder
+        if _primary_code(error) in _BUSY:
+            return f"a program that writes to {self.path} without the lock {self._writer.path.name}"
+        return None
 
     def now(self) -> Micros:
         """Return this machine's time: there is no server."""

@@ -4,7 +4,8 @@ SQLite's own write lock is enough to be correct, but its waiters sleep and race,
 run beside another process's checkpoint: the condition under which SQLite 3.7.0 to 3.51.2 can
 damage a WAL file (https://www.sqlite.org/wal.html#walresetbug). A lock on a file of its own,
 held from before BEGIN until after COMMIT and the checkpoint that COMMIT may run, rules that out
-among users of this library. The kernel drops it when a process dies.
+among users of this library. The kernel drops it when a process dies. It does not when a process
+is stopped; so the holder writes its process id into the file, for those who wait in vain.
 """
 
 from __future__ import annotations
@@ -23,6 +24,19 @@ _POLL_S = 0.000_1
 """How long whoever is next in line sleeps before it looks again."""
 _QUEUE_POLL_S = 0.000_5
 """The same for those behind."""
+_PASS_S = 1.0
+"""After how long those behind pass one that is next in line and does not take a free lock."""
+_CLOSE_S = 10.0
+"""How long closing waits for the thread that is the writer."""
+_PID_BYTES = 24
+
+
+class WriterLockTimeoutError(TimeoutError):
+    """The lock was not free in time; `holder` says which process has it."""
+
+    def __init__(self, holder: str | None) -> None:
+        super().__init__(holder or "the lock is held")
+        self.holder = holder
 
 
 class WriterLock:
@@ -31,6 +45,7 @@ class WriterLock:
     A process that gives the lock back is running, and could take it again before any other wakes.
     So there is a second side file, of the process that is next in line: nobody asks for the lock
     without having been that, and whoever held the lock last must queue for it like the others.
+    Only one that is stopped while it is next in line, and lets a free lock lie, is passed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,12 +58,12 @@ class WriterLock:
         """Wait until this thread is the only writer.
 
         Raises:
-            TimeoutError: The wait took `timeout_s` seconds.
+            WriterLockTimeoutError: The wait took `timeout_s` seconds.
             OSError: The side file cannot be made or locked.
         """
         deadline = time.monotonic() + timeout_s
         if not self._thread_lock.acquire(timeout=max(0.0, timeout_s)):
-            raise TimeoutError
+            raise WriterLockTimeoutError(f"another thread of this process ({os.getpid()})")
         try:
             self._lock_files(deadline)
         except BaseException:
@@ -67,9 +82,13 @@ class WriterLock:
             self._thread_lock.release()
 
     def close(self) -> None:
-        """Close the files, once no thread of this process is the writer."""
-        with self._thread_lock:
+        """Close the files, once no thread of this process is the writer, or soon at last."""
+        owned = self._thread_lock.acquire(timeout=_CLOSE_S)
+        try:
             self.abandon()
+        finally:
+            if owned:
+                self._thread_lock.release()
 
     def abandon(self) -> None:
         """Close a forked child's files: the lock ends with its parent, not with it."""
@@ -84,8 +103,20 @@ class WriterLock:
         if self._files is None:
             self._files = _open_both(self.path)
         lock, next_in_line = self._files
-        _lock(next_in_line, deadline, poll_s=_QUEUE_POLL_S)
-        _lock(lock, deadline, poll_s=_POLL_S)
+        pass_s = time.monotonic() + _PASS_S
+        while not _try(next_in_line):
+            now_s = time.monotonic()
+            if now_s > pass_s and _try(lock):
+                _sign(lock)
+                return
+            if now_s >= deadline:
+                raise WriterLockTimeoutError(_signed(lock))
+            time.sleep(_QUEUE_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        while not _try(lock):
+            if time.monotonic() >= deadline:
+                raise WriterLockTimeoutError(_signed(lock))
+            time.sleep(_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        _sign(lock)
         fcntl.flock(next_in_line, fcntl.LOCK_UN)
 
 
@@ -99,21 +130,53 @@ def _open_both(path: Path) -> tuple[int, int]:
 
 
 def _open(path: Path) -> int:
-    file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    if os.fstat(file).st_uid == os.geteuid():
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError:
         # Locking needs no more than reading. Who may reach the folder and write the database
         # may queue for it, whatever the umask of whoever came first.
+        file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    if os.fstat(file).st_uid == os.geteuid():
         os.fchmod(file, 0o644)
     return file
 
 
-def _lock(file: int, deadline: float, *, poll_s: float) -> None:
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise TimeoutError from None
-            time.sleep(poll_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-        else:
-            return
+def _try(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(file: int) -> None:
+    """Write this process's id into the lock that it has."""
+    name = f"{os.getpid()}\n".ljust(_PID_BYTES).encode()
+    try:
+        if os.pread(file, _PID_BYTES, 0) != name:
+            os.pwrite(file, name, 0)
+    except OSError:  # another user's file, or a full disk: the lock is there all the same
+        pass
+
+
+def _signed(file: int) -> str | None:
+    """Name the process that wrote its id into a lock last, if it is there still."""
+    text = os.pread(file, _PID_BYTES, 0).decode("ascii", errors="replace").strip()
+    if not text.isdecimal():
+        return None
+    try:
+        os.kill(int(text), 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # another user's
+        pass
+    own = " (this one)" if int(text) == os.getpid() else ""
+    return f"process {text}{own}{', which is stopped' if _is_stopped(text) else ''}"
+
+
+def _is_stopped(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # there is no such folder but on Linux
+        return False
+    return state in "Tt"

@@ -1,0 +1,231 @@
+"""The connections of one store: lent to calls, kept at hand between them, put away for a fork."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import ArgumentError, SAWarning
+
+from ledger.errors import InvalidUrlError, LedgerError, LedgerUnavailableError
+from ledger.store.dialects import Dialect
+from ledger.store.dialects.addresses import shown_address
+from ledger.store.statements import driver_of
+
+T = TypeVar("T")
+
+_IDLE_MAX = 10
+"""How many connections are kept at hand: a new one costs as much as a short query."""
+_LENT_MAX = 30
+"""How many are in use at the same time at most."""
+_LOOK_S = 0.001
+"""How long a caller sleeps before it looks again whether it may have a connection."""
+
+
+class _Loan:
+    """One call's connection, from before it is taken until after it is given back.
+
+    An interrupt may land anywhere between, also in SQLAlchemy, which then forgets the driver's
+    connection without ending what was begun on it. So the loan keeps the driver's own.
+    """
+
+    __slots__ = ("connection", "raw", "sound", "thread", "writing")
+
+    def __init__(self, *, writing: bool) -> None:
+        self.connection: Connection | None = None
+        self.raw: Any = None
+        self.writing = writing
+        """Whether `Dialect.end` must follow."""
+        self.sound = False
+        """Whether nothing is open on the connection, and nothing went wrong with it."""
+        self.thread = threading.get_ident()
+
+
+class Connections:
+    """One store's connections, shared by threads."""
+
+    def __init__(self, dialect: Dialect, *, timeout_s: float, create: bool) -> None:
+        self.dialect = dialect
+        self.timeout_s = timeout_s
+        self.after_fork: Callable[[], None] | None = None
+        self._closed = False
+        # No lock guards these: each change is one step of the interpreter, so that an interrupt
+        # or a finaliser between two of them leaves nothing locked.
+        self._lent: set[_Loan] = set()
+        self._forking = False
+        self._idle: list[Connection] = []
+        try:
+            self.engine = dialect.create_engine(create=create)
+        except LedgerError:
+            raise
+        except (ArgumentError, TypeError, ValueError, SAWarning):
+            reason = "a parameter behind its ? has a value that the driver does not take"
+            raise InvalidUrlError("url", f"{reason}; check {self.url}") from None
+        _open_stores.add(self)
+
+    @property
+    def url(self) -> str:
+        """The store's address, without its password."""
+        return shown_address(self.dialect.url)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        _open_stores.discard(self)
+        self._drop_idle()
+        self.engine.dispose()
+        self.dialect.close()
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Lend a connection; an error of the driver that escapes is the caller's to name."""
+        loan = _Loan(writing=False)
+        try:
+            connection = self._take(loan)
+            self.dialect.expect_answers(connection)
+            yield connection
+            connection.rollback()
+            loan.sound = True
+        finally:
+            self._give_back_surely(loan)
+
+    def before_fork(self) -> None:
+        """Close every connection that the child could not use, once nobody uses it.
+
+        SQLite keeps its locks in the memory of the process: a child that inherited an open
+        connection would find its parent's locks there for ever.
+        """
+        if self.dialect.connections_survive_fork:
+            return
+        self._forking = True  # before looking: who comes now sees it, or is seen
+        deadline = time.monotonic() + self.timeout_s
+        own = threading.get_ident()  # what it has lent itself does not come back by waiting
+        while any(loan.thread != own for loan in tuple(self._lent)):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_S)
+        self._drop_idle()
+
+    def after_fork_in_parent(self) -> None:
+        """Let callers in again."""
+        self._forking = False
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's connections alone: a forked child must not even close them."""
+        self._lent = set()
+        self._forking = False
+        self._idle.clear()
+        self.engine.dispose(close=False)
+        self.dialect.forget_after_fork()
+        if self.after_fork is not None:
+            self.after_fork()
+
+    def _lend(self, work: Callable[[Connection], T], *, writing: bool = False) -> T:
+        """Run `work` on a connection; whatever it leaves open is undone if it does not return."""
+        loan = _Loan(writing=writing)
+        try:
+            result = work(self._take(loan))
+            loan.sound = True
+            return result
+        finally:
+            # Here in so many words, and not in a context manager or a function: an interrupt on
+            # entering one would leave the store locked. In the middle it is begun again.
+            try:
+                self._give_back(loan)
+            except BaseException:
+                self._give_back(loan)
+                raise
+
+    def _take(self, loan: _Loan) -> Connection:
+        """Return a connection for a loan, which knows of it before anything is begun.
+
+        Raises:
+            TimeoutError: All were in use, or a fork was under way, until the deadline.
+            LedgerUnavailableError: The ledger is closed.
+        """
+        if self._closed:
+            raise LedgerUnavailableError(f"the ledger at {self.url} is closed; open it again")
+        self._lent.add(loan)
+        if self._forking or len(self._lent) > _LENT_MAX:
+            self._wait_for_one(loan)
+        try:
+            loan.connection = self._idle.pop()
+        except IndexError:
+            loan.connection = self.engine.connect()
+        loan.raw = driver_of(loan.connection)
+        return loan.connection
+
+    def _wait_for_one(self, loan: _Loan) -> None:
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            self._lent.discard(loan)
+            if time.monotonic() > deadline:
+                raise TimeoutError("every connection is in use")
+            time.sleep(_LOOK_S * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            self._lent.add(loan)
+            if not self._forking and len(self._lent) <= _LENT_MAX:
+                return
+
+    def _give_back(self, loan: _Loan) -> None:
+        """End what was begun on a connection, and keep or close it; may be begun again."""
+        try:
+            if loan.raw is not None and not loan.sound:
+                self.dialect.undo(loan.raw)
+        finally:
+            if loan.writing:
+                self.dialect.end()
+        connection, loan.connection = loan.connection, None  # it must not be kept twice
+        if connection is not None:
+            if loan.sound and not self._closed and len(self._idle) < _IDLE_MAX:
+                self._idle.append(connection)
+                if self._closed:  # meanwhile
+                    self._drop_idle()
+            else:
+                _discard(connection)
+        self._lent.discard(loan)
+
+    def _give_back_surely(self, loan: _Loan) -> None:
+        try:
+            self._give_back(loan)
+        except BaseException:
+            self._give_back(loan)
+            raise
+
+    def _drop_idle(self) -> None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            _discard(connection)
+
+
+def _discard(connection: Connection) -> None:
+    """Close the driver's connection itself, and forget SQLAlchemy's, which then holds nothing."""
+    connection.invalidate()
+
+
+_open_stores: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+def _for_each(method: Callable[[Connections], None]) -> Callable[[], None]:
+    def call() -> None:
+        for store in list(_open_stores):
+            method(store)
+
+    return call
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_for_each(Connections.before_fork),
+        after_in_parent=_for_each(Connections.after_fork_in_parent),
+        after_in_child=_for_each(Connections.after_fork_in_child),
+    )

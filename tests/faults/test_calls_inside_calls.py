@@ -1,0 +1,466 @@
+"""A call that a signal handler or a finaliser makes in the middle of another one of its thread.
+
+It cannot wait for what it broke into: the end of a lease is left to the next leader, and what
+needs an answer is refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from ledger import (
+    BudgetLease,
+    ContentionError,
+    Ledger,
+    LedgerBudgetManager,
+    OutcomeUnknownError,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetManager,
+    SharedPoolBudgetOptions,
+    UnknownLeaseError,
+    Usage,
+    UsageEstimate,
+)
+from ledger.aio import AsyncLedger
+from ledger.engine import call_queue
+from ledger.store.dialects import postgresql
+
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
+ESTIMATE = UsageEstimate(total_tokens=1)
+NOTHING = RequestExtensions()
+UNLIMITED = RequestBudget.unlimited()
+BOUND_S = 3.0
+"""What a call takes at most that does not wait: less than any time-out here."""
+
+
+@pytest.fixture
+def budget(book: Ledger) -> LedgerBudgetManager:
+    """Return a pool of the book."""
+    return book.pool("pool", OPTIONS)
+
+
+def reserve(budget: Any) -> BudgetLease:  # noqa: ANN401 - any manager
+    """Reserve a token."""
+    lease: BudgetLease = budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+    return lease
+
+
+def in_thread(work: Callable[[], Any]) -> Future[Any]:
+    """Run `work` in a thread that the process does not wait for."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def at_commit(book: Ledger, then: Callable[[], object]) -> None:
+    """Do something in the leader's thread, in its transaction, before the next COMMIT."""
+    dialect, commit = book._database.dialect, book._database.dialect.commit
+
+    def spied(connection: Connection) -> None:
+        dialect.commit = commit
+        then()
+        commit(connection)
+
+    dialect.commit = spied
+
+
+@contextmanager
+def handler(work: Callable[[], object]) -> Iterator[list[object]]:
+    """Let SIGUSR1 do some work in the main thread; yield what came of it each time."""
+    came: list[object] = []
+
+    def handle(*_: object) -> None:
+        began = time.monotonic()
+        try:
+            came.append(work())
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            came.append(error)
+        assert time.monotonic() - began < BOUND_S, "it waited"
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def strike() -> None:
+    """Send this thread the signal; its handler runs before this returns."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+    time.sleep(0)
+
+
+def wait_until_ended(budget: LedgerBudgetManager, lease: BudgetLease) -> None:
+    """Wait until a lease has really ended."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            budget.lease(lease.id)
+        except UnknownLeaseError:
+            return
+        time.sleep(0.005)
+    pytest.fail("the lease was not ended")
+
+
+def generator(budget: Any, leases: list[BudgetLease]) -> Iterator[None]:  # noqa: ANN401 - any manager
+    """Hold a lease for as long as this lives."""
+    with budget.lease(ESTIMATE) as held:
+        leases.append(held.lease)
+        yield
+
+
+def garbage(budget: Any) -> BudgetLease:  # noqa: ANN401 - any manager
+    """Leave a generator that holds a lease to the garbage collector; return the lease."""
+    leases: list[BudgetLease] = []
+    made = generator(budget, leases)
+    next(made)
+    cycle: list[object] = [made]
+    cycle.append(cycle)
+    return leases[0]
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Let the garbage collector run only where the test says."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def test_a_handler_that_reserves_inside_a_commit_is_refused_at_once(
+    book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """ContentionError says that it is this very thread; the call it broke into goes on."""
+    with handler(lambda: reserve(budget)) as came:
+        at_commit(book, strike)
+        lease = reserve(budget)
+    (error,) = came
+    assert isinstance(error, ContentionError)
+    assert "this very thread" in str(error)
+    assert 2 == lease.id
+    assert 3 == reserve(budget).id
+
+
+def test_a_handler_opens_no_pool_inside_a_commit(book: Ledger, budget: LedgerBudgetManager) -> None:
+    """Neither does what takes no place in the queue wait for its own thread."""
+    for work in (lambda: book.pool("another", OPTIONS), book.expire_due):
+        with handler(work) as came:
+            at_commit(book, strike)
+            reserve(budget)
+        assert [ContentionError] == [type(error) for error in came]
+    assert "another" == book.pool("another", OPTIONS).name
+
+
+@pytest.mark.parametrize("how", ["release", "abandon"])
+def test_a_handler_inside_a_commit_ends_a_lease(
+    book: Ledger, budget: LedgerBudgetManager, how: str
+) -> None:
+    """It does not wait for it, and the lease is ended by whoever leads next."""
+    lease = reserve(budget)
+    with handler(lambda: getattr(budget, how)(lease)) as came:
+        at_commit(book, strike)
+        reserve(budget)
+    assert [None] == came
+    wait_until_ended(budget, lease)
+    assert [None] == [found.damage for found in book.verify()]
+
+
+def test_a_handler_is_served_while_its_thread_waits(
+    book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """Another thread leads: a call from a handler of one that waits takes its turn."""
+    go, queued = threading.Event(), []
+
+    def hold() -> None:
+        queued.append(True)
+        assert go.wait(20)
+
+    at_commit(book, hold)
+    leader = in_thread(lambda: reserve(budget))
+    while not queued:
+        time.sleep(0.001)
+    main = threading.get_ident()
+
+    def send() -> None:
+        while not book._writer._queue:
+            time.sleep(0.001)
+        threading.Timer(0.1, go.set).start()
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    with handler(lambda: reserve(budget).id) as came:
+        sender = in_thread(send)
+        lease = reserve(budget)
+        sender.result(5)
+    assert {2, 3, 4} == {leader.result(5).id, lease.id, *came}
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_lease_that_is_collected_inside_a_commit_is_ended(
+    book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """The finaliser does not wait for the batch that its own thread commits."""
+    lease = garbage(budget)
+    took_s = []
+
+    def collect() -> None:
+        began = time.monotonic()
+        gc.collect()
+        took_s.append(time.monotonic() - began)
+
+    at_commit(book, collect)
+    reserve(budget)
+    assert took_s[0] < BOUND_S
+    wait_until_ended(budget, lease)
+    assert ["opening", "reservation", "reservation", "settlement"] == [
+        str(entry.kind) for entry in book.entries("pool")
+    ]
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_lease_of_another_ledger_on_the_store_is_ended_too(
+    book: Ledger, budget: LedgerBudgetManager, store_url: str
+) -> None:
+    """Collected inside a commit of the one, a lease of the other does not wait for its lock."""
+    with Ledger.open(store_url, timeout_s=5) as another:
+        lease = garbage(another.pool("pool"))
+        took_s = []
+
+        def collect() -> None:
+            began = time.monotonic()
+            gc.collect()
+            took_s.append(time.monotonic() - began)
+
+        at_commit(book, collect)
+        reserve(budget)
+        assert took_s[0] < BOUND_S
+        wait_until_ended(budget, lease)
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_lease_that_is_collected_inside_a_batch_of_tasks_is_ended(store_url: str) -> None:
+    """Their batches are committed by a thread of the queue's own, where a collection may come."""
+
+    async def main() -> None:
+        async with await AsyncLedger.open(store_url, timeout_s=5) as book:
+            budget = await book.pool("pool", OPTIONS)
+            sync = book.sync.pool("pool")
+            lease = garbage(sync)
+            at_commit(book.sync, gc.collect)
+            began = time.monotonic()
+            await budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+            assert time.monotonic() - began < BOUND_S
+            await asyncio.to_thread(wait_until_ended, sync, lease)
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("inside", ["nothing", "a commit", "another loop"])
+def test_a_coroutine_that_is_collected_ends_its_lease(
+    book: Ledger, budget: LedgerBudgetManager, inside: str
+) -> None:
+    """Its loop is closed, and it can await nothing: the lease is ended all the same."""
+    leases: list[int] = []
+
+    async def work() -> None:
+        async with (await AsyncLedger(book).pool("pool")).lease(ESTIMATE) as held:
+            leases.append(held.id)
+            await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work())
+    while not leases:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    lease = budget.lease(leases[0])
+    task._log_destroy_pending = False
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    del task, loop
+
+    async def elsewhere() -> None:
+        gc.collect()
+
+    if inside == "nothing":
+        gc.collect()
+    elif inside == "a commit":
+        at_commit(book, gc.collect)
+        reserve(budget)
+    else:
+        asyncio.run(elsewhere())
+    wait_until_ended(budget, lease)
+
+
+def test_in_memory_a_handler_is_refused_and_a_finaliser_is_heard() -> None:
+    """The lock is the same thread's: neither waits for it, and what was left is done at the end."""
+    doing: list[Callable[[], object]] = []
+    came: list[object] = []
+
+    budget = SharedPoolBudgetManager(OPTIONS)
+    expire = budget._expire
+
+    def inside_a_change(*given: Any) -> None:  # noqa: ANN401 - passed on
+        while doing:
+            try:
+                came.append(doing.pop()())
+            except Exception as error:  # noqa: BLE001 - the test looks at it
+                came.append(error)
+        expire(*given)
+
+    budget._expire = inside_a_change
+
+    def call() -> None:
+        reserve(budget)
+
+    for work in (lambda: reserve(budget), lambda: budget.remaining(NOTHING).tokens):
+        doing.append(work)
+        done = in_thread(call)
+        done.result(5)
+    refused, remaining = came
+    assert isinstance(refused, ContentionError)
+    assert remaining in {0, 999}
+    garbage(budget)
+    doing.append(gc.collect)
+    in_thread(call).result(5)
+    assert 1_000 - 3 - 1 == budget.remaining(NOTHING).tokens  # by default it counts as used
+
+
+@pytest.fixture
+def impatient(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """Return a ledger that waits half a second, and as long again for a leader."""
+    monkeypatch.setattr(call_queue, "_GRACE_S", 0.1)
+    monkeypatch.setattr(postgresql, "_STILL_MIN_S", 60)  # the server would end what stands still
+    with Ledger.open(store_url, timeout_s=0.4) as book:
+        book.pool("pool", OPTIONS)
+        yield book
+
+
+@contextmanager
+def stuck(book: Ledger) -> Iterator[None]:
+    """Let a leader stand still in the middle of its COMMIT, as on a disk that hangs."""
+    stands, go = threading.Event(), threading.Event()
+
+    def stand() -> None:
+        stands.set()
+        assert go.wait(20)
+
+    at_commit(book, stand)
+    leader = in_thread(lambda: reserve(book.pool("pool")))
+    assert stands.wait(5)
+    try:
+        yield
+    finally:
+        go.set()
+        leader.exception(5)
+
+
+@pytest.mark.parametrize("kind", ["thread", "task"])
+def test_who_waits_for_a_leader_that_stands_still_is_told_in_time(
+    impatient: Ledger, kind: str
+) -> None:
+    """ContentionError names the thread; no task waits without a deadline either."""
+
+    async def main() -> None:
+        budget = await AsyncLedger(impatient).pool("pool")
+        await budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+
+    with stuck(impatient):
+        began = time.monotonic()
+        with pytest.raises(ContentionError, match="of this process"):
+            asyncio.run(main()) if kind == "task" else reserve(impatient.pool("pool"))
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("kind", ["thread", "task"])
+def test_who_is_in_the_batch_of_a_leader_that_stands_still_is_told_in_time(
+    impatient: Ledger, kind: str
+) -> None:
+    """Whether it will be done is not known: OutcomeUnknownError with the key to ask again by."""
+    joined = threading.Event()
+    budget = impatient.pool("pool")
+    dialect, begin = impatient._database.dialect, impatient._database.dialect.begin
+
+    def wait_for_company(*args: Any, **words: Any) -> None:  # noqa: ANN401 - passed on
+        begin(*args, **words)
+        dialect.begin = begin
+        joined.set()
+        while not impatient._writer._queue:
+            time.sleep(0.001)
+
+    async def main() -> None:
+        same = await AsyncLedger(impatient).pool("pool")
+        await same.reserve(NOTHING, ESTIMATE, UNLIMITED)
+
+    dialect.begin = wait_for_company
+    go = threading.Event()
+    at_commit(impatient, lambda: go.wait(20))
+    leader = in_thread(lambda: reserve(budget))
+    assert joined.wait(5)
+    began = time.monotonic()
+    with pytest.raises(OutcomeUnknownError) as unknown:
+        asyncio.run(main()) if kind == "task" else reserve(budget)
+    assert time.monotonic() - began < 4
+    go.set()
+    assert 2 == leader.result(5).id
+    found = impatient.entry_with_key("pool", unknown.value.idempotency_key)
+    assert found is not None
+    budget.record_used(budget.lease(found.seq), Usage(total_tokens=1))
+
+
+def test_closing_waits_no_longer_than_a_call_may_take(impatient: Ledger) -> None:
+    """A leader that stands still does not keep a program from closing its ledger."""
+
+    async def main() -> None:
+        budget = await AsyncLedger(impatient).pool("pool")
+        await budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+
+    go = threading.Event()
+    at_commit(impatient, lambda: go.wait(20))
+    task = in_thread(lambda: asyncio.run(main()))
+    assert isinstance(task.exception(10), OutcomeUnknownError)
+    began = time.monotonic()
+    impatient.close()
+    assert time.monotonic() - began < 12
+    go.set()
+
+
+def test_a_fork_does_not_wait_for_what_its_own_thread_has_begun(
+    book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """A signal handler that forks in the middle of a call: both go on."""
+    codes: list[int] = []
+
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(7)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    at_commit(book, fork)
+    began = time.monotonic()
+    assert 2 == reserve(budget).id
+    assert time.monotonic() - began < 2
+    assert [7] == codes
+    assert 3 == reserve(budget).id
