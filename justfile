@@ -29,6 +29,13 @@ quick:
 test *arguments:
     {{bin}}/python -m pytest {{arguments}}
 
+# More histories, places and calls: minutes. `just sweep` tries every place: half an hour.
+long:
+    {{bin}}/python -m pytest -q -m long
+
+sweep:
+    {{bin}}/python -m pytest -q -m sweep
+
 # The page in a real browser (needs Debian's chromium).
 browser:
     {{bin}}/python -m pytest -q -m browser

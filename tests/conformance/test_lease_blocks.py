@@ -17,7 +17,6 @@ from ledger import (
     AsyncLedger,
     InvalidInputError,
     Ledger,
-    RequestExtensions,
     SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
@@ -26,9 +25,9 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
+from ledger.testing.calls import EXTENSIONS
 
 TEN = UsageEstimate(total_tokens=10)
-NOTHING = RequestExtensions()
 USED = Usage(total_tokens=3)
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, settlement=SettlementPolicy.RELEASE)
 ADVICE = r"nothing is reserved; write '(async )?with budget\.lease\(\.\.\.\) as lease:'"
@@ -82,7 +81,7 @@ def told_when_dropped(objects: list[Any]) -> str:
 def test_a_block_that_is_never_entered_warns(budget: Any) -> None:  # noqa: ANN401 - any manager
     """As a coroutine that is never awaited does: the program believes that it holds something."""
     assert re.search(ADVICE, told_when_dropped([budget.lease(TEN)]))
-    assert 100 == budget.remaining(NOTHING).tokens
+    assert 100 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_block_that_is_entered_does_not_warn(budget: Any) -> None:  # noqa: ANN401 - any manager
@@ -125,7 +124,7 @@ def test_a_block_that_is_not_entered_is_no_lease(budget: Any, call: str) -> None
     assert "or call reserve()" in str(refused.value)
     del refused
     assert re.search(ADVICE, told_when_dropped(blocks))
-    assert 100 == budget.remaining(NOTHING).tokens
+    assert 100 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_budget_takes_the_lease_of_a_block_and_not_the_block(budget: Any) -> None:  # noqa: ANN401 - any manager
@@ -134,7 +133,7 @@ def test_a_budget_takes_the_lease_of_a_block_and_not_the_block(budget: Any) -> N
         with pytest.raises(InvalidInputError, match=r"LeaseBlock.*pass its \.lease"):
             budget.record_used(lease, USED)
         budget.record_used(lease.lease, USED)
-    assert 97 == budget.remaining(NOTHING).tokens
+    assert 97 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_block_is_entered_once_one_after_the_other(budget: Any) -> None:  # noqa: ANN401 - any manager
@@ -144,17 +143,17 @@ def test_a_block_is_entered_once_one_after_the_other(budget: Any) -> None:  # no
         pass
     with pytest.raises(InvalidInputError, match=ONCE), block:
         pytest.fail("entered again")
-    assert 100 == budget.remaining(NOTHING).tokens
+    assert 100 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_block_is_entered_once_one_inside_the_other(budget: Any) -> None:  # noqa: ANN401 - any manager
     """The outer block ends the one lease there is, as if anything else had failed in it."""
     block = budget.lease(TEN)
     with pytest.raises(InvalidInputError, match=ONCE), block:  # noqa: PT012 - the block is what is left
-        assert 90 == budget.remaining(NOTHING).tokens
+        assert 90 == budget.remaining(EXTENSIONS).tokens
         with block:
             pytest.fail("entered again")
-    assert 100 == budget.remaining(NOTHING).tokens
+    assert 100 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_block_is_entered_by_one_of_many_threads(budget: Any) -> None:  # noqa: ANN401 - any manager
@@ -176,7 +175,7 @@ def test_a_block_is_entered_by_one_of_many_threads(budget: Any) -> None:  # noqa
     with ThreadPoolExecutor(8) as threads:
         entered = [each.result() for each in [threads.submit(enter) for _ in range(8)]]
     assert 1 == entered.count(True)
-    assert 97 == budget.remaining(NOTHING).tokens
+    assert 97 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_block_that_was_denied_is_not_entered_again(budget: Any) -> None:  # noqa: ANN401 - any manager
@@ -199,7 +198,7 @@ def test_after_the_block_its_lease_is_known_and_ended(budget: Any) -> None:  # n
         assert lease.id == unknown.value.lease_id
     with pytest.raises(UnknownLeaseError):
         lease.release()
-    assert 100 == budget.remaining(NOTHING).tokens
+    assert 100 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_an_async_block_that_is_never_entered_warns(in_task: Callable[..., None]) -> None:
@@ -207,7 +206,7 @@ def test_an_async_block_that_is_never_entered_warns(in_task: Callable[..., None]
 
     async def use(budget: Any) -> None:  # noqa: ANN401 - any manager
         assert "'async with budget" in told_when_dropped([budget.lease(TEN)])
-        assert 100 == (await budget.remaining(NOTHING)).tokens
+        assert 100 == (await budget.remaining(EXTENSIONS)).tokens
 
     in_task(use)
 
@@ -224,7 +223,7 @@ def test_an_async_block_is_not_awaited(in_task: Callable[..., None]) -> None:
         with pytest.raises(InvalidInputError, match=ADVICE):
             await blocks[0].record(USED)
         assert "'async with budget" in told_when_dropped(blocks)
-        assert 100 == (await budget.remaining(NOTHING)).tokens
+        assert 100 == (await budget.remaining(EXTENSIONS)).tokens
 
     in_task(use)
 
@@ -249,7 +248,7 @@ def test_an_async_block_is_entered_once(in_task: Callable[..., None]) -> None:
         with pytest.raises(InvalidInputError, match=ONCE):
             async with nested, nested:
                 pytest.fail("entered again")
-        assert 100 == (await budget.remaining(NOTHING)).tokens
+        assert 100 == (await budget.remaining(EXTENSIONS)).tokens
 
     in_task(use)
 
@@ -263,7 +262,7 @@ def test_after_an_async_block_its_lease_is_known_and_ended(in_task: Callable[...
         assert inside == lease.id
         with pytest.raises(UnknownLeaseError):
             await lease.record(USED)
-        assert 100 == (await budget.remaining(NOTHING)).tokens
+        assert 100 == (await budget.remaining(EXTENSIONS)).tokens
 
     in_task(use)
 
@@ -278,9 +277,9 @@ def test_a_store_is_opened_by_await_or_by_async_with(store_url: str) -> None:
             async with budget.lease(TEN) as lease:
                 await lease.record(USED)
         with pytest.raises(Exception, match="closed"):
-            await budget.remaining(NOTHING)
+            await budget.remaining(EXTENSIONS)
         again = await AsyncLedger.open(store_url, create=False)
-        assert 97 == (await (await again.pool("pool")).remaining(NOTHING)).tokens
+        assert 97 == (await (await again.pool("pool")).remaining(EXTENSIONS)).tokens
         await again.close()
         async with await AsyncLedger.open(store_url) as book:
             await book.pool("pool")

@@ -26,8 +26,6 @@ from ledger import (
     Ledger,
     LedgerBudgetManager,
     OutcomeUnknownError,
-    RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     UnknownLeaseError,
@@ -37,11 +35,10 @@ from ledger import (
 from ledger.aio import AsyncLedger
 from ledger.engine import call_queue
 from ledger.store.dialects import postgresql
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=1)
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 BOUND_S = 3.0
 """What a call takes at most that does not wait: less than any time-out here."""
 
@@ -54,7 +51,7 @@ def budget(book: Ledger) -> LedgerBudgetManager:
 
 def reserve(budget: Any) -> BudgetLease:  # noqa: ANN401 - any manager
     """Reserve a token."""
-    lease: BudgetLease = budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+    lease: BudgetLease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
     return lease
 
 
@@ -270,7 +267,7 @@ def test_a_lease_that_is_collected_inside_a_batch_of_tasks_is_ended(store_url: s
             lease = garbage(sync)
             at_commit(book.sync, gc.collect)
             began = time.monotonic()
-            await budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+            await budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
             assert time.monotonic() - began < BOUND_S
             await asyncio.to_thread(wait_until_ended, sync, lease)
 
@@ -334,7 +331,7 @@ def test_in_memory_a_handler_is_refused_and_a_finaliser_is_heard() -> None:
     def call() -> None:
         reserve(budget)
 
-    for work in (lambda: reserve(budget), lambda: budget.remaining(NOTHING).tokens):
+    for work in (lambda: reserve(budget), lambda: budget.remaining(EXTENSIONS).tokens):
         doing.append(work)
         done = in_thread(call)
         done.result(5)
@@ -344,7 +341,7 @@ def test_in_memory_a_handler_is_refused_and_a_finaliser_is_heard() -> None:
     garbage(budget)
     doing.append(gc.collect)
     in_thread(call).result(5)
-    assert 1_000 - 3 - 1 == budget.remaining(NOTHING).tokens  # by default it counts as used
+    assert 1_000 - 3 - 1 == budget.remaining(EXTENSIONS).tokens  # by default it counts as used
 
 
 @pytest.fixture
@@ -384,7 +381,7 @@ def test_who_waits_for_a_leader_that_stands_still_is_told_in_time(
 
     async def main() -> None:
         budget = await AsyncLedger(impatient).pool("pool")
-        await budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+        await budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
 
     with stuck(impatient):
         began = time.monotonic()
@@ -411,7 +408,7 @@ def test_who_is_in_the_batch_of_a_leader_that_stands_still_is_told_in_time(
 
     async def main() -> None:
         same = await AsyncLedger(impatient).pool("pool")
-        await same.reserve(NOTHING, ESTIMATE, UNLIMITED)
+        await same.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
 
     dialect.begin = wait_for_company
     go = threading.Event()
@@ -434,7 +431,7 @@ def test_closing_waits_no_longer_than_a_call_may_take(impatient: Ledger) -> None
 
     async def main() -> None:
         budget = await AsyncLedger(impatient).pool("pool")
-        await budget.reserve(NOTHING, ESTIMATE, UNLIMITED)
+        await budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
 
     go = threading.Event()
     at_commit(impatient, lambda: go.wait(20))

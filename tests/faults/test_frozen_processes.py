@@ -23,16 +23,13 @@ from ledger import (
     ContentionError,
     Ledger,
     LedgerUnavailableError,
-    RequestBudget,
-    RequestExtensions,
     SharedPoolBudgetOptions,
     UsageEstimate,
 )
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 PROGRAM = Path(__file__).parent / "program.py"
 ESTIMATE = UsageEstimate(total_tokens=1)
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 
 
 class Frozen:
@@ -78,7 +75,7 @@ def new_pool(url: str) -> None:
 
 def reserve(book: Ledger) -> int:
     """Reserve a token, and return the lease's number."""
-    return book.pool("pool").reserve(NOTHING, ESTIMATE, UNLIMITED).id
+    return book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
 
 
 def test_on_sqlite_the_error_names_the_process_that_is_stopped(

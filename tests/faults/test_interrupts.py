@@ -2,7 +2,7 @@
 
 The sweep strikes every place of every kind of call: by a KeyboardInterrupt, and by a collection
 that finalises a generator which holds a lease. The default run takes a sample;
-`LEDGER_TEST_LONG=1 python -m pytest tests/faults/test_interrupts.py` strikes every place.
+`python -m pytest -m sweep tests/faults/test_interrupts.py` strikes every place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from ledger import (
     LeaseTtl,
     Ledger,
     LedgerBudgetManager,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     UnknownLeaseError,
@@ -50,18 +49,17 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store.statements import driver_of
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000_000)
 SMALL = SharedPoolBudgetOptions(capacity_tokens=10)
 ESTIMATE = UsageEstimate(total_tokens=1)
 USED = Usage(total_tokens=1)
-NOTHING = RequestExtensions()
-UNLIMITED = RequestBudget.unlimited()
 
-LONG = os.environ.get("LEDGER_TEST_LONG") == "1"
 SAMPLE = 1
 """How many places of each kind of call the default run strikes."""
+EVERY_PLACE = sys.maxsize
 
 TIMEOUT_S = 5.0
 BOUND_S = 4.0
@@ -209,7 +207,7 @@ class Scene:
 
     def write(self) -> None:
         """Write something, and take it back."""
-        self.budget.release(self.budget.reserve(NOTHING, ESTIMATE, UNLIMITED))
+        self.budget.release(self.budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
 
     def close(self) -> None:
         """End everything."""
@@ -224,7 +222,7 @@ class Scene:
         budget, nested, book = self.budget, self.nested, self.book
 
         def lease(of: LedgerBudgetManager = budget) -> BudgetLease:
-            return of.reserve(NOTHING, ESTIMATE, UNLIMITED)
+            return of.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
 
         def settled() -> int:
             budget.record_used(lease(), USED)
@@ -249,7 +247,7 @@ class Scene:
             return partial(book.pool, f"new {next(self._numbers)}", SMALL, **more)
 
         def reserving(of: LedgerBudgetManager, **more: float) -> Callable[[], object]:
-            return partial(of.reserve, NOTHING, ESTIMATE, UNLIMITED, **more)
+            return partial(of.reserve, EXTENSIONS, ESTIMATE, UNLIMITED, **more)
 
         def opening_the_store() -> Callable[[], object]:
             return lambda: Ledger.open(self.url, timeout_s=TIMEOUT_S).close()
@@ -268,8 +266,8 @@ class Scene:
             "adjust": adjusting,
             "close_pool": closing,
             "expire_due": due,
-            "remaining": lambda: partial(budget.remaining, NOTHING),
-            "remaining nested": lambda: partial(nested.remaining, NOTHING),
+            "remaining": lambda: partial(budget.remaining, EXTENSIONS),
+            "remaining nested": lambda: partial(nested.remaining, EXTENSIONS),
             "lease": lambda: partial(budget.lease, lease().id),
             "open pool": opening,
             "open pool nested": partial(opening, parent="pool"),
@@ -345,9 +343,9 @@ class Scene:
 
 
 def sweep(
-    make: Callable[[], Scene], how: str, *, chance: random.Random
+    make: Callable[[], Scene], how: str, *, sample: int, chance: random.Random
 ) -> tuple[int, list[tuple[str, str, list[str]]]]:
-    """Strike at each place of each kind of call; return how often, and what went wrong."""
+    """Strike at so many places of each kind of call; return how often, and what went wrong."""
     scene, struck, wrong = make(), 0, []
     seen: set[Place] = set()
     try:
@@ -356,8 +354,8 @@ def sweep(
             with suppress(BudgetError):
                 recorder.during(scene.calls()[name]())
             places = [place for place in recorder.passed if place not in seen]
-            if not LONG:
-                places = chance.sample(places, min(SAMPLE, len(places)))
+            if sample < len(places):
+                places = chance.sample(places, sample)
             seen.update(places)
             for place in places:
                 call = scene.calls()[name]()
@@ -383,6 +381,11 @@ def sweep(
 @pytest.mark.parametrize("busy", [False, True], ids=["alone", "beside a busy thread"])
 @pytest.mark.parametrize("how", ["interrupt", "collection"])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("sample", "least"),
+    [(SAMPLE, 15), pytest.param(EVERY_PLACE, 400, marks=pytest.mark.sweep)],
+    ids=["a sample", "every place"],
+)
 def test_no_interrupt_and_no_finaliser_locks_the_store(
     new_store: Callable[..., str],
     environment: dict[str, str],
@@ -390,6 +393,8 @@ def test_no_interrupt_and_no_finaliser_locks_the_store(
     how: str,
     *,
     busy: bool,
+    sample: int,
+    least: int,
 ) -> None:
     """Wherever it comes, this thread, another, and another process write soon afterwards."""
     seed = int(os.environ.get("LEDGER_TEST_SEED", random.randrange(10_000)))
@@ -397,10 +402,13 @@ def test_no_interrupt_and_no_finaliser_locks_the_store(
     gc.freeze()  # what is there now is no garbage, and need not be looked at each time
     gc.disable()  # a collection comes where this test says
     struck, wrong = sweep(
-        lambda: Scene(new_store(kind), environment, busy=busy), how, chance=random.Random(seed)
+        lambda: Scene(new_store(kind), environment, busy=busy),
+        how,
+        sample=sample,
+        chance=random.Random(seed),
     )
     assert [] == wrong, f"LEDGER_TEST_SEED={seed}"
-    assert struck > (400 if LONG else 15)
+    assert struck > least
 
 
 def test_what_sqlalchemy_gave_up_keeps_no_lock(new_store: Callable[..., str]) -> None:
@@ -426,4 +434,4 @@ def test_what_sqlalchemy_gave_up_keeps_no_lock(new_store: Callable[..., str]) ->
             other.execute("BEGIN IMMEDIATE")
             other.execute("ROLLBACK")
         assert kept.value is not None
-        assert 2 == book.pool("pool").reserve(NOTHING, ESTIMATE, UNLIMITED).id
+        assert 2 == book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
