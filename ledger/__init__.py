@@ -13,8 +13,6 @@ from ledger.core.entries import (
     Direction,
     Entry,
     EntryFlag,
-    EntryKind,
-    LeasePhase,
     LeaseState,
     OpenLease,
     PoolInfo,
@@ -23,6 +21,7 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
+from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.core.values import (
     Attribution,
@@ -68,6 +67,7 @@ from ledger.errors import (
     UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
+    UnknownRulesError,
 )
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
@@ -143,6 +143,7 @@ __all__ = [
     "UncorrectableEntryError",
     "UnknownLeaseError",
     "UnknownPoolError",
+    "UnknownRulesError",
     "Usage",
     "UsageDifference",
     "UsageEstimate",

@@ -21,8 +21,9 @@ from ledger.core.checks import (
     check_text,
     check_type,
 )
-from ledger.core.entries import Entry, EntryKind, OpenLease, PoolInfo
+from ledger.core.entries import Entry, OpenLease, PoolInfo
 from ledger.core.fold import Replay
+from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening

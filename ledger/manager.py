@@ -20,7 +20,8 @@ from ledger.contract import (
 )
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros, check_seconds, check_type
-from ledger.core.entries import Entry, LeasePhase, PoolStatus, WindowState
+from ledger.core.entries import Entry, PoolStatus, WindowState
+from ledger.core.kinds import LeasePhase
 from ledger.core.values import (
     BudgetLease,
     Remaining,

@@ -34,12 +34,12 @@ from ledger.core.checks import (
 from ledger.core.entries import (
     Balance,
     Direction,
-    LeasePhase,
     LeaseState,
     ThresholdCrossing,
     Totals,
     WindowState,
 )
+from ledger.core.kinds import LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, check_ttl
 from ledger.core.values import (
     BudgetLease,
@@ -131,7 +131,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         ttl = self._policy.lease_ttl if own is None else own.ttl
 
         def change(now: Micros) -> rules.Effect:
-            denial = rules.admit(
+            denial = rules.admission()(
                 self._policy, self._balance, estimate, request_budget, self._window
             )
             if denial is not None:

@@ -22,13 +22,13 @@ from ledger.cli.common import (
     tell_left_out,
 )
 from ledger.contract import RequestExtensions
-from ledger.core.checks import I64_MAX
+from ledger.core.axes import AXES
 from ledger.core.entries import OpenLease
 from ledger.reports.render import (
     Sheet,
     columns,
     counted,
-    limit,
+    figure,
     moment,
     printable,
     text,
@@ -39,12 +39,12 @@ from ledger.store.pools import LeftOut
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemainingRow:
-    """What `ledger remaining` prints."""
+    """What `ledger remaining` prints; an axis without a limit is None."""
 
     pool: str
-    tokens: int
-    cost_micros_usd: int
-    requests: int
+    tokens: int | None
+    cost_micros_usd: int | None
+    requests: int | None
     below_threshold: bool
 
 
@@ -58,6 +58,7 @@ class LeaseRow:
     reserved_at: datetime
     held_tokens: int
     held_cost_micros_usd: int
+    held_requests: int
 
 
 def remaining(
@@ -71,18 +72,18 @@ def remaining(
         left = book.pool(pool).remaining(RequestExtensions())
     row = RemainingRow(
         pool=pool,
-        tokens=left.tokens,
-        cost_micros_usd=left.cost_micros_usd,
-        requests=left.requests,
+        **{axis.name: axis.left(left) for axis in AXES},
         below_threshold=left.below_threshold,
     )
 
     def people() -> None:
-        tokens = limit(left.tokens, f"{left.tokens:,}")
-        cost = limit(left.cost_micros_usd, usd(left.cost_micros_usd))
+        shown = "  ".join(
+            f"{axis.shown} {figure(axis, axis.left(left))}"
+            for axis in AXES
+            if not (axis.only_if_limited and left.is_unlimited(axis.name))
+        )
         stop = "  (at or below the stop threshold)" if left.below_threshold else ""
-        calls = "" if left.requests > I64_MAX else f"  requests {left.requests:,}"
-        stdout().print(f"tokens {tokens}  USD {cost}{calls}{stop}")
+        stdout().print(f"{shown}{stop}")
 
     emit([row], RemainingRow, output_format, people)
 
@@ -167,6 +168,5 @@ def _lease_row(found: OpenLease) -> LeaseRow:
         phase=found.phase,
         run_id=None if found.attribution is None else found.attribution.run_id,
         reserved_at=found.reserved_at,
-        held_tokens=found.held.tokens,
-        held_cost_micros_usd=found.held.cost_micros_usd,
+        **{f"held_{name}": amount for name, amount in found.held._asdict().items()},
     )

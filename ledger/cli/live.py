@@ -14,11 +14,12 @@ from textual.message import Message
 from textual.widgets import DataTable, Footer, Static
 
 from ledger import reports
-from ledger.core.checks import U64_MAX, to_micros
+from ledger.core.axes import COST, MONEY_FIRST, Axis
+from ledger.core.checks import to_micros
 from ledger.core.entries import PoolId, PoolStatus
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger
-from ledger.reports.render import counted, duration, limit, moment, printable, sparkline, text, usd
+from ledger.reports.render import counted, duration, figure, moment, printable, sparkline, text, usd
 
 _SPAN_US = 60_000_000
 """Over how long spend is watched, at most."""
@@ -209,21 +210,19 @@ def _fill(table: DataTable[Any], lines: list[list[Any]]) -> None:
         table.scroll_to(left.x, left.y, animate=False)
 
 
-def _used(one: PoolStatus) -> tuple[int, str]:
-    """Return how many thousandths of the capacity are used, on the axis that is limited."""
-    committed, held = one.balance
-    for axis in ("cost_micros_usd", "tokens"):
-        capacity = getattr(one.policy, f"capacity_{axis}")
-        if 0 < capacity < U64_MAX:
-            used = getattr(committed, axis) + getattr(held, axis)
-            return min(1_000, used * 1_000 // capacity), axis
-    return 0, "cost_micros_usd"
+def _used(one: PoolStatus) -> tuple[int, Axis]:
+    """Return how many thousandths of a capacity are used, on the axis that runs out first."""
+    shares = []
+    for axis in MONEY_FIRST:
+        capacity, left = axis.limit(one.policy), axis.left(one.remaining)
+        if capacity is not None and left is not None:
+            used = max(0, capacity - left)  # below 0 where something was carried over
+            shares.append((used * 1_000 // capacity if capacity else 1_000, axis))
+    return max(shares, key=lambda share: share[0], default=(0, COST))
 
 
 def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
     share, axis = _used(one)
-    shown = usd if axis == "cost_micros_usd" else "{:,}".format
-    capacity = getattr(one.policy, f"capacity_{axis}")
     (committed, held), left = one.balance, one.remaining
     rate = pace.per_minute(one.pool.pool_id)
     filled = share * _BAR // 1_000
@@ -232,11 +231,11 @@ def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
     return [
         _name(one.pool.name),
         bar,
-        _right(limit(capacity, shown(capacity))),
-        _right(shown(getattr(committed, axis))),
-        _right(shown(getattr(held, axis))),
-        _right(limit(capacity, shown(getattr(left, axis)))),
-        "USD" if axis == "cost_micros_usd" else "tokens",
+        _right(figure(axis, axis.limit(one.policy))),
+        _right(figure(axis, getattr(committed, axis.name))),
+        _right(figure(axis, getattr(held, axis.name))),
+        _right(figure(axis, axis.left(left))),
+        axis.shown,
         _right("" if rate is None else usd(rate)),
     ]
 

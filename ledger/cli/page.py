@@ -12,6 +12,7 @@ from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar, tell_left_out
 from ledger.cli.filters import Now, Zone, filtered, moment_in
 from ledger.cli.output import Force, said_written, target
+from ledger.core.axes import AXES
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.buckets import zone_named
@@ -40,9 +41,10 @@ class Axis(StrEnum):
 
     USD = "usd"
     TOKENS = "tokens"
+    REQUESTS = "requests"
 
 
-_AXES = {Axis.USD: "cost_micros_usd", Axis.TOKENS: "tokens"}
+_AXES = {Axis(axis.shown.lower()): axis.name for axis in AXES}
 
 
 @filtered

@@ -13,17 +13,19 @@ from ledger.cli.filters import length_s
 from ledger.cli.gathered import gathered
 from ledger.cli.windows import (
     Anchor,
+    CarryCapRequests,
     CarryCapTokens,
     CarryCapUsd,
     CarryOver,
     TimeZone,
     WindowLength,
+    amounts,
     window,
 )
-from ledger.core.checks import U64_MAX
+from ledger.core.axes import CAPACITIES, STOP_THRESHOLDS
 from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, check_storable_policy
 from ledger.errors import InvalidInputError
-from ledger.simulate import parse_count, parse_usd
+from ledger.simulate import parse_count
 
 CapacityTokens = Annotated[
     str | None, typer.Option(help="Capacity in tokens, or 'unlimited'.", show_default=False)
@@ -81,18 +83,16 @@ Settlement = Annotated[
 
 def policy(
     base: SharedPoolBudgetOptions,
-    capacity_tokens: str | None,
-    capacity_usd: str | None,
-    stop_tokens: str | None,
-    stop_usd: str | None,
+    capacities: Sequence[str | None],
+    stop_thresholds: Sequence[str | None],
     thresholds: Sequence[str] | None = None,
-    capacity_requests: str | None = None,
-    stop_requests: str | None = None,
     lease_ttl: str | None = None,
     strict: bool | None = None,
     settlement: SettlementPolicy | None = None,
 ) -> SharedPoolBudgetOptions:
     """Return `base` with what a command's options change, but for its window.
+
+    Capacities and stop thresholds are the options of each axis, in the order of the axes.
 
     Raises:
         InvalidInputError: One of them is no amount, percentage or length.
@@ -101,17 +101,8 @@ def policy(
     changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if lease_ttl is not None:
         changes["lease_ttl"] = None if lease_ttl == "none" else _length("lease_ttl", lease_ttl)
-    for name, given, parse in (
-        ("capacity_tokens", capacity_tokens, parse_count),
-        ("capacity_cost_micros_usd", capacity_usd, parse_usd),
-        ("stop_threshold_tokens", stop_tokens, parse_count),
-        ("stop_threshold_cost_micros_usd", stop_usd, parse_usd),
-        ("capacity_requests", capacity_requests, parse_count),
-        ("stop_threshold_requests", stop_requests, parse_count),
-    ):
-        if given is not None:
-            unlimited = given == "unlimited" and name.startswith("capacity")
-            changes[name] = U64_MAX if unlimited else parse(name, given)
+    changes |= amounts(CAPACITIES, capacities)
+    changes |= amounts(STOP_THRESHOLDS, stop_thresholds, limits=False)
     if thresholds:
         changes["thresholds"] = _changed(base.thresholds, thresholds)
     return replace(base, **changes)
@@ -138,26 +129,22 @@ def changes(
     carry_over: CarryOver = None,
     carry_cap_tokens: CarryCapTokens = None,
     carry_cap_usd: CarryCapUsd = None,
+    carry_cap_requests: CarryCapRequests = None,
 ) -> Changes:
     """Return what a command's options change in a policy, its window included."""
 
     def changed(base: SharedPoolBudgetOptions) -> SharedPoolBudgetOptions:
         limits = policy(
             base,
-            capacity_tokens,
-            capacity_usd,
-            stop_tokens,
-            stop_usd,
+            (capacity_tokens, capacity_usd, capacity_requests),
+            (stop_tokens, stop_usd, stop_requests),
             threshold,
-            capacity_requests=capacity_requests,
-            stop_requests=stop_requests,
             lease_ttl=lease_ttl,
             strict=strict,
             settlement=settlement,
         )
-        windowed = window(
-            base.window, length, time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd
-        )
+        caps = (carry_cap_tokens, carry_cap_usd, carry_cap_requests)
+        windowed = window(base.window, length, time_zone, anchor, carry_over, caps)
         whole = replace(limits, window=windowed)
         check_storable_policy(whole)  # before a store is made for it
         return whole

@@ -17,7 +17,15 @@ from ledger.cli.common import (
     show,
     stdout,
 )
-from ledger.cli.policies import CapacityTokens, CapacityUsd, StopTokens, StopUsd, policy
+from ledger.cli.policies import (
+    CapacityRequests,
+    CapacityTokens,
+    CapacityUsd,
+    StopRequests,
+    StopTokens,
+    StopUsd,
+    policy,
+)
 from ledger.core.checks import check_text
 from ledger.core.policy import check_storable_policy
 from ledger.ledger import Ledger
@@ -55,6 +63,8 @@ def simulate(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
+    capacity_requests: CapacityRequests = None,
+    stop_requests: StopRequests = None,
     input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
     output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
     estimate_output: Annotated[
@@ -92,7 +102,11 @@ def simulate(
     backtest = _backtest(recorded, input_price, output_price, estimate_output, runs, workers)
     name = trace.stem if pool is None else pool
     check_text("--pool", name)
-    options = policy(NO_LIMITS, capacity_tokens, capacity_usd, stop_tokens, stop_usd)
+    options = policy(
+        NO_LIMITS,
+        (capacity_tokens, capacity_usd, capacity_requests),
+        (stop_tokens, stop_usd, stop_requests),
+    )
     check_storable_policy(options)
     total = backtest.check()
     with Ledger.open(url, record_denials=True) as book:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
@@ -10,7 +11,8 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ledger.cli.filters import length_s, moment_in
-from ledger.core.calendar import CARRY_CAPS, Period, Window
+from ledger.core.axes import AXES, CARRY_CAPS
+from ledger.core.calendar import Period, Window
 from ledger.core.checks import U64_MAX
 from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count, parse_usd
@@ -47,6 +49,31 @@ CarryCapUsd = Annotated[
     str | None,
     typer.Option(help="At most so many US dollars of it, or 'unlimited'.", show_default=False),
 ]
+CarryCapRequests = Annotated[
+    str | None,
+    typer.Option(help="At most so many calls of it, or 'unlimited'.", show_default=False),
+]
+
+
+def amounts(
+    fields: Sequence[str], given: Sequence[str | None], *, limits: bool = True
+) -> dict[str, int]:
+    """Return the amounts that options give, by the fields of each axis in the order of the axes.
+
+    Args:
+        fields: The field of each axis.
+        given: The option of each axis, None where it was not given.
+        limits: Whether `unlimited` is an amount.
+
+    Raises:
+        InvalidInputError: One of them is no amount.
+    """
+    found = {}
+    for axis, name, text in zip(AXES, fields, given, strict=True):
+        if text is not None:
+            parse = parse_count if axis.scale == 1 else parse_usd
+            found[name] = U64_MAX if limits and text == "unlimited" else parse(name, text)
+    return found
 
 
 def window(
@@ -55,8 +82,7 @@ def window(
     time_zone: str | None,
     anchor: str | None,
     carry_over: bool | None,
-    carry_cap_tokens: str | None,
-    carry_cap_usd: str | None,
+    carry_caps: Sequence[str | None],
 ) -> Window | None:
     """Return `base` with what a command's options change.
 
@@ -65,7 +91,7 @@ def window(
     Raises:
         InvalidInputError: One of them is none, or there is no window that it could be of.
     """
-    named = (time_zone, anchor, carry_over, carry_cap_tokens, carry_cap_usd)
+    named = (time_zone, anchor, carry_over, *carry_caps)
     if length == "none":
         base = None
     elif length is not None:
@@ -80,24 +106,16 @@ def window(
         base = replace(base, time_zone=time_zone)
     if anchor is not None:
         base = replace(base, anchor=moment_in("--anchor", anchor, ZoneInfo(base.time_zone)))
-    return replace(base, **_carrying(carry_over, carry_cap_tokens, carry_cap_usd))
+    return replace(base, **_carrying(carry_over, carry_caps))
 
 
-def _carrying(
-    carry_over: bool | None, carry_cap_tokens: str | None, carry_cap_usd: str | None
-) -> dict[str, Any]:
+def _carrying(carry_over: bool | None, carry_caps: Sequence[str | None]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if carry_over is not None:
         changes["carry_over"] = carry_over
     if carry_over is False:
         changes |= dict.fromkeys(CARRY_CAPS, U64_MAX)
-    for name, given, parse in (
-        ("carry_cap_tokens", carry_cap_tokens, parse_count),
-        ("carry_cap_cost_micros_usd", carry_cap_usd, parse_usd),
-    ):
-        if given is not None:
-            changes[name] = U64_MAX if given == "unlimited" else parse(name, given)
-    return changes
+    return changes | amounts(CARRY_CAPS, carry_caps)
 
 
 def _period(text: str) -> Period | timedelta:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ledger.core.axes import AXES, CARRY_CAPS
 from ledger.core.checks import (
     I64_MAX,
     U64_MAX,
@@ -110,9 +111,9 @@ class Window:
         if self.carry_over:
             text += ", carrying over what is left"
             caps = [
-                f"{getattr(self, name):,} {name.removeprefix('carry_cap_')}"
-                for name in CARRY_CAPS
-                if getattr(self, name) != U64_MAX
+                f"{getattr(self, axis.carry_cap):,} {axis.unit}"
+                for axis in AXES
+                if getattr(self, axis.carry_cap) != U64_MAX
             ]
             text += f", at most {' and '.join(caps)}" if caps else ""
         return text
@@ -121,9 +122,6 @@ class Window:
     def calendar(self) -> tuple[object, ...]:
         """What says when windows begin: another one begins another window."""
         return self.period, self.time_zone, self.anchor
-
-
-CARRY_CAPS = ("carry_cap_tokens", "carry_cap_cost_micros_usd", "carry_cap_requests")
 
 
 def _checked_period(period: object) -> Period | timedelta:

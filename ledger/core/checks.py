@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NewType
 
+from ledger.core import axes
 from ledger.errors import AmountOutOfRangeError, InvalidInputError
 
-U64_MAX = 2**64 - 1
+U64_MAX = axes.U64_MAX
 """The largest amount in memory; as a capacity it means unlimited."""
 
 I64_MAX = 2**63 - 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntFlag, StrEnum
+from operator import attrgetter
 from typing import Any, NamedTuple, NewType
 from uuid import UUID
 
+from ledger.core.axes import AMOUNTS
 from ledger.core.checks import Micros, from_micros
+from ledger.core.kinds import LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import (
     Attribution,
@@ -32,21 +35,27 @@ class Totals(NamedTuple):
     cost_micros_usd: int = 0
     requests: int = 0
 
+    @classmethod
+    def of(cls, amounts: UsageEstimate | Usage | UsageDifference, *, requests: int) -> Totals:
+        """Return what counts of the amounts of so many calls."""
+        tokens, cost = _amounts(amounts)
+        return cls(tokens, cost, requests)
+
     def plus(self, other: Totals) -> Totals:
         """Return the sum on each axis."""
-        return Totals(
-            self.tokens + other.tokens,
-            self.cost_micros_usd + other.cost_micros_usd,
-            self.requests + other.requests,
-        )
+        # Unrolled, like all arithmetic on the way of a call: a loop takes twice as long.
+        tokens, cost, requests = self
+        more_tokens, more_cost, more_requests = other
+        return Totals(tokens + more_tokens, cost + more_cost, requests + more_requests)
 
     def minus(self, other: Totals) -> Totals:
         """Return the difference on each axis."""
-        return Totals(
-            self.tokens - other.tokens,
-            self.cost_micros_usd - other.cost_micros_usd,
-            self.requests - other.requests,
-        )
+        tokens, cost, requests = self
+        less_tokens, less_cost, less_requests = other
+        return Totals(tokens - less_tokens, cost - less_cost, requests - less_requests)
+
+
+_amounts: Callable[[object], tuple[int, ...]] = attrgetter(*AMOUNTS)
 
 
 class Balance(NamedTuple):
@@ -74,25 +83,6 @@ class WindowState(NamedTuple):
     skipped: int = 0
 
 
-class EntryKind(StrEnum):
-    """What an entry of the journal records."""
-
-    OPENING = "opening"
-    RESERVATION = "reservation"
-    DENIAL = "denial"
-    OBSERVATION = "observation"
-    RENEWAL = "renewal"
-    SETTLEMENT = "settlement"
-    RELEASE = "release"
-    EXPIRY = "expiry"
-    ADJUSTMENT = "adjustment"
-    CORRECTION = "correction"
-    ROLLOVER = "rollover"
-    THRESHOLD = "threshold"
-    CLOSING = "closing"
-    IMPORT = "import"
-
-
 class EntryFlag(IntFlag):
     """What is remarkable about an entry."""
 
@@ -100,8 +90,6 @@ class EntryFlag(IntFlag):
     OVERRUN = 1
     LATE = 2
     SATURATED = 4
-    IMPORTED = 8
-    UNPRICED = 16
     CLOSED = 32
     """The pool is closed: on its closing, and on every entry behind it."""
 
@@ -113,14 +101,6 @@ class Direction(StrEnum):
     """So much of a capacity is in use now."""
     LEFT = "left"
     """It is no longer."""
-
-
-class LeasePhase(StrEnum):
-    """Where a lease stands: its hold may expire before it ends."""
-
-    OPEN = "open"
-    EXPIRED = "expired"
-    ENDED = "ended"
 
 
 class LeaseState(NamedTuple):

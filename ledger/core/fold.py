@@ -8,47 +8,21 @@ from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import (
-    Balance,
-    Direction,
-    Entry,
-    EntryKind,
-    LeasePhase,
-    LeaseState,
-    WindowState,
-    requests_of,
-)
+from ledger.core.entries import Balance, Direction, Entry, LeaseState, WindowState, requests_of
+from ledger.core.kinds import KINDS, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
-from ledger.errors import InvalidInputError, UncorrectableEntryError, UnknownLeaseError
+from ledger.errors import (
+    InvalidInputError,
+    UncorrectableEntryError,
+    UnknownLeaseError,
+    UnknownRulesError,
+)
 
 _SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
-_SHAPES = {
-    EntryKind.OPENING: {"policy"},
-    EntryKind.RESERVATION: {"estimate", "lease"},
-    EntryKind.DENIAL: {"estimate"},
-    EntryKind.OBSERVATION: {"estimate", "usage", "lease"},
-    EntryKind.RENEWAL: {"estimate", "lease"},
-    EntryKind.SETTLEMENT: {"estimate", "usage", "lease"},
-    EntryKind.RELEASE: {"estimate", "lease"},
-    EntryKind.EXPIRY: {"estimate", "lease"},
-    EntryKind.ADJUSTMENT: {"policy"},
-    EntryKind.CLOSING: set(),
-    EntryKind.CORRECTION: {"estimate", "usage", "lease"},
-    EntryKind.THRESHOLD: set(),
-    EntryKind.ROLLOVER: set(),
-}
-"""Which of these an entry of each kind has; it has no other."""
 
 
-_NEW = {
-    EntryKind.RESERVATION,
-    EntryKind.DENIAL,
-    EntryKind.RENEWAL,
-    EntryKind.ADJUSTMENT,
-    EntryKind.CLOSING,
-}
-"""What a closed pool does not take."""
+_REFUSED = (UnknownLeaseError, UncorrectableEntryError, InvalidInputError, UnknownRulesError)
 
 
 class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an error of a caller
@@ -63,6 +37,8 @@ class Replay:
     entries: int = 0
     policy: SharedPoolBudgetOptions = field(default_factory=SharedPoolBudgetOptions)
     policy_seq: int = 0
+    rules_version: int = 0
+    """Under which version of the rules the policy was set."""
     window: WindowState | None = None
     window_seq: int = 0
     balance: Balance = field(default_factory=Balance)
@@ -83,7 +59,9 @@ class Replay:
         before = rules.reached(self.policy, self.balance, self.window)
         try:
             effect = self._effect(entry)
-        except (UnknownLeaseError, UncorrectableEntryError, InvalidInputError) as error:
+            if entry.policy is not None:
+                self.rules_version = rules.version_in(entry.detail)
+        except _REFUSED as error:
             raise Contradiction(f"{entry.kind}: {error}") from error
         self.entries += 1
         self.closed |= entry.kind == EntryKind.CLOSING
@@ -143,22 +121,17 @@ class Replay:
 
     def _effect(self, entry: Entry) -> rules.Effect | None:
         _check_shape(entry)
-        if self.closed and entry.kind in _NEW:
+        kind = KINDS[EntryKind(entry.kind)]
+        if self.closed and kind.is_new:
             raise Contradiction(f"{entry.kind} in a pool that is closed")
         self._check_window(entry)
-        match entry.kind:
-            case EntryKind.CLOSING | EntryKind.ROLLOVER:
-                return None
-            case EntryKind.OPENING | EntryKind.ADJUSTMENT:
-                if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
-                    raise Contradiction("a pool begins with its opening, and has no other")
-                return None
-            case EntryKind.THRESHOLD:
-                return None
-            case EntryKind.RESERVATION | EntryKind.DENIAL:
-                return self._asked(entry)
-            case _:
-                return self._of_lease(entry)
+        if kind.asks:
+            return self._asked(entry)
+        if "lease" in kind.has:
+            return self._of_lease(entry)
+        if "policy" in kind.has and (entry.kind == EntryKind.OPENING) != (self.entries == 0):
+            raise Contradiction("a pool begins with its opening, and has no other")
+        return None
 
     def _check_window(self, entry: Entry) -> None:
         """Refuse what was written in a window that had ended.
@@ -171,7 +144,7 @@ class Replay:
                 raise Contradiction("rollover, although the window had not ended")
             if entry.window != begun:
                 raise Contradiction(f"window should be {begun}, but is {entry.window}")
-        elif begun is not None and entry.kind not in {EntryKind.EXPIRY, EntryKind.THRESHOLD}:
+        elif begun is not None and not KINDS[EntryKind(entry.kind)].ends_window:
             raise Contradiction(f"{entry.kind} in a window that had ended")
 
     def _asked(self, entry: Entry) -> rules.Effect | None:
@@ -179,7 +152,7 @@ class Replay:
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - likewise
         requests = requests_of(entry.detail)
-        denial = rules.admit(
+        denial = rules.admission(self.rules_version)(
             self.policy,
             self.balance,
             entry.estimate,
@@ -291,14 +264,14 @@ def _unreported(crossing: rules.Crossing) -> str:
 
 
 def _check_shape(entry: Entry) -> None:
-    shape = _SHAPES.get(EntryKind(entry.kind)) if entry.kind in list(EntryKind) else None
-    if shape is None:
+    if entry.kind not in list(EntryKind):
         raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")
+    kind = KINDS[EntryKind(entry.kind)]
     for name, words in _SHAPED.items():
-        if (getattr(entry, name) is not None) != (name in shape):
-            raise Contradiction(f"{entry.kind} {'without' if name in shape else 'with'} {words}")
+        if (getattr(entry, name) is not None) != (name in kind.has):
+            raise Contradiction(f"{entry.kind} {'without' if name in kind.has else 'with'} {words}")
     differs = isinstance(entry.usage, UsageDifference)
-    if entry.usage is not None and differs != (entry.kind == EntryKind.CORRECTION):
+    if entry.usage is not None and differs != kind.is_difference:
         raise Contradiction(f"{entry.kind} whose usage is a {type(entry.usage).__name__}")
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS, Axis
 from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
 from ledger.core.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
 from ledger.errors import InvalidInputError
@@ -111,13 +112,20 @@ class SharedPoolBudgetOptions:
             check_type("window", self.window, Window)
 
     def __str__(self) -> str:
-        tokens, cost, requests = (_shown(getattr(self, name)) for name in CAPACITIES)
-        text = (
-            f"{tokens} tokens and {cost} micro-USD, keeping back {self.stop_threshold_tokens:,} "
-            f"tokens and {self.stop_threshold_cost_micros_usd:,} micro-USD"
-        )
-        if self.capacity_requests != U64_MAX or self.stop_threshold_requests:
-            text += f", {requests} requests, keeping back {self.stop_threshold_requests:,}"
+        limits = [
+            f"{' and '.join(self._limit(axis) for axis in axes)}, keeping back "
+            f"{' and '.join(self._kept(axis) for axis in axes)}"
+            for axes in (
+                [axis for axis in AXES if not axis.only_if_limited],
+                *(
+                    [axis]
+                    for axis in AXES
+                    if axis.only_if_limited
+                    and not (axis.is_unlimited(self) and getattr(self, axis.stop_threshold) == 0)
+                ),
+            )
+        ]
+        text = ", ".join(limits)
         if self.strict:
             text += ", strict"
         if self.lease_ttl is not None:
@@ -130,14 +138,20 @@ class SharedPoolBudgetOptions:
             text += f", in windows of {self.window}"
         return text
 
+    def _limit(self, axis: Axis) -> str:
+        limit = "unlimited" if axis.is_unlimited(self) else f"{getattr(self, axis.capacity):,}"
+        return f"{limit} {axis.unit}"
 
-CAPACITIES = ("capacity_tokens", "capacity_cost_micros_usd", "capacity_requests")
-STOP_THRESHOLDS = (
-    "stop_threshold_tokens",
-    "stop_threshold_cost_micros_usd",
-    "stop_threshold_requests",
-)
-_ALWAYS = (*CAPACITIES[:2], *STOP_THRESHOLDS[:2])
+    def _kept(self, axis: Axis) -> str:
+        return f"{getattr(self, axis.stop_threshold):,} {axis.unit}"
+
+
+_ALWAYS = {
+    name
+    for axis in AXES
+    if not axis.only_if_limited
+    for name in (axis.capacity, axis.stop_threshold)
+}
 """What a stored policy always says; the rest only where it is not the default."""
 
 
@@ -239,7 +253,3 @@ _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "lease_ttl": lambda ttl_us: ttl_us * _MICROSECOND,
     "window": window_from_json,
 }
-
-
-def _shown(capacity: int) -> str:
-    return "unlimited" if capacity == U64_MAX else f"{capacity:,}"

@@ -15,6 +15,7 @@ from operator import add, attrgetter
 from typing import Any, Self
 from uuid import UUID
 
+from ledger.core.axes import NAMES, REQUESTS
 from ledger.core.checks import (
     DETAIL_MAX_CHARS,
     U64_MAX,
@@ -155,12 +156,26 @@ class Remaining:
         cost_micros_usd: In millionths of a US dollar.
         below_threshold: Whether one axis is at or below its stop threshold.
         requests: How many more calls the pool admits.
+        unlimited: The names of the axes that have no limit. The amount of such an axis is a number
+            of no meaning, 2^64-1 or less: ask `is_unlimited` before showing it. Two values are
+            equal by the other fields alone.
     """
 
     tokens: int
     cost_micros_usd: int
     below_threshold: bool
     requests: int = U64_MAX
+    unlimited: frozenset[str] = field(default=frozenset({REQUESTS.name}), compare=False)
+
+    def is_unlimited(self, axis: str) -> bool:
+        """Tell whether an axis has no limit: `tokens`, `cost_micros_usd` or `requests`.
+
+        Raises:
+            InvalidInputError: There is no such axis.
+        """
+        if axis not in NAMES:
+            raise InvalidInputError("axis", f"{axis!r} is none of {', '.join(NAMES)}")
+        return axis in self.unlimited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,9 +46,10 @@ def _denial_of(
     """Return the denial of one pool, once nothing that is due is held in it any more."""
     pool.require_open()
     policy, window = pool.head.policy, pool.head.window
+    admit = rules.admission(pool.head.rules_version)
 
     def ask(balance: Balance) -> rules.Denial | None:
-        return rules.admit(policy, balance, estimate, request_budget, window, requests=requests)
+        return admit(policy, balance, estimate, request_budget, window, requests=requests)
 
     denial = ask(pool.head.balance)
     if not isinstance(denial, ThresholdExceededError):

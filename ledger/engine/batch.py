@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import EntryKind, PoolId
+from ledger.core.entries import PoolId
+from ledger.core.kinds import EntryKind
 from ledger.engine import carved_pools
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError

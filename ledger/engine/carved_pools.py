@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Balance, EntryKind, PoolInfo, Totals
+from ledger.core.entries import Balance, PoolInfo, Totals
+from ledger.core.kinds import EntryKind
 from ledger.core.values import Usage, UsageDifference
 from ledger.store.corrections import Spending
 from ledger.store.drafts import Draft, about_lease, amounts

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import EntryKind, LeasePhase, LeaseState, Totals
+from ledger.core.entries import LeaseState, Totals
+from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import JournalDamagedError

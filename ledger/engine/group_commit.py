@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from ledger.core.checks import Micros
-from ledger.core.entries import EntryKind
+from ledger.core.kinds import EntryKind
 from ledger.engine.call_queue import CallQueue
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, is_gone, wake_tasks
 from ledger.engine.opening import Opening

@@ -9,10 +9,11 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from ledger.core import hashing, rules
+from ledger.core.axes import CAPACITIES
 from ledger.core.checks import I64_MAX, U64_MAX, Micros, canonical_json, check_text, check_type
-from ledger.core.entries import Balance, EntryKind, PoolId, PoolInfo, Seq
+from ledger.core.entries import Balance, PoolId, PoolInfo, Seq
+from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
-    CAPACITIES,
     SharedPoolBudgetOptions,
     check_carved,
     check_storable_policy,

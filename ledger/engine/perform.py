@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import EntryKind, PoolId, ThresholdCrossing
+from ledger.core.entries import PoolId, ThresholdCrossing
+from ledger.core.kinds import GIVES_BACK, EntryKind
 from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.expiry import expire
 from ledger.engine.operations.base import Operation
@@ -23,16 +24,6 @@ from ledger.store.rows import Memo, Row
 
 Outcome = Row | LedgerError | None
 """What became of an operation: its entry, why it has none, or None where it must be asked again."""
-
-
-_TAKES = {
-    EntryKind.RESERVATION,
-    EntryKind.DENIAL,
-    EntryKind.OBSERVATION,
-    EntryKind.RENEWAL,
-    EntryKind.THRESHOLD,
-}
-"""The kinds of entries that give nothing back."""
 
 
 class Done(NamedTuple):
@@ -128,7 +119,7 @@ def finish(batch: Batch, outcomes: list[Outcome], *, also: Sequence[Staged] = ()
 
 
 def _frees(staged: Sequence[Row]) -> bool:
-    return any(row["kind"] not in _TAKES for row in staged)
+    return any(row["kind"] in GIVES_BACK for row in staged)
 
 
 def prepare(

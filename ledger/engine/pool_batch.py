@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import EntryKind, LeaseState, PoolId, PoolInfo, requests_of
+from ledger.core.entries import LeaseState, PoolId, PoolInfo, requests_of
+from ledger.core.kinds import EntryKind
 from ledger.core.values import Attribution, Usage
 from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import JournalDamagedError, PoolClosedError

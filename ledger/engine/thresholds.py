@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import from_micros
-from ledger.core.entries import Direction, EntryKind, PoolInfo, ThresholdCrossing
+from ledger.core.entries import Direction, PoolInfo, ThresholdCrossing
+from ledger.core.kinds import EntryKind
 from ledger.store.crossings import reported
 from ledger.store.drafts import Draft, window_behind
 from ledger.store.rows import Head, Row

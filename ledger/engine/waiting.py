@@ -91,7 +91,7 @@ class WaitingReservations:
     def _is_worth_it(self, pool: PoolJournal, operation: Reserve) -> bool:
         """Tell whether the rules would admit a reservation on what the newest entries say."""
         return not any(
-            rules.admit(
+            rules.admission(head.rules_version)(
                 head.policy,
                 head.balance,
                 operation.estimate,

@@ -30,6 +30,7 @@
         |-- SchemaVersionError           the schema is older or newer than this library
         |-- NotALedgerError              the database holds something else
         |-- JournalDamagedError          the rows contradict each other
+        |-- UnknownRulesError            a pool goes by newer rules than this library has
         `-- MissingExtraError            an optional package is not installed
 
 Every error carries its figures as attributes and survives pickling, so that it can cross a
@@ -64,6 +65,7 @@ from ledger.errors.stores import (
     RowsDiscardedError,
     SchemaVersionError,
     StoreError,
+    UnknownRulesError,
 )
 from ledger.errors.verdicts import (
     BudgetError,
@@ -104,4 +106,5 @@ __all__ = [
     "UncorrectableEntryError",
     "UnknownLeaseError",
     "UnknownPoolError",
+    "UnknownRulesError",
 ]

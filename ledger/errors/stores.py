@@ -115,6 +115,24 @@ class JournalDamagedError(StoreError):
         self.reason = reason
 
 
+class UnknownRulesError(StoreError):
+    """A pool's policy was set under a newer version of the rules than this library has.
+
+    Attributes:
+        version: The version of the rules.
+        since: The first version of the library that has it.
+    """
+
+    def __init__(self, *, version: int, since: str, known: int) -> None:
+        super().__init__(
+            f"the policy was set under version {version} of the rules, which this library does not "
+            f"have: it knows them up to version {known}. It takes budget-ledger {since} or newer. "
+            "Run: pip install --upgrade budget-ledger"
+        )
+        self.version = version
+        self.since = since
+
+
 class MissingExtraError(StoreError):
     """An optional package is not installed.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ledger.core.axes import AXES, COST, TOKENS, U64_MAX, Axis
 from ledger.errors.root import LedgerError
 
 
-def _limit(value: int | None) -> str:
-    # What is left of an unlimited capacity is a number of no meaning to anybody.
-    return "unlimited" if value is None or value >= 2**63 else f"{value:,}"
+def _amount(axis: Axis, value: int | None) -> str:
+    return f"{'unlimited' if value is None else f'{value:,}'} {axis.unit}"
 
 
 class BudgetError(LedgerError):
@@ -38,7 +38,7 @@ class RequestBudgetExceededError(BudgetError):
         super().__init__(
             f"over the request's own budget: {requested_tokens:,} tokens and "
             f"{requested_cost_micros_usd:,} micro-USD against a limit of "
-            f"{_limit(budget_tokens)} tokens and {_limit(budget_cost_micros_usd)} micro-USD"
+            f"{_amount(TOKENS, budget_tokens)} and {_amount(COST, budget_cost_micros_usd)}"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
@@ -52,9 +52,12 @@ class ThresholdExceededError(BudgetError):
     Attributes:
         requested_tokens: What was asked for.
         requested_cost_micros_usd: The same in millionths of a US dollar.
-        remaining_tokens: What remained before this request.
+        remaining_tokens: What remained before this request; like the next two, a number of no
+            meaning where the capacity has no limit.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         remaining_requests: How many more calls the pool would have admitted.
+        unlimited: The names of the axes without a limit: `tokens`, `cost_micros_usd`, `requests`.
+            Without it, those on which 2^64-1 remained.
         pool: The name of the pool that refused: the one that was asked, or one above it. None in
             memory, where pools have no names.
     """
@@ -66,15 +69,28 @@ class ThresholdExceededError(BudgetError):
         requested_cost_micros_usd: int,
         remaining_tokens: int,
         remaining_cost_micros_usd: int,
-        remaining_requests: int = 2**64 - 1,
+        remaining_requests: int = U64_MAX,
+        unlimited: frozenset[str] | None = None,
         pool: str | None = None,
     ) -> None:
-        calls = "" if remaining_requests >= 2**63 else f" and {remaining_requests:,} requests"
+        left = dict(
+            zip(
+                AXES,
+                (remaining_tokens, remaining_cost_micros_usd, remaining_requests),
+                strict=True,
+            )
+        )
+        if unlimited is None:
+            unlimited = frozenset(axis.name for axis, amount in left.items() if amount == U64_MAX)
+        shown = " and ".join(
+            _amount(axis, None if axis.name in unlimited else amount)
+            for axis, amount in left.items()
+            if not (axis.only_if_limited and axis.name in unlimited)
+        )
         who = "the pool" if pool is None else f"pool {pool!r}"
         super().__init__(
             f"{who} cannot grant {requested_tokens:,} tokens and "
-            f"{requested_cost_micros_usd:,} micro-USD: {_limit(remaining_tokens)} tokens and "
-            f"{_limit(remaining_cost_micros_usd)} micro-USD{calls} remain, less what its stop "
+            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain, less what its stop "
             "threshold keeps back; ask for less, settle open leases, or raise the capacity with "
             "adjust()"
         )
@@ -83,6 +99,7 @@ class ThresholdExceededError(BudgetError):
         self.remaining_tokens = remaining_tokens
         self.remaining_cost_micros_usd = remaining_cost_micros_usd
         self.remaining_requests = remaining_requests
+        self.unlimited = unlimited
         self.pool = pool
 
     def of_pool(self, name: str) -> ThresholdExceededError:
@@ -93,6 +110,7 @@ class ThresholdExceededError(BudgetError):
             remaining_tokens=self.remaining_tokens,
             remaining_cost_micros_usd=self.remaining_cost_micros_usd,
             remaining_requests=self.remaining_requests,
+            unlimited=self.unlimited,
             pool=name,
         )
 

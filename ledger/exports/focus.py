@@ -14,7 +14,7 @@ from operator import itemgetter
 from uuid import UUID
 
 from ledger.core.checks import from_micros
-from ledger.core.entries import EntryKind
+from ledger.core.kinds import EntryKind
 from ledger.exports.columns import (
     ENTRY_COLUMNS,
     Column,

@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
-from ledger.core.entries import EntryKind, PoolId
+from ledger.core.entries import PoolId
+from ledger.core.kinds import CHARGED
 from ledger.errors import InvalidInputError
 from ledger.exports.columns import Column, Value, values_of
 from ledger.ledger import Ledger
@@ -18,9 +19,6 @@ from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.attributions import CONTENT
 from ledger.store.rows import UNREADABLE, Row
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools, store
-
-CHARGES = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION, EntryKind.CORRECTION)
-"""Entries that record what somebody is charged for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +140,7 @@ def source(
         last = _ends(scope, newest, up_to or {})
         conditions = list(scope.conditions)
         if charges:
-            conditions += [entries.c.kind.in_(CHARGES), entries.c.usage_total_tokens.is_not(None)]
+            conditions += [entries.c.kind.in_(CHARGED), entries.c.usage_total_tokens.is_not(None)]
         return Source(
             book=book,
             columns=columns,

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, or_, select
 
 from ledger.core.checks import I64_MAX, check_type
-from ledger.core.entries import LeasePhase
+from ledger.core.kinds import CORRECTABLE, LeasePhase
 from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.errors import IdempotencyConflictError, InvalidInputError, UncorrectableEntryError
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
-from ledger.store.corrections import CORRECTABLE, spending
+from ledger.store.corrections import spending
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import store_identity

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
+from ledger.core.kinds import CORRECTABLE
 from ledger.core.values import USAGE_FIELDS
 from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
 from ledger.reports.filters import Filter, Scope, snapshot
 from ledger.reports.stream import ends, stream
-from ledger.store.corrections import CORRECTABLE
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ledger.core.checks import U64_MAX, check_amount, from_micros
+from ledger.core.axes import AXES
+from ledger.core.checks import check_amount, from_micros
 from ledger.core.entries import Balance, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.ledger import Ledger
@@ -43,6 +44,9 @@ class BurnPoint:
         stop_threshold_cost_micros_usd: The same in millionths of a US dollar.
         remaining_tokens: What was left, None if the capacity had no limit.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
+        capacity_requests: How many calls the pool took then, None if it had no limit.
+        stop_threshold_requests: How many of them were kept back.
+        remaining_requests: How many more calls it took, None if it had no limit.
     """
 
     seq: int
@@ -54,6 +58,9 @@ class BurnPoint:
     stop_threshold_cost_micros_usd: int
     remaining_tokens: int | None
     remaining_cost_micros_usd: int | None
+    capacity_requests: int | None
+    stop_threshold_requests: int
+    remaining_requests: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +138,7 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
     for row in rows:
         # The opening is an entry like any other, but it is no call: it has no time of its own.
         latest = max(latest, row["at"]) if row["seq"] > 1 else latest
-        found.append(_point(row, latest, *terms.of(connection, row)))
+        found.append(_point(row, latest, *terms.of(connection, row)[:2]))
     return found
 
 
@@ -162,17 +169,10 @@ def _point(
         policy=policy,
         window=window,
     )
-    tokens = policy.capacity_tokens < U64_MAX
-    cost = policy.capacity_cost_micros_usd < U64_MAX
     left = stood.remaining
-    return BurnPoint(
-        seq=row["seq"],
-        at=from_micros(at),
-        balance=stood.balance,
-        capacity_tokens=policy.capacity_tokens if tokens else None,
-        capacity_cost_micros_usd=policy.capacity_cost_micros_usd if cost else None,
-        stop_threshold_tokens=policy.stop_threshold_tokens,
-        stop_threshold_cost_micros_usd=policy.stop_threshold_cost_micros_usd,
-        remaining_tokens=left.tokens if tokens else None,
-        remaining_cost_micros_usd=left.cost_micros_usd if cost else None,
-    )
+    of_axes: dict[str, Any] = {}
+    for axis in AXES:
+        of_axes[axis.capacity] = axis.limit(policy)
+        of_axes[axis.stop_threshold] = getattr(policy, axis.stop_threshold)
+        of_axes[f"remaining_{axis.name}"] = axis.left(left)
+    return BurnPoint(seq=row["seq"], at=from_micros(at), balance=stood.balance, **of_axes)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, select
 
 from ledger.core import rules
+from ledger.core.axes import AMOUNTS, AXES, CAPACITIES, NAMES
 from ledger.core.checks import check_several, from_micros
-from ledger.core.entries import PoolId, WindowState
+from ledger.core.entries import PoolId, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
@@ -54,7 +55,8 @@ class Denied:
         reason: `threshold` (the pool had not enough left) or `request_budget`.
         requested_tokens: What was asked for.
         requested_cost_micros_usd: The same in millionths of a US dollar.
-        remaining_tokens: What remained in the pool; None where the request's own budget refused.
+        remaining_tokens: What remained in the pool; None where it had no limit, and where the
+            request's own budget refused.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         idempotency_key: The call's key.
         pool: The pool that was asked.
@@ -68,7 +70,9 @@ class Denied:
         increase_tokens: The smallest increase of the pool's capacity with which this one would
             have been admitted, all else as it was; None where no capacity of its own would have
             helped, because the request's own budget refused, or a pool above.
-        increase_cost_micros_usd: The same in millionths of a US dollar; both are needed.
+        increase_cost_micros_usd: The same in millionths of a US dollar; all are needed.
+        remaining_requests: How many more calls the pool would have admitted, as above.
+        increase_requests: By how many calls its capacity was too small, as above.
     """
 
     seq: int
@@ -89,6 +93,8 @@ class Denied:
     model: str | None = None
     increase_tokens: int | None = None
     increase_cost_micros_usd: int | None = None
+    remaining_requests: int | None = None
+    increase_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +130,8 @@ class DeniedGroup:
         first_at: When the first one happened.
         last_at: When the last one happened.
         tokens: How many more tokens would have let them in, None if no capacity would.
-        cost_micros_usd: How many more millionths of a US dollar; both are needed.
+        cost_micros_usd: How many more millionths of a US dollar; all are needed.
+        requests: How many more calls.
     """
 
     pool: str
@@ -138,13 +145,14 @@ class DeniedGroup:
     tokens: Increase | None
     cost_micros_usd: Increase | None
     by_pools_above: int = 0
+    requests: Increase | None = None
 
 
 class _Shortfall(NamedTuple):
-    """By how much a pool was short, and in the window that began when."""
+    """By how much a pool was short on each axis, of what, and in the window that began when."""
 
-    tokens: int
-    cost_micros_usd: int
+    lack: Totals
+    asked: Totals
     window: int | None
 
 
@@ -271,7 +279,7 @@ def _of_pool(book: Ledger, pool_id: PoolId, pool: str, rows: Iterable[Row]) -> I
             _COLUMNS.check(row)
             from_micros(row["at"])
             decided = terms.known(row) or book.read(functools.partial(terms.of, row=row))
-            found = _found(pool, row, *decided)
+            found = _found(pool, row, decided.policy, decided.window)
         except JournalDamagedError:
             raise
         except UNREADABLE as error:
@@ -306,17 +314,16 @@ def _shortfall(row: Row, policy: SharedPoolBudgetOptions, window: WindowState | 
     By the exact balance: what remains stops at 0, also where the pool is over its capacity.
     """
     used = rules.counted(balance_of(row), window)
-    return _Shortfall(
-        row["estimate_total_tokens"]
-        + policy.stop_threshold_tokens
-        + used.tokens
-        - policy.capacity_tokens,
-        row["estimate_cost_micros_usd"]
-        + policy.stop_threshold_cost_micros_usd
-        + used.cost_micros_usd
-        - policy.capacity_cost_micros_usd,
-        window and window.start,
-    )
+    tokens, cost = (row[f"estimate_{name}"] for name in AMOUNTS)
+    asked = Totals(tokens, cost, 1)
+    lack = [
+        # Where a pool is strict, more than the threshold must remain, whatever is asked for.
+        max(wanted, int(policy.strict)) + getattr(policy, axis.stop_threshold) + spent - capacity
+        for axis, wanted, spent, capacity in zip(
+            AXES, asked, used, (getattr(policy, name) for name in CAPACITIES), strict=True
+        )
+    ]
+    return _Shortfall(Totals(*lack), asked, window and window.start)
 
 
 def _denial(found: _Found) -> Denied:
@@ -327,14 +334,15 @@ def _denial(found: _Found) -> Denied:
         reason=found.reason,
         requested_tokens=row["estimate_total_tokens"],
         requested_cost_micros_usd=row["estimate_cost_micros_usd"],
-        remaining_tokens=figures.get("remaining_tokens"),
-        remaining_cost_micros_usd=figures.get("remaining_cost_micros_usd"),
+        **{f"remaining_{name}": figures.get(f"remaining_{name}") for name in NAMES},
         idempotency_key=row["idempotency_key"],
         pool=pool,
         refused_by=found.refused_by,
         **{name: row[name] for name in _WHO},
-        increase_tokens=None if shortfall is None else max(0, shortfall.tokens),
-        increase_cost_micros_usd=None if shortfall is None else max(0, shortfall.cost_micros_usd),
+        **{
+            f"increase_{name}": None if shortfall is None else max(0, getattr(shortfall.lack, name))
+            for name in NAMES
+        },
     )
 
 
@@ -346,8 +354,8 @@ class _Tally:
         self._tokens: list[int] = []
         self._cost: list[int] = []
         self._by_request_budget = 0
-        self._short_of_tokens: list[_Lack] = []
-        self._short_of_cost: list[_Lack] = []
+        self._by_pool = 0
+        self._short: dict[str, list[_Lack]] = {name: [] for name in NAMES}
 
     def add(self, found: _Found) -> None:
         """Count one more."""
@@ -358,8 +366,10 @@ class _Tally:
         self._cost.append(cost)
         short = found.shortfall
         if short is not None:
-            self._short_of_tokens.append((short.tokens, tokens, short.window))
-            self._short_of_cost.append((short.cost_micros_usd, cost, short.window))
+            for name, of_axis in self._short.items():
+                asked = getattr(short.asked, name)
+                of_axis.append((getattr(short.lack, name), asked, short.window))
+            self._by_pool += 1
         elif found.reason != _THRESHOLD:
             self._by_request_budget += 1
 
@@ -371,13 +381,12 @@ class _Tally:
             group=group,
             denials=denials,
             by_request_budget=self._by_request_budget,
-            by_pools_above=denials - self._by_request_budget - len(self._short_of_tokens),
+            by_pools_above=denials - self._by_request_budget - self._by_pool,
             requested_tokens=sum(self._tokens),
             requested_cost_micros_usd=sum(self._cost),
             first_at=from_micros(min(self._times)),
             last_at=from_micros(max(self._times)),
-            tokens=_increase(self._short_of_tokens),
-            cost_micros_usd=_increase(self._short_of_cost),
+            **{name: _increase(of_axis) for name, of_axis in self._short.items()},
         )
 
 

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, or_, select
 
+from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, check_amount
-from ledger.core.entries import EntryKind
+from ledger.core.kinds import EntryKind
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
@@ -27,7 +28,7 @@ from ledger.reports.ranks import PERCENTS, percentile
 from ledger.store.pools import LeftOut
 from ledger.store.schema import entries
 
-_AXES = {"tokens": "total_tokens", "cost_micros_usd": "cost_micros_usd"}
+_AXES = {axis.name: axis.amount for axis in AXES if axis.amount is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +183,11 @@ def _calls(
         lambda: {axis: _Calls(array("q"), array("q")) for axis in _AXES}
     )
     for row in connection.execute(query):
-        *place, tokens, used_tokens, cost, used_cost = row
-        group = found[tuple(place)]
-        if tokens:
-            group["tokens"].add(tokens, used_tokens)
-        if cost:
-            group["cost_micros_usd"].add(cost, used_cost)
+        pairs = iter(row[len(by) :])
+        group = found[tuple(row[: len(by)])]
+        for axis, estimated, used in zip(_AXES, pairs, pairs, strict=True):
+            if estimated:
+                group[axis].add(estimated, used)
     return found
 
 

@@ -22,17 +22,24 @@ from sqlalchemy import (
     text,
 )
 
+from ledger.core.axes import AMOUNTS
 from ledger.core.checks import from_micros
-from ledger.core.entries import EntryFlag, EntryKind
+from ledger.core.entries import EntryFlag
+from ledger.core.kinds import (
+    CORRECTABLE,
+    COUNTED_ALONE,
+    COUNTED_AS,
+    ENDS_LEASE,
+    EntryKind,
+    sql,
+)
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
 from ledger.reports.filters import Scope, Shape
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import attributions, entries
 
 PROVENANCES = tuple(str(provenance) for provenance in Provenance)
-_SPLIT = ("total_tokens", "cost_micros_usd")
-_ATTEMPTS = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION)
-_UNCHARGED = (EntryKind.RESERVATION, EntryKind.DENIAL, EntryKind.RELEASE, EntryKind.EXPIRY)
+_SPLIT = AMOUNTS
 
 Label = Callable[[Any], ColumnElement[Any]]
 """What to group by: a column, made from the innermost query's own columns."""
@@ -135,8 +142,7 @@ def is_open(as_of: ColumnElement[int] | int | None) -> ColumnElement[bool]:
     ended = exists().where(
         end.c.pool_id == entries.c.pool_id,
         end.c.lease == entries.c.seq,
-        # In so many words: only then is this the condition of the index of lease ends.
-        text("lease_end.kind IN ('settlement', 'release')"),
+        text(sql(ENDS_LEASE, "lease_end.kind")),
     )
     if as_of is not None:
         ended = ended.where(end.c.seq <= as_of)
@@ -220,7 +226,7 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
             func.min(at).label("first_at"),
             func.max(at).label("last_at"),
         )
-        .where(*shape.conditions(), e.kind.in_(_UNCHARGED) | e.usage_total_tokens.is_not(None))
+        .where(*shape.conditions(), e.kind.in_(COUNTED_ALONE) | e.usage_total_tokens.is_not(None))
         .group_by(*keys, *([text("grain")] if grained else []))
         .subquery("parts")
     )
@@ -229,18 +235,14 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
 def _folded(parts: Subquery, sums: Sums) -> Sequence[ColumnElement[Any]]:
     """Return the figures, added up over parts of each kind and provenance."""
     c = parts.c
-    attempted = c.kind.in_(_ATTEMPTS)
-    counts = {
-        "requests": (c.kind == EntryKind.RESERVATION, c.entries),
-        "denied": (c.kind == EntryKind.DENIAL, c.entries),
-        "open_leases": (c.kind == EntryKind.RESERVATION, c.open),
-        "attempts": (attempted, c.entries),
-        "releases": (c.kind == EntryKind.RELEASE, c.entries),
-        "expiries": (c.kind == EntryKind.EXPIRY, c.entries),
-        "late": (attempted, c.late),
-        "corrections": (c.kind == EntryKind.CORRECTION, c.entries),
-    }
     reserved = c.kind == EntryKind.RESERVATION
+    attempted = c.kind.in_(CORRECTABLE)
+    counts = {
+        **{name: (c.kind == kind, c.entries) for name, kind in COUNTED_AS.items()},
+        "open_leases": (reserved, c.open),
+        "attempts": (attempted, c.entries),
+        "late": (attempted, c.late),
+    }
     amounts: dict[str, tuple[str, ColumnElement[bool]]] = {
         **{name: (name, c.kind.is_not(None)) for name in USAGE_FIELDS},
         **{f"estimated_{name}": (f"estimated_{name}", reserved) for name in ESTIMATE_FIELDS},
@@ -277,16 +279,7 @@ def figures_in(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row has the colu
     }
 
 
-_COUNTS = (
-    "requests",
-    "denied",
-    "open_leases",
-    "attempts",
-    "releases",
-    "expiries",
-    "late",
-    "corrections",
-)
+_COUNTS = (*COUNTED_AS, "open_leases", "attempts", "late")
 _AMOUNTS = (
     *USAGE_FIELDS,
     *(f"estimated_{name}" for name in ESTIMATE_FIELDS),

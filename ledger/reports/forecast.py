@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, select
 
-from ledger.core.checks import U64_MAX, Micros, check_type, from_micros, to_micros
+from ledger.core.axes import AXES, REQUESTS
+from ledger.core.checks import Micros, check_type, from_micros, to_micros
 from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
@@ -51,7 +52,7 @@ class AxisForecast:
     """A pool on one axis.
 
     Attributes:
-        axis: `tokens` or `cost_micros_usd`.
+        axis: `tokens`, `cost_micros_usd` or `requests`.
         outlook: What becomes of it.
         runs_out_at: When, if it runs out.
         capacity: The capacity, None if it has no limit.
@@ -163,25 +164,58 @@ def _began(shape: Shape) -> Select[Any]:
 
 
 def _spent(connection: Connection, scope: Scope) -> dict[str, int]:
-    (row,) = summed(connection, functools.partial(_sums_of_usage, scope.shape), scope.values)
-    return {name: whole(row, name) for name in ("tokens", "cost_micros_usd")}
+    spent: dict[str, int] = {}
+    for query in (_sums_of_usage, _sums_of_calls):
+        (row,) = summed(connection, functools.partial(query, scope.shape), scope.values)
+        spent |= {name: whole(row, name) for name in _SPENT[query]}
+    return spent
 
 
 @functools.lru_cache(maxsize=32)
 def _sums_of_usage(shape: Shape, sums: Sums) -> Select[Any]:
     return select(
-        *sums.of("tokens", entries.c.usage_total_tokens),
-        *sums.of("cost_micros_usd", entries.c.usage_cost_micros_usd),
+        *(
+            part
+            for axis in AXES
+            if axis.amount is not None
+            for part in sums.of(axis.name, entries.c[f"usage_{axis.amount}"])
+        )
     ).where(*shape.conditions())
 
 
-def _axis(axis: str, last: Position, spent: int, begin: int, now: Micros) -> AxisForecast:
-    capacity = getattr(last.policy, f"capacity_{axis}")
-    threshold = getattr(last.policy, f"stop_threshold_{axis}")
-    left = getattr(last.remaining, axis)
-    unlimited = capacity == U64_MAX
+@functools.lru_cache(maxsize=32)
+def _sums_of_calls(shape: Shape, sums: Sums) -> Select[Any]:
+    """Return the query of the calls that were settled: by how much each entry moved their count.
+
+    An entry that settles what funded a carved pool stands for all the calls of that pool.
+    """
+    before = entries.alias("before")
+    name = f"committed_{REQUESTS.name}"
+    return (
+        select(*sums.of(REQUESTS.name, entries.c[name] - before.c[name]))
+        .select_from(
+            entries.join(
+                before,
+                (before.c.pool_id == entries.c.pool_id) & (before.c.seq == entries.c.seq - 1),
+            )
+        )
+        .where(*shape.conditions(), entries.c.usage_total_tokens.is_not(None))
+    )
+
+
+_SPENT = {
+    _sums_of_usage: [axis.name for axis in AXES if axis.amount is not None],
+    _sums_of_calls: [axis.name for axis in AXES if axis.amount is None],
+}
+"""Which axes each query adds up."""
+
+
+def _axis(name: str, last: Position, spent: int, begin: int, now: Micros) -> AxisForecast:
+    (axis,) = (axis for axis in AXES if axis.name == name)
+    threshold = getattr(last.policy, axis.stop_threshold)
+    left = axis.left(last.remaining)
     runs_out_at = None
-    if unlimited:
+    if left is None:
         outlook = Outlook.UNLIMITED
     elif left <= threshold:
         outlook = Outlook.OUT
@@ -193,13 +227,13 @@ def _axis(axis: str, last: Position, spent: int, begin: int, now: Micros) -> Axi
         outlook = Outlook.RUNS_OUT if runs_out <= _LAST else Outlook.BEYOND
         runs_out_at = from_micros(runs_out) if runs_out <= _LAST else None
     return AxisForecast(
-        axis=axis,
+        axis=name,
         outlook=outlook,
         runs_out_at=runs_out_at,
-        capacity=None if unlimited else capacity,
-        remaining=None if unlimited else left,
+        capacity=axis.limit(last.policy),
+        remaining=left,
         stop_threshold=threshold,
-        held=getattr(last.balance.reserved, axis),
+        held=getattr(last.balance.reserved, name),
         spent=spent,
         per_day=Fraction(spent * _DAY_US, now - begin) if now > begin else Fraction(0),
     )

@@ -20,7 +20,8 @@ from sqlalchemy import (
 )
 
 from ledger.core.checks import Micros, check_seconds, from_micros, to_micros
-from ledger.core.entries import EntryFlag, LeasePhase, Totals
+from ledger.core.entries import EntryFlag, Totals
+from ledger.core.kinds import EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
@@ -214,7 +215,7 @@ def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQ
     expired = exists().where(
         expiry.c.pool_id == e.pool_id,
         expiry.c.lease == e.seq,
-        text("expiry.kind = 'expiry'"),
+        text(sql([EntryKind.EXPIRY], "expiry.kind")),
         *(expiry.c.seq <= seq for seq in bound),
     )
     return (
@@ -299,7 +300,7 @@ def _late(connection: Connection, scope: Scope) -> list[LateUse]:
         )
         .where(
             *scope.conditions,
-            text("expiry.kind = 'expiry'"),
+            text(sql([EntryKind.EXPIRY], "expiry.kind")),
             e.flags.bitwise_and(int(EntryFlag.LATE)) != 0,
             e.usage_total_tokens.is_not(None),
         )

@@ -77,7 +77,7 @@ def newest(connection: Connection, scope: Scope) -> Position | None:
     except ValueError as error:
         reason = f"it cannot be read: {error}"
         raise JournalDamagedError(pool=name, seq=row["seq"], reason=reason) from error
-    policy, window = Terms(scope.pool, name).of(connection, row)
+    policy, window, _rules = Terms(scope.pool, name).of(connection, row)
     return Position(
         seq=row["seq"],
         recorded_at=row["recorded_at"],

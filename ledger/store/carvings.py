@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ledger.core.axes import CAPACITIES
 from ledger.core.checks import U64_MAX
-from ledger.core.entries import Entry, EntryFlag, EntryKind, PoolId, PoolInfo
-from ledger.core.policy import CAPACITIES
+from ledger.core.entries import Entry, EntryFlag, PoolId, PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import JournalDamagedError
 from ledger.store import pools, rows

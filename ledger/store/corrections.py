@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, literal_column, select
+from sqlalchemy import Connection, Select, bindparam, select, text
 
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Entry, EntryKind, LeaseState, PoolId
+from ledger.core.entries import Entry, LeaseState, PoolId
+from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, EntryKind, sql
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.store import queries, rows
@@ -16,9 +17,6 @@ from ledger.store.journal import PoolJournal
 from ledger.store.rows import Interned, Row
 from ledger.store.schema import entries
 from ledger.store.statements import Prepared
-
-CORRECTABLE = (EntryKind.SETTLEMENT, EntryKind.OBSERVATION)
-"""Which entries say what was used, so that it can be said otherwise later."""
 
 _POOL = entries.c.pool_id == bindparam("pool_id")
 _ENTRY = Prepared(select(*entries.columns).where(_POOL, entries.c.seq == bindparam("seq")))
@@ -41,7 +39,7 @@ _SETTLEMENT = Prepared(
     select(entries.c.seq).where(
         _POOL,
         entries.c.lease == bindparam("lease"),
-        entries.c.kind.in_([literal_column("'settlement'"), literal_column("'release'")]),
+        text(sql(ENDS_LEASE)),
         entries.c.kind == _SETTLED,
     )
 )

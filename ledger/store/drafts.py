@@ -7,16 +7,8 @@ from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
 from ledger.core.checks import Micros, canonical_json
-from ledger.core.entries import (
-    Balance,
-    EntryFlag,
-    EntryKind,
-    LeaseState,
-    PoolId,
-    Seq,
-    Totals,
-    WindowState,
-)
+from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolId, Seq, Totals, WindowState
+from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions, policy_to_json
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.store.rows import (
@@ -135,6 +127,7 @@ def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tup
         recorded_at=recorded_at,
         hash=row.in_order[-1],
         closed=bool(flags & _CLOSED),
+        rules_version=head.rules_version if draft.policy is None else rules.current(),
         window=window_behind(head, draft),
     )
 
@@ -181,7 +174,8 @@ def _row(
 def _detail(draft: Draft) -> str | None:
     detail = draft.detail
     if draft.policy is not None:
-        detail = {**(detail or {}), "policy": policy_to_json(draft.policy)}
+        set_under = {"policy": policy_to_json(draft.policy), "rules": rules.stamp()}
+        detail = {**(detail or {}), **set_under}
     if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
         detail = {**(detail or {}), "window": window_json(draft.window)}
     return canonical_json(dict(detail)) if detail else None

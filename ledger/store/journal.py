@@ -10,15 +10,15 @@ from sqlalchemy import Connection, CursorResult
 
 from ledger.core import hashing
 from ledger.core.checks import Micros
-from ledger.core.entries import EntryKind, LeasePhase, PoolId, PoolInfo, WindowState
-from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.entries import PoolId, PoolInfo
+from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.errors import JournalDamagedError
 from ledger.store import queries, rows
 from ledger.store.attributions import Attributions, remember
 from ledger.store.database import Database
 from ledger.store.dialects import dialect_named
 from ledger.store.drafts import ENTRY_COLUMNS, Staged
-from ledger.store.policies import Terms
+from ledger.store.policies import InForce, Terms
 from ledger.store.rows import Head, LeaseRow, Memo, Row
 from ledger.store.schema import entries
 from ledger.store.statements import Prepared, rows_of_each
@@ -93,7 +93,7 @@ class PoolJournal:
             JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
         """
         row = self._there(newest)
-        return _head(row, *self.terms.of(connection, row))
+        return _head(row, self.terms.of(connection, row))
 
     def _there(self, newest: Row | None) -> Row:
         if newest is None:
@@ -116,7 +116,7 @@ class PoolJournal:
         known = self.terms.known(row)
         if known is None:
             known = database.read(lambda connection: self.terms.of(connection, row))
-        return _head(row, *known)
+        return _head(row, known)
 
     def heads_alone(self, database: Database) -> list[Head]:
         """Read the newest entries of this pool and of those above that share, on one snapshot.
@@ -439,8 +439,9 @@ def append(connection: Connection, staged: Sequence[Staged]) -> None:
         dialect.insert(connection, entries.name, ENTRY_COLUMNS, values)
 
 
-def _head(newest: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> Head:
-    return rows.head_of(newest, policy, rows.balance_of(newest), window)
+def _head(newest: Row, terms: InForce) -> Head:
+    policy, window, rules_version = terms
+    return rows.head_of(newest, policy, rows.balance_of(newest), window, rules_version)
 
 
 def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:

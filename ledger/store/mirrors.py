@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, FromClause, and_, case, exists, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger.core.entries import EntryFlag, EntryKind
+from ledger.core.entries import EntryFlag
+from ledger.core.kinds import EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store.journal import PoolJournal
 from ledger.store.schema import attributions, entries, pools

@@ -7,23 +7,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
 from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.errors import JournalDamagedError
+from ledger.errors import JournalDamagedError, UnknownRulesError
 from ledger.store import rows
 from ledger.store.attributions import remember
-from ledger.store.rows import Row
+from ledger.store.rows import Row, Ruled
 from ledger.store.schema import entries
 from ledger.store.statements import Prepared
 
 T = TypeVar("T")
 
-InForce = tuple[SharedPoolBudgetOptions, WindowState | None]
-"""The policy in force, and the window it is in where it has any."""
+
+class InForce(NamedTuple):
+    """What an entry is decided under.
+
+    Attributes:
+        policy: The policy in force.
+        window: The window that the pool is in, None without windows.
+        rules_version: The version of the rules that the policy was set under.
+    """
+
+    policy: SharedPoolBudgetOptions
+    window: WindowState | None
+    rules_version: int
+
 
 _BEGINNING = Prepared(
     select(*(entries.c[name] for name in rows.BEGINNING)).where(
@@ -38,7 +50,7 @@ class Terms:
     def __init__(self, pool_id: PoolId, name: str) -> None:
         self._pool_id = pool_id
         self._name = name
-        self._policies: dict[int, SharedPoolBudgetOptions] = {}
+        self._policies: dict[int, Ruled] = {}
         self._windows: dict[int, WindowState] = {}
 
     def of(self, connection: Connection, row: Row) -> InForce:
@@ -46,21 +58,22 @@ class Terms:
 
         Raises:
             JournalDamagedError: Its policy or its window cannot be read.
+            UnknownRulesError: The policy was set under rules that this library does not have.
         """
-        policy = self.policy(connection, row["policy_seq"])
-        if policy.window is None:
-            return policy, None
-        return policy, self.window(connection, row["window_seq"])
+        policy, version = self._ruled(connection, row["policy_seq"])
+        window = None if policy.window is None else self.window(connection, row["window_seq"])
+        return InForce(policy, window, version)
 
     def known(self, row: Row) -> InForce | None:
         """Return the terms that an entry names, None where they are not known yet."""
-        policy = self._policies.get(row["policy_seq"])
-        if policy is None:
+        known = self._policies.get(row["policy_seq"])
+        if known is None:
             return None
+        policy, version = known
         if policy.window is None:
-            return policy, None
+            return InForce(policy, None, version)
         window = self._windows.get(row["window_seq"])
-        return None if window is None else (policy, window)
+        return None if window is None else InForce(policy, window, version)
 
     def knows(self, seq: int) -> bool:
         """Tell whether the policy that entry `seq` set is remembered."""
@@ -73,7 +86,7 @@ class Terms:
     def learn(self, seq: int, found: Sequence[Row]) -> None:
         """Remember the policy that was read; what cannot be read is told once it is needed."""
         with contextlib.suppress(*rows.UNREADABLE):
-            policy = rows.policy_of(found[0]) if found else None
+            policy = rows.ruled_of(found[0]) if found else None
             if policy is not None:
                 remember(self._policies, seq, policy)
 
@@ -82,12 +95,16 @@ class Terms:
 
         Raises:
             JournalDamagedError: It set none.
+            UnknownRulesError: It was set under rules that this library does not have.
         """
+        return self._ruled(connection, seq).policy
+
+    def _ruled(self, connection: Connection, seq: int) -> Ruled:
         return self._begun(
             connection,
             seq,
             self._policies,
-            rows.policy_of,
+            rows.ruled_of,
             unreadable="its policy cannot be read",
             missing="it should set a policy, and does not",
         )
@@ -123,6 +140,8 @@ class Terms:
             found = statement.rows(connection, parameters)
             try:
                 begun = read(found[0]) if found else None
+            except UnknownRulesError:
+                raise
             except rows.UNREADABLE as error:
                 raise self._damaged(seq, f"{unreadable}: {error}") from error
             if begun is None:

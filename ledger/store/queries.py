@@ -14,10 +14,12 @@ from sqlalchemy import (
     case,
     exists,
     literal_column,
+    or_,
     select,
 )
 
-from ledger.core.entries import EntryFlag, EntryKind
+from ledger.core.entries import EntryFlag
+from ledger.core.kinds import ENDS_LEASE, HOLDING, EntryKind
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import Columns
 from ledger.store.dialects import clock
@@ -94,8 +96,6 @@ SINCE = Prepared(
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-_HOLDING = (EntryKind.RESERVATION, EntryKind.OBSERVATION, EntryKind.RENEWAL)
-"""Behind which entries a lease still holds something, unless it had expired before."""
 _end = entries.alias("lease_end")
 _newest_of = entries.alias("newest_of")
 _HOLDS_STILL = (
@@ -104,7 +104,7 @@ _HOLDS_STILL = (
     == select(
         case(
             (
-                _newest_of.c.kind.in_([literal_column(f"'{kind}'") for kind in _HOLDING])
+                _newest_of.c.kind.in_([literal_column(f"'{kind}'") for kind in HOLDING])
                 & (_newest_of.c.flags.op("&")(literal_column(str(int(EntryFlag.LATE)))) == 0),
                 _newest_of.c.expires_at,
             )
@@ -183,7 +183,7 @@ OPEN_LEASES = Prepared(
         ~exists().where(
             _end.c.pool_id == entries.c.pool_id,
             _end.c.lease == entries.c.seq,
-            (_end.c.kind == EntryKind.SETTLEMENT) | (_end.c.kind == EntryKind.RELEASE),
+            or_(*(_end.c.kind == kind for kind in ENDS_LEASE)),
         ),
     )
     .order_by(entries.c.seq)

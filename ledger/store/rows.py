@@ -8,19 +8,19 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
+from ledger.core.axes import AXES
 from ledger.core.checks import Micros, check_amount
 from ledger.core.entries import (
     Balance,
     Entry,
     EntryFlag,
-    EntryKind,
-    LeasePhase,
     LeaseState,
     PoolId,
     Seq,
     Totals,
     WindowState,
 )
+from ledger.core.kinds import DIFFERENCES, PHASES, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
 from ledger.core.values import (
     ATTRIBUTION_TEXTS,
@@ -43,7 +43,7 @@ Row = Mapping[str, Any]
 BEGINNING = ("kind", "detail", "recorded_at", *(f"committed_{name}" for name in Totals._fields))
 """The columns that say which policy an entry sets, and which window it begins."""
 
-BUDGET_FIELDS = ("tokens", "cost_micros_usd")
+BUDGET_FIELDS = tuple(axis.name for axis in AXES if axis.amount is not None)
 
 COVERED = tuple(
     name
@@ -96,14 +96,6 @@ _RESERVED = _Group("reserved", Totals._fields)
 
 _CLOSED = int(EntryFlag.CLOSED)
 
-_PHASES = {
-    EntryKind.SETTLEMENT: LeasePhase.ENDED,
-    EntryKind.RELEASE: LeasePhase.ENDED,
-    EntryKind.EXPIRY: LeasePhase.EXPIRED,
-    EntryKind.CORRECTION: LeasePhase.ENDED,  # only leases that have ended are corrected
-}
-
-
 UNREADABLE = (
     *(LedgerError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
     RecursionError,
@@ -131,6 +123,8 @@ class Head(NamedTuple):
     recorded_at: Micros
     hash: bytes
     closed: bool
+    rules_version: int
+    """Under which version of the rules the policy was set."""
     window: WindowState | None = None
     """None without windows."""
 
@@ -179,6 +173,7 @@ def head_of(
     policy: SharedPoolBudgetOptions,
     balance: Balance,
     window: WindowState | None,
+    rules_version: int,
 ) -> Head:
     """Return the head that a row makes, under the policy and in the window that it names.
 
@@ -196,6 +191,7 @@ def head_of(
         recorded_at=row["recorded_at"] if timely else Micros(0),
         hash=row["hash"],
         closed=bool(row["flags"] & _CLOSED),
+        rules_version=rules_version,
         window=window,
     )
 
@@ -217,7 +213,7 @@ def _phase_of(row: Row) -> LeasePhase:
     # A part of the usage that comes after the hold expired does not bring the hold back.
     if row["kind"] == EntryKind.OBSERVATION and row["flags"] & EntryFlag.LATE:
         return LeasePhase.EXPIRED
-    return _PHASES.get(row["kind"], LeasePhase.OPEN)
+    return PHASES.get(row["kind"], LeasePhase.OPEN)
 
 
 def request_budget_of(row: Row) -> RequestBudget:
@@ -234,7 +230,7 @@ def usage_of(row: Row) -> Usage | UsageDifference | None:
     """Return the usage that a row records, None where it records none."""
     if row["usage_total_tokens"] is None:
         return None
-    kind = UsageDifference if row["kind"] == EntryKind.CORRECTION else Usage
+    kind = UsageDifference if row["kind"] in DIFFERENCES else Usage
     return kind(**USAGE.of(row))
 
 
@@ -244,6 +240,24 @@ def detail_of(row: Row) -> dict[str, Any]:
     if not isinstance(detail, dict):
         raise ValueError("detail is no object")  # noqa: TRY004 - of what is stored, no argument
     return detail
+
+
+class Ruled(NamedTuple):
+    """A policy, and the version of the rules that it was set under."""
+
+    policy: SharedPoolBudgetOptions
+    rules_version: int
+
+
+def ruled_of(row: Row) -> Ruled | None:
+    """Return the policy that a row sets, and under which rules; None where it sets none.
+
+    Raises:
+        UnknownRulesError: This version of the library does not have these rules.
+    """
+    detail = detail_of(row)
+    policy = _policy_in(detail)
+    return None if policy is None else Ruled(policy, rules.version_in(detail))
 
 
 def policy_of(row: Row) -> SharedPoolBudgetOptions | None:

@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from ledger.core import kinds
+from ledger.core.axes import AXES
 from ledger.core.checks import DETAIL_MAX_CHARS, NAME_MAX_CHARS
 from ledger.core.entries import Totals
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX_CHARS, USAGE_FIELDS
@@ -118,15 +120,15 @@ attributions = Table(
 )
 
 _LEASE = text("lease IS NOT NULL")
-_ENDS = text("kind IN ('settlement', 'release')")
-_EXPIRES = text("kind = 'expiry'")
+_ENDS = text(kinds.sql(kinds.ENDS_LEASE))
+_EXPIRES = text(kinds.sql([kinds.EntryKind.EXPIRY]))
 SETS_EXPIRY = text(
-    "kind IN ('reservation', 'renewal') AND expires_at IS NOT NULL AND origin_seq IS NULL"
+    f"{kinds.sql(kinds.SETS_EXPIRY)} AND expires_at IS NOT NULL AND origin_seq IS NULL"
 )
 """Which entries say when a hold ends; the others repeat it."""
-REPORTS_THRESHOLD = text("kind = 'threshold'")
+REPORTS_THRESHOLD = text(kinds.sql([kinds.EntryKind.THRESHOLD]))
 """Which entries say that a threshold was crossed."""
-REFUSES = text("kind = 'denial'")
+REFUSES = text(kinds.sql([kinds.EntryKind.DENIAL]))
 """Which entries say that a reservation was denied."""
 _KEYED = text("idempotency_key IS NOT NULL")
 _MIRRORS = text("origin_seq IS NOT NULL")
@@ -142,7 +144,7 @@ entries = Table(
     Column("detail", Text),
     # amounts
     *_integers(*(f"estimate_{name}" for name in ESTIMATE_FIELDS), nullable=True),
-    *_integers("budget_tokens", "budget_cost_micros_usd", nullable=True),
+    *_integers(*(f"budget_{axis.name}" for axis in AXES if axis.amount), nullable=True),
     *_integers(*(f"usage_{name}" for name in USAGE_FIELDS), nullable=True),
     # the lease after it
     Column("lease", _int64()),

@@ -12,38 +12,14 @@ from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.checks import canonical_json
-from ledger.core.entries import Entry, EntryKind, LeasePhase, LeaseState, PoolId
+from ledger.core.entries import Entry, LeaseState, PoolId
 from ledger.core.fold import Replay
+from ledger.core.kinds import BY_ITSELF, CORRECTABLE, KINDS, SETS_EXPIRY, EntryKind, LeasePhase
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.values import Provenance, Usage
 from ledger.errors import UnknownLeaseError
 from ledger.store.rows import Row, window_json
 from ledger.store.schema import entries
-
-_KEYED = frozenset(EntryKind) - {EntryKind.EXPIRY, EntryKind.THRESHOLD, EntryKind.ROLLOVER}
-"""The kinds of entries that a call leads to: originals hold its key, and the call's digest."""
-
-_SPENDS = {EntryKind.SETTLEMENT, EntryKind.OBSERVATION}
-
-_DETAILS: dict[str, tuple[set[str], ...]] = {
-    EntryKind.OPENING: ({"policy"}, {"policy", "parent"}),
-    EntryKind.RESERVATION: (set(), {"carving"}),
-    EntryKind.DENIAL: ({"denial"},),
-    EntryKind.OBSERVATION: (set(), {"report"}),
-    EntryKind.RENEWAL: (set(),),
-    EntryKind.SETTLEMENT: (set(), {"report"}, {"settlement"}, {"carving"}),
-    EntryKind.RELEASE: (set(), {"settlement"}),
-    EntryKind.EXPIRY: (set(),),
-    EntryKind.ADJUSTMENT: ({"policy"}, {"policy", "reason"}),
-    EntryKind.CORRECTION: (
-        {"corrects", "from", "to", "reason"},
-        {"corrects", "from", "to", "reason", "carving"},
-    ),
-    EntryKind.THRESHOLD: ({"threshold"},),
-    EntryKind.ROLLOVER: ({"window"},),
-    EntryKind.CLOSING: (set(), {"reason"}),
-}
-"""What the detail of each kind of entry consists of."""
 
 _KEPT = ("run_id", "parent_run_id", "tenant", "agent", "operation")
 """What of a lease's attribution no report changes."""
@@ -170,9 +146,9 @@ def _shape_problem(row: Row, entry: Entry) -> str | None:
     """Check that an entry holds what its kind must, and nothing else."""
     if (row["origin_pool_id"] is None) != (row["origin_seq"] is None):
         return "it names half an entry that it repeats"
-    kind, called = entry.kind, entry.origin is None and entry.kind in _KEYED
+    kind, called = entry.kind, entry.origin is None and entry.kind not in BY_ITSELF
     needed = {"idempotency_key", "payload_digest"} if called else set()
-    if kind in _SPENDS and "carving" not in entry.detail:
+    if kind in CORRECTABLE and "carving" not in entry.detail:
         needed.add("provenance")
     refused = {"idempotency_key", "payload_digest", "provenance"} - needed
     if kind == EntryKind.CORRECTION:
@@ -192,7 +168,9 @@ def _detail_problem(row: Row, entry: Entry) -> str | None:
     kind, detail = entry.kind, entry.detail
     if row["detail"] != (canonical_json(detail) if detail else None):
         return "its detail is not canonical JSON"
-    if set(detail) not in _DETAILS[kind] or (entry.origin is None and "carving" in detail):
+    if set(detail) not in KINDS[EntryKind(kind)].details or (
+        entry.origin is None and "carving" in detail
+    ):
         return f"{kind} whose detail holds {', '.join(sorted(detail)) or 'nothing'}"
     if entry.policy is not None and detail["policy"] != policy_to_json(entry.policy):
         return f"{kind} whose policy is not as it is written"
@@ -218,7 +196,7 @@ def _expiry_problem(entry: Entry, lease: LeaseState, state: Replay) -> str | Non
 
 def _sets_expiry(entry: Entry) -> bool:
     """Tell whether an entry says when a hold ends; the others repeat it."""
-    return entry.origin is None and entry.kind in {EntryKind.RESERVATION, EntryKind.RENEWAL}
+    return entry.origin is None and entry.kind in SETS_EXPIRY
 
 
 def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
@@ -227,7 +205,7 @@ def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
         return f"lease {row['lease']} is of pool {before.origin_pool_id or row['pool_id']}"
     if row["origin_pool_id"] is not None:
         return None  # compared with what it repeats
-    reported = row["kind"] in _SPENDS and "settlement" not in entry.detail
+    reported = row["kind"] in CORRECTABLE and "settlement" not in entry.detail
     for name in ("request_id", "occurred_at"):
         value, earlier = row[name], getattr(before, name)
         if value != earlier and not (reported and value is not None):

@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 
 from ledger.core import fold, hashing
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Balance, Entry, EntryFlag, EntryKind, LeaseState, PoolId, PoolInfo
+from ledger.core.entries import Balance, Entry, EntryFlag, LeaseState, PoolId, PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
 from ledger.errors import JournalDamagedError, StoreError, UncorrectableEntryError
 from ledger.store import journal, mirrors, rows, trail

@@ -194,14 +194,15 @@ def test_remaining_for_programs(ledger: Run) -> None:
     ledger("pool", "open", "team", "--capacity-usd", "1.5")
     expected = {
         "pool": "team",
-        "tokens": U64_MAX,
+        "tokens": None,
         "cost_micros_usd": 1_500_000,
-        "requests": U64_MAX,
+        "requests": None,
         "below_threshold": False,
     }
     assert [expected] == json.loads(ledger("remaining", "team", "--format", "json").out)
     (row,) = csv.DictReader(ledger("remaining", "team", "--format", "csv").out.splitlines())
-    assert {name: str(value) for name, value in expected.items()} == row
+    shown = {name: "" if value is None else str(value) for name, value in expected.items()}
+    assert shown == row
 
 
 def test_named_thresholds(ledger: Run, lines: Lines, store_url: str) -> None:
@@ -248,10 +249,13 @@ def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
         "run_id": "nightly[1]",
         "held_tokens": 80,
         "held_cost_micros_usd": 2_000_000,
+        "held_requests": 1,
     } == row
     lines = ledger("leases", "team", "--url", store_url, "--format", "csv").out.splitlines()
-    assert "lease,phase,run_id,reserved_at,held_tokens,held_cost_micros_usd" == lines[0]
-    assert [f"4,open,nightly[1],{reserved_at},80,2000000"] == lines[1:]
+    assert (
+        "lease,phase,run_id,reserved_at,held_tokens,held_cost_micros_usd,held_requests" == lines[0]
+    )
+    assert [f'4,"open","nightly[1]",{reserved_at},80,2000000,1'] == lines[1:]
 
 
 def test_no_leases(ledger: Run) -> None:

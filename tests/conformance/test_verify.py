@@ -226,7 +226,7 @@ def test_another_identity_breaks_the_chain_from_the_start(
 
 TINY = (
     '{"policy":{"capacity_cost_micros_usd":null,"capacity_tokens":1,'
-    '"stop_threshold_cost_micros_usd":0,"stop_threshold_tokens":0}}'
+    '"stop_threshold_cost_micros_usd":0,"stop_threshold_tokens":0},"rules":{"since":"0.1.0","version":1}}'
 )
 """The detail of an opening with less capacity than was reserved."""
 
@@ -270,8 +270,10 @@ FORGERIES: list[tuple[int, dict[str, Any], int, str]] = [
     (OPENING, {"kind": "adjustment"}, OPENING, "begins with its opening"),
     (ADJUSTMENT, {"kind": "opening"}, ADJUSTMENT, "has no other"),
     (ADJUSTMENT, {"policy_seq": 1}, ADJUSTMENT, "policy_seq should be 6"),
-    (OPENING, {"detail": '{"policy":{"capacity_tokens":1}}'}, OPENING, "as it is written"),
+    (OPENING, {"detail": '{"policy":{"capacity_tokens":1}}'}, OPENING, "under which version"),
     (OPENING, {"detail": TINY}, RESERVATION, "the rules say"),
+    (OPENING, {"detail": TINY.replace('"version":1', '"other":1')}, OPENING, "under which version"),
+    (OPENING, {"detail": TINY.replace('"version":1', '"version":7')}, OPENING, "0.1.0 or newer"),
 ]
 """An entry, what is changed in it, and where that is found, and why."""
 

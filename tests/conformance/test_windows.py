@@ -30,6 +30,7 @@ from ledger import (
     Window,
     WindowState,
 )
+from ledger.core import rules
 from ledger.core.checks import Micros, canonical_json, to_micros
 from ledger.core.policy import policy_to_json
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
@@ -552,7 +553,7 @@ def detail(begin: float, end: float, carried: int, skipped: int) -> str:
 def without_windows(capacity: int) -> str:
     """Return the text of the detail of an opening or adjustment that begins no window."""
     options = SharedPoolBudgetOptions(capacity_tokens=capacity)
-    return canonical_json({"policy": policy_to_json(options)})
+    return canonical_json({"policy": policy_to_json(options), "rules": rules.stamp()})
 
 
 LIES: list[tuple[int, dict[str, Any], int, str]] = [

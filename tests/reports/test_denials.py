@@ -11,7 +11,6 @@ from datetime import datetime
 import pytest
 
 from ledger import (
-    U64_MAX,
     Attribution,
     Balance,
     Ledger,
@@ -57,6 +56,7 @@ def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noo
             refused_by="team",
             increase_tokens=1,
             increase_cost_micros_usd=0,
+            increase_requests=0,
         ),
         Denied(
             seq=5,
@@ -79,12 +79,12 @@ def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noo
 def test_what_is_left_of_an_unlimited_capacity(
     audited: Ledger, call: Callable[..., object]
 ) -> None:
-    """The figure beyond what a store can hold comes back whole."""
+    """It means nothing, and is not told."""
     audited.pool("team", SharedPoolBudgetOptions(capacity_tokens=1))
     with pytest.raises(ThresholdExceededError):
         call(audited, "team", UsageEstimate(total_tokens=2))
     (denied,) = reports.denials(audited, "team")
-    assert (1, U64_MAX) == (denied.remaining_tokens, denied.remaining_cost_micros_usd)
+    assert (1, None) == (denied.remaining_tokens, denied.remaining_cost_micros_usd)
 
 
 def test_a_pool_is_asked_alone(busy: Ledger) -> None:
@@ -214,6 +214,7 @@ def test_what_lets_all_in(audited: Ledger, call: Callable[..., object], noon: No
             last_at=noon(2),
             tokens=Increase(half=10, most=10, each=10, all=230),
             cost_micros_usd=Increase(half=0, most=0, each=0, all=0),
+            requests=Increase(half=0, most=0, each=0, all=0),
         )
     ] == reports.denials_by(audited)
     larger = SharedPoolBudgetOptions(capacity_tokens=330)

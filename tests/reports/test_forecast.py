@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ledger import I64_MAX, Ledger, from_micros, reports
+from ledger.core.axes import AMOUNTS
 from ledger.errors import InvalidInputError
 from ledger.reports import Outlook, TimeBasis
 
@@ -32,7 +33,8 @@ def test_the_rate_of_a_week(scribe: Any) -> None:  # noqa: ANN401 - the conftest
     book = spend(scribe, (9, 300), (6, 400), (1, 300))
     scribe.append("team", "reservation", at=NOW, estimate_total_tokens=300)
     found = reports.forecast(book, "team", now=NOW)
-    tokens, cost = found.axes
+    tokens, cost, requests = found.axes
+    assert ("requests", Outlook.UNLIMITED) == (requests.axis, requests.outlook)
     assert (NOW - 7 * DAY, 7 * 86_400, False) == (
         found.window_begin,
         found.window_s,
@@ -120,7 +122,8 @@ def test_against_a_fold(
         rows = [row for row in facts(book) if row["pool"] == pool]
         begin = max(now - 20 * DAY, min(from_micros(row["at"]) for row in rows))
         assert begin == found.window_begin
-        for axis, forecast in zip(("total_tokens", "cost_micros_usd"), found.axes, strict=True):
+        counted = found.axes[: len(AMOUNTS)]
+        for axis, forecast in zip(AMOUNTS, counted, strict=True):
             spent = sum(
                 row[f"usage_{axis}"]
                 for row in rows

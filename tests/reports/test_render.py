@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from ledger import I64_MAX, U64_MAX, Balance, Remaining, SharedPoolBudgetOptions, Totals
+from ledger.core.axes import TOKENS
 from ledger.reports import Denied, Movement, RunCost, Statement
 from ledger.reports.render import (
     Sheet,
@@ -21,7 +22,7 @@ from ledger.reports.render import (
     decimal,
     denials_sheet,
     duration,
-    limit,
+    figure,
     moment,
     runs_sheet,
     statement_sheet,
@@ -109,11 +110,11 @@ def test_usd(micros: int, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("amount", "shown"),
-    [(0, "x"), (I64_MAX, "x"), (I64_MAX + 1, "unlimited"), (U64_MAX, "unlimited")],
+    [(0, "0"), (I64_MAX, f"{I64_MAX:,}"), (I64_MAX + 1, f"{I64_MAX + 1:,}"), (None, "unlimited")],
 )
-def test_limit(amount: int, shown: str) -> None:
-    """What no store can hold is called unlimited; the largest that one can is not."""
-    assert shown == limit(amount, "x")
+def test_figures_on_an_axis(amount: int | None, shown: str) -> None:
+    """Only what has no limit is called unlimited: what memory can hold is a figure, too."""
+    assert shown == figure(TOKENS, amount)
 
 
 def test_moment() -> None:
@@ -213,7 +214,8 @@ def test_denials_sheet() -> None:
         requested_tokens=1_234,
         requested_cost_micros_usd=5,
         remaining_tokens=1_233,
-        remaining_cost_micros_usd=U64_MAX - 6,
+        remaining_cost_micros_usd=None,
+        refused_by="p",
     )
     line = ["(none)", "2024-02-29T23:59:59Z", "threshold", "1,234", "1,233", "0.000005"]
     assert [*line, "unlimited"] in printed(denials_sheet([denied]))
@@ -231,7 +233,9 @@ def test_statement_sheet() -> None:
         closing=Balance(moved, Totals(7, 8, 1)),
         seq=1_500,
         policy=SharedPoolBudgetOptions(capacity_tokens=9_999),
-        remaining=Remaining(8_992, U64_MAX - 2_000_008, False),
+        remaining=Remaining(
+            8_992, U64_MAX - 2_000_008, False, unlimited=frozenset({"cost_micros_usd", "requests"})
+        ),
     )
     lines = [line for line in printed(statement_sheet(found)) if line]
     for expected in (

@@ -40,6 +40,7 @@ from ledger import (
     UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
+    UnknownRulesError,
     errors,
 )
 
@@ -183,6 +184,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         ["'p'", "entry 8", "its hash does not match", "ledger verify"],
     ),
     (
+        UnknownRulesError(version=7, since="9.1", known=1),
+        {"version": 7, "since": "9.1"},
+        ["version 7", "up to version 1", "budget-ledger 9.1", "pip install --upgrade"],
+    ),
+    (
         MissingExtraError(what="psycopg", extra="postgresql"),
         {"extra": "postgresql"},
         ["psycopg", "pip install 'budget-ledger[postgresql]'"],
@@ -261,6 +267,7 @@ def test_an_error_survives_the_way_to_another_process(
         (NotALedgerError, {StoreError}),
         (JournalDamagedError, {StoreError}),
         (RowsDiscardedError, {StoreError}),
+        (UnknownRulesError, {StoreError}),
         (MissingExtraError, {StoreError}),
         (LedgerError, {Exception}),
     ],

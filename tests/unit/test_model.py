@@ -89,7 +89,10 @@ VALUES = [
     [
         (UsageEstimate, ESTIMATE),
         (Usage, USAGE),
-        (Remaining, ("tokens", "cost_micros_usd", "below_threshold", "requests")),
+        (
+            Remaining,
+            ("tokens", "cost_micros_usd", "below_threshold", "requests", "unlimited"),
+        ),
         (RequestBudget, BUDGET),
         (BudgetLease, ("id", "reserved", "request_budget", "pool")),
         (

@@ -9,7 +9,6 @@ import pytest
 
 from ledger import (
     I64_MAX,
-    U64_MAX,
     Balance,
     Entry,
     EntryFlag,
@@ -71,7 +70,8 @@ def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> En
     )
     if kind in {EntryKind.SETTLEMENT, EntryKind.RELEASE, EntryKind.EXPIRY}:
         values = {"estimate": UsageEstimate(), "request_budget": UNLIMITED, **values}
-    blank["detail"] = values.get("detail", {})
+    ruled = {"rules": {"version": 1}} if values.get("policy") is not None else {}
+    blank["detail"] = values.get("detail", {}) | ruled
     return Entry(**blank, **{name: values.get(name) for name in names})
 
 
@@ -85,7 +85,7 @@ def denial(seq: int, tokens: int, *, left: int) -> Entry:
     figures = {
         "reason": "threshold",
         "remaining_tokens": left,
-        "remaining_cost_micros_usd": U64_MAX,
+        "uncounted": {"cost_micros_usd": 0},
     }
     return replace(reservation(seq, tokens, EntryKind.DENIAL), detail={"denial": figures})
 

@@ -5,7 +5,8 @@ these functions. There is no I/O, no SQL and no clock here.
 
 `admit` answers "may I?" and changes nothing; `reserve`, `observe`, `settle` and the others say what
 an entry leaves behind, the same whether it is about to be written or was written years ago;
-`begin_window`, `adjust_window` and `roll_over` say which window it is written in.
+`begin_window`, `adjust_window` and `roll_over` say which window it is written in. `admission` is
+`admit` as a version of the rules has it that was released earlier.
 """
 
 from ledger.core.rules.admission import (
@@ -16,6 +17,7 @@ from ledger.core.rules.admission import (
     crossing_detail,
     crossings,
     denial_figures,
+    denial_of,
     least,
     over_request_budget,
     reached,
@@ -38,6 +40,7 @@ from ledger.core.rules.leases import (
     reserve,
     settle,
 )
+from ledger.core.rules.released import admission, current, stamp, version_in
 
 __all__ = [
     "Crossing",
@@ -45,13 +48,16 @@ __all__ = [
     "Effect",
     "abandon",
     "adjust_window",
+    "admission",
     "admit",
     "begin_window",
     "correct",
     "counted",
     "crossing_detail",
     "crossings",
+    "current",
     "denial_figures",
+    "denial_of",
     "due",
     "end_hold",
     "follow",
@@ -64,4 +70,6 @@ __all__ = [
     "reserve",
     "roll_over",
     "settle",
+    "stamp",
+    "version_in",
 ]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import reduce
+from itertools import product
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from ledger.core.checks import U64_MAX
+from ledger.core.axes import AXES, CAPACITIES, NAMES, STOP_THRESHOLDS, U64_MAX
 from ledger.core.entries import Balance, Direction, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining, RequestBudget, Usage, UsageEstimate
 from ledger.errors import RequestBudgetExceededError, ThresholdExceededError
 
 Denial = RequestBudgetExceededError | ThresholdExceededError
+_Three = tuple[int, int, int]
+"""An amount on each axis, in the order of the table."""
 
 
 def counted(balance: Balance, window: WindowState | None) -> Totals:
@@ -20,8 +25,39 @@ def counted(balance: Balance, window: WindowState | None) -> Totals:
     In a window only what was committed in it, less what was carried into it: below 0 where more
     was carried than is used, or where corrections took back what earlier windows had spent.
     """
-    used = balance.committed.plus(balance.reserved)
-    return used if window is None else used.minus(window.base.plus(window.carried))
+    return Totals(*_used(balance, window))
+
+
+def _used(balance: Balance, window: WindowState | None) -> _Three:
+    # Every verdict passes here. A loop over the axes takes twice as long, so they are unrolled, in
+    # the order of the table; a fourth one does not fit, and fails at once.
+    (tokens, cost, requests), (held_tokens, held_cost, held_requests) = balance
+    if window is None:
+        return tokens + held_tokens, cost + held_cost, requests + held_requests
+    base_tokens, base_cost, base_requests = window.base
+    carried_tokens, carried_cost, carried_requests = window.carried
+    return (
+        tokens + held_tokens - base_tokens - carried_tokens,
+        cost + held_cost - base_cost - carried_cost,
+        requests + held_requests - base_requests - carried_requests,
+    )
+
+
+def _left(capacities: _Three, balance: Balance, window: WindowState | None) -> _Three:
+    """Return capacity minus what counts against it on each axis, from 0 to 2^64-1."""
+    tokens, cost, requests = capacities
+    used_tokens, used_cost, used_requests = _used(balance, window)
+    tokens -= used_tokens
+    cost -= used_cost
+    if requests != U64_MAX:
+        requests -= used_requests
+    if 0 <= tokens <= U64_MAX and 0 <= cost <= U64_MAX and 0 <= requests <= U64_MAX:
+        return tokens, cost, requests
+    return (
+        min(max(0, tokens), U64_MAX),
+        min(max(0, cost), U64_MAX),
+        min(max(0, requests), U64_MAX),
+    )
 
 
 def remaining(
@@ -31,30 +67,39 @@ def remaining(
 
     Unlimited requests stay unlimited: a pool that does not count them answers as if it could not.
     """
-    used = counted(balance, window)
-    tokens = min(max(0, policy.capacity_tokens - used.tokens), U64_MAX)
-    cost = min(max(0, policy.capacity_cost_micros_usd - used.cost_micros_usd), U64_MAX)
-    requests = policy.capacity_requests
-    if requests != U64_MAX:
-        requests = max(0, requests - used.requests)
+    capacities = _capacities(policy)
+    tokens, cost, requests = left = _left(capacities, balance, window)
+    of_tokens, of_cost, of_requests = capacities
     return Remaining(
         tokens,
         cost,
-        tokens <= policy.stop_threshold_tokens
-        or cost <= policy.stop_threshold_cost_micros_usd
-        or requests <= policy.stop_threshold_requests,
+        _is_below(left, _kept_back(policy)),
         requests,
+        _UNLIMITED[of_tokens == U64_MAX, of_cost == U64_MAX, of_requests == U64_MAX],
     )
+
+
+_capacities: Callable[[SharedPoolBudgetOptions], _Three] = attrgetter(*CAPACITIES)
+_kept_back: Callable[[SharedPoolBudgetOptions], _Three] = attrgetter(*STOP_THRESHOLDS)
+_UNLIMITED = {
+    which: frozenset(name for name, unlimited in zip(NAMES, which, strict=True) if unlimited)
+    for which in product((False, True), repeat=len(AXES))
+}
+"""Every set of axes once, made beforehand: one is looked up whenever what remains is told."""
 
 
 def least(found: Iterable[Remaining]) -> Remaining:
     """Return what pools leave together that share their capacity: the least on each axis."""
-    left = tuple(found)
+    return reduce(_less, found)
+
+
+def _less(one: Remaining, other: Remaining) -> Remaining:
     return Remaining(
-        min(one.tokens for one in left),
-        min(one.cost_micros_usd for one in left),
-        any(one.below_threshold for one in left),
-        min(one.requests for one in left),
+        min(one.tokens, other.tokens),
+        min(one.cost_micros_usd, other.cost_micros_usd),
+        one.below_threshold or other.below_threshold,
+        min(one.requests, other.requests),
+        one.unlimited & other.unlimited,
     )
 
 
@@ -74,25 +119,39 @@ def admit(
     pool admits nothing while it is at or below a threshold. `requests` is how many calls the
     lease is for: more than one where it funds a carved pool.
     """
-    tokens, cost = estimate.total_tokens, estimate.cost_micros_usd
     if not request_budget.allows_estimate(estimate):
-        return _over(request_budget, tokens, cost)
-    left = remaining(policy, balance, window)
+        return _over(request_budget, estimate)
+    left, kept_back = _left(_capacities(policy), balance, window), _kept_back(policy)
+    kept_tokens, kept_cost, kept_requests = kept_back
+    tokens, cost, calls = left
     # A threshold is at least 0, so "less than the threshold would remain" covers "does not fit".
     if (
-        left.tokens - tokens < policy.stop_threshold_tokens
-        or left.cost_micros_usd - cost < policy.stop_threshold_cost_micros_usd
-        or left.requests - requests < policy.stop_threshold_requests
-        or (policy.strict and left.below_threshold)
+        tokens - estimate.total_tokens < kept_tokens
+        or cost - estimate.cost_micros_usd < kept_cost
+        or calls - requests < kept_requests
+        or (policy.strict and _is_below(left, kept_back))
     ):
-        return ThresholdExceededError(
-            requested_tokens=tokens,
-            requested_cost_micros_usd=cost,
-            remaining_tokens=left.tokens,
-            remaining_cost_micros_usd=left.cost_micros_usd,
-            remaining_requests=left.requests,
-        )
+        return _short(policy, estimate, left)
     return None
+
+
+def _is_below(left: _Three, kept_back: _Three) -> bool:
+    """Tell whether a stop threshold is reached on one axis."""
+    return left[0] <= kept_back[0] or left[1] <= kept_back[1] or left[2] <= kept_back[2]
+
+
+def _short(
+    policy: SharedPoolBudgetOptions, estimate: UsageEstimate, left: _Three
+) -> ThresholdExceededError:
+    tokens, cost, requests = left
+    return ThresholdExceededError(
+        requested_tokens=estimate.total_tokens,
+        requested_cost_micros_usd=estimate.cost_micros_usd,
+        remaining_tokens=tokens,
+        remaining_cost_micros_usd=cost,
+        remaining_requests=requests,
+        unlimited=frozenset(axis.name for axis in AXES if axis.is_unlimited(policy)),
+    )
 
 
 def over_request_budget(
@@ -101,21 +160,43 @@ def over_request_budget(
     """Return the error a settlement ends in if its usage is over the request's own budget."""
     if request_budget.allows_usage(usage):
         return None
-    return _over(request_budget, usage.total_tokens, usage.cost_micros_usd)
+    return _over(request_budget, usage)
 
 
-def denial_figures(denial: Denial) -> dict[str, str | int]:
-    """Return what an entry keeps of a denial beside the estimate: why, and what remained."""
+def denial_figures(denial: Denial) -> dict[str, Any]:
+    """Return what an entry keeps of a denial beside the estimate: why, and what remained.
+
+    Of an axis without a limit nothing remains that means anything: `uncounted` says what is used.
+    """
     if isinstance(denial, RequestBudgetExceededError):
         return {"reason": "request_budget"}
-    figures: dict[str, str | int] = {
-        "reason": "threshold",
-        "remaining_tokens": denial.remaining_tokens,
-        "remaining_cost_micros_usd": denial.remaining_cost_micros_usd,
+    figures: dict[str, Any] = {"reason": "threshold"}
+    uncounted = {}
+    for axis in AXES:
+        left: int = getattr(denial, f"remaining_{axis.name}")
+        if axis.name not in denial.unlimited:
+            figures[f"remaining_{axis.name}"] = left
+        elif not axis.only_if_limited:
+            uncounted[axis.name] = U64_MAX - left
+    return figures | {"uncounted": uncounted} if uncounted else figures
+
+
+def denial_of(
+    figures: Mapping[str, Any], estimate: UsageEstimate, pool: str | None
+) -> ThresholdExceededError:
+    """Return the refusal of a pool that an entry keeps; see `denial_figures`."""
+    uncounted = figures.get("uncounted", {})
+    left = {
+        f"remaining_{name}": figures.get(f"remaining_{name}", U64_MAX - uncounted.get(name, 0))
+        for name in NAMES
     }
-    if denial.remaining_requests != U64_MAX:
-        figures["remaining_requests"] = denial.remaining_requests
-    return figures
+    return ThresholdExceededError(
+        requested_tokens=estimate.total_tokens,
+        requested_cost_micros_usd=estimate.cost_micros_usd,
+        **left,
+        unlimited=frozenset(name for name in NAMES if f"remaining_{name}" not in figures),
+        pool=pool,
+    )
 
 
 class Crossing(NamedTuple):
@@ -155,14 +236,10 @@ def reached(
     """
     if not policy.thresholds:
         return set()
-    left = remaining(policy, balance, window)
+    capacities = _capacities(policy)
     axes = [
         (capacity, capacity - remains)
-        for capacity, remains in (
-            (policy.capacity_tokens, left.tokens),
-            (policy.capacity_cost_micros_usd, left.cost_micros_usd),
-            (policy.capacity_requests, left.requests),
-        )
+        for capacity, remains in zip(capacities, _left(capacities, balance, window), strict=True)
         if capacity != U64_MAX
     ]
     return {
@@ -178,10 +255,12 @@ def crossing_detail(crossing: Crossing) -> dict[str, dict[str, str | int]]:
     return {"threshold": {"name": name, "percent": percent, "direction": str(direction)}}
 
 
-def _over(request_budget: RequestBudget, tokens: int, cost: int) -> RequestBudgetExceededError:
+def _over(
+    request_budget: RequestBudget, asked: UsageEstimate | Usage
+) -> RequestBudgetExceededError:
     return RequestBudgetExceededError(
-        requested_tokens=tokens,
-        requested_cost_micros_usd=cost,
+        requested_tokens=asked.total_tokens,
+        requested_cost_micros_usd=asked.cost_micros_usd,
         budget_tokens=request_budget.tokens,
         budget_cost_micros_usd=request_budget.cost_micros_usd,
     )

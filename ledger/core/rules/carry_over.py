@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ledger.core import calendar
-from ledger.core.checks import I64_MAX, U64_MAX, Micros
+from ledger.core.axes import AXES
+from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.admission import counted
@@ -78,10 +79,10 @@ def _carried(
 ) -> Totals:
     """Return the unused rest on each axis, between 0 and its cap; nothing of what is unlimited."""
     carried = []
-    for name, one_used, one_held in zip(Totals._fields, used, held, strict=True):
-        capacity: int = getattr(policy, f"capacity_{name}")
-        cap = min(getattr(schedule, f"carry_cap_{name}"), I64_MAX)
-        if not schedule.carry_over or capacity == U64_MAX:
+    for axis, one_used, one_held in zip(AXES, used, held, strict=True):
+        capacity: int = getattr(policy, axis.capacity)
+        cap = min(getattr(schedule, axis.carry_cap), I64_MAX)
+        if not schedule.carry_over or axis.is_unlimited(policy):
             cap = 0
         rest = min(max(0, capacity - one_used), cap)
         # The steps are all alike, so that to go them at once stops where to go one by one does.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledger.core.checks import Micros
-from ledger.core.entries import Balance, EntryFlag, EntryKind, LeasePhase, LeaseState, Totals
+from ledger.core.entries import Balance, EntryFlag, LeaseState, Totals
+from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import (
@@ -41,7 +42,7 @@ def reserve(
     Raises:
         AmountOutOfRangeError: The reserved total would pass `ceiling`.
     """
-    held = Totals(estimate.total_tokens, estimate.cost_micros_usd, requests)
+    held = Totals.of(estimate, requests=requests)
     reserved = balance.reserved.plus(held)
     if max(reserved) > ceiling:
         name, value = next(
@@ -77,7 +78,7 @@ def settle(
         UnknownLeaseError: There is no such lease, or it has ended.
     """
     phase = LeasePhase.ENDED
-    spent = Totals(usage.total_tokens, usage.cost_micros_usd, requests)
+    spent = Totals.of(usage, requests=requests)
     return _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling, phase=phase)
 
 
@@ -91,7 +92,7 @@ def observe(
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
-    spent = Totals(usage.total_tokens, usage.cost_micros_usd)
+    spent = Totals.of(usage, requests=0)
     return _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling)
 
 
@@ -155,7 +156,7 @@ def correct(
     if before == after and not requests:
         raise InvalidInputError("usage", f"nothing to correct: entry {seq} says so already")
     moved = UsageDifference.between(before, after)
-    exact = balance.committed.plus(Totals(moved.total_tokens, moved.cost_micros_usd, requests))
+    exact = balance.committed.plus(Totals.of(moved, requests=requests))
     committed = Totals(*(min(max(value, 0), ceiling) for value in exact))
     used = moved.added_to(lease.used, ceiling=ceiling)
     flags = _overrun(lease, used)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.core import hashing, rules
+from ledger.core.axes import CAPACITIES
 from ledger.core.checks import (
     REASON_MAX_CHARS,
     canonical_json,
     check_text,
 )
-from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.entries import PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
-    CAPACITIES,
     SharedPoolBudgetOptions,
     check_carved,
     check_storable_policy,

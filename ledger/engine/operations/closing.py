@@ -8,7 +8,8 @@ from typing import Any
 
 from ledger.core import hashing
 from ledger.core.checks import REASON_MAX_CHARS, check_text
-from ledger.core.entries import EntryFlag, EntryKind, PoolInfo
+from ledger.core.entries import EntryFlag, PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.expiry import expire_spared, spared
 from ledger.engine.operations.base import Operation, keyed

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
-from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.entries import PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed

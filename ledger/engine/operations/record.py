@@ -8,7 +8,8 @@ from typing import Any
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, canonical_json, to_micros
-from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.entries import PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.core.values import (
     USAGE_FIELDS,
     Attribution,

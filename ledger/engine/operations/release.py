@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import EntryKind, LeasePhase, PoolInfo
+from ledger.core.entries import PoolInfo
+from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.values import BudgetLease, Provenance, Usage
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import LeaseOperation, keyed

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from ledger.core import hashing, rules
 from ledger.core.checks import Micros, from_micros
-from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.entries import PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.core.policy import check_ttl
 from ledger.core.values import BudgetLease
 from ledger.engine.batch import Batch

@@ -8,8 +8,9 @@ from typing import Any
 
 from ledger.contract import RequestExtensions
 from ledger.core import hashing, rules
-from ledger.core.checks import I64_MAX, U64_MAX, Micros, to_micros
-from ledger.core.entries import EntryKind, PoolInfo
+from ledger.core.checks import I64_MAX, Micros, to_micros
+from ledger.core.entries import PoolInfo
+from ledger.core.kinds import EntryKind
 from ledger.core.policy import check_ttl
 from ledger.core.values import (
     ESTIMATE_FIELDS,
@@ -155,7 +156,7 @@ class Reserve(Operation[BudgetLease]):
         )
 
 
-def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, str | int]:
+def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, Any]:
     figures = rules.denial_figures(denial)
     if isinstance(denial, ThresholdExceededError) and denial.pool not in {None, pool.name}:
         figures["pool"] = denial.pool or ""
@@ -164,21 +165,13 @@ def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, str | int]:
 
 def _denial_from(row: Row, pool: PoolInfo) -> rules.Denial:
     denial = detail_of(row)["denial"]
-    requested = {
-        "requested_tokens": row["estimate_total_tokens"],
-        "requested_cost_micros_usd": row["estimate_cost_micros_usd"],
-    }
+    estimate = UsageEstimate(**rows.ESTIMATE.of(row))
     if denial["reason"] == "request_budget":
         budget = request_budget_of(row)
         return RequestBudgetExceededError(
-            **requested,
+            requested_tokens=estimate.total_tokens,
+            requested_cost_micros_usd=estimate.cost_micros_usd,
             budget_tokens=budget.tokens,
             budget_cost_micros_usd=budget.cost_micros_usd,
         )
-    return ThresholdExceededError(
-        **requested,
-        remaining_tokens=denial["remaining_tokens"],
-        remaining_cost_micros_usd=denial["remaining_cost_micros_usd"],
-        remaining_requests=denial.get("remaining_requests", U64_MAX),
-        pool=denial.get("pool", pool.name),
-    )
+    return rules.denial_of(denial, estimate, denial.get("pool", pool.name))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from ledger.core.axes import COST, MONEY_FIRST, Axis
 from ledger.reports.burndown import BurnDown, BurnPoint
 from ledger.reports.charts.canvas import (
     MILLION,
@@ -18,7 +17,7 @@ from ledger.reports.charts.canvas import (
     tooltips,
 )
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import moment, usd
+from ledger.reports.render.values import figure, moment, usd
 
 
 def burn_down_pictures(found: BurnDown, palette: Palette = PAPER) -> dict[str, Picture]:
@@ -29,24 +28,29 @@ def burn_down_pictures(found: BurnDown, palette: Palette = PAPER) -> dict[str, P
     """
     limited = [
         axis
-        for axis in ("cost_micros_usd", "tokens")
-        if any(getattr(point, f"capacity_{axis}") is not None for point in found.points)
+        for axis in MONEY_FIRST
+        if any(getattr(point, axis.capacity) is not None for point in found.points)
     ]
     if not limited:
-        return {"cost_micros_usd": _spent(found, palette)}
-    return {axis: _burn_down(found, axis, palette) for axis in limited}
+        return {COST.name: _spent(found, palette)}
+    return {axis.name: _burn_down(found, axis, palette) for axis in limited}
 
 
-def _burn_down(found: BurnDown, axis: str, palette: Palette) -> Picture:
+def _burn_down(found: BurnDown, axis: Axis, palette: Palette) -> Picture:
     alt = needed("altair")
-    number, exact, unit = scale(axis)
+    unit = axis.shown
     lines = (
-        ("remaining", f"remaining_{axis}"),
-        ("capacity", f"capacity_{axis}"),
-        ("stop threshold", f"stop_threshold_{axis}"),
+        ("remaining", f"remaining_{axis.name}"),
+        ("capacity", axis.capacity),
+        ("stop threshold", axis.stop_threshold),
     )
     rows = [
-        {"at": _when(point), "what": what, "amount": number(amount), "exact": exact(amount)}
+        {
+            "at": _when(point),
+            "what": what,
+            "amount": amount / axis.scale,
+            "exact": figure(axis, amount),
+        }
         for what, name in lines
         for point in found.points
         if (amount := getattr(point, name)) is not None
@@ -82,9 +86,9 @@ def _burn_down(found: BurnDown, axis: str, palette: Palette) -> Picture:
         rows,
         palette,
         title=f"Pool {printable(found.pool)}: {unit} remaining",
-        words=f"{exact(left) if left is not None else 'No limit'} {unit} of "
-        f"{exact(whole) if whole is not None else 'an unlimited capacity'} remained at "
-        f"{moment(last.at)}, with {exact(kept)} kept back.",
+        words=f"{figure(axis, left) if left is not None else 'No limit'} {unit} of "
+        f"{figure(axis, whole) if whole is not None else 'an unlimited capacity'} remained at "
+        f"{moment(last.at)}, with {figure(axis, kept)} kept back.",
     )
 
 
@@ -115,13 +119,6 @@ def _spent(found: BurnDown, palette: Palette) -> Picture:
         words=f"{usd(last.balance.committed.cost_micros_usd)} USD were spent by "
         f"{moment(last.at)}; the capacity has no limit.",
     )
-
-
-def scale(axis: str) -> tuple[Callable[[int], float], Callable[[int], str], str]:
-    """Return how an axis is drawn, how it is written, and its unit."""
-    if axis == "tokens":
-        return float, "{:,}".format, "tokens"
-    return lambda micros: micros / MILLION, usd, "USD"
 
 
 def _when(point: BurnPoint) -> str:

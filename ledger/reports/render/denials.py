@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ledger.core.axes import AXES, Axis
 from ledger.reports.denials import Denied, DeniedGroup, Increase
 from ledger.reports.render.sheet import Column, Sheet
-from ledger.reports.render.values import limit, moment, text, usd
+from ledger.reports.render.values import figure, moment, text, usd
 
 _WHO = ("tenant", "agent", "operation", "provider", "model")
 
@@ -15,44 +16,67 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
     """Return denials as a table."""
     denied = list(rows)
     several = len({row.pool for row in denied}) > 1
+    axes = [
+        axis
+        for axis in AXES
+        if not axis.only_if_limited or any(_left(axis, row) is not None for row in denied)
+    ]
     sheet = Sheet(
         columns=[
             Column(heading="Run"),
             Column(heading="Pool", left=True, wide=not several),
             Column(heading="At"),
             Column(heading="Reason"),
-            Column(heading="Tokens\nasked"),
-            Column(heading="Tokens\nleft"),
-            Column(heading="USD\nasked"),
-            Column(heading="USD\nleft"),
-            Column(heading="More\ntokens", wide=True),
-            Column(heading="More\nUSD", wide=True),
+            *(
+                Column(heading=f"{axis.heading}\n{what}")
+                for axis in axes
+                for what in (["asked", "left"] if axis.amount else ["left"])
+            ),
+            *(Column(heading=f"More\n{axis.shown}", wide=True) for axis in axes),
             *(Column(heading=name.capitalize(), wide=True, left=True) for name in _WHO),
             Column(heading="Refused by", wide=True, left=True),
         ],
         title=title,
     )
     for row in denied:
-        tokens, cost = row.remaining_tokens, row.remaining_cost_micros_usd
         sheet.add(
             text(row.run_id),
             text(row.pool),
             moment(row.at),
             row.reason.replace("_", " "),
-            f"{row.requested_tokens:,}",
-            "" if tokens is None else limit(tokens, f"{tokens:,}"),
-            usd(row.requested_cost_micros_usd),
-            "" if cost is None else limit(cost, usd(cost)),
-            "" if row.increase_tokens is None else f"{row.increase_tokens:,}",
-            "" if row.increase_cost_micros_usd is None else usd(row.increase_cost_micros_usd),
+            *(cell for axis in axes for cell in _asked_and_left(axis, row)),
+            *(_increased(axis, row) for axis in axes),
             *(text(getattr(row, name)) for name in _WHO),
             "" if row.refused_by is None else text(row.refused_by),
         )
     return sheet
 
 
+def _left(axis: Axis, row: Denied) -> int | None:
+    found: int | None = getattr(row, f"remaining_{axis.name}")
+    return found
+
+
+def _asked_and_left(axis: Axis, row: Denied) -> list[str]:
+    # The request's own budget refused without a look at any pool.
+    left = figure(axis, _left(axis, row)) if row.refused_by is not None else ""
+    if axis.amount is None:
+        return [left]
+    return [figure(axis, getattr(row, f"requested_{axis.name}")), left]
+
+
+def _increased(axis: Axis, row: Denied) -> str:
+    more: int | None = getattr(row, f"increase_{axis.name}")
+    return "" if more is None else figure(axis, more)
+
+
 def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet:
     """Return denials by who was refused, with what more capacity would have let in."""
+    axes = [
+        axis
+        for axis in AXES
+        if not axis.only_if_limited or any(_most(axis, row) > 0 for row in rows)
+    ]
     sheet = Sheet(
         columns=[
             Column(heading="Pool"),
@@ -62,14 +86,16 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
             Column(heading="By pools\nabove", wide=True),
             Column(heading="Tokens\nasked", rank=3),
             Column(heading="USD\nasked", rank=3),
-            Column(heading="Half of them\n+ tokens", rank=2),
-            Column(heading="Half of them\n+ USD", rank=2),
-            Column(heading="9 in 10\n+ tokens", wide=True),
-            Column(heading="9 in 10\n+ USD", wide=True),
-            Column(heading="Each alone\n+ tokens", rank=1),
-            Column(heading="Each alone\n+ USD", rank=1),
-            Column(heading="All of them\n+ tokens"),
-            Column(heading="All of them\n+ USD"),
+            *(
+                Column(heading=f"{what}\n+ {axis.shown}", rank=rank, wide=what == "9 in 10")
+                for what, rank in (
+                    ("Half of them", 2),
+                    ("9 in 10", 0),
+                    ("Each alone", 1),
+                    ("All of them", 0),
+                )
+                for axis in axes
+            ),
             Column(heading="First", rank=6),
             Column(heading="Last", rank=6),
         ],
@@ -87,7 +113,7 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
             *(
                 cell
                 for part in ("half", "most", "each", "all")
-                for cell in _increases(part, row.tokens, row.cost_micros_usd)
+                for cell in _increases(part, row, axes)
             ),
             moment(row.first_at),
             moment(row.last_at),
@@ -95,7 +121,16 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
     return sheet
 
 
-def _increases(part: str, tokens: Increase | None, cost: Increase | None) -> tuple[str, str]:
-    if tokens is None or cost is None:
-        return "", ""
-    return f"{getattr(tokens, part):,}", usd(getattr(cost, part))
+def _of_axis(axis: Axis, row: DeniedGroup) -> Increase | None:
+    found: Increase | None = getattr(row, axis.name)
+    return found
+
+
+def _most(axis: Axis, row: DeniedGroup) -> int:
+    found = _of_axis(axis, row)
+    return 0 if found is None else found.all
+
+
+def _increases(part: str, row: DeniedGroup, axes: Sequence[Axis]) -> list[str]:
+    found = [(axis, _of_axis(axis, row)) for axis in axes]
+    return ["" if more is None else figure(axis, getattr(more, part)) for axis, more in found]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
 
+from ledger.core.axes import AXES, MONEY_FIRST, Axis
 from ledger.reports.burndown import BurnDown
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook
 from ledger.reports.render.sheet import Column, Sheet
-from ledger.reports.render.values import duration, moment, sparkline, usd
+from ledger.reports.render.values import duration, figure, moment, sparkline
 
 _STEPS = 40
 _WORDS = {
@@ -34,9 +34,8 @@ def forecast_sheet(found: Forecast) -> Sheet:
         ],
         title=f"Forecast of pool {found.pool} at {moment(found.now)}",
     )
-    for axis in found.axes:
-        cost = axis.axis == "cost_micros_usd"
-        sheet.add("USD" if cost else "tokens", *_figures(axis, usd if cost else "{:,}".format))
+    for axis, shown in zip(AXES, found.axes, strict=True):
+        sheet.add(axis.shown, *_figures(axis, shown))
     return sheet
 
 
@@ -54,8 +53,8 @@ def burned(found: BurnDown) -> list[str]:
     """Return what remained as a line of bars, evenly in time, for each axis that is limited."""
     first, last = found.points[0].at, found.points[-1].at
     lines = []
-    for axis, unit in (("cost_micros_usd", "USD"), ("tokens", "tokens")):
-        left = [getattr(point, f"remaining_{axis}") for point in found.points]
+    for axis in MONEY_FIRST:
+        left = [getattr(point, f"remaining_{axis.name}") for point in found.points]
         if last == first or all(amount is None for amount in left):
             continue
         levels = [left[0] or 0]
@@ -63,18 +62,18 @@ def burned(found: BurnDown) -> list[str]:
             at = first + (last - first) * step / _STEPS
             place = bisect_right(found.points, at, key=lambda point: point.at)
             levels.append(left[max(0, place - 1)] or 0)
-        lines.append(f"{unit} left, {moment(first)} to {moment(last)}: {sparkline(levels)}")
+        lines.append(f"{axis.shown} left, {moment(first)} to {moment(last)}: {sparkline(levels)}")
     return lines
 
 
-def _figures(axis: AxisForecast, shown: Callable[[int], str]) -> list[str]:
-    at = moment(axis.runs_out_at) if axis.runs_out_at else _WORDS[axis.outlook]
-    return [
-        "unlimited" if axis.capacity is None else shown(axis.capacity),
-        "unlimited" if axis.remaining is None else shown(axis.remaining),
-        shown(axis.stop_threshold),
-        shown(axis.held),
-        shown(axis.spent),
-        shown(round(axis.per_day)),
-        at,
+def _figures(axis: Axis, found: AxisForecast) -> list[str]:
+    at = moment(found.runs_out_at) if found.runs_out_at else _WORDS[found.outlook]
+    amounts = [
+        found.capacity,
+        found.remaining,
+        found.stop_threshold,
+        found.held,
+        found.spent,
+        round(found.per_day),
     ]
+    return [*(figure(axis, amount) for amount in amounts), at]

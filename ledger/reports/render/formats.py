@@ -10,6 +10,11 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TextIO, get_args, get_type_hints
 
+from ledger.core.axes import AXES, CAPACITIES, CARRY_CAPS
+from ledger.core.calendar import Window
+from ledger.core.checks import U64_MAX
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import Remaining
 from ledger.reports.render.text_formats import Figure, csv_row, escaped_json
 from ledger.reports.render.values import decimal
 
@@ -81,7 +86,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
             part = getattr(value, name)
             # A group's dimensions are columns like any other.
             found |= part if name == "group" else {name: _plain(part)}
-        return found
+        return _limited(value, found)
     if isinstance(value, datetime | timedelta):
         return Figure(value.isoformat()) if isinstance(value, datetime) else value // _MICROSECOND
     if isinstance(value, Fraction):
@@ -91,6 +96,17 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     return value
+
+
+def _limited(value: object, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a value, with None for the amount of an axis that has no limit."""
+    if isinstance(value, Remaining):
+        del found["unlimited"]
+        return found | {axis.name: axis.left(value) for axis in AXES}
+    if isinstance(value, SharedPoolBudgetOptions | Window):
+        names = CAPACITIES if isinstance(value, SharedPoolBudgetOptions) else CARRY_CAPS
+        return found | {name: None for name in names if found[name] == U64_MAX}
+    return found
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,6 +120,8 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 def _header(kind: Any, dimensions: Sequence[str], prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - a dataclass or a named tuple
     hints = get_type_hints(kind)
     for name in _ordered(kind) if is_dataclass(kind) else kind._fields:
+        if kind is Remaining and name == "unlimited":
+            continue  # told by the amounts that are not there
         within = [
             part
             for part in (hints[name], *get_args(hints[name]))

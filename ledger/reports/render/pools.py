@@ -8,12 +8,12 @@ from datetime import datetime
 
 from rich.text import Text
 
-from ledger.core.checks import U64_MAX, from_micros
+from ledger.core.checks import from_micros
 from ledger.core.entries import Balance, PoolStatus, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.reports.render.sheet import Column, Sheet, columns
-from ledger.reports.render.values import limit, moment, text, usd
+from ledger.reports.render.values import figure, figures, in_words, moment, shown_axes, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,19 +76,18 @@ def window_line(status: PoolStatus) -> str:
     """Return what is to be said of the window that a pool is in by now."""
     window = status.window
     assert window is not None  # noqa: S101 - the caller asks only then
-    spent, left, policy = _spent(status.balance, window), status.remaining, status.policy
+    axes = shown_axes([status.policy])
+
+    def said(amounts: Totals) -> str:
+        return in_words(axes, [getattr(amounts, axis.name) for axis in axes])
+
     line = (
         f"Window {moment(from_micros(window.start))} to {moment(from_micros(window.end))}: "
-        f"committed {spent.tokens:,} tokens and {usd(spent.cost_micros_usd)} USD, "
-        f"remaining {limit(policy.capacity_tokens, f'{left.tokens:,}')} tokens and "
-        f"{limit(policy.capacity_cost_micros_usd, usd(left.cost_micros_usd))} USD"
+        f"committed {said(_spent(status.balance, window))}, "
+        f"remaining {in_words(axes, [axis.left(status.remaining) for axis in axes])}"
     )
     if window.carried != Totals():
-        carried = window.carried
-        line += (
-            f", of which {carried.tokens:,} tokens and {usd(carried.cost_micros_usd)} USD "
-            "were carried over"
-        )
+        line += f", of which {said(window.carried)} were carried over"
     return line
 
 
@@ -105,36 +104,26 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
     shown = tuple(found)
     nested = any(one.parent is not None for one in shown)
     windowed = any(one.window is not None for one in shown)
-    counted = any(one.policy.capacity_requests != U64_MAX for one in shown)
-    units = ("tokens", "USD", "requests") if counted else ("tokens", "USD")
-    figures = columns(
+    axes = shown_axes(one.policy for one in shown)
+    headings = columns(
         "Pool",
         *(
-            f"{figure}\n{unit}"
-            for figure in ("Capacity", "Committed", "Held", "Remaining")
-            for unit in units
+            f"{what}\n{axis.shown}"
+            for what in ("Capacity", "Committed", "Held", "Remaining")
+            for axis in axes
         ),
         *(["Window ends"] if windowed else []),
     )
     place = [Column(heading="Parent", left=True)] if nested else []
-    sheet = Sheet(columns=[figures[0], *place, *figures[1:]])
+    sheet = Sheet(columns=[headings[0], *place, *headings[1:]])
     for one in shown:
-        rules, (committed, held), left = one.policy, one.balance, one.remaining
         sheet.add(
             text(one.pool.name) + Text(" (closed)" * one.closed),
             *([_place(one)] if nested else []),
-            limit(rules.capacity_tokens, f"{rules.capacity_tokens:,}"),
-            limit(rules.capacity_cost_micros_usd, usd(rules.capacity_cost_micros_usd)),
-            *([limit(rules.capacity_requests, f"{rules.capacity_requests:,}")] if counted else []),
-            f"{committed.tokens:,}",
-            usd(committed.cost_micros_usd),
-            *([f"{committed.requests:,}"] if counted else []),
-            f"{held.tokens:,}",
-            usd(held.cost_micros_usd),
-            *([f"{held.requests:,}"] if counted else []),
-            limit(rules.capacity_tokens, f"{left.tokens:,}"),
-            limit(rules.capacity_cost_micros_usd, usd(left.cost_micros_usd)),
-            *([limit(rules.capacity_requests, f"{left.requests:,}")] if counted else []),
+            *(figure(axis, axis.limit(one.policy)) for axis in axes),
+            *figures(axes, one.balance.committed),
+            *figures(axes, one.balance.reserved),
+            *(figure(axis, axis.left(one.remaining)) for axis in axes),
             *([_ends(one)] if windowed else []),
         )
     return sheet

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from ledger.core.axes import Axis
 from ledger.core.entries import Balance, Totals
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import limit, moment, text, usd
+from ledger.reports.render.values import figure, figures, moment, shown_axes, text
 from ledger.reports.statement import Statement, StatementLine
 
 
 def statement_sheet(found: Statement) -> Sheet:
     """Return a pool's statement, summed up by kind."""
+    axes = shown_axes([found.policy])
     sheet = Sheet(
         columns=columns(
-            "", "Entries", "Committed\ntokens", "Committed\nUSD", "Held\ntokens", "Held\nUSD"
+            "",
+            "Entries",
+            *(f"{what}\n{axis.shown}" for what in ("Committed", "Held") for axis in axes),
         ),
         title=f"Statement of pool {found.pool}",
     )
@@ -24,10 +28,8 @@ def statement_sheet(found: Statement) -> Sheet:
         sheet.add(
             name,
             "" if count is None else f"{count:,}",
-            f"{committed.tokens:,}",
-            usd(committed.cost_micros_usd),
-            f"{reserved.tokens:,}",
-            usd(reserved.cost_micros_usd),
+            *figures(axes, committed),
+            *figures(axes, reserved),
         )
 
     line("Opening balance", None, *found.opening)
@@ -35,85 +37,73 @@ def statement_sheet(found: Statement) -> Sheet:
         line(f"  {movement.kind}", movement.entries, movement.committed, movement.reserved)
     sheet.add_section()
     line("Closing balance", found.seq - found.opening_seq, *found.closing)
-    policy, left = found.policy, found.remaining
-    for name, tokens, cost in (
-        ("Capacity", policy.capacity_tokens, policy.capacity_cost_micros_usd),
-        (
-            "Kept back",
-            policy.stop_threshold_tokens,
-            policy.stop_threshold_cost_micros_usd,
-        ),
-        ("Remaining", left.tokens, left.cost_micros_usd),
-    ):
-        sheet.add(name, "", limit(tokens, f"{tokens:,}"), limit(cost, usd(cost)), "", "")
+    policy = found.policy
+    limits = {axis: axis.limit(policy) for axis in axes}
+    below: list[tuple[str, list[int | None]]] = [
+        ("Capacity", list(limits.values())),
+        ("Kept back", [getattr(policy, axis.stop_threshold) for axis in axes]),
+        ("Remaining", [axis.left(found.remaining) for axis in axes]),
+    ]
     for name, percent in policy.thresholds.items():
-        tokens, cost = (
-            -(-capacity * percent // 100)  # rounded up: reached from there on
-            for capacity in (policy.capacity_tokens, policy.capacity_cost_micros_usd)
-        )
-        sheet.add(
-            f"{text(name)} ({percent} %)",
-            "",
-            limit(policy.capacity_tokens, f"{tokens:,}"),
-            limit(policy.capacity_cost_micros_usd, usd(cost)),
-            "",
-            "",
-        )
+        # Rounded up: reached from there on.
+        parts = [limit and -(-limit * percent // 100) for limit in limits.values()]
+        below.append((f"{text(name)} ({percent} %)", parts))
+    for name, amounts in below:
+        shown = [figure(axis, amount) for axis, amount in zip(axes, amounts, strict=True)]
+        sheet.add(name, "", *shown, *("" for _axis in axes))
     return sheet
 
 
 def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> Sheet:
     """Return a pool's statement with a line for each entry."""
+    axes = shown_axes([found.policy])
+
+    def for_each(what: str, rank: int) -> list[Column]:
+        return [Column(heading=f"{what}\n{axis.shown}", rank=rank) for axis in axes]
+
     sheet = Sheet(
         columns=[
             Column(heading="Entry"),
             Column(heading="Recorded", rank=3, left=True),
             Column(heading="Occurred", rank=5, left=True),
             Column(heading="Kind", left=True),
-            Column(heading="Committed\ntokens", rank=2),
-            Column(heading="Committed\nUSD", rank=2),
-            Column(heading="Held\ntokens", rank=4),
-            Column(heading="Held\nUSD", rank=4),
-            Column(heading="Balance\ntokens"),
-            Column(heading="Balance\nUSD"),
-            Column(heading="Held after\ntokens", rank=6),
-            Column(heading="Held after\nUSD", rank=6),
+            *for_each("Committed", 2),
+            *for_each("Held", 4),
+            *for_each("Balance", 0),
+            *for_each("Held after", 6),
             Column(heading="Run", rank=7, left=True),
             Column(heading="Remarks", rank=1, left=True),
         ],
         title=f"Statement of pool {found.pool}",
     )
-    _balance(sheet, "Opening balance", found.opening)
+    _balance(sheet, axes, "Opening balance", found.opening)
     for line in lines:
         sheet.add(
             str(line.seq),
             moment(line.recorded_at),
             moment(line.occurred_at),
             printable(line.kind),
-            *_movement(line.committed),
-            *_movement(line.reserved),
-            *_amounts(line.balance.committed),
-            *_amounts(line.balance.reserved),
+            *_movement(axes, line.committed),
+            *_movement(axes, line.reserved),
+            *figures(axes, line.balance.committed),
+            *figures(axes, line.balance.reserved),
             "" if line.run_id is None else text(line.run_id),
             printable(" ".join(filter(None, (line.flags, line.reason)))),
         )
     sheet.add_section()
-    _balance(sheet, "Closing balance", found.closing)
+    _balance(sheet, axes, "Closing balance", found.closing)
     return sheet
 
 
-def _balance(sheet: Sheet, name: str, balance: Balance) -> None:
+def _balance(sheet: Sheet, axes: Sequence[Axis], name: str, balance: Balance) -> None:
     sheet.add(
-        *("", "", "", name, "", "", "", ""),
-        *_amounts(balance.committed),
-        *_amounts(balance.reserved),
+        *("", "", "", name),
+        *("" for _axis in (*axes, *axes)),
+        *figures(axes, balance.committed),
+        *figures(axes, balance.reserved),
         *("", ""),
     )
 
 
-def _amounts(amounts: Totals) -> tuple[str, str]:
-    return f"{amounts.tokens:,}", usd(amounts.cost_micros_usd)
-
-
-def _movement(moved: Totals) -> tuple[str, str]:
-    return ("", "") if moved == Totals() else _amounts(moved)
+def _movement(axes: Sequence[Axis], moved: Totals) -> list[str]:
+    return ["" for _axis in axes] if moved == Totals() else figures(axes, moved)

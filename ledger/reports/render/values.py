@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from fractions import Fraction
 
 from rich.text import Text
 
-from ledger.core.checks import I64_MAX
+from ledger.core.axes import AXES, Axis
+from ledger.core.entries import Totals
+from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.reports.render.text_formats import printable
 
 _MICROS = 1_000_000
@@ -21,9 +23,35 @@ def usd(micros: int) -> str:
     return f"{sign}{amount // _MICROS:,}.{amount % _MICROS:06d}"
 
 
-def limit(amount: int, shown: str) -> str:
-    """Return `shown`, or `unlimited` where the amount is beyond what a store can hold."""
-    return "unlimited" if amount > I64_MAX else shown
+def figure(axis: Axis, amount: int | None) -> str:
+    """Return an amount on an axis as people see it, `unlimited` where it is None."""
+    if amount is None:
+        return "unlimited"
+    return f"{amount:,}" if axis.scale == 1 else usd(amount)
+
+
+def figures(axes: Iterable[Axis], amounts: Totals) -> list[str]:
+    """Return amounts on some axes as people see them."""
+    return [figure(axis, getattr(amounts, axis.name)) for axis in axes]
+
+
+def in_words(axes: Iterable[Axis], amounts: Iterable[int | None]) -> str:
+    """Return amounts on some axes in a sentence: `5 tokens, 1.000000 USD and 2 requests`."""
+    parts = [
+        f"{figure(axis, amount)} {axis.shown}" for axis, amount in zip(axes, amounts, strict=True)
+    ]
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def shown_axes(policies: Iterable[SharedPoolBudgetOptions]) -> list[Axis]:
+    """Return the axes that people are shown of pools under these policies."""
+    limited = list(policies)
+    return [
+        axis
+        for axis in AXES
+        if not axis.only_if_limited or not all(axis.is_unlimited(policy) for policy in limited)
+    ]
 
 
 def moment(at: datetime | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine
 
 from ledger.core.checks import Micros
+from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, EntryKind, sql
 from ledger.store.dialects.catalogue import Definitions
 from ledger.store.statements import Prepared
 
@@ -259,6 +260,10 @@ LEFT JOIN attributions a
 """
 
 
+def _is(*kinds: EntryKind) -> str:
+    return sql(kinds, "e.kind")
+
+
 def report_views_sql(*, time: str, day: str, usd: str) -> list[str]:
     """Return DDL of the views for BI tools from a dialect's ways to print times and amounts."""
     return [
@@ -269,9 +274,9 @@ SELECT pool, day, tenant, agent, operation, provider, model, requests, denied, a
 FROM (
     SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
            a.tenant, a.agent, a.operation, a.provider, a.model,
-           SUM(CASE WHEN e.kind = 'reservation' THEN 1 ELSE 0 END) AS requests,
-           SUM(CASE WHEN e.kind = 'denial' THEN 1 ELSE 0 END) AS denied,
-           SUM(CASE WHEN e.kind IN ('settlement', 'observation') THEN 1 ELSE 0 END) AS attempts,
+           SUM(CASE WHEN {_is(EntryKind.RESERVATION)} THEN 1 ELSE 0 END) AS requests,
+           SUM(CASE WHEN {_is(EntryKind.DENIAL)} THEN 1 ELSE 0 END) AS denied,
+           SUM(CASE WHEN {_is(*CORRECTABLE)} THEN 1 ELSE 0 END) AS attempts,
            COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
            COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
            COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
@@ -281,7 +286,7 @@ FROM (
     LEFT JOIN attributions a
            ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
     WHERE e.origin_seq IS NULL
-      AND (e.kind IN ('reservation', 'denial') OR e.usage_total_tokens IS NOT NULL)
+      AND ({_is(EntryKind.RESERVATION, EntryKind.DENIAL)} OR e.usage_total_tokens IS NOT NULL)
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 ) AS days
 """,
@@ -303,9 +308,10 @@ JOIN entries n ON n.pool_id = r.pool_id AND n.seq = (
     SELECT MAX(l.seq) FROM entries l
     WHERE l.pool_id = r.pool_id AND l.lease IS NOT NULL AND l.lease = r.seq)
 LEFT JOIN entries d
-       ON d.pool_id = r.pool_id AND d.lease = r.seq AND d.kind IN ('settlement', 'release')
-LEFT JOIN entries x ON x.pool_id = r.pool_id AND x.lease = r.seq AND x.kind = 'expiry'
+       ON d.pool_id = r.pool_id AND d.lease = r.seq AND {sql(ENDS_LEASE, "d.kind")}
+LEFT JOIN entries x
+       ON x.pool_id = r.pool_id AND x.lease = r.seq AND {sql([EntryKind.EXPIRY], "x.kind")}
 LEFT JOIN attributions a ON a.pool_id = r.pool_id AND a.attribution_id = r.attribution_id
-WHERE r.kind = 'reservation' AND r.origin_seq IS NULL
+WHERE {sql([EntryKind.RESERVATION], "r.kind")} AND r.origin_seq IS NULL
 """,
     ]

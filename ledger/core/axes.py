@@ -1,0 +1,83 @@
+"""The axes on which a pool counts what it spends: one row each, and nobody else lists them.
+
+Fields and columns are named by rule: capacity `capacity_tokens`, what is kept back
+`stop_threshold_tokens`, the most that is carried over `carry_cap_tokens`. A value of `AXES` is
+iterated wherever all axes are treated alike; a fourth one is a row here, its fields in the public
+values (`SharedPoolBudgetOptions`, `Window`, `Totals`, `Remaining`) and its columns in the schema.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+U64_MAX = 2**64 - 1
+"""As a capacity it means unlimited; here and not in `checks`, which errors cannot import."""
+
+
+class Axis(NamedTuple):
+    """One axis.
+
+    Attributes:
+        name: Its field in totals, balances and what remains.
+        amount: The field of an estimate, and of a usage, that counts on it; None where each call
+            counts as one.
+        unit: Of its integers, in messages.
+        shown: What people see it in: the heading of a column, the last word of an option.
+        scale: How many of `unit` make one of `shown`.
+        only_if_limited: It is stored, counted down and shown to people only where it has a limit.
+    """
+
+    name: str
+    amount: str | None
+    unit: str
+    shown: str
+    scale: int = 1
+    only_if_limited: bool = False
+
+    @property
+    def heading(self) -> str:
+        """What it is called at the beginning of a heading."""
+        return self.shown[0].upper() + self.shown[1:]
+
+    @property
+    def capacity(self) -> str:
+        """The field of a policy that limits it."""
+        return f"capacity_{self.name}"
+
+    @property
+    def stop_threshold(self) -> str:
+        """The field of a policy that says what is kept back."""
+        return f"stop_threshold_{self.name}"
+
+    @property
+    def carry_cap(self) -> str:
+        """The field of a window that says how much of the rest is carried over at most."""
+        return f"carry_cap_{self.name}"
+
+    def is_unlimited(self, policy: object) -> bool:
+        """Tell whether a policy has no limit on it."""
+        return bool(getattr(policy, self.capacity) == U64_MAX)
+
+    def limit(self, policy: object) -> int | None:
+        """Return the capacity that a policy gives it, None where it has no limit."""
+        return None if self.is_unlimited(policy) else int(getattr(policy, self.capacity))
+
+    def left(self, remaining: object) -> int | None:
+        """Return what a `Remaining` says of it, None where it has no limit."""
+        unlimited: frozenset[str] = getattr(remaining, "unlimited")  # noqa: B009 - of any type
+        return None if self.name in unlimited else int(getattr(remaining, self.name))
+
+
+TOKENS = Axis("tokens", "total_tokens", "tokens", "tokens")
+COST = Axis("cost_micros_usd", "cost_micros_usd", "micro-USD", "USD", scale=1_000_000)
+REQUESTS = Axis("requests", None, "requests", "requests", only_if_limited=True)
+
+AXES = (TOKENS, COST, REQUESTS)
+NAMES = tuple(axis.name for axis in AXES)
+CAPACITIES = tuple(axis.capacity for axis in AXES)
+STOP_THRESHOLDS = tuple(axis.stop_threshold for axis in AXES)
+CARRY_CAPS = tuple(axis.carry_cap for axis in AXES)
+MONEY_FIRST = tuple(sorted(AXES, key=lambda axis: -axis.scale))
+"""In the order in which they are drawn."""
+AMOUNTS = tuple(axis.amount for axis in AXES if axis.amount is not None)
+"""The fields of an estimate, and of a usage, that count against a pool."""

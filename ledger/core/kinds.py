@@ -1,0 +1,182 @@
+"""The kinds of entries: one row each, from which every group of kinds is taken, in Python and SQL.
+
+A new kind is a name in `EntryKind`, a row in `KINDS`, an operation that writes it, and its place in
+docs/journal.md; a test misses whichever is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class EntryKind(StrEnum):
+    """What an entry of the journal records."""
+
+    OPENING = "opening"
+    RESERVATION = "reservation"
+    DENIAL = "denial"
+    OBSERVATION = "observation"
+    RENEWAL = "renewal"
+    SETTLEMENT = "settlement"
+    RELEASE = "release"
+    EXPIRY = "expiry"
+    ADJUSTMENT = "adjustment"
+    CORRECTION = "correction"
+    ROLLOVER = "rollover"
+    THRESHOLD = "threshold"
+    CLOSING = "closing"
+
+
+class LeasePhase(StrEnum):
+    """Where a lease stands: its hold may expire before it ends."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    ENDED = "ended"
+
+
+class Kind(NamedTuple):
+    """What is to be known of a kind of entry.
+
+    Attributes:
+        has: Which of `policy`, `estimate`, `usage` and `lease` it has; it has no other. One with a
+            lease is repeated in every pool above that shares its capacity.
+        phase: Where it leaves its lease; an observation that is late leaves it expired.
+        asks: It is the answer to a reservation: the rules decide it by `admit`.
+        sets_expiry: It says when a hold ends; others repeat that.
+        ends_lease: There is at most one such entry a lease.
+        is_charged: The usage that it records is spent.
+        can_be_corrected: It records what one call used, and a correction may say otherwise.
+        is_difference: Its usage is a difference, and may be negative.
+        gives_back: It may give capacity back, or set another policy: who waits is asked again.
+        is_new: A closed pool does not take it.
+        ends_window: It is written when a window has ended, and before the next one begins.
+        counted_as: The figure of reports that counts such entries.
+        by_itself: No call leads to it, so that it has no key.
+        details: What its detail consists of, each way in which it may.
+    """
+
+    has: frozenset[str] = frozenset()
+    phase: LeasePhase | None = None
+    asks: bool = False
+    sets_expiry: bool = False
+    ends_lease: bool = False
+    is_charged: bool = False
+    can_be_corrected: bool = False
+    is_difference: bool = False
+    gives_back: bool = False
+    is_new: bool = False
+    ends_window: bool = False
+    counted_as: str | None = None
+    by_itself: bool = False
+    details: tuple[frozenset[str], ...] = (frozenset(),)
+
+
+def _details(*ways: str) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(way.split()) for way in ways)
+
+
+_POLICY = frozenset({"policy"})
+_ASKED = frozenset({"estimate"})
+_OF_LEASE = frozenset({"estimate", "lease"})
+_USAGE = frozenset({"estimate", "usage", "lease"})
+
+KINDS = {
+    EntryKind.OPENING: Kind(
+        _POLICY, gives_back=True, details=_details("policy rules", "policy rules parent")
+    ),
+    EntryKind.RESERVATION: Kind(
+        _OF_LEASE,
+        LeasePhase.OPEN,
+        asks=True,
+        sets_expiry=True,
+        is_new=True,
+        counted_as="requests",
+        details=_details("", "carving"),
+    ),
+    EntryKind.DENIAL: Kind(
+        _ASKED, asks=True, is_new=True, counted_as="denied", details=_details("denial")
+    ),
+    EntryKind.OBSERVATION: Kind(
+        _USAGE,
+        LeasePhase.OPEN,
+        is_charged=True,
+        can_be_corrected=True,
+        details=_details("", "report"),
+    ),
+    EntryKind.RENEWAL: Kind(_OF_LEASE, LeasePhase.OPEN, sets_expiry=True, is_new=True),
+    EntryKind.SETTLEMENT: Kind(
+        _USAGE,
+        LeasePhase.ENDED,
+        ends_lease=True,
+        is_charged=True,
+        can_be_corrected=True,
+        gives_back=True,
+        details=_details("", "report", "settlement", "carving"),
+    ),
+    EntryKind.RELEASE: Kind(
+        _OF_LEASE,
+        LeasePhase.ENDED,
+        ends_lease=True,
+        gives_back=True,
+        counted_as="releases",
+        details=_details("", "settlement"),
+    ),
+    EntryKind.EXPIRY: Kind(
+        _OF_LEASE,
+        LeasePhase.EXPIRED,
+        gives_back=True,
+        ends_window=True,
+        counted_as="expiries",
+        by_itself=True,
+    ),
+    EntryKind.ADJUSTMENT: Kind(
+        _POLICY,
+        gives_back=True,
+        is_new=True,
+        details=_details("policy rules", "policy rules reason"),
+    ),
+    # Only leases that have ended are corrected.
+    EntryKind.CORRECTION: Kind(
+        _USAGE,
+        LeasePhase.ENDED,
+        is_charged=True,
+        is_difference=True,
+        gives_back=True,
+        counted_as="corrections",
+        details=_details("corrects from to reason", "corrects from to reason carving"),
+    ),
+    EntryKind.ROLLOVER: Kind(gives_back=True, details=_details("window"), by_itself=True),
+    EntryKind.THRESHOLD: Kind(ends_window=True, details=_details("threshold"), by_itself=True),
+    EntryKind.CLOSING: Kind(gives_back=True, is_new=True, details=_details("", "reason")),
+}
+
+
+def _those(trait: str) -> tuple[EntryKind, ...]:
+    return tuple(kind for kind, row in KINDS.items() if getattr(row, trait))
+
+
+PHASES = {kind: row.phase for kind, row in KINDS.items() if row.phase is not None}
+HOLDING = tuple(kind for kind, phase in PHASES.items() if phase is LeasePhase.OPEN)
+"""Behind these a lease still holds something, unless it had expired before."""
+SETS_EXPIRY = _those("sets_expiry")
+ENDS_LEASE = _those("ends_lease")
+CHARGED = _those("is_charged")
+CORRECTABLE = _those("can_be_corrected")
+DIFFERENCES = _those("is_difference")
+BY_ITSELF = _those("by_itself")
+GIVES_BACK = frozenset(_those("gives_back"))
+COUNTED_AS = {row.counted_as: kind for kind, row in KINDS.items() if row.counted_as is not None}
+COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if not KINDS[kind].is_charged)
+"""Reports count these, although nothing is charged for them."""
+
+
+def sql(kinds: Iterable[EntryKind], column: str = "kind") -> str:
+    """Return the condition that an entry is of one of these kinds.
+
+    In so many words, since only then do databases see that it is that of a partial index.
+    """
+    first, *others = [f"'{kind}'" for kind in kinds]
+    return f"{column} IN ({', '.join((first, *others))})" if others else f"{column} = {first}"

@@ -1,0 +1,254 @@
+"""Every report, rendering and export of a pool that ran dry on one axis, for each axis in turn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ledger import (
+    Attribution,
+    Ledger,
+    Period,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetManager,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Usage,
+    UsageEstimate,
+    Window,
+    reports,
+)
+from ledger.cli.live import Pace, _pool_line
+from ledger.core.axes import AXES, Axis
+from ledger.errors import PoolConflictError
+from ledger.reports.charts import burn_down_pictures
+from ledger.reports.page import whole_page, write_page
+from ledger.reports.render import figure
+
+from .conftest import Ended
+
+Run = Callable[..., Ended]
+
+CAPACITY = 3_000_000
+ASKED = UsageEstimate(total_tokens=1_000_000, cost_micros_usd=1_000_000)
+NO_MEANING = re.compile(r"18[,.]?446[,.]?744")
+"""2^64, less what is used, however it is written; in US dollars, too."""
+
+FORMATS = ("table", "json", "csv")
+
+
+def full(axis: Axis) -> int:
+    """Return the capacity on an axis: that of three calls like `ASKED`."""
+    return CAPACITY if axis.amount else 3
+
+
+def limited(axis: Axis, **more: int) -> SharedPoolBudgetOptions:
+    """Return a policy with a limit on one axis alone: three calls, each like `ASKED`."""
+    limits = {axis.capacity: full(axis)} | more
+    return SharedPoolBudgetOptions(**limits, window=Window(period=Period.MONTH))
+
+
+def capacity_of(axis: Axis) -> str:
+    """Return its capacity as people are shown it."""
+    return figure(axis, full(axis))
+
+
+@pytest.fixture(params=AXES, ids=[axis.name for axis in AXES])
+def axis(request: pytest.FixtureRequest) -> Axis:
+    """Return each axis in turn."""
+    found: Axis = request.param
+    return found
+
+
+@pytest.fixture
+def dry(axis: Axis, store_url: str) -> str:
+    """Return a store whose pool `team` was spent to the last unit, and then refused a call."""
+    with Ledger.open(store_url, record_denials=True) as book:
+        pool = book.pool("team", limited(axis))
+        who = RequestExtensions()
+        who.insert(Attribution(run_id="one", model="m"))
+        for _ in range(3):
+            lease = pool.reserve(who, ASKED, RequestBudget.unlimited())
+            pool.record_used(lease, Usage.from_estimate(ASKED))
+        with pytest.raises(ThresholdExceededError):
+            pool.reserve(who, ASKED, RequestBudget.unlimited())
+    return store_url
+
+
+REPORTS = [
+    ("pool", "list"),
+    ("pool", "show", "team"),
+    ("remaining", "team"),
+    ("report", "forecast", "team"),
+    ("report", "statement", "team"),
+    ("report", "denials"),
+    ("report", "denials", "--by", "model"),
+    ("report", "spend"),
+    ("report", "runs"),
+    ("report", "estimates"),
+    ("report", "leases"),
+]
+
+
+@pytest.mark.parametrize("words", REPORTS, ids=" ".join)
+def test_no_report_shows_what_is_left_of_an_unlimited_axis(
+    ledger: Run, dry: str, words: tuple[str, ...]
+) -> None:
+    """Neither 2^64-1 nor what remains of it stands in any report, for people or programs."""
+    for output in FORMATS:
+        found = ledger(*words, "--format", output, "--url", dry)
+        assert not NO_MEANING.search(found.out)
+        assert found.out
+
+
+@pytest.mark.parametrize("words", [("pool", "list"), ("pool", "show", "team")], ids=" ".join)
+def test_pools_show_the_axis_that_is_limited(
+    ledger: Run, dry: str, axis: Axis, words: tuple[str, ...]
+) -> None:
+    """A pool has columns for the axis, its capacity stands there, and others are unlimited."""
+    out = ledger(*words, "--url", dry).out
+    assert axis.shown in out
+    assert capacity_of(axis) in out
+    assert "unlimited" in out
+
+
+def test_the_statement_moves_on_the_axis(ledger: Run, dry: str, axis: Axis) -> None:
+    """A line for each entry has the axis among its columns."""
+    heading = ledger("report", "statement", "team", "--url", dry).out
+    assert axis.shown in heading
+
+
+def test_a_pool_that_ran_out_is_said_to_have_run_out(ledger: Run, dry: str, axis: Axis) -> None:
+    """The forecast says so of the axis that ran out, and of the others that they have no limit."""
+    lines = ledger("report", "forecast", "team", "--url", dry).out.splitlines()
+    for other in AXES:
+        (line,) = [one for one in lines if one.split()[:1] == [other.shown] and " left," not in one]
+        said = "it has run out" if other is axis else "never: unlimited"
+        assert line.rstrip().endswith(said)
+
+
+def test_what_was_spent_and_how_fast_is_told_of_each_axis(dry: str, axis: Axis) -> None:
+    """What three calls spent is what the forecast says that they spent."""
+    with Ledger.open(dry) as book:
+        (found,) = [one for one in reports.forecast(book, "team").axes if one.axis == axis.name]
+    assert full(axis) == found.spent == found.capacity
+    assert found.per_day > 0
+    assert (0, reports.Outlook.OUT) == (found.remaining, found.outlook)
+
+
+def test_a_denial_says_how_much_more_of_that_axis_would_have_let_it_in(
+    dry: str, axis: Axis
+) -> None:
+    """The increase is that of the axis which ran out, and 0 of the others: with it, it fits."""
+    asked = 1 if axis.amount is None else 1_000_000
+    wanted = {other.name: asked if other is axis else 0 for other in AXES}
+    left = {other.name: 0 if other is axis else None for other in AXES}
+    with Ledger.open(dry) as book:
+        (denied,) = reports.denials(book)
+        (group,) = reports.denials_by(book)
+        assert wanted == {name: getattr(denied, f"increase_{name}") for name in wanted}
+        assert left == {name: getattr(denied, f"remaining_{name}") for name in left}
+        for name, more in wanted.items():
+            part = getattr(group, name)
+            assert (more, more, more, more) == (part.half, part.most, part.each, part.all)
+        book.adjust("team", limited(axis, **{axis.capacity: full(axis) + asked}))
+        book.pool("team").reserve(RequestExtensions(), ASKED, RequestBudget.unlimited())
+
+
+def test_people_read_in_the_denials_what_was_short(ledger: Run, dry: str, axis: Axis) -> None:
+    """The table names the axis of the increase, and the figure."""
+    asked = figure(axis, 1 if axis.amount is None else 1_000_000)
+    wide = ledger("report", "denials", "--wide", "--url", dry).out
+    assert f"More {axis.shown}" in " ".join(wide.split()) or axis.shown in wide
+    assert asked in ledger("report", "denials", "--by", "model", "--url", dry).out
+
+
+def test_the_burn_down_falls_to_nothing(dry: str, axis: Axis, tmp_path: Path) -> None:
+    """The picture is that of the axis that is limited, and the newest point of it is 0."""
+    with Ledger.open(dry) as book:
+        found = reports.burn_down(book, "team")
+        assert [axis.name] == list(burn_down_pictures(found))
+        last = found.points[-1]
+        assert 0 == getattr(last, f"remaining_{axis.name}")
+        assert full(axis) == getattr(last, axis.capacity)
+        for other in AXES:
+            if other is not axis:
+                assert getattr(last, other.capacity) is None
+                assert getattr(last, f"remaining_{other.name}") is None
+        page = tmp_path / "page.html"
+        write_page(whole_page(reports.overview(book)), page)
+    text = page.read_text()
+    assert f"Pool team: {axis.shown} remaining" in text
+    assert not NO_MEANING.search(text)
+
+
+def test_the_chart_of_each_axis_can_be_asked_for(
+    ledger: Run, dry: str, axis: Axis, tmp_path: Path
+) -> None:
+    """`--axis` takes every axis by the name that people see, and refuses those without a limit."""
+    for other in AXES:
+        out = tmp_path / f"{other.name}.svg"
+        words = ("--pool", "team", "--axis", other.shown.lower(), "--out", out, "--url", dry)
+        ended = ledger("report", "chart", "burn-down", *words, code=0 if other is axis else 2)
+        assert out.exists() == (other is axis), ended.err
+
+
+def test_the_live_view_shows_the_axis_that_ran_out(ledger: Run, dry: str, axis: Axis) -> None:
+    """Its bar is full, of that axis, and what is printed once has no figure without a meaning."""
+    assert not NO_MEANING.search(ledger("top", "--once", "--url", dry).out)
+    with Ledger.open(dry) as book:
+        cells = [str(cell) for cell in _pool_line(book.pool("team").status(), Pace())]
+    _name, bar, capacity, committed, held, left, unit, _rate = cells
+    assert bar.endswith("100%")
+    assert [capacity_of(axis)] * 2 == [capacity, committed]
+    assert [figure(axis, 0)] * 2 == [held, left]
+    assert axis.shown == unit
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_no_export_holds_what_is_left_of_an_unlimited_axis(
+    ledger: Run, dry: str, tmp_path: Path, form: str
+) -> None:
+    """The denial's own figures are among what is exported, and say nothing of such an axis."""
+    out = tmp_path / f"entries.{form}"
+    ledger("export", out, "--format", form, "--url", dry)
+    text = out.read_text()
+    assert "denial" in text
+    assert not NO_MEANING.search(text)
+
+
+def test_errors_call_an_unlimited_axis_so(dry: str, axis: Axis) -> None:
+    """A refusal says `unlimited` in a store, in memory, and when it is told again by its key."""
+    with Ledger.open(dry) as book:
+        for pool in (book.pool("team"), SharedPoolBudgetManager(limited(axis, **_nothing(axis)))):
+            with pytest.raises(ThresholdExceededError) as denied:
+                pool.reserve(RequestExtensions(), ASKED, RequestBudget.unlimited())
+            others = {other.name for other in AXES if other is not axis}
+            assert others == denied.value.unlimited
+            assert not NO_MEANING.search(str(denied.value))
+            assert "unlimited" in str(denied.value)
+        with pytest.raises(PoolConflictError) as conflict:
+            book.pool("team", SharedPoolBudgetOptions(capacity_tokens=1))
+        assert not NO_MEANING.search(str(conflict.value))
+
+
+def _nothing(axis: Axis) -> dict[str, int]:
+    return {axis.capacity: 0}
+
+
+def test_what_remains_knows_which_axes_are_unlimited(dry: str, axis: Axis) -> None:
+    """Memory and stores agree, alone and below a pool that limits another axis."""
+    with Ledger.open(dry) as book:
+        pool = book.pool("team")
+        memory = SharedPoolBudgetManager(limited(axis))
+        for left in (pool.remaining(RequestExtensions()), memory.remaining(RequestExtensions())):
+            assert {axis.name} == {one.name for one in AXES if not left.is_unlimited(one.name)}
+        for other in AXES:
+            book.pool(f"below {other.name}", limited(other), parent="team")
+            below = book.pool(f"below {other.name}").remaining(RequestExtensions())
+            limits = {one.name for one in AXES if not below.is_unlimited(one.name)}
+            assert {axis.name, other.name} == limits

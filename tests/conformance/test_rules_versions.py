@@ -1,0 +1,168 @@
+"""A pool keeps the rules under which its policy was set, and its journal is judged by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from ledger import (
+    BudgetLease,
+    EntryKind,
+    Ledger,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetManager,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Usage,
+    UsageEstimate,
+)
+from ledger.core.rules import admission, released
+from ledger.errors import UnknownRulesError
+
+POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
+UNLIMITED = RequestBudget.unlimited()
+
+
+def halved(policy: SharedPoolBudgetOptions, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - those of `admit`
+    """Decide as if a pool had half its tokens: a rule that differs from the first version."""
+    half = SharedPoolBudgetOptions(capacity_tokens=policy.capacity_tokens // 2)
+    return released.RELEASED[1].admit(half, *arguments, **more)
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that releases a second version of the rules."""
+
+    def release() -> None:
+        monkeypatch.setitem(released.RELEASED, 2, released.Released("7.5", halved))
+        monkeypatch.setattr(released, "CURRENT", 2)
+
+    return release
+
+
+def ask(pool: Any, tokens: int) -> BudgetLease:  # noqa: ANN401 - a manager of any kind
+    """Reserve tokens."""
+    lease: BudgetLease = pool.reserve(
+        RequestExtensions(), UsageEstimate(total_tokens=tokens), UNLIMITED
+    )
+    return lease
+
+
+def refused(pool: Any, tokens: int) -> bool:  # noqa: ANN401 - likewise
+    """Tell whether so many tokens are refused; what is granted goes back."""
+    with suppress(ThresholdExceededError):
+        pool.release(ask(pool, tokens))
+        return False
+    return True
+
+
+def versions(book: Ledger, pool: str) -> list[int]:
+    """Return the versions that the entries of a pool name which set a policy."""
+    return [one.detail["rules"]["version"] for one in book.entries(pool) if one.policy is not None]
+
+
+def test_an_old_journal_is_verified_under_the_rules_of_its_time(
+    store_url: str, second: Callable[[], None]
+) -> None:
+    """What the first version admitted is good, although the second one would have refused it."""
+    with Ledger.open(store_url, record_denials=True) as book:
+        pool = book.pool("team", POLICY)
+        pool.record_used(ask(pool, 80), Usage(total_tokens=80))
+        assert refused(pool, 30)
+    second()
+    with Ledger.open(store_url, record_denials=True) as book:
+        pool = book.pool("team")
+        assert not refused(pool, 20), "the pool was not adjusted: its rules are the first ones"
+        assert refused(pool, 21)
+        assert [1] == versions(book, "team")
+        assert all(one.ok for one in book.verify())
+        assert book.replay("team").balance == pool.status().balance
+
+
+def test_a_new_pool_goes_by_the_new_rules(store_url: str, second: Callable[[], None]) -> None:
+    """Its verdicts, and their proof, are those of the second version."""
+    second()
+    with Ledger.open(store_url, record_denials=True) as book:
+        pool = book.pool("team", POLICY)
+        assert refused(pool, 51)
+        assert not refused(pool, 50)
+        assert [2] == versions(book, "team")
+        assert all(one.ok for one in book.verify())
+
+
+def test_an_adjustment_puts_a_pool_under_the_new_rules(
+    store_url: str, second: Callable[[], None]
+) -> None:
+    """One journal of two versions: each entry is decided by the one that held."""
+    with Ledger.open(store_url, record_denials=True) as book:
+        pool = book.pool("team", POLICY)
+        assert not refused(pool, 80)
+        second()
+        assert not refused(pool, 80)
+        book.adjust("team", POLICY)
+        assert refused(pool, 80)
+        assert not refused(pool, 50)
+        assert [1, 2] == versions(book, "team")
+        assert all(one.ok for one in book.verify())
+
+
+def test_each_pool_of_a_lineage_goes_by_its_own_rules(
+    store_url: str, second: Callable[[], None]
+) -> None:
+    """A pool under the new rules asks one under the old."""
+    with Ledger.open(store_url) as book:
+        book.pool("org", POLICY)
+        second()
+        pool = book.pool("team", POLICY, parent="org")
+        assert refused(pool, 51)
+        assert not refused(pool, 50)
+        ask(book.pool("org"), 60)
+        assert refused(pool, 50), "what the pool above has left"
+        assert not refused(pool, 40)
+        assert all(one.ok for one in book.verify())
+
+
+def test_memory_goes_by_the_newest_rules(second: Callable[[], None]) -> None:
+    """A manager in memory was made by this library, and has no older entries."""
+    assert not refused(SharedPoolBudgetManager(POLICY), 80)
+    second()
+    assert refused(SharedPoolBudgetManager(POLICY), 80)
+
+
+def test_rules_that_this_library_does_not_have_are_named(
+    store_url: str, second: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is decided, written or told to be damaged beyond what the library cannot know."""
+    second()
+    with Ledger.open(store_url) as book:
+        ask(book.pool("team", POLICY), 10)
+        size = book.size("team")
+    monkeypatch.undo()
+    named = r"version 2 .* budget-ledger 7\.5"
+    with Ledger.open(store_url) as book:
+        for call in (lambda: ask(book.pool("team"), 1), lambda: book.pool("team").status()):
+            with pytest.raises(UnknownRulesError, match=named) as error:
+                call()
+            assert (2, "7.5") == (error.value.version, error.value.since)
+        (found,) = book.verify("team")
+        assert found.damage is not None
+        assert 1 == found.damage.seq
+        assert "budget-ledger 7.5" in found.damage.reason
+        assert size == book.size("team")
+
+
+def test_the_version_is_part_of_the_policy_entry(store_url: str) -> None:
+    """Both openings and adjustments name it, and no other entry does."""
+    with Ledger.open(store_url) as book:
+        pool = book.pool("team", POLICY)
+        book.adjust("team", POLICY, reason="again")
+        ask(pool, 1)
+        for one in book.entries("team"):
+            sets = one.kind in {EntryKind.OPENING, EntryKind.ADJUSTMENT}
+            expected = {"version": 1, "since": "0.1.0"} if sets else None
+            assert expected == one.detail.get("rules")
+    assert released.RELEASED[1].admit is admission()
