@@ -120,7 +120,7 @@ def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry)
     assert entry.estimate is not None  # noqa: S101 - a denial has one
     assert entry.request_budget is not None  # noqa: S101 - likewise
     head = above.head_from(connection, row)
-    denial = rules.admit(
+    denial = rules.admission(head.rules_version)(
         head.policy, head.balance, entry.estimate, entry.request_budget, head.window
     )
     if not isinstance(denial, ThresholdExceededError):
