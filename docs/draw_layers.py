@@ -23,17 +23,20 @@ CONTRACT = "Dependencies point one way"
 BEGIN, END = "<!-- layers: drawn by docs/draw_layers.py -->", "<!-- /layers -->"
 
 
-def layers() -> list[list[str]]:
-    """Return the rooms of the package, those on top first; rooms of one layer stand together."""
+def contract() -> dict[str, list[str]]:
+    """Return the contract as `pyproject.toml` has it."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
-    (contract,) = (one for one in contracts if one["name"] == CONTRACT)
-    return [re.split(r"\s*[|:]\s*", layer) for layer in contract["layers"]]
+    found: dict[str, list[str]] = next(one for one in contracts if one["name"] == CONTRACT)
+    return found
 
 
-def arrows(rooms: list[str]) -> list[tuple[str, str]]:
+def arrows(rooms: list[str], excepted: list[str]) -> list[tuple[str, str]]:
     """Return which room imports which, without what follows from other arrows."""
     graph = grimp.build_graph("ledger", exclude_type_checking_imports=True)
+    for exception in excepted:
+        importer, imported = exception.split(" -> ")
+        graph.remove_import(importer=importer, imported=imported)
     names = {room: f"ledger.{room}" for room in rooms}
     below = {room: set[str]() for room in rooms}
     for upper, lower in product(rooms, rooms):
@@ -51,11 +54,12 @@ def arrows(rooms: list[str]) -> list[tuple[str, str]]:
 
 def picture() -> str:
     """Return the picture, in Mermaid's words."""
-    found = layers()
-    rooms = [room for layer in found for room in layer]
+    found = contract()
+    rooms = [room for layer in found["layers"] for room in re.split(r"\s*[|:]\s*", layer)]
+    found_arrows = arrows(rooms, found.get("ignore_imports", []))
     lines = ["```mermaid", "flowchart TD"]
     lines += [f"    {room}[{room}]" for room in rooms]
-    lines += [f"    {upper} --> {lower}" for upper, lower in arrows(rooms)]
+    lines += [f"    {upper} --> {lower}" for upper, lower in found_arrows]
     return "\n".join([*lines, "```"])
 
 
