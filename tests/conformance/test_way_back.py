@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +18,8 @@ from ledger import (
     Window,
     reports,
 )
-from ledger.core.checks import to_micros
+from ledger.core import rules
+from ledger.core.checks import canonical_json, to_micros
 from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
 from tests.conformance.conftest import Vandal
@@ -36,7 +36,7 @@ def policy(**window: object) -> dict[str, str]:
     """Return the detail of an entry that sets a policy with a window."""
     stored = {"capacity_tokens": 100, "capacity_cost_micros_usd": None, "window": window}
     stored |= {"stop_threshold_tokens": 0, "stop_threshold_cost_micros_usd": 0}
-    return {"detail": json.dumps({"policy": stored}, sort_keys=True, separators=(",", ":"))}
+    return {"detail": canonical_json({"policy": stored, "rules": rules.stamp()})}
 
 
 PLANTED: dict[str, tuple[dict[str, Any], bool]] = {
@@ -66,7 +66,9 @@ def planted(request: pytest.FixtureRequest, timed: Ledger, store_url: str) -> bo
     """Plant such an opening with a right hash; return whether it can be read."""
     changes, readable = PLANTED[request.param]
     timed.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
-    Vandal(store_url).forge(1, **changes)
+    vandal = Vandal(store_url)
+    vandal.forge(1, **changes)
+    vandal.close()
     return readable
 
 

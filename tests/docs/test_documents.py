@@ -80,9 +80,8 @@ PUBLIC = dict(public())
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_everything_public_is_explained(name: str) -> None:
-    """Each public class, function, method and property has a docstring of its own."""
-    value = PUBLIC[name]
-    text = getattr(value, "__doc__", None)
+    """Each public class, function, method and property has a docstring, perhaps its protocol's."""
+    text = inspect.getdoc(PUBLIC[name])
     assert text
     # What a dataclass or an enumeration writes by itself explains nothing.
     assert not text.startswith(f"{name}(")
