@@ -15,7 +15,7 @@ from ledger.errors import InvalidInputError
 OnThreshold = Callable[[ThresholdCrossing], object]
 """A program's own function; what it returns is of no interest."""
 
-_log = logging.getLogger("ledger")
+_log = logging.getLogger(__name__)
 
 
 class Announcer:

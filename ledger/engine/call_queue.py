@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ from collections import deque
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
 from ledger.errors import ContentionError, OutcomeUnknownError
 from ledger.store.database import Database
+
+_log = logging.getLogger(__name__)
 
 _TASKS_LOOK_S = 1.0
 """How often a loop looks whether a task of it has waited too long, at least."""
@@ -61,6 +64,8 @@ class CallQueue(ABC):
     def _put_back(self) -> None:
         """Queue again what an interrupted leader left: it may have taken effect, or not."""
         left = [one for one in self._batch if one.outcome is None and one not in self._queue]
+        if left:
+            _log.warning("taking over %d operations that an interrupted leader left", len(left))
         for caller in reversed(left):
             again = caller
             if not caller.alive or caller.abandoned:

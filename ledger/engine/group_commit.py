@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -47,6 +48,8 @@ T = TypeVar("T")
 
 Clock = Callable[[], int]
 """Returns the time in microseconds since 1970."""
+
+_log = logging.getLogger(__name__)
 
 BATCH_MAX = 256
 """How many operations share a transaction at most."""
@@ -280,6 +283,10 @@ class Writer(CallQueue):
         return [caller for caller, outcome in found if outcome is None]
 
     def _tell(self, done: Done) -> None:
+        for pool, _ in done.memos:
+            expired = done.expired[pool.info.pool_id]
+            if expired:
+                _log.info("%d leases of pool %r expired", expired, pool.info.name)
         for listener in self.committed:
             listener(done)
 

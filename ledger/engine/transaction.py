@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,6 +25,11 @@ T = TypeVar("T")
 Work = Callable[[Connection, bool, Sequence[PoolJournal]], T]
 """Gets the transaction, whether an earlier try may have taken effect, and all its pools."""
 
+
+_log = logging.getLogger(__name__)
+
+_LONG_WAIT_S = 1.0
+"""After how long a wait for other processes is worth a line in the log."""
 
 _writing: dict[int, Transactions] = {}
 """By thread, the transactions that it was in last; whether it still is, their turn knows."""
@@ -77,17 +83,22 @@ class Transactions:
             look_up: Whether an earlier try may have taken effect.
             began_s: When the first caller began to wait, on the clock of `time.monotonic`.
         """
+        turn_s = 0.0
+        """When this thread got its turn among those of the process."""
 
         def work(connection: Connection, again: bool, locked: Sequence[PoolJournal]) -> Done:  # noqa: FBT001 - as `Work`
-            return perform(
-                connection,
-                locked,
-                lambda: calls(locked),
-                now=now,
-                look_up=again or look_up,
-            )
+            def collected() -> Sequence[Call]:  # asked for once the locks are there
+                waited_s = time.monotonic() - turn_s
+                if waited_s > _LONG_WAIT_S:
+                    names = [pool.info.name for pool in locked]
+                    _log.warning("waited %.1f s for other writers of pools %s", waited_s, names)
+                return calls(locked)
+
+            return perform(connection, locked, collected, now=now, look_up=again or look_up)
 
         def once() -> Done:
+            nonlocal turn_s
+            turn_s = time.monotonic()
             done = self._on(pools, work, key=key, began_s=began_s)
             done.remember()
             return done

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 
-_log = logging.getLogger("ledger")
+_log = logging.getLogger(__name__)
 
 
 class Worker:

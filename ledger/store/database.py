@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from ledger.store.dialects.addresses import without_secrets
 from ledger.store.statements import Prepared
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.1
@@ -51,6 +54,14 @@ class Database(Connections):
             OSError,
             *self.dialect.driver_errors,
         )
+
+    def close(self) -> None:
+        """Close every connection, and log what was done on them."""
+        if not self._closed:
+            _log.info(
+                "closed %s: %d transactions, %d repeated", self.url, self.transactions, self.retries
+            )
+        super().close()
 
     def transact(
         self,
@@ -101,6 +112,7 @@ class Database(Connections):
                     in_doubt or self._worth_another(error, failure, attempts)
                 ):
                     self.retries += 1
+                    _note_repeat("transaction", failure, attempts, error)
                     time.sleep(_pause_s(attempts))
                     continue
                 if in_doubt:
@@ -153,6 +165,7 @@ class Database(Connections):
             except self._errors as error:
                 failure = self._failure(error)
                 if time.monotonic() < deadline and self._worth_another(error, failure, attempts):
+                    _note_repeat("read", failure, attempts, error)
                     time.sleep(_pause_s(attempts))
                     continue
                 raise self._refused(error, failure, attempts) from error
@@ -220,6 +233,15 @@ class Database(Connections):
         if seen is None or time.monotonic() - seen[0] > self.timeout_s:
             return None
         return seen[1]
+
+
+def _note_repeat(what: str, failure: Failure, attempts: int, error: Exception) -> None:
+    """Log that something is done again, by the error's class: its text may hold secrets."""
+    name = type(error.__cause__ or error).__name__
+    if failure is Failure.LOST:
+        _log.warning("connection lost (%s): repeating a %s, attempt %d", name, what, attempts)
+    else:
+        _log.debug("clash with others (%s): repeating a %s, attempt %d", name, what, attempts)
 
 
 def _pause_s(attempts: int) -> float:

@@ -6,6 +6,7 @@ current needs one query.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ from ledger.store.dialects.catalogue import Definitions
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+_log = logging.getLogger(__name__)
 
 # Alembic keeps its context in module globals, so one thread at a time; between processes the
 # dialect's begin_migration does the same.
@@ -84,6 +87,7 @@ def upgrade(database: Database) -> None:
     try:
         with _alembic(database), _transaction(database) as connection:
             command.upgrade(_config(connection), "head")
+        _log.info("schema of %s is at revision %s", database.url, schema.REVISION)
     except CommandError as error:
         raise SchemaVersionError(
             found=current(database), expected=schema.REVISION, url=database.url

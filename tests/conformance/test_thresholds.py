@@ -325,7 +325,7 @@ def test_a_callback_that_fails_is_logged(store_url: str, caplog: pytest.LogCaptu
         with Ledger.open(store_url, on_threshold=fail) as book:
             assert 2 == take(book.pool("pool", OPTIONS), 90).id
         assert ["half", "warning"] == heard
-    assert ["ledger"] * 2 == [record.name for record in caplog.records]
+    assert ["ledger.announcements"] * 2 == [record.name for record in caplog.records]
     assert "ZeroDivisionError: half" in caplog.text
 
 

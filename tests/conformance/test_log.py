@@ -1,0 +1,101 @@
+"""What the log says: expiries, long waits, lost connections, interrupted leaders."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from ledger import LeaseTtl, Ledger, RequestExtensions, SharedPoolBudgetOptions
+from ledger.engine import transaction
+from ledger.engine.callers import Caller, Executor
+from ledger.engine.operations import Release
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests.clocks import Clock
+
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return what gives the lines of the log so far, with their levels."""
+    caplog.set_level(logging.DEBUG, "ledger")
+    return lambda: [f"{one.levelname} {one.getMessage()}" for one in caplog.records]
+
+
+def test_expiries_are_logged(store_url: str, clock: Clock, lines: Callable[[], list[str]]) -> None:
+    """With how many leases, and of which pool."""
+    with Ledger.open(store_url, clock=clock) as book:
+        budget = book.pool("pool", OPTIONS)
+        budget.reserve(RequestExtensions(LeaseTtl(timedelta(minutes=1))), tokens(1), UNLIMITED)
+        clock.minutes(2)
+        assert 1 == book.expire_due()
+    assert "INFO 1 leases of pool 'pool' expired" in lines()
+
+
+def test_a_long_wait_for_a_lock_is_logged(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]
+) -> None:
+    """With how long it was, and for which pools."""
+    monkeypatch.setattr(transaction, "_LONG_WAIT_S", 0.05)
+    with Ledger.open(store_url) as book, Ledger.open(store_url) as other:
+        budget = book.pool("pool", OPTIONS)
+        begun = threading.Event()
+
+        def hold(*_given: object) -> None:
+            begun.set()
+            time.sleep(0.5)
+
+        holder = threading.Thread(
+            target=lambda: other._database.transact(hold, pool_ids=[1], key="key")
+        )
+        holder.start()
+        assert begun.wait(20)
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        holder.join()
+    (line,) = (one for one in lines() if "waited" in one)
+    assert line.startswith("WARNING waited 0.")
+    assert line.endswith("s for other writers of pools ['pool']")
+
+
+def test_a_lost_connection_is_logged(
+    new_store: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Callable[[], list[str]],
+) -> None:
+    """By the class of its error alone, and the call goes on."""
+    with Ledger.open(new_store("postgresql")) as book:
+        budget = book.pool("pool", OPTIONS)
+        begin, errors = book._database.dialect.begin, [psycopg.OperationalError("secret")]
+
+        def fail_once(*given: object, **named: object) -> None:
+            if errors:
+                raise errors.pop()
+            begin(*given, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(book._database.dialect, "begin", fail_once)
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    expected = "WARNING connection lost (OperationalError): repeating a transaction, attempt 1"
+    assert expected in lines()
+    assert not any("secret" in one for one in lines())
+
+
+def test_a_batch_that_is_taken_over_is_logged(
+    store_url: str, lines: Callable[[], list[str]]
+) -> None:
+    """Whoever leads next finishes what an interrupted leader left, and says how much that was."""
+    with Ledger.open(store_url) as book:
+        budget = book.pool("pool", OPTIONS)
+        lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
+        interrupted = Executor()
+        interrupted.alive = False
+        book._writer._leader = interrupted
+        book._writer._batch = [Caller(budget._journal, Release(lease=lease.id))]
+        budget.reserve(EXTENSIONS, tokens(90), UNLIMITED)
+    expected = "WARNING taking over 1 operations that an interrupted leader left"
+    assert expected in lines()
