@@ -22,6 +22,7 @@ from ledger.store import schema
 from tests.migration.databases import connected
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def as_text(value: object) -> str:
@@ -134,10 +135,43 @@ def test_dollars_are_exact(url: str, micros_usd: int, usd: str) -> None:
 )
 def test_times_are_exact(url: str, moment: datetime) -> None:
     """Before 1970 as after it, a time is printed to the last microsecond."""
-    micros = (moment - EPOCH) // timedelta(microseconds=1)
+    micros = (moment - EPOCH) // MICROSECOND
     with connected(url) as connection:
         add_entry(connection, kind="note", occurred_at=micros)
         shown = connection.exec_driver_sql(
             "SELECT occurred FROM journal ORDER BY seq DESC LIMIT 1"
         ).scalar()
     assert as_text(moment) == as_text(shown)
+
+
+@pytest.mark.parametrize("micros", [-(2**63), -(10**17), 10**18, 2**62, 2**63 - 1])
+def test_what_is_no_time_is_null_and_hides_no_other_row(url: str, micros: int) -> None:
+    """One row with a number outside the years 1 to 9999 fails no view, and no other column."""
+    with connected(url) as connection:
+        add_entry(connection, kind="note", occurred_at=micros, recorded_at=micros)
+        add_entry(connection, kind="reservation", lease=5, occurred_at=micros, recorded_at=micros)
+        found = {
+            view: connection.exec_driver_sql(f"SELECT * FROM {view}").mappings().all()
+            for view in ("journal", "spend_by_day", "lease_summary")
+        }
+    journal = [(row["seq"], row["recorded"] is None) for row in found["journal"]]
+    assert [(1, False), (2, False), (3, False), (4, True), (5, True)] == sorted(journal)
+    assert {"1969-12-31", "None"} == {str(row["day"]) for row in found["spend_by_day"]}
+    assert {2: False, 5: True} == {
+        row["lease"]: row["reserved"] is None for row in found["lease_summary"]
+    }
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_the_first_and_last_times_are_shown_in_every_zone(url: str, zone: str) -> None:
+    """No client reads a time that is outside the years 1 to 9999 of its own time zone."""
+    first, last = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+    near = [first - MICROSECOND, first, last, last + MICROSECOND]
+    with connected(url) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET TIME ZONE '{zone}'")
+        for moment in near:
+            add_entry(connection, kind="note", occurred_at=(moment - EPOCH) // MICROSECOND)
+        query = "SELECT occurred FROM journal WHERE kind = 'note' ORDER BY seq"
+        shown = connection.exec_driver_sql(query).scalars().all()
+    assert ["None", as_text(first), as_text(last), "None"] == [as_text(one) for one in shown]

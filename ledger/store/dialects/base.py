@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import compress, repeat
 from operator import is_not
@@ -12,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine
 
-from ledger.core.checks import Micros
+from ledger.core.checks import Micros, to_micros
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, EntryKind, sql
 from ledger.store.dialects.catalogue import Definitions
 from ledger.store.statements import Prepared
@@ -233,6 +234,19 @@ class Dialect(ABC):
     @abstractmethod
     def report_views() -> list[str]:
         """Return DDL of the views `spend_by_day` and `lease_summary`, for BI tools."""
+
+
+def readable_time(shown: str) -> str:
+    """Return SQL that prints a time, and NULL for a number that is none.
+
+    Otherwise one damaged row fails a view as a whole.
+    """
+    return f"CASE WHEN {{0}} BETWEEN {_FIRST_US} AND {_LAST_US} THEN {shown} END"
+
+
+# The years 1 to 9999 of every time zone: clients turn times into their own.
+_FIRST_US = to_micros("day", datetime(1, 1, 2, tzinfo=UTC))
+_LAST_US = to_micros("day", datetime(9999, 12, 31, tzinfo=UTC))
 
 
 def view_sql(*, time: str, usd: str, identity: str) -> str:

@@ -24,6 +24,7 @@ from ledger.store.dialects.base import (
     NoReferenceError,
     RolledBackError,
     alike,
+    readable_time,
     report_views_sql,
     view_sql,
 )
@@ -62,7 +63,9 @@ _HOLDER_S = 1.0
 _LITERAL_ROWS = 8
 """Up to how many rows literals in one statement are quicker than COPY, by measurement."""
 
-_TIME = "to_timestamp({0} / 1000000) + mod({0}, 1000000) * interval '1 microsecond'"
+_MOMENT = "to_timestamp({0} / 1000000) + mod({0}, 1000000) * interval '1 microsecond'"
+_TIME = readable_time(_MOMENT)
+_DAY = readable_time(f"CAST(({_MOMENT}) AT TIME ZONE 'UTC' AS date)")
 _USD = "{0} * 0.000001"
 
 _BUSY = {
@@ -385,8 +388,7 @@ class PostgreSQLDialect(Dialect):
     @staticmethod
     def report_views() -> list[str]:
         """Return the views; days are those of UTC, whatever the session's time zone."""
-        day = f"CAST(({_TIME}) AT TIME ZONE 'UTC' AS date)"
-        return report_views_sql(time=_TIME, day=day, usd=_USD)
+        return report_views_sql(time=_TIME, day=_DAY, usd=_USD)
 
 
 def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:

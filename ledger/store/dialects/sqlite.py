@@ -20,6 +20,7 @@ from ledger.store.dialects.base import (
     Failure,
     Lend,
     alike,
+    readable_time,
     report_views_sql,
     view_sql,
 )
@@ -43,10 +44,11 @@ _HINTS = {
 }
 
 _SECOND = "{0} / 1000000 - ({0} % 1000000 < 0)"
-_TIME = (
+_TIME = readable_time(
     f"strftime('%Y-%m-%dT%H:%M:%S', {_SECOND}, 'unixepoch')"
     " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
 )
+_DAY = readable_time(f"strftime('%Y-%m-%d', {_SECOND}, 'unixepoch')")
 _USD = (
     "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
     " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))"
@@ -291,9 +293,7 @@ class SQLiteDialect(Dialect):
     @staticmethod
     def report_views() -> list[str]:
         """Return the views; days are text."""
-        return report_views_sql(
-            time=_TIME, day=f"strftime('%Y-%m-%d', {_SECOND}, 'unixepoch')", usd=_USD
-        )
+        return report_views_sql(time=_TIME, day=_DAY, usd=_USD)
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:
