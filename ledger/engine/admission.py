@@ -55,9 +55,11 @@ def _denial_of(
     if not isinstance(denial, ThresholdExceededError):
         return denial
     committed, reserved = pool.head.balance
-    # Where not even all that is held would be enough, nothing that is due is.
-    if ask(Balance(committed)) is None:
-        batch.require_swept(pool)
+    # Where not even all that is held would be enough, nothing that is due is. Still, the denial
+    # says what remains.
+    hopeful = ask(Balance(committed)) is None
+    batch.require_swept(pool, below=hopeful)
+    if hopeful:
         found = spared(batch, pool)
         if ask(Balance(committed, reserved.minus(found.held))) is None:
             expire_spared(batch, found)

@@ -61,6 +61,8 @@ class Batch:
         self.pools: dict[PoolId, PoolBatch] = {}
         self.damaged: dict[PoolId, LedgerError] = {}
         """Pools that cannot be read, and why."""
+        self.unrolled: set[PoolId] = set()
+        """Pools whose next window waits until all that is due has expired."""
         self._swept_below: set[PoolId] = set()
 
     def pool(self, pool_id: PoolId) -> PoolBatch:
@@ -99,6 +101,7 @@ class Batch:
             AmountOutOfRangeError: What is reserved in one of the pools would be too much.
             JournalDamagedError: One of them cannot be read.
             MorePoolsError: The transaction has not begun on one of them.
+            UnsweptError: Leases of one of them must expire first.
         """
         staged: list[Row] = []
         planned = self._plan(pool, draft)
@@ -131,26 +134,41 @@ class Batch:
             return None
         if draft.kind is EntryKind.CLOSING:
             funder = self.pool(pool.journal.parent.info.pool_id)
+            self.require_rolled_over(funder)
             lease = funder.lease(pool.info.carved_lease)
             spent = pool.head.balance.committed
             return funder, carved_pools.settlement(pool.info, spent, lease, funder.head.balance)
         if not pool.head.closed or draft.usage is None:
             return None
         funder = self.pool(pool.journal.parent.info.pool_id)
+        self.require_rolled_over(funder)
         lease = funder.lease(pool.info.carved_lease)
         settled = funder.settlement_of(lease.state.lease)
         late = carved_pools.correction(pool.info, draft, settled, lease, funder.head.balance)
         return None if late is None else (funder, late)
 
-    def require_swept(self, pool: PoolBatch) -> None:
+    def require_rolled_over(self, pool: PoolBatch) -> None:
+        """Make sure that a pool, and those above that share, are in the window that it is by now.
+
+        Raises:
+            UnsweptError: Leases must expire first: the window may carry over what they held.
+        """
+        if any(one.info.pool_id in self.unrolled for one in pool.journal.lineage):
+            raise UnsweptError
+
+    def require_swept(self, pool: PoolBatch, *, below: bool = True) -> None:
         """Make sure that no due lease still holds any of a pool's capacity.
+
+        Args:
+            pool: The pool.
+            below: Whether to look for such leases in pools that this transaction does not sweep.
 
         Raises:
             MorePoolsError: Some are in pools that this transaction does not sweep.
             UnsweptError: Some are left in pools that it sweeps.
         """
         pool_id = pool.info.pool_id
-        if pool_id not in self._swept_below:
+        if below and pool_id not in self._swept_below:
             due = journal.sharing_with_due(self.connection, pool.journal, self.now)
             missing = due - self.pools.keys() - self.damaged.keys()  # what is damaged never will
             if missing:

@@ -38,7 +38,7 @@ def expire(
         until: The time at which they were looked for, or now where the clock went back since.
     """
     swept_until = until
-    stuck = 0
+    stays = 0
     more = len(found) == journal.ENDING_PAGE
     if more:  # some of them of the same microsecond, perhaps
         swept_until = Micros(min(until, found[-1].expires_at - 1))
@@ -50,6 +50,7 @@ def expire(
             continue
         if due.lease in spared:
             swept_until = min(swept_until, Micros(due.expires_at - 1))
+            stays += 1
             continue
         effect = rules.end_hold(
             pool.head.balance, row.state, LeasePhase.EXPIRED, lease_id=due.lease
@@ -58,10 +59,10 @@ def expire(
             batch.post(pool, about_lease(EntryKind.EXPIRY, effect, row))
         except JournalDamagedError:  # above: that must not keep anybody from working here
             swept_until = min(swept_until, Micros(due.expires_at - 1))
-            stuck += 1
+            stays += 1
         else:
             pool.expired += 1
-    pool.unswept |= more and stuck < len(found)
+    pool.unswept |= more and stays < len(found)  # else the next one would get no further
     pool.note_swept(swept_until)
 
 

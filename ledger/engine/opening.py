@@ -125,6 +125,7 @@ class Opening:
             for above in batch.lineage(funder):
                 above.require_open()
             try:
+                batch.require_rolled_over(funder)
                 lease = self._fund(batch, funder, self.options, pool_id) if self.carved else None
             except UnsweptError:
                 return None, finish(batch, [])

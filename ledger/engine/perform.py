@@ -98,6 +98,7 @@ def _do(batch: Batch, pool: PoolBatch, operation: Operation[Any]) -> Row:
         if first["payload_digest"] != operation.payload_digest():
             raise IdempotencyConflictError(operation.key, seq=first["seq"])
         return first
+    batch.require_rolled_over(pool)
     pool.require_readable(operation.lease_id)
     row = batch.post(pool, operation.decide(batch, pool))
     pool.known[operation.key] = row
@@ -192,7 +193,8 @@ def _bring_up_to_date(
 ) -> None:
     """Expire what is due, then begin the windows that it is by now, before anything is decided.
 
-    What expiries give back is part of the rest that a window may carry over. Windows in which
+    What expiries give back is part of the rest that a window may carry over: where more is due than
+    one transaction expires, the window begins in the last of them. Windows in which
     nothing was written have no entry of their own. Where every operation was answered before, by
     its key, all pools stay as they are: to repeat a call writes nothing.
     """
@@ -212,6 +214,10 @@ def _bring_up_to_date(
     for pool in batch.pools.values():
         head = pool.head
         window = rules.roll_over(head.policy, head.window, head.balance, batch.now)
-        if window is not None:
+        if window is None:
+            continue
+        if any(one.unswept for one in batch.sharing(pool)):
+            batch.unrolled.add(pool.info.pool_id)
+        else:
             rollover = Draft(kind=EntryKind.ROLLOVER, balance=head.balance, window=window)
             batch.post(pool, rollover)

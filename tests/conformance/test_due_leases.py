@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Usage,
+    Window,
 )
 from ledger.store import journal
 from ledger.testing import Awaited
@@ -118,6 +120,36 @@ def test_a_denial_under_a_key_is_what_a_full_sweep_denies(timed: Ledger, clock: 
         with pytest.raises(ThresholdExceededError) as denied:
             budget.reserve(once, tokens(301), UNLIMITED)
         assert 300 == denied.value.remaining_tokens
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_hopeless_denial_says_what_remains_once_all_is_expired(
+    timed: Ledger, clock: Clock
+) -> None:
+    """More is asked for than the pool ever holds; the figures are those of a full sweep, too."""
+    budget = timed.pool("pool", OPTIONS)
+    fill(budget, 3 * PAGE, each=10)
+    clock.minutes(2)
+    with pytest.raises(ThresholdExceededError) as denied:
+        budget.reserve(RequestExtensions(IdempotencyKey("once")), tokens(601), UNLIMITED)
+    assert 600 == denied.value.remaining_tokens
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_window_carries_over_what_due_leases_held(timed: Ledger, clock: Clock) -> None:
+    """The next window begins once all that is due has expired, in whatever call comes first."""
+    window = Window(period=timedelta(hours=1), carry_over=True)
+    parent = timed.pool("parent", replace(OPTIONS, window=window))
+    child = timed.pool("child", replace(OPTIONS, window=window), parent="parent")
+    late = child.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    fill(child, 3 * PAGE, each=10)
+    clock.minutes(61)
+    child.record_used(late, Usage(total_tokens=1))
+    for budget in (parent, child):
+        found = budget.status().window
+        assert found is not None
+        assert 599 == found.carried.tokens
+    assert [None, None] == [one.damage for one in timed.verify()]
 
 
 @pytest.mark.usefixtures("small_steps")

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from ledger.store import journal
+from tests.stateful.due import DueMachine
 from tests.stateful.memory import MemoryMachine
 from tests.stateful.store import StoreMachine
 from tests.stateful.tree import TreeMachine
@@ -68,3 +70,21 @@ def test_a_tree_follows_the_rules(
     with asyncio.Runner() as runner:
         machine = type("Machine", (TreeMachine,), {"url": new_store(kind), "runner": runner})
         run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=histories))
+
+
+@pytest.mark.parametrize(
+    "histories", [15, pytest.param(150, marks=pytest.mark.long)], ids=["few", "many"]
+)
+@pytest.mark.parametrize(("kind", "step"), [("sqlite", 2), ("sqlite", 3), ("postgresql", 2)])
+def test_a_store_that_expires_a_few_leases_at_a_time_answers_as_memory_does(
+    kind: str,
+    step: int,
+    histories: int,
+    new_store: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More leases are due than a transaction expires, and the clock goes back in between."""
+    monkeypatch.setattr(journal, "ENDING_PAGE", step)
+    machine = type("Machine", (DueMachine,), {"url": new_store(kind)})
+    number = histories if kind == "sqlite" else histories // 5
+    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=number))
