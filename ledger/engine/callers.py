@@ -10,6 +10,8 @@ from typing import Any
 
 from ledger.engine.operations import Operation
 from ledger.engine.perform import Outcome
+from ledger.errors import LedgerError
+from ledger.store import rows
 from ledger.store.journal import PoolJournal
 
 
@@ -34,11 +36,23 @@ class Caller:
         self.entered_s = time.monotonic()
 
     def result(self) -> Any:  # noqa: ANN401 - whatever the operation answers with
-        """Return or raise what the caller gets."""
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        assert self.outcome is not None  # noqa: S101 - a caller is woken when it is there
-        return self.operation.answer(self.outcome, self.pool.info)
+        """Return or raise what the caller gets.
+
+        Raises:
+            JournalDamagedError: The entry that holds the first answer to this key cannot be read.
+            LedgerError: Whatever the operation answers with, or what kept it from being done.
+        """
+        row = self.outcome
+        if isinstance(row, Exception):
+            raise row
+        assert row is not None  # noqa: S101 - a caller is woken when it is there
+        try:
+            return self.operation.answer(row, self.pool.info)
+        except LedgerError:
+            raise
+        except rows.UNREADABLE as error:
+            reason = f"its answer cannot be read: {error}"
+            raise self.pool.damaged(row["seq"], reason) from error
 
 
 class ThreadCaller(Caller):

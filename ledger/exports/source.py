@@ -17,7 +17,8 @@ from ledger.ledger import Ledger
 from ledger.reports.filters import Scope, Where, snapshot
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.attributions import CONTENT
-from ledger.store.rows import UNREADABLE, Row
+from ledger.store.columns import check_entry
+from ledger.store.rows import UNREADABLE, Row, attribution_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools, store
 
 
@@ -58,6 +59,8 @@ class Source:
             JournalDamagedError: It cannot be read.
         """
         try:
+            check_entry(row)
+            attribution_of(row)
             return values_of(self.columns, row)
         except UNREADABLE as error:
             raise unreadable(name, row["seq"], error) from error

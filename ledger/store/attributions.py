@@ -8,6 +8,7 @@ from typing import TypeVar
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
 from ledger.core import hashing
+from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolInfo
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution
 from ledger.errors import JournalDamagedError
@@ -27,6 +28,7 @@ REMEMBERED = 4_096
 _POOL: BindParameter[int] = bindparam("pool_id")
 CONTENT = tuple(attributions.c[name] for name in ("digest", "salt", *ATTRIBUTION_TEXTS, "tags"))
 _CONTENT = Columns(attributions, [column.name for column in CONTENT])
+_STORED = Columns(attributions, ["attribution_id", "digest"])
 _ATTRIBUTION = Prepared(
     select(*CONTENT).where(
         attributions.c.pool_id == _POOL,
@@ -95,6 +97,7 @@ class Attributions:
 
         Raises:
             InvalidInputError: A value in it is none that an attribution may have.
+            JournalDamagedError: It is stored, and its row cannot be read; or no number is left.
         """
         if content in self._by_content:
             return self._by_content[content]
@@ -108,12 +111,21 @@ class Attributions:
             ],
         )
         if found:
+            try:
+                _STORED.check(found[0])
+            except ValueError as error:
+                raise self._damaged(f"an attribution cannot be read: {error}") from error
             known = Interned(found[0]["attribution_id"], found[0]["digest"], attribution)
             # Only what an earlier transaction committed is safe to remember: this one may fail.
             remember(self._by_content, content, known)
             return known
-        number = 1 + (newest[0]["attribution_id"] if newest else 0)
-        return self._add(connection, attribution, content, number)
+        last = newest[0]["attribution_id"] if newest else 0
+        if type(last) is not int or last >= I64_MAX:
+            raise self._damaged(f"no number is left for an attribution behind {last!r:.40}")
+        return self._add(connection, attribution, content, last + 1)
+
+    def _damaged(self, reason: str) -> JournalDamagedError:
+        return JournalDamagedError(pool=self._pool.name, seq=1, reason=reason)
 
     def _add(
         self, connection: Connection, attribution: Attribution, content: str, number: int

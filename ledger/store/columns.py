@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Table, Text
 
 from ledger.store.schema import entries
 
 _GOOD_MAX = 1_024
+_TOTALS = ("held_", "committed_", "reserved_")
+"""How columns of totals begin. One below zero leads to others that no column can hold."""
 _TIMES = ("recorded_at", "occurred_at", "expires_at", "swept_until")
 
 
@@ -22,6 +24,8 @@ class Columns:
         self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*self._names)
         self._types = [table.c[name].type.python_type for name in self._names]
         self._nullable = [table.c[name].nullable for name in self._names]
+        self._texts = [name for name in self._names if isinstance(table.c[name].type, Text)]
+        self._totals = [name for name in self._names if name.startswith(_TOTALS)]
         self._good: set[tuple[type, ...]] = set()
         """Types that were found right: to look one tuple up costs less than to look at each."""
 
@@ -29,13 +33,23 @@ class Columns:
         """Refuse a row in which a column holds what it may not: a file that was edited by hand.
 
         Raises:
-            ValueError: A column holds a value of another type, or nothing where there must be
-                something.
+            ValueError: A column holds a value of another type, text that is not UTF-8, a total
+                below zero, or nothing where there must be something.
         """
         values = self._values(row)
         types = tuple(map(type, values))
-        if types in self._good:
-            return
+        if types not in self._good:
+            self._check_types(values, types)
+        for name in self._texts:
+            text = row[name]
+            if text is not None and not text.isascii():
+                _check_utf8(name, text)
+        for name in self._totals:
+            total = row[name]
+            if total is not None and total < 0:
+                raise ValueError(f"{name} is below zero: {total}")
+
+    def _check_types(self, values: tuple[Any, ...], types: tuple[type, ...]) -> None:
         for name, value, wanted, nullable in zip(
             self._names, values, self._types, self._nullable, strict=True
         ):
@@ -46,6 +60,13 @@ class Columns:
                 raise ValueError(f"{name} holds a {kind}, not {wanted.__name__}: {value!r:.40}")
         if len(self._good) < _GOOD_MAX:
             self._good.add(types)
+
+
+def _check_utf8(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds text that is not UTF-8: {text!r:.40}") from None
 
 
 _ENTRY = Columns(entries, [column.name for column in entries.columns])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection, CursorResult
 
 from ledger.core import hashing
-from ledger.core.checks import Micros
+from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.errors import JournalDamagedError
@@ -102,6 +102,8 @@ class PoolJournal:
             queries.HEAD_COLUMNS.check(newest)
         except ValueError as error:
             raise self.damaged(newest["seq"], f"it cannot be read: {error}") from error
+        if newest["seq"] == I64_MAX:
+            raise self.damaged(newest["seq"], "no number is left for an entry behind it")
         return newest
 
     def head_alone(self, database: Database) -> Head:

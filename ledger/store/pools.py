@@ -9,12 +9,14 @@ from uuid import UUID
 
 from sqlalchemy import Column, Connection, RowMapping, Select, bindparam, func, select
 
-from ledger.core.checks import check_text
+from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import PoolId, PoolInfo
 from ledger.errors import InvalidInputError, JournalDamagedError, NotALedgerError
 from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named
 from ledger.store.schema import FORMAT_VERSION, entries, pools, store
+
+_IDENTITY_BYTES = 16
 
 
 def store_identity(connection: Connection) -> bytes:
@@ -24,9 +26,9 @@ def store_identity(connection: Connection) -> bytes:
         NotALedgerError: Its entries are written in a format this version does not know.
     """
     found = connection.execute(select(store.c.identity, store.c.format_version)).all()
-    if len(found) != 1 or type(found[0].identity) is not bytes:
+    row = found[0] if len(found) == 1 else None
+    if row is None or type(row.identity) is not bytes or len(row.identity) != _IDENTITY_BYTES:
         raise NotALedgerError("the store's row in 'store', which names it, is damaged")
-    (row,) = found
     if row.format_version != FORMAT_VERSION:
         raise NotALedgerError(
             f"the store's entries have format {row.format_version}, this version of ledger reads "
@@ -91,9 +93,15 @@ def _line_from(column: Column[Any]) -> Select[Any]:
 
 
 def next_pool_id(connection: Connection) -> PoolId:
-    """Return the number of the next pool that is made."""
-    highest = connection.execute(select(func.max(pools.c.pool_id))).scalar()
-    return PoolId((highest or 0) + 1)
+    """Return the number of the next pool that is made.
+
+    Raises:
+        NotALedgerError: A pool has a number that leaves none for another.
+    """
+    highest = connection.execute(select(func.max(pools.c.pool_id))).scalar() or 0
+    if type(highest) is not int or highest >= I64_MAX:
+        raise NotALedgerError(f"no number is left for a new pool behind {highest!r:.40}")
+    return PoolId(highest + 1)
 
 
 def add_pool(connection: Connection, info: PoolInfo) -> None:

@@ -197,13 +197,19 @@ def head_of(
 
 
 def lease_of(row: Row) -> LeaseState:
-    """Return the lease as a row leaves it, which is about one."""
+    """Return the lease as a row leaves it, which is about one.
+
+    It raises one of `UNREADABLE` where the row does not say all of it.
+    """
+    held = HELD.stored(row)
+    if None in held:
+        raise ValueError("what the lease still holds is missing")
     return LeaseState(
         lease=row["lease"],
         estimate=UsageEstimate(**ESTIMATE.of(row)),
         request_budget=request_budget_of(row),
         phase=_phase_of(row),
-        held=Totals(**HELD.of(row)),
+        held=Totals(*held),
         used=used_of(row),
         expires_at=row["expires_at"],
     )
@@ -236,7 +242,8 @@ def usage_of(row: Row) -> Usage | UsageDifference | None:
 
 def detail_of(row: Row) -> dict[str, Any]:
     """Return a row's detail, empty where it has none."""
-    detail: dict[str, Any] = json.loads(row["detail"] or "{}")
+    stored = row["detail"]
+    detail: dict[str, Any] = {} if stored is None else json.loads(stored)
     if not isinstance(detail, dict):
         raise ValueError("detail is no object")  # noqa: TRY004 - of what is stored, no argument
     return detail
@@ -320,9 +327,8 @@ def attribution_of(row: Row) -> Attribution | None:
     """Return the attribution in a row, None where it is absent or redacted."""
     if row["salt"] is None:
         return None
-    return Attribution(
-        **{name: row[name] for name in ATTRIBUTION_TEXTS}, tags=json.loads(row["tags"] or "{}")
-    )
+    tags = {} if row["tags"] is None else json.loads(row["tags"])
+    return Attribution(**{name: row[name] for name in ATTRIBUTION_TEXTS}, tags=tags)
 
 
 def balance_of(row: Row) -> Balance:

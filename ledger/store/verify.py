@@ -158,8 +158,6 @@ class _Checker:
             reason = self._chain_problem(row) or self._entry_problem(row, _entry_of(row))
         except fold.Contradiction as error:
             return str(error)
-        except UnicodeEncodeError:
-            return "it holds text that is not UTF-8"
         except JournalDamagedError as error:  # of another entry that this one builds on
             return error.reason
         except StoreError:

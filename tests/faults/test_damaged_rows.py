@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from datetime import timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
-from ledger import (
-    Attribution,
-    IdempotencyKey,
-    JournalDamagedError,
-    LeaseTtl,
-    Ledger,
-    LedgerError,
-    RequestExtensions,
-    SharedPoolBudgetOptions,
-    Usage,
-    UsageEstimate,
-    UsageReport,
-    Window,
-    exports,
-    reports,
-)
 from ledger.store.database import Database
 from ledger.store.schema import attributions, entries, pools
-from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
+from tests.faults.doors import build, trouble
+from tests.shared import Shared
 
 ABSURD: list[Any] = [
     None,
@@ -55,55 +39,14 @@ ABSURD: list[Any] = [
     "no JSON",
 ]
 """What no column should hold where it stands; `b"text"` stands for text that is no UTF-8."""
-EVERY = 1 if os.environ.get("LEDGER_TEST_LONG") else 12
-"""One case in so many is tried, each column with others; LEDGER_TEST_LONG=1 tries all of them."""
+SAMPLES = pytest.mark.parametrize(
+    "samples", [1, pytest.param(16, marks=pytest.mark.sweep)], ids=["one value", "every value"]
+)
+"""How many values are tried in each column, each column beginning with another one."""
 KINDS = {
     *("opening", "reservation", "denial", "observation", "renewal", "settlement", "release"),
     *("expiry", "adjustment", "correction", "rollover", "threshold", "closing"),
 }
-
-
-def asked(*more: object) -> RequestExtensions:
-    """Return extensions that name a run."""
-    return RequestExtensions(Attribution(run_id="run", model="m", tags={"x": "y"}), *more)
-
-
-def fill(book: Ledger, clock: Clock, name: str) -> None:
-    """Write entries of every kind into a pool, and into one below it."""
-    policy = SharedPoolBudgetOptions(
-        capacity_tokens=100, thresholds={"some": 25}, window=Window(period=timedelta(days=1))
-    )
-    budget = book.pool(name, policy)
-    below = book.pool(f"below {name}", policy, parent=name)
-    budgets = (budget, below)
-    for one in budgets:
-        lease = one.reserve(asked(), UsageEstimate(total_tokens=30), UNLIMITED)
-        one.observe(lease, Usage(total_tokens=4), report=UsageReport(idempotency_key="part"))
-        one.renew(lease, timedelta(hours=1))
-        one.record_used(lease, Usage(total_tokens=10), report=UsageReport(detail={"a": 1}))
-        one.release(one.reserve(asked(), UsageEstimate(total_tokens=1), UNLIMITED))
-        one.reserve(asked(LeaseTtl(timedelta(minutes=1))), UsageEstimate(total_tokens=2), UNLIMITED)
-        with pytest.raises(LedgerError):
-            one.reserve(asked(IdempotencyKey("no")), UsageEstimate(total_tokens=101), UNLIMITED)
-    clock.minutes(5)
-    book.expire_due()
-    settled = next(
-        entry.seq for entry in book.entries(name) if entry.kind == "settlement" and not entry.origin
-    )
-    budget.correct(settled, Usage(total_tokens=11), "because")
-    clock.minutes(24 * 60)
-    book.adjust(name, policy, reason="again")
-    below.reserve(asked(), UsageEstimate(total_tokens=9), UNLIMITED)
-    budget.reserve(asked(LeaseTtl(timedelta(days=9))), UsageEstimate(total_tokens=1), UNLIMITED)
-
-
-def build(url: str, clock: Clock) -> None:
-    """Make a store with a pool that is to be damaged, and two others."""
-    with Ledger.open(url, clock=clock, record_denials=True) as book:
-        for name in ("first", "hurt", "last"):
-            fill(book, clock, name)
-        fill(book, clock, "closed")
-        book.close_pool("closed")
 
 
 @pytest.fixture(scope="module")
@@ -166,118 +109,6 @@ def patient(loose: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     made.close()
 
 
-def whole_store(book: Ledger, lost: list[JournalDamagedError]) -> Iterator[Callable[[], Any]]:
-    """Yield every door that answers about all pools."""
-    yield lambda: [info.name for info in book.pools(left_out=lost)]
-    yield lambda: [one.pool.name for one in reports.standing(book, left_out=lost)]
-    yield lambda: book.expire_due(left_out=lost)
-    yield lambda: reports.runs(book, left_out=lost)
-    yield lambda: reports.run_trees(book, left_out=lost)
-    yield lambda: reports.spend(book, by=["hour", "pool", "tag:x"], left_out=lost)
-    yield lambda: reports.spend(book, by=[], zone="Asia/Tokyo", left_out=lost)
-    yield lambda: reports.estimates(book, by=["pool"], left_out=lost)
-    yield lambda: reports.leases(book, left_out=lost)
-    yield lambda: list(reports.denials(book, left_out=lost))
-    yield lambda: reports.denials_by(book, by=["agent", "reason"], left_out=lost)
-    yield lambda: lost.extend(reports.glance(book).left_out)
-    yield lambda: lost.extend(reports.overview(book, verify=False).left_out)
-
-
-def one_pool(book: Ledger, name: str) -> Iterator[Callable[[], object]]:
-    """Yield every door that answers about one pool, and every call that writes to it."""
-    yield lambda: book.pool(name).status()
-    yield lambda: book.pool(name).remaining(RequestExtensions())
-    yield lambda: list(book.entries(name))
-    yield lambda: list(book.open_leases(name))
-    yield lambda: book.replay(name)
-    yield lambda: book.entry_with_key(name, "part")
-    yield lambda: book.entry_with_key(name, "no")
-    yield lambda: list(reports.statement_lines(book, reports.statement(book, name)))
-    yield lambda: reports.burn_down(book, name)
-    yield lambda: reports.forecast(book, name)
-    yield lambda: reports.runs(book, name)
-    yield lambda: reports.spend(book, name, by=["day", "model"])
-    yield lambda: list(reports.denials(book, name))
-    yield lambda: reports.leases(book, name)
-    yield lambda: reports.estimates(book, name)
-    yield lambda: exports.write(book, name, BytesIO(), format=exports.Format.CSV)
-    yield lambda: exports.write(book, name, BytesIO(), format=exports.Format.FOCUS)
-    yield lambda: book.expire_due(name)
-    for number in (2, 8):
-        yield lambda number=number: book.pool(name).lease(number)  # type: ignore[misc]
-        yield lambda number=number: book.pool(name).correct(  # type: ignore[misc]
-            number, Usage(total_tokens=1), "because"
-        )
-    for lease in [one.lease for one in readable(lambda: list(book.open_leases(name))) or []]:
-        yield lambda lease=lease: book.pool(name).renew(lease, timedelta(days=1))  # type: ignore[misc]
-        yield lambda lease=lease: book.pool(name).observe(lease, Usage(total_tokens=1))  # type: ignore[misc]
-        yield lambda lease=lease: book.pool(name).record_used(lease, Usage(total_tokens=1))  # type: ignore[misc]
-    yield lambda: book.pool(name).reserve(
-        asked(IdempotencyKey("no")), UsageEstimate(total_tokens=101), UNLIMITED
-    )
-    yield lambda: book.pool(name).reserve(asked(), UsageEstimate(total_tokens=1), UNLIMITED)
-    yield lambda: book.adjust(name, SharedPoolBudgetOptions(capacity_tokens=500))
-    yield lambda: book.close_pool(name)
-
-
-def readable(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it answers
-    """Return what a call answers, None for an error of the library."""
-    try:
-        return call()
-    except LedgerError:
-        return None
-
-
-def trouble(patient: Patient) -> list[str]:
-    """Go through all doors, and return what went wrong."""
-    clock = Clock()
-    clock.minutes(30 * 24 * 60)
-    try:
-        book = Ledger(patient.database, clock=clock)
-    except LedgerError:
-        return []  # the store as a whole is named
-    found: list[str] = []
-    verified = guarded(found, "verify", book.verify) or []
-    ok = {one.pool.name: one.ok for one in verified}
-    if not (ok.get("first") and ok.get("last")) or all(ok.values()):
-        found.append(f"verify: {ok}")
-    lost: list[JournalDamagedError] = []
-    for number, call in enumerate(whole_store(book, lost)):
-        guarded(found, f"whole {number}", call, refused=())
-    if any(error.pool in {"first", "last", "closed"} for error in lost):
-        found.append(f"left out: {lost}")
-    for name in ("hurt", "below hurt"):
-        for number, door in enumerate(one_pool(book, name)):
-            guarded(found, f"{name} {number}", door)
-    guarded(found, "another pool", lambda: use("first", book), refused=())
-    return found
-
-
-def use(name: str, book: Ledger) -> None:
-    """Ask a pool that is not damaged, and write to it."""
-    for door in itertools.islice(one_pool(book, name), 11):
-        door()
-    budget = book.pool(name)
-    lease = budget.reserve(asked(), UsageEstimate(total_tokens=1), UNLIMITED)
-    budget.record_used(lease, Usage(total_tokens=1))
-
-
-def guarded(
-    found: list[str],
-    door: str,
-    call: Callable[[], Any],
-    refused: tuple[type[Exception], ...] = (LedgerError,),
-) -> Any:  # noqa: ANN401 - whatever it answers
-    """Return what a door answers; note an error that it may not raise."""
-    try:
-        return call()
-    except refused:
-        return None
-    except Exception as error:  # noqa: BLE001 - what is tested
-        found.append(f"{door}: {error!r:.200}")
-        return None
-
-
 def kinds_of(loose: Path) -> dict[str, int]:
     """Return an entry of each kind in the pool that is damaged."""
     with closing(sqlite3.connect(loose)) as raw:
@@ -288,45 +119,139 @@ def kinds_of(loose: Path) -> dict[str, int]:
 ENTRY_COLUMNS = [column.name for column in entries.columns]
 
 
+@SAMPLES
 @pytest.mark.parametrize("column", ENTRY_COLUMNS)
-def test_any_column_of_any_entry(loose: Path, patient: Patient, column: str) -> None:
-    """Each kind of entry, with a value that it should not hold: every door answers, or says why."""
+def test_any_column_of_any_entry(loose: Path, patient: Patient, column: str, samples: int) -> None:
+    """A value that no entry should hold there: every door answers, or says why it cannot."""
     number = ENTRY_COLUMNS.index(column)
-    kinds = sorted(kinds_of(loose).items())
-    turned = itertools.islice(itertools.cycle(kinds), number, number + len(kinds))
-    values = itertools.islice(itertools.cycle(ABSURD), number, None)
+    kinds = itertools.islice(itertools.cycle(sorted(kinds_of(loose).items())), number, None)
+    cases = (
+        (value, f"pool_id = 3 AND seq = {seq}", f"{kind} = ")
+        for value, (kind, seq) in zip(turned(number), kinds, strict=False)
+    )
+    check_cases(patient, "entries", column, cases, samples)
+
+
+OTHER_ROWS = [
+    *(("pools", column.name, "pool_id = 3") for column in pools.columns),
+    *(
+        ("attributions", column.name, "pool_id = 3 AND attribution_id = 1")
+        for column in attributions.columns
+    ),
+    ("store", "identity", "store_id = 1"),
+    ("store", "format_version", "store_id = 1"),
+]
+
+
+@SAMPLES
+@pytest.mark.parametrize(("table", "column", "where"), OTHER_ROWS)
+def test_any_column_of_any_other_row(
+    patient: Patient, table: str, column: str, where: str, samples: int
+) -> None:
+    """A pool's own row, an attribution, the store's row: the same."""
+    number = OTHER_ROWS.index((table, column, where))
+    cases = ((value, where, "") for value in turned(number))
+    check_cases(patient, table, column, cases, samples)
+
+
+def turned(number: int) -> list[Any]:
+    """Return all the values, another one first for each number."""
+    first = number % len(ABSURD)
+    return ABSURD[first:] + ABSURD[:first]
+
+
+def check_cases(
+    patient: Patient,
+    table: str,
+    column: str,
+    cases: Iterable[tuple[object, str, str]],
+    samples: int,
+) -> None:
+    """Damage a column with some of these values, where, and look at every door."""
     failed, tried = [], 0
-    for (kind, seq), value in zip(turned, values, strict=False):
-        if patient.damage("entries", column, f"pool_id = 3 AND seq = {seq}", value):
+    for value, where, said in cases:
+        if patient.damage(table, column, where, value):
             tried += 1
-            failed += [f"{kind} = {value!r:.40}: {one}" for one in trouble(patient)]
-        if tried * EVERY >= len(kinds):
+            failed += [f"{said}{value!r:.40}: {one}" for one in trouble(patient.database)]
+        if tried == samples:
             break
     assert [] == failed
     assert tried
 
 
+ON_POSTGRESQL: list[tuple[str, str, object]] = [
+    *(("entries", name, -(2**63)) for name in ("recorded_at", "occurred_at", "expires_at")),
+    ("entries", "recorded_at", 2**62),
+    ("entries", "seq", 2**63 - 1),
+    ("entries", "held_tokens", None),
+    ("entries", "reserved_tokens", 2**63 - 1),
+    ("entries", "detail", "[]"),
+    ("attributions", "attribution_id", 2**63 - 1),
+    ("pools", "carved_lease", 2**62),
+]
+"""What is written into columns on PostgreSQL, whose types and conditions hold."""
+MORE_ON_POSTGRESQL: list[tuple[str, str, object]] = [
+    *(("entries", name, 2**62) for name in ("occurred_at", "swept_until", "seq", "flags")),
+    *(("entries", name, 2**62) for name in ("attribution_id", "origin_pool_id")),
+    ("entries", "held_tokens", -(2**63)),
+    ("entries", "usage_total_tokens", -1),
+    ("entries", "estimate_total_tokens", None),
+    ("entries", "policy_seq", 1),
+    ("entries", "kind", "jubilee"),
+    ("entries", "detail", "no JSON"),
+    ("attributions", "tags", "[]"),
+    ("pools", "parent_id", 2),
+]
+"""More of it."""
+HURT = {
+    "entries": "pool_id = 3 AND seq = (SELECT max(seq) FROM entries"
+    " WHERE pool_id = 3 AND kind = 'reservation')",
+    "attributions": "pool_id = 3 AND attribution_id = 1",
+    "pools": "pool_id = 4",
+}
+"""Where: a reservation, an attribution, or the row of the pool below the one that is damaged."""
+VIEWS = ("journal", "spend_by_day", "lease_summary")
+
+
+@pytest.fixture(scope="module")
+def filled(shared: Shared) -> Iterator[str]:
+    """Return the name of a PostgreSQL database to be copied, without guards on its tables."""
+    url = shared.create_database(template=shared.template)
+    build(url, Clock())
+    with psycopg.connect(url, autocommit=True) as raw:
+        for table in (entries, attributions, pools):
+            raw.execute(f"ALTER TABLE {table.name} DISABLE TRIGGER ALL")
+    name = make_url(url).database
+    assert name is not None
+    yield name
+    shared.drop_database(name)
+
+
 @pytest.mark.parametrize(
-    ("table", "column", "where"),
+    ("table", "column", "value"),
     [
-        *(("pools", column.name, "pool_id = 3") for column in pools.columns),
-        *(
-            ("attributions", column.name, "pool_id = 3 AND attribution_id = 1")
-            for column in attributions.columns
-        ),
-        ("store", "identity", "store_id = 1"),
-        ("store", "format_version", "store_id = 1"),
+        *ON_POSTGRESQL,
+        *(pytest.param(*one, marks=pytest.mark.sweep) for one in MORE_ON_POSTGRESQL),
     ],
 )
-def test_any_column_of_any_other_row(patient: Patient, table: str, column: str, where: str) -> None:
-    """A pool's own row, an attribution, the store's row: the same."""
-    failed, tried = [], 0
-    for value in ABSURD[:: min(EVERY, 5)]:
-        if patient.damage(table, column, where, value):
-            tried += 1
-            failed += [f"{value!r:.40}: {one}" for one in trouble(patient)]
-    assert [] == failed
-    assert tried
+def test_damage_on_postgresql(
+    shared: Shared, filled: str, table: str, column: str, value: object
+) -> None:
+    """The same doors, and the views for people, over what PostgreSQL lets an owner write."""
+    url = shared.create_database(template=filled)
+    try:
+        with psycopg.connect(url, autocommit=True) as raw:
+            changed = raw.execute(f"UPDATE {table} SET {column} = %s WHERE {HURT[table]}", [value])
+            assert 1 == changed.rowcount
+            for view in VIEWS:
+                assert raw.execute(f"SELECT * FROM {view}").fetchall()
+        database = Database(url, timeout_s=10, create=False)
+        try:
+            assert [] == trouble(database)
+        finally:
+            database.close()
+    finally:
+        shared.drop_database(make_url(url).database)
 
 
 def test_every_kind_is_there(loose: Path) -> None:
@@ -337,4 +262,4 @@ def test_every_kind_is_there(loose: Path) -> None:
 def test_a_sound_store_answers_at_every_door(patient: Patient) -> None:
     """Without damage nothing is refused, so that what the other tests see is the damage's."""
     patient.heal()
-    assert ["verify"] == [found.partition(":")[0] for found in trouble(patient)]
+    assert ["verify"] == [found.partition(":")[0] for found in trouble(patient.database)]
