@@ -14,7 +14,8 @@ def test_every_stage_is_seen(bench: Bench) -> None:
     """Each stage runs in a batch: none is named that the write path no longer has."""
     found = profile.profile(bench.url, batch=4, batches=2)
     assert [*STAGES, REST] == list(found.stages)
-    assert all(spent.processor_us > 0 for spent in found.stages.values())
+    # On either clock: the processor's moves in steps that a short stage may miss.
+    assert [] == [stage for stage, spent in found.stages.items() if sum(spent) <= 0]
     text = described(bench.store, 4, found)
     for stage in (*STAGES, REST, "through the queue, 4 tasks"):
         assert stage in text
