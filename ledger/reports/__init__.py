@@ -1,7 +1,7 @@
-"""What the books are for: each report is a query that returns typed values; rendering is separate.
+"""Reports on the books: each one is a query that returns typed values; rendering is separate.
 
-A report works on one read-only snapshot and counts entries where they were made, so that nothing
-is counted twice. Which entries it is about, a `Filter` says, or the name of a pool.
+A report works on one read-only snapshot. It counts each entry in the pool where it was made, so
+nothing is counted twice. A `Filter` or the name of a pool selects the entries.
 """
 
 from ledger.reports.burndown import BurnDown, BurnPoint, burn_down

@@ -1,4 +1,4 @@
-"""Hours, days, weeks and months as a time zone's clocks show them."""
+"""Buckets of time: the hours, days, weeks and months of a time zone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ledger.errors import InvalidInputError
 
 _SECOND_US = 1_000_000
 _GRAINS_S = (86_400, 3_600, 900, 60, 1)
-"""Pieces of time that the database groups by. Clocks are set to whole seconds."""
+"""Lengths of the pieces of time that the database groups by, in seconds.
+
+A piece of one second always fits, since clocks are changed at whole seconds."""
 
 
 class Unit(StrEnum):
@@ -39,12 +41,13 @@ def zone_named(name: str) -> ZoneInfo:
 
 
 def grains_us(units: Sequence[Unit], zone: ZoneInfo, around: Iterable[datetime]) -> list[int]:
-    """Return lengths of pieces that make up buckets, the longest that may do first.
+    """Return the lengths of pieces of time that may make up whole buckets, the longest first.
 
     Args:
-        units: The buckets.
-        zone: Whose clocks.
-        around: Times at which the zone is looked at for a first guess; `fits` has the last word.
+        units: The lengths of the buckets.
+        zone: The time zone of the buckets.
+        around: Times at which the zone's UTC offset is taken to choose lengths. The offset may
+            differ at other times, so the caller checks each piece with `fits`.
     """
     offsets_s = [_local(at, zone).utcoffset() // timedelta(seconds=1) for at in around]  # type: ignore[operator]
     longest_s = 3_600 if Unit.HOUR in units else 86_400
@@ -57,7 +60,7 @@ def grains_us(units: Sequence[Unit], zone: ZoneInfo, around: Iterable[datetime])
 
 
 def fits(grain_at: int, grain_us: int, units: Sequence[Unit], zone: ZoneInfo) -> bool:
-    """Tell whether a piece of time lies in one bucket of each unit, and no clock is set in it."""
+    """Tell whether a piece of time lies in one bucket of each unit and has one UTC offset."""
     first, last = (_local(from_micros(at), zone) for at in (grain_at, grain_at + grain_us - 1))
     return first.utcoffset() == last.utcoffset() and all(
         _label(unit, first) == _label(unit, last) for unit in units
@@ -67,8 +70,8 @@ def fits(grain_at: int, grain_us: int, units: Sequence[Unit], zone: ZoneInfo) ->
 def bucket(unit: Unit, at: int, zone: ZoneInfo) -> str:
     """Return the bucket of a time (microseconds since 1970) as ISO 8601 writes its beginning.
 
-    A week begins on Monday and is named by that day. An hour carries its distance from UTC, so
-    that the hour which an autumn night has twice is two.
+    A week begins on Monday and is named by that day. An hour carries its UTC offset. The hour that
+    occurs twice when summer time ends is therefore two buckets.
     """
     return _label(unit, _local(from_micros(at), zone))
 
@@ -76,7 +79,7 @@ def bucket(unit: Unit, at: int, zone: ZoneInfo) -> str:
 def _local(at: datetime, zone: ZoneInfo) -> datetime:
     try:
         return at.astimezone(zone)
-    except OverflowError:  # beyond the calendar over there
+    except OverflowError:  # the local time is outside the years 1 to 9999
         return at.astimezone(UTC)
 
 

@@ -1,7 +1,7 @@
-"""How a pool's balance moved: a bounded number of its entries, the first and the newest included.
+"""The burn-down report: how a pool's balance moved, at a bounded number of its entries.
 
-Entries carry running totals, so that any of them is the exact balance at its place: what is drawn
-between two points is a line, each point is a figure of the journal.
+Every entry carries running totals, so each point is an exact balance from the journal. Only the
+lines that a picture draws between two points are approximate.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BurnPoint:
 
     Attributes:
         seq: The entry.
-        at: Its time, never before that of the point ahead of it.
+        at: Its time, never earlier than the time of the point before it.
         balance: What was committed and held.
         capacity_tokens: The capacity then, None if it had no limit.
         capacity_cost_micros_usd: The same in millionths of a US dollar.
@@ -94,8 +94,8 @@ def burn_down(
     moved its balance, and is included.
 
     A balance exists only in the order in which entries were recorded. By `basis` a point has the
-    time at which its call happened, but never a time before the point ahead of it; the opening is
-    put where the first call is.
+    time at which its call happened, but never a time earlier than the point before it. The
+    opening has the earliest time of all points.
 
     Args:
         book: The books.
@@ -127,8 +127,8 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
     seqs = {1 + (newest - 1) * step // steps for step in range(steps + 1)} if steps else {newest}
     seqs |= {min(2, newest)}  # the first call
     rows = _rows(connection, scope, seqs)
-    # What changed between two points changed at an entry that the later one names, and up to the
-    # one before it all was as it had been.
+    # A policy or window that changed between two points was set by an entry that the later point
+    # names. That entry and the one before it become points, so the change is where it happened.
     named = {row[name] for row in rows for name in ("policy_seq", "window_seq")}
     missing = {seq for name in named for seq in (name - 1, name) if seq >= 1} - seqs
     rows = sorted(rows + _rows(connection, scope, missing), key=lambda row: int(row["seq"]))
@@ -136,7 +136,7 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
     latest = min(row["at"] for row in rows)
     found = []
     for row in rows:
-        # The opening is an entry like any other, but it is no call: it has no time of its own.
+        # The opening is not a call, so its point takes the earliest time of all points.
         latest = max(latest, row["at"]) if row["seq"] > 1 else latest
         found.append(_point(row, latest, *terms.of(connection, row)[:2]))
     return found
@@ -155,7 +155,7 @@ def _rows(connection: Connection, scope: Scope, seqs: set[int]) -> list[dict[str
 
 
 def _pages(seqs: Sequence[int]) -> list[Sequence[int]]:
-    """Return numbers in parts, since a statement takes only so many parameters."""
+    """Return the numbers in parts of 500, since databases limit a statement's parameters."""
     return [seqs[first : first + 500] for first in range(0, len(seqs), 500)]
 
 

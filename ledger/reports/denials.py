@@ -1,4 +1,4 @@
-"""What was refused, to whom, what remained, and what a larger capacity would have let in."""
+"""The report on denials: what was refused, what remained, and how much capacity was missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Denied:
     """One denial that was kept.
 
     Attributes:
-        seq: Its entry.
+        seq: The number of its entry.
         at: When it happened.
         run_id: The caller's run.
         reason: `threshold` (the pool had not enough left) or `request_budget`.
@@ -60,19 +60,19 @@ class Denied:
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         idempotency_key: The call's key.
         pool: The pool that was asked.
-        refused_by: The pool that had not enough left: that one, or one above it; None where the
-            request's own budget refused. What remained is of this one.
-        tenant: Who asked, as the four that follow.
-        agent: Likewise.
-        operation: Likewise.
-        provider: Likewise.
-        model: Likewise.
-        increase_tokens: The smallest increase of the pool's capacity with which this one would
-            have been admitted, all else as it was; None where no capacity of its own would have
-            helped, because the request's own budget refused, or a pool above.
-        increase_cost_micros_usd: The same in millionths of a US dollar; all are needed.
-        remaining_requests: How many more calls the pool would have admitted, as above.
-        increase_requests: By how many calls its capacity was too small, as above.
+        refused_by: The pool that had not enough left: `pool` or one above it. The remaining
+            amounts are those of this pool. None where the request's own budget refused.
+        tenant: The tenant that the call named.
+        agent: The agent that the call named.
+        operation: The operation that the call named.
+        provider: The provider that the call named.
+        model: The model that the call named.
+        increase_tokens: The smallest increase of the pool's capacity with which this call would
+            have been admitted, all else unchanged. None where the request's own budget or a pool
+            above refused, since more capacity of this pool would not have helped.
+        increase_cost_micros_usd: The same in millionths of a US dollar; each axis must grow.
+        remaining_requests: How many calls remained in the pool, None as for `remaining_tokens`.
+        increase_requests: By how many calls the capacity was too small, as `increase_tokens`.
     """
 
     seq: int
@@ -102,10 +102,10 @@ class Increase:
     """How much more capacity would have let denials in, on one axis.
 
     Attributes:
-        half: With this much more, at least half of them, each taken alone and all else as it was.
-        most: Likewise, at least nine in ten.
-        each: Likewise, each of them.
-        all: With this much more, all of them, even if each had then used all that it asked for.
+        half: Enough for at least half of the denials, each taken alone and all else unchanged.
+        most: Enough for at least nine in ten of them, each taken alone.
+        each: Enough for any one of them, each taken alone.
+        all: Enough for all of them together, even if each had then used all that it asked for.
     """
 
     half: int
@@ -120,17 +120,17 @@ class DeniedGroup:
 
     Attributes:
         pool: The pool that was asked.
-        group: What they have in common, None where a call named none.
+        group: The value of each dimension that they share, None where a call named none.
         denials: How many there are.
         by_request_budget: How many of them the request's own budget refused.
-        by_pools_above: How many of them a pool above refused. No capacity of this pool would have
-            let these in, nor those, and the increases are of the others.
+        by_pools_above: How many of them a pool above refused. The increases leave out these and
+            `by_request_budget`, since more capacity of this pool would have helped neither.
         requested_tokens: What they asked for together.
         requested_cost_micros_usd: The same in millionths of a US dollar.
         first_at: When the first one happened.
         last_at: When the last one happened.
         tokens: How many more tokens would have let them in, None if no capacity would.
-        cost_micros_usd: How many more millionths of a US dollar; all are needed.
+        cost_micros_usd: How many more millionths of a US dollar; each axis must grow.
         requests: How many more calls.
     """
 
@@ -149,7 +149,7 @@ class DeniedGroup:
 
 
 class _Shortfall(NamedTuple):
-    """By how much a pool was short on each axis, of what, and in the window that began when."""
+    """By how much a pool was short on each axis, what was asked for, and the window's start."""
 
     lack: Totals
     asked: Totals
@@ -157,7 +157,7 @@ class _Shortfall(NamedTuple):
 
 
 _Lack = tuple[int, int, int | None]
-"""By how much a pool was short on one axis, what was asked for, and in which window."""
+"""By how much a pool was short on one axis, what was asked for, and the window's start."""
 
 
 class _Found(NamedTuple):
@@ -219,13 +219,13 @@ def denials_by(
     by: Sequence[str] = ("run",),
     left_out: LeftOut | None = None,
 ) -> list[DeniedGroup]:
-    """Return denials by who was refused, the most often refused first, and what would have helped.
+    """Return denials in groups, the largest first, with the increases that would have helped.
 
     Args:
         book: The books.
         where: Which entries, or the name of a pool.
-        by: Any of run, tenant, agent, model, provider, operation and reason. A capacity is a
-            pool's, so pools are always apart.
+        by: Any of run, tenant, agent, model, provider, operation and reason. Pools are always
+            separate groups, since each has its own capacity.
         left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
             Without it, the first of these errors is raised.
 
@@ -255,7 +255,7 @@ def denials_by(
 def _stream(
     book: Ledger, where: Where, more: Sequence[str], left_out: LeftOut | None
 ) -> Iterator[_Found]:
-    """Yield denials with these columns of theirs beside those that decide.
+    """Yield denials with the columns `more` beside those that the figures are computed from.
 
     A damaged pool is left out from its first bad entry on.
     """
@@ -311,7 +311,7 @@ def _found(
 def _shortfall(row: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> _Shortfall:
     """Return by how much the capacity was too small on each axis; below 0 there was room.
 
-    By the exact balance: what remains stops at 0, also where the pool is over its capacity.
+    The balance is used, since what remains is 0 however far a pool is over its capacity.
     """
     used = rules.counted(balance_of(row), window)
     tokens, cost = (row[f"estimate_{name}"] for name in AMOUNTS)
@@ -347,7 +347,7 @@ def _denial(found: _Found) -> Denied:
 
 
 class _Tally:
-    """The denials of one group, as far as they have been read: in the order of entries."""
+    """Collects the denials of one group, in the order of entries."""
 
     def __init__(self) -> None:
         self._times: list[int] = []
@@ -391,9 +391,9 @@ class _Tally:
 
 
 def _increase(short: Sequence[_Lack]) -> Increase | None:
-    """Return the increases for denials in order: how short the pool was, what was asked, and when.
+    """Return the increases for the denials of one axis, which are in the order of entries.
 
-    What had been let in during one window would not have been missing in the next.
+    A call that one window had admitted would not have used capacity of the next window.
     """
     if not short:
         return None

@@ -1,4 +1,4 @@
-"""What figures can be grouped by."""
+"""The dimensions that figures can be grouped by."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _TAG = "tag:"
 
 
 def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
-    """Return dimensions if there are such.
+    """Check the names of dimensions and return them.
 
     Args:
-        by: Their names.
-        times: Whether hours, days, weeks and months are among those that there are.
+        by: The names.
+        times: Whether hours, days, weeks and months are allowed.
 
     Raises:
         InvalidInputError: There is none of this name, or one is named twice.
@@ -43,10 +43,10 @@ def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
     return tuple(by)
 
 
-# A query is kept by what it groups by: the same name must be the same function again.
+# The cache of queries has these functions as keys, so one name must always give one function.
 @functools.lru_cache(maxsize=128)
 def label(name: str) -> Label:
-    """Return what to group by for a dimension that is no time; pools by their number."""
+    """Return the column to group by for a dimension other than a time; for pools, their number."""
     if name == "pool":
         return lambda inner: inner.pool_id
     if name.startswith(_TAG):

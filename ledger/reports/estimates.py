@@ -1,6 +1,6 @@
-"""How good estimates are, and what others would have held: figures to tune reservations by.
+"""The report on estimates: how good they were, and what other estimates would have held.
 
-A call is a lease that was settled; what it used is what it used altogether, over all its attempts.
+A call is a lease that was settled; its usage is the sum over all its attempts.
 Percentiles are by the nearest rank, so each is the figure of a call that was really made.
 """
 
@@ -33,13 +33,13 @@ _AXES = {axis.name: axis.amount for axis in AXES if axis.amount is not None}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What calls would have held with one estimate for all, or what they did hold.
+    """What calls would have held with one estimate for all of them, or what they did hold.
 
     Attributes:
-        estimate: The estimate; None for those that were given.
-        overruns: How many calls used more than it.
-        overrun: How much more they used, together.
-        wasted: How much of it the other calls left unused, together.
+        estimate: The estimate; None where each call has its own.
+        overruns: How many calls used more than the estimate.
+        overrun: By how much those calls exceeded the estimate, together.
+        wasted: How much of the estimate the other calls left unused, together.
     """
 
     estimate: int | None
@@ -54,10 +54,10 @@ class Ratios:
 
     Attributes:
         p50: Half of the calls used at most this part of their estimate.
-        p90: Nine in ten of them did, and so on.
-        p95: Likewise.
-        p99: Likewise.
-        max: All of them did.
+        p90: 90 % of the calls used at most this part.
+        p95: 95 % of the calls used at most this part.
+        p99: 99 % of the calls used at most this part.
+        max: No call used more than this part.
     """
 
     p50: Fraction
@@ -79,14 +79,13 @@ class EstimateQuality:
         used: What they used together.
         overrun_share: The part of the calls that used more than was estimated.
         ratio: What they used, divided by what was estimated.
-        given: What the estimates that were given held.
-        p50: What the 50th percentile of what calls used would have held, as the one estimate for
-            all of them; and so on.
-        p90: Likewise.
-        p95: Likewise.
-        p99: Likewise.
-        max: Likewise.
-        fixed: What an estimate of your choice would have held.
+        given: What the estimates that the calls had did hold.
+        p50: What one estimate for all calls would have held, the 50th percentile of their usage.
+        p90: The same with the 90th percentile as the estimate.
+        p95: The same with the 95th percentile as the estimate.
+        p99: The same with the 99th percentile as the estimate.
+        max: The same with the largest usage as the estimate.
+        fixed: The same with the estimate to be tried, None without one.
     """
 
     group: Mapping[str, str | None]
@@ -192,7 +191,7 @@ def _calls(
 
 
 class _Calls(NamedTuple):
-    """What calls were estimated to use, and what they used: in a few bytes a call."""
+    """What calls were estimated to use, and what they used: two arrays, 16 bytes a call."""
 
     estimated: array[int]
     used: array[int]
@@ -242,8 +241,9 @@ def _quality(
 def _ratios(calls: _Calls) -> Ratios:
     """Return percentiles of used / estimated.
 
-    Two fractions whose denominators have `bits` bits differ by more than 1 / 2^(2 bits): cut off
-    behind so many digits, they are in the same order.
+    The quotients are sorted as integers, each cut off after 2 b binary places, where b is the bit
+    length of the largest estimate. The order is exact: two different fractions with denominators
+    of at most b bits differ by more than 1 / 2^(2 b).
     """
     bits = 2 * max(calls.estimated).bit_length()
     cut = [(used << bits) // given for given, used in zip(*calls, strict=True)]

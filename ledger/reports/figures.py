@@ -1,4 +1,4 @@
-"""What is counted, in every report that counts: one set of figures, and the one query of them."""
+"""The figures that all reports count with, and the one query that computes them."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ PROVENANCES = tuple(str(provenance) for provenance in Provenance)
 _SPLIT = AMOUNTS
 
 Label = Callable[[Any], ColumnElement[Any]]
-"""What to group by: a column, made from the innermost query's own columns."""
+"""Returns the column to group by, given the columns of the innermost query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What some entries come to.
+    """The totals of some entries.
 
-    Usage is that of every entry which records any, whatever its kind: settlements, attempts that
-    were observed, corrections (which may be negative). Cache and reasoning tokens are included in
-    input and output tokens.
+    Usage is counted from every entry that records usage: settlements, observed attempts and
+    corrections (which may be negative). Cache and reasoning tokens are included in input and
+    output tokens.
 
     Attributes:
         requests: Calls that were admitted.
         denied: Denials that were kept; they are charged nothing.
         open_leases: Admitted calls that have not ended.
-        input_tokens: Used, like the three that follow.
-        output_tokens: Likewise.
-        total_tokens: Likewise.
-        cost_micros_usd: Likewise, in millionths of a US dollar.
-        estimated_input_tokens: Estimated when the calls were admitted, like the three that follow.
-        estimated_output_tokens: Likewise.
-        estimated_total_tokens: Likewise.
-        estimated_cost_micros_usd: Likewise, in millionths of a US dollar.
+        input_tokens: Input tokens that were used.
+        output_tokens: Output tokens that were used.
+        total_tokens: All tokens that were used.
+        cost_micros_usd: What was spent, in millionths of a US dollar.
+        estimated_input_tokens: Input tokens estimated when the calls were admitted.
+        estimated_output_tokens: Output tokens estimated when the calls were admitted.
+        estimated_total_tokens: All tokens estimated when the calls were admitted.
+        estimated_cost_micros_usd: The cost estimated then, in millionths of a US dollar.
         first_at: When the first entry happened, None where there is none.
         last_at: When the last entry happened, None where there is none.
         attempts: Entries that record what an attempt used: settlements and observations.
@@ -72,18 +72,18 @@ class Figures:
         expiries: Holds that ended by time-out.
         late: Attempts that were recorded after the hold had expired.
         corrections: Entries that correct earlier ones.
-        cache_creation_tokens: Used, like the two that follow.
-        cache_read_tokens: Likewise.
-        reasoning_tokens: Likewise.
+        cache_creation_tokens: Input tokens that were written to the provider's cache.
+        cache_read_tokens: Input tokens that were read from the provider's cache.
+        reasoning_tokens: Output tokens that were used for reasoning.
         total_tokens_reported: The part of `total_tokens` that a provider reported; the parts of
             the four provenances add up to it.
-        total_tokens_recovered: Likewise, recovered later.
-        total_tokens_estimated: Likewise, estimated.
-        total_tokens_unknown: Likewise, from where nobody said.
-        cost_micros_usd_reported: The same parts of `cost_micros_usd`.
-        cost_micros_usd_recovered: Likewise.
-        cost_micros_usd_estimated: Likewise.
-        cost_micros_usd_unknown: Likewise.
+        total_tokens_recovered: The part that was recovered later.
+        total_tokens_estimated: The part that was estimated.
+        total_tokens_unknown: The part of unknown provenance.
+        cost_micros_usd_reported: The part of `cost_micros_usd` that a provider reported.
+        cost_micros_usd_recovered: The part that was recovered later.
+        cost_micros_usd_estimated: The part that was estimated.
+        cost_micros_usd_unknown: The part of unknown provenance.
     """
 
     requests: int = 0
@@ -123,7 +123,7 @@ COUNTED = tuple(name for name in _FIGURES if name not in {"first_at", "last_at"}
 
 
 def added(parts: Iterable[Figures]) -> dict[str, Any]:
-    """Return the figures of several parts together, by name."""
+    """Return the figures of several parts added up, by name, and the earliest and latest time."""
     known = list(parts)
     if len(known) == 1:
         return {name: getattr(known[0], name) for name in _FIGURES}
@@ -137,7 +137,7 @@ def added(parts: Iterable[Figures]) -> dict[str, Any]:
 
 
 def is_open(as_of: ColumnElement[int] | int | None) -> ColumnElement[bool]:
-    """Tell whether an entry is a reservation whose lease has not ended, or not by `as_of`."""
+    """Return the condition for a reservation with a lease that has not ended, or not by `as_of`."""
     end = entries.alias("lease_end")
     ended = exists().where(
         end.c.pool_id == entries.c.pool_id,
@@ -152,7 +152,7 @@ def is_open(as_of: ColumnElement[int] | int | None) -> ColumnElement[bool]:
 def aggregate(
     connection: Connection, scope: Scope, labels: Sequence[Label], *, grain_us: int | None = None
 ) -> list[Any]:
-    """Return the figures of the entries in scope, grouped: rows of `label_0`, ... and figures.
+    """Return the figures of the entries in scope by group: rows of `label_0`, ... and figures.
 
     Args:
         connection: A snapshot.
@@ -170,8 +170,8 @@ def aggregate(
 def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool) -> Select[Any]:
     """Return the query of figures, whose parameters are the values of a filter of this shape.
 
-    Entries are added up by kind and provenance first, and by attribution where labels look at
-    one: that leaves few rows, at whose texts and tags all else is then looked.
+    Entries are first added up by kind and provenance, and by pool and attribution where there are
+    labels. Few rows are left, and only these are joined to the texts and tags of attributions.
     """
     a = attributions.c
     parts = _parts(shape, sums, grained=grained, attributed=bool(labels))
@@ -198,17 +198,17 @@ def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool
 
 
 def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subquery:
-    """Return the entries of a shape, added up as far as their numbers tell them apart."""
+    """Return the entries of a shape, added up before texts and tags are joined; see `_query`."""
     e, at = entries.c, shape.at
     as_of: ColumnElement[int] | None = bindparam("as_of") if "as_of" in shape.asked else None
-    # Not in the order of an index: SQLite would walk through the whole of it to save the sorting.
+    # The keys are not in the order of an index: SQLite would scan that whole index to avoid a sort.
     keys: list[ColumnElement[Any]] = [e.kind, e.provenance]
     if attributed:
         keys += [e.pool_id, e.attribution_id]
     columns = list(keys)
     if grained:
         grain = bindparam("grain_us", type_=BigInteger())
-        # Databases cut towards 0; a piece of time before 1970 begins below.
+        # SQL's % has the sign of the dividend, so a time before 1970 would be rounded up.
         columns.append((at - ((at % grain) + grain) % grain).label("grain"))
     late = e.flags.bitwise_and(int(EntryFlag.LATE)) != 0
     return (

@@ -1,4 +1,4 @@
-"""Which entries a report is about: the one place that builds its WHERE."""
+"""Filters of reports: the one place that builds the WHERE clause of a report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TimeBasis(StrEnum):
     """Which of an entry's times counts."""
 
     OCCURRED = "occurred"
-    """When the call happened, or where nobody said so, when the entry was recorded."""
+    """When the call happened; if the caller did not say, when the entry was recorded."""
 
     RECORDED = "recorded"
     """When the entry was recorded."""
@@ -47,24 +47,24 @@ _ATTRIBUTED = ("run_id", "tenant", "agent", "operation", "provider", "model")
 class Filter:
     """Which entries a report is about; without any field, all of them.
 
-    Several pools together count each entry where it was made: what a pool passed on to its parent
-    is counted in the pool. A parent alone is what was spent from it directly, unless
-    `descendants` is asked for.
+    Each entry is counted in the pool where it was made, and not again in the parents that it was
+    passed on to. A parent alone therefore counts what was spent from it directly; `descendants`
+    adds the pools below it.
 
     Attributes:
         pools: Names of pools; none means all of them.
         descendants: Also the pools below those that are named.
-        since: From this time on, which has a time zone.
-        until: Up to, and without, this time, which has a time zone.
-        run_id: Of this run, as the five that follow.
-        tenant: Likewise.
-        agent: Likewise.
-        operation: Likewise.
-        provider: Likewise.
-        model: Likewise.
-        tags: With all of these tags, each with exactly this value.
-        as_of: Up to and with this entry of the one pool that is named: the report is then the same
-            for ever.
+        since: Only entries from this time on; it needs a time zone.
+        until: Only entries before this time; it needs a time zone.
+        run_id: Only entries of this run.
+        tenant: Only entries of this tenant.
+        agent: Only entries of this agent.
+        operation: Only entries of this operation.
+        provider: Only entries of this provider.
+        model: Only entries of this model.
+        tags: Only entries that have all of these tags, each with exactly this value.
+        as_of: The last entry that counts, of the one pool that is named. The report is then the
+            same for ever.
         basis: Which time counts.
     """
 
@@ -117,12 +117,12 @@ EVERYTHING = Filter()
 class Shape:
     """What a filter asks for, without the values: filters of one shape make one WHERE clause.
 
-    A query is kept by the shape that it was made for: to put it together takes SQLAlchemy longer
-    than the database needs to look up a run, a day or a balance.
+    Queries are cached by shape. SQLAlchemy takes longer to build a query than the database takes
+    to look up a run, a day or a balance: ten times as long for a run (docs/performance.md).
 
     Attributes:
-        asked: The names of the values that an entry is held to.
-        tags: The names of the tags among them, whose values are `tag_0`, `tag_1` and so on.
+        asked: The names of the values that an entry is compared with.
+        tags: The names of the tags among them; their values are `tag_0`, `tag_1` and so on.
         basis: Which time counts.
         mirrors: Whether what other pools passed on to a pool counts too.
     """
@@ -143,17 +143,17 @@ class Shape:
     def conditions(
         self, value: Callable[[str], BindParameter[Any]] = bindparam
     ) -> list[ColumnElement[bool]]:
-        """Return what an entry must fulfil.
+        """Return the conditions that an entry must fulfil.
 
         Args:
-            value: Makes the parameter of a value.
+            value: Returns the parameter for a value, given the value's name.
         """
         e, asked = entries.c, self.asked
         found: list[ColumnElement[bool]] = []
         if "pools" in asked:
             found.append(e.pool_id.in_(value("pools")))
         elif asked & {"since", "until"}:
-            # All of them, in so many words: the index of times is one of times in a pool.
+            # All pools, spelled out: the index of times begins with the pool.
             found.append(e.pool_id.in_(select(pools.c.pool_id)))
         if not self.mirrors:
             found.append(e.origin_seq.is_(None))
@@ -183,13 +183,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """A filter, looked up in one snapshot.
+    """A filter with the pools and values that were looked up for it in one snapshot.
 
     Attributes:
         where: The filter.
-        pools: The names of the pools that it takes in, by their numbers.
-        shape: What it asks for.
-        values: With which values, by their names in its shape.
+        pools: The names of the pools that it selects, by their numbers.
+        shape: The shape of its query.
+        values: The values of the query's parameters, by their names in the shape.
     """
 
     where: Filter
@@ -199,7 +199,7 @@ class Scope:
 
     @property
     def pool(self) -> PoolId:
-        """The one pool, of a report that is about one."""
+        """The pool, where the report is about exactly one."""
         (pool_id,) = self.pools
         return pool_id
 
@@ -210,11 +210,11 @@ class Scope:
 
     @property
     def conditions(self) -> list[ColumnElement[bool]]:
-        """What an entry must fulfil, with the values in it."""
+        """The conditions that an entry must fulfil, with their values."""
         return self.shape.conditions(lambda name: bindparam(name, self.values[name]))
 
     def between(self, since: int, until: int) -> Scope:
-        """Return the part of it from one time on, and before another."""
+        """Return this scope from `since` on and before `until`, microseconds since 1970."""
         return replace(
             self,
             shape=replace(self.shape, asked=self.shape.asked | {"since", "until"}),
@@ -226,7 +226,7 @@ class Scope:
         return self.pools.get(pool_id, f"(pool {pool_id})")
 
     def without(self, damaged: Collection[PoolId]) -> Scope:
-        """Return the part of it that is not about these pools."""
+        """Return this scope without these pools."""
         rest = {pool_id: self.pools[pool_id] for pool_id in self.pools if pool_id not in damaged}
         return replace(
             self,
@@ -236,7 +236,7 @@ class Scope:
         )
 
     def whole(self, pool_id: PoolId) -> Scope:
-        """Return one of the pools as a whole: of the filter only `as_of` counts."""
+        """Return the scope of one pool's entries, all of them up to the filter's `as_of`."""
         values = {"pools": [pool_id]}
         if self.where.as_of is not None:
             values["as_of"] = self.values["as_of"]
@@ -256,12 +256,12 @@ def snapshot(
     mirrors: bool = False,
     left_out: LeftOut | None = None,
 ) -> T:
-    """Run a report's query on one snapshot, without pools that are damaged so that it fails.
+    """Run a report's query on one snapshot; if it fails, again without the damaged pools.
 
     Args:
         book: The books.
         where: Which entries.
-        query: Gets the connection, and the filter as it was looked up there.
+        query: Called with the connection, and the filter as it was looked up there.
         mirrors: Whether what other pools passed on to a pool counts too: only where the report is
             about one pool's own balance.
         left_out: Gets what is wrong with each pool that is left out; only where no pool is named.
@@ -303,9 +303,10 @@ def _without_damaged(
     left_out: LeftOut | None,
     error: Exception,
 ) -> tuple[T, LeftOut]:
-    """Run a query that failed without the pools that it failed for."""
+    """Run a query again that failed, without the damaged pools that it failed for."""
     lost: LeftOut = []
-    # Found once, unless what is wrong is that an entry contradicts another: the query names that.
+    # One search finds the damaged pools. It does not find entries that contradict each other: the
+    # query does, and its error names the pool.
     damaged = book.read(lambda connection: find_damage(connection, scope.pools))
     while True:
         if isinstance(error, JournalDamagedError):
@@ -334,7 +335,7 @@ def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
 
 
 def _looked_up(connection: Connection, where: Filter, *, mirrors: bool) -> tuple[Scope, LeftOut]:
-    """Look a filter up, and return what is wrong with pools that cannot be in it."""
+    """Look a filter up; also return what is wrong with damaged pools, which it leaves out."""
     chosen, damaged = _pools(connection, where)
     values: dict[str, Any] = {
         name: given for name in _ATTRIBUTED if (given := getattr(where, name)) is not None
@@ -355,7 +356,7 @@ def _looked_up(connection: Connection, where: Filter, *, mirrors: bool) -> tuple
 
 
 def _pools(connection: Connection, where: Filter) -> tuple[dict[PoolId, str], LeftOut]:
-    """Return the pools that a filter takes in, and what is wrong with those that it cannot."""
+    """Return the pools that a filter selects, and what is wrong with those that are damaged."""
     infos, damaged = find_pools(connection)
     ids = {info.name: info.pool_id for info in infos}
     if not where.pools:
@@ -378,7 +379,7 @@ def _checked_as_of(connection: Connection, pool_id: PoolId, name: str, as_of: in
     newest = newest_seqs(connection, [pool_id]).get(pool_id, 0)
     if type(newest) is not int:
         raise not_a_number(name, newest)
-    # A number that is not there yet would give another answer tomorrow.
+    # A report as of an entry that is not there yet would change when entries are added.
     if not 1 <= as_of <= newest:
         raise InvalidInputError("as_of", f"the pool has entries 1 to {newest}, and no {as_of}")
     return as_of

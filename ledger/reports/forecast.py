@@ -1,4 +1,4 @@
-"""When a pool runs out, if it goes on being spent as it was."""
+"""The forecast report: when a pool runs out if it is spent on at its recent rate."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AxisForecast:
         stop_threshold: What is kept back: at this much the pool has run out.
         held: What open leases hold.
         spent: What was spent in the window.
-        per_day: What that makes in 24 hours.
+        per_day: The rate of `spent`, in 24 hours.
     """
 
     axis: str
@@ -81,14 +81,15 @@ class Forecast:
     Attributes:
         pool: The pool's name.
         now: The moment of the forecast.
-        window_begin: From here to `now` spend is looked at.
-        window_s: How long that is, in seconds.
-        younger: The pool is younger than the window that was asked for, and its life was taken.
+        window_begin: Spend is added up from this time on, until `now`.
+        window_s: The length of this window in seconds.
+        younger: Whether the pool is younger than the window that was asked for. The window is then
+            the pool's life.
         basis: Which time of an entry puts it into the window.
         axes: One forecast an axis.
         steady: Assumed: spend goes on as in the window, evenly.
         held_is_spent: Assumed: what open leases hold is used, so it is not among what remains.
-        capacity_stays: Assumed: nobody adjusts the pool, and no new window fills it up.
+        capacity_stays: Assumed: the pool is not adjusted, and no new window restores its capacity.
     """
 
     pool: str
@@ -114,12 +115,12 @@ def forecast(
 ) -> Forecast:
     """Return when a pool runs out at the rate at which it was spent of late.
 
-    What other pools passed on to this one uses its capacity up, and is included.
+    Spend that other pools passed on to this one uses its capacity, and is included.
 
     Args:
         book: The books.
         pool: The pool's name.
-        window: How far back spend is looked at; the pool's life if that is shorter.
+        window: How far back spend is added up; the pool's life if that is shorter.
         now: The moment of the forecast, which has a time zone; without it the present one, or with
             `as_of` when that entry was recorded.
         as_of: As the pool stood at this entry.
@@ -185,9 +186,9 @@ def _sums_of_usage(shape: Shape, sums: Sums) -> Select[Any]:
 
 @functools.lru_cache(maxsize=32)
 def _sums_of_calls(shape: Shape, sums: Sums) -> Select[Any]:
-    """Return the query of the calls that were settled: by how much each entry moved their count.
+    """Return the query that counts settled calls, by how much each entry moved the running count.
 
-    An entry that settles what funded a carved pool stands for all the calls of that pool.
+    Counting entries would be wrong: the one that settles a carved pool stands for all its calls.
     """
     before = entries.alias("before")
     name = f"committed_{REQUESTS.name}"
@@ -222,7 +223,7 @@ def _axis(name: str, last: Position, spent: int, begin: int, now: Micros) -> Axi
     elif spent <= 0:  # corrections may have taken back more than was spent
         outlook = Outlook.NO_SPEND
     else:
-        # Rounded up: at that microsecond it is spent, and not one before.
+        # Rounded up to the first microsecond at which the pool has run out.
         runs_out = now - (-(left - threshold) * (now - begin) // spent)
         outlook = Outlook.RUNS_OUT if runs_out <= _LAST else Outlook.BEYOND
         runs_out_at = from_micros(runs_out) if runs_out <= _LAST else None

@@ -1,4 +1,4 @@
-"""Leases: the open ones by age, the stale ones, and those that were used after they expired."""
+"""The report on leases: the open ones by age, the stale ones, and those used after expiry."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _SECOND_US = 1_000_000
 _AGES_S = (60, 600, 3_600, 86_400, 604_800)
-"""Where one age ends and the next begins."""
+"""Where one age group ends and the next begins: a minute, 10 minutes, an hour, a day, a week."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseAge:
-    """The open leases of an age.
+    """The open leases of one age group.
 
     Attributes:
-        from_s: They are at least so many seconds old.
-        below_s: And less than so many, None for no limit.
+        from_s: The leases are at least this many seconds old.
+        below_s: The leases are younger than this many seconds; None is no limit.
         leases: How many there are.
-        expired: How many of them hold nothing any more, because their time is over.
+        expired: How many of them have expired and hold nothing any more.
         held: What they hold.
     """
 
@@ -61,11 +61,11 @@ class AgedLease:
         pool: The pool that granted it.
         lease: Its number.
         phase: `open`, or `expired` where it holds nothing any more.
-        reserved_at: Since when.
-        age_s: How many seconds ago that is.
-        run_id: The caller's run, and so on for the next two.
-        agent: Likewise.
-        model: Likewise.
+        reserved_at: When it was reserved.
+        age_s: How many whole seconds ago that is.
+        run_id: The run that the call named.
+        agent: The agent that the call named.
+        model: The model that the call named.
         held: What it holds.
     """
 
@@ -91,9 +91,9 @@ class LateUse:
         run_id: The caller's run.
         expired_at: When the expiry was recorded.
         used_at: When the usage was recorded.
-        after_s: How many seconds later.
-        total_tokens: What was used.
-        cost_micros_usd: Likewise, in millionths of a US dollar.
+        after_s: How many whole seconds after the expiry.
+        total_tokens: How many tokens were used.
+        cost_micros_usd: What they cost, in millionths of a US dollar.
     """
 
     pool: str
@@ -171,7 +171,7 @@ def leases(
 
 
 def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Micros:
-    """Return what is now: as given, or when the entry `as_of` was recorded, or the present."""
+    """Return the moment of a report: as given, or when `as_of` was recorded, or the present."""
     if given is not None:
         return given
     if scope.where.as_of is not None:
@@ -184,11 +184,11 @@ def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Mic
 def with_newest_of_lease(
     lease: ColumnElement[int], as_of: int | None
 ) -> tuple[FromClause, FromClause]:
-    """Return the newest entry about a lease, or by `as_of`, and entries with it and attribution.
+    """Return the newest entry about each lease, and entries joined with it and attributions.
 
     Args:
         lease: The lease of an entry.
-        as_of: Up to and with this entry; None is no limit.
+        as_of: The last entry that counts; None is no limit.
     """
     later, last = entries.alias("later"), entries.alias("last_entry")
     bound = [] if as_of is None else [later.c.seq <= as_of]
@@ -276,7 +276,7 @@ def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a
 
 def _late(connection: Connection, scope: Scope) -> list[LateUse]:
     e, a = entries.c, attributions.c
-    # Few leases expire: those are looked up, and what came behind the expiry of each.
+    # Few leases expire, so the query looks up expiries first, then what came after each of them.
     expiry = entries.alias("expiry")
     query = (
         select(

@@ -1,4 +1,4 @@
-"""What is happening now: where pools stand and which leases are open, cheap enough to ask often."""
+"""The live report: where pools stand and which leases are open, cheap enough to ask often."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
 
 LEASES = 100
+"""How many open leases of each pool are listed at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +28,9 @@ class Glance:
         at: The moment.
         pools: Where each pool stands.
         leases: The leases that have not ended, the oldest first, a bounded number of each pool.
-        oldest: The oldest of them by pool: give it to the next glance, which then need not look
-            for it again.
-        left_out: What is wrong with each damaged pool, if no pool was named: it is without them.
+        oldest: The entry of each pool from which the next glance needs to search for open leases.
+            Pass it to that glance.
+        left_out: What is wrong with each damaged pool that was left out, if no pool was named.
     """
 
     at: datetime
@@ -48,13 +49,13 @@ def glance(
 ) -> Glance:
     """Return the books at this moment, without disturbing writers.
 
-    The first time it looks through the reservations of each pool for those that are open. Leases
-    only end, so whoever goes on from where the oldest was looks at few.
+    Without `oldest` all reservations of each pool are searched for open leases. An ended lease
+    never opens again, so with `oldest` the search starts at the lease that was the oldest.
 
     Args:
         book: The books.
         where: Which pools, or the name of one.
-        oldest: Where the glance before found the oldest open lease of each pool.
+        oldest: `Glance.oldest` of the glance before.
         now: The moment at which ages are taken; without it the present one.
 
     Raises:

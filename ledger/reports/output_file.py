@@ -1,7 +1,7 @@
-"""The one way to write a file: whole or not at all, and never over a database.
+"""How this library writes a file: whole or not at all, and never over a database.
 
-The bytes go into a file without a name in the same folder. It gets the target's name when they are
-all on the disk, so a full disk, an error or an interrupt leaves the target as it was.
+The bytes go into a file without a name in the same folder. That file gets the target's name when
+all bytes are on the disk, so a full disk, an error or an interrupt leaves the target as it was.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Target = str | Path | BinaryIO
 """A file's name, or an open binary stream."""
 
 GENERATOR = "budget-ledger"
-"""Names this library in what it makes, so that it knows its own files again."""
+"""Written into pages and pictures, so that this library recognises them as its own."""
 
 _MARKS = tuple(
     f"{before}{GENERATOR} ".encode()
@@ -32,7 +32,7 @@ _MARKS = tuple(
 """How a page, an SVG and a PNG of ours say who made them."""
 
 _HEAD_BYTES = 4_096
-"""How much of a file is read to find a mark; it stands at the beginning."""
+"""How many bytes of a file are searched for a mark, which stands near the beginning."""
 
 _DATABASES = (
     b"SQLite format 3\0",
@@ -54,14 +54,14 @@ def output_file(
     keep: Iterable[Path] = (),
     recognises: Recognises | None = None,
 ) -> Iterator[BinaryIO]:
-    """Lend a file to write into, which takes the target's place if no error comes.
+    """Open a file to write into; it replaces the target when the block ends without an error.
 
     A file that is there already is replaced if it is empty, if this library made it, or with
     `force`. It keeps its permissions. A symbolic link is followed. Streams, pipes and devices are
     written to directly.
 
     Args:
-        to: Where to.
+        to: The target.
         force: Replace any ordinary file that is no database.
         keep: Files that are never written to, whatever `force` says: those of the store.
         recognises: Tells whether a file is one of ours that has no mark: an export.
@@ -69,8 +69,8 @@ def output_file(
     Raises:
         InvalidInputError: The target is neither a name nor a binary stream; `keep` has something
             else than paths.
-        ExportError: It is a database, a part of one, a folder, or a file of somebody else; or it
-            cannot be written. What was there before is untouched.
+        ExportError: The target is a database, a part of one, a folder, or a file that this library
+            did not make; or it cannot be written. What was there before is untouched.
     """
     check_target(to)
     check_several("keep", keep)
@@ -108,7 +108,7 @@ def check_target(to: object) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Tell whether a path is a pipe, a device or a socket, which no file can take the place of."""
+    """Tell whether a path is a pipe, a device or a socket, which is written to and not replaced."""
     with suppress(OSError):
         return _is_special(path.stat())
     return False
@@ -118,7 +118,7 @@ def refuse_stream_into(stream: object, keep: Iterable[Path]) -> None:
     """Refuse a stream that ends in a database: `>> ledger.db`.
 
     Raises:
-        ExportError: It does.
+        ExportError: The stream ends in one of the files in `keep`.
     """
     try:
         found = os.fstat(stream.fileno())  # type: ignore[attr-defined]
@@ -188,7 +188,7 @@ def _is_ours(path: Path, recognises: Recognises | None) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would block
         return b""
     with path.open("rb") as file:
         return file.read(_HEAD_BYTES)
@@ -219,10 +219,10 @@ def _replaced(
             yield out
             out.flush()
             os.fsync(descriptor)
-            _refuse_database(to, path, keep)  # it may have become one meanwhile
+            _refuse_database(to, path, keep)  # the target may have become a database meanwhile
             if not named:
-                # A folder is named only so that Python calls linkat, which follows the link in
-                # /proc; it is ignored beside an absolute path.
+                # `src_dir_fd` makes Python call linkat, which follows the link in /proc. linkat
+                # ignores its value, since the path is absolute.
                 os.link(f"/proc/self/fd/{descriptor}", beside, src_dir_fd=descriptor)
         beside.replace(path)
         _sync(path.parent)
@@ -231,12 +231,12 @@ def _replaced(
 
 
 def _unnamed(folder: Path) -> int | None:
-    """Open a file that is gone with this process, however it ends; None where there are none."""
-    if not Path("/proc/self/fd").is_dir():  # it could get no name
+    """Open a file without a name, which vanishes with this process; None if not supported."""
+    if not Path("/proc/self/fd").is_dir():  # the file could not be given a name later
         return None
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
-    except (AttributeError, OSError):  # not Linux, or a file system without them
+    except (AttributeError, OSError):  # not Linux, or a file system without O_TMPFILE
         return None
 
 
@@ -248,7 +248,7 @@ def _keep_permissions(descriptor: int, before: os.stat_result) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make the new name last: a rename is not on the disk before its folder is."""
+    """Flush the folder to the disk, since a crash could otherwise undo the rename."""
     with suppress(OSError):  # some file systems cannot, and Windows cannot open a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:

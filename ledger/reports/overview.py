@@ -1,4 +1,4 @@
-"""Everything that a page about the books shows, as values."""
+"""The overview report: everything that a page about the books shows, as values."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Overview:
         runs: What each run cost, the earliest first.
         estimates: How good estimates were, by model.
         leases: The open leases.
-        verified: What verifying each pool found; None where nobody asked.
-        left_out: What is wrong with each pool that one of these parts is without, or is without
-            from some entry on.
+        verified: What verifying each pool found; None if it was not asked for.
+        left_out: What is wrong with each damaged pool that one of these parts leaves out, as a
+            whole or from some entry on.
     """
 
     store: str
@@ -70,7 +70,7 @@ def overview(
         zone: The time zone whose days are meant, by its IANA name.
         now: The moment at which the ages of leases are taken; without it the present one.
         verify: Whether every entry is checked, which takes as long as the journal is.
-        progress: Told how many more entries are checked.
+        progress: Called with how many more entries are checked.
 
     Raises:
         UnknownPoolError: There is no such pool.
@@ -91,7 +91,7 @@ def overview(
             leave_out([error], None if chosen.pools else lost)
     verified = None
     if verify:
-        # Of the whole store: also whether an entry belongs to no pool.
+        # None is the whole store, which also finds entries that belong to no pool.
         asked = names if chosen.pools else [None]
         verified = [one for name in asked for one in book.verify(name, progress=progress)]
     return Overview(

@@ -45,7 +45,7 @@ class Position(NamedTuple):
         return rules.remaining(self.policy, self.balance, self.window)
 
     def at(self, now: Micros) -> Position:
-        """Return the same pool in the window that it is by then, if nothing more is written."""
+        """Return the pool as it is at `now` if nothing more is written: in the window of then."""
         rolled = rules.roll_over(self.policy, self.window, self.balance, now)
         return self if rolled is None else self._replace(window=rolled)
 

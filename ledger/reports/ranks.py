@@ -1,4 +1,4 @@
-"""Percentiles by the nearest rank: always a value that was there, never one in between."""
+"""Percentiles by the nearest rank: always one of the values, never an interpolated one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 
 
 def percentile(ascending: Sequence[T], percent: int) -> T:
-    """Return the smallest value that at least `percent` in a hundred of them do not exceed."""
+    """Return the smallest value that at least `percent` % of the values do not exceed."""
     rank = max(1, -(-percent * len(ascending) // 100))
     return ascending[rank - 1]

@@ -1,4 +1,4 @@
-"""What each run cost, alone and with its sub-runs."""
+"""The report on runs: what each one cost, alone and with its sub-runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunTree:
     Attributes:
         run_id: The caller's run, None for calls that named none.
         parent_run_id: The run that it is a part of; of several that were named, the first.
-        depth: How many runs are above it: 0 for one that nobody is.
+        depth: How many runs are above it; 0 for a run without a parent.
         own: What the run itself did, None where it is only named as a parent.
         with_subruns: What the run and everything below it did.
     """
@@ -76,8 +76,8 @@ def run_trees(
 ) -> list[RunTree]:
     """Return what each run cost with its sub-runs: each run is followed by those below it.
 
-    Of a filter's run, the tree is the part from that run down. Runs that name each other in a
-    circle make a tree all the same: it is cut where a walk would come round again.
+    If the filter names a run, the tree begins at that run. Runs that name each other as parents in
+    a cycle make a tree too: it ends where the next run is already in it.
 
     Args:
         book: The books.
@@ -163,7 +163,7 @@ def _parent(run: str | None, parts: Iterable[tuple[str | None, Figures]]) -> str
 def _heads(
     own: Mapping[str | None, Figures | None], parents: Mapping[str | None, str]
 ) -> list[str | None]:
-    """Return the runs that a walk begins with: those without a parent, and one of each circle."""
+    """Return the runs that a walk begins with: those without a parent, and one of each cycle."""
     heads: list[str | None] = []
     reached: set[str | None] = set()
     for run in own:
@@ -178,7 +178,7 @@ def _heads(
                 break
             at = above
         else:
-            if at in path:  # a circle, found for the first time: it has no head but this
+            if at in path:  # a cycle, found for the first time: the walk begins here
                 heads.append(at)
     return heads
 

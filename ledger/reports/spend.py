@@ -1,4 +1,4 @@
-"""Where the money went: spend by time, model, tenant, tag and the like, each crossed with any."""
+"""The spend report: spend by time, model, tenant, tag and the like, in any combination."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.store.pools import LeftOut
 
 OTHER = "other"
+"""The row that stands for the groups that are not among the most expensive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +28,9 @@ class SpendRow(Figures):
     """One group.
 
     Attributes:
-        group: The group's place in each dimension, None where a call named none.
-        groups: How many groups the row stands for: 1, or of the row `other`, those that are not
-            among the largest.
+        group: The group's value in each dimension, None where a call named none.
+        groups: How many groups the row stands for: 1, or for the row `other` the number of groups
+            that are not among the most expensive.
     """
 
     group: Mapping[str, str | None]
@@ -64,8 +65,9 @@ def spend(
 ) -> Spend:
     """Return spend by one or more dimensions.
 
-    A call is counted under what its reservation named, its usage under what the entry that records
-    it names: a model that answered in another's place carries the usage.
+    A call is counted under the attribution of its reservation. Usage is counted under the
+    attribution of the entry that records it: a model that answered in place of another one has the
+    usage.
 
     Args:
         book: The books.
@@ -137,8 +139,8 @@ def _cut(
 ) -> tuple[list[Any], dict[int, list[str]]]:
     """Return rows by pieces of time that each lie in one bucket, and the buckets of each piece.
 
-    Most zones are whole hours from UTC, so that pieces of an hour will do; where one does not lie
-    in one bucket, the next smaller ones are tried.
+    Most zones are whole hours from UTC, so pieces of an hour are enough. If a piece does not lie
+    in one bucket, the next smaller length is tried.
     """
     if not units:
         rows = aggregate(connection, scope, labels)
@@ -159,5 +161,5 @@ def _dearest(row: SpendRow) -> tuple[object, ...]:
 
 
 def _in_order(rows: list[SpendRow], by: tuple[str, ...]) -> list[SpendRow]:
-    # Stable: what has the same time stays in the order of cost.
+    # The sort is stable: rows of the same time stay in the order of cost.
     return sorted(rows, key=lambda row: [str(row.group[name]) for name in by if name in UNITS])

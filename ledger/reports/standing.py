@@ -22,8 +22,8 @@ def standing(
 ) -> list[PoolStatus]:
     """Return where the pools of a filter stand by now, the oldest pool first.
 
-    What other pools passed on to a pool has moved its balance, and is included. Of the filter the
-    pools count, and `as_of`: a balance is that of a whole pool.
+    What other pools passed on to a pool has moved its balance, and is included. Only the filter's
+    pools and its `as_of` count, since a balance is that of a whole pool.
 
     Args:
         book: The books.

@@ -79,10 +79,11 @@ class StatementLine:
     Attributes:
         seq: The entry.
         recorded_at: When it was recorded: the order of a statement.
-        occurred_at: When the call happened, if somebody said so.
+        occurred_at: When the call happened, None if the caller did not say.
         kind: Its kind.
         flags: What is remarkable about it, such as `overrun`.
-        reason: Why: of an adjustment, a correction or a denial; what was crossed of a threshold.
+        reason: Why a pool was adjusted, usage corrected or a call denied; or which threshold was
+            crossed.
         run_id: The caller's run.
         lease: The lease that it is about.
         committed: By how much it changed what is committed.

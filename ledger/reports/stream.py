@@ -1,4 +1,4 @@
-"""Entries of a pool page by page: as many as there are, in bounded memory."""
+"""Reading the entries of a pool page by page, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ledger.store.schema import entries
 
 
 def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
-    """Return up to which entry each pool in scope that has any is read, the oldest pool first."""
+    """Return the last entry to read of each pool in scope that has any, the oldest pool first."""
     found = newest_seqs(connection, list(scope.pools) if scope.where.pools else None)
     newest = {pool_id: found[pool_id] for pool_id in found if pool_id in scope.pools}
     for pool_id, seq in newest.items():
@@ -32,8 +32,8 @@ def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
 def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of a query on entries of one pool, in order.
 
-    Entries are only appended, so those up to a number that was the newest are one snapshot, though
-    each page is read by itself.
+    Entries are only appended, so those up to a number that was once the newest never change. They
+    are one snapshot although each page is read by itself.
 
     Args:
         book: The books.
@@ -45,8 +45,8 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
         LedgerUnavailableError: The store cannot be read.
     """
     seq = entries.c.seq
-    # A database may sort all that it finds for the sake of one page: it is asked about so many
-    # entries that about a page is found among them.
+    # A database may sort all matches to return one page. Each query is therefore limited to a span
+    # of numbers, which is adapted so that it has about one page of matches.
     span = PAGE
     while after < end:
         last = min(end, after + span)
@@ -65,6 +65,6 @@ def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
 
 
 def unreadable(pool: str, seq: int, error: Exception) -> JournalDamagedError:
-    """Return that an entry is not what its kind says it is, for one of `UNREADABLE`."""
+    """Return the error for an entry that cannot be read; `error` is one of `UNREADABLE`."""
     reason = f"its detail cannot be read: {error!r}"
     return JournalDamagedError(pool=pool, seq=seq, reason=reason)

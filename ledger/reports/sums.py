@@ -21,10 +21,10 @@ def int64(value: int) -> ColumnElement[int]:
 
 
 class Sums:
-    """How a query adds amounts up: as they are, or cut in halves.
+    """How a query adds amounts up: as they are, or in two halves of 32 bits.
 
-    SQLite's SUM fails above 2^63-1; the sums of the upper and of the lower 32 bits stay below it
-    for two thousand million rows, and take twice the time.
+    SQLite's SUM fails above 2^63-1. The sums of the upper and of the lower 32 bits stay below that
+    for two thousand million rows, but take twice the time.
     """
 
     def __init__(self, *, halved: bool) -> None:
@@ -50,9 +50,9 @@ class Sums:
 
         Args:
             name: The name.
-            columns: Those of a query that has the sums.
-            source: The name of the sums there.
-            wanted: Which of them are added.
+            columns: The columns of a query that has the sums.
+            source: The name of the sums in that query.
+            wanted: The condition for a sum to be added.
         """
         return [
             _sum(case((wanted, columns[f"{source}{half}"]), else_=0)).label(f"{name}{half}")
@@ -77,8 +77,9 @@ def summed(
     Args:
         connection: A snapshot.
         query: Gets how to add up, and returns the query.
-        values: Those of its parameters that have none yet.
+        values: The values of the query's parameters that have none yet.
     """
+    # Whole sums first, since halves take twice the time.
     try:
         return connection.execute(query(_PLAIN), values).all()
     except OperationalError as error:
