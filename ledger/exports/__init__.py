@@ -1,7 +1,7 @@
-"""What leaves the books for other programs: exact, streamed, and verifiable against the journal.
+"""Exports of the books for other programs: exact, streamed, and verifiable against the journal.
 
-An export is of a fixed part of the journal, so that it can be made again to the byte. What each
-format holds, and what each column means, stands in docs/exports.md.
+An export is of a fixed part of the journal, so that it can be made again to the byte.
+docs/exports.md says what each format holds and what each column means.
 """
 
 from ledger.exports.focus import FocusVersion

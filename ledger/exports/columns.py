@@ -1,4 +1,4 @@
-"""What a column of an export is, and the columns of an export of entries."""
+"""The columns of exports: what a column is, and which ones an export of entries has."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Value = str | int | Decimal | datetime | None
 """What stands in a cell; every format gives the same values back."""
 
 PLACES = 6
-"""How many decimal places a decimal has: those that a millionth of a US dollar needs."""
+"""How many decimal places a decimal has: a millionth of a US dollar needs six."""
 
 DIGITS = 25
-"""How many digits a decimal may have: those of any integer of 64 bits, and the places."""
+"""How many digits a decimal may have: 19 for any signed integer of 64 bits, and six places."""
 
 _COST = "cost_micros_usd"
 
@@ -50,8 +50,8 @@ class Column:
     Attributes:
         name: Its name in the header.
         kind: What its values are.
-        read: Takes its value from a stored entry, with the entry's attribution and the name of
-            its pool.
+        read: Returns the column's value, given a stored entry with its attribution and the name
+            of its pool.
         personal: Whether its value comes from the attribution, which the owner of the books may
             have erased since.
     """

@@ -1,4 +1,4 @@
-"""Charges as the FinOps Open Cost and Usage Specification (FOCUS) has them, versions 1.2 and 1.4.
+"""The columns of charges in the FinOps Open Cost and Usage Specification (FOCUS), 1.2 and 1.4.
 
 docs/exports.md says of every column where its value comes from.
 """
@@ -33,14 +33,14 @@ class FocusVersion(StrEnum):
 
 
 UNKNOWN = "Unknown"
-"""The name of a provider that nobody named, where the specification wants a name."""
+"""Stands for the provider if the call named none, since the specification requires a name."""
 
 _SECOND = timedelta(seconds=1)
 _ENTRY = {column.name: column for column in ENTRY_COLUMNS}
 
 
 def focus_columns(version: FocusVersion) -> Sequence[Column]:
-    """Return the columns of a version: the specification's by name, and then ours."""
+    """Return the columns of a version: the specification's, then ours, each sorted by name."""
     return _COLUMNS[version]
 
 
@@ -50,7 +50,7 @@ def _charged_at(row: Row) -> datetime:
 
 
 def _billed_at(row: Row) -> datetime:
-    """Return a time in the billing period: a correction is billed when it is made."""
+    """Return a time in the billing period of a charge; a correction is billed when it is made."""
     if row["kind"] == EntryKind.CORRECTION:
         return from_micros(row["recorded_at"])
     return _charged_at(row)
@@ -68,7 +68,7 @@ def _billing_period(row: Row) -> tuple[datetime, datetime]:
 
 
 def _charge_class(row: Row) -> str | None:
-    """Tell whether it corrects a charge of an earlier billing period than its own."""
+    """Return `Correction` if the entry corrects a charge of an earlier billing period."""
     return "Correction" if _charged_at(row) < _billing_period(row)[0] else None
 
 
@@ -93,7 +93,7 @@ def _cost(row: Row) -> Decimal | None:
 
 
 def _tokens(row: Row) -> Decimal:
-    # The specification's quantities are decimals, whole ones too.
+    # The specification's quantities are decimals, even where they are whole numbers.
     return Decimal(row["usage_total_tokens"]).quantize(Decimal("0.000001"))
 
 
@@ -199,9 +199,10 @@ def _columns(without: Sequence[str]) -> list[Column]:
 
 
 _COLUMNS: Mapping[FocusVersion, Sequence[Column]] = {
-    # Who hosts a service is known since 1.3, which renamed its provider.
+    # FOCUS 1.3 added the host provider and renamed the provider to service provider.
     FocusVersion.V1_2: _columns(["HostProviderName", "ServiceProviderName"]),
-    # 1.4 has no publisher any more; of discounts and invoices, only what there is.
+    # FOCUS 1.4 has no publisher and no old name of the provider. The two columns of a discount and
+    # an invoice, which 1.2 has empty, are left out, because the journal has neither.
     FocusVersion.V1_4: _columns(
         ["CommitmentDiscountStatus", "InvoiceId", "ProviderName", "PublisherName"]
     ),

@@ -12,7 +12,7 @@ from ledger.errors import MissingExtraError
 from ledger.exports.columns import DIGITS, PLACES, Column, Kind, Value
 
 GROUP_ROWS = 10_000
-"""How many rows are in memory at once, and in a row group of the file."""
+"""How many rows are in a row group of the file; so many are in memory at once."""
 
 
 def write_parquet(
@@ -46,7 +46,7 @@ def write_parquet(
 
 
 def read_parquet(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
-    """Return the names of the columns, and the rows as they come.
+    """Return the names of the columns, and an iterator over the rows.
 
     Raises:
         MissingExtraError: pyarrow is not installed.

@@ -1,4 +1,4 @@
-"""The entries that an export is of: pool by pool, in order, up to a number known beforehand."""
+"""The source of an export: entries pool by pool, in order, up to a number known beforehand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools, store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Entries of one or more pools, fixed when this is made: whatever is appended is outside.
+    """Entries of one or more pools, fixed when this is made: entries appended later are not in it.
 
     Attributes:
         book: The books.
@@ -32,6 +32,7 @@ class Source:
         names: The pools, by number, in the order in which they are exported.
         ends: The last entry of each pool that may be in the export.
         as_of: When the newest of these was recorded, None where there is none.
+        conditions: The conditions that an exported entry fulfils.
     """
 
     book: Ledger
@@ -74,7 +75,7 @@ class Source:
         return stream(self.book, self._query(name), after=0, end=self.ends[name])
 
     def count(self, name: str, after: int) -> int:
-        """Return how many entries of a pool there are behind `after`.
+        """Return how many entries of a pool the export has after the entry `after`.
 
         Raises:
             LedgerUnavailableError: The store cannot be read.
@@ -120,15 +121,16 @@ def source(
     charges: bool,
     up_to: Mapping[str, int] | None = None,
 ) -> Source:
-    """Fix what an export is of, on one snapshot.
+    """Fix on one snapshot which entries an export has.
 
     Args:
         book: The books.
         where: Which entries.
         columns: What is exported of each.
-        charges: Whether it is about charges alone, each counted where it was made; else about
-            every entry.
-        up_to: The last entry of some of the pools, by their names; of the others, the newest.
+        charges: Whether only charges are exported, each from the pool where it was made; otherwise
+            every entry is.
+        up_to: The last entry of some pools, by their names; other pools are exported up to their
+            newest entry.
 
     Raises:
         UnknownPoolError: There is no such pool.

@@ -25,7 +25,7 @@ class Format(StrEnum):
     PARQUET = "parquet"
     XLSX = "xlsx"
     FOCUS = "focus"
-    """Charges under the FinOps Open Cost and Usage Specification, as the file's ending says."""
+    """Charges under the FinOps Open Cost and Usage Specification; the file's ending says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Table:
     """What can be exported.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         columns: Its columns.
         pool: The column that names a row's pool.
         seq: The column that holds the number of a row's entry.
@@ -47,7 +47,7 @@ class Table:
     charges: bool
 
     def place(self, column: str) -> int:
-        """Return where a column stands."""
+        """Return the position of a column in a row, from 0."""
         return [found.name for found in self.columns].index(column)
 
 
@@ -69,9 +69,8 @@ class Container(NamedTuple):
     """A kind of file.
 
     Attributes:
-        write: Writes rows, and the time that they are of where the kind of file has a place
-            for it.
-        read: Returns the header, and the rows as they come.
+        write: Writes rows, and the time of the newest one if the kind of file has a place for it.
+        read: Returns the header, and an iterator over the rows.
         piped: Whether it can be written to a pipe.
     """
 
@@ -98,7 +97,7 @@ def container_of(path: Path | None, wanted: Format | None) -> Container:
         wanted: The format, None to go by the ending.
 
     Raises:
-        InvalidInputError: Neither says.
+        InvalidInputError: Neither of them names a kind of file.
     """
     if wanted in CONTAINERS:
         return CONTAINERS[wanted]

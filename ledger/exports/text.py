@@ -1,4 +1,4 @@
-"""Exports as text: CSV that a spreadsheet can open, and JSON, a line for each row."""
+"""Exports as text: CSV that a spreadsheet can open, and JSON Lines, an object for each row."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _TEXTUAL = (Kind.TEXT, Kind.JSON)
 def write_csv(
     columns: Sequence[Column], rows: Iterable[Sequence[Value]], out: BinaryIO, _at: object = None
 ) -> None:
-    """Write rows as RFC 4180 has them: UTF-8, CRLF, a header; nothing is an empty cell.
+    """Write rows as CSV by RFC 4180: UTF-8, CRLF, a header; None is an empty cell.
 
-    How text and figures are told apart, and formulas kept from being computed: see `csv_row`.
+    `csv_row` says how text differs from figures, and how formulas are kept from being computed.
     """
     textual = [column.kind in _TEXTUAL for column in columns]
     out.write(csv_row((Figure(column.name) for column in columns), end="\r\n").encode())
@@ -35,7 +35,7 @@ def write_csv(
 
 
 def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
-    """Return the header, and the rows as they come: texts, or None for an empty cell."""
+    """Return the header, and an iterator over the rows: texts, or None for an empty cell."""
     reader = csv.reader((line.decode() for line in file), strict=True)
     header = next(reader, [])
     return header, ([cell.removeprefix(GUARD) if cell else None for cell in row] for row in reader)
@@ -80,9 +80,9 @@ def written(value: Value) -> str | None:
 
 
 def parsed(kind: Kind, cell: object) -> Value:
-    """Return the value that stands in a cell; what is none of its kind stays as it is.
+    """Return the value of a cell; a cell that is not of this kind is returned unchanged.
 
-    A comparison then shows it as it stands in the file.
+    A comparison can then show the cell as it is in the file.
     """
     if kind in _TEXTUAL or cell is None or isinstance(cell, bool):
         return cell  # type: ignore[return-value]
@@ -93,7 +93,7 @@ def parsed(kind: Kind, cell: object) -> Value:
         if kind is Kind.INTEGER:
             return int(cell) if isinstance(cell, float) and cell.is_integer() else int(text)
         number = Decimal(text)
-        # What is beyond any figure of ours is shown as it stands, and not in all its zeros.
+        # A number such as 1e999 stays text: no export has one, and shown in full it is all zeros.
         return number if abs(number.adjusted()) <= DIGITS else text
     except (ValueError, ArithmeticError):
         return text

@@ -1,4 +1,4 @@
-"""Hold an export against the journal: row by row, cell by cell, and say what differs first."""
+"""Verify an export against the journal, cell by cell, up to the first difference."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Difference:
     """The first row of a file that is not what the journal says.
 
     Attributes:
-        row: Its number in the file, counted from 1 without the header; behind the last row, for
-            one that is missing there.
+        row: Its number in the file, counted from 1 without the header. For a row that is missing at
+            the end of the file, the number after the last row.
         pool: Its pool.
         seq: Its entry.
         reason: What differs.
@@ -43,9 +43,9 @@ class PoolChecked:
 
     Attributes:
         pool: The pool's name.
-        rows: How many of its rows were found good.
-        last_seq: The last of them, 0 where there is none.
-        later: How many entries the journal has behind it that the file has not.
+        rows: How many of the pool's rows are what the journal says.
+        last_seq: The entry of the last of these rows, 0 where there is none.
+        later: How many later entries the journal has that are not in the file.
     """
 
     pool: str
@@ -56,16 +56,16 @@ class PoolChecked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What holding a file against the journal found.
+    """What verifying a file against the journal found.
 
     Attributes:
         table: What the file holds: `entries`, `FOCUS 1.2` or `FOCUS 1.4`.
-        rows: How many rows were found good, from the first on.
-        total_tokens: Used by them together, each counted where it was made.
-        cost_micros_usd: Likewise, in millionths of a US dollar.
-        pools: The same pool by pool.
-        redacted: How many rows could not be compared in what names somebody, because that was
-            erased from the journal since.
+        rows: How many rows, from the first on, are what the journal says.
+        total_tokens: The tokens that these rows used, each counted in the pool where it was made.
+        cost_micros_usd: What they cost, in millionths of a US dollar.
+        pools: What the file holds of each pool.
+        redacted: How many of these rows had an attribution that was erased from the journal since
+            and could not be compared.
         difference: The first row that differs, None where all is well.
     """
 
@@ -91,19 +91,19 @@ def verify(
     format: Format | None = None,  # noqa: A002 - what it is called everywhere
     up_to: Mapping[str, int] | None = None,
 ) -> Checked:
-    """Hold an export against the journal, in memory that does not grow with it.
+    """Verify an export against the journal, in memory that does not grow with it.
 
     Of each pool, every entry up to the last one in the file must be there, in order, and each cell
-    must be what would be exported today. What the journal has behind that is counted, and is a
-    difference only where an end was named, by `up_to` or in the filter. The journal itself
-    is checked by `Ledger.verify`.
+    must be what would be exported today. Later entries of the journal are counted. They are a
+    difference only if `up_to` or the filter names an end that includes them. `Ledger.verify`
+    checks the journal itself.
 
     Args:
         book: The books.
         path: The file.
-        where: What was exported, as it was said then.
+        where: The filter that the export was made with.
         format: How the file is written; without it, as its ending says.
-        up_to: What was said then.
+        up_to: The `up_to` that the export was made with.
 
     Raises:
         UnknownPoolError: There is no such pool.
@@ -127,14 +127,14 @@ def verify(
         raise
     except OSError as error:
         raise ExportError(path, error.strerror or str(error)) from error
-    except Exception as error:  # whatever the library of the format raises at other bytes
+    except Exception as error:  # a format's library may raise any error on other bytes
         raise ExportError(path, f"it is no export of these formats, or damaged: {error}") from error
 
 
 def _opened(container: Container, file: BinaryIO) -> tuple[Table, Iterator[Sequence[Any]]]:
     header, cells = container.read(file)
     for table in TABLES:
-        # JSON Lines without a line have no names, and hold no entry whatever they were to hold.
+        # An empty JSON Lines file names no columns. It has no rows, so any table will do.
         if not header or header == [column.name for column in table.columns]:
             return table, cells
     raise ValueError(f"its columns are those of no export: {', '.join(header)[:80]}")
@@ -145,7 +145,7 @@ class _DiffersError(Exception):
 
 
 class _Check:
-    """A file and the journal side by side."""
+    """Compares a file with the journal row by row."""
 
     def __init__(self, table: Table, found: Source, ends: Mapping[str, int]) -> None:
         self._table = table
@@ -199,7 +199,7 @@ class _Check:
             raise _DiffersError("the journal has no such row here")
 
     def _missing(self, name: str, seq: int) -> None:
-        """Take the rest of a pool as what was appended since, unless it should be there."""
+        """Raise if the file should have entry `seq`; else it was appended after the export."""
         if seq <= self._ends.get(name, 0):
             self._at = (name, seq)
             raise _DiffersError("it is missing in the file")
@@ -225,7 +225,7 @@ class _Check:
 
 
 class _Ahead:
-    """The rows of a file, of which the next one is known."""
+    """Reads a file's rows one ahead: `row` is the next one to compare."""
 
     def __init__(self, table: Table, cells: Iterator[Sequence[Any]]) -> None:
         self._kinds = [column.kind for column in table.columns]
@@ -234,7 +234,7 @@ class _Ahead:
         self.move()
 
     def move(self) -> None:
-        """Go on to the next row; None behind the last one."""
+        """Read the next row into `row`; None after the last one."""
         cells = next(self._cells, None)
         self.row = None
         if cells is not None:

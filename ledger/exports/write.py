@@ -1,4 +1,4 @@
-"""Write an export: to a file, which is there as a whole or not at all, or to a stream."""
+"""Write an export to a file, which appears as a whole or not at all, or to a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ledger.reports.filters import Where
 from ledger.reports.output_file import Target, check_target, is_special, output_file
 
 _HEAD_BYTES = 1 << 20
-"""How much of a file is looked at for an export's first line."""
+"""How many bytes of a file are read to find an export's first line: a mebibyte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,9 @@ class Exported:
     """What an export holds.
 
     Attributes:
-        rows: How many rows.
-        up_to: The last entry of each pool that the export takes in: with these, the same export
-            can be made again later, to the byte.
+        rows: How many rows it has.
+        up_to: The last entry of each pool that is in the export. With these as `up_to` of `write`,
+            the same export can be made again later, to the byte.
     """
 
     rows: int
@@ -46,18 +46,19 @@ def write(
     up_to: Mapping[str, int] | None = None,
     force: bool = False,
 ) -> Exported:
-    """Export entries, or charges as FOCUS has them, in memory that does not grow with them.
+    """Export entries, or charges in FOCUS columns, in memory that does not grow with them.
 
-    What is appended meanwhile is not in the export. A file appears only when it is whole. It takes
-    the place of an older export or of an empty file, and of any other only with `force`.
+    Entries appended meanwhile are not in the export. A file appears only when it is whole. It
+    replaces an older export or an empty file, and any other file only with `force`.
 
     Args:
         book: The books.
         where: Which entries, or the name of a pool.
         to: A file's name, or an open binary stream for CSV and JSONL.
         format: What is exported; without it, entries in the format that the file's ending names.
-        focus_version: Which FOCUS.
-        up_to: The last entry of some of the pools, by their names; of the others, the newest.
+        focus_version: The version of FOCUS.
+        up_to: The last entry of some pools, by their names; other pools are exported up to their
+            newest entry.
         force: Replace a file that is no export. A database is never replaced.
 
     Raises:
@@ -86,7 +87,7 @@ def write(
 
 
 class _Counted:
-    """Rows that are counted as they go by."""
+    """Passes rows on and counts them."""
 
     def __init__(self, rows: Iterator[Sequence[Value]]) -> None:
         self._waiting = rows
@@ -105,7 +106,7 @@ def _is_export(file: BinaryIO) -> bool:
     for container in CONTAINERS.values():
         try:
             header, _rows = container.read(io.BytesIO(head) if container.piped else file)
-        except Exception:  # noqa: BLE001, S112 - whatever a library raises at other bytes
+        except Exception:  # noqa: BLE001, S112 - a format's library may raise any error on other bytes
             continue
         if any(header == [column.name for column in table.columns] for table in TABLES):
             return True

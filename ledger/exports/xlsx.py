@@ -14,13 +14,13 @@ from ledger.exports.columns import PLACES, Column, Value
 from ledger.exports.text import written
 
 SHEET_ROWS = 1_048_576
-"""How many rows a sheet has, the header among them."""
+"""How many rows a sheet may have, the header among them: the limit of Excel."""
 
 CELL_MAX_CHARS = 32_767
-"""How many characters a cell holds."""
+"""How many characters a cell may hold: the limit of Excel."""
 
 _EXACT = 10**15
-"""Spreadsheets keep 15 digits; what has more is written as text."""
+"""Spreadsheets keep 15 digits; a number with more of them is written as text."""
 
 
 def write_xlsx(
@@ -29,7 +29,7 @@ def write_xlsx(
     out: BinaryIO,
     as_of: datetime | None = None,
 ) -> None:
-    """Write rows sheet by sheet, a row at a time; `as_of` stands as the time of the workbook.
+    """Write rows sheet by sheet, a row at a time; `as_of` becomes the workbook's time of creation.
 
     Raises:
         MissingExtraError: XlsxWriter is not installed.
@@ -46,7 +46,7 @@ def write_xlsx(
             finally:
                 book.close()
     except xlsxwriter.exceptions.FileCreateError as error:
-        raise error.args[0] from error  # the OSError that it stands for
+        raise error.args[0] from error  # the OSError that caused it
 
 
 def _fill(
@@ -56,7 +56,7 @@ def _fill(
     as_of: datetime | None,
 ) -> None:
     book.use_zip64()
-    # The clock's time would make the same rows another file every time.
+    # A fixed time, because the present one would make a different file of the same rows.
     book.set_properties({"created": (as_of or datetime(1980, 1, 1)).replace(tzinfo=None)})  # noqa: DTZ001
     formats = _Formats(
         head=book.add_format({"bold": True}),
@@ -73,7 +73,7 @@ def _fill(
 
 
 def read_xlsx(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
-    """Return the header, and the rows of all sheets as they come.
+    """Return the header, and an iterator over the rows of all sheets.
 
     Raises:
         MissingExtraError: openpyxl is not installed.
@@ -86,7 +86,7 @@ def read_xlsx(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
     sheets = openpyxl.load_workbook(file, read_only=True).worksheets
     header = next(sheets[0].iter_rows(max_row=1, values_only=True), ())
     return [str(name) for name in header], (
-        # Characters that XML cannot hold are spelled out in a workbook.
+        # A workbook has escape sequences for characters that XML cannot hold.
         [unescape(cell) if isinstance(cell, str) else cell for cell in row]
         for sheet in sheets
         for row in sheet.iter_rows(min_row=2, max_col=len(header), values_only=True)
@@ -94,7 +94,10 @@ def read_xlsx(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
 
 
 class _Quiet:
-    """A file that is done once it failed: a ZIP left half made is written to when collected."""
+    """A file that ignores writes after a failed one or after it was closed.
+
+    A half-written ZIP archive is closed when it is garbage-collected, and writes once more then.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

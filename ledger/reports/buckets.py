@@ -14,7 +14,8 @@ _SECOND_US = 1_000_000
 _GRAINS_S = (86_400, 3_600, 900, 60, 1)
 """Lengths of the pieces of time that the database groups by, in seconds.
 
-A piece of one second always fits, since clocks are changed at whole seconds."""
+A piece of one second always fits, since clocks are changed at whole seconds.
+"""
 
 
 class Unit(StrEnum):

@@ -1,4 +1,4 @@
-"""Run a trace through a pool: every row is reserved, and settled with what was really used."""
+"""Run a trace through a pool: every row is reserved and settled with its recorded usage."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Result:
     Attributes:
         admitted: Rows that were reserved and settled.
         denied: Rows that were refused.
-        key_prefix: What the idempotency keys of its entries begin with.
+        key_prefix: The beginning of all idempotency keys of this run.
     """
 
     admitted: int
@@ -65,8 +65,8 @@ class Backtest:
         trace: The recorded calls.
         runs: How rows are cut into runs.
         prices: What tokens cost, where a row does not say what the call cost.
-        estimate_output_tokens: What is taken as the output before the call; None takes the
-            recorded output, as if it had been known.
+        estimate_output_tokens: The output tokens that every call is estimated at. With None, each
+            call is estimated at its recorded output.
         workers: How many threads run rows at once, 1 or more. With one, rows are run in order.
     """
 
@@ -113,13 +113,13 @@ class Backtest:
         )
 
     def check(self) -> int:
-        """Read every row once, so that a bad one is found before anything is written.
+        """Read every row once, so that a bad row is found before anything is written.
 
         Returns:
             How many rows there are.
 
         Raises:
-            TraceError: A row cannot be read, or its amounts cannot be stored; or there is none.
+            TraceError: A row cannot be read, its amounts cannot be stored, or there are no rows.
         """
         count = 0
         for row in self.trace.rows():
@@ -146,23 +146,23 @@ def run(
 ) -> Result:
     """Reserve and settle every row of a trace, and return what became of them.
 
-    Every row has idempotency keys made from the file's digest and its line, so that one row is
-    never counted twice by accident: not by a second run, and not by one that is resumed.
+    Every row has idempotency keys made from the file's digest and the row's line. A second run or
+    a resumed one therefore never counts a row twice by accident.
 
     Args:
         book: The store, which is searched for an earlier run of the same trace.
-        pool: The pool that pays; it is made if it is not there.
+        pool: The pool that is charged; it is opened if it does not exist.
         options: The pool's policy.
         backtest: How the trace is run.
-        again: Run it once more, and count it once more.
-        resume: Go on with the newest run of this trace in this pool where it was interrupted.
-        progress: Told the outcome of each row, from the worker's thread.
+        again: Run a trace that was run before, and count its rows once more.
+        resume: Continue the newest run of this trace in this pool where it was interrupted.
+        progress: Called with the outcome of each row, in the worker's thread.
 
     Raises:
         TraceError: A row cannot be read; nothing was written.
-        TraceAlreadyRunError: The trace was run into this store, and neither flag says to go on.
-        InvalidInputError: Both flags; or there is no run to go on with, or it was begun with other
-            prices or estimates.
+        TraceAlreadyRunError: The trace was run into this store, and neither flag is given.
+        InvalidInputError: Both flags are given; or there is no run to continue, or it was begun
+            with other prices or estimates.
         PoolConflictError: The pool exists under another policy.
     """
     if again and resume:
@@ -184,7 +184,7 @@ def run(
 
     try:
         rows = enumerate(backtest.trace.rows())
-        # The first row alone: once it is in the books, the trace is known to have been run.
+        # The first row runs before all others: `_take` looks for its key to find earlier runs.
         work(*next(rows))
         _in_threads(backtest.workers, rows, work)
     except IdempotencyConflictError as error:
@@ -249,13 +249,13 @@ def _in_threads(
     rows: Iterator[tuple[int, TraceRow]],
     work: Callable[[int, TraceRow], None],
 ) -> None:
-    """Hand rows to threads, a bounded number ahead; the first failure ends it."""
+    """Run rows in threads, at most two per thread submitted at a time, up to the first error."""
     with ThreadPoolExecutor(workers) as threads:
         pending: set[Future[None]] = set()
         for position, row in rows:
             pending.add(threads.submit(work, position, row))
             if len(pending) >= 2 * workers:
-                # Each is one call of the budget, which its own time-out bounds.
+                # No time-out here: a row is a few calls of the budget, and each has its own.
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for finished in done:
                     finished.result()

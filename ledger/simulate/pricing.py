@@ -1,4 +1,4 @@
-"""Exact figures: counts and decimal prices as they are written, costs rounded up once a row."""
+"""Exact prices and costs: decimals as they are written, the cost of a row rounded up once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ledger.errors import InvalidInputError
 
 _MICROS = 1_000_000
 _SHOWN_MAX = 60
-_DIGITS_MAX = 40  # far more than any amount has; it keeps exact arithmetic small
+_DIGITS_MAX = 40  # more than any amount has (19); it keeps exact arithmetic small
 
 
 def shown(text: str) -> str:
-    """Return what was given, in quotes and no longer than an error can hold."""
+    """Return a given text in quotes, cut off after 60 characters, for an error message."""
     return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}...")
 
 
@@ -48,7 +48,7 @@ def parse_usd(name: str, text: str) -> int:
     """Return an amount in US dollars as whole micro-USD.
 
     Raises:
-        InvalidInputError: It is no amount, or finer than a micro-USD.
+        InvalidInputError: It is not an amount, or has more than six decimal places.
     """
     micros = Fraction(parse_decimal(name, text)) * _MICROS
     if micros.denominator != 1:
@@ -63,14 +63,14 @@ def ceil_micros(usd: Decimal) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """US dollars a million tokens, which is micro-USD a token."""
+    """Prices in US dollars per million tokens, which equals micro-USD per token."""
 
     input_usd: Decimal = Decimal(0)
     output_usd: Decimal = Decimal(0)
 
     def cost_micros_usd(self, input_tokens: int, output_tokens: int) -> int:
         """Return the cost of a call, computed exactly and rounded up once."""
-        # Fractions: Decimal rounds to 28 digits, which a large count times a long price passes.
+        # Fractions, because Decimal rounds to 28 digits, and a count times a price can have more.
         return math.ceil(
             input_tokens * Fraction(self.input_usd) + output_tokens * Fraction(self.output_usd)
         )

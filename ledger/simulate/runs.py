@@ -1,4 +1,4 @@
-"""How the rows of a trace are cut into runs."""
+"""Rules that cut the rows of a trace into runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRule:
-    """By the trace's own run column, by a length of time, or by a number of rows."""
+    """A rule that makes runs: by the trace's run column, by a length of time, or by row count."""
 
     column: bool = False
     every_s: int | None = None
@@ -43,7 +43,7 @@ class RunRule:
         if self.every_rows is not None:
             return f"rows-{position // self.every_rows + 1:06d}"
         if self.every_s is not None:
-            # Whole numbers throughout: a float would round the last microsecond of a run up.
+            # Integers only: a float would round the last microsecond of a run up to the next run.
             since = (row.at - _EPOCH) // timedelta(seconds=self.every_s) * self.every_s
             return _iso(since)
         return row.run_id

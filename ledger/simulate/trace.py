@@ -31,7 +31,10 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {
 """The headings each column may have, in any case; the first three columns are needed."""
 
 LINE_MAX = 2**20
-"""How long a line of a trace or a bill may be: a mebibyte takes 100 MB to read, at its worst."""
+"""How many characters a line of a trace or a bill may have.
+
+A line of 2^20 characters takes up to 100 MB of memory to read.
+"""
 
 COLUMNS_MAX = 1_000
 """How many columns a trace or a bill may have."""
@@ -77,7 +80,7 @@ class Trace:
         return column in self._columns
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, which names the trace wherever it lies."""
+        """Return the SHA-256 of the file, which identifies the trace whatever its path is."""
         digest = sha256()
         with self.path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -138,7 +141,8 @@ class Trace:
     def _reader(self) -> Iterator[csv.DictReader[str]]:
         reader: csv.DictReader[str] | None = None
         try:
-            # Decoding runs ahead of the rows; what is no text is found where its row is read.
+            # Decoding runs ahead of the rows, so bytes that are not UTF-8 must not raise here:
+            # `_row` finds them and names their line.
             with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 reader = csv.DictReader(self._lines(file), strict=True)
                 yield reader

@@ -1,7 +1,7 @@
-"""Reports as pictures: values in, Altair charts out. Needs the extra `html`.
+"""Pictures of reports: values in, Altair charts out. Needs the extra `html`.
 
-A picture shows numbers of its own size; the exact amount is text beside it, in tooltips and in the
-tables that say the same.
+A picture shows rounded amounts. The exact ones are text: in tooltips, and in tables of the same
+values.
 """
 
 from ledger.reports.charts.burndown import burn_down_pictures

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _FORMATS: Mapping[str, Literal["png", "svg"]] = {".png": "png", ".svg": "svg"}
 SERIES = ("#2f7ed8", "#e08a00", "#12946b", "#c55a9a", "#46b1d9", "#d0512f", "#8d7ae0", "#8a8f98")
-"""Told apart in grey too, and by those who see red and green as one; on light and on dark."""
+"""The colours of series. They differ in grey and for colour-blind people, on light and on dark."""
 MILLION = 1_000_000
 _PNG_HEADER_BYTES = 33
-"""A PNG's signature and the part that must come first, with its size and colours."""
+"""The length of a PNG's signature and of its header chunk, which must come first."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 Row = dict[str, Any]
@@ -36,11 +36,11 @@ class Palette:
     """The colours of a picture.
 
     Attributes:
-        ink: Of text.
-        faint: Of lines that help the eye.
-        alert: Of thresholds.
-        background: Behind it all.
-        width: How wide it is, in pixels, or `container` for as wide as there is room.
+        ink: The colour of text.
+        faint: The colour of grid lines and axes.
+        alert: The colour of thresholds.
+        background: The colour of the background.
+        width: The picture's width in pixels, or `container` for the width of its page element.
     """
 
     ink: str = "#1f2328"
@@ -51,7 +51,7 @@ class Palette:
 
 
 PAPER = Palette()
-"""For a file: dark on white, whatever page it is put on."""
+"""The palette of a picture in a file: dark on white, whatever page it is put on."""
 
 PAGE = Palette(
     ink="var(--ink)",
@@ -60,16 +60,16 @@ PAGE = Palette(
     background="transparent",
     width="container",
 )
-"""For a page whose style sheet knows light from dark."""
+"""The palette of a picture in a page: the page's style sheet sets its colours, light or dark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A chart, and the same in words.
+    """A chart with a title and a description.
 
     Attributes:
         title: What it shows.
-        words: What can be seen in it, for those who do not see it.
+        words: A description of what it shows, for people who cannot see it.
         chart: The chart.
     """
 
@@ -172,7 +172,7 @@ def _styled(chart: Any, palette: Palette) -> alt.LayerChart:  # noqa: ANN401 - A
 
 def amount_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
     """Return an axis of amounts: 0.05, 1.5k, 20M."""
-    # SI writes what is below 1 in thousandths: 400m would be read as millions.
+    # The SI format writes amounts below 1 in thousandths: 400m would be read as 400 millions.
     label = "format(datum.value, abs(datum.value) < 1 ? '~g' : '~s')"
     return alt.Axis(labelExpr=label, tickCount=5)
 

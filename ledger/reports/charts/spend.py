@@ -78,7 +78,7 @@ def spend_picture(found: Spend, palette: Palette = PAPER) -> Picture:
 
 
 def _days(given: Iterable[str]) -> list[str]:
-    """Return every day from the first to the last, and a week at least."""
+    """Return every day from the first to the last, and at least a week of them."""
     days = sorted(set(given))
     if not days:
         return []

@@ -1,7 +1,7 @@
-"""A page before it is text: sections of pictures and tables; and the text, scripts and all.
+"""The document of a page, with sections of pictures and tables, and how it becomes HTML.
 
-Names come from callers, and are not trusted: the template escapes them, the data of pictures is
-escaped JSON, and the page forbids every script but its own two, by their hashes.
+Names come from callers and are not trusted. The template escapes them, and the data of pictures
+is escaped JSON. The page allows its own two scripts by their hashes and forbids all others.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from ledger.reports.output_file import GENERATOR, Target, output_file
 from ledger.reports.render import Sheet, moment, printable
 
 _SELDOM = 5
-"""From this rank on a column is left out on paper."""
+"""A column of this rank or a higher one is left out when the page is printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """One figure that is seen first.
+    """One figure at the top of a page.
 
     Attributes:
-        name: What it is.
+        name: What the figure is.
         figure: The figure.
-        note: What else is to be said of it.
+        note: A remark on it.
         bad: Whether it is bad news.
     """
 
@@ -51,7 +51,7 @@ class Section:
 
     Attributes:
         title: Its heading.
-        notes: What is to be said, a paragraph each.
+        notes: Its paragraphs of text.
         pictures: Its pictures.
         sheets: Its tables.
     """
@@ -71,7 +71,7 @@ class Document:
         store: The store's address, without its password.
         at: When it was made.
         about: Which entries it is about, in words.
-        tiles: The figures that are seen first.
+        tiles: The figures at its top.
         sections: Its parts.
     """
 
@@ -85,7 +85,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    """A sheet as HTML has it: lines in groups, and those below the last gap as the foot."""
+    """A sheet as an HTML table: its lines in groups, those of totals as the foot."""
 
     caption: str
     columns: list[dict[str, Any]]
@@ -162,7 +162,7 @@ def _table(sheet: Sheet) -> _Table:
         else:
             cells = [row[number] for number in shown]
             groups[-1].append([cell.plain if isinstance(cell, Text) else cell for cell in cells])
-    # One gap stands above the totals; more of them are a statement, whose order is its sense.
+    # A single gap is above the totals. A sheet with more gaps is a statement, which has an order.
     total = len(groups) == 2  # noqa: PLR2004 - see above
     return _Table(
         caption=printable(sheet.title or ""),
@@ -182,9 +182,9 @@ def _table(sheet: Sheet) -> _Table:
 
 @cache
 def _library() -> str:
-    """Return the scripts that draw: Vega, Vega-Lite and Vega-Embed. Takes seconds, once."""
+    """Return the scripts that draw: Vega, Vega-Lite and Vega-Embed. A first call takes seconds."""
     found: str = needed("vl_convert").javascript_bundle()
-    # Inside a script element these would end it, or begin a comment.
+    # Inside a script element, `</script` would end it and `<!--` would begin a comment.
     return found.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

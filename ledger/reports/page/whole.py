@@ -1,4 +1,4 @@
-"""The whole page about the books: an overview as a document."""
+"""The page about the books: the document of an overview."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ledger.reports.render import (
 )
 
 _POOLS, _RUNS, _LEASES = 12, 20, 100
-"""How many of each are drawn or listed; the page says how many there are."""
+"""How many pools, runs and leases are drawn or listed; the page says how many there are."""
 
 
 def whole_page(found: Overview) -> Document:
@@ -70,7 +70,7 @@ def whole_page(found: Overview) -> Document:
 
 
 def described(where: Filter) -> str:
-    """Return in words which entries a filter takes in; nothing for all of them."""
+    """Return in words which entries a filter selects; an empty text for all of them."""
     parts = []
     if where.pools:
         below = " and the pools below" if where.descendants else ""

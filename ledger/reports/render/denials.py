@@ -1,4 +1,4 @@
-"""What was refused, as a table."""
+"""Tables of denials."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _left(axis: Axis, row: Denied) -> int | None:
 
 
 def _asked_and_left(axis: Axis, row: Denied) -> list[str]:
-    # The request's own budget refused without a look at any pool.
+    # If the request's own budget refused, no pool was looked at, so there is no remaining amount.
     left = figure(axis, _left(axis, row)) if row.refused_by is not None else ""
     if axis.amount is None:
         return [left]
@@ -71,7 +71,7 @@ def _increased(axis: Axis, row: Denied) -> str:
 
 
 def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet:
-    """Return denials by who was refused, with what more capacity would have let in."""
+    """Return groups of denials, with how much more capacity would have admitted them."""
     axes = [
         axis
         for axis in AXES

@@ -1,4 +1,4 @@
-"""How good estimates are, as tables."""
+"""Tables of how good estimates are."""
 
 from __future__ import annotations
 

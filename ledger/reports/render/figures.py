@@ -1,4 +1,4 @@
-"""Tables of what entries come to: by run, and by whatever spend is grouped by."""
+"""Tables of figures: by run, and by the dimensions of spend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a pool runs out, as a table."""
+"""The table of a forecast: when a pool runs out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows for programs: JSON and CSV, written as they come."""
+"""Reports as JSON and CSV for programs, written row by row."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def as_csv(
 ) -> None:
     """Write rows as CSV with a header of the fields' own names; None is an empty cell.
 
-    A value within a row has its fields behind its own name: `p50_estimate`.
+    The fields of a value within a row are named after the value and the field: `p50_estimate`.
 
     Args:
         rows: The rows.
-        kind: Their type, which gives the header where there are none.
+        kind: The type of the rows, which gives the header even if there are no rows.
         out: Where to write.
-        dimensions: The names of a row's own group.
+        dimensions: The names of the dimensions in a row's group.
     """
-    # Whatever can fail fails before the header stands in the pipe.
+    # The first row is computed before the header is written: an error then leaves the pipe empty.
     waiting = iter(rows)
     first = list(itertools.islice(waiting, 1))
     header = list(_header(kind, dimensions))
@@ -68,7 +68,7 @@ def as_csv(
 
 
 def _heading(name: str) -> str:
-    """Return a field's own name plainly; a dimension's, such as a tag's, is text of a caller."""
+    """Return a heading: a field's name is not quoted, a caller's text such as a tag's name is."""
     return Figure(name) if name.isidentifier() else name
 
 
@@ -111,7 +111,7 @@ def _limited(value: object, found: dict[str, Any]) -> dict[str, Any]:
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
-        if isinstance(value, dict):  # not thresholds: they are one cell
+        if isinstance(value, dict):  # but thresholds are one cell, not a column each
             yield from _flat(value, f"{prefix}{name}_")
         elif value is not None:
             yield f"{prefix}{name}", value
@@ -121,7 +121,7 @@ def _header(kind: Any, dimensions: Sequence[str], prefix: str = "") -> Iterator[
     hints = get_type_hints(kind)
     for name in _ordered(kind) if is_dataclass(kind) else kind._fields:
         if kind is Remaining and name == "unlimited":
-            continue  # told by the amounts that are not there
+            continue  # an amount of None says the same
         within = [
             part
             for part in (hints[name], *get_args(hints[name]))

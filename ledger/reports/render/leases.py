@@ -1,4 +1,4 @@
-"""Leases by age, stale ones and late ones, as tables."""
+"""Tables of leases: by age, stale ones, and ones used late."""
 
 from __future__ import annotations
 

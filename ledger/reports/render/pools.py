@@ -1,4 +1,4 @@
-"""Pools side by side: what each may spend, has spent, holds, and has left."""
+"""The table of pools: what each may spend, has spent, holds, and has left."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from ledger.reports.render.values import figure, figures, in_words, moment, show
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRow:
-    """A pool for programs.
+    """A pool as a row of JSON or CSV.
 
     Attributes:
         pool: Its name.
         seq: Its newest entry.
         policy: The policy in force.
-        committed: Spent for good.
-        reserved: Held by open leases.
-        remaining: What is left of it, whatever the pools above have left.
-        closed: Whether it takes nothing new.
+        committed: What was spent.
+        reserved: What open leases hold.
+        remaining: What is left of its own capacity; the pools above may have less left.
+        closed: Whether it takes no new reservations.
         parent: The pool above it.
-        carved: Whether it is carved out of that, and not only below it.
-        remaining: What is left.
-        window_start: When the window began that it is by now, None without windows.
-        window_end: When that ends.
-        window_committed: What was spent in it.
-        window_carried: What was carried into it.
+        carved: Whether it is carved out of its parent, and not only below it.
+        window_start: When its present window began, None if it has no windows.
+        window_end: When this window ends.
+        window_committed: What was spent in this window.
+        window_carried: What was carried into this window.
     """
 
     pool: str
@@ -73,7 +72,7 @@ class PoolRow:
 
 
 def window_line(status: PoolStatus) -> str:
-    """Return what is to be said of the window that a pool is in by now."""
+    """Return a line of text about the present window of a pool."""
     window = status.window
     assert window is not None  # noqa: S101 - the caller asks only then
     axes = shown_axes([status.policy])
@@ -98,8 +97,8 @@ def _spent(balance: Balance, window: WindowState) -> Totals:
 def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
     """Return pools as a table, a line each.
 
-    Where they are is said if one of them has a parent, calls are counted if one limits them, and
-    when windows end if one has any.
+    It has the column of parents if a pool has a parent, the columns of calls if a pool limits
+    them, and the end of the window if a pool has windows.
     """
     shown = tuple(found)
     nested = any(one.parent is not None for one in shown)

@@ -1,4 +1,4 @@
-"""A table for people, which fits its columns to the terminal and never cuts a figure."""
+"""Tables for people: they fit their columns to the terminal and never cut a figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ledger.reports.render.text_formats import printable
 Cell = str | Text
 
 _GAP = 2
-"""What separates two columns."""
+"""How many spaces separate two columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +24,10 @@ class Column:
 
     Attributes:
         heading: Its heading, on one line or two.
-        rank: 0 if it is always shown; of the others, those with the highest rank are the first to
-            be left out where the terminal is too narrow.
-        wide: It is shown only where every column is asked for.
-        left: It holds words and not figures.
+        rank: 0 if it is always shown. If the terminal is too narrow, columns with the highest rank
+            are left out first.
+        wide: Whether it is shown only if every column is asked for.
+        left: Whether it is aligned to the left, because it holds words and not figures.
     """
 
     heading: str
@@ -38,12 +38,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """A table before it is known how much room there is.
+    """A table's columns and rows, before it is fitted to a width.
 
     Attributes:
         columns: Its columns.
         rows: Its lines, a cell for each column; None is a gap between sections.
-        title: What stands above it.
+        title: The text above it.
     """
 
     columns: Sequence[Column]
@@ -71,7 +71,7 @@ class Sheet:
         kept = [number for number in everything if not self.columns[number].wide]
         widths = {number: self._width(number) + _GAP for number in kept}
         while width is not None and sum(widths.values()) - 1 > width:
-            # Of two that matter as little, the one on the right.
+            # Of two columns of the same rank, the one on the right is left out first.
             last = max(widths, key=lambda number: (self.columns[number].rank, number))
             if self.columns[last].rank == 0:
                 break
@@ -113,7 +113,7 @@ class Sheet:
 
 
 def _heading(heading: str) -> Text:
-    """Return a heading, in which a tag's name is text and neither markup nor control."""
+    """Return a heading in which a tag's name is text, without markup or control characters."""
     return Text("\n".join(map(printable, heading.split("\n"))))
 
 

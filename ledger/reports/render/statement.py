@@ -1,4 +1,4 @@
-"""A pool's statement as a table."""
+"""The tables of a pool's statement."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def statement_sheet(found: Statement) -> Sheet:
         ("Remaining", [axis.left(found.remaining) for axis in axes]),
     ]
     for name, percent in policy.thresholds.items():
-        # Rounded up: reached from there on.
+        # Rounded up to the first amount at which the threshold is reached.
         parts = [limit and -(-limit * percent // 100) for limit in limits.values()]
         below.append((f"{text(name)} ({percent} %)", parts))
     for name, amounts in below:

@@ -1,4 +1,4 @@
-"""The one way to write a row as CSV, and a value as JSON: safe to open, to split and to print."""
+"""How text becomes CSV, JSON and terminal output: safe to open, to split and to print."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Iterable
 
 GUARD = "'"
 _FORMULA = (*"=+-@\t\r\n\uff1d\uff0b\uff0d\uff20", GUARD)
-"""How a text must not begin in a cell: a spreadsheet would compute it; and the guard itself."""
+"""Beginnings that a spreadsheet takes for a formula. A text with one gets the guard in front.
+
+The guard itself is among them, so that taking one guard off the front always gives the text.
+"""
 
 _CONTROLS = {"Cc", "Cf", "Zl", "Zp", "Cs"}
-"""Characters that drive a terminal, end a line, reorder it, or are none."""
+"""Categories of characters that control a terminal, end or reorder a line, or are surrogates."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-# Beyond ASCII, JSON leaves line ends and terminal controls as they are: a reader that splits lines
+# JSON leaves line ends and terminal controls beyond ASCII as they are. A reader that splits lines
 # as Unicode does would cut an object in two.
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
@@ -26,7 +29,7 @@ class Figure(str):
 
 
 def csv_row(cells: Iterable[object], *, end: str) -> str:
-    """Return a row as RFC 4180 has it; None is an empty cell.
+    """Return a row of CSV by RFC 4180; None is an empty cell.
 
     Text is always quoted and a figure never is, so that a reader which guesses types can tell a
     name such as `2024` from a number. A text that a spreadsheet would take for a formula gets an
@@ -37,17 +40,17 @@ def csv_row(cells: Iterable[object], *, end: str) -> str:
 
 
 def json_line(value: object) -> str:
-    """Return a value as JSON on one line, whatever takes for the end of a line."""
+    """Return a value as JSON on one line, by ASCII's and by Unicode's ends of lines."""
     return escaped_json(_encode(value))
 
 
 def escaped_json(text: str) -> str:
-    """Return JSON with line ends and controls beyond ASCII spelled out: the same JSON."""
+    """Return the same JSON with line ends and controls beyond ASCII as escape sequences."""
     return text if text.isascii() else text.translate(_ESCAPED)
 
 
 def printable(value: str) -> str:
-    """Return text with its control characters spelled out: a name must not drive a terminal."""
+    """Return text with control characters as escapes: a name must not control a terminal."""
     return "".join(
         char if unicodedata.category(char) not in _CONTROLS else repr(char)[1:-1] for char in value
     )

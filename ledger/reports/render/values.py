@@ -83,14 +83,14 @@ def duration(seconds: int) -> str:
 
 
 def sparkline(amounts: Sequence[int], *, width: int = 60) -> str:
-    """Return amounts as a line of bars, the last of them if there is not room for all.
+    """Return amounts as a line of bars; only the last `width` of them if there are more.
 
-    The highest bar is the largest amount; nothing, and less than nothing, has the lowest.
+    The largest amount has the highest bar; 0 and negative amounts have the lowest one.
     """
     shown = amounts[-width:]
     top = max([*shown, 0])
     steps = len(_BARS) - 1
-    # Rounded up: only nothing looks like nothing.
+    # Rounded up, so that only 0 and less look like 0.
     return "".join(_BARS[-(-max(0, amount) * steps // top) if top else 0] for amount in shown)
 
 
