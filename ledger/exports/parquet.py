@@ -64,7 +64,7 @@ def _rows(found: Any) -> Iterator[Sequence[Any]]:  # noqa: ANN401 - pyarrow has 
 def _arrow() -> tuple[ModuleType, ModuleType]:
     try:
         import pyarrow as pa  # noqa: PLC0415 - an optional extra
-        from pyarrow import parquet  # noqa: PLC0415 - likewise
+        from pyarrow import parquet  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise MissingExtraError(what="pyarrow", extra="parquet") from error
     return pa, parquet

@@ -80,7 +80,7 @@ def read_xlsx(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:
     """
     try:
         import openpyxl  # noqa: PLC0415 - an optional extra
-        from openpyxl.utils.escape import unescape  # noqa: PLC0415 - likewise
+        from openpyxl.utils.escape import unescape  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise MissingExtraError(what="openpyxl", extra="xlsx") from error
     sheets = openpyxl.load_workbook(file, read_only=True).worksheets

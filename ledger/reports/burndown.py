@@ -28,6 +28,7 @@ from ledger.store.schema import entries
 POINTS = 240
 """How many entries are looked at: about one for every three pixels of a picture."""
 _POINTS_MAX = 10_000
+"""The largest number of entries that may be asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,7 +198,7 @@ def denials(
     Args:
         book: The books.
         where: Which entries, or the name of a pool.
-        key_prefix: Only denials whose idempotency key begins so.
+        key_prefix: Only denials with an idempotency key that begins so.
         left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
             Without it, the first of these errors is raised.
 

@@ -40,6 +40,7 @@ from ledger.store.schema import attributions, entries
 
 PROVENANCES = tuple(str(provenance) for provenance in Provenance)
 _SPLIT = AMOUNTS
+"""The amounts that are also given by provenance."""
 
 Label = Callable[[Any], ColumnElement[Any]]
 """Returns the column to group by, given the columns of the innermost query."""
@@ -168,7 +169,7 @@ def aggregate(
 
 @functools.lru_cache(maxsize=128)
 def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool) -> Select[Any]:
-    """Return the query of figures, whose parameters are the values of a filter of this shape.
+    """Return the query of figures; its parameters are the values of a filter of this shape.
 
     Entries are first added up by kind and provenance, and by pool and attribution where there are
     labels. Few rows are left, and only these are joined to the texts and tags of attributions.

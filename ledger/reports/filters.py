@@ -111,6 +111,7 @@ Where = Filter | str
 """A filter, or the name of a pool, which stands for the filter of that pool alone."""
 
 EVERYTHING = Filter()
+"""The filter of all entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

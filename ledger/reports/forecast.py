@@ -23,6 +23,8 @@ from ledger.store.journal import NO_OPENING
 from ledger.store.schema import entries
 
 WEEK = timedelta(days=7)
+"""How far back spend is added up if the caller does not say."""
+
 _DAY_US = 86_400_000_000
 _MICROSECOND = timedelta(microseconds=1)
 _LAST = to_micros("the end of the calendar", datetime.fromisoformat("9999-12-31T23:59:59Z"))

@@ -67,7 +67,7 @@ def overview(
         book: The books.
         where: Which entries, or the name of a pool. Balances are those of whole pools, and they
             are verified as a whole, whatever else is chosen.
-        zone: The time zone whose days are meant, by its IANA name.
+        zone: The time zone of days, by its IANA name.
         now: The moment at which the ages of leases are taken; without it the present one.
         verify: Whether every entry is checked, which takes as long as the journal is.
         progress: Called with how many more entries are checked.

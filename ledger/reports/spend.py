@@ -74,7 +74,7 @@ def spend(
         where: Which entries, or the name of a pool.
         by: Any of hour, day, week, month, model, provider, tenant, agent, operation, run, pool,
             and `tag:NAME`.
-        zone: The time zone whose hours, days, weeks and months are meant, by its IANA name.
+        zone: The time zone of hours, days, weeks and months, by its IANA name.
         top: Only so many groups, the most expensive ones; the others become one row.
         left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
             Without it, the first of these errors is raised.

@@ -26,6 +26,7 @@ from ledger.store.rows import balance_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease")
+"""The columns of a statement's line, besides those of the balance."""
 _COLUMNS = Columns(entries, (*_LINE, *SIDES))
 
 

@@ -13,6 +13,7 @@ from ledger.store.dialects.expressions import may_be_overflow
 
 _HALF = 2**32
 _HALVES = ("_upper", "_lower")
+"""What the names of the two halves of a sum end in."""
 
 
 def int64(value: int) -> ColumnElement[int]:

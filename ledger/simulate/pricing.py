@@ -12,7 +12,7 @@ from ledger.core.checks import I64_MAX, check_amount
 from ledger.errors import InvalidInputError
 
 _MICROS = 1_000_000
-_SHOWN_MAX = 60
+_SHOWN_MAX = 60  # characters of a given text that an error message shows
 _DIGITS_MAX = 40  # more than any amount has (19); it keeps exact arithmetic small
 
 

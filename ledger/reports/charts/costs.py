@@ -23,6 +23,7 @@ from ledger.reports.runs import RunCost
 
 _RUNS = 15
 _GROUPS = 12
+"""How many runs, and how many groups of estimates, a picture shows at most."""
 
 
 def runs_picture(rows: Sequence[RunCost], palette: Palette = PAPER) -> Picture:

@@ -24,6 +24,7 @@ from ledger.reports.spend import Spend
 _MODELS = len(SERIES) - 1
 """How many models have a colour of their own; the others share the last one."""
 _WEEK, _YEAR = 7, 400
+"""At least this many days are shown, and above this many, days without spend are left out."""
 
 
 def spend_picture(found: Spend, palette: Palette = PAPER) -> Picture:

@@ -176,7 +176,7 @@ def _table(sheet: Sheet) -> _Table:
         ],
         bodies=groups[:1] if total else groups,
         foot=groups[1] if total else [],
-        sortable=len(groups) <= 2 and len(groups[0]) > 1,  # noqa: PLR2004 - likewise
+        sortable=len(groups) <= 2 and len(groups[0]) > 1,  # noqa: PLR2004 - see above
     )
 
 

@@ -11,6 +11,8 @@ from ledger.reports.render.sheet import Column, Sheet
 from ledger.reports.render.values import duration, figure, moment, sparkline
 
 _STEPS = 40
+"""How many equal steps of time a line of bars has."""
+
 _WORDS = {
     Outlook.OUT: "it has run out",
     Outlook.UNLIMITED: "never: unlimited",
