@@ -1,7 +1,7 @@
-"""The budgets and the store for asyncio: they await the queue that threads use.
+"""The budget managers and the store for asyncio; they use the same queue as threads.
 
-Nothing here blocks the loop. What is written goes through the group-commit queue, whose batches
-run on one thread of an executor; what is only read runs on the loop's own executor.
+No call blocks the event loop. Writes go through the group-commit queue, whose batches run on one
+thread of an executor. Reads run on the loop's default executor.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ Store = TypeVar("Store", bound="AsyncLedger")
 
 
 class _TaskCalls(LedgerBudgetManager):
-    """The calls of a pool, each returning an awaitable of its answer.
+    """The calls of one pool, each of which returns an awaitable instead of its answer.
 
-    A call of `LedgerBudgetManager` checks its arguments and returns what one of these three makes
-    of them; so it becomes a call for tasks here, and stays described once. That the answer is still
-    to be awaited is more than a type checker can be told: only `AsyncLedgerBudgetManager` uses it.
+    Each call of `LedgerBudgetManager` checks its arguments and returns the answer of `_reserve`,
+    `_do` or `_read`. These return awaitables here, so every call becomes one for tasks and is
+    written once. The inherited return types are wrong for a type checker, so only
+    `AsyncLedgerBudgetManager` uses this class.
     """
 
     def __init__(self, budget: LedgerBudgetManager) -> None:
@@ -92,7 +93,7 @@ class AsyncLedgerBudgetManager(
 
 
 class AsyncBudgetRouter(AsyncBudget[AsyncLeaseBlock]):
-    """A manager over many pools, for tasks; as `BudgetRouter`."""
+    """A budget manager over many pools, for tasks; otherwise like `BudgetRouter`."""
 
     def __init__(self, router: BudgetRouter) -> None:
         self._router = router
@@ -105,14 +106,14 @@ class AsyncBudgetRouter(AsyncBudget[AsyncLeaseBlock]):
         self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         key, find = self._router.route(method, *args, **kwargs)
-        if key not in self._budgets:  # to find it may read the store
+        if key not in self._budgets:  # find() may read the store, which would block the loop
             self._budgets[key] = AsyncLedgerBudgetManager(await asyncio.to_thread(find))
         answer: T = await getattr(self._budgets[key], method.__name__)(*args, **kwargs)
         return answer
 
 
 class Opening(Coroutine[Any, Any, Store]):
-    """A store that is being opened: `await` it, or enter it with `async with`."""
+    """The opening of a store: `await` it, or enter it with `async with`."""
 
     def __init__(self, opening: Coroutine[Any, Any, Store]) -> None:
         self._opening = opening
@@ -122,15 +123,15 @@ class Opening(Coroutine[Any, Any, Store]):
         return self._opening.__await__()
 
     def send(self, value: Any) -> Any:  # noqa: ANN401 - as a coroutine
-        """Go on; `asyncio.run` and tasks do so."""
+        """Run the opening to its next suspension; `asyncio.run` and tasks call this."""
         return self._opening.send(value)
 
     def throw(self, *error: Any) -> Any:  # noqa: ANN401 - as a coroutine
-        """Go on with an exception."""
+        """Raise an exception inside the opening, at its suspension."""
         return self._opening.throw(*error)
 
     def close(self) -> None:
-        """Do not open it."""
+        """End the opening without opening the store."""
         self._opening.close()
 
     async def __aenter__(self) -> Store:
@@ -152,9 +153,10 @@ def _opening(
 ) -> Callable[
     [Callable[[type[Store], Ledger], Store]], Callable[Concatenate[type[Store], P], Opening[Store]]
 ]:
-    """Return what makes a class method of a constructor, which opens the store it is given.
+    """Return a decorator that turns a constructor from an open store into a class method.
 
-    It has the parameters and the docstring of `open_store`.
+    The class method opens the store in a thread first. It has the parameters and the docstring of
+    `open_store`.
     """
 
     def decorate(
@@ -179,11 +181,13 @@ def _same(answer: T) -> T:
 def _in_thread(
     method: Callable[Concatenate[Ledger, P], T], then: Callable[[T], R]
 ) -> Callable[Concatenate[AsyncLedger, P], Coroutine[Any, Any, R]]:
-    """Return a call for tasks: the parameters and the docstring of `method`, done in a thread.
+    """Return a coroutine function that runs `method` in a thread.
+
+    It has the parameters and the docstring of `method`.
 
     Args:
-        method: What is done.
-        then: What its answer becomes.
+        method: The method of `Ledger` to run.
+        then: Converts the method's answer.
     """
 
     @functools.wraps(method)
@@ -194,10 +198,10 @@ def _in_thread(
 
 
 class AsyncLedger:
-    """A store of pools, for tasks. `sync` is the same store for threads, and for reports.
+    """A store of pools, for tasks. `sync` is the same store as a `Ledger`, for all other calls.
 
-    `Ledger` says what each call promises. An `on_threshold` is a plain function here too: it runs
-    on a thread of its own, not on the loop.
+    `Ledger` says what each call promises. `on_threshold` is a plain function here too: it runs on
+    a thread of its own, not on the event loop.
     """
 
     def __init__(self, book: Ledger) -> None:
@@ -223,7 +227,7 @@ class AsyncLedger:
         """Return one budget manager for many pools.
 
         Args:
-            choose: Gets what a request carries, and returns the name of the pool that pays for it.
+            choose: Takes a request's extensions, and returns the name of the pool that pays.
         """
         return AsyncBudgetRouter(self.sync.router(choose))
 

@@ -1,7 +1,8 @@
-"""The contract: what every budget manager does, and the extensions that calls carry.
+"""The contract: the calls of every budget manager, and the extensions that a call carries.
 
-`BudgetManager` is the least: three calls. `Budget` describes every call that the managers share,
-once: its parameters, their types, and what it promises. `awaited` makes a call for tasks of it.
+`BudgetManager` is the minimum of three calls. `Budget` describes each call that the managers of
+this library share: its parameters, their types, and what it promises. `awaited` turns such a
+description into a call for asyncio tasks, so that nothing is described twice.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from ledger.errors import InvalidInputError
 P = ParamSpec("P")
 T = TypeVar("T")
 Block_co = TypeVarWithDefault("Block_co", covariant=True, default=Any)
-"""What `lease` gives: `LeaseBlock`, or `AsyncLeaseBlock`."""
+"""The type that `lease` returns: `LeaseBlock`, or `AsyncLeaseBlock`."""
 
 
 class RequestExtensions:
-    """A map keyed by type, in layers: what a caller attaches to a request.
+    """What a caller attaches to a request: a map from type to value, in layers.
 
-    Reads look in the newest layer first; changes touch only the newest layer.
+    A read looks in the newest layer first. A change is made in the newest layer only.
     """
 
     __slots__ = ("_layers",)
@@ -50,7 +51,7 @@ class RequestExtensions:
         return f"RequestExtensions({', '.join(map(repr, seen.values()))})"
 
     def insert(self, value: T) -> T | None:
-        """Put `value` into the newest layer under its own type; return what it replaced there."""
+        """Put `value` into the newest layer under its type; return the value replaced there."""
         newest = self._layers[0]
         previous = newest.get(type(value))
         newest[type(value)] = value
@@ -64,7 +65,7 @@ class RequestExtensions:
         return None
 
     def remove(self, kind: type[T]) -> T | None:
-        """Take the value of this type out of the newest layer; an older one shows again."""
+        """Remove the value of this type from the newest layer, so that `get` finds an older one."""
         return cast("T | None", self._layers[0].pop(kind, None))
 
     def contains(self, kind: type) -> bool:
@@ -72,12 +73,12 @@ class RequestExtensions:
         return any(kind in layer for layer in self._layers)
 
     def extend(self, other: RequestExtensions) -> None:
-        """Lay a copy of `other` on top: its values win, the ones here stay readable below."""
+        """Add a copy of `other` as the newest layers: `get` looks there first, then here."""
         check_type("other", other, RequestExtensions)
         self._layers[:0] = [dict(layer) for layer in other._layers]
 
     def push_fallback(self, older: RequestExtensions) -> None:
-        """Lay a copy of `older` underneath, to be read where nothing newer answers."""
+        """Add a copy of `older` as the oldest layers: `get` looks here first, then there."""
         check_type("older", older, RequestExtensions)
         self._layers += [dict(layer) for layer in older._layers]
 
@@ -88,7 +89,7 @@ class RequestExtensions:
 
 @runtime_checkable
 class BudgetManager(Protocol):
-    """Asks before a call, records after it, and tells what is left."""
+    """The minimum of a manager: reserve before a call, record after it, ask what remains."""
 
     def reserve(
         self,
@@ -102,7 +103,7 @@ class BudgetManager(Protocol):
             RequestBudgetExceededError: The estimate is over the request's own budget.
             ThresholdExceededError: More than what remains, or less than the stop threshold
                 would remain. A denied call changes no balance.
-            AmountOutOfRangeError: More than this manager can hold.
+            AmountOutOfRangeError: The amount is more than this manager can hold.
         """
         ...
 
@@ -110,7 +111,7 @@ class BudgetManager(Protocol):
         """Return the lease's reservation and commit the actual usage, whatever it is.
 
         Raises:
-            UnknownLeaseError: No such lease here, or already settled.
+            UnknownLeaseError: This manager granted no such lease, or it is already settled.
             RequestBudgetExceededError: The usage is over the lease's request budget; it is
                 recorded all the same, and the lease is closed.
         """
@@ -144,7 +145,7 @@ class AsyncBudgetManager(Protocol):
 
 
 class Leasing(Protocol[Block_co]):
-    """The one call that is the same for threads and tasks, but for the block that it gives."""
+    """The call `lease`: the same for threads and tasks, except for the type of its block."""
 
     def lease(
         self,
@@ -157,17 +158,17 @@ class Leasing(Protocol[Block_co]):
     ) -> Block_co:
         """Return a lease for the length of a `with` block, or of an `async with` block.
 
-        It reserves on entry and has `observe`, `record`, `renew` and `release`. Left without a
-        record, by return, exception, cancellation or the closing of a generator, it follows the
-        pool's settlement policy, as `abandon` does. Nothing is reserved before the block is
-        entered, and one object is good for one block.
+        The block reserves when it is entered, not before; an object is good for one block. It has
+        `observe`, `record`, `renew` and `release`. If the block ends without a `record` or a
+        `release` (by return, exception, cancellation or the closing of a generator), the lease is
+        ended by the pool's settlement policy, as by `abandon`.
 
         Args:
             estimate: What the call is expected to use at most.
             request_budget: The request's own limit; unlimited without it.
             attribution: Whom and what the call is for.
-            extensions: What else the request carries; the attribution above wins.
-            wait_s: How long to wait for capacity on entry, in seconds; as `reserve`.
+            extensions: What else the request carries; `attribution` wins over one in here.
+            wait_s: How long to wait for capacity on entry, in seconds, as for `reserve`.
         """
         ...
 
@@ -175,13 +176,13 @@ class Leasing(Protocol[Block_co]):
 class Budget(Leasing[Block_co], Protocol[Block_co]):
     """Every call that managers share, for threads.
 
-    Any of them raises `InvalidInputError` for an argument of another type, and writes nothing. In
-    memory any call that changes something raises `PoisonedError` if an exception broke into an
-    earlier change. From a store any call may raise `ContentionError` (others kept the store busy
-    until the deadline), `LedgerUnavailableError` (the store cannot be reached; nothing was written)
-    and, when it writes, `OutcomeUnknownError` (the connection died in COMMIT; repeat with the
-    error's key). What needs a journal has no effect in memory: attribution, `OccurredAt`, reports
-    and idempotency keys.
+    Each raises `InvalidInputError` for an argument of another type, and then writes nothing. In
+    memory each call that changes something raises `PoisonedError` if an exception interrupted an
+    earlier change. With a store each call may raise `ContentionError` (other writers kept the store
+    busy until the deadline) and `LedgerUnavailableError` (the store cannot be reached; nothing was
+    written). A call that writes may raise `OutcomeUnknownError` (the connection died in COMMIT;
+    repeat the call with the error's key). Attribution, `OccurredAt`, reports and idempotency keys
+    need a journal: in memory they have no effect.
     """
 
     def reserve(
@@ -201,15 +202,15 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
             extensions: What the request carries.
             estimate: What the call is expected to use at most.
             request_budget: The request's own limit.
-            wait_s: How long to wait for capacity, in seconds, first come first served among those
-                who wait in this process. With 0, the default, the answer comes at once.
+            wait_s: How long to wait for capacity, in seconds. The waiting calls of this process
+                are served in order of arrival. With 0, the default, the answer comes at once.
 
         Raises:
             InvalidInputError: An argument of another type, or a negative time.
             AmountOutOfRangeError: An amount, or the total held, is above 2^63-1, the most that a
                 store holds.
             RequestBudgetExceededError: The estimate is over the request's own budget.
-            ThresholdExceededError: The pool has not enough left, or had not until the end.
+            ThresholdExceededError: The pool has not enough left; with `wait_s`, at the deadline.
             IdempotencyConflictError: The key was used with other arguments.
         """
         ...
@@ -220,15 +221,16 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         """Return the lease's reservation and commit the actual usage, whatever it is.
 
         Args:
-            lease: The grant; only its id and pool matter, the stored values win.
+            lease: The grant. Only its id and pool are used; the rest is read from the store.
             usage: What the call really used.
-            report: What is known only now: the model that answered, the provider's request id.
+            report: What is known only after the call: the model, the provider's request id.
 
         Raises:
             InvalidInputError: An argument of another type.
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
             UnknownLeaseError: No such lease in this pool, or already ended.
-            RequestBudgetExceededError: Over the lease's request budget; recorded all the same.
+            RequestBudgetExceededError: The usage is over the lease's request budget. It is
+                recorded all the same.
             IdempotencyConflictError: The key was used with other arguments.
         """
         ...
@@ -238,13 +240,13 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     ) -> None:
         """Commit a part of a lease's usage while it stays open: a streamed chunk, an attempt.
 
-        The lease holds as much less, down to nothing; `record_used` adds the last part and closes.
-        Each part is an entry of its own, with its own provider request id.
+        The lease's hold shrinks by the part, to 0 at least; `record_used` adds the last part and
+        closes the lease. Each part is an entry of its own, with its own provider request id.
 
         Args:
-            lease: The grant; only its id and pool matter.
-            usage: What was used since the last time.
-            report: What is known of this part.
+            lease: The grant. Only its id and pool are used.
+            usage: What was used since the previous part.
+            report: What is known about this part.
 
         Raises:
             InvalidInputError: An argument of another type.
@@ -259,20 +261,20 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     def renew(
         self, lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None = None
     ) -> datetime:
-        """Let a lease hold what it holds until `ttl` from now, and return when that is.
+        """Keep a lease's hold until `ttl` from now, and return the time at which it expires.
 
         Raises:
-            InvalidInputError: An argument of another type, or a time not above 0 and at most ten
-                years.
+            InvalidInputError: An argument of another type, or a `ttl` that is not above 0 or is
+                longer than ten years.
             UnknownLeaseError: No such lease in this pool, or ended, or expired.
             IdempotencyConflictError: The key was used with other arguments.
         """
         ...
 
     def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
-        """Close a lease unused: what it held goes back to the pool.
+        """Close an unused lease: what it holds goes back to the pool.
 
-        The same idempotency key with the same lease releases once, and repeats without an error.
+        A repeated call with the same idempotency key and lease changes nothing, without an error.
 
         Raises:
             InvalidInputError: An argument of another type.
@@ -283,8 +285,8 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     def abandon(self, lease: BudgetLease) -> None:
         """End a lease whose usage was not recorded, as the pool's settlement policy says.
 
-        By default it is settled at the larger of what was observed and what was estimated, and
-        marked as estimated: spend is rather counted too high than not at all.
+        By default it is settled at the larger of the observed and the estimated usage, and marked
+        as estimated: usage that is counted too high is safer than usage that is not counted.
 
         Raises:
             InvalidInputError: An argument of another type.
@@ -295,13 +297,13 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left: capacity minus what is committed and reserved.
 
-        Below other pools it is the least, on each axis, of what this one and those above have left.
+        For a pool with ancestors it is, on each axis, the least that any of them has left.
         In memory it is (0, 0, True) once the manager is poisoned.
 
         Args:
             extensions: What the request carries.
             max_age_s: How old the answer may be, in seconds. With 0, the default, the newest entry
-                is read; otherwise an answer that this object read so lately is given again.
+                is read. Otherwise an answer of this object that is young enough is reused.
 
         Raises:
             InvalidInputError: An argument of another type, or a negative time.
@@ -312,7 +314,7 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
 def awaited(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[AsyncBudget[Any], P], Coroutine[Any, Any, T]]:
-    """Return a call for tasks: the parameters and the docstring of `method`, its answer awaited."""
+    """Return a coroutine function with the parameters and the docstring of `method`."""
 
     @functools.wraps(method)
     async def call(self: AsyncBudget[Any], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -324,8 +326,9 @@ def awaited(
 class AsyncBudget(ABC, Leasing[Block_co]):
     """The calls of `Budget` for tasks: the same parameters, verdicts and errors, awaited.
 
-    A call that is cancelled while it waits in the queue is not done. One that is cancelled while
-    it is being done is done: usage stays recorded, and a lease that nobody received is released.
+    A call that is cancelled while it waits in the queue has no effect. A call that is cancelled
+    after its batch has begun takes effect: usage stays recorded. A lease that was granted to a
+    cancelled call is released.
     """
 
     reserve = awaited(Budget.reserve)
@@ -340,7 +343,7 @@ class AsyncBudget(ABC, Leasing[Block_co]):
     def _call(
         self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Awaitable[T]:
-        """Do a call, of which `method` is the description."""
+        """Make the call that `method` describes."""
 
 
 def check_reserve(extensions: object, estimate: object, request_budget: object) -> None:
@@ -367,12 +370,13 @@ def check_record(lease: object, usage: object, report: object) -> None:
 
 
 def check_lease(lease: object) -> None:
-    """Refuse what is no lease.
+    """Refuse a value that is no lease.
 
     Raises:
-        InvalidInputError: It is something else, or its id is no whole number.
+        InvalidInputError: The value is no `BudgetLease`, or its id is no whole number.
     """
-    # A block has its lease by this name, and says itself where it has none yet.
+    # A lease block has its BudgetLease as `.lease`. Before it is entered, that property raises an
+    # InvalidInputError of its own.
     if not isinstance(lease, BudgetLease) and isinstance(
         getattr(lease, "lease", None), BudgetLease
     ):
@@ -386,10 +390,10 @@ def check_lease(lease: object) -> None:
 
 
 def check_lease_id(lease_id: object) -> None:
-    """Refuse what is no whole number.
+    """Refuse an id that is no whole number.
 
     Raises:
-        InvalidInputError: It is something else.
+        InvalidInputError: The id is no `int`.
     """
     if isinstance(lease_id, bool) or not isinstance(lease_id, int):
         raise InvalidInputError("lease.id", f"must be an int, not {type(lease_id).__name__}")

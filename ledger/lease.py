@@ -1,4 +1,4 @@
-"""A lease for the length of a `with` block, so that it never stays open by mistake."""
+"""Lease blocks: a lease for the length of a `with` block, which never stays open by mistake."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ Block = TypeVar("Block")
 
 
 class _Block(Generic[B]):
-    """What both kinds share: what is reserved on entry, and whether the lease has ended."""
+    """What both kinds of block share: the reservation to make, and whether the lease has ended."""
 
     _with = "with"
     _unused = False
-    """Whether it could be entered, and was not."""
+    """Whether `__init__` is done and the block was not entered; False if `__init__` raised."""
 
     def __init__(
         self,
@@ -78,7 +78,8 @@ class _Block(Generic[B]):
 
     def __del__(self) -> None:
         if self._unused:
-            # As for a coroutine that is never awaited: the program believes that it holds a lease.
+            # A mistake like a coroutine that is never awaited: the program believes that it holds
+            # a lease, but nothing was reserved.
             warnings.warn(self._nothing_reserved(), RuntimeWarning, stacklevel=2, source=self)
 
     @property
@@ -86,7 +87,7 @@ class _Block(Generic[B]):
         """The lease.
 
         Raises:
-            InvalidInputError: The block was not entered, and there is none.
+            InvalidInputError: The block was not entered, so there is no lease.
         """
         if self._lease is None:
             raise InvalidInputError("lease", self._nothing_reserved())
@@ -98,12 +99,13 @@ class _Block(Generic[B]):
         return self.lease.id
 
     def _enter(self) -> None:
-        """Take the one entry that an object is good for: a second one would forget the first lease.
+        """Mark the block as entered; a second entry would lose the lease of the first.
 
         Raises:
-            InvalidInputError: It was taken before, by this thread or task or by another.
+            InvalidInputError: The block was entered before, by any thread or task.
         """
         self._unused = False
+        # The lock is never released. It decides which of two entries at once is the first.
         if not self._entry.acquire(blocking=False):
             raise InvalidInputError(
                 "lease",
@@ -119,11 +121,11 @@ class _Block(Generic[B]):
 
 
 class LeaseBlock(_Block[Budget]):
-    """A lease inside a `with` block; `lease` of a budget makes it.
+    """A lease inside a `with` block; a budget's `lease` makes it.
 
-    Left without `record` or `release`, by whatever way, the lease is ended as the pool's
-    settlement policy says, and the exception that left the block comes through. After the block
-    `id` and `lease` can still be read; calls answer as they do for any lease that has ended.
+    If the block ends in any way without `record` or `release`, the lease is ended by the pool's
+    settlement policy. An exception that ends the block is not swallowed. After the block `id` and
+    `lease` can still be read; other calls answer as for any lease that has ended.
     """
 
     def __enter__(self) -> Self:
@@ -142,7 +144,7 @@ class LeaseBlock(_Block[Budget]):
         try:
             self._budget.abandon(self.lease)
         except BudgetError:
-            pass  # it was ended elsewhere; or it is ended, and over its own budget
+            pass  # another call ended the lease, or this one did and reports it over its own budget
         except LedgerError as failure:
             _unended(self.lease, failure, error)
 
@@ -160,7 +162,7 @@ class LeaseBlock(_Block[Budget]):
         self._ended = True
 
     def renew(self, ttl: timedelta) -> datetime:
-        """Hold what is held until so long from now; as `Budget.renew`."""
+        """Keep the lease's hold until `ttl` from now; as `Budget.renew`."""
         return self._budget.renew(self.lease, ttl)
 
     def release(self) -> None:
@@ -170,10 +172,10 @@ class LeaseBlock(_Block[Budget]):
 
 
 class AsyncLeaseBlock(_Block[AsyncBudget]):
-    """A lease inside an `async with` block; as `LeaseBlock`.
+    """A lease inside an `async with` block; otherwise like `LeaseBlock`.
 
-    The lease is ended before a cancellation goes on; where the coroutine is collected, and can
-    await nothing any more, soon afterwards.
+    If the task is cancelled, the lease is ended before the cancellation goes on. If the coroutine
+    is garbage collected, it cannot await anything, and the lease is ended soon afterwards.
     """
 
     _with = "async with"
@@ -196,6 +198,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
             return
         ending = asyncio.ensure_future(self._budget.abandon(self.lease))
         cancelled: asyncio.CancelledError | None = None
+        # A cancellation must not leave the lease open: it is raised again after the lease ended.
         while not ending.done():
             try:
                 await asyncio.wait([ending])
@@ -207,7 +210,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         if cancelled is not None and error is None:
             raise cancelled
 
-    if not TYPE_CHECKING:  # a type checker refuses to await it, and says so earlier
+    if not TYPE_CHECKING:  # without it a type checker refuses `await lease(...)` before it runs
 
         def __await__(self) -> NoReturn:
             self._unused = False
@@ -227,7 +230,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         self._ended = True
 
     async def renew(self, ttl: timedelta) -> datetime:
-        """Hold what is held until so long from now; as `Budget.renew`."""
+        """Keep the lease's hold until `ttl` from now; as `Budget.renew`."""
         return await self._budget.renew(self.lease, ttl)
 
     async def release(self) -> None:
@@ -237,10 +240,10 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
 
 
 def _may_await(block: FrameType) -> bool:
-    """Tell whether a block that is left by GeneratorExit can still await something.
+    """Tell whether a block that GeneratorExit ends can still await something.
 
-    An asynchronous generator is closed by a task of its loop. A coroutine is collected, or closed,
-    and has to end at once.
+    A task of the loop closes an asynchronous generator and awaits it. A coroutine that is closed
+    or garbage collected has to end at once.
     """
     if not block.f_code.co_flags & inspect.CO_ASYNC_GENERATOR:
         return False
@@ -248,21 +251,21 @@ def _may_await(block: FrameType) -> bool:
 
 
 def _leave(ending: Coroutine[Any, Any, None]) -> None:
-    """Have a lease ended by whoever leads next, without awaiting it."""
+    """Queue the end of a lease without awaiting it; the next batch does it."""
     with contextlib.suppress(StopIteration):
-        ending.send(None)  # so far that it is in the queue, where it stays
+        ending.send(None)  # runs until the operation is in the queue, where it stays after close()
     ending.close()
 
 
 def _unended(lease: BudgetLease, failure: LedgerError, error: BaseException | None) -> None:
-    """Tell of a lease that could not be ended, without hiding why its block was left."""
+    """Report a lease that could not be ended, without hiding the error that ended its block."""
     if error is None:
         raise failure
     error.add_note(f"lease {lease.id} could not be ended: {failure}")
 
 
 def leasing(block: Callable[Concatenate[Any, P], Block]) -> Callable[Concatenate[Any, P], Block]:
-    """Return the call `lease` of budgets whose blocks are of this class."""
+    """Return the call `lease` that makes blocks of this class."""
 
     @functools.wraps(Leasing.lease)
     def lease(self: object, /, *args: P.args, **kwargs: P.kwargs) -> Block:
@@ -272,7 +275,7 @@ def leasing(block: Callable[Concatenate[Any, P], Block]) -> Callable[Concatenate
 
 
 class PoolLeases(ABC, Generic[Found, Block]):
-    """The call `lease` of one pool's budget, where an id is enough to find a lease."""
+    """The call `lease` of one pool's budget, which also finds an open lease by its id."""
 
     _block: Callable[..., Block]
 
@@ -299,24 +302,24 @@ class PoolLeases(ABC, Generic[Found, Block]):
         extensions: RequestExtensions | None = None,
         wait_s: float = 0,
     ) -> Found | Block:
-        """Return an open lease by its id, or one for the length of a `with` block.
+        """Return an open lease by its id, or a new lease for the length of a `with` block.
 
-        In asyncio an open lease is awaited, and the block is an `async with` block. An estimate
-        gives a block: it reserves on entry and has `observe`, `record`, `renew` and `release`. Left
-        without a record, by return, exception, cancellation or the closing of a generator, it
-        follows the pool's settlement policy, as `abandon` does. Nothing is reserved before the
-        block is entered, and one object is good for one block.
+        In asyncio the open lease is awaited, and the block is an `async with` block. An estimate
+        gives a block. The block reserves when it is entered, not before; an object is good for one
+        block. It has `observe`, `record`, `renew` and `release`. If the block ends without a
+        `record` or a `release` (by return, exception, cancellation or the closing of a generator),
+        the lease is ended by the pool's settlement policy, as by `abandon`.
 
         Args:
-            lease: The id of a lease, whichever process was granted it; or an estimate.
+            lease: The id of a lease, which any process may have been granted; or an estimate.
             request_budget: The request's own limit; unlimited without it.
             attribution: Whom and what the call is for.
-            extensions: What else the request carries; the attribution above wins.
-            wait_s: How long to wait for capacity on entry, in seconds; as `reserve`.
+            extensions: What else the request carries; `attribution` wins over one in here.
+            wait_s: How long to wait for capacity on entry, in seconds, as for `reserve`.
 
         Raises:
-            InvalidInputError: Neither an id nor an estimate.
-            UnknownLeaseError: No lease of this id in this pool, or already ended.
+            InvalidInputError: `lease` is neither an id nor an estimate.
+            UnknownLeaseError: This pool has no lease with this id, or the lease has ended.
         """
         if not isinstance(lease, UsageEstimate):
             return self._open_lease(lease)

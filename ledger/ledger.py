@@ -1,4 +1,4 @@
-"""The door: a store of pools, and everything that is asked of the books as a whole."""
+"""The class `Ledger`: a store of pools, and every question about the store as a whole."""
 
 from __future__ import annotations
 
@@ -89,21 +89,21 @@ class Ledger:
         clock: Clock | None = None,
         on_threshold: OnThreshold | None = None,
     ) -> Self:
-        """Open the store at `url`, making its schema if the store is empty.
+        """Open the store at `url`; make its schema if the store is empty.
 
         Args:
-            url: `sqlite:///ledger.db` or `postgresql://user@host/database`. Without it
+            url: `sqlite:///ledger.db` or `postgresql://user@host/database`. By default
                 LEDGER_URL from the environment, or else `sqlite:///ledger.db`.
             create: Whether an empty or missing store is given a schema.
             record_denials: Whether denied reservations are kept as entries, for the audit.
             timeout_s: How long one call may wait for other writers, in seconds: above 0, at most a
                 day.
-            clock: Where the time comes from, in microseconds since 1970: by default the database
-                server's clock, and this machine's for SQLite. An answer outside the years 1971 to
-                2999 is refused (`InvalidInputError`) before anything is written.
-            on_threshold: Called with a `ThresholdCrossing` once it is committed, if it was crossed
-                by a call through this object: on a thread of its own, one at a time, in order.
-                What it raises is logged.
+            clock: Returns the time in microseconds since 1970: by default the database server's
+                clock, and this machine's for SQLite. A time outside the years 1971 to 2999 is
+                refused (`InvalidInputError`) before anything is written.
+            on_threshold: Called with each `ThresholdCrossing` that a call through this object
+                caused, once it is committed: on a thread of its own, one at a time, in order. An
+                exception in it is logged.
 
         Raises:
             InvalidInputError: An option of another type, or a time out of range.
@@ -141,10 +141,10 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the store's connections. Leases stay as they are, for whoever opens it next.
+        """Close the store's connections. Leases stay open: they are kept in the store.
 
-        Whoever waits for capacity is turned away with a `LedgerUnavailableError`. Calls of
-        `on_threshold` that are still to be made are made first.
+        A call that waits for capacity gets a `LedgerUnavailableError`. Calls of `on_threshold`
+        that are still due are made before the connections are closed.
         """
         self._waiting.close()
         self._writer.close()
@@ -158,7 +158,7 @@ class Ledger:
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files that the store is made of: nothing else may be written to them."""
+        """The files of the store. No other program may write to them."""
         return self._database.dialect.files()
 
     def pool(
@@ -176,24 +176,23 @@ class Ledger:
 
         Args:
             name: The pool's name.
-            options: Its policy, if it has to be made.
-            parent: The pool above it, if it has one; a pool's parent never changes. What is
-                reserved here is held, and what is spent here is spent, in each pool up to the
-                root, in one transaction.
-            carved: Whether its capacity is set aside in the parent once and for all, by a lease
-                there: nothing that is done here then touches the parent, until `close_pool` gives
-                back what was not spent.
+            options: The pool's policy, if the pool has to be made.
+            parent: The pool's parent, if it has one; it never changes. A reservation in the pool
+                is also held, and usage is also committed, in each ancestor, in one transaction.
+            carved: Whether the whole capacity is set aside in the parent at once, by a lease
+                there. No later call on the pool then touches the parent, until `close_pool`
+                returns what was not spent.
 
         Raises:
-            UnknownPoolError: There is no such pool, and no options to open it with; or no such
-                parent.
-            PoolConflictError: It exists under another policy.
-            ParentConflictError: It exists elsewhere.
-            ThresholdExceededError: The parent has not enough left to carve it out of.
+            UnknownPoolError: There is no such pool and no `options` were given, or there is no
+                such parent.
+            PoolConflictError: The pool exists with another policy.
+            ParentConflictError: The pool exists with another parent.
+            ThresholdExceededError: The parent has not enough left for the carved capacity.
             PoolClosedError: The parent is closed.
             InvalidInputError: The name is empty, too long, or not text; a carved pool without a
                 parent, or without a limit where its parent has one.
-            AmountOutOfRangeError: The policy holds an amount a store cannot.
+            AmountOutOfRangeError: The policy has an amount above what a store holds.
         """
         opening = Opening.of(name, options, parent, carved=carved)
         pool = self._database.read(lambda connection: opening.find(connection, self._directory))
@@ -208,23 +207,23 @@ class Ledger:
         """Return one budget manager for many pools.
 
         Args:
-            choose: Gets what a request carries, and returns the name of the pool that pays for it.
+            choose: Takes a request's extensions, and returns the name of the pool that pays.
         """
         return BudgetRouter(choose, named=self.pool, granting=self._granting)
 
     def close_pool(
         self, name: str, *, reason: str | None = None, idempotency_key: str | None = None
     ) -> None:
-        """Close a pool for good: it takes settlements and releases, and nothing new.
+        """Close a pool for good: it still takes settlements and releases, but nothing new.
 
-        What a carved pool has not spent goes back to its parent, where what it spent is committed;
-        so no lease may be open in it. Usage of a lease that had expired is recorded later all the
-        same, here and in the parent.
+        What a carved pool spent is committed in its parent, and the rest goes back there; so no
+        lease may be open in it. Late usage of an expired lease can still be recorded after that,
+        in the pool and in the parent.
 
         Raises:
             UnknownPoolError: There is no such pool.
-            PoolClosedError: It is closed already.
-            OpenLeasesError: It is carved, and leases in it are open.
+            PoolClosedError: The pool is closed already.
+            OpenLeasesError: The pool is carved, and leases in it are open.
             InvalidInputError: The reason or the key is empty or too long.
             IdempotencyConflictError: The key was used with other arguments.
         """
@@ -240,28 +239,28 @@ class Ledger:
     ) -> None:
         """Replace a pool's whole policy by an appended entry.
 
-        The new capacity may be below what is committed and reserved: remaining is then 0, and
-        nothing is revoked. The same idempotency key with the same arguments adjusts once.
+        The new capacity may be below what is committed and reserved: remaining is then 0, and no
+        lease is revoked. A repeated call with the same idempotency key changes nothing more.
 
         Raises:
             UnknownPoolError: There is no such pool.
             InvalidInputError: The reason or the key is empty or too long.
             IdempotencyConflictError: The key was used with other arguments.
-            AmountOutOfRangeError: The policy holds an amount a store cannot.
+            AmountOutOfRangeError: The policy has an amount above what a store holds.
         """
         check_type("options", options, SharedPoolBudgetOptions)
         self._writer.run(self._journal(name), Adjust.of(options, reason, idempotency_key))
 
     def expire_due(self, pool: str | None = None, *, left_out: LeftOut | None = None) -> int:
-        """Expire the leases whose time is over, and return how many there were.
+        """Expire the leases that are due, and return their number.
 
-        Every write to a pool does so too; this is for pools that are seldom written to. A damaged
-        pool keeps no other from being swept.
+        Each write to a pool expires its due leases too; this call is for pools that are seldom
+        written to. A damaged pool does not keep the others from being swept.
 
         Args:
-            pool: The pool's name; without it all of them.
-            left_out: Gets what is wrong with each damaged pool. Without it the first of these
-                errors is raised once all other pools are swept.
+            pool: The pool's name; by default all pools.
+            left_out: A list that gets the error of each damaged pool. Without it the first of
+                these errors is raised after all other pools are swept.
 
         Raises:
             UnknownPoolError: There is no such pool.
@@ -285,7 +284,7 @@ class Ledger:
         return expired
 
     def _expire_due(self, pool: PoolJournal) -> int:
-        pool.heads_alone(self._database)  # one that cannot be read is not swept, but named
+        pool.heads_alone(self._database)  # raises if the pool or an ancestor cannot be read
         expired = 0
         while found := self._writer.sweep(pool):
             expired += found
@@ -295,8 +294,8 @@ class Ledger:
         """Return every pool, oldest first.
 
         Args:
-            left_out: Gets what is wrong with each pool whose row cannot be read. Without it the
-                first of these errors is raised.
+            left_out: A list that gets an error for each pool row that cannot be read. Without it
+                the first of these errors is raised.
 
         Raises:
             JournalDamagedError: The row of a pool cannot be read.
@@ -308,11 +307,11 @@ class Ledger:
     def entries(
         self, pool: str, *, after: int = 0, kind: EntryKind | None = None
     ) -> Iterator[Entry]:
-        """Yield a pool's entries in order, from the one behind `after` on, in bounded memory.
+        """Yield a pool's entries in order, from the first after number `after`, in bounded memory.
 
         Args:
             pool: The pool's name.
-            after: Only entries with a higher number.
+            after: Only entries with a higher number than this.
             kind: Only entries of this kind.
 
         Raises:
@@ -328,7 +327,7 @@ class Ledger:
         )
 
     def entry_with_key(self, pool: str, idempotency_key: str) -> Entry | None:
-        """Return the entry that holds this idempotency key: whether, and how, the call ended.
+        """Return the entry with this idempotency key, which tells how the call ended, or None.
 
         Raises:
             UnknownPoolError: There is no such pool.
@@ -345,7 +344,7 @@ class Ledger:
 
         Raises:
             UnknownPoolError: There is no such pool.
-            JournalDamagedError: One of them cannot be read.
+            JournalDamagedError: A lease cannot be read.
         """
         return open_leases(self._database, self._journal(pool))
 
@@ -354,7 +353,7 @@ class Ledger:
 
         Raises:
             UnknownPoolError: There is no such pool.
-            JournalDamagedError: The rules cannot have written one of the entries.
+            JournalDamagedError: An entry contradicts the rules.
         """
         return verify.replay(self._database, self._journal(pool))
 
@@ -364,12 +363,12 @@ class Ledger:
         """Check every entry of a pool, or of every pool: order, hashes, verdicts, totals, leases.
 
         Args:
-            pool: The pool; without it all of them, and that no entry belongs to none.
-            progress: Told how many more entries are done.
+            pool: The pool. By default all pools, and that each entry belongs to one of them.
+            progress: Called with the number of entries checked since its previous call.
 
         Raises:
             UnknownPoolError: There is no such pool.
-            InvalidInputError: The progress is no function.
+            InvalidInputError: `progress` is no function.
             LedgerUnavailableError: The store cannot be read.
         """
         check_callable("progress", progress)
@@ -390,7 +389,7 @@ class Ledger:
         return self._database.read(query, serializable=False)
 
     def size(self, pool: str | None = None) -> int:
-        """Return how many entries a pool has, or all pools together, by their newest numbers.
+        """Return how many entries a pool has, or all pools together, from the newest numbers.
 
         Raises:
             UnknownPoolError: There is no such pool.

@@ -1,4 +1,4 @@
-"""The budget manager that works on one pool of a store."""
+"""The budget manager of one pool of a store."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     threads may call it at once.
     """
 
-    # Each call checks its arguments, and returns what _reserve, _do or _read makes of them: these
-    # three alone know that a thread waits for the answer (a task does so in ledger.aio).
+    # Each call checks its arguments and returns the answer of _reserve, _do or _read. Only these
+    # three block the calling thread. ledger.aio overrides them, so that each call returns an
+    # awaitable instead.
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         self._journal = journal
         self._waiting = waiting
         self._record_denials = record_denials
+        # The newest answer of `remaining` and when it was asked for, for calls with `max_age_s`.
         self._seen: tuple[float, Remaining | None] = (0.0, None)
 
     def __repr__(self) -> str:
@@ -141,19 +143,20 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         *,
         idempotency_key: str | None = None,
     ) -> UsageDifference:
-        """Say what an earlier entry's usage really was, and return by how much it was wrong.
+        """Correct the usage of an earlier entry, and return the difference.
 
-        The difference is appended; the entry stays as it was written. It is counted for whom and
-        when the entry is counted. To correct an entry again starts from what it says by now.
+        The difference is appended as a new entry; the earlier entry stays as it was written. The
+        correction counts under the entry's attribution and time. A second correction of the same
+        entry starts from the corrected usage.
 
         Args:
             entry: A settlement or an observation of this pool, or its number.
-            usage: All of what that entry should have said.
+            usage: The whole usage that the entry should have recorded.
             reason: Why, 1 to 2,000 characters; kept in the journal.
             idempotency_key: The caller's name for this correction: repeating it changes nothing.
 
         Raises:
-            InvalidInputError: An argument of another type, or the entry says so already.
+            InvalidInputError: An argument of another type, or the entry has this usage already.
             AmountOutOfRangeError: An amount is above 2^63-1.
             UncorrectableEntryError: No such entry in this pool, or one of another kind, or its
                 lease has not ended.
@@ -163,10 +166,10 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return self._do(Correct.of(seq_of(entry, self._journal), usage, reason, idempotency_key))
 
     def usage_of(self, entry: Entry | int) -> Usage:
-        """Return what a settlement or an observation says by now, after all its corrections.
+        """Return the usage of a settlement or an observation after all its corrections.
 
         Raises:
-            InvalidInputError: Neither an entry nor a number.
+            InvalidInputError: `entry` is neither an entry nor a number.
             UncorrectableEntryError: No such entry in this pool, or one of another kind.
         """
         seq = seq_of(entry, self._journal)
@@ -177,9 +180,10 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         )
 
     def status(self) -> PoolStatus:
-        """Return the pool at its newest entry: policy, balance, window and what remains of its own.
+        """Return the pool at its newest entry: policy, balance, window and what remains.
 
-        The window is the one that it is by now, also where nothing was written in it yet.
+        What remains is that of this pool alone, without its ancestors. The window is the current
+        one by the clock, even if no entry was written in it yet.
         """
         return self._read(self._status)
 
@@ -191,15 +195,15 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return self._read(lambda: self._find(lease))
 
     def _reserve(self, operation: Reserve, wait_s: float) -> BudgetLease:
-        """Answer a reservation, which may wait for capacity."""
+        """Make a reservation, which may wait for capacity."""
         return self._waiting.reserve(self._journal, operation, wait_s)
 
     def _do(self, operation: Operation[T]) -> T:
-        """Answer any other operation, once it is durable."""
+        """Do any other operation, and return its answer once it is durable."""
         return self._writer.run(self._journal, operation)
 
     def _read(self, read: Callable[[], T]) -> T:
-        """Answer what only reads."""
+        """Run a call that only reads, and return its answer."""
         return read()
 
     def _record(
@@ -212,7 +216,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     def _remaining(self, max_age_s: float) -> Remaining:
         read_at_s, seen = self._seen
         if seen is None or time.monotonic() - read_at_s >= max_age_s:
-            asked_at_s = time.monotonic()
+            asked_at_s = time.monotonic()  # before the read: the answer is never older than it says
             seen = rules.least(
                 rules.remaining(head.policy, head.balance, self._window(head))
                 for head in self._journal.heads_alone(self._writer.database)
@@ -243,13 +247,13 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         if (
             found is None
             or found.state.phase is LeasePhase.ENDED
-            or found.origin_pool_id is not None  # granted by a pool below
+            or found.origin_pool_id is not None  # a mirror entry: a child pool granted the lease
         ):
             raise UnknownLeaseError(lease)
         return lease_of(found, self.identity)
 
     def _window(self, head: Head) -> WindowState | None:
-        """Return the window that it is by now, which may not have begun yet."""
+        """Return the current window by the clock; its rollover may not have been written yet."""
         if head.window is None:
             return None
         return rules.roll_over(head.policy, head.window, head.balance, self._now()) or head.window

@@ -1,4 +1,4 @@
-"""The in-memory manager: the rules behind a lock, gone with the process."""
+"""The in-memory manager: one pool behind a lock. Its state is lost when the process ends."""
 
 from __future__ import annotations
 
@@ -58,15 +58,17 @@ _Decide = Callable[[Micros], rules.Effect]
 
 
 class SharedPoolBudgetManager(Budget[LeaseBlock]):
-    """One pool shared by threads; the whole domain 0 .. 2^64-1; leases counted from 1.
+    """One pool shared by threads; amounts are 0 .. 2^64-1; leases are numbered from 1.
 
-    `Budget` says what each call promises. Nothing is kept of who used what: reports, attributions
-    and idempotency keys are for stores. Inside a change of the same thread, a signal handler gets
-    a `ContentionError`, and a lease that is collected ends behind that change.
+    `Budget` says what each call promises. Reports, attributions and idempotency keys are not kept:
+    they need a store. A signal handler that makes a change in the middle of another change of its
+    thread gets a `ContentionError`. A lease that is abandoned there (its block is garbage
+    collected, say) is ended right after that change.
     """
 
-    # Every change of state runs inside _change: poisoned until proven whole, because an interrupt
-    # may land between any two steps.
+    # Every change of state runs inside _change. It sets _poisoned first and clears it last, because
+    # an interrupt (KeyboardInterrupt, a signal handler that raises) may come between any two steps:
+    # a state that was changed in part then stays poisoned.
 
     def __init__(
         self,
@@ -79,13 +81,16 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         check_anchor(options.window)
         self._policy = options
         self._clock = _system_clock if clock is None else check_clock(clock)
-        # Reentrant: a finaliser, or a signal handler, comes in the middle of a change.
+        # Reentrant, because a finaliser or a signal handler may run in the middle of a change of
+        # its own thread: an ordinary lock would deadlock there.
         self._lock = threading.RLock()
+        # Leases that were abandoned in the middle of a change; they are ended right after it.
         self._left: deque[BudgetLease] = deque()
         self._balance = Balance()
         self._recorded_at = self._clock()
         self._window = rules.begin_window(options, self._recorded_at, Totals())
         self._leases: dict[int, LeaseState] = {}
+        # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
         self._due: list[tuple[int, int]] = []
         self._granted = 0
         self._poisoned = False
@@ -117,7 +122,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             _THE_POOL,
             ThreadWaiter([_THE_POOL], wait_s),
             ask=ask,
-            look=lambda: True,  # asking costs no more
+            look=lambda: True,  # in memory, asking costs no more than looking first
             ask_last=lambda: self._reserve(extensions, estimate, request_budget),
         )
 
@@ -191,7 +196,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
     @override
     def abandon(self, lease: BudgetLease) -> None:
         check_lease(lease)
-        if self._changes_here():  # by a finaliser: what it broke into is to be finished first
+        if self._changes_here():  # called by a finaliser: the change it interrupted comes first
             self._left.append(lease)
             return
         self._change(
@@ -232,7 +237,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             raise excess
 
     def _change(self, decide: _Decide, *, spared: int | None = None) -> rules.Effect:
-        """Expire what is due, then do what the rules say, or nothing where they refuse."""
+        """Expire due leases, then apply the effect of `decide`, or nothing if it refuses."""
         try:
             return self._change_locked(decide, spared)
         finally:
@@ -240,11 +245,11 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                 while self._crossed:
                     self._announcer.tell([self._crossed.popleft()])
                 while self._left:
-                    with contextlib.suppress(BudgetError):  # it was ended elsewhere
+                    with contextlib.suppress(BudgetError):  # another call ended the lease
                         self.abandon(self._left.popleft())
 
     def _changes_here(self) -> bool:
-        """Tell whether this thread is in the middle of a change, which a call broke into."""
+        """Tell whether this call interrupts a change of its own thread."""
         return self._poisoned and self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _change_locked(self, decide: _Decide, spared: int | None) -> rules.Effect:
@@ -253,13 +258,14 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         with self._lock:
             if self._poisoned:
                 raise PoisonedError
-            now = self._clock()  # before anything is changed: it may raise
+            now = self._clock()  # before the state is poisoned: a caller's clock may raise
             self._poisoned = True
             try:
                 self._expire(now, spared)
                 self._roll_over(now)
                 effect = decide(now)
             except BudgetError:
+                # The rules refused. Expiries and the rollover are complete, nothing else changed.
                 self._poisoned = False
                 raise
             self._apply(effect, now)
@@ -267,15 +273,15 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         return effect
 
     def _after(self, now: Micros, ttl_us: int) -> Micros:
-        """Return the time so long from now, or from the newest change if the clock went back."""
+        """Return `ttl_us` after now, or after the newest change if the clock went back."""
         return Micros(max(now, self._recorded_at) + ttl_us)
 
     def _rolled(self, now: Micros) -> WindowState | None:
-        """Return the window that it is by now."""
+        """Return the window that is current at `now`."""
         return rules.roll_over(self._policy, self._window, self._balance, now) or self._window
 
     def _roll_over(self, now: Micros) -> None:
-        """Begin the window that it is by now, in which nothing was reported yet."""
+        """Begin the window that is current at `now`; no threshold was reported in it yet."""
         window = self._rolled(now)
         if window is not self._window:
             reached, self._window = self._reached(), window
@@ -291,7 +297,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         while self._due and self._due[0][0] <= now:
             due = heapq.heappop(self._due)
             lease = self._leases.get(due[1])
-            # One that was renewed comes in its turn.
+            # A lease that has ended, or was renewed and has a later item in the heap.
             if lease is None or not rules.due(lease, now) or lease.expires_at != due[0]:
                 continue
             if lease.lease == spared:
@@ -320,7 +326,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             heapq.heappush(self._due, (lease.expires_at, lease.lease))
 
     def _note_crossings(self, before: set[str]) -> None:
-        """Keep for `on_threshold` what was crossed, each threshold once in each direction."""
+        """Keep crossings for `on_threshold`: each threshold once in each direction per window."""
         for name, percent, direction in rules.crossings(self._policy, before, self._reached()):
             if (name, direction) in self._reported:
                 continue
@@ -342,11 +348,11 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
 
 
 _THE_POOL = 0
-"""There is one queue for the one pool."""
+"""The key of the only capacity queue: there is one pool."""
 
 
 def _check_key(idempotency_key: object) -> None:
-    """Refuse a key that a store refuses; there is nothing to keep it in."""
+    """Refuse a key that a store would refuse. The key is not kept."""
     if idempotency_key is not None:
         check_text("idempotency_key", idempotency_key)
 

@@ -1,4 +1,4 @@
-"""One budget manager for a whole service: it picks the pool from what a request carries."""
+"""A budget manager over many pools: it chooses the pool from the extensions of a request."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Choose = Callable[[RequestExtensions], str]
-"""Returns the name of the pool that a request is paid from."""
+"""Takes a request's extensions, and returns the name of the pool that pays for it."""
 
 
 def _routed(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[BudgetRouter, P], T]:
-    """Return a call for routers: the parameters and the docstring of `method`, done by a pool."""
+    """Return a router's call: it has the signature of `method`, and calls it on the right pool."""
 
     @functools.wraps(method)
     def call(self: BudgetRouter, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,7 +38,7 @@ def _routed(
 
 @functools.cache
 def _first_parameter(method: Callable[..., object]) -> str:
-    """Return what a call goes by: `extensions` or `lease`."""
+    """Return the name of the parameter that decides the pool: `extensions` or `lease`."""
     _, first, *_ = inspect.signature(method).parameters
     return first
 
@@ -46,9 +46,9 @@ def _first_parameter(method: Callable[..., object]) -> str:
 class BudgetRouter(Budget[LeaseBlock]):
     """A `BudgetManager` over many pools; `Ledger.router` makes it.
 
-    A reservation goes to the pool that is chosen for it; what follows goes by the lease's own
-    pool, whatever would be chosen by then. Every call promises what `Budget` says, and raises
-    `UnknownPoolError` where the chosen pool is not there.
+    `choose` decides the pool of a reservation. Later calls about its lease go to the pool that
+    granted it, even if `choose` would return another one by then. Every call promises what
+    `Budget` says, and raises `UnknownPoolError` if the chosen pool does not exist.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class BudgetRouter(Budget[LeaseBlock]):
     def route(
         self, method: Callable[Concatenate[Any, P], object], *args: P.args, **kwargs: P.kwargs
     ) -> tuple[str | UUID | None, Callable[[], LedgerBudgetManager]]:
-        """Return the name or the identity that a call goes by, and what finds the budget of it.
+        """Return the name or the identity of a call's pool, and a function that finds its budget.
 
-        Only the latter may read the store, and only the first time.
+        `route` itself never reads the store. The function does, but only once for each pool.
 
         Raises:
-            InvalidInputError: It is no lease, the extensions are none, or what was chosen is no
-                name.
+            InvalidInputError: The lease or the extensions are of another type, or `choose` did not
+                return a name.
         """
         first = _first_parameter(method)
         given: Any = args[0] if args else kwargs.get(first)
@@ -96,16 +96,16 @@ class BudgetRouter(Budget[LeaseBlock]):
         return name, functools.partial(self.named, name)
 
     def name(self, extensions: RequestExtensions) -> str:
-        """Return the name of the pool that a request is paid from.
+        """Return the name of the pool that pays for a request.
 
         Raises:
-            InvalidInputError: The extensions are none, or what was chosen is no name.
+            InvalidInputError: The extensions are of another type, or `choose` returned no name.
         """
         check_type("extensions", extensions, RequestExtensions)
         return check_text("the chosen pool", self._choose(extensions))
 
     def named(self, name: str) -> LedgerBudgetManager:
-        """Return the budget of this name.
+        """Return the budget of the pool with this name.
 
         Raises:
             UnknownPoolError: There is no such pool.
@@ -118,7 +118,7 @@ class BudgetRouter(Budget[LeaseBlock]):
         """Return the budget that granted a lease.
 
         Raises:
-            InvalidInputError: It is no lease.
+            InvalidInputError: `lease` is no `BudgetLease`.
             UnknownLeaseError: No pool of this store granted it.
         """
         check_lease(lease)
