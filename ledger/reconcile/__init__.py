@@ -1,4 +1,4 @@
-"""Hold what a provider billed against what the journal says, and correct what differs."""
+"""Reconciliation: compare a provider's bill with the journal, and correct what differs."""
 
 from ledger.reconcile.applying import apply
 from ledger.reconcile.bill import Bill, BillLine, read_bill

@@ -1,4 +1,4 @@
-"""Append the corrections that a bill asks for, each exactly once."""
+"""`apply`: append the corrections that follow from a bill, each exactly once."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ _UNNAMED = (
 
 
 class _Now(NamedTuple):
-    """A request as the journal has it at one moment.
+    """A request as the journal has it now.
 
     Attributes:
-        usages: What each of its entries says.
-        obstacle: Why a lease behind it keeps it from being corrected.
+        usages: The usage of each of the request's entries, after all corrections.
+        obstacle: Why one of the request's leases keeps it from being corrected, None if none does.
         applied: Whether this line of the bill was applied before.
     """
 
@@ -61,28 +61,29 @@ class _Now(NamedTuple):
 
 
 class _Pool(NamedTuple):
-    """A pool that is corrected: what writes to it, and what reads it in a snapshot of all."""
+    """A pool to correct: its manager, for writing, and its journal, for reading in a snapshot."""
 
     budget: LedgerBudgetManager
     journal: PoolJournal
 
 
 class _Step(NamedTuple):
-    """What one entry should say."""
+    """One correction to append: an entry, and the usage that it should have."""
 
     ref: EntryRef
     usage: Usage
 
 
 def apply(book: Ledger, found: Reconciliation) -> Reconciliation:
-    """Append a correction for each request that differs, and say what became of each difference.
+    """Append a correction for each request that differs, and return the outcome of each.
 
-    What makes it happen once are keys made of the bill's hash and line: the same file again, by
-    another process at the same time, or after a crash in the middle, changes nothing twice.
+    The idempotency keys are made of the bill's hash and line. So the same file changes nothing
+    twice: if it is applied again, by another process at the same time, or after a crash half way.
 
     Raises:
-        InvalidInputError: It is one `as_of` an earlier entry, which is for reading alone.
-        StoreError: The store failed; what was appended before stays, and the same call goes on.
+        InvalidInputError: The reconciliation is `as_of` an earlier entry; it cannot be applied.
+        StoreError: The store failed. Corrections that were appended stay; the same call, repeated,
+            appends the rest.
     """
     check_type("book", book, Ledger)
     check_type("found", found, Reconciliation)
@@ -130,13 +131,13 @@ def _correct(
     found: Reconciliation,
     match: Match,
 ) -> Outcome | str:
-    """Correct a request; return what became of it, or why nothing was written."""
+    """Correct a request; return the outcome, or the reason why nothing was written."""
     impossible = _impossible(found, match)
     if impossible is not None or match.request_id is None:
         return impossible or BY_DAY
     key = f"reconcile:{found.sha256}:{match.line}"
     refs = found.correctable[match.request_id]
-    # Afresh, in one snapshot: others may have corrected the same entries since.
+    # Read again, in one snapshot: other calls may have corrected these entries since `reconcile`.
     now = book.read(lambda connection: _now(connection, pools, refs, key))
     if now.obstacle is not None:
         return now.obstacle
@@ -146,7 +147,7 @@ def _correct(
     if now.applied:
         return CORRECTED_SINCE
     for step in steps:
-        # The last one has the line's own key: where that is there, all of them are.
+        # The last correction has the line's own key. If that key is in the journal, all are.
         own = key if step is steps[-1] else f"{key}:{step.ref.seq}"
         if not _write(pools[step.ref.pool].budget, step, _reason(found, match), own):
             return CORRECTED_SINCE
@@ -154,7 +155,7 @@ def _correct(
 
 
 def _impossible(found: Reconciliation, match: Match) -> str | None:
-    """Return why no entry could say what a line says, None where one could."""
+    """Return why no entry can record the billed amounts, None if one can."""
     amounts = [getattr(match.billed, axis) for axis in found.axes]
     if min(amounts) < 0:
         return CREDIT
@@ -186,9 +187,10 @@ def _now(
 def _steps(
     refs: Sequence[EntryRef], usages: Sequence[Usage], billed: Amounts, axes: Sequence[str]
 ) -> Iterator[_Step]:
-    """Yield what entries should say, so that together they say what was billed.
+    """Yield the corrections after which the entries add up to what was billed.
 
-    The last entry takes the difference; what would take it below 0 goes to the one before it.
+    The last entry takes the difference. If that would take it below 0, the rest goes to the entry
+    before it.
     """
     rest = {
         axis: getattr(billed, axis) - sum(getattr(usage, axis) for usage in usages) for axis in axes
@@ -205,13 +207,13 @@ def _steps(
 
 
 def _write(budget: LedgerBudgetManager, step: _Step, reason: str, key: str) -> bool:
-    """Append a correction; return False if this line was applied to another effect meanwhile."""
+    """Append a correction; return False if its key was used meanwhile for another correction."""
     try:
         budget.correct(step.ref.seq, step.usage, reason, idempotency_key=key)
     except IdempotencyConflictError:
         return False
     except InvalidInputError:
-        # Somebody else may have said the same just now.
+        # The entry has this usage already: another call may have made the same correction just now.
         if budget.usage_of(step.ref.seq) != step.usage:
             raise
     return True

@@ -1,4 +1,4 @@
-"""A provider's bill: every line of a file, read and checked before anything is done with it."""
+"""A provider's bill: `read_bill` reads and checks every line of a file."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ from ledger.simulate.pricing import shown
 _MICROS_IN = {CostUnit.USD: 1_000_000, CostUnit.CENTS: 10_000, CostUnit.MICROS_USD: 1}
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?")
 _COUNT = re.compile(r"([0-9]{1,19})(?:\.0)?")
-"""A count; some exports write it as a decimal. `1.000` may be meant as a thousand: refused."""
+"""A count; some exports write `12.0`. `1.000` is refused: it may stand for a thousand."""
 
 _SECONDS = re.compile(r"[0-9]{9,11}")
+"""Seconds since 1970, of the years 1973 to 5138; milliseconds have 13 digits."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DATE_CHARS = 10
+_DATE_CHARS = 10  # 2024-02-01
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")
 
 Amount = int | Fraction
@@ -44,13 +46,13 @@ class BillLine:
     """What a provider billed on one line.
 
     Attributes:
-        line: The line's number in the file; of a JSON document, the object's, from 1.
+        line: The line's number in the file; in one JSON document the number of the object; from 1.
         request_id: The provider's request id.
         model: The model, as the journal calls it.
-        at: When it was; of a day, its beginning.
+        at: The time of the usage; for a day, its beginning.
         day: The day in the mapping's time zone.
-        amounts: The amounts in the order of the bill's axes; a cost is exact, and may be a part
-            of a micro-USD, or below 0 (a credit).
+        amounts: The amounts in the order of the bill's axes. A cost is exact: it may be a fraction
+            of a micro-USD, and below 0 (a credit).
     """
 
     line: int
@@ -63,15 +65,15 @@ class BillLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """A file, as a mapping understands it.
+    """The content of a file, read through a mapping.
 
     Attributes:
         file: The file's name, without its folder.
         sha256: The hash of its bytes, in hexadecimal digits.
-        mapping: The mapping, without what the file lacks.
-        axes: The amounts that it has, by the journal's names.
-        lines: Its lines.
-        empty: How many more lines name no amount at all: the empty days of an export.
+        mapping: The mapping, without the optional fields that the file lacks.
+        axes: The amounts that the file has, by the journal's names.
+        lines: The lines with an amount.
+        empty: How many more lines have no amount at all: the empty days of an export.
     """
 
     file: str
@@ -86,12 +88,12 @@ def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
     """Return a file's lines, all of them checked.
 
     Args:
-        path: CSV, JSON or a JSON object a line.
-        mappings: What its columns mean; of several, the first whose columns it has.
+        path: A file of CSV, JSON, or one JSON object a line.
+        mappings: The meaning of its columns. The first mapping that fits the columns is used.
 
     Raises:
         InvalidInputError: An argument of another type, or no mapping.
-        BillingFileError: It cannot be read; the error names the line and what is wrong.
+        BillingFileError: The file cannot be read; the error names the line and what is wrong.
     """
     path = check_path("path", path)
     check_several("mappings", mappings)
@@ -117,7 +119,7 @@ def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
         else:
             lines.append(found)
     return Bill(
-        # As the journal can hold it, whatever bytes the folder has.
+        # The journal holds UTF-8 text; a file's name may have bytes that are none.
         file=path.name.encode(errors="replace").decode(),
         sha256=sha256(data).hexdigest(),
         mapping=mapping,
@@ -169,7 +171,7 @@ def _model(cells: Mapping[str, str], mapping: BillMapping) -> str | None:
 
 
 def _amount(column: str, text: str, name: str, mapping: BillMapping) -> Amount:
-    """Return an amount exactly; an empty cell is 0 where others of its line are not empty."""
+    """Return an amount exactly. An empty cell is 0; a line of empty cells never comes here."""
     if not text:
         return 0
     if name == COST:
@@ -185,7 +187,7 @@ def _amount(column: str, text: str, name: str, mapping: BillMapping) -> Amount:
 
 
 def _whole(amounts: dict[str, Amount], mapping: BillMapping) -> dict[str, Amount]:
-    """Return amounts as the journal counts them: cache tokens among the input, and the total."""
+    """Return amounts as the journal counts them: input with cache tokens, and a total."""
     found = dict(amounts)
     if mapping.tokens is TokenCounting.CACHE_EXCLUDED and "input_tokens" in found:
         found["input_tokens"] += sum(found.get(name, 0) for name in _CACHE)

@@ -1,4 +1,4 @@
-"""What the columns of a provider's bill mean."""
+"""Mappings: the meaning of the columns of a provider's bill."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ledger.errors import InvalidInputError
 from ledger.reports.buckets import zone_named
 
 COST = "cost_micros_usd"
-"""The amount that is money; the others are tokens."""
+"""The axis that is money; the other axes are tokens."""
 
 
 class CostUnit(StrEnum):
-    """What a cost is counted in."""
+    """The unit of a cost."""
 
     USD = "usd"
     CENTS = "cents"
@@ -31,26 +31,26 @@ class TokenCounting(StrEnum):
     """How input tokens are counted."""
 
     CACHE_INCLUDED = "cache_included"
-    """Those written to and read from a cache are among them, as in the journal."""
+    """Input tokens include those written to and read from a cache, as in the journal."""
 
     CACHE_EXCLUDED = "cache_excluded"
-    """They are counted apart, and added here."""
+    """Cache tokens are billed in columns of their own; they are added to the input here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillMapping:
-    """Which columns of a bill hold what.
+    """Which column of a bill holds which field.
 
-    A column of JSON is a key; a key within an object is written with a dot: `amount.value`. An
+    In JSON a column is a key. A key within an object is written with a dot: `amount.value`. An
     amount may be the sum of several columns.
 
     Attributes:
-        name: What the mapping is called.
+        name: The mapping's name.
         request_id: The column of the provider's request id.
         at: The column of a day, a time (ISO 8601) or a number of seconds since 1970.
         model: The column of the model.
-        model_until: A model's name ends before this text, where it stands in the column.
-        models: What the journal calls the models that the bill calls otherwise.
+        model_until: A text that ends the model's name in its column; it and the rest are dropped.
+        models: The journal's names of models, by the bill's names, where they are different.
         currency: The column of the currency, which must be US dollars.
         input_tokens: Columns of input tokens.
         output_tokens: Columns of output tokens.
@@ -59,10 +59,10 @@ class BillMapping:
         cache_read_tokens: Columns of tokens read from a cache.
         reasoning_tokens: Columns of reasoning tokens, which are among the output.
         cost: Columns of the cost.
-        cost_unit: What the cost is counted in.
+        cost_unit: The unit of the cost.
         tokens: How input tokens are counted.
-        zone: The time zone of times that name none, and of days.
-        optional: Fields whose columns a file may lack; they are then left out.
+        zone: The time zone of days, and of times without one.
+        optional: Fields that are left out if the file lacks their columns.
     """
 
     name: str = "mapping"
@@ -115,17 +115,17 @@ class BillMapping:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Return the amounts that can be compared, the sum of input and output among them."""
+        """Return the amounts that can be compared, with the total if it can be computed."""
         known = {*self.amounts}
         if {"input_tokens", "output_tokens"} <= known:
             known.add("total_tokens")
         return tuple(name for name in USAGE_FIELDS if name in known)
 
     def fitted(self, columns: Collection[str]) -> BillMapping:
-        """Return the mapping without those optional fields whose columns a file lacks.
+        """Return the mapping without the optional fields that the file has no columns for.
 
         Raises:
-            InvalidInputError: A column is missing; the error names it, and those that there are.
+            InvalidInputError: A required column is missing; the error names it and the file's own.
         """
         missing: dict[str, list[str]] = {}
         for name in COLUMN_FIELDS:
@@ -167,7 +167,7 @@ def read_mapping(path: str | Path) -> BillMapping:
     """Return the mapping that a TOML or JSON file describes.
 
     Raises:
-        InvalidInputError: The file cannot be read, or is no mapping; the error says why.
+        InvalidInputError: The file cannot be read or is no mapping; the error says why.
     """
     path = check_path("path", path)
     where = f"mapping {path}"
@@ -176,7 +176,7 @@ def read_mapping(path: str | Path) -> BillMapping:
         found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise InvalidInputError(where, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # of either format, or of UTF-8
+    except ValueError as error:  # not JSON, not TOML, or not UTF-8
         raise InvalidInputError(where, f"not {path.suffix.removeprefix('.')}: {error}") from error
     known = [part.name for part in fields(BillMapping)]
     if not isinstance(found, dict):

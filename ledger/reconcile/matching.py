@@ -1,4 +1,4 @@
-"""Hold a bill against the journal: by request id where a line has one, else by model and day."""
+"""`reconcile`: match a bill with the journal, by request id if a line has one, or model and day."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ledger.reports.buckets import Unit, bucket, zone_named
 from ledger.reports.filters import EVERYTHING, Filter
 
 _DAY = timedelta(days=1)
-"""How far apart a provider and the journal may date the same request."""
+"""How far the bill's and the journal's time of the same request may be apart."""
 
 
 _A = TypeVar("_A", int, Amount)
@@ -35,7 +35,7 @@ _A = TypeVar("_A", int, Amount)
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What both sides have in common: a request, or a model and a day."""
+    """What lines and entries are matched by: a request id, or a model and a day."""
 
     request_id: str | None = None
     model: str | None = None
@@ -44,7 +44,7 @@ class _Key:
 
 @dataclass(slots=True)
 class _Pair:
-    """Both sides of a match while they are added up."""
+    """The sums of the two sides of one match, while lines and entries are added."""
 
     billed: list[Amount]
     recorded: list[int]
@@ -66,16 +66,17 @@ def reconcile(
     tolerance_cost_micros_usd: int = 0,
     axes: Sequence[str] = (),
 ) -> Reconciliation:
-    """Hold a bill against what the journal says by now; nothing is written.
+    """Compare a bill with the journal as corrected so far; nothing is written.
 
     Args:
-        book: The books.
+        book: The store.
         bill: The bill.
-        where: Which entries; times and the model go for lines too. Without times, the days that
-            the bill is about.
-        tolerance_tokens: By how many tokens the two may differ on each axis and still match.
-        tolerance_cost_micros_usd: Likewise for the cost.
-        axes: Only these amounts of the bill; without any, all that it has.
+        where: Which entries are compared. Its times and model select lines of the bill too; without
+            times the days of the bill are compared.
+        tolerance_tokens: The largest difference in tokens, on each axis, that still matches.
+        tolerance_cost_micros_usd: The largest difference in cost that still matches, in millionths
+            of a US dollar.
+        axes: Only these amounts of the bill; by default all that it has.
 
     Raises:
         InvalidInputError: The bill has no such amount.
@@ -102,7 +103,7 @@ def _chosen(bill: Bill, axes: Sequence[str]) -> tuple[str, ...]:
 
 
 class _Matching:
-    """Both sides, each added up by what they have in common."""
+    """The matches of one comparison: it adds lines and entries up by `_Key`."""
 
     def __init__(self, bill: Bill, where: Filter, axes: tuple[str, ...]) -> None:
         self.axes = axes
@@ -120,14 +121,14 @@ class _Matching:
         self._elsewhere -= {line.request_id for line in inside}
         daily = [line for line in inside if line.request_id is None]
         self._by_day = bool(daily)
-        # A bill that names no model is one of days.
+        # A bill without models is compared by day alone.
         self._by_model = not daily or any(line.model is not None for line in daily)
         places = [bill.axes.index(name) for name in axes]
         for line in inside:
             self._add_line(line, [line.amounts[place] for place in places])
 
     def asked(self) -> Filter:
-        """Return which entries to read: also those a day off, for the requests that are billed."""
+        """Return which entries to read: a day more at both ends, for requests dated differently."""
         return replace(
             self._where,
             since=_moved(self._where.since, -_DAY),
@@ -135,7 +136,7 @@ class _Matching:
         )
 
     def add(self, one: Recorded) -> None:
-        """Add an entry to what it is about, or leave it out if it is not asked for."""
+        """Add an entry to its match, or leave it out if it is not to be compared."""
         key = self._key(one)
         if key is None:
             return
@@ -212,7 +213,7 @@ class _Matching:
     def _key(self, one: Recorded) -> _Key | None:
         if one.request_id is not None:
             request = _Key(request_id=one.request_id)
-            # Where a line is about the request, the line's time says whether it is asked for.
+            # If the bill has a line for the request, the time of the line decides, not the entry's.
             if request in self._pairs and self._pairs[request].lines:
                 return request
             if one.request_id in self._elsewhere:
@@ -239,7 +240,7 @@ class _Matching:
         )
 
     def _match(self, key: _Key, pair: _Pair, tolerances: dict[str, int]) -> Match:
-        # Rounded up once, as costs are everywhere here; tokens are whole.
+        # A cost is rounded up once, for the whole match; tokens are whole numbers.
         billed = Amounts(
             **{name: math.ceil(part) for name, part in zip(self.axes, pair.billed, strict=True)}
         )
@@ -284,7 +285,7 @@ def _order(match: Match) -> tuple[object, ...]:
 
 
 def _with_range(bill: Bill, where: Filter) -> Filter:
-    """Return a filter with the days that the bill is about where it names no time."""
+    """Return the filter with the first and last day of the bill for the times that it lacks."""
     zone = zone_named(bill.mapping.zone)
     days = [line.at.astimezone(zone) for line in bill.lines if line.at is not None]
     if not days:
@@ -295,13 +296,13 @@ def _with_range(bill: Bill, where: Filter) -> Filter:
     since = begin if where.since is None else where.since
     until = end if where.until is None else where.until
     if until is not None and since > until:
-        # What is asked for is not in the bill at all: an empty range, and every line left out.
+        # The filter's time is outside the bill: the range is empty, and every line is left out.
         since, until = (since, since) if where.until is None else (until, until)
     return replace(where, since=since, until=until)
 
 
 def _moved(at: datetime | None, by: timedelta) -> datetime | None:
-    """Return a time moved on the calendar; None, no limit, beyond its ends."""
+    """Return a time moved by `by`; None (no limit) if that is outside the calendar."""
     if at is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Rows of a bill as texts: CSV, JSON, the pages of an API, or a JSON object a line."""
+"""The rows of a bill's file as text cells: CSV, JSON, pages of an API, or a JSON object a line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.errors import BillingFileError
 from ledger.simulate.trace import COLUMNS_MAX, LINE_MAX
 
 SIZE_MAX = 256 * 2**20
-"""How many bytes a bill may have. It is read once, so that its hash is that of what was read."""
+"""How many bytes a bill may have: it is read whole, so that its hash is of the very bytes read."""
 
 _LINE = re.compile(rb"[^\r\n]+")
 
@@ -22,7 +22,7 @@ Row = tuple[int, Mapping[str, str]]
 """A row's number in the file, and its cells by column."""
 
 _LISTS = ("data", "results")
-"""Keys under which an API's page has its buckets, and a bucket its objects."""
+"""Keys of lists in an API's page: the buckets of the page, and the objects of a bucket."""
 
 
 class Table(NamedTuple):
@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
     Attributes:
         columns: The names of all columns.
-        rows: Yields the rows, as often as it is called.
+        rows: Returns an iterator over all rows; it may be called again.
     """
 
     columns: list[str]
@@ -38,10 +38,10 @@ class Table(NamedTuple):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file whole.
+    """Return all bytes of a file.
 
     Raises:
-        BillingFileError: It cannot be read, or is larger than `SIZE_MAX`.
+        BillingFileError: The file cannot be read, or is larger than `SIZE_MAX`.
     """
     try:
         with path.open("rb") as file:
@@ -56,10 +56,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def table_in(path: str, data: bytes) -> Table:
-    """Return what a file holds, by what it begins with: JSON, or else CSV.
+    """Return a file's table. A file that begins with `[` or `{` is JSON, any other is CSV.
 
     Raises:
-        BillingFileError: It is neither, is empty, or is the first of several pages.
+        BillingFileError: The file is neither, is empty, or is one of several pages.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -137,8 +137,8 @@ def _json(path: str, text: str) -> Table:
 
 
 def _documents(path: str, text: str) -> list[tuple[int, Any]]:
-    """Return the one JSON document that a file is, or that of each line."""
-    # Numbers stay as they are written: no float, and no digit lost.
+    """Return the file's one JSON document, or the documents of its lines; with line numbers."""
+    # Numbers stay texts as written: a float would lose digits of an amount.
     decoder = json.JSONDecoder(
         parse_float=str, parse_int=str, parse_constant=_refuse, object_pairs_hook=_unambiguous
     )
@@ -186,7 +186,7 @@ def _objects(
     value: Any,  # noqa: ANN401 - whatever JSON is
     around: Mapping[str, str],
 ) -> Iterator[Mapping[str, str]]:
-    """Yield the innermost objects, each with what stands around it: a bucket's time."""
+    """Yield the innermost objects, each with the cells of those around it: a bucket's time."""
     if isinstance(value, list):
         for one in value:
             yield from _objects(path, line, one, around)

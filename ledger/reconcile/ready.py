@@ -1,6 +1,6 @@
 """Ready mappings for the exports of OpenAI and Anthropic, and a generic one.
 
-docs/reconcile.md says from where each column name is known.
+docs/reconcile.md names the source of each column name.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ READY: Mapping[str, Sequence[BillMapping]] = {
     "anthropic-costs": (_ANTHROPIC_COSTS, _ANTHROPIC_COSTS_CSV),
     "generic": (_GENERIC,),
 }
-"""Mappings by name: as the provider's API writes it, and as its dashboard exports it."""
+"""Mappings by name: one for the provider's API, and one for the CSV export if it differs."""
 
 
 def fitting(mappings: Sequence[BillMapping], columns: Collection[str]) -> BillMapping:
-    """Return the first of some mappings whose columns a file has.
+    """Return the first mapping that fits the columns of a file.
 
     Raises:
-        InvalidInputError: None fits; the error is that of the last.
+        InvalidInputError: No mapping fits; the error is that of the last.
     """
     *others, last = mappings
     for mapping in others:

@@ -1,4 +1,4 @@
-"""What the journal says was used, entry by entry."""
+"""The usage in the journal, entry by entry, for the comparison with a bill."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Recorded(NamedTuple):
 
     Attributes:
         ref: The entry.
-        corrects: It corrects another one, and cannot be corrected itself.
+        corrects: Whether it is a correction of another entry, and so cannot be corrected itself.
         request_id: The provider's request id.
         model: The model.
-        at: When it counts, in microseconds since 1970.
-        amounts: What it adds, in the order of the axes.
+        at: The time at which it counts, in microseconds since 1970.
+        amounts: The usage that it adds, in the order of the axes.
     """
 
     ref: EntryRef
@@ -37,7 +37,7 @@ class Recorded(NamedTuple):
 
 
 def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Recorded]:
-    """Yield the entries in a filter that say what was used, in bounded memory.
+    """Yield the entries of a filter that record usage, in bounded memory.
 
     Raises:
         UnknownPoolError: There is no such pool.

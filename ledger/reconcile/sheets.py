@@ -24,11 +24,11 @@ _HEADINGS = {
     "reasoning_tokens": "reasoning",
 }
 _MAIN = ("total_tokens", COST)
-"""What counts against budgets; differences on the other axes stand in columns of their own."""
+"""The axes that count against budgets; the other axes have columns for differences only."""
 
 
 def summary_sheet(found: Reconciliation) -> Sheet:
-    """Return both sides by how they compare, and the difference that they explain."""
+    """Return the sums of bill and journal for each status, and their difference."""
     axes = _main(found.axes)
     sheet = Sheet(
         columns=[
@@ -60,7 +60,7 @@ def summary_sheet(found: Reconciliation) -> Sheet:
 
 
 def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
-    """Return the first matches that came out so."""
+    """Return the first `top` matches of this status."""
     matches = found.of(status)
     shown = matches[:top]
     more = f", of which the first {len(shown):,}" if len(matches) > len(shown) else ""
@@ -101,7 +101,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
 
 
 def about(found: Reconciliation) -> str:
-    """Return what the figures are about, in words."""
+    """Return a sentence on the figures: the file's hash, the mapping, what was left out."""
     said = [
         f"SHA-256 {found.sha256}; mapping {found.mapping}; days of {found.zone}",
         f"{counted(found.lines, 'line')} of the bill",
@@ -121,7 +121,7 @@ def about(found: Reconciliation) -> str:
 
 
 def usd_exactly(found: Reconciliation) -> str:
-    """Return what rounding added, in US dollars, to a millionth of a micro."""
+    """Return what rounding added, in US dollars, to a millionth of a micro-USD."""
     units = round(found.rounded_up_micros_usd * 1_000_000)
     return f"{units // 10**12}.{units % 10**12:012d}".rstrip("0")
 

@@ -1,4 +1,4 @@
-"""What a reconciliation finds."""
+"""The values of a reconciliation: amounts, matches, and the whole result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ledger.core.values import USAGE_FIELDS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
-    """Amounts of a bill or of the journal, or a difference; None where they are not compared.
+    """Amounts of a bill or of the journal, or a difference; None for an axis that is not compared.
 
     Attributes:
-        input_tokens: Tokens, cache tokens among them.
-        output_tokens: Tokens, reasoning tokens among them.
+        input_tokens: Tokens, including cache tokens.
+        output_tokens: Tokens, including reasoning tokens.
         total_tokens: Tokens.
         cost_micros_usd: Millionths of a US dollar.
         cache_creation_tokens: Tokens.
@@ -36,7 +36,7 @@ class Amounts:
 
     @classmethod
     def sum_of(cls, axes: Sequence[str], parts: Iterable[Amounts]) -> Self:
-        """Return several amounts added up, on each of these axes."""
+        """Return the sums of several amounts, on each of these axes."""
         sums = dict.fromkeys(axes, 0)
         for part in parts:
             for name in axes:
@@ -44,7 +44,7 @@ class Amounts:
         return cls(**sums)
 
     def minus(self, other: Amounts) -> Amounts:
-        """Return by how much these are more."""
+        """Return these amounts minus the others, on the axes that these have."""
         return Amounts(
             **{
                 name: value - getattr(other, name)
@@ -55,7 +55,7 @@ class Amounts:
 
 
 class Status(StrEnum):
-    """How a match came out."""
+    """How the two sides of a match compare."""
 
     MATCHED = "matched"
     DIFFERING = "differing"
@@ -64,7 +64,7 @@ class Status(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a difference that was to be corrected."""
+    """What `apply` did about a difference."""
 
     APPLIED = "applied"
     ALREADY_APPLIED = "already_applied"
@@ -73,23 +73,24 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Lines of the bill and entries of the journal that are about the same.
+    """The bill's lines and the journal's entries for one request, or for one model and day.
 
     Attributes:
         status: How they compare.
-        request_id: The provider's request id that both name, None for a match by model and day.
+        request_id: The provider's request id, None for a match by model and day.
         model: The model.
         day: The day, in the mapping's time zone.
-        billed: What the bill says; 0 where no line is about it.
-        recorded: What the journal says by now, after all corrections; 0 where no entry is.
-        difference: How much more was billed than recorded.
-        lines: How many lines of the bill.
-        line: The first of them.
-        entries: How many entries of the journal, corrections included.
-        pool: The pool of the last of them.
-        entry: The last of them.
-        outcome: What `apply` did about it, None where it was not asked or had nothing to do.
-        reason: Why it did not apply it.
+        billed: The sums of the bill's lines; 0 if there are none.
+        recorded: The sums of the journal's entries, after all corrections; 0 if there are none.
+        difference: What was billed minus what was recorded.
+        lines: How many lines of the bill there are.
+        line: The first of the lines.
+        entries: How many entries of the journal there are, corrections included.
+        pool: The pool of the last entry.
+        entry: The last entry.
+        outcome: What `apply` did about the difference; None if it was not called, or had nothing
+            to do.
+        reason: Why `apply` did not correct the difference.
     """
 
     status: Status
@@ -110,14 +111,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """All matches that came out alike; the parts' differences add up to the whole.
+    """All matches of one status. The differences of the parts add up to the whole difference.
 
     Attributes:
         status: How they compare.
         matches: How many there are.
-        billed: What the bill says of them together.
-        recorded: What the journal says.
-        difference: How much more was billed.
+        billed: The sums of the bill in these matches.
+        recorded: The sums of the journal in these matches.
+        difference: What was billed minus what was recorded.
     """
 
     status: Status
@@ -143,31 +144,31 @@ class EntryRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """A provider's bill, held against the journal.
+    """A provider's bill, compared with the journal.
 
     Attributes:
-        file: The bill.
+        file: The name of the bill's file.
         sha256: The hash of its bytes.
         mapping: The name of the mapping.
         axes: The amounts that were compared.
         zone: The time zone of days.
-        since: From when on.
-        until: Up to, and without, when.
-        as_of: Up to which entry of the one pool, None for all that there were.
-        lines: How many lines were held against the journal.
-        empty_lines: How many more name no amount.
-        lines_left_out: How many more the filter leaves out.
-        tolerance_tokens: By how many tokens both may differ and still match.
-        tolerance_cost_micros_usd: Likewise for the cost.
-        matches: All matches: those that match, that differ, that are in one of the two alone.
-        parts: The matches added up by how they came out.
-        billed: What the bill says in all.
-        recorded: What the journal says in all.
-        difference: How much more was billed: to the last micro-USD what the parts come to.
-        rounded_up_micros_usd: How much of `billed` is from rounding: what the lines of a match
-            cost together is rounded up once, to a whole micro-USD.
-        correctable: The entries behind each request that is in both, in the order of pools and
-            of entries.
+        since: The beginning of the time range.
+        until: The end of the time range, which is not part of it.
+        as_of: The last entry of the one pool that was compared, None for all entries.
+        lines: How many lines were compared with the journal.
+        empty_lines: How many more lines have no amount.
+        lines_left_out: How many more lines the filter leaves out.
+        tolerance_tokens: The largest difference in tokens, on each axis, that still matches.
+        tolerance_cost_micros_usd: The largest difference in cost that still matches.
+        matches: All matches of every status.
+        parts: The sums of the matches, by status.
+        billed: The sums of the bill.
+        recorded: The sums of the journal.
+        difference: What was billed minus what was recorded: exactly the sum of the parts.
+        rounded_up_micros_usd: How much of `billed` comes from rounding: the cost of a match is
+            rounded up once, to a whole micro-USD.
+        correctable: The correctable entries of each request that both sides have, by request id,
+            in the order of pools and of entries.
     """
 
     file: str
@@ -192,12 +193,12 @@ class Reconciliation:
     correctable: Mapping[str, Sequence[EntryRef]]
 
     def of(self, status: Status) -> list[Match]:
-        """Return the matches that came out so."""
+        """Return the matches of this status."""
         return [match for match in self.matches if match.status is status]
 
     @property
     def agrees(self) -> bool:
-        """Tell whether bill and journal agree by now, corrections that were applied included."""
+        """Tell whether bill and journal agree, with the corrections that `apply` has made."""
         settled = {Outcome.APPLIED, Outcome.ALREADY_APPLIED}
         return all(
             match.status is Status.MATCHED
