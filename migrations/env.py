@@ -1,4 +1,4 @@
-"""What alembic runs: on the connection it was handed, or on the store named by LEDGER_URL."""
+"""The environment of alembic: it migrates on a given connection, or the store of LEDGER_URL."""
 
 import os
 from logging.config import fileConfig

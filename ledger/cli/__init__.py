@@ -67,17 +67,17 @@ app.add_typer(database.app, name="db")
 
 
 _MISUSE: type[Exception] = typer.BadParameter.__mro__[2]
-"""What the parser raises: click's ClickException, wherever this version of typer keeps it."""
+"""The parser's error: click's ClickException, which typer versions keep in different places."""
 
 
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 damage or a difference found, 2 it could not be done, 130 interrupted.
+    Exit codes: 0 done, 1 damage or a difference found, 2 failed, 130 interrupted.
     """
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()  # a full disk is said here, and not by Python at its very end
+        sys.stdout.flush()  # a full disk raises here, not when the interpreter exits
         sys.exit(code)
     except OSError as error:
         with contextlib.suppress(OSError):

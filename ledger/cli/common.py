@@ -1,4 +1,4 @@
-"""What every command shares: options, consoles, opening the store."""
+"""The parts that every command shares: options, consoles, opening the store."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def stderr() -> Console:
 def show(sheet: Sheet, *, wide: bool = False) -> None:
     """Print a table under its title, and a blank line after it.
 
-    On a terminal the columns that matter least are left out where they do not fit; elsewhere there
-    is room for all.
+    On a terminal that is too narrow the least important columns are left out. A file or a pipe gets
+    all columns.
     """
     console = stdout()
     width = console.width if console.is_terminal else None
@@ -99,10 +99,10 @@ def emit(
 
     Args:
         rows: The rows, for programs.
-        kind: Their type.
-        output_format: Which.
-        people: Prints them for people.
-        dimensions: The names of the rows' own groups.
+        kind: The type of the rows.
+        output_format: The format.
+        people: Prints the rows for people.
+        dimensions: The names of the dimensions that the rows are grouped by.
     """
     if output_format is Format.JSON:
         as_json(rows, sys.stdout)
@@ -115,17 +115,17 @@ def emit(
 
 
 class _Terminal(io.StringIO):
-    """CSV on a terminal: controls in names are spelled out, where a pipe gets them as they are."""
+    """CSV on a terminal: it shows control characters as text; a pipe gets them unchanged."""
 
     def write(self, text: str) -> int:
         return sys.stdout.write("\n".join(map(printable, text.split("\n"))))
 
 
 def existing(url: str) -> Ledger:
-    """Open a store that must be there already: reading makes nothing.
+    """Open a store that must exist already: a command that only reads makes none.
 
     Raises:
-        ExportError: What is printed would go into the store itself (`>> ledger.db`).
+        ExportError: Standard output is a file of the store itself (`>> ledger.db`).
     """
     book = Ledger.open(url, create=False)
     try:
@@ -138,10 +138,10 @@ def existing(url: str) -> Ledger:
 
 
 def tell_left_out(damaged: Iterable[JournalDamagedError]) -> None:
-    """Say which pools an answer is without, and why; the exit code is then 1, as of any damage.
+    """Print which damaged pools an answer leaves out, and why; the exit code is then 1.
 
     Raises:
-        typer.Exit: There are some.
+        typer.Exit: At least one pool is left out.
     """
     lines = dict.fromkeys(f"left out: {error}" for error in damaged)
     for line in lines:

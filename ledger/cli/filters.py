@@ -46,7 +46,7 @@ def length_s(name: str, text: str) -> int:
     """Return a length of time such as `90s`, `10m`, `1h` or `7d` in seconds.
 
     Raises:
-        InvalidInputError: It is none.
+        InvalidInputError: The text is no length of time.
     """
     count, unit = text[:-1], text[-1:]
     if unit not in _UNITS_S or not (count.isascii() and count.isdigit()) or len(count) > _DIGITS:
@@ -58,7 +58,7 @@ def moment_in(name: str, text: str | None, zone: ZoneInfo) -> datetime | None:
     """Return a date, or a date and a time, in its own time zone or else in `zone`.
 
     Raises:
-        InvalidInputError: It is none.
+        InvalidInputError: The text is no date or time.
     """
     if text is None:
         return None
@@ -115,7 +115,7 @@ def chosen(
 
 
 def basis_of(*, recorded: bool) -> TimeBasis:
-    """Return which time counts."""
+    """Return which time of an entry counts."""
     return TimeBasis.RECORDED if recorded else TimeBasis.OCCURRED
 
 

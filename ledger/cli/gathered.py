@@ -13,8 +13,8 @@ Command = Callable[..., None]
 def gathered(parameter: str, gather: Callable[..., object]) -> Callable[[Command], Command]:
     """Return a decorator that gives a command the options of `gather` in place of a parameter.
 
-    The command gets what `gather` returns of them. An option that it has itself, such as the time
-    zone, goes to both.
+    The command gets the value that `gather` returns for them. An option that the command also has
+    itself, such as the time zone, goes to both.
     """
     shared = _parameters(gather)
 

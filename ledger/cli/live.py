@@ -22,13 +22,13 @@ from ledger.ledger import Ledger
 from ledger.reports.render import counted, duration, figure, moment, printable, sparkline, text, usd
 
 _SPAN_US = 60_000_000
-"""Over how long spend is watched, at most."""
+"""Over how long the pace is measured, at most."""
 _BAR = 16
 _NAME = 36
 
 
 class Pace:
-    """How fast pools are being spent, by what was seen of them in the last minute."""
+    """How fast pools are being spent, measured over the last minute."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[int, dict[PoolId, int]]] = deque()
@@ -42,7 +42,7 @@ class Pace:
             self._seen.popleft()
 
     def per_minute(self, pool_id: PoolId) -> int | None:
-        """Return what one pool would spend in a minute, None until there are two looks at it."""
+        """Return a pool's spend per minute, None until the pool was read twice."""
         known = [(at, costs[pool_id]) for at, costs in self._seen if pool_id in costs]
         if not known or known[-1][0] <= known[0][0]:
             return None
@@ -50,13 +50,13 @@ class Pace:
         return max(0, last - first) * 60_000_000 // (ended - began)
 
     def steps(self) -> list[int]:
-        """Return what was spent from one look to the next, in all pools together."""
+        """Return what all pools together spent between one read and the next."""
         sums = [sum(costs.values()) for _at, costs in self._seen]
         return [max(0, after - before) for before, after in pairwise(sums)]
 
 
 class LiveView(App[None]):
-    """Pools and open leases, looked at every so many seconds."""
+    """Pools and open leases, read again every few seconds."""
 
     TITLE = "ledger top"
     ENABLE_COMMAND_PALETTE = False
@@ -74,14 +74,14 @@ class LiveView(App[None]):
     ]
 
     class Looked(Message):
-        """A look at the books succeeded."""
+        """The store was read."""
 
         def __init__(self, found: reports.Glance) -> None:
             super().__init__()
             self.found = found
 
     class Failed(Message):
-        """A look at the books failed."""
+        """The store could not be read."""
 
         def __init__(self, error: LedgerError) -> None:
             super().__init__()
@@ -201,7 +201,7 @@ class LiveView(App[None]):
 
 
 def _fill(table: DataTable[Any], lines: list[list[Any]]) -> None:
-    """Replace a table's lines; who has moved to a line stays there."""
+    """Replace a table's lines; the cursor stays on its line number."""
     place, left = table.cursor_row, table.scroll_offset
     table.clear()
     table.add_rows(lines)
@@ -216,7 +216,7 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
     for axis in MONEY_FIRST:
         capacity, left = axis.limit(one.policy), axis.left(one.remaining)
         if capacity is not None and left is not None:
-            used = max(0, capacity - left)  # below 0 where something was carried over
+            used = max(0, capacity - left)  # carried capacity can make the difference negative
             shares.append((used * 1_000 // capacity if capacity else 1_000, axis))
     return max(shares, key=lambda share: share[0], default=(0, COST))
 
@@ -254,7 +254,7 @@ def _lease_line(one: reports.AgedLease) -> list[Any]:
 
 
 def _name(value: str | None) -> Text:
-    """Return a name, and of a long one its beginning: figures are what is watched."""
+    """Return a name, cut if it is long: the figures need the room."""
     found = text(value)
     found.truncate(_NAME, overflow="ellipsis")
     return found

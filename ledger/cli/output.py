@@ -47,7 +47,7 @@ class Output:
         format: How it is printed.
         wide: Whether tables show every column.
         html: The file that a page goes into instead.
-        force: Whether that may replace a file that is none of ours.
+        force: Whether the page may replace a file that this library did not write.
     """
 
     format: Format
@@ -70,12 +70,12 @@ class Output:
 
         Args:
             rows: The rows, for programs.
-            kind: Their type.
+            kind: The type of the rows.
             sheets: Makes the tables for people.
-            book: The books that it is about.
-            notes: What is said below the tables.
-            pictures: Draws what a page shows above the tables.
-            dimensions: The names of the rows' own groups.
+            book: The store that the report is about.
+            notes: The notes below the tables.
+            pictures: Draws the pictures that a page shows above the tables.
+            dimensions: The names of the dimensions that the rows are grouped by.
 
         Raises:
             ExportError: The file cannot be written, or must not be replaced.
@@ -114,11 +114,11 @@ printed = gathered("output", chosen)
 
 
 def target(file: str | Path) -> Target:
-    """Return what is written to: standard output, by any of its names, is a stream."""
+    """Return the target to write to: a stream for each name of standard output, else the file."""
     return sys.stdout.buffer if str(file) in _STDOUT else file
 
 
 def said_written(file: Path) -> None:
-    """Say that a file was written, unless it went where this would go."""
+    """Print that a file was written, unless the file is standard output."""
     if str(file) not in _STDOUT:
         stdout().print(printable(f"wrote {file}"), markup=False, soft_wrap=True)

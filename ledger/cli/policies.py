@@ -90,12 +90,12 @@ def policy(
     strict: bool | None = None,
     settlement: SettlementPolicy | None = None,
 ) -> SharedPoolBudgetOptions:
-    """Return `base` with what a command's options change, but for its window.
+    """Return `base` with the changes of a command's options, except those of its window.
 
     Capacities and stop thresholds are the options of each axis, in the order of the axes.
 
     Raises:
-        InvalidInputError: One of them is no amount, percentage or length.
+        InvalidInputError: An option is no amount, percentage or length of time.
     """
     named = {"strict": strict, "settlement": settlement}
     changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
@@ -109,7 +109,7 @@ def policy(
 
 
 Changes = Callable[[SharedPoolBudgetOptions], SharedPoolBudgetOptions]
-"""Returns a policy with what a command's options change."""
+"""Returns a policy with the changes of a command's options."""
 
 
 def changes(
@@ -153,7 +153,7 @@ def changes(
 
 
 changing = gathered("changed", changes)
-"""Gives a command the options of a policy; it gets what they change as `changed`."""
+"""Gives a command the options of a policy; the command gets their changes as `changed`."""
 
 
 def _changed(base: Mapping[str, int], given: Sequence[str]) -> dict[str, int]:

@@ -332,7 +332,7 @@ def denials(
 
 
 def _kept(sheet: Sheet) -> Sheet:
-    """Say of an empty table that nothing was kept, which is not that nothing was refused."""
+    """Say in an empty table's title that no denial was kept, which does not mean none happened."""
     if sheet.rows:
         return sheet
     none = "none was kept (they are where books are opened with record_denials=True)"

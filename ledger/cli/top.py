@@ -14,7 +14,7 @@ from ledger.ledger import Ledger
 from ledger.reports.render import moment, open_leases_sheet, pools_sheet
 
 _TIMEOUT_S = 2.0
-"""How long one look may wait: the view says that the store is away, and looks again."""
+"""How long one read may wait. After that the view says that the store is away, and reads again."""
 
 
 def top(

@@ -66,7 +66,7 @@ def amounts(
         limits: Whether `unlimited` is an amount.
 
     Raises:
-        InvalidInputError: One of them is no amount.
+        InvalidInputError: An option is no amount.
     """
     found = {}
     for axis, name, text in zip(AXES, fields, given, strict=True):
@@ -84,12 +84,12 @@ def window(
     carry_over: bool | None,
     carry_caps: Sequence[str | None],
 ) -> Window | None:
-    """Return `base` with what a command's options change.
+    """Return `base` with the changes of a command's options.
 
     Another length keeps the time zone and drops the anchor; a fixed length has no time zone.
 
     Raises:
-        InvalidInputError: One of them is none, or there is no window that it could be of.
+        InvalidInputError: An option has no valid value, or changes a window that is not there.
     """
     named = (time_zone, anchor, carry_over, *carry_caps)
     if length == "none":

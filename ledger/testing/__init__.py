@@ -1,4 +1,4 @@
-"""The contract of budget managers as a test suite, for who writes one of their own.
+"""The contract of budget managers as a test suite, for authors of a manager of their own.
 
 A class that inherits the suite and says how to make a manager is a complete test file::
 
@@ -11,7 +11,7 @@ A class that inherits the suite and says how to make a manager is a complete tes
             return MyManager  # called with SharedPoolBudgetOptions, returns a manager
 
 `AsyncManagerContract` is the same for asyncio, and `ReleaseContract` is for managers that have
-`release`. What each test shows stands in its docstring; docs/testing.md has a whole example.
+`release`. Each test's docstring says what it shows; docs/testing.md has a whole example.
 """
 
 from ledger.errors import MissingExtraError

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Awaited:
-    """An object whose coroutines run to their end; what it returns at once, it returns.
+    """A wrapper of an object: calls of its coroutine functions block, and return the result.
 
     Args:
         of: The object, for example an `AsyncBudgetManager`.
@@ -20,7 +20,7 @@ class Awaited:
         self._run = run
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
-        """Return an attribute; a method answers when what it returns was awaited."""
+        """Return an attribute; a method that returns a coroutine runs it and returns its result."""
         found = getattr(self._of, name)
         if not callable(found):
             return found

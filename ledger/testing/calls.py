@@ -1,4 +1,4 @@
-"""Amounts and policies that tests ask for."""
+"""Amounts and policies that the tests of the suite use."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ledger import (
 )
 
 Make = Callable[[SharedPoolBudgetOptions], BudgetManager]
-"""Makes a manager of a pool of its own."""
+"""Makes a manager of a new pool."""
 
 EXTENSIONS = RequestExtensions()
-"""They carry nothing."""
+"""Extensions without any value."""
 UNLIMITED = RequestBudget.unlimited()
 
 AXES = pytest.mark.parametrize("axis", ["tokens", "cost_micros_usd"])

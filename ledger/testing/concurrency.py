@@ -20,7 +20,7 @@ from ledger.testing.calls import EXTENSIONS, UNLIMITED, Make, tokens
 
 CALLERS = 8
 CALLS_EACH = 25
-ADMITTED = CALLERS * CALLS_EACH // 2
+ADMITTED = CALLERS * CALLS_EACH // 2  # the pool has room for half of the calls
 
 T = TypeVar("T")
 

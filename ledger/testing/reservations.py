@@ -130,7 +130,7 @@ class ReservationContract:
         assert budget.remaining(EXTENSIONS).below_threshold
 
     def test_either_axis_denies(self, make: Make) -> None:
-        """Plenty of the one does not help where the other is short."""
+        """A large rest on one axis does not help if the other axis is short."""
         budget = make(SharedPoolBudgetOptions(capacity_tokens=10, capacity_cost_micros_usd=10))
         for short in ({"total_tokens": 11}, {"cost_micros_usd": 11}):
             with pytest.raises(ThresholdExceededError):
@@ -179,7 +179,7 @@ class ReservationContract:
             budget.reserve(EXTENSIONS, tokens(1), RequestBudget.with_limits(0, 0))
 
     def test_a_zero_estimate_holds_nothing_and_commits_what_is_used(self, make: Make) -> None:
-        """Who cannot estimate reserves 0, in a full pool too; the spend counts all the same."""
+        """A call without an estimate reserves 0, in a full pool too; its usage still counts."""
         budget = make(SharedPoolBudgetOptions(capacity_tokens=10, capacity_cost_micros_usd=10))
         budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=10, cost_micros_usd=10), UNLIMITED)
         lease = budget.reserve(EXTENSIONS, UsageEstimate.zero(), UNLIMITED)

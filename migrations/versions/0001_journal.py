@@ -23,8 +23,8 @@ TEXTS = ("run_id", "parent_run_id", "tenant", "agent", "operation", "provider", 
 STRICT = {"sqlite_strict": True, "sqlite_with_rowid": False}
 POOL_LOCKS = 16
 
-# A store with one long pool in the words of SQLite's ANALYZE: rows, and then how many of them have
-# the same first column, the same first two, and so on.
+# Statistics of a store with one long pool, as SQLite's ANALYZE writes them: the number of rows,
+# then how many rows have the same first column, the same first two columns, and so on.
 LONG_POOL = {
     "entries": {
         "entries": "1000000 1000000 1",
@@ -121,10 +121,10 @@ def upgrade() -> None:
         for number in range(POOL_LOCKS):
             op.create_table(f"pool_lock_{number:02}", sa.Column("nothing", sa.Integer()))
     else:
-        # Nothing analyzes a store later on. SQLite then takes a pool for ten entries, and rather
-        # reads all of a million than look up those of a run. To analyze the schema makes the table
-        # of figures and counts nothing, not even another program's; and again, lets this
-        # connection know them, which goes on to be used.
+        # A store is never analyzed later. Without statistics SQLite expects ten entries in a pool,
+        # and reads all of a million instead of looking up those of one run. ANALYZE sqlite_master
+        # makes the table of statistics without counting any rows, not even another program's. The
+        # second one below makes this connection, which stays in use, read the statistics.
         bind.exec_driver_sql("ANALYZE sqlite_master")
         op.bulk_insert(
             sa.table("sqlite_stat1", *map(sa.column, ("tbl", "idx", "stat"))),
@@ -267,5 +267,5 @@ def create_entries() -> None:
 
 
 def downgrade() -> None:
-    """Refuse: books are never moved backwards; restore a backup instead."""
+    """Refuse: a store is never downgraded; restore a backup instead."""
     raise NotImplementedError("books are never moved backwards; restore a backup instead")
