@@ -1,4 +1,4 @@
-"""What every section works with: a store, its floor, how much to do, and who cleans up."""
+"""The values that every section uses: the store, its floor, the amount of work, the clean-up."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much is done: enough for figures by default, little in the tests of the benchmarks."""
+    """The amount of work: by default enough for figures, little in the tests of the benchmarks."""
 
     rounds: int = 5
     floor_operations: int = 400
     pairs: int = 1_600
-    """Reserve-and-settle pairs of one round, shared out among its callers."""
+    """Reserve-and-settle pairs of one round, divided among its callers."""
     threads: tuple[int, ...] = (1, 4, 16, 64)
     tasks: tuple[int, ...] = (1, 4, 16, 64, 256)
     calls: int = 300
-    """Single calls of one round, where one caller is alone."""
+    """Single calls of one round with one caller."""
     processes: int = 4
     threads_each: int = 16
     seconds: float = 2.0
-    """How long the processes of one round work."""
+    """How long the processes of one round work, in seconds."""
     pools: int = 1_000
     entries: tuple[int, ...] = (1_000, 50_000)
     history: int = 50_000
-    """How many entries reports are of."""
+    """How many entries the pool of the reports has."""
     leases: tuple[int, ...] = (1_000, 20_000)
-    """How many leases are behind a sweep."""
+    """How many leases a pool has when a sweep is measured."""
     warm_up: int = 20_000
     operations: int = 60_000
-    """After how many operations the memory of a process is looked at, and looked at again."""
+    """How many operations a process does; its memory is read after `warm_up` and at the end."""
 
     def longer(self, entries: tuple[int, ...]) -> Scale:
         """Return the scale of a long run: a million operations, and pools of these sizes."""
@@ -62,11 +62,11 @@ class Bench:
     scale: Scale
     floor: Workload
     stack: ExitStack
-    """Closes what a section opens, when the section is done."""
+    """Closes at the end of a section all that the section opened."""
     sql: Mapping[str, Path] = field(default_factory=dict)
-    """The plain SQL to be measured beside the peers, by name."""
+    """The plain SQL that is measured beside the peers, by name."""
     notes: list[str] = field(default_factory=list)
-    """What could not be measured, and what to do about it."""
+    """Messages on what could not be measured, and what to do about it."""
 
     def book(self) -> Ledger:
         """Open the store until the section is done."""

@@ -1,7 +1,7 @@
-"""The SQL that one would write by hand for the questions that the reports answer.
+"""SQL written by hand for the questions that the reports answer, to compare the reports with.
 
-It may overflow, knows its one pool by number, and leaves out what takes more than one pass: what
-each percentile of an estimate would have held, and time zones.
+It may overflow, and it knows the number of its one pool. It leaves out what needs more than one
+pass (what each percentile of an estimate would have held) and time zones.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ _SHORT = {
 
 
 def _denied(*, sqlite: bool) -> str:
-    """Return what was refused by what, and ranks and running sums of what the pool was short of."""
+    """Return the denials by reason, with ranks and running sums of what the pool was short of."""
     reason, above = (
         f"json_extract(e.detail, '$.denial.{name}')"
         if sqlite
@@ -166,7 +166,7 @@ FROM entries e WHERE e.pool_id = 1 AND e.seq IN ({{points}}) ORDER BY e.seq"""
 
 
 def queries(newest: int, points: int, *, sqlite: bool) -> dict[str, Sequence[str]]:
-    """Return the statements for each question, for a pool of so many entries."""
+    """Return the statements for each question, for a pool with this number of entries."""
     seqs = sorted({1 + (newest - 1) * step // (points - 1) for step in range(points)})
     return {
         "runs": [_figures("a.run_id", "a.parent_run_id")],

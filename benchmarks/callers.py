@@ -1,4 +1,4 @@
-"""One pool and more and more callers: threads, and asyncio tasks."""
+"""The section on callers: one pool, with a growing number of threads or asyncio tasks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchmarks.work import TIMEOUT_S, in_tasks, in_threads, pair
 from ledger import AsyncLedger, Ledger
 
 _PAIRS_EACH = 400
-"""What one caller does at most: a few callers need no more for a figure."""
+"""How many pairs one caller does at most: more would only make rounds of few callers longer."""
 
 
 def workloads(bench: Bench) -> list[Workload]:
-    """Return reserve and settle from so many threads, and from so many tasks."""
+    """Return reserve and settle for each number of threads, and for each number of tasks."""
     book = bench.book()
 
     def shared(kind: str, count: int) -> Workload:
@@ -39,7 +39,7 @@ def workloads(bench: Bench) -> list[Workload]:
 
 
 def threads(book: Ledger, count: int, pairs: int) -> Round:
-    """Share pairs out among threads, on a new pool."""
+    """Divide pairs among threads, on a new pool."""
     budget = fresh_pool(book)
 
     def work(_number: int, latencies: list[float]) -> None:
@@ -50,7 +50,7 @@ def threads(book: Ledger, count: int, pairs: int) -> Round:
 
 
 def tasks(url: str, book: Ledger, count: int, pairs: int) -> Round:
-    """Share pairs out among asyncio tasks, on a new pool."""
+    """Divide pairs among asyncio tasks, on a new pool."""
     name = fresh_pool(book).name
 
     async def run() -> Round:

@@ -23,7 +23,7 @@ from ledger import Ledger, exports
 
 
 class Found(NamedTuple):
-    """What an export took."""
+    """The time and the memory that an export took."""
 
     rows: int
     seconds: float
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 def export(url: str, path: Path, kind: exports.Format) -> Found:
-    """Export a pool in this process, which does nothing else."""
+    """Export a pool in this process, which does nothing else, and return what it took."""
     began = time.perf_counter()
     with Ledger.open(url, create=False) as book:
         done = exports.write(book, history.POOL, path, format=kind)
@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
             # FOCUS is written as the file's ending says.
             ending = exports.Format.CSV if kind is exports.Format.FOCUS else kind
             path = Path(folder) / f"out.{ending}"
-            # A process that was forked would begin with this one's memory.
+            # Not a fork: a forked process would begin with this one's memory.
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
                 found = alone.submit(export, url, path, kind).result()
             written = path.stat().st_size / 2**20

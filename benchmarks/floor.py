@@ -16,15 +16,15 @@ from benchmarks.stores import beside, sqlite_path
 NAME = "floor: bare INSERT and COMMIT"
 
 _ROW = os.urandom(450)
-"""As many bytes as an entry has."""
+"""A row of 450 random bytes, as many as an entry has."""
 
 _FSYNC_MIN_US = 20.0
-"""A commit that is quicker than any disk did not reach one."""
+"""A commit that takes less than 20 microseconds is quicker than any disk: it did not reach one."""
 
 
 @contextmanager
 def floor(url: str, operations: int) -> Iterator[Workload]:
-    """Lend the floor of a store, so many rows a round: in a database beside the ledger's."""
+    """Lend the floor of a store: `operations` rows a round, in a database beside the ledger's."""
     with beside(url, "floor") as other:
         if other.startswith("sqlite"):
             with closing(sqlite3.connect(sqlite_path(other), isolation_level=None)) as file:
@@ -45,10 +45,10 @@ def floor(url: str, operations: int) -> Iterator[Workload]:
 
 
 def require_a_disk(seen: Round) -> None:
-    """Refuse a floor that no disk could have.
+    """Refuse a floor that is quicker than any disk.
 
     Raises:
-        SystemExit: fsync does nothing here, and the figures would say nothing.
+        SystemExit: fsync does nothing here, so the figures would mean nothing.
     """
     if seen.seconds / seen.operations * 1e6 < _FSYNC_MIN_US:
         raise SystemExit(

@@ -1,4 +1,4 @@
-"""What a call costs in a pool with a long history, against a short one."""
+"""The section on growth: what a call costs in a pool with a long history, and in a short one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BATCH = 500
 
 
 def workloads(bench: Bench) -> list[Workload]:
-    """Return `remaining` and `reserve` in long pools, held to the same in the shortest."""
+    """Return `remaining` and `reserve` in long pools, compared with those in the shortest pool."""
     book = bench.book()
     pools = {size: fill(book, f"growth-{size}", size) for size in sorted(bench.scale.entries)}
     calls: dict[str, Callable[[LedgerBudgetManager], object]] = {
@@ -40,7 +40,7 @@ def workloads(bench: Bench) -> list[Workload]:
 
 
 def fill(book: Ledger, name: str, size: int, call: RequestExtensions = CALL) -> LedgerBudgetManager:
-    """Return a pool with so many entries, written in large batches."""
+    """Return a pool with this number of entries, written in large batches."""
     budget = book.pool(name, SharedPoolBudgetOptions())
     direct = Direct(budget)
     left = size - budget.status().seq

@@ -1,4 +1,4 @@
-"""A pool with a long history that is like a real one: many runs, models, days and outcomes."""
+"""Makes a pool with a long, realistic history: many runs, models, days and outcomes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ledger.store.schema import attributions, entries
 POOL = "history"
 RUN = "run-7"
 ORIGINALS = 10_001
-"""So many entries are really made; they are a day's, and each copy is a day later."""
+"""How many entries are made by real calls, within one day. Each copy of them is a day later."""
 
 _DAY_US = 86_400_000_000
 _BEGIN = 1_750_000_000_000_000
@@ -44,7 +44,7 @@ _CALLS_OF_A_RUN = 25
 
 
 class _Days:
-    """A clock that a batch moves on, so that the originals take most of a day."""
+    """A clock that each batch moves forward, so that the originals take most of a day."""
 
     def __init__(self) -> None:
         self.now = _BEGIN
@@ -54,11 +54,11 @@ class _Days:
 
 
 def write(url: str, size: int) -> int:
-    """Make a pool of about so many entries, and return how many it has.
+    """Make a pool of about `size` entries, and return how many it has.
 
-    A day of real ones is copied again and again. The copies have runs of their own, and the hashes
-    of their originals: nobody is to verify them. To write a million real ones takes longer than
-    all that is measured with them.
+    One day of real entries is copied again and again, because a million real calls would take
+    longer than all that is measured. The copies have run ids of their own. They keep the hashes of
+    their originals, so the pool cannot be verified.
     """
     days = _Days()
     with Ledger.open(url, timeout_s=TIMEOUT_S, clock=days, record_denials=True) as book:
@@ -70,13 +70,13 @@ def write(url: str, size: int) -> int:
             with connection.begin():
                 found = _doubled(connection, found, size)
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("ANALYZE")  # as the server does by itself, some time later
+            connection.exec_driver_sql("ANALYZE")  # the server would do it by itself, but later
     database.close()
     return found
 
 
 def _a_day(budget: LedgerBudgetManager, days: _Days, size: int) -> int:
-    """Write real entries, in batches; return how many there are."""
+    """Write the entries of one day by real calls, in batches; return how many there are."""
     chance = random.Random(5)  # noqa: S311 - the same history every time
     calls = found = 0
     direct = Direct(budget)
@@ -135,7 +135,7 @@ def _call(chance: random.Random, number: int) -> tuple[RequestExtensions, UsageE
         tags={"team": f"team-{run % 3}"},
     )
     tokens = chance.randrange(200, 8_000)
-    # Half of them hold for a moment only: those whose usage comes late have expired by then.
+    # Half of the leases hold for a second only, so that late usage comes after they expired.
     more = [LeaseTtl(timedelta(seconds=1))] if chance.choice([True, False]) else []
     return RequestExtensions(attribution, *more), UsageEstimate(
         input_tokens=tokens,
@@ -160,7 +160,7 @@ def _used(chance: random.Random, estimate: UsageEstimate) -> Usage:
 
 
 def _doubled(connection: Connection, found: int, size: int) -> int:
-    """Copy what is behind the opening, up to a size; return how many entries there are."""
+    """Copy all entries but the opening, up to `size` in all; return how many entries there are."""
     e, a = entries.c, attributions.c
     last = connection.execute(select(entries).where(e.seq == found)).mappings().one()
     days_us = -((_BEGIN - last["recorded_at"]) // _DAY_US) * _DAY_US
@@ -173,7 +173,7 @@ def _doubled(connection: Connection, found: int, size: int) -> int:
     }
     columns = [more_names.get(column.name, column) for column in a]
     connection.execute(insert(attributions).from_select(a.keys(), select(*columns)))
-    # The opening is not copied, and no number is left out for it.
+    # The opening is not copied, so the numbers of the copies move by one less.
     changed: dict[str, ColumnElement[Any]] = {
         "seq": e.seq + (found - 1),
         "lease": e.lease + (found - 1),

@@ -1,4 +1,4 @@
-"""What the queue costs a caller who is alone: against the same operations past the queue."""
+"""The section on the idle queue: what the queue costs a single caller, against no queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, Direct, pair
 
 
 def workloads(bench: Bench) -> list[Workload]:
-    """Return one caller's operations through the queue, held to those past it."""
+    """Return one caller's operations through the queue, compared with the same without it."""
     book = bench.book()
     queued, direct = fresh_pool(book), Direct(fresh_pool(book))
     base = Workload(

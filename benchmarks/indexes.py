@@ -1,4 +1,4 @@
-"""What the indexes that only reports need cost a caller who writes."""
+"""The section on indexes: what the indexes that only reports need cost each write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INDEXES = ("ix_entries_at", "ix_entries_attribution_id", "ix_attributions_run_id
 
 
 def workloads(bench: Bench) -> list[Workload]:
-    """Return reserve and settle with the indexes, held to a store from which they were dropped."""
+    """Return reserve and settle with the indexes, compared with a store without them."""
     base: Workload | None = None
     found = []
     for name, dropped in (("without", INDEXES), ("with", ())):

@@ -1,4 +1,4 @@
-"""How anything is measured here: rounds of a workload, each beside one of what it is held to."""
+"""Measuring: rounds of a workload, each beside a round of the base that it is compared with."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Labels = Mapping[str, str | int]
-"""What a workload is about, for those who draw: how many callers, how many entries."""
+"""Facts on a workload that the pictures need: how many callers, how many entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One run of a workload: how many operations, in how long, and how long each took."""
+    """One run of a workload: the number of operations, the time in all, and the time of each."""
 
     operations: int
     seconds: float
     latencies_s: Sequence[float] = ()
     also: Mapping[str, float] = field(default_factory=dict)
-    """What else was seen, by the name it is printed under."""
+    """Other figures, by the name that they are printed under."""
 
     @property
     def rate(self) -> float:
@@ -29,17 +29,17 @@ class Round:
         return self.operations / self.seconds
 
     def latency_us(self, percent: int) -> float | None:
-        """Return a percentile of the latencies in microseconds, None where none was noted."""
+        """Return a percentile of the latencies in microseconds, None if none was noted."""
         ordered = sorted(self.latencies_s)
         return ordered[len(ordered) * percent // 100] * 1e6 if ordered else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Workload:
-    """Something that can be run again and again, and what it is held to.
+    """Work that can be run again and again, and the base that it is compared with.
 
-    Without a base it is one itself. `compare` says what the ratio to the base is of: rates (the
-    higher, the better) or median latencies (the lower, the better).
+    A workload without a base is itself a base. `compare` says which ratio to the base is computed:
+    of rates (higher is better) or of median latencies (lower is better).
     """
 
     name: str
@@ -49,7 +49,7 @@ class Workload:
     labels: Labels = field(default_factory=dict)
 
     def ratio(self, mine: Round, beside: Round) -> float:
-        """Return the ratio of a round to the round of the base that was run beside it."""
+        """Return the ratio of a round to the base's round that was run beside it."""
         if self.compare == "rate":
             return mine.rate / beside.rate
         ours, theirs = mine.latency_us(50), beside.latency_us(50)
@@ -60,7 +60,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What the rounds of one workload came to."""
+    """The result of all rounds of one workload."""
 
     section: str
     store: str
@@ -83,10 +83,10 @@ class Figure:
 
 
 def measure(section: str, store: str, workloads: Iterable[Workload], rounds: int) -> list[Figure]:
-    """Run so many rounds of workloads in turn, each beside one of its base, and sum them up.
+    """Run rounds of the workloads in turn, each beside a round of its base, and sum them up.
 
-    Who goes first changes with every round, so that neither always finds the machine as the other
-    left it. A base is listed before the first workload that is held to it.
+    The order of the two changes with every round, so that neither always runs right after the
+    other. A base is listed before the first workload that is compared with it.
     """
     workloads = list(workloads)
     pairs: dict[Workload, list[tuple[Round, Round]]] = {}
@@ -154,7 +154,7 @@ def timed(latencies_s: list[float], work: Callable[[], object]) -> None:
 
 
 def repeated(count: int, work: Callable[[list[float]], object]) -> Round:
-    """Do some work so many times, one after the other; it notes the latency of each operation."""
+    """Do some work `count` times in sequence; it notes the latency of each operation."""
     latencies: list[float] = []
     began = time.perf_counter()
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Whether a process that works for long grows: its resident memory, early and late."""
+"""The section on memory: whether a long run grows, by its resident memory early and late."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def workloads(bench: Bench) -> list[Workload]:
 
 
 def work_long(told: Mapping[str, Any], ready: Callable[[], None]) -> Report:
-    """Reserve and settle from many tasks, and look at this process's memory early and late."""
+    """Reserve and settle from many tasks, and read this process's memory early and late."""
     ready()
     return asyncio.run(_work_long(told["url"], told["pool"], told["warm_up"], told["operations"]))
 
@@ -67,7 +67,7 @@ async def _work_long(url: str, pool: str, warm_up: int, total: int) -> Report:
         budget = await book.pool(pool)
 
         async def some(operations: int) -> tuple[int, float]:
-            # In parts: the latencies of a million operations would be a growth of their own.
+            # In parts, because the latencies of a million operations would themselves take memory.
             part = await in_tasks(_TASKS, operations // 2, budget)
             return part.operations, part.seconds
 
@@ -87,7 +87,7 @@ async def _work_long(url: str, pool: str, warm_up: int, total: int) -> Report:
 
 
 def resident_mib() -> float:
-    """Return this process's resident memory, or where only that is known, the most it ever was."""
+    """Return this process's resident memory, or its peak if the system tells only that."""
     gc.collect()
     if _STATUS.exists():
         found = re.search(r"VmRSS:\s+(\d+) kB", _STATUS.read_text(encoding="ascii"))

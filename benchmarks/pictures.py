@@ -26,7 +26,7 @@ except ImportError as error:
     raise SystemExit("pictures need altair: pip install 'budget-ledger[html]'") from error
 
 COLOURS = ("#0b62a4", "#d95f02")
-"""Blue and orange: told apart in grey too, and by those who see red and green as one."""
+"""Blue and orange: different in grey too, and for readers who cannot tell red from green."""
 
 _INK, _FAINT = "#222222", "#e3e3e3"
 _FONT = "Helvetica, Arial, sans-serif"
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 def draw(result: Mapping[str, Any]) -> dict[str, alt.FacetChart]:
-    """Return the pictures of a run by name; a section that the run left out has none."""
+    """Return the pictures of a run by name; a section that was not run has none."""
     figures: list[Row] = [
         {**one, **one["labels"], "store": NAMES[one["store"]]} for one in result["figures"]
     ]
@@ -53,7 +53,7 @@ def draw(result: Mapping[str, Any]) -> dict[str, alt.FacetChart]:
 
 
 def throughput(rows: Sequence[Row], run: Sequence[str]) -> alt.FacetChart:
-    """Draw the rate against the floor by how many callers share a pool."""
+    """Draw the rate and the floor, by the number of callers that share a pool."""
     base = _base(rows, x="callers", title="callers on one pool", colour="kind")
     ratio, lowest = (
         alt.Y(f"{name}:Q", title="operations a second, in floors")
@@ -78,7 +78,7 @@ def throughput(rows: Sequence[Row], run: Sequence[str]) -> alt.FacetChart:
 
 
 def latency(rows: Sequence[Row], run: Sequence[str]) -> alt.FacetChart:
-    """Draw how long a call takes by how many callers share a pool."""
+    """Draw how long a call takes, by the number of callers that share a pool."""
     rows = _percentiles(rows, per_unit=1_000)
     base = _base(rows, x="callers", title="callers on one pool", colour="kind")
     return _card(
@@ -90,7 +90,7 @@ def latency(rows: Sequence[Row], run: Sequence[str]) -> alt.FacetChart:
 
 
 def growth(rows: Sequence[Row], run: Sequence[str]) -> alt.FacetChart:
-    """Draw how long a call takes by how many entries the pool has."""
+    """Draw how long a call takes, by the number of entries in the pool."""
     rows = _percentiles(rows, per_unit=1)
     base = _base(rows, x="entries", title="entries in the pool", colour="call")
     return _card(
@@ -140,7 +140,7 @@ def _base(rows: Sequence[Row], *, x: str, title: str, colour: str) -> alt.Chart:
 def _card(
     layers: Sequence[alt.Chart], rows: Sequence[Row], title: str, notes: Sequence[str]
 ) -> alt.FacetChart:
-    """Return one panel a store on a white card, with what it shows and of which run."""
+    """Return one panel per store on a white card, with a title and the facts of the run."""
     stores = list(dict.fromkeys(row["store"] for row in rows))
     data = alt.Data(values=list(rows))  # type: ignore[no-untyped-call]
     card: alt.FacetChart = (

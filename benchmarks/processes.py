@@ -1,4 +1,4 @@
-"""Several processes with threads of their own: on one pool, and spread over many."""
+"""The section on processes: several, each with threads, on one pool and spread over many."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def workloads(bench: Bench) -> list[Workload]:
 
 
 def together(bench: Bench, pools: Sequence[str]) -> Round:
-    """Let processes work on pools for a fixed time, and compare what each got done.
+    """Let processes work on pools for a fixed time, and compare how much each did.
 
-    All start at one word and count for the same time, so a process that is served less often shows
-    as a lower rate, and cannot catch up when the others have gone home.
+    All start at the same moment and count for the same time. So a process that is served less often
+    has a lower rate, and cannot catch up after the others have ended.
     """
     reports = run_together(
         "benchmarks.processes:share",
@@ -80,7 +80,7 @@ def together(bench: Bench, pools: Sequence[str]) -> Round:
 def share(told: Mapping[str, Any], ready: Callable[[], None]) -> Report:
     """Work for a fixed time in one process: each thread picks a pool at random for every call.
 
-    The picks are the same in every run.
+    The random choices are the same in every run.
     """
     with Ledger.open(told["url"], timeout_s=TIMEOUT_S) as book:
         budgets = [book.pool(name) for name in told["pools"]]

@@ -75,43 +75,43 @@ STAGES = {
         "ledger.engine.operations:Record.answer",
     ),
 }
-"""Which functions are which stage; a stage within another counts for itself only."""
+"""The functions of each stage. A stage inside another stage is counted once, as itself."""
 
 WAIT = frozenset({"begin", "read the newest entry", "find leases", "insert", "commit"})
-"""The stages that talk to the database, once a batch; the clock of the processor is a slow one."""
+"""The stages that talk to the database. Only these read the processor clock, which is slow."""
 
 
 class Clocks(NamedTuple):
-    """This thread's processor time and the time on the wall, in seconds."""
+    """This thread's processor time and the wall-clock time, in seconds."""
 
     processor_s: float
     wall_s: float
 
     @classmethod
     def now(cls) -> Clocks:
-        """Read both."""
+        """Read both clocks."""
         return cls(time.thread_time(), time.perf_counter())
 
     def until_now(self) -> Clocks:
-        """Return what has passed on both since these were read."""
+        """Return the time that has passed on both clocks since this reading."""
         now = self.now()
         return Clocks(now.processor_s - self.processor_s, now.wall_s - self.wall_s)
 
     @property
     def waiting_s(self) -> float:
-        """What passed on the wall only."""
+        """Wall-clock time without processor time: the time spent waiting."""
         return max(0.0, self.wall_s - self.processor_s)
 
 
 class Spent(NamedTuple):
-    """Time of one stage, or of all, in microseconds an operation."""
+    """The time of one stage, or of all, in microseconds per operation."""
 
     processor_us: float
     waiting_us: float
 
 
 class Profile(NamedTuple):
-    """What an operation of a batch takes."""
+    """The time that one operation of a batch takes."""
 
     stages: Mapping[str, Spent]
     unwatched: Spent
@@ -119,20 +119,20 @@ class Profile(NamedTuple):
 
 
 class Stopwatch:
-    """Charges each moment to the innermost stage that is under way."""
+    """Adds each moment to the innermost stage that is running."""
 
     def __init__(self) -> None:
         self._under_way = [REST]
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was charged."""
+        """Set the times of all stages to 0."""
         self._wall_s: defaultdict[str, float] = defaultdict(float)
         self._waiting_s: defaultdict[str, float] = defaultdict(float)
         self._last = time.perf_counter()
 
     def charged(self) -> dict[str, Clocks]:
-        """Return what each stage took until now."""
+        """Return the time of each stage until now."""
         self._charge()
         return {
             stage: Clocks(wall_s - self._waiting_s[stage], wall_s)
@@ -140,7 +140,7 @@ class Stopwatch:
         }
 
     def watch(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that does the same, charged to a stage."""
+        """Return a function that does the same, and adds its time to a stage."""
 
         @functools.wraps(function)
         def watched(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it takes
@@ -170,10 +170,10 @@ class Stopwatch:
 
 @contextmanager
 def watched(stopwatch: Stopwatch) -> Iterator[None]:
-    """Let a stopwatch watch every stage.
+    """Let a stopwatch time every stage.
 
     Raises:
-        SystemExit: A function that a stage names is not there any more.
+        SystemExit: A function that a stage names does not exist any more.
     """
     with ExitStack() as stack:
         for stage, names in STAGES.items():
@@ -199,13 +199,13 @@ def _place(stage: str, name: str) -> tuple[Any, str]:
 
 
 def profile(url: str, *, batch: int, batches: int) -> Profile:
-    """Return what an operation takes in batches of this size: the median of so many."""
+    """Return what an operation takes in batches of this size: the median over the batches."""
     stopwatch = Stopwatch()
     seen: list[dict[str, Clocks]] = []
     bare: list[Clocks] = []
     with Ledger.open(url, timeout_s=TIMEOUT_S) as book:
         budget, name = Direct(fresh_pool(book)), fresh_pool(book).name
-        both_kinds(budget, batch)  # what is looked up once is looked up now
+        both_kinds(budget, batch)  # look up now what is looked up only once
         for _ in range(batches):
             with watched(stopwatch):
                 stopwatch.restart()
@@ -225,7 +225,7 @@ def profile(url: str, *, batch: int, batches: int) -> Profile:
 
 
 def both_kinds(budget: Direct, batch: int) -> None:
-    """Do one batch of reservations, and one of their settlements."""
+    """Do one batch of reservations, then one batch with their settlements."""
     leases = budget.done([budget.reserve(CALL, ESTIMATE, UNLIMITED) for _ in range(batch)])
     budget.done([budget.record_used(lease, USED) for lease in leases])
 

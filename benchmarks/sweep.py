@@ -1,4 +1,4 @@
-"""What it costs to look for leases to expire where there are none, behind more and more of them."""
+"""The section on sweeps: the cost of looking for due leases when none is due, by leases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CALL = RequestExtensions(Attribution(run_id="benchmark"), LeaseTtl(timedelta(da
 
 
 def workloads(bench: Bench) -> list[Workload]:
-    """Return `expire_due` behind many leases, none of them due, held to the same behind few."""
+    """Return `expire_due` with many leases, none of them due, compared with few leases."""
     book = bench.book()
     base: Workload | None = None
     found: list[Workload] = []

@@ -1,4 +1,4 @@
-"""The work that is measured: one call reserved and settled, by however many callers."""
+"""The work that is measured: one call is reserved and settled, by one or more callers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ USED = Usage(input_tokens=1_000, output_tokens=120, total_tokens=1_120, cost_mic
 UNLIMITED = RequestBudget.unlimited()
 
 TIMEOUT_S = 60.0
-"""How long one call may wait: longer than any round, so that a figure never hides a refusal."""
+"""How long one call may wait: longer than any round, so that no call fails by its time-out."""
 
 
 def pair(budget: BudgetManager, latencies_s: list[float]) -> None:
@@ -55,9 +55,9 @@ async def pair_awaited(budget: AsyncLedgerBudgetManager, latencies_s: list[float
 
 
 def in_threads(count: int, work: Callable[[int, list[float]], None]) -> Round:
-    """Do some work in so many threads at once; it gets its thread's number and notes latencies.
+    """Do some work in `count` threads at once; it gets its thread's number and notes latencies.
 
-    The clock starts when all of them are there, and stops when the last one is done.
+    The clock starts when all threads are ready, and stops when the last one is done.
     """
     gate = threading.Barrier(count + 1)
 
@@ -77,7 +77,7 @@ def in_threads(count: int, work: Callable[[int, list[float]], None]) -> Round:
 
 
 async def in_tasks(count: int, pairs: int, budget: AsyncLedgerBudgetManager) -> Round:
-    """Share pairs out among so many tasks of this loop."""
+    """Divide pairs among a number of tasks of this loop."""
     latencies: list[float] = []
 
     async def work() -> None:
@@ -93,7 +93,7 @@ async def in_tasks(count: int, pairs: int, budget: AsyncLedgerBudgetManager) -> 
 class Direct(LedgerBudgetManager):
     """A pool without its queue: a call returns its operation, and `done` does many at once.
 
-    What the queue does with a batch, and nothing else: the direct path that it is held to.
+    It does what the queue does with a batch, and nothing else: the queue is compared with it.
     """
 
     def __init__(self, budget: LedgerBudgetManager) -> None:

@@ -1,4 +1,4 @@
-"""A process of its own that does one task: it makes ready, waits for the word, and reports.
+"""A process that does one task: it gets ready, waits for the signal to start, and reports.
 
     python -m benchmarks.worker benchmarks.processes:share
 
@@ -18,7 +18,7 @@ from typing import IO, Any
 
 Report = Mapping[str, Any]
 Task = Callable[[Mapping[str, Any], Callable[[], None]], Report]
-"""Gets its parameters, and what it calls when it is ready and waits for the word."""
+"""A task: takes its parameters, and a function that it calls to wait for the start."""
 
 _ROOT = Path(__file__).parents[1]
 
@@ -28,10 +28,10 @@ def run_together(task: str, parameters: Sequence[Mapping[str, Any]]) -> list[Rep
 
     Args:
         task: `module:function`.
-        parameters: What each process is told.
+        parameters: The parameters of the task, for each process.
 
     Raises:
-        RuntimeError: A process ended without a report; it said why on its standard error.
+        RuntimeError: A process ended without a report; the reason is on its standard error.
     """
     running = [
         subprocess.Popen(  # noqa: S603 - this module
