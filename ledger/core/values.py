@@ -165,7 +165,7 @@ class Remaining:
     cost_micros_usd: int
     below_threshold: bool
     requests: int = U64_MAX
-    unlimited: frozenset[str] = field(default=frozenset({REQUESTS.name}), compare=False)
+    unlimited: frozenset[str] = field(default=frozenset({REQUESTS.name}), compare=False, repr=False)
 
     def is_unlimited(self, axis: str) -> bool:
         """Tell whether an axis has no limit: `tokens`, `cost_micros_usd` or `requests`.

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 
 from ledger import LeaseTtl, Ledger, RequestExtensions, SharedPoolBudgetOptions
 from ledger.engine import transaction
@@ -47,7 +48,8 @@ def test_a_long_wait_for_a_lock_is_logged(
         budget = book.pool("pool", OPTIONS)
         begun = threading.Event()
 
-        def hold(*_given: object) -> None:
+        def hold(connection: Connection, *_given: object) -> None:
+            connection.exec_driver_sql("SELECT 1")  # BEGIN goes with the first statement
             begun.set()
             time.sleep(0.5)
 
