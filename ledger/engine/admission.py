@@ -1,4 +1,4 @@
-"""Ask a pool, and those above that share its capacity, whether a reservation is admitted."""
+"""Admission of a reservation, by its pool and by the pools above that share capacity with it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def refusal(
 ) -> rules.Denial | None:
     """Return the denial of the first pool that denies a reservation, None where all admit it.
 
-    No pool denies while leases that are due still hold what would be enough: they expire first.
+    Leases that are due expire first, if what they hold would be enough to admit the reservation.
 
     Raises:
         PoolClosedError: One of the pools is closed.
         JournalDamagedError: One of them cannot be read.
         MorePoolsError: Leases of other pools must expire first.
-        UnsweptError: Leases must expire first, more than one transaction expires.
+        UnsweptError: More leases must expire first than one transaction expires.
     """
     for one in batch.lineage(pool):
         denial = _denial_of(batch, one, estimate, request_budget, requests)
@@ -43,7 +43,7 @@ def _denial_of(
     request_budget: RequestBudget,
     requests: int,
 ) -> rules.Denial | None:
-    """Return the denial of one pool, once nothing that is due is held in it any more."""
+    """Return the denial of one pool, None if it admits, also by letting due leases expire."""
     pool.require_open()
     policy, window = pool.head.policy, pool.head.window
     admit = rules.admission(pool.head.rules_version)
@@ -55,8 +55,8 @@ def _denial_of(
     if not isinstance(denial, ThresholdExceededError):
         return denial
     committed, reserved = pool.head.balance
-    # Where not even all that is held would be enough, nothing that is due is. Still, the denial
-    # says what remains.
+    # Pools below are searched for due leases only if giving back every hold would be enough. This
+    # pool's own due leases expire in any case, since the denial says what remains.
     hopeful = ask(Balance(committed)) is None
     batch.require_swept(pool, below=hopeful)
     if hopeful:

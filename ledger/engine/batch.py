@@ -1,7 +1,8 @@
-"""One transaction's pools, and the entries that follow in several of them from one draft.
+"""A batch: the pools of one transaction, and the entries that one draft leads to in them.
 
-An entry about a lease is repeated in every pool above that shares its capacity, and what ends a
-carved pool settles the lease that funds it. All of that is planned first and staged together.
+An entry about a lease is repeated in every pool above that shares its capacity. The closing of a
+carved pool settles the lease that funds it. All of these entries are planned before the first of
+them is staged.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from ledger.store.rows import Row
 
 
 class MorePoolsError(Exception):
-    """A transaction must be done again, with more pools locked than it has begun on.
+    """The transaction must run again with more pools locked.
 
-    Locks come before the snapshot, so no pool can be added once something was read.
+    Locks are taken before the snapshot, so no pool can be added after the first read.
     """
 
     def __init__(self, pool_ids: Collection[PoolId]) -> None:
@@ -36,20 +37,20 @@ class MorePoolsError(Exception):
 
 
 class UnsweptError(Exception):
-    """More leases are due than one transaction expires, and they bear on what is to be decided.
+    """More leases are due than one transaction expires, and the verdict depends on them.
 
-    What is staged must be committed, and the operation asked again.
+    The staged entries must be committed. Then the operation is tried again.
     """
 
 
 class _Planned(NamedTuple):
-    """An entry to be staged, and the thresholds that are reported behind it."""
+    """An entry to be staged, and the threshold crossings that are reported after it."""
 
     pool: PoolBatch
     draft: Draft
     crossings: Sequence[rules.Crossing]
     repeats: int | None
-    """Which of the planned entries it repeats, by its place among them."""
+    """The index of the planned entry that this one repeats, None where it repeats none."""
 
 
 class Batch:
@@ -79,7 +80,7 @@ class Batch:
         return self.pools[pool_id]
 
     def lineage(self, pool: PoolBatch) -> list[PoolBatch]:
-        """Return the pools that share what is held in one: this pool, and those above.
+        """Return this pool and the pools above that share its capacity, from the bottom up.
 
         Raises:
             JournalDamagedError: One of them cannot be read.
@@ -88,17 +89,17 @@ class Batch:
         return [pool, *(self.pool(one.info.pool_id) for one in above)] if above else [pool]
 
     def sharing(self, pool: PoolBatch) -> list[PoolBatch]:
-        """Return those of this batch's pools that draw on a pool's capacity, itself among them."""
+        """Return the pools of this batch that draw on a pool's capacity, that pool included."""
         return [one for one in self.pools.values() if pool.journal in one.journal.lineage]
 
     def post(self, pool: PoolBatch, draft: Draft) -> Row:
-        """Make a draft a pool's newest entry, with all that follows from it in other pools.
+        """Stage a draft as a pool's newest entry, with the entries it leads to in other pools.
 
-        Everything is decided before anything is staged: an entry is there with its mirrors, or
-        none of them is.
+        All of them are decided before the first is staged: an entry and its mirrors are staged
+        together, or not at all.
 
         Raises:
-            AmountOutOfRangeError: What is reserved in one of the pools would be too much.
+            AmountOutOfRangeError: The total reserved in one of the pools would exceed 2^63-1.
             JournalDamagedError: One of them cannot be read.
             MorePoolsError: The transaction has not begun on one of them.
             UnsweptError: Leases of one of them must expire first.
@@ -129,7 +130,7 @@ class Batch:
         return planned
 
     def _passed_on(self, pool: PoolBatch, draft: Draft) -> tuple[PoolBatch, Draft] | None:
-        """Return what an entry comes to in the pool that this one is carved out of."""
+        """Return the pool that funds a carved one, and the entry that a draft leads to there."""
         if pool.info.carved_lease is None or pool.journal.parent is None:
             return None
         if draft.kind is EntryKind.CLOSING:
@@ -170,7 +171,7 @@ class Batch:
         pool_id = pool.info.pool_id
         if below and pool_id not in self._swept_below:
             due = journal.sharing_with_due(self.connection, pool.journal, self.now)
-            missing = due - self.pools.keys() - self.damaged.keys()  # what is damaged never will
+            missing = due - self.pools.keys() - self.damaged.keys()  # damaged pools cannot be swept
             if missing:
                 raise MorePoolsError(missing)
             self._swept_below.add(pool_id)

@@ -1,4 +1,4 @@
-"""The queue of calls on one store in one process: who is in it, who leads, who waited too long."""
+"""The queue of one store's calls in one process: its callers, its leader, and its deadlines."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from ledger.store.database import Database
 _log = logging.getLogger(__name__)
 
 _TASKS_LOOK_S = 1.0
-"""How often a loop looks whether a task of it has waited too long, at least."""
+"""The longest pause, in seconds, between two checks of a loop for tasks that waited too long.
+
+A thread checks for itself while it waits; a task cannot, so its event loop does.
+"""
 
 _GRACE_S = 5.0
-"""How much longer than twice `timeout_s` a call may take that a leader has begun."""
+"""How many seconds longer than twice `timeout_s` a started call may take; see `_begun_s`."""
 
 
 class CallQueue(ABC):
-    """Those that wait, those that are served, and the one that serves them."""
+    """The callers that wait, the batch that is being done, and the leader that does it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.forget()
 
     def forget(self) -> None:
-        """Forget everybody: in a forked child none of them is there."""
-        # Reentrant: a finaliser may come while it is held. It is held for a moment at a time,
-        # nothing that waits is done under it, and `with` takes a lock of C in one step, so that
-        # no interrupt leaves it locked: to wait for it needs no deadline.
+        """Begin with an empty queue; in a forked child, the parent's callers do not exist."""
+        # Reentrant: a finaliser may run in the thread that holds it. Waiting for it needs no
+        # deadline: it is held briefly, nothing under it waits, and `with` takes a lock that is
+        # implemented in C in one step, so that no interrupt leaves it locked.
         self._mutex = threading.RLock()
         self._queue: deque[Caller] = deque()
         self._batch: list[Caller] = []
@@ -44,14 +47,14 @@ class CallQueue(ABC):
 
     @abstractmethod
     def _call_worker(self) -> None:
-        """Have somebody lead, if nobody does."""
+        """Make the worker lead, if there is no leader."""
 
     def _enter(self, caller: Caller) -> None:
         with self._mutex:
             self._queue.append(caller)
 
     def _claim(self, who: ThreadCaller | Executor) -> bool:
-        """Become the leader, if there is none that is alive, and there is something to do."""
+        """Become the leader if there is no live one and calls are waiting; tell whether it did."""
         with self._mutex:
             if self._leader is not None and self._leader.alive:
                 return False
@@ -62,12 +65,13 @@ class CallQueue(ABC):
             return True
 
     def _put_back(self) -> None:
-        """Queue again what an interrupted leader left: it may have taken effect, or not."""
+        """Queue the calls of an interrupted batch again, in front: they may have taken effect."""
         left = [one for one in self._batch if one.outcome is None and one not in self._queue]
         if left:
             _log.warning("taking over %d operations that an interrupted leader left", len(left))
         for caller in reversed(left):
             again = caller
+            # The caller is gone, but a lease that its call was granted must be released.
             if not caller.alive or caller.abandoned:
                 again = Caller(caller.pool, caller.operation)
                 again.abandoned = True
@@ -77,13 +81,17 @@ class CallQueue(ABC):
 
     @property
     def _begun_s(self) -> float:
-        """How long a call takes at most that a leader has begun."""
-        # The batch waits until the deadline of the first in it, and its last statement as long
-        # again. No deadline ends the system's own write to the disk.
+        """How many seconds a call that a leader has started can take, from its entry."""
+        # The batch may wait until the deadline of its first caller, and its last statement as
+        # long again. No deadline ends the system's own write to the disk: hence the grace.
         return 2 * self.database.timeout_s + _GRACE_S
 
     def _give_up(self, caller: Caller) -> None:
-        """Turn a caller away that has waited too long to be begun, or to be told of it."""
+        """Answer a caller that has waited too long with an error.
+
+        A call that was never started gets `ContentionError`. Any other may have taken effect: it
+        gets `OutcomeUnknownError`, but only after `_begun_s`.
+        """
         waited_s = time.monotonic() - caller.entered_s
         if waited_s < self.database.timeout_s:
             return
@@ -95,7 +103,7 @@ class CallQueue(ABC):
                 caller.outcome = OutcomeUnknownError(caller.operation.key)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have a loop look now and then whether a task of it has waited too long."""
+        """Make a loop check its waiting tasks now and then, until no task waits."""
         if loop not in self._watched:
             self._watched.add(loop)
             self._look_later(loop)
@@ -114,7 +122,7 @@ class CallQueue(ABC):
             self._give_up(caller)
         wake_tasks(loop, [caller for caller in waiting if caller.outcome is not None])
         if waiting:
-            self._call_worker()  # should an interrupt have kept somebody from it
+            self._call_worker()  # in case an interrupt prevented the call that was due
             self._look_later(loop)
         else:
             self._watched.discard(loop)

@@ -1,4 +1,4 @@
-"""Places in the queue of group commit: a thread's, a task's, and one that nobody waits at."""
+"""Callers in the group-commit queue: a waiting thread, a waiting task, or a call without either."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ledger.store.journal import PoolJournal
 
 
 class Caller:
-    """One call's place in the queue; nobody waits for a plain one."""
+    """One call in the queue. For an instance of this base class, no thread or task waits."""
 
     waits = False
     """Whether a thread or a task waits for the outcome."""
@@ -27,11 +27,12 @@ class Caller:
         self.pool = pool
         self.operation = operation
         self.again = again
-        """Whether an interrupted batch may have done it already."""
+        """Whether an earlier batch may have done it already, so that it must be looked up."""
         self.outcome: Outcome | Exception | None = None
         self.alive = True
-        """Whether somebody still works on it, or waits for it."""
+        """False once the calling thread has left: it neither waits for the call nor leads."""
         self.abandoned = False
+        """Whether the caller gave up: a lease that is granted nevertheless is released."""
         self.tries = 1
         self.entered_s = time.monotonic()
 
@@ -88,9 +89,9 @@ class TaskCaller(Caller):
 
 
 def is_gone(caller: Caller) -> bool:
-    """Tell whether a task's loop is closed, and nothing is lost by not doing what it asked.
+    """Tell whether a call can be dropped: its task's loop is closed, and it is about no lease.
 
-    Usage is recorded all the same: it was spent.
+    A call about a lease is done nevertheless: usage that it records was spent.
     """
     return (
         isinstance(caller, TaskCaller)
@@ -100,7 +101,7 @@ def is_gone(caller: Caller) -> bool:
 
 
 def wake_tasks(loop: asyncio.AbstractEventLoop, callers: list[TaskCaller]) -> bool:
-    """Let tasks of one loop go on; false if the loop is closed, and its tasks are gone."""
+    """Wake tasks of one loop; return False if the loop is closed, and its tasks are gone."""
 
     def finish() -> None:
         for caller in callers:

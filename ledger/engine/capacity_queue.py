@@ -1,8 +1,9 @@
-"""The queues of callers that wait for a pool's capacity: who is first, and when each looks again.
+"""Capacity queues: callers wait in them, first come, first served, for capacity of a pool.
 
-First come, first served: only the first in a pool's queue asks, so that it cannot be passed by
-smaller ones for ever; the others sleep until it has left. It is woken when capacity comes back in
-this process, and looks by itself for what comes back elsewhere. Nobody here knows what is asked.
+Only the first caller in a pool's queue asks for capacity; the others sleep until it has left. So
+smaller requests cannot pass a large one for ever. The first caller is woken when capacity comes
+back in this process, and polls for capacity that other processes give back. The queues do not know
+what is requested: each caller passes in the functions that ask.
 """
 
 from __future__ import annotations
@@ -25,10 +26,16 @@ from ledger.errors import LedgerUnavailableError
 T = TypeVar("T")
 
 LOOK_MIN_S, LOOK_MAX_S = 0.05, 0.25
-"""The first in the queue looks whether asking is worth it, at random times so far apart."""
+"""The bounds, in seconds, of the random pause between two looks of the first caller.
+
+A look reads the newest entry, and tells whether asking is worth it.
+"""
 
 ASK_S = 1.0
-"""It asks this often in any case: leases come due by the clock, and nothing tells of that."""
+"""The first caller asks at least this often, in seconds, even if no look says that it is worth it.
+
+Leases come due by the clock, and no event reports that.
+"""
 
 
 class Action(Enum):
@@ -41,7 +48,7 @@ class Action(Enum):
     SLEEP = auto()
     """Sleep until woken, or until it is time to look up."""
     ASK_LAST = auto()
-    """Ask once more, and take the answer: the time is over."""
+    """Ask a last time, and take the answer: the waiting time is over."""
 
 
 class Waiter(ABC):
@@ -49,13 +56,13 @@ class Waiter(ABC):
 
     def __init__(self, pools: Collection[int], wait_s: float) -> None:
         self.pools = frozenset(pools)
-        """The pools whose capacity it waits for: its own, and those that this one draws on."""
+        """The pools that it waits for capacity of: its own, and those above that share with it."""
         self.alive = True
-        """Whether somebody still waits here."""
+        """Whether the caller still waits."""
         self.worth = True
-        """Whether capacity may have come back since it asked."""
+        """Whether capacity may have come back since it last asked."""
         self.until_s = 0.0
-        """How long it sleeps, on the clock of `time.monotonic`."""
+        """When its sleep ends, on the clock of `time.monotonic`."""
         self._deadline_s = time.monotonic() + wait_s
         self._ask_s = self._look_s = 0.0
         self._action: Action | None = None
@@ -77,7 +84,7 @@ class Waiter(ABC):
             self.until_s = min(self._deadline_s, now_s + ASK_S)
             return Action.SLEEP
         if self.worth or now_s >= self._ask_s:
-            # Before it asks: what comes back meanwhile must make it ask again.
+            # Cleared before it asks: capacity that comes back meanwhile must make it ask again.
             self.worth = False
             return Action.ASK
         if now_s >= self._look_s:
@@ -87,12 +94,12 @@ class Waiter(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """Let it go on, now or when it next falls asleep; from any thread."""
+        """End its sleep, or its next one if it is awake. Any thread may call this."""
 
     @property
     @abstractmethod
     def gone(self) -> bool:
-        """Whether nobody waits here any longer, whatever it left undone."""
+        """Whether the caller has stopped waiting, even if it is still in the queue."""
 
 
 class ThreadWaiter(Waiter):
@@ -147,7 +154,7 @@ class TaskWaiter(Waiter):
 
 
 class CapacityQueues:
-    """The queues of some pools in one process, one for each."""
+    """The capacity queues of one process: one for each pool."""
 
     def __init__(self, closed: str = "closed") -> None:
         self._closed_text = closed
@@ -156,10 +163,10 @@ class CapacityQueues:
         _all_queues.add(self)
 
     def forget(self) -> None:
-        """Forget everybody: in a forked child none of them is there."""
-        # Reentrant: a finaliser may come while it is held. It is held for a moment at a time,
-        # nothing that waits is done under it, and `with` takes a lock of C in one step, so that
-        # no interrupt leaves it locked: to wait for it needs no deadline.
+        """Begin with empty queues; in a forked child, the parent's callers do not exist."""
+        # Reentrant: a finaliser may run in the thread that holds it. Waiting for it needs no
+        # deadline: it is held briefly, nothing under it waits, and `with` takes a lock that is
+        # implemented in C in one step, so that no interrupt leaves it locked.
         self._mutex = threading.RLock()
         self._queues: defaultdict[int, list[Waiter]] = defaultdict(list)
 
@@ -176,7 +183,7 @@ class CapacityQueues:
 
         Args:
             pool: The number of the pool.
-            waiter: The place in it.
+            waiter: The caller's place in its queue.
             ask: Asks for the capacity; None where there is not enough yet.
             look: Tells, at little cost, whether asking is worth it.
             ask_last: Asks for the last time, and answers or raises.
@@ -196,7 +203,7 @@ class CapacityQueues:
                     return answer
             return ask_last()
         finally:
-            waiter.alive = False  # at once: an interrupt may keep it from the rest
+            waiter.alive = False  # first, since an interrupt may prevent the rest
             self._leave_surely(pool, waiter)
 
     async def wait_async(
@@ -221,7 +228,7 @@ class CapacityQueues:
                     return answer
             return await ask_last()
         finally:
-            waiter.alive = False  # at once: an interrupt may keep it from the rest
+            waiter.alive = False  # first, since an interrupt may prevent the rest
             self._leave_surely(pool, waiter)
 
     def free(self, pools: Collection[int]) -> None:
@@ -234,7 +241,7 @@ class CapacityQueues:
                 waiter.wake()
 
     def close(self) -> None:
-        """Turn everybody away, now and from now on."""
+        """Refuse every caller, those that wait now and those that come later."""
         self._closed = True
         with self._mutex:
             waiters = [waiter for queue in self._queues.values() for waiter in queue]
@@ -253,7 +260,7 @@ class CapacityQueues:
         return waiter.next_action(first=first)
 
     def _first(self, pool: int) -> Waiter | None:
-        """Return who is first in a queue, after those that are gone."""
+        """Return the first caller in a queue, after removing those that are gone."""
         queue = self._queues[pool]
         while queue and queue[0].gone:
             del queue[0]
@@ -262,12 +269,12 @@ class CapacityQueues:
     def _leave_surely(self, pool: int, waiter: Waiter) -> None:
         try:
             self._leave(pool, waiter)
-        except BaseException:  # an interrupt must not leave a place that nobody stands at
+        except BaseException:  # an interrupt must not leave a place without its caller
             self._leave(pool, waiter)
             raise
 
     def _leave(self, pool: int, waiter: Waiter) -> None:
-        """Leave, and let whoever is first now ask."""
+        """Leave the queue, and wake the caller that is first now."""
         waiter.alive = False
         with self._mutex:
             queue = self._queues[pool]

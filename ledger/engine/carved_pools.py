@@ -1,4 +1,4 @@
-"""What an entry of a carved pool comes to in the pool that funds it: a settlement, a correction."""
+"""Carved pools: the settlements and corrections that they lead to in the pools that fund them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.store.rows import LeaseRow
 
 
 def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance) -> Draft:
-    """Return the settlement of the lease that funds a pool, which is closed.
+    """Return the settlement of the lease that funds a carved pool, when that pool is closed.
 
     Args:
         pool: The carved pool.
@@ -41,10 +41,9 @@ def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance)
 def correction(
     pool: PoolInfo, late: Draft, settled: Spending, lease: LeaseRow, balance: Balance
 ) -> Draft | None:
-    """Return the correction that usage leads to which a closed pool records late.
+    """Return the correction of the funding lease's settlement, for usage after the closing.
 
-    None where the settlement says so already: nothing that counts came late, or no more than was
-    counted.
+    None where the settlement stays right: the late usage changes no total and adds no request.
 
     Args:
         pool: The carved pool.
@@ -54,7 +53,7 @@ def correction(
         balance: The balance of the pool that granted the lease.
     """
     usage = late.usage or Usage.zero()
-    # Totals alone: the settlement told no other amounts.
+    # Total tokens and cost alone: the settlement records no other amounts.
     moved = UsageDifference(total_tokens=usage.total_tokens, cost_micros_usd=usage.cost_micros_usd)
     before, seq = settled.usage, settled.row["seq"]
     after = moved.added_to(before, ceiling=I64_MAX)

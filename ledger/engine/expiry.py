@@ -1,4 +1,4 @@
-"""End the holds of leases whose time is over, in bounded steps."""
+"""Expiry: end the holds of leases that are due, a bounded number in each transaction."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def expire(
 ) -> None:
     """Stage the expiry of due leases, and note how far the pool is swept.
 
-    A pool is swept up to a time when no lease that was due until then still holds anything. The
-    next sweep goes on from there, and so none looks at the history.
+    A pool is swept up to a time if no lease that was due by then still holds anything. The next
+    sweep begins at that time, so no sweep reads the whole history.
 
     Args:
         batch: The transaction.
-        pool: The pool, to which these leases were read.
-        found: The next leases whose time is over, by when it was.
-        spared: Those that an operation of the same batch is about: it comes first.
-        until: The time at which they were looked for, or now where the clock went back since.
+        pool: The pool; these leases have been read into it.
+        found: The next leases that are due, ordered by when they were due.
+        spared: Leases that an operation of the same batch is about: the operation comes first.
+        until: When they were looked for, or the current time if the clock was put back since.
     """
     swept_until = until
     stays = 0
     more = len(found) == journal.ENDING_PAGE
-    if more:  # some of them of the same microsecond, perhaps
+    if more:  # the next one may be due in the same microsecond as the last
         swept_until = Micros(min(until, found[-1].expires_at - 1))
     for due in found:
         row = pool.leases.get(due.lease)
         if row is None or not rules.due(row.state, pool.now):
             continue
-        if row.state.expires_at != due.expires_at:  # it was renewed, and comes in its turn
+        if row.state.expires_at != due.expires_at:  # it was renewed, and is due at another time
             continue
         if due.lease in spared:
             swept_until = min(swept_until, Micros(due.expires_at - 1))
@@ -57,7 +57,7 @@ def expire(
         )
         try:
             batch.post(pool, about_lease(EntryKind.EXPIRY, effect, row))
-        except JournalDamagedError:  # above: that must not keep anybody from working here
+        except JournalDamagedError:  # in a pool above; this pool must go on working
             swept_until = min(swept_until, Micros(due.expires_at - 1))
             stays += 1
         else:
@@ -67,7 +67,7 @@ def expire(
 
 
 class Spared(NamedTuple):
-    """Leases that are due, and were spared because operations of the same batch are about them."""
+    """Due leases that were not expired because operations of the same batch are about them."""
 
     due: list[tuple[PoolBatch, list[LeaseState]]]
     held: Totals
@@ -75,7 +75,7 @@ class Spared(NamedTuple):
 
 
 def spared(batch: Batch, pool: PoolBatch) -> Spared:
-    """Return the leases that were spared and still hold some of a pool's capacity."""
+    """Return the spared leases that still hold some of a pool's capacity."""
     due: list[tuple[PoolBatch, list[LeaseState]]] = []
     held = Totals()
     for one in batch.sharing(pool):
@@ -88,7 +88,7 @@ def spared(batch: Batch, pool: PoolBatch) -> Spared:
 
 
 def expire_spared(batch: Batch, found: Spared) -> None:
-    """Stage the expiry of leases that were spared: what later operations record comes late."""
+    """Stage the expiry of spared leases; usage that later operations record for them is late."""
     for pool, states in found.due:
         ending = [Ending(state.lease, Micros(state.expires_at or 0)) for state in states]
         expire(batch, pool, ending, spared=(), until=pool.head.swept_until)

@@ -1,16 +1,17 @@
 """Group commit: callers queue, one of them commits for all, and each gets its own verdict.
 
-Whoever finds the queue idle leads: it takes what is waiting, does all of it in one serializable
-transaction, and only after COMMIT hands every caller its own answer. Callers that come meanwhile
-wait for the next batch, which the first of them leads. There is no thread of its own, so an idle
-queue costs a caller next to nothing, and a busy one shares one fsync among many.
+A caller that finds the queue idle becomes the leader. It takes the waiting calls, does all of them
+in one serializable transaction, and hands each caller its own answer only after COMMIT. Callers
+that come meanwhile wait for the next batch, which the first of them leads. A thread leads its own
+batch, so an idle queue adds little latency (2 to 9 %, docs/performance.md); a busy one shares one
+fsync among many calls.
 
-Threads and asyncio tasks ride in the same batches: a waiting thread is a lock, a waiting task is a
-future, and a batch that begins with a task is led by a thread of the queue's own.
+Threads and asyncio tasks share batches. A thread waits on a lock, a task on a future. A batch that
+begins with a task is led by the queue's worker thread.
 
 A call may come from a signal handler, or from a finaliser that the garbage collector runs, in the
-middle of another call of the same thread. What that one does cannot be waited for: so the end of
-a lease is left in the queue for the next leader, and everything else is refused.
+middle of another call of the same thread. It cannot wait for the call that it interrupts: so the
+end of a lease is left in the queue for the next leader, and everything else is refused.
 """
 
 from __future__ import annotations
@@ -52,35 +53,35 @@ Clock = Callable[[], int]
 _log = logging.getLogger(__name__)
 
 BATCH_MAX = 256
-"""How many operations share a transaction at most."""
+"""The largest number of operations in one transaction."""
 
 
 _LOOK_S = 0.05
-"""How long a waiting thread sleeps before it looks whether the leader is still there."""
+"""How many seconds a waiting thread sleeps before it checks that the leader is still alive."""
 _CALLED_S = 1.0
-"""After how long a call of the worker that nothing came of is made again."""
+"""After how many seconds the worker is called again if it has not begun to lead."""
 _TRIES = 3
-"""How often what nobody waits for is tried, while others keep the store busy."""
+"""How many times a call without a waiting caller is tried while others keep the store busy."""
 
 
 class Writer(CallQueue):
-    """The queue of one store in one process, and what leads it.
+    """The group-commit queue of one store in one process.
 
-    An interrupt may land in the leader between any two steps. So the leader mends nothing: whoever
-    leads next finds what an interrupted one left, and looks up whether it took effect; and nobody
-    sleeps longer than a moment without looking whether the leader is still there.
+    An interrupt may hit the leader between any two steps, so a leader repairs nothing itself. The
+    next leader finds the batch that an interrupted one left, and looks up whether it took effect.
+    Waiting threads check every `_LOOK_S` that the leader is still alive.
     """
 
     _worker: Worker | None
     _called_s: float | None
-    """When the worker was called last that has not come yet, on the clock of `time.monotonic`."""
+    """When the worker was last called, on the clock of `time.monotonic`; None once it leads."""
 
     def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
         super().__init__(database)
         self.transactions = Transactions(database, directory)
         self._clock = clock
         self.committed: list[Callable[[Done], None]] = []
-        """Told of every batch, once it is committed and every caller has its verdict."""
+        """Called with the result of every batch, once each caller has its verdict."""
         self._reset()
         database.after_fork = self._reset
 
@@ -100,9 +101,9 @@ class Writer(CallQueue):
         """Find a pool, or make it below its parent, and return it once it is durable.
 
         Raises:
-            LedgerError: It is there and is another, or its parent does not let it be made.
+            LedgerError: It exists with another policy or parent, or a pool above does not admit it.
         """
-        while True:  # each time 256 leases expire that were due, and there is an end to them
+        while True:  # this ends: each time, 256 more of the due leases have expired
             found, done = self.transactions.open(opening, parent, now=self.now)
             if done is not None:
                 self._tell(done)
@@ -116,7 +117,7 @@ class Writer(CallQueue):
         unless its caller can ask for it again by the key it gave.
 
         Raises:
-            LedgerError: Whatever the operation answers with, or what kept it from being done.
+            LedgerError: The operation's refusal, or the reason why it was not done.
         """
         if self._is_in_another_call():
             return cast("T", self._leave(pool, operation))
@@ -131,7 +132,7 @@ class Writer(CallQueue):
                     self._give_up(caller)
             answer: T = caller.result()
         except BaseException:
-            # A verdict leaves nothing behind; an interrupt may leave a lease that nobody has.
+            # After a verdict there is nothing to drop; an interrupt may leave an unused lease.
             caller.alive = False
             self._drop(caller)
             raise
@@ -141,12 +142,12 @@ class Writer(CallQueue):
     async def run_async(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a task, and return its answer once it is durable.
 
-        If the task is cancelled while the operation waits, it is not done. If it is being done, it
-        is, and a lease that it grants is released, unless its caller can ask for it again by the
-        key it gave.
+        If the task is cancelled before the operation has started, it is not done. Later, it is
+        completed, and a lease that it grants is released, unless its caller can ask for it again
+        by the key it gave.
 
         Raises:
-            LedgerError: Whatever the operation answers with, or what kept it from being done.
+            LedgerError: The operation's refusal, or the reason why it was not done.
         """
         if asyncio._get_running_loop() is None:  # noqa: SLF001 - a coroutine that is collected
             return cast("T", self._leave(pool, operation))
@@ -163,7 +164,7 @@ class Writer(CallQueue):
         return answer
 
     def close(self) -> None:
-        """Wait until what is being done is done, as long as that may take, and end the worker."""
+        """End the worker after its last batch; wait for that at most `_begun_s` seconds."""
         with self._mutex:
             worker, self._worker = self._worker, None
         if worker is not None:
@@ -176,7 +177,7 @@ class Writer(CallQueue):
         self.transactions.reset()
 
     def _is_in_another_call(self) -> bool:
-        """Tell whether this thread would wait for itself: it leads, or holds what leaders need."""
+        """Tell whether this thread would wait for itself: it leads, or holds a leader's lock."""
         leader, writing = self._leader, writing_here()
         return (
             (leader is not None and leader.alive and leader.thread == threading.get_ident())
@@ -192,8 +193,9 @@ class Writer(CallQueue):
         self._call_worker()
 
     def _lead(self) -> None:
-        """Do what is waiting, then let the first of those who came meanwhile lead."""
+        """Do the waiting calls as one batch, then let the first caller that came meanwhile lead."""
         with self._mutex:
+            # Named in the batch before they leave the queue: an interrupt in between loses none.
             self._batch = list(itertools.islice(self._queue, BATCH_MAX))
             for _ in self._batch:
                 self._queue.popleft()
@@ -211,7 +213,7 @@ class Writer(CallQueue):
             self._call_worker()
 
     def _call_worker(self) -> None:
-        """Have the worker lead, if nobody does; called often, it comes once."""
+        """Make the worker lead, if there is no leader; several calls make it lead once."""
         with self._mutex:
             if self._leader is not None and self._leader.alive:
                 return
@@ -239,16 +241,16 @@ class Writer(CallQueue):
             executor.alive = False
 
     def _commit(self, batch: list[Caller]) -> None:
-        """Do a batch and hand out the outcomes, in several transactions where leases are due.
+        """Do a batch and hand out the outcomes, in several transactions if many leases are due.
 
-        Leases expire in bounded steps. What cannot be decided before more of them have expired is
-        asked again in the next transaction, and each of these gets through some of them.
+        A transaction expires a bounded number of leases. An operation that depends on further
+        expiries is tried again in the next transaction. This ends, since each expires some.
         """
         while batch:
             batch = self._commit_once(batch)
 
     def _commit_once(self, batch: list[Caller]) -> list[Caller]:
-        """Do a batch in one transaction, hand out the outcomes, and return who has none yet."""
+        """Do a batch in one transaction, hand out the outcomes, and return those without one."""
         late_s = time.monotonic() - self.database.timeout_s
         late = [one for one in batch if one.waits and one.entered_s < late_s and not one.again]
         self._deliver((one, self._contention()) for one in late)
@@ -263,7 +265,7 @@ class Writer(CallQueue):
         except OutcomeUnknownError as error:
             outcomes = [_own(OutcomeUnknownError(one.operation.key), error) for one in batch]
         except StoreError as error:
-            # What an interrupted batch may have done is not undone by a failure to look it up.
+            # A call of an interrupted batch may have taken effect, and could not be looked up.
             outcomes = [
                 _own(OutcomeUnknownError(one.operation.key) if one.again else error, error)
                 for one in batch
@@ -295,7 +297,7 @@ class Writer(CallQueue):
         looks_up = any(caller.again for caller in batch)
 
         def calls(locked: Sequence[PoolJournal]) -> list[Call]:
-            # What failed or was interrupted once is no company for who comes now.
+            # New calls do not join a batch that has failed or was interrupted before.
             if not looks_up:
                 self._join(batch, locked)
             return [(caller.pool, caller.operation) for caller in batch]
@@ -310,7 +312,7 @@ class Writer(CallQueue):
         )
 
     def _join(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> None:
-        """Take in who came while the batch waited for its turn, as far as its locks go."""
+        """Add callers that came while the batch waited, if its locks cover their pools."""
         pools = {pool.info.pool_id: pool for pool in locked}
         anybody = self.database.dialect.locks_whole_store(list(pools))
         with self._mutex:
@@ -321,7 +323,7 @@ class Writer(CallQueue):
                 and not caller.again
                 and not is_gone(caller)
             ][: BATCH_MAX - len(batch)]
-            # In this order: an interrupt in between must not lose them.
+            # In this order, so that an interrupt in between loses no caller.
             self._batch += joining
             batch += joining
             for caller in joining:
@@ -330,7 +332,7 @@ class Writer(CallQueue):
     def _deliver(self, results: Iterable[tuple[Caller, Any]]) -> None:
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
         for caller, outcome in results:
-            if caller.outcome is not None:  # it waited too long, and will ask again by its key
+            if caller.outcome is not None:  # it waited too long, and has been told so
                 continue
             if not caller.waits and isinstance(outcome, ContentionError) and caller.tries < _TRIES:
                 caller.tries += 1  # a lease that was left to be ended must be ended
@@ -349,14 +351,17 @@ class Writer(CallQueue):
                     self._release(caller)
 
     def _drop(self, caller: Caller) -> None:
-        """Forget a caller that is gone: what is not begun is not done, a lease is released."""
+        """Drop the operation of a caller that gave up, if it has not started.
+
+        If a lease was granted already, release it.
+        """
         with self._mutex:
             caller.abandoned = True
             if caller in self._queue:
                 place = self._queue.index(caller)
                 del self._queue[place]
-                # It may have been done: whether it was must still be looked up. And what ends a
-                # lease that is given up ends it.
+                # Two kinds stay, without a caller: one that may have been done, which must be
+                # looked up, and one that ends a lease.
                 if caller.again or isinstance(caller.operation, Close):
                     nobodys = Caller(caller.pool, caller.operation, again=caller.again)
                     nobodys.abandoned = True
@@ -368,9 +373,9 @@ class Writer(CallQueue):
             self._call_worker()
 
     def _release(self, caller: Caller) -> None:
-        """Release the lease that a abandoned reservation was granted, in a later batch.
+        """Release the lease that an abandoned reservation was granted, in a later batch.
 
-        Not if its caller gave a key: whoever repeats the call must get a lease that is open.
+        Not if its caller gave a key: a repeated call must get a lease that is open.
         """
         row = caller.outcome
         if (

@@ -1,4 +1,4 @@
-"""Open a pool: find it as it was asked for, or make it, below another one or carved out of it."""
+"""Opening a pool: find it if it exists, or create it, alone, below a parent or carved out of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ledger.store.journal import PoolJournal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A pool as it was asked for."""
+    """A request to open a pool."""
 
     name: str
     options: SharedPoolBudgetOptions | None
@@ -49,8 +49,8 @@ class Opening:
         """Return what a call asks for.
 
         Raises:
-            InvalidInputError: A name is empty, too long, or not text; or a pool is to be carved
-                out of none.
+            InvalidInputError: A name is empty, too long, or not text; or the pool is to be carved
+                out, and no parent is named.
             AmountOutOfRangeError: The policy holds an amount a store cannot.
         """
         check_text("name", name)
@@ -67,10 +67,10 @@ class Opening:
         return cls(name=name, options=options, parent=parent, carved=carved)
 
     def find(self, connection: Connection, directory: Directory) -> PoolJournal | None:
-        """Return the pool if it is there, and is what was asked for.
+        """Return the pool if it exists and is as requested, None if it does not exist.
 
         Raises:
-            ParentConflictError: It is elsewhere.
+            ParentConflictError: It has another parent, or draws on it in another way.
             PoolConflictError: It has another policy.
         """
         pool = directory.named(connection, self.name)
@@ -98,22 +98,22 @@ class Opening:
         *,
         now: Callable[[], Micros | None],
     ) -> tuple[PoolJournal | None, Done]:
-        """Make the pool, and return it with what became of the pools above.
+        """Create the pool, and return it with the result of the transaction.
 
-        None instead of the pool where more leases must expire first than one transaction expires:
-        what is returned must be committed, and the pool asked for again.
+        The pool is None if more leases must expire first than one transaction expires. Then the
+        transaction must be committed, and the pool opened again.
 
         Args:
             connection: A transaction.
             directory: Makes the journal.
             parent: The pool above it.
             locked: The pools that the transaction has locked, the parent's lineage among them.
-            now: Asked for the time.
+            now: Returns the time, None where the server's clock counts.
 
         Raises:
             PoolClosedError: A pool above is closed.
             ThresholdExceededError: One of them has not enough left to carve the pool out.
-            InvalidInputError: It is to be carved out, and has no limit where one of them has.
+            InvalidInputError: A carved pool has no limit on an axis where a pool above has one.
             MorePoolsError: Leases that are due must expire first.
         """
         assert self.options is not None  # noqa: S101 - without them a pool is only found
@@ -137,7 +137,7 @@ class Opening:
             carved_lease=lease,
         )
         pools.add_pool(connection, info)
-        # Not remembered yet: this transaction may fail, and the number go to another pool.
+        # Not remembered yet: if this transaction fails, another pool may get the number.
         pool = directory.fresh(info, parent)
         opening = first_row(
             self._draft(self.options, pool), pool_id=pool_id, genesis=pool.genesis, now=batch.now
@@ -164,7 +164,7 @@ class Opening:
         options: SharedPoolBudgetOptions,
         pool_id: PoolId,
     ) -> int:
-        """Hold a pool's whole capacity in its parent `pool`, and return the lease that does."""
+        """Reserve a carved pool's whole capacity in its parent `pool`, and return the lease."""
         for name in CAPACITIES:
             unlimited = getattr(options, name) == U64_MAX
             if unlimited and any(

@@ -1,4 +1,4 @@
-"""Do a batch of operations, on one pool or on several, inside one transaction."""
+"""A batch of operations, on one pool or several, done inside one open transaction."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ledger.store.journal import Ending, PoolJournal, Seen, Wanted
 from ledger.store.rows import Memo, Row
 
 Outcome = Row | LedgerError | None
-"""What became of an operation: its entry, why it has none, or None where it must be asked again."""
+"""An operation's result: its entry, the error why it has none, or None: it must be tried again."""
 
 
 class Done(NamedTuple):
-    """What a batch came to."""
+    """The result of a batch."""
 
     outcomes: list[Outcome]
     memos: list[tuple[PoolJournal, Memo]]
@@ -58,17 +58,17 @@ def perform(
 ) -> Done:
     """Do operations in order, in the transaction that is open, and return their outcomes.
 
-    Each pool's newest entry is read once; each operation is decided on what the one before it
-    left behind; one operation's refusal does not touch another.
+    Each pool's newest entry is read once. Each operation is decided on the state that the one
+    before it left. One operation's refusal does not affect the others.
 
     Args:
         connection: The transaction.
         pools: The pools that it has locked.
-        calls: Asked for the operations once the newest entries are read, so that the wait for
-            the lock can be used to collect them. They are on these pools, or on others that the
-            transaction happens to have locked, too.
-        now: Asked for the time when the lock is there and the operations are: entries that had
-            to wait must not look older than the calls they are of.
+        calls: Returns the operations. It is called once the newest entries are read, so that calls
+            made during the wait for the locks are included. They are on these pools, or on others
+            that the transaction has locked, too.
+        now: Returns the time. It is called again after the operations were collected: an entry
+            must not look older than its call.
         look_up: Whether an earlier try of the same batch may have taken effect.
     """
     batch, todo = prepare(connection, pools, calls, now=now, look_up=look_up)
@@ -106,7 +106,7 @@ def _do(batch: Batch, pool: PoolBatch, operation: Operation[Any]) -> Row:
 
 
 def finish(batch: Batch, outcomes: list[Outcome], *, also: Sequence[Staged] = ()) -> Done:
-    """Write what is staged in each pool, and other rows, and return what it comes to."""
+    """Write the rows that are staged in each pool, and others, and return the batch's result."""
     pools = batch.pools
     staged = [row for pool in pools.values() for row in pool.staged]
     journal.append(batch.connection, [*staged, *also])
@@ -131,7 +131,7 @@ def prepare(
     now: Callable[[], Micros | None],
     look_up: bool,
 ) -> tuple[Batch, Sequence[Call]]:
-    """Read what the operations need, expire what is due, and begin the windows that it is by now.
+    """Read what the operations need, expire due leases, and begin the windows of the current time.
 
     The arguments are those of `perform`.
     """
@@ -191,12 +191,12 @@ def _read(
 def _bring_up_to_date(
     batch: Batch, todo: Sequence[Call], due: Mapping[PoolId, Sequence[Ending]], seen: Seen
 ) -> None:
-    """Expire what is due, then begin the windows that it is by now, before anything is decided.
+    """Expire due leases, then begin the windows of the current time, before anything is decided.
 
-    What expiries give back is part of the rest that a window may carry over: where more is due than
-    one transaction expires, the window begins in the last of them. Windows in which
-    nothing was written have no entry of their own. Where every operation was answered before, by
-    its key, all pools stay as they are: to repeat a call writes nothing.
+    In this order, since a window may carry over what expiries give back: if more leases are due
+    than one transaction expires, the window begins in the last of these transactions. A window in
+    which nothing was written gets no entry. If every operation was answered before, under its key,
+    no pool changes: repeating a call writes nothing.
     """
     about: defaultdict[PoolId, set[int]] = defaultdict(set)
     answered = 0

@@ -1,6 +1,6 @@
-"""One pool inside one transaction: what was read of it, and the entries that follow there.
+"""A pool batch: one pool inside one transaction, with what was read of it and its new entries.
 
-It knows no other pool: what an entry comes to elsewhere is planned in `engine.batch`.
+It knows no other pool: `engine.batch` plans the entries that follow in other pools.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_CONTENT = hashing.attribution_content(Attribution())
 
 
 class PoolBatch:
-    """One pool inside one transaction: what was read of it, and the entries that follow."""
+    """One pool inside one transaction: what was read of it, and its new entries."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class PoolBatch:
         self.leases: dict[int, LeaseRow] = {}
         """Leases as the newest entry leaves them."""
         self.mirrors: dict[tuple[PoolId, int], int] = {}
-        """The leases here of leases that pools below have granted."""
+        """The mirror in this pool of each lease that a pool below granted, by pool and lease."""
         self.unreadable: dict[int | None, JournalDamagedError] = {}
         """Leases that cannot be read, and why."""
         self.known: dict[str, Row] = {}
@@ -69,7 +69,7 @@ class PoolBatch:
         return max(self.now, self.head.recorded_at)
 
     def require_open(self) -> None:
-        """Refuse what a closed pool does not take.
+        """Refuse an operation that a closed pool does not take.
 
         Raises:
             PoolClosedError: This pool is closed.
@@ -87,7 +87,7 @@ class PoolBatch:
             raise copy.copy(self.unreadable[lease_id])
 
     def recall_mirrors(self, pool_id: PoolId, leases: Collection[int]) -> list[Wanted]:
-        """Take over what is remembered of the leases of a pool below; return what is not."""
+        """Load the remembered mirrors of a lower pool's leases; return those still to be read."""
         missing = []
         for lease in sorted(leases):
             own = self.journal.mirror(pool_id, lease)
@@ -100,7 +100,7 @@ class PoolBatch:
         return missing
 
     def learn(self, wanted: Wanted, row: LeaseRow | JournalDamagedError | None) -> None:
-        """Take in a lease that was read, as it was found."""
+        """Keep what reading a lease found: the lease, or the error why it cannot be read."""
         if isinstance(row, LeaseRow):
             self.leases[row.state.lease] = row
             if wanted.origin_pool_id is not None:
@@ -117,15 +117,15 @@ class PoolBatch:
         return self.thresholds.crossings(self.head, draft)
 
     def mirror_of(self, draft: Draft, below: PoolJournal) -> Draft:
-        """Return the entry here that repeats one about a lease of a pool below.
+        """Return this pool's mirror of an entry about a lease that a pool below granted.
 
         Raises:
-            AmountOutOfRangeError: What is reserved here would be too much.
-            JournalDamagedError: The lease here cannot be read.
+            AmountOutOfRangeError: The total reserved here would exceed 2^63-1.
+            JournalDamagedError: This pool's mirror of the lease cannot be read.
         """
         assert draft.lease is not None  # noqa: S101 - the caller asks for no other
-        assert draft.estimate is not None  # noqa: S101 - likewise
-        assert draft.request_budget is not None  # noqa: S101 - likewise
+        assert draft.estimate is not None  # noqa: S101 - an entry about a lease repeats it
+        assert draft.request_budget is not None  # noqa: S101 - an entry about a lease repeats it
         granted = below.info.pool_id, draft.lease.lease
         captured, detail = None, draft.detail
         if draft.kind is EntryKind.RESERVATION:
@@ -161,7 +161,7 @@ class PoolBatch:
     def _follow(
         self, draft: Draft, lease: LeaseState, detail: Mapping[str, Any] | None
     ) -> rules.Effect:
-        """Return what an entry below leaves behind of its lease here."""
+        """Return what a lower pool's entry does to this balance and to the mirror of its lease."""
         assert draft.lease is not None  # noqa: S101 - it is about one
         if detail is not None and draft.kind is EntryKind.CORRECTION:
             return rules.correct(
@@ -185,7 +185,7 @@ class PoolBatch:
         )
 
     def _mirrored(self, pool_id: PoolId, lease: int) -> LeaseRow:
-        """Return the lease here of a lease that a pool below has granted.
+        """Return this pool's mirror of a lease that a pool below granted.
 
         Raises:
             JournalDamagedError: There is none, or it cannot be read.
@@ -199,9 +199,9 @@ class PoolBatch:
         return found
 
     def _own(self, attribution: Interned | None, captured: Interned | None) -> Interned | None:
-        """Return the attribution of an entry below as it is stored here.
+        """Return the attribution of a lower pool's entry as it is stored in this pool.
 
-        One that was redacted there is what the lease was granted with here.
+        If it was redacted there, that of this pool's mirror of the lease takes its place.
         """
         if attribution is None:
             return None
@@ -210,7 +210,7 @@ class PoolBatch:
         return self.intern(hashing.attribution_content(attribution.value))
 
     def stage(self, draft: Draft, crossings: Sequence[rules.Crossing]) -> Row:
-        """Make a draft the newest entry, and behind it the reports of what it crosses."""
+        """Stage a draft as the newest entry, then an entry for each threshold that it crosses."""
         self.thresholds.begin(draft)
         row = self._append(draft)
         for crossing in crossings:
@@ -235,16 +235,16 @@ class PoolBatch:
         return row
 
     def note_swept(self, until: Micros) -> None:
-        """Note that no lease that was due until then still holds anything."""
+        """Note that no lease that was due by `until` still holds anything."""
         self.head = self.head._replace(swept_until=max(self.head.swept_until, until))
 
     def state(self, lease_id: int) -> LeaseState | None:
-        """Return a lease that this pool granted as the newest entry leaves it, None for another."""
+        """Return the current state of a lease that this pool granted, None for any other."""
         found = self.leases.get(lease_id)
         return None if found is None or found.origin_pool_id is not None else found.state
 
     def spending(self, seq: int) -> Spending:
-        """Return an entry that records usage, and what it says by now.
+        """Return an entry that records usage, with its usage after corrections.
 
         Raises:
             UncorrectableEntryError: There is no such entry, or it records no usage of its own.
@@ -253,10 +253,10 @@ class PoolBatch:
         return spending(self.connection, self.journal, seq, staged=self.staged)
 
     def settlement_of(self, lease_id: int) -> Spending:
-        """Return the entry that settled a lease, and what it says by now.
+        """Return the entry that settled a lease, with its usage after corrections.
 
         Raises:
-            JournalDamagedError: None did, or it cannot be read.
+            JournalDamagedError: No entry settled it, or the entry cannot be read.
         """
         seq = settlement_of(self.connection, self.journal, lease_id, staged=self.staged)
         return self.spending(seq)
@@ -289,7 +289,7 @@ class PoolBatch:
         """Return the stored form of an attribution's content; one that is empty is not stored.
 
         Raises:
-            InvalidInputError: A value in it is none that an attribution may have.
+            InvalidInputError: The content holds a value that an attribution may not have.
         """
         if content is None or content == _NO_CONTENT:
             return None

@@ -16,7 +16,7 @@ from ledger.store.rows import Head, Row
 
 
 class PoolThresholds:
-    """What is known of the crossings of one pool in its window, inside one transaction."""
+    """The threshold crossings of one pool in its window, as known inside one transaction."""
 
     def __init__(self, connection: Connection, pool: PoolInfo) -> None:
         self.crossed: list[ThresholdCrossing] = []
@@ -28,8 +28,7 @@ class PoolThresholds:
     def crossings(self, head: Head, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses, and that are still to be reported.
 
-        What was reported before counts no longer behind an entry that sets a policy, or begins a
-        window.
+        After an entry that sets a policy or begins a window, earlier reports no longer count.
 
         Raises:
             JournalDamagedError: What was reported cannot be read.
@@ -50,12 +49,12 @@ class PoolThresholds:
         return [one for one in found if (one.name, one.direction) not in self._reported]
 
     def begin(self, draft: Draft) -> None:
-        """Forget what was reported before, if a draft that is staged begins anew."""
+        """Forget earlier reports, if the draft being staged sets a policy or begins a window."""
         if _begins_anew(draft):
             self._reported = set()
 
     def note(self, crossing: rules.Crossing, row: Row, head: Head) -> None:
-        """Remember that a crossing is reported by an entry, behind which the pool is at `head`."""
+        """Remember that entry `row` reports a crossing; `head` is the pool after that entry."""
         if self._reported is not None:
             self._reported.add((crossing.name, crossing.direction))
         self.crossed.append(

@@ -1,4 +1,4 @@
-"""Do work in a transaction that is alone on the pools it needs, also on those it finds it needs."""
+"""Transactions that lock the pools they work on, also pools that they find out they need."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Work = Callable[[Connection, bool, Sequence[PoolJournal]], T]
 _log = logging.getLogger(__name__)
 
 _LONG_WAIT_S = 1.0
-"""After how long a wait for other processes is worth a line in the log."""
+"""After how many seconds a wait for other writers is logged."""
 
 _writing: dict[int, Transactions] = {}
-"""By thread, the transactions that it was in last; whether it still is, their turn knows."""
+"""By thread, the `Transactions` that it used last; `in_turn` tells whether it still does."""
 
 
 def writing_here() -> Transactions | None:
-    """Return the transactions that this thread is in the middle of, None where there are none."""
+    """Return the `Transactions` that this thread is writing in now, None if it is not writing."""
     found = _writing.get(threading.get_ident())
     return found if found is not None and found.in_turn else None
 
@@ -51,16 +51,16 @@ class Transactions:
 
     @property
     def in_turn(self) -> bool:
-        """Whether this thread is in the middle of one."""
+        """Whether this thread is in the middle of a transaction of this store."""
         return self._turn._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
 
     def is_of_same_store(self, other: Transactions) -> bool:
-        """Tell whether the others write to the same store, by whatever address."""
+        """Tell whether `other` writes to the same store, even if opened by another address."""
         return self._directory.store == other._directory.store
 
     def reset(self) -> None:
-        """Begin anew, in a forked child."""
-        # What journals remember belongs to one transaction of this process at a time.
+        """Make a new lock, at first and in a forked child."""
+        # In one process, one transaction at a time may use and change what journals remember.
         self._turn = threading.RLock()
 
     def perform(
@@ -73,18 +73,18 @@ class Transactions:
         look_up: bool,
         began_s: float | None = None,
     ) -> Done:
-        """Do operations on pools; see `operations.perform`.
+        """Do operations on pools; see `engine.perform.perform`.
 
         Args:
             pools: The pools that are needed, as far as is known.
-            calls: Gets the pools that the transaction is alone on, and returns the operations.
+            calls: Gets the pools that the transaction has locked, and returns the operations.
             key: The idempotency key under which an earlier try can be looked up.
-            now: Asked for the time.
+            now: Returns the time, None where the server's clock counts.
             look_up: Whether an earlier try may have taken effect.
             began_s: When the first caller began to wait, on the clock of `time.monotonic`.
         """
         turn_s = 0.0
-        """When this thread got its turn among those of the process."""
+        """When this thread's turn among the threads of the process began."""
 
         def work(connection: Connection, again: bool, locked: Sequence[PoolJournal]) -> Done:  # noqa: FBT001 - as `Work`
             def collected() -> Sequence[Call]:  # asked for once the locks are there
@@ -112,9 +112,9 @@ class Transactions:
         *,
         now: Callable[[], Micros | None],
     ) -> tuple[PoolJournal | None, Done | None]:
-        """Find a pool, or make it below its parent; then also return what that came to above.
+        """Find a pool, or create it and also return the result of the transaction that did.
 
-        None instead of the pool where it must be asked for again, see `Opening.make`.
+        The pool is None if it must be opened again, see `Opening.make`.
         """
 
         def work(
@@ -157,12 +157,13 @@ class Transactions:
             _writing[threading.get_ident()] = self
             return once()
         finally:
-            # Not `with`, which knows no deadline; one step, so that no interrupt falls between.
+            # Not `with`, whose wait has no deadline. To release the lock is one step, so that no
+            # interrupt can fall in between.
             try:  # noqa: SIM105 - an interrupt may fall into `suppress`
                 self._turn.release()
             except RuntimeError:  # it was not this thread's turn
                 pass
-            if own is not None:  # of another store, in the middle of which this came
+            if own is not None:  # this interrupted a transaction of another store
                 _writing[threading.get_ident()] = own
 
     def _on(
@@ -172,7 +173,7 @@ class Transactions:
         while True:
             try:
                 return self._once(needed, work, key=key, began_s=began_s)
-            except MorePoolsError as more:  # each time more of them, and there is an end to pools
+            except MorePoolsError as more:  # this ends: each time, more pools are locked
                 needed |= self._numbered(more.pool_ids)
 
     def _once(

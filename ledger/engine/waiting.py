@@ -1,7 +1,8 @@
-"""Wait for capacity of a pool: the first in the queue asks, and nothing is kept until then.
+"""Reservations that wait for capacity: the first caller in a pool's queue asks until admitted.
 
-What comes back in this process wakes it at once. For what comes back in another one it reads the
-newest entry now and then, and asks only where the rules would admit it.
+While it waits, its denials are not kept. Capacity that comes back in this process wakes it at once.
+For capacity that other processes give back, it reads the newest entry now and then, and asks if the
+rules would admit the reservation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ledger.store.journal import PoolJournal
 
 
 class WaitingReservations:
-    """Everybody in this process who waits for capacity of a store's pools, threads and tasks."""
+    """The threads and tasks of this process that wait for capacity of a store's pools."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -28,14 +29,14 @@ class WaitingReservations:
         writer.committed.append(lambda done: self._queues.free(done.freed))
 
     def close(self) -> None:
-        """Turn away whoever waits."""
+        """Refuse all callers that wait."""
         self._queues.close()
 
     def reserve(self, pool: PoolJournal, operation: Reserve, wait_s: float) -> BudgetLease:
-        """Do a reservation as soon as the pool has enough left, or at last, after `wait_s`.
+        """Do a reservation once the pool has enough left, or try a last time after `wait_s`.
 
         Raises:
-            LedgerError: Whatever the reservation ends in.
+            LedgerError: The reservation's refusal, or the reason why it was not done.
         """
         if _is_decided(operation, wait_s) or (
             operation.key_given and self._is_answered(pool, operation)
@@ -82,7 +83,7 @@ class WaitingReservations:
         )
 
     def _is_answered(self, pool: PoolJournal, operation: Reserve) -> bool:
-        """Tell whether the key was used: then the answer is there, whoever waits."""
+        """Tell whether the key was used before: then there is an answer without waiting."""
         found = self._writer.database.read(
             lambda connection: pool.by_keys(connection, [operation.key]), serializable=False
         )
@@ -103,5 +104,5 @@ class WaitingReservations:
 
 
 def _is_decided(operation: Reserve, wait_s: float) -> bool:
-    """Tell whether no waiting changes the answer: a request over its own budget stays so."""
+    """Tell whether waiting cannot help: it is not wanted, or the request is over its own budget."""
     return wait_s == 0 or not operation.request_budget.allows_estimate(operation.estimate)

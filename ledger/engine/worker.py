@@ -1,4 +1,4 @@
-"""The thread that leads batches for callers that cannot: tasks, and those that are gone."""
+"""The worker: a thread that leads batches for tasks, and for calls without a waiting caller."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Does one piece of work whenever it is called, on a thread of its own.
+    """Runs one function, each time it is called, on a thread of its own.
 
-    It is called from finalisers and signal handlers too, in the middle of anything. So it takes
-    no lock of Python's own making, as threads of `concurrent.futures` do: the thread that is
+    Finalisers and signal handlers call it too, in the middle of any code. So it takes no lock that
+    is implemented in Python, as threads of `concurrent.futures` do: the thread that is
     interrupted, or in which the garbage collector runs, may hold that very lock.
     """
 
@@ -28,19 +28,19 @@ class Worker:
         self._ended = threading.Lock()
         self._ended.acquire()
         stop = self._calls.put
-        # Not the method itself: a ledger that nobody closed must be collected all the same.
+        # A weak reference: a ledger that was never closed must still be garbage-collected.
         there = weakref.WeakMethod(work, lambda _gone: stop(False))
         self.thread = _thread.start_new_thread(_serve, (self._calls, there, self._ended))
         _workers.add(self)
 
     def call(self) -> bool:
-        """Have the work done once more, soon; false if this was stopped. Never waits."""
+        """Request one more run; return False after `stop`. Never waits."""
         if not self._stopped:
             self._calls.put(True)
         return not self._stopped
 
     def stop(self) -> None:
-        """Let what was called for be done, and end; waits no longer than that may take."""
+        """End the thread after the runs that were requested; wait at most `timeout_s` for it."""
         self._stopped = True
         self._calls.put(False)
         if self.thread != threading.get_ident():
@@ -50,7 +50,7 @@ class Worker:
 def _serve(
     calls: SimpleQueue[bool], work: weakref.ref[Callable[[], object]], ended: threading.Lock
 ) -> None:
-    """Do the work for each true call, until a false one: no caller waits for this thread."""
+    """Run the function for each True that is called, until a False. Its errors are logged."""
     try:
         while calls.get():
             method = work()
@@ -70,6 +70,6 @@ _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Let what is still to be done be done, before the interpreter ends such threads."""
+    """Finish the runs that were requested, before the interpreter ends the threads."""
     for worker in list(_workers):
         worker.stop()

@@ -1,8 +1,8 @@
-"""What can be done to a pool.
+"""The operations on a pool.
 
-An operation decides a draft from the pool's newest entry, by the rules; the draft becomes an
-entry; and the entry alone gives the caller's answer, now or whenever the same idempotency key
-comes again.
+An operation decides a draft from the pool's newest entry, by the rules. The draft becomes an entry.
+The caller's answer is made from the entry alone, so a later call under the same idempotency key
+gets the same answer.
 """
 
 from ledger.engine.operations.adjust import Adjust

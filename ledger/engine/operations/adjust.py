@@ -55,7 +55,7 @@ class Adjust(Operation[None]):
         return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the adjustment; it revokes nothing, even below what is committed."""
+        """Return the adjustment; it revokes no lease, even with less capacity than is committed."""
         pool.require_open()
         if pool.info.carved_lease is not None:
             self._check_funded(pool.journal.terms.policy(pool.connection, 1))

@@ -1,4 +1,4 @@
-"""What every operation is: what was asked, the entry it leads to, and the answer."""
+"""The base class of operations: a call's arguments, the entry it leads to, and the answer."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def keyed(idempotency_key: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation(ABC, Generic[T]):
-    """One caller's call. Its key makes it happen once."""
+    """One call. Its idempotency key makes it take effect once."""
 
     key: str = field(default_factory=new_key)
     key_given: bool = False
 
     @property
     def lease_id(self) -> int | None:
-        """The lease this is about, which must be read before it can be decided."""
+        """The lease that this is about, read before `decide`; None where it is about none."""
         return None
 
     @abstractmethod
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return what was asked, all of it, as values to be digested."""
+        """Return all arguments of the call, as values to be digested."""
 
     @abstractmethod
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
@@ -63,7 +63,7 @@ class Operation(ABC, Generic[T]):
 
     @abstractmethod
     def answer(self, row: Row, pool: PoolInfo) -> T:
-        """Return, or raise, what the caller gets, from the entry alone."""
+        """Return the caller's answer, or raise it, from the entry alone."""
 
     def payload_digest(self) -> bytes:
         """Return the digest that tells this call from another under the same key."""
@@ -83,7 +83,7 @@ class LeaseOperation(Operation[T]):
 
 
 def check_storable(what: str, value: object, names: Sequence[str]) -> None:
-    """Refuse amounts that a store cannot hold; None is no amount.
+    """Refuse amounts that a store cannot hold; None is passed over.
 
     Raises:
         AmountOutOfRangeError: One of them is above 2^63-1.

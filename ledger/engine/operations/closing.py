@@ -41,7 +41,7 @@ class ClosePool(Operation[None]):
         return ("close pool", self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the closing; what funds a carved pool is settled with it, see `Batch.post`."""
+        """Return the closing; `Batch.post` settles the lease that funds a carved pool with it."""
         pool.require_open()
         if pool.info.carved_lease is not None and pool.head.balance.reserved.requests:
             batch.require_swept(pool)

@@ -44,7 +44,7 @@ class Correct(Operation[UsageDifference]):
         return ("correct", self.entry, *rows.USAGE.values(self.usage), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the correction, from what the entry says now; it is for whom the entry is for."""
+        """Return the correction of the entry's current usage, with the entry's attribution."""
         found = pool.spending(self.entry)
         if found.row["origin_seq"] is not None:
             reason = "it repeats an entry of another pool, which can be corrected there"
@@ -64,7 +64,7 @@ class Correct(Operation[UsageDifference]):
             attribution=found.attribution,
             request_id=corrected["request_id"],
             provenance=corrected["provenance"],
-            # It belongs to the time of the call, not to that of the invoice.
+            # A correction belongs to the time of the call, not to the time of the invoice.
             occurred_at=(
                 corrected["recorded_at"]
                 if corrected["occurred_at"] is None

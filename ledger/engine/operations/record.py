@@ -46,7 +46,7 @@ class Record(LeaseOperation[None]):
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
         check_storable("usage", usage, USAGE_FIELDS)
-        # A copy, checked again: what it holds is the caller's, and may change under our hands.
+        # A copy, checked again: the caller may change what the report holds at any time.
         report = _NO_REPORT if report is None else replace(report)
         return cls(
             lease=lease.id,
@@ -100,7 +100,7 @@ class Record(LeaseOperation[None]):
     def answer(self, row: Row, pool: PoolInfo) -> None:
         """Raise if the lease's usage, though recorded, is over the request's own budget."""
         if BUDGET.absent_in(row):
-            return  # most calls have no budget of their own, and no values need be made of it
+            return  # most calls have no request budget, and need no values built
         excess = rules.over_request_budget(request_budget_of(row), used_of(row))
         if excess is not None:
             raise excess

@@ -52,14 +52,14 @@ class Release(LeaseOperation[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(Release):
-    """Close a lease whose usage nobody recorded, as the pool's settlement policy says."""
+    """End a lease whose usage was not recorded, as the pool's settlement policy says."""
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the lease."""
         return ("close", self.lease)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return a settlement at what the policy takes for used, or a release."""
+        """Return a settlement with the usage that the policy assumes, or a release."""
         policy, state = pool.head.policy.settlement, pool.state(self.lease)
         effect, usage = rules.abandon(
             policy, pool.head.balance, state, lease_id=self.lease, ceiling=I64_MAX

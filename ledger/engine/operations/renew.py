@@ -1,4 +1,4 @@
-"""Renew: let a lease hold what it holds for longer."""
+"""Renew: extend the time for which a lease holds its reservation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ledger.store.rows import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renew(LeaseOperation[datetime]):
-    """Let a lease hold what it holds until so long from now."""
+    """Extend a lease's hold to `ttl_us` microseconds from now."""
 
     ttl_us: int
 
@@ -43,7 +43,7 @@ class Renew(LeaseOperation[datetime]):
         """Return the renewal, counted from when it is recorded.
 
         Raises:
-            UnknownLeaseError: There is no such lease, or its hold is gone already.
+            UnknownLeaseError: There is no such lease, or its hold has ended.
             PoolClosedError: The pool, or one above it, is closed.
         """
         for one in batch.lineage(pool):  # those above repeat it, and a closed one takes no renewal

@@ -33,7 +33,7 @@ from ledger.store.rows import Row, detail_of, request_budget_of
 
 
 class NotYetError(LedgerError):
-    """The pool has not enough left, and the caller goes on waiting; it never gets to see this."""
+    """The pool has not enough left, and the caller goes on waiting. Callers never see this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,9 @@ class Reserve(Operation[BudgetLease]):
     ttl_us: int | None
     """How long to hold; None for as long as the pool's policy says."""
     keep_denial: bool
+    """Whether a denial becomes an entry of the journal."""
     waits: bool = False
-    """Whether the caller goes on waiting if the pool has not enough left; nothing is kept then."""
+    """Whether the caller waits on if the pool has too little left; no denial is kept then."""
 
     @classmethod
     def of(
@@ -76,7 +77,7 @@ class Reserve(Operation[BudgetLease]):
             **keyed(None if given is None else given.key),
             estimate=estimate,
             request_budget=request_budget,
-            # Its text: the tags inside are the caller's, and may change under our hands.
+            # Kept as text: the caller may change the tags inside at any time.
             attribution=None if attribution is None else hashing.attribution_content(attribution),
             request_id=None if attribution is None else attribution.request_id,
             occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
@@ -85,7 +86,7 @@ class Reserve(Operation[BudgetLease]):
         )
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the estimate, the limits, and whom and when it is for."""
+        """Return the estimate, the request budget, the attribution and the times."""
         return (
             "reserve",
             *rows.ESTIMATE.values(self.estimate),
@@ -108,7 +109,7 @@ class Reserve(Operation[BudgetLease]):
             "payload_digest": self.payload_digest(),
         }
         denial = refusal(batch, pool, self.estimate, self.request_budget)
-        head = pool.head  # behind what expired for want of capacity
+        head = pool.head  # read after `refusal`, which may have staged expiries
         if denial is not None:
             if self.waits and isinstance(denial, ThresholdExceededError):
                 raise NotYetError(denial)
