@@ -55,8 +55,8 @@ def _denial_of(
     if not isinstance(denial, ThresholdExceededError):
         return denial
     committed, reserved = pool.head.balance
-    # Pools below are searched for due leases only if giving back every hold would be enough. This
-    # pool's own due leases expire in any case, since the denial says what remains.
+    # Other pools are searched for due leases only if giving back every hold would be enough. Due
+    # leases of the pools at hand expire in any case, since the denial says what remains.
     hopeful = ask(Balance(committed)) is None
     batch.require_swept(pool, below=hopeful)
     if hopeful:

@@ -67,7 +67,7 @@ class Attributions:
             seq: The entry that names it.
 
         Raises:
-            JournalDamagedError: There is none of this number.
+            JournalDamagedError: There is no attribution of this number.
         """
         if attribution_id is None:
             return None
@@ -96,7 +96,7 @@ class Attributions:
             content: The attribution's content, as `hashing.attribution_content` gives it.
 
         Raises:
-            InvalidInputError: A value in it is none that an attribution may have.
+            InvalidInputError: The content holds a value that an attribution may not have.
             JournalDamagedError: It is stored, and its row cannot be read; or no number is left.
         """
         if content in self._by_content:
@@ -116,7 +116,7 @@ class Attributions:
             except ValueError as error:
                 raise self._damaged(f"an attribution cannot be read: {error}") from error
             known = Interned(found[0]["attribution_id"], found[0]["digest"], attribution)
-            # Only what an earlier transaction committed is safe to remember: this one may fail.
+            # Only attributions that are committed are remembered: this transaction may fail.
             remember(self._by_content, content, known)
             return known
         last = newest[0]["attribution_id"] if newest else 0
@@ -148,7 +148,7 @@ class Attributions:
 
 
 def remember(memory: dict[K, V], key: K, value: V) -> None:
-    """Keep a value, and forget the oldest one where that would be too many."""
+    """Keep a value, and forget the oldest one if more than `REMEMBERED` would be kept."""
     if len(memory) >= REMEMBERED:
         memory.pop(next(iter(memory)), None)
     memory[key] = value

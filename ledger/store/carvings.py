@@ -1,4 +1,4 @@
-"""The pools below one: which it may repeat, and what it says of those that are carved out of it."""
+"""Verification of repeated entries that `mirrors` leaves out: of carved pools, and corrections."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ledger.store.rows import Row
 from ledger.store.schema import pools as table
 
 _CALLERS = ("attribution_id", "request_id", "provenance", "occurred_at", "expires_at")
-"""What a lease that funds a pool has not: no caller asked for it."""
+"""Columns that are NULL in entries of a lease that funds a pool: no caller asked for it."""
 
 
 class Below:
-    """The pools that a pool's entries may repeat: those that share its capacity, or have a part."""
+    """The lower pools that a pool's entries may repeat: they share its capacity, or are carved."""
 
     def __init__(self, database: Database, pool: PoolJournal) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class Below:
         Args:
             row: The entry as it is stored.
             entry: The same, read.
-            ahead: When the entry ahead of it was recorded.
+            ahead: When the entry before it was recorded.
         """
         if entry.origin is None:
             return None
@@ -52,7 +52,7 @@ class Below:
                 serializable=False,
             )
             return None if reason is None else f"{wrong}: {reason}"
-        # `mirrors` compares all the rest.
+        # `mirrors` compares all other entries of pools that share capacity.
         if entry.kind != EntryKind.CORRECTION or self._database.read(
             lambda connection: self._corrects_the_same(connection, entry, pool_id, seq),
             serializable=False,
@@ -87,7 +87,7 @@ class Below:
     def _corrects_the_same(
         self, connection: Connection, entry: Entry, pool_id: PoolId, seq: int
     ) -> bool:
-        """Tell whether a correction says what the one does that it repeats.
+        """Tell whether a correction says the same as the one that it repeats.
 
         Both name an entry by its number, each in its own pool.
         """
@@ -111,7 +111,7 @@ class Below:
             line = {one.pool_id: one for one in above}
             found, at = line.get(pool_id), line.get(pool_id)
             while at is not None and at.parent_id != self._pool.info.pool_id:
-                # What is held by a pool that was carved out is held in none above it.
+                # A hold in a carved pool is repeated in no pool above it.
                 shares = at.carved_lease is None and at.parent_id is not None
                 at = line.get(at.parent_id) if shares and at.parent_id is not None else None
             if at is None or (at is not found and at.carved_lease is not None):
@@ -122,7 +122,7 @@ class Below:
     def _expected(
         self, connection: Connection, below: PoolInfo, row: Row, other: Row
     ) -> dict[str, Any] | None:
-        """Return what an entry must say that another one of the pool below leads to."""
+        """Return what an entry must say that an entry of the carved pool led to."""
         kinds = row["kind"], other["kind"]
         if kinds == (EntryKind.RESERVATION, EntryKind.OPENING):
             return _funding(below, other)
@@ -153,7 +153,7 @@ class Below:
 
 
 def _funding(below: PoolInfo, opening: Row) -> dict[str, Any] | None:
-    """Return what a reservation must say that holds a pool's whole capacity."""
+    """Return what the reservation that funds a carved pool must say."""
     policy = rows.policy_of(opening)
     if policy is None:
         return None
@@ -173,9 +173,9 @@ def _detail(below: PoolInfo, requests: int) -> dict[str, dict[str, str | int]]:
 
 
 def _together(row: Row, ahead: int | None, other: Row, other_ahead: int | None) -> bool:
-    """Tell whether two entries of one transaction were recorded at the times that they may be.
+    """Tell whether the times of two entries fit one transaction.
 
-    Each at the transaction's, or at that of the entry ahead of it where that is later.
+    Each is recorded at the transaction's time, or at that of the entry before it if it is later.
     """
     at, other_at = row["recorded_at"], other["recorded_at"]
     least, other_least = ahead or at, other_ahead

@@ -1,4 +1,4 @@
-"""What a stored column may hold, whatever wrote it: looked at before a row becomes a value."""
+"""Checks of stored columns: a row is checked before it becomes a value, whatever wrote it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Columns:
         self._texts = [name for name in self._names if isinstance(table.c[name].type, Text)]
         self._totals = [name for name in self._names if name.startswith(_TOTALS)]
         self._good: set[tuple[type, ...]] = set()
-        """Types that were found right: to look one tuple up costs less than to look at each."""
+        """Rows' types found right before: looking up one tuple costs less than checking each."""
 
     def check(self, row: Mapping[str, Any]) -> None:
-        """Refuse a row in which a column holds what it may not: a file that was edited by hand.
+        """Refuse a row in which a column holds what it may not, as in a file edited by hand.
 
         Raises:
             ValueError: A column holds a value of another type, text that is not UTF-8, a total

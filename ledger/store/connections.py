@@ -1,4 +1,4 @@
-"""The connections of one store: lent to calls, kept at hand between them, put away for a fork."""
+"""The connection pool of one store: lends connections to calls, and closes them before a fork."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ledger.store.statements import driver_of
 T = TypeVar("T")
 
 _IDLE_MAX = 10
-"""How many connections are kept at hand: a new one costs as much as a short query."""
+"""How many idle connections are kept: opening a new one takes as long as a short query."""
 _LENT_MAX = 30
-"""How many are in use at the same time at most."""
+"""How many connections are in use at the same time at most."""
 _LOOK_S = 0.001
-"""How long a caller sleeps before it looks again whether it may have a connection."""
+"""How many seconds a caller sleeps before it checks again whether a connection is free."""
 
 
 class _Loan:
     """One call's connection, from before it is taken until after it is given back.
 
-    An interrupt may land anywhere between, also in SQLAlchemy, which then forgets the driver's
-    connection without ending what was begun on it. So the loan keeps the driver's own.
+    An interrupt may come at any point, also inside SQLAlchemy, which then forgets the driver's
+    connection without ending its transaction. So the loan keeps the driver's connection itself.
     """
 
     __slots__ = ("connection", "raw", "sound", "thread", "writing")
@@ -56,8 +56,8 @@ class Connections:
         self.timeout_s = timeout_s
         self.after_fork: Callable[[], None] | None = None
         self._closed = False
-        # No lock guards these: each change is one step of the interpreter, so that an interrupt
-        # or a finaliser between two of them leaves nothing locked.
+        # No lock guards these: each change is one step of the interpreter. So an interrupt or a
+        # finaliser between two changes leaves nothing locked.
         self._lent: set[_Loan] = set()
         self._forking = False
         self._idle: list[Connection] = []
@@ -85,7 +85,7 @@ class Connections:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Lend a connection; an error of the driver that escapes is the caller's to name."""
+        """Lend a connection. The caller translates the driver's errors, see `named_errors`."""
         loan = _Loan(writing=False)
         try:
             connection = self._take(loan)
@@ -97,16 +97,16 @@ class Connections:
             self._give_back_surely(loan)
 
     def before_fork(self) -> None:
-        """Close every connection that the child could not use, once nobody uses it.
+        """Close every connection that a forked child could not use, once no thread uses it.
 
         SQLite keeps its locks in the memory of the process: a child that inherited an open
         connection would find its parent's locks there for ever.
         """
         if self.dialect.connections_survive_fork:
             return
-        self._forking = True  # before looking: who comes now sees it, or is seen
+        self._forking = True  # set before the check, so that a new caller sees it or is counted
         deadline = time.monotonic() + self.timeout_s
-        own = threading.get_ident()  # what it has lent itself does not come back by waiting
+        own = threading.get_ident()  # waiting does not bring back this thread's own loans
         while any(loan.thread != own for loan in tuple(self._lent)):
             if time.monotonic() > deadline:
                 break
@@ -128,15 +128,15 @@ class Connections:
             self.after_fork()
 
     def _lend(self, work: Callable[[Connection], T], *, writing: bool = False) -> T:
-        """Run `work` on a connection; whatever it leaves open is undone if it does not return."""
+        """Run `work` on a connection; if it raises, what it left open is undone."""
         loan = _Loan(writing=writing)
         try:
             result = work(self._take(loan))
             loan.sound = True
             return result
         finally:
-            # Here in so many words, and not in a context manager or a function: an interrupt on
-            # entering one would leave the store locked. In the middle it is begun again.
+            # Written out, not in a context manager or a function: an interrupt on entering one
+            # would leave the store locked. If an interrupt comes in the middle, it runs again.
             try:
                 self._give_back(loan)
             except BaseException:
@@ -144,7 +144,7 @@ class Connections:
                 raise
 
     def _take(self, loan: _Loan) -> Connection:
-        """Return a connection for a loan, which knows of it before anything is begun.
+        """Return a connection for a loan, which holds it before any transaction begins.
 
         Raises:
             TimeoutError: All were in use, or a fork was under way, until the deadline.
@@ -174,7 +174,7 @@ class Connections:
                 return
 
     def _give_back(self, loan: _Loan) -> None:
-        """End what was begun on a connection, and keep or close it; may be begun again."""
+        """End what was begun on a connection, and keep or close it; may be called again."""
         try:
             if loan.raw is not None and not loan.sound:
                 self.dialect.undo(loan.raw)
@@ -208,7 +208,7 @@ class Connections:
 
 
 def _discard(connection: Connection) -> None:
-    """Close the driver's connection itself, and forget SQLAlchemy's, which then holds nothing."""
+    """Close the driver's connection itself, and drop SQLAlchemy's wrapper around it."""
     connection.invalidate()
 
 

@@ -1,4 +1,4 @@
-"""What entries say was used: as they were written, and as they stand corrected."""
+"""Queries for recorded usage: as entries were written, and after their corrections."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def seq_of(entry: Entry | int, pool: PoolJournal) -> int:
     """Return the number of an entry, which must be one of this pool's.
 
     Raises:
-        InvalidInputError: Neither an entry nor a number.
-        UncorrectableEntryError: An entry of another pool, or a number that none can have.
+        InvalidInputError: It is neither an entry nor a number.
+        UncorrectableEntryError: It is an entry of another pool, or no entry can have this number.
     """
     if isinstance(entry, Entry):
         if entry.pool_id != pool.info.pool_id:
@@ -88,7 +88,7 @@ def spending(
     staged: Sequence[Row] = (),
     before: int = I64_MAX,
 ) -> Spending:
-    """Return an entry that records usage, and what it says by now.
+    """Return an entry that records usage, with its usage after corrections.
 
     Args:
         connection: A transaction.
@@ -123,7 +123,7 @@ def spending(
 
 
 def entry_row(connection: Connection, pool_id: PoolId, seq: int) -> Row | None:
-    """Return an entry as it is stored, None where there is none of this number."""
+    """Return an entry as it is stored, None if there is no entry of this number."""
     found = _ENTRY.rows(connection, {"pool_id": pool_id, "seq": seq})
     return found[0] if found else None
 
@@ -134,7 +134,7 @@ def settlement_of(
     """Return the number of the entry that settled a lease.
 
     Raises:
-        JournalDamagedError: None did.
+        JournalDamagedError: No entry settled it.
     """
     given = {"pool_id": pool.info.pool_id, "lease": lease}
     ends = [one["seq"] for one in staged if (one["lease"], one["kind"]) == (lease, _SETTLED)]
@@ -145,10 +145,10 @@ def settlement_of(
 
 
 def mirror_of(connection: Connection, pool: PoolJournal, origin: tuple[PoolId, int]) -> int:
-    """Return the number of the entry that repeats one of a pool below.
+    """Return the number of the entry in this pool that repeats an entry of a pool below.
 
     Raises:
-        JournalDamagedError: None does.
+        JournalDamagedError: No entry repeats it.
     """
     pool_id, seq = origin
     given = {"pool_id": pool.info.pool_id, "origin_pool_id": pool_id, "origin_seq": seq}
@@ -161,7 +161,7 @@ def mirror_of(connection: Connection, pool: PoolJournal, origin: tuple[PoolId, i
 def lease_before(
     connection: Connection, pool: PoolJournal, lease: int, *, before: int
 ) -> LeaseState | None:
-    """Return a lease as the entries ahead of one left it, None where none of them is about it.
+    """Return a lease as the entries before a given one left it, None if none is about it.
 
     Raises:
         JournalDamagedError: It cannot be read.

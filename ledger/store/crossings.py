@@ -1,4 +1,4 @@
-"""Which crossings of a pool's thresholds its journal reports already."""
+"""The query for threshold crossings that a pool's journal reports already."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REPORTS = Prepared(
 
 
 def reported(connection: Connection, pool: PoolInfo, *, since: int) -> set[tuple[str, Direction]]:
-    """Return the names and directions that are reported behind entry `since`.
+    """Return the names and directions that are reported after entry `since`.
 
     Raises:
         JournalDamagedError: One of the reports cannot be read.

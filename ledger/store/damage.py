@@ -1,4 +1,4 @@
-"""Which entries cannot be read at all: looked for once a query over them has failed."""
+"""The search for entries that cannot be read: made after a query over many entries has failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAILS = (
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError),
     *(OutOfCalendarError, JournalDamagedError, LedgerUnavailableError),
 )
-"""What a query may raise that meets damaged entries."""
+"""The errors that a query may raise when it reads damaged entries."""
 
 
 def find_damage(
@@ -23,7 +23,7 @@ def find_damage(
 ) -> dict[PoolId, JournalDamagedError]:
     """Return what is wrong with each pool's first entry that cannot be read, if there is one.
 
-    Each entry is looked at by itself; what it must say after those before it, `verify` knows.
+    Each entry is checked by itself. `verify` compares it with the entries before it.
 
     Args:
         connection: A snapshot.
@@ -34,14 +34,14 @@ def find_damage(
 
 
 def not_a_number(pool: str, seq: object) -> JournalDamagedError:
-    """Return that the newest of a pool's entries, by the order of the database, has no number."""
+    """Return the error that says that the entry a database sorts last in a pool has no number."""
     return JournalDamagedError(pool=pool, seq=1, reason=f"an entry has no number, but {seq!r:.40}")
 
 
 def refused_row(error: LedgerUnavailableError) -> bool:
-    """Tell whether a database refused a row by its own conditions: what the row builds on is wrong.
+    """Tell whether a constraint refused a row: then the entry that the row builds on is damaged.
 
-    Every driver has a class of this name, as PEP 249 wants it.
+    The error's class is told by its name, which PEP 249 gives it in every driver.
     """
     return any(one.__name__ == "IntegrityError" for one in type(error.__cause__).__mro__)
 

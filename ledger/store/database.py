@@ -1,4 +1,4 @@
-"""The way in and out of a store: serializable transactions, bounded retries, deadlines."""
+"""The database of a store: serializable transactions, with bounded retries and deadlines."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _PAUSE_MAX_S = 0.1
 class Database(Connections):
     """One store, shared by threads.
 
-    A piece of work given to `transact` may run several times, each time in a new transaction, so
-    it must not have effects of its own. From the second time on it is told so, and must look up
-    whether an earlier time took effect before it does anything.
+    Work given to `transact` may run several times, each time in a new transaction, so it must have
+    no side effects. From the second time on, it is told that an earlier try may have taken effect,
+    and must look that up before it does anything.
     """
 
     def __init__(self, url: str, *, timeout_s: float, create: bool) -> None:
         super().__init__(dialect_for(url, timeout_s=timeout_s), timeout_s=timeout_s, create=create)
         self.transactions = 0
-        """How many writing transactions were committed here, about."""
+        """Roughly how many writing transactions were committed through this object."""
         self.retries = 0
-        """How often one had to be run again, about."""
+        """Roughly how often a writing transaction had to run again."""
         self._held_up: tuple[float, str] | None = None
         self._errors: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -71,7 +71,7 @@ class Database(Connections):
         key: str,
         began_s: float | None = None,
     ) -> T:
-        """Run `work` in a serializable transaction, alone on these pools, and commit it.
+        """Run `work` in a serializable transaction that has locked these pools, and commit it.
 
         Args:
             work: Gets the connection, and whether an earlier try may have taken effect.
@@ -192,13 +192,14 @@ class Database(Connections):
             return Failure.BUSY if isinstance(error, TimeoutError) else Failure.UNAVAILABLE
         failure = self.dialect.failure(error)
         if failure is Failure.LOST:
-            # What took this connection away took the idle ones as well.
+            # The idle connections are likely lost for the same reason.
             self._drop_idle()
         return failure
 
     def _worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
         if failure is Failure.LOST:
-            # A pooled connection may have died of old age; one that cannot even be made has not.
+            # A pooled connection may have died while idle, so a retry may help. It does not if a
+            # new connection cannot be made.
             fresh = isinstance(error, DBAPIError) and error.statement is None
             return attempts == 1 and not fresh
         return failure in {Failure.BUSY, Failure.ENDED}
@@ -221,14 +222,14 @@ class Database(Connections):
         unknown: tuple[type[Exception], ...] = (LedgerUnavailableError, *self._errors)
         try:
             holder = self.dialect.holder(error, pool_ids, self._lend)
-        except unknown:  # it would have been good to know
+        except unknown:  # the name only makes the error more helpful
             return None
         if holder is not None:
             self._held_up = time.monotonic(), holder
         return holder
 
     def last_holder(self) -> str | None:
-        """Return what a call found to hold the store within the last `timeout_s`, if one did."""
+        """Return the last known holder of the store, if a call found it within `timeout_s`."""
         seen = self._held_up
         if seen is None or time.monotonic() - seen[0] > self.timeout_s:
             return None

@@ -1,4 +1,4 @@
-"""The pools of a store as journals: one for each pool, which every caller in the process shares."""
+"""The directory of a store: one journal object for each pool, shared by all callers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ledger.store.schema import pools as table
 
 
 class Directory:
-    """Finds journals. What one remembers of its leases serves everybody, so there is one a pool."""
+    """Finds journals: one a pool, so that all callers share what it remembers of its leases."""
 
     def __init__(self, store: bytes) -> None:
         self.store = store
         """The store's identity."""
         self._journals: dict[PoolId, PoolJournal] = {}
-        # Held for a moment, reentrant, and taken in one step: to wait for it needs no deadline.
+        # Waiting for it needs no deadline: it is held briefly, reentrant, and taken in one step.
         self._mutex = threading.RLock()
 
     def named(self, connection: Connection, name: str) -> PoolJournal | None:
-        """Return the pool of this name, None where there is none."""
+        """Return the pool of this name, None if there is no such pool."""
         return self._newest(connection, table.c.name, name)
 
     def identified(self, connection: Connection, identity: UUID) -> PoolJournal | None:
-        """Return the pool that granted leases of this identity, None where there is none."""
+        """Return the pool whose leases carry this identity, None if there is no such pool."""
         return self._newest(connection, table.c.identity, identity.bytes)
 
     def numbered(
@@ -46,11 +46,11 @@ class Directory:
         return [self.of(info) for info in found.infos], found
 
     def of(self, info: PoolInfo) -> PoolJournal:
-        """Return the journal of a pool whose parent was asked for before."""
+        """Return the journal of a pool; its parent's must have been returned before."""
         with self._mutex:
             parent = None if info.parent_id is None else self._journals[info.parent_id]
             known = self._journals.get(info.pool_id)
-            # Whoever renames a pool behind our back must not find the old name here.
+            # A pool may have been renamed in the database itself: the old name is not kept.
             if known is None or known.info != info or known.parent is not parent:
                 known = self.fresh(info, parent)
                 self._journals[info.pool_id] = known

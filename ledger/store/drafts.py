@@ -1,4 +1,4 @@
-"""Entries on their way into the journal: decided, then numbered, timed, chained and written."""
+"""Drafts: entries that are decided, and that are then numbered, timed, chained and written."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Draft(NamedTuple):
     payload_digest: bytes | None = None
     origin: tuple[PoolId, Seq] | None = None
     window: WindowState | None = None
-    """The window that it begins."""
+    """The window that the entry begins, None where it begins none."""
 
 
 class Staged(Mapping[str, Any]):
-    """A row that is to be written: read by column name, and kept as values in column order.
+    """A row to be written: read by column name, kept as a tuple of values in column order.
 
-    A dict of fifty columns takes longer to make than the values themselves.
+    Building a dict of fifty columns takes longer than building the values.
     """
 
     __slots__ = ("in_order",)
@@ -78,7 +78,7 @@ class Staged(Mapping[str, Any]):
 
 
 def about_lease(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft:
-    """Return an entry about a lease, with all that each of its entries repeats."""
+    """Return the draft of an entry about a lease, with what every entry of the lease repeats."""
     balance, lease, flags = effect
     return Draft(
         kind=kind,
@@ -94,7 +94,7 @@ def about_lease(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft
 
 
 def amounts(usage: Usage) -> dict[str, int]:
-    """Return a usage as a correction's detail says it: what is not 0."""
+    """Return a usage as a correction's detail holds it: the amounts that are not 0."""
     return {name: amount for name in USAGE_FIELDS if (amount := getattr(usage, name))}
 
 
@@ -104,9 +104,9 @@ def first_row(draft: Draft, *, pool_id: PoolId, genesis: bytes, now: Micros) -> 
 
 
 def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tuple[Staged, Head]:
-    """Number, time and chain a draft behind a pool's newest entry.
+    """Number, time and chain a draft after a pool's newest entry.
 
-    Returns the row, and the pool at it.
+    Returns the row, and the pool's head at that row.
     """
     seq, recorded_at = Seq(head.seq + 1), max(now, head.recorded_at)
     flags = int(draft.flags) | (_CLOSED if head.closed else 0)
@@ -133,7 +133,7 @@ def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tup
 
 
 def window_behind(head: Head, draft: Draft) -> WindowState | None:
-    """Return the window that a pool is in behind a draft, None without windows."""
+    """Return the window that a pool is in after a draft, None without windows."""
     policy = draft.policy or head.policy
     return None if policy.window is None else draft.window or head.window
 
@@ -150,7 +150,7 @@ def _row(
     attribution_id, attribution_digest = None, None
     if draft.attribution is not None:
         attribution_id, attribution_digest, _ = draft.attribution
-    # In the order of the table's columns, with the place of the attribution between the two.
+    # In the order of the table's columns; the attribution's columns come between the two parts.
     values = (
         *(pool_id, seq, str(draft.kind), flags, _detail(draft)),
         *ESTIMATE.values(draft.estimate),
@@ -166,7 +166,7 @@ def _row(
         *(draft.idempotency_key, draft.payload_digest),
         *(draft.origin or _NO_ORIGIN),
     )
-    # The digest is covered behind the number of the attribution.
+    # The hash covers the attribution's digest right after its number.
     entry_hash = hashing.chain(previous, (*values, attribution_id, attribution_digest, *rest))
     return Staged((*values, attribution_id, *rest, hashing.HASH_VERSION, entry_hash))
 

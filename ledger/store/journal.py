@@ -1,4 +1,4 @@
-"""Append and read: a pool's entries, and what is remembered of them between transactions."""
+"""A pool's journal: appends and reads its entries, and remembers some between transactions."""
 
 from __future__ import annotations
 
@@ -30,29 +30,28 @@ PAGE = 1_000
 """How many entries are read in one go."""
 
 ENDING_PAGE = 256
-"""How many leases expire in one go."""
+"""How many leases of a pool expire in one transaction."""
 
 _AHEAD_US = 1_000_000
-"""How far ahead holds are looked for that end."""
+"""How far ahead, in microseconds, a query looks for holds that are about to end."""
 
 _QUIET_US = _AHEAD_US // 2
-"""How long none need be looked for again; less, since a server's clock may be set meanwhile."""
+"""How long no such query is needed again; less than that, since a server's clock may be set."""
 
 POOLS_PAGE = 64
-"""In how many pools below one that would deny."""
+"""How many child pools are searched at a time for expired holds before a pool denies."""
 
 
 NO_OPENING = "the pool's opening is missing"
 
 
 class PoolJournal:
-    """One pool's entries, and what is known of them that can never change.
+    """One pool's entries, and what is remembered of them between transactions.
 
-    Terms and attributions are immutable once they are committed, so they are remembered. So
-    are leases, together with the entry at which they stood: those that no later entry is about
-    stand there still; and until when no hold ends of those that were there at that entry. An
-    entry that is there no longer takes all of this with it. The newest entry itself is always
-    read.
+    Terms and attributions are immutable once committed, so they are remembered. Leases are
+    remembered as of one entry: a lease that no later entry is about is unchanged. So is the time
+    until which no hold of that entry ends. If the entry no longer exists, all of this is
+    forgotten. The newest entry itself is always read.
     """
 
     def __init__(self, info: PoolInfo, *, store: bytes, parent: PoolJournal | None = None) -> None:
@@ -60,7 +59,7 @@ class PoolJournal:
         self.parent = parent
         shared = parent.lineage if parent is not None and info.carved_lease is None else ()
         self.lineage: tuple[PoolJournal, ...] = (self, *shared)
-        """The pools that whatever is held here is held in: this one, and those it shares with."""
+        """The pools in which a hold here counts: this one, and those above that share with it."""
         self.genesis = hashing.genesis(store=store, pool=info.identity.bytes, name=info.name)
         self.terms = Terms(info.pool_id, info.name)
         self.attributions = Attributions(info)
@@ -68,17 +67,17 @@ class PoolJournal:
         self._mirrors: dict[tuple[PoolId, int], int] = {}
         self._leases_at: tuple[int, bytes] = (0, b"")
         self.quiet_until = Micros(0)
-        """Until when no hold ends, if the newest entry is the one that is remembered."""
+        """Until when no hold ends, as long as the remembered entry is the newest."""
         self._quiet_until_s = 0.0
 
     def place(self) -> dict[str, Any] | None:
-        """Return where the pool is, as its opening says it; None where nothing is above."""
+        """Return the pool's parent as its opening records it, None for a pool without one."""
         if self.parent is None:
             return None
         return {"name": self.parent.info.name, "carved": self.info.carved_lease is not None}
 
     def head(self, connection: Connection) -> Head:
-        """Read the newest entry: the balance, and what the next entry builds on.
+        """Read the newest entry: the balance, and the rest that the next entry builds on.
 
         Raises:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
@@ -124,7 +123,7 @@ class PoolJournal:
         """Read the newest entries of this pool and of those above that share, on one snapshot.
 
         Raises:
-            JournalDamagedError: One has no entry, or its policy cannot be read.
+            JournalDamagedError: A pool has no entry, or its policy cannot be read.
             LedgerUnavailableError: The store cannot be reached or read.
         """
         if len(self.lineage) == 1:
@@ -156,18 +155,18 @@ class PoolJournal:
         return found
 
     def remembered(self, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
-        """Return those of the leases that are remembered; `recall` first."""
+        """Return those of the leases that are remembered; call `recall` before."""
         return {lease: self._leases[lease] for lease in lease_ids if lease in self._leases}
 
     def mirror(self, pool_id: PoolId, lease: int) -> int | None:
-        """Return the lease here of a lease of a pool below, if that is remembered."""
+        """Return this pool's mirror of a lower pool's lease, if that is remembered."""
         return self._mirrors.get((pool_id, lease))
 
     def forget(self, since: Sequence[Row], newest: Row) -> None:
-        """Forget the leases that others changed, by the entries from the one remembered on.
+        """Forget the leases that entries after the remembered one changed.
 
-        If that one is there no longer, the store was put back to a backup: nothing that is
-        remembered can be trusted then.
+        If the remembered entry no longer exists, a backup was restored: then everything is
+        forgotten.
         """
         self.quiet_until, self._quiet_until_s = Micros(0), 0.0
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
@@ -181,12 +180,12 @@ class PoolJournal:
         self._leases_at = newest["seq"], newest["hash"]
 
     def since(self) -> dict[str, int]:
-        """Return what asks for the entry remembered, and those behind it if leases are."""
+        """Return the parameters that read the remembered entry, and later ones if needed."""
         page = PAGE if self._leases else 1
         return {"pool_id": self.info.pool_id, "known": self._leases_at[0], "page": page}
 
     def stands_at(self, newest: Row) -> bool:
-        """Tell whether what is remembered is what this newest entry left."""
+        """Tell whether the remembered entry is this newest entry."""
         return self._leases_at == (newest["seq"], newest["hash"])
 
     def quiet(self, newest: Row | None, now: Micros) -> bool:
@@ -194,13 +193,13 @@ class PoolJournal:
         return newest is not None and self.stands_at(newest) and now < self.quiet_until
 
     def seems_quiet(self, now: Micros | None) -> bool:
-        """Guess the same before the newest entry is read; without the time, by this machine's."""
+        """Guess `quiet` before the newest entry is read; without a time, by the local clock."""
         if now is None:
             return time.monotonic() < self._quiet_until_s
         return now < self.quiet_until
 
     def ending(self, now: Micros | None) -> tuple[Prepared, dict[str, Any]]:
-        """Return what reads the next holds that end."""
+        """Return the query, with its parameters, for the next holds that end."""
         pool_id = self.info.pool_id
         return queries.ENDING, {
             "pool_id": pool_id,
@@ -210,7 +209,7 @@ class PoolJournal:
         }
 
     def lease_row(self, connection: Connection, row: Row) -> LeaseRow:
-        """Return what an entry says of its lease.
+        """Return the lease as an entry leaves it.
 
         Raises:
             JournalDamagedError: It cannot be read, or its attribution is missing.
@@ -290,19 +289,19 @@ class Ending(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Several pools as a transaction finds them."""
+    """What a transaction has read of several pools."""
 
     newest: dict[PoolId, Row | None]
     ending: dict[PoolId, Sequence[Ending]]
-    """The next holds that end, of those pools that were asked for them."""
+    """The next holds that end, for the pools in which they were looked for."""
     now: Micros
 
     def with_others(self, others: Seen) -> Seen:
-        """Return these pools and others, at the time when these were seen."""
+        """Return these pools and others together, with the time when these were read."""
         return Seen(self.newest | others.newest, self.ending | others.ending, self.now)
 
     def due(self, pool: PoolJournal) -> list[Ending]:
-        """Return the holds of a pool whose time is over, or the first of them."""
+        """Return the holds of a pool that are due, or the first of them."""
         ending = self.ending.get(pool.info.pool_id, ())
         return [one for one in ending if one.expires_at <= self.now]
 
@@ -320,15 +319,15 @@ class Seen(NamedTuple):
 def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
     """Read the newest entry of each pool, and which holds end next, all in one message.
 
-    A pool is not asked for holds that seem to be known not to end yet; see `recall`.
+    Holds are not looked for in a pool that remembers that none ends yet; see `recall`.
     """
     restless = [pool for pool in pools if not pool.seems_quiet(now)]
-    # The time first: a hold that ended between the two would be taken for one that had expired.
+    # Read the time first: a hold that ends between the two reads must not seem to have expired.
     time_asked = [] if now is not None else [(queries.NOW, {"now": now})]
     asked: list[tuple[Prepared, dict[str, Any]]] = [*time_asked]
     asked += [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in pools]
     asked += [pool.ending(now) for pool in restless]
-    # And once more behind it: if the clock was put back meanwhile, nobody knows what had ended.
+    # Read it again at the end: if the clock was put back, it is not known which holds had ended.
     found = rows_of_each(connection, asked + (time_asked if restless else []))
     if now is None:
         now = Micros(found.pop(0)[0]["now"])
@@ -356,13 +355,13 @@ def _ending(
 
 
 def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -> set[PoolId]:
-    """Return pools that share a pool's capacity and have leases that are due; not all at once."""
+    """Return up to `POOLS_PAGE` pools that share a pool's capacity and have leases that are due."""
     parameters = {"pool_id": pool.info.pool_id, "until": until, "page": POOLS_PAGE}
     return set(connection.execute(queries.SHARING_WITH_DUE, parameters).scalars())
 
 
 def clock(connection: Connection, now: Micros | None) -> Micros:
-    """Return the time: the one given, or else the store's."""
+    """Return the given time, or else the store's."""
     return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
 
 
@@ -400,15 +399,15 @@ def recall(connection: Connection, pools: Sequence[PoolJournal], seen: Seen) -> 
 
 
 class Wanted(NamedTuple):
-    """A lease to be read: one that the pool granted, or its lease of one that another granted."""
+    """A lease to be read: one that the pool granted, or its mirror of another pool's lease."""
 
     pool: PoolJournal
     lease: int
     origin_pool_id: PoolId | None = None
-    """The other pool, whose lease is meant."""
+    """The pool that granted the lease, None where it is the pool itself."""
 
     def select(self) -> tuple[Prepared, dict[str, Any]]:
-        """Return what reads its newest entry."""
+        """Return the query, with its parameters, for the lease's newest entry."""
         pool = {"pool_id": self.pool.info.pool_id}
         if self.origin_pool_id is None:
             return queries.LEASE, {**pool, "lease": self.lease}
@@ -421,7 +420,7 @@ def leases(
 ) -> list[LeaseRow | JournalDamagedError | None]:
     """Read the newest entry of each lease, all in one message; None where there is no such lease.
 
-    One that is damaged must not keep the others from being read: it is answered with its error.
+    A damaged lease gives its error as the answer, so that the others can still be read.
     """
     read = rows_of_each(connection, [one.select() for one in wanted])
     found: list[LeaseRow | JournalDamagedError | None] = []
@@ -434,7 +433,7 @@ def leases(
 
 
 def append(connection: Connection, staged: Sequence[Staged]) -> None:
-    """Write entries that are staged."""
+    """Write staged entries."""
     if staged:
         values = [row.in_order for row in staged]
         dialect = dialect_named(connection.dialect.name)
@@ -447,6 +446,6 @@ def _head(newest: Row, terms: InForce) -> Head:
 
 
 def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:
-    # Plain dicts: a row is looked into seventy times, and SQLAlchemy's mappings are slow at that.
+    # Plain dicts: each row is read seventy times, and SQLAlchemy's mappings are slow at that.
     names = tuple(result.keys())
     return [dict(zip(names, row, strict=True)) for row in result]

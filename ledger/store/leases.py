@@ -1,4 +1,4 @@
-"""Stored leases as callers hold them, and as the books list them."""
+"""Stored leases as public values: `BudgetLease` for callers, `OpenLease` for lists."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Alembic keeps its context in module globals, so one thread at a time; between processes the
-# dialect's begin_migration does the same.
+# Alembic keeps its context in module globals, so only one thread may use it at a time. Between
+# processes, the dialect's begin_migration locks.
 _ALEMBIC = threading.RLock()
 _ALEMBIC_MIN_S = 60.0
-"""How long one waits for another thread's migration, at least: it may be of many stores."""
+"""The shortest wait, in seconds, for another thread's migration: many stores may be in front."""
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -97,8 +97,8 @@ def upgrade(database: Database) -> None:
 def differences(database: Database) -> list[str]:
     """Return how the store's schema differs from the one that the migrations make.
 
-    That one is made beside it, and is gone again. Where the database refuses that, this says so,
-    and tells only which columns, indexes and guards are missing.
+    A schema is made by the migrations beside the store, compared, and removed. If the database
+    refuses to make it, this says so, and tells only which columns, indexes and guards are missing.
 
     Raises:
         LedgerUnavailableError: It cannot be read.
@@ -136,7 +136,7 @@ def _difference(label: str, found: str | None, expected: str | None) -> str | No
 
 
 def _missing(database: Database, found: Definitions) -> list[str]:
-    """Return the columns, indexes and guards that a store has not, by their names alone."""
+    """Return the columns, indexes and guards that a store lacks, by their names alone."""
     labels = {label.split(" of ")[0] for _, label in found}
     named = [
         *(f"column {column}" for table in _tables() for column in table.columns),
@@ -167,7 +167,7 @@ def _alembic(database: Database) -> Iterator[None]:
     """Keep other threads away from alembic.
 
     Raises:
-        ContentionError: One of them was at it until the deadline.
+        ContentionError: Another thread used it until the deadline.
     """
     timeout_s = max(database.timeout_s, _ALEMBIC_MIN_S)
     try:

@@ -1,4 +1,4 @@
-"""What pools that share capacity must agree on: every mirror, and the entry it repeats."""
+"""Verification of mirrors: pools that share capacity must agree about every repeated entry."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _REPEATED = (
     "provenance",
     "occurred_at",
 )
-"""What a mirror says as its original does."""
+"""Columns that a mirror has in common with the entry it repeats."""
 
 
 def disagreement(connection: Connection, pool: PoolJournal, *, upto: int) -> tuple[int, str] | None:
-    """Return the first entry of a pool that its kin contradict, and why; None where they agree.
+    """Return a pool's first entry that related pools contradict, and why; None where all agree.
 
     Every entry about a lease that a pool shares with one above is repeated there, and every entry
     that repeats another has an original that says the same. What funds a carved pool is compared
@@ -49,10 +49,10 @@ def disagreement(connection: Connection, pool: PoolJournal, *, upto: int) -> tup
 
 
 def _orphan(connection: Connection, pool: PoolJournal, upto: int) -> tuple[int, str] | None:
-    """Return the first entry that repeats what no pool that shares this one's capacity says."""
+    """Return the first mirror without an original in a pool that shares this one's capacity."""
     same = and_(
         _own.c.kind == _other.c.kind,
-        # A correction names the entry that it corrects by its number here; `verify` looks it up.
+        # A correction's detail holds an entry's number in its own pool; `verify` compares that.
         or_(
             _own.c.kind == EntryKind.CORRECTION,
             _own.c.detail.is_not_distinct_from(_other.c.detail),
@@ -100,9 +100,10 @@ def _of_its_lease() -> ColumnElement[bool]:
 
 
 def _recorded_together() -> ColumnElement[bool]:
-    """Tell whether both were recorded at one time, or at that of what each pool had recorded last.
+    """Tell whether the times of both fit one transaction.
 
-    The transaction's time is known where an entry is later than the one ahead of it.
+    Each is the transaction's time, or that of its pool's previous entry if that is later. Only an
+    entry that is later than the previous one shows the transaction's time.
     """
     own, other = _own.c.recorded_at, _other.c.recorded_at
     own_last, other_last = _last_recorded(_own), _last_recorded(_other)
@@ -123,7 +124,7 @@ def _last_recorded(entry: FromClause) -> ColumnElement[int]:
 
 
 def _for_the_same() -> ColumnElement[bool]:
-    """Tell whether both are for the same, as far as neither attribution was redacted."""
+    """Tell whether both have the same attribution, unless one of them was redacted."""
     content = (*ATTRIBUTION_TEXTS, "tags")
     return or_(
         and_(_own.c.attribution_id.is_(None), _other.c.attribution_id.is_(None)),
@@ -174,7 +175,7 @@ def _unrepeated(
     connection: Connection, pool: PoolJournal, above: PoolJournal, upto: int
 ) -> tuple[int, str] | None:
     """Return the first entry about a lease that the pool above does not repeat."""
-    # What a pool below was granted is repeated from there; what funds one is this pool's own.
+    # A lower pool's lease is repeated from there. A lease that funds a pool is this pool's own.
     passed_on = and_(_own.c.origin_seq.is_not(None), ~_funded_by(pool, _own.c.origin_pool_id))
     seq = connection.execute(
         select(_own.c.seq)
@@ -199,7 +200,7 @@ def _unrepeated(
 def _unfunded(
     connection: Connection, pool: PoolJournal, parent: PoolJournal
 ) -> tuple[int, str] | None:
-    """Return the opening of a carved pool if the lease that should fund it is another's."""
+    """Return the opening of a carved pool, if the lease it names does not fund it."""
     funds = select(_other.c.seq).where(
         _other.c.pool_id == parent.info.pool_id,
         _other.c.seq == pool.info.carved_lease,
@@ -215,7 +216,7 @@ def _unfunded(
 def _not_passed_on(
     connection: Connection, pool: PoolJournal, parent: PoolJournal, upto: int
 ) -> tuple[int, str] | None:
-    """Return the closing, or the first late usage, that the parent of a carved pool lacks."""
+    """Return a carved pool's closing or first late usage that led to no entry in its parent."""
     counts = or_(_own.c.usage_total_tokens != 0, _own.c.usage_cost_micros_usd != 0)
     seq = connection.execute(
         select(_own.c.seq)

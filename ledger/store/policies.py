@@ -1,6 +1,6 @@
-"""Under what terms a pool's entries are decided: the policy in force, and the window it is in.
+"""The terms that a pool's entries are decided under: the policy in force, and the window.
 
-Both are what an earlier entry began, and immutable once that is committed: they are remembered.
+An earlier entry began each of them. Both are immutable once committed, so they are remembered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class InForce(NamedTuple):
-    """What an entry is decided under.
+    """The policy, window and rules that an entry is decided under.
 
     Attributes:
         policy: The policy in force.
@@ -54,7 +54,7 @@ class Terms:
         self._windows: dict[int, WindowState] = {}
 
     def of(self, connection: Connection, row: Row) -> InForce:
-        """Return the terms that an entry names, reading what is not known of them.
+        """Return the terms that an entry names; those not remembered are read.
 
         Raises:
             JournalDamagedError: Its policy or its window cannot be read.
@@ -80,11 +80,11 @@ class Terms:
         return seq in self._policies
 
     def asked(self, seq: int) -> tuple[Prepared, dict[str, int]]:
-        """Return what reads the terms that entry `seq` began, to be read with other things."""
+        """Return the query, with its parameters, for the terms that entry `seq` began."""
         return _BEGINNING, {"pool_id": self._pool_id, "seq": seq}
 
     def learn(self, seq: int, found: Sequence[Row]) -> None:
-        """Remember the policy that was read; what cannot be read is told once it is needed."""
+        """Remember the policy that was read; one that cannot be read raises when it is needed."""
         with contextlib.suppress(*rows.UNREADABLE):
             policy = rows.ruled_of(found[0]) if found else None
             if policy is not None:
@@ -94,7 +94,7 @@ class Terms:
         """Return the policy that entry `seq` set.
 
         Raises:
-            JournalDamagedError: It set none.
+            JournalDamagedError: The entry set no policy.
             UnknownRulesError: It was set under rules that this library does not have.
         """
         return self._ruled(connection, seq).policy
@@ -113,7 +113,7 @@ class Terms:
         """Return the window that entry `seq` began.
 
         Raises:
-            JournalDamagedError: It began none.
+            JournalDamagedError: The entry began no window.
         """
         return self._begun(
             connection,

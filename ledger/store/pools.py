@@ -42,7 +42,7 @@ def newest_seqs(
     connection: Connection, pool_ids: Collection[PoolId] | None = None
 ) -> dict[PoolId, int]:
     """Return the number of each pool's newest entry, or of these pools', the oldest pool first."""
-    # One look at the end of an index for each pool: to group by pool is to read every entry.
+    # One index lookup for each pool: grouping by pool would read every entry.
     newest = select(func.max(entries.c.seq)).where(entries.c.pool_id == pools.c.pool_id)
     query = select(pools.c.pool_id, newest.scalar_subquery().label("seq")).order_by(pools.c.pool_id)
     if pool_ids is not None:
@@ -58,7 +58,7 @@ class Found(NamedTuple):
 
     infos: list[PoolInfo]
     damaged: dict[PoolId, JournalDamagedError]
-    """Those whose own row, or that of a pool above, cannot be read, and why."""
+    """Pools that cannot be read, by their own row or that of a pool above, and why."""
 
 
 def find_pools(connection: Connection) -> Found:
@@ -69,7 +69,7 @@ def find_pools(connection: Connection) -> Found:
 def find_above(
     connection: Connection, column: Column[Any], sought: Collection[object]
 ) -> list[PoolInfo]:
-    """Return the pools whose column of `pools` is one of these, and all above them, parents first.
+    """Return the pools with one of these values in a column, and all above them, parents first.
 
     Every operation by a pool's name begins here.
 
@@ -153,11 +153,11 @@ _COLUMNS = Columns(pools, [column.name for column in pools.columns])
 
 
 LeftOut = list[JournalDamagedError]
-"""What is wrong with each pool that an answer about many pools is without."""
+"""The errors of the pools that an answer about many pools leaves out."""
 
 
 def leave_out(damaged: Iterable[JournalDamagedError], left_out: LeftOut | None) -> None:
-    """Tell a caller that asked for it what is wrong with pools, or raise the first of it.
+    """Add pools' errors to the caller's list, or raise the first error if there is no list.
 
     Raises:
         JournalDamagedError: Some pools are damaged, and the caller did not ask.
@@ -169,7 +169,7 @@ def leave_out(damaged: Iterable[JournalDamagedError], left_out: LeftOut | None) 
 
 
 def stray_pool_ids(connection: Connection) -> list[PoolId]:
-    """Return the ids that entries name and `pools` does not."""
+    """Return the pool ids that occur in entries and not in the table `pools`."""
     known = select(pools.c.pool_id)
     strays = select(entries.c.pool_id).where(entries.c.pool_id.not_in(known)).distinct()
     return [PoolId(found) for found in connection.execute(strays).scalars()]

@@ -1,4 +1,4 @@
-"""Every query that the books are kept with, on the entries of one pool."""
+"""The queries of the write path, on the entries of one pool."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HEAD_NAMES = (
     *("seq", "flags", "policy_seq", "window_seq", "swept_until", "recorded_at", "hash"),
     *(column.name for column in entries.c if column.name.startswith(("committed_", "reserved_"))),
 )
-"""What of an entry tells how it left its pool."""
+"""The columns of an entry that make up the state of its pool after it."""
 HEAD = Prepared(_newest(*(entries.c[name] for name in HEAD_NAMES)))
 HEAD_COLUMNS = Columns(entries, HEAD_NAMES)
 DETAIL = Prepared(
@@ -120,13 +120,13 @@ _HOLDS_STILL = (
     .correlate(entries)
     .scalar_subquery(),
 )
-"""Which entries say when a hold ends that has not ended, and was not renewed since.
+"""The condition for entries that say when a hold ends, if it has not ended or been renewed since.
 
-By the lease's newest entry, which is looked up for those alone whose time is over: a join would be
-planned anew with every call, and by a server that knows little of the table, over all of it.
+The lease's newest entry tells that. A subquery looks it up only for holds that are due. A join
+would be planned anew with every call, and a server without statistics might join the whole table.
 """
 _ONCE = select(clock.NOW).scalar_subquery()
-"""The time, asked for once: a server cannot look for a clock that moves on in an index."""
+"""The time, read once: a server cannot search an index for a clock that moves on."""
 NOW = Prepared(select(clock.NOW.label("now")))
 ENDING = Prepared(
     select(entries.c.lease, entries.c.expires_at)
@@ -139,7 +139,7 @@ ENDING = Prepared(
     .order_by(entries.c.expires_at, entries.c.lease)
     .limit(bindparam("page"))
 )
-"""The holds that end soon, or should have ended and still have to expire."""
+"""The holds that end soon, and those that are due and have not expired yet."""
 
 
 def _sharing(parent: ColumnElement[int]) -> Select[tuple[int]]:

@@ -1,4 +1,4 @@
-"""Refusals from above: whether the pool that a denial names had as little left as it says."""
+"""Verification of denials by pools above: had the named pool as little left as the denial says."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _NEXT_GRANTED = Prepared(
     .order_by(entries.c.seq)
     .limit(1)
 )
-"""The entry about a lease granted here that comes next behind another one."""
+"""The query for the next entry after a given one about a lease that the pool granted."""
 
 
 class Refusals:
     """What pools above had left when they refused what was asked of one pool.
 
-    A denial is not repeated above. But a transaction on this pool is alone on those above it, so
+    A denial is not repeated above. But a transaction on this pool also locks those above it, so
     that an entry of this pool and its mirror there stand at the same point of both journals: what
     the pool above had left is one of its states between the mirrors of the entries before and
     behind the denial. Those around the denial's time are looked at first.
@@ -49,7 +49,7 @@ class Refusals:
     def __init__(self, pool: PoolJournal) -> None:
         self._pool = pool
         self._pages: dict[int, Sequence[Row]] = {}
-        """Of each pool above, the states that were read last."""
+        """The states of each pool above that were read last."""
 
     def problem(self, connection: Connection, entry: Entry, *, granted: int | None) -> str | None:
         """Return what is wrong with a denial that says that a pool above refused.
@@ -74,7 +74,7 @@ class Refusals:
         return f"pool {name!r} did not refuse it: that never had what it says was left"
 
     def _near(self, connection: Connection, above: PoolJournal, entry: Entry, first: int) -> bool:
-        """Look for the state among those up to the denial's time, in the page read last first."""
+        """Look for the state among those up to the denial's time, first in the page read last."""
         pool_id = above.info.pool_id
         if self._among(connection, above, entry, first):
             return True
@@ -95,7 +95,7 @@ class Refusals:
     def _between(
         self, connection: Connection, above: PoolJournal, entry: Entry, first: int
     ) -> bool:
-        """Look for the state among all that it can have been."""
+        """Look for the state among all states between the two mirrors."""
         given = {"pool_id": self._pool.info.pool_id, "seq": entry.seq}
         behind = _NEXT_GRANTED.rows(connection, given)
         end = self._mirror(connection, above, behind[0]["seq"]) if behind else None
@@ -107,7 +107,7 @@ class Refusals:
         return False
 
     def _mirror(self, connection: Connection, above: PoolJournal, seq: int | None) -> int | None:
-        """Return where an entry is repeated above."""
+        """Return the number of an entry's mirror in a pool above, None without one."""
         if seq is None:
             return None
         given = {"origin_pool_id": self._pool.info.pool_id, "origin_seq": seq}
@@ -118,7 +118,7 @@ class Refusals:
 def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry) -> bool:
     """Tell whether a pool at one of its entries refuses what was asked, with the same figures."""
     assert entry.estimate is not None  # noqa: S101 - a denial has one
-    assert entry.request_budget is not None  # noqa: S101 - likewise
+    assert entry.request_budget is not None  # noqa: S101 - a denial has one
     head = above.head_from(connection, row)
     denial = rules.admission(head.rules_version)(
         head.policy, head.balance, entry.estimate, entry.request_budget, head.window

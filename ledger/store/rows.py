@@ -1,4 +1,4 @@
-"""Values into rows and back: how an entry is numbered, chained and read again."""
+"""Conversion between values and rows: an entry's columns, its hash, and reading it again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ COVERED = tuple(
         (column.name, "attribution_digest") if column.name == "attribution_id" else (column.name,)
     )
 )
-"""What an entry's hash covers, in order: every column, and the digest of its attribution."""
+"""The values that an entry's hash covers, in order: all columns, and its attribution's digest."""
 
 _SPLIT = COVERED.index("attribution_digest")
 COLUMNS = COVERED[:_SPLIT] + COVERED[_SPLIT + 1 :]
@@ -74,11 +74,11 @@ class _Group:
         )
 
     def values(self, value: object | None) -> tuple[int | None, ...]:
-        """Return what stands in a value's columns: its fields, or nothing for None."""
+        """Return the values of the columns: the value's fields, or NULLs for None."""
         return self._absent if value is None else self._present(value)
 
     def absent_in(self, row: Row) -> bool:
-        """Tell whether nothing stands in the columns."""
+        """Tell whether the columns are NULL."""
         return self.stored(row) == self._absent
 
     def of(self, row: Row) -> dict[str, Any]:
@@ -100,11 +100,11 @@ UNREADABLE = (
     *(LedgerError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
     RecursionError,
 )
-"""What making a value of a damaged row may raise."""
+"""The errors that turning a damaged row into a value may raise."""
 
 
 class Interned(NamedTuple):
-    """An attribution as it is stored: its number in the pool, and what entries cover of it."""
+    """An attribution as it is stored: its number in the pool, and the digest that entries cover."""
 
     attribution_id: int
     digest: bytes
@@ -112,7 +112,7 @@ class Interned(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A pool at its newest entry: all that the next one builds on."""
+    """A pool at its newest entry: the state that the next entry builds on."""
 
     seq: Seq
     policy: SharedPoolBudgetOptions
@@ -124,7 +124,7 @@ class Head(NamedTuple):
     hash: bytes
     closed: bool
     rules_version: int
-    """Under which version of the rules the policy was set."""
+    """The version of the rules that the policy was set under."""
     window: WindowState | None = None
     """None without windows."""
 
@@ -137,11 +137,11 @@ class LeaseRow(NamedTuple):
     request_id: str | None
     occurred_at: Micros | None
     origin_pool_id: PoolId | None
-    """The pool below that the lease was granted by, None where it was granted here."""
+    """The lower pool that granted the lease, None where this pool granted it."""
 
 
 class Memo(NamedTuple):
-    """What a committed batch leaves in memory: leases, and between which entries it changed them.
+    """What a committed batch leaves in memory: leases, and the entries before and after it.
 
     An entry is named by its number and its hash.
     """
@@ -150,9 +150,9 @@ class Memo(NamedTuple):
     after: tuple[int, bytes]
     leases: Mapping[int, LeaseRow]
     mirrors: Mapping[tuple[PoolId, int], int]
-    """The leases here of leases that were granted by pools below."""
+    """The mirror in this pool of each lease that a pool below granted, by pool and lease."""
     quiet_until: Micros
-    """Until when no hold ends of all those that were there before."""
+    """Until when none of the holds that existed before the batch ends."""
     now: Micros
 
 
@@ -177,8 +177,8 @@ def head_of(
 ) -> Head:
     """Return the head that a row makes, under the policy and in the window that it names.
 
-    Of times that are none, which an earlier version let a clock write, nothing is taken over: what
-    is appended has the right time again.
+    A recorded time that is no valid time is not taken over: an earlier version let a wrong clock
+    write such times. So what is appended has the right time again.
     """
     timely = is_time(row["recorded_at"]) and is_time(row["swept_until"])
     return Head(
@@ -216,7 +216,7 @@ def lease_of(row: Row) -> LeaseState:
 
 
 def _phase_of(row: Row) -> LeasePhase:
-    # A part of the usage that comes after the hold expired does not bring the hold back.
+    # Usage observed after the hold expired does not bring the hold back.
     if row["kind"] == EntryKind.OBSERVATION and row["flags"] & EntryFlag.LATE:
         return LeasePhase.EXPIRED
     return PHASES.get(row["kind"], LeasePhase.OPEN)
@@ -273,7 +273,7 @@ def policy_of(row: Row) -> SharedPoolBudgetOptions | None:
 
 
 def entry_of(row: Row, attribution: Attribution | None) -> Entry:
-    """Return a row as the value that callers see; it raises one of `UNREADABLE` if it is none."""
+    """Return a row as the value that callers see; a damaged row raises one of `UNREADABLE`."""
     check_entry(row)
     detail = detail_of(row)
     estimated = row["estimate_total_tokens"] is not None

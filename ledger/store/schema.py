@@ -44,8 +44,8 @@ metadata = MetaData(
     }
 )
 
-# STRICT tables know INTEGER, TEXT and BLOB alone. WITHOUT ROWID leaves a replacing insert no
-# hidden key to aim at, and keeps a pool's entries side by side.
+# STRICT tables take INTEGER, TEXT and BLOB alone. WITHOUT ROWID leaves no hidden key by which an
+# INSERT OR REPLACE could replace a row, and keeps a pool's entries side by side.
 _SQLITE: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 
 
@@ -87,7 +87,7 @@ pools = Table(
     UniqueConstraint("name"),
     Index("ix_pools_parent_id", "parent_id"),
     CheckConstraint("pool_id > 0", name="pool_id_positive"),
-    # A parent is there first: so no pool is above itself.
+    # A parent is made first and has the lower number, so no pool can be above itself.
     CheckConstraint("parent_id < pool_id", name="parent_id_before"),
     CheckConstraint("carved_lease IS NULL OR parent_id IS NOT NULL", name="carved_lease_parent"),
     _length("identity", 16, 16),
@@ -101,8 +101,7 @@ attributions = Table(
     Column("pool_id", _int64(), nullable=False, autoincrement=False),
     Column("attribution_id", _int64(), nullable=False, autoincrement=False),
     Column("digest", LargeBinary, nullable=False),
-    # Salt, content key and content go when the owner redacts a row; the digest stays, and with
-    # it the chain.
+    # Redaction removes salt, content key and content. The digest stays, so the hash chain holds.
     Column("salt", LargeBinary),
     Column("content_key", LargeBinary),
     *(Column(name, Text) for name in ATTRIBUTION_TEXTS),
@@ -125,11 +124,11 @@ _EXPIRES = text(kinds.sql([kinds.EntryKind.EXPIRY]))
 SETS_EXPIRY = text(
     f"{kinds.sql(kinds.SETS_EXPIRY)} AND expires_at IS NOT NULL AND origin_seq IS NULL"
 )
-"""Which entries say when a hold ends; the others repeat it."""
+"""The condition for entries that set when a hold ends; other entries repeat it."""
 REPORTS_THRESHOLD = text(kinds.sql([kinds.EntryKind.THRESHOLD]))
-"""Which entries say that a threshold was crossed."""
+"""The condition for entries that report a crossed threshold."""
 REFUSES = text(kinds.sql([kinds.EntryKind.DENIAL]))
-"""Which entries say that a reservation was denied."""
+"""The condition for denials."""
 _KEYED = text("idempotency_key IS NOT NULL")
 _MIRRORS = text("origin_seq IS NOT NULL")
 
@@ -261,4 +260,4 @@ entries = Table(
 IS_OF_ENTRY = (attributions.c.pool_id == entries.c.pool_id) & (
     attributions.c.attribution_id == entries.c.attribution_id
 )
-"""Which attribution is that of an entry."""
+"""The condition that joins an entry with its attribution."""

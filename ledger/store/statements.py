@@ -1,8 +1,8 @@
-"""Core statements compiled once and handed straight to the driver: what runs with every call.
+"""Prepared statements: built with SQLAlchemy Core, compiled once, and run on the driver's cursor.
 
-SQLAlchemy spends more time on one execution of a wide statement than SQLite does. The statements
-are still built with Core and are the same on both databases; only the way to the cursor is short.
-A PostgreSQL session gets values as literals: then a statement needs no message of its own.
+The statements of every call run this way, since SQLAlchemy spends more time on one execution of a
+wide statement than SQLite does. They are the same on both databases. A PostgreSQL session gets
+values as literals, so that several statements can share one message.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Prepared:
     def text_of_each(self, connection: Connection, given: Sequence[Mapping[str, Any]]) -> str:
         """Return one statement for several sets of parameters, where they have names.
 
-        A server plans it once, and not once for each. What differs between the sets is integers.
-        Each row begins with the number of its set, from 0.
+        So a server plans it once, and not once for each set. Only integers may differ between the
+        sets. Each row begins with the number of its set, from 0.
         """
         text, _, defaults = self._for(connection)
         literal = driver_of(connection).literal
@@ -54,8 +54,8 @@ class Prepared:
             for number, one in enumerate(given)
         )
         same = {name: literal(value) for name, value in {**defaults, **first}.items()}
-        # OFFSET keeps each set a search of its own, whose rows come in its order: without it, a
-        # join might rather read the whole table.
+        # OFFSET makes the server search for each set separately, in the set's own order. Without
+        # it, the server might join, and read the whole table.
         one = text % {**same, **{name: f"given_{name}" for name in names}}
         columns = ", ".join(["given_set", *(f"given_{name}" for name in names)])
         table = f"(VALUES {sets}) AS given ({columns})"
@@ -76,7 +76,7 @@ class Prepared:
 def rows_of_each(
     connection: Connection, selects: Sequence[tuple[Prepared, Mapping[str, Any]]]
 ) -> list[list[dict[str, Any]]]:
-    """Run several SELECTs, as one message where there are messages, and return the rows of each."""
+    """Run several SELECTs and return the rows of each; to a server they go in one message."""
     found: list[list[dict[str, Any]]] = []
     if not selects:
         return found

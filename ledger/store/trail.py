@@ -1,7 +1,7 @@
-"""The trail of a pool's entries: what each repeats of the ones before it, and what it may hold.
+"""The trail: verification of the parts of a pool's entries that no balance depends on.
 
-The replay decides amounts anew. This is the rest of an entry, which no balance depends on: keys,
-times, attribution, the provider's id of the call, and how far due leases have been expired.
+The replay decides amounts anew. The trail checks the rest of each entry against the entries before
+it: keys, times, attribution, the provider's id of the call, and how far due leases have expired.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ledger.store.rows import Row, window_json
 from ledger.store.schema import entries
 
 _KEPT = ("run_id", "parent_run_id", "tenant", "agent", "operation")
-"""What of a lease's attribution no report changes."""
+"""The fields of a lease's attribution that a usage report cannot change."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -32,15 +32,15 @@ def _columns(*prefixes: str) -> tuple[str, ...]:
 
 
 _BLANK_UNASKED = (*_columns("estimate_", "budget_"), "attribution_id", "request_id", "occurred_at")
-"""What is NULL in an entry that is not about something that a caller asked for."""
+"""Columns that are NULL in an entry without an estimate."""
 _BLANK_UNUSED = _columns("usage_")
-"""What is NULL in an entry that records no usage."""
+"""Columns that are NULL in an entry that records no usage."""
 _BLANK_UNLEASED = (*_columns("held_", "used_"), "expires_at", "origin_seq")
-"""What is NULL in an entry that is not about a lease."""
+"""Columns that are NULL in an entry that is not about a lease."""
 
 
 class _Carried(NamedTuple):
-    """What each entry of a lease repeats of the one before it."""
+    """The values that each entry of a lease repeats from the one before it."""
 
     attribution_id: int | None
     kept: tuple[str | None, ...] | None
@@ -52,19 +52,19 @@ class _Carried(NamedTuple):
 
 
 class Trail:
-    """What the entries so far left for the next one to repeat; of leases, of open ones alone."""
+    """What the next entry must agree with, from the entries so far; of open leases alone."""
 
     def __init__(self) -> None:
         self.recorded_at: int | None = None
         """When the newest entry was recorded."""
         self.granted: int | None = None
-        """The newest entry about a lease that was granted here: pools above have its mirror."""
+        """The newest entry about a lease that this pool granted; pools above mirror that entry."""
         self._swept_until = 0
         self._leases: dict[int, _Carried] = {}
         self._ends: list[tuple[int, int]] = []
-        """When leases granted here are due, the next one first; some have ended since."""
+        """When leases granted here are due, as a heap; some of them have ended since."""
         self._origins: dict[int, int] = {}
-        """The last entry of each other pool that is repeated here."""
+        """The last entry of each other pool that this pool repeats."""
 
     def problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
         """Move on over a good entry and return None, or return what is wrong with it.
@@ -72,7 +72,7 @@ class Trail:
         Args:
             row: The entry as it is stored.
             entry: The same, read.
-            state: The pool behind it.
+            state: The pool after it.
         """
         reason = (
             _shape_problem(row, entry)
@@ -86,7 +86,7 @@ class Trail:
         return reason
 
     def _order_problem(self, row: Row) -> str | None:
-        """Entries of another pool are repeated in its order, and so each of them once."""
+        """Check that entries of another pool are repeated in its order, so each at most once."""
         pool_id, seq = row["origin_pool_id"], row["origin_seq"]
         if seq is None:
             return None
@@ -119,7 +119,7 @@ class Trail:
         return reason
 
     def _sweep_problem(self, row: Row, entry: Entry, state: Replay) -> str | None:
-        """No lease that was granted here, and was due by then, may still hold anything."""
+        """Check that no lease granted here and due by the swept time still holds anything."""
         recorded_at, swept_until = row["recorded_at"], row["swept_until"]
         if entry.kind == EntryKind.THRESHOLD and recorded_at != self.recorded_at:
             return "it is not recorded at the time of the entry whose crossing it reports"
@@ -222,7 +222,7 @@ def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
 
 
 def _abandoned_problem(entry: Entry, before: _Carried, state: Replay) -> str | None:
-    """Check the end of a lease whose usage nobody recorded: the policy says what it comes to."""
+    """Check the end of a lease whose usage was not recorded: the policy says how it is settled."""
     said = entry.detail.get("settlement")
     if said is None or entry.origin is not None:
         return None
@@ -251,7 +251,7 @@ def _kept(row: Row) -> tuple[str | None, ...] | None:
 
 
 def correction_problem(row: Row, corrected: Row) -> str | None:
-    """Compare a correction made here with the entry it corrects: it is for whom that is for."""
+    """Check that a correction made here has the attribution of the entry that it corrects."""
     at = corrected["recorded_at"] if corrected["occurred_at"] is None else corrected["occurred_at"]
     expected = {
         **{name: corrected[name] for name in ("attribution_id", "request_id", "provenance")},

@@ -1,4 +1,4 @@
-"""Rebuild a pool from its journal, and prove that the journal says what it said when written."""
+"""Verification: rebuild a pool from its journal, and check that no entry was changed or removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ledger.store.refusals import Refusals
 from ledger.store.trail import Trail
 
 Progress = Callable[[int], object]
-"""Told how many more entries are done."""
+"""Called with the number of entries that were checked since the last call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class Verification:
     Attributes:
         pool: The pool.
         entries: How many entries were found good, from the first on.
-        hash: The hash of the last good one: keep it elsewhere, and nobody can shorten or rewrite
-            the journal unnoticed.
+        hash: The hash of the last good one. A copy kept elsewhere shows if the journal is shortened
+            or rewritten later.
         balance: What the good entries add up to.
         damage: The first bad entry, None where all is well.
     """
@@ -102,7 +102,7 @@ def replay(database: Database, pool: PoolJournal) -> fold.Replay:
 def verify(
     database: Database, pool: PoolJournal, *, progress: Progress | None = None
 ) -> Verification:
-    """Check every entry of a pool: order, hashes, verdicts, totals, leases, policy, kin.
+    """Check every entry of a pool: order, hashes, verdicts, totals, leases, policy, other pools.
 
     Each entry is decided anew by the rules from what the entries before it left behind, and must
     agree with what is stored, and with what pools above and below say. The newest entry when this
@@ -140,7 +140,7 @@ def verify(
 
 
 class _Checker:
-    """What the entries so far add up to, and so what the next one must say."""
+    """The state that the entries so far add up to, which the next one is checked against."""
 
     def __init__(self, database: Database, pool: PoolJournal) -> None:
         self.database = database
@@ -158,7 +158,7 @@ class _Checker:
             reason = self._chain_problem(row) or self._entry_problem(row, _entry_of(row))
         except fold.Contradiction as error:
             return str(error)
-        except JournalDamagedError as error:  # of another entry that this one builds on
+        except JournalDamagedError as error:  # another entry, which this one builds on, is damaged
             return error.reason
         except StoreError:
             raise
@@ -169,7 +169,7 @@ class _Checker:
         return reason
 
     def missing(self) -> Damage | None:
-        """Return what should stand behind the last entry, and does not."""
+        """Return the damage if an entry is missing after the last one, None otherwise."""
         if self.seq == 0:
             return Damage(seq=1, reason=journal.NO_OPENING)
         try:
@@ -225,7 +225,7 @@ class _Checker:
     def _related_problem(
         self, row: Mapping[str, Any], entry: Entry, ahead: int | None
     ) -> str | None:
-        """Look up what an entry says of other entries, here and in other pools."""
+        """Check what an entry says of other entries, in this pool and in others."""
         reason = None
         if entry.kind == EntryKind.CORRECTION:
             reason = self._correction_problem(row, entry)
@@ -239,7 +239,7 @@ class _Checker:
         return reason
 
     def _correction_problem(self, row: Mapping[str, Any], entry: Entry) -> str | None:
-        """Look up what a correction builds on: the entry it is of, and its lease before it."""
+        """Check a correction against the entry it corrects, and against its lease before it."""
         found, lease = fold.correction_of(entry), entry.lease
         assert lease is not None  # noqa: S101 - by its shape
 
@@ -307,14 +307,14 @@ def entry_of(pool: PoolJournal, row: Mapping[str, Any]) -> Entry:
 
 
 def unreadable(pool_id: PoolId, error: JournalDamagedError) -> Verification:
-    """Return what is to be said of a pool whose row cannot be read."""
+    """Return the verification of a pool whose own row cannot be read."""
     return _unverified(
         PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=error.pool), error.reason
     )
 
 
 def stray(pool_id: PoolId) -> Verification:
-    """Return what is to be said of entries whose pool is not in the store."""
+    """Return the verification of entries whose pool is not in the table `pools`."""
     info = PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=f"(pool {pool_id})")
     return _unverified(info, f"the entries of pool {pool_id} have no row in pools")
 

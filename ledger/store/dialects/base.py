@@ -1,4 +1,4 @@
-"""What every dialect answers for the modules above it."""
+"""The base class of dialects: all that the other modules ask of a database system."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Failure(Enum):
     """What a driver's error means for the transaction it came from."""
 
     BUSY = auto()
-    """Somebody else was first; running the work again may succeed."""
+    """Another transaction was first; running the work again may succeed."""
     LOST = auto()
     """The connection is gone, and with it the answer."""
     ENDED = auto()
@@ -57,7 +57,7 @@ class RolledBackError(Exception):
 def alike(
     columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
 ) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Return what rows hold, by the columns that they fill.
+    """Group rows by the columns that they fill, without the columns that are None.
 
     Half the columns of an entry are empty, and a driver takes long over each None it is given.
     """
@@ -71,8 +71,8 @@ def alike(
 class Dialect(ABC):
     """One database system.
 
-    Engines work in the driver's autocommit mode, and transactions are begun and ended here in so
-    many words: neither driver's own way begins one where a read-decide-write needs it.
+    Engines work in the driver's autocommit mode, and the dialect sends BEGIN and COMMIT itself:
+    neither driver begins a transaction early enough for read, decide, write.
     """
 
     name: str
@@ -94,14 +94,14 @@ class Dialect(ABC):
 
     @abstractmethod
     def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
-        """Begin a serializable writing transaction, alone on these pools.
+        """Begin a serializable writing transaction that locks these pools.
 
-        What this takes beside the connection is given back by `end`, also if this raises.
+        `end` releases what this takes beside the connection, also if this raises.
         """
 
     @abstractmethod
     def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:
-        """Tell whether a transaction that begins on these pools is alone on all there are."""
+        """Tell whether a transaction that begins on these pools locks all pools of the store."""
 
     @abstractmethod
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:
@@ -134,7 +134,7 @@ class Dialect(ABC):
     def undo(self, raw: Any) -> None:  # noqa: ANN401 - either driver's connection
         """End whatever was begun on a driver's connection, and close it; never raises.
 
-        Whatever SQLAlchemy thinks of it, and at once: the server, or the file, is free then.
+        It goes past SQLAlchemy, so that the locks at the server, or of the file, are free at once.
         """
 
     def expect_answers(self, connection: Connection) -> None:  # noqa: B027 - only a server answers
@@ -152,13 +152,13 @@ class Dialect(ABC):
 
     @abstractmethod
     def now(self) -> Micros | None:
-        """Return the time, None where the server is to be asked for it."""
+        """Return this machine's time, None where the server's clock counts."""
 
     def end(self) -> None:  # noqa: B027 - only SQLite holds something beside the connection
-        """Let go of whatever this thread's `begin` took beside the connection, if anything."""
+        """Release what this thread's `begin` took beside the connection, if anything."""
 
     def close(self) -> None:  # noqa: B027 - as above
-        """Close whatever is open beside the connections."""
+        """Close what is open beside the connections."""
 
     def forget_after_fork(self) -> None:  # noqa: B027 - as above
         """Drop, in a forked child, what belongs to the parent."""
@@ -196,7 +196,7 @@ class Dialect(ABC):
     def fresh_definitions(
         self, connection: Connection, upgrade: Callable[[Connection], None]
     ) -> Definitions:
-        """Return the same of a schema that is made beside the store, and is gone again.
+        """Return the definitions of a schema that is made beside the store and then removed.
 
         Args:
             connection: A connection to the store, outside any transaction.

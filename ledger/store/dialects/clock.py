@@ -1,6 +1,6 @@
-"""The time that a store goes by: its server's clock, where it has a server.
+"""The clock of a store: the server's, where it has a server.
 
-Machines disagree about the time; leases that expire, and windows that end, must not.
+Clocks of client machines differ, and leases and windows must end at one time for all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _no_server(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa
 
 
 @compiles(_ServerClock, "postgresql")
-def _postgresql(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa: ANN401 - likewise
+def _postgresql(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noqa: ANN401 - SQLAlchemy's hook
     # Not the time of the transaction's beginning: it may have waited for a lock since.
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
 

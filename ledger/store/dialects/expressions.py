@@ -1,4 +1,4 @@
-"""What each database writes in its own way in a query, and says of one that fails."""
+"""SQL expressions that each database writes in its own way, and errors of failed queries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _sqlite(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  #
 
 
 @compiles(TagValue, "postgresql")
-def _postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - likewise
+def _postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - the compiler's own
     tags, name = (compiler.process(part, **options) for part in element.clauses)
     return f"(CAST({tags} AS jsonb) ->> {name})"
 
@@ -43,7 +43,7 @@ def _postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str
 def may_be_overflow(error: OperationalError) -> bool:
     """Tell whether a sum may have been too large for the database; PostgreSQL's never are.
 
-    SQLite has no code for just that: this one is also that of whatever else is wrong with the
-    statement, and then of the next one too.
+    SQLite has no code for overflow alone: the same code stands for other errors of a statement,
+    and then the next statement fails with it too.
     """
     return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

@@ -1,4 +1,4 @@
-"""Which session of a PostgreSQL server holds a lock that was waited for in vain."""
+"""The search for the PostgreSQL session that holds a lock which was waited for in vain."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""PostgreSQL connections that send little and wait within bounds.
+"""PostgreSQL sessions: connections that save round trips and wait within bounds.
 
-A statement whose answer nobody needs yet is kept back and sent in front of the next one, in the
-same message: a transaction then begins with the first thing it reads and commits with the last
-thing it writes, and each of the two is one round trip.
+A statement whose answer is not needed yet is kept back, and sent in one message with the next one.
+So BEGIN travels with a transaction's first read, and COMMIT with its last write: each of the two
+is one round trip.
 
 The server's own time-outs end a slow statement, and TCP's end a dead network. Neither helps
 against a server process that is stopped, or a proxy that swallows its answers; so a session also
@@ -21,7 +21,7 @@ from psycopg.pq import Escaping
 T = TypeVar("T")
 
 _REPORT_S = 3_600.0
-"""How long each answer to a report, or a migration, may take."""
+"""How many seconds each answer to a report, or a migration, may take."""
 
 
 class _HexDumper(psycopg.adapt.Dumper):
@@ -50,7 +50,7 @@ class Session(psycopg.Connection[Any]):
     def connect(cls, *args: Any, **options: Any) -> Self:  # noqa: ANN401 - psycopg's own
         """Return a new connection."""
         made = super().connect(*args, **options)
-        # Not before: what is connected takes the adapters of its context.
+        # Only now: a new connection takes over the adapters of its context.
         made.adapters.register_dumper(bytes, _HexDumper)
         return made
 
@@ -79,7 +79,7 @@ class Session(psycopg.Connection[Any]):
         if value is None:
             return "NULL"
         if isinstance(value, int):
-            # Quoted below zero: a cast binds closer than a minus sign.
+            # Negative numbers are quoted, since a cast binds closer than a minus sign.
             return str(int(value)) if value >= 0 else f"'{int(value)}'"
         if isinstance(value, bytes):
             # Spelled so that it means the same whatever standard_conforming_strings says.

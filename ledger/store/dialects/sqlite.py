@@ -31,7 +31,7 @@ from ledger.store.statements import Prepared
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 SIDE_FILES = ("-wal", "-shm", "-journal", "-lock", "-lock-next")
-"""What stands beside a database: SQLite's own files, and those of the writer lock."""
+"""The suffixes of files beside a database: SQLite's own, and those of the writer lock."""
 
 _HINTS = {
     sqlite3.SQLITE_READONLY: "the file is read-only for this program; check its permissions",
@@ -92,7 +92,7 @@ class SQLiteDialect(Dialect):
         self._writer = WriterLock(Path(f"{self.path}-lock"))
 
     def files(self) -> list[Path]:
-        """Return the database and what stands beside it, under its own name and behind links."""
+        """Return the database and the files beside it, by the given name and by its real path."""
         bases = {self.path, self.path.resolve()}
         return [Path(f"{base}{end}") for base in bases for end in ("", *SIDE_FILES)]
 
@@ -114,7 +114,7 @@ class SQLiteDialect(Dialect):
             isolation_level="AUTOCOMMIT",
             # Its pools keep locks that an interrupt may leave locked.
             poolclass=NullPool,
-            pool_reset_on_return=None,  # what is given back is ended, or closed
+            pool_reset_on_return=None,  # a returned connection has no transaction, or is closed
             connect_args={"factory": _Connection},
         )
         event.listen(engine, "connect", self._configure)
@@ -142,7 +142,7 @@ class SQLiteDialect(Dialect):
         _raw(connection).execute("BEGIN IMMEDIATE")
 
     def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:  # noqa: ARG002 - one lock covers the file
-        """Tell that it always is."""
+        """Return True: there is one lock for the whole file."""
         return True
 
     def begin_read(self, connection: Connection, *, serializable: bool) -> None:  # noqa: ARG002 - a snapshot of the whole file is both
@@ -180,7 +180,7 @@ class SQLiteDialect(Dialect):
             raw.close()
 
     def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:  # noqa: ARG002 - a file says it
-        """Name the process that has the writer lock; of other programs nothing is known."""
+        """Name the process that has the writer lock; other programs leave no name."""
         if isinstance(error, WriterLockTimeoutError):
             return error.holder
         if _primary_code(error) in _BUSY:
@@ -211,7 +211,7 @@ class SQLiteDialect(Dialect):
             try:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             except Exception as error:
-                # The switch needs the file to itself and does not wait for it.
+                # The switch needs exclusive access to the file, and SQLite does not wait for that.
                 if self.failure(error) is not Failure.BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -235,7 +235,7 @@ class SQLiteDialect(Dialect):
                 raise RowsDiscardedError
 
     def definitions(self, connection: Connection) -> Definitions:
-        """Return what the file holds."""
+        """Return the definitions in the file."""
         return sqlite_definitions(connection)
 
     def fresh_definitions(
@@ -243,7 +243,7 @@ class SQLiteDialect(Dialect):
         connection: Connection,  # noqa: ARG002 - a file of its own
         upgrade: Callable[[Connection], None],
     ) -> Definitions:
-        """Return what a file in a folder for temporary ones holds."""
+        """Return the definitions in a temporary file with the same schema."""
         with tempfile.TemporaryDirectory(prefix="ledger-check-") as folder:
             file = URL.create("sqlite", database=f"{folder}/ledger.db")
             engine = create_engine(file, isolation_level="AUTOCOMMIT", poolclass=NullPool)

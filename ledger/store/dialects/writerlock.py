@@ -1,11 +1,11 @@
-"""One writer at a time among the threads and processes that share an SQLite file.
+"""The writer lock: one writer at a time among the threads and processes of an SQLite file.
 
 SQLite's own write lock is enough to be correct, but its waiters sleep and race, and a write may
 run beside another process's checkpoint: the condition under which SQLite 3.7.0 to 3.51.2 can
 damage a WAL file (https://www.sqlite.org/wal.html#walresetbug). A lock on a file of its own,
 held from before BEGIN until after COMMIT and the checkpoint that COMMIT may run, rules that out
-among users of this library. The kernel drops it when a process dies. It does not when a process
-is stopped; so the holder writes its process id into the file, for those who wait in vain.
+among users of this library. The kernel drops the lock when a process dies, but not when it is
+stopped. So the holder writes its process id into the file, to be named when a wait times out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if sys.platform != "win32":
     import fcntl
 
 _POLL_S = 0.000_1
-"""How long whoever is next in line sleeps before it looks again."""
+"""How many seconds the process at the head of the queue sleeps before it tries the lock again."""
 _QUEUE_POLL_S = 0.000_5
-"""The same for those behind."""
+"""How many seconds the processes behind it sleep before they try again."""
 _PASS_S = 1.0
-"""After how long those behind pass one that is next in line and does not take a free lock."""
+"""After how many seconds the head of the queue is passed if it does not take a free lock."""
 _CLOSE_S = 10.0
-"""How long closing waits for the thread that is the writer."""
+"""How many seconds closing waits for the thread that holds the lock."""
 _PID_BYTES = 24
 
 
@@ -42,15 +42,15 @@ class WriterLockTimeoutError(TimeoutError):
 class WriterLock:
     """A lock on a side file; threads of this object queue on a lock of their own first.
 
-    A process that gives the lock back is running, and could take it again before any other wakes.
-    So there is a second side file, of the process that is next in line: nobody asks for the lock
-    without having been that, and whoever held the lock last must queue for it like the others.
-    Only one that is stopped while it is next in line, and lets a free lock lie, is passed.
+    A process that releases the lock is running, and could take it again before any other wakes.
+    So there is a second side file, whose lock marks the head of the queue. Each process must hold
+    it before it takes the first lock, and the last writer queues for it like the others. The head
+    of the queue is passed only if it is stopped and leaves a free lock untaken.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Reentrant only because it knows its owner, whatever an interrupt fell between.
+        # Reentrant only because such a lock knows its owner, even after an interrupt.
         self._thread_lock = threading.RLock()
         self._files: tuple[int, int] | None = None
 
@@ -82,7 +82,7 @@ class WriterLock:
             self._thread_lock.release()
 
     def close(self) -> None:
-        """Close the files, once no thread of this process is the writer, or soon at last."""
+        """Close the files once no thread of this process writes, or after `_CLOSE_S`."""
         owned = self._thread_lock.acquire(timeout=_CLOSE_S)
         try:
             self.abandon()
@@ -133,8 +133,8 @@ def _open(path: Path) -> int:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except PermissionError:
-        # Locking needs no more than reading. Who may reach the folder and write the database
-        # may queue for it, whatever the umask of whoever came first.
+        # Locking needs read access alone. So every user who can reach the folder and write the
+        # database can queue, whatever the umask of the user who made the file.
         file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     if os.fstat(file).st_uid == os.geteuid():
         os.fchmod(file, 0o644)
@@ -155,7 +155,7 @@ def _sign(file: int) -> None:
     try:
         if os.pread(file, _PID_BYTES, 0) != name:
             os.pwrite(file, name, 0)
-    except OSError:  # another user's file, or a full disk: the lock is there all the same
+    except OSError:  # another user's file, or a full disk: the lock holds nevertheless
         pass
 
 
