@@ -1,4 +1,4 @@
-"""The axes on which a pool counts what it spends: one row each, and nobody else lists them.
+"""The axes on which a pool counts what it spends: one row each; no other module lists them.
 
 Fields and columns are named by rule: capacity `capacity_tokens`, what is kept back
 `stop_threshold_tokens`, the most that is carried over `carry_cap_tokens`. A value of `AXES` is
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 U64_MAX = 2**64 - 1
-"""As a capacity it means unlimited; here and not in `checks`, which errors cannot import."""
+"""As a capacity it means unlimited. Defined here since `errors` cannot import `checks`."""
 
 
 class Axis(NamedTuple):
@@ -36,7 +36,7 @@ class Axis(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """What it is called at the beginning of a heading."""
+        """The axis's name at the beginning of a heading."""
         return self.shown[0].upper() + self.shown[1:]
 
     @property
@@ -46,12 +46,12 @@ class Axis(NamedTuple):
 
     @property
     def stop_threshold(self) -> str:
-        """The field of a policy that says what is kept back."""
+        """The field of a policy that holds its stop threshold."""
         return f"stop_threshold_{self.name}"
 
     @property
     def carry_cap(self) -> str:
-        """The field of a window that says how much of the rest is carried over at most."""
+        """The field of a window that holds the most of the rest that is carried over."""
         return f"carry_cap_{self.name}"
 
     def is_unlimited(self, policy: object) -> bool:
@@ -78,6 +78,6 @@ CAPACITIES = tuple(axis.capacity for axis in AXES)
 STOP_THRESHOLDS = tuple(axis.stop_threshold for axis in AXES)
 CARRY_CAPS = tuple(axis.carry_cap for axis in AXES)
 MONEY_FIRST = tuple(sorted(AXES, key=lambda axis: -axis.scale))
-"""In the order in which they are drawn."""
+"""The axes in the order in which they are drawn: cost first."""
 AMOUNTS = tuple(axis.amount for axis in AXES if axis.amount is not None)
 """The fields of an estimate, and of a usage, that count against a pool."""

@@ -1,9 +1,9 @@
-"""The calendar of windows: when one begins and when it ends, by arithmetic and not by counting on.
+"""The calendar of windows: computes when each window begins and ends from its number.
 
-Windows of a day, a week or a month go by the clocks on the walls of a time zone: a day in spring
-has 23 hours, and where a wall clock shows a time twice, the first one counts; where it skips one,
-the moment counts at which it would have been without the change. Windows of a fixed length know
-neither zones nor summers.
+Windows of a day, a week or a month follow the local time of a time zone, so a day in spring can
+have 23 hours. Where local time repeats a time, the first one counts. Where it skips one, the moment
+counts at which it would have come without the change. Windows of a fixed length ignore time zones
+and daylight saving.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ WINDOW_MAX = timedelta(days=3_650)
 
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_AT, NEVER = (to_micros("year", datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9_980))
-"""Between these the calendar is sure to have a window, and the ones beside it.
+"""Between these times every window, and the ones before and after it, can be computed.
 
-A window ends `NEVER` if nothing can be counted from its anchor: an earlier version let such
-anchors in, at the edge of `datetime`, and what it wrote must stay readable.
+A window ends `NEVER` if no window can be computed from its anchor. An earlier version accepted
+such anchors, at the edge of `datetime`, and its journals must stay readable.
 """
 _MONTHS = 12
 _DAYS = {"day": 1, "week": 7}
@@ -57,7 +57,7 @@ _FIRST = {
     Period.WEEK: date(1970, 1, 5),
     Period.MONTH: date(1970, 1, 1),
 }
-"""When windows of each kind begin where no anchor says so: at midnight, on Monday, on the 1st."""
+"""When windows of each kind begin without an anchor: at midnight, on Monday, on the 1st."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class Window:
 
     @property
     def calendar(self) -> tuple[object, ...]:
-        """What says when windows begin: another one begins another window."""
+        """The fields that decide when windows begin: changing one of them begins a new window."""
         return self.period, self.time_zone, self.anchor
 
 
@@ -153,8 +153,8 @@ def number(window: Window, at: int) -> int:
     """Return the number of the window that a moment is in; they are counted from the anchor.
 
     Raises:
-        InvalidInputError: The moment is in no calendar: a clock that is wrong, or a forged entry;
-            or the anchor is none that windows can be counted from.
+        InvalidInputError: The moment is outside the calendar (a wrong clock, a forged entry), or
+            windows cannot be counted from the anchor.
     """
     if not _FIRST_AT <= at <= NEVER:
         raise InvalidInputError("window", f"no calendar has {at} microseconds since 1970")
@@ -171,7 +171,8 @@ def number(window: Window, at: int) -> int:
         found = (local.year - first.year) * _MONTHS + local.month - first.month
     else:
         found = (local - first).days // _DAYS[window.period]
-    # The time of the day, or a change of the clocks, may put it one off.
+    # The time of day, or a change to or from daylight saving, may make the estimate one too high
+    # or too low.
     while begins(window, found) > at:
         found -= 1
     while begins(window, found + 1) <= at:

@@ -1,4 +1,4 @@
-"""What makes a value acceptable, and the one text or number it is stored as."""
+"""Checks of input values, and the one text or number that each is stored as."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def check_amount(name: str, value: object, *, ceiling: int = U64_MAX) -> int:
 
 
 def check_seconds(name: str, value: object, *, maximum: float = float("inf")) -> None:
-    """Refuse what is no number of seconds in 0 .. `maximum`.
+    """Refuse what is not a number of seconds in 0 .. `maximum`.
 
     Raises:
-        InvalidInputError: It is no number, or outside.
+        InvalidInputError: It is not a number, or outside the range.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInputError(name, f"must be a number of seconds, not {type(value).__name__}")
@@ -66,7 +66,7 @@ def check_text(name: str, value: object, *, max_chars: int = NAME_MAX_CHARS) -> 
     """Return `value` if it is text of 1 .. `max_chars` characters that every store can hold.
 
     Raises:
-        InvalidInputError: It is no string, empty, too long, or holds NUL or a lone surrogate.
+        InvalidInputError: It is not a string, empty, too long, or holds NUL or a lone surrogate.
     """
     if not isinstance(value, str):
         raise InvalidInputError(name, f"must be a str, not {type(value).__name__}")
@@ -94,7 +94,7 @@ def to_micros(name: str, moment: object) -> Micros:
     """Return a time-zone-aware datetime as microseconds since 1970, exactly.
 
     Raises:
-        InvalidInputError: It is no datetime, or has no time zone.
+        InvalidInputError: It is not a datetime, or has no time zone.
     """
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidInputError(name, "must be a datetime with a time zone")
@@ -105,14 +105,14 @@ def to_micros(name: str, moment: object) -> Micros:
 
 
 class OutOfCalendarError(InvalidInputError):
-    """A number that is read as a time, and is none: the store was damaged, or a clock was wrong."""
+    """A stored number that is not a valid time: the store was damaged, or a clock was wrong."""
 
 
 def from_micros(micros: int) -> datetime:
     """Return microseconds since 1970 as a datetime in UTC.
 
     Raises:
-        InvalidInputError: It is no integer, or outside the years 1 to 9999.
+        InvalidInputError: It is not an integer, or outside the years 1 to 9999.
     """
     try:
         return _EPOCH + micros * _MICROSECOND
@@ -126,19 +126,20 @@ EARLIEST = to_micros("year", datetime(1900, 1, 1, tzinfo=UTC))
 LATEST = to_micros("year", datetime(3000, 1, 1, tzinfo=UTC))
 """Every time that is written lies between these two, the second excluded.
 
-So does what is derived from it, with room to spare on both sides: the ends of windows and of
-holds, ten years later at most, and all of that in any time zone is a datetime in every database.
+The limits leave room on both sides. The end of a window or a hold is at most ten years later, and
+must be a valid datetime in every time zone and every database.
 """
 
 CLOCK_EARLIEST = to_micros("year", datetime(1971, 1, 1, tzinfo=UTC))
-"""A clock that counts seconds or milliseconds is behind this time, one of microseconds is not."""
+"""A clock that counts seconds or milliseconds gives an earlier time; one of microseconds does not.
+"""
 
 
 def check_moment(name: str, moment: object) -> Micros:
     """Return a datetime that is to be written as microseconds since 1970.
 
     Raises:
-        InvalidInputError: It is no datetime, has no time zone, or is not of the years 1900 to 2999.
+        InvalidInputError: It is not a datetime, has no time zone, or is outside 1900 to 2999.
     """
     at = to_micros(name, moment)
     if not EARLIEST <= at < LATEST:
@@ -147,7 +148,7 @@ def check_moment(name: str, moment: object) -> Micros:
 
 
 def check_clock(clock: Callable[[], int]) -> Callable[[], Micros]:
-    """Return the clock, which then raises where its answer is no time that can be written.
+    """Return the clock, wrapped so that it raises if its answer is not a time that can be written.
 
     It raises `InvalidInputError` for a number of seconds, milliseconds or nanoseconds, a float, or
     a time outside the years 1971 to 2999.
@@ -176,7 +177,7 @@ def check_clock(clock: Callable[[], int]) -> Callable[[], Micros]:
 
 
 def check_several(name: str, values: object) -> None:
-    """Refuse what is not several values: a number, or one text, which is several letters.
+    """Refuse a number, or one text, where several values are expected.
 
     Raises:
         InvalidInputError: It is something else.
@@ -187,7 +188,7 @@ def check_several(name: str, values: object) -> None:
 
 
 def check_callable(name: str, value: object) -> None:
-    """Refuse what is no function; None stands for none.
+    """Refuse what is not a function; None is allowed.
 
     Raises:
         InvalidInputError: It is something else.

@@ -1,4 +1,4 @@
-"""What the books hold: entries, and what one leaves behind of its pool and its lease."""
+"""Entries of the journal, and the states of a pool and of a lease after an entry."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Totals(NamedTuple):
 
     @classmethod
     def of(cls, amounts: UsageEstimate | Usage | UsageDifference, *, requests: int) -> Totals:
-        """Return what counts of the amounts of so many calls."""
+        """Return the totals that the amounts of `requests` calls add up to."""
         tokens, cost = _amounts(amounts)
         return cls(tokens, cost, requests)
 
     def plus(self, other: Totals) -> Totals:
         """Return the sum on each axis."""
-        # Unrolled, like all arithmetic on the way of a call: a loop takes twice as long.
+        # Unrolled, like all arithmetic on the write path: a loop takes twice as long.
         tokens, cost, requests = self
         more_tokens, more_cost, more_requests = other
         return Totals(tokens + more_tokens, cost + more_cost, requests + more_requests)
@@ -59,7 +59,7 @@ _amounts: Callable[[object], tuple[int, ...]] = attrgetter(*AMOUNTS)
 
 
 class Balance(NamedTuple):
-    """What a pool has spent for good, and what open leases hold."""
+    """What a pool has committed, and what its open leases hold."""
 
     committed: Totals = Totals()
     reserved: Totals = Totals()
@@ -84,23 +84,23 @@ class WindowState(NamedTuple):
 
 
 class EntryFlag(IntFlag):
-    """What is remarkable about an entry."""
+    """Special circumstances of an entry."""
 
     NONE = 0
     OVERRUN = 1
     LATE = 2
     SATURATED = 4
     CLOSED = 32
-    """The pool is closed: on its closing, and on every entry behind it."""
+    """The pool is closed: set on its closing, and on every later entry."""
 
 
 class Direction(StrEnum):
     """Which way a named threshold was crossed."""
 
     REACHED = "reached"
-    """So much of a capacity is in use now."""
+    """At least the threshold's share of a capacity is now in use."""
     LEFT = "left"
-    """It is no longer."""
+    """Less than that share is in use again."""
 
 
 class LeaseState(NamedTuple):
@@ -158,7 +158,7 @@ class Entry:
 
 
 def requests_of(detail: Mapping[str, Any] | None, *, otherwise: int = 1) -> int:
-    """Return how many calls an entry is about that funds a pool, or else `otherwise`."""
+    """Return how many calls an entry of a funding lease is about, `otherwise` for other entries."""
     carving = (detail or {}).get("carving")
     return otherwise if carving is None else int(carving["requests"])
 
@@ -185,7 +185,7 @@ class PoolInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
-    """A pool at its newest entry, in the window that it is by now."""
+    """A pool at its newest entry, in the window of the current time."""
 
     pool: PoolInfo
     seq: Seq

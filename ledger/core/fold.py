@@ -1,4 +1,4 @@
-"""Fold a journal through the rules: the pool that its entries make, or the first that cannot be."""
+"""The replay: rebuilds a pool from its entries by the rules, up to the first impossible entry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Replay:
     policy: SharedPoolBudgetOptions = field(default_factory=SharedPoolBudgetOptions)
     policy_seq: int = 0
     rules_version: int = 0
-    """Under which version of the rules the policy was set."""
+    """The version of the rules that the policy was set under."""
     window: WindowState | None = None
     window_seq: int = 0
     balance: Balance = field(default_factory=Balance)
@@ -47,7 +47,7 @@ class Replay:
     reported: set[tuple[str, Direction]] = field(default_factory=set)
     """The crossings that were reported in this window, under this policy."""
     unreported: list[rules.Crossing] = field(default_factory=list)
-    """Those that the next entries must report."""
+    """The crossings that the next entries must report."""
 
     def apply(self, entry: Entry) -> rules.Effect | None:
         """Decide `entry` anew and move on; return its effect, None if it moved no amount.
@@ -76,7 +76,7 @@ class Replay:
         return effect
 
     def _move_on(self, entry: Entry) -> None:
-        """Go by the policy, and into the window, that an entry sets or begins."""
+        """Take over the policy that an entry sets, and the window that it begins."""
         window = entry.window
         if entry.policy is not None:
             window = rules.adjust_window(
@@ -88,10 +88,10 @@ class Replay:
         self.window = None if self.policy.window is None else window or self.window
 
     def end(self) -> None:
-        """Check that nothing is missing behind the last entry.
+        """Check that no entry is missing after the last one.
 
         Raises:
-            Contradiction: It crossed a threshold, and no entry reports that.
+            Contradiction: The last entry crossed a threshold, and no entry reports that.
         """
         if self.unreported:
             raise Contradiction(_unreported(self.unreported[0]))
@@ -107,7 +107,7 @@ class Replay:
             raise Contradiction(_unreported(crossing))
 
     def _note_crossings(self, entry: Entry, before: Collection[str]) -> None:
-        """Find what an entry crossed that was not reported yet in this window."""
+        """Find thresholds that an entry crossed and that are not reported yet in this window."""
         if entry.policy is not None or entry.kind == EntryKind.ROLLOVER:
             self.reported.clear()
         if entry.kind == EntryKind.OPENING or not self.policy.thresholds:
@@ -134,7 +134,7 @@ class Replay:
         return None
 
     def _check_window(self, entry: Entry) -> None:
-        """Refuse what was written in a window that had ended.
+        """Refuse an entry that was written in a window that had ended.
 
         Expiries come before the rollover, and so do reports of what they cross.
         """
@@ -150,7 +150,7 @@ class Replay:
     def _asked(self, entry: Entry) -> rules.Effect | None:
         """Decide a reservation anew, or a denial."""
         assert entry.estimate is not None  # noqa: S101 - by its shape
-        assert entry.request_budget is not None  # noqa: S101 - likewise
+        assert entry.request_budget is not None  # noqa: S101 - by its shape
         requests = requests_of(entry.detail)
         denial = rules.admission(self.rules_version)(
             self.policy,
@@ -180,7 +180,7 @@ class Replay:
         )
 
     def _of_lease(self, entry: Entry) -> rules.Effect:
-        """Decide anew what becomes of a lease."""
+        """Decide an entry about an existing lease anew."""
         assert entry.lease is not None  # noqa: S101 - by its shape
         lease_id = entry.lease.lease
         lease = self.leases.get(lease_id)
@@ -209,8 +209,8 @@ class Replay:
     def _corrected(self, entry: Entry, stated: LeaseState) -> rules.Effect:
         """Decide a correction anew.
 
-        Ended leases are not remembered, so what the lease had used before is what it says now,
-        less the difference. Whether the corrected entry said so is for the verifier to look up.
+        Ended leases are not remembered. So the lease's earlier usage is computed as the usage that
+        the correction states, less the difference. The verifier checks it against the journal.
         """
         found = correction_of(entry)
         moved = UsageDifference.between(found.before, found.after)
@@ -241,7 +241,7 @@ def correction_of(entry: Entry) -> Correction:
     """Return what a correction says.
 
     Raises:
-        Contradiction: It does not say it, or cannot be right.
+        Contradiction: The entry's detail is incomplete, or cannot be right.
     """
     try:
         found = Correction(

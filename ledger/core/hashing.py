@@ -1,4 +1,4 @@
-"""The bytes that are hashed: what makes a journal tamper-evident. docs/journal.md specifies them.
+"""Hashing: the bytes that make a journal tamper-evident. docs/journal.md specifies them.
 
 Every entry's hash covers the hash before it, so no earlier entry can be changed without changing
 all that follow. An entry covers its attribution through a salted digest only: the owner of the
@@ -75,7 +75,7 @@ def chain(previous: bytes, values: Iterable[Value]) -> bytes:
 
 def attribution_content(attribution: Attribution) -> str:
     """Return the one JSON text of an attribution, without the request id, which entries hold."""
-    # Of its values, not of the object: the tags inside are the caller's, and may change.
+    # Made from its values, not from the object: the caller may change the tags inside.
     return _content(_texts(attribution), tags_text(attribution))
 
 
@@ -87,10 +87,10 @@ def _content(texts: tuple[str | None, ...], tags: str | None) -> str:
 
 
 def attribution_of(content: str) -> Attribution:
-    """Return the attribution that a content was taken from, without the request id.
+    """Return the attribution that a content was made from, without the request id.
 
     Raises:
-        InvalidInputError: A value in it is none that an attribution may have.
+        InvalidInputError: The content holds a value that an attribution may not have.
     """
     return Attribution(**json.loads(content))
 
@@ -101,7 +101,7 @@ def tags_text(attribution: Attribution) -> str | None:
 
 
 def attribution_digest(content: str, *, salt: bytes) -> bytes:
-    """Return what entries cover of an attribution."""
+    """Return the salted digest by which entries cover an attribution."""
     return sha256(_ATTRIBUTION_TAG + salt + content.encode()).digest()
 
 

@@ -1,7 +1,7 @@
-"""The kinds of entries: one row each, from which every group of kinds is taken, in Python and SQL.
+"""The kinds of entries: one row each. Every group of kinds, in Python and SQL, derives from them.
 
 A new kind is a name in `EntryKind`, a row in `KINDS`, an operation that writes it, and its place in
-docs/journal.md; a test misses whichever is forgotten.
+docs/journal.md; a test fails if one of these is missing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LeasePhase(StrEnum):
 
 
 class Kind(NamedTuple):
-    """What is to be known of a kind of entry.
+    """The properties of a kind of entry.
 
     Attributes:
         has: Which of `policy`, `estimate`, `usage` and `lease` it has; it has no other. One with a
@@ -50,7 +50,7 @@ class Kind(NamedTuple):
         is_charged: The usage that it records is spent.
         can_be_corrected: It records what one call used, and a correction may say otherwise.
         is_difference: Its usage is a difference, and may be negative.
-        gives_back: It may give capacity back, or set another policy: who waits is asked again.
+        gives_back: It may give capacity back, or set another policy: waiting callers ask again.
         is_new: A closed pool does not take it.
         ends_window: It is written when a window has ended, and before the next one begins.
         counted_as: The figure of reports that counts such entries.
@@ -160,7 +160,7 @@ def _those(trait: str) -> tuple[EntryKind, ...]:
 
 PHASES = {kind: row.phase for kind, row in KINDS.items() if row.phase is not None}
 HOLDING = tuple(kind for kind, phase in PHASES.items() if phase is LeasePhase.OPEN)
-"""Behind these a lease still holds something, unless it had expired before."""
+"""After entries of these kinds, a lease still has its hold, unless it had expired before."""
 SETS_EXPIRY = _those("sets_expiry")
 ENDS_LEASE = _those("ends_lease")
 CHARGED = _those("is_charged")
@@ -170,13 +170,13 @@ BY_ITSELF = _those("by_itself")
 GIVES_BACK = frozenset(_those("gives_back"))
 COUNTED_AS = {row.counted_as: kind for kind, row in KINDS.items() if row.counted_as is not None}
 COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if not KINDS[kind].is_charged)
-"""Reports count these, although nothing is charged for them."""
+"""Kinds that reports count although nothing is charged for them."""
 
 
 def sql(kinds: Iterable[EntryKind], column: str = "kind") -> str:
     """Return the condition that an entry is of one of these kinds.
 
-    In so many words, since only then do databases see that it is that of a partial index.
+    The kinds are written out as literals, since databases match only these to a partial index.
     """
     first, *others = [f"'{kind}'" for kind in kinds]
     return f"{column} IN ({', '.join((first, *others))})" if others else f"{column} = {first}"

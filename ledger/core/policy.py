@@ -1,4 +1,4 @@
-"""What a pool allows: capacities, thresholds, and how its leases end."""
+"""The policy of a pool: capacities, thresholds, and how its leases end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SettlementPolicy(StrEnum):
 
 
 class Thresholds(Mapping[str, int]):
-    """Named percentages of a capacity, lowest first; nobody can change them."""
+    """Named percentages of a capacity, lowest first; immutable."""
 
     __slots__ = ("_percents",)
 
@@ -55,7 +55,7 @@ class Thresholds(Mapping[str, int]):
         return repr(self._percents)
 
     def __reduce__(self) -> tuple[type[Thresholds], tuple[dict[str, int]]]:
-        # The older protocols of pickle know no slots.
+        # The older protocols of pickle do not support slots.
         return Thresholds, (self._percents,)
 
     def __str__(self) -> str:
@@ -152,7 +152,7 @@ _ALWAYS = {
     if not axis.only_if_limited
     for name in (axis.capacity, axis.stop_threshold)
 }
-"""What a stored policy always says; the rest only where it is not the default."""
+"""The fields that a stored policy always has; others are stored only if not the default."""
 
 
 def _check_thresholds(thresholds: object) -> Thresholds:

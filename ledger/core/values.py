@@ -1,4 +1,4 @@
-"""The values everything else speaks in: frozen, slotted, checked when they are made.
+"""The public values: frozen, slotted dataclasses, checked when they are made.
 
 Amounts are integers: tokens, and cost in millionths of a US dollar (micro-USD). Floats and
 booleans are refused, so that no rounding error can enter the books.
@@ -39,7 +39,7 @@ class _Amounts:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
             value = getattr(self, name)
-            # Every stored row passes here several times: what is plainly right costs no call.
+            # This runs several times for every stored row: a valid amount costs no function call.
             if value.__class__ is not int or not 0 <= value <= U64_MAX:
                 check_amount(name, value)
 

@@ -1,4 +1,4 @@
-"""What callers can catch.
+"""The errors that callers can catch.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Calls that cannot be done as they were made."""
+"""Errors of calls that cannot be done as they were made."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class PoolConflictError(LedgerError):
         name: str,
         *,
         opening: Any,  # noqa: ANN401 - SharedPoolBudgetOptions; this module imports nothing
-        current: Any,  # noqa: ANN401 - likewise
-        given: Any,  # noqa: ANN401 - likewise
+        current: Any,  # noqa: ANN401 - SharedPoolBudgetOptions, as above
+        given: Any,  # noqa: ANN401 - SharedPoolBudgetOptions, as above
     ) -> None:
         super().__init__(
             f"pool {name!r} exists under another policy; change it with adjust ('ledger pool "
@@ -114,7 +114,7 @@ class PoolConflictError(LedgerError):
 
 
 class ParentConflictError(LedgerError):
-    """The pool exists, and is not where it was asked to be: a pool's parent never changes.
+    """The pool exists with another parent than was requested: a pool's parent never changes.
 
     Attributes:
         name: The pool.

@@ -1,4 +1,4 @@
-"""The root of what callers can catch."""
+"""The root class of all errors that callers can catch."""
 
 from __future__ import annotations
 

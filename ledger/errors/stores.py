@@ -1,4 +1,4 @@
-"""The store failed, not the budget."""
+"""Errors of the store: it failed, not the budget."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ContentionError(StoreError):
     def in_another_call(cls) -> Self:
         """Return the error of a call that a signal handler or a finaliser makes inside another.
 
-        It would wait for the end of the very call that it broke into.
+        Such a call would wait for the end of the call that it interrupted.
         """
         return cls(
             timeout_s=0,

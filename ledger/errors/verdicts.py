@@ -1,4 +1,4 @@
-"""Verdicts: of the budget, and about leases."""
+"""Errors that are verdicts, of the budget or about a lease."""
 
 from __future__ import annotations
 

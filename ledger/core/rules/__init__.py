@@ -3,10 +3,10 @@
 The in-memory manager, the SQL write path, replay, the verifier and the tests' oracle all call
 these functions. There is no I/O, no SQL and no clock here.
 
-`admit` answers "may I?" and changes nothing; `reserve`, `observe`, `settle` and the others say what
-an entry leaves behind, the same whether it is about to be written or was written years ago;
-`begin_window`, `adjust_window` and `roll_over` say which window it is written in. `admission` is
-`admit` as a version of the rules has it that was released earlier.
+`admit` decides whether a reservation is admitted, and changes nothing. `reserve`, `observe`,
+`settle` and the others compute the state after an entry, whether it is about to be written or was
+written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry.
+`admission` returns `admit` as an earlier released version of the rules had it.
 """
 
 from ledger.core.rules.admission import (

@@ -1,4 +1,4 @@
-"""What a pool has left, whom it admits, and which of its named thresholds are reached."""
+"""Rules of admission: what a pool has left, what it admits, and which thresholds are reached."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _Three = tuple[int, int, int]
 def counted(balance: Balance, window: WindowState | None) -> Totals:
     """Return what counts against the capacities: what is committed and reserved.
 
-    In a window only what was committed in it, less what was carried into it: below 0 where more
-    was carried than is used, or where corrections took back what earlier windows had spent.
+    With windows, only what was committed in this one counts, less what was carried into it. The
+    result is below 0 if more was carried over than is used, or if corrections took back what
+    earlier windows had spent.
     """
     return Totals(*_used(balance, window))
 
 
 def _used(balance: Balance, window: WindowState | None) -> _Three:
-    # Every verdict passes here. A loop over the axes takes twice as long, so they are unrolled, in
-    # the order of the table; a fourth one does not fit, and fails at once.
+    # Every verdict runs this. A loop over the axes takes twice as long, so they are unrolled, in
+    # the order of the table. A fourth axis would fail at once in the unpacking.
     (tokens, cost, requests), (held_tokens, held_cost, held_requests) = balance
     if window is None:
         return tokens + held_tokens, cost + held_cost, requests + held_requests
@@ -65,7 +66,7 @@ def remaining(
 ) -> Remaining:
     """Return capacity minus what counts against it on each axis, stopping at 0.
 
-    Unlimited requests stay unlimited: a pool that does not count them answers as if it could not.
+    Unlimited requests stay unlimited, as in a pool that cannot count requests.
     """
     capacities = _capacities(policy)
     tokens, cost, requests = left = _left(capacities, balance, window)
@@ -85,11 +86,11 @@ _UNLIMITED = {
     which: frozenset(name for name, unlimited in zip(NAMES, which, strict=True) if unlimited)
     for which in product((False, True), repeat=len(AXES))
 }
-"""Every set of axes once, made beforehand: one is looked up whenever what remains is told."""
+"""Every possible set of axes, made once: each `Remaining` looks its own up."""
 
 
 def least(found: Iterable[Remaining]) -> Remaining:
-    """Return what pools leave together that share their capacity: the least on each axis."""
+    """Return what remains in pools that share capacity: the least amount on each axis."""
     return reduce(_less, found)
 
 
@@ -114,8 +115,8 @@ def admit(
 ) -> Denial | None:
     """Return why a reservation is denied, or None where it is admitted.
 
-    The estimate is held against the request's own budget first, then against the pool: it must
-    fit into what remains, and may not leave less than the stop threshold, on any axis. A strict
+    The estimate is compared with the request's own budget first, then with the pool: it must fit
+    into what remains, and may not leave less than the stop threshold, on any axis. A strict
     pool admits nothing while it is at or below a threshold. `requests` is how many calls the
     lease is for: more than one where it funds a carved pool.
     """
@@ -166,7 +167,7 @@ def over_request_budget(
 def denial_figures(denial: Denial) -> dict[str, Any]:
     """Return what an entry keeps of a denial beside the estimate: why, and what remained.
 
-    Of an axis without a limit nothing remains that means anything: `uncounted` says what is used.
+    An axis without a limit has no meaningful rest: `uncounted` holds what is used instead.
     """
     if isinstance(denial, RequestBudgetExceededError):
         return {"reason": "request_budget"}

@@ -1,4 +1,4 @@
-"""Which window an entry begins, from what base, and what it carries over."""
+"""Rules of windows: which window an entry begins, from what base, and what is carried over."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def begin_window(
 ) -> WindowState | None:
     """Return the window that an opening or an adjustment begins, None without windows.
 
-    Where the calendar cannot be counted on, which only an earlier version let in, the capacity
-    does not come back until the pool is adjusted.
+    If no window can be computed from the calendar, which only an earlier version accepted, the
+    capacity does not come back until the pool is adjusted.
     """
     if policy.window is None:
         return None
@@ -49,9 +49,9 @@ def roll_over(
 ) -> WindowState | None:
     """Return the window that begins because another one has ended, None while it has not.
 
-    Open holds stay, and are taken as spent when the rest is carried over. A window in which
-    nothing was written leaves its capacity over, less what is held: as if somebody had written in
-    it, and spent nothing.
+    Open holds stay, and count as spent when the rest is carried over. A window in which nothing
+    was written carries over its capacity, less what is held, like a window with entries in which
+    nothing was spent.
     """
     schedule = policy.window
     if schedule is None or window is None or now < window.end:
@@ -85,6 +85,7 @@ def _carried(
         if not schedule.carry_over or axis.is_unlimited(policy):
             cap = 0
         rest = min(max(0, capacity - one_used), cap)
-        # The steps are all alike, so that to go them at once stops where to go one by one does.
+        # All skipped windows add the same amount, so adding them at once reaches the same bounds
+        # as adding them one by one.
         carried.append(min(max(0, rest + skipped * (capacity - one_held)), cap))
     return Totals(*carried)

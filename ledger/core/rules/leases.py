@@ -1,4 +1,4 @@
-"""What an entry about a lease leaves behind: of the pool's balance, and of the lease."""
+"""Rules of leases: the pool's balance and the lease's state after an entry about the lease."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING = Usage.zero()
 
 
 class Effect(NamedTuple):
-    """What an entry leaves behind: the pool's balance, its lease, and what was remarkable."""
+    """The state after an entry: the pool's balance and its lease, with the entry's flags."""
 
     balance: Balance
     lease: LeaseState
@@ -37,7 +37,7 @@ def reserve(
     expires_at: Micros | None = None,
     requests: int = 1,
 ) -> Effect:
-    """Return what an admitted reservation leaves behind.
+    """Return the effect of an admitted reservation.
 
     Raises:
         AmountOutOfRangeError: The reserved total would pass `ceiling`.
@@ -70,9 +70,9 @@ def settle(
     ceiling: int,
     requests: int = 1,
 ) -> Effect:
-    """Return what recording the last `usage` of a lease leaves behind.
+    """Return the effect of recording the last `usage` of a lease.
 
-    The hold goes back, and the usage is committed, of as many calls as the lease was for.
+    The hold goes back. The usage is committed, with as many requests as the lease was for.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
@@ -85,9 +85,9 @@ def settle(
 def observe(
     balance: Balance, lease: LeaseState | None, usage: Usage, *, lease_id: int, ceiling: int
 ) -> Effect:
-    """Return what recording a part of a lease's usage leaves behind.
+    """Return the effect of recording a part of a lease's usage.
 
-    The usage is committed, the lease stays open, and holds as much less, down to nothing.
+    The usage is committed. The lease stays open, and its hold shrinks by the usage, down to 0.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
@@ -141,15 +141,15 @@ def correct(
     ceiling: int,
     requests: int = 0,
 ) -> Effect:
-    """Return what correcting an entry of a lease leaves behind, which said `before`.
+    """Return the effect of correcting an entry of a lease; its usage was `before` until now.
 
-    What is committed, and what the lease has used, moves by the difference. Totals stop at 0 and
-    at `ceiling` (flagged saturated). Requests stay, since the call was made; but what funds a pool
-    may turn out to have been for more of them.
+    The committed totals and the lease's usage move by the difference. Totals stop at 0 and at
+    `ceiling` (flagged saturated). Requests stay, since the call was made; but a lease that funds a
+    pool may turn out to have been for more of them.
 
     Raises:
         UncorrectableEntryError: The lease has not ended, and more usage may come.
-        InvalidInputError: The entry says so already.
+        InvalidInputError: The entry records that usage already.
     """
     if lease.phase is not LeasePhase.ENDED:
         raise UncorrectableEntryError(seq, f"lease {lease.lease} has not ended")
@@ -180,7 +180,7 @@ def abandon(
     lease_id: int,
     ceiling: int,
 ) -> tuple[Effect, Usage | None]:
-    """Return what ending a lease leaves behind whose usage nobody recorded, and its last usage.
+    """Return the effect of ending a lease whose usage was not recorded, and its last usage.
 
     The usage is None where the lease is released.
 
@@ -202,10 +202,10 @@ def abandon(
 def renew(
     balance: Balance, lease: LeaseState | None, expires_at: Micros, *, lease_id: int
 ) -> Effect:
-    """Return what a renewal leaves behind: the lease holds what it held, until another time.
+    """Return the effect of a renewal: the lease holds the same amounts, until another time.
 
     Raises:
-        UnknownLeaseError: There is no such lease, or its hold is gone already.
+        UnknownLeaseError: There is no such lease, or its hold has ended.
     """
     if lease is None or lease.phase is not LeasePhase.OPEN:
         raise UnknownLeaseError(lease_id)
@@ -222,10 +222,10 @@ def due(lease: LeaseState, now: Micros) -> bool:
 def end_hold(
     balance: Balance, lease: LeaseState | None, phase: LeasePhase, *, lease_id: int
 ) -> Effect:
-    """Return what a release (phase ended) or an expiry (phase expired) leaves behind.
+    """Return the effect of a release (phase ended) or an expiry (phase expired).
 
     Raises:
-        UnknownLeaseError: There is no such lease, or its hold is gone already.
+        UnknownLeaseError: There is no such lease, or its hold has ended.
     """
     if lease is None or lease.phase is not LeasePhase.OPEN:
         raise UnknownLeaseError(lease_id)
@@ -246,9 +246,9 @@ def follow(
     ceiling: int,
     requests: int = 1,
 ) -> Effect:
-    """Return what an entry about a lease that exists leaves behind, by its kind.
+    """Return the effect of an entry about an existing lease, by the entry's kind.
 
-    So an entry is decided anew: when it is verified, and in every pool above its own.
+    This decides an entry anew: when it is verified, and in every pool above its own.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.

@@ -1,8 +1,8 @@
-"""Every version of the rules that was ever released, and which one a pool is decided by.
+"""The released versions of the rules, and which of them decides in a pool.
 
-A pool keeps the version under which its policy was set, until it is adjusted: so what `verify` says
-of an old entry is what the rules said when it was written, whatever they say today. To change a
-rule, add a version here, and leave those before it as they are.
+A pool keeps the version under which its policy was set, until it is adjusted. So `verify` checks an
+old entry by the rules of its time, not by today's. To change a rule, add a version here, and leave
+those before it as they are.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def current() -> int:
 
 
 def stamp() -> dict[str, Any]:
-    """Return what an entry that sets a policy says of the rules that it is set under."""
+    """Return what the detail of an entry that sets a policy records of the rules' version."""
     return {"version": CURRENT, "since": RELEASED[CURRENT].since}
 
 
 def version_in(detail: Mapping[str, Any]) -> int:
-    """Return the version of the rules that an entry names which sets a policy.
+    """Return the version of the rules in the detail of an entry that sets a policy.
 
     Raises:
         UnknownRulesError: This version of the library does not have it.
