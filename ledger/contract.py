@@ -357,7 +357,7 @@ def check_reserve(extensions: object, estimate: object, request_budget: object) 
     check_type("request_budget", request_budget, RequestBudget)
 
 
-def check_record(lease: object, usage: object, report: object) -> None:
+def check_record(lease: object, usage: object, report: object = None) -> None:
     """Refuse arguments of `record_used` and `observe` that are of another type.
 
     Raises:

@@ -256,7 +256,7 @@ def test_a_forecast_and_what_it_assumes(ledger: Run, lines: Lines, filled: str) 
     assert "the pool is no older" not in out
     assert "(the pool is no older)" in ledger(*command).out
     (row,) = json.loads(ledger(*command, "--window", "1h", "--format", "json").out)
-    tokens, _cost = row["axes"]
+    tokens, _cost, _requests = row["axes"]
     assert ("runs_out", 161, 3_600, True) == (
         tokens["outlook"],
         tokens["spent"],
