@@ -68,7 +68,7 @@ class CallQueue(ABC):
         """Queue the calls of an interrupted batch again, in front: they may have taken effect."""
         left = [one for one in self._batch if one.outcome is None and one not in self._queue]
         if left:
-            _log.warning("taking over %d operations that an interrupted leader left", len(left))
+            _log.info("taking over %d operations that an interrupted leader left", len(left))
         for caller in reversed(left):
             again = caller
             # The caller is gone, but a lease that its call was granted must be released.

@@ -99,5 +99,5 @@ def test_a_batch_that_is_taken_over_is_logged(
         book._writer._leader = interrupted
         book._writer._batch = [Caller(budget._journal, Release(lease=lease.id))]
         budget.reserve(EXTENSIONS, tokens(90), UNLIMITED)
-    expected = "WARNING taking over 1 operations that an interrupted leader left"
+    expected = "INFO taking over 1 operations that an interrupted leader left"
     assert expected in lines()
