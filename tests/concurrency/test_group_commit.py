@@ -70,6 +70,9 @@ if TYPE_CHECKING:
 LEADER = Path(__file__).parent / "leader.py"
 CALLERS = 8
 
+INSERT = "WITH"
+"""The first word of an INSERT of a few rows: the statement counts what it wrote."""
+
 
 def keyed(key: str) -> RequestExtensions:
     """Return what a request with this idempotency key carries."""
@@ -350,7 +353,7 @@ def test_a_batch_over_several_pools_waits_for_few_answers(
             wiretap.tap(*book._database.dialect._made)
         assert [None] * 10 == [outcome(each) for each in waiting]
         plugs, *batch = wiretap.sent()
-        assert "INSERT" == plugs
+        assert INSERT == plugs
         assert ["BEGIN", "SELECT", "SELECT", "COPY", "CopyDone", "COMMIT"] == batch
         assert [2] * 5 == [pool.status().balance.committed.tokens for pool in pools]
 
@@ -378,7 +381,7 @@ def test_pools_that_are_new_to_a_process_are_learnt_together(
         assert [3, 2, 2, 2, 2] == [outcome(each).id for each in waiting]
         _, *batch = wiretap.sent()
         # What is stored travels in front of what is asked next, the last with the entries.
-        attributions = ["SELECT", "SELECT", "INSERT", "INSERT", "INSERT", "INSERT"]
+        attributions = ["SELECT", "SELECT", INSERT, INSERT, INSERT, INSERT]
         assert ["BEGIN", "SELECT", *attributions] == batch
         assert [0, 1, 1, 1, 1] == [pool.remaining(EXTENSIONS).tokens for pool in pools]
         assert_sound(book)
