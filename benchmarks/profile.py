@@ -49,9 +49,9 @@ STAGES = {
         "ledger.store.dialects.sqlite:SQLiteDialect.begin",
         "ledger.store.dialects.postgresql:PostgreSQLDialect.begin",
     ),
-    "read the newest entry": ("ledger.store.journal:look",),
+    "read the newest entry": ("ledger.store.snapshot:look",),
     "find leases": (
-        "ledger.store.journal:recall",
+        "ledger.store.snapshot:recall",
         "ledger.store.journal:PoolJournal.remembered",
         "ledger.store.journal:leases",
     ),

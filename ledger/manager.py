@@ -36,7 +36,7 @@ from ledger.engine.operations import Close, Correct, Operation, Record, Release,
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import UnknownLeaseError
 from ledger.lease import LeaseBlock, PoolLeases, leasing
-from ledger.store import journal
+from ledger.store import snapshot
 from ledger.store.corrections import seq_of, spending
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import lease_of
@@ -261,7 +261,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     def _now(self) -> Micros:
         now = self._writer.now()
         if now is None:
-            now = self._writer.database.read(lambda connection: journal.clock(connection, None))
+            now = self._writer.database.read(lambda connection: snapshot.clock(connection, None))
         return now
 
     def _check_own(self, lease: BudgetLease) -> None:

@@ -20,7 +20,7 @@ from ledger.core.kinds import EntryKind
 from ledger.engine import carved_pools
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError
-from ledger.store import journal
+from ledger.store import snapshot
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
@@ -170,7 +170,7 @@ class Batch:
         """
         pool_id = pool.info.pool_id
         if below and pool_id not in self._swept_below:
-            due = journal.sharing_with_due(self.connection, pool.journal, self.now)
+            due = snapshot.sharing_with_due(self.connection, pool.journal, self.now)
             missing = due - self.pools.keys() - self.damaged.keys()  # damaged pools cannot be swept
             if missing:
                 raise MorePoolsError(missing)

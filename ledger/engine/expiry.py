@@ -14,7 +14,7 @@ from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import JournalDamagedError
 from ledger.store import journal
 from ledger.store.drafts import about_lease
-from ledger.store.journal import Ending
+from ledger.store.snapshot import Ending
 
 
 def expire(

@@ -17,10 +17,11 @@ from ledger.engine.expiry import expire
 from ledger.engine.operations.base import Operation
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import IdempotencyConflictError, LedgerError
-from ledger.store import journal
+from ledger.store import journal, snapshot
 from ledger.store.drafts import Draft, Staged
-from ledger.store.journal import Ending, PoolJournal, Seen, Wanted
+from ledger.store.journal import PoolJournal, Wanted
 from ledger.store.rows import Memo, Row
+from ledger.store.snapshot import Ending, Seen
 
 Outcome = Row | LedgerError | None
 """An operation's result: its entry, the error why it has none, or None: it must be tried again."""
@@ -135,14 +136,14 @@ def prepare(
 
     The arguments are those of `perform`.
     """
-    seen = journal.look(connection, pools, now())
+    seen = snapshot.look(connection, pools, now())
     todo = calls()
     joined = {one.info.pool_id: one for pool, _ in todo for one in pool.lineage}
     others = [joined[pool_id] for pool_id in sorted(joined.keys() - seen.newest.keys())]
     if others:
         pools = [*pools, *others]
-        seen = seen.with_others(journal.look(connection, others, seen.now))
-    seen = journal.recall(connection, pools, seen)
+        seen = seen.with_others(snapshot.look(connection, others, seen.now))
+    seen = snapshot.recall(connection, pools, seen)
     batch = Batch(connection, now() or seen.now)
     for journal_of in pools:
         pool_id = journal_of.info.pool_id

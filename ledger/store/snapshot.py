@@ -1,0 +1,138 @@
+"""What a transaction sees of its pools as it begins: their newest entries, due holds, the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from ledger.core.checks import Micros
+from ledger.core.entries import PoolId
+from ledger.store import journal, queries
+from ledger.store.journal import AHEAD_US, PoolJournal
+from ledger.store.rows import Row
+from ledger.store.statements import Prepared, rows_of_each
+
+_QUIET_US = AHEAD_US // 2
+"""How long no such query is needed again; less than that, since a server's clock may be set."""
+
+POOLS_PAGE = 64
+"""How many child pools are searched at a time for expired holds before a pool denies."""
+
+
+class Ending(NamedTuple):
+    """A lease whose hold ends by time-out, and when."""
+
+    lease: int
+    expires_at: Micros
+
+
+class Seen(NamedTuple):
+    """What a transaction has read of several pools."""
+
+    newest: dict[PoolId, Row | None]
+    ending: dict[PoolId, Sequence[Ending]]
+    """The next holds that end, for the pools in which they were looked for."""
+    now: Micros
+
+    def with_others(self, others: Seen) -> Seen:
+        """Return these pools and others together, with the time when these were read."""
+        return Seen(self.newest | others.newest, self.ending | others.ending, self.now)
+
+    def due(self, pool: PoolJournal) -> list[Ending]:
+        """Return the holds of a pool that are due, or the first of them."""
+        ending = self.ending.get(pool.info.pool_id, ())
+        return [one for one in ending if one.expires_at <= self.now]
+
+    def quiet_until(self, pool: PoolJournal) -> Micros:
+        """Return until when no hold of a pool ends, once those that are due have expired."""
+        ending = self.ending.get(pool.info.pool_id)
+        if ending is None:
+            return pool.quiet_until
+        later = [one.expires_at for one in ending if one.expires_at > self.now]
+        if len(ending) == journal.ENDING_PAGE:  # there may be more behind the last one
+            later.append(ending[-1].expires_at)
+        return min([*later, Micros(self.now + _QUIET_US)])
+
+
+def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
+    """Read the newest entry of each pool, and which holds end next, all in one message.
+
+    Holds are not looked for in a pool that remembers that none ends yet; see `recall`.
+    """
+    restless = [pool for pool in pools if not pool.seems_quiet(now)]
+    # Read the time first: a hold that ends between the two reads must not seem to have expired.
+    time_asked = [] if now is not None else [(queries.NOW, {"now": now})]
+    asked: list[tuple[Prepared, dict[str, Any]]] = [*time_asked]
+    asked += [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in pools]
+    asked += [pool.ending(now) for pool in restless]
+    # Read it again at the end: if the clock was put back, it is not known which holds had ended.
+    found = rows_of_each(connection, asked + (time_asked if restless else []))
+    if now is None:
+        now = Micros(found.pop(0)[0]["now"])
+        then = Micros(found.pop()[0]["now"]) if restless else now
+        if then < now:
+            now, restless = then, []
+            del found[len(pools) :]
+    return Seen(
+        {
+            pool.info.pool_id: one[0] if one else None
+            for pool, one in zip(pools, found[: len(pools)], strict=True)
+        },
+        _ending(restless, found[len(pools) :]),
+        now,
+    )
+
+
+def _ending(
+    pools: Sequence[PoolJournal], found: Sequence[Sequence[Row]]
+) -> dict[PoolId, Sequence[Ending]]:
+    return {
+        pool.info.pool_id: [Ending(**row) for row in one]
+        for pool, one in zip(pools, found, strict=True)
+    }
+
+
+def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -> set[PoolId]:
+    """Return up to `POOLS_PAGE` pools that share a pool's capacity and have leases that are due."""
+    parameters = {"pool_id": pool.info.pool_id, "until": until, "page": POOLS_PAGE}
+    return set(connection.execute(queries.SHARING_WITH_DUE, parameters).scalars())
+
+
+def clock(connection: Connection, now: Micros | None) -> Micros:
+    """Return the given time, or else the store's."""
+    return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
+
+
+def recall(connection: Connection, pools: Sequence[PoolJournal], seen: Seen) -> Seen:
+    """Let each pool forget what others changed before its newest entry.
+
+    The same message asks for the policy of a pool that is new to this process, and for holds that
+    end where it turned out that it was not known; with these, what was seen is returned.
+    """
+    found = [(pool, seen.newest[pool.info.pool_id]) for pool in pools]
+    stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
+    unknown = [
+        (pool, newest["policy_seq"])
+        for pool, newest in stale
+        if not pool.terms.knows(newest["policy_seq"])
+    ]
+    restless = [
+        pool
+        for pool, newest in found
+        if pool.info.pool_id not in seen.ending and not pool.quiet(newest, seen.now)
+    ]
+    read = iter(
+        rows_of_each(
+            connection,
+            [(queries.SINCE, pool.since()) for pool, _ in stale]
+            + [pool.terms.asked(seq) for pool, seq in unknown]
+            + [pool.ending(seen.now) for pool in restless],
+        )
+    )
+    for pool, newest in stale:
+        pool.forget(next(read), newest)
+    for pool, seq in unknown:
+        pool.terms.learn(seq, next(read))
+    return seen._replace(ending=seen.ending | _ending(restless, list(read)))
