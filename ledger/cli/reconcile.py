@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,8 +26,10 @@ from ledger.errors import InvalidInputError
 from ledger.reconcile import (
     READY,
     BillMapping,
+    Identical,
     Match,
     Reconciliation,
+    Repeats,
     Status,
     apply,
     read_bill,
@@ -34,6 +37,7 @@ from ledger.reconcile import (
 )
 from ledger.reconcile import reconcile as held_against
 from ledger.reconcile.sheets import about, matches_sheet, summary_sheet
+from ledger.reports.buckets import Unit
 from ledger.reports.render import printable
 from ledger.simulate import parse_count, parse_usd
 
@@ -66,6 +70,23 @@ def reconcile(
     tolerance_usd: Annotated[
         str, typer.Option(help="By how many US dollars both may differ and still match.")
     ] = "0",
+    by: Annotated[
+        Unit, typer.Option(help="Compare lines without a request id by this piece of time.")
+    ] = Unit.DAY,
+    repeats: Annotated[
+        Repeats | None,
+        typer.Option(
+            help="What it means if lines have the same request id: refuse them, add them, or take "
+            "the last. Without it, what the mapping says."
+        ),
+    ] = None,
+    identical: Annotated[
+        Identical | None,
+        typer.Option(
+            help="What it means if two lines are identical: refuse to apply the bill, add them, or "
+            "count them once. Without it, what the mapping says."
+        ),
+    ] = None,
     apply_: Annotated[
         bool,
         typer.Option("--apply", help="Append a correction for each request that differs."),
@@ -85,7 +106,7 @@ def reconcile(
 
     Example: ledger reconcile usage.csv --mapping openai-usage --provider openai --axis total_tokens
     """
-    bill = read_bill(file, _mappings(mapping))
+    bill = read_bill(file, _mappings(mapping, repeats=repeats, identical=identical))
     with existing(url) as book:
         found = held_against(
             book,
@@ -94,6 +115,7 @@ def reconcile(
             tolerance_tokens=parse_count("--tolerance-tokens", tolerance_tokens),
             tolerance_cost_micros_usd=parse_usd("--tolerance-usd", tolerance_usd),
             axes=axis or (),
+            by=by,
         )
         if apply_:
             found = apply(book, found)
@@ -105,7 +127,15 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _mappings(named: str) -> Sequence[BillMapping]:
+def _mappings(
+    named: str, *, repeats: Repeats | None, identical: Identical | None
+) -> Sequence[BillMapping]:
+    given = {"repeats": repeats, "identical": identical}
+    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return [replace(one, **said) for one in _named(named)]
+
+
+def _named(named: str) -> Sequence[BillMapping]:
     if named in READY:
         return READY[named]
     path = Path(named)
@@ -118,7 +148,7 @@ def _mappings(named: str) -> Sequence[BillMapping]:
 
 def _print(found: Reconciliation, *, top: int, wide: bool) -> None:
     show(summary_sheet(found), wide=wide)
-    for status in Status:
+    for status in (*(one for one in Status if one is not Status.MATCHED), Status.MATCHED):
         if found.of(status) and top:
             show(matches_sheet(found, status, top=top), wide=wide)
     stdout().print(printable(about(found)), markup=False, soft_wrap=True)

@@ -2,7 +2,14 @@
 
 from ledger.reconcile.applying import apply
 from ledger.reconcile.bill import Bill, BillLine, read_bill
-from ledger.reconcile.mapping import BillMapping, CostUnit, TokenCounting, read_mapping
+from ledger.reconcile.mapping import (
+    BillMapping,
+    CostUnit,
+    Identical,
+    Repeats,
+    TokenCounting,
+    read_mapping,
+)
 from ledger.reconcile.matching import reconcile
 from ledger.reconcile.ready import READY
 from ledger.reconcile.values import (
@@ -23,10 +30,12 @@ __all__ = [
     "BillMapping",
     "CostUnit",
     "EntryRef",
+    "Identical",
     "Match",
     "Outcome",
     "Part",
     "Reconciliation",
+    "Repeats",
     "Status",
     "TokenCounting",
     "apply",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
+from itertools import combinations
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, or_, select
@@ -14,6 +16,7 @@ from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.errors import IdempotencyConflictError, InvalidInputError, UncorrectableEntryError
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
+from ledger.reconcile.mapping import Identical
 from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
 from ledger.store.corrections import spending
 from ledger.store.directory import Directory
@@ -52,12 +55,12 @@ class _Now(NamedTuple):
     Attributes:
         usages: The usage of each of the request's entries, after all corrections.
         obstacle: Why one of the request's leases keeps it from being corrected, None if none does.
-        applied: Whether this line of the bill was applied before.
+        applied: The axes on which the bill was applied to this request before.
     """
 
     usages: Sequence[Usage]
     obstacle: str | None
-    applied: bool
+    applied: frozenset[str]
 
 
 class _Pool(NamedTuple):
@@ -77,11 +80,13 @@ class _Step(NamedTuple):
 def apply(book: Ledger, found: Reconciliation) -> Reconciliation:
     """Append a correction for each request that differs, and return the outcome of each.
 
-    The idempotency keys are made of the bill's hash and line. So the same file changes nothing
-    twice: if it is applied again, by another process at the same time, or after a crash half way.
+    The idempotency keys are made of the bill's hash, the request and the axes. So the same file
+    changes nothing twice: if it is applied again, by another process at the same time, or after a
+    crash half way. Applied by one axis, it can be applied by the others later.
 
     Raises:
-        InvalidInputError: The reconciliation is `as_of` an earlier entry; it cannot be applied.
+        InvalidInputError: The reconciliation is `as_of` an earlier entry, or its bill has identical
+            lines, of which it is not known whether each was billed; it cannot be applied.
         StoreError: The store failed. Corrections that were appended stay; the same call, repeated,
             appends the rest.
     """
@@ -89,6 +94,12 @@ def apply(book: Ledger, found: Reconciliation) -> Reconciliation:
     check_type("found", found, Reconciliation)
     if found.as_of is not None:
         raise InvalidInputError("as_of", "the past is not corrected; apply without it")
+    if found.identical is Identical.REFUSE and found.identical_lines:
+        raise InvalidInputError(
+            "identical",
+            f"line {found.identical_lines[0]} repeats an earlier line in every cell, as where "
+            "exports overlap; say 'once' if they are one line, 'add' if each was billed",
+        )
     pools = {ref.pool for refs in found.correctable.values() for ref in refs}
     opened = _opened(book, pools)
     matches = [
@@ -135,23 +146,36 @@ def _correct(
     impossible = _impossible(found, match)
     if impossible is not None or match.request_id is None:
         return impossible or BY_DAY
-    key = f"reconcile:{found.sha256}:{match.line}"
+    request = sha256(match.request_id.encode()).hexdigest()[:32]
+    prefix = f"reconcile:{found.sha256}:{request}:"
     refs = found.correctable[match.request_id]
     # Read again, in one snapshot: other calls may have corrected these entries since `reconcile`.
-    now = book.read(lambda connection: _now(connection, pools, refs, key))
+    now = book.read(lambda connection: _now(connection, pools, refs, prefix))
     if now.obstacle is not None:
         return now.obstacle
-    steps = [*_steps(refs, now.usages, match.billed, found.axes)]
-    if not steps:
-        return Outcome.ALREADY_APPLIED
-    if now.applied:
-        return CORRECTED_SINCE
+    axes = [axis for axis in found.axes if axis not in now.applied]
+    steps = [*_steps(refs, now.usages, match.billed, axes)]
+    key = prefix + _code(axes)
     for step in steps:
-        # The last correction has the line's own key. If that key is in the journal, all are.
+        # The last correction has the request's own key. If that is in the journal, all are.
         own = key if step is steps[-1] else f"{key}:{step.ref.seq}"
         if not _write(pools[step.ref.pool].budget, step, _reason(found, match), own):
             return CORRECTED_SINCE
-    return Outcome.APPLIED
+    if any(_rest(now.usages, match.billed, axis) for axis in now.applied & {*found.axes}):
+        return CORRECTED_SINCE
+    return Outcome.APPLIED if steps else Outcome.ALREADY_APPLIED
+
+
+def _code(axes: Collection[str]) -> str:
+    """Return a number that stands for a set of axes: a bit each, in the order of usage's fields."""
+    return str(sum(1 << place for place, name in enumerate(USAGE_FIELDS) if name in axes))
+
+
+_AXES_OF_CODE = {
+    _code(axes): frozenset(axes)
+    for count in range(1, len(USAGE_FIELDS) + 1)
+    for axes in combinations(USAGE_FIELDS, count)
+}
 
 
 def _impossible(found: Reconciliation, match: Match) -> str | None:
@@ -166,7 +190,7 @@ def _now(
     connection: Connection,
     pools: dict[str, _Pool],
     refs: Sequence[EntryRef],
-    key: str,
+    prefix: str,
 ) -> _Now:
     journals = {ref.pool: pools[ref.pool].journal for ref in refs}
     usages, obstacle = [], None
@@ -180,8 +204,10 @@ def _now(
         unnamed = connection.execute(_UNNAMED, parameters).scalar()
         if unnamed is not None:
             obstacle = obstacle or UNNAMED.format(lease=ref.lease, entry=unnamed)
-    applied = any(pool.by_keys(connection, [key]) for pool in journals.values())
-    return _Now(usages, obstacle, applied)
+    keys = [prefix + code for code in _AXES_OF_CODE]
+    applied = [key for pool in journals.values() for key in pool.by_keys(connection, keys)]
+    axes = [_AXES_OF_CODE[key.removeprefix(prefix)] for key in applied]
+    return _Now(usages, obstacle, frozenset().union(*axes))
 
 
 def _steps(
@@ -192,9 +218,7 @@ def _steps(
     The last entry takes the difference. If that would take it below 0, the rest goes to the entry
     before it.
     """
-    rest = {
-        axis: getattr(billed, axis) - sum(getattr(usage, axis) for usage in usages) for axis in axes
-    }
+    rest = {axis: _rest(usages, billed, axis) for axis in axes}
     for ref, usage in zip(reversed(refs), reversed(usages), strict=True):
         to = {}
         for axis in axes:
@@ -204,6 +228,11 @@ def _steps(
         after = replace(usage, **to)
         if after != usage:
             yield _Step(ref, after)
+
+
+def _rest(usages: Sequence[Usage], billed: Amounts, axis: str) -> int:
+    """Return by how much the bill is more than the entries say."""
+    return int(getattr(billed, axis) - sum(getattr(usage, axis) for usage in usages))
 
 
 def _write(budget: LedgerBudgetManager, step: _Step, reason: str, key: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -20,9 +21,17 @@ from ledger.core.checks import (
     check_type,
 )
 from ledger.errors import BillingFileError, InvalidInputError
-from ledger.reconcile.mapping import COST, BillMapping, CostUnit, TokenCounting
-from ledger.reconcile.reading import read_bytes, table_in
-from ledger.reconcile.ready import fitting
+from ledger.reconcile.mapping import (
+    COST,
+    BillMapping,
+    CostUnit,
+    Identical,
+    Repeats,
+    TokenCounting,
+)
+from ledger.reconcile.moments import moment
+from ledger.reconcile.objects import SEPARATOR
+from ledger.reconcile.reading import Table, read_bytes, table_in
 from ledger.reports.buckets import zone_named
 from ledger.simulate.pricing import shown
 
@@ -31,11 +40,7 @@ _DECIMAL = re.compile(r"-?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE]
 _COUNT = re.compile(r"([0-9]{1,19})(?:\.0)?")
 """A count; some exports write `12.0`. `1.000` is refused: it may stand for a thousand."""
 
-_SECONDS = re.compile(r"[0-9]{9,11}")
-"""Seconds since 1970, of the years 1973 to 5138; milliseconds have 13 digits."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DATE_CHARS = 10  # 2024-02-01
+_MICROSECOND = timedelta(microseconds=1)
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")
 
 Amount = int | Fraction
@@ -50,6 +55,7 @@ class BillLine:
         request_id: The provider's request id.
         model: The model, as the journal calls it.
         at: The time of the usage; for a day, its beginning.
+        end: The time at which it ends, which is not part of it; None if the line does not say it.
         day: The day in the mapping's time zone.
         amounts: The amounts in the order of the bill's axes. A cost is exact: it may be a fraction
             of a micro-USD, and below 0 (a credit).
@@ -59,6 +65,7 @@ class BillLine:
     request_id: str | None
     model: str | None
     at: datetime | None
+    end: datetime | None
     day: str | None
     amounts: tuple[Amount, ...]
 
@@ -74,6 +81,12 @@ class Bill:
         axes: The amounts that the file has, by the journal's names.
         lines: The lines with an amount.
         empty: How many more lines have no amount at all: the empty days of an export.
+        replaced: How many more lines were replaced by a later line of their request.
+        identical: The numbers of the lines that repeat an earlier line in every cell.
+        first: The earliest time that a line says, also one without amounts; None if none says one.
+        last: The latest time at which a line ends, or begins if it says no end.
+        unread_columns: The columns that the mapping does not name.
+        unread_lists: How many values each list within the rows has that the mapping does not name.
     """
 
     file: str
@@ -82,6 +95,12 @@ class Bill:
     axes: tuple[str, ...]
     lines: Sequence[BillLine]
     empty: int
+    replaced: int
+    identical: Sequence[int]
+    first: datetime | None
+    last: datetime | None
+    unread_columns: Sequence[str]
+    unread_lists: Mapping[str, int]
 
 
 def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
@@ -102,57 +121,163 @@ def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
     if not mappings:
         raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
     data = read_bytes(path)
-    table = table_in(str(path), data)
-    try:
-        mapping = fitting(mappings, table.columns)
-    except InvalidInputError as error:
-        raise BillingFileError(str(path), line=None, reason=str(error)) from error
-    zone = zone_named(mapping.zone)
-    lines, empty = [], 0
+    mapping, table = _fitting(str(path), data, mappings)
+    reader = _Lines(mapping, table.columns)
     for number, cells in table.rows():
         try:
-            found = _line(number, cells, mapping, zone)
+            reader.add(number, cells)
         except InvalidInputError as error:
             raise BillingFileError(str(path), line=number, reason=str(error)) from error
-        if found is None:
-            empty += 1
-        else:
-            lines.append(found)
     return Bill(
         # The journal holds UTF-8 text; a file's name may have bytes that are none.
         file=path.name.encode(errors="replace").decode(),
         sha256=sha256(data).hexdigest(),
         mapping=mapping,
         axes=mapping.axes,
-        lines=lines,
-        empty=empty,
+        lines=list(reader.lines.values()),
+        empty=reader.empty,
+        replaced=reader.replaced,
+        identical=reader.identical,
+        first=reader.first,
+        last=reader.last,
+        unread_columns=[name for name in table.columns if name and name not in mapping.columns],
+        unread_lists=table.unread,
     )
 
 
+def _fitting(path: str, data: bytes, mappings: Sequence[BillMapping]) -> tuple[BillMapping, Table]:
+    """Return the first mapping that fits the file, and the table that it reads.
+
+    Raises:
+        BillingFileError: The file cannot be read, or no mapping fits; the error is the last one's.
+    """
+    for mapping in mappings:
+        table = table_in(path, data, lists=mapping.rows, asked=mapping.columns)
+        if next(table.rows(), None) is None and not table.columns:  # a bill of nothing
+            return mapping, table
+        try:
+            return mapping.fitted(table.columns), table
+        except InvalidInputError as error:
+            refusal = error
+    raise BillingFileError(path, line=None, reason=str(refusal)) from refusal
+
+
+class _Lines:
+    """The lines of a bill, while its rows are added one after the other."""
+
+    def __init__(self, mapping: BillMapping, columns: Sequence[str]) -> None:
+        self._mapping = mapping
+        self._zone = zone_named(mapping.zone)
+        self._currencies = _currencies(mapping, columns)
+        self._seen: dict[bytes, int] = {}
+        self._billed: dict[str, dict[str, int]] = {}
+        """By request id, the line that gave each amount."""
+        self.lines: dict[str | int, BillLine] = {}
+        """By their order; by request id where the last line of a request counts."""
+        self._order = count()
+        self.empty = self.replaced = 0
+        self.identical: list[int] = []
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+
+    def add(self, number: int, cells: Mapping[str, str]) -> None:
+        """Add a row.
+
+        Raises:
+            InvalidInputError: A cell cannot be read, or the row repeats one that it must not.
+        """
+        at, end = self._times(cells)
+        amounts = self._mapping.amounts
+        if not any(cells.get(column) for named in amounts.values() for column in named):
+            self.empty += 1
+            return
+        if self._repeats(number, cells) and self._mapping.identical is Identical.ONCE:
+            return
+        for column in self._currencies:
+            currency = cells.get(column)
+            if currency and currency.lower() != "usd":
+                raise InvalidInputError(column, f"{shown(currency)} is not USD")
+        line = _line(number, cells, self._mapping, at=at, end=end, zone=self._zone)
+        key: str | int = next(self._order)
+        if line.request_id is not None:
+            if self._mapping.repeats is Repeats.REFUSE:
+                self._require_new(line)
+            if self._mapping.repeats is Repeats.LAST:
+                key = line.request_id
+        self.replaced += key in self.lines
+        self.lines[key] = line
+
+    def _times(self, cells: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+        """Return when a row begins and ends; an empty one says what time the bill is for."""
+        at, end = (
+            None if text is None else moment(f"{column}", text, form, self._zone)
+            for column in (self._mapping.at, self._mapping.end)
+            for form in (self._mapping.at_format,)
+            for text in (_cell(cells, column),)
+        )
+        if at is not None and end is not None and end <= at:
+            raise InvalidInputError(f"{self._mapping.end}", "is not after the beginning")
+        if at is not None:
+            last = at if end is None else end - _MICROSECOND
+            self.first = at if self.first is None else min(self.first, at)
+            self.last = last if self.last is None else max(self.last, last)
+        return at, end
+
+    def _repeats(self, number: int, cells: Mapping[str, str]) -> bool:
+        digest = sha256(repr(sorted(cells.items())).encode(errors="surrogatepass")).digest()
+        if self._seen.setdefault(digest, number) == number:
+            return False
+        self.identical.append(number)
+        return True
+
+    def _require_new(self, line: BillLine) -> None:
+        """Refuse an amount that another line of the request has, too."""
+        before = self._billed.setdefault(f"{line.request_id}", {})
+        for axis, amount in zip(self._mapping.axes, line.amounts, strict=True):
+            if not amount or axis not in self._mapping.amounts:
+                continue
+            if axis in before:
+                raise InvalidInputError(
+                    f"{self._mapping.request_id}",
+                    f"{shown(f'{line.request_id}')} has {axis} on line {before[axis]} already; say "
+                    "what that means: repeats = 'add' (each line is a part) or 'last' (the last "
+                    "line says all)",
+                )
+            before[axis] = line.line
+
+
+def _currencies(mapping: BillMapping, columns: Sequence[str]) -> list[str]:
+    """Return the columns that must say USD: the mapping's, or all that look like a currency."""
+    if COST not in mapping.axes:
+        return []
+    if mapping.currency is not None:
+        return [mapping.currency]
+    return [name for name in columns if name.lower().endswith(("currency", "currency_code"))]
+
+
 def _line(
-    number: int, cells: Mapping[str, str], mapping: BillMapping, zone: ZoneInfo
-) -> BillLine | None:
-    columns = mapping.amounts
-    if not any(cells.get(column) for named in columns.values() for column in named):
-        return None
-    currency = _cell(cells, mapping.currency)
-    if currency is not None and currency.lower() != "usd":
-        raise InvalidInputError(f"{mapping.currency}", f"{shown(currency)} is not USD")
+    number: int,
+    cells: Mapping[str, str],
+    mapping: BillMapping,
+    *,
+    at: datetime | None,
+    end: datetime | None,
+    zone: ZoneInfo,
+) -> BillLine:
     request_id = _cell(cells, mapping.request_id)
-    at = _cell(cells, mapping.at)
     if request_id is None and at is None:
         raise InvalidInputError("line", "has neither a request id nor a day")
     amounts = {
         name: sum(_amount(column, cells.get(column, ""), name, mapping) for column in named)
-        for name, named in columns.items()
+        for name, named in mapping.amounts.items()
     }
-    moment = None if at is None else _moment(f"{mapping.at}", at, zone)
     return BillLine(
         line=number,
         request_id=None if request_id is None else check_text(f"{mapping.request_id}", request_id),
         model=_model(cells, mapping),
-        at=moment,
-        day=None if moment is None else moment.astimezone(zone).date().isoformat(),
+        at=at,
+        end=end,
+        day=None if at is None else at.astimezone(zone).date().isoformat(),
         amounts=tuple(_whole(amounts, mapping)[name] for name in mapping.axes),
     )
 
@@ -171,19 +296,21 @@ def _model(cells: Mapping[str, str], mapping: BillMapping) -> str | None:
 
 
 def _amount(column: str, text: str, name: str, mapping: BillMapping) -> Amount:
-    """Return an amount exactly. An empty cell is 0; a line of empty cells never comes here."""
+    """Return an amount exactly. An empty cell is 0; the values of a list are added up."""
     if not text:
         return 0
+    if SEPARATOR in text:
+        return sum(_amount(column, one, name, mapping) for one in text.split(SEPARATOR))
     if name == COST:
         if not _DECIMAL.fullmatch(text):
             raise InvalidInputError(column, f"{shown(text)} is not a decimal number")
         micros = Fraction(text) * _MICROS_IN[mapping.cost_unit]
         check_amount(column, abs(int(micros)), ceiling=I64_MAX)
         return micros
-    count = _COUNT.fullmatch(text)
-    if not count:
+    whole = _COUNT.fullmatch(text)
+    if not whole:
         raise InvalidInputError(column, f"{shown(text)} is not a whole number of 0 or more")
-    return check_amount(column, int(count[1]), ceiling=I64_MAX)
+    return check_amount(column, int(whole[1]), ceiling=I64_MAX)
 
 
 def _whole(amounts: dict[str, Amount], mapping: BillMapping) -> dict[str, Amount]:
@@ -195,23 +322,3 @@ def _whole(amounts: dict[str, Amount], mapping: BillMapping) -> dict[str, Amount
         summed = found.get("input_tokens", 0) + found.get("output_tokens", 0)
         found.setdefault("total_tokens", summed)
     return found
-
-
-def _moment(name: str, text: str, zone: ZoneInfo) -> datetime:
-    try:
-        if _SECONDS.fullmatch(text):
-            return _EPOCH + timedelta(seconds=int(text))
-        if len(text) == _DATE_CHARS:
-            day = date.fromisoformat(text)
-            return datetime(day.year, day.month, day.day, tzinfo=zone)
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInputError(
-            name, f"{shown(text)} is neither an ISO 8601 day or time nor seconds since 1970"
-        ) from None
-    try:
-        at = at.replace(tzinfo=zone) if at.tzinfo is None else at
-        at.astimezone(zone).astimezone(UTC)
-    except OverflowError:
-        raise InvalidInputError(name, f"{text!r} is outside the years 1 to 9999") from None
-    return at

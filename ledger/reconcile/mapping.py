@@ -13,6 +13,8 @@ from typing import Any
 from ledger.core.checks import check_path, check_text, check_type
 from ledger.core.values import USAGE_FIELDS
 from ledger.errors import InvalidInputError
+from ledger.reconcile.moments import check_format
+from ledger.reconcile.objects import LIST
 from ledger.reports.buckets import zone_named
 
 COST = "cost_micros_usd"
@@ -37,17 +39,48 @@ class TokenCounting(StrEnum):
     """Cache tokens are billed in columns of their own; they are added to the input here."""
 
 
+class Repeats(StrEnum):
+    """What it means if several lines have the same request id."""
+
+    REFUSE = "refuse"
+    """The bill is refused if two of them have the same amount."""
+
+    ADD = "add"
+    """Each line is a part of what was billed: they are added up."""
+
+    LAST = "last"
+    """Each line says all that was used so far, as in logs of streams: the last one counts."""
+
+
+class Identical(StrEnum):
+    """What it means if two lines are identical, as where exports overlap."""
+
+    REFUSE = "refuse"
+    """They are added up and counted, and the bill cannot be applied."""
+
+    ADD = "add"
+    """Each of them was billed."""
+
+    ONCE = "once"
+    """They are one line."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillMapping:
     """Which column of a bill holds which field.
 
-    In JSON a column is a key. A key within an object is written with a dot: `amount.value`. An
-    amount may be the sum of several columns.
+    In JSON a column is a key. A key within an object is written with a dot: `amount.value`; one
+    within the objects of a list as `credits[].amount`, which is the sum over the list. An amount
+    may be the sum of several columns.
 
     Attributes:
         name: The mapping's name.
         request_id: The column of the provider's request id.
-        at: The column of a day, a time (ISO 8601) or a number of seconds since 1970.
+        at: The column of a day, a time (ISO 8601), or a number of seconds or milliseconds since
+            1970.
+        at_format: The form of the times: `seconds`, `milliseconds`, or a format of Python's
+            `strptime` that has the day. Without it, the form is found out.
+        end: The column of the time at which a line ends, which is not part of it.
         model: The column of the model.
         model_until: A text that ends the model's name in its column; it and the rest are dropped.
         models: The journal's names of models, by the bill's names, where they are different.
@@ -62,12 +95,17 @@ class BillMapping:
         cost_unit: The unit of the cost.
         tokens: How input tokens are counted.
         zone: The time zone of days, and of times without one.
+        rows: In JSON, the keys of the lists that hold the rows, from the outermost on.
+        repeats: What it means if several lines have the same request id.
+        identical: What it means if two lines are identical.
         optional: Fields that are left out if the file lacks their columns.
     """
 
     name: str = "mapping"
     request_id: str | None = None
     at: str | None = None
+    at_format: str | None = None
+    end: str | None = None
     model: str | None = None
     model_until: str | None = None
     models: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -82,6 +120,9 @@ class BillMapping:
     cost_unit: CostUnit = CostUnit.USD
     tokens: TokenCounting = TokenCounting.CACHE_INCLUDED
     zone: str = "UTC"
+    rows: Sequence[str] = ("data", "results")
+    repeats: Repeats = Repeats.REFUSE
+    identical: Identical = Identical.REFUSE
     optional: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -89,29 +130,50 @@ class BillMapping:
             value = getattr(self, name)
             if value is not None:
                 check_text(name, value)
-        for name in (*_SUMS, "optional"):
+        if self.at_format is not None:
+            check_format("at_format", self.at_format)
+        for name in (*_SUMS, "rows", "optional"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
-        for name in self.optional:
-            if name not in COLUMN_FIELDS:
-                raise InvalidInputError(
-                    "optional", f"{name!r} is none of {', '.join(COLUMN_FIELDS)}"
-                )
         check_type("models", self.models, Mapping)
         for ours in (*self.models, *self.models.values()):
             check_text("models", ours)
-        object.__setattr__(self, "cost_unit", _choice("cost_unit", self.cost_unit, CostUnit))
-        object.__setattr__(self, "tokens", _choice("tokens", self.tokens, TokenCounting))
+        for name, kind in _CHOICES.items():
+            object.__setattr__(self, name, _choice(name, getattr(self, name), kind))
         zone_named(self.zone)
         if self.request_id is None and self.at is None:
             raise InvalidInputError(self.name, "names no column for request_id or for at")
         if not self.amounts:
             raise InvalidInputError(self.name, f"names no column for any of {', '.join(_SUMS)}")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        for name in self.optional:
+            if name not in COLUMN_FIELDS:
+                raise InvalidInputError(
+                    "optional", f"{name!r} is none of {', '.join(COLUMN_FIELDS)}"
+                )
+        if not self.rows:
+            raise InvalidInputError("rows", "must name at least one key")
+        for name in ("request_id", "at", "end", "model", "currency"):
+            if LIST in (getattr(self, name) or ""):
+                raise InvalidInputError(name, f"{LIST} is for amounts, which are added up")
 
     @property
     def amounts(self) -> dict[str, Sequence[str]]:
         """Return the columns of each amount that the bill has, by the journal's name for it."""
         named = {name: getattr(self, "cost" if name == COST else name) for name in USAGE_FIELDS}
         return {name: columns for name, columns in named.items() if columns}
+
+    @property
+    def columns(self) -> set[str]:
+        """Return all columns that it reads."""
+        named = [getattr(self, name) for name in COLUMN_FIELDS]
+        return {
+            column
+            for value in named
+            if value is not None
+            for column in ([value] if isinstance(value, str) else value)
+        }
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -157,10 +219,16 @@ class BillMapping:
             ) from error
 
 
-_TEXTS = ("name", "request_id", "at", "model", "model_until", "currency", "zone")
+_TEXTS = ("name", "request_id", "at", "end", "model", "model_until", "currency", "zone")
 _SUMS = (*(name for name in USAGE_FIELDS if name != COST), "cost")
-COLUMN_FIELDS = ("request_id", "at", "model", "currency", *_SUMS)
+COLUMN_FIELDS = ("request_id", "at", "end", "model", "currency", *_SUMS)
 """The fields that name columns."""
+_CHOICES = {
+    "cost_unit": CostUnit,
+    "tokens": TokenCounting,
+    "repeats": Repeats,
+    "identical": Identical,
+}
 
 
 def read_mapping(path: str | Path) -> BillMapping:

@@ -16,6 +16,7 @@ from ledger.core.checks import (
     check_several,
     check_type,
     from_micros,
+    to_micros,
 )
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
@@ -53,6 +54,8 @@ class _Pair:
     lines: int = 0
     line: int | None = None
     entries: int = 0
+    costing: int = 0
+    """How many of the entries have a cost, each of which was rounded up to a micro-USD."""
     last: EntryRef | None = None
     correctable: list[EntryRef] = field(default_factory=list)
 
@@ -65,6 +68,7 @@ def reconcile(
     tolerance_tokens: int = 0,
     tolerance_cost_micros_usd: int = 0,
     axes: Sequence[str] = (),
+    by: Unit = Unit.DAY,
 ) -> Reconciliation:
     """Compare a bill with the journal as corrected so far; nothing is written.
 
@@ -77,9 +81,10 @@ def reconcile(
         tolerance_cost_micros_usd: The largest difference in cost that still matches, in millionths
             of a US dollar.
         axes: Only these amounts of the bill; by default all that it has.
+        by: The piece of time that lines without a request id are compared by.
 
     Raises:
-        InvalidInputError: The bill has no such amount.
+        InvalidInputError: The bill has no such amount, or a line is for longer than `by`.
         UnknownPoolError: There is no such pool.
         LedgerUnavailableError: The store cannot be read.
     """
@@ -87,9 +92,10 @@ def reconcile(
     check_type("bill", bill, Bill)
     check_several("axes", axes)
     check_type("where", where, Filter)
+    check_type("by", by, Unit)
     check_amount("tolerance_tokens", tolerance_tokens, ceiling=I64_MAX)
     check_amount("tolerance_cost_micros_usd", tolerance_cost_micros_usd, ceiling=I64_MAX)
-    matching = _Matching(bill, where, _chosen(bill, axes))
+    matching = _Matching(bill, where, _chosen(bill, axes), by)
     for one in recorded(book, matching.asked(), matching.axes):
         matching.add(one)
     return matching.result(tolerance_tokens, tolerance_cost_micros_usd)
@@ -105,8 +111,9 @@ def _chosen(bill: Bill, axes: Sequence[str]) -> tuple[str, ...]:
 class _Matching:
     """The matches of one comparison: it adds lines and entries up by `_Key`."""
 
-    def __init__(self, bill: Bill, where: Filter, axes: tuple[str, ...]) -> None:
+    def __init__(self, bill: Bill, where: Filter, axes: tuple[str, ...], by: Unit) -> None:
         self.axes = axes
+        self._by = by
         self._bill = bill
         self._zone = zone_named(bill.mapping.zone)
         self._where = _with_range(bill, where)
@@ -120,6 +127,8 @@ class _Matching:
         self._elsewhere = {line.request_id for line in bill.lines if line.request_id is not None}
         self._elsewhere -= {line.request_id for line in inside}
         daily = [line for line in inside if line.request_id is None]
+        for line in daily:
+            self._require_short(line)
         self._by_day = bool(daily)
         # A bill without models is compared by day alone.
         self._by_model = not daily or any(line.model is not None for line in daily)
@@ -128,11 +137,16 @@ class _Matching:
             self._add_line(line, [line.amounts[place] for place in places])
 
     def asked(self) -> Filter:
-        """Return which entries to read: a day more at both ends, for requests dated differently."""
+        """Return which entries to read: more than the range, for requests dated differently.
+
+        A request may be dated a day earlier. Later entries of a request, such as its settlement,
+        may follow at any time.
+        """
+        named = any(key.request_id is not None for key in self._pairs)
         return replace(
             self._where,
             since=_moved(self._where.since, -_DAY),
-            until=_moved(self._where.until, _DAY),
+            until=None if named else self._where.until,
         )
 
     def add(self, one: Recorded) -> None:
@@ -144,9 +158,10 @@ class _Matching:
         pair.recorded = _added(pair.recorded, one.amounts)
         self._recorded = _added(self._recorded, one.amounts)
         pair.entries += 1
+        pair.costing += COST in self.axes and one.amounts[self.axes.index(COST)] > 0
         pair.last = one.ref
         if pair.lines == 0 and key.request_id is not None:
-            pair.model, pair.day = one.model, self._day(one)
+            pair.model, pair.day = one.model, self._piece(from_micros(one.at))
         if key.request_id is not None and not one.corrects:
             pair.correctable.append(one.ref)
 
@@ -165,6 +180,7 @@ class _Matching:
             sha256=self._bill.sha256,
             mapping=self._bill.mapping.name,
             axes=self.axes,
+            by=self._by,
             zone=self._bill.mapping.zone,
             since=self._where.since,
             until=self._where.until,
@@ -172,6 +188,11 @@ class _Matching:
             lines=self._lines,
             empty_lines=self._bill.empty,
             lines_left_out=len(self._bill.lines) - self._lines,
+            replaced_lines=self._bill.replaced,
+            identical_lines=self._bill.identical,
+            identical=self._bill.mapping.identical,
+            unread_columns=self._bill.unread_columns,
+            unread_lists=self._bill.unread_lists,
             tolerance_tokens=tolerance_tokens,
             tolerance_cost_micros_usd=tolerance_cost_micros_usd,
             matches=matches,
@@ -179,6 +200,12 @@ class _Matching:
             billed=billed,
             recorded=total,
             difference=billed.minus(total),
+            explained_micros_usd=-sum(
+                match.difference.cost_micros_usd or 0
+                for match in matches
+                if match.status is Status.MATCHED
+                and (match.difference.cost_micros_usd or 0) < -tolerance_cost_micros_usd
+            ),
             rounded_up_micros_usd=(billed.cost_micros_usd or 0) - Fraction(exactly.get(COST, 0)),
             correctable={
                 key.request_id: tuple(pair.correctable)
@@ -200,12 +227,13 @@ class _Matching:
     def _add_line(self, line: BillLine, amounts: list[Amount]) -> None:
         if line.request_id is None:
             model = line.model if self._by_model else None
-            key = _Key(model=model, day=line.day)
+            key = _Key(model=model, day=None if line.at is None else self._piece(line.at))
         else:
             key = _Key(request_id=line.request_id)
         pair = self._pairs[key]
         if pair.lines == 0:
-            pair.line, pair.model, pair.day = line.line, line.model, line.day
+            pair.line, pair.model = line.line, line.model
+            pair.day = None if line.at is None else self._piece(line.at)
         pair.lines += 1
         pair.billed = _added(pair.billed, amounts)
         self._billed = _added(self._billed, amounts)
@@ -224,10 +252,23 @@ class _Matching:
             return None
         if one.request_id is not None and not self._by_day:
             return _Key(request_id=one.request_id)
-        return _Key(model=one.model if self._by_model else None, day=self._day(one))
+        return _Key(
+            model=one.model if self._by_model else None, day=self._piece(from_micros(one.at))
+        )
 
-    def _day(self, one: Recorded) -> str:
-        return bucket(Unit.DAY, one.at, self._zone)
+    def _piece(self, at: datetime) -> str:
+        return bucket(self._by, to_micros("at", at), self._zone)
+
+    def _require_short(self, line: BillLine) -> None:
+        if line.at is None or line.end is None:
+            return
+        if self._piece(line.at) != self._piece(line.end - timedelta(microseconds=1)):
+            raise InvalidInputError(
+                "by",
+                f"line {line.line} of {self._bill.file} is for {line.at.isoformat()} to "
+                f"{line.end.isoformat()}, which is longer than a {self._by}; compare by a longer "
+                f"piece of time: {', '.join(Unit)}",
+            )
 
     def _part(self, status: Status, matches: Sequence[Match]) -> Part:
         among = [match for match in matches if match.status is status]
@@ -246,14 +287,13 @@ class _Matching:
         )
         said = Amounts(**dict(zip(self.axes, pair.recorded, strict=True)))
         difference = billed.minus(said)
-        if not pair.entries:
+        status = Status.DIFFERING
+        if not pair.entries and any(pair.billed):
             status = Status.BILLED_ONLY
-        elif not pair.lines:
+        elif not pair.lines and any(pair.recorded):
             status = Status.RECORDED_ONLY
-        elif all(abs(getattr(difference, name)) <= tolerances[name] for name in self.axes):
+        elif self._agrees(difference, tolerances, pair.costing):
             status = Status.MATCHED
-        else:
-            status = Status.DIFFERING
         return Match(
             status=status,
             request_id=key.request_id,
@@ -267,6 +307,15 @@ class _Matching:
             entries=pair.entries,
             pool=None if pair.last is None else pair.last.pool,
             entry=None if pair.last is None else pair.last.seq,
+        )
+
+    def _agrees(self, difference: Amounts, tolerances: dict[str, int], costing: int) -> bool:
+        """Tell whether a difference is tolerated, or comes from rounding each cost up by itself."""
+        return all(
+            -max(tolerances[name], costing - 1 if name == COST else 0)
+            <= getattr(difference, name)
+            <= tolerances[name]
+            for name in self.axes
         )
 
 
@@ -286,19 +335,21 @@ def _order(match: Match) -> tuple[object, ...]:
 
 def _with_range(bill: Bill, where: Filter) -> Filter:
     """Return the filter with the first and last day of the bill for the times that it lacks."""
-    zone = zone_named(bill.mapping.zone)
-    days = [line.at.astimezone(zone) for line in bill.lines if line.at is not None]
-    if not days:
+    if bill.first is None or bill.last is None:
         return where
-    first, last = min(days), max(days)
-    begin = first.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    end = _moved(last.replace(hour=0, minute=0, second=0, microsecond=0, fold=0), _DAY)
+    zone = zone_named(bill.mapping.zone)
+    begin = _midnight(bill.first.astimezone(zone))
+    end = _moved(_midnight(bill.last.astimezone(zone)), _DAY)
     since = begin if where.since is None else where.since
     until = end if where.until is None else where.until
     if until is not None and since > until:
         # The filter's time is outside the bill: the range is empty, and every line is left out.
         since, until = (since, since) if where.until is None else (until, until)
     return replace(where, since=since, until=until)
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
 
 
 def _moved(at: datetime | None, by: timedelta) -> datetime | None:

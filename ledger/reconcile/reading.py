@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ledger.errors import BillingFileError
+from ledger.reconcile.objects import Objects, Row
 from ledger.simulate.trace import COLUMNS_MAX, LINE_MAX
 
 SIZE_MAX = 256 * 2**20
 """How many bytes a bill may have: it is read whole, so that its hash is of the very bytes read."""
 
 _LINE = re.compile(rb"[^\r\n]+")
-
-Row = tuple[int, Mapping[str, str]]
-"""A row's number in the file, and its cells by column."""
-
-_LISTS = ("data", "results")
-"""Keys of lists in an API's page: the buckets of the page, and the objects of a bucket."""
 
 
 class Table(NamedTuple):
@@ -31,10 +25,12 @@ class Table(NamedTuple):
     Attributes:
         columns: The names of all columns.
         rows: Returns an iterator over all rows; it may be called again.
+        unread: How many values each list within the rows has that is not read.
     """
 
     columns: list[str]
     rows: Callable[[], Iterator[Row]]
+    unread: Mapping[str, int]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -55,8 +51,14 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def table_in(path: str, data: bytes) -> Table:
+def table_in(path: str, data: bytes, *, lists: Sequence[str], asked: Collection[str]) -> Table:
     """Return a file's table. A file that begins with `[` or `{` is JSON, any other is CSV.
+
+    Args:
+        path: The file, for errors.
+        data: Its bytes.
+        lists: In JSON, the keys of the lists that hold rows, from the outermost on.
+        asked: In JSON, the columns within other lists that are to be read.
 
     Raises:
         BillingFileError: The file is neither, is empty, or is one of several pages.
@@ -69,7 +71,7 @@ def table_in(path: str, data: bytes) -> Table:
     _require_short_lines(path, data)
     if not text.strip():
         raise BillingFileError(path, line=None, reason="the file is empty")
-    return _json(path, text) if text.lstrip()[0] in "[{" else _csv(path, text)
+    return _json(path, text, lists, asked) if text.lstrip()[0] in "[{" else _csv(path, text)
 
 
 def _require_short_lines(path: str, data: bytes) -> None:
@@ -107,7 +109,7 @@ def _csv(path: str, text: str) -> Table:
             padded = cells + [""] * (len(columns) - len(cells))
             yield line, {name: cell.strip() for name, cell in zip(columns, padded, strict=True)}
 
-    return Table(columns, rows)
+    return Table(columns, rows, {})
 
 
 def _csv_rows(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -121,93 +123,8 @@ def _csv_rows(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
         raise BillingFileError(path, line=reader.line_num + 1, reason=reason) from error
 
 
-def _json(path: str, text: str) -> Table:
-    values = _documents(path, text)
-    _require_all_pages(path, values)
-    whole = len(values) == 1
-    found: list[Row] = []
-    for line, value in values:
-        for number, cells in enumerate(_objects(path, line, value, {}), start=1):
-            found.append((number if whole else line, cells))
-    if not found:
-        raise BillingFileError(path, line=None, reason="there is no object in it")
-    columns = list(dict.fromkeys(name for _line, cells in found for name in cells))
+def _json(path: str, text: str, lists: Sequence[str], asked: Collection[str]) -> Table:
+    found = Objects(path, text, lists=lists, asked=asked)
+    columns = list(dict.fromkeys(name for _line, cells in found.rows for name in cells))
     _require_few_columns(path, columns)
-    return Table(columns, lambda: iter(found))
-
-
-def _documents(path: str, text: str) -> list[tuple[int, Any]]:
-    """Return the file's one JSON document, or the documents of its lines; with line numbers."""
-    # Numbers stay texts as written: a float would lose digits of an amount.
-    decoder = json.JSONDecoder(
-        parse_float=str, parse_int=str, parse_constant=_refuse, object_pairs_hook=_unambiguous
-    )
-    line = 1
-    try:
-        begin = len(text) - len(text.lstrip())
-        value, end = decoder.raw_decode(text, begin)
-        if not text[end:].strip():
-            return [(1, value)]
-        found = []
-        for line, one in enumerate(text.split("\n"), start=1):
-            if one.strip():
-                found.append((line, decoder.decode(one)))
-    except json.JSONDecodeError as error:
-        reason = f"not JSON: {error.msg}"
-        raise BillingFileError(path, line=line + error.lineno - 1, reason=reason) from error
-    except (ValueError, RecursionError) as error:
-        raise BillingFileError(path, line=line, reason=f"not JSON: {error}") from error
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return found
-
-
-def _require_all_pages(path: str, values: list[tuple[int, Any]]) -> None:
-    last = values[-1][1]
-    if isinstance(last, list) and last:
-        last = last[-1]
-    if isinstance(last, dict) and last.get("has_more") is True:
-        reason = "this page says that there are more (has_more); put all of them into the file"
-        raise BillingFileError(path, line=None, reason=reason)
-
-
-def _objects(
-    path: str,
-    line: int,
-    value: Any,  # noqa: ANN401 - whatever JSON is
-    around: Mapping[str, str],
-) -> Iterator[Mapping[str, str]]:
-    """Yield the innermost objects, each with the cells of those around it: a bucket's time."""
-    if isinstance(value, list):
-        for one in value:
-            yield from _objects(path, line, one, around)
-        return
-    if not isinstance(value, dict):
-        raise BillingFileError(path, line=line, reason="not an object, nor a list of objects")
-    cells = {**around, **dict(_cells(value))}
-    for key in _LISTS:
-        if isinstance(value.get(key), list):
-            yield from _objects(path, line, value[key], cells)
-            return
-    yield cells
-
-
-def _cells(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, one in value.items():
-        if isinstance(one, dict):
-            yield from _cells(one, f"{prefix}{key}.")
-        elif one is None:
-            yield f"{prefix}{key}", ""
-        elif isinstance(one, bool):
-            yield f"{prefix}{key}", str(one).lower()
-        elif isinstance(one, str):
-            yield f"{prefix}{key}", one.strip()
+    return Table(columns, lambda: iter(found.rows), found.unread)

@@ -5,34 +5,36 @@ docs/reconcile.md names the source of each column name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ledger.errors import InvalidInputError
 from ledger.reconcile.mapping import COLUMN_FIELDS, BillMapping, CostUnit, TokenCounting
 
 _OPENAI_USAGE = BillMapping(
     name="openai-usage",
     at="start_time",
+    end="end_time",
     model="model",
     input_tokens=["input_tokens"],
     output_tokens=["output_tokens"],
     cache_read_tokens=["input_cached_tokens"],
-    optional=["model", "cache_read_tokens"],
+    optional=["end", "model", "cache_read_tokens"],
 )
 _OPENAI_COSTS = BillMapping(
     name="openai-costs",
     at="start_time",
+    end="end_time",
     model="line_item",
     model_until=", ",
     currency="amount.currency",
     cost=["amount.value"],
-    optional=["model"],
+    optional=["end", "model"],
 )
 _OPENAI_COSTS_CSV = replace(_OPENAI_COSTS, currency="amount_currency", cost=["amount_value"])
 _ANTHROPIC_USAGE = BillMapping(
     name="anthropic-usage",
     at="starting_at",
+    end="ending_at",
     model="model",
     input_tokens=["uncached_input_tokens"],
     output_tokens=["output_tokens"],
@@ -42,7 +44,7 @@ _ANTHROPIC_USAGE = BillMapping(
     ],
     cache_read_tokens=["cache_read_input_tokens"],
     tokens=TokenCounting.CACHE_EXCLUDED,
-    optional=["model"],
+    optional=["end", "model"],
 )
 _ANTHROPIC_USAGE_CSV = BillMapping(
     name="anthropic-usage",
@@ -60,11 +62,12 @@ _ANTHROPIC_USAGE_CSV = BillMapping(
 _ANTHROPIC_COSTS = BillMapping(
     name="anthropic-costs",
     at="starting_at",
+    end="ending_at",
     model="model",
     currency="currency",
     cost=["amount"],
     cost_unit=CostUnit.CENTS,
-    optional=["model"],
+    optional=["end", "model"],
 )
 _ANTHROPIC_COSTS_CSV = BillMapping(
     name="anthropic-costs", at="usage_date_utc", model="model", cost=["cost_usd"]
@@ -73,6 +76,7 @@ _GENERIC = BillMapping(
     name="generic",
     request_id="request_id",
     at="at",
+    end="end",
     model="model",
     currency="currency",
     input_tokens=["input_tokens"],
@@ -93,18 +97,3 @@ READY: Mapping[str, Sequence[BillMapping]] = {
     "generic": (_GENERIC,),
 }
 """Mappings by name: one for the provider's API, and one for the CSV export if it differs."""
-
-
-def fitting(mappings: Sequence[BillMapping], columns: Collection[str]) -> BillMapping:
-    """Return the first mapping that fits the columns of a file.
-
-    Raises:
-        InvalidInputError: No mapping fits; the error is that of the last.
-    """
-    *others, last = mappings
-    for mapping in others:
-        try:
-            return mapping.fitted(columns)
-        except InvalidInputError:
-            continue
-    return last.fitted(columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.reconcile.mapping import COST
+from ledger.reconcile.mapping import COST, Identical
 from ledger.reconcile.values import Amounts, Match, Reconciliation, Status
 from ledger.reports.render import Column, Sheet, counted, text, usd
 
@@ -70,7 +70,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
     sheet = Sheet(
         columns=[
             Column(heading="Request"),
-            Column(heading="Day", left=True),
+            Column(heading=found.by.capitalize(), left=True),
             Column(heading="Model", left=True),
             Column(heading="Line"),
             Column(heading="Pool", rank=2, left=True),
@@ -103,11 +103,15 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
 def about(found: Reconciliation) -> str:
     """Return a sentence on the figures: the file's hash, the mapping, what was left out."""
     said = [
-        f"SHA-256 {found.sha256}; mapping {found.mapping}; days of {found.zone}",
+        f"SHA-256 {found.sha256}; mapping {found.mapping}; {found.by}s of {found.zone}",
         f"{counted(found.lines, 'line')} of the bill",
     ]
     if found.empty_lines:
         said.append(f"{found.empty_lines:,} without any amount")
+    if found.replaced_lines:
+        said.append(f"{found.replaced_lines:,} replaced by a later line of their request")
+    if found.identical_lines:
+        said.append(_identical(found))
     if found.lines_left_out:
         said.append(f"{found.lines_left_out:,} left out by the filter")
     if found.since is not None or found.until is not None:
@@ -117,7 +121,36 @@ def about(found: Reconciliation) -> str:
     if found.rounded_up_micros_usd:
         part = usd_exactly(found)
         said.append(f"billed USD hold {part} from rounding each match up to a micro")
+    if found.explained_micros_usd:
+        more = usd(found.explained_micros_usd)
+        said.append(f"matches hold {more} USD more than billed, as each call was rounded up")
+    said += _unread(found)
     return "; ".join(said)
+
+
+_NAMES = 12
+"""How many names of columns a sentence has."""
+
+
+def _identical(found: Reconciliation) -> str:
+    lines = found.identical_lines
+    what = "left out as the same line" if found.identical is Identical.ONCE else "counted each"
+    verb = "repeats" if len(lines) == 1 else "repeat"
+    return f"{counted(len(lines), 'line')} {verb} an earlier one ({what}), first line {lines[0]}"
+
+
+def _unread(found: Reconciliation) -> list[str]:
+    """Return what of the file was not read: columns and lists that the mapping does not name."""
+    said = []
+    if found.unread_columns:
+        names = found.unread_columns[:_NAMES]
+        more = len(found.unread_columns) - len(names)
+        rest = f" and {more:,} more" if more else ""
+        said.append(f"columns not read: {', '.join(names)}{rest}")
+    if found.unread_lists:
+        lists = [f"{name} ({count:,})" for name, count in found.unread_lists.items()]
+        said.append(f"lists not read, with their values: {', '.join(lists[:_NAMES])}")
+    return said
 
 
 def usd_exactly(found: Reconciliation) -> str:

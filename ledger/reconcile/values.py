@@ -10,6 +10,8 @@ from fractions import Fraction
 from typing import NamedTuple, Self
 
 from ledger.core.values import USAGE_FIELDS
+from ledger.reconcile.mapping import Identical
+from ledger.reports.buckets import Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,8 @@ class Match:
         status: How they compare.
         request_id: The provider's request id, None for a match by model and day.
         model: The model.
-        day: The day, in the mapping's time zone.
+        day: The day, week or month that is compared, in the mapping's time zone, as ISO 8601
+            writes its beginning.
         billed: The sums of the bill's lines; 0 if there are none.
         recorded: The sums of the journal's entries, after all corrections; 0 if there are none.
         difference: What was billed minus what was recorded.
@@ -151,6 +154,7 @@ class Reconciliation:
         sha256: The hash of its bytes.
         mapping: The name of the mapping.
         axes: The amounts that were compared.
+        by: The piece of time that lines without a request id are compared by.
         zone: The time zone of days.
         since: The beginning of the time range.
         until: The end of the time range, which is not part of it.
@@ -158,6 +162,11 @@ class Reconciliation:
         lines: How many lines were compared with the journal.
         empty_lines: How many more lines have no amount.
         lines_left_out: How many more lines the filter leaves out.
+        replaced_lines: How many more lines a later line of their request replaced.
+        identical_lines: The numbers of lines that repeat an earlier line in every cell.
+        identical: What the mapping says that identical lines mean.
+        unread_columns: The columns of the file that the mapping does not name.
+        unread_lists: How many values each list in the file has that the mapping does not name.
         tolerance_tokens: The largest difference in tokens, on each axis, that still matches.
         tolerance_cost_micros_usd: The largest difference in cost that still matches.
         matches: All matches of every status.
@@ -167,6 +176,8 @@ class Reconciliation:
         difference: What was billed minus what was recorded: exactly the sum of the parts.
         rounded_up_micros_usd: How much of `billed` comes from rounding: the cost of a match is
             rounded up once, to a whole micro-USD.
+        explained_micros_usd: How much more the journal has in matches that count as such because
+            each entry's cost was rounded up: less than a micro-USD an entry.
         correctable: The correctable entries of each request that both sides have, by request id,
             in the order of pools and of entries.
     """
@@ -175,6 +186,7 @@ class Reconciliation:
     sha256: str
     mapping: str
     axes: tuple[str, ...]
+    by: Unit
     zone: str
     since: datetime | None
     until: datetime | None
@@ -182,6 +194,11 @@ class Reconciliation:
     lines: int
     empty_lines: int
     lines_left_out: int
+    replaced_lines: int
+    identical_lines: Sequence[int]
+    identical: Identical
+    unread_columns: Sequence[str]
+    unread_lists: Mapping[str, int]
     tolerance_tokens: int
     tolerance_cost_micros_usd: int
     matches: Sequence[Match]
@@ -190,6 +207,7 @@ class Reconciliation:
     recorded: Amounts
     difference: Amounts
     rounded_up_micros_usd: Fraction
+    explained_micros_usd: int
     correctable: Mapping[str, Sequence[EntryRef]]
 
     def of(self, status: Status) -> list[Match]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -15,7 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import InvalidInputError, Ledger, LedgerBudgetManager, SharedPoolBudgetOptions, Usage
-from ledger.reconcile import Bill, BillMapping, Reconciliation, Status, read_bill, reconcile
+from ledger.reconcile import (
+    READY,
+    Bill,
+    BillMapping,
+    Reconciliation,
+    Repeats,
+    Status,
+    read_bill,
+    reconcile,
+)
 from ledger.reports import Filter, TimeBasis
 
 Read = Callable[..., Bill]
@@ -105,11 +115,12 @@ def test_entries_of_one_request_add_up(
 def test_lines_of_one_request_add_up(
     book: Ledger, team: LedgerBudgetManager, spend: Spend, used: Used, bill: Read
 ) -> None:
-    """A request id on several lines is billed by all of them, and rounded up once."""
+    """Where each line is a part, a request is billed by all of them, and rounded up once."""
     spend(team, used(10, 0, 3), request_id="r")
     spend(team, used(1, 0, 1), request_id="s")
     content = HEADER + "r,2024-02-29,gpt-5,4,0.0000012\ns,2024-02-29,m,1,0.000001\n"
-    result = reconcile(book, bill(content + "r,2024-02-29,gpt-5,6,0.0000013\n"))
+    parts = [replace(READY["generic"][0], repeats=Repeats.ADD)]
+    result = reconcile(book, bill(content + "r,2024-02-29,gpt-5,6,0.0000013\n", parts))
     assert ["matched", "matched"] == [one.status for one in result.matches]
     assert [(2, 2), (1, 3)] == [(one.lines, one.line) for one in result.matches]
     assert Fraction(1, 2) == result.rounded_up_micros_usd
@@ -324,6 +335,7 @@ def test_the_parts_add_up_to_the_difference(
         model="model",
         total_tokens="total_tokens",
         cost="cost_usd",
+        repeats=Repeats.ADD,
     )
     result = reconcile(book, read_bill(path, [generic]), Filter(pools=[pool.name]))
     assert adds_up(result)

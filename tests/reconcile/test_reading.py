@@ -103,7 +103,6 @@ def test_a_bad_line_is_named(bill: Read, cells: str, said: str) -> None:
     [
         ("", None, "the file is empty"),
         ("\ufeff \n", None, "the file is empty"),
-        ("[]", None, "there is no object in it"),
         ("at,cost_usd,at\n", 1, "two columns are called 'at'"),
         (b"at,cost_usd\n2024-02-29,1\n2024-02-29,\xff\n", 3, "not UTF-8"),
         ("at,cost_usd\n".encode("utf-16"), 1, "not UTF-8"),
@@ -148,5 +147,7 @@ def test_a_file_that_is_too_large(bill: Read, monkeypatch: pytest.MonkeyPatch) -
 def test_an_export_of_empty_days(bill: Read) -> None:
     """A file with a header alone, and rows without any amount, are a bill of nothing."""
     assert ([], 0) == (bill(HEADER).lines, bill(HEADER).empty)
+    for content in ("[]", '{"data": []}', '{"data": [], "has_more": false, "next_page": null}'):
+        assert ([], 0) == (bill(content).lines, bill(content).empty)
     read = bill(f"{HEADER},2024-02-29,,,\n,,,,\n")
     assert ([], 2) == (read.lines, read.empty)
