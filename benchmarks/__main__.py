@@ -3,6 +3,7 @@
     python -m benchmarks                             some minutes
     python -m benchmarks --long                      pools and processes of a million entries
     python -m benchmarks --only processes --rounds 2
+    python -m benchmarks --against HEAD~1            ratios to another commit, both measured now
     python -m benchmarks --sql counter=benchmarks/peers/counter.sql --json figures.json
 
 Only ratios inside one run mean anything: the machine's speed changes from one minute to the next.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import (
+    against,
     callers,
     growth,
     idle,
@@ -31,6 +33,7 @@ from benchmarks import (
     report,
     reports,
     sweep,
+    trees,
 )
 from benchmarks.bench import Bench, Scale
 from benchmarks.floor import NAME as FLOOR
@@ -99,12 +102,15 @@ def main(words: Sequence[str] | None = None) -> int:
     for path in sql.values():
         read_script(path)  # a mistake in it shows now, and not in half an hour
     scale = replace(Scale(), rounds=chosen.rounds)
+    stores = list(dict.fromkeys(chosen.store or STORES))
+    if chosen.against:
+        return _compare(chosen, stores, scale)
     if chosen.long or chosen.longest:
         scale = scale.longer(LONGEST if chosen.longest else LONG)
     facts = report.machine(scale.rounds)
     figures: list[Figure] = []
     notes: list[str] = []
-    for store in dict.fromkeys(chosen.store or STORES):
+    for store in stores:
         with opened(store) as url, floor(url, scale.floor_operations) as bare:
             require_durable(url)
             warm = bare.run()
@@ -138,6 +144,35 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _compare(chosen: argparse.Namespace, stores: Sequence[str], scale: Scale) -> int:
+    """Compare this tree with another commit."""
+    sections = list(dict.fromkeys(chosen.only or against.SECTIONS))
+    left = [name for name in sections if name not in against.SECTIONS]
+    if left:
+        raise SystemExit(
+            f"--against compares {', '.join(against.SECTIONS)}, and not {', '.join(left)}"
+        )
+    facts = report.machine(scale.rounds)
+    found: list[against.Compared] = []
+    with trees.checked_out(chosen.against) as other:
+        for store in stores:
+            with opened(store) as url:
+                require_durable(url)
+                figures, facts["floor_per_second"][store] = against.compare(
+                    store, url, other, against.less(scale), sections, _tell
+                )
+            found += figures
+    print(against.table(found, other), "", report.described(facts), sep="\n")
+    if chosen.json:
+        result = {
+            "machine": facts,
+            "against": other.name,
+            "figures": [one.as_json() for one in found],
+        }
+        chosen.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
 def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -149,6 +184,9 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=_rounds, default=Scale().rounds, help="of each workload")
     parser.add_argument("--store", choices=STORES, action="append", help="only this database")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="only this section")
+    parser.add_argument(
+        "--against", metavar="REF", help="compare this tree with another commit of its repository"
+    )
     parser.add_argument(
         "--sql",
         type=_named,

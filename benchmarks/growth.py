@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.bench import Bench
+from benchmarks.direct import Direct
 from benchmarks.measure import Workload, repeated, timed
-from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, Direct
+from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED
 from ledger import Ledger, LedgerBudgetManager, RequestExtensions, SharedPoolBudgetOptions
 
 _BATCH = 500

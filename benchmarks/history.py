@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, literal, null, select
 
-from benchmarks.work import TIMEOUT_S, UNLIMITED, Direct
+from benchmarks.direct import Direct
+from benchmarks.work import TIMEOUT_S, UNLIMITED
 from ledger import (
     Attribution,
     BudgetLease,

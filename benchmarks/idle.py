@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from benchmarks.bench import Bench, fresh_pool
+from benchmarks.direct import Direct
 from benchmarks.measure import Workload, repeated
-from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, Direct, pair
+from benchmarks.work import CALL, ESTIMATE, UNLIMITED, USED, pair
 
 
 def workloads(bench: Bench) -> list[Workload]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +22,10 @@ class Round:
     operations: int
     seconds: float
     latencies_s: Sequence[float] = ()
+    cpu_s: float | None = None
+    """The processor time of all threads of the processes that did the work, in seconds."""
+    switches: int | None = None
+    """How often one of their threads gave up its processor or lost it."""
     also: Mapping[str, float] = field(default_factory=dict)
     """Other figures, by the name that they are printed under."""
 
@@ -28,10 +34,45 @@ class Round:
         """Operations a second."""
         return self.operations / self.seconds
 
+    @property
+    def cpu_us(self) -> float | None:
+        """Processor time of an operation, in microseconds; None if it was not measured."""
+        return None if self.cpu_s is None else self.cpu_s / self.operations * 1e6
+
+    @property
+    def switches_each(self) -> float | None:
+        """Context switches an operation; None if they were not counted."""
+        return None if self.switches is None else self.switches / self.operations
+
     def latency_us(self, percent: int) -> float | None:
         """Return a percentile of the latencies in microseconds, None if none was noted."""
         ordered = sorted(self.latencies_s)
         return ordered[len(ordered) * percent // 100] * 1e6 if ordered else None
+
+
+class Meter:
+    """Measures a round from its beginning: the clock, the processor time, the context switches.
+
+    Under callgrind (`benchmarks.instructions`) the system calls at both ends tell it what to count.
+    """
+
+    def __init__(self) -> None:
+        os.getppid()
+        self._before = resource.getrusage(resource.RUSAGE_SELF)
+        self._began = time.perf_counter()
+
+    def round(self, latencies_s: Sequence[float]) -> Round:
+        """Return the round that has ended, with the latency of each of its operations."""
+        seconds = time.perf_counter() - self._began
+        now, before = resource.getrusage(resource.RUSAGE_SELF), self._before
+        os.getpgrp()
+        return Round(
+            operations=len(latencies_s),
+            seconds=seconds,
+            latencies_s=latencies_s,
+            cpu_s=now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime,
+            switches=now.ru_nvcsw + now.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,6 +115,8 @@ class Figure:
     ratio_max: float
     p50_us: float | None
     p99_us: float | None
+    cpu_us: float | None
+    switches: float | None
     also: Mapping[str, float]
     rounds: Sequence[Mapping[str, float | None]]
 
@@ -129,6 +172,8 @@ def _figure(
         ratio_max=max(ratios),
         p50_us=together.latency_us(50),
         p99_us=together.latency_us(99),
+        cpu_us=median_of(mine.cpu_us for mine, _ in pairs),
+        switches=median_of(mine.switches_each for mine, _ in pairs),
         also={
             name: statistics.median(mine.also[name] for mine, _ in pairs)
             for name in pairs[0][0].also
@@ -139,10 +184,20 @@ def _figure(
                 "ratio": ratio,
                 "p50_us": mine.latency_us(50),
                 "p99_us": mine.latency_us(99),
+                "cpu_us": mine.cpu_us,
+                "switches": mine.switches_each,
                 **mine.also,
             }
             for (mine, _), ratio in zip(pairs, ratios, strict=True)
         ],
+    )
+
+
+def median_of(values: Iterable[float | None]) -> float | None:
+    """Return the median, None if one of the values is missing."""
+    known = list(values)
+    return (
+        None if None in known else statistics.median(value for value in known if value is not None)
     )
 
 
@@ -156,8 +211,7 @@ def timed(latencies_s: list[float], work: Callable[[], object]) -> None:
 def repeated(count: int, work: Callable[[list[float]], object]) -> Round:
     """Do some work `count` times in sequence; it notes the latency of each operation."""
     latencies: list[float] = []
-    began = time.perf_counter()
+    meter = Meter()
     for _ in range(count):
         work(latencies)
-    seconds = time.perf_counter() - began
-    return Round(operations=len(latencies), seconds=seconds, latencies_s=latencies)
+    return meter.round(latencies)

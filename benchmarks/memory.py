@@ -7,7 +7,9 @@ import gc
 import re
 import resource
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ledger import AsyncLedger
 EARLY, LATE, GROWTH = "early MiB", "late MiB", "growth %"
 
 _TASKS = 256
+_ADDED_UP = ("operations", "seconds", "cpu_s", "switches")
 _STATUS = Path("/proc/self/status")
 
 
@@ -39,6 +42,8 @@ def workloads(bench: Bench) -> list[Workload]:
         return Round(
             operations=report["operations"],
             seconds=report["seconds"],
+            cpu_s=report["cpu_s"],
+            switches=report["switches"],
             also={
                 EARLY: early,
                 LATE: late,
@@ -66,24 +71,17 @@ async def _work_long(url: str, pool: str, warm_up: int, total: int) -> Report:
     async with AsyncLedger.open(url, timeout_s=TIMEOUT_S) as book:
         budget = await book.pool(pool)
 
-        async def some(operations: int) -> tuple[int, float]:
+        async def some(operations: int) -> Counter[str]:
             # In parts, because the latencies of a million operations would themselves take memory.
-            part = await in_tasks(_TASKS, operations // 2, budget)
-            return part.operations, part.seconds
+            part = asdict(await in_tasks(_TASKS, operations // 2, budget))
+            return Counter({name: part[name] for name in _ADDED_UP})
 
-        done, seconds = await some(warm_up)
+        done = await some(warm_up)
         early_mib = resident_mib()
-        while done < total:
-            operations, took = await some(min(warm_up, total - done))
-            done += operations
-            seconds += took
+        while done["operations"] < total:
+            done += await some(min(warm_up, total - done["operations"]))
         late_mib = resident_mib()
-    return {
-        "operations": done,
-        "seconds": seconds,
-        "early_mib": early_mib,
-        "late_mib": late_mib,
-    }
+    return {**done, "early_mib": early_mib, "late_mib": late_mib}
 
 
 def resident_mib() -> float:

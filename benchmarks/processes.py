@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from benchmarks.bench import Bench, fresh_pool
 from benchmarks.measure import Round, Workload
-from benchmarks.work import TIMEOUT_S, in_threads, pair
+from benchmarks.work import TIMEOUT_S, at_random
 from benchmarks.worker import Report, run_together
 from ledger import Ledger
 
@@ -56,49 +55,43 @@ def together(bench: Bench, pools: Sequence[str]) -> Round:
             for number in range(bench.scale.processes)
         ],
     )
-    rates = [report["operations"] / report["seconds"] for report in reports]
-    found = Round(
-        operations=sum(report["operations"] for report in reports),
-        seconds=max(report["seconds"] for report in reports),
-        latencies_s=[latency for report in reports for latency in report["latencies_s"]],
-    )
     retries, transactions = (
         sum(report[name] for report in reports) for name in ("retries", "transactions")
     )
-    return Round(
-        operations=found.operations,
-        seconds=found.seconds,
-        latencies_s=found.latencies_s,
+    done = added_up(Round(**report["round"]) for report in reports)
+    return replace(done, also={**done.also, RETRIES: 100 * retries / max(1, transactions)})
+
+
+def added_up(rounds: Iterable[Round]) -> Round:
+    """Return what processes did at the same time as one round."""
+    rounds = list(rounds)
+    rates = [one.rate for one in rounds]
+    found = Round(
+        operations=sum(one.operations for one in rounds),
+        seconds=max(one.seconds for one in rounds),
+        latencies_s=[latency for one in rounds for latency in one.latencies_s],
+        cpu_s=sum(one.cpu_s or 0 for one in rounds),
+        switches=sum(one.switches or 0 for one in rounds),
+    )
+    return replace(
+        found,
         also={
             FAIRNESS: min(rates) / max(rates),
             TAIL: (found.latency_us(99) or 0) / (found.latency_us(50) or 1),
-            RETRIES: 100 * retries / max(1, transactions),
         },
     )
 
 
 def share(told: Mapping[str, Any], ready: Callable[[], None]) -> Report:
-    """Work for a fixed time in one process: each thread picks a pool at random for every call.
-
-    The random choices are the same in every run.
-    """
+    """Work for a fixed time in one process, on pools that are picked at random."""
     with Ledger.open(told["url"], timeout_s=TIMEOUT_S) as book:
         budgets = [book.pool(name) for name in told["pools"]]
         database = book._writer.database  # noqa: SLF001 - its retries are for no user
-
-        def work(number: int, latencies: list[float]) -> None:
-            picks = random.Random(f"{told['process']}-{number}")  # noqa: S311 - not a secret
-            until = time.perf_counter() + told["seconds"]
-            while time.perf_counter() < until:
-                pair(picks.choice(budgets), latencies)
-
         ready()
         transactions, retries = database.transactions, database.retries
-        done = in_threads(told["threads"], work)
+        done = at_random(budgets, told["threads"], told["seconds"], told["process"])
         return {
-            "operations": done.operations,
-            "seconds": done.seconds,
-            "latencies_s": done.latencies_s,
+            "round": asdict(done),
             "transactions": database.transactions - transactions,
             "retries": database.retries - retries,
         }

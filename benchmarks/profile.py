@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from benchmarks.bench import fresh_pool
+from benchmarks.direct import Direct
 from benchmarks.stores import STORES, opened
 from benchmarks.work import (
     CALL,
@@ -33,7 +34,6 @@ from benchmarks.work import (
     TIMEOUT_S,
     UNLIMITED,
     USED,
-    Direct,
     in_tasks,
 )
 from ledger import AsyncLedger, Ledger

@@ -7,6 +7,7 @@ import os
 import platform
 import sqlite3
 import statistics
+import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,10 @@ from benchmarks.measure import Figure
 from benchmarks.stores import NAMES
 
 _FSYNCS = 200
+_HEADER = (
+    *("store", "workload", "per second", "ratio", "min", "max"),
+    *("p50 us", "p99 us", "CPU us", "switches"),
+)
 
 
 def machine(rounds: int) -> dict[str, Any]:
@@ -25,6 +30,7 @@ def machine(rounds: int) -> dict[str, Any]:
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "ledger": version("budget-ledger"),
         "python": platform.python_version(),
+        "build": interpreter_build(),
         "sqlite": sqlite3.sqlite_version,
         "sqlalchemy": version("sqlalchemy"),
         "psycopg": version("psycopg"),
@@ -35,6 +41,17 @@ def machine(rounds: int) -> dict[str, Any]:
         "postgresql": None,
         "floor_per_second": {},
     }
+
+
+def interpreter_build() -> str:
+    """Return how the interpreter was compiled: profile-guided (PGO), link-time optimized (LTO)."""
+    told = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    found = [
+        name
+        for name, option in (("PGO", "--enable-optimizations"), ("LTO", "--with-lto"))
+        if option in told
+    ]
+    return f"built with {' and '.join(found)}" if found else "built without PGO and LTO"
 
 
 def fsync_us() -> float:
@@ -55,7 +72,7 @@ def described(facts: Mapping[str, Any]) -> str:
     server = f", PostgreSQL {facts['postgresql']}" if facts["postgresql"] else ""
     return (
         f"budget-ledger {facts['ledger']} on {facts['date']}, {facts['rounds']} rounds; "
-        f"{facts['cores']} cores, {facts['system']}, Python {facts['python']}, "
+        f"{facts['cores']} cores, {facts['system']}, Python {facts['python']} ({facts['build']}), "
         f"SQLite {facts['sqlite']}{server};\n"
         f"floor {floors}; fsync {facts['fsync_us']:,.0f} us"
     )
@@ -77,12 +94,16 @@ def table(figures: Sequence[Figure], titles: Mapping[str, str]) -> str:
 
 def _rows(figures: Sequence[Figure]) -> str:
     also = list(dict.fromkeys(name for one in figures for name in one.also))
-    header = ["store", "workload", "per second", "ratio", "min", "max", "p50 us", "p99 us", *also]
-    cells = [header, *(_cells(one, also) for one in figures)]
+    header = [*_HEADER, *also]
+    return aligned([header, *(_cells(one, also) for one in figures)], left=2)
+
+
+def aligned(cells: Sequence[Sequence[str]], *, left: int) -> str:
+    """Return rows as lines, the first columns aligned to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)  # noqa: PLR2004 - names are left
+            cell.ljust(width) if place < left else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
@@ -97,13 +118,16 @@ def _cells(one: Figure, also: Sequence[str]) -> list[str]:
         f"{one.ratio:.2f}",
         f"{one.ratio_min:.2f}",
         f"{one.ratio_max:.2f}",
-        _count(one.p50_us),
-        _count(one.p99_us),
+        count(one.p50_us),
+        count(one.p99_us),
+        count(one.cpu_us),
+        "" if one.switches is None else f"{one.switches:.2f}",
         *(f"{one.also[name]:.2f}" if name in one.also else "" for name in also),
     ]
 
 
-def _count(value: float | None) -> str:
+def count(value: float | None) -> str:
+    """Return a figure with two digits at least, nothing for one that was not measured."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004 - two digits at least

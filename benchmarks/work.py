@@ -1,29 +1,27 @@
-"""The work that is measured: one call is reserved and settled, by one or more callers."""
+"""The work that is measured: one call is reserved and settled, by one or more callers.
+
+Only public names of the library are used, so the same work runs on an older commit of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from sqlalchemy import Connection
-
-from benchmarks.measure import Round
+from benchmarks.measure import Meter, Round
 from ledger import (
     AsyncLedgerBudgetManager,
     Attribution,
     BudgetManager,
-    LedgerBudgetManager,
     RequestBudget,
     RequestExtensions,
     Usage,
     UsageEstimate,
 )
-from ledger.engine.operations import Operation, Reserve
-from ledger.engine.perform import Done, perform
 
 CALL = RequestExtensions(Attribution(run_id="benchmark", model="some-model"))
 ESTIMATE = UsageEstimate(
@@ -70,10 +68,26 @@ def in_threads(count: int, work: Callable[[int, list[float]], None]) -> Round:
     with ThreadPoolExecutor(count) as executor:
         running = [executor.submit(start, number) for number in range(count)]
         gate.wait()
-        began = time.perf_counter()
+        meter = Meter()
         latencies = [latency for one in running for latency in one.result()]
-        seconds = time.perf_counter() - began
-    return Round(operations=len(latencies), seconds=seconds, latencies_s=latencies)
+        return meter.round(latencies)
+
+
+def at_random(
+    budgets: Sequence[BudgetManager], threads: int, seconds: float, process: int
+) -> Round:
+    """Work for a fixed time: each thread picks a pool at random for every call.
+
+    The random choices are the same in every run.
+    """
+
+    def work(number: int, latencies: list[float]) -> None:
+        picks = random.Random(f"{process}-{number}")  # noqa: S311 - not a secret
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pair(picks.choice(budgets), latencies)
+
+    return in_threads(threads, work)
 
 
 async def in_tasks(count: int, pairs: int, budget: AsyncLedgerBudgetManager) -> Round:
@@ -84,44 +98,6 @@ async def in_tasks(count: int, pairs: int, budget: AsyncLedgerBudgetManager) -> 
         for _ in range(max(1, pairs // count)):
             await pair_awaited(budget, latencies)
 
-    began = time.perf_counter()
+    meter = Meter()
     await asyncio.gather(*(work() for _ in range(count)))
-    seconds = time.perf_counter() - began
-    return Round(operations=len(latencies), seconds=seconds, latencies_s=latencies)
-
-
-class Direct(LedgerBudgetManager):
-    """A pool without its queue: a call returns its operation, and `done` does many at once.
-
-    It does what the queue does with a batch, and nothing else: the queue is compared with it.
-    """
-
-    def __init__(self, budget: LedgerBudgetManager) -> None:
-        vars(self).update(vars(budget))
-
-    def done(self, operations: Sequence[Any]) -> Sequence[Any]:
-        """Do operations in a transaction of their own, and return their answers."""
-
-        def work(connection: Connection, again: bool) -> Done:  # noqa: FBT001 - as Database.transact calls it
-            return perform(
-                connection,
-                [self._journal],
-                lambda: [(self._journal, operation) for operation in operations],
-                now=self._writer.now,
-                look_up=again,
-            )
-
-        pool = self._journal.info
-        done = self._writer.database.transact(work, pool_ids=[pool.pool_id], key=operations[0].key)
-        done.remember()
-        return [
-            operation.answer(row, pool)
-            for operation, row in zip(operations, done.outcomes, strict=True)
-            if isinstance(row, Mapping)
-        ]
-
-    def _reserve(self, operation: Reserve, wait_s: float) -> Any:  # noqa: ANN401, ARG002 - not answered yet
-        return operation
-
-    def _do(self, operation: Operation[Any]) -> Any:  # noqa: ANN401 - not answered yet
-        return operation
+    return meter.round(latencies)

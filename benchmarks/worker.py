@@ -45,12 +45,12 @@ def run_together(task: str, parameters: Sequence[Mapping[str, Any]]) -> list[Rep
     ]
     try:
         for process, told in zip(running, parameters, strict=True):
-            _tell(process, json.dumps(told))
+            tell(process, json.dumps(told))
         for process in running:
-            _heard(process)
+            hear(process)
         for process in running:
-            _tell(process, "go")
-        return [json.loads(_heard(process)) for process in running]
+            tell(process, "go")
+        return [json.loads(hear(process)) for process in running]
     finally:
         for process in running:
             process.communicate()
@@ -62,13 +62,19 @@ def run_alone(task: str, **parameters: Any) -> Report:  # noqa: ANN401 - anythin
     return report
 
 
-def _tell(process: subprocess.Popen[str], line: str) -> None:
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    """Send a line to a process."""
     stream = _stream(process.stdin)
     stream.write(f"{line}\n")
     stream.flush()
 
 
-def _heard(process: subprocess.Popen[str]) -> str:
+def hear(process: subprocess.Popen[str]) -> str:
+    """Return the next line that a process prints.
+
+    Raises:
+        RuntimeError: It has ended; the reason is on its standard error.
+    """
     line = _stream(process.stdout).readline()
     if not line:
         raise RuntimeError(f"the process ended with {process.wait()}, without a report")

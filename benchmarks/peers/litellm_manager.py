@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.bench import Bench
@@ -65,8 +66,4 @@ def update_costs(told: Mapping[str, Any], ready: Callable[[], None]) -> Report:
         for thread in threading.enumerate():
             if not thread.daemon and thread is not threading.current_thread():
                 thread.join()  # they write into this folder
-    return {
-        "operations": done.operations,
-        "seconds": done.seconds,
-        "latencies_s": done.latencies_s,
-    }
+    return asdict(done)

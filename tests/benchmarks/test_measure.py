@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from benchmarks.floor import require_a_disk
-from benchmarks.measure import Figure, Round, Workload, measure
+from benchmarks.measure import Figure, Meter, Round, Workload, measure
 from benchmarks.report import table
 
 
@@ -83,10 +85,39 @@ def test_what_else_was_seen_is_the_median_and_has_a_column() -> None:
 def test_a_figure_keeps_its_rounds() -> None:
     """The JSON has what every round came to, for whoever wants to know how much it varies."""
     log: list[str] = []
-    base = given("base", one(2, 1e-6), log=log)
-    (figure,) = measure("section", "store", [base], 1)
+    seen = Round(operations=2, seconds=1, latencies_s=[1e-6], cpu_s=8e-6, switches=3)
+    (figure,) = measure("section", "store", [given("base", seen, log=log)], 1)
     assert isinstance(figure, Figure)
-    assert [{"rate": 2, "ratio": 1, "p50_us": 1, "p99_us": 1}] == figure.as_json()["rounds"]
+    expected = {"rate": 2, "ratio": 1, "p50_us": 1, "p99_us": 1, "cpu_us": 4, "switches": 1.5}
+    assert [expected] == figure.as_json()["rounds"]
+
+
+def test_what_one_round_lacks_has_no_median() -> None:
+    """A figure of some rounds is not shown as one of all."""
+    log: list[str] = []
+    rounds = [Round(operations=1, seconds=1, cpu_s=cpu_s) for cpu_s in (1e-6, None)]
+    (figure,) = measure("section", "store", [given("base", *rounds, log=log)], 2)
+    assert figure.cpu_us is None
+
+
+def test_a_meter_counts_what_this_process_did() -> None:
+    """Processor time is spent by work and not by sleep, and a sleep is a context switch."""
+    meter = Meter()
+    began = time.process_time()
+    while time.process_time() - began < 0.05:
+        pass
+    busy = meter.round([1.0, 1.0])
+    meter = Meter()
+    for _ in range(20):
+        time.sleep(0.001)
+    idle = meter.round([1.0] * 20)
+    assert busy.operations == 2
+    assert busy.cpu_us is not None
+    assert idle.cpu_us is not None
+    assert idle.switches_each is not None
+    assert idle.cpu_us < 10_000
+    assert busy.cpu_us > 24_000
+    assert idle.switches_each >= 1
 
 
 def test_a_floor_that_no_disk_could_have_makes_the_run_invalid() -> None:

@@ -53,6 +53,9 @@ def test_a_section_measures_what_it_says(section: str, bench: Bench) -> None:
         assert (section, bench.store) == (figure.section, figure.store)
         assert figure.rate > 0
         assert 0 < figure.ratio_min <= figure.ratio <= figure.ratio_max
+        assert figure.cpu_us is not None
+        assert figure.switches is not None
+        assert figure.cpu_us > 0
         if figure.base is None:
             assert (1, {}) == (figure.ratio, figure.also)
         else:

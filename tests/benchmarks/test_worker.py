@@ -20,7 +20,7 @@ def test_every_process_reports(new_store: Callable[..., str]) -> None:
         reports = run_together(
             "benchmarks.processes:share", [told | {"process": number} for number in range(2)]
         )
-        done = sum(report["operations"] for report in reports)
+        done = sum(report["round"]["operations"] for report in reports)
         assert 2 == len(reports)
         assert 1 + done == book.pool(name).status().seq
 
