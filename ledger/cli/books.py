@@ -29,10 +29,11 @@ from ledger.reports.render import (
     columns,
     counted,
     figure,
+    figures,
     moment,
     printable,
+    shown_axes,
     text,
-    usd,
 )
 from ledger.store.pools import LeftOut
 
@@ -96,19 +97,22 @@ def leases(
     Example: ledger leases team
     """
     with existing(url) as book:
-        rows = [_lease_row(found) for found in book.open_leases(pool)]
+        found = list(book.open_leases(pool))
+        axes = shown_axes([book.pool(pool).status().policy])
     sheet = Sheet(
-        columns=columns("Lease", "State", "Run", "Reserved", "Held\ntokens", "Held\nUSD"),
-        title=f"Open leases of pool {pool}: {len(rows):,}",
+        columns=columns(
+            "Lease", "State", "Run", "Reserved", *(f"Held\n{axis.shown}" for axis in axes)
+        ),
+        title=f"Open leases of pool {pool}: {len(found):,}",
     )
-    for row in rows:
+    rows = [_lease_row(one) for one in found]
+    for row, one in zip(rows, found, strict=True):
         sheet.add(
             str(row.lease),
             row.phase,
             text(row.run_id),
             moment(row.reserved_at),
-            f"{row.held_tokens:,}",
-            usd(row.held_cost_micros_usd),
+            *figures(axes, one.held),
         )
     emit(rows, LeaseRow, output_format, lambda: show(sheet))
 

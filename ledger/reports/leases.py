@@ -61,7 +61,7 @@ class AgedLease:
         pool: The pool that granted it.
         lease: Its number.
         phase: `open`, or `expired` where it holds nothing any more.
-        reserved_at: When it was reserved.
+        reserved_at: When the reservation was recorded.
         age_s: How many whole seconds ago that is.
         run_id: The run that the call named.
         agent: The agent that the call named.
@@ -222,7 +222,7 @@ def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQ
         select(
             e.pool_id,
             e.seq,
-            scope.at.label("at"),
+            e.recorded_at.label("at"),  # the hold began then, whenever the call occurred
             *(a[name] for name in ("run_id", "agent", "model")),
             case((expired, 1), else_=0).label("expired"),
             *(last.c[f"held_{name}"] for name in Totals._fields),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from ledger.store.dialects import dialect_named
+from ledger.store.dialects.views import views
 
 revision = "0001"
 down_revision = None
@@ -115,7 +116,7 @@ def upgrade() -> None:
     for table, keys in GUARDED.items():
         for statement in dialect.guards(table, keys):
             bind.exec_driver_sql(statement)
-    for view in (dialect.journal_view(), *dialect.report_views()):
+    for view in views(dialect.readable):
         bind.exec_driver_sql(view)
     if bind.dialect.name == "postgresql":
         for number in range(POOL_LOCKS):

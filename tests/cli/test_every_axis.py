@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,12 @@ from ledger import (
     reports,
 )
 from ledger.cli.live import Pace, _pool_line
-from ledger.core.axes import AXES, Axis
+from ledger.core.axes import AXES, REQUESTS, Axis
 from ledger.errors import PoolConflictError
 from ledger.reports.charts import burn_down_pictures
 from ledger.reports.page import whole_page, write_page
 from ledger.reports.render import figure
+from tests.migration.databases import connected
 
 from .conftest import Ended
 
@@ -114,6 +116,24 @@ def test_pools_show_the_axis_that_is_limited(
     assert axis.shown in out
     assert capacity_of(axis) in out
     assert "unlimited" in out
+
+
+def test_open_leases_show_what_they_hold_of_it(ledger: Run, store_url: str, axis: Axis) -> None:
+    """The list of a pool's leases has a column for it, and so have the views."""
+    with Ledger.open(store_url) as book:
+        book.pool("team", limited(axis)).reserve(
+            RequestExtensions(), ASKED, RequestBudget.unlimited()
+        )
+    held = 1 if axis.amount is None else 1_000_000
+    table = ledger("leases", "team", "--url", store_url).out
+    assert axis.shown in table
+    assert figure(axis, held) in table
+    assert axis.only_if_limited == (REQUESTS.shown in table)
+    with connected(store_url) as connection:
+        for view in ("journal", "lease_summary"):
+            shown = f"SELECT MAX(held_{axis.shown.lower()}) FROM {view}"
+            found = connection.exec_driver_sql(shown).scalar()
+            assert held == Decimal(found) * axis.scale
 
 
 def test_the_statement_moves_on_the_axis(ledger: Run, dry: str, axis: Axis) -> None:

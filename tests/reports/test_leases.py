@@ -43,7 +43,7 @@ def test_every_age_to_the_second(scribe: Any) -> None:  # noqa: ANN401 - the con
     scribe.pool("team")
     ages = [0, 59, 60, 599, 600, 3_599, 3_600, 86_399, 86_400, 604_799, 604_800, 10**9]
     for age_s in ages:
-        scribe.append("team", "reservation", at=NOW - timedelta(seconds=age_s),
+        scribe.append("team", "reservation", at=NOW, recorded=NOW - timedelta(seconds=age_s),
                       estimate_total_tokens=age_s + 1, estimate_cost_micros_usd=1)  # fmt: skip
     found = reports.leases(scribe.book, now=NOW, stale_after_s=86_400)
     assert expected_ages([(age_s, False, Totals(age_s + 1, 1, 1)) for age_s in ages]) == found.ages
@@ -77,7 +77,7 @@ def test_against_a_fold(
         }
         still = [
             (
-                (now - from_micros(row["at"])) // timedelta(seconds=1),
+                (now - from_micros(row["recorded_at"])) // timedelta(seconds=1),
                 (row["pool"], row["seq"]) in expired,
                 Totals(
                     *(newest[row["pool"], row["seq"]][f"held_{name}"] for name in Totals._fields)
@@ -134,7 +134,7 @@ def test_holds_above_63_bits_are_exact(scribe: Any) -> None:  # noqa: ANN401 - t
     """Holds of several pools are summed without overflow."""
     for pool in "abc":
         scribe.pool(pool)
-        scribe.append(pool, "reservation", at=NOW, estimate_total_tokens=I64_MAX)
+        scribe.append(pool, "reservation", recorded=NOW, estimate_total_tokens=I64_MAX)
     youngest, *_others = reports.leases(scribe.book, now=NOW).ages
     assert 3 * I64_MAX == youngest.held.tokens
 

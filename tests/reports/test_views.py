@@ -61,8 +61,9 @@ def test_lease_summary(
     book = history(seed)
     found = rows(book, "SELECT * FROM lease_summary ORDER BY pool, lease")
     still = reports.leases(book, now=NOW, stale_after_s=0).stale
-    assert sorted((one.pool, one.lease, str(one.phase), one.held.tokens) for one in still) == [
-        (row["pool"], row["lease"], row["phase"], row["held_tokens"])
+    shown = [(one.pool, one.lease, str(one.phase), one.held) for one in still]
+    assert sorted((pool, *who, tokens, calls) for pool, *who, (tokens, _, calls) in shown) == [
+        (row["pool"], row["lease"], row["phase"], row["held_tokens"], row["held_requests"])
         for row in found
         if row["phase"] != LeasePhase.ENDED
     ]
@@ -113,9 +114,10 @@ def test_every_column_of_a_lease(scribe: Any) -> None:  # noqa: ANN401 - the con
         "tags": '{"a":"b"}',
         "estimate_total_tokens": 9,
         "used_total_tokens": 4,
-        "held_tokens": 0,
         "estimate_usd": "9223372036854.775807",
         "used_usd": "1.500000",
+        "held_tokens": 0,
+        "held_requests": 0,
         "held_usd": "0.000000",
     } == row
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import compress, repeat
 from operator import is_not
@@ -13,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine
 
-from ledger.core.checks import Micros, to_micros
-from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, EntryKind, sql
+from ledger.core.checks import Micros
 from ledger.store.dialects.catalogue import Definitions
+from ledger.store.dialects.views import Readable
 from ledger.store.statements import Prepared
 
 Lend = Callable[[Callable[[Connection], str | None]], str | None]
@@ -79,6 +78,8 @@ class Dialect(ABC):
     driver_errors: tuple[type[Exception], ...]
     connections_survive_fork: bool
     """Whether a connection that is open when a process forks is at least harmless in the child."""
+    readable: Readable
+    """How the views print times, amounts and identities."""
 
     def __init__(self, url: URL, *, timeout_s: float) -> None:
         self.url = url
@@ -224,108 +225,3 @@ class Dialect(ABC):
             keys: Its unique keys, each as column names, the last one possibly an SQL condition
                 that both rows fulfil (a partial index).
         """
-
-    @staticmethod
-    @abstractmethod
-    def journal_view() -> str:
-        """Return DDL of the view that shows entries with readable times and US dollars."""
-
-    @staticmethod
-    @abstractmethod
-    def report_views() -> list[str]:
-        """Return DDL of the views `spend_by_day` and `lease_summary`, for BI tools."""
-
-
-def readable_time(shown: str) -> str:
-    """Return SQL that prints a time, and NULL for a number that is none.
-
-    Otherwise one damaged row fails a view as a whole.
-    """
-    return f"CASE WHEN {{0}} BETWEEN {_FIRST_US} AND {_LAST_US} THEN {shown} END"
-
-
-# The years 1 to 9999 of every time zone: clients turn times into their own.
-_FIRST_US = to_micros("day", datetime(1, 1, 2, tzinfo=UTC))
-_LAST_US = to_micros("day", datetime(9999, 12, 31, tzinfo=UTC))
-
-
-def view_sql(*, time: str, usd: str, identity: str) -> str:
-    """Return the view's DDL from a dialect's ways to print a time, an amount and an identity."""
-
-    def usds(*names: str) -> str:
-        return "".join(
-            f", {usd.format(f'e.{name}_cost_micros_usd')} AS {name}_usd" for name in names
-        )
-
-    return f"""
-CREATE VIEW journal AS
-SELECT p.name AS pool, {identity.format("p.identity")} AS pool_identity, e.seq, e.kind, e.flags,
-       {time.format("e.recorded_at")} AS recorded, {time.format("e.occurred_at")} AS occurred,
-       e.lease, a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model,
-       a.tags, e.request_id, e.provenance,
-       e.estimate_total_tokens, e.usage_input_tokens, e.usage_output_tokens, e.usage_total_tokens,
-       e.held_tokens, e.committed_tokens, e.reserved_tokens, e.committed_requests,
-       e.reserved_requests{usds("estimate", "usage", "held", "committed", "reserved")},
-       e.idempotency_key, e.detail
-FROM entries e
-JOIN pools p ON p.pool_id = e.pool_id
-LEFT JOIN attributions a
-       ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
-"""
-
-
-def _is(*kinds: EntryKind) -> str:
-    return sql(kinds, "e.kind")
-
-
-def report_views_sql(*, time: str, day: str, usd: str) -> list[str]:
-    """Return DDL of the views for BI tools from a dialect's ways to print times and amounts."""
-    return [
-        f"""
-CREATE VIEW spend_by_day AS
-SELECT pool, day, tenant, agent, operation, provider, model, requests, denied, attempts,
-       input_tokens, output_tokens, total_tokens, {usd.format("cost_micros_usd")} AS usd
-FROM (
-    SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
-           a.tenant, a.agent, a.operation, a.provider, a.model,
-           SUM(CASE WHEN {_is(EntryKind.RESERVATION)} THEN 1 ELSE 0 END) AS requests,
-           SUM(CASE WHEN {_is(EntryKind.DENIAL)} THEN 1 ELSE 0 END) AS denied,
-           SUM(CASE WHEN {_is(*CORRECTABLE)} THEN 1 ELSE 0 END) AS attempts,
-           COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
-           COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
-           COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
-           COALESCE(SUM(e.usage_cost_micros_usd), 0) AS cost_micros_usd
-    FROM entries e
-    JOIN pools p ON p.pool_id = e.pool_id
-    LEFT JOIN attributions a
-           ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
-    WHERE e.origin_seq IS NULL
-      AND ({_is(EntryKind.RESERVATION, EntryKind.DENIAL)} OR e.usage_total_tokens IS NOT NULL)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
-) AS days
-""",
-        f"""
-CREATE VIEW lease_summary AS
-SELECT p.name AS pool, r.seq AS lease,
-       CASE WHEN d.seq IS NOT NULL THEN 'ended' WHEN x.seq IS NOT NULL THEN 'expired'
-            ELSE 'open' END AS phase,
-       {time.format("r.recorded_at")} AS reserved, {time.format("r.occurred_at")} AS occurred,
-       {time.format("x.recorded_at")} AS expired, {time.format("d.recorded_at")} AS ended,
-       a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model, a.tags,
-       r.estimate_total_tokens, n.used_total_tokens, n.held_tokens,
-       {usd.format("r.estimate_cost_micros_usd")} AS estimate_usd,
-       {usd.format("n.used_cost_micros_usd")} AS used_usd,
-       {usd.format("n.held_cost_micros_usd")} AS held_usd
-FROM entries r
-JOIN pools p ON p.pool_id = r.pool_id
-JOIN entries n ON n.pool_id = r.pool_id AND n.seq = (
-    SELECT MAX(l.seq) FROM entries l
-    WHERE l.pool_id = r.pool_id AND l.lease IS NOT NULL AND l.lease = r.seq)
-LEFT JOIN entries d
-       ON d.pool_id = r.pool_id AND d.lease = r.seq AND {sql(ENDS_LEASE, "d.kind")}
-LEFT JOIN entries x
-       ON x.pool_id = r.pool_id AND x.lease = r.seq AND {sql([EntryKind.EXPIRY], "x.kind")}
-LEFT JOIN attributions a ON a.pool_id = r.pool_id AND a.attribution_id = r.attribution_id
-WHERE {sql([EntryKind.RESERVATION], "r.kind")} AND r.origin_seq IS NULL
-""",
-    ]

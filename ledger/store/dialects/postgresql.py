@@ -24,12 +24,11 @@ from ledger.store.dialects.base import (
     NoReferenceError,
     RolledBackError,
     alike,
-    readable_time,
-    report_views_sql,
-    view_sql,
 )
 from ledger.store.dialects.catalogue import Definitions, postgresql_definitions
 from ledger.store.dialects.holders import HOLDER, Holder
+from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
+from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.statements import Prepared, driver_of, rows_of
 
 if TYPE_CHECKING:
@@ -64,33 +63,13 @@ _LITERAL_ROWS = 8
 """The most rows for which literals in one statement were measured to be quicker than COPY."""
 
 _MOMENT = "to_timestamp({0} / 1000000) + mod({0}, 1000000) * interval '1 microsecond'"
-_TIME = readable_time(_MOMENT)
-_DAY = readable_time(f"CAST(({_MOMENT}) AT TIME ZONE 'UTC' AS date)")
-_USD = "{0} * 0.000001"
-
-_BUSY = {
-    "40001",  # serialization_failure
-    "40P01",  # deadlock_detected
-    "55P03",  # lock_not_available: lock_timeout ran out
-    "57014",  # query_canceled: statement_timeout ran out
-    "23505",  # unique_violation: another writer took the number or the key first
-}
-_WAITED = {"55P03", "57014"}
-_LOST = {"57P01", "57P02", "57P03", "57P05"}  # shutdown, crash, starting up, idle too long
-_STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout ran out
-_DISCARDED = "22012"
-"""division_by_zero: `insert` found fewer rows written than it sent."""
-_REFUSED = {"42501", "25006"}
-"""insufficient_privilege; read_only_sql_transaction, as on a standby."""
-_HINTS = {
-    _STOOD_STILL: "this process stood still inside a transaction, and the server ended it",
-    "25006": "the server or the session is read-only",
-    "28": "check user and password",
-    "3D": "create the database first",
-    "42501": "the role lacks a privilege; docs/operations.md lists what it needs",
-    "42P01": "the schema is missing; run 'ledger db upgrade'",
-    "53": "the server ran out of disk, memory or connections",
-}
+_READABLE = Readable(
+    time=readable_time(_MOMENT),
+    # Days are those of UTC, in any time zone of the session.
+    day=readable_time(f"CAST(({_MOMENT}) AT TIME ZONE 'UTC' AS date)"),
+    usd="{0} * 0.000001",
+    identity="encode({0}, 'hex')",
+)
 
 
 class PostgreSQLDialect(Dialect):
@@ -98,6 +77,7 @@ class PostgreSQLDialect(Dialect):
 
     name = "postgresql"
     connections_survive_fork = True
+    readable = _READABLE
 
     def __init__(self, url: URL, *, timeout_s: float) -> None:
         super().__init__(url.set(drivername="postgresql+psycopg"), timeout_s=timeout_s)
@@ -245,7 +225,7 @@ class PostgreSQLDialect(Dialect):
 
     def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:
         """Ask the server which session holds one of the locks of these pools."""
-        if _sqlstate(error) not in _WAITED:
+        if sqlstate(error) not in WAITED:
             return None
 
         def ask(connection: Connection) -> str | None:
@@ -340,7 +320,7 @@ class PostgreSQLDialect(Dialect):
             upgrade(connection)
             return self.definitions(connection)
         except Exception as error:
-            if _sqlstate(error) in _REFUSED:
+            if sqlstate(error) in REFUSED:
                 raise NoReferenceError(self.hint(error)) from error
             raise
         finally:
@@ -348,23 +328,11 @@ class PostgreSQLDialect(Dialect):
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLSTATE means; an error without one is a lost connection."""
-        state = _sqlstate(error)
-        if state in _BUSY:
-            return Failure.BUSY
-        if state == _DISCARDED:
-            return Failure.DISCARDED
-        if state == _STOOD_STILL:
-            return Failure.ENDED
-        if state is None or state in _LOST or state.startswith("08"):
-            return Failure.LOST
-        return Failure.UNAVAILABLE
+        return failure_of(error)
 
     def hint(self, error: BaseException) -> str:
         """Say what to do about the commonest SQLSTATEs."""
-        state = _sqlstate(error) or ""
-        text = " ".join(str(getattr(error, "orig", error)).split())
-        hint = _HINTS.get(state) or _HINTS.get(state[:2])
-        return f"{shown_address(self.url)}: {text}" + (f" ({hint})" if hint else "")
+        return f"{shown_address(self.url)}: {explained(error)}"
 
     @staticmethod
     def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:  # noqa: ARG004 - an insert replaces nothing here, ON CONFLICT is an UPDATE
@@ -379,16 +347,6 @@ class PostgreSQLDialect(Dialect):
             f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {rows}",
             f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {whole}",
         ]
-
-    @staticmethod
-    def journal_view() -> str:
-        """Return the view; USD are exact numerics."""
-        return view_sql(time=_TIME, usd=_USD, identity="encode({0}, 'hex')")
-
-    @staticmethod
-    def report_views() -> list[str]:
-        """Return the views; days are those of UTC, whatever the session's time zone."""
-        return report_views_sql(time=_TIME, day=_DAY, usd=_USD)
 
 
 def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:
@@ -423,7 +381,3 @@ def _collect_warnings(connection: Session, record: ConnectionPoolEntry) -> None:
             warnings.append(diagnostic.message_primary or "warning")
 
     connection.add_notice_handler(note)
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    return getattr(getattr(error, "orig", error), "sqlstate", None)

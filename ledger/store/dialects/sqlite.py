@@ -20,11 +20,9 @@ from ledger.store.dialects.base import (
     Failure,
     Lend,
     alike,
-    readable_time,
-    report_views_sql,
-    view_sql,
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
+from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.dialects.writerlock import WriterLock, WriterLockTimeoutError
 from ledger.store.statements import Prepared
 
@@ -44,14 +42,15 @@ _HINTS = {
 }
 
 _SECOND = "{0} / 1000000 - ({0} % 1000000 < 0)"
-_TIME = readable_time(
-    f"strftime('%Y-%m-%dT%H:%M:%S', {_SECOND}, 'unixepoch')"
-    " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
-)
-_DAY = readable_time(f"strftime('%Y-%m-%d', {_SECOND}, 'unixepoch')")
-_USD = (
-    "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
-    " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))"
+_READABLE = Readable(
+    time=readable_time(
+        f"strftime('%Y-%m-%dT%H:%M:%S', {_SECOND}, 'unixepoch')"
+        " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
+    ),
+    day=readable_time(f"strftime('%Y-%m-%d', {_SECOND}, 'unixepoch')"),
+    usd="CASE WHEN {0} < 0 THEN '-' ELSE '' END"
+    " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))",
+    identity="lower(hex({0}))",
 )
 
 
@@ -75,6 +74,7 @@ class SQLiteDialect(Dialect):
     name = "sqlite"
     driver_errors = (sqlite3.Error,)
     connections_survive_fork = False
+    readable = _READABLE
 
     def __init__(self, url: URL, *, timeout_s: float) -> None:
         super().__init__(url, timeout_s=timeout_s)
@@ -284,16 +284,6 @@ class SQLiteDialect(Dialect):
             f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
             f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {taken} {refuse}",
         ]
-
-    @staticmethod
-    def journal_view() -> str:
-        """Return the view, its amounts printed by integer arithmetic."""
-        return view_sql(time=_TIME, usd=_USD, identity="lower(hex({0}))")
-
-    @staticmethod
-    def report_views() -> list[str]:
-        """Return the views; days are text."""
-        return report_views_sql(time=_TIME, day=_DAY, usd=_USD)
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:
