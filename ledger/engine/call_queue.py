@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -12,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
+from ledger.engine.worker import Worker
 from ledger.errors import ContentionError, OutcomeUnknownError
 from ledger.store.database import Database
 
@@ -22,6 +24,15 @@ _TASKS_LOOK_S = 1.0
 
 A thread checks for itself while it waits; a task cannot, so its event loop does.
 """
+
+_CALLED_S = 1.0
+"""After how many seconds the worker is called again if it has not begun to lead."""
+
+_GATHERED_MIN = 3
+"""The smallest batch that is gathered: for one or two callers, a pause costs more than it saves."""
+
+_PAUSE_MAX_S = 0.002
+"""The longest pause, in seconds, in which a leader gathers a batch."""
 
 _GRACE_S = 5.0
 """How many seconds longer than twice `timeout_s` a started call may take; see `_begun_s`."""
@@ -43,15 +54,66 @@ class CallQueue(ABC):
         self._queue: deque[Caller] = deque()
         self._batch: list[Caller] = []
         self._leader: ThreadCaller | Executor | None = None
+        self._expected = 0
+        """How many callers the last batch had."""
+        self._wanted = 0
+        """How many the leader waits for while it gathers."""
+        self._pause_s = self._ended_s = 0.0
+        """The longest pause before the next batch, and when the last one ended."""
+        self._gathered = threading.Lock()
+        self._gathered.acquire()
+        self._worker: Worker | None = None
+        self._called_s: float | None = None
+        """When the worker was last called, on `time.monotonic`; None once it leads."""
+        self._calling: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        """Loops that call the worker at the end of their turn."""
         self._watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     @abstractmethod
-    def _call_worker(self) -> None:
-        """Make the worker lead, if there is no leader."""
+    def _lead(self) -> None:
+        """Do the waiting calls as one batch, as the leader."""
+
+    def close(self) -> None:
+        """End the worker after its last batch; wait for that at most `_begun_s` seconds."""
+        with self._mutex:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
 
     def _enter(self, caller: Caller) -> None:
         with self._mutex:
             self._queue.append(caller)
+            if len(self._queue) == self._wanted:
+                self._end_pause()
+
+    def _gather(self) -> None:
+        """Pause until as many callers wait as the last batch had, since most come right back.
+
+        The pause is at most half as long as the last transaction, and none is made later than that
+        after it: an idle caller never waits. A caller that did not come is not waited for again,
+        since the next batch is then expected to be smaller.
+        """
+        if self._expected < _GATHERED_MIN:
+            return
+        now_s = time.monotonic()
+        if now_s > self._ended_s + self._pause_s:
+            return
+        self._wanted, until_s = self._expected, now_s + self._pause_s
+        # A loop: a pause that was interrupted may have left its end behind.
+        while len(self._queue) < self._wanted and now_s < until_s:
+            self._gathered.acquire(timeout=until_s - now_s)
+            now_s = time.monotonic()
+        self._wanted = 0
+
+    def _end_pause(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the pause is over already
+            self._gathered.release()
+
+    def _note_batch(self, began_s: float) -> None:
+        """Note what the next batch may expect, at the end of one that began at a time."""
+        self._ended_s = time.monotonic()
+        self._expected = len(self._batch)
+        self._pause_s = min(_PAUSE_MAX_S, (self._ended_s - began_s) / 2)
 
     def _claim(self, who: ThreadCaller | Executor) -> bool:
         """Become the leader if there is no live one and calls are waiting; tell whether it did."""
@@ -63,6 +125,44 @@ class CallQueue(ABC):
                 return False
             self._leader = who
             return True
+
+    def _call_worker_after_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call the worker at the end of the loop's turn, once all of its tasks have entered."""
+        if loop not in self._calling:
+            loop.call_soon(self._call_worker_of, loop)
+            self._calling.add(loop)  # last: an interrupt must not leave a loop without its call
+
+    def _call_worker_of(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._calling.discard(loop)
+        self._call_worker()
+
+    def _call_worker(self) -> None:
+        """Make the worker lead, if there is no leader; several calls make it lead once."""
+        with self._mutex:
+            if self._leader is not None and self._leader.alive:
+                return
+            now_s = time.monotonic()
+            if self._called_s is not None and now_s - self._called_s < _CALLED_S:
+                return
+            try:
+                if self._worker is None:
+                    self._worker = Worker(self._lead_from_worker, timeout_s=self._begun_s)
+                called = self._worker.call()
+                self._called_s = now_s
+            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+                called = False
+        if not called:
+            self._lead_from_worker()
+
+    def _lead_from_worker(self) -> None:
+        executor = Executor()
+        try:
+            with self._mutex:
+                self._called_s = None
+            while self._claim(executor):
+                self._lead()
+        finally:
+            executor.alive = False
 
     def _put_back(self) -> None:
         """Queue the calls of an interrupted batch again, in front: they may have taken effect."""

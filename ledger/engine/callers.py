@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ledger.engine.operations import Operation
@@ -13,6 +14,9 @@ from ledger.engine.perform import Outcome
 from ledger.errors import LedgerError
 from ledger.store import rows
 from ledger.store.journal import PoolJournal
+
+_CHAINS = 4
+"""How many threads a leader wakes itself: the lengths of the chains follow from it."""
 
 
 class Caller:
@@ -66,6 +70,8 @@ class ThreadCaller(Caller):
         self.thread = threading.get_ident()
         self._signal = threading.Lock()
         self._signal.acquire()
+        self.behind: ThreadCaller | None = None
+        """The thread that this one wakes as soon as it is awake itself."""
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until woken, or for so long."""
@@ -75,6 +81,12 @@ class ThreadCaller(Caller):
         """Let the thread go on."""
         with contextlib.suppress(RuntimeError):  # it is awake already
             self._signal.release()
+
+    def wake_behind(self) -> None:
+        """Wake the thread behind this one in its chain."""
+        behind, self.behind = self.behind, None
+        if behind is not None:
+            behind.wake()
 
 
 class TaskCaller(Caller):
@@ -98,6 +110,18 @@ def is_gone(caller: Caller) -> bool:
         and caller.loop.is_closed()
         and caller.operation.lease_id is None
     )
+
+
+def chain(callers: Sequence[ThreadCaller]) -> Sequence[ThreadCaller]:
+    """Link threads in chains, in which each wakes the one behind it; return the first of each.
+
+    Threads that are all woken at once fight for the interpreter's lock: each switch that is lost
+    costs a switch more. If a thread of a chain dies, those behind it find their outcomes
+    themselves, when they next look whether the leader is alive.
+    """
+    for caller, behind in zip(callers, callers[_CHAINS:], strict=False):
+        caller.behind = behind
+    return callers[:_CHAINS]
 
 
 def wake_tasks(loop: asyncio.AbstractEventLoop, callers: list[TaskCaller]) -> bool:

@@ -29,12 +29,18 @@ from typing import Any, TypeVar, cast
 from ledger.core.checks import Micros
 from ledger.core.kinds import EntryKind
 from ledger.engine.call_queue import CallQueue
-from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, is_gone, wake_tasks
+from ledger.engine.callers import (
+    Caller,
+    TaskCaller,
+    ThreadCaller,
+    chain,
+    is_gone,
+    wake_tasks,
+)
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Close, Operation, Release, new_key
 from ledger.engine.perform import Call, Done
 from ledger.engine.transaction import Transactions, writing_here
-from ledger.engine.worker import Worker
 from ledger.errors import (
     ContentionError,
     LedgerError,
@@ -58,8 +64,6 @@ BATCH_MAX = 256
 
 _LOOK_S = 0.05
 """How many seconds a waiting thread sleeps before it checks that the leader is still alive."""
-_CALLED_S = 1.0
-"""After how many seconds the worker is called again if it has not begun to lead."""
 _TRIES = 3
 """How many times a call without a waiting caller is tried while others keep the store busy."""
 
@@ -71,10 +75,6 @@ class Writer(CallQueue):
     next leader finds the batch that an interrupted one left, and looks up whether it took effect.
     Waiting threads check every `_LOOK_S` that the leader is still alive.
     """
-
-    _worker: Worker | None
-    _called_s: float | None
-    """When the worker was last called, on the clock of `time.monotonic`; None once it leads."""
 
     def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
         super().__init__(database)
@@ -130,8 +130,10 @@ class Writer(CallQueue):
                 else:
                     caller.wait(_LOOK_S)
                     self._give_up(caller)
+            caller.wake_behind()
             answer: T = caller.result()
         except BaseException:
+            caller.wake_behind()
             # After a verdict there is nothing to drop; an interrupt may leave an unused lease.
             caller.alive = False
             self._drop(caller)
@@ -154,7 +156,7 @@ class Writer(CallQueue):
         caller = TaskCaller(pool, operation)
         try:
             self._enter(caller)
-            self._call_worker()
+            self._call_worker_after_turn(caller.loop)
             self._watch(caller.loop)
             await caller.done
         except BaseException:
@@ -163,17 +165,8 @@ class Writer(CallQueue):
         answer: T = caller.result()
         return answer
 
-    def close(self) -> None:
-        """End the worker after its last batch; wait for that at most `_begun_s` seconds."""
-        with self._mutex:
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
-
     def _reset(self) -> None:
         self.forget()
-        self._worker = None
-        self._called_s = None
         self.transactions.reset()
 
     def _is_in_another_call(self) -> bool:
@@ -194,12 +187,15 @@ class Writer(CallQueue):
 
     def _lead(self) -> None:
         """Do the waiting calls as one batch, then let the first caller that came meanwhile lead."""
+        self._gather()
+        began_s = time.monotonic()
         with self._mutex:
             # Named in the batch before they leave the queue: an interrupt in between loses none.
             self._batch = list(itertools.islice(self._queue, BATCH_MAX))
             for _ in self._batch:
                 self._queue.popleft()
         self._commit(self._batch)
+        self._note_batch(began_s)
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -211,34 +207,6 @@ class Writer(CallQueue):
             successor.wake()
         elif successor is not None:
             self._call_worker()
-
-    def _call_worker(self) -> None:
-        """Make the worker lead, if there is no leader; several calls make it lead once."""
-        with self._mutex:
-            if self._leader is not None and self._leader.alive:
-                return
-            now_s = time.monotonic()
-            if self._called_s is not None and now_s - self._called_s < _CALLED_S:
-                return
-            try:
-                if self._worker is None:
-                    self._worker = Worker(self._lead_from_worker, timeout_s=self._begun_s)
-                called = self._worker.call()
-                self._called_s = now_s
-            except RuntimeError:  # the interpreter is shutting down, and starts no thread
-                called = False
-        if not called:
-            self._lead_from_worker()
-
-    def _lead_from_worker(self) -> None:
-        executor = Executor()
-        try:
-            with self._mutex:
-                self._called_s = None
-            while self._claim(executor):
-                self._lead()
-        finally:
-            executor.alive = False
 
     def _commit(self, batch: list[Caller]) -> None:
         """Do a batch and hand out the outcomes, in several transactions if many leases are due.
@@ -331,7 +299,19 @@ class Writer(CallQueue):
 
     def _deliver(self, results: Iterable[tuple[Caller, Any]]) -> None:
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
-        for caller, outcome in results:
+        given = list(results)
+        # Linked before any of them can see its outcome, and leave.
+        first_threads = chain(
+            [
+                one
+                for one, _ in given
+                if isinstance(one, ThreadCaller)
+                and one.alive
+                and one.outcome is None
+                and one is not self._leader
+            ]
+        )
+        for caller, outcome in given:
             if caller.outcome is not None:  # it waited too long, and has been told so
                 continue
             if not caller.waits and isinstance(outcome, ContentionError) and caller.tries < _TRIES:
@@ -341,10 +321,10 @@ class Writer(CallQueue):
             caller.outcome = outcome
             if isinstance(caller, TaskCaller):
                 tasks[caller.loop].append(caller)
-            elif isinstance(caller, ThreadCaller):
-                caller.wake()
             if caller.abandoned:
                 self._release(caller)
+        for thread in first_threads:
+            thread.wake()
         for loop, callers in tasks.items():
             if not wake_tasks(loop, callers):
                 for caller in callers:
