@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
-
-from sqlalchemy import Connection
 
 from ledger import LedgerBudgetManager
 from ledger.engine.operations import Operation, Reserve
-from ledger.engine.perform import Done, perform
+from ledger.engine.perform import perform
 
 
 class Direct(LedgerBudgetManager):
@@ -23,19 +22,13 @@ class Direct(LedgerBudgetManager):
 
     def done(self, operations: Sequence[Any]) -> Sequence[Any]:
         """Do operations in a transaction of their own, and return their answers."""
-
-        def work(connection: Connection, again: bool) -> Done:  # noqa: FBT001 - as Database.transact calls it
-            return perform(
-                connection,
-                [self._journal],
-                lambda: [(self._journal, operation) for operation in operations],
-                now=self._writer.now,
-                look_up=again,
-            )
-
+        calls = [(self._journal, operation) for operation in operations]
+        done = self._writer.transactions.run(
+            partial(perform, calls=lambda _locked: calls, now=self._writer.now),
+            [self._journal],
+            key=operations[0].key,
+        )
         pool = self._journal.info
-        done = self._writer.database.transact(work, pool_ids=[pool.pool_id], key=operations[0].key)
-        done.remember()
         return [
             operation.answer(row, pool)
             for operation, row in zip(operations, done.outcomes, strict=True)

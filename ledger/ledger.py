@@ -75,7 +75,7 @@ class Ledger:
         )
         self._waiting = WaitingReservations(self._writer)
         self._announcer = Announcer(on_threshold)
-        self._writer.committed.append(lambda done: self._announcer.tell(done.crossed))
+        self._writer.on_crossed.append(self._announcer.tell)
         self._record_denials = record_denials
 
     @classmethod

@@ -98,7 +98,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             extensions, estimate, request_budget, keep_denial=self._record_denials
         )
         check_seconds("wait_s", wait_s)
-        return self._reserve(operation, wait_s)
+        return self._do(operation) if wait_s == 0 else self._reserve(operation, wait_s)
 
     @override
     def record_used(
@@ -195,11 +195,11 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return self._read(lambda: self._find(lease))
 
     def _reserve(self, operation: Reserve, wait_s: float) -> BudgetLease:
-        """Make a reservation, which may wait for capacity."""
+        """Make a reservation, which waits for capacity if need be."""
         return self._waiting.reserve(self._journal, operation, wait_s)
 
     def _do(self, operation: Operation[T]) -> T:
-        """Do any other operation, and return its answer once it is durable."""
+        """Do an operation, and return its answer once it is durable."""
         return self._writer.run(self._journal, operation)
 
     def _read(self, read: Callable[[], T]) -> T:

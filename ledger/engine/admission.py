@@ -30,38 +30,26 @@ def refusal(
         UnsweptError: More leases must expire first than one transaction expires.
     """
     for one in batch.lineage(pool):
-        denial = _denial_of(batch, one, estimate, request_budget, requests)
-        if denial is not None:
+        one.require_open()
+        head = one.head
+        admit = rules.admission(head.rules_version)
+        asked = estimate, request_budget, head.window
+        denial = admit(head.policy, head.balance, *asked, requests=requests)
+        if denial is None:
+            continue
+        if not isinstance(denial, ThresholdExceededError):
             return denial
+        # Other pools are searched for due leases only if giving back every hold would be enough.
+        # Due leases of the pools at hand expire in any case, since the denial says what remains.
+        committed, reserved = head.balance
+        free = Balance(committed)
+        hopeful = admit(head.policy, free, *asked, requests=requests) is None
+        batch.require_swept(one, below=hopeful)
+        if hopeful:
+            found = spared(batch, one)
+            free = Balance(committed, reserved.minus(found.held))
+            if admit(head.policy, free, *asked, requests=requests) is None:
+                expire_spared(batch, found)
+                continue
+        return denial.of_pool(one.info.name)
     return None
-
-
-def _denial_of(
-    batch: Batch,
-    pool: PoolBatch,
-    estimate: UsageEstimate,
-    request_budget: RequestBudget,
-    requests: int,
-) -> rules.Denial | None:
-    """Return the denial of one pool, None if it admits, also by letting due leases expire."""
-    pool.require_open()
-    policy, window = pool.head.policy, pool.head.window
-    admit = rules.admission(pool.head.rules_version)
-
-    def ask(balance: Balance) -> rules.Denial | None:
-        return admit(policy, balance, estimate, request_budget, window, requests=requests)
-
-    denial = ask(pool.head.balance)
-    if not isinstance(denial, ThresholdExceededError):
-        return denial
-    committed, reserved = pool.head.balance
-    # Other pools are searched for due leases only if giving back every hold would be enough. Due
-    # leases of the pools at hand expire in any case, since the denial says what remains.
-    hopeful = ask(Balance(committed)) is None
-    batch.require_swept(pool, below=hopeful)
-    if hopeful:
-        found = spared(batch, pool)
-        if ask(Balance(committed, reserved.minus(found.held))) is None:
-            expire_spared(batch, found)
-            return None
-    return denial.of_pool(pool.info.name)

@@ -104,6 +104,8 @@ class Batch:
             MorePoolsError: The transaction has not begun on one of them.
             UnsweptError: Leases of one of them must expire first.
         """
+        if pool.journal.parent is None:  # then it leads to no entry elsewhere
+            return pool.stage(draft, pool.crossings(draft))
         staged: list[Row] = []
         planned = self._plan(pool, draft)
         for one in planned:

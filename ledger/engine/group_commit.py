@@ -23,10 +23,12 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from ledger.core.checks import Micros
+from ledger.core.entries import PoolId, ThresholdCrossing
 from ledger.core.kinds import EntryKind
 from ledger.engine.call_queue import CallQueue
 from ledger.engine.callers import (
@@ -39,7 +41,7 @@ from ledger.engine.callers import (
 )
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Close, Operation, Release, new_key
-from ledger.engine.perform import Call, Done
+from ledger.engine.perform import Call, Done, no_calls, perform
 from ledger.engine.transaction import Transactions, writing_here
 from ledger.errors import (
     ContentionError,
@@ -76,23 +78,27 @@ class Writer(CallQueue):
     Waiting threads check every `_LOOK_S` that the leader is still alive.
     """
 
-    def __init__(self, database: Database, directory: Directory, clock: Clock | None) -> None:
+    def __init__(
+        self, database: Database, directory: Directory, clock: Callable[[], Micros] | None
+    ) -> None:
         super().__init__(database)
         self.transactions = Transactions(database, directory)
-        self._clock = clock
-        self.committed: list[Callable[[Done], None]] = []
-        """Called with the result of every batch, once each caller has its verdict."""
+        self.now: Callable[[], Micros | None] = database.dialect.now
+        """Returns the time that new entries are recorded at; None where the server knows it."""
+        if clock is not None:
+            self.now = clock
+        self._directory = directory
+        self.on_freed: list[Callable[[Collection[PoolId]], object]] = []
+        """Called with the pools that a batch gave capacity back to, or set another policy of."""
+        self.on_crossed: list[Callable[[Sequence[ThresholdCrossing]], object]] = []
+        """Called with the thresholds that a batch crossed, once each caller has its verdict."""
         self._reset()
         database.after_fork = self._reset
 
-    def now(self) -> Micros | None:
-        """Return the time that new entries are recorded at; None where the server knows it."""
-        return self.database.dialect.now() if self._clock is None else Micros(self._clock())
-
     def sweep(self, pool: PoolJournal) -> int:
         """Expire the next leases of a pool that are due, and return how many there were."""
-        done = self.transactions.perform(
-            pool.lineage, lambda _pools: [], key=new_key(), now=self.now, look_up=False
+        done = self.transactions.run(
+            partial(perform, calls=no_calls, now=self.now), pool.lineage, key=new_key()
         )
         self._tell(done)
         return done.expired[pool.info.pool_id]
@@ -103,12 +109,16 @@ class Writer(CallQueue):
         Raises:
             LedgerError: It exists with another policy or parent, or a pool above does not admit it.
         """
+        lineage = () if parent is None else parent.lineage
+        open_it = partial(
+            opening.find_or_make, directory=self._directory, parent=parent, now=self.now
+        )
         while True:  # this ends: each time, 256 more of the due leases have expired
-            found, done = self.transactions.open(opening, parent, now=self.now)
-            if done is not None:
-                self._tell(done)
-            if found is not None:
-                return found
+            opened = self.transactions.run(open_it, lineage, key=opening.key)
+            if opened.done is not None:
+                self._tell(opened.done)
+            if opened.pool is not None:
+                return opened.pool
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
@@ -215,69 +225,69 @@ class Writer(CallQueue):
         expiries is tried again in the next transaction. This ends, since each expires some.
         """
         while batch:
-            batch = self._commit_once(batch)
+            batch = self._in_time(batch)
+            if not batch:
+                return
+            pools: list[PoolJournal] = []
+            looks_up, began_s = False, None
+            for one in batch:
+                pools += one.pool.lineage
+                looks_up |= one.again
+                if one.waits and (began_s is None or one.entered_s < began_s):
+                    began_s = one.entered_s
+            done: Done | None = None
+            outcomes: Sequence[Any]
+            try:
+                done = self.transactions.run(
+                    partial(perform, calls=partial(self._calls, batch, looks_up), now=self.now),
+                    pools,
+                    key=batch[0].operation.key,
+                    look_up=looks_up,
+                    began_s=began_s,
+                )
+                outcomes = done.outcomes
+            except StoreError as error:
+                # A call of an interrupted batch may have taken effect, and could not be looked up.
+                unknown = isinstance(error, OutcomeUnknownError)
+                outcomes = [
+                    _own(OutcomeUnknownError(one.operation.key), error)
+                    if unknown or one.again
+                    else _own(error, error)
+                    for one in batch
+                ]
+            except Exception as error:  # noqa: BLE001 - a fault of one operation is that caller's alone
+                if len(batch) > 1:
+                    for caller in batch:
+                        caller.again = True
+                        self._commit([caller])
+                    return
+                outcomes = [error]
+            found = list(zip(batch, outcomes, strict=True))
+            self._deliver([one for one in found if one[1] is not None])
+            if done is not None:
+                self._tell(done)
+            batch = [caller for caller, outcome in found if outcome is None]
 
-    def _commit_once(self, batch: list[Caller]) -> list[Caller]:
-        """Do a batch in one transaction, hand out the outcomes, and return those without one."""
+    def _in_time(self, batch: list[Caller]) -> list[Caller]:
+        """Return the calls of a batch that are to be done; refuse those that waited too long."""
         late_s = time.monotonic() - self.database.timeout_s
         late = [one for one in batch if one.waits and one.entered_s < late_s and not one.again]
-        self._deliver((one, self._contention()) for one in late)
-        batch = [one for one in batch if one.outcome is None and not is_gone(one)]
-        if not batch:
-            return []
-        done: Done | None = None
-        outcomes: list[Any]
-        try:
-            done = self._transact(batch)
-            outcomes = done.outcomes
-        except OutcomeUnknownError as error:
-            outcomes = [_own(OutcomeUnknownError(one.operation.key), error) for one in batch]
-        except StoreError as error:
-            # A call of an interrupted batch may have taken effect, and could not be looked up.
-            outcomes = [
-                _own(OutcomeUnknownError(one.operation.key) if one.again else error, error)
-                for one in batch
-            ]
-        except Exception as error:  # noqa: BLE001 - a fault of one operation is that caller's alone
-            if len(batch) == 1:
-                outcomes = [error]
-            else:
-                for caller in batch:
-                    caller.again = True
-                    self._commit([caller])
-                return []
-        found = list(zip(batch, outcomes, strict=True))
-        self._deliver((caller, outcome) for caller, outcome in found if outcome is not None)
-        if done is not None:
-            self._tell(done)
-        return [caller for caller, outcome in found if outcome is None]
+        if late:
+            self._deliver([(one, self._contention()) for one in late])
+        return [one for one in batch if one.outcome is None and not is_gone(one)]
 
-    def _tell(self, done: Done) -> None:
-        for pool, _ in done.memos:
-            expired = done.expired[pool.info.pool_id]
-            if expired:
-                _log.info("%d leases of pool %r expired", expired, pool.info.name)
-        for listener in self.committed:
-            listener(done)
-
-    def _transact(self, batch: list[Caller]) -> Done:
-        pools = [pool for one in batch for pool in one.pool.lineage]
-        looks_up = any(caller.again for caller in batch)
-
-        def calls(locked: Sequence[PoolJournal]) -> list[Call]:
-            # New calls do not join a batch that has failed or was interrupted before.
-            if not looks_up:
-                self._join(batch, locked)
-            return [(caller.pool, caller.operation) for caller in batch]
-
-        return self.transactions.perform(
-            pools,
-            calls,
-            key=batch[0].operation.key,
-            now=self.now,
-            look_up=looks_up,
-            began_s=min((one.entered_s for one in batch if one.waits), default=None),
-        )
+    def _calls(
+        self,
+        batch: list[Caller],
+        looks_up: bool,  # noqa: FBT001 - given by place, in front of what `Calls` is given
+        locked: Sequence[PoolJournal],
+    ) -> list[Call]:
+        """Return the operations of a batch, and of those who came while it waited for its locks."""
+        self.transactions.note_wait(locked)
+        # New calls do not join a batch that has failed or was interrupted before.
+        if self._queue and not looks_up:
+            self._join(batch, locked)
+        return [(caller.pool, caller.operation) for caller in batch]
 
     def _join(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> None:
         """Add callers that came while the batch waited, if its locks cover their pools."""
@@ -296,6 +306,19 @@ class Writer(CallQueue):
             batch += joining
             for caller in joining:
                 self._queue.remove(caller)
+
+    def _tell(self, done: Done) -> None:
+        """Pass on what a batch means for others, once each of its callers has a verdict."""
+        for pool, _ in done.memos:
+            expired = done.expired[pool.info.pool_id]
+            if expired:
+                _log.info("%d leases of pool %r expired", expired, pool.info.name)
+        if done.freed:
+            for on_freed in self.on_freed:
+                on_freed(done.freed)
+        if done.crossed:
+            for on_crossed in self.on_crossed:
+                on_crossed(done.crossed)
 
     def _deliver(self, results: Iterable[tuple[Caller, Any]]) -> None:
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)

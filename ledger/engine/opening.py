@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -23,13 +24,28 @@ from ledger.core.values import RequestBudget, UsageEstimate
 from ledger.engine.admission import refusal
 from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.operations.base import new_key
-from ledger.engine.perform import Done, finish, prepare
+from ledger.engine.perform import Done, finish, no_calls, prepare
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
 from ledger.store import pools
 from ledger.store.directory import Directory
 from ledger.store.drafts import Draft, first_row
 from ledger.store.journal import PoolJournal
+
+
+class Opened(NamedTuple):
+    """What a transaction that opens a pool came to."""
+
+    pool: PoolJournal | None
+    """None if more leases must expire first than one transaction expires: then it is opened again.
+    """
+    done: Done | None
+    """None if the pool was there, and nothing was written."""
+
+    def remember(self) -> None:
+        """Let the journals of the pools above keep what the batch knows."""
+        if self.done is not None:
+            self.done.remember()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +82,38 @@ class Opening:
             check_carved(options)
         return cls(name=name, options=options, parent=parent, carved=carved)
 
+    def find_or_make(
+        self,
+        connection: Connection,
+        locked: Sequence[PoolJournal],
+        *,
+        look_up: bool,  # noqa: ARG002 - it is looked for in any case
+        directory: Directory,
+        parent: PoolJournal | None,
+        now: Callable[[], Micros | None],
+    ) -> Opened:
+        """Return the pool, which is created if it does not exist.
+
+        Args:
+            connection: A transaction.
+            locked: The pools that it has locked, the parent's lineage among them.
+            look_up: As `transaction.Do` has it.
+            directory: Finds the pool, or makes its journal.
+            parent: The pool above it.
+            now: Returns the time, None where the server's clock counts.
+
+        Raises:
+            ParentConflictError, PoolConflictError: As `find`.
+            PoolClosedError: A pool above is closed.
+            ThresholdExceededError: One of them has not enough left to carve the pool out.
+            InvalidInputError: A carved pool has no limit on an axis where a pool above has one.
+            MorePoolsError: Leases that are due must expire first.
+        """
+        found = self.find(connection, directory)
+        if found is not None:
+            return Opened(found, None)
+        return self._make(connection, locked, directory=directory, parent=parent, now=now)
+
     def find(self, connection: Connection, directory: Directory) -> PoolJournal | None:
         """Return the pool if it exists and is as requested, None if it does not exist.
 
@@ -89,35 +137,17 @@ class Opening:
                 )
         return pool
 
-    def make(
+    def _make(
         self,
         connection: Connection,
-        directory: Directory,
-        parent: PoolJournal | None,
         locked: Sequence[PoolJournal],
         *,
+        directory: Directory,
+        parent: PoolJournal | None,
         now: Callable[[], Micros | None],
-    ) -> tuple[PoolJournal | None, Done]:
-        """Create the pool, and return it with the result of the transaction.
-
-        The pool is None if more leases must expire first than one transaction expires. Then the
-        transaction must be committed, and the pool opened again.
-
-        Args:
-            connection: A transaction.
-            directory: Makes the journal.
-            parent: The pool above it.
-            locked: The pools that the transaction has locked, the parent's lineage among them.
-            now: Returns the time, None where the server's clock counts.
-
-        Raises:
-            PoolClosedError: A pool above is closed.
-            ThresholdExceededError: One of them has not enough left to carve the pool out.
-            InvalidInputError: A carved pool has no limit on an axis where a pool above has one.
-            MorePoolsError: Leases that are due must expire first.
-        """
+    ) -> Opened:
         assert self.options is not None  # noqa: S101 - without them a pool is only found
-        batch, _ = prepare(connection, locked, list, now=now, look_up=False)
+        batch, _ = prepare(connection, locked, look_up=False, calls=no_calls, now=now)
         pool_id = pools.next_pool_id(connection)
         lease = None
         if parent is not None:
@@ -128,7 +158,7 @@ class Opening:
                 batch.require_rolled_over(funder)
                 lease = self._fund(batch, funder, self.options, pool_id) if self.carved else None
             except UnsweptError:
-                return None, finish(batch, [])
+                return Opened(None, finish(batch, []))
         info = PoolInfo(
             pool_id=pool_id,
             identity=uuid4(),
@@ -142,7 +172,7 @@ class Opening:
         opening = first_row(
             self._draft(self.options, pool), pool_id=pool_id, genesis=pool.genesis, now=batch.now
         )
-        return pool, finish(batch, [], also=[opening])
+        return Opened(pool, finish(batch, [], also=[opening]))
 
     def _draft(self, options: SharedPoolBudgetOptions, pool: PoolJournal) -> Draft:
         asked = canonical_json(policy_to_json(options))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import LeaseState, PoolId, PoolInfo, requests_of
-from ledger.core.kinds import EntryKind
+from ledger.core.kinds import GIVES_BACK, EntryKind
 from ledger.core.values import Attribution, Usage
 from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import JournalDamagedError, PoolClosedError
@@ -23,6 +23,7 @@ from ledger.store.corrections import Spending, mirror_of, settlement_of, spendin
 from ledger.store.drafts import Draft, Staged
 from ledger.store.journal import PoolJournal, Wanted, leases
 from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
+from ledger.store.snapshot import Ending
 
 _NO_CONTENT = hashing.attribution_content(Attribution())
 
@@ -37,6 +38,7 @@ class PoolBatch:
         head: Head,
         *,
         now: Micros,
+        due: Sequence[Ending],
         quiet_until: Micros,
     ) -> None:
         self.connection = connection
@@ -44,6 +46,10 @@ class PoolBatch:
         self.info: PoolInfo = journal.info
         self.head = head
         self.now = now
+        self.due = due
+        """The next leases that are due, as far as this transaction expires them."""
+        self.spared: set[int] = set()
+        """Leases that operations of the batch are about: the operation comes before the expiry."""
         self.leases: dict[int, LeaseRow] = {}
         """Leases as the newest entry leaves them."""
         self.mirrors: dict[tuple[PoolId, int], int] = {}
@@ -54,12 +60,15 @@ class PoolBatch:
         """Entries by their idempotency keys."""
         self.staged: list[Staged] = []
         """Entries that are decided, and not yet written."""
-        self.thresholds = PoolThresholds(connection, journal.info)
+        self.frees = False
+        """Whether entries that are staged give back capacity, or set another policy."""
+        self.thresholds: PoolThresholds | None = None
+        """None as long as the pool's policy has none."""
         self.expired = 0
         """How many leases this transaction found due."""
         self.unswept = False
         """Whether more leases are due than this transaction expires."""
-        self._began_at = head.seq, head.hash
+        self._before = self._after = head
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
 
@@ -114,6 +123,10 @@ class PoolBatch:
 
     def crossings(self, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses here, and that are still to be reported."""
+        if not (draft.policy or self.head.policy).thresholds:
+            return ()
+        if self.thresholds is None:
+            self.thresholds = PoolThresholds(self.connection, self.info)
         return self.thresholds.crossings(self.head, draft)
 
     def mirror_of(self, draft: Draft, below: PoolJournal) -> Draft:
@@ -211,18 +224,21 @@ class PoolBatch:
 
     def stage(self, draft: Draft, crossings: Sequence[rules.Crossing]) -> Row:
         """Stage a draft as the newest entry, then an entry for each threshold that it crosses."""
-        self.thresholds.begin(draft)
         row = self._append(draft)
-        for crossing in crossings:
-            detail = rules.crossing_detail(crossing)
-            report = Draft(kind=EntryKind.THRESHOLD, balance=draft.balance, detail=detail)
-            self.thresholds.note(crossing, self._append(report), self.head)
+        self.frees = self.frees or draft.kind in GIVES_BACK
+        if self.thresholds is not None:
+            self.thresholds.begin(draft)
+            for crossing in crossings:
+                detail = rules.crossing_detail(crossing)
+                report = Draft(kind=EntryKind.THRESHOLD, balance=draft.balance, detail=detail)
+                self.thresholds.note(crossing, self._append(report), self.head)
         return row
 
     def _append(self, draft: Draft) -> Row:
         row, self.head = drafts.row_behind(
             self.head, draft, pool_id=self.info.pool_id, now=self.now
         )
+        self._after = self.head
         self.staged.append(row)
         if draft.lease is not None:
             self.leases[draft.lease.lease] = LeaseRow(
@@ -236,7 +252,8 @@ class PoolBatch:
 
     def note_swept(self, until: Micros) -> None:
         """Note that no lease that was due by `until` still holds anything."""
-        self.head = self.head._replace(swept_until=max(self.head.swept_until, until))
+        if until > self.head.swept_until:
+            self.head = self.head._replace(swept_until=until)
 
     def state(self, lease_id: int) -> LeaseState | None:
         """Return the current state of a lease that this pool granted, None for any other."""
@@ -277,8 +294,8 @@ class PoolBatch:
     def memo(self) -> Memo:
         """Return what the pool's journal may remember once the entries are committed."""
         return Memo(
-            before=self._began_at,
-            after=(self.head.seq, self.head.hash),
+            before=self._before,
+            after=self._after,
             leases=self.leases,
             mirrors=self.mirrors,
             quiet_until=self._quiet_until,

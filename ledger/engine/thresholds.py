@@ -34,8 +34,6 @@ class PoolThresholds:
             JournalDamagedError: What was reported cannot be read.
         """
         policy = draft.policy or head.policy
-        if not policy.thresholds:
-            return ()
         found = rules.crossings(
             policy,
             rules.reached(head.policy, head.balance, head.window),

@@ -5,25 +5,46 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from ledger.core.checks import Micros
 from ledger.core.entries import PoolId
 from ledger.engine.batch import MorePoolsError
-from ledger.engine.opening import Opening
-from ledger.engine.perform import Call, Done, perform
 from ledger.errors import ContentionError
-from ledger.store.database import Database
+from ledger.store.database import Database, Transaction
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 
-T = TypeVar("T")
 
-Work = Callable[[Connection, bool, Sequence[PoolJournal]], T]
-"""Gets the transaction, whether an earlier try may have taken effect, and all its pools."""
+class _Remembers(Protocol):
+    """The result of a transaction."""
+
+    def remember(self) -> None:
+        """Keep in memory what is known now that it is committed."""
+
+
+T = TypeVar("T", bound=_Remembers)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Do(Protocol[T_co]):
+    """What is done inside a transaction."""
+
+    def __call__(
+        self, connection: Connection, pools: Sequence[PoolJournal], *, look_up: bool
+    ) -> T_co:
+        """Do it with all the pools that are locked.
+
+        Args:
+            connection: The transaction.
+            pools: All the pools that it has locked.
+            look_up: Whether an earlier try may have taken effect.
+
+        Raises:
+            MorePoolsError: It needs more pools; it is done again once these are locked, too.
+        """
 
 
 _log = logging.getLogger(__name__)
@@ -32,13 +53,15 @@ _LONG_WAIT_S = 1.0
 """After how many seconds a wait for other writers is logged."""
 
 _writing: dict[int, Transactions] = {}
-"""By thread, the `Transactions` that it used last; `in_turn` tells whether it still does."""
+"""By thread, the `Transactions` that it used last; whether it still does, their turn tells."""
 
 
 def writing_here() -> Transactions | None:
     """Return the `Transactions` that this thread is writing in now, None if it is not writing."""
     found = _writing.get(threading.get_ident())
-    return found if found is not None and found.in_turn else None
+    if found is None or not found._turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        return None
+    return found
 
 
 class Transactions:
@@ -49,11 +72,6 @@ class Transactions:
         self._directory = directory
         self.reset()
 
-    @property
-    def in_turn(self) -> bool:
-        """Whether this thread is in the middle of a transaction of this store."""
-        return self._turn._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
-
     def is_of_same_store(self, other: Transactions) -> bool:
         """Tell whether `other` writes to the same store, even if opened by another address."""
         return self._directory.store == other._directory.store
@@ -62,103 +80,78 @@ class Transactions:
         """Make a new lock, at first and in a forked child."""
         # In one process, one transaction at a time may use and change what journals remember.
         self._turn = threading.RLock()
+        self._turn_s = 0.0
+        """When the turn began of the thread that has it, on the clock of `time.monotonic`."""
 
-    def perform(
+    def run(
         self,
+        do: Do[T],
         pools: Iterable[PoolJournal],
-        calls: Callable[[Sequence[PoolJournal]], Sequence[Call]],
         *,
         key: str,
-        now: Callable[[], Micros | None],
-        look_up: bool,
+        look_up: bool = False,
         began_s: float | None = None,
-    ) -> Done:
-        """Do operations on pools; see `engine.perform.perform`.
+    ) -> T:
+        """Do something with pools in a transaction that locks them, and return what it came to.
+
+        One thread of this process at a time is in a transaction of this store. Where others keep
+        the store busy, or where it turns out that more pools are needed, it is begun again.
 
         Args:
+            do: What is done; it has no side effects, since it may run several times.
             pools: The pools that are needed, as far as is known.
-            calls: Gets the pools that the transaction has locked, and returns the operations.
             key: The idempotency key under which an earlier try can be looked up.
-            now: Returns the time, None where the server's clock counts.
-            look_up: Whether an earlier try may have taken effect.
+            look_up: Whether an earlier call may have done it already.
             began_s: When the first caller began to wait, on the clock of `time.monotonic`.
-        """
-        turn_s = 0.0
-        """When this thread's turn among the threads of the process began."""
-
-        def work(connection: Connection, again: bool, locked: Sequence[PoolJournal]) -> Done:  # noqa: FBT001 - as `Work`
-            def collected() -> Sequence[Call]:  # asked for once the locks are there
-                waited_s = time.monotonic() - turn_s
-                if waited_s > _LONG_WAIT_S:
-                    names = [pool.info.name for pool in locked]
-                    _log.warning("waited %.1f s for other writers of pools %s", waited_s, names)
-                return calls(locked)
-
-            return perform(connection, locked, collected, now=now, look_up=again or look_up)
-
-        def once() -> Done:
-            nonlocal turn_s
-            turn_s = time.monotonic()
-            done = self._on(pools, work, key=key, began_s=began_s)
-            done.remember()
-            return done
-
-        return self._alone(once, began_s)
-
-    def open(
-        self,
-        opening: Opening,
-        parent: PoolJournal | None,
-        *,
-        now: Callable[[], Micros | None],
-    ) -> tuple[PoolJournal | None, Done | None]:
-        """Find a pool, or create it and also return the result of the transaction that did.
-
-        The pool is None if it must be opened again, see `Opening.make`.
-        """
-
-        def work(
-            connection: Connection,
-            _again: bool,  # noqa: FBT001 - as `Work`
-            locked: Sequence[PoolJournal],
-        ) -> tuple[PoolJournal | None, Done | None]:
-            found = opening.find(connection, self._directory)
-            if found is not None:
-                return found, None
-            return opening.make(connection, self._directory, parent, locked, now=now)
-
-        lineage = () if parent is None else parent.lineage
-
-        def once() -> tuple[PoolJournal | None, Done | None]:
-            found, done = self._on(lineage, work, key=opening.key, began_s=None)
-            if done is not None:
-                done.remember()
-            return found, done
-
-        return self._alone(once, None)
-
-    def _alone(self, once: Callable[[], T], began_s: float | None) -> T:
-        """Run a transaction when no other thread of this process is in one of this store.
 
         Raises:
-            ContentionError: It was not this thread's turn until the deadline; or this thread is in
-                the middle of a transaction itself, and would wait for its own end.
+            ContentionError: It was not this thread's turn, or others kept the store busy, until the
+                deadline; or this thread is in the middle of a transaction itself, and would wait
+                for its own end.
+            LedgerUnavailableError: The store cannot be reached or written; nothing was written.
+            OutcomeUnknownError: The connection died during COMMIT, and no later try got through.
         """
-        timeout_s = self._database.timeout_s
         own = writing_here()
         if own is not None and own.is_of_same_store(self):
             raise ContentionError.in_another_call()
-        waited_s = 0.0 if began_s is None else time.monotonic() - began_s
+        transaction = Transaction(self._database, key=key, began_s=began_s)
+        locked = {pool.info.pool_id: pool for pool in pools}
         try:
-            if not self._turn.acquire(timeout=max(0.0, timeout_s - waited_s)):
+            if not self._turn.acquire(timeout=max(0.0, transaction.until_s - time.monotonic())):
                 raise ContentionError(
-                    timeout_s=timeout_s, attempts=0, holder="another thread of this process"
+                    timeout_s=self._database.timeout_s,
+                    attempts=0,
+                    holder="another thread of this process",
                 )
             _writing[threading.get_ident()] = self
-            return once()
+            self._turn_s = time.monotonic()
+            while True:
+                try:
+                    # Here and below, no `with` and no function of our own ends what was begun: an
+                    # interrupt on entering it would leave the store locked. If an interrupt comes
+                    # in the middle of it, it runs again.
+                    try:
+                        pool_ids = sorted(locked)
+                        connection = transaction.begin(pool_ids)
+                        again = look_up or transaction.attempts > 1
+                        done = do(connection, [locked[one] for one in pool_ids], look_up=again)
+                        transaction.commit(connection)
+                        break
+                    finally:
+                        try:
+                            self._database.give_back(transaction)
+                        except BaseException:
+                            self._database.give_back(transaction)
+                            raise
+                except MorePoolsError as more:  # this ends: each time, more pools are locked
+                    locked |= self._numbered(more.pool_ids)
+                except Exception as error:
+                    if not transaction.is_repeated(error):
+                        raise
+            done.remember()
+            return done
         finally:
-            # Not `with`, whose wait has no deadline. To release the lock is one step, so that no
-            # interrupt can fall in between.
+            # To release the lock is one step, so that no interrupt can fall in between.
             try:  # noqa: SIM105 - an interrupt may fall into `suppress`
                 self._turn.release()
             except RuntimeError:  # it was not this thread's turn
@@ -166,31 +159,12 @@ class Transactions:
             if own is not None:  # this interrupted a transaction of another store
                 _writing[threading.get_ident()] = own
 
-    def _on(
-        self, pools: Iterable[PoolJournal], work: Work[T], *, key: str, began_s: float | None
-    ) -> T:
-        needed = {pool.info.pool_id: pool for pool in pools}
-        while True:
-            try:
-                return self._once(needed, work, key=key, began_s=began_s)
-            except MorePoolsError as more:  # this ends: each time, more pools are locked
-                needed |= self._numbered(more.pool_ids)
-
-    def _once(
-        self,
-        pools: dict[PoolId, PoolJournal],
-        work: Work[T],
-        *,
-        key: str,
-        began_s: float | None,
-    ) -> T:
-        ids = sorted(pools)
-        return self._database.transact(
-            lambda connection, again: work(connection, again, [pools[one] for one in ids]),
-            pool_ids=ids,
-            key=key,
-            began_s=began_s,
-        )
+    def note_wait(self, pools: Iterable[PoolJournal]) -> None:
+        """Log a long wait for the locks of these pools, now that the transaction has them."""
+        waited_s = time.monotonic() - self._turn_s
+        if waited_s > _LONG_WAIT_S:
+            names = [pool.info.name for pool in pools]
+            _log.warning("waited %.1f s for other writers of pools %s", waited_s, names)
 
     def _numbered(self, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
         return self._database.read(

@@ -26,7 +26,7 @@ class WaitingReservations:
         self._queues = CapacityQueues(
             f"the ledger at {writer.database.url} is closed; open it again"
         )
-        writer.committed.append(lambda done: self._queues.free(done.freed))
+        writer.on_freed.append(self._queues.free)
 
     def close(self) -> None:
         """Refuse all callers that wait."""
@@ -35,10 +35,12 @@ class WaitingReservations:
     def reserve(self, pool: PoolJournal, operation: Reserve, wait_s: float) -> BudgetLease:
         """Do a reservation once the pool has enough left, or try a last time after `wait_s`.
 
+        A request that is over its own budget does not wait, since waiting cannot help it.
+
         Raises:
             LedgerError: The reservation's refusal, or the reason why it was not done.
         """
-        if _is_decided(operation, wait_s) or (
+        if not operation.request_budget.allows_estimate(operation.estimate) or (
             operation.key_given and self._is_answered(pool, operation)
         ):
             return self._writer.run(pool, operation)
@@ -62,7 +64,7 @@ class WaitingReservations:
         self, pool: PoolJournal, operation: Reserve, wait_s: float
     ) -> BudgetLease:
         """Do a reservation from a task; as `reserve`. One that is cancelled leaves the queue."""
-        if _is_decided(operation, wait_s) or (
+        if not operation.request_budget.allows_estimate(operation.estimate) or (
             operation.key_given and await asyncio.to_thread(self._is_answered, pool, operation)
         ):
             return await self._writer.run_async(pool, operation)
@@ -101,8 +103,3 @@ class WaitingReservations:
             )
             for head in pool.heads_alone(self._writer.database)
         )
-
-
-def _is_decided(operation: Reserve, wait_s: float) -> bool:
-    """Tell whether waiting cannot help: it is not wanted, or the request is over its own budget."""
-    return wait_s == 0 or not operation.request_budget.allows_estimate(operation.estimate)

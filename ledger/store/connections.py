@@ -29,23 +29,22 @@ _LOOK_S = 0.001
 """How many seconds a caller sleeps before it checks again whether a connection is free."""
 
 
-class _Loan:
+class Loan:
     """One call's connection, from before it is taken until after it is given back.
 
     An interrupt may come at any point, also inside SQLAlchemy, which then forgets the driver's
     connection without ending its transaction. So the loan keeps the driver's connection itself.
     """
 
-    __slots__ = ("connection", "raw", "sound", "thread", "writing")
-
-    def __init__(self, *, writing: bool) -> None:
-        self.connection: Connection | None = None
-        self.raw: Any = None
-        self.writing = writing
-        """Whether `Dialect.end` must follow."""
-        self.sound = False
-        """Whether nothing is open on the connection, and nothing went wrong with it."""
-        self.thread = threading.get_ident()
+    writes = False
+    """Whether `Dialect.end` must follow."""
+    lent: Connection | None = None
+    raw: Any = None
+    """The driver's connection."""
+    sound = False
+    """Whether nothing is open on the connection, and nothing went wrong with it."""
+    thread = 0
+    """The thread that took it."""
 
 
 class Connections:
@@ -58,7 +57,7 @@ class Connections:
         self._closed = False
         # No lock guards these: each change is one step of the interpreter. So an interrupt or a
         # finaliser between two changes leaves nothing locked.
-        self._lent: set[_Loan] = set()
+        self._lent: set[Loan] = set()
         self._forking = False
         self._idle: list[Connection] = []
         try:
@@ -86,9 +85,9 @@ class Connections:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Lend a connection. The caller translates the driver's errors, see `named_errors`."""
-        loan = _Loan(writing=False)
+        loan = Loan()
         try:
-            connection = self._take(loan)
+            connection = self.take(loan)
             self.dialect.expect_answers(connection)
             yield connection
             connection.rollback()
@@ -127,23 +126,23 @@ class Connections:
         if self.after_fork is not None:
             self.after_fork()
 
-    def _lend(self, work: Callable[[Connection], T], *, writing: bool = False) -> T:
+    def _lend(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a connection; if it raises, what it left open is undone."""
-        loan = _Loan(writing=writing)
+        loan = Loan()
         try:
-            result = work(self._take(loan))
+            result = work(self.take(loan))
             loan.sound = True
             return result
         finally:
             # Written out, not in a context manager or a function: an interrupt on entering one
-            # would leave the store locked. If an interrupt comes in the middle, it runs again.
+            # would leave the connection lent. If an interrupt comes in the middle, it runs again.
             try:
-                self._give_back(loan)
+                self.give_back(loan)
             except BaseException:
-                self._give_back(loan)
+                self.give_back(loan)
                 raise
 
-    def _take(self, loan: _Loan) -> Connection:
+    def take(self, loan: Loan) -> Connection:
         """Return a connection for a loan, which holds it before any transaction begins.
 
         Raises:
@@ -152,17 +151,18 @@ class Connections:
         """
         if self._closed:
             raise LedgerUnavailableError(f"the ledger at {self.url} is closed; open it again")
+        loan.thread = threading.get_ident()
         self._lent.add(loan)
         if self._forking or len(self._lent) > _LENT_MAX:
             self._wait_for_one(loan)
         try:
-            loan.connection = self._idle.pop()
+            loan.lent = connection = self._idle.pop()
         except IndexError:
-            loan.connection = self.engine.connect()
-        loan.raw = driver_of(loan.connection)
-        return loan.connection
+            loan.lent = connection = self.engine.connect()
+        loan.raw = driver_of(connection)
+        return connection
 
-    def _wait_for_one(self, loan: _Loan) -> None:
+    def _wait_for_one(self, loan: Loan) -> None:
         deadline = time.monotonic() + self.timeout_s
         while True:
             self._lent.discard(loan)
@@ -173,15 +173,15 @@ class Connections:
             if not self._forking and len(self._lent) <= _LENT_MAX:
                 return
 
-    def _give_back(self, loan: _Loan) -> None:
+    def give_back(self, loan: Loan) -> None:
         """End what was begun on a connection, and keep or close it; may be called again."""
         try:
             if loan.raw is not None and not loan.sound:
                 self.dialect.undo(loan.raw)
         finally:
-            if loan.writing:
+            if loan.writes:
                 self.dialect.end()
-        connection, loan.connection = loan.connection, None  # it must not be kept twice
+        connection, loan.lent = loan.lent, None  # it must not be kept twice
         if connection is not None:
             if loan.sound and not self._closed and len(self._idle) < _IDLE_MAX:
                 self._idle.append(connection)
@@ -191,11 +191,11 @@ class Connections:
                 _discard(connection)
         self._lent.discard(loan)
 
-    def _give_back_surely(self, loan: _Loan) -> None:
+    def _give_back_surely(self, loan: Loan) -> None:
         try:
-            self._give_back(loan)
+            self.give_back(loan)
         except BaseException:
-            self._give_back(loan)
+            self.give_back(loan)
             raise
 
     def _drop_idle(self) -> None:

@@ -20,7 +20,7 @@ from ledger.errors import (
     RowsDiscardedError,
     StoreError,
 )
-from ledger.store.connections import Connections
+from ledger.store.connections import Connections, Loan
 from ledger.store.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
 from ledger.store.dialects.addresses import without_secrets
 from ledger.store.statements import Prepared
@@ -34,12 +34,7 @@ _PAUSE_MAX_S = 0.1
 
 
 class Database(Connections):
-    """One store, shared by threads.
-
-    Work given to `transact` may run several times, each time in a new transaction, so it must have
-    no side effects. From the second time on, it is told that an earlier try may have taken effect,
-    and must look that up before it does anything.
-    """
+    """One store, shared by threads."""
 
     def __init__(self, url: str, *, timeout_s: float, create: bool) -> None:
         super().__init__(dialect_for(url, timeout_s=timeout_s), timeout_s=timeout_s, create=create)
@@ -48,12 +43,13 @@ class Database(Connections):
         self.retries = 0
         """Roughly how often a writing transaction had to run again."""
         self._held_up: tuple[float, str] | None = None
-        self._errors: tuple[type[Exception], ...] = (
+        self.errors: tuple[type[Exception], ...] = (
             DBAPIError,
             RolledBackError,
             OSError,
             *self.dialect.driver_errors,
         )
+        """The errors that mean that the store did not do what it was asked."""
 
     def close(self) -> None:
         """Close every connection, and log what was done on them."""
@@ -62,66 +58,6 @@ class Database(Connections):
                 "closed %s: %d transactions, %d repeated", self.url, self.transactions, self.retries
             )
         super().close()
-
-    def transact(
-        self,
-        work: Callable[[Connection, bool], T],
-        *,
-        pool_ids: Sequence[int],
-        key: str,
-        began_s: float | None = None,
-    ) -> T:
-        """Run `work` in a serializable transaction that has locked these pools, and commit it.
-
-        Args:
-            work: Gets the connection, and whether an earlier try may have taken effect.
-            pool_ids: The pools it writes to.
-            key: The idempotency key under which an earlier try can be looked up.
-            began_s: When the caller began to wait, on the clock of `time.monotonic`; the deadline
-                counts from there.
-
-        Raises:
-            ContentionError: Others kept the store busy until the deadline; nothing was written.
-            LedgerUnavailableError: The store cannot be reached or written; nothing was written.
-            OutcomeUnknownError: The connection died during COMMIT and no later try got through
-                to look the key up, or the server stopped waiting for its standby.
-        """
-        deadline = (time.monotonic() if began_s is None else began_s) + self.timeout_s
-        attempts, in_doubt, committing = 0, False, False
-
-        def once(connection: Connection) -> T:
-            nonlocal committing
-            self.dialect.begin(connection, pool_ids=pool_ids, timeout_s=deadline - time.monotonic())
-            result = work(connection, attempts > 1)
-            committing = True
-            self.dialect.commit(connection)
-            self.transactions += 1
-            return result
-
-        while True:
-            attempts += 1
-            committing = False
-            try:
-                return self._lend(once, writing=True)
-            except CommitInDoubtError as error:
-                raise OutcomeUnknownError(key) from error
-            except self._errors as error:
-                failure = self._failure(error)
-                in_doubt |= committing and failure is Failure.LOST
-                if time.monotonic() < deadline and (
-                    in_doubt or self._worth_another(error, failure, attempts)
-                ):
-                    self.retries += 1
-                    _note_repeat("transaction", failure, attempts, error)
-                    time.sleep(_pause_s(attempts))
-                    continue
-                if in_doubt:
-                    raise OutcomeUnknownError(key) from error
-                raise self._refused(error, failure, attempts, pool_ids) from error
-            except Exception as error:
-                if in_doubt:
-                    raise OutcomeUnknownError(key) from error
-                raise
 
     def read_rows(self, statement: Prepared, parameters: Mapping[str, int]) -> list[dict[str, Any]]:
         """Run one SELECT in a serializable transaction of its own, in one round trip.
@@ -156,19 +92,18 @@ class Database(Connections):
         return self._retried(once)
 
     def _retried(self, once: Callable[[Connection], T]) -> T:
-        deadline = time.monotonic() + self.timeout_s
+        deadline_s = time.monotonic() + self.timeout_s
         attempts = 0
         while True:
             attempts += 1
             try:
                 return self._lend(once)
-            except self._errors as error:
-                failure = self._failure(error)
-                if time.monotonic() < deadline and self._worth_another(error, failure, attempts):
-                    _note_repeat("read", failure, attempts, error)
-                    time.sleep(_pause_s(attempts))
-                    continue
-                raise self._refused(error, failure, attempts) from error
+            except self.errors as error:
+                failure = self.failure_of(error)
+                late = time.monotonic() >= deadline_s
+                if late or not self.is_worth_another(error, failure, attempts):
+                    raise self.refused(error, failure, attempts) from error
+                _pause("read", failure, attempts, error)
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
@@ -181,11 +116,12 @@ class Database(Connections):
         """
         try:
             yield
-        except self._errors as error:
-            failure = self._failure(error)
-            raise self._refused(error, failure, attempts=1) from error
+        except self.errors as error:
+            failure = self.failure_of(error)
+            raise self.refused(error, failure, attempts=1) from error
 
-    def _failure(self, error: Exception) -> Failure:
+    def failure_of(self, error: Exception) -> Failure:
+        """Tell what one of `errors` means for the transaction that it came from."""
         if isinstance(error, RolledBackError):
             return Failure.BUSY
         if isinstance(error, OSError):
@@ -196,7 +132,8 @@ class Database(Connections):
             self._drop_idle()
         return failure
 
-    def _worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
+    def is_worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
+        """Tell whether another try may succeed."""
         if failure is Failure.LOST:
             # A pooled connection may have died while idle, so a retry may help. It does not if a
             # new connection cannot be made.
@@ -204,9 +141,10 @@ class Database(Connections):
             return attempts == 1 and not fresh
         return failure in {Failure.BUSY, Failure.ENDED}
 
-    def _refused(
+    def refused(
         self, error: Exception, failure: Failure, attempts: int, pool_ids: Sequence[int] = ()
     ) -> StoreError:
+        """Return what callers get instead of one of `errors`."""
         if failure is Failure.BUSY:
             holder = self._find_holder(error, pool_ids)
             return ContentionError(timeout_s=self.timeout_s, attempts=attempts, holder=holder)
@@ -219,7 +157,7 @@ class Database(Connections):
 
     def _find_holder(self, error: Exception, pool_ids: Sequence[int]) -> str | None:
         """Return who holds the lock that was waited for in vain, as far as it can be known."""
-        unknown: tuple[type[Exception], ...] = (LedgerUnavailableError, *self._errors)
+        unknown: tuple[type[Exception], ...] = (LedgerUnavailableError, *self.errors)
         try:
             holder = self.dialect.holder(error, pool_ids, self._lend)
         except unknown:  # the name only makes the error more helpful
@@ -236,15 +174,86 @@ class Database(Connections):
         return seen[1]
 
 
-def _note_repeat(what: str, failure: Failure, attempts: int, error: Exception) -> None:
-    """Log that something is done again, by the error's class: its text may hold secrets."""
+class Transaction(Loan):
+    """A serializable transaction that writes, begun again until it is committed or given up.
+
+    Each try is `begin`, the work, `commit`, and in any case `Database.give_back`. The work may run
+    several times, so it must have no side effects. From the second try on, an earlier one may have
+    taken effect: the work must look that up before it does anything.
+    """
+
+    writes = True
+
+    def __init__(self, database: Database, *, key: str, began_s: float | None = None) -> None:
+        """Begin nothing yet.
+
+        Args:
+            database: The store.
+            key: The idempotency key under which an earlier try can be looked up.
+            began_s: When the caller began to wait, on the clock of `time.monotonic`; the deadline
+                counts from there, or else from now.
+        """
+        self._database = database
+        self._key = key
+        self.until_s = (time.monotonic() if began_s is None else began_s) + database.timeout_s
+        """The deadline, on the clock of `time.monotonic`."""
+        self.attempts = 0
+        self._pool_ids: Sequence[int] = ()
+        self._committing = False
+        self._in_doubt = False
+        """Whether the connection was lost during the COMMIT of an earlier try."""
+
+    def begin(self, pool_ids: Sequence[int]) -> Connection:
+        """Begin a try that locks these pools."""
+        self.attempts += 1
+        self._pool_ids, self._committing, self.sound = pool_ids, False, False
+        database = self._database
+        connection = database.take(self)
+        timeout_s = self.until_s - time.monotonic()
+        database.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
+        return connection
+
+    def commit(self, connection: Connection) -> None:
+        """Commit what was done on the connection of this try, durably."""
+        self._committing = True
+        self._database.dialect.commit(connection)
+        self._database.transactions += 1
+        self.sound = True
+
+    def is_repeated(self, error: Exception) -> bool:
+        """Tell whether a failed try is to be repeated; False if the error is none of the store's.
+
+        Raises:
+            ContentionError: Others kept the store busy until the deadline; nothing was written.
+            LedgerUnavailableError: The store cannot be reached or written; nothing was written.
+            OutcomeUnknownError: The connection died during COMMIT and no later try got through
+                to look the key up, or the server stopped waiting for its standby.
+        """
+        database = self._database
+        if isinstance(error, CommitInDoubtError):
+            raise OutcomeUnknownError(self._key) from error
+        if isinstance(error, database.errors):
+            failure = database.failure_of(error)
+            self._in_doubt |= self._committing and failure is Failure.LOST
+            if time.monotonic() < self.until_s and (
+                self._in_doubt or database.is_worth_another(error, failure, self.attempts)
+            ):
+                database.retries += 1
+                _pause("transaction", failure, self.attempts, error)
+                return True
+            if not self._in_doubt:
+                raise database.refused(error, failure, self.attempts, self._pool_ids) from error
+        if self._in_doubt:
+            raise OutcomeUnknownError(self._key) from error
+        return False
+
+
+def _pause(what: str, failure: Failure, attempts: int, error: Exception) -> None:
+    """Pause before a repetition, and log the error by its class: its text may hold secrets."""
     name = type(error.__cause__ or error).__name__
     if failure is Failure.LOST:
         _log.warning("connection lost (%s): repeating a %s, attempt %d", name, what, attempts)
     else:
         _log.debug("clash with others (%s): repeating a %s, attempt %d", name, what, attempts)
-
-
-def _pause_s(attempts: int) -> float:
     ceiling = min(_PAUSE_MAX_S, _PAUSE_MIN_S * 2 ** min(attempts, 10))
-    return random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
+    time.sleep(random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret

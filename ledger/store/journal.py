@@ -58,6 +58,7 @@ class PoolJournal:
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
         self._mirrors: dict[tuple[PoolId, int], int] = {}
+        self._head: Head | None = None
         self._leases_at: tuple[int, bytes] = (0, b"")
         self.quiet_until = Micros(0)
         """Until when no hold ends, as long as the remembered entry is the newest."""
@@ -84,6 +85,9 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
         """
+        head = self._head
+        if newest and head and (newest["seq"], newest["hash"]) == (head.seq, head.hash):
+            return head
         row = self._there(newest)
         return _head(row, self.terms.of(connection, row))
 
@@ -222,7 +226,7 @@ class PoolJournal:
 
     def remember(self, memo: Memo) -> None:
         """Keep what a batch knows of leases; only once it is committed."""
-        if memo.before != self._leases_at:
+        if (memo.before.seq, memo.before.hash) != self._leases_at:
             self._leases.clear()
         quiet_until = memo.quiet_until
         for lease, row in memo.leases.items():
@@ -240,7 +244,8 @@ class PoolJournal:
                 remember(self._mirrors, origin, lease)
             else:
                 self._mirrors.pop(origin, None)
-        self._leases_at = memo.after
+        self._head = memo.after
+        self._leases_at = memo.after.seq, memo.after.hash
 
     def by_keys(
         self, connection: Connection, keys: Collection[str]

@@ -141,13 +141,10 @@ class LeaseRow(NamedTuple):
 
 
 class Memo(NamedTuple):
-    """What a committed batch leaves in memory: leases, and the entries before and after it.
+    """What a committed batch leaves in memory: leases, and the pool before and after it."""
 
-    An entry is named by its number and its hash.
-    """
-
-    before: tuple[int, bytes]
-    after: tuple[int, bytes]
+    before: Head
+    after: Head
     leases: Mapping[int, LeaseRow]
     mirrors: Mapping[tuple[PoolId, int], int]
     """The mirror in this pool of each lease that a pool below granted, by pool and lease."""

@@ -121,5 +121,5 @@ def rows_of(cursor: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - either drive
 
 
 def driver_of(connection: Connection) -> Any:  # noqa: ANN401 - either driver's connection
-    """Return the driver's connection inside."""
-    return connection.connection.driver_connection
+    """Return the driver's connection inside, which for both drivers is the one of PEP 249."""
+    return connection.connection.dbapi_connection

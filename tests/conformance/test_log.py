@@ -10,12 +10,12 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from sqlalchemy import Connection
 
 from ledger import LeaseTtl, Ledger, RequestExtensions, SharedPoolBudgetOptions
 from ledger.engine import transaction
 from ledger.engine.callers import Caller, Executor
 from ledger.engine.operations import Release
+from ledger.store.database import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 
@@ -48,14 +48,14 @@ def test_a_long_wait_for_a_lock_is_logged(
         budget = book.pool("pool", OPTIONS)
         begun = threading.Event()
 
-        def hold(connection: Connection, *_given: object) -> None:
-            connection.exec_driver_sql("SELECT 1")  # BEGIN goes with the first statement
+        def hold() -> None:
+            held = Transaction(other._database, key="key")
+            held.begin([1]).exec_driver_sql("SELECT 1")  # BEGIN goes with the first statement
             begun.set()
             time.sleep(0.5)
+            other._database.give_back(held)
 
-        holder = threading.Thread(
-            target=lambda: other._database.transact(hold, pool_ids=[1], key="key")
-        )
+        holder = threading.Thread(target=hold)
         holder.start()
         assert begun.wait(20)
         budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)

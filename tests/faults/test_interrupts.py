@@ -27,7 +27,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -420,7 +420,7 @@ def test_what_sqlalchemy_gave_up_keeps_no_lock(new_store: Callable[..., str]) ->
     with Ledger.open(url) as book:
         book.pool("pool", OPTIONS)
 
-        def work(connection: Connection, _again: bool) -> None:  # noqa: FBT001 - as `transact` has it
+        def work(connection: Connection, *_given: object, **_named: object) -> NoReturn:
             raw = driver_of(connection)
             unfinished = raw.execute("SELECT * FROM pools UNION ALL SELECT * FROM pools")
             assert unfinished.fetchone()
@@ -428,7 +428,7 @@ def test_what_sqlalchemy_gave_up_keeps_no_lock(new_store: Callable[..., str]) ->
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt) as kept:
-            book._database.transact(work, pool_ids=(1,), key="key")
+            book._writer.transactions.run(work, [], key="key")
         path = url.removeprefix("sqlite:///")
         with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -33,6 +33,7 @@ from ledger import (
     UsageReport,
 )
 from ledger.store import journal
+from ledger.store.database import Transaction
 from ledger.store.dialects import Failure, postgresql
 from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
@@ -497,15 +498,13 @@ def test_a_transaction_over_many_pools_takes_every_lock(
     book: Ledger, pool_ids: list[int], expected: list[int]
 ) -> None:
     """It reads more than the server remembers singly, so nobody may write beside it."""
-
-    def held(connection: Connection, _again: bool) -> list[str]:  # noqa: FBT001 - as Database.transact calls it
-        query = (
-            "SELECT CAST(relation AS regclass) FROM pg_locks WHERE locktype = 'relation'"
-            " AND mode = 'ExclusiveLock' AND pid = pg_backend_pid() ORDER BY 1"
-        )
-        return sorted(connection.exec_driver_sql(query).scalars())
-
-    found = book._database.transact(held, pool_ids=pool_ids, key="key")
+    query = (
+        "SELECT CAST(relation AS regclass) FROM pg_locks WHERE locktype = 'relation'"
+        " AND mode = 'ExclusiveLock' AND pid = pg_backend_pid() ORDER BY 1"
+    )
+    transaction = Transaction(book._database, key="key")
+    found = sorted(transaction.begin(pool_ids).exec_driver_sql(query).scalars())
+    book._database.give_back(transaction)
     assert list(map(lock_table, expected)) == found
 
 
