@@ -7,7 +7,7 @@ each call, `record_used` after it, and ask `remaining` at any time.
 from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
 from ledger.contract import AsyncBudgetManager, BudgetManager, RequestExtensions
 from ledger.core.calendar import Period, Window
-from ledger.core.checks import I64_MAX, U64_MAX, from_micros
+from ledger.core.checks import I64_MAX, U64_MAX, from_micros, usd
 from ledger.core.entries import (
     Balance,
     Direction,
@@ -22,10 +22,12 @@ from ledger.core.entries import (
     WindowState,
 )
 from ledger.core.kinds import EntryKind, LeasePhase
-from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions
+from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
+from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     Attribution,
     BudgetLease,
+    Counting,
     IdempotencyKey,
     LeaseTtl,
     OccurredAt,
@@ -35,7 +37,6 @@ from ledger.core.values import (
     Usage,
     UsageDifference,
     UsageEstimate,
-    UsageReport,
 )
 from ledger.errors import (
     AmountOutOfRangeError,
@@ -68,6 +69,7 @@ from ledger.errors import (
     UnknownLeaseError,
     UnknownPoolError,
     UnknownRulesError,
+    UnpricedCallError,
 )
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
@@ -93,6 +95,7 @@ __all__ = [
     "BudgetManager",
     "BudgetRouter",
     "ContentionError",
+    "Counting",
     "Damage",
     "Direction",
     "Entry",
@@ -144,6 +147,8 @@ __all__ = [
     "UnknownLeaseError",
     "UnknownPoolError",
     "UnknownRulesError",
+    "Unpriced",
+    "UnpricedCallError",
     "Usage",
     "UsageDifference",
     "UsageEstimate",
@@ -152,4 +157,5 @@ __all__ = [
     "Window",
     "WindowState",
     "from_micros",
+    "usd",
 ]

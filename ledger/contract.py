@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, runtime
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from ledger.core.checks import check_type
+from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     Attribution,
     BudgetLease,
@@ -23,7 +24,6 @@ from ledger.core.values import (
     RequestBudget,
     Usage,
     UsageEstimate,
-    UsageReport,
 )
 from ledger.errors import InvalidInputError
 

@@ -26,13 +26,13 @@ from typing import (
 )
 
 from ledger.contract import AsyncBudget, Budget, Leasing, RequestExtensions
+from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     Attribution,
     BudgetLease,
     RequestBudget,
     Usage,
     UsageEstimate,
-    UsageReport,
 )
 from ledger.errors import (
     BudgetError,

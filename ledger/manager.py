@@ -22,6 +22,7 @@ from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros, check_seconds, check_type
 from ledger.core.entries import Entry, PoolStatus, WindowState
 from ledger.core.kinds import LeasePhase
+from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     BudgetLease,
     Remaining,
@@ -29,7 +30,6 @@ from ledger.core.values import (
     Usage,
     UsageDifference,
     UsageEstimate,
-    UsageReport,
 )
 from ledger.engine.group_commit import Writer
 from ledger.engine.operations import Close, Correct, Operation, Record, Release, Renew, Reserve

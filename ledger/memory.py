@@ -40,7 +40,8 @@ from ledger.core.entries import (
     WindowState,
 )
 from ledger.core.kinds import LeasePhase
-from ledger.core.policy import SharedPoolBudgetOptions, check_ttl
+from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
+from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     BudgetLease,
     LeaseTtl,
@@ -48,7 +49,6 @@ from ledger.core.values import (
     RequestBudget,
     Usage,
     UsageEstimate,
-    UsageReport,
 )
 from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
 from ledger.errors import BudgetError, ContentionError, PoisonedError, ThresholdExceededError
@@ -112,6 +112,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         check_seconds("wait_s", wait_s)
         if wait_s == 0 or not request_budget.allows_estimate(estimate):
             return self._reserve(extensions, estimate, request_budget)
+        self._require_priced(extensions, estimate)  # no capacity that comes back would help
 
         def ask() -> BudgetLease | None:
             with contextlib.suppress(ThresholdExceededError):
@@ -125,6 +126,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             look=lambda: True,  # in memory, asking costs no more than looking first
             ask_last=lambda: self._reserve(extensions, estimate, request_budget),
         )
+
+    def _require_priced(self, extensions: RequestExtensions, estimate: UsageEstimate) -> None:
+        rules.require_priced(self._policy, estimate, extensions.get(Unpriced), None)
 
     def _reserve(
         self,
@@ -141,6 +145,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             )
             if denial is not None:
                 raise denial
+            self._require_priced(extensions, estimate)
             effect = rules.reserve(
                 self._balance,
                 lease_id=self._granted + 1,

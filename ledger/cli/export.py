@@ -63,8 +63,9 @@ def export(
             force=force,
         )
     ends = "".join(f" --up-to {shlex.quote(f'{name}={seq}')}" for name, seq in found.up_to.items())
+    unpriced = f", {found.unpriced:,} of them unpriced" if found.unpriced else ""
     stderr().print(
-        printable(f"{counted(found.rows, 'row')};{ends or ' no pool'}"),
+        printable(f"{counted(found.rows, 'row')}{unpriced};{ends or ' no pool'}"),
         markup=False,
         soft_wrap=True,
     )

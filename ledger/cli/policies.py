@@ -23,7 +23,12 @@ from ledger.cli.windows import (
     window,
 )
 from ledger.core.axes import CAPACITIES, STOP_THRESHOLDS
-from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, check_storable_policy
+from ledger.core.policy import (
+    SettlementPolicy,
+    SharedPoolBudgetOptions,
+    Unpriced,
+    check_storable_policy,
+)
 from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count
 
@@ -80,6 +85,17 @@ Settlement = Annotated[
     ),
 ]
 
+UnpricedCalls = Annotated[
+    Unpriced | None,
+    typer.Option(
+        "--unpriced",
+        metavar="POLICY",
+        help="A call that leaves out a figure which the pool limits is refused, or reserved as "
+        "it is and flagged: refuse, flag.",
+        show_default=False,
+    ),
+]
+
 
 def policy(
     base: SharedPoolBudgetOptions,
@@ -89,6 +105,7 @@ def policy(
     lease_ttl: str | None = None,
     strict: bool | None = None,
     settlement: SettlementPolicy | None = None,
+    unpriced: Unpriced | None = None,
 ) -> SharedPoolBudgetOptions:
     """Return `base` with the changes of a command's options, except those of its window.
 
@@ -97,7 +114,7 @@ def policy(
     Raises:
         InvalidInputError: An option is no amount, percentage or length of time.
     """
-    named = {"strict": strict, "settlement": settlement}
+    named = {"strict": strict, "settlement": settlement, "unpriced": unpriced}
     changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if lease_ttl is not None:
         changes["lease_ttl"] = None if lease_ttl == "none" else _length("lease_ttl", lease_ttl)
@@ -123,6 +140,7 @@ def changes(
     lease_ttl: LeaseTtl = None,
     strict: Strict = None,
     settlement: Settlement = None,
+    unpriced: UnpricedCalls = None,
     length: WindowLength = None,
     time_zone: TimeZone = None,
     anchor: Anchor = None,
@@ -142,6 +160,7 @@ def changes(
             lease_ttl=lease_ttl,
             strict=strict,
             settlement=settlement,
+            unpriced=unpriced,
         )
         caps = (carry_cap_tokens, carry_cap_usd, carry_cap_requests)
         windowed = window(base.window, length, time_zone, anchor, carry_over, caps)

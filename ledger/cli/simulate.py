@@ -24,6 +24,7 @@ from ledger.cli.policies import (
     StopRequests,
     StopTokens,
     StopUsd,
+    UnpricedCalls,
     policy,
 )
 from ledger.core.checks import check_text
@@ -65,6 +66,7 @@ def simulate(
     stop_usd: StopUsd = None,
     capacity_requests: CapacityRequests = None,
     stop_requests: StopRequests = None,
+    unpriced: UnpricedCalls = None,
     input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
     output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
     estimate_output: Annotated[
@@ -106,6 +108,7 @@ def simulate(
         NO_LIMITS,
         (capacity_tokens, capacity_usd, capacity_requests),
         (stop_tokens, stop_usd, stop_requests),
+        unpriced=unpriced,
     )
     check_storable_policy(options)
     total = backtest.check()

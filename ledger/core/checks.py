@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import NewType
 
@@ -32,6 +35,10 @@ _encode_json = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 ).encode
 
+_USD = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", re.ASCII)
+_USD_MAX_CHARS = 40
+"""More than any amount has (21); it keeps exact arithmetic small."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -48,6 +55,37 @@ def check_amount(name: str, value: object, *, ceiling: int = U64_MAX) -> int:
     if not 0 <= value <= ceiling:
         raise AmountOutOfRangeError(name, value=value, ceiling=ceiling)
     return value
+
+
+def usd(amount: str | int | Decimal) -> int:
+    """Return an amount of US dollars in millionths of a dollar (micro-USD), exactly.
+
+    More than six decimal places are refused, not rounded: up is right for a cost, and down for a
+    capacity, and this function cannot know which it is. Zeros at the end do not count.
+
+    Args:
+        amount: Digits with at most one point (`"12.50"`), an int, or a Decimal; 0 or more. A float
+            is refused: 0.1 is none.
+
+    Raises:
+        InvalidInputError: It is something else, or no whole number of micro-USD.
+        AmountOutOfRangeError: It is negative, or above 2^64-1 micro-USD.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
+        what = type(amount).__name__
+        raise InvalidInputError("usd", f'must be text such as "12.50", not {what}')
+    if isinstance(amount, str) and (len(amount) > _USD_MAX_CHARS or not _USD.fullmatch(amount)):
+        raise InvalidInputError("usd", f"{amount[:_USD_MAX_CHARS]!r} is no amount such as 12.50")
+    if isinstance(amount, Decimal) and (
+        not amount.is_finite() or not -_USD_MAX_CHARS < amount.adjusted() < _USD_MAX_CHARS
+    ):
+        raise InvalidInputError("usd", f"{amount} is no amount such as 12.50")
+    micros = Fraction(amount) * 1_000_000
+    if micros.denominator != 1:
+        raise InvalidInputError(
+            "usd", f"{amount} has more than six decimal places; round a cost up, a limit down"
+        )
+    return check_amount("usd", int(micros))
 
 
 def check_seconds(name: str, value: object, *, maximum: float = float("inf")) -> None:

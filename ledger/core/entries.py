@@ -90,8 +90,17 @@ class EntryFlag(IntFlag):
     OVERRUN = 1
     LATE = 2
     SATURATED = 4
+    UNPRICED = 16
+    """It uses something on an axis that the pool, or one that shares with it, limits, and says 0
+    there."""
+    SHORTENED = 128
+    """Its report did not fit, or said nothing where it should; the detail names the fields."""
     CLOSED = 32
     """The pool is closed: set on its closing, and on every later entry."""
+
+
+REPEATED_FLAGS = EntryFlag.UNPRICED | EntryFlag.SHORTENED
+"""The flags that a mirror takes over from the entry that it repeats."""
 
 
 class Direction(StrEnum):

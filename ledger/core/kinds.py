@@ -104,7 +104,7 @@ KINDS = {
         LeasePhase.OPEN,
         is_charged=True,
         can_be_corrected=True,
-        details=_details("", "report"),
+        details=_details("", "report", "shortened", "report shortened"),
     ),
     EntryKind.RENEWAL: Kind(_OF_LEASE, LeasePhase.OPEN, sets_expiry=True, is_new=True),
     EntryKind.SETTLEMENT: Kind(
@@ -114,7 +114,7 @@ KINDS = {
         is_charged=True,
         can_be_corrected=True,
         gives_back=True,
-        details=_details("", "report", "settlement", "carving"),
+        details=_details("", "report", "shortened", "report shortened", "settlement", "carving"),
     ),
     EntryKind.RELEASE: Kind(
         _OF_LEASE,

@@ -31,6 +31,19 @@ class SettlementPolicy(StrEnum):
     """It is released; what was observed stays committed."""
 
 
+class Unpriced(StrEnum):
+    """What becomes of a call that plainly uses something on a limited axis, and says 0 there.
+
+    In a policy it holds for all calls of the pool; in the `RequestExtensions` for one reservation,
+    whatever the policies say.
+    """
+
+    REFUSE = "refuse"
+    """Its reservation raises `UnpricedCallError`."""
+    FLAG = "flag"
+    """It is reserved as it is given, and its entries are flagged."""
+
+
 class Thresholds(Mapping[str, int]):
     """Named percentages of a capacity, lowest first; immutable."""
 
@@ -83,6 +96,8 @@ class SharedPoolBudgetOptions:
         thresholds: Named percentages (1 to 100, at most eight) of a capacity that is committed or
             reserved. They deny nothing: crossing one is reported.
         window: How often the capacities come back; None is never.
+        unpriced: What becomes of a reservation that gives tokens without a cost, or parts without a
+            total, if the pool limits what is missing.
     """
 
     capacity_tokens: int = U64_MAX
@@ -96,6 +111,7 @@ class SharedPoolBudgetOptions:
     settlement: SettlementPolicy = SettlementPolicy.ESTIMATED
     thresholds: Mapping[str, int] = Thresholds({})
     window: Window | None = None
+    unpriced: Unpriced = Unpriced.REFUSE
 
     def __post_init__(self) -> None:
         for name in (*CAPACITIES, *STOP_THRESHOLDS):
@@ -103,10 +119,11 @@ class SharedPoolBudgetOptions:
         check_type("strict", self.strict, bool)
         if self.lease_ttl is not None:
             check_ttl("lease_ttl", self.lease_ttl)
-        if self.settlement not in list(SettlementPolicy):
-            known = ", ".join(SettlementPolicy)
-            raise InvalidInputError("settlement", f"must be one of {known}")
-        object.__setattr__(self, "settlement", SettlementPolicy(self.settlement))
+        for name, choices in (("settlement", SettlementPolicy), ("unpriced", Unpriced)):
+            chosen = getattr(self, name)
+            if chosen not in list(choices):
+                raise InvalidInputError(name, f"must be one of {', '.join(choices)}")
+            object.__setattr__(self, name, choices(chosen))
         object.__setattr__(self, "thresholds", _check_thresholds(self.thresholds))
         if self.window is not None:
             check_type("window", self.window, Window)
@@ -132,6 +149,8 @@ class SharedPoolBudgetOptions:
             text += f", leases expiring after {self.lease_ttl}"
         if self.settlement is not SettlementPolicy.ESTIMATED:
             text += f", unrecorded leases {self.settlement}"
+        if self.unpriced is not Unpriced.REFUSE:
+            text += ", unpriced calls flagged"
         if self.thresholds:
             text += f", reporting {self.thresholds}"
         if self.window is not None:

@@ -6,18 +6,16 @@ booleans are refused, so that no rounding error can enter the books.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import add, attrgetter
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
 from ledger.core.axes import NAMES, REQUESTS
 from ledger.core.checks import (
-    DETAIL_MAX_CHARS,
     U64_MAX,
     canonical_json,
     check_amount,
@@ -69,6 +67,21 @@ class UsageEstimate(_Counted):
     cost_micros_usd: int = 0
 
 
+class Counting(StrEnum):
+    """How a provider counts the parts of a call: which figures include which others.
+
+    Others count like one of these: Azure and xAI's Responses API like OpenAI; Bedrock's Converse
+    API like Anthropic; Vertex AI like Gemini.
+    """
+
+    OPENAI = "openai"
+    """Input includes what was cached; output includes reasoning."""
+    ANTHROPIC = "anthropic"
+    """Input leaves out what was written to the cache and read from it; output includes thinking."""
+    GEMINI = "gemini"
+    """The prompt includes what was cached; candidates leave out thoughts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage(_Counted):
     """What a call really used; 0 .. 2^64-1 each.
@@ -84,6 +97,55 @@ class Usage(_Counted):
     cache_creation_tokens: int = 0
     cache_read_tokens: int = 0
     reasoning_tokens: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        counting: Counting | str,
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cache_creation_tokens: int = 0,
+        cache_read_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        cost_micros_usd: int = 0,
+    ) -> Self:
+        """Return a usage from figures as a provider gives them, with the total that they make.
+
+        Args:
+            counting: How the provider counts.
+            input_tokens: The figure called input or prompt tokens; with Gemini add the tokens of
+                tool-use prompts, which its prompt tokens leave out.
+            output_tokens: The figure called output, completion or candidates tokens.
+            cache_creation_tokens: Input tokens that were written to the provider's cache.
+            cache_read_tokens: Input tokens that were read from it.
+            reasoning_tokens: Output tokens that were used for reasoning, thinking or thoughts.
+            cost_micros_usd: In millionths of a US dollar; `usd` makes it of dollars.
+
+        Raises:
+            InvalidInputError: There is no such way of counting, or an amount is no int.
+            AmountOutOfRangeError: An amount, or a sum of them, is outside 0 .. 2^64-1.
+        """
+        if counting not in list(Counting):
+            raise InvalidInputError("counting", f"must be one of {', '.join(Counting)}")
+        given = cls(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_creation_tokens=cache_creation_tokens,
+            cache_read_tokens=cache_read_tokens,
+            reasoning_tokens=reasoning_tokens,
+            cost_micros_usd=cost_micros_usd,
+        )
+        if counting == Counting.ANTHROPIC:
+            input_tokens += cache_creation_tokens + cache_read_tokens
+        elif counting == Counting.GEMINI:
+            output_tokens += reasoning_tokens
+        return replace(
+            given,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=input_tokens + output_tokens,
+        )
 
     @classmethod
     def from_estimate(cls, estimate: UsageEstimate) -> Usage:
@@ -251,7 +313,12 @@ class Provenance(StrEnum):
     UNKNOWN = "unknown"
 
 
-def _check_tags(tags: object) -> dict[str, str]:
+def check_tags(tags: object) -> dict[str, str]:
+    """Return tags that every store can hold, in order, as a copy.
+
+    Raises:
+        InvalidInputError: They are no mapping of at most 64 texts to texts, or too long.
+    """
     if not isinstance(tags, Mapping) or len(tags) > TAGS_MAX:
         raise InvalidInputError("tags", f"must be a mapping of at most {TAGS_MAX} str to str")
     checked = {check_text("tag", key): check_text(f"tag {key!r}", tags[key]) for key in tags}
@@ -282,7 +349,7 @@ class Attribution:
             value = getattr(self, name)
             if value is not None:
                 check_text(name, value)
-        object.__setattr__(self, "tags", _check_tags(self.tags))
+        object.__setattr__(self, "tags", check_tags(self.tags))
 
 
 ATTRIBUTION_TEXTS = tuple(
@@ -318,59 +385,3 @@ class IdempotencyKey:
 
     def __post_init__(self) -> None:
         check_text("idempotency_key", self.key)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageReport:
-    """What is known only after the call; a given field overrides the lease's attribution.
-
-    Attributes:
-        provider: Who served the call.
-        model: The model that really answered.
-        request_id: The provider's id of the call.
-        provenance: Where the figures came from; taken as reported.
-        occurred_at: When the call ended, with a time zone.
-        idempotency_key: The caller's name for this recording: repeating it changes nothing.
-        tags: Replace the captured tags.
-        detail: Anything JSON can hold, kept with the entry.
-    """
-
-    provider: str | None = None
-    model: str | None = None
-    request_id: str | None = None
-    provenance: Provenance | None = None
-    occurred_at: datetime | None = None
-    idempotency_key: str | None = None
-    tags: Mapping[str, str] | None = field(default=None, hash=False)
-    detail: Mapping[str, Any] | None = field(default=None, hash=False)
-
-    def __post_init__(self) -> None:
-        for name in ("provider", "model", "request_id", "idempotency_key"):
-            value = getattr(self, name)
-            if value is not None:
-                check_text(name, value)
-        if self.provenance is not None and self.provenance not in list(Provenance):
-            known = ", ".join(Provenance)
-            raise InvalidInputError("provenance", f"must be one of {known}")
-        if self.occurred_at is not None:
-            check_moment("occurred_at", self.occurred_at)
-        if self.tags is not None:
-            object.__setattr__(self, "tags", _check_tags(self.tags))
-        if self.detail is not None:
-            object.__setattr__(self, "detail", _check_detail(self.detail))
-
-
-def _check_detail(detail: object) -> dict[str, Any]:
-    if not isinstance(detail, Mapping):
-        raise InvalidInputError("detail", "must be a mapping that JSON can hold")
-    try:
-        text = canonical_json(dict(detail))
-        check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 2)
-        if "\\u0000" in text:
-            raise InvalidInputError("detail", "must not hold NUL")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(
-            "detail", f"must be a mapping that JSON can hold: {error}"
-        ) from error
-    copy: dict[str, Any] = json.loads(text)
-    return copy

@@ -107,7 +107,7 @@ class Batch:
         if pool.journal.parent is None:  # then it leads to no entry elsewhere
             return pool.stage(draft, pool.crossings(draft))
         staged: list[Row] = []
-        planned = self._plan(pool, draft)
+        planned = self._plan(pool, self._flagged(pool, draft))
         for one in planned:
             draft = one.draft
             if one.repeats is not None:
@@ -115,6 +115,17 @@ class Batch:
                 draft = draft._replace(origin=(origin, staged[one.repeats]["seq"]))
             staged.append(one.pool.stage(draft, one.crossings))
         return staged[0]
+
+    def _flagged(self, pool: PoolBatch, draft: Draft) -> Draft:
+        """Flag a draft that leaves out what its pool, or one above that shares, limits."""
+        amounts = draft.estimate if draft.kind is EntryKind.RESERVATION else draft.usage
+        if amounts is None or (amounts.total_tokens and amounts.cost_micros_usd):
+            return draft
+        if draft.detail is not None and "carving" in draft.detail:
+            return draft  # a share that is set aside is no call
+        policies = [one.head.policy for one in self.lineage(pool)]
+        flag = rules.unpriced_flag(policies, amounts)
+        return draft._replace(flags=draft.flags | flag) if flag else draft
 
     def _plan(self, pool: PoolBatch, draft: Draft) -> list[_Planned]:
         planned = [_Planned(pool, draft, pool.crossings(draft), None)]

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import LeaseState, PoolId, PoolInfo, requests_of
+from ledger.core.entries import REPEATED_FLAGS, LeaseState, PoolId, PoolInfo, requests_of
 from ledger.core.kinds import GIVES_BACK, EntryKind
 from ledger.core.values import Attribution, Usage
 from ledger.engine.thresholds import PoolThresholds
@@ -164,7 +164,7 @@ class PoolBatch:
         return draft._replace(
             balance=balance,
             lease=lease,
-            flags=flags,
+            flags=flags | draft.flags & REPEATED_FLAGS,
             detail=detail,
             attribution=self._own(draft.attribution, captured),
             idempotency_key=None,
@@ -241,6 +241,11 @@ class PoolBatch:
         self._after = self.head
         self.staged.append(row)
         if draft.lease is not None:
+            granted = self.leases.get(draft.lease.lease)
+            if granted is not None:
+                # What a report says stays with its own entry.
+                self.leases[draft.lease.lease] = granted._replace(state=draft.lease)
+                return row
             self.leases[draft.lease.lease] = LeaseRow(
                 draft.lease,
                 draft.attribution,

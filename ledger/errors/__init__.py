@@ -6,6 +6,7 @@
     |-- BudgetError                      a verdict of the budget, or of the lease
     |   |-- RequestBudgetExceededError   one request is over its own limit
     |   |-- ThresholdExceededError       the pool has not enough left
+    |   |-- UnpricedCallError            the call leaves out what the pool limits
     |   |-- UnknownLeaseError            no such open lease here
     |   |-- PoolClosedError              the pool takes nothing new
     |   `-- PoisonedError                the in-memory manager was broken into
@@ -74,6 +75,7 @@ from ledger.errors.verdicts import (
     RequestBudgetExceededError,
     ThresholdExceededError,
     UnknownLeaseError,
+    UnpricedCallError,
 )
 
 __all__ = [
@@ -107,4 +109,5 @@ __all__ = [
     "UnknownLeaseError",
     "UnknownPoolError",
     "UnknownRulesError",
+    "UnpricedCallError",
 ]

@@ -88,11 +88,15 @@ class ThresholdExceededError(BudgetError):
             if not (axis.only_if_limited and axis.name in unlimited)
         )
         who = "the pool" if pool is None else f"pool {pool!r}"
+        fits = requested_tokens <= remaining_tokens and (
+            requested_cost_micros_usd <= remaining_cost_micros_usd
+        )
+        also = "; one that is overspent, or strict and at it, admits nothing" if fits else ""
         super().__init__(
             f"{who} cannot grant {requested_tokens:,} tokens and "
             f"{requested_cost_micros_usd:,} micro-USD: {shown} remain, less what its stop "
-            "threshold keeps back; ask for less, settle open leases, or raise the capacity with "
-            "adjust()"
+            f"threshold keeps back{also}; ask for less, settle open leases, or raise the capacity "
+            "with adjust()"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
@@ -113,6 +117,50 @@ class ThresholdExceededError(BudgetError):
             unlimited=self.unlimited,
             pool=name,
         )
+
+
+class UnpricedCallError(BudgetError):
+    """The call plainly uses something on an axis that the pool limits, and its estimate says 0.
+
+    Nothing was reserved. An amount of 0 would count as free, and the pool would be spent unseen.
+
+    Attributes:
+        missing: The amounts to give: `total_tokens`, `cost_micros_usd`, or both.
+        input_tokens: What the estimate says, like the next three.
+        output_tokens: Output tokens.
+        total_tokens: All tokens.
+        cost_micros_usd: In millionths of a US dollar.
+        pool: The pool that limits it: the one that was asked, or one above it. None in memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        missing: tuple[str, ...],
+        input_tokens: int,
+        output_tokens: int,
+        total_tokens: int,
+        cost_micros_usd: int,
+        pool: str | None = None,
+    ) -> None:
+        tokens = total_tokens or input_tokens + output_tokens
+        limited = " and ".join(axis.name for axis in AXES if axis.amount in missing)
+        who = "the pool" if pool is None else f"pool {pool!r}"
+        give = [f"{name} as it is estimated" for name in missing if name != TOKENS.amount]
+        if TOKENS.amount in missing:
+            give.insert(0, f"{TOKENS.amount}={tokens:,}, or what the provider counts as the total")
+        super().__init__(
+            f"the call uses {tokens:,} tokens and leaves {' and '.join(missing)} at 0, while {who} "
+            f"limits {limited}: give {'; '.join(give)}. If the call is free there, say so with "
+            "unpriced='flag' in the policy, or Unpriced.FLAG in the call's extensions; nothing was "
+            "reserved"
+        )
+        self.missing = missing
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.total_tokens = total_tokens
+        self.cost_micros_usd = cost_micros_usd
+        self.pool = pool
 
 
 class UnknownLeaseError(BudgetError):

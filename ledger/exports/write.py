@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ledger.core.checks import check_type
+from ledger.core.entries import EntryFlag
 from ledger.errors import InvalidInputError
 from ledger.exports.columns import Value
 from ledger.exports.focus import FocusVersion
@@ -21,6 +22,10 @@ from ledger.reports.output_file import Target, check_target, is_special, output_
 _HEAD_BYTES = 1 << 20
 """How many bytes of a file are read to find an export's first line: a mebibyte."""
 
+_FLAGS = {"flags", "x_EntryFlags"}
+"""The column of flags, which every table has, as one of these."""
+_UNPRICED = str(EntryFlag.UNPRICED.name).lower()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
@@ -30,10 +35,12 @@ class Exported:
         rows: How many rows it has.
         up_to: The last entry of each pool that is in the export. With these as `up_to` of `write`,
             the same export can be made again later, to the byte.
+        unpriced: How many rows are flagged so: they leave out a figure that their pool limits.
     """
 
     rows: int
     up_to: Mapping[str, int]
+    unpriced: int = 0
 
 
 def write(
@@ -80,22 +87,25 @@ def write(
         raise InvalidInputError("format", "only CSV and JSONL can be written to a stream")
     table = FOCUS[focus_version] if format is Format.FOCUS else ENTRIES
     found = source(book, where, table.columns, charges=table.charges, up_to=up_to)
-    counted = _Counted(found.rows())
+    (flags,) = (place for place, one in enumerate(table.columns) if one.name in _FLAGS)
+    counted = _Counted(found.rows(), flags)
     with output_file(to, force=force, keep=book.files, recognises=_is_export) as out:
         container.write(table.columns, counted, out, found.as_of)
-    return Exported(rows=counted.rows, up_to=found.ends)
+    return Exported(rows=counted.rows, up_to=found.ends, unpriced=counted.unpriced)
 
 
 class _Counted:
     """Passes rows on and counts them."""
 
-    def __init__(self, rows: Iterator[Sequence[Value]]) -> None:
+    def __init__(self, rows: Iterator[Sequence[Value]], flags: int) -> None:
         self._waiting = rows
-        self.rows = 0
+        self._flags = flags
+        self.rows = self.unpriced = 0
 
     def __iter__(self) -> Iterator[Sequence[Value]]:
         for row in self._waiting:
             self.rows += 1
+            self.unpriced += _UNPRICED in str(row[self._flags])
             yield row
 
 

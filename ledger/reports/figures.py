@@ -73,6 +73,8 @@ class Figures:
         expiries: Holds that ended by time-out.
         late: Attempts that were recorded after the hold had expired.
         corrections: Entries that correct earlier ones.
+        unpriced: Attempts that left out a figure which their pool limits: tokens without a cost,
+            or parts without a total. What they really cost is not in these figures.
         cache_creation_tokens: Input tokens that were written to the provider's cache.
         cache_read_tokens: Input tokens that were read from the provider's cache.
         reasoning_tokens: Output tokens that were used for reasoning.
@@ -105,6 +107,7 @@ class Figures:
     expiries: int = 0
     late: int = 0
     corrections: int = 0
+    unpriced: int = 0
     cache_creation_tokens: int = 0
     cache_read_tokens: int = 0
     reasoning_tokens: int = 0
@@ -211,12 +214,15 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
         grain = bindparam("grain_us", type_=BigInteger())
         # SQL's % has the sign of the dividend, so a time before 1970 would be rounded up.
         columns.append((at - ((at % grain) + grain) % grain).label("grain"))
-    late = e.flags.bitwise_and(int(EntryFlag.LATE)) != 0
+    late, unpriced = (
+        e.flags.bitwise_and(int(flag)) != 0 for flag in (EntryFlag.LATE, EntryFlag.UNPRICED)
+    )
     return (
         select(
             *columns,
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
+            func.sum(case((unpriced, 1), else_=0)).label("unpriced"),
             func.sum(case((is_open(as_of), 1), else_=0)).label("open"),
             *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(
@@ -243,6 +249,7 @@ def _folded(parts: Subquery, sums: Sums) -> Sequence[ColumnElement[Any]]:
         "open_leases": (reserved, c.open),
         "attempts": (attempted, c.entries),
         "late": (attempted, c.late),
+        "unpriced": (attempted, c.unpriced),
     }
     amounts: dict[str, tuple[str, ColumnElement[bool]]] = {
         **{name: (name, c.kind.is_not(None)) for name in USAGE_FIELDS},
@@ -280,7 +287,7 @@ def figures_in(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row has the colu
     }
 
 
-_COUNTS = (*COUNTED_AS, "open_leases", "attempts", "late")
+_COUNTS = (*COUNTED_AS, "open_leases", "attempts", "late", "unpriced")
 _AMOUNTS = (
     *USAGE_FIELDS,
     *(f"estimated_{name}" for name in ESTIMATE_FIELDS),

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, case, func, select
 
 from ledger.core.checks import check_type, from_micros
 from ledger.core.entries import Balance, EntryFlag, Totals
@@ -40,12 +40,15 @@ class Movement:
         committed: By how much they changed what is committed.
         reserved: By how much they changed what is reserved; settlements give holds back, so
             theirs is negative.
+        unpriced: How many of them leave out a figure that the pool limits; see
+            `Figures.unpriced`.
     """
 
     kind: str
     entries: int
     committed: Totals
     reserved: Totals
+    unpriced: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,12 +193,14 @@ def _statement(connection: Connection, scope: Scope) -> Statement:
 def _movements(connection: Connection, scope: Scope, after: int, last: int) -> list[Movement]:
     """Return by how much each kind of entry moved the balance from that of the entry before."""
     e, before = entries.c, entries.alias("before")
+    unpriced = e.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0
 
     def query(sums: Sums) -> Select[Any]:
         return (
             select(
                 e.kind,
                 func.count().label("entries"),
+                func.sum(case((unpriced, 1), else_=0)).label("unpriced"),
                 *(
                     part
                     for name in SIDES
@@ -216,6 +221,7 @@ def _movements(connection: Connection, scope: Scope, after: int, last: int) -> l
         Movement(
             kind=row.kind,
             entries=row.entries,
+            unpriced=int(row.unpriced),
             committed=Totals(*(whole(row, f"committed_{name}") for name in Totals._fields)),
             reserved=Totals(*(whole(row, f"reserved_{name}") for name in Totals._fields)),
         )

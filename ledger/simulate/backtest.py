@@ -12,6 +12,7 @@ from enum import StrEnum
 from ledger.contract import RequestExtensions
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     Attribution,
     IdempotencyKey,
@@ -19,7 +20,6 @@ from ledger.core.values import (
     RequestBudget,
     Usage,
     UsageEstimate,
-    UsageReport,
 )
 from ledger.errors import (
     BudgetError,
@@ -27,6 +27,7 @@ from ledger.errors import (
     InvalidInputError,
     TraceAlreadyRunError,
     TraceError,
+    UnpricedCallError,
 )
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
@@ -214,6 +215,8 @@ def _run_row(
     )
     try:
         lease = budget.reserve(extensions, backtest.estimate(row), RequestBudget.unlimited())
+    except UnpricedCallError:
+        raise  # no verdict on the row: the back-test was asked without prices
     except BudgetError:
         return Outcome.DENIED
     budget.record_used(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, FromClause, and_, case, exists, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger.core.entries import EntryFlag
+from ledger.core.entries import REPEATED_FLAGS, EntryFlag
 from ledger.core.kinds import EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store.journal import PoolJournal
@@ -25,6 +25,7 @@ _REPEATED = (
     "occurred_at",
 )
 """Columns that a mirror has in common with the entry it repeats."""
+_FLAGS = int(REPEATED_FLAGS)
 
 
 def disagreement(connection: Connection, pool: PoolJournal, *, upto: int) -> tuple[int, str] | None:
@@ -58,6 +59,7 @@ def _orphan(connection: Connection, pool: PoolJournal, upto: int) -> tuple[int, 
             _own.c.detail.is_not_distinct_from(_other.c.detail),
         ),
         *(_own.c[name].is_not_distinct_from(_other.c[name]) for name in _REPEATED),
+        _own.c.flags.op("&")(_FLAGS) == _other.c.flags.op("&")(_FLAGS),
         _of_its_lease(),
         _recorded_together(),
         _for_the_same(),

@@ -80,10 +80,18 @@ _LEASE = (
 LEASE_COLUMNS = Columns(entries, _LEASE)
 
 
+_granted = entries.alias("granted")
+
+
 def _newest_of_lease(lease: ColumnElement[int]) -> Prepared:
+    """Return the query for a lease's newest entry, with what its reservation captured."""
+    captured = ("attribution_id", "request_id", "occurred_at")
     return Prepared(
-        _newest(*(entries.c[name] for name in _LEASE)).where(
-            entries.c.lease.is_not(None), entries.c.lease == lease
+        _newest(*((_granted if name in captured else entries).c[name] for name in _LEASE)).where(
+            entries.c.lease.is_not(None),
+            entries.c.lease == lease,
+            _granted.c.pool_id == _POOL,
+            _granted.c.seq == lease,
         )
     )
 

@@ -130,7 +130,10 @@ class Head(NamedTuple):
 
 
 class LeaseRow(NamedTuple):
-    """A lease's newest entry: its state, and what every entry of the lease carries."""
+    """A lease as its newest entry leaves it, and what its reservation captured.
+
+    Every entry of the lease repeats that, unless a report of its own says otherwise.
+    """
 
     state: LeaseState
     attribution: Interned | None

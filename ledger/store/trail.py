@@ -16,6 +16,7 @@ from ledger.core.entries import Entry, LeaseState, PoolId
 from ledger.core.fold import Replay
 from ledger.core.kinds import BY_ITSELF, CORRECTABLE, KINDS, SETS_EXPIRY, EntryKind, LeasePhase
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
+from ledger.core.usage_reports import REPORTED
 from ledger.core.values import Provenance, Usage
 from ledger.errors import UnknownLeaseError
 from ledger.store.rows import Row, window_json
@@ -40,7 +41,7 @@ _BLANK_UNLEASED = (*_columns("held_", "used_"), "expires_at", "origin_seq")
 
 
 class _Carried(NamedTuple):
-    """The values that each entry of a lease repeats from the one before it."""
+    """The values that each entry of a lease repeats from its reservation, and what it has used."""
 
     attribution_id: int | None
     kept: tuple[str | None, ...] | None
@@ -107,6 +108,8 @@ class Trail:
             )
         if lease.phase is LeasePhase.ENDED:
             self._leases.pop(lease.lease, None)
+        elif before is not None:
+            self._leases[lease.lease] = before._replace(used=lease.used)
         else:
             self._leases[lease.lease] = _Carried(
                 row["attribution_id"],
@@ -172,13 +175,28 @@ def _detail_problem(row: Row, entry: Entry) -> str | None:
         entry.origin is None and "carving" in detail
     ):
         return f"{kind} whose detail holds {', '.join(sorted(detail)) or 'nothing'}"
+    return _said_problem(entry)
+
+
+def _said_problem(entry: Entry) -> str | None:
+    """Check the parts of a detail that can be written in one way alone."""
+    kind, detail = entry.kind, entry.detail
     if entry.policy is not None and detail["policy"] != policy_to_json(entry.policy):
         return f"{kind} whose policy is not as it is written"
     if entry.window is not None and detail["window"] != window_json(entry.window):
         return f"{kind} whose window is not as it is written"
     if not isinstance(detail.get("reason", ""), str):
         return f"{kind} whose reason is no text"
+    if "shortened" in detail and not _names_fields(detail["shortened"]):
+        return f"{kind} that does not say what of its report was shortened"
     return None
+
+
+def _names_fields(shortened: object) -> bool:
+    """Tell whether these are fields of a report, each once and in order."""
+    return bool(shortened) and shortened == [
+        name for name in REPORTED if isinstance(shortened, list) and name in shortened
+    ]
 
 
 def _expiry_problem(entry: Entry, lease: LeaseState, state: Replay) -> str | None:
@@ -200,7 +218,7 @@ def _sets_expiry(entry: Entry) -> bool:
 
 
 def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
-    """Compare an entry with the one before it about the same lease."""
+    """Compare an entry with the reservation of its lease."""
     if row["origin_pool_id"] != before.origin_pool_id:
         return f"lease {row['lease']} is of pool {before.origin_pool_id or row['pool_id']}"
     if row["origin_pool_id"] is not None:
@@ -209,7 +227,7 @@ def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
     for name in ("request_id", "occurred_at"):
         value, earlier = row[name], getattr(before, name)
         if value != earlier and not (reported and value is not None):
-            return f"{name} should be {earlier!r} as before in its lease, but is {value!r}"
+            return f"{name} should be {earlier!r} as its lease was granted, but is {value!r}"
     if row["attribution_id"] == before.attribution_id:
         return None
     kept = _kept(row)
@@ -218,7 +236,7 @@ def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
         earlier_kept = none if before.attribution_id is None else before.kept
         if kept is None or earlier_kept is None or kept == earlier_kept:
             return None
-    return f"attribution should be {before.attribution_id} as before in its lease"
+    return f"attribution should be {before.attribution_id} as its lease was granted"
 
 
 def _abandoned_problem(entry: Entry, before: _Carried, state: Replay) -> str | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ledger.core import fold, hashing
+from ledger.core import fold, hashing, rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance, Entry, EntryFlag, LeaseState, PoolId, PoolInfo
 from ledger.core.kinds import EntryKind
@@ -204,6 +204,9 @@ class _Checker:
         flags = EntryFlag.NONE
         if effect is not None:
             lease, flags = effect.lease, effect.flags
+        flags |= self._unpriced(entry)
+        if "shortened" in entry.detail:
+            flags |= EntryFlag.SHORTENED
         if self.state.closed:
             flags |= EntryFlag.CLOSED
         expected: dict[str, object] = {
@@ -221,6 +224,22 @@ class _Checker:
         return self._trail.problem(row, entry, self.state) or self._related_problem(
             row, entry, ahead
         )
+
+    def _unpriced(self, entry: Entry) -> EntryFlag:
+        """Return the flag of an entry that leaves out what the pool limits.
+
+        What pools that share with this one limit is not known here. An entry that a lower pool
+        made, or that one above repeats, may have the flag because of those; all that repeat each
+        other have the same.
+        """
+        amounts = entry.estimate if entry.kind == EntryKind.RESERVATION else entry.usage
+        if amounts is None or "carving" in entry.detail:
+            return EntryFlag.NONE
+        shares = entry.origin is not None or len(self.pool.lineage) > 1
+        if shares and entry.flags & EntryFlag.UNPRICED:
+            missing = not isinstance(amounts, UsageDifference) and rules.left_out(amounts)
+            return EntryFlag.UNPRICED if missing else EntryFlag.NONE
+        return rules.unpriced_flag([self.state.policy], amounts)
 
     def _related_problem(
         self, row: Mapping[str, Any], entry: Entry, ahead: int | None

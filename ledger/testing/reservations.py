@@ -18,6 +18,7 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
+    Unpriced,
     Usage,
     UsageEstimate,
 )
@@ -33,9 +34,10 @@ class ReservationContract:
         """Nothing is committed or reserved at first, and leases have positive ids."""
         budget = make(SharedPoolBudgetOptions(capacity_tokens=7, capacity_cost_micros_usd=9))
         assert Remaining(7, 9, False) == budget.remaining(EXTENSIONS)
-        lease = budget.reserve(EXTENSIONS, tokens(1), RequestBudget.from_tokens(5))
+        estimate = UsageEstimate(total_tokens=1, cost_micros_usd=1)
+        lease = budget.reserve(EXTENSIONS, estimate, RequestBudget.from_tokens(5))
         assert lease.id > 0
-        assert (tokens(1), RequestBudget.from_tokens(5)) == (lease.reserved, lease.request_budget)
+        assert (estimate, RequestBudget.from_tokens(5)) == (lease.reserved, lease.request_budget)
 
     def test_reserve_holds_and_settlement_commits_what_was_used(self, make: Make) -> None:
         """A reservation lowers what remains; its settlement gives back what was not used."""
@@ -51,7 +53,7 @@ class ReservationContract:
         """Input, output, cache and reasoning tokens are parts of the total, not added to it."""
         budget = make(SharedPoolBudgetOptions(capacity_tokens=10, capacity_cost_micros_usd=10))
         lease = budget.reserve(
-            EXTENSIONS,
+            RequestExtensions(Unpriced.FLAG),  # without it, such an estimate may be refused
             UsageEstimate(input_tokens=99, output_tokens=99),
             RequestBudget.with_limits(0, 0),
         )

@@ -34,6 +34,7 @@ from ledger import (
     UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
+    Unpriced,
     Usage,
     UsageEstimate,
     UsageReport,
@@ -293,7 +294,8 @@ def test_a_parent_never_changes(book: Ledger) -> None:
 def test_a_carved_pool_holds_its_capacity_in_its_parent(book: Ledger) -> None:
     """Its own traffic never touches the parent; its rest flows back when it is closed."""
     _, team, _ = tree(book)
-    options = limit(40, capacity_cost_micros_usd=0, capacity_requests=3)
+    free = {"capacity_cost_micros_usd": 0, "unpriced": Unpriced.FLAG}
+    options = limit(40, capacity_requests=3, **free)
     worker = book.pool("worker", options, parent="team", carved=True)
     assert [(0, 0), (0, 40), (0, 40)] == held(book, "worker", "team", "org")
     before = team.status().seq

@@ -17,7 +17,6 @@ from ledger import (
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
-    UsageReport,
     Window,
     from_micros,
 )
@@ -164,8 +163,6 @@ def test_a_call_at_the_edge_of_the_calendar_is_refused(moment: datetime) -> None
     """When a call happened is written as it was said, so it must be a time that can be shown."""
     with pytest.raises(InvalidInputError, match="occurred_at"):
         OccurredAt(moment)
-    with pytest.raises(InvalidInputError, match="occurred_at"):
-        UsageReport(occurred_at=moment)
     assert [FIRST, LAST] == [OccurredAt(at).at for at in (FIRST, LAST)]
 
 

@@ -26,6 +26,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Totals,
+    Unpriced,
     Usage,
     Window,
     WindowState,
@@ -280,7 +281,7 @@ def test_every_axis_has_its_own_window(timed: Ledger, clock: HourClock) -> None:
         carry_cap_requests=1,
     )
     options = SharedPoolBudgetOptions(
-        capacity_cost_micros_usd=50, capacity_requests=3, window=window
+        capacity_cost_micros_usd=50, capacity_requests=3, window=window, unpriced=Unpriced.FLAG
     )
     budget = timed.pool("pool", options)
     spend(budget, 5)

@@ -13,6 +13,7 @@ from ledger import (
     RequestBudget,
     SettlementPolicy,
     SharedPoolBudgetOptions,
+    Unpriced,
     Usage,
     UsageEstimate,
     Window,
@@ -22,6 +23,8 @@ from ledger import (
 AMOUNTS = st.integers(0, 12) | st.sampled_from([0, 1, 40, 100, I64_MAX - 1, I64_MAX])
 CAPACITIES = st.integers(0, 100) | st.sampled_from([100, I64_MAX, U64_MAX])
 KEPT_BACK = st.sampled_from([0, 0, 1, 10])
+SAYS = st.sampled_from([None, None, Unpriced.FLAG, Unpriced.REFUSE])
+"""What a call itself says of figures that it leaves out."""
 LIMITS = st.none() | AMOUNTS
 NUMBERS = st.integers(0, 99)
 """Which manager, pool, lease or entry: taken modulo how many there are."""
@@ -53,6 +56,7 @@ POLICIES = st.builds(
     settlement=st.sampled_from(SettlementPolicy),
     thresholds=THRESHOLDS,
     window=WINDOWS,
+    unpriced=st.sampled_from([Unpriced.FLAG, Unpriced.FLAG, Unpriced.REFUSE]),
 )
 ESTIMATES = st.builds(
     UsageEstimate, input_tokens=AMOUNTS, total_tokens=AMOUNTS, cost_micros_usd=AMOUNTS

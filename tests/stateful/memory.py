@@ -27,6 +27,7 @@ from ledger import (
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdCrossing,
+    Unpriced,
     Usage,
     UsageEstimate,
     UsageReport,
@@ -40,6 +41,7 @@ from tests.stateful.choices import (
     MINUTES,
     NUMBERS,
     POLICIES,
+    SAYS,
     TIMES,
     UNKNOWN_IDS,
     USAGES,
@@ -182,6 +184,7 @@ class MemoryMachine(RuleBasedStateMachine):
         estimate=ESTIMATES,
         budget=BUDGETS,
         ttl=st.none() | TIMES,
+        says=SAYS,
         keyed=st.booleans(),
     )
     def reserve(
@@ -191,18 +194,20 @@ class MemoryMachine(RuleBasedStateMachine):
         estimate: UsageEstimate,
         budget: RequestBudget,
         ttl: timedelta | None,
+        says: Unpriced | None,
         keyed: bool,  # noqa: FBT001 - hypothesis calls by name
     ) -> None:
         """Ask for an estimate, perhaps under a limit of its own, perhaps for a time of its own."""
         pool, key = self.chosen(where), self.new_key(keyed)
         carried: list[object] = [] if ttl is None else [LeaseTtl(ttl)]
+        carried += [] if says is None else [says]
         carried += [] if key is None else [IdempotencyKey(key)]
         extensions = RequestExtensions(*carried)
         keeps = self.keeps_denials(number, key)
         error, answer = self.ask(
             number,
             pool,
-            lambda: pool.reserve(estimate, budget, ttl, keeps_denials=keeps),
+            lambda: pool.reserve(estimate, budget, ttl, says, keeps_denials=keeps),
             lambda to, _key: self.manager(to, pool).reserve(extensions, estimate, budget),
             key=key,
         )
@@ -215,7 +220,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for amount in tokens:
             estimate = UsageEstimate(total_tokens=amount, cost_micros_usd=amount)
             budget = RequestBudget.unlimited()
-            self.reserve(number, where, estimate, budget, None, keyed=False)
+            self.reserve(number, where, estimate, budget, None, None, keyed=False)
 
     @precondition(lambda self: self.grants)
     @rule(

@@ -26,6 +26,7 @@ from ledger import (
     ThresholdCrossing,
     ThresholdExceededError,
     Totals,
+    Unpriced,
     Usage,
     UsageDifference,
     UsageEstimate,
@@ -131,6 +132,7 @@ class Pool:
         estimate: UsageEstimate,
         budget: RequestBudget,
         ttl: timedelta | None = None,
+        says: Unpriced | None = None,
         *,
         keeps_denials: bool = False,
     ) -> BudgetLease:
@@ -140,8 +142,11 @@ class Pool:
             if keeps_denials:
                 self.move(EntryKind.DENIAL, self.balance)
             raise denial
+        for one in self.lineage:
+            rules.require_priced(one.policy, estimate, says, one.name)
         ttl = self.policy.lease_ttl if ttl is None else ttl
-        lease = self.hold(estimate, budget, None if ttl is None else self.after(ttl))
+        until = None if ttl is None else self.after(ttl)
+        lease = self.hold(estimate, budget, until, flag=self.unpriced(estimate))
         self.granted.append(lease)
         return BudgetLease(id=lease, reserved=estimate, request_budget=budget, pool=self.identity)
 
@@ -167,6 +172,8 @@ class Pool:
         budget: RequestBudget,
         expires_at: Micros | None,
         requests: int = 1,
+        *,
+        flag: EntryFlag = EntryFlag.NONE,
     ) -> int:
         """Hold an estimate here and in every pool above, or in none of them."""
         effects = [
@@ -184,7 +191,7 @@ class Pool:
         lease = effects[0].lease.lease
         for one, effect in zip(self.lineage, effects, strict=True):
             one.mirrors[self, lease] = effect.lease.lease
-            one.append(EntryKind.RESERVATION, effect)
+            one.append(EntryKind.RESERVATION, effect, flag)
         return lease
 
     def spend(self, kind: EntryKind, lease: int, usage: Usage) -> None:
@@ -242,7 +249,8 @@ class Pool:
                 requests=requests,
             )
 
-        seq = self.post(kind, lease, decide, usage)
+        flag = EntryFlag.NONE if funds else self.unpriced(usage)
+        seq = self.post(kind, lease, decide, usage, flag)
         if usage is not None:
             self.spends[seq] = lease, usage
         return seq
@@ -310,6 +318,7 @@ class Pool:
         lease: int,
         decide: Callable[[Pool, int], rules.Effect],
         usage: Usage | UsageDifference | None,
+        flag: EntryFlag = EntryFlag.NONE,
     ) -> int:
         """Append an entry about a lease here, and what repeats it above: all of them, or none."""
         decided = [
@@ -318,7 +327,7 @@ class Pool:
         ]
         if self.closed and usage is not None:
             self._pass_on(kind, usage)
-        seqs = [one.append(kind, effect) for one, effect in decided]
+        seqs = [one.append(kind, effect, flag) for one, effect in decided]
         return seqs[0]
 
     def _pass_on(self, kind: EntryKind, late: Usage | UsageDifference) -> None:
@@ -336,10 +345,14 @@ class Pool:
         if before != after or requests:
             self.parent.correct(self.passed_on, after, requests=requests)
 
-    def append(self, kind: EntryKind, effect: rules.Effect) -> int:
+    def unpriced(self, amounts: UsageEstimate | Usage | None) -> EntryFlag:
+        """Return the flag of amounts that leave out what this pool, or one above, limits."""
+        return rules.unpriced_flag([one.policy for one in self.lineage], amounts)
+
+    def append(self, kind: EntryKind, effect: rules.Effect, flag: EntryFlag) -> int:
         """Append an entry about a lease, and return its number."""
         self.leases[effect.lease.lease] = effect.lease
-        return self.move(kind, effect.balance, flags=effect.flags)
+        return self.move(kind, effect.balance, flags=effect.flags | flag)
 
     def move(
         self,

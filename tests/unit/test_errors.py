@@ -41,6 +41,7 @@ from ledger import (
     UnknownLeaseError,
     UnknownPoolError,
     UnknownRulesError,
+    UnpricedCallError,
     errors,
 )
 
@@ -91,6 +92,25 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         ).of_pool("org"),
         {"requested_tokens": 1, "remaining_cost_micros_usd": 4, "pool": "org"},
         ["pool 'org' cannot grant 1 tokens"],
+    ),
+    (
+        UnpricedCallError(
+            missing=("total_tokens", "cost_micros_usd"),
+            input_tokens=1_000,
+            output_tokens=234,
+            total_tokens=0,
+            cost_micros_usd=0,
+            pool="org",
+        ),
+        {
+            "missing": ("total_tokens", "cost_micros_usd"),
+            "input_tokens": 1_000,
+            "output_tokens": 234,
+            "total_tokens": 0,
+            "cost_micros_usd": 0,
+            "pool": "org",
+        },
+        ["1,234 tokens", "pool 'org' limits tokens and cost_micros_usd", "total_tokens=1,234"],
     ),
     (UnknownLeaseError(77), {"lease_id": 77}, ["77"]),
     (PoolClosedError("team"), {"pool": "team"}, ["'team' is closed", "settled or released"]),

@@ -41,6 +41,7 @@ from ledger.core.rules.leases import (
     settle,
 )
 from ledger.core.rules.released import admission, current, stamp, version_in
+from ledger.core.rules.unpriced import left_out, require_priced, unpriced, unpriced_flag
 
 __all__ = [
     "Crossing",
@@ -62,14 +63,18 @@ __all__ = [
     "end_hold",
     "follow",
     "least",
+    "left_out",
     "observe",
     "over_request_budget",
     "reached",
     "remaining",
     "renew",
+    "require_priced",
     "reserve",
     "roll_over",
     "settle",
     "stamp",
+    "unpriced",
+    "unpriced_flag",
     "version_in",
 ]

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 from ledger.core.axes import AXES, CAPACITIES, NAMES, STOP_THRESHOLDS, U64_MAX
 from ledger.core.entries import Balance, Direction, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.values import Remaining, RequestBudget, Usage, UsageEstimate
+from ledger.core.values import (
+    ESTIMATE_FIELDS,
+    Remaining,
+    RequestBudget,
+    Usage,
+    UsageEstimate,
+)
 from ledger.errors import RequestBudgetExceededError, ThresholdExceededError
 
 Denial = RequestBudgetExceededError | ThresholdExceededError
@@ -82,6 +88,7 @@ def remaining(
 
 _capacities: Callable[[SharedPoolBudgetOptions], _Three] = attrgetter(*CAPACITIES)
 _kept_back: Callable[[SharedPoolBudgetOptions], _Three] = attrgetter(*STOP_THRESHOLDS)
+_estimated: Callable[[UsageEstimate], tuple[int, ...]] = attrgetter(*ESTIMATE_FIELDS)
 _UNLIMITED = {
     which: frozenset(name for name, unlimited in zip(NAMES, which, strict=True) if unlimited)
     for which in product((False, True), repeat=len(AXES))
@@ -117,8 +124,9 @@ def admit(
 
     The estimate is compared with the request's own budget first, then with the pool: it must fit
     into what remains, and may not leave less than the stop threshold, on any axis. A strict
-    pool admits nothing while it is at or below a threshold. `requests` is how many calls the
-    lease is for: more than one where it funds a carved pool.
+    pool admits nothing while it is at or below a threshold. An overspent pool admits nothing that
+    uses anything. `requests` is how many calls the lease is for: more than one where it funds a
+    carved pool.
     """
     if not request_budget.allows_estimate(estimate):
         return _over(request_budget, estimate)
@@ -131,9 +139,27 @@ def admit(
         or cost - estimate.cost_micros_usd < kept_cost
         or calls - requests < kept_requests
         or (policy.strict and _is_below(left, kept_back))
+        # Nothing is left on an axis that is overspent, so most calls compare no more than this.
+        or (0 in left and _is_overspent(policy, balance, window) and _uses_anything(estimate))
     ):
         return _short(policy, estimate, left)
     return None
+
+
+def _is_overspent(
+    policy: SharedPoolBudgetOptions, balance: Balance, window: WindowState | None
+) -> bool:
+    """Tell whether more is committed and reserved than the capacity on one axis with a limit."""
+    used = _used(balance, window)
+    return any(
+        capacity != U64_MAX and amount > capacity
+        for capacity, amount in zip(_capacities(policy), used, strict=True)
+    )
+
+
+def _uses_anything(estimate: UsageEstimate) -> bool:
+    """Tell whether an estimate has any amount, also one that does not count by itself."""
+    return any(_estimated(estimate))
 
 
 def _is_below(left: _Three, kept_back: _Three) -> bool:

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ledger.core import hashing, rules
-from ledger.core.checks import I64_MAX, Micros, canonical_json, to_micros
-from ledger.core.entries import PoolInfo
+from ledger.core.checks import I64_MAX, canonical_json
+from ledger.core.entries import EntryFlag, PoolInfo
 from ledger.core.kinds import EntryKind
+from ledger.core.usage_reports import Fitted, UsageReport, fit
 from ledger.core.values import (
     USAGE_FIELDS,
     Attribution,
     BudgetLease,
     Provenance,
     Usage,
-    UsageReport,
 )
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
@@ -25,7 +25,7 @@ from ledger.store import rows
 from ledger.store.drafts import Draft, about_lease
 from ledger.store.rows import BUDGET, Interned, Row, request_budget_of, used_of
 
-_NO_REPORT = UsageReport()
+_NO_REPORT = Fitted()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Record(LeaseOperation[None]):
     """Record usage of a lease; `closes` says that it is the last."""
 
     usage: Usage
-    report: UsageReport
+    report: Fitted
     closes: bool
 
     @classmethod
@@ -46,14 +46,14 @@ class Record(LeaseOperation[None]):
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
         check_storable("usage", usage, USAGE_FIELDS)
-        # A copy, checked again: the caller may change what the report holds at any time.
-        report = _NO_REPORT if report is None else replace(report)
+        # Its copies: the caller may change what the report holds at any time.
+        fitted = _NO_REPORT if report is None else fit(report)
         return cls(
             lease=lease.id,
             usage=usage,
-            report=report,
+            report=fitted,
             closes=closes,
-            **keyed(report.idempotency_key),
+            **keyed(fitted.idempotency_key),
         )
 
     def arguments(self) -> Sequence[hashing.Value]:
@@ -67,9 +67,9 @@ class Record(LeaseOperation[None]):
             report.model,
             report.request_id,
             report.provenance,
-            self._occurred_at(),
-            None if report.tags is None else canonical_json(dict(report.tags)),
-            None if report.detail is None else canonical_json(dict(report.detail)),
+            report.occurred_at,
+            None if report.tags is None else canonical_json(report.tags),
+            None if report.detail is None else canonical_json(report.detail),
         )
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
@@ -83,16 +83,17 @@ class Record(LeaseOperation[None]):
             ceiling=I64_MAX,
         )
         found = pool.leases[self.lease]
-        report, occurred_at = self.report, self._occurred_at()
+        report, occurred_at = self.report, self.report.occurred_at
         return about_lease(
             EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION, effect, found
         )._replace(
+            flags=effect.flags | (EntryFlag.SHORTENED if report.shortened else EntryFlag.NONE),
             usage=self.usage,
             attribution=self._attribution(pool, found.attribution),
             request_id=report.request_id or found.request_id,
             provenance=report.provenance or Provenance.REPORTED,
             occurred_at=found.occurred_at if occurred_at is None else occurred_at,
-            detail=None if report.detail is None else {"report": report.detail},
+            detail=self._detail(),
             idempotency_key=self.key,
             payload_digest=self.payload_digest(),
         )
@@ -105,9 +106,12 @@ class Record(LeaseOperation[None]):
         if excess is not None:
             raise excess
 
-    def _occurred_at(self) -> Micros | None:
-        given = self.report.occurred_at
-        return None if given is None else to_micros("occurred_at", given)
+    def _detail(self) -> dict[str, Any] | None:
+        report = self.report
+        detail: dict[str, Any] = {} if report.detail is None else {"report": report.detail}
+        if report.shortened:
+            detail["shortened"] = list(report.shortened)
+        return detail or None
 
     def _attribution(self, pool: PoolBatch, captured: Interned | None) -> Interned | None:
         report = self.report

@@ -11,7 +11,7 @@ from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, to_micros
 from ledger.core.entries import PoolInfo
 from ledger.core.kinds import EntryKind
-from ledger.core.policy import check_ttl
+from ledger.core.policy import Unpriced, check_ttl
 from ledger.core.values import (
     ESTIMATE_FIELDS,
     Attribution,
@@ -48,6 +48,9 @@ class Reserve(Operation[BudgetLease]):
     occurred_at: Micros | None
     ttl_us: int | None
     """How long to hold; None for as long as the pool's policy says."""
+    unpriced: Unpriced | None
+    """What the call itself says of missing figures. Not among the arguments: a call that is refused
+    for them leaves no entry."""
     keep_denial: bool
     """Whether a denial becomes an entry of the journal."""
     waits: bool = False
@@ -82,6 +85,7 @@ class Reserve(Operation[BudgetLease]):
             request_id=None if attribution is None else attribution.request_id,
             occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
             ttl_us=None if ttl is None else check_ttl("lease_ttl", ttl.ttl),
+            unpriced=extensions.get(Unpriced),
             keep_denial=keep_denial or given is not None,
         )
 
@@ -99,7 +103,11 @@ class Reserve(Operation[BudgetLease]):
         )
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return a reservation, or the denial where denials are kept."""
+        """Return a reservation, or the denial where denials are kept.
+
+        Raises:
+            UnpricedCallError: It is not denied, and leaves out what one of the pools limits.
+        """
         common: dict[str, Any] = {
             "estimate": self.estimate,
             "request_budget": self.request_budget,
@@ -109,6 +117,9 @@ class Reserve(Operation[BudgetLease]):
             "payload_digest": self.payload_digest(),
         }
         denial = refusal(batch, pool, self.estimate, self.request_budget)
+        if denial is None or self.waits:
+            for one in batch.lineage(pool):
+                rules.require_priced(one.head.policy, self.estimate, self.unpriced, one.info.name)
         head = pool.head  # read after `refusal`, which may have staged expiries
         if denial is not None:
             if self.waits and isinstance(denial, ThresholdExceededError):

@@ -116,7 +116,9 @@ def _tiles(found: Overview) -> list[Tile]:
         Tile(
             name="Spent, USD",
             figure=usd(total.cost_micros_usd),
-            note=f"{counted(total.total_tokens, 'token')}, {counted(total.requests, 'request')}",
+            note=f"{counted(total.total_tokens, 'token')}, {counted(total.requests, 'request')}"
+            + (f", {total.unpriced:,} unpriced" if total.unpriced else ""),
+            bad=bool(total.unpriced),
         ),
         Tile(
             name="Pools",

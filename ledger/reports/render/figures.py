@@ -19,6 +19,8 @@ _COUNTS = (
     ("Total\ntokens", "total_tokens", 0),
     ("Estimated\ntokens", "estimated_total_tokens", 5),
 )
+_UNPRICED = ("Unpriced", "unpriced", 1)
+"""A column of tables in which there are any: their cost is not what was spent."""
 _WIDE_COUNTS = (
     ("Open", "open_leases"),
     ("Attempts", "attempts"),
@@ -34,19 +36,23 @@ _WIDE_COUNTS = (
 
 def runs_sheet(rows: Sequence[RunCost]) -> Sheet:
     """Return per-run costs as a table, with a line of totals."""
-    sheet = Sheet(columns=[Column(heading="Run"), *_columns()], title="Cost per run")
-    _fill(sheet, (([text(row.run_id)], row) for row in rows), total=1 if len(rows) > 1 else 0)
+    counts = _counts(rows)
+    sheet = Sheet(columns=[Column(heading="Run"), *_columns(counts)], title="Cost per run")
+    _fill(
+        sheet, counts, (([text(row.run_id)], row) for row in rows), total=1 if len(rows) > 1 else 0
+    )
     return sheet
 
 
 def run_trees_sheet(rows: Sequence[RunTree]) -> Sheet:
     """Return runs with their sub-runs as a table: each is indented below its parent."""
+    counts = _counts([row.with_subruns for row in rows])
     sheet = Sheet(
         columns=[
             Column(heading="Run"),
             Column(heading="Own\ntokens", rank=4),
             Column(heading="Own\nUSD", rank=4),
-            *_columns(),
+            *_columns(counts),
         ],
         title="Cost per run, sub-runs included",
     )
@@ -59,7 +65,7 @@ def run_trees_sheet(rows: Sequence[RunTree]) -> Sheet:
             name,
             f"{own.total_tokens:,}",
             usd(own.cost_micros_usd),
-            *_cells(row.with_subruns),
+            *_cells(counts, row.with_subruns),
         )
     return sheet
 
@@ -67,8 +73,9 @@ def run_trees_sheet(rows: Sequence[RunTree]) -> Sheet:
 def spend_sheet(found: Spend) -> Sheet:
     """Return spend by its dimensions as a table, with a line of the total."""
     names = [name.removeprefix("tag:").capitalize() for name in found.by] or ["Spend"]
+    counts = _counts(found.rows)
     sheet = Sheet(
-        columns=[*(Column(heading=name, left=True) for name in names), *_columns()],
+        columns=[*(Column(heading=name, left=True) for name in names), *_columns(counts)],
         title=f"Spend by {', '.join(found.by)}" if found.by else "Spend",
     )
     lines = (
@@ -82,7 +89,7 @@ def spend_sheet(found: Spend) -> Sheet:
         )
         for row in found.rows
     )
-    _fill(sheet, lines, total=len(names) if len(found.rows) > 1 else 0)
+    _fill(sheet, counts, lines, total=len(names) if len(found.rows) > 1 else 0)
     return sheet
 
 
@@ -103,19 +110,33 @@ def trend(found: Spend) -> list[str]:
     return [f"USD by {unit}, {times[0]} to {times[-1]} (those with entries): {bars}"]
 
 
-def _fill(sheet: Sheet, lines: Iterable[tuple[Sequence[Cell], Figures]], *, total: int) -> None:
+_Counts = Sequence[tuple[str, str, int]]
+
+
+def _counts(rows: Iterable[Figures]) -> _Counts:
+    """Return the counts that a table shows: heading, figure and rank of each."""
+    return (*_COUNTS, _UNPRICED) if any(row.unpriced for row in rows) else _COUNTS
+
+
+def _fill(
+    sheet: Sheet,
+    counts: _Counts,
+    lines: Iterable[tuple[Sequence[Cell], Figures]],
+    *,
+    total: int,
+) -> None:
     parts = []
     for names, row in lines:
-        sheet.add(*names, *_cells(row))
+        sheet.add(*names, *_cells(counts, row))
         parts.append(row)
     if total:
         sheet.add_section()
-        sheet.add("Total", *[""] * (total - 1), *_cells(Figures(**added(parts))))
+        sheet.add("Total", *[""] * (total - 1), *_cells(counts, Figures(**added(parts))))
 
 
-def _columns() -> list[Column]:
+def _columns(counts: _Counts) -> list[Column]:
     return [
-        *(Column(heading=heading, rank=rank) for heading, _name, rank in _COUNTS),
+        *(Column(heading=heading, rank=rank) for heading, _name, rank in counts),
         Column(heading="Cost\nUSD"),
         Column(heading="Estimated\nUSD", rank=5),
         Column(heading="First", rank=7),
@@ -125,9 +146,9 @@ def _columns() -> list[Column]:
     ]
 
 
-def _cells(row: Figures) -> list[str]:
+def _cells(counts: _Counts, row: Figures) -> list[str]:
     return [
-        *(f"{getattr(row, name):,}" for _heading, name, _rank in _COUNTS),
+        *(f"{getattr(row, name):,}" for _heading, name, _rank in counts),
         usd(row.cost_micros_usd),
         usd(row.estimated_cost_micros_usd),
         moment(row.first_at),

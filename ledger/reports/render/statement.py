@@ -15,28 +15,33 @@ from ledger.reports.statement import Statement, StatementLine
 def statement_sheet(found: Statement) -> Sheet:
     """Return a pool's statement, summed up by kind."""
     axes = shown_axes([found.policy])
+    counts = ["entries"]
+    if any(movement.unpriced for movement in found.movements):
+        counts.append("unpriced")
     sheet = Sheet(
         columns=columns(
             "",
-            "Entries",
+            *(name.capitalize() for name in counts),
             *(f"{what}\n{axis.shown}" for what in ("Committed", "Held") for axis in axes),
         ),
         title=f"Statement of pool {found.pool}",
     )
 
-    def line(name: str, count: int | None, committed: Totals, reserved: Totals) -> None:
+    def line(name: str, counted: Sequence[int | None], committed: Totals, reserved: Totals) -> None:
         sheet.add(
             name,
-            "" if count is None else f"{count:,}",
+            *("" if count is None else f"{count:,}" for count in counted),
             *figures(axes, committed),
             *figures(axes, reserved),
         )
 
-    line("Opening balance", None, *found.opening)
+    line("Opening balance", [None for _count in counts], *found.opening)
     for movement in found.movements:
-        line(f"  {movement.kind}", movement.entries, movement.committed, movement.reserved)
+        counted = [getattr(movement, name) for name in counts]
+        line(f"  {movement.kind}", counted, movement.committed, movement.reserved)
     sheet.add_section()
-    line("Closing balance", found.seq - found.opening_seq, *found.closing)
+    closing = [found.seq - found.opening_seq, sum(one.unpriced for one in found.movements)]
+    line("Closing balance", closing[: len(counts)], *found.closing)
     policy = found.policy
     limits = {axis: axis.limit(policy) for axis in axes}
     below: list[tuple[str, list[int | None]]] = [
@@ -50,7 +55,7 @@ def statement_sheet(found: Statement) -> Sheet:
         below.append((f"{text(name)} ({percent} %)", parts))
     for name, amounts in below:
         shown = [figure(axis, amount) for axis, amount in zip(axes, amounts, strict=True)]
-        sheet.add(name, "", *shown, *("" for _axis in axes))
+        sheet.add(name, *("" for _count in counts), *shown, *("" for _axis in axes))
     return sheet
 
 
@@ -91,17 +96,21 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
             printable(" ".join(filter(None, (line.flags, line.reason)))),
         )
     sheet.add_section()
-    _balance(sheet, axes, "Closing balance", found.closing)
+    unpriced = sum(one.unpriced for one in found.movements)
+    remark = f"{unpriced:,} unpriced" if unpriced else ""
+    _balance(sheet, axes, "Closing balance", found.closing, remark)
     return sheet
 
 
-def _balance(sheet: Sheet, axes: Sequence[Axis], name: str, balance: Balance) -> None:
+def _balance(
+    sheet: Sheet, axes: Sequence[Axis], name: str, balance: Balance, remark: str = ""
+) -> None:
     sheet.add(
         *("", "", "", name),
         *("" for _axis in (*axes, *axes)),
         *figures(axes, balance.committed),
         *figures(axes, balance.reserved),
-        *("", ""),
+        *("", remark),
     )
 
 

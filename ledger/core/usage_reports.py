@@ -1,0 +1,198 @@
+"""Usage reports: what is known only after a call, and how it is made to fit into a store.
+
+By then the money is spent. So nothing that a report says may keep the spend out of the books: what
+does not fit is shortened, and the entry says what was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from itertools import islice
+from typing import Any, NamedTuple
+
+from ledger.core.checks import (
+    DETAIL_MAX_CHARS,
+    NAME_MAX_CHARS,
+    Micros,
+    canonical_json,
+    check_moment,
+    check_text,
+)
+from ledger.core.values import TAGS_MAX, TAGS_MAX_CHARS, Provenance, check_tags
+from ledger.errors import InvalidInputError
+
+DETAIL_SHOWN_CHARS = 1_000
+"""How much is kept of a detail that does not fit: in JSON a character may take up six."""
+
+_REST = "(more)"
+"""The tag that stands for the tags that do not fit."""
+_UNSTORABLE = {0: "\N{REPLACEMENT CHARACTER}"} | dict.fromkeys(
+    range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}"
+)
+"""NUL and lone surrogates, which no store can hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReport:
+    """What is known only after the call; a given field overrides the lease's attribution.
+
+    Nothing is refused: the call is charged, whatever its report says. A text of more than 255
+    characters, or with NUL or a lone surrogate, is shortened and ends in the SHA-256 of what was
+    given; an empty one counts as none; a time or a detail that cannot be stored likewise. The entry
+    is then flagged `shortened`, and its detail names the fields.
+
+    Attributes:
+        provider: Who served the call.
+        model: The model that really answered.
+        request_id: The provider's id of the call.
+        provenance: Where the figures came from; taken as reported.
+        occurred_at: When the call ended, with a time zone.
+        idempotency_key: The caller's name for this recording: repeating it changes nothing.
+        tags: Replace the captured tags.
+        detail: Anything JSON can hold, kept with the entry.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    provenance: Provenance | None = None
+    occurred_at: datetime | None = None
+    idempotency_key: str | None = None
+    tags: Mapping[str, str] | None = field(default=None, hash=False)
+    detail: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        # Copies of what fits, so that later changes of the caller's mappings do not reach it.
+        for name, check in (
+            ("provenance", Provenance),
+            ("tags", check_tags),
+            ("detail", _check_detail),
+        ):
+            given = getattr(self, name)
+            if given is not None:
+                with suppress(Exception):
+                    object.__setattr__(self, name, check(given))
+
+
+class Fitted(NamedTuple):
+    """A report as it is stored: every field fits.
+
+    Attributes:
+        shortened: The names of the fields that are not as they were given, in order.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    provenance: Provenance | None = None
+    occurred_at: Micros | None = None
+    idempotency_key: str | None = None
+    tags: dict[str, str] | None = None
+    detail: dict[str, Any] | None = None
+    shortened: tuple[str, ...] = ()
+
+
+REPORTED = Fitted._fields[:-1]
+"""The fields of a report."""
+
+
+def fit(report: UsageReport) -> Fitted:
+    """Return what is stored of a report; its tags and detail are copies."""
+    values: dict[str, Any] = {}
+    shortened = []
+    for name, check, shorten in _FIELDS:
+        given = getattr(report, name)
+        if given is None:
+            continue
+        try:
+            values[name] = check(given)
+        except Exception:  # noqa: BLE001 - whatever a value of any type raises, the call is charged
+            shortened.append(name)
+            try:
+                values[name] = shorten(given)
+            except Exception:  # noqa: BLE001 - likewise
+                values[name] = None
+    return Fitted(**values, shortened=tuple(shortened))
+
+
+def _shorten_text(given: object) -> str | None:
+    text = given if isinstance(given, str) else str(given)
+    if not text:
+        return None
+    try:
+        return check_text("text", text)
+    except InvalidInputError:
+        ending = f"...sha256:{_digest(text)}"
+        return _storable(text)[: NAME_MAX_CHARS - len(ending)] + ending
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _storable(text: str) -> str:
+    return text.translate(_UNSTORABLE)
+
+
+def _shorten_tags(given: Mapping[object, object]) -> dict[str, str]:
+    fitted: dict[str, str] = {}
+    for key, value in given.items():
+        name, text = _shorten_text(key), _shorten_text(value)
+        if name is not None and text is not None:
+            fitted[name] = text
+    whole = dict(sorted(fitted.items()))
+    kept = dict(islice(whole.items(), TAGS_MAX))
+    while len(kept) < len(whole) or len(canonical_json(kept)) > TAGS_MAX_CHARS:
+        kept.pop(_REST, None)
+        kept.popitem()
+        digest = _digest(canonical_json(whole))
+        kept[_REST] = f"{len(whole) - len(kept)} of {len(whole)} left out, all sha256:{digest}"
+        if len(canonical_json(kept)) <= TAGS_MAX_CHARS:
+            break
+    return check_tags(kept)
+
+
+def _check_detail(detail: object) -> dict[str, Any]:
+    if not isinstance(detail, Mapping):
+        raise InvalidInputError("detail", "must be a mapping that JSON can hold")
+    text = canonical_json(dict(detail))
+    check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 2)
+    if "\\u0000" in text:
+        raise InvalidInputError("detail", "must not hold NUL")
+    copy: dict[str, Any] = json.loads(text)
+    return copy
+
+
+def _shorten_detail(given: object) -> dict[str, Any]:
+    try:
+        text = json.dumps(given, default=str, ensure_ascii=False, skipkeys=True)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(given)
+    # JSON spells NUL in six characters, which no database takes for a part of its own JSON.
+    begins = _storable(text[:DETAIL_SHOWN_CHARS]).replace("\\u0000", _UNSTORABLE[0])
+    return {"begins": begins, "chars": len(text), "sha256": _digest(text)}
+
+
+_Fit = Callable[[Any], Any]
+
+
+def _text(name: str) -> tuple[str, _Fit, _Fit]:
+    return name, lambda given: check_text(name, given), _shorten_text
+
+
+_FIELDS: tuple[tuple[str, _Fit, _Fit], ...] = (
+    _text("provider"),
+    _text("model"),
+    _text("request_id"),
+    ("provenance", Provenance, lambda _given: Provenance.UNKNOWN),
+    ("occurred_at", lambda given: check_moment("occurred_at", given), lambda _given: None),
+    _text("idempotency_key"),
+    ("tags", check_tags, _shorten_tags),
+    ("detail", _check_detail, _shorten_detail),
+)
+"""Each field of a report, what takes it as it is or raises, and what makes it fit."""

@@ -1,0 +1,103 @@
+"""Every report and export says how many calls left out a figure that their pool limits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from ledger import (
+    Attribution,
+    Ledger,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    Unpriced,
+    Usage,
+    UsageEstimate,
+    exports,
+    reports,
+)
+from ledger.reports.page.whole import whole_page
+from ledger.reports.render import runs_sheet, spend_sheet, statement_sheet
+from ledger.testing.calls import UNLIMITED
+
+FREE = Usage(total_tokens=10)
+PRICED = Usage(total_tokens=10, cost_micros_usd=10)
+
+
+@pytest.fixture
+def partly(book: Ledger) -> Ledger:
+    """Return books with five attempts, of which three have no cost, in two runs."""
+    options = SharedPoolBudgetOptions(capacity_cost_micros_usd=1_000, unpriced=Unpriced.FLAG)
+    budget = book.pool("pool", options)
+    for run, parts in (("a", [FREE, FREE, PRICED]), ("b", [PRICED, FREE])):
+        call = RequestExtensions(Attribution(run_id=run, model=f"m{run}"))
+        *first, last = parts
+        # The reservation is flagged too, and is not counted: it spends nothing.
+        lease = budget.reserve(call, UsageEstimate(total_tokens=30), UNLIMITED)
+        for part in first:
+            budget.observe(lease, part)
+        budget.record_used(lease, last)
+    return book
+
+
+def test_runs_and_spend_count_attempts(partly: Ledger) -> None:
+    """One is an entry that records usage; rows add up to the total."""
+    assert [("a", 2), ("b", 1)] == [(one.run_id, one.unpriced) for one in reports.runs(partly)]
+    (tree, _) = reports.run_trees(partly)
+    assert 2 == tree.with_subruns.unpriced
+    found = reports.spend(partly, by=["model"])
+    assert {"ma": 2, "mb": 1} == {row.group["model"]: row.unpriced for row in found.rows}
+    assert 3 == found.total.unpriced
+
+
+def test_a_statement_counts_them_by_kind(partly: Ledger) -> None:
+    """Reservations that were let through, parts and settlements, each in its line."""
+    found = reports.statement(partly, "pool")
+    assert {"opening": 0, "reservation": 2, "observation": 2, "settlement": 1} == {
+        one.kind: one.unpriced for one in found.movements
+    }
+    lines = [line.flags for line in reports.statement_lines(partly, found)]
+    assert 5 == sum("unpriced" in flags for flags in lines)
+
+
+def test_tables_have_a_column_where_there_are_any(partly: Ledger) -> None:
+    """And none where there are none, so that nobody reads a column of zeros."""
+    tables = [
+        runs_sheet(reports.runs(partly)),
+        spend_sheet(reports.spend(partly)),
+        statement_sheet(reports.statement(partly, "pool")),
+    ]
+    assert [True] * 3 == ["Unpriced" in [one.heading for one in sheet.columns] for sheet in tables]
+    partly.pool("other", SharedPoolBudgetOptions(capacity_tokens=10))
+    tables = [
+        runs_sheet(reports.runs(partly, "other")),
+        spend_sheet(reports.spend(partly, "other")),
+        statement_sheet(reports.statement(partly, "other")),
+    ]
+    assert [False] * 3 == ["Unpriced" in [one.heading for one in sheet.columns] for sheet in tables]
+
+
+def test_a_page_warns_of_them(partly: Ledger) -> None:
+    """What was spent is too low by what they cost."""
+    (spent, *_) = whole_page(reports.overview(partly, verify=False)).tiles
+    assert spent.bad
+    assert spent.note.endswith("3 unpriced")
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "focus"])
+def test_exports_count_them(partly: Ledger, tmp_path: Path, format: str) -> None:  # noqa: A002 - as in `write`
+    """An export of entries has the reservations too, one of charges only what was used."""
+    path = tmp_path / "out.csv"
+    found = exports.write(partly, "pool", path, format=exports.Format(format))
+    assert (3 if format == "focus" else 5) == found.unpriced
+    text = path.read_text()
+    if format == "jsonl":
+        flags = [json.loads(line)["flags"] for line in text.splitlines()]
+    else:
+        name = "x_EntryFlags" if format == "focus" else "flags"
+        flags = [row[name] for row in csv.DictReader(io.StringIO(text))]
+    assert found.unpriced == sum("unpriced" in (one or "") for one in flags)
