@@ -104,10 +104,11 @@ class Batch:
             MorePoolsError: The transaction has not begun on one of them.
             UnsweptError: Leases of one of them must expire first.
         """
+        draft = self._flagged(pool, draft)
         if pool.journal.parent is None:  # then it leads to no entry elsewhere
             return pool.stage(draft, pool.crossings(draft))
         staged: list[Row] = []
-        planned = self._plan(pool, self._flagged(pool, draft))
+        planned = self._plan(pool, draft)
         for one in planned:
             draft = one.draft
             if one.repeats is not None:
