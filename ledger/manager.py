@@ -210,7 +210,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         self, lease: BudgetLease, usage: Usage, report: UsageReport | None, *, closes: bool
     ) -> None:
         check_record(lease, usage, report)
-        self._check_own(lease)
+        self._check_granted(lease)
         return self._do(Record.of(lease, usage, report, closes=closes))
 
     def _remaining(self, max_age_s: float) -> Remaining:
@@ -266,5 +266,9 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
 
     def _check_own(self, lease: BudgetLease) -> None:
         check_lease(lease)
-        if lease.pool != self.identity or not 0 < lease.id <= I64_MAX:
+        self._check_granted(lease)
+
+    def _check_granted(self, lease: BudgetLease) -> None:
+        """Refuse a lease of another pool, and an id that no store holds."""
+        if lease.pool != self._journal.info.identity or not 0 < lease.id <= I64_MAX:
             raise UnknownLeaseError(lease.id)

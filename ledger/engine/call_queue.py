@@ -120,7 +120,8 @@ class CallQueue(ABC):
         with self._mutex:
             if self._leader is not None and self._leader.alive:
                 return False
-            self._put_back()
+            if self._batch:
+                self._put_back()
             if not self._queue:
                 return False
             self._leader = who

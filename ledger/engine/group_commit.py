@@ -271,10 +271,13 @@ class Writer(CallQueue):
     def _in_time(self, batch: list[Caller]) -> list[Caller]:
         """Return the calls of a batch that are to be done; refuse those that waited too long."""
         late_s = time.monotonic() - self.database.timeout_s
-        late = [one for one in batch if one.waits and one.entered_s < late_s and not one.again]
-        if late:
-            self._deliver([(one, self._contention()) for one in late])
-        return [one for one in batch if one.outcome is None and not is_gone(one)]
+        in_time = []
+        for one in batch:
+            if one.waits and one.entered_s < late_s and not one.again:
+                self._deliver([(one, self._contention())])
+            elif one.outcome is None and not is_gone(one):
+                in_time.append(one)
+        return in_time
 
     def _calls(
         self,

@@ -139,12 +139,11 @@ def prepare(
     """
     seen = snapshot.look(connection, pools, now())
     todo = calls(pools)
-    others = {
-        one.info.pool_id: one
-        for pool, _ in todo
-        for one in pool.lineage
-        if one.info.pool_id not in seen.newest
-    }
+    others: dict[PoolId, PoolJournal] = {}
+    for asked, _ in todo:
+        for one in asked.lineage:
+            if one.info.pool_id not in seen.newest:
+                others[one.info.pool_id] = one
     if others:
         joined = [others[pool_id] for pool_id in sorted(others)]
         pools = [*pools, *joined]
@@ -163,7 +162,7 @@ def prepare(
             one,
             head,
             now=batch.now,
-            due=seen.due(one),
+            due=seen.due(one) if seen.ending else (),
             quiet_until=seen.quiet_until(one),
         )
     _read(batch, todo, look_up=look_up)

@@ -133,8 +133,9 @@ class Transactions:
                     try:
                         pool_ids = sorted(locked)
                         connection = transaction.begin(pool_ids)
+                        all_locked = list(map(locked.__getitem__, pool_ids))
                         again = look_up or transaction.attempts > 1
-                        done = do(connection, [locked[one] for one in pool_ids], look_up=again)
+                        done = do(connection, all_locked, look_up=again)
                         transaction.commit(connection)
                         break
                     finally:

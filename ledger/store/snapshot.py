@@ -111,18 +111,19 @@ def recall(connection: Connection, pools: Sequence[PoolJournal], seen: Seen) -> 
     The same message asks for the policy of a pool that is new to this process, and for holds that
     end where it turned out that it was not known; with these, what was seen is returned.
     """
-    found = [(pool, seen.newest[pool.info.pool_id]) for pool in pools]
-    stale = [(pool, newest) for pool, newest in found if newest and not pool.stands_at(newest)]
-    unknown = [
-        (pool, newest["policy_seq"])
-        for pool, newest in stale
-        if not pool.terms.knows(newest["policy_seq"])
-    ]
-    restless = [
-        pool
-        for pool, newest in found
-        if pool.info.pool_id not in seen.ending and not pool.quiet(newest, seen.now)
-    ]
+    stale: list[tuple[PoolJournal, Row]] = []
+    unknown: list[tuple[PoolJournal, int]] = []
+    restless: list[PoolJournal] = []
+    for pool in pools:
+        newest = seen.newest[pool.info.pool_id]
+        if newest is not None and not pool.stands_at(newest):
+            stale.append((pool, newest))
+            if not pool.terms.knows(newest["policy_seq"]):
+                unknown.append((pool, newest["policy_seq"]))
+        if pool.info.pool_id not in seen.ending and not pool.quiet(newest, seen.now):
+            restless.append(pool)
+    if not stale and not restless:
+        return seen
     read = iter(
         rows_of_each(
             connection,

@@ -31,7 +31,7 @@ class Prepared:
         """Run the statement on a cursor, where parameters are numbered."""
         text, names, defaults = self._for(connection)
         values = {**defaults, **parameters}
-        cursor.execute(text, [values[name] for name in names or ()])
+        cursor.execute(text, list(map(values.__getitem__, names or ())))
 
     def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
         """Return the statement with values in place of its parameters, where they have names."""
@@ -116,7 +116,7 @@ def rows_of_each(
 
 def rows_of(cursor: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - either driver's cursor
     """Return the rows of a cursor, each by column name."""
-    columns = [column[0] for column in cursor.description]
+    columns = tuple(map(itemgetter(0), cursor.description))
     return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 

@@ -28,7 +28,7 @@ from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Adjust(Operation[None]):
     """Replace the pool's policy."""
 

@@ -37,9 +37,11 @@ def keyed(idempotency_key: str | None) -> dict[str, Any]:
     return {"key": check_text("idempotency_key", idempotency_key), "key_given": True}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Operation(ABC, Generic[T]):
     """One call. Its idempotency key makes it take effect once."""
+
+    # Nothing changes an operation. Yet it is not frozen: that takes four times as long to make.
 
     key: str = field(default_factory=new_key)
     key_given: bool = False
@@ -70,7 +72,7 @@ class Operation(ABC, Generic[T]):
         return hashing.digest(self.arguments())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LeaseOperation(Operation[T]):
     """A call about a lease."""
 

@@ -19,7 +19,7 @@ from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ClosePool(Operation[None]):
     """Close the pool for good."""
 

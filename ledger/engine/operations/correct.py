@@ -19,7 +19,7 @@ from ledger.store.drafts import Draft, about_lease, amounts
 from ledger.store.rows import Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Correct(Operation[UsageDifference]):
     """Say what a settlement's or observation's usage really was."""
 

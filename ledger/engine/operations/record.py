@@ -28,7 +28,7 @@ from ledger.store.rows import BUDGET, Interned, Row, request_budget_of, used_of
 _NO_REPORT = Fitted()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Record(LeaseOperation[None]):
     """Record usage of a lease; `closes` says that it is the last."""
 

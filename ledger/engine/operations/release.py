@@ -17,7 +17,7 @@ from ledger.store.drafts import Draft, about_lease
 from ledger.store.rows import Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Release(LeaseOperation[None]):
     """Close a lease unused; what it still holds goes back to the pool."""
 
@@ -50,7 +50,7 @@ class Release(LeaseOperation[None]):
         """Answer nothing: the lease is closed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Close(Release):
     """End a lease whose usage was not recorded, as the pool's settlement policy says."""
 

@@ -19,7 +19,7 @@ from ledger.store.drafts import Draft, about_lease
 from ledger.store.rows import Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Renew(LeaseOperation[datetime]):
     """Extend a lease's hold to `ttl_us` microseconds from now."""
 

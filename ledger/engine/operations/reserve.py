@@ -36,7 +36,7 @@ class NotYetError(LedgerError):
     """The pool has not enough left, and the caller goes on waiting. Callers never see this."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Reserve(Operation[BudgetLease]):
     """Hold an estimate in the pool."""
 
@@ -108,14 +108,6 @@ class Reserve(Operation[BudgetLease]):
         Raises:
             UnpricedCallError: It is not denied, and leaves out what one of the pools limits.
         """
-        common: dict[str, Any] = {
-            "estimate": self.estimate,
-            "request_budget": self.request_budget,
-            "request_id": self.request_id,
-            "occurred_at": self.occurred_at,
-            "idempotency_key": self.key,
-            "payload_digest": self.payload_digest(),
-        }
         denial = refusal(batch, pool, self.estimate, self.request_budget)
         if denial is None or self.waits:
             for one in batch.lineage(pool):
@@ -126,11 +118,20 @@ class Reserve(Operation[BudgetLease]):
                 raise NotYetError(denial)
             if not self.keep_denial:
                 raise denial
+        common: dict[str, Any] = {
+            "estimate": self.estimate,
+            "request_budget": self.request_budget,
+            "attribution": self.attribution and pool.intern(self.attribution),
+            "request_id": self.request_id,
+            "occurred_at": self.occurred_at,
+            "idempotency_key": self.key,
+            "payload_digest": self.payload_digest(),
+        }
+        if denial is not None:
             return Draft(
                 kind=EntryKind.DENIAL,
                 balance=head.balance,
                 detail={"denial": _figures(denial, pool.info)},
-                attribution=pool.intern(self.attribution),
                 **common,
             )
         balance, lease, flags = rules.reserve(
@@ -146,7 +147,6 @@ class Reserve(Operation[BudgetLease]):
             balance=balance,
             lease=lease,
             flags=flags,
-            attribution=pool.intern(self.attribution),
             **common,
         )
 
