@@ -18,6 +18,10 @@ from typing import Any, NamedTuple
 import psycopg
 
 from benchmarks.bench import Scale
+from benchmarks.disks import under_way
+from benchmarks.floor import require_a_disk
+from benchmarks.instructions import FIGURE as INSTRUCTIONS
+from benchmarks.instructions import countable, counter
 from benchmarks.measure import Round
 from benchmarks.processes import added_up
 from benchmarks.report import aligned, count
@@ -67,6 +71,8 @@ class Compared:
         """Return the figures by name."""
         return asdict(self)
 
+
+_Pairs = Sequence[tuple[float | None, float | None]]
 
 FIGURES: dict[str, Callable[[Round, Round], float | None]] = {
     "operations a second": lambda mine, _: mine.rate,
@@ -188,19 +194,23 @@ def compare(
         SystemExit: The books of a side are damaged afterwards.
     """
     work = slices(scale, sections)
-    seen: list[list[Rounds]] = [[] for _ in work]
+    here = Tree(name=HERE, folder=ROOT)
     with ExitStack() as stack:
-        here = Tree(name=HERE, folder=ROOT)
-        url_of_other = stack.enter_context(beside(url, "other"))
-        now, then = Measured(stack, here, url, scale), Measured(stack, other, url_of_other, scale)
+        places = (url, *(stack.enter_context(beside(url, name)) for name in ("other", "third")))
+        now, then = (
+            Measured(stack, tree, place, scale)
+            for tree, place in zip((here, other), places, strict=False)
+        )
         # The floor runs beside both, in a process of neither: its database is one of its own.
-        bare = stack.enter_context(Process(here, stack.enter_context(beside(url, "third"))))
+        bare = stack.enter_context(Process(here, places[2]))
         bare.ask("open_floor", url=url, operations=scale.floor_operations)
+        require_a_disk(bare.slice("bare"), under_way())
         tell(f"{store}: warming up")
         for one in work:  # the first time includes what is done once
             now.run(_small(one))
             then.run(_small(one))
         before = [written(side.url) for side in (now, then)]
+        seen: list[list[Rounds]] = [[] for _ in work]
         for number in range(scale.rounds):
             tell(f"{store}: round {number + 1} of {scale.rounds}")
             for place, one in enumerate(work):
@@ -211,22 +221,40 @@ def compare(
                 }
                 seen[place].append(Rounds(**_by_turns(sides, number + place)))
         tell(f"{store}: verifying the books of both sides")
-        for side in (now, then):
-            damaged = side.first.ask("verify")
-            if damaged:
-                raise SystemExit(f"{side.tree.name} damaged its books: {damaged}")
+        _require_whole(now, then)
         after = [written(side.url) for side in (now, then)]
+        counts: Sequence[Mapping[str, float]] = ({}, {})
+        if scale.count_instructions:
+            tell(f"{store}: counting the instructions of both sides")
+            counts = [_counted(url, tree, work) for tree in (here, other)]
     found = [
         compared
         for one, rounds in zip(work, seen, strict=True)
-        for compared in _figures(store, one, rounds)
+        for compared in _figures(store, one, rounds, [count.get(one.name) for count in counts])
     ]
-    sizes = [
+    each = [
         (late.size - early.size) / max(1, late.entries - early.entries)
         for early, late in zip(before, after, strict=True)
     ]
-    found += _ratios(store, "", "all of these", "bytes an entry", [(sizes[0], sizes[1])])
+    found += _ratios(store, "", "all of these", "bytes an entry", [(each[0], each[1])])
     return found, statistics.median(one.floor.rate for rounds in seen for one in rounds)
+
+
+def _require_whole(*sides: Measured) -> None:
+    for side in sides:
+        damaged = side.first.ask("verify")
+        if damaged:
+            raise SystemExit(f"{side.tree.name} damaged its books: {damaged}")
+
+
+def _counted(url: str, tree: Tree, work: Sequence[Slice]) -> dict[str, float]:
+    """Return thousands of instructions an operation, by workload."""
+    with beside(url, "counted") as fresh, counter(tree, fresh) as valgrind:
+        return {
+            one.name: valgrind.count(one.order, **one.told) / 1_000
+            for one in work
+            if one.section != _PROCESSES and countable(one.told)
+        }
 
 
 def _small(one: Slice) -> Slice:
@@ -269,10 +297,13 @@ def written(url: str) -> Written:
     return Written(size, entries)
 
 
-def _figures(store: str, one: Slice, rounds: Sequence[Rounds]) -> Iterator[Compared]:
+def _figures(
+    store: str, one: Slice, rounds: Sequence[Rounds], counts: Sequence[float | None]
+) -> Iterator[Compared]:
     for name, figure in FIGURES.items():
         pairs = [(figure(done.now, done.floor), figure(done.then, done.floor)) for done in rounds]
         yield from _ratios(store, one.section, one.name, name, pairs)
+    yield from _ratios(store, one.section, one.name, INSTRUCTIONS, [(counts[0], counts[1])])
 
 
 def _ratios(
@@ -280,7 +311,7 @@ def _ratios(
     section: str,
     workload: str,
     figure: str,
-    pairs: Sequence[tuple[float | None, float | None]],
+    pairs: _Pairs,
 ) -> Iterator[Compared]:
     """Yield a figure, if every round has it: a rate of nothing has no ratio."""
     known = [(now, then) for now, then in pairs if now and then]

@@ -40,6 +40,8 @@ class Scale:
     warm_up: int = 20_000
     operations: int = 60_000
     """How many operations a process does; its memory is read after `warm_up` and at the end."""
+    count_instructions: bool = False
+    """Whether `callers` also run under callgrind, which takes minutes."""
 
     def longer(self, entries: tuple[int, ...]) -> Scale:
         """Return the scale of a long run: a million operations, and pools of these sizes."""

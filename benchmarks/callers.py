@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
 
 from benchmarks.bench import Bench, fresh_pool
-from benchmarks.measure import Round, Workload
+from benchmarks.instructions import countable, counter
+from benchmarks.measure import Figure, Round, Workload
+from benchmarks.stores import beside
+from benchmarks.trees import ROOT, Tree
 from benchmarks.work import TIMEOUT_S, in_tasks, in_threads, pair
 from ledger import AsyncLedger, Ledger
 
@@ -36,6 +41,20 @@ def workloads(bench: Bench) -> list[Workload]:
         *(shared("thread", count) for count in bench.scale.threads),
         *(shared("task", count) for count in bench.scale.tasks),
     ]
+
+
+def with_instructions(bench: Bench, figures: Iterable[Figure]) -> list[Figure]:
+    """Return the figures of this section with the instructions that callgrind counts."""
+    tree = Tree(name="this tree", folder=ROOT)
+    with beside(bench.url, "counted") as url, counter(tree, url) as valgrind:
+
+        def counted(one: Figure) -> float | None:
+            told = {"count": one.labels.get("callers", 0), "pairs": 0}
+            if not countable(told):
+                return None
+            return valgrind.count(str(one.labels["kind"]), **told) / 1_000
+
+        return [replace(one, instructions=counted(one)) for one in figures]
 
 
 def threads(book: Ledger, count: int, pairs: int) -> Round:

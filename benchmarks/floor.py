@@ -44,12 +44,21 @@ def floor(url: str, operations: int) -> Iterator[Workload]:
             yield _workload(server, operations, None, "INSERT INTO floor (body) VALUES (%s)")
 
 
-def require_a_disk(seen: Round) -> None:
-    """Refuse a floor that is quicker than any disk.
+def require_a_disk(seen: Round, fsync_us: int = 0) -> None:
+    """Refuse a floor that is quicker than its disk.
+
+    Args:
+        seen: A round of the floor.
+        fsync_us: The time that an fsync takes on a simulated disk, in microseconds.
 
     Raises:
         SystemExit: fsync does nothing here, so the figures would mean nothing.
     """
+    if seen.seconds / seen.operations * 1e6 < fsync_us:
+        raise SystemExit(
+            f"the floor is quicker than the simulated fsync of {fsync_us} us: the library that "
+            "sleeps in place of fsync is not in use, so the figures would say nothing"
+        )
     if seen.seconds / seen.operations * 1e6 < _FSYNC_MIN_US:
         raise SystemExit(
             "the floor is quicker than a disk: fsync does nothing here, so the figures would say "

@@ -117,6 +117,8 @@ class Figure:
     p99_us: float | None
     cpu_us: float | None
     switches: float | None
+    instructions: float | None = None
+    """Instructions an operation, in thousands, where they were counted."""
     also: Mapping[str, float]
     rounds: Sequence[Mapping[str, float | None]]
 

@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from benchmarks.disks import under_way
 from benchmarks.measure import Figure
 from benchmarks.stores import NAMES
 
 _FSYNCS = 200
+_SIMULATED = " (simulated)"
 _HEADER = (
     *("store", "workload", "per second", "ratio", "min", "max"),
-    *("p50 us", "p99 us", "CPU us", "switches"),
+    *("p50 us", "p99 us", "CPU us", "switches", "1,000 instr"),
 )
 
 
@@ -37,6 +39,7 @@ def machine(rounds: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "fsync_us": round(fsync_us(), 1),
+        "simulated_fsync_us": under_way(),
         "rounds": rounds,
         "postgresql": None,
         "floor_per_second": {},
@@ -69,12 +72,13 @@ def fsync_us() -> float:
 def described(facts: Mapping[str, Any]) -> str:
     """Return the facts in a line or two, which stand under every table and picture of the run."""
     floors = ", ".join(f"{rate:,.0f}/s ({NAMES[store]})" for store, rate in _floors(facts).items())
+    simulated = facts.get("simulated_fsync_us")
     server = f", PostgreSQL {facts['postgresql']}" if facts["postgresql"] else ""
     return (
         f"budget-ledger {facts['ledger']} on {facts['date']}, {facts['rounds']} rounds; "
         f"{facts['cores']} cores, {facts['system']}, Python {facts['python']} ({facts['build']}), "
         f"SQLite {facts['sqlite']}{server};\n"
-        f"floor {floors}; fsync {facts['fsync_us']:,.0f} us"
+        f"floor {floors}; fsync {facts['fsync_us']:,.0f} us{_SIMULATED if simulated else ''}"
     )
 
 
@@ -122,6 +126,7 @@ def _cells(one: Figure, also: Sequence[str]) -> list[str]:
         count(one.p99_us),
         count(one.cpu_us),
         "" if one.switches is None else f"{one.switches:.2f}",
+        count(one.instructions),
         *(f"{one.also[name]:.2f}" if name in one.also else "" for name in also),
     ]
 

@@ -25,7 +25,7 @@ def opened(store: str) -> Iterator[str]:
         if store == "sqlite":
             yield f"sqlite:///{folder}/ledger.db"
             return
-        named = os.environ.get("LEDGER_TEST_POSTGRESQL_URL")
+        named = named_server()
         if named:
             with _database(named, _DATABASE) as url:
                 yield url
@@ -39,6 +39,11 @@ def opened(store: str) -> Iterator[str]:
                 yield url
         finally:
             server.cleanup()
+
+
+def named_server() -> str | None:
+    """Return the URL of the PostgreSQL server that LEDGER_TEST_POSTGRESQL_URL names, if any."""
+    return os.environ.get("LEDGER_TEST_POSTGRESQL_URL")
 
 
 @contextmanager

@@ -164,7 +164,7 @@ def test_the_command_prints_and_writes_the_comparison(
     assert 0 == command.main(words)
     result = json.loads(file.read_text())
     printed = capsys.readouterr().out
-    assert result["against"] in printed
+    assert "HEAD" == result["against"]
     assert "remaining" in printed
     assert "built with" in printed
     assert {"CPU us an operation"} <= {Compared(**one).figure for one in result["figures"]}

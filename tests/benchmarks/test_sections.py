@@ -152,7 +152,7 @@ def test_the_command_prints_and_writes_the_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Both have every figure, and the facts of the machine that they depend on."""
-    monkeypatch.setattr(command, "require_a_disk", lambda _seen: None)  # a time, and not ours
+    monkeypatch.setattr(command, "require_a_disk", lambda *_seen: None)  # a time, and not ours
     file = tmp_path / "figures.json"
     words = ["--store", "sqlite", "--only", "idle", "--rounds", "1", "--json", str(file)]
     assert 0 == command.main(words)
