@@ -124,13 +124,39 @@ class LeaseState(NamedTuple):
     expires_at: Micros | None = None
 
 
+class LeaseAfter(NamedTuple):
+    """What an entry says of its lease; the lease's estimate and budget are in its reservation.
+
+    Attributes:
+        lease: The lease: the number of its reservation.
+        phase: Where it stands after the entry.
+        held: What it still holds.
+        used: What it has used so far.
+        expires_at: When its hold ends by itself, None for never, and once the lease has ended.
+    """
+
+    lease: int
+    phase: LeasePhase
+    held: Totals
+    used: Usage
+    expires_at: Micros | None
+
+    @classmethod
+    def of(cls, state: LeaseState) -> LeaseAfter:
+        """Return what the entry that leaves a lease in this state says of it."""
+        lease, _, _, phase, held, used, expires_at = state
+        return cls(lease, phase, held, used, None if phase is LeasePhase.ENDED else expires_at)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One immutable row of the journal; docs/journal.md describes every column.
 
     Times are microseconds since 1970 (`from_micros` turns them into datetimes). The usage of a
-    correction is a difference, all other usage is what was used. `window` is the window that a
-    rollover begins.
+    correction is a difference, all other usage is what was used. Reservations, denials and
+    corrections have an estimate; these, settlements and observations have a request budget.
+    `window_seq` is None without windows, `swept_until` until the pool grants a lease whose hold
+    ends by itself. `window` is the window that a rollover begins.
     """
 
     pool_id: PoolId
@@ -141,12 +167,12 @@ class Entry:
     estimate: UsageEstimate | None
     request_budget: RequestBudget | None
     usage: Usage | UsageDifference | None
-    lease: LeaseState | None
+    lease: LeaseAfter | None
     balance: Balance
     policy: SharedPoolBudgetOptions | None
     policy_seq: Seq
-    window_seq: Seq
-    swept_until: Micros
+    window_seq: Seq | None
+    swept_until: Micros | None
     attribution: Attribution | None
     request_id: str | None
     provenance: str | None

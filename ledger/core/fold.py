@@ -8,7 +8,16 @@ from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Balance, Direction, Entry, LeaseState, WindowState, requests_of
+from ledger.core.entries import (
+    Balance,
+    Direction,
+    Entry,
+    LeaseAfter,
+    LeaseState,
+    Totals,
+    WindowState,
+    requests_of,
+)
 from ledger.core.kinds import KINDS, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
@@ -40,7 +49,7 @@ class Replay:
     rules_version: int = 0
     """The version of the rules that the policy was set under."""
     window: WindowState | None = None
-    window_seq: int = 0
+    window_seq: int | None = None
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
     closed: bool = False
@@ -85,7 +94,10 @@ class Replay:
             self.policy, self.policy_seq = entry.policy, entry.seq
         if window is not None or entry.kind == EntryKind.OPENING:
             self.window_seq = entry.seq
-        self.window = None if self.policy.window is None else window or self.window
+        if self.policy.window is None:
+            self.window, self.window_seq = None, None
+        else:
+            self.window = window or self.window
 
     def end(self) -> None:
         """Check that no entry is missing after the last one.
@@ -206,21 +218,31 @@ class Replay:
             requests=requests_of(entry.detail),
         )
 
-    def _corrected(self, entry: Entry, stated: LeaseState) -> rules.Effect:
+    def _corrected(self, entry: Entry, stated: LeaseAfter) -> rules.Effect:
         """Decide a correction anew.
 
-        Ended leases are not remembered. So the lease's earlier usage is computed as the usage that
-        the correction states, less the difference. The verifier checks it against the journal.
+        Ended leases are not remembered. So the correction says what was estimated, and the lease's
+        earlier usage is what it states less the difference. The verifier checks both against the
+        journal.
         """
         found = correction_of(entry)
         moved = UsageDifference.between(found.before, found.after)
         if entry.usage != moved:
             raise Contradiction(f"correction of entry {found.corrects} by another difference")
         back = UsageDifference.between(found.after, found.before)
-        used = back.added_to(stated.used, ceiling=self.ceiling)
+        assert entry.estimate is not None  # noqa: S101 - by its shape
+        assert entry.request_budget is not None  # noqa: S101 - by its shape
+        ended = LeaseState(
+            lease=stated.lease,
+            estimate=entry.estimate,
+            request_budget=entry.request_budget,
+            phase=LeasePhase.ENDED,
+            held=Totals(),
+            used=back.added_to(stated.used, ceiling=self.ceiling),
+        )
         return rules.correct(
             self.balance,
-            self.leases.get(stated.lease, stated._replace(used=used)),
+            self.leases.get(stated.lease, ended),
             found.before,
             found.after,
             seq=found.corrects,

@@ -80,15 +80,17 @@ def _details(*ways: str) -> tuple[frozenset[str], ...]:
 
 _POLICY = frozenset({"policy"})
 _ASKED = frozenset({"estimate"})
-_OF_LEASE = frozenset({"estimate", "lease"})
-_USAGE = frozenset({"estimate", "usage", "lease"})
+_GRANTED = frozenset({"estimate", "lease"})
+_OF_LEASE = frozenset({"lease"})
+_USAGE = frozenset({"usage", "lease"})
+_CORRECTED = frozenset({"estimate", "usage", "lease"})
 
 KINDS = {
     EntryKind.OPENING: Kind(
         _POLICY, gives_back=True, details=_details("policy rules", "policy rules parent")
     ),
     EntryKind.RESERVATION: Kind(
-        _OF_LEASE,
+        _GRANTED,
         LeasePhase.OPEN,
         asks=True,
         sets_expiry=True,
@@ -140,7 +142,7 @@ KINDS = {
     ),
     # Only leases that have ended are corrected.
     EntryKind.CORRECTION: Kind(
-        _USAGE,
+        _CORRECTED,
         LeasePhase.ENDED,
         is_charged=True,
         is_difference=True,
@@ -163,6 +165,14 @@ HOLDING = tuple(kind for kind, phase in PHASES.items() if phase is LeasePhase.OP
 """After entries of these kinds, a lease still has its hold, unless it had expired before."""
 SETS_EXPIRY = _those("sets_expiry")
 ENDS_LEASE = _those("ends_lease")
+FOLLOWS_UP = tuple(
+    kind
+    for kind, row in KINDS.items()
+    if "lease" in row.has and not row.asks and not row.ends_lease
+)
+"""The kinds of what may come between a reservation and the end of its lease, or behind the end."""
+HAS_BUDGET = frozenset(kind for kind, row in KINDS.items() if row.has & {"estimate", "usage"})
+"""The kinds that say the request's own budget: it was asked for, or usage is held to it."""
 CHARGED = _those("is_charged")
 CORRECTABLE = _those("can_be_corrected")
 DIFFERENCES = _those("is_difference")

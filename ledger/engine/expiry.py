@@ -91,4 +91,4 @@ def expire_spared(batch: Batch, found: Spared) -> None:
     """Stage the expiry of spared leases; usage that later operations record for them is late."""
     for pool, states in found.due:
         ending = [Ending(state.lease, Micros(state.expires_at or 0)) for state in states]
-        expire(batch, pool, ending, spared=(), until=pool.head.swept_until)
+        expire(batch, pool, ending, spared=(), until=pool.head.swept_until or Micros(0))

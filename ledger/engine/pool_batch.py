@@ -137,16 +137,14 @@ class PoolBatch:
             JournalDamagedError: This pool's mirror of the lease cannot be read.
         """
         assert draft.lease is not None  # noqa: S101 - the caller asks for no other
-        assert draft.estimate is not None  # noqa: S101 - an entry about a lease repeats it
-        assert draft.request_budget is not None  # noqa: S101 - an entry about a lease repeats it
         granted = below.info.pool_id, draft.lease.lease
         captured, detail = None, draft.detail
         if draft.kind is EntryKind.RESERVATION:
             effect = rules.reserve(
                 self.head.balance,
                 lease_id=self.head.seq + 1,
-                estimate=draft.estimate,
-                request_budget=draft.request_budget,
+                estimate=draft.lease.estimate,
+                request_budget=draft.lease.request_budget,
                 ceiling=I64_MAX,
                 expires_at=draft.lease.expires_at,
                 requests=requests_of(detail),
@@ -257,7 +255,8 @@ class PoolBatch:
 
     def note_swept(self, until: Micros) -> None:
         """Note that no lease that was due by `until` still holds anything."""
-        if until > self.head.swept_until:
+        swept_until = self.head.swept_until
+        if swept_until is not None and until > swept_until:
             self.head = self.head._replace(swept_until=until)
 
     def state(self, lease_id: int) -> LeaseState | None:

@@ -42,7 +42,7 @@ class PoolThresholds:
         if not found or _begins_anew(draft):
             return found
         if self._reported is None:
-            since = max(head.window_seq, head.policy_seq)
+            since = max(head.window_seq or 0, head.policy_seq)
             self._reported = reported(self._connection, self._pool, since=since)
         return [one for one in found if (one.name, one.direction) not in self._reported]
 

@@ -94,14 +94,46 @@ def _moment(name: str) -> Column:
     return Column(name=name, kind=Kind.MOMENT, read=lambda row: moment(row[name]))
 
 
-def _amounts(prefix: str, names: Sequence[str]) -> list[Column]:
-    """Return the columns of a group of amounts; its cost also in US dollars."""
-    found = [_integer(f"{prefix}_{name}") for name in names]
-    cost = f"{prefix}_{_COST}"
+def _amounts(
+    prefix: str, names: Sequence[str], read: Callable[[Row, str], int | None] | None = None
+) -> list[Column]:
+    """Return the columns of a group of amounts; its cost also in US dollars.
+
+    Args:
+        prefix: What their names begin with.
+        names: Their names.
+        read: Returns one of them; without it, what its column stores.
+    """
+    if read is None:
+        read = _stored(prefix)
+
+    def integer(name: str) -> Column:
+        return Column(name=f"{prefix}_{name}", kind=Kind.INTEGER, read=lambda row: read(row, name))
+
     return [
-        *found,
-        Column(name=f"{prefix}_usd", kind=Kind.DECIMAL, read=lambda row: dollars(row[cost])),
+        *map(integer, names),
+        Column(name=f"{prefix}_usd", kind=Kind.DECIMAL, read=lambda row: dollars(read(row, _COST))),
     ]
+
+
+def _stored(prefix: str) -> Callable[[Row, str], int | None]:
+    return lambda row, name: row[f"{prefix}_{name}"]
+
+
+def _spent(row: Row, name: str) -> int | None:
+    return None if row["usage_total_tokens"] is None else row[f"usage_{name}"] or 0
+
+
+def _held(row: Row, name: str) -> int | None:
+    return None if row["lease"] is None else getattr(rows.held_of(row), name)
+
+
+def _used(row: Row, name: str) -> int | None:
+    """Return what the lease has used: stored, or else what this entry alone records."""
+    if row["lease"] is None:
+        return None
+    group = "usage" if row["used_total_tokens"] is None else "used"
+    return row[f"{group}_{name}"] or 0
 
 
 def _digest(name: str) -> Column:
@@ -140,9 +172,9 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _text("idempotency_key"),
     *_amounts("estimate", ESTIMATE_FIELDS),
     *_amounts("budget", rows.BUDGET_FIELDS),
-    *_amounts("usage", USAGE_FIELDS),
-    *_amounts("held", Totals._fields),
-    *_amounts("used", USAGE_FIELDS),
+    *_amounts("usage", USAGE_FIELDS, _spent),
+    *_amounts("held", Totals._fields, _held),
+    *_amounts("used", USAGE_FIELDS, _used),
     *_amounts("committed", Totals._fields),
     *_amounts("reserved", Totals._fields),
     _integer("policy_seq"),

@@ -13,6 +13,7 @@ from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
 from ledger.reports.filters import Filter, Scope, snapshot
 from ledger.reports.stream import ends, stream
+from ledger.store.rows import USAGE
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 
@@ -49,13 +50,14 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
         pool = scope.pools[pool_id]
         of_pool = query.where(entries.c.pool_id == pool_id)
         for row in stream(book, of_pool, after=0, end=end):
+            used = USAGE.of(row)
             yield Recorded(
                 ref=EntryRef(pool, row["seq"], row["lease"]),
                 corrects=row["kind"] not in CORRECTABLE,
                 request_id=row["request_id"],
                 model=row["model"],
                 at=row["at"],
-                amounts=tuple(row[f"usage_{name}"] for name in axes),
+                amounts=tuple(used[name] for name in axes),
             )
 
 

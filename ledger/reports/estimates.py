@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, check_amount
@@ -26,7 +26,7 @@ from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
 from ledger.store.pools import LeftOut
-from ledger.store.schema import entries
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _AXES = {axis.name: axis.amount for axis in AXES if axis.amount is not None}
 
@@ -164,18 +164,23 @@ def _calls(
     e = entries.c
     # What a call used may have been corrected since.
     last, joined = with_newest_of_lease(e.lease, scope.where.as_of)
+    granted = entries.alias("granted")
+    of_lease = (granted.c.pool_id == e.pool_id) & (granted.c.seq == e.lease)
     amounts = [
         column
         for name in _AXES.values()
-        for column in (e[f"estimate_{name}"], last.c[f"used_{name}"])
+        for column in (
+            granted.c[f"estimate_{name}"],
+            func.coalesce(last.c[f"used_{name}"], last.c[f"usage_{name}"]),
+        )
     ]
     query = (
         select(*(label(name)(e) for name in by), *amounts)
-        .select_from(joined)
+        .select_from(joined.join(granted, of_lease).outerjoin(attributions, IS_OF_ENTRY))
         .where(
             *scope.conditions,
             e.kind == EntryKind.SETTLEMENT,
-            or_(*(e[f"estimate_{name}"] > 0 for name in _AXES.values())),
+            or_(*(granted.c[f"estimate_{name}"] > 0 for name in _AXES.values())),
         )
     )
     found: dict[tuple[Any, ...], dict[str, _Calls]] = defaultdict(

@@ -19,9 +19,10 @@ from sqlalchemy import (
     text,
 )
 
+from ledger.core.axes import AXES, Axis
 from ledger.core.checks import Micros, check_seconds, from_micros, to_micros
 from ledger.core.entries import EntryFlag, Totals
-from ledger.core.kinds import EntryKind, LeasePhase, sql
+from ledger.core.kinds import FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
@@ -184,26 +185,25 @@ def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Mic
 def with_newest_of_lease(
     lease: ColumnElement[int], as_of: int | None
 ) -> tuple[FromClause, FromClause]:
-    """Return the newest entry about each lease, and entries joined with it and attributions.
+    """Return the newest entry about each lease, and entries joined with it.
 
     Args:
-        lease: The lease of an entry.
+        lease: The lease of an entry behind which no end of the lease comes: the reservation of an
+            open one, or the end.
         as_of: The last entry that counts; None is no limit.
     """
     later, last = entries.alias("later"), entries.alias("last_entry")
     bound = [] if as_of is None else [later.c.seq <= as_of]
-    newest_seq = (
-        select(func.max(later.c.seq))
-        .where(
-            later.c.pool_id == entries.c.pool_id,
-            later.c.lease.is_not(None),
-            later.c.lease == lease,
-            *bound,
-        )
-        .scalar_subquery()
+    follows = select(func.max(later.c.seq)).where(
+        later.c.pool_id == entries.c.pool_id,
+        later.c.lease == lease,
+        later.c.seq > entries.c.seq,
+        text(sql(FOLLOWS_UP, "later.kind")),
+        *bound,
     )
+    newest_seq = func.coalesce(follows.scalar_subquery(), entries.c.seq)
     of_lease = (last.c.pool_id == entries.c.pool_id) & (last.c.seq == newest_seq)
-    return last, entries.join(last, of_lease).outerjoin(attributions, IS_OF_ENTRY)
+    return last, entries.join(last, of_lease)
 
 
 def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
@@ -225,12 +225,31 @@ def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQ
             e.recorded_at.label("at"),  # the hold began then, whenever the call occurred
             *(a[name] for name in ("run_id", "agent", "model")),
             case((expired, 1), else_=0).label("expired"),
-            *(last.c[f"held_{name}"] for name in Totals._fields),
+            *(
+                func.coalesce(
+                    last.c[f"held_{axis.name}"],
+                    case(
+                        (
+                            last.c.seq == e.seq,
+                            1 if axis.amount is None else e[f"estimate_{axis.amount}"],
+                        ),
+                        else_=0,
+                    ),
+                ).label(f"held_{axis.name}")
+                for axis in AXES
+            ),
         )
-        .select_from(joined)
+        .select_from(joined.outerjoin(attributions, IS_OF_ENTRY))
         .where(*scope.conditions, is_open(scope.where.as_of), *more)
         .subquery("open_leases")
     )
+
+
+def _held(axis: Axis, last: FromClause) -> ColumnElement[int]:
+    """Return what an open lease holds on an axis, from its reservation and its newest entry."""
+    at_first = 1 if axis.amount is None else entries.c[f"estimate_{axis.amount}"]
+    by_kind = case((last.c.seq == entries.c.seq, at_first), else_=0)
+    return func.coalesce(last.c[f"held_{axis.name}"], by_kind)
 
 
 def _ages(found: Sequence[AgedLease]) -> list[LeaseAge]:

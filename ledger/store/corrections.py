@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Entry, LeaseState, PoolId
-from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, EntryKind, sql
+from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.store import queries, rows
@@ -20,19 +20,16 @@ from ledger.store.statements import Prepared
 
 _POOL = entries.c.pool_id == bindparam("pool_id")
 _ENTRY = Prepared(select(*entries.columns).where(_POOL, entries.c.seq == bindparam("seq")))
-
-
-def _of_lease() -> Select[tuple[object, ...]]:
-    return select(*entries.columns).where(
+_CORRECTIONS = Prepared(
+    select(*entries.columns)
+    .where(
         _POOL,
-        entries.c.lease.is_not(None),
         entries.c.lease == bindparam("lease"),
         entries.c.seq < bindparam("before"),
+        text(sql(FOLLOWS_UP)),
+        entries.c.kind == EntryKind.CORRECTION,
     )
-
-
-_CORRECTIONS = Prepared(
-    _of_lease().where(entries.c.kind == EntryKind.CORRECTION).order_by(entries.c.seq)
+    .order_by(entries.c.seq)
 )
 _SETTLED = EntryKind.SETTLEMENT
 _SETTLEMENT = Prepared(
@@ -43,7 +40,6 @@ _SETTLEMENT = Prepared(
         entries.c.kind == _SETTLED,
     )
 )
-_LEASE = Prepared(_of_lease().order_by(entries.c.seq.desc()).limit(1))
 
 
 class Spending(NamedTuple):
@@ -167,5 +163,5 @@ def lease_before(
         JournalDamagedError: It cannot be read.
     """
     given = {"pool_id": pool.info.pool_id, "lease": lease, "before": before}
-    found = _LEASE.rows(connection, given)
+    found = queries.LEASE_BEFORE.rows(connection, given)
     return pool.lease_row(connection, found[0]).state if found else None

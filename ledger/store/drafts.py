@@ -7,22 +7,12 @@ from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
 from ledger.core.checks import Micros, canonical_json
-from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolId, Seq, Totals, WindowState
-from ledger.core.kinds import EntryKind
+from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolId, Seq, WindowState
+from ledger.core.kinds import HAS_BUDGET, SETS_EXPIRY, EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions, policy_to_json
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
-from ledger.store.rows import (
-    BUDGET,
-    COLUMNS,
-    ESTIMATE,
-    USAGE,
-    Head,
-    Interned,
-    LeaseRow,
-    window_json,
-)
+from ledger.store.rows import COLUMNS, Head, Interned, LeaseRow, amount_values, window_json
 
-_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
 _NO_ORIGIN = (None, None)
 _CLOSED = int(EntryFlag.CLOSED)
 
@@ -78,15 +68,16 @@ class Staged(Mapping[str, Any]):
 
 
 def about_lease(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft:
-    """Return the draft of an entry about a lease, with what every entry of the lease repeats."""
+    """Return the draft of an entry about an existing lease, with what it repeats."""
     balance, lease, flags = effect
     return Draft(
         kind=kind,
         balance=balance,
         lease=lease,
         flags=flags,
-        estimate=lease.estimate,
-        request_budget=lease.request_budget,
+        # A correction comes when the lease may be long forgotten.
+        estimate=lease.estimate if kind is EntryKind.CORRECTION else None,
+        request_budget=lease.request_budget if kind in HAS_BUDGET else None,
         attribution=found.attribution,
         request_id=found.request_id,
         occurred_at=found.occurred_at,
@@ -100,7 +91,9 @@ def amounts(usage: Usage) -> dict[str, int]:
 
 def first_row(draft: Draft, *, pool_id: PoolId, genesis: bytes, now: Micros) -> Staged:
     """Number, time and chain a draft as the first entry of its pool."""
-    return _row(draft, pool_id, Seq(1), (1, 1, now), int(draft.flags), now, genesis)
+    assert draft.policy is not None  # noqa: S101 - an opening has one
+    under = 1, None if draft.policy.window is None else 1, None
+    return _row(draft, pool_id, Seq(1), under, int(draft.flags), now, genesis)
 
 
 def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tuple[Staged, Head]:
@@ -111,24 +104,37 @@ def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tup
     seq, recorded_at = Seq(head.seq + 1), max(now, head.recorded_at)
     flags = int(draft.flags) | (_CLOSED if head.closed else 0)
     policy, policy_seq, window_seq = head.policy, head.policy_seq, head.window_seq
+    window, swept_until = window_behind(head, draft), head.swept_until
     if draft.policy is not None:
         policy, policy_seq = draft.policy, seq
-    if draft.window is not None:
-        window_seq = seq
-    under = policy_seq, window_seq, head.swept_until
+    if window is not head.window:
+        window_seq = None if window is None else seq
+    if swept_until is None and _grants_for_a_time(draft):
+        swept_until = recorded_at  # from now on there is something to sweep
+    under = policy_seq, window_seq, swept_until
     row = _row(draft, pool_id, seq, under, flags, recorded_at, head.hash)
     return row, Head(
         seq=seq,
         policy=policy,
         policy_seq=policy_seq,
         window_seq=window_seq,
-        swept_until=head.swept_until,
+        swept_until=swept_until,
         balance=draft.balance,
         recorded_at=recorded_at,
         hash=row.in_order[-1],
         closed=bool(flags & _CLOSED),
         rules_version=head.rules_version if draft.policy is None else rules.current(),
-        window=window_behind(head, draft),
+        window=window,
+    )
+
+
+def _grants_for_a_time(draft: Draft) -> bool:
+    """Tell whether a draft says when the hold of a lease of its own pool ends."""
+    return (
+        draft.lease is not None
+        and draft.lease.expires_at is not None
+        and draft.origin is None
+        and draft.kind in SETS_EXPIRY
     )
 
 
@@ -142,7 +148,7 @@ def _row(
     draft: Draft,
     pool_id: PoolId,
     seq: Seq,
-    under: tuple[int, int, int],
+    under: tuple[int, int | None, int | None],
     flags: int,
     recorded_at: Micros,
     previous: bytes,
@@ -153,10 +159,7 @@ def _row(
     # In the order of the table's columns; the attribution's columns come between the two parts.
     values = (
         *(pool_id, seq, str(draft.kind), flags, _detail(draft)),
-        *ESTIMATE.values(draft.estimate),
-        *BUDGET.values(draft.request_budget),
-        *USAGE.values(draft.usage),
-        *_lease_values(draft.lease),
+        *amount_values(draft.kind, draft.estimate, draft.request_budget, draft.usage, draft.lease),
         *draft.balance.committed,
         *draft.balance.reserved,
         *under,
@@ -179,9 +182,3 @@ def _detail(draft: Draft) -> str | None:
     if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
         detail = {**(detail or {}), "window": window_json(draft.window)}
     return canonical_json(dict(detail)) if detail else None
-
-
-def _lease_values(lease: LeaseState | None) -> tuple[int | None, ...]:
-    if lease is None:
-        return _NO_LEASE
-    return (lease.lease, *lease.held, *USAGE.values(lease.used), lease.expires_at)

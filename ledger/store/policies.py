@@ -61,7 +61,10 @@ class Terms:
             UnknownRulesError: The policy was set under rules that this library does not have.
         """
         policy, version = self._ruled(connection, row["policy_seq"])
-        window = None if policy.window is None else self.window(connection, row["window_seq"])
+        window = None
+        if policy.window is not None:
+            # An entry without a window's number, as `verify` says, must not keep a pool from work.
+            window = self.window(connection, row["window_seq"] or row["policy_seq"])
         return InForce(policy, window, version)
 
     def known(self, row: Row) -> InForce | None:

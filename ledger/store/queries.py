@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -10,16 +11,17 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Select,
+    TextClause,
     bindparam,
-    case,
     exists,
+    func,
     literal_column,
-    or_,
     select,
+    text,
 )
+from sqlalchemy.sql.selectable import NamedFromClause
 
-from ledger.core.entries import EntryFlag
-from ledger.core.kinds import ENDS_LEASE, HOLDING, EntryKind
+from ledger.core.kinds import ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import Columns
 from ledger.store.dialects import clock
@@ -73,65 +75,87 @@ _LEASE = (
     *(
         column.name
         for column in entries.c
-        if column.name.startswith(("estimate_", "budget_", "held_", "used_"))
+        if column.name.startswith(("estimate_", "budget_", "usage_", "held_", "used_"))
     ),
     "origin_pool_id",
 )
 LEASE_COLUMNS = Columns(entries, _LEASE)
+_ENDS_HOLD = (EntryKind.RENEWAL, EntryKind.EXPIRY)
+"""Kinds of follow-ups after which a lease does not hold until the time that was said before."""
+_granted, _follow_up, _ending = (
+    entries.alias(name) for name in ("granted", "follow_up", "lease_end")
+)
 
 
-_granted = entries.alias("granted")
+def _newest_of_lease(
+    lease: ColumnElement[int], *, before: ColumnElement[int] | None = None
+) -> Prepared:
+    """Return the query for a lease's newest entry, with what its reservation says and captured.
 
+    Args:
+        lease: The lease.
+        before: Only entries with a lower number count; None is no limit.
+    """
 
-def _newest_of_lease(lease: ColumnElement[int]) -> Prepared:
-    """Return the query for a lease's newest entry, with what its reservation captured."""
-    captured = ("attribution_id", "request_id", "occurred_at")
+    def about(one: NamedFromClause[Any], kinds: Iterable[EntryKind]) -> Select[tuple[int]]:
+        # Each by its own partial index: most leases have nothing but a reservation and an end.
+        found = select(func.max(one.c.seq)).where(
+            one.c.pool_id == _POOL, one.c.lease == lease, text(sql(kinds, f"{one.name}.kind"))
+        )
+        return found if before is None else found.where(one.c.seq < before)
+
+    itself: Select[tuple[int]] = select(lease.label("seq"))
+    of_lease = itself.union_all(about(_follow_up, FOLLOWS_UP), about(_ending, ENDS_LEASE)).subquery(
+        "of_lease"
+    )
+    constants = ("estimate_", "budget_", "attribution_id", "request_id", "occurred_at")
     return Prepared(
-        _newest(*((_granted if name in captured else entries).c[name] for name in _LEASE)).where(
-            entries.c.lease.is_not(None),
-            entries.c.lease == lease,
+        select(
+            *((_granted if name.startswith(constants) else entries).c[name] for name in _LEASE)
+        ).where(
             _granted.c.pool_id == _POOL,
             _granted.c.seq == lease,
+            _granted.c.kind == EntryKind.RESERVATION,
+            entries.c.pool_id == _POOL,
+            entries.c.seq == select(func.max(of_lease.c.seq)).scalar_subquery(),
         )
     )
 
 
 LEASE = _newest_of_lease(bindparam("lease"))
 MIRRORED_LEASE = _newest_of_lease(_MIRROR.scalar_subquery())
+LEASE_BEFORE = _newest_of_lease(bindparam("lease"), before=bindparam("before"))
 SINCE = Prepared(
     select(entries.c.seq, entries.c.lease, entries.c.hash)
     .where(entries.c.pool_id == _POOL, entries.c.seq >= bindparam("known"))
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-_end = entries.alias("lease_end")
-_newest_of = entries.alias("newest_of")
+
+
+def _none_about_lease(
+    one: NamedFromClause[Any], *conditions: ColumnElement[bool] | TextClause
+) -> ColumnElement[bool]:
+    found = select(one.c.seq).where(
+        one.c.pool_id == entries.c.pool_id, one.c.lease == entries.c.lease, *conditions
+    )
+    return found.limit(1).correlate(entries).scalar_subquery().is_(None)
+
+
 _HOLDS_STILL = (
     SETS_EXPIRY,
-    entries.c.expires_at
-    == select(
-        case(
-            (
-                _newest_of.c.kind.in_([literal_column(f"'{kind}'") for kind in HOLDING])
-                & (_newest_of.c.flags.op("&")(literal_column(str(int(EntryFlag.LATE)))) == 0),
-                _newest_of.c.expires_at,
-            )
-        )
-    )
-    .where(
-        _newest_of.c.pool_id == entries.c.pool_id,
-        _newest_of.c.lease.is_not(None),
-        _newest_of.c.lease == entries.c.lease,
-    )
-    .order_by(_newest_of.c.seq.desc())
-    .limit(1)
-    .correlate(entries)
-    .scalar_subquery(),
+    _none_about_lease(_ending, text(sql(ENDS_LEASE, "lease_end.kind"))),
+    _none_about_lease(
+        _follow_up,
+        text(sql(FOLLOWS_UP, "follow_up.kind")),
+        _follow_up.c.seq > entries.c.seq,
+        _follow_up.c.kind.in_([literal_column(f"'{kind}'") for kind in _ENDS_HOLD]),
+    ),
 )
 """The condition for entries that say when a hold ends, if it has not ended or been renewed since.
 
-The lease's newest entry tells that. A subquery looks it up only for holds that are due. A join
-would be planned anew with every call, and a server without statistics might join the whole table.
+Subqueries look that up only for holds that are due. A join would be planned anew with every call,
+and a server without statistics might join the whole table.
 """
 _ONCE = select(clock.NOW).scalar_subquery()
 """The time, read once: a server cannot search an index for a clock that moves on."""
@@ -189,9 +213,9 @@ OPEN_LEASES = Prepared(
         entries.c.kind == EntryKind.RESERVATION,
         entries.c.origin_seq.is_(None),
         ~exists().where(
-            _end.c.pool_id == entries.c.pool_id,
-            _end.c.lease == entries.c.seq,
-            or_(*(_end.c.kind == kind for kind in ENDS_LEASE)),
+            _ending.c.pool_id == entries.c.pool_id,
+            _ending.c.lease == entries.c.seq,
+            text(sql(ENDS_LEASE, "lease_end.kind")),
         ),
     )
     .order_by(entries.c.seq)

@@ -14,13 +14,14 @@ from ledger.core.entries import (
     Balance,
     Entry,
     EntryFlag,
+    LeaseAfter,
     LeaseState,
     PoolId,
     Seq,
     Totals,
     WindowState,
 )
-from ledger.core.kinds import DIFFERENCES, PHASES, EntryKind, LeasePhase
+from ledger.core.kinds import DIFFERENCES, HAS_BUDGET, PHASES, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
 from ledger.core.values import (
     ATTRIBUTION_TEXTS,
@@ -86,11 +87,37 @@ class _Group:
         return dict(zip(self._names, self.stored(row), strict=True))
 
 
+class _UsageGroup(_Group):
+    """The columns of a usage. What is included in other amounts is NULL where it is 0."""
+
+    def values(self, value: object | None) -> tuple[int | None, ...]:
+        """Return the values of the columns."""
+        if value is None:
+            return self._absent
+        tokens_in, tokens_out, tokens, cost, created, read, reasoned = self._present(value)
+        return tokens_in, tokens_out, tokens, cost, created or None, read or None, reasoned or None
+
+    def of(self, row: Row) -> dict[str, Any]:
+        """Read a usage's fields from its columns."""
+        found = super().of(row)
+        for name in INCLUDED:
+            if found[name] is None:
+                found[name] = 0
+        return found
+
+
+INCLUDED = USAGE_FIELDS[len(ESTIMATE_FIELDS) :]
+"""The amounts of a usage that are included in other ones; NULL stands for 0 in their columns."""
+
 ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
 BUDGET = _Group("budget", BUDGET_FIELDS)
-USAGE = _Group("usage", USAGE_FIELDS)
+USAGE = _UsageGroup("usage", USAGE_FIELDS)
 HELD = _Group("held", Totals._fields)
-USED = _Group("used", USAGE_FIELDS)
+USED = _UsageGroup("used", USAGE_FIELDS)
+_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
+_NO_HELD = HELD.values(None)
+_NO_USED = USED.values(None)
+_ZERO = USAGE.values(Usage.zero())
 _COMMITTED = _Group("committed", Totals._fields)
 _RESERVED = _Group("reserved", Totals._fields)
 
@@ -117,8 +144,10 @@ class Head(NamedTuple):
     seq: Seq
     policy: SharedPoolBudgetOptions
     policy_seq: Seq
-    window_seq: Seq
-    swept_until: Micros
+    window_seq: Seq | None
+    """None without windows."""
+    swept_until: Micros | None
+    """None until the pool has granted a lease whose hold ends by itself."""
     balance: Balance
     recorded_at: Micros
     hash: bytes
@@ -180,13 +209,14 @@ def head_of(
     A recorded time that is no valid time is not taken over: an earlier version let a wrong clock
     write such times. So what is appended has the right time again.
     """
-    timely = is_time(row["recorded_at"]) and is_time(row["swept_until"])
+    swept_until = row["swept_until"]
+    timely = is_time(row["recorded_at"]) and is_time(swept_until)
     return Head(
         seq=row["seq"],
         policy=policy,
         policy_seq=row["policy_seq"],
         window_seq=row["window_seq"],
-        swept_until=row["swept_until"] if timely else Micros(0),
+        swept_until=swept_until if timely or swept_until is None else Micros(0),
         balance=balance,
         recorded_at=row["recorded_at"] if timely else Micros(0),
         hash=row["hash"],
@@ -196,23 +226,78 @@ def head_of(
     )
 
 
-def lease_of(row: Row) -> LeaseState:
-    """Return the lease as a row leaves it, which is about one.
+def amount_values(
+    kind: str,
+    estimate: UsageEstimate | None,
+    request_budget: RequestBudget | None,
+    usage: Usage | UsageDifference | None,
+    lease: LeaseState | LeaseAfter | None,
+) -> tuple[int | None, ...]:
+    """Return the values of the columns `AMOUNTS`.
+
+    What a lease holds and has used is stored only where the entry's kind, estimate and usage do not
+    say it: a reservation holds its estimate and one request, other entries leave nothing held; and
+    what they record is all that was used.
+    """
+    estimated, spent = ESTIMATE.values(estimate), USAGE.values(usage)
+    of_lease: tuple[int | None, ...] = _NO_LEASE
+    if lease is not None:
+        held: tuple[int | None, ...] = lease.held
+        if held == _held_by_kind(kind, estimated):
+            held = _NO_HELD
+        used = USED.values(lease.used)
+        if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
+            used = _NO_USED
+        expires_at = None if lease.phase is LeasePhase.ENDED else lease.expires_at
+        of_lease = (lease.lease, *held, *used, expires_at)
+    return (*estimated, *BUDGET.values(request_budget), *spent, *of_lease)
+
+
+AMOUNTS = COLUMNS[COLUMNS.index("estimate_input_tokens") : COLUMNS.index("expires_at") + 1]
+"""The columns of an entry's own amounts and of its lease."""
+
+amounts_in: Callable[[Row], tuple[int | None, ...]] = itemgetter(*AMOUNTS)
+"""Returns the stored values of the columns `AMOUNTS`."""
+
+
+def _held_by_kind(kind: str, estimated: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    if kind == EntryKind.RESERVATION:
+        return (*estimated[-2:], 1)
+    return _NOTHING
+
+
+_NOTHING = Totals()
+
+
+def lease_after(row: Row) -> LeaseAfter:
+    """Return what a row says of the lease that it is about.
 
     It raises one of `UNREADABLE` where the row does not say all of it.
     """
+    return LeaseAfter(row["lease"], _phase_of(row), held_of(row), used_of(row), row["expires_at"])
+
+
+def held_of(row: Row) -> Totals:
+    """Return what the lease of a row still holds.
+
+    It raises one of `UNREADABLE` where the row does not say it.
+    """
     held = HELD.stored(row)
+    if held == _NO_HELD:
+        held = _held_by_kind(row["kind"], ESTIMATE.stored(row))
     if None in held:
         raise ValueError("what the lease still holds is missing")
-    return LeaseState(
-        lease=row["lease"],
-        estimate=UsageEstimate(**ESTIMATE.of(row)),
-        request_budget=request_budget_of(row),
-        phase=_phase_of(row),
-        held=Totals(*held),
-        used=used_of(row),
-        expires_at=row["expires_at"],
-    )
+    return Totals(*held)
+
+
+def lease_of(row: Row) -> LeaseState:
+    """Return the lease as its newest row leaves it, read with the reservation's constants.
+
+    It raises one of `UNREADABLE` where the row does not say all of it.
+    """
+    lease, phase, held, used, expires_at = lease_after(row)
+    estimate = UsageEstimate(**ESTIMATE.of(row))
+    return LeaseState(lease, estimate, request_budget_of(row), phase, held, used, expires_at)
 
 
 def _phase_of(row: Row) -> LeasePhase:
@@ -223,13 +308,21 @@ def _phase_of(row: Row) -> LeasePhase:
 
 
 def request_budget_of(row: Row) -> RequestBudget:
-    """Return the request's own budget that a row about a lease or a denial repeats."""
+    """Return the request's own budget that a row says."""
     return RequestBudget(**BUDGET.of(row))
 
 
 def used_of(row: Row) -> Usage:
-    """Return what the lease of a row has used so far."""
-    return Usage(**USED.of(row))
+    """Return what the lease of a row has used so far.
+
+    It raises one of `UNREADABLE` where the row does not say it.
+    """
+    if row["used_total_tokens"] is not None:
+        return Usage(**USED.of(row))
+    usage = usage_of(row)
+    if isinstance(usage, UsageDifference):
+        raise ValueError("what the lease has used is missing")  # noqa: TRY004 - of what is stored
+    return usage or Usage.zero()
 
 
 def usage_of(row: Row) -> Usage | UsageDifference | None:
@@ -277,6 +370,7 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
     check_entry(row)
     detail = detail_of(row)
     estimated = row["estimate_total_tokens"] is not None
+    has_budget = row["kind"] in HAS_BUDGET
     return Entry(
         pool_id=row["pool_id"],
         seq=row["seq"],
@@ -286,9 +380,9 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         policy=_policy_in(detail),
         window=window_of(row) if row["kind"] == EntryKind.ROLLOVER else None,
         estimate=UsageEstimate(**ESTIMATE.of(row)) if estimated else None,
-        request_budget=request_budget_of(row) if estimated else None,
+        request_budget=request_budget_of(row) if has_budget else None,
         usage=usage_of(row),
-        lease=None if row["lease"] is None else lease_of(row),
+        lease=None if row["lease"] is None else lease_after(row),
         balance=balance_of(row),
         policy_seq=row["policy_seq"],
         window_seq=row["window_seq"],

@@ -118,7 +118,7 @@ attributions = Table(
     **_SQLITE,
 )
 
-_LEASE = text("lease IS NOT NULL")
+_FOLLOWS_UP = text(kinds.sql(kinds.FOLLOWS_UP))
 _ENDS = text(kinds.sql(kinds.ENDS_LEASE))
 _EXPIRES = text(kinds.sql([kinds.EntryKind.EXPIRY]))
 SETS_EXPIRY = text(
@@ -154,7 +154,8 @@ entries = Table(
     *_integers(*(f"committed_{name}" for name in Totals._fields)),
     *_integers(*(f"reserved_{name}" for name in Totals._fields)),
     # under what rules
-    *_integers("policy_seq", "window_seq", "swept_until"),
+    *_integers("policy_seq"),
+    *_integers("window_seq", "swept_until", nullable=True),
     # who and when
     Column("attribution_id", _int64()),
     Column("request_id", Text),
@@ -204,13 +205,14 @@ entries = Table(
         sqlite_where=_EXPIRES,
         postgresql_where=_EXPIRES,
     ),
+    # Most leases have nothing but a reservation and an end: these have other indexes.
     Index(
         "ix_entries_lease",
         "pool_id",
         "lease",
         "seq",
-        sqlite_where=_LEASE,
-        postgresql_where=_LEASE,
+        sqlite_where=_FOLLOWS_UP,
+        postgresql_where=_FOLLOWS_UP,
     ),
     Index(
         "ix_entries_expires_at",

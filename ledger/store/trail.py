@@ -12,32 +12,22 @@ from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.checks import canonical_json
-from ledger.core.entries import Entry, LeaseState, PoolId
+from ledger.core.entries import Entry, LeaseAfter, LeaseState, PoolId
 from ledger.core.fold import Replay
-from ledger.core.kinds import BY_ITSELF, CORRECTABLE, KINDS, SETS_EXPIRY, EntryKind, LeasePhase
+from ledger.core.kinds import BY_ITSELF, CORRECTABLE, KINDS, SETS_EXPIRY, EntryKind
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.usage_reports import REPORTED
 from ledger.core.values import Provenance, Usage
 from ledger.errors import UnknownLeaseError
-from ledger.store.rows import Row, window_json
-from ledger.store.schema import entries
+from ledger.store.rows import Row, amount_values, amounts_in, window_json
 
 _KEPT = ("run_id", "parent_run_id", "tenant", "agent", "operation")
 """The fields of a lease's attribution that a usage report cannot change."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
-
-def _columns(*prefixes: str) -> tuple[str, ...]:
-    return tuple(one.name for one in entries.columns if one.name.startswith(prefixes))
-
-
-_BLANK_UNASKED = (*_columns("estimate_", "budget_"), "attribution_id", "request_id", "occurred_at")
-"""Columns that are NULL in an entry without an estimate."""
-_BLANK_UNUSED = _columns("usage_")
-"""Columns that are NULL in an entry that records no usage."""
-_BLANK_UNLEASED = (*_columns("held_", "used_"), "expires_at", "origin_seq")
-"""Columns that are NULL in an entry that is not about a lease."""
+_CALLERS = ("attribution_id", "request_id", "occurred_at")
+"""Columns that are NULL in an entry that is about no call."""
 
 
 class _Carried(NamedTuple):
@@ -49,7 +39,7 @@ class _Carried(NamedTuple):
     request_id: str | None
     occurred_at: int | None
     origin_pool_id: PoolId | None
-    used: Usage
+    state: LeaseState
 
 
 class Trail:
@@ -60,7 +50,7 @@ class Trail:
         """When the newest entry was recorded."""
         self.granted: int | None = None
         """The newest entry about a lease that this pool granted; pools above mirror that entry."""
-        self._swept_until = 0
+        self._swept_until: int | None = None
         self._leases: dict[int, _Carried] = {}
         self._ends: list[tuple[int, int]] = []
         """When leases granted here are due, as a heap; some of them have ended since."""
@@ -106,10 +96,11 @@ class Trail:
             reason = _carried_problem(row, entry, before) or _abandoned_problem(
                 entry, before, state
             )
-        if lease.phase is LeasePhase.ENDED:
+        after = state.leases.get(lease.lease)
+        if after is None:
             self._leases.pop(lease.lease, None)
         elif before is not None:
-            self._leases[lease.lease] = before._replace(used=lease.used)
+            self._leases[lease.lease] = before._replace(state=after)
         else:
             self._leases[lease.lease] = _Carried(
                 row["attribution_id"],
@@ -117,7 +108,7 @@ class Trail:
                 row["request_id"],
                 row["occurred_at"],
                 row["origin_pool_id"],
-                lease.used,
+                after,
             )
         return reason
 
@@ -126,21 +117,25 @@ class Trail:
         recorded_at, swept_until = row["recorded_at"], row["swept_until"]
         if entry.kind == EntryKind.THRESHOLD and recorded_at != self.recorded_at:
             return "it is not recorded at the time of the entry whose crossing it reports"
-        least, most = self._swept_until, recorded_at
-        if entry.kind == EntryKind.THRESHOLD:
-            most = least
-        elif entry.seq == 1:
-            least = most
-        if not least <= swept_until <= most:
-            return f"swept_until should be from {least} to {most}, but is {swept_until}"
         lease = entry.lease
         if lease is not None and lease.expires_at is not None and _sets_expiry(entry):
             heapq.heappush(self._ends, (lease.expires_at, lease.lease))
+        least, most = self._swept_until, recorded_at
+        if least is None:  # nothing to sweep until a lease is granted whose hold ends by itself
+            least = most = recorded_at if self._ends else None
+        elif entry.kind == EntryKind.THRESHOLD:
+            most = least
+        if swept_until is None or least is None:
+            if swept_until == least:
+                return None
+            return f"swept_until should be {least}, but is {swept_until}"
+        if not least <= swept_until <= most:
+            return f"swept_until should be from {least} to {most}, but is {swept_until}"
         while self._ends and self._ends[0][0] <= swept_until:
             expires_at, lease_id = heapq.heappop(self._ends)
             still = state.leases.get(lease_id)
             renewed = still is not None and still.expires_at != expires_at
-            if still is not None and not renewed and rules.due(still, entry.swept_until):
+            if still is not None and not renewed and rules.due(still, swept_until):
                 return f"swept_until is {swept_until}, but lease {lease_id} is due and still holds"
         return None
 
@@ -156,14 +151,17 @@ def _shape_problem(row: Row, entry: Entry) -> str | None:
     refused = {"idempotency_key", "payload_digest", "provenance"} - needed
     if kind == EntryKind.CORRECTION:
         refused.discard("provenance")  # it is that of the entry corrected
-    refused.update(() if entry.estimate is not None else _BLANK_UNASKED)
-    refused.update(() if entry.usage is not None else _BLANK_UNUSED)
-    refused.update(() if entry.lease is not None else _BLANK_UNLEASED)
+    if entry.lease is None:
+        refused.add("origin_seq")
+        refused.update(() if entry.estimate is not None else _CALLERS)
     for name in sorted(needed | refused):
         if (row[name] is not None) != (name in needed):
             return f"{kind} {'without' if name in needed else 'with'} {name}"
     if row["provenance"] not in {None, *Provenance}:
         return f"provenance {row['provenance']!r} is none that there is"
+    amounts = amount_values(kind, entry.estimate, entry.request_budget, entry.usage, entry.lease)
+    if amounts_in(row) != amounts:
+        return f"{kind} whose amounts are not as they are written"
     return _detail_problem(row, entry)
 
 
@@ -199,7 +197,7 @@ def _names_fields(shortened: object) -> bool:
     ]
 
 
-def _expiry_problem(entry: Entry, lease: LeaseState, state: Replay) -> str | None:
+def _expiry_problem(entry: Entry, lease: LeaseAfter, state: Replay) -> str | None:
     """Check when a lease that is granted or renewed here ends by itself."""
     if not _sets_expiry(entry):
         return None
@@ -244,20 +242,18 @@ def _abandoned_problem(entry: Entry, before: _Carried, state: Replay) -> str | N
     said = entry.detail.get("settlement")
     if said is None or entry.origin is not None:
         return None
-    policy, lease = state.policy.settlement, entry.lease
-    assert lease is not None  # noqa: S101 - only ends of leases say it
+    policy, lease = state.policy.settlement, before.state
     if said != policy:
         return f"settlement should be {str(policy)!r}, but is {said!r}"
-    open_before = lease._replace(phase=LeasePhase.OPEN, used=before.used)
     try:
         _, usage = rules.abandon(
-            policy, state.balance, open_before, lease_id=lease.lease, ceiling=state.ceiling
+            policy, state.balance, lease, lease_id=lease.lease, ceiling=state.ceiling
         )
     except UnknownLeaseError as error:
         return str(error)
     provenance = None if usage is None else Provenance.ESTIMATED
     if usage == Usage.zero():
-        unseen = before.used == Usage.zero()
+        unseen = lease.used == Usage.zero()
         provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
     if (entry.usage, entry.provenance) != (usage, provenance):
         return f"a lease abandoned under policy {said!r} should be settled at {usage}, {provenance}"

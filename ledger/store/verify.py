@@ -11,8 +11,16 @@ from sqlalchemy import Connection
 
 from ledger.core import fold, hashing, rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Balance, Entry, EntryFlag, LeaseState, PoolId, PoolInfo
-from ledger.core.kinds import EntryKind
+from ledger.core.entries import (
+    Balance,
+    Entry,
+    EntryFlag,
+    LeaseAfter,
+    LeaseState,
+    PoolId,
+    PoolInfo,
+)
+from ledger.core.kinds import KINDS, EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
 from ledger.errors import JournalDamagedError, StoreError, UncorrectableEntryError
 from ledger.store import journal, mirrors, rows, trail
@@ -200,10 +208,12 @@ class _Checker:
     def _entry_problem(self, row: Mapping[str, Any], entry: Entry) -> str | None:
         ahead = self._trail.recorded_at
         effect = self.state.apply(entry)
-        lease: LeaseState | None = None
-        flags = EntryFlag.NONE
+        lease: LeaseAfter | None = None
+        flags, budget = EntryFlag.NONE, entry.request_budget
         if effect is not None:
-            lease, flags = effect.lease, effect.flags
+            lease, flags = LeaseAfter.of(effect.lease), effect.flags
+            if "usage" in KINDS[EntryKind(entry.kind)].has:
+                budget = effect.lease.request_budget
         flags |= self._unpriced(entry)
         if "shortened" in entry.detail:
             flags |= EntryFlag.SHORTENED
@@ -212,6 +222,7 @@ class _Checker:
         expected: dict[str, object] = {
             "balance": self.state.balance,
             "lease": lease,
+            "request_budget": budget,
             "flags": flags,
             "policy_seq": self.state.policy_seq,
             "window_seq": self.state.window_seq,
@@ -275,10 +286,12 @@ class _Checker:
         if said.usage != found.before:
             return f"correction of entry {found.corrects} from {found.before}, not {said.usage}"
         moved = UsageDifference.between(found.before, found.after)
-        if before is None or lease != before._replace(
-            used=moved.added_to(before.used, ceiling=I64_MAX)
+        if before is None or lease != LeaseAfter.of(
+            before._replace(used=moved.added_to(before.used, ceiling=I64_MAX))
         ):
             return f"lease should be {before} moved by {moved}, but is {lease}"
+        if (entry.estimate, entry.request_budget) != (before.estimate, before.request_budget):
+            return f"its estimate or budget is not that of lease {lease.lease}"
         return None if entry.origin is not None else trail.correction_problem(row, said.row)
 
 

@@ -33,7 +33,7 @@ LONG_POOL = {
         "uq_entries_origin": "500000 500000 100000 1",
         "uq_entries_lease_end": "500000 500000 1",
         "uq_entries_lease_expiry": "5000 5000 1",
-        "ix_entries_lease": "1000000 1000000 2 1",
+        "ix_entries_lease": "5000 5000 2 1",
         "ix_entries_expires_at": "500000 500000 25 1",
         "ix_entries_threshold": "1000 1000 1",
         "ix_entries_denial": "1000 1000 1",
@@ -49,6 +49,7 @@ LONG_POOL = {
 
 ENDS = "kind IN ('settlement', 'release')"
 EXPIRES = "kind = 'expiry'"
+FOLLOWS_UP = "kind IN ('observation', 'renewal', 'expiry', 'correction')"
 
 GUARDED = {
     "store": [("store_id",)],
@@ -209,7 +210,8 @@ def create_entries() -> None:
         *integers("lease", *prefixed("held", TOTALS), nullable=True),
         *integers(*prefixed("used", USAGE), "expires_at", nullable=True),
         *integers(*prefixed("committed", TOTALS), *prefixed("reserved", TOTALS)),
-        *integers("policy_seq", "window_seq", "swept_until"),
+        *integers("policy_seq"),
+        *integers("window_seq", "swept_until", nullable=True),
         *integers("attribution_id", nullable=True),
         sa.Column("request_id", sa.Text()),
         sa.Column("provenance", sa.Text()),
@@ -253,7 +255,7 @@ def create_entries() -> None:
     )
     index("uq_entries_lease_end", ["pool_id", "lease"], ENDS, unique=True)
     index("uq_entries_lease_expiry", ["pool_id", "lease"], EXPIRES, unique=True)
-    index("ix_entries_lease", ["pool_id", "lease", "seq"], "lease IS NOT NULL", unique=False)
+    index("ix_entries_lease", ["pool_id", "lease", "seq"], FOLLOWS_UP, unique=False)
     index(
         "ix_entries_expires_at",
         ["pool_id", "expires_at", "lease"],

@@ -81,8 +81,10 @@ def test_a_carving_whose_hold_was_given_back_is_found(book: Ledger, vandal: Vand
     reserve(book, "org", 4)
     vandal.run(
         # What was the reservation of 4 is now the release of the 90.
-        "UPDATE entries SET kind = 'release', lease = 2, estimate_total_tokens = 90,"
-        " held_tokens = 0, held_requests = 0, reserved_tokens = 0, reserved_requests = 0"
+        "UPDATE entries SET kind = 'release', lease = 2, estimate_total_tokens = NULL,"
+        " estimate_input_tokens = NULL, estimate_output_tokens = NULL,"
+        " estimate_cost_micros_usd = NULL,"
+        " reserved_tokens = 0, reserved_requests = 0"
         " WHERE pool_id = 1 AND seq = 3"
     )
     vandal.rechain_all()
@@ -92,8 +94,14 @@ def test_a_carving_whose_hold_was_given_back_is_found(book: Ledger, vandal: Vand
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ("estimate_total_tokens = 80, held_tokens = 80, reserved_tokens = 80", "estimate should"),
-        ("held_requests = 2, reserved_requests = 2, detail = replace(detail, '1', '2')", "detail"),
+        ("estimate_total_tokens = 80, reserved_tokens = 80", "estimate should"),
+        (
+            (
+                "held_tokens = 90, held_cost_micros_usd = 0, held_requests = 2, reserved_requests = 2, "
+                "detail = replace(detail, '1', '2')"
+            ),
+            "detail",
+        ),
     ],
 )
 def test_a_carving_that_holds_too_little_is_found(

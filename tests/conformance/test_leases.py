@@ -206,13 +206,13 @@ def test_open_leases_are_listed_oldest_first(
 
 
 def test_a_release_is_an_entry_of_its_lease(shared_book: Ledger, fresh_name: str) -> None:
-    """It repeats the reservation, carries its attribution, and uses nothing."""
+    """It carries the reservation's attribution, and uses nothing."""
     budget = shared_book.pool(fresh_name, LIMITED)
     extensions = RequestExtensions(Attribution(run_id="r", request_id="q"))
     lease = budget.reserve(extensions, FULL, RequestBudget.from_tokens(40))
     budget.release(lease)
     opening, _, release = shared_book.entries(fresh_name)
-    assert (EntryKind.RELEASE, opening.balance, FULL) == (
+    assert (EntryKind.RELEASE, opening.balance, None) == (
         release.kind,
         release.balance,
         release.estimate,

@@ -205,12 +205,12 @@ def test_an_unlimited_capacity_is_stored_as_null(shared_book: Ledger, fresh_name
 
 
 def test_an_overrun_is_flagged_and_kept_in_full(shared_book: Ledger, fresh_name: str) -> None:
-    """The entry says both what was estimated and what was used."""
+    """The entry says all that was used; what was estimated stands in the reservation."""
     budget = shared_book.pool(fresh_name, SharedPoolBudgetOptions(capacity_tokens=10))
     lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=4), UNLIMITED)
     used = Usage(input_tokens=7, total_tokens=25, reasoning_tokens=3)
     budget.record_used(lease, used)
-    newest = list(shared_book.entries(fresh_name))[-1]
+    _, reservation, newest = shared_book.entries(fresh_name)
     assert EntryFlag.OVERRUN == newest.flags
-    assert (UsageEstimate(total_tokens=4), used) == (newest.estimate, newest.usage)
+    assert (UsageEstimate(total_tokens=4), used) == (reservation.estimate, newest.usage)
     assert Totals(25, 0, 1) == newest.balance.committed

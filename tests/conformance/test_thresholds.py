@@ -439,7 +439,7 @@ def test_a_report_that_is_missing_is_damage(book: Ledger, vandal: Vandal, *, las
         take(budget, 1)
         take(budget, 1)
         row = vandal.row(3)
-        vandal.forge(2, estimate_total_tokens=50, held_tokens=50, reserved_tokens=50)
+        vandal.forge(2, estimate_total_tokens=50, reserved_tokens=50)
         vandal.forge(3, reserved_tokens=row["reserved_tokens"] + 49)
     (found,) = book.verify()
     assert 3 == found.damage.seq

@@ -25,6 +25,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.core.values import ESTIMATE_FIELDS
 from ledger.store import journal
 from ledger.store.schema import entries
 from ledger.testing.calls import UNLIMITED
@@ -224,6 +225,11 @@ def test_another_identity_breaks_the_chain_from_the_start(
         ) == damage(book)
 
 
+HELD = {"held_tokens": 0, "held_cost_micros_usd": 0, "held_requests": 0}
+ESTIMATED = {f"estimate_{name}": 0 for name in ESTIMATE_FIELDS}
+USED = {f"used_{name}": 0 for name in ESTIMATE_FIELDS} | {"used_total_tokens": 70}
+"""Columns that a settlement leaves empty, as its kind, its usage and its reservation say it all."""
+
 TINY = (
     '{"policy":{"capacity_cost_micros_usd":null,"capacity_tokens":1,'
     '"stop_threshold_cost_micros_usd":0,"stop_threshold_tokens":0},"rules":{"since":"0.1.0","version":1}}'
@@ -237,11 +243,16 @@ FORGERIES: list[tuple[int, dict[str, Any], int, str]] = [
     (SETTLEMENT, {"usage_total_tokens": 50}, SETTLEMENT, "balance should be"),
     (SETTLEMENT, {"usage_cost_micros_usd": 1}, SETTLEMENT, "balance should be"),
     (SETTLEMENT, {"usage_total_tokens": None}, SETTLEMENT, "without usage"),
-    (SETTLEMENT, {"used_total_tokens": 50}, SETTLEMENT, "lease should be"),
-    (SETTLEMENT, {"used_reasoning_tokens": 1}, SETTLEMENT, "lease should be"),
-    (SETTLEMENT, {"held_tokens": 1}, SETTLEMENT, "lease should be"),
-    (SETTLEMENT, {"estimate_total_tokens": 70}, SETTLEMENT, "lease should be"),
-    (SETTLEMENT, {"budget_tokens": None}, SETTLEMENT, "lease should be"),
+    (SETTLEMENT, {"used_total_tokens": 50}, SETTLEMENT, "cannot be read"),
+    (SETTLEMENT, USED | {"used_total_tokens": 50}, SETTLEMENT, "lease should be"),
+    (SETTLEMENT, USED, SETTLEMENT, "amounts are not as they are written"),
+    (SETTLEMENT, {"used_reasoning_tokens": 1}, SETTLEMENT, "amounts are not as they are written"),
+    (SETTLEMENT, {"usage_reasoning_tokens": 0}, SETTLEMENT, "amounts are not as they are written"),
+    (SETTLEMENT, {"held_tokens": 1}, SETTLEMENT, "cannot be read"),
+    (SETTLEMENT, HELD | {"held_tokens": 1}, SETTLEMENT, "lease should be"),
+    (SETTLEMENT, HELD, SETTLEMENT, "amounts are not as they are written"),
+    (SETTLEMENT, ESTIMATED | {"estimate_total_tokens": 60}, SETTLEMENT, "with an estimate"),
+    (SETTLEMENT, {"budget_tokens": None}, SETTLEMENT, "request_budget should be"),
     (SETTLEMENT, {"expires_at": 1}, SETTLEMENT, "lease should be"),
     (SETTLEMENT, {"flags": 0}, SETTLEMENT, "flags should be"),
     (SETTLEMENT, {"flags": 3}, SETTLEMENT, "flags should be"),
@@ -249,7 +260,10 @@ FORGERIES: list[tuple[int, dict[str, Any], int, str]] = [
     (SETTLEMENT, {"lease": None}, SETTLEMENT, "without a lease"),
     (SETTLEMENT, {"kind": "release"}, SETTLEMENT, "with usage"),
     (SETTLEMENT, {"kind": "observation"}, SETTLEMENT, "balance should be"),
-    (SETTLEMENT, {"window_seq": 2}, SETTLEMENT, "window_seq should be 1"),
+    (SETTLEMENT, {"window_seq": 2}, SETTLEMENT, "window_seq should be None"),
+    (SETTLEMENT, {"swept_until": 1}, SETTLEMENT, "swept_until should be None"),
+    (RESERVATION, {"held_tokens": 60}, RESERVATION, "cannot be read"),
+    (RESERVATION, HELD, RESERVATION, "lease should be"),
     (DENIAL, {"estimate_total_tokens": 40}, DENIAL, "the rules say: admitted"),
     (DENIAL, {"committed_tokens": 1}, DENIAL, "balance should be"),
     (DENIAL, {"policy_seq": 2}, DENIAL, "policy_seq should be 1"),
@@ -306,7 +320,7 @@ def test_a_rechained_journal_is_otherwise_sound(filled: Ledger, vandal: Vandal) 
         (LATER, {"lease": 9, "estimate_total_tokens": 386}, "the rules say: the pool cannot grant"),
         (SETTLEMENT, {"lease": 4}, "no open lease 4"),
         (SETTLEMENT, {"lease": 2, "kind": "expiry"}, "with usage"),
-        (SETTLEMENT, {"lease": 2, "kind": "correction"}, "does not say of what"),
+        (SETTLEMENT, {"lease": 2, "kind": "correction"}, "has used is missing"),
         (SETTLEMENT, {"lease": 2, "kind": "jubilee"}, "no entry kind 'jubilee'"),
     ],
 )

@@ -67,7 +67,7 @@ def planted(request: pytest.FixtureRequest, timed: Ledger, store_url: str) -> bo
     changes, readable = PLANTED[request.param]
     timed.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
     vandal = Vandal(store_url)
-    vandal.forge(1, **changes)
+    vandal.forge(1, window_seq=1, **changes)
     vandal.close()
     return readable
 

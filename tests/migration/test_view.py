@@ -88,7 +88,7 @@ def test_the_view_shows_what_happened(url: str) -> None:
         "run_id": "run",
         "model": "model",
         "request_id": "request",
-        "estimate_usd": "1.234567",
+        "estimate_usd": "None",
         "usage_usd": "0.000001",
         "held_usd": "0.000000",
         "committed_usd": "0.000001",

@@ -110,7 +110,8 @@ class Scribe:
 
     def __init__(self, book: Ledger) -> None:
         self.book = book
-        self.rows: list[dict[str, Any]] = []
+        self._leases: dict[tuple[int, int], dict[str, Any]] = {}
+        """What each lease's newest entry would say if it said all."""
 
     def pool(self, name: str, *, parent: str | None = None, **policy: int) -> None:
         """Open a pool, below another one."""
@@ -176,7 +177,7 @@ class Scribe:
                 row["attribution_id"] = self._attribution(connection, pool_id, who)
             if lease is not None or kind == "reservation":
                 row["lease"] = lease or row["seq"]
-                self._leased(connection, row, values)
+                self._leased(row, values)
             row |= values
             if row["estimate_total_tokens"] is not None:
                 row |= {
@@ -190,19 +191,15 @@ class Scribe:
                     used = row[f"usage_{'total_' * (name == 'tokens')}{name}"]
                     total = row[f"committed_{name}"] + used
                     row[f"committed_{name}"] = min(max(0, total), 2**63 - 1)
-            connection.execute(insert(schema.entries), row)
+            if row["lease"] is not None:
+                self._leases[row["pool_id"], row["lease"]] = row
+            connection.execute(insert(schema.entries), _thin(row))
             connection.commit()
         return int(row["seq"])
 
-    def _leased(self, connection: Any, row: dict[str, Any], values: dict[str, Any]) -> None:  # noqa: ANN401
+    def _leased(self, row: dict[str, Any], values: dict[str, Any]) -> None:
         """Fill in the estimate and the hold of a lease's entry, and move the reserved totals."""
-        e = schema.entries.c
-        before = connection.execute(
-            select(schema.entries)
-            .where(e.pool_id == row["pool_id"], e.lease == row["lease"])
-            .order_by(e.seq.desc())
-            .limit(1)
-        ).first()
+        before = self._leases.get((row["pool_id"], row["lease"]))
         held = ("tokens", "cost_micros_usd", "requests")
         if before is None:
             row |= {f"estimate_{name}": 0 for name in ESTIMATE_FIELDS} | values
@@ -214,7 +211,7 @@ class Scribe:
             was = dict.fromkeys(held, 0)
         else:
             row |= {
-                name: getattr(before, name)
+                name: before[name]
                 for name in _COLUMNS
                 if name.startswith(("estimate_", "held_", "used_"))
                 or (name == "attribution_id" and row[name] is None)
@@ -258,6 +255,46 @@ def scribe(book: Ledger) -> Scribe:
     return Scribe(book)
 
 
+def _said(row: Any, granted: Any) -> dict[str, Any]:  # noqa: ANN401 - rows of entries
+    """Return all that an entry says: what its lease was estimated at, has used, and holds."""
+    said: dict[str, Any] = {}
+    if row["usage_total_tokens"] is not None:
+        said |= {f"usage_{name}": row[f"usage_{name}"] or 0 for name in USAGE_FIELDS}
+    if row["lease"] is None:
+        return said
+    used = "usage" if row["used_total_tokens"] is None else "used"
+    at_first = (granted["estimate_total_tokens"], granted["estimate_cost_micros_usd"], 1)
+    held = at_first if row["kind"] == "reservation" else (0, 0, 0)
+    names = ("tokens", "cost_micros_usd", "requests")
+    if row["held_tokens"] is not None:
+        held = tuple(row[f"held_{name}"] for name in names)
+    return {
+        **said,
+        **{f"held_{name}": amount for name, amount in zip(names, held, strict=True)},
+        **{f"granted_{name}": granted[f"estimate_{name}"] for name in ESTIMATE_FIELDS},
+        **{f"used_{name}": row[f"{used}_{name}"] or 0 for name in USAGE_FIELDS},
+    }
+
+
+def _thin(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without what the library leaves out: what its kind and its usage say already."""
+    kind, thin = row["kind"], dict(row)
+    if kind not in {"reservation", "denial", "correction"}:
+        thin |= {f"estimate_{name}": None for name in ESTIMATE_FIELDS}
+    names = ("tokens", "cost_micros_usd", "requests")
+    at_first = (row["estimate_total_tokens"], row["estimate_cost_micros_usd"], 1)
+    implied = at_first if kind == "reservation" else (0, 0, 0)
+    if implied == tuple(row[f"held_{name}"] for name in names):
+        thin |= {f"held_{name}": None for name in names}
+    if kind != "correction" and all(
+        row[f"used_{name}"] == (row[f"usage_{name}"] or 0) for name in USAGE_FIELDS
+    ):
+        thin |= {f"used_{name}": None for name in USAGE_FIELDS}
+    for name in USAGE_FIELDS[len(ESTIMATE_FIELDS) :]:
+        thin |= {f"{group}_{name}": thin[f"{group}_{name}"] or None for group in ("usage", "used")}
+    return thin
+
+
 @pytest.fixture
 def facts() -> Callable[[Ledger], list[dict[str, Any]]]:
     """Return a function that reads every entry with its attribution, for an oracle to fold."""
@@ -279,9 +316,11 @@ def facts() -> Callable[[Ledger], list[dict[str, Any]]]:
             .order_by(e.c.pool_id, e.c.seq)
         )
         rows = book.read(lambda connection: connection.execute(query).mappings().all())
+        granted = {(row["pool_id"], row["seq"]): row for row in rows}
         return [
             {
                 **row,
+                **_said(row, granted.get((row["pool_id"], row["lease"]), row)),
                 "tags": json.loads(row["tags"] or "{}"),
                 "at": row["recorded_at"] if row["occurred_at"] is None else row["occurred_at"],
             }

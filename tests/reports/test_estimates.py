@@ -119,7 +119,7 @@ def test_a_history_against_a_fold(
                 and (not where.pools or row["pool"] in where.pools)
             ):
                 place = tuple(row[name] for name in by)
-                calls[place].append((row["estimate_total_tokens"], row["used_total_tokens"]))
+                calls[place].append((row["granted_total_tokens"], row["used_total_tokens"]))
         expected = {
             place: quality(dict(zip(by, place, strict=True)), "tokens", pairs)
             for place, pairs in calls.items()
@@ -139,9 +139,9 @@ def test_large_amounts_are_exact(scribe: Any) -> None:  # noqa: ANN401 - the con
     pairs = [(I64_MAX, I64_MAX), (I64_MAX, I64_MAX // 2), (I64_MAX - 5, 1), (2**40, 2**41)]
     pairs += [(I64_MAX - 1, I64_MAX - 2), (I64_MAX, I64_MAX - 1), (I64_MAX - 2, I64_MAX - 3)]
     for given, used in pairs:
-        row = {f"estimate_{name}": given for name in ("total_tokens", "cost_micros_usd")}
-        row |= {f"used_{name}": used for name in ("total_tokens", "cost_micros_usd")}
-        lease = scribe.append("team", "reservation")
+        asked = {f"estimate_{name}": given for name in ("total_tokens", "cost_micros_usd")}
+        row = {f"used_{name}": used for name in ("total_tokens", "cost_micros_usd")}
+        lease = scribe.append("team", "reservation", **asked)
         scribe.append("team", "settlement", lease=lease, usage_total_tokens=0, **row)
     (tokens, cost) = reports.estimates(scribe.book, by=[], fixed_tokens=2**62)
     assert quality({}, "tokens", pairs, 2**62) == tokens

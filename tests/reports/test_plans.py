@@ -60,6 +60,7 @@ def test_a_part_is_looked_up(
 
 
 LEASE_BY_INDEX = "ix_entries_lease (pool_id=? AND lease=?)"
+END_BY_INDEX = "lease_end USING INDEX uq_entries_lease_end (pool_id=? AND lease=?)"
 WRITES: dict[str, tuple[Prepared, str]] = {
     "a lease": (queries.LEASE, LEASE_BY_INDEX),
     "a lease of a pool below": (queries.MIRRORED_LEASE, LEASE_BY_INDEX),
@@ -67,11 +68,10 @@ WRITES: dict[str, tuple[Prepared, str]] = {
         queries.ENDING,
         "ix_entries_expires_at (pool_id=? AND expires_at>? AND expires_at<?)",
     ),
-    "a lease that is due": (queries.ENDING, LEASE_BY_INDEX),
-    "open leases": (
-        queries.OPEN_LEASES,
-        "lease_end USING INDEX ix_entries_lease (pool_id=? AND lease=?)",
-    ),
+    "a lease that has ended": (queries.LEASE, END_BY_INDEX),
+    "a lease that is due": (queries.ENDING, "ix_entries_lease (pool_id=? AND lease=? AND seq>?)"),
+    "a lease that was due": (queries.ENDING, END_BY_INDEX),
+    "open leases": (queries.OPEN_LEASES, END_BY_INDEX),
 }
 
 

@@ -13,8 +13,8 @@ from ledger import (
     Entry,
     EntryFlag,
     EntryKind,
+    LeaseAfter,
     LeasePhase,
-    LeaseState,
     SharedPoolBudgetOptions,
     Totals,
     Usage,
@@ -31,11 +31,9 @@ def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> En
     """Return an entry whose stored results are blank: the replay works out its own."""
     state = None
     if lease is not None:
-        state = LeaseState(
+        state = LeaseAfter(
             lease=lease,
             expires_at=values.pop("expires_at", None),
-            estimate=UsageEstimate(),
-            request_budget=UNLIMITED,
             phase=LeasePhase.OPEN,
             held=Totals(),
             used=Usage(),
@@ -68,8 +66,8 @@ def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> En
         "payload_digest",
         "origin",
     )
-    if kind in {EntryKind.SETTLEMENT, EntryKind.RELEASE, EntryKind.EXPIRY}:
-        values = {"estimate": UsageEstimate(), "request_budget": UNLIMITED, **values}
+    if kind == EntryKind.SETTLEMENT:
+        values = {"request_budget": UNLIMITED, **values}
     ruled = {"rules": {"version": 1}} if values.get("policy") is not None else {}
     blank["detail"] = values.get("detail", {}) | ruled
     return Entry(**blank, **{name: values.get(name) for name in names})

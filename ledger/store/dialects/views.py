@@ -5,13 +5,14 @@ They are the same on every database, except for how it prints times, US dollars 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
-from ledger.core.axes import AXES, COST
+from ledger.core.axes import AMOUNTS, AXES, COST, Axis
 from ledger.core.checks import to_micros
-from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, EntryKind, sql
+from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
 
 
 class Readable(NamedTuple):
@@ -48,20 +49,48 @@ def views(readable: Readable) -> list[str]:
     return [_journal(readable), _spend_by_day(readable), _lease_summary(readable)]
 
 
-def _of_axes(groups: Sequence[str], readable: Readable, alias: str) -> str:
-    """Return the columns of groups such as `held`, in the unit in which people see each axis."""
+def _of_axes(groups: Mapping[str, Callable[[Axis], str]], readable: Readable) -> str:
+    """Return the columns of groups such as `held`, in the unit in which people see each axis.
+
+    Args:
+        groups: By the group's name, what returns the SQL of its amount on an axis.
+        readable: How the database prints US dollars.
+    """
     columns = [
-        f"{alias}.{group}_{axis.name}" for axis in AXES if axis.scale == 1 for group in groups
+        f"{amount(axis)} AS {group}_{axis.name}"
+        for axis in AXES
+        if axis.scale == 1
+        for group, amount in groups.items()
     ]
     shown = [
-        f"{readable.usd.format(f'{alias}.{group}_{COST.name}')} AS {group}_usd" for group in groups
+        f"{readable.usd.format(amount(COST))} AS {group}_usd" for group, amount in groups.items()
     ]
     return ", ".join([*columns, *shown])
+
+
+def _held_by(alias: str, axis: Axis) -> str:
+    """Return what an entry says that its lease holds: where nothing is stored, its kind does."""
+    at_first = "1" if axis.amount is None else f"{alias}.estimate_{axis.amount}"
+    return (
+        f"COALESCE({alias}.held_{axis.name}, CASE "
+        f"WHEN {sql([EntryKind.RESERVATION], f'{alias}.kind')} THEN {at_first} "
+        f"WHEN {alias}.lease IS NOT NULL THEN 0 END)"
+    )
+
+
+def _used_by(alias: str, name: str) -> str:
+    """Return what an entry says that its lease has used: stored, or else what it records itself."""
+    return f"COALESCE({alias}.used_{name}, {alias}.usage_{name}, 0)"
 
 
 def _journal(readable: Readable) -> str:
     """Return the view that shows every entry."""
     time, usd = readable.time, readable.usd
+    groups: dict[str, Callable[[Axis], str]] = {
+        "held": partial(_held_by, "e"),
+        "committed": lambda axis: f"e.committed_{axis.name}",
+        "reserved": lambda axis: f"e.reserved_{axis.name}",
+    }
     return f"""
 CREATE VIEW journal AS
 SELECT p.name AS pool, {readable.identity.format("p.identity")} AS pool_identity,
@@ -72,7 +101,7 @@ SELECT p.name AS pool, {readable.identity.format("p.identity")} AS pool_identity
        e.estimate_total_tokens, e.usage_input_tokens, e.usage_output_tokens, e.usage_total_tokens,
        {usd.format("e.estimate_cost_micros_usd")} AS estimate_usd,
        {usd.format("e.usage_cost_micros_usd")} AS usage_usd,
-       {_of_axes(("held", "committed", "reserved"), readable, "e")},
+       {_of_axes(groups, readable)},
        e.idempotency_key, e.detail
 FROM entries e
 JOIN pools p ON p.pool_id = e.pool_id
@@ -116,6 +145,19 @@ FROM (
 def _lease_summary(readable: Readable) -> str:
     """Return the view that shows each lease as it stands, without the mirrors."""
     time, usd = readable.time, readable.usd
+    # Of an ended lease the end says what was used, unless a correction comes behind it.
+    used = {
+        name: f"CASE WHEN d.seq > COALESCE(f.seq, 0) THEN {_used_by('d', name)}"
+        f" ELSE {_used_by('f', name)} END"
+        for name in AMOUNTS
+    }
+
+    def held(axis: Axis) -> str:
+        return (
+            f"CASE WHEN d.seq IS NOT NULL THEN 0 WHEN f.seq IS NOT NULL THEN {_held_by('f', axis)}"
+            f" ELSE {_held_by('r', axis)} END"
+        )
+
     return f"""
 CREATE VIEW lease_summary AS
 SELECT p.name AS pool, r.seq AS lease,
@@ -124,15 +166,15 @@ SELECT p.name AS pool, r.seq AS lease,
        {time.format("r.recorded_at")} AS reserved, {time.format("r.occurred_at")} AS occurred,
        {time.format("x.recorded_at")} AS expired, {time.format("d.recorded_at")} AS ended,
        a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model, a.tags,
-       r.estimate_total_tokens, n.used_total_tokens,
+       r.estimate_total_tokens, {used["total_tokens"]} AS used_total_tokens,
        {usd.format("r.estimate_cost_micros_usd")} AS estimate_usd,
-       {usd.format("n.used_cost_micros_usd")} AS used_usd,
-       {_of_axes(("held",), readable, "n")}
+       {usd.format(f"({used['cost_micros_usd']})")} AS used_usd,
+       {_of_axes({"held": lambda axis: f"({held(axis)})"}, readable)}
 FROM entries r
 JOIN pools p ON p.pool_id = r.pool_id
-JOIN entries n ON n.pool_id = r.pool_id AND n.seq = (
+LEFT JOIN entries f ON f.pool_id = r.pool_id AND f.seq = (
     SELECT MAX(l.seq) FROM entries l
-    WHERE l.pool_id = r.pool_id AND l.lease IS NOT NULL AND l.lease = r.seq)
+    WHERE l.pool_id = r.pool_id AND l.lease = r.seq AND {sql(FOLLOWS_UP, "l.kind")})
 LEFT JOIN entries d
        ON d.pool_id = r.pool_id AND d.lease = r.seq AND {sql(ENDS_LEASE, "d.kind")}
 LEFT JOIN entries x
