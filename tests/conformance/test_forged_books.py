@@ -97,8 +97,8 @@ def test_a_carving_whose_hold_was_given_back_is_found(book: Ledger, vandal: Vand
         ("estimate_total_tokens = 80, reserved_tokens = 80", "estimate should"),
         (
             (
-                "held_tokens = 90, held_cost_micros_usd = 0, held_requests = 2, reserved_requests = 2, "
-                "detail = replace(detail, '1', '2')"
+                "held_tokens = 90, held_cost_micros_usd = 0, held_requests = 2, "
+                "reserved_requests = 2, detail = replace(detail, '1', '2')"
             ),
             "detail",
         ),
