@@ -45,7 +45,6 @@ from ledger.engine.perform import Call, Done, no_calls, perform
 from ledger.engine.transaction import Transactions, writing_here
 from ledger.errors import (
     ContentionError,
-    LedgerError,
     OutcomeUnknownError,
     StoreError,
 )
@@ -114,11 +113,10 @@ class Writer(CallQueue):
             opening.find_or_make, directory=self._directory, parent=parent, now=self.now
         )
         while True:  # this ends: each time, 256 more of the due leases have expired
-            opened = self.transactions.run(open_it, lineage, key=opening.key)
-            if opened.done is not None:
-                self._tell(opened.done)
-            if opened.pool is not None:
-                return opened.pool
+            done = self.transactions.run(open_it, lineage, key=opening.key)
+            self._tell(done)
+            if done.opened is not None:
+                return done.opened
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
@@ -228,33 +226,19 @@ class Writer(CallQueue):
             batch = self._in_time(batch)
             if not batch:
                 return
-            pools: list[PoolJournal] = []
-            looks_up, began_s = False, None
-            for one in batch:
-                pools += one.pool.lineage
-                looks_up |= one.again
-                if one.waits and (began_s is None or one.entered_s < began_s):
-                    began_s = one.entered_s
             done: Done | None = None
             outcomes: Sequence[Any]
             try:
                 done = self.transactions.run(
-                    partial(perform, calls=partial(self._calls, batch, looks_up), now=self.now),
-                    pools,
+                    partial(perform, calls=partial(self._calls, batch), now=self.now),
+                    [pool for one in batch for pool in one.pool.lineage],
                     key=batch[0].operation.key,
-                    look_up=looks_up,
-                    began_s=began_s,
+                    look_up=any(one.again for one in batch),
+                    began_s=min([one.entered_s for one in batch if one.waits], default=None),
                 )
                 outcomes = done.outcomes
             except StoreError as error:
-                # A call of an interrupted batch may have taken effect, and could not be looked up.
-                unknown = isinstance(error, OutcomeUnknownError)
-                outcomes = [
-                    _own(OutcomeUnknownError(one.operation.key), error)
-                    if unknown or one.again
-                    else _own(error, error)
-                    for one in batch
-                ]
+                outcomes = [_own(error, one) for one in batch]
             except Exception as error:  # noqa: BLE001 - a fault of one operation is that caller's alone
                 if len(batch) > 1:
                     for caller in batch:
@@ -279,16 +263,11 @@ class Writer(CallQueue):
                 in_time.append(one)
         return in_time
 
-    def _calls(
-        self,
-        batch: list[Caller],
-        looks_up: bool,  # noqa: FBT001 - given by place, in front of what `Calls` is given
-        locked: Sequence[PoolJournal],
-    ) -> list[Call]:
+    def _calls(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> list[Call]:
         """Return the operations of a batch, and of those who came while it waited for its locks."""
         self.transactions.note_wait(locked)
         # New calls do not join a batch that has failed or was interrupted before.
-        if self._queue and not looks_up:
+        if self._queue and not any(one.again for one in batch):
             self._join(batch, locked)
         return [(caller.pool, caller.operation) for caller in batch]
 
@@ -393,8 +372,12 @@ class Writer(CallQueue):
             self._call_worker()
 
 
-def _own(error: LedgerError, like: LedgerError) -> LedgerError:
-    """Return a caller's own copy of an error: two must not write into one traceback."""
-    copied = copy.copy(error)
-    copied.__cause__ = like.__cause__
-    return copied
+def _own(error: StoreError, caller: Caller) -> StoreError:
+    """Return a caller's own copy of an error: two must not write into one traceback.
+
+    A call of an interrupted batch may have taken effect, and could not be looked up.
+    """
+    unknown = caller.again or isinstance(error, OutcomeUnknownError)
+    own = OutcomeUnknownError(caller.operation.key) if unknown else copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own

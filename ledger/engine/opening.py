@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -31,21 +30,6 @@ from ledger.store import pools
 from ledger.store.directory import Directory
 from ledger.store.drafts import Draft, first_row
 from ledger.store.journal import PoolJournal
-
-
-class Opened(NamedTuple):
-    """What a transaction that opens a pool came to."""
-
-    pool: PoolJournal | None
-    """None if more leases must expire first than one transaction expires: then it is opened again.
-    """
-    done: Done | None
-    """None if the pool was there, and nothing was written."""
-
-    def remember(self) -> None:
-        """Let the journals of the pools above keep what the batch knows."""
-        if self.done is not None:
-            self.done.remember()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +75,11 @@ class Opening:
         directory: Directory,
         parent: PoolJournal | None,
         now: Callable[[], Micros | None],
-    ) -> Opened:
-        """Return the pool, which is created if it does not exist.
+    ) -> Done:
+        """Return a result with the pool, which is created if it does not exist.
+
+        If more leases must expire first than one transaction expires, the result has no pool: then
+        the transaction must be committed, and the pool opened again.
 
         Args:
             connection: A transaction.
@@ -111,7 +98,7 @@ class Opening:
         """
         found = self.find(connection, directory)
         if found is not None:
-            return Opened(found, None)
+            return Done((), [], {}, set(), [], found)
         return self._make(connection, locked, directory=directory, parent=parent, now=now)
 
     def find(self, connection: Connection, directory: Directory) -> PoolJournal | None:
@@ -145,7 +132,7 @@ class Opening:
         directory: Directory,
         parent: PoolJournal | None,
         now: Callable[[], Micros | None],
-    ) -> Opened:
+    ) -> Done:
         assert self.options is not None  # noqa: S101 - without them a pool is only found
         batch, _ = prepare(connection, locked, look_up=False, calls=no_calls, now=now)
         pool_id = pools.next_pool_id(connection)
@@ -158,7 +145,7 @@ class Opening:
                 batch.require_rolled_over(funder)
                 lease = self._fund(batch, funder, self.options, pool_id) if self.carved else None
             except UnsweptError:
-                return Opened(None, finish(batch, []))
+                return finish(batch, ())
         info = PoolInfo(
             pool_id=pool_id,
             identity=uuid4(),
@@ -172,7 +159,7 @@ class Opening:
         opening = first_row(
             self._draft(self.options, pool), pool_id=pool_id, genesis=pool.genesis, now=batch.now
         )
-        return Opened(pool, finish(batch, [], also=[opening]))
+        return finish(batch, (), opened=pool, also=[opening])
 
     def _draft(self, options: SharedPoolBudgetOptions, pool: PoolJournal) -> Draft:
         asked = canonical_json(policy_to_json(options))

@@ -37,6 +37,8 @@ class Done(NamedTuple):
     """The pools that got capacity back, or another policy."""
     crossed: list[ThresholdCrossing]
     """Thresholds that were crossed, pool by pool in order."""
+    opened: PoolJournal | None = None
+    """The pool that was opened, where that is what the transaction was for."""
 
     def remember(self) -> None:
         """Let each pool's journal keep what the batch knows; only once it is committed."""
@@ -109,9 +111,15 @@ def perform(
     return finish(batch, outcomes)
 
 
-def finish(batch: Batch, outcomes: Sequence[Outcome], *, also: Sequence[Staged] = ()) -> Done:
+def finish(
+    batch: Batch,
+    outcomes: Sequence[Outcome],
+    *,
+    opened: PoolJournal | None = None,
+    also: Sequence[Staged] = (),
+) -> Done:
     """Write the rows that are staged in each pool, and others, and return the batch's result."""
-    done = Done(outcomes, [], {}, set(), [])
+    done = Done(outcomes, [], {}, set(), [], opened)
     staged: list[Staged] = []
     for pool_id, pool in batch.pools.items():
         staged += pool.staged
