@@ -42,6 +42,7 @@ from ledger.store.damage import refused_row
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
+from ledger.store.keys import made_keys
 from ledger.store.leases import open_leases
 from ledger.store.pools import LeftOut, leave_out
 from ledger.store.verify import Progress, Verification
@@ -333,10 +334,12 @@ class Ledger:
             UnknownPoolError: There is no such pool.
         """
         check_text("idempotency_key", idempotency_key)
-        found = self._journal(pool)
-        row = self._database.read(
-            lambda connection: found.by_keys(connection, [idempotency_key]).get(idempotency_key)
+        found, made = self._journal(pool), made_keys(idempotency_key)
+        rows = self._database.read(
+            lambda connection: found.by_keys(connection, [idempotency_key], made),
+            serializable=False,
         )
+        row = next(iter(rows.values()), None)
         return None if row is None else verify.entry_of(found, row)
 
     def open_leases(self, pool: str) -> Iterator[OpenLease]:

@@ -31,28 +31,38 @@ _texts: Callable[[Attribution], tuple[str | None, ...]] = attrgetter(*ATTRIBUTIO
 Value = int | str | bytes | None
 
 
+class _Encoded(dict[Value, bytes]):
+    """Values as columns are hashed. Most of an entry's were in one before it: kinds, 0, NULL."""
+
+    def __missing__(self, value: Value) -> bytes:
+        if value is None:
+            encoded = _ABSENT
+        elif isinstance(value, int):
+            encoded = _INTEGER + _SIGNED(value)
+        elif isinstance(value, str):
+            data = value.encode()
+            encoded = _HEADER(1, b"t", len(data)) + data
+        else:
+            encoded = _HEADER(1, b"b", len(value)) + value
+        if len(encoded) <= _SHORT:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[value] = encoded
+        return encoded
+
+
+_REMEMBERED = 4_096
+_SHORT = 64
+_encoded = _Encoded().__getitem__
+
+
 def encode(values: Iterable[Value]) -> bytes:
     """Return values one after the other, as columns are hashed.
 
     Each is a presence byte, a type byte, an 8-byte length and the value; an absent one is one 0
-    byte. One loop, and not a function a value: it runs sixty times for every entry.
+    byte.
     """
-    parts: list[bytes] = []
-    add = parts.append
-    for value in values:
-        if value is None:
-            add(_ABSENT)
-        elif isinstance(value, int):
-            add(_INTEGER)
-            add(_SIGNED(value))
-        elif isinstance(value, str):
-            data = value.encode()
-            add(_HEADER(1, b"t", len(data)))
-            add(data)
-        else:
-            add(_HEADER(1, b"b", len(value)))
-            add(value)
-    return b"".join(parts)
+    return b"".join(map(_encoded, values))
 
 
 _VERSION = encode((HASH_VERSION,))

@@ -201,7 +201,7 @@ class CallQueue(ABC):
                 self._queue.remove(caller)
                 caller.outcome = self._contention()
             elif caller.outcome is None and waited_s > self._begun_s:
-                caller.outcome = OutcomeUnknownError(caller.operation.key)
+                caller.outcome = OutcomeUnknownError(caller.operation.key_to_repeat())
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make a loop check its waiting tasks now and then, until no task waits."""

@@ -33,9 +33,8 @@ def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance)
         ceiling=I64_MAX,
         requests=spent.requests,
     )
-    return about_lease(EntryKind.SETTLEMENT, effect, lease)._replace(
-        usage=usage, detail=_detail(pool, spent.requests)
-    )
+    detail = _detail(pool, spent.requests)
+    return about_lease(EntryKind.SETTLEMENT, effect, lease, usage=usage, detail=detail)
 
 
 def correction(
@@ -70,9 +69,8 @@ def correction(
         "reason": f"late {late.kind} in pool {pool.name!r}",
         **_detail(pool, requests),
     }
-    return about_lease(EntryKind.CORRECTION, effect, lease)._replace(
-        usage=UsageDifference.between(before, after), detail=detail
-    )
+    usage_moved = UsageDifference.between(before, after)
+    return about_lease(EntryKind.CORRECTION, effect, lease, usage=usage_moved, detail=detail)
 
 
 def _detail(pool: PoolInfo, requests: int) -> dict[str, dict[str, str | int]]:

@@ -40,7 +40,7 @@ from ledger.engine.callers import (
     wake_tasks,
 )
 from ledger.engine.opening import Opening
-from ledger.engine.operations import Close, Operation, Release, new_key
+from ledger.engine.operations import Close, Operation, Release
 from ledger.engine.perform import Call, Done, no_calls, perform
 from ledger.engine.transaction import Transactions, writing_here
 from ledger.errors import (
@@ -51,6 +51,7 @@ from ledger.errors import (
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
+from ledger.store.keys import new_key
 
 T = TypeVar("T")
 
@@ -366,7 +367,7 @@ class Writer(CallQueue):
         if (
             isinstance(row, Mapping)
             and row["kind"] == EntryKind.RESERVATION
-            and not caller.operation.key_given
+            and not caller.operation.key_known
         ):
             self._enter(Caller(caller.pool, Release(lease=row["seq"])))
             self._call_worker()
@@ -378,6 +379,6 @@ def _own(error: StoreError, caller: Caller) -> StoreError:
     A call of an interrupted batch may have taken effect, and could not be looked up.
     """
     unknown = caller.again or isinstance(error, OutcomeUnknownError)
-    own = OutcomeUnknownError(caller.operation.key) if unknown else copy.copy(error)
+    own = OutcomeUnknownError(caller.operation.key_to_repeat()) if unknown else copy.copy(error)
     own.__cause__ = error.__cause__
     return own

@@ -8,21 +8,19 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from ledger.core import hashing, rules
+from ledger.core import rules
 from ledger.core.axes import CAPACITIES
-from ledger.core.checks import I64_MAX, U64_MAX, Micros, canonical_json, check_text, check_type
+from ledger.core.checks import I64_MAX, U64_MAX, Micros, check_text, check_type
 from ledger.core.entries import Balance, PoolId, PoolInfo, Seq
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
     SharedPoolBudgetOptions,
     check_carved,
     check_storable_policy,
-    policy_to_json,
 )
 from ledger.core.values import RequestBudget, UsageEstimate
 from ledger.engine.admission import refusal
 from ledger.engine.batch import Batch, UnsweptError
-from ledger.engine.operations.base import new_key
 from ledger.engine.perform import Done, finish, no_calls, prepare
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
@@ -30,6 +28,7 @@ from ledger.store import pools
 from ledger.store.directory import Directory
 from ledger.store.drafts import Draft, first_row
 from ledger.store.journal import PoolJournal
+from ledger.store.keys import new_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +161,6 @@ class Opening:
         return finish(batch, (), opened=pool, also=[opening])
 
     def _draft(self, options: SharedPoolBudgetOptions, pool: PoolJournal) -> Draft:
-        asked = canonical_json(policy_to_json(options))
-        where = () if self.parent is None else (self.parent, int(self.carved))
         place = pool.place()
         return Draft(
             kind=EntryKind.OPENING,
@@ -171,7 +168,6 @@ class Opening:
             policy=options,
             detail=None if place is None else {"parent": place},
             idempotency_key=self.key,
-            payload_digest=hashing.digest(("open", self.name, asked, *where)),
         )
 
     def _fund(

@@ -99,9 +99,11 @@ def perform(
                     batch.require_rolled_over(pool)
                 if pool.unreadable:
                     pool.require_readable(operation.lease_id)
+                if operation.behind is None:
+                    operation.behind = pool.head.seq
                 outcome = batch.post(pool, operation.decide(batch, pool))
                 pool.known[operation.key] = outcome
-            elif outcome["payload_digest"] != operation.payload_digest():
+            elif not operation.led_to(outcome):
                 outcome = IdempotencyConflictError(operation.key, seq=outcome["seq"])
         except LedgerError as refusal:
             outcome = refusal
@@ -203,12 +205,16 @@ def _read(batch: Batch, todo: Sequence[Call], *, look_up: bool) -> None:
 
 def _look_up(pool: PoolBatch, operations: Sequence[Operation[Any]], *, look_up: bool) -> set[int]:
     """Look up which operations on a pool were done before; return the leases that are needed."""
-    keys, wanted = set(), set()
+    wanted = set()
+    given: set[str] = set()
+    made: dict[str, int] = {}
     for operation in operations:
-        if operation.key_given or look_up:
-            keys.add(operation.key)
-    if keys:
-        pool.known = pool.journal.by_keys(pool.connection, keys)
+        if look_up or operation.key_known:
+            keys, behind = operation.sought(again=look_up)
+            given.update(keys)
+            made.update(behind)
+    if given or made:
+        pool.known = pool.journal.by_keys(pool.connection, given, made)
     for due in pool.due:
         wanted.add(due.lease)
     for operation in operations:

@@ -41,7 +41,7 @@ class WaitingReservations:
             LedgerError: The reservation's refusal, or the reason why it was not done.
         """
         if not operation.request_budget.allows_estimate(operation.estimate) or (
-            operation.key_given and self._is_answered(pool, operation)
+            operation.key_known and self._is_answered(pool, operation)
         ):
             return self._writer.run(pool, operation)
         draws_on = [one.info.pool_id for one in pool.lineage]
@@ -65,7 +65,7 @@ class WaitingReservations:
     ) -> BudgetLease:
         """Do a reservation from a task; as `reserve`. One that is cancelled leaves the queue."""
         if not operation.request_budget.allows_estimate(operation.estimate) or (
-            operation.key_given and await asyncio.to_thread(self._is_answered, pool, operation)
+            operation.key_known and await asyncio.to_thread(self._is_answered, pool, operation)
         ):
             return await self._writer.run_async(pool, operation)
         draws_on = [one.info.pool_id for one in pool.lineage]
@@ -87,7 +87,7 @@ class WaitingReservations:
     def _is_answered(self, pool: PoolJournal, operation: Reserve) -> bool:
         """Tell whether the key was used before: then there is an answer without waiting."""
         found = self._writer.database.read(
-            lambda connection: pool.by_keys(connection, [operation.key]), serializable=False
+            lambda connection: pool.by_keys(connection, *operation.sought()), serializable=False
         )
         return bool(found)
 

@@ -67,20 +67,35 @@ class Staged(Mapping[str, Any]):
         return len(_PLACES)
 
 
-def about_lease(kind: EntryKind, effect: rules.Effect, found: LeaseRow) -> Draft:
-    """Return the draft of an entry about an existing lease, with what it repeats."""
+def about_lease(
+    kind: EntryKind,
+    effect: rules.Effect,
+    found: LeaseRow,
+    *,
+    detail: Mapping[str, Any] | None = None,
+    usage: Usage | UsageDifference | None = None,
+    provenance: str | None = None,
+    idempotency_key: str | None = None,
+    payload_digest: bytes | None = None,
+) -> Draft:
+    """Return the draft of an entry about an existing lease, which repeats what that captured."""
     balance, lease, flags = effect
     return Draft(
         kind=kind,
         balance=balance,
-        lease=lease,
         flags=flags,
+        detail=detail,
         # A correction comes when the lease may be long forgotten.
         estimate=lease.estimate if kind is EntryKind.CORRECTION else None,
         request_budget=lease.request_budget if kind in HAS_BUDGET else None,
+        usage=usage,
+        lease=lease,
         attribution=found.attribution,
         request_id=found.request_id,
+        provenance=provenance,
         occurred_at=found.occurred_at,
+        idempotency_key=idempotency_key,
+        payload_digest=payload_digest,
     )
 
 

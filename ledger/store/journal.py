@@ -35,6 +35,8 @@ ENDING_PAGE = 256
 AHEAD_US = 1_000_000
 """How far ahead, in microseconds, a query looks for holds that are about to end."""
 
+_NO_KEYS: Mapping[str, int] = {}
+
 NO_OPENING = "the pool's opening is missing"
 
 
@@ -248,15 +250,24 @@ class PoolJournal:
         self._leases_at = memo.after.seq, memo.after.hash
 
     def by_keys(
-        self, connection: Connection, keys: Collection[str]
+        self, connection: Connection, given: Collection[str], made: Mapping[str, int] = _NO_KEYS
     ) -> dict[str, Mapping[str, Any]]:
-        """Read the entries that hold these idempotency keys."""
-        if not keys:
-            return {}
-        found = connection.execute(
-            queries.BY_KEYS, {"pool_id": self.info.pool_id, "keys": list(keys)}
-        )
-        return {row["idempotency_key"]: row for row in _rows(found)}
+        """Read the entries that hold these idempotency keys.
+
+        Args:
+            connection: A transaction.
+            given: Keys that callers gave.
+            made: Keys of the library's, each with an entry behind which to look for it.
+        """
+        found: list[dict[str, Any]] = []
+        pool: dict[str, Any] = {"pool_id": self.info.pool_id}
+        if given:
+            asked = pool | {"keys": list(given)}
+            found += _rows(connection.execute(queries.BY_KEYS, asked))
+        if made:
+            asked = pool | {"keys": list(made), "after": min(made.values())}
+            found += _rows(connection.execute(queries.BY_MADE_KEYS, asked))
+        return {row["idempotency_key"]: row for row in found}
 
     def page(
         self, connection: Connection, *, after: int, kind: EntryKind | None = None

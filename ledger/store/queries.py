@@ -56,10 +56,13 @@ PAGE = (
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-BY_KEYS = _OF_POOL.where(
-    entries.c.idempotency_key.is_not(None),
-    entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+_HAS_KEY = entries.c.idempotency_key.in_(bindparam("keys", expanding=True))
+BY_KEYS = _OF_POOL.where(entries.c.payload_digest.is_not(None), _HAS_KEY)
+"""The entries that hold keys which callers gave."""
+BY_MADE_KEYS = _OF_POOL.where(
+    entries.c.seq > bindparam("after"), entries.c.payload_digest.is_(None), _HAS_KEY
 )
+"""The entries that hold keys of the library's, which no index has."""
 _origin = entries.alias("origin")
 _MIRROR = select(_origin.c.seq).where(
     _origin.c.pool_id == _POOL,

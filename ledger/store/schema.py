@@ -129,7 +129,8 @@ REPORTS_THRESHOLD = text(kinds.sql([kinds.EntryKind.THRESHOLD]))
 """The condition for entries that report a crossed threshold."""
 REFUSES = text(kinds.sql([kinds.EntryKind.DENIAL]))
 """The condition for denials."""
-_KEYED = text("idempotency_key IS NOT NULL")
+_KEYED = text("payload_digest IS NOT NULL")
+"""The condition for entries under a key that the caller gave."""
 _MIRRORS = text("origin_seq IS NOT NULL")
 
 entries = Table(

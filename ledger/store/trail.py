@@ -145,10 +145,12 @@ def _shape_problem(row: Row, entry: Entry) -> str | None:
     if (row["origin_pool_id"] is None) != (row["origin_seq"] is None):
         return "it names half an entry that it repeats"
     kind, called = entry.kind, entry.origin is None and entry.kind not in BY_ITSELF
-    needed = {"idempotency_key", "payload_digest"} if called else set()
+    needed = {"idempotency_key"} if called else set()
     if kind in CORRECTABLE and "carving" not in entry.detail:
         needed.add("provenance")
     refused = {"idempotency_key", "payload_digest", "provenance"} - needed
+    if called:
+        refused.discard("payload_digest")  # where the caller gave the key
     if kind == EntryKind.CORRECTION:
         refused.discard("provenance")  # it is that of the entry corrected
     if entry.lease is None:

@@ -29,7 +29,7 @@ POOL_LOCKS = 16
 LONG_POOL = {
     "entries": {
         "entries": "1000000 1000000 1",
-        "uq_entries_idempotency_key": "500000 500000 1",
+        "uq_entries_idempotency_key": "5000 5000 1",
         "uq_entries_origin": "500000 500000 100000 1",
         "uq_entries_lease_end": "500000 500000 1",
         "uq_entries_lease_expiry": "5000 5000 1",
@@ -49,6 +49,7 @@ LONG_POOL = {
 
 ENDS = "kind IN ('settlement', 'release')"
 EXPIRES = "kind = 'expiry'"
+KEYED = "payload_digest IS NOT NULL"
 FOLLOWS_UP = "kind IN ('observation', 'renewal', 'expiry', 'correction')"
 
 GUARDED = {
@@ -57,7 +58,7 @@ GUARDED = {
     "attributions": [("pool_id", "attribution_id"), ("pool_id", "content_key")],
     "entries": [
         ("pool_id", "seq"),
-        ("pool_id", "idempotency_key"),
+        ("pool_id", "idempotency_key", KEYED),
         ("pool_id", "origin_pool_id", "origin_seq"),
         ("pool_id", "lease", ENDS),
         ("pool_id", "lease", EXPIRES),
@@ -244,7 +245,7 @@ def create_entries() -> None:
     index(
         "uq_entries_idempotency_key",
         ["pool_id", "idempotency_key"],
-        "idempotency_key IS NOT NULL",
+        KEYED,
         unique=True,
     )
     index(

@@ -249,7 +249,10 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     # Between those of the entries before and behind it, unless another pool has the same entry, or
     # an expiry or a window depends on it.
     "recorded_at": {
-        "own": {"adjustment", "closing", "denial", "expiry", "reservation", "settlement"},
+        "own": {
+            *("adjustment", "closing", "denial", "expiry", "opening", "reservation", "rollover"),
+            "settlement",
+        },
         "funding": {"settlement"},
         "own of an abandoned lease": {"release", "settlement"},
         "from above": {"denial"},
@@ -264,9 +267,21 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     "occurred_at": {"own": {"denial", "settlement"}, "from above": {"denial"}},
     **{
         name: {"own": {"denial"}, "from above": {"denial"}}
+        for name in (*("estimate_total_tokens", "estimate_cost_micros_usd"),)
+    },
+    # What no balance counts, and no entry of another pool repeats.
+    **{
+        name: {"own": {"denial", "reservation"}, "from above": {"denial"}}
         for name in (
-            *("estimate_input_tokens", "estimate_output_tokens", "estimate_total_tokens"),
-            *("estimate_cost_micros_usd", "budget_tokens", "budget_cost_micros_usd"),
+            *("estimate_input_tokens", "estimate_output_tokens"),
+            *("budget_tokens", "budget_cost_micros_usd"),
+        )
+    },
+    **{
+        f"usage_{name}": {"own": {"settlement"}}
+        for name in (
+            *("input_tokens", "output_tokens"),
+            *("cache_creation_tokens", "cache_read_tokens", "reasoning_tokens"),
         )
     },
     # What was said after the call, in a pool that shares with none above.

@@ -6,7 +6,7 @@ gets the same answer.
 """
 
 from ledger.engine.operations.adjust import Adjust
-from ledger.engine.operations.base import Operation, new_key
+from ledger.engine.operations.base import Operation
 from ledger.engine.operations.closing import ClosePool
 from ledger.engine.operations.correct import Correct
 from ledger.engine.operations.record import Record
@@ -25,5 +25,4 @@ __all__ = [
     "Release",
     "Renew",
     "Reserve",
-    "new_key",
 ]

@@ -71,7 +71,7 @@ class Adjust(Operation[None]):
             ),
             detail=None if self.reason is None else {"reason": self.reason},
             idempotency_key=self.key,
-            payload_digest=self.payload_digest(),
+            payload_digest=self.kept_digest(),
         )
 
     def _check_funded(self, opening: SharedPoolBudgetOptions) -> None:

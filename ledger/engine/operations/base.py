@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -16,35 +14,45 @@ from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import AmountOutOfRangeError
 from ledger.store.drafts import Draft
+from ledger.store.keys import Receipt, new_key
 from ledger.store.rows import Row
 
 T = TypeVar("T")
 
 
-def new_key() -> str:
-    """Return an idempotency key for a call whose caller gave none, ordered by time."""
-    return f"{time.time_ns() // 1000:014x}{os.urandom(9).hex()}"
-
-
 def keyed(idempotency_key: str | None) -> dict[str, Any]:
-    """Return the fields of an operation under the caller's key, or under one of its own.
+    """Return the fields of an operation under the caller's key, or under one of the library's.
 
     Raises:
         InvalidInputError: The key is empty or too long.
     """
     if idempotency_key is None:
         return {}
-    return {"key": check_text("idempotency_key", idempotency_key), "key_given": True}
+    receipt = Receipt.read(check_text("idempotency_key", idempotency_key))
+    if receipt is not None:
+        return {"key": receipt.key, "behind": receipt.behind, "receipt": receipt}
+    return {"key": idempotency_key, "key_given": True}
 
 
 @dataclass(slots=True, kw_only=True)
 class Operation(ABC, Generic[T]):
-    """One call. Its idempotency key makes it take effect once."""
+    """One call. Its idempotency key makes it take effect once.
 
-    # Nothing changes an operation. Yet it is not frozen: that takes four times as long to make.
+    Nothing but `behind` changes. It is not frozen: that takes four times as long to make.
+    """
 
     key: str = field(default_factory=new_key)
     key_given: bool = False
+    """Whether it is the caller's own key, which an index has."""
+    behind: int | None = None
+    """The newest entry of the pool when this was first tried; None until then."""
+    receipt: Receipt | None = None
+    """What the caller gave who repeats a call that was under a key of the library's."""
+
+    @property
+    def key_known(self) -> bool:
+        """Whether the caller knows the key, and may repeat the call."""
+        return self.key_given or self.receipt is not None
 
     @property
     def lease_id(self) -> int | None:
@@ -70,6 +78,34 @@ class Operation(ABC, Generic[T]):
     def payload_digest(self) -> bytes:
         """Return the digest that tells this call from another under the same key."""
         return hashing.digest(self.arguments())
+
+    def sought(self, *, again: bool = False) -> tuple[Collection[str], Mapping[str, int]]:
+        """Return the key to look an earlier outcome up by, as `PoolJournal.by_keys` takes it.
+
+        Args:
+            again: Whether this was tried before, and may have taken effect.
+        """
+        if self.key_given:
+            return (self.key,), {}
+        if self.behind is None or not (again or self.receipt):
+            return (), {}
+        return (), {self.key: self.behind}
+
+    def kept_digest(self) -> bytes | None:
+        """Return the digest that the entry keeps, None under a key of the library's."""
+        return self.payload_digest() if self.key_given else None
+
+    def led_to(self, row: Row) -> bool:
+        """Tell whether an entry that has this key is this call's."""
+        if self.key_given:
+            return bool(row["payload_digest"] == self.payload_digest())
+        return self.receipt is None or self.receipt.is_of(self.payload_digest())
+
+    def key_to_repeat(self) -> str:
+        """Return the key under which the caller can repeat the call."""
+        if self.key_given:
+            return self.key
+        return str(Receipt.of(self.key, self.behind or 0, self.payload_digest()))
 
 
 @dataclass(slots=True, kw_only=True)

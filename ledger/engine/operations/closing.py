@@ -57,7 +57,7 @@ class ClosePool(Operation[None]):
             flags=EntryFlag.CLOSED,
             detail=detail,
             idempotency_key=self.key,
-            payload_digest=self.payload_digest(),
+            payload_digest=self.kept_digest(),
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:

@@ -59,25 +59,29 @@ class Correct(Operation[UsageDifference]):
             ceiling=I64_MAX,
         )
         corrected = found.row
-        return about_lease(EntryKind.CORRECTION, effect, lease)._replace(
-            usage=UsageDifference.between(found.usage, self.usage),
-            attribution=found.attribution,
-            request_id=corrected["request_id"],
-            provenance=corrected["provenance"],
-            # A correction belongs to the time of the call, not to the time of the invoice.
-            occurred_at=(
-                corrected["recorded_at"]
-                if corrected["occurred_at"] is None
-                else corrected["occurred_at"]
-            ),
+        return about_lease(
+            EntryKind.CORRECTION,
+            effect,
+            lease,
             detail={
                 "corrects": self.entry,
                 "from": amounts(found.usage),
                 "to": amounts(self.usage),
                 "reason": self.reason,
             },
+            usage=UsageDifference.between(found.usage, self.usage),
+            provenance=corrected["provenance"],
             idempotency_key=self.key,
-            payload_digest=self.payload_digest(),
+            payload_digest=self.kept_digest(),
+        )._replace(
+            attribution=found.attribution,
+            request_id=corrected["request_id"],
+            # A correction belongs to the time of the call, not to the time of the invoice.
+            occurred_at=(
+                corrected["recorded_at"]
+                if corrected["occurred_at"] is None
+                else corrected["occurred_at"]
+            ),
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:

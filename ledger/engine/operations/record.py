@@ -22,7 +22,7 @@ from ledger.engine.batch import Batch
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store import rows
-from ledger.store.drafts import Draft, about_lease
+from ledger.store.drafts import Draft
 from ledger.store.rows import BUDGET, Interned, Row, request_budget_of, used_of
 
 _NO_REPORT = Fitted()
@@ -75,27 +75,30 @@ class Record(LeaseOperation[None]):
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the settlement or observation: the usage is committed whatever it is."""
         spend = rules.settle if self.closes else rules.observe
-        effect = spend(
+        balance, lease, flags = spend(
             pool.head.balance,
             pool.state(self.lease),
             self.usage,
             lease_id=self.lease,
             ceiling=I64_MAX,
         )
-        found = pool.leases[self.lease]
-        report, occurred_at = self.report, self.report.occurred_at
-        return about_lease(
-            EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION, effect, found
-        )._replace(
-            flags=effect.flags | (EntryFlag.SHORTENED if report.shortened else EntryFlag.NONE),
+        found, report = pool.leases[self.lease], self.report
+        if report.shortened:
+            flags |= EntryFlag.SHORTENED
+        return Draft(
+            kind=EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION,
+            balance=balance,
+            flags=flags,
+            detail=self._detail(),
+            request_budget=lease.request_budget,
             usage=self.usage,
+            lease=lease,
             attribution=self._attribution(pool, found.attribution),
             request_id=report.request_id or found.request_id,
             provenance=report.provenance or Provenance.REPORTED,
-            occurred_at=found.occurred_at if occurred_at is None else occurred_at,
-            detail=self._detail(),
+            occurred_at=found.occurred_at if report.occurred_at is None else report.occurred_at,
             idempotency_key=self.key,
-            payload_digest=self.payload_digest(),
+            payload_digest=self.kept_digest(),
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:

@@ -42,8 +42,12 @@ class Release(LeaseOperation[None]):
             LeasePhase.ENDED,
             lease_id=self.lease,
         )
-        return about_lease(EntryKind.RELEASE, effect, pool.leases[self.lease])._replace(
-            idempotency_key=self.key, payload_digest=self.payload_digest()
+        return about_lease(
+            EntryKind.RELEASE,
+            effect,
+            pool.leases[self.lease],
+            idempotency_key=self.key,
+            payload_digest=self.kept_digest(),
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
@@ -71,10 +75,13 @@ class Close(Release):
                 unseen = state.used == Usage.zero()
                 provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
         kind = EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT
-        return about_lease(kind, effect, pool.leases[self.lease])._replace(
+        return about_lease(
+            kind,
+            effect,
+            pool.leases[self.lease],
             usage=usage,
             provenance=provenance,
             detail={"settlement": str(policy)},
             idempotency_key=self.key,
-            payload_digest=self.payload_digest(),
+            payload_digest=self.kept_digest(),
         )

@@ -54,8 +54,12 @@ class Renew(LeaseOperation[datetime]):
             Micros(pool.at + self.ttl_us),
             lease_id=self.lease,
         )
-        return about_lease(EntryKind.RENEWAL, effect, pool.leases[self.lease])._replace(
-            idempotency_key=self.key, payload_digest=self.payload_digest()
+        return about_lease(
+            EntryKind.RENEWAL,
+            effect,
+            pool.leases[self.lease],
+            idempotency_key=self.key,
+            payload_digest=self.kept_digest(),
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> datetime:

@@ -125,7 +125,7 @@ class Reserve(Operation[BudgetLease]):
             "request_id": self.request_id,
             "occurred_at": self.occurred_at,
             "idempotency_key": self.key,
-            "payload_digest": self.payload_digest(),
+            "payload_digest": self.kept_digest(),
         }
         if denial is not None:
             return Draft(
