@@ -24,6 +24,7 @@ from ledger.core.entries import (
 )
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
+from ledger.core.unbilled import is_unbilled, register_unbilled
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     Attribution,
@@ -159,5 +160,7 @@ __all__ = [
     "Window",
     "WindowState",
     "from_micros",
+    "is_unbilled",
+    "register_unbilled",
     "usd",
 ]

@@ -161,7 +161,8 @@ class Leasing(Protocol[Block_co]):
         The block reserves when it is entered, not before; an object is good for one block. It has
         `observe`, `record`, `renew` and `release`. If the block ends without a `record` or a
         `release` (by return, exception, cancellation or the closing of a generator), the lease is
-        ended by the pool's settlement policy, as by `abandon`.
+        ended by the pool's settlement policy, as by `abandon`; or released, if nothing was observed
+        and the exception says that the provider did not do the work (see `register_unbilled`).
 
         Args:
             estimate: What the call is expected to use at most.

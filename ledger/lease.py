@@ -26,6 +26,7 @@ from typing import (
 )
 
 from ledger.contract import AsyncBudget, Budget, Leasing, RequestExtensions
+from ledger.core.unbilled import is_unbilled
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     Attribution,
@@ -73,6 +74,7 @@ class _Block(Generic[B]):
         self._wait_s = wait_s
         self._lease: BudgetLease | None = None
         self._ended = False
+        self._observed = False
         self._entry = threading.Lock()
         self._unused = True
 
@@ -113,6 +115,10 @@ class _Block(Generic[B]):
                 f"call lease() again for each: '{self._with} budget.lease(...) as lease:'",
             )
 
+    def _is_unbilled(self, error: BaseException | None) -> bool:
+        """Tell whether the block ends by an error that says that nothing was used."""
+        return error is not None and not self._observed and is_unbilled(error)
+
     def _nothing_reserved(self) -> str:
         return (
             "lease(estimate) reserves when its block is entered, and this one was not: nothing is "
@@ -124,8 +130,10 @@ class LeaseBlock(_Block[Budget]):
     """A lease inside a `with` block; a budget's `lease` makes it.
 
     If the block ends in any way without `record` or `release`, the lease is ended by the pool's
-    settlement policy. An exception that ends the block is not swallowed. After the block `id` and
-    `lease` can still be read; other calls answer as for any lease that has ended.
+    settlement policy. It is released if nothing was observed, and the error that ends the block
+    says that the provider did not do the work (`is_unbilled`). An exception that ends the block is
+    not swallowed. After the block `id` and `lease` can still be read; other calls answer as for any
+    lease that has ended.
     """
 
     def __enter__(self) -> Self:
@@ -142,7 +150,10 @@ class LeaseBlock(_Block[Budget]):
         if self._ended:
             return
         try:
-            self._budget.abandon(self.lease)
+            if self._is_unbilled(error):
+                self._budget.release(self.lease)
+            else:
+                self._budget.abandon(self.lease)
         except BudgetError:
             pass  # another call ended the lease, or this one did and reports it over its own budget
         except LedgerError as failure:
@@ -150,6 +161,7 @@ class LeaseBlock(_Block[Budget]):
 
     def observe(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record a part of the usage; as `Budget.observe`."""
+        self._observed = True
         self._budget.observe(self.lease, usage, report=report)
 
     def record(self, usage: Usage, *, report: UsageReport | None = None) -> None:
@@ -196,7 +208,8 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
             _leave(self._budget.abandon(self.lease))
             return
-        ending = asyncio.ensure_future(self._budget.abandon(self.lease))
+        end = self._budget.release if self._is_unbilled(error) else self._budget.abandon
+        ending = asyncio.ensure_future(end(self.lease))
         cancelled: asyncio.CancelledError | None = None
         # A cancellation must not leave the lease open: it is raised again after the lease ended.
         while not ending.done():
@@ -218,6 +231,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
 
     async def observe(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record a part of the usage; as `Budget.observe`."""
+        self._observed = True
         await self._budget.observe(self.lease, usage, report=report)
 
     async def record(self, usage: Usage, *, report: UsageReport | None = None) -> None:
@@ -308,7 +322,8 @@ class PoolLeases(ABC, Generic[Found, Block]):
         gives a block. The block reserves when it is entered, not before; an object is good for one
         block. It has `observe`, `record`, `renew` and `release`. If the block ends without a
         `record` or a `release` (by return, exception, cancellation or the closing of a generator),
-        the lease is ended by the pool's settlement policy, as by `abandon`.
+        the lease is ended by the pool's settlement policy, as by `abandon`; or released, if the
+        exception says that the provider did not do the work.
 
         Args:
             lease: The id of a lease, which any process may have been granted; or an estimate.

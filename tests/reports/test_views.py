@@ -41,7 +41,7 @@ def test_spend_by_day(history: Callable[[int], Ledger], seed: int) -> None:
     expected = [
         (
             *row.group.values(),
-            *(row.requests, row.denied, row.attempts),
+            *(row.requests, row.denied, row.attempts, row.unpriced),
             *(row.input_tokens, row.output_tokens, row.total_tokens),
             usd(row.cost_micros_usd).replace(",", ""),
         )

@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 from ledger.core.axes import AMOUNTS, AXES, COST, Axis
 from ledger.core.checks import to_micros
+from ledger.core.entries import EntryFlag
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
+
+_UNPRICED = int(EntryFlag.UNPRICED)
 
 
 class Readable(NamedTuple):
@@ -119,7 +122,7 @@ def _spend_by_day(readable: Readable) -> str:
     day, usd = readable.day, readable.usd
     return f"""
 CREATE VIEW spend_by_day AS
-SELECT pool, day, tenant, agent, operation, provider, model, requests, denied, attempts,
+SELECT pool, day, tenant, agent, operation, provider, model, requests, denied, attempts, unpriced,
        input_tokens, output_tokens, total_tokens, {usd.format("cost_micros_usd")} AS usd
 FROM (
     SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
@@ -127,6 +130,8 @@ FROM (
            SUM(CASE WHEN {_is(EntryKind.RESERVATION)} THEN 1 ELSE 0 END) AS requests,
            SUM(CASE WHEN {_is(EntryKind.DENIAL)} THEN 1 ELSE 0 END) AS denied,
            SUM(CASE WHEN {_is(*CORRECTABLE)} THEN 1 ELSE 0 END) AS attempts,
+           SUM(CASE WHEN {_is(*CORRECTABLE)} AND (e.flags & {_UNPRICED}) <> 0 THEN 1 ELSE 0 END)
+               AS unpriced,
            COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
            COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
            COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
