@@ -263,3 +263,14 @@ def test_unlimited_axes_are_never_overspent() -> None:
     huge = Usage(cost_micros_usd=2**64 - 1)
     budget.record_used(budget.reserve(EXTENSIONS, UsageEstimate.zero(), UNLIMITED), huge)
     assert budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED)
+
+
+def test_a_call_does_not_wait_for_what_it_cannot_get(make: Make) -> None:
+    """Where there is no room it is denied; but capacity that comes back would not help it."""
+    budget: Any = make(BOTH)
+    budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1_000, cost_micros_usd=1), UNLIMITED)
+    asked = EXTENSIONS, UsageEstimate(total_tokens=5), UNLIMITED
+    with pytest.raises(ThresholdExceededError):
+        budget.reserve(*asked)
+    with pytest.raises(UnpricedCallError):
+        budget.reserve(*asked, wait_s=60)

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from ledger import (
     U64_MAX,
     BudgetLease,
+    EntryFlag,
     EntryKind,
     IdempotencyKey,
     LeaseTtl,
@@ -228,6 +229,7 @@ class MemoryMachine(RuleBasedStateMachine):
         which=NUMBERS,
         usage=USAGES,
         last=st.booleans(),
+        model=st.sampled_from(["m", "m" * 300]),
         keyed=st.booleans(),
     )
     def spend(
@@ -236,21 +238,23 @@ class MemoryMachine(RuleBasedStateMachine):
         which: int,
         usage: Usage,
         last: bool,  # noqa: FBT001 - hypothesis calls by name
+        model: str,
         keyed: bool,  # noqa: FBT001 - likewise
     ) -> None:
         """Observe or settle any lease ever granted: open, expired or ended."""
+        flag = EntryFlag.SHORTENED if len(model) > 255 else EntryFlag.NONE
         pool, lease = self.granted(which)
         kind = EntryKind.SETTLEMENT if last else EntryKind.OBSERVATION
 
         def call(to: int, key: str | None) -> None:
             budget = self.manager(to, pool)
-            report = UsageReport(idempotency_key=key, model="m")
+            report = UsageReport(idempotency_key=key, model=model)
             (budget.record_used if last else budget.observe)(lease, usage, report=report)
 
         self.ask(
             number,
             pool,
-            lambda: pool.spend(kind, lease.id, usage),
+            lambda: pool.spend(kind, lease.id, usage, flag),
             call,
             lease=lease.id,
             key=self.new_key(keyed),

@@ -194,9 +194,11 @@ class Pool:
             one.append(EntryKind.RESERVATION, effect, flag)
         return lease
 
-    def spend(self, kind: EntryKind, lease: int, usage: Usage) -> None:
+    def spend(
+        self, kind: EntryKind, lease: int, usage: Usage, flag: EntryFlag = EntryFlag.NONE
+    ) -> None:
         """Commit usage, whatever it is, and then raise if it is over the request's own budget."""
-        self.follow(kind, lease, usage)
+        self.follow(kind, lease, usage, flag=flag)
         state = self.leases[lease]
         excess = rules.over_request_budget(state.request_budget, state.used)
         if excess is not None:
@@ -230,6 +232,7 @@ class Pool:
         expires_at: Micros | None = None,
         requests: int = 1,
         funds: bool = False,
+        flag: EntryFlag = EntryFlag.NONE,
     ) -> int:
         """Write what becomes of a lease, here and in every pool above; return the entry here.
 
@@ -249,7 +252,7 @@ class Pool:
                 requests=requests,
             )
 
-        flag = EntryFlag.NONE if funds else self.unpriced(usage)
+        flag |= EntryFlag.NONE if funds else self.unpriced(usage)
         seq = self.post(kind, lease, decide, usage, flag)
         if usage is not None:
             self.spends[seq] = lease, usage
