@@ -7,6 +7,7 @@
     |   |-- RequestBudgetExceededError   one request is over its own limit
     |   |-- ThresholdExceededError       the pool has not enough left
     |   |-- UnpricedCallError            the call leaves out what the pool limits
+    |   |   `-- UnknownPriceError        no price is known for it
     |   |-- UnknownLeaseError            no such open lease here
     |   |-- PoolClosedError              the pool takes nothing new
     |   `-- PoisonedError                the in-memory manager was broken into
@@ -14,6 +15,7 @@
     |   |-- AmountOutOfRangeError        an amount outside the domain
     |   |-- InvalidUrlError              not the address of a store
     |   |-- TraceError                   a line of a trace that cannot be read
+    |   |-- PriceTableError              a table of prices that cannot be used
     |   `-- BillingFileError             a line of a provider's bill that cannot be read
     |-- UnknownPoolError                 no pool of that name
     |-- PoolConflictError                the pool exists under another policy
@@ -48,6 +50,7 @@ from ledger.errors.calls import (
     OpenLeasesError,
     ParentConflictError,
     PoolConflictError,
+    PriceTableError,
     TraceAlreadyRunError,
     TraceError,
     UncorrectableEntryError,
@@ -75,6 +78,7 @@ from ledger.errors.verdicts import (
     RequestBudgetExceededError,
     ThresholdExceededError,
     UnknownLeaseError,
+    UnknownPriceError,
     UnpricedCallError,
 )
 
@@ -98,6 +102,7 @@ __all__ = [
     "PoisonedError",
     "PoolClosedError",
     "PoolConflictError",
+    "PriceTableError",
     "RequestBudgetExceededError",
     "RowsDiscardedError",
     "SchemaVersionError",
@@ -108,6 +113,7 @@ __all__ = [
     "UncorrectableEntryError",
     "UnknownLeaseError",
     "UnknownPoolError",
+    "UnknownPriceError",
     "UnknownRulesError",
     "UnpricedCallError",
 ]

@@ -68,6 +68,18 @@ class BillingFileError(InvalidInputError):
         self.reason = reason
 
 
+class PriceTableError(InvalidInputError):
+    """A table of prices, or one entry of it, cannot be used.
+
+    Attributes:
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.reason = reason
+
+
 class UnknownPoolError(LedgerError):
     """No pool of this name.
 

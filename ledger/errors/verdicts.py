@@ -163,6 +163,23 @@ class UnpricedCallError(BudgetError):
         self.pool = pool
 
 
+class UnknownPriceError(UnpricedCallError):
+    """No price is known for a call, or for something that it uses; nothing was reserved.
+
+    The figures of `UnpricedCallError` are 0: the message says what is not known.
+
+    Attributes:
+        reason: What is not known, and what to give.
+    """
+
+    def __init__(self, reason: str) -> None:
+        BudgetError.__init__(self, reason)
+        self.reason = reason
+        self.missing = (COST.amount or "",)
+        self.input_tokens = self.output_tokens = self.total_tokens = self.cost_micros_usd = 0
+        self.pool = None
+
+
 class UnknownLeaseError(BudgetError):
     """No open lease of this id in this pool: never granted here, or already ended.
 

@@ -10,9 +10,11 @@ from ledger.reports.estimates import EstimateQuality, Held, Ratios, estimates
 from ledger.reports.figures import Figures
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook, forecast
+from ledger.reports.history import OutputHistory, output_history
 from ledger.reports.leases import AgedLease, LateUse, LeaseAge, Leases, leases
 from ledger.reports.live import Glance, glance
 from ledger.reports.overview import Overview, overview
+from ledger.reports.reprice import Repriced, reprice
 from ledger.reports.runs import RunCost, RunTree, run_trees, runs
 from ledger.reports.spend import Spend, SpendRow, spend
 from ledger.reports.standing import standing
@@ -43,8 +45,10 @@ __all__ = [
     "Leases",
     "Movement",
     "Outlook",
+    "OutputHistory",
     "Overview",
     "Ratios",
+    "Repriced",
     "RunCost",
     "RunTree",
     "Spend",
@@ -59,7 +63,9 @@ __all__ = [
     "forecast",
     "glance",
     "leases",
+    "output_history",
     "overview",
+    "reprice",
     "run_trees",
     "runs",
     "spend",

@@ -29,6 +29,7 @@ from ledger import (
     PoisonedError,
     PoolClosedError,
     PoolConflictError,
+    PriceTableError,
     RequestBudgetExceededError,
     RowsDiscardedError,
     SchemaVersionError,
@@ -40,6 +41,7 @@ from ledger import (
     UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
+    UnknownPriceError,
     UnknownRulesError,
     UnpricedCallError,
     errors,
@@ -52,6 +54,9 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     (LedgerError("text"), {}, ["text"]),
     (BudgetError("text"), {}, ["text"]),
     (StoreError("text"), {}, ["text"]),
+    (UnpricedCallError("text"), {}, ["text"]),
+    (UnknownPriceError("no price"), {"reason": "no price", "pool": None}, ["no price"]),
+    (PriceTableError("a.toml", "why"), {"field": "a.toml", "reason": "why"}, ["a.toml: why"]),
     (
         RequestBudgetExceededError(
             requested_tokens=1_234,

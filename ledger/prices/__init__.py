@@ -1,0 +1,27 @@
+"""Real prices: what a call may cost before it is made, and what it did cost afterwards.
+
+Prices are exact decimals in US dollars. A call's cost is rounded up once, to the next micro-USD.
+A table of one's own comes first, then genai-prices, from its wheel; nothing is fetched. Needs the
+extra `prices`, unless the table is all there is.
+"""
+
+from ledger.prices.answers import Answer, read_answer
+from ledger.prices.counts import Counts
+from ledger.prices.pricelist import PriceList, Recording
+from ledger.prices.rates import Line, Price, Rate, Rates
+from ledger.prices.table import PriceTable
+from ledger.prices.tokens import count_tokens
+
+__all__ = [
+    "Answer",
+    "Counts",
+    "Line",
+    "Price",
+    "PriceList",
+    "PriceTable",
+    "Rate",
+    "Rates",
+    "Recording",
+    "count_tokens",
+    "read_answer",
+]

@@ -1,0 +1,289 @@
+"""What an answer says that it used: the one place that knows each provider's convention.
+
+===========  ==============================  =============================================
+provider     input tokens                    output tokens
+===========  ==============================  =============================================
+OpenAI       include what was cached         include reasoning
+xAI chat     include what was cached         leave reasoning out
+Anthropic    leave out what was cached       include thinking
+Gemini       include what was cached, leave  leave thoughts out
+             out results of tools
+Bedrock      leave out what was cached       include reasoning
+===========  ==============================  =============================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ledger.core.checks import I64_MAX, check_amount
+from ledger.errors import InvalidInputError
+from ledger.prices.counts import Counts
+from ledger.prices.table import CONDITIONS
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an answer says of the call.
+
+    Attributes:
+        requests: What was used. More than one where the provider worked in several iterations,
+            each of which is charged for itself.
+        total_tokens: What the provider calls the total, or what the requests add up to if that is
+            more.
+        model: The model that answered, None where the answer does not say.
+        request_id: The provider's id of the answer.
+        conditions: What it was charged under as the answer says it, such as
+            `{"service_tier": "flex"}`; what the answer leaves out is left out.
+    """
+
+    requests: tuple[Counts, ...]
+    total_tokens: int
+    model: str | None = None
+    request_id: str | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Counts:
+        """All requests together."""
+        first, *others = self.requests
+        for other in others:
+            first = first.plus(other)
+        return first
+
+
+def read_answer(answer: object) -> Answer:
+    """Read what an answer of OpenAI, Anthropic, Gemini or Bedrock, or of one like them, used.
+
+    Args:
+        answer: The answer's JSON as a mapping, an object of the provider's library (one that has
+            `model_dump`), or the usage of either alone.
+
+    Raises:
+        InvalidInputError: It has no usage, or a count in it is no whole number of 0 or more.
+    """
+    whole = _mapping(answer)
+    for outer in _EVENTS:  # an event of a stream holds the answer
+        if isinstance(whole.get(outer), Mapping) and whole[outer].get("usage"):
+            whole = whole[outer]
+    usage = next((_mapping(whole[name]) for name in _USAGES if whole.get(name)), whole)
+    usage = {_snake(name): value for name, value in usage.items()}
+    read = next((reader for wanted, reader in _READERS if wanted <= usage.keys()), None)
+    if read is None:
+        raise InvalidInputError(
+            "answer",
+            "has no usage that is known here; give the counts yourself, as "
+            "Counts(input_tokens=..., output_tokens=...)",
+        )
+    requests = tuple(read({**usage, _SEARCHES: _searches(whole)}))
+    stated = _count(usage, "total_tokens") or _count(usage, "total_token_count")
+    return Answer(
+        requests=requests,
+        total_tokens=max(stated, sum(request.total_tokens for request in requests)),
+        model=_text(whole, "model", "modelVersion", "model_version"),
+        request_id=_text(whole, "id", "responseId", "response_id"),
+        conditions=_conditions(usage, whole),
+    )
+
+
+def _conditions(usage: Fields, whole: Fields) -> dict[str, str]:
+    said = {name: _text(usage, name) or _text(whole, name) for name in CONDITIONS}
+    # Bedrock has the tier in an object of its own, Gemini in the kind of traffic.
+    bedrock, gemini = whole.get("serviceTier"), _text(usage, "traffic_type")
+    if isinstance(bedrock, Mapping):
+        said["service_tier"] = _text(bedrock, "type")
+    elif gemini is not None:
+        said["service_tier"] = gemini.lower().removeprefix("on_demand_")
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _openai_chat(usage: Fields) -> Sequence[Counts]:
+    given, made = _part(usage, "prompt_tokens_details"), _part(usage, "completion_tokens_details")
+    return [_openai(usage, "prompt_tokens", "completion_tokens", given, made)]
+
+
+def _openai_responses(usage: Fields) -> Sequence[Counts]:
+    given, made = _part(usage, "input_tokens_details"), _part(usage, "output_tokens_details")
+    return [_openai(usage, "input_tokens", "output_tokens", given, made)]
+
+
+def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields) -> Counts:
+    input_tokens, output_tokens = _count(usage, input_), _count(usage, output)
+    reasoning = _count(made, "reasoning_tokens")
+    read, written = _count(given, "cached_tokens"), _count(given, "cache_write_tokens")
+    # xAI leaves reasoning out of the completion, and some gateways what was cached out of the
+    # prompt. The total tells, or that a part is more than the whole.
+    stated = _count(usage, "total_tokens")
+    if stated == input_tokens + output_tokens + reasoning or reasoning > output_tokens:
+        output_tokens += reasoning
+    if read + written > input_tokens:
+        input_tokens += read + written
+    return Counts(
+        input_tokens=input_tokens,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        input_audio_tokens=_count(given, "audio_tokens"),
+        input_image_tokens=_count(given, "image_tokens"),
+        output_tokens=output_tokens,
+        reasoning_tokens=reasoning,
+        output_audio_tokens=_count(made, "audio_tokens"),
+        output_image_tokens=_count(made, "image_tokens"),
+        web_searches=_count(usage, _SEARCHES),
+    )
+
+
+def _anthropic(usage: Fields) -> Sequence[Counts]:
+    whole = _anthropic_part(usage)
+    searches = _count(_part(usage, "server_tool_use"), "web_search_requests")
+    iterations = [
+        _anthropic_part(_mapping(one)) for one in usage.get("iterations") or () if one is not None
+    ]
+    # The top level leaves some iterations out, such as a compaction. Each is a request of its own.
+    if iterations and all(
+        sum(getattr(one, name) for one in iterations) >= getattr(whole, name)
+        for name in ("input_tokens", "output_tokens")
+    ):
+        first, *others = iterations
+        return [first.plus(Counts(web_searches=searches, requests=0)), *others]
+    return [whole.plus(Counts(web_searches=searches, requests=0))]
+
+
+def _anthropic_part(usage: Fields) -> Counts:
+    read = _count(usage, "cache_read_input_tokens")
+    split = _part(usage, "cache_creation")
+    hour = _count(split, "ephemeral_1h_input_tokens")
+    # `message_delta` updates the sum, and never the split.
+    written = max(
+        _count(usage, "cache_creation_input_tokens"),
+        hour + _count(split, "ephemeral_5m_input_tokens"),
+    )
+    return Counts(
+        input_tokens=_count(usage, "input_tokens") + read + written,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=hour,
+        output_tokens=_count(usage, "output_tokens"),
+        reasoning_tokens=_count(_part(usage, "output_tokens_details"), "thinking_tokens"),
+    )
+
+
+def _gemini(usage: Fields) -> Sequence[Counts]:
+    thoughts = _count(usage, "thoughts_token_count")
+    given = _modalities(usage, "prompt_tokens_details", "tool_use_prompt_tokens_details")
+    cached = _modalities(usage, "cache_tokens_details")
+    made = _modalities(usage, "candidates_tokens_details")
+    return [
+        Counts(
+            input_tokens=_count(usage, "prompt_token_count")
+            + _count(usage, "tool_use_prompt_token_count"),
+            cache_read_tokens=_count(usage, "cached_content_token_count"),
+            input_audio_tokens=given["AUDIO"],
+            cache_read_audio_tokens=cached["AUDIO"],
+            input_image_tokens=given["IMAGE"] + given["DOCUMENT"],
+            cache_read_image_tokens=cached["IMAGE"] + cached["DOCUMENT"],
+            input_video_tokens=given["VIDEO"],
+            output_tokens=_count(usage, "candidates_token_count") + thoughts,
+            reasoning_tokens=thoughts,
+            output_audio_tokens=made["AUDIO"],
+            output_image_tokens=made["IMAGE"],
+            output_video_tokens=made["VIDEO"],
+        )
+    ]
+
+
+def _bedrock(usage: Fields) -> Sequence[Counts]:
+    read, written = (
+        _count(usage, "cache_read_input_tokens"),
+        _count(usage, "cache_write_input_tokens"),
+    )
+    hour = sum(
+        _count({_snake(name): value for name, value in one.items()}, "input_tokens")
+        for one in map(_mapping, usage.get("cache_details") or ())
+        if one.get("ttl") == "1h"
+    )
+    return [
+        Counts(
+            input_tokens=_count(usage, "input_tokens") + read + written,
+            cache_read_tokens=read,
+            cache_write_tokens=written,
+            cache_write_1h_tokens=hour,
+            output_tokens=_count(usage, "output_tokens"),
+        )
+    ]
+
+
+_EVENTS = ("response", "message")
+_USAGES = ("usage", "usageMetadata", "usage_metadata")
+_SEARCHES = "searches in the output"
+
+_READERS: Sequence[tuple[set[str], Callable[[Fields], Sequence[Counts]]]] = (
+    ({"prompt_tokens"}, _openai_chat),
+    ({"prompt_token_count"}, _gemini),
+    ({"cache_write_input_tokens"}, _bedrock),
+    ({"input_tokens", "cache_creation_input_tokens"}, _anthropic),
+    ({"input_tokens", "cache_read_input_tokens", "total_tokens"}, _bedrock),
+    ({"input_tokens", "cache_read_input_tokens"}, _anthropic),
+    ({"input_tokens"}, _openai_responses),
+)
+"""Which reader knows a usage with these fields; names are in snake case here."""
+
+
+def _searches(answer: Fields) -> int:
+    """Return how often OpenAI's answer searched the web: its usage does not say so."""
+    output = answer.get("output")
+    calls = [
+        one
+        for one in (output if isinstance(output, list) else ())
+        if isinstance(one, Mapping) and one.get("type") == "web_search_call"
+    ]
+    # Opening a page that was found is no search.
+    return sum(_part(call, "action").get("type", "search") == "search" for call in calls)
+
+
+def _mapping(value: object) -> Fields:
+    if isinstance(value, Mapping):
+        return value
+    dump = getattr(value, "model_dump", None)
+    found = dump() if callable(dump) else None
+    if not isinstance(found, Mapping):
+        raise InvalidInputError("answer", f"must be a mapping, not a {type(value).__name__}")
+    return found
+
+
+def _part(fields: Fields, name: str) -> Fields:
+    value = fields.get(name)
+    return {} if value is None else _mapping(value)
+
+
+def _count(fields: Fields, name: str) -> int:
+    value = fields.get(name)
+    return 0 if value is None else check_amount(name, value, ceiling=I64_MAX)
+
+
+def _modalities(usage: Fields, *names: str) -> dict[str, int]:
+    found = dict.fromkeys(("TEXT", "AUDIO", "IMAGE", "DOCUMENT", "VIDEO"), 0)
+    for name in names:
+        for given in usage.get(name) or ():
+            one = {_snake(key): value for key, value in _mapping(given).items()}
+            modality = str(getattr(one.get("modality"), "value", one.get("modality"))).upper()
+            if modality in found:
+                found[modality] += _count(one, "token_count")
+    return found
+
+
+def _text(fields: Fields, *names: str) -> str | None:
+    for name in names:
+        value = fields.get(name)
+        value = getattr(value, "value", value)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

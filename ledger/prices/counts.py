@@ -1,0 +1,155 @@
+"""What one request used, by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from itertools import combinations
+
+from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.values import Usage
+from ledger.errors import InvalidInputError
+from ledger.prices.kinds import KINDS, PARTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What one request used, by kind; 0 .. 2^63-1 each.
+
+    Tokens of a part are included in the whole: everything that begins with `cache` or `input` in
+    `input_tokens`, everything that begins with `output` and `reasoning_tokens` in `output_tokens`,
+    `cache_write_1h_tokens` in `cache_write_tokens`, and what is cached of a modality both in
+    `cache_read_tokens` and in that modality.
+
+    Attributes:
+        input_tokens: All input, cached or not.
+        cache_read_tokens: Input that was read from a cache.
+        cache_write_tokens: Input that was written to a cache.
+        cache_write_1h_tokens: The part of it that is kept for an hour.
+        input_audio_tokens: Input of sound.
+        cache_read_audio_tokens: The part of it that was read from a cache.
+        input_image_tokens: Input of pictures.
+        cache_read_image_tokens: The part of it that was read from a cache.
+        input_video_tokens: Input of video.
+        output_tokens: All output, reasoning included.
+        reasoning_tokens: Output that only the model sees.
+        output_audio_tokens: Output of sound.
+        output_image_tokens: Output of pictures.
+        output_video_tokens: Output of video.
+        web_searches: How many searches the provider made.
+        requests: How many requests these are.
+    """
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    cache_read_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    cache_read_image_tokens: int = 0
+    input_video_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    output_video_tokens: int = 0
+    web_searches: int = 0
+    requests: int = 1
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            check_amount(part.name, getattr(self, part.name), ceiling=I64_MAX)
+        for name, kind in KINDS.items():
+            parts = [other for other in PARTS[name] if self.of(other)]
+            apart = [
+                other
+                for other in parts
+                if not any(KINDS[wider].traits < KINDS[other].traits for wider in parts)
+            ]
+            # Of kinds that can overlap, each alone must fit; of those that cannot, all together.
+            for group in _exclusive(apart):
+                if sum(map(self.of, group)) > self.of(name):
+                    said = " + ".join(KINDS[other].field for other in group)
+                    raise InvalidInputError(
+                        kind.field, f"{self.of(name)} does not include {said}, which it must"
+                    )
+
+    def of(self, kind: str) -> int:
+        """Return the count of a kind, by its name in `KINDS`."""
+        count: int = getattr(self, KINDS[kind].field)
+        return count
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output."""
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sum of two requests.
+
+        Raises:
+            AmountOutOfRangeError: A sum is above 2^63-1.
+        """
+        return Counts(
+            **{
+                part.name: getattr(self, part.name) + getattr(other, part.name)
+                for part in fields(self)
+            }
+        )
+
+    def used(self) -> dict[str, int]:
+        """Return the kinds that are not 0, requests left out, by their names in `KINDS`."""
+        return {name: self.of(name) for name in KINDS if name != "requests" and self.of(name)}
+
+    def usage(self, cost_micros_usd: int, *, total_tokens: int = 0) -> Usage:
+        """Return them as a usage.
+
+        Args:
+            cost_micros_usd: What they cost.
+            total_tokens: What the provider says they are together, if that is more.
+        """
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            total_tokens=max(self.total_tokens, total_tokens),
+            cost_micros_usd=cost_micros_usd,
+            cache_creation_tokens=self.cache_write_tokens,
+            cache_read_tokens=self.cache_read_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+        )
+
+    @classmethod
+    def of_usage(cls, usage: Usage) -> Counts:
+        """Return what a recorded usage says of the kinds.
+
+        Raises:
+            InvalidInputError: A part of it is more than the whole.
+        """
+        return cls(
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_creation_tokens,
+            output_tokens=usage.output_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+        )
+
+
+_MODALITIES = frozenset({"audio", "image", "video"})
+_CACHED = frozenset({"read", "write"})
+
+
+def _exclusive(names: list[str]) -> Iterator[list[str]]:
+    """Yield groups of kinds of which a token can be one alone."""
+    yield from ([name] for name in names)
+    for dimension in (_MODALITIES, _CACHED):
+        yield [name for name in names if KINDS[name].traits & dimension]
+
+
+def overlaps() -> Iterator[tuple[str, str, str]]:
+    """Yield two kinds that a token can both be, and the kind of those tokens."""
+    for (one, first), (two, second) in combinations(KINDS.items(), 2):
+        both = first.traits | second.traits
+        for name, kind in KINDS.items():
+            if kind.traits == both and name not in {one, two}:
+                yield one, two, name

@@ -1,0 +1,125 @@
+"""The kinds of things that a call is charged for: one row each; no other module lists them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TOKENS = 1_000_000
+"""Prices of tokens are per million."""
+
+TIMES = 1_000
+"""Prices of searches and requests are per thousand."""
+
+
+class Kind(NamedTuple):
+    """One kind.
+
+    Attributes:
+        traits: What it counts. A kind is part of every other kind that has fewer of its traits.
+        field: Its field in `Counts`.
+        genai_prices: The key of its price in genai-prices.
+        litellm: The key of its price in litellm's map; None where that has none.
+        apart: It has a price of its own or none: the price of the kind that it is part of is lower.
+        per: How many of them the price is for.
+    """
+
+    traits: frozenset[str]
+    field: str
+    genai_prices: str
+    litellm: str | None = None
+    apart: bool = False
+    per: int = TOKENS
+
+
+def _traits(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+INPUT, OUTPUT = "input", "output"
+REQUESTS = "requests"
+
+KINDS = {
+    INPUT: Kind(_traits("input"), "input_tokens", "input_mtok", "input_cost_per_token"),
+    "cache_read": Kind(
+        _traits("input read"),
+        "cache_read_tokens",
+        "cache_read_mtok",
+        "cache_read_input_token_cost",
+    ),
+    "cache_write": Kind(
+        _traits("input write"),
+        "cache_write_tokens",
+        "cache_write_mtok",
+        "cache_creation_input_token_cost",
+    ),
+    "cache_write_1h": Kind(
+        _traits("input write hour"),
+        "cache_write_1h_tokens",
+        "cache_write_1h_mtok",
+        "cache_creation_input_token_cost_above_1hr",
+        apart=True,
+    ),
+    "input_audio": Kind(
+        _traits("input audio"),
+        "input_audio_tokens",
+        "input_audio_mtok",
+        "input_cost_per_audio_token",
+        apart=True,
+    ),
+    "cache_read_audio": Kind(
+        _traits("input audio read"),
+        "cache_read_audio_tokens",
+        "cache_audio_read_mtok",
+        "cache_read_input_audio_token_cost",
+    ),
+    "input_image": Kind(
+        _traits("input image"),
+        "input_image_tokens",
+        "input_image_mtok",
+        "input_cost_per_image_token",
+    ),
+    "cache_read_image": Kind(
+        _traits("input image read"), "cache_read_image_tokens", "cache_image_read_mtok"
+    ),
+    "input_video": Kind(_traits("input video"), "input_video_tokens", "input_video_mtok"),
+    OUTPUT: Kind(_traits("output"), "output_tokens", "output_mtok", "output_cost_per_token"),
+    "reasoning": Kind(
+        _traits("output reasoning"),
+        "reasoning_tokens",
+        "output_reasoning_mtok",
+        "output_cost_per_reasoning_token",
+    ),
+    "output_audio": Kind(
+        _traits("output audio"),
+        "output_audio_tokens",
+        "output_audio_mtok",
+        "output_cost_per_audio_token",
+        apart=True,
+    ),
+    "output_image": Kind(
+        _traits("output image"),
+        "output_image_tokens",
+        "output_image_mtok",
+        "output_cost_per_image_token",
+        apart=True,
+    ),
+    "output_video": Kind(
+        _traits("output video"), "output_video_tokens", "output_video_mtok", apart=True
+    ),
+    "web_searches": Kind(
+        _traits("search"), "web_searches", "web_searches_kcount", apart=True, per=TIMES
+    ),
+    REQUESTS: Kind(_traits("request"), "requests", "requests_kcount", per=TIMES),
+}
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the kinds that are part of this one, however far down."""
+    whole = KINDS[name].traits
+    return [other for other, kind in KINDS.items() if whole < kind.traits]
+
+
+PARTS = {name: parts_of(name) for name in KINDS}
+"""By kind: the kinds that are part of it."""
+
+DEEPEST_FIRST = sorted(KINDS, key=lambda name: -len(KINDS[name].traits))

@@ -1,0 +1,237 @@
+"""What calls cost: a table of one's own first, then genai-prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from ledger.core.checks import check_moment, check_text
+from ledger.core.values import Provenance, Usage, UsageEstimate, UsageReport
+from ledger.errors import InvalidInputError, UnknownPriceError
+from ledger.prices.answers import Answer, read_answer
+from ledger.prices.counts import Counts
+from ledger.prices.kept import detail_of
+from ledger.prices.library import LibraryPrices
+from ledger.prices.rates import Price, Rates, price
+from ledger.prices.table import PriceTable, conditions_of
+
+
+class Source(Protocol):
+    """Knows prices."""
+
+    @property
+    def version(self) -> str:
+        """Which edition of its prices it has."""
+
+    def rates(
+        self, model: str, *, provider: str | None, at: datetime, conditions: Mapping[str, str]
+    ) -> Rates | None:
+        """Return the prices of a model at a time, None if it does not know the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What to record of a call: `manager.record_used(lease, it.usage, report=it.report)`.
+
+    Attributes:
+        usage: What it used, with its cost; a cost of 0 if there is no price.
+        report: Model, request id, and in its detail what the call was priced with.
+        price: What it cost, and why; None if there is no price.
+        unpriced: Why there is no price; None if there is one.
+    """
+
+    usage: Usage
+    report: UsageReport
+    price: Price | None
+    unpriced: str | None
+
+
+class PriceList:
+    """Prices from one or more sources: the first one that knows the model decides."""
+
+    def __init__(
+        self,
+        own: PriceTable | Mapping[str, Any] | str | Path | None = None,
+        *,
+        library: bool = True,
+    ) -> None:
+        """Open the sources.
+
+        Args:
+            own: A table of one's own, which comes first: as a file's name, or as a mapping.
+            library: Whether genai-prices is asked what the table does not have.
+
+        Raises:
+            PriceTableError: The table cannot be used.
+            MissingExtraError: genai-prices is not installed.
+            InvalidInputError: There is no source at all.
+        """
+        self.sources: list[Source] = []
+        if isinstance(own, str | Path):
+            own = PriceTable.load(own)
+        if own is not None:
+            self.sources.append(own if isinstance(own, PriceTable) else PriceTable(own))
+        if library:
+            self.sources.append(LibraryPrices())
+        if not self.sources:
+            raise InvalidInputError("own", "give a table, or let genai-prices be asked")
+
+    def rates(
+        self,
+        model: str,
+        *,
+        provider: str | None = None,
+        at: datetime | None = None,
+        conditions: Mapping[str, str | None] | None = None,
+    ) -> Rates:
+        """Return the prices of a model.
+
+        Args:
+            model: Its name, as calls and answers name it.
+            provider: Who serves it: the same model has different prices in different places.
+            at: When the call is made, with a time zone; now without it.
+            conditions: `service_tier`, `speed` and `inference_geo`, where they are not ordinary.
+
+        Raises:
+            UnknownPriceError: No source knows the model, or its price under these conditions.
+            InvalidInputError: The time has no time zone; the name is no text.
+        """
+        check_text("model", model)
+        moment = datetime.now(UTC) if at is None else at
+        check_moment("at", moment)
+        wanted = conditions_of(conditions or {})
+        for source in self.sources:
+            found = source.rates(model, provider=provider, at=moment, conditions=wanted)
+            if found is not None:
+                return found
+        served = "" if provider is None else f" of {provider}"
+        raise UnknownPriceError(
+            f"no price for the model {model!r}{served} at the time of the call: add it to a price "
+            "table of your own, or name its provider"
+        )
+
+    def price(
+        self,
+        used: Counts | Sequence[Counts],
+        *,
+        model: str,
+        provider: str | None = None,
+        at: datetime | None = None,
+        service_tier: str | None = None,
+        conditions: Mapping[str, str | None] | None = None,
+    ) -> Price:
+        """Return what a call costs, and why; see `rates` for the arguments.
+
+        Args:
+            used: What it uses; a list where it is several requests.
+            model: The model.
+            provider: Who serves it.
+            at: When it is made.
+            service_tier: Short for the condition of that name.
+            conditions: Whatever else the price depends on.
+
+        Raises:
+            UnknownPriceError: There is no price for something that is used.
+        """
+        given = {**(conditions or {})}
+        if service_tier is not None:
+            given["service_tier"] = service_tier
+        found = self.rates(model, provider=provider, at=at, conditions=given)
+        return price(found, [used] if isinstance(used, Counts) else used)
+
+    def estimate(
+        self,
+        *,
+        model: str,
+        input_tokens: int,
+        max_output_tokens: int,
+        provider: str | None = None,
+        at: datetime | None = None,
+        service_tier: str | None = None,
+    ) -> UsageEstimate:
+        """Return what to reserve for a call: all of its input uncached, all of its output used.
+
+        Args:
+            model: The model that is asked.
+            input_tokens: As `ledger.prices.count_tokens` counts them, or better.
+            max_output_tokens: The call's `max_tokens`, or what such calls have used so far
+                (`ledger.reports.output_tokens`).
+            provider: Who serves it.
+            at: When it is made; now without it.
+            service_tier: As the call names it.
+
+        Raises:
+            UnknownPriceError: There is no price for it. Nothing is reserved yet.
+        """
+        counts = Counts(input_tokens=input_tokens, output_tokens=max_output_tokens)
+        found = self.rates(
+            model, provider=provider, at=at, conditions={"service_tier": service_tier}
+        )
+        cost = price(found, [counts]).cost_micros_usd
+        # What is written to a cache can cost more than what is not cached.
+        written = Counts(
+            input_tokens=input_tokens,
+            cache_write_tokens=input_tokens,
+            output_tokens=max_output_tokens,
+        )
+        return UsageEstimate(
+            input_tokens=input_tokens,
+            output_tokens=max_output_tokens,
+            total_tokens=counts.total_tokens,
+            cost_micros_usd=max(cost, price(found, [written]).cost_micros_usd),
+        )
+
+    def recording(
+        self,
+        answer: object,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        at: datetime | None = None,
+        service_tier: str | None = None,
+    ) -> Recording:
+        """Return what to record of an answer. A price that is missing does not stop the recording.
+
+        Args:
+            answer: The answer as `read_answer` takes it, an `Answer`, or `Counts`.
+            model: The model, where the answer names none or another price shall hold.
+            provider: Who served it.
+            at: When the call was made; now without it.
+            service_tier: Under which it was served, where the answer does not say.
+
+        Raises:
+            InvalidInputError: The answer has no usage, or `at` has no time zone.
+        """
+        if isinstance(answer, Counts):
+            read = Answer(requests=(answer,), total_tokens=answer.total_tokens)
+        else:
+            read = answer if isinstance(answer, Answer) else read_answer(answer)
+        named = model or read.model
+        under = {"service_tier": service_tier, **read.conditions}
+        found: Price | None = None
+        unpriced: str | None = "the answer names no model: give model="
+        if named is not None:
+            try:
+                found = self.price(
+                    read.requests, model=named, provider=provider, at=at, conditions=under
+                )
+            except UnknownPriceError as error:
+                unpriced = error.reason
+        unpriced = unpriced if found is None else None
+        return Recording(
+            usage=read.counts.usage(
+                0 if found is None else found.cost_micros_usd, total_tokens=read.total_tokens
+            ),
+            report=UsageReport(
+                provider=provider,
+                model=named,
+                request_id=read.request_id,
+                provenance=Provenance.REPORTED,
+                detail=detail_of(read.requests, conditions_of(under), found, unpriced),
+            ),
+            price=found,
+            unpriced=unpriced,
+        )

@@ -1,0 +1,196 @@
+"""What a model's tokens cost by kind, and what a request costs at these rates, exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Context, Decimal, Inexact
+from fractions import Fraction
+
+from ledger.errors import UnknownPriceError
+from ledger.prices.counts import Counts, overlaps
+from ledger.prices.kinds import DEEPEST_FIRST, KINDS, PARTS
+
+_MICROS = 1_000_000
+PRICE_DIGITS = 30
+"""A price has at most so many digits before and after the point, and a count at most 19."""
+
+# The program's own decimal context may round to few digits; this one rounds nothing.
+_EXACT = Context(prec=2 * PRICE_DIGITS + 40, traps=[Inexact])
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The price of one kind in US dollars, per million tokens or per thousand times.
+
+    Attributes:
+        base: The price of a request whose input is below every step.
+        steps: From which input on another price holds for the whole request: pairs of a number of
+            input tokens and the price above it, ascending.
+    """
+
+    base: Decimal
+    steps: tuple[tuple[int, Decimal], ...] = ()
+
+    def at(self, input_tokens: int) -> Decimal:
+        """Return the price that holds for a request with so much input, cached or not."""
+        found = self.base
+        for above, price in self.steps:
+            if input_tokens > above:
+                found = price
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What one source says a model costs at one time.
+
+    Attributes:
+        source: Where the prices are from: `own`, `genai-prices` or `litellm`.
+        version: Of the source.
+        model: The model's name there.
+        provider: The provider's name there, None where the source names none.
+        since: The first day of these prices, `YYYY-MM-DD`; None where the source has no date.
+        conditions: What they hold for besides the model, such as `{"service_tier": "flex"}`.
+        rates: By kind, see `ledger.prices.kinds`.
+    """
+
+    source: str
+    version: str
+    model: str
+    provider: str | None = None
+    since: str | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, Rate]
+
+    @property
+    def named(self) -> str:
+        """The source and its version."""
+        return f"{self.source} {self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One kind of a request's price.
+
+    Attributes:
+        kind: Its name in `KINDS`.
+        count: How many of them are charged at this rate; parts with a price of their own are not
+            counted again.
+        usd: The price, in US dollars.
+        per: How many the price is for.
+        cost_usd: What these cost, exactly.
+    """
+
+    kind: str
+    count: int
+    usd: Decimal
+    per: int
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a call costs, and why.
+
+    Attributes:
+        rates: What it was priced with.
+        requests: What was used, a count for each request of the call.
+        lines: The parts of the price.
+        cost_usd: Their sum, exactly.
+        cost_micros_usd: The same in millionths of a US dollar, rounded up once.
+    """
+
+    rates: Rates
+    requests: tuple[Counts, ...]
+    lines: tuple[Line, ...]
+    cost_usd: Decimal
+    cost_micros_usd: int
+
+
+def price(rates: Rates, requests: Sequence[Counts]) -> Price:
+    """Return what a call costs that consists of these requests: its attempts, or its iterations.
+
+    Each request is charged at the rates that its own input leads to. The sum is rounded up once.
+
+    Raises:
+        UnknownPriceError: There is no price for a kind that was used.
+    """
+    found: dict[tuple[str, Decimal], int] = {}
+    for request in requests:
+        for kind, count in _charged(rates, request).items():
+            place = (kind, rates.rates[kind].at(request.input_tokens))
+            found[place] = found.get(place, 0) + count
+    order = list(KINDS)
+    lines = tuple(
+        Line(
+            kind=kind,
+            count=count,
+            usd=usd,
+            per=KINDS[kind].per,
+            cost_usd=_decimal(count * Fraction(usd) / KINDS[kind].per),
+        )
+        for (kind, usd), count in sorted(found.items(), key=lambda one: order.index(one[0][0]))
+        if count
+    )
+    exact = sum((Fraction(line.cost_usd) for line in lines), Fraction(0))
+    return Price(
+        rates=rates,
+        requests=tuple(requests),
+        lines=lines,
+        cost_usd=_decimal(exact),
+        cost_micros_usd=math.ceil(exact * _MICROS),
+    )
+
+
+def text_of(usd: Decimal) -> str:
+    """Return a decimal as people write it: without an exponent and without zeros at the end."""
+    text = format(usd, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _charged(rates: Rates, request: Counts) -> dict[str, int]:
+    """Return how many of each priced kind are charged at its price, each token once."""
+    _check_priced(rates, request)
+    charged: dict[str, int] = {}
+    for name in DEEPEST_FIRST:
+        if name not in rates.rates:
+            continue
+        count = request.of(name) - sum(charged.get(part, 0) for part in PARTS[name])
+        if count < 0:
+            raise UnknownPriceError(
+                f"{rates.model}: the parts of {_said(name)} are more than the whole, unless some "
+                "are of two kinds; give their number, such as cache_read_audio_tokens"
+            )
+        charged[name] = count
+    return charged
+
+
+def _check_priced(rates: Rates, request: Counts) -> None:
+    for name in request.used():
+        kind = KINDS[name]
+        if name in rates.rates:
+            continue
+        wider = [other for other in KINDS if name in PARTS[other] and other in rates.rates]
+        if not wider or kind.apart:
+            instead = f"; the price of {_said(wider[0])} is not what they cost" if wider else ""
+            raise UnknownPriceError(
+                f"{rates.named} has no price for {_said(name)} of {rates.model}"
+                f"{instead}. Add {name!r} for this model to a price table of your own"
+            )
+    for one, two, both in overlaps():
+        if request.of(both) and both not in rates.rates and {one, two} <= rates.rates.keys():
+            raise UnknownPriceError(
+                f"{rates.named} has prices for {_said(one)} and {_said(two)} of {rates.model}, but "
+                f"none for what is both. Add {both!r} to the price table"
+            )
+
+
+def _said(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _decimal(exact: Fraction) -> Decimal:
+    """Return a fraction whose denominator has the factors 2 and 5 alone as a decimal, exactly."""
+    return _EXACT.divide(Decimal(exact.numerator), Decimal(exact.denominator))

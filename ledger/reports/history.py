@@ -1,0 +1,76 @@
+"""What calls have used so far: an estimate for the next one of their kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from ledger.core.checks import check_amount
+from ledger.core.kinds import EntryKind
+from ledger.errors import InvalidInputError
+from ledger.ledger import Ledger
+from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.leases import with_newest_of_lease
+from ledger.reports.ranks import percentile
+from ledger.store.pools import LeftOut
+from ledger.store.schema import entries
+
+_ALL = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputHistory:
+    """How much output settled calls have had.
+
+    Attributes:
+        calls: How many calls.
+        percent: So many per cent of them had at most `output_tokens`.
+        output_tokens: The output of a call that was really made; None without any.
+    """
+
+    calls: int
+    percent: int
+    output_tokens: int | None
+
+
+def output_history(
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    percent: int = 95,
+    left_out: LeftOut | None = None,
+) -> OutputHistory:
+    """Return a percentile of the output of settled calls, by the nearest rank.
+
+    Args:
+        book: The books.
+        where: Which calls: `Filter(model=..., operation=...)` for those of a kind.
+        percent: 1 to 100; 100 is the largest output.
+        left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
+            Without it, the first of these errors is raised.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        JournalDamagedError: A pool cannot be read.
+        InvalidInputError: The percentile is none; or `as_of` is an entry that the pool does not
+            have yet.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    if not check_amount("percent", percent, ceiling=_ALL):
+        raise InvalidInputError("percent", f"must be 1 to {_ALL}")
+
+    def query(connection: Connection, scope: Scope) -> list[int]:
+        # A corrected call counts as what the correction made of it.
+        last, joined = with_newest_of_lease(entries.c.lease, scope.where.as_of)
+        output = last.c.used_output_tokens
+        found = select(output).select_from(joined)
+        settled = found.where(*scope.conditions, entries.c.kind == EntryKind.SETTLEMENT)
+        return [int(row[0]) for row in connection.execute(settled.order_by(output))]
+
+    ascending = snapshot(book, where, query, left_out=left_out)
+    return OutputHistory(
+        calls=len(ascending),
+        percent=percent,
+        output_tokens=percentile(ascending, percent) if ascending else None,
+    )

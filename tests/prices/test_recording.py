@@ -1,0 +1,246 @@
+"""Priced calls in the journal: reserved, recorded, kept with what they were priced with."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ledger import (
+    InvalidInputError,
+    Ledger,
+    Provenance,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    UnknownPriceError,
+    Usage,
+)
+from ledger.prices import Counts, PriceList, PriceTable
+from ledger.prices.kept import Kept, kept_in
+
+ANSWER: dict[str, Any] = {
+    "id": "msg_1",
+    "model": "claude-sonnet-4-5-20250929",
+    "usage": {
+        "input_tokens": 100,
+        "cache_read_input_tokens": 5_000,
+        "cache_creation_input_tokens": 2_000,
+        "cache_creation": {"ephemeral_5m_input_tokens": 1_500, "ephemeral_1h_input_tokens": 500},
+        "output_tokens": 50,
+    },
+}
+
+
+def test_an_answer_is_recorded_with_what_it_was_priced_with(
+    store_url: str, library: PriceList
+) -> None:
+    """Reserve what it may cost, record what it did; the entry has source, version and rates."""
+    options = SharedPoolBudgetOptions(capacity_cost_micros_usd=1_000_000)
+    with Ledger.open(store_url) as book:
+        budget = book.pool("team", options)
+        estimate = library.estimate(
+            model="claude-sonnet-4-5", input_tokens=8_000, max_output_tokens=1_000
+        )
+        lease = budget.reserve(RequestExtensions(), estimate, RequestBudget())
+        it = library.recording(ANSWER, provider="anthropic")
+        budget.record_used(lease, it.usage, report=it.report)
+        settled = list(book.entries("team"))[-1]
+        assert [None] == [found.damage for found in book.verify()]
+    assert settled.usage == Usage(
+        input_tokens=7_100,
+        output_tokens=50,
+        total_tokens=7_150,
+        cost_micros_usd=11_175,
+        cache_creation_tokens=2_000,
+        cache_read_tokens=5_000,
+    )
+    assert "msg_1" == settled.request_id
+    kept = settled.detail["report"]["price"]
+    assert {
+        "source": "genai-prices",
+        "version": library.sources[0].version,
+        "model": "claude-sonnet-4-5",
+        "provider": "anthropic",
+        "cost_usd": "0.011175",
+        "lines": [
+            ["input", 100, "3", 1_000_000],
+            ["cache_read", 5_000, "0.3", 1_000_000],
+            ["cache_write", 1_500, "3.75", 1_000_000],
+            ["cache_write_1h", 500, "6", 1_000_000],
+            ["output", 50, "15", 1_000_000],
+        ],
+        "requests": [
+            {
+                "input": 7_100,
+                "cache_read": 5_000,
+                "cache_write": 2_000,
+                "cache_write_1h": 500,
+                "output": 50,
+            }
+        ],
+    } == kept
+    assert estimate.cost_micros_usd >= settled.usage.cost_micros_usd
+
+
+def test_a_later_price_changes_nothing_that_is_written(store_url: str) -> None:
+    """Two calls of one day, before and after the table was replaced: each keeps its own price."""
+    tables = [
+        PriceTable({"version": version, "price": [{"model": "m", "input": usd}]})
+        for version, usd in (("old", 1), ("new", 5))
+    ]
+    used = Counts(input_tokens=1_000)
+    with Ledger.open(store_url) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        for table in tables:
+            prices = PriceList(table, library=False)
+            it = prices.recording(used, model="m")
+            lease = budget.reserve(
+                RequestExtensions(),
+                prices.estimate(model="m", input_tokens=1_000, max_output_tokens=0),
+                RequestBudget(),
+            )
+            budget.record_used(lease, it.usage, report=it.report)
+        found = [entry for entry in book.entries("team") if entry.kind == "settlement"]
+    assert [1_000, 5_000] == [entry.usage.cost_micros_usd for entry in found]
+    assert [
+        ("old", [["input", 1_000, "1", 1_000_000]]),
+        ("new", [["input", 1_000, "5", 1_000_000]]),
+    ] == [
+        (price["version"], price["lines"])
+        for price in (entry.detail["report"]["price"] for entry in found)
+    ]
+
+
+def test_an_unknown_model_stops_before_the_call_and_not_after_it(store_url: str) -> None:
+    """No estimate without a price; but what was used is recorded, and says why it has no cost."""
+    prices = PriceList()
+    with pytest.raises(UnknownPriceError, match="'nobodys-model'"):
+        prices.estimate(model="nobodys-model", input_tokens=1, max_output_tokens=1)
+    answer = {**ANSWER, "model": "nobodys-model"}
+    with Ledger.open(store_url) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        known = prices.estimate(model="gpt-4o", input_tokens=10, max_output_tokens=10)
+        lease = budget.reserve(RequestExtensions(), known, RequestBudget())
+        it = prices.recording(answer)
+        budget.record_used(lease, it.usage, report=it.report)
+        settled = list(book.entries("team"))[-1]
+    assert it.price is None
+    assert it.unpriced == settled.detail["report"]["price"]["unpriced"]
+    assert "no price for the model 'nobodys-model'" in str(it.unpriced)
+    assert (7_150, 0) == (settled.usage.total_tokens, settled.usage.cost_micros_usd)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({**ANSWER, "model": None}, "names no model"),
+        (
+            {
+                "model": "gpt-4o-audio-preview",
+                "usage": {
+                    "prompt_tokens": 9,
+                    "completion_tokens": 9,
+                    "completion_tokens_details": {"audio_tokens": 9},
+                },
+            },
+            "no price for output audio",
+        ),
+        (
+            {"model": "gpt-4.1", "service_tier": "flex", "usage": {"prompt_tokens": 9}},
+            "service_tier 'flex'",
+        ),
+    ],
+)
+def test_what_is_known_only_after_the_call_is_flagged(
+    library: PriceList, answer: dict[str, Any], said: str
+) -> None:
+    """Sound that was not asked for, or another tier than was asked for, have no price either."""
+    it = library.recording(answer)
+    assert it.unpriced is not None
+    assert said in it.unpriced
+    assert 0 == it.usage.cost_micros_usd < it.usage.total_tokens
+    assert isinstance(it.report.detail, dict)
+    assert it.unpriced == it.report.detail["price"]["unpriced"]
+
+
+def test_the_tier_of_the_answer_decides(library: PriceList) -> None:
+    """A call asked for flex and was served at the ordinary tier; or the answer does not say."""
+    usage = {"usage": {"prompt_tokens": 1_000_000, "completion_tokens": 0}}
+    costs = [
+        library.recording(
+            {"model": "gpt-5", **more, **usage}, service_tier=asked
+        ).usage.cost_micros_usd
+        for more, asked in (
+            ({}, None),
+            ({"service_tier": "flex"}, None),
+            ({}, "flex"),
+            ({"service_tier": "default"}, "flex"),
+            ({"service_tier": "priority"}, "flex"),
+        )
+    ]
+    assert [1_250_000, 625_000, 625_000, 1_250_000, 2_500_000] == costs
+
+
+def test_counts_can_be_recorded_without_an_answer(library: PriceList) -> None:
+    """For clients that this library does not read."""
+    it = library.recording(Counts(input_tokens=1_000_000), model="gpt-4o", provider="openai")
+    assert (2_500_000, Provenance.REPORTED) == (it.usage.cost_micros_usd, it.report.provenance)
+    with pytest.raises(InvalidInputError):
+        library.recording({"usage": {}})
+
+
+def test_an_estimate_holds_what_a_cache_may_cost(library: PriceList) -> None:
+    """Writing to a cache costs a quarter more than not caching: that is what is reserved."""
+    estimate = library.estimate(
+        model="claude-sonnet-4-5", input_tokens=100_000, max_output_tokens=1_000
+    )
+    assert (100_000, 1_000, 101_000) == (
+        estimate.input_tokens,
+        estimate.output_tokens,
+        estimate.total_tokens,
+    )
+    assert 375_000 + 15_000 == estimate.cost_micros_usd
+    long = library.estimate(model="claude-sonnet-4-5", input_tokens=200_001, max_output_tokens=0)
+    assert 1_500_008 == long.cost_micros_usd
+    batch = library.estimate(
+        model="claude-haiku-4-5", input_tokens=1_000_000, max_output_tokens=0, service_tier="batch"
+    )
+    assert 625_000 == batch.cost_micros_usd
+
+
+def test_a_budget_holds_in_dollars(store_url: str, library: PriceList) -> None:
+    """Of a budget of 0.05 USD, calls of 0.02 USD at most are granted twice."""
+    estimate = library.estimate(model="gpt-4o", input_tokens=4_000, max_output_tokens=1_000)
+    assert 20_000 == estimate.cost_micros_usd
+    options = SharedPoolBudgetOptions(capacity_cost_micros_usd=50_000)
+    with Ledger.open(store_url) as book:
+        budget = book.pool("team", options)
+        for _ in range(2):
+            budget.reserve(RequestExtensions(), estimate, RequestBudget())
+        with pytest.raises(ThresholdExceededError):
+            budget.reserve(RequestExtensions(), estimate, RequestBudget())
+
+
+def test_what_is_kept_is_read_again(library: PriceList) -> None:
+    """By kind and by request; where a correction says otherwise, what it says."""
+    it = library.recording(ANSWER)
+    detail = json.loads(json.dumps({"report": it.report.detail}))
+    kept = kept_in(detail, it.usage)
+    assert it.price is not None
+    assert Kept(requests=it.price.requests, conditions={}) == kept
+    other = Usage(input_tokens=5, output_tokens=1, total_tokens=6)
+    assert (Counts(input_tokens=5, output_tokens=1),) == kept_in(detail, other).requests
+    for strange in ({}, {"report": 1}, {"report": {"price": {"requests": [{"words": 1}]}}}):
+        assert (Counts(input_tokens=5, output_tokens=1),) == kept_in(strange, other).requests
+
+
+def test_pricing_by_the_time_of_the_call(library: PriceList) -> None:
+    """A call that is recorded late has the price of its own day."""
+    usage = {"model": "o3", "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 0}}
+    at = datetime(2025, 6, 9, tzinfo=UTC)
+    assert 10_000_000 == library.recording(usage, at=at).usage.cost_micros_usd
+    assert 2_000_000 == library.recording(usage).usage.cost_micros_usd
