@@ -15,6 +15,7 @@ from ledger.cli import (
     database,
     export,
     pools,
+    prices,
     reconcile,
     report,
     simulate,
@@ -61,6 +62,9 @@ app.command("top")(top.top)
 app.command("export")(export.export)
 app.command("verify-export")(export.verify_export)
 app.command("reconcile")(reconcile.reconcile)
+app.command("price")(prices.price)
+app.command("reprice")(prices.reprice)
+app.add_typer(prices.app, name="prices")
 app.add_typer(pools.app, name="pool")
 app.add_typer(report.app, name="report")
 app.add_typer(database.app, name="db")

@@ -12,6 +12,13 @@ from ledger.reports.render.leases import (
     stale_leases_sheet,
 )
 from ledger.reports.render.pools import PoolRow, pools_sheet, window_line
+from ledger.reports.render.prices import (
+    disagreements_sheet,
+    price_sheet,
+    priced_by,
+    repriced_sheet,
+    unrepriced_sheet,
+)
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.statement import statement_lines_sheet, statement_sheet
 from ledger.reports.render.text_formats import printable
@@ -42,6 +49,7 @@ __all__ = [
     "decimal",
     "denials_sheet",
     "denied_groups_sheet",
+    "disagreements_sheet",
     "duration",
     "estimates_sheet",
     "figure",
@@ -54,7 +62,10 @@ __all__ = [
     "moment",
     "open_leases_sheet",
     "pools_sheet",
+    "price_sheet",
+    "priced_by",
     "printable",
+    "repriced_sheet",
     "run_trees_sheet",
     "runs_sheet",
     "shown_axes",
@@ -65,6 +76,7 @@ __all__ = [
     "statement_sheet",
     "text",
     "trend",
+    "unrepriced_sheet",
     "usd",
     "window_line",
 ]

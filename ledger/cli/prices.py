@@ -1,0 +1,401 @@
+"""`ledger price`, `ledger prices`, `ledger reprice`: what calls cost, and would have cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ledger import reports
+from ledger.cli.common import (
+    URL_DEFAULT,
+    Format,
+    OutputFormat,
+    Url,
+    Wide,
+    emit,
+    existing,
+    show,
+    stdout,
+    tell_left_out,
+)
+from ledger.cli.filters import Zone, filtered, moment_in
+from ledger.cli.output import Output, printed
+from ledger.errors import InvalidInputError
+from ledger.prices import Counts, Price, PriceList, PriceTable, count_tokens
+from ledger.prices.comparison import Comparison, compare
+from ledger.prices.kinds import KINDS, REQUESTS
+from ledger.prices.library import LibraryPrices
+from ledger.prices.litellm import LitellmMap
+from ledger.prices.pricelist import Source
+from ledger.prices.rates import text_of
+from ledger.prices.table import conditions_of
+from ledger.reports.buckets import zone_named
+from ledger.reports.render import (
+    counted,
+    disagreements_sheet,
+    price_sheet,
+    priced_by,
+    printable,
+    repriced_sheet,
+    unrepriced_sheet,
+)
+from ledger.reports.render.text_formats import Figure
+from ledger.simulate import parse_count
+from ledger.store.pools import LeftOut
+
+app = typer.Typer(help="Sources of prices.", no_args_is_help=True)
+
+Own = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        envvar="LEDGER_PRICES",
+        help="A price table of your own (TOML); it comes before genai-prices.",
+        show_default=False,
+    ),
+]
+NoLibrary = Annotated[
+    bool, typer.Option("--no-library", help="Only the table of your own, without genai-prices.")
+]
+At = Annotated[
+    str | None,
+    typer.Option("--at", help="By the prices of this time; now without it.", show_default=False),
+]
+Tier = Annotated[
+    str | None,
+    typer.Option("--service-tier", help="flex, priority, batch or the like.", show_default=False),
+]
+_MORE = tuple(name for name in KINDS if name not in {"input", "output", REQUESTS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedLine:
+    """One kind of a call's price, for programs; amounts in US dollars are exact decimals."""
+
+    kind: str
+    count: int
+    usd: str
+    per: int
+    cost_usd: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedCall:
+    """What `ledger price` prints for programs."""
+
+    model: str
+    source: str
+    version: str
+    priced_as: str
+    provider: str | None
+    since: str | None
+    conditions: Mapping[str, str]
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost_usd: str
+    cost_micros_usd: int
+    lines: Sequence[PricedLine]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferentPrice:
+    """What `ledger prices diff` prints for programs; prices are exact decimals."""
+
+    model: str
+    provider: str | None
+    kind: str
+    above_input_tokens: int
+    first: str
+    first_usd: str | None
+    second: str
+    second_usd: str | None
+    second_model: str
+
+
+def price(
+    model: Annotated[str, typer.Argument(help="The model's name.", show_default=False)],
+    *,
+    input_: Annotated[
+        str | None,
+        typer.Option("--input", help="Input tokens, cached or not.", show_default=False),
+    ] = None,
+    input_file: Annotated[
+        Path | None,
+        typer.Option(help="Count the tokens of this text instead; - for standard input."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Output tokens, reasoning included.", show_default=False),
+    ] = None,
+    output_percentile: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Instead, what so many per cent of this model's calls in the store had at most.",
+            show_default=False,
+        ),
+    ] = None,
+    operation: Annotated[
+        str | None, typer.Option(help="Only calls of this operation, for --output-percentile.")
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--of",
+            metavar="KIND=COUNT",
+            help=f"Of these tokens, or besides; may be given again: {', '.join(_MORE)}.",
+        ),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Who serves the model.", show_default=False)
+    ] = None,
+    service_tier: Tier = None,
+    at: At = None,
+    zone: Zone = "UTC",
+    own: Own = None,
+    no_library: NoLibrary = False,
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Print what a call costs, and why.
+
+    Example: ledger price claude-sonnet-4-5 --input 7100 --of cache_read=5000 --output 50
+    """
+    amounts = {
+        "input_tokens": _input(model, input_, input_file),
+        "output_tokens": _output(model, output, output_percentile, operation, url),
+        **dict(map(_kind, more or ())),
+    }
+    counts = Counts(**amounts)
+    found = PriceList(own, library=not no_library).price(
+        counts,
+        model=model,
+        provider=provider,
+        at=moment_in("--at", at, zone_named(zone)),
+        service_tier=service_tier,
+    )
+
+    def people() -> None:
+        show(price_sheet(found, model))
+        stdout().print(printable(priced_by(found)), markup=False, soft_wrap=True)
+
+    lines = [
+        PricedLine(
+            kind=line.kind,
+            count=line.count,
+            usd=Figure(text_of(line.usd)),
+            per=line.per,
+            cost_usd=Figure(text_of(line.cost_usd)),
+        )
+        for line in found.lines
+    ]
+    rows: Sequence[Any] = lines if output_format is Format.CSV else [_call(model, found, lines)]
+    emit(rows, PricedLine, output_format, people)
+
+
+def _call(model: str, found: Price, lines: Sequence[PricedLine]) -> PricedCall:
+    (counts,) = found.requests
+    return PricedCall(
+        model=model,
+        source=found.rates.source,
+        version=found.rates.version,
+        priced_as=found.rates.model,
+        provider=found.rates.provider,
+        since=found.rates.since,
+        conditions=found.rates.conditions,
+        input_tokens=counts.input_tokens,
+        output_tokens=counts.output_tokens,
+        total_tokens=counts.total_tokens,
+        cost_usd=text_of(found.cost_usd),
+        cost_micros_usd=found.cost_micros_usd,
+        lines=lines,
+    )
+
+
+def _input(model: str, given: str | None, file: Path | None) -> int:
+    if given is not None and file is not None:
+        raise InvalidInputError("--input", "is given, and --input-file too: give one of them")
+    if file is not None:
+        try:
+            text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError("--input-file", f"is no UTF-8 text: {error}") from error
+        except OSError as error:
+            said = f"{file} cannot be read: {error.strerror}"
+            raise InvalidInputError("--input-file", said) from error
+        return count_tokens(text, model=model)
+    return 0 if given is None else parse_count("--input", given)
+
+
+def _output(
+    model: str, given: str | None, percent: int | None, operation: str | None, url: str
+) -> int:
+    if percent is None:
+        return 0 if given is None else parse_count("--output", given)
+    if given is not None:
+        raise InvalidInputError("--output", "is given, and --output-percentile too: give one")
+    with existing(url) as book:
+        found = reports.output_history(
+            book, reports.Filter(model=model, operation=operation), percent=percent
+        )
+    if found.output_tokens is None:
+        raise InvalidInputError(
+            "--output-percentile", f"no settled call of {model!r} is in {book.url}: give --output"
+        )
+    return found.output_tokens
+
+
+def _kind(text: str) -> tuple[str, int]:
+    name, equals, count = text.partition("=")
+    if not equals or name not in _MORE:
+        raise InvalidInputError("--of", f"{text!r} is no KIND=COUNT with a kind of {_MORE}")
+    return KINDS[name].field, parse_count("--of", count)
+
+
+@app.command("diff")
+def diff(
+    *,
+    own: Own = None,
+    litellm: Annotated[
+        Path | None,
+        typer.Option(
+            help="litellm's price map, a JSON file, to be compared too.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this model; may be given again.")
+    ] = None,
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="Also where one of them has no price for a kind.")
+    ] = False,
+    service_tier: Tier = None,
+    at: At = None,
+    zone: Zone = "UTC",
+    wide: Wide = False,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Print where two sources of prices disagree: your table, genai-prices, litellm's map.
+
+    Exit code 1 if they do. Example: ledger prices diff --prices prices.toml
+    """
+    when = moment_in("--at", at, zone_named(zone)) or datetime.now(UTC)
+    under = conditions_of({"service_tier": service_tier})
+    found = [
+        compare(first, second, _models(first, under, model or ()), at=when, gaps=gaps)
+        for first, second in _pairs(own, litellm)
+    ]
+    rows = [row for one in found for row in one.disagreements]
+
+    def people() -> None:
+        for one in found:
+            show(disagreements_sheet(one.disagreements), wide=wide)
+            stdout().print(_said(one), markup=False, soft_wrap=True)
+
+    emit(
+        [
+            DifferentPrice(
+                model=row.model,
+                provider=row.provider,
+                kind=row.kind,
+                above_input_tokens=row.above_input_tokens,
+                first=row.first,
+                first_usd=None if row.first_usd is None else Figure(text_of(row.first_usd)),
+                second=row.second,
+                second_usd=None if row.second_usd is None else Figure(text_of(row.second_usd)),
+                second_model=row.second_model,
+            )
+            for row in rows
+        ],
+        DifferentPrice,
+        output_format,
+        people,
+    )
+    if rows:
+        raise typer.Exit(1)
+
+
+def _said(found: Comparison) -> str:
+    missing = len(found.missing)
+    return (
+        f"{counted(found.compared, 'model')} compared; the second source does not have "
+        f"{counted(missing, 'model')} of the first."
+    )
+
+
+def _pairs(own: Path | None, litellm: Path | None) -> list[tuple[Source, Source]]:
+    table = None if own is None else PriceTable.load(own)
+    other = None if litellm is None else LitellmMap(litellm)
+    if table is None and other is None:
+        raise InvalidInputError("--prices", "give a table of your own, or --litellm, or both")
+    library = LibraryPrices()
+    pairs: list[tuple[Source, Source]] = []
+    if table is not None:
+        pairs.append((table, library))
+        if other is not None:
+            pairs.append((table, other))
+    if other is not None:
+        pairs.append((other, library))
+    return pairs
+
+
+def _models(
+    source: Source, under: Mapping[str, str], only: Sequence[str]
+) -> list[tuple[str, str | None, Mapping[str, str]]]:
+    if isinstance(source, PriceTable):
+        found: list[tuple[str, str | None, Mapping[str, str]]] = [
+            (name, provider, given)
+            for name, provider, given in source.models()
+            if not under or given == under
+        ]
+    else:
+        assert isinstance(source, LitellmMap)  # noqa: S101 - the library is never the first
+        found = [(name, provider, under) for name, provider in source.models()]
+    return [one for one in found if not only or one[0] in only]
+
+
+@printed
+@filtered
+def reprice(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Needed: nothing that is written ever changes.")
+    ] = False,
+    own: Own = None,
+    no_library: NoLibrary = False,
+    at: At = None,
+    zone: Zone = "UTC",
+    url: Url = URL_DEFAULT,
+    output: Output,
+    where: reports.Filter,
+) -> None:
+    """Print what recorded calls would have cost by other prices, and what cannot be said.
+
+    Example: ledger reprice --dry-run --prices new.toml --since 2026-10-01 --until 2026-11-01
+    """
+    if not dry_run:
+        raise InvalidInputError(
+            "--dry-run",
+            "is needed: entries keep the price that they were written with. To change what one "
+            "call cost, see 'ledger correct'",
+        )
+    prices = PriceList(own, library=not no_library)
+    when = moment_in("--at", at, zone_named(zone))
+    lost: LeftOut = []
+    with existing(url) as book:
+        rows = reports.reprice(book, prices, where, at=when, left_out=lost)
+        failed = [row for row in rows if row.reason is not None]
+        output.give(
+            rows,
+            reports.Repriced,
+            lambda: [repriced_sheet(rows), *([unrepriced_sheet(rows)] if failed else [])],
+            book=book,
+        )
+    tell_left_out(lost)
