@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ledger.core.checks import check_moment, check_text
-from ledger.core.values import Provenance, Usage, UsageEstimate, UsageReport
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import Provenance, Usage, UsageEstimate
 from ledger.errors import InvalidInputError, UnknownPriceError
 from ledger.prices.answers import Answer, read_answer
 from ledger.prices.counts import Counts
