@@ -233,6 +233,8 @@ class CapacityQueues:
 
     def free(self, pools: Collection[int]) -> None:
         """Wake the first of every queue that waits for capacity of one of these pools."""
+        if not self._queues:  # no call has ever waited
+            return
         with self._mutex:
             firsts = [self._first(pool) for pool in list(self._queues)]
         for waiter in firsts:
