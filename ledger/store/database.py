@@ -206,7 +206,8 @@ class Transaction(Loan):
     def begin(self, pool_ids: Sequence[int]) -> Connection:
         """Begin a try that locks these pools."""
         self.attempts += 1
-        self._pool_ids, self._committing, self.sound = pool_ids, False, False
+        self.raw, self.sound = None, False  # what an earlier try had is no longer this one's
+        self._pool_ids, self._committing = pool_ids, False
         database = self._database
         connection = database.take(self)
         timeout_s = self.until_s - time.monotonic()
