@@ -158,7 +158,7 @@ def prepare(
         joined = [others[pool_id] for pool_id in sorted(others)]
         pools = [*pools, *joined]
         seen = seen.with_others(snapshot.look(connection, joined, seen.now))
-    seen = snapshot.recall(connection, pools, seen)
+    seen = snapshot.recall(connection, pools, seen, _attributed(todo))
     batch = Batch(connection, now() or seen.now)
     for one in pools:
         pool_id = one.info.pool_id
@@ -180,6 +180,16 @@ def prepare(
     if not _are_answered(batch, todo):
         _bring_up_to_date(batch, until=min(seen.now, batch.now))
     return batch, todo
+
+
+def _attributed(todo: Sequence[Call]) -> Mapping[PoolId, set[str]]:
+    """Return the contents of the attributions that operations name, by pool."""
+    contents: defaultdict[PoolId, set[str]] = defaultdict(set)
+    for pool, operation in todo:
+        if operation.attributed is not None:
+            for one in pool.lineage:
+                contents[one.info.pool_id].add(operation.attributed)
+    return contents
 
 
 def _read(batch: Batch, todo: Sequence[Call], *, look_up: bool) -> None:

@@ -15,17 +15,16 @@ from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import REPEATED_FLAGS, LeaseState, PoolId, PoolInfo, requests_of
 from ledger.core.kinds import GIVES_BACK, EntryKind
-from ledger.core.values import Attribution, Usage
+from ledger.core.values import Usage
 from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import JournalDamagedError, PoolClosedError
 from ledger.store import drafts
+from ledger.store.attributions import NO_CONTENT
 from ledger.store.corrections import Spending, mirror_of, settlement_of, spending
 from ledger.store.drafts import Draft, Staged
 from ledger.store.journal import PoolJournal, Wanted, leases
 from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
 from ledger.store.snapshot import Ending
-
-_NO_CONTENT = hashing.attribution_content(Attribution())
 
 
 class PoolBatch:
@@ -312,7 +311,7 @@ class PoolBatch:
         Raises:
             InvalidInputError: The content holds a value that an attribution may not have.
         """
-        if content is None or content == _NO_CONTENT:
+        if content is None or content == NO_CONTENT:
             return None
         if content not in self._interned:
             stored = self.journal.attributions.intern(self.connection, content)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
@@ -15,7 +16,7 @@ from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named
-from ledger.store.rows import Interned
+from ledger.store.rows import Interned, Row
 from ledger.store.schema import attributions
 from ledger.store.statements import Prepared, rows_of_each
 
@@ -24,6 +25,9 @@ V = TypeVar("V")
 
 REMEMBERED = 4_096
 """How many leases, attributions or policies of one pool are kept in memory."""
+
+NO_CONTENT = hashing.attribution_content(Attribution())
+"""The content of an attribution that says nothing: none is stored for it."""
 
 _POOL: BindParameter[int] = bindparam("pool_id")
 CONTENT = tuple(attributions.c[name] for name in ("digest", "salt", *ATTRIBUTION_TEXTS, "tags"))
@@ -55,6 +59,8 @@ class Attributions:
         self._pool = pool
         self._by_content: dict[str, Interned] = {}
         self._by_number: dict[int, Interned] = {}
+        self._read_ahead: dict[str, tuple[Sequence[Row], Sequence[Row]]] = {}
+        """What this transaction has read already of attributions that are not remembered."""
 
     def read(
         self, connection: Connection, attribution_id: int | None, *, seq: int
@@ -88,6 +94,28 @@ class Attributions:
             remember(self._by_number, attribution_id, known)
         return known
 
+    def unknown(self, contents: Iterable[str]) -> list[str]:
+        """Return those of the contents that are not remembered, in order."""
+        return sorted(set(contents) - self._by_content.keys() - {NO_CONTENT})
+
+    def asked(self, content: str) -> tuple[Prepared, dict[str, Any]]:
+        """Return the query, with its parameters, for the attribution of this content."""
+        key = hashing.content_key(content)
+        return _ATTRIBUTION_OF, {"pool_id": self._pool.pool_id, "content_key": key}
+
+    def asked_newest(self) -> tuple[Prepared, dict[str, Any]]:
+        """Return the query, with its parameters, for the newest number."""
+        return _NEWEST, {"pool_id": self._pool.pool_id}
+
+    def read_ahead(self, found: Mapping[str, Sequence[Row]], newest: Sequence[Row]) -> None:
+        """Take over what a transaction has read, by content, so that it is not read again.
+
+        Args:
+            found: The rows of `asked` for each content.
+            newest: The rows of `asked_newest`.
+        """
+        self._read_ahead = {content: (stored, newest) for content, stored in found.items()}
+
     def intern(self, connection: Connection, content: str) -> Interned:
         """Return the stored form of an attribution, storing it if it is new to the pool.
 
@@ -102,13 +130,8 @@ class Attributions:
         if content in self._by_content:
             return self._by_content[content]
         attribution = hashing.attribution_of(content)
-        pool = {"pool_id": self._pool.pool_id}
-        found, newest = rows_of_each(
-            connection,
-            [
-                (_ATTRIBUTION_OF, pool | {"content_key": hashing.content_key(content)}),
-                (_NEWEST, pool),
-            ],
+        found, newest = self._read_ahead.get(content) or rows_of_each(
+            connection, [self.asked(content), self.asked_newest()]
         )
         if found:
             try:
@@ -130,6 +153,7 @@ class Attributions:
     def _add(
         self, connection: Connection, attribution: Attribution, content: str, number: int
     ) -> Interned:
+        self._read_ahead = {}  # the next one that is new gets another number
         salt = os.urandom(16)
         fresh = Interned(number, hashing.attribution_digest(content, salt=salt), attribution)
         row = {

@@ -37,6 +37,9 @@ AHEAD_US = 1_000_000
 
 _NO_KEYS: Mapping[str, int] = {}
 
+_NOTHING = (0, b"")
+"""In place of the number and the hash of the entry as of which something is remembered."""
+
 NO_OPENING = "the pool's opening is missing"
 
 
@@ -61,7 +64,7 @@ class PoolJournal:
         self._leases: dict[int, LeaseRow] = {}
         self._mirrors: dict[tuple[PoolId, int], int] = {}
         self._head: Head | None = None
-        self._leases_at: tuple[int, bytes] = (0, b"")
+        self._leases_at = _NOTHING
         self.quiet_until = Micros(0)
         """Until when no hold ends, as long as the remembered entry is the newest."""
         self._quiet_until_s = 0.0
@@ -182,6 +185,11 @@ class PoolJournal:
         """Return the parameters that read the remembered entry, and later ones if needed."""
         page = PAGE if self._leases else 1
         return {"pool_id": self.info.pool_id, "known": self._leases_at[0], "page": page}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything is remembered, as of an entry."""
+        return self._leases_at != _NOTHING
 
     def stands_at(self, newest: Row) -> bool:
         """Tell whether the remembered entry is this newest entry."""

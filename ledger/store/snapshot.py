@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -105,35 +105,61 @@ def clock(connection: Connection, now: Micros | None) -> Micros:
     return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
 
 
-def recall(connection: Connection, pools: Sequence[PoolJournal], seen: Seen) -> Seen:
+def recall(
+    connection: Connection,
+    pools: Sequence[PoolJournal],
+    seen: Seen,
+    contents: Mapping[PoolId, Collection[str]],
+) -> Seen:
     """Let each pool forget what others changed before its newest entry.
 
-    The same message asks for the policy of a pool that is new to this process, and for holds that
-    end where it turned out that it was not known; with these, what was seen is returned.
+    The same message asks for the policy of a pool that is new to this process, for attributions
+    that are not remembered, and for holds that end where it turned out that it was not known; with
+    these, what was seen is returned.
+
+    Args:
+        connection: A transaction.
+        pools: Its pools.
+        seen: What `look` has read of them.
+        contents: The contents of the attributions that operations name, by pool.
     """
     stale: list[tuple[PoolJournal, Row]] = []
     unknown: list[tuple[PoolJournal, int]] = []
     restless: list[PoolJournal] = []
+    named: dict[PoolJournal, Collection[str]] = {}
     for pool in pools:
         newest = seen.newest[pool.info.pool_id]
         if newest is not None and not pool.stands_at(newest):
             stale.append((pool, newest))
-            if not pool.terms.knows(newest["policy_seq"]):
+            # Behind an entry that is not remembered, everything else is forgotten, too.
+            if not pool.remembers or not pool.terms.knows(newest["policy_seq"]):
                 unknown.append((pool, newest["policy_seq"]))
         if pool.info.pool_id not in seen.ending and not pool.quiet(newest, seen.now):
             restless.append(pool)
-    if not stale and not restless:
+        unread = pool.attributions.unknown(contents.get(pool.info.pool_id, ()))
+        if unread:
+            named[pool] = unread
+        pool.attributions.read_ahead({}, ())  # what an earlier transaction read may be old
+    if not stale and not restless and not named:
         return seen
+    known = [pool for pool, _ in stale if pool.remembers]
     read = iter(
         rows_of_each(
             connection,
-            [(queries.SINCE, pool.since()) for pool, _ in stale]
+            [(queries.SINCE, pool.since()) for pool in known]
             + [pool.terms.asked(seq) for pool, seq in unknown]
-            + [pool.ending(seen.now) for pool in restless],
+            + [pool.ending(seen.now) for pool in restless]
+            + [pool.attributions.asked(one) for pool, unread in named.items() for one in unread]
+            + [pool.attributions.asked_newest() for pool in named],
         )
     )
+    since = {pool: next(read) for pool in known}
     for pool, newest in stale:
-        pool.forget(next(read), newest)
+        pool.forget(since.get(pool, ()), newest)
     for pool, seq in unknown:
         pool.terms.learn(seq, next(read))
-    return seen._replace(ending=seen.ending | _ending(restless, list(read)))
+    ending = seen.ending | _ending(restless, [next(read) for _ in restless])
+    stored = {pool: {one: next(read) for one in unread} for pool, unread in named.items()}
+    for pool, found in stored.items():
+        pool.attributions.read_ahead(found, next(read))
+    return seen._replace(ending=ending)

@@ -15,6 +15,9 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.sql import ClauseElement
 
+_TYPES: dict[type, str] = {int: "bigint", bytes: "bytea"}
+"""A server's types of the parameters in which sets may differ."""
+
 
 class Prepared:
     """One statement; every parameter is an int, str, bytes or None, and so is every column."""
@@ -42,17 +45,18 @@ class Prepared:
     def text_of_each(self, connection: Connection, given: Sequence[Mapping[str, Any]]) -> str:
         """Return one statement for several sets of parameters, where they have names.
 
-        So a server plans it once, and not once for each set. Only integers may differ between the
-        sets. Each row begins with the number of its set, from 0.
+        So a server plans it once, and not once for each set. Each row begins with the number of
+        its set, from 0.
         """
         text, _, defaults = self._for(connection)
         literal = driver_of(connection).literal
         first, *others = given
         names = [name for name in first if any(one[name] != first[name] for one in others)]
-        sets = ", ".join(
-            f"({', '.join([str(number), *(f'{literal(one[name])}::bigint' for name in names)])})"
+        rows = [
+            [str(number), *(f"{literal(one[name])}::{_TYPES[type(one[name])]}" for name in names)]
             for number, one in enumerate(given)
-        )
+        ]
+        sets = ", ".join(f"({', '.join(row)})" for row in rows)
         same = {name: literal(value) for name, value in {**defaults, **first}.items()}
         # OFFSET makes the server search for each set separately, in the set's own order. Without
         # it, the server might join, and read the whole table.

@@ -59,6 +59,11 @@ class Operation(ABC, Generic[T]):
         """The lease that this is about, read before `decide`; None where it is about none."""
         return None
 
+    @property
+    def attributed(self) -> str | None:
+        """The content of an attribution that the entry may name, read before `decide`."""
+        return None
+
     @abstractmethod
     def arguments(self) -> Sequence[hashing.Value]:
         """Return all arguments of the call, as values to be digested."""

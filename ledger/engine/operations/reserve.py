@@ -89,6 +89,11 @@ class Reserve(Operation[BudgetLease]):
             keep_denial=keep_denial or given is not None,
         )
 
+    @property
+    def attributed(self) -> str | None:
+        """The content of the call's attribution."""
+        return self.attribution
+
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the estimate, the request budget, the attribution and the times."""
         return (
