@@ -99,8 +99,6 @@ def perform(
                     batch.require_rolled_over(pool)
                 if pool.unreadable:
                     pool.require_readable(operation.lease_id)
-                if operation.behind is None:
-                    operation.behind = pool.head.seq
                 outcome = batch.post(pool, operation.decide(batch, pool))
                 pool.known[operation.key] = outcome
             elif not operation.led_to(outcome):
@@ -218,11 +216,14 @@ def _look_up(pool: PoolBatch, operations: Sequence[Operation[Any]], *, look_up: 
     wanted = set()
     given: set[str] = set()
     made: dict[str, int] = {}
+    newest = pool.head.seq
     for operation in operations:
         if look_up or operation.key_known:
-            keys, behind = operation.sought(again=look_up)
+            keys, behind = operation.sought(again=look_up, newest=newest)
             given.update(keys)
             made.update(behind)
+        if operation.behind is None or operation.behind > newest:
+            operation.behind = newest
     if given or made:
         pool.known = pool.journal.by_keys(pool.connection, given, made)
     for due in pool.due:

@@ -59,7 +59,7 @@ GUARDED = {
     "entries": [
         ("pool_id", "seq"),
         ("pool_id", "idempotency_key", KEYED),
-        ("pool_id", "origin_pool_id", "origin_seq"),
+        ("pool_id", "origin_pool_id", "origin_seq", "origin_seq IS NOT NULL"),
         ("pool_id", "lease", ENDS),
         ("pool_id", "lease", EXPIRES),
     ],

@@ -45,7 +45,7 @@ class Operation(ABC, Generic[T]):
     key_given: bool = False
     """Whether it is the caller's own key, which an index has."""
     behind: int | None = None
-    """The newest entry of the pool when this was first tried; None until then."""
+    """The newest entry when this was first tried, behind which its own is; None until then."""
     receipt: Receipt | None = None
     """What the caller gave who repeats a call that was under a key of the library's."""
 
@@ -84,17 +84,21 @@ class Operation(ABC, Generic[T]):
         """Return the digest that tells this call from another under the same key."""
         return hashing.digest(self.arguments())
 
-    def sought(self, *, again: bool = False) -> tuple[Collection[str], Mapping[str, int]]:
+    def sought(
+        self, *, again: bool = False, newest: int = I64_MAX
+    ) -> tuple[Collection[str], Mapping[str, int]]:
         """Return the key to look an earlier outcome up by, as `PoolJournal.by_keys` takes it.
 
         Args:
             again: Whether this was tried before, and may have taken effect.
+            newest: The newest entry of the pool. If that was newer before, a backup was restored,
+                and all entries are looked at.
         """
         if self.key_given:
             return (self.key,), {}
         if self.behind is None or not (again or self.receipt):
             return (), {}
-        return (), {self.key: self.behind}
+        return (), {self.key: self.behind if self.behind <= newest else 0}
 
     def kept_digest(self) -> bytes | None:
         """Return the digest that the entry keeps, None under a key of the library's."""

@@ -285,10 +285,7 @@ class SQLiteDialect(Dialect):
     def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:
         """Refuse UPDATE, DELETE, and every INSERT that would replace a row through a key."""
         refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        taken = " OR ".join(
-            f"EXISTS (SELECT 1 FROM {table} WHERE " + " AND ".join(map(_match, key)) + ")"
-            for key in keys
-        )
+        taken = " OR ".join(_is_taken(table, key) for key in keys)
         return [
             f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
             f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
@@ -301,8 +298,12 @@ def _primary_code(error: BaseException) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def _match(part: str) -> str:
-    if part.isidentifier():
-        return f"{part} = NEW.{part}"
-    column, _, rest = part.partition(" ")
-    return f"{column} {rest} AND NEW.{column} {rest}"
+def _is_taken(table: str, key: Sequence[str]) -> str:
+    """Return the condition that another row has the key of a new one.
+
+    A condition of the key comes first: most new rows do not fulfil it, and need no search.
+    """
+    same = [part if " " in part else f"{part} = NEW.{part}" for part in key]
+    conditions = [f"NEW.{part}" for part in key if " " in part]
+    found = f"EXISTS (SELECT 1 FROM {table} WHERE {' AND '.join(same)})"
+    return f"({' AND '.join([*conditions, found])})"
