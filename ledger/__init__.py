@@ -4,82 +4,86 @@ Open a store with `Ledger.open`, get a pool's budget with `Ledger.pool`, then `r
 each call, `record_used` after it, and ask `remaining` at any time.
 """
 
-from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
-from ledger.contract import AsyncBudgetManager, BudgetManager, RequestExtensions
-from ledger.core.calendar import Period, Window
-from ledger.core.checks import I64_MAX, U64_MAX, from_micros, usd
-from ledger.core.entries import (
-    Balance,
-    Direction,
-    Entry,
-    EntryFlag,
-    LeaseAfter,
-    LeaseState,
-    OpenLease,
-    PoolInfo,
-    PoolStatus,
-    ThresholdCrossing,
-    Totals,
-    WindowState,
-)
-from ledger.core.kinds import EntryKind, LeasePhase
-from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
-from ledger.core.unbilled import is_unbilled, register_unbilled
-from ledger.core.usage_reports import UsageReport
-from ledger.core.values import (
-    Attribution,
-    BudgetLease,
-    Counting,
-    IdempotencyKey,
-    LeaseTtl,
-    OccurredAt,
-    Provenance,
-    Remaining,
-    RequestBudget,
-    Usage,
-    UsageDifference,
-    UsageEstimate,
-)
-from ledger.errors import (
-    AmountOutOfRangeError,
-    BillingFileError,
-    BudgetError,
-    ContentionError,
-    ExportError,
-    IdempotencyConflictError,
-    InvalidInputError,
-    InvalidUrlError,
-    JournalDamagedError,
-    LedgerError,
-    LedgerUnavailableError,
-    MissingExtraError,
-    NotALedgerError,
-    OpenLeasesError,
-    OutcomeUnknownError,
-    ParentConflictError,
-    PoisonedError,
-    PoolClosedError,
-    PoolConflictError,
-    PriceTableError,
-    RequestBudgetExceededError,
-    RowsDiscardedError,
-    SchemaVersionError,
-    StoreError,
-    ThresholdExceededError,
-    TraceAlreadyRunError,
-    TraceError,
-    UncorrectableEntryError,
-    UnknownLeaseError,
-    UnknownPoolError,
-    UnknownPriceError,
-    UnknownRulesError,
-    UnpricedCallError,
-)
-from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
-from ledger.memory import SharedPoolBudgetManager
-from ledger.router import BudgetRouter
-from ledger.store.verify import Damage, Verification
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
+    from ledger.contract import AsyncBudgetManager, BudgetManager, RequestExtensions
+    from ledger.core.calendar import Period, Window
+    from ledger.core.checks import I64_MAX, U64_MAX, from_micros, usd
+    from ledger.core.entries import (
+        Balance,
+        Direction,
+        Entry,
+        EntryFlag,
+        LeaseAfter,
+        LeaseState,
+        OpenLease,
+        PoolInfo,
+        PoolStatus,
+        ThresholdCrossing,
+        Totals,
+        WindowState,
+    )
+    from ledger.core.kinds import EntryKind, LeasePhase
+    from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
+    from ledger.core.unbilled import is_unbilled, register_unbilled
+    from ledger.core.usage_reports import UsageReport
+    from ledger.core.values import (
+        Attribution,
+        BudgetLease,
+        Counting,
+        IdempotencyKey,
+        LeaseTtl,
+        OccurredAt,
+        Provenance,
+        Remaining,
+        RequestBudget,
+        Usage,
+        UsageDifference,
+        UsageEstimate,
+    )
+    from ledger.errors import (
+        AmountOutOfRangeError,
+        BillingFileError,
+        BudgetError,
+        ContentionError,
+        ExportError,
+        IdempotencyConflictError,
+        InvalidInputError,
+        InvalidUrlError,
+        JournalDamagedError,
+        LedgerError,
+        LedgerUnavailableError,
+        MissingExtraError,
+        NotALedgerError,
+        OpenLeasesError,
+        OutcomeUnknownError,
+        ParentConflictError,
+        PoisonedError,
+        PoolClosedError,
+        PoolConflictError,
+        PriceTableError,
+        RequestBudgetExceededError,
+        RowsDiscardedError,
+        SchemaVersionError,
+        StoreError,
+        ThresholdExceededError,
+        TraceAlreadyRunError,
+        TraceError,
+        UncorrectableEntryError,
+        UnknownLeaseError,
+        UnknownPoolError,
+        UnknownPriceError,
+        UnknownRulesError,
+        UnpricedCallError,
+    )
+    from ledger.ledger import Ledger
+    from ledger.manager import LedgerBudgetManager
+    from ledger.memory import SharedPoolBudgetManager
+    from ledger.router import BudgetRouter
+    from ledger.store.verify import Damage, Verification
 
 __version__ = "0.1.0"
 
@@ -168,3 +172,130 @@ __all__ = [
     "register_unbilled",
     "usd",
 ]
+
+# The same again, by module: a name is imported when it is first used. Half a second of processor
+# time is saved where a program needs the budget in memory or the version, and no database.
+_NAMES = {
+    "aio": (
+        "AsyncBudgetRouter",
+        "AsyncLedger",
+        "AsyncLedgerBudgetManager",
+    ),
+    "contract": (
+        "AsyncBudgetManager",
+        "BudgetManager",
+        "RequestExtensions",
+    ),
+    "core.calendar": (
+        "Period",
+        "Window",
+    ),
+    "core.checks": (
+        "I64_MAX",
+        "U64_MAX",
+        "from_micros",
+        "usd",
+    ),
+    "core.entries": (
+        "Balance",
+        "Direction",
+        "Entry",
+        "EntryFlag",
+        "LeaseAfter",
+        "LeaseState",
+        "OpenLease",
+        "PoolInfo",
+        "PoolStatus",
+        "ThresholdCrossing",
+        "Totals",
+        "WindowState",
+    ),
+    "core.kinds": (
+        "EntryKind",
+        "LeasePhase",
+    ),
+    "core.policy": (
+        "SettlementPolicy",
+        "SharedPoolBudgetOptions",
+        "Unpriced",
+    ),
+    "core.unbilled": (
+        "is_unbilled",
+        "register_unbilled",
+    ),
+    "core.usage_reports": ("UsageReport",),
+    "core.values": (
+        "Attribution",
+        "BudgetLease",
+        "Counting",
+        "IdempotencyKey",
+        "LeaseTtl",
+        "OccurredAt",
+        "Provenance",
+        "Remaining",
+        "RequestBudget",
+        "Usage",
+        "UsageDifference",
+        "UsageEstimate",
+    ),
+    "errors": (
+        "AmountOutOfRangeError",
+        "BillingFileError",
+        "BudgetError",
+        "ContentionError",
+        "ExportError",
+        "IdempotencyConflictError",
+        "InvalidInputError",
+        "InvalidUrlError",
+        "JournalDamagedError",
+        "LedgerError",
+        "LedgerUnavailableError",
+        "MissingExtraError",
+        "NotALedgerError",
+        "OpenLeasesError",
+        "OutcomeUnknownError",
+        "ParentConflictError",
+        "PoisonedError",
+        "PoolClosedError",
+        "PoolConflictError",
+        "PriceTableError",
+        "RequestBudgetExceededError",
+        "RowsDiscardedError",
+        "SchemaVersionError",
+        "StoreError",
+        "ThresholdExceededError",
+        "TraceAlreadyRunError",
+        "TraceError",
+        "UncorrectableEntryError",
+        "UnknownLeaseError",
+        "UnknownPoolError",
+        "UnknownPriceError",
+        "UnknownRulesError",
+        "UnpricedCallError",
+    ),
+    "ledger": ("Ledger",),
+    "manager": ("LedgerBudgetManager",),
+    "memory": ("SharedPoolBudgetManager",),
+    "router": ("BudgetRouter",),
+    "store.verify": (
+        "Damage",
+        "Verification",
+    ),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __dir__() -> list[str]:
+    """Return every public name, those that are not imported yet included."""
+    return sorted({*globals(), *__all__})
+
+
+if not typing.TYPE_CHECKING:  # else type checkers would take any name for one of this module
+
+    def __getattr__(name: str) -> typing.Any:  # noqa: ANN401 - whatever the name stands for
+        """Import a public name from its module."""
+        module = _MODULES.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return value

@@ -1,33 +1,142 @@
-"""The command line: parse, call, print."""
+"""The command line: parse, call, print.
+
+Each command's module is imported when the command runs, so that `ledger --version` and `--help`
+import neither reports nor exports nor a database's driver.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typing_extensions import override
 
 import ledger
-from ledger.cli import (
-    books,
-    correct,
-    database,
-    export,
-    pools,
-    prices,
-    reconcile,
-    report,
-    simulate,
-    top,
-)
-from ledger.cli.common import stderr, stdout
 from ledger.errors import LedgerError
-from ledger.reports.render import printable
-from ledger.store.dialects.addresses import without_secrets
+
+
+class _Command(NamedTuple):
+    """A command, before it is imported."""
+
+    place: str
+    """Where it is: `module:name`."""
+    help: str
+    """The first paragraph of its help."""
+
+
+_COMMANDS = {
+    "simulate": _Command(
+        "simulate:simulate",
+        "Back-test a budget: reserve and settle each row of recorded traffic in a durable pool.",
+    ),
+    "remaining": _Command(
+        "books:remaining",
+        "Print what is left of a pool, and of those above it: the least of them on each axis.",
+    ),
+    "leases": _Command(
+        "books:leases",
+        "List the leases of a pool that have not ended, oldest first.",
+    ),
+    "expire": _Command(
+        "books:expire",
+        "End the holds of leases whose time is over. Every write to a pool does so, too.",
+    ),
+    "verify": _Command(
+        "books:verify",
+        "Check every entry: order, hashes, verdicts, totals, leases. Exit code 1 on damage.",
+    ),
+    "correct": _Command(
+        "correct:correct",
+        "Correct a settlement or observation; what is not named stays as the entry says now.",
+    ),
+    "top": _Command(
+        "top:top",
+        "Follow pools, open leases and spend live. Keys: q quit, p pause, s sort, tab and arrows.",
+    ),
+    "export": _Command(
+        "export:export",
+        "Export entries to CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS has them.",
+    ),
+    "verify-export": _Command(
+        "export:verify_export",
+        "Hold an export against the journal, cell by cell. Exit code 1 where they differ.",
+    ),
+    "reconcile": _Command(
+        "reconcile:reconcile",
+        "Hold what a provider billed against the journal, by request id or by model and day.",
+    ),
+    "price": _Command("prices:price", "Print what a call costs, and why."),
+    "reprice": _Command(
+        "prices:reprice",
+        "Print what recorded calls would have cost by other prices, and what cannot be said.",
+    ),
+    "prices": _Command("prices:app", "Sources of prices."),
+    "pool": _Command(
+        "pools:app",
+        "Open, list, show and adjust pools.",
+    ),
+    "report": _Command(
+        "report:app",
+        "Reports from the rows of the journal.",
+    ),
+    "db": _Command(
+        "database:app",
+        "Make, upgrade and check a store's schema.",
+    ),
+}
+
+
+class _Loaded(Mapping[str, Any]):
+    """The commands by name; one is imported when it is looked up."""
+
+    @override
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = _COMMANDS[name].place.partition(":")
+        found = getattr(import_module(f"{__name__}.{module}"), attribute)
+        lent = typer.Typer(add_completion=False)
+        lent.callback()(lambda: None)  # a program of one command would have no names
+        if isinstance(found, typer.Typer):
+            lent.add_typer(found, name=name)
+        else:
+            lent.command(name)(found)
+        commands: Mapping[str, Any] = typer.main.get_group(lent).commands
+        return commands[name]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    @override
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
+class _Lazy(TyperGroup):
+    """A group that imports a command to run it, and not to list it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as the group takes
+        super().__init__(*args, **options)
+        self.commands = _Loaded()  # type: ignore[assignment] # it is only read
+
+    @override
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with what the table says of each command."""
+        listed = copy.copy(self)
+        listed.commands = {
+            name: TyperCommand(name, help=command.help) for name, command in _COMMANDS.items()
+        }
+        super(_Lazy, listed).format_help(ctx, formatter)
+
 
 app = typer.Typer(
     name="ledger",
+    cls=_Lazy,
     epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder. "
     "Exit codes: 0 done, 1 damage found, 2 it could not be done, 130 interrupted. "
     "Example: ledger simulate trace.csv --capacity-usd 50",
@@ -39,7 +148,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        stdout().print(f"budget-ledger {ledger.__version__}")
+        typer.echo(f"budget-ledger {ledger.__version__}")
         raise typer.Exit
 
 
@@ -50,24 +159,6 @@ def root(
     ] = False,
 ) -> None:
     """Spend money on language models without overspending, and prove where every cent went."""
-
-
-app.command("simulate")(simulate.simulate)
-app.command("remaining")(books.remaining)
-app.command("leases")(books.leases)
-app.command("expire")(books.expire)
-app.command("verify")(books.verify)
-app.command("correct")(correct.correct)
-app.command("top")(top.top)
-app.command("export")(export.export)
-app.command("verify-export")(export.verify_export)
-app.command("reconcile")(reconcile.reconcile)
-app.command("price")(prices.price)
-app.command("reprice")(prices.reprice)
-app.add_typer(prices.app, name="prices")
-app.add_typer(pools.app, name="pool")
-app.add_typer(report.app, name="report")
-app.add_typer(database.app, name="db")
 
 
 _MISUSE: type[Exception] = typer.BadParameter.__mro__[2]
@@ -92,6 +183,8 @@ def main() -> None:
     except _MISUSE as error:
         _fail_misused(error)
     except (typer.Abort, KeyboardInterrupt):
+        from ledger.cli.common import stderr  # noqa: PLC0415 - imported where it is used
+
         stderr().print(
             "Interrupted. What was done is kept; 'ledger simulate --resume' and "
             "'ledger reconcile --apply' go on.",
@@ -109,6 +202,10 @@ def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
 
 
 def _fail(reason: str) -> NoReturn:
+    from ledger.cli.common import stderr  # noqa: PLC0415 - imported where they are used
+    from ledger.reports.render import printable  # noqa: PLC0415
+    from ledger.store.dialects.addresses import without_secrets  # noqa: PLC0415
+
     # A command line may hold an address where a name was expected.
     said = printable(without_secrets(" ".join(reason.split())))
     stderr().print(f"Error: {said}", markup=False, soft_wrap=True)
