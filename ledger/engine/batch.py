@@ -121,7 +121,7 @@ class Batch:
         """Flag a draft that leaves out what its pool, or one above that shares, limits."""
         amounts = draft.estimate if draft.kind is EntryKind.RESERVATION else draft.usage
         if amounts is None or (amounts.total_tokens and amounts.cost_micros_usd):
-            return draft
+            return draft  # nothing is left out, whatever the pools limit
         if draft.detail is not None and "carving" in draft.detail:
             return draft  # a share that is set aside is no call
         policies = [one.head.policy for one in self.lineage(pool)]

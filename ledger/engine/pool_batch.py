@@ -161,7 +161,7 @@ class PoolBatch:
         return draft._replace(
             balance=balance,
             lease=lease,
-            flags=flags | draft.flags & REPEATED_FLAGS,
+            flags=flags | draft.flags & REPEATED_FLAGS if draft.flags else flags,
             detail=detail,
             attribution=self._own(draft.attribution, captured),
             idempotency_key=None,
