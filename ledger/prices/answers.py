@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.values import Counting, Usage
 from ledger.errors import InvalidInputError
 from ledger.prices.counts import Counts
 from ledger.prices.table import CONDITIONS
@@ -118,19 +119,23 @@ def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields
     read, written = _count(given, "cached_tokens"), _count(given, "cache_write_tokens")
     # xAI leaves reasoning out of the completion, and some gateways what was cached out of the
     # prompt. The total tells, or that a part is more than the whole.
+    counting = Counting.OPENAI
     stated = _count(usage, "total_tokens")
     if stated == input_tokens + output_tokens + reasoning or reasoning > output_tokens:
-        output_tokens += reasoning
-    if read + written > input_tokens:
-        input_tokens += read + written
-    return Counts(
-        input_tokens=input_tokens,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
+        counting = Counting.GEMINI
+    elif read + written > input_tokens:
+        counting = Counting.ANTHROPIC
+    return _counts(
+        Usage.of(
+            counting,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=read,
+            cache_creation_tokens=written,
+            reasoning_tokens=reasoning,
+        ),
         input_audio_tokens=_count(given, "audio_tokens"),
         input_image_tokens=_count(given, "image_tokens"),
-        output_tokens=output_tokens,
-        reasoning_tokens=reasoning,
         output_audio_tokens=_count(made, "audio_tokens"),
         output_image_tokens=_count(made, "image_tokens"),
         web_searches=_count(usage, _SEARCHES),
@@ -154,7 +159,6 @@ def _anthropic(usage: Fields) -> Sequence[Counts]:
 
 
 def _anthropic_part(usage: Fields) -> Counts:
-    read = _count(usage, "cache_read_input_tokens")
     split = _part(usage, "cache_creation")
     hour = _count(split, "ephemeral_1h_input_tokens")
     # `message_delta` updates the sum, and never the split.
@@ -162,33 +166,38 @@ def _anthropic_part(usage: Fields) -> Counts:
         _count(usage, "cache_creation_input_tokens"),
         hour + _count(split, "ephemeral_5m_input_tokens"),
     )
-    return Counts(
-        input_tokens=_count(usage, "input_tokens") + read + written,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
+    return _counts(
+        Usage.of(
+            Counting.ANTHROPIC,
+            input_tokens=_count(usage, "input_tokens"),
+            output_tokens=_count(usage, "output_tokens"),
+            cache_read_tokens=_count(usage, "cache_read_input_tokens"),
+            cache_creation_tokens=written,
+            reasoning_tokens=_count(_part(usage, "output_tokens_details"), "thinking_tokens"),
+        ),
         cache_write_1h_tokens=hour,
-        output_tokens=_count(usage, "output_tokens"),
-        reasoning_tokens=_count(_part(usage, "output_tokens_details"), "thinking_tokens"),
     )
 
 
 def _gemini(usage: Fields) -> Sequence[Counts]:
-    thoughts = _count(usage, "thoughts_token_count")
     given = _modalities(usage, "prompt_tokens_details", "tool_use_prompt_tokens_details")
     cached = _modalities(usage, "cache_tokens_details")
     made = _modalities(usage, "candidates_tokens_details")
+    prompts = ("prompt_token_count", "tool_use_prompt_token_count")
     return [
-        Counts(
-            input_tokens=_count(usage, "prompt_token_count")
-            + _count(usage, "tool_use_prompt_token_count"),
-            cache_read_tokens=_count(usage, "cached_content_token_count"),
+        _counts(
+            Usage.of(
+                Counting.GEMINI,
+                input_tokens=sum(_count(usage, name) for name in prompts),
+                output_tokens=_count(usage, "candidates_token_count"),
+                cache_read_tokens=_count(usage, "cached_content_token_count"),
+                reasoning_tokens=_count(usage, "thoughts_token_count"),
+            ),
             input_audio_tokens=given["AUDIO"],
             cache_read_audio_tokens=cached["AUDIO"],
             input_image_tokens=given["IMAGE"] + given["DOCUMENT"],
             cache_read_image_tokens=cached["IMAGE"] + cached["DOCUMENT"],
             input_video_tokens=given["VIDEO"],
-            output_tokens=_count(usage, "candidates_token_count") + thoughts,
-            reasoning_tokens=thoughts,
             output_audio_tokens=made["AUDIO"],
             output_image_tokens=made["IMAGE"],
             output_video_tokens=made["VIDEO"],
@@ -197,24 +206,34 @@ def _gemini(usage: Fields) -> Sequence[Counts]:
 
 
 def _bedrock(usage: Fields) -> Sequence[Counts]:
-    read, written = (
-        _count(usage, "cache_read_input_tokens"),
-        _count(usage, "cache_write_input_tokens"),
-    )
     hour = sum(
         _count({_snake(name): value for name, value in one.items()}, "input_tokens")
         for one in map(_mapping, usage.get("cache_details") or ())
         if one.get("ttl") == "1h"
     )
     return [
-        Counts(
-            input_tokens=_count(usage, "input_tokens") + read + written,
-            cache_read_tokens=read,
-            cache_write_tokens=written,
+        _counts(
+            Usage.of(
+                Counting.ANTHROPIC,
+                input_tokens=_count(usage, "input_tokens"),
+                output_tokens=_count(usage, "output_tokens"),
+                cache_read_tokens=_count(usage, "cache_read_input_tokens"),
+                cache_creation_tokens=_count(usage, "cache_write_input_tokens"),
+            ),
             cache_write_1h_tokens=hour,
-            output_tokens=_count(usage, "output_tokens"),
         )
     ]
+
+
+def _counts(usage: Usage, **more: int) -> Counts:
+    return Counts(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_creation_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        **more,
+    )
 
 
 _EVENTS = ("response", "message")

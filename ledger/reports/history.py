@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from ledger.core.checks import check_amount
 from ledger.core.kinds import EntryKind
@@ -63,7 +63,7 @@ def output_history(
     def query(connection: Connection, scope: Scope) -> list[int]:
         # A corrected call counts as what the correction made of it.
         last, joined = with_newest_of_lease(entries.c.lease, scope.where.as_of)
-        output = last.c.used_output_tokens
+        output = func.coalesce(last.c.used_output_tokens, last.c.usage_output_tokens)
         found = select(output).select_from(joined)
         settled = found.where(*scope.conditions, entries.c.kind == EntryKind.SETTLEMENT)
         return [int(row[0]) for row in connection.execute(settled.order_by(output))]

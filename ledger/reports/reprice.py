@@ -20,7 +20,7 @@ from ledger.prices.kept import kept_in
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.pools import LeftOut, leave_out
-from ledger.store.rows import UNREADABLE, detail_of
+from ledger.store.rows import UNREADABLE, USAGE, detail_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 
@@ -156,8 +156,7 @@ def _of_pool(
         if row["kind"] == EntryKind.CORRECTION:
             continue
         try:
-            recorded = Usage(**{name: row[f"usage_{name}"] for name in USAGE_FIELDS})
-            usage = corrected.get(row["seq"], recorded)
+            usage = corrected.get(row["seq"]) or Usage(**USAGE.of(row))
             yield _priced(row, detail_of(row), usage, prices, at)
         except UNREADABLE as error:
             raise unreadable(pool, row["seq"], error) from error

@@ -195,10 +195,9 @@ def test_a_pool_that_is_shared_is_counted_once(book: Ledger, spend: Spend) -> No
     assert (1, 200) == (found.entries, found.repriced_micros_usd)
 
 
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 def test_a_damaged_pool_is_left_out_and_named(book: Ledger, spend: Spend) -> None:
     """The others are answered; without a list to name it in, the error is raised."""
-    if book.url.startswith("postgresql"):
-        pytest.skip("one database is enough: damage is what cannot be read, wherever it lies")
     spend(Counts(input_tokens=100))
     spend(Counts(input_tokens=100), pool="sound")
     damage(book)

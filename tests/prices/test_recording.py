@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ledger import (
+    EntryFlag,
     InvalidInputError,
     Ledger,
     Provenance,
@@ -122,13 +123,14 @@ def test_an_unknown_model_stops_before_the_call_and_not_after_it(store_url: str)
         prices.estimate(model="nobodys-model", input_tokens=1, max_output_tokens=1)
     answer = {**ANSWER, "model": "nobodys-model"}
     with Ledger.open(store_url) as book:
-        budget = book.pool("team", SharedPoolBudgetOptions())
+        budget = book.pool("team", SharedPoolBudgetOptions(capacity_cost_micros_usd=1_000_000))
         known = prices.estimate(model="gpt-4o", input_tokens=10, max_output_tokens=10)
         lease = budget.reserve(RequestExtensions(), known, RequestBudget())
         it = prices.recording(answer)
         budget.record_used(lease, it.usage, report=it.report)
         settled = list(book.entries("team"))[-1]
     assert it.price is None
+    assert EntryFlag.UNPRICED in settled.flags
     assert it.unpriced == settled.detail["report"]["price"]["unpriced"]
     assert "no price for the model 'nobodys-model'" in str(it.unpriced)
     assert (7_150, 0) == (settled.usage.total_tokens, settled.usage.cost_micros_usd)

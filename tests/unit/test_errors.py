@@ -54,7 +54,6 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     (LedgerError("text"), {}, ["text"]),
     (BudgetError("text"), {}, ["text"]),
     (StoreError("text"), {}, ["text"]),
-    (UnpricedCallError("text"), {}, ["text"]),
     (UnknownPriceError("no price"), {"reason": "no price", "pool": None}, ["no price"]),
     (PriceTableError("a.toml", "why"), {"field": "a.toml", "reason": "why"}, ["a.toml: why"]),
     (
