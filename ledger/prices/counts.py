@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from itertools import combinations
+from operator import attrgetter
 
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.core.values import Usage
@@ -58,22 +59,17 @@ class Counts:
     requests: int = 1
 
     def __post_init__(self) -> None:
-        for part in fields(self):
-            check_amount(part.name, getattr(self, part.name), ceiling=I64_MAX)
-        for name, kind in KINDS.items():
-            parts = [other for other in PARTS[name] if self.of(other)]
-            apart = [
-                other
-                for other in parts
-                if not any(KINDS[wider].traits < KINDS[other].traits for wider in parts)
-            ]
-            # Of kinds that can overlap, each alone must fit; of those that cannot, all together.
-            for group in _exclusive(apart):
-                if sum(map(self.of, group)) > self.of(name):
-                    said = " + ".join(KINDS[other].field for other in group)
-                    raise InvalidInputError(
-                        kind.field, f"{self.of(name)} does not include {said}, which it must"
-                    )
+        values = _values(self)
+        for name, value in zip(_FIELDS, values, strict=True):
+            # Several of these are made for every call: a valid count costs no function call.
+            if value.__class__ is not int or not 0 <= value <= I64_MAX:
+                check_amount(name, value, ceiling=I64_MAX)
+        for whole, parts in _FITS:
+            if sum(values[part] for part in parts) > values[whole]:
+                said = " + ".join(_FIELDS[part] for part in parts)
+                raise InvalidInputError(
+                    _FIELDS[whole], f"{values[whole]} does not include {said}, which it must"
+                )
 
     def of(self, kind: str) -> int:
         """Return the count of a kind, by its name in `KINDS`."""
@@ -135,21 +131,44 @@ class Counts:
         )
 
 
-_MODALITIES = frozenset({"audio", "image", "video"})
-_CACHED = frozenset({"read", "write"})
+_FIELDS = tuple(part.name for part in fields(Counts))
+_values: Callable[[Counts], tuple[int, ...]] = attrgetter(*_FIELDS)
+
+_EXCLUSIVE = (frozenset({"audio", "image", "video"}), frozenset({"read", "write"}))
+"""Traits of which a token has one alone."""
 
 
-def _exclusive(names: list[str]) -> Iterator[list[str]]:
-    """Yield groups of kinds of which a token can be one alone."""
-    yield from ([name] for name in names)
-    for dimension in (_MODALITIES, _CACHED):
-        yield [name for name in names if KINDS[name].traits & dimension]
+def _fits() -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield what must fit into what, by the places of the fields.
+
+    Of kinds that can overlap, each alone must fit; of those that cannot, all together.
+    """
+    for name, kind in KINDS.items():
+        parts = [
+            other
+            for other in PARTS[name]
+            if not any(KINDS[wider].traits < KINDS[other].traits for wider in PARTS[name])
+        ]
+        groups = [[other] for other in parts]
+        groups += [
+            [other for other in parts if KINDS[other].traits & traits] for traits in _EXCLUSIVE
+        ]
+        for group in groups:
+            if group:
+                places = (_FIELDS.index(KINDS[other].field) for other in group)
+                yield _FIELDS.index(kind.field), tuple(places)
 
 
-def overlaps() -> Iterator[tuple[str, str, str]]:
-    """Yield two kinds that a token can both be, and the kind of those tokens."""
+_FITS = tuple(_fits())
+
+
+def _overlaps() -> Iterator[tuple[str, str, str]]:
     for (one, first), (two, second) in combinations(KINDS.items(), 2):
         both = first.traits | second.traits
         for name, kind in KINDS.items():
             if kind.traits == both and name not in {one, two}:
                 yield one, two, name
+
+
+OVERLAPS = tuple(_overlaps())
+"""Two kinds that a token can both be, and the kind of those tokens."""

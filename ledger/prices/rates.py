@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, Inexact
-from fractions import Fraction
+from decimal import ROUND_CEILING, Context, Decimal, Inexact
+from functools import reduce
 
 from ledger.errors import UnknownPriceError
-from ledger.prices.counts import Counts, overlaps
-from ledger.prices.kinds import DEEPEST_FIRST, KINDS, PARTS
+from ledger.prices.counts import OVERLAPS, Counts
+from ledger.prices.kinds import DEEPEST_FIRST, KINDS, PARTS, TIMES, TOKENS
 
-_MICROS = 1_000_000
+_MICRO_PLACES = 6
+_PLACES = {TOKENS: 6, TIMES: 3}
+"""How many decimal places a price is moved to be that of one."""
+_ORDER = {name: place for place, name in enumerate(KINDS)}
 PRICE_DIGITS = 30
 """A price has at most so many digits before and after the point, and a count at most 19."""
 
@@ -122,25 +124,19 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
         for kind, count in _charged(rates, request).items():
             place = (kind, rates.rates[kind].at(request.input_tokens))
             found[place] = found.get(place, 0) + count
-    order = list(KINDS)
     lines = tuple(
-        Line(
-            kind=kind,
-            count=count,
-            usd=usd,
-            per=KINDS[kind].per,
-            cost_usd=_decimal(count * Fraction(usd) / KINDS[kind].per),
-        )
-        for (kind, usd), count in sorted(found.items(), key=lambda one: order.index(one[0][0]))
+        Line(kind=kind, count=count, usd=usd, per=KINDS[kind].per, cost_usd=_cost(kind, count, usd))
+        for (kind, usd), count in sorted(found.items(), key=_place)
         if count
     )
-    exact = sum((Fraction(line.cost_usd) for line in lines), Fraction(0))
+    exact = reduce(_EXACT.add, (line.cost_usd for line in lines), Decimal(0))
+    micros = exact.scaleb(_MICRO_PLACES, context=_EXACT)
     return Price(
         rates=rates,
         requests=tuple(requests),
         lines=lines,
-        cost_usd=_decimal(exact),
-        cost_micros_usd=math.ceil(exact * _MICROS),
+        cost_usd=exact,
+        cost_micros_usd=int(micros.to_integral_value(ROUND_CEILING)),
     )
 
 
@@ -179,7 +175,7 @@ def _check_priced(rates: Rates, request: Counts) -> None:
                 f"{rates.named} has no price for {_said(name)} of {rates.model}"
                 f"{instead}. Add {name!r} for this model to a price table of your own"
             )
-    for one, two, both in overlaps():
+    for one, two, both in OVERLAPS:
         if request.of(both) and both not in rates.rates and {one, two} <= rates.rates.keys():
             raise UnknownPriceError(
                 f"{rates.named} has prices for {_said(one)} and {_said(two)} of {rates.model}, but "
@@ -191,6 +187,11 @@ def _said(kind: str) -> str:
     return kind.replace("_", " ")
 
 
-def _decimal(exact: Fraction) -> Decimal:
-    """Return a fraction whose denominator has the factors 2 and 5 alone as a decimal, exactly."""
-    return _EXACT.divide(Decimal(exact.numerator), Decimal(exact.denominator))
+def _cost(kind: str, count: int, usd: Decimal) -> Decimal:
+    cost = _EXACT.multiply(Decimal(count), usd)
+    return cost.scaleb(-_PLACES[KINDS[kind].per], context=_EXACT)
+
+
+def _place(line: tuple[tuple[str, Decimal], int]) -> tuple[int, Decimal]:
+    (kind, usd), _count = line
+    return _ORDER[kind], usd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import genai_prices
@@ -232,7 +233,7 @@ def test_iterations_that_the_top_level_leaves_out_are_requests() -> None:
     assert [180_000, 23_000] == [one.input_tokens for one in read.requests]
     priced = PriceList().recording(answer).price
     assert priced is not None
-    assert "0.6765" == str(priced.cost_usd)
+    assert Decimal("0.6765") == priced.cost_usd
 
 
 def test_gemini_counts_tools_sound_and_pictures() -> None:
