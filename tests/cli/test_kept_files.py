@@ -80,7 +80,7 @@ def test_the_store_is_never_replaced(
     words: tuple[str, ...], refused: Refused, books: Path, unharmed: Callable[[], None]
 ) -> None:
     """The database and its lock files are refused under every spelling, whatever force says."""
-    for name in ("ledger.db", "ledger.db-lock", "ledger.db-lock-next"):
+    for name in ("ledger.db", "ledger.db-lock", "ledger.db-lock-next", "ledger.db-lock-queue"):
         for path in spellings(books, name):
             said = refused(*filled(words, path), "--force")
             assert "it is the store itself, or a part of it; name another file" in said

@@ -28,6 +28,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store.dialects.writerlock import WriterLock
+from tests.clocks import until
 
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions()
@@ -205,6 +206,24 @@ def test_who_held_the_lock_waits_behind_the_next_in_line(
         assert {"held": True} == said(process)
         lock.release()
         assert 0 == process.wait(timeout=5)
+
+
+def test_the_last_to_come_is_served_last(path: Path, environment: dict[str, str]) -> None:
+    """Two processes wait when a third asks: each has a place, and none is left to chance."""
+    lock = WriterLock(path)
+    lock.acquire(timeout_s=1)
+    with (
+        next_in_line(path, environment) as first,
+        program("wait-for-the-lock", path, environment) as second,
+        Path(f"{path}-queue").open() as place,
+    ):
+        until(lambda: not is_free(place))
+        lock.release()
+        lock.acquire(timeout_s=5)
+        for process in (first, second):
+            assert {"held": True} == said(process)
+            assert 0 == process.wait(timeout=5)
+        lock.release()
 
 
 def test_a_killed_process_is_next_in_line_no_longer(

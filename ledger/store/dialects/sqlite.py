@@ -24,12 +24,12 @@ from ledger.store.dialects.base import (
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
 from ledger.store.dialects.views import Readable, readable_time
-from ledger.store.dialects.writerlock import WriterLock, WriterLockTimeoutError
+from ledger.store.dialects.writerlock import LOCK_SUFFIXES, WriterLock, WriterLockTimeoutError
 from ledger.store.statements import Prepared, driver_of
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
-SIDE_FILES = ("-wal", "-shm", "-journal", "-lock", "-lock-next")
+SIDE_FILES = ("-wal", "-shm", "-journal", *(f"-lock{suffix}" for suffix in LOCK_SUFFIXES))
 """The suffixes of files beside a database: SQLite's own, and those of the writer lock."""
 
 _HINTS = {
