@@ -35,6 +35,7 @@ from benchmarks import (
     processes,
     report,
     reports,
+    start,
     sweep,
     trees,
 )
@@ -73,6 +74,7 @@ SECTIONS = {
         f"Reports of a long pool, against SQL by hand ({TO_BASE})", reports.workloads
     ),
     "indexes": Section(f"Indexes that only reports need ({TO_BASE})", indexes.workloads),
+    "start": Section(f"Starting ({TO_BASE})", start.workloads),
     "peers": Section(f"Peers, one caller ({TO_FLOOR})", peers.workloads),
 }
 

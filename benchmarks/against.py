@@ -25,11 +25,12 @@ from benchmarks.instructions import countable, counter
 from benchmarks.measure import Round
 from benchmarks.processes import added_up
 from benchmarks.report import aligned, count
+from benchmarks.start import BARE, PROGRAMS
 from benchmarks.stores import beside, sqlite_path
 from benchmarks.trees import ROOT, Process, Tree
 
 HERE = "this tree"
-SECTIONS = ("callers", "growth", "processes")
+SECTIONS = ("callers", "growth", "processes", "start")
 
 _PROCESSES = "processes"
 _PAIRS_EACH = 100
@@ -111,6 +112,11 @@ def slices(scale: Scale, sections: Iterable[str]) -> list[Slice]:
         for count in counts
     ]
     found.append(Slice("growth", "remaining", "remaining", {"calls": 10 * scale.calls}))
+    found += [
+        Slice("start", name, "start", {"program": name, "times": scale.starts})
+        for name in PROGRAMS
+        if name != BARE
+    ]
     found += [
         Slice(
             "processes",

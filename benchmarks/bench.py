@@ -40,6 +40,8 @@ class Scale:
     warm_up: int = 20_000
     operations: int = 60_000
     """How many operations a process does; its memory is read after `warm_up` and at the end."""
+    starts: int = 3
+    """How often a program is started in one round."""
     count_instructions: bool = False
     """Whether `callers` also run under callgrind, which takes minutes."""
 

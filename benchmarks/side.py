@@ -23,6 +23,7 @@ from benchmarks import callers
 from benchmarks.bench import fresh_pool
 from benchmarks.floor import floor
 from benchmarks.measure import Round, Workload, repeated, timed
+from benchmarks.start import started
 from benchmarks.work import CALL, TIMEOUT_S, at_random, pair
 from ledger import Ledger, LedgerBudgetManager
 
@@ -80,6 +81,10 @@ class Side:
     def share(self, names: list[str], threads: int, seconds: float, process: int) -> Round:
         """Work for a fixed time on open pools, as other processes do at the same time."""
         return at_random([self._pools[name] for name in names], threads, seconds, process)
+
+    def start(self, program: str, times: int) -> Round:
+        """Start a program of this library again and again."""
+        return started(program, times)
 
     def verify(self) -> list[str]:
         """Return the pools whose books are damaged."""

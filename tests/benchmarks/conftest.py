@@ -29,6 +29,7 @@ TINY = Scale(
     history=300,
     warm_up=512,
     operations=1_024,
+    starts=1,
 )
 
 Lend = Callable[[str], Bench]

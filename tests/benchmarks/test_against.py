@@ -15,6 +15,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import against, trees
 from benchmarks.against import FIGURES, HERE, SECTIONS, Compared
+from benchmarks.start import BARE, PROGRAMS
 from benchmarks.trees import Process, Tree, checked_out
 from tests.benchmarks.conftest import ROOT, TINY
 from tests.shared import quick_folder
@@ -22,6 +23,7 @@ from tests.shared import quick_folder
 WORKLOADS = {
     "callers": ["1 thread", "2 threads", "1 task", "3 tasks"],
     "growth": ["remaining"],
+    "start": [name for name in PROGRAMS if name != BARE],
     "processes": ["2 x 2 threads, 1 pool", "2 x 2 threads, 3 pools"],
 }
 OLD = "0.0.9"

@@ -21,6 +21,7 @@ from benchmarks.measure import Figure
 from benchmarks.memory import EARLY, GROWTH, LATE
 from benchmarks.peers.plain_sql import read_script
 from benchmarks.processes import FAIRNESS, RETRIES, TAIL
+from benchmarks.start import BARE, PROGRAMS
 from benchmarks.stores import sqlite_path
 
 Lend = Callable[[str], Bench]
@@ -38,6 +39,7 @@ EXPECTED = {
     ],
     "reports": [row for name in queries(300, 2, sqlite=True) for row in (f"{name}, by hand", name)],
     "indexes": [f"1 thread, {word} the indexes of reports" for word in ("without", "with")],
+    "start": [BARE, *(name for name in PROGRAMS if name != BARE)],
     "sweep": ["sweep behind 5 leases", "sweep behind 15 leases"],
 }
 
