@@ -275,19 +275,9 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         """Close an unused lease: what it holds goes back to the pool.
 
+        If the lease has expired, what was assumed of it goes back.
+
         A repeated call with the same idempotency key and lease changes nothing, without an error.
-
-        Raises:
-            InvalidInputError: An argument of another type.
-            UnknownLeaseError: No such lease in this pool, or already ended, or expired.
-        """
-        ...
-
-    def abandon(self, lease: BudgetLease) -> None:
-        """End a lease whose usage was not recorded, as the pool's settlement policy says.
-
-        By default it is settled at the larger of the observed and the estimated usage, and marked
-        as estimated: usage that is counted too high is safer than usage that is not counted.
 
         Raises:
             InvalidInputError: An argument of another type.
@@ -295,10 +285,25 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         """
         ...
 
+    def abandon(self, lease: BudgetLease) -> None:
+        """End a lease whose usage was not recorded, as the pool's settlement policy says.
+
+        By default it is settled at the larger of the observed and the estimated usage, and marked
+        as estimated: usage that is counted too high is safer than usage that is not counted. The
+        same policy decides what is charged when a hold expires.
+
+        Raises:
+            InvalidInputError: An argument of another type.
+            UnknownLeaseError: No such lease in this pool, or already ended, or expired: then the
+                policy was applied.
+        """
+        ...
+
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left: capacity minus what is committed and reserved.
 
-        For a pool with ancestors it is, on each axis, the least that any of them has left.
+        For a pool with ancestors it is, on each axis, the least that any of them has left. A lease
+        that is due counts as expired, as the next write finds it.
         In memory it is (0, 0, True) once the manager is poisoned.
 
         Args:

@@ -36,7 +36,7 @@ from ledger.engine.operations import Close, Correct, Operation, Record, Release,
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import UnknownLeaseError
 from ledger.lease import LeaseBlock, PoolLeases, leasing
-from ledger.store import snapshot
+from ledger.store import snapshot, standing
 from ledger.store.corrections import seq_of, spending
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import lease_of
@@ -150,7 +150,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         entry starts from the corrected usage.
 
         Args:
-            entry: A settlement or an observation of this pool, or its number.
+            entry: A settlement or an observation of this pool, or its number; or an expiry, for
+                what it assumed.
             usage: The whole usage that the entry should have recorded.
             reason: Why, 1 to 2,000 characters; kept in the journal.
             idempotency_key: The caller's name for this correction: repeating it changes nothing.
@@ -159,7 +160,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             InvalidInputError: An argument of another type, or the entry has this usage already.
             AmountOutOfRangeError: An amount is above 2^63-1.
             UncorrectableEntryError: No such entry in this pool, or one of another kind, or its
-                lease has not ended.
+                lease has not ended. Of an expiry: its lease has ended, and what was recorded took
+                the place of what was assumed; or it assumed nothing.
             IdempotencyConflictError: The key was used with other arguments.
         """
         check_type("usage", usage, Usage)
@@ -219,7 +221,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             asked_at_s = time.monotonic()  # before the read: the answer is never older than it says
             seen = rules.least(
                 rules.remaining(head.policy, head.balance, self._window(head))
-                for head in self._journal.heads_alone(self._writer.database)
+                for head in standing.heads(self._writer.database, self._journal, self._writer.now())
             )
             self._seen = asked_at_s, seen
         return seen

@@ -39,7 +39,7 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
-from ledger.core.kinds import LeasePhase
+from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
@@ -90,6 +90,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._recorded_at = self._clock()
         self._window = rules.begin_window(options, self._recorded_at, Totals())
         self._leases: dict[int, LeaseState] = {}
+        # What is assumed of the leases that have expired, unless the policy gave their holds back.
+        self._assumed: dict[int, Usage] = {}
         # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
         self._due: list[tuple[int, int]] = []
         self._granted = 0
@@ -191,12 +193,12 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
     def release(self, lease: BudgetLease, *, idempotency_key: str | None = None) -> None:
         check_lease(lease)
         _check_key(idempotency_key)
-        self._change(
-            lambda _now: rules.end_hold(
-                self._balance, self._known(lease), LeasePhase.ENDED, lease_id=lease.id
-            ),
-            spared=lease.id,
-        )
+
+        def change(_now: Micros) -> rules.Effect:
+            balance, known = self._make_room(lease, EntryKind.RELEASE)
+            return rules.release(balance, known, lease_id=lease.id)
+
+        self._change(change, spared=lease.id)
 
     @override
     def abandon(self, lease: BudgetLease) -> None:
@@ -222,7 +224,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         with self._lock:
             if self._poisoned:
                 return Remaining(0, 0, True)
-            return rules.remaining(self._policy, self._balance, self._rolled(self._clock()))
+            now = self._clock()
+            balance = self._swept(now)
+            return rules.remaining(self._policy, balance, self._rolled(now, balance))
 
     lease = leasing(LeaseBlock)
 
@@ -231,12 +235,13 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
     ) -> None:
         check_record(lease, usage, report)
         spend = rules.settle if closes else rules.observe
-        spent = self._change(
-            lambda _now: spend(
-                self._balance, self._known(lease), usage, lease_id=lease.id, ceiling=U64_MAX
-            ),
-            spared=lease.id,
-        ).lease
+        kind = EntryKind.SETTLEMENT if closes else EntryKind.OBSERVATION
+
+        def change(_now: Micros) -> rules.Effect:
+            balance, known = self._make_room(lease, kind, usage)
+            return spend(balance, known, usage, lease_id=lease.id, ceiling=U64_MAX)
+
+        spent = self._change(change, spared=lease.id).lease
         excess = rules.over_request_budget(spent.request_budget, spent.used)
         if excess is not None:
             raise excess
@@ -281,13 +286,25 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Return `ttl_us` after now, or after the newest change if the clock went back."""
         return Micros(max(now, self._recorded_at) + ttl_us)
 
-    def _rolled(self, now: Micros) -> WindowState | None:
-        """Return the window that is current at `now`."""
-        return rules.roll_over(self._policy, self._window, self._balance, now) or self._window
+    def _rolled(self, now: Micros, balance: Balance) -> WindowState | None:
+        """Return the window that is current at `now`, if it begins with this balance."""
+        return rules.roll_over(self._policy, self._window, balance, now) or self._window
+
+    def _swept(self, now: Micros) -> Balance:
+        """Return the balance as the next change finds it: the leases that are due have expired."""
+        if not self._due or self._due[0][0] > now:
+            return self._balance
+        held = Totals()
+        for lease_id in {lease_id for expires_at, lease_id in self._due if expires_at <= now}:
+            lease = self._leases.get(lease_id)
+            if lease is not None and rules.due(lease, now):
+                held = held.plus(lease.held)
+        spent = rules.charged(self._policy.settlement, held)
+        return rules.swept(self._balance, held, spent, ceiling=U64_MAX)
 
     def _roll_over(self, now: Micros) -> None:
         """Begin the window that is current at `now`; no threshold was reported in it yet."""
-        window = self._rolled(now)
+        window = self._rolled(now, self._balance)
         if window is not self._window:
             reached, self._window = self._reached(), window
             self._recorded_at = max(self._recorded_at, now)
@@ -308,11 +325,37 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             if lease.lease == spared:
                 kept.append(due)
                 continue
-            expired = LeasePhase.EXPIRED
-            effect = rules.end_hold(self._balance, lease, expired, lease_id=lease.lease)
+            assumed = rules.assumed(self._policy.settlement, lease)
+            if assumed is not None:
+                self._assumed[lease.lease] = assumed.usage
+            effect = rules.expire(
+                self._balance,
+                lease,
+                None if assumed is None else assumed.usage,
+                lease_id=lease.lease,
+                ceiling=U64_MAX,
+            )
             self._apply(effect, now)
         for due in kept:
             heapq.heappush(self._due, due)
+
+    def _make_room(
+        self, lease: BudgetLease, kind: EntryKind, usage: Usage | None = None
+    ) -> tuple[Balance, LeaseState | None]:
+        """Take back what was assumed of an expired lease, as far as `usage` takes its place.
+
+        Returns the balance and the lease that the record of the usage builds on. No such record is
+        refused.
+        """
+        known = self._known(lease)
+        if known is None or lease.id not in self._assumed:
+            return self._balance, known
+        before = self._assumed[lease.id]
+        effect = rules.make_room(
+            self._balance, known, before, kind, usage, seq=lease.id, ceiling=U64_MAX
+        )
+        self._assumed[lease.id] = rules.still_assumed(before, kind, usage)
+        return (self._balance, known) if effect is None else (effect.balance, effect.lease)
 
     def _apply(self, effect: rules.Effect, now: Micros) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
@@ -323,6 +366,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             self._queues.free([_THE_POOL])
         if lease.phase is LeasePhase.ENDED:
             del self._leases[lease.lease]
+            self._assumed.pop(lease.lease, None)
             return
         self._leases[lease.lease] = lease
         if lease.expires_at is not None and (

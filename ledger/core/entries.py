@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ledger.core.axes import AMOUNTS
 from ledger.core.checks import Micros, from_micros
-from ledger.core.kinds import LeasePhase
+from ledger.core.kinds import ENDS_LEASE, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import (
     Attribution,
@@ -95,6 +95,8 @@ class EntryFlag(IntFlag):
     there."""
     SHORTENED = 128
     """Its report did not fit, or said nothing where it should; the detail names the fields."""
+    EXPIRED = 64
+    """The hold ended by time-out before the usage was recorded, so that the usage is assumed."""
     CLOSED = 32
     """The pool is closed: set on its closing, and on every later entry."""
 
@@ -196,6 +198,29 @@ def requests_of(detail: Mapping[str, Any] | None, *, otherwise: int = 1) -> int:
     """Return how many calls an entry of a funding lease is about, `otherwise` for other entries."""
     carving = (detail or {}).get("carving")
     return otherwise if carving is None else int(carving["requests"])
+
+
+def requests_made(kind: str, detail: Mapping[str, Any] | None) -> int:
+    """Return how many calls an entry that records usage adds to those that were made.
+
+    A correction adds none, unless it says so: the call was made, whatever it used. One that takes
+    back an assumed charge takes back its call, too, if the entry behind it ends the lease: that
+    entry counts the call, or says that there was none.
+    """
+    if kind != EntryKind.CORRECTION:
+        return 1 if kind == EntryKind.SETTLEMENT else 0
+    late = late_in(detail)
+    if late is not None:
+        return -1 if late in ENDS_LEASE else 0
+    return requests_of(detail, otherwise=0)
+
+
+def late_in(detail: Mapping[str, Any] | None) -> str | None:
+    """Return which kind of entry follows a correction that takes back what expiry assumed.
+
+    None where it is a correction that somebody asked for.
+    """
+    return (detail or {}).get("late")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,11 @@ from ledger.core.entries import (
     LeaseState,
     Totals,
     WindowState,
+    late_in,
+    requests_made,
     requests_of,
 )
-from ledger.core.kinds import KINDS, EntryKind, LeasePhase
+from ledger.core.kinds import ENDS_LEASE, KINDS, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
 from ledger.errors import (
@@ -38,6 +40,29 @@ class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an 
     """An entry that the rules cannot have written."""
 
 
+class Assumption(NamedTuple):
+    """An expiry that is charged, and the usage that it assumes by now."""
+
+    seq: int
+    usage: Usage
+
+
+class Owed(NamedTuple):
+    """An entry that must be the next one.
+
+    Attributes:
+        kind: Its kind.
+        lease: The lease that it is about.
+        assumed: What was assumed of the lease before some of it was taken back.
+        reached: The thresholds that were reached then: nothing is reported in between.
+    """
+
+    kind: str
+    lease: int
+    assumed: Usage
+    reached: Collection[str]
+
+
 @dataclass(slots=True)
 class Replay:
     """A pool rebuilt from its entries, one at a time; it remembers open leases alone."""
@@ -52,6 +77,10 @@ class Replay:
     window_seq: int | None = None
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
+    assumed: dict[int, Assumption] = field(default_factory=dict)
+    """What the expiries of these leases assumed, as it was corrected since."""
+    owed: Owed | None = None
+    """The late entry that must follow, since what it replaces was taken back."""
     closed: bool = False
     reported: set[tuple[str, Direction]] = field(default_factory=set)
     """The crossings that were reported in this window, under this policy."""
@@ -65,7 +94,9 @@ class Replay:
             Contradiction: The rules cannot have written this entry at this place.
         """
         self._check_report(entry)
-        before = rules.reached(self.policy, self.balance, self.window)
+        before: Collection[str] = rules.reached(self.policy, self.balance, self.window)
+        if self.owed is not None:
+            before = self.owed.reached
         try:
             effect = self._effect(entry)
             if entry.policy is not None:
@@ -78,11 +109,27 @@ class Replay:
             self.balance = effect.balance
             if effect.lease.phase is LeasePhase.ENDED:
                 self.leases.pop(effect.lease.lease, None)
+                self.assumed.pop(effect.lease.lease, None)
             else:
                 self.leases[effect.lease.lease] = effect.lease
+        self._note_assumed(entry, before)
         self._move_on(entry)
         self._note_crossings(entry, before)
         return effect
+
+    def _note_assumed(self, entry: Entry, reached: Collection[str]) -> None:
+        """Note what an expiry assumes, and what a correction of it leaves."""
+        self.owed = None
+        if entry.lease is None or entry.usage is None:
+            return
+        lease = entry.lease.lease
+        if entry.kind == EntryKind.EXPIRY and isinstance(entry.usage, Usage):
+            self.assumed[lease] = Assumption(entry.seq, entry.usage)
+        elif entry.kind == EntryKind.CORRECTION and lease in self.assumed:
+            late, found = late_in(entry.detail), correction_of(entry)
+            self.assumed[lease] = Assumption(found.corrects, found.after)
+            if late is not None:
+                self.owed = Owed(late, lease, found.before, reached)
 
     def _move_on(self, entry: Entry) -> None:
         """Take over the policy that an entry sets, and the window that it begins."""
@@ -103,12 +150,20 @@ class Replay:
         """Check that no entry is missing after the last one.
 
         Raises:
-            Contradiction: The last entry crossed a threshold, and no entry reports that.
+            Contradiction: The last entry crossed a threshold, and no entry reports that. Or it took
+                back what was assumed of a lease, and no entry replaces that.
         """
+        if self.owed is not None:
+            raise Contradiction(_unreplaced(self.owed))
         if self.unreported:
             raise Contradiction(_unreported(self.unreported[0]))
 
     def _check_report(self, entry: Entry) -> None:
+        if self.owed is not None:
+            follows = None if entry.lease is None else (entry.kind, entry.lease.lease)
+            if follows != (self.owed.kind, self.owed.lease):
+                raise Contradiction(_unreplaced(self.owed))
+            return
         if entry.kind != EntryKind.THRESHOLD:
             self.end()
             return
@@ -122,7 +177,7 @@ class Replay:
         """Find thresholds that an entry crossed and that are not reported yet in this window."""
         if entry.policy is not None or entry.kind == EntryKind.ROLLOVER:
             self.reported.clear()
-        if entry.kind == EntryKind.OPENING or not self.policy.thresholds:
+        if entry.kind == EntryKind.OPENING or not self.policy.thresholds or self.owed is not None:
             return
         after = rules.reached(self.policy, self.balance, self.window)
         for crossing in rules.crossings(self.policy, before, after):
@@ -198,6 +253,7 @@ class Replay:
         lease = self.leases.get(lease_id)
         if entry.kind == EntryKind.CORRECTION:
             return self._corrected(entry, entry.lease)
+        self._check_replaced(entry, lease_id)
         if entry.kind == EntryKind.RENEWAL and entry.lease.expires_at is None:
             raise Contradiction(f"renewal of lease {lease_id} without an end")
         if (
@@ -218,6 +274,23 @@ class Replay:
             requests=requests_of(entry.detail),
         )
 
+    def _check_replaced(self, entry: Entry, lease_id: int) -> None:
+        """Refuse late usage beside which an assumed charge stands: both would be counted."""
+        assumption = self.assumed.get(lease_id)
+        if assumption is None or entry.kind not in {*ENDS_LEASE, EntryKind.OBSERVATION}:
+            return
+        before = assumption.usage if self.owed is None else self.owed.assumed
+        usage = entry.usage if isinstance(entry.usage, Usage) else None
+        rest = rules.still_assumed(before, entry.kind, usage)
+        taken_back = self.owed is not None or (
+            entry.kind == EntryKind.OBSERVATION and rest == before
+        )
+        if not taken_back or rest != assumption.usage:
+            raise Contradiction(
+                f"{entry.kind} of lease {lease_id}, although entry {assumption.seq} still assumes "
+                f"{assumption.usage} of it"
+            )
+
     def _corrected(self, entry: Entry, stated: LeaseAfter) -> rules.Effect:
         """Decide a correction anew.
 
@@ -229,6 +302,12 @@ class Replay:
         moved = UsageDifference.between(found.before, found.after)
         if entry.usage != moved:
             raise Contradiction(f"correction of entry {found.corrects} by another difference")
+        assumption = self.assumed.get(stated.lease)
+        of_expiry = assumption is not None and assumption.seq == found.corrects
+        if late_in(entry.detail) is not None and not of_expiry:
+            raise Contradiction(f"correction of entry {found.corrects}, which assumes nothing")
+        if of_expiry and assumption is not None and assumption.usage != found.before:
+            raise Contradiction(f"correction from {found.before}, not {assumption.usage}")
         back = UsageDifference.between(found.after, found.before)
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - by its shape
@@ -247,7 +326,8 @@ class Replay:
             found.after,
             seq=found.corrects,
             ceiling=self.ceiling,
-            requests=requests_of(entry.detail, otherwise=0),
+            requests=requests_made(entry.kind, entry.detail),
+            of_expiry=of_expiry,
         )
 
 
@@ -281,6 +361,10 @@ def correction_of(entry: Entry) -> Correction:
     return found
 
 
+def _unreplaced(owed: Owed) -> str:
+    return f"what was assumed of lease {owed.lease} was taken back, and no {owed.kind} follows"
+
+
 def _unreported(crossing: rules.Crossing) -> str:
     return f"threshold {crossing.name!r} was {crossing.direction}, and no entry reports it here"
 
@@ -290,6 +374,8 @@ def _check_shape(entry: Entry) -> None:
         raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")
     kind = KINDS[EntryKind(entry.kind)]
     for name, words in _SHAPED.items():
+        if name in kind.may_have:
+            continue
         if (getattr(entry, name) is not None) != (name in kind.has):
             raise Contradiction(f"{entry.kind} {'without' if name in kind.has else 'with'} {words}")
     differs = isinstance(entry.usage, UsageDifference)

@@ -43,7 +43,9 @@ class Kind(NamedTuple):
     Attributes:
         has: Which of `policy`, `estimate`, `usage` and `lease` it has; it has no other. One with a
             lease is repeated in every pool above that shares its capacity.
-        phase: Where it leaves its lease; an observation that is late leaves it expired.
+        may_have: Which of them it has in some cases only.
+        phase: Where it leaves its lease; an observation or correction that is late leaves it
+            expired.
         asks: It is the answer to a reservation: the rules decide it by `admit`.
         sets_expiry: It says when a hold ends; others repeat that.
         ends_lease: There is at most one such entry a lease.
@@ -59,6 +61,7 @@ class Kind(NamedTuple):
     """
 
     has: frozenset[str] = frozenset()
+    may_have: frozenset[str] = frozenset()
     phase: LeasePhase | None = None
     asks: bool = False
     sets_expiry: bool = False
@@ -91,7 +94,7 @@ KINDS = {
     ),
     EntryKind.RESERVATION: Kind(
         _GRANTED,
-        LeasePhase.OPEN,
+        phase=LeasePhase.OPEN,
         asks=True,
         sets_expiry=True,
         is_new=True,
@@ -103,15 +106,15 @@ KINDS = {
     ),
     EntryKind.OBSERVATION: Kind(
         _USAGE,
-        LeasePhase.OPEN,
+        phase=LeasePhase.OPEN,
         is_charged=True,
         can_be_corrected=True,
         details=_details("", "report", "shortened", "report shortened"),
     ),
-    EntryKind.RENEWAL: Kind(_OF_LEASE, LeasePhase.OPEN, sets_expiry=True, is_new=True),
+    EntryKind.RENEWAL: Kind(_OF_LEASE, phase=LeasePhase.OPEN, sets_expiry=True, is_new=True),
     EntryKind.SETTLEMENT: Kind(
         _USAGE,
-        LeasePhase.ENDED,
+        phase=LeasePhase.ENDED,
         ends_lease=True,
         is_charged=True,
         can_be_corrected=True,
@@ -120,7 +123,7 @@ KINDS = {
     ),
     EntryKind.RELEASE: Kind(
         _OF_LEASE,
-        LeasePhase.ENDED,
+        phase=LeasePhase.ENDED,
         ends_lease=True,
         gives_back=True,
         counted_as="releases",
@@ -128,11 +131,15 @@ KINDS = {
     ),
     EntryKind.EXPIRY: Kind(
         _OF_LEASE,
-        LeasePhase.EXPIRED,
+        # It assumes what the call used, unless the pool's policy is to give the hold back.
+        may_have=frozenset({"usage"}),
+        phase=LeasePhase.EXPIRED,
+        is_charged=True,
         gives_back=True,
         ends_window=True,
         counted_as="expiries",
         by_itself=True,
+        details=_details("settlement"),
     ),
     EntryKind.ADJUSTMENT: Kind(
         _POLICY,
@@ -140,15 +147,19 @@ KINDS = {
         is_new=True,
         details=_details("policy rules", "policy rules reason"),
     ),
-    # Only leases that have ended are corrected.
+    # Leases that have ended are corrected; of one that has expired, what the expiry assumed.
     EntryKind.CORRECTION: Kind(
         _CORRECTED,
-        LeasePhase.ENDED,
+        phase=LeasePhase.ENDED,
         is_charged=True,
         is_difference=True,
         gives_back=True,
         counted_as="corrections",
-        details=_details("corrects from to reason", "corrects from to reason carving"),
+        details=_details(
+            "corrects from to reason",
+            "corrects from to reason carving",
+            "corrects from to reason late",
+        ),
     ),
     EntryKind.ROLLOVER: Kind(gives_back=True, details=_details("window"), by_itself=True),
     EntryKind.THRESHOLD: Kind(ends_window=True, details=_details("threshold"), by_itself=True),
@@ -179,8 +190,8 @@ DIFFERENCES = _those("is_difference")
 BY_ITSELF = _those("by_itself")
 GIVES_BACK = frozenset(_those("gives_back"))
 COUNTED_AS = {row.counted_as: kind for kind, row in KINDS.items() if row.counted_as is not None}
-COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if not KINDS[kind].is_charged)
-"""Kinds that reports count although nothing is charged for them."""
+COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if "usage" not in KINDS[kind].has)
+"""Kinds that reports count although nothing may be charged for them."""
 
 
 def sql(kinds: Iterable[EntryKind], column: str = "kind") -> str:

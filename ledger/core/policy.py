@@ -21,14 +21,17 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class SettlementPolicy(StrEnum):
-    """What becomes of a lease whose `with` block was left without a record of its usage."""
+    """What becomes of a lease whose usage was not recorded.
+
+    Its hold ended by time-out, or its `with` block was left without a record.
+    """
 
     ESTIMATED = "estimated"
-    """It is settled at the larger of what was observed and what was estimated."""
+    """It is charged the larger of what was observed and what was estimated."""
     OBSERVED = "observed"
-    """It is settled at what was observed."""
+    """It is charged what was observed, and counts as a call that was made."""
     RELEASE = "release"
-    """It is released; what was observed stays committed."""
+    """What it holds is given back; what was observed stays committed."""
 
 
 class Unpriced(StrEnum):
@@ -92,7 +95,8 @@ class SharedPoolBudgetOptions:
         strict: Deny every reservation, one of nothing included, while what remains is at or below
             a stop threshold.
         lease_ttl: How long a lease holds its estimate, unless it is renewed; None is for ever.
-        settlement: What becomes of a lease whose `with` block was left without a record.
+        settlement: What becomes of a lease whose usage was not recorded: its hold expired, or its
+            `with` block was left.
         thresholds: Named percentages (1 to 100, at most eight) of a capacity that is committed or
             reserved. They deny nothing: crossing one is reported.
         window: How often the capacities come back; None is never.

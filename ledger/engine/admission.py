@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.core import rules
+from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance
 from ledger.core.values import RequestBudget, UsageEstimate
 from ledger.engine.batch import Batch
@@ -21,7 +22,7 @@ def refusal(
 ) -> rules.Denial | None:
     """Return the denial of the first pool that denies a reservation, None where all admit it.
 
-    Leases that are due expire first, if what they hold would be enough to admit the reservation.
+    Leases that are due expire first, if that may be enough to admit the reservation.
 
     Raises:
         PoolClosedError: One of the pools is closed.
@@ -39,15 +40,15 @@ def refusal(
             continue
         if not isinstance(denial, ThresholdExceededError):
             return denial
-        # Other pools are searched for due leases only if giving back every hold would be enough.
-        # Due leases of the pools at hand expire in any case, since the denial says what remains.
-        committed, reserved = head.balance
-        free = Balance(committed)
+        # Other pools are searched for due leases only if giving back every hold, which is the most
+        # that expiry can do, would be enough. Due leases of the pools at hand expire in any case,
+        # since the denial says what remains.
+        free = Balance(head.balance.committed)
         hopeful = admit(head.policy, free, *asked, requests=requests) is None
         batch.require_swept(one, below=hopeful)
         if hopeful:
             found = spared(batch, one)
-            free = Balance(committed, reserved.minus(found.held))
+            free = rules.swept(head.balance, found.held, found.charged, ceiling=I64_MAX)
             if admit(head.policy, free, *asked, requests=requests) is None:
                 expire_spared(batch, found)
                 continue

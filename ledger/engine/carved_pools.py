@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Balance, PoolInfo, Totals
+from ledger.core.entries import Balance, PoolInfo, Totals, requests_made
 from ledger.core.kinds import EntryKind
 from ledger.core.values import Usage, UsageDifference
 from ledger.store.corrections import Spending
@@ -56,7 +56,7 @@ def correction(
     moved = UsageDifference(total_tokens=usage.total_tokens, cost_micros_usd=usage.cost_micros_usd)
     before, seq = settled.usage, settled.row["seq"]
     after = moved.added_to(before, ceiling=I64_MAX)
-    requests = 1 if late.kind is EntryKind.SETTLEMENT else 0
+    requests = requests_made(late.kind, late.detail)
     if before == after and not requests:
         return None
     effect = rules.correct(

@@ -1,4 +1,7 @@
-"""Expiry: end the holds of leases that are due, a bounded number in each transaction."""
+"""Expiry: end the holds of leases that are due, a bounded number in each transaction.
+
+What such a lease used is not known. The pool's settlement policy says what is charged for it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ledger.core import rules
-from ledger.core.checks import Micros
+from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import LeaseState, Totals
-from ledger.core.kinds import EntryKind, LeasePhase
+from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import JournalDamagedError
 from ledger.store import journal
-from ledger.store.drafts import about_lease
+from ledger.store.drafts import Draft, about_lease
+from ledger.store.rows import LeaseRow
 from ledger.store.snapshot import Ending
 
 
@@ -52,11 +56,8 @@ def expire(
             swept_until = min(swept_until, Micros(due.expires_at - 1))
             stays += 1
             continue
-        effect = rules.end_hold(
-            pool.head.balance, row.state, LeasePhase.EXPIRED, lease_id=due.lease
-        )
         try:
-            batch.post(pool, about_lease(EntryKind.EXPIRY, effect, row))
+            batch.post(pool, _expiry(pool, row))
         except JournalDamagedError:  # in a pool above; this pool must go on working
             swept_until = min(swept_until, Micros(due.expires_at - 1))
             stays += 1
@@ -66,25 +67,46 @@ def expire(
     pool.note_swept(swept_until)
 
 
+def _expiry(pool: PoolBatch, row: LeaseRow) -> Draft:
+    """Return the expiry of a lease, charged as the pool's settlement policy says."""
+    policy, state = pool.head.policy.settlement, row.state
+    assumed = rules.assumed(policy, state)
+    effect = rules.expire(
+        pool.head.balance,
+        state,
+        None if assumed is None else assumed.usage,
+        lease_id=state.lease,
+        ceiling=I64_MAX,
+    )
+    return about_lease(EntryKind.EXPIRY, effect, row)._replace(
+        usage=None if assumed is None else assumed.usage,
+        provenance=None if assumed is None else assumed.provenance,
+        detail={"settlement": str(policy)},
+    )
+
+
 class Spared(NamedTuple):
     """Due leases that were not expired because operations of the same batch are about them."""
 
     due: list[tuple[PoolBatch, list[LeaseState]]]
     held: Totals
     """What they hold together."""
+    charged: Totals
+    """What is committed for them together once they expire."""
 
 
 def spared(batch: Batch, pool: PoolBatch) -> Spared:
     """Return the spared leases that still hold some of a pool's capacity."""
     due: list[tuple[PoolBatch, list[LeaseState]]] = []
-    held = Totals()
+    held = charged = Totals()
     for one in batch.sharing(pool):
         own = [row.state for row in one.leases.values() if row.origin_pool_id is None]
         states = [state for state in own if rules.due(state, one.now)]
         for state in states:
             held = held.plus(state.held)
+            charged = charged.plus(rules.charged(one.head.policy.settlement, state.held))
         due.append((one, states))
-    return Spared(due, held)
+    return Spared(due, held, charged)
 
 
 def expire_spared(batch: Batch, found: Spared) -> None:

@@ -5,6 +5,7 @@ It knows no other pool: `engine.batch` plans the entries that follow in other po
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,14 +14,27 @@ from sqlalchemy import Connection
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import REPEATED_FLAGS, LeaseState, PoolId, PoolInfo, requests_of
-from ledger.core.kinds import GIVES_BACK, EntryKind
+from ledger.core.entries import (
+    REPEATED_FLAGS,
+    LeaseState,
+    PoolId,
+    PoolInfo,
+    requests_made,
+    requests_of,
+)
+from ledger.core.kinds import GIVES_BACK, EntryKind, LeasePhase
 from ledger.core.values import Usage
 from ledger.engine.thresholds import PoolThresholds
-from ledger.errors import JournalDamagedError, PoolClosedError
+from ledger.errors import JournalDamagedError, PoolClosedError, UncorrectableEntryError
 from ledger.store import drafts
 from ledger.store.attributions import NO_CONTENT
-from ledger.store.corrections import Spending, mirror_of, settlement_of, spending
+from ledger.store.corrections import (
+    Spending,
+    expiry_of,
+    mirror_of,
+    settlement_of,
+    spending,
+)
 from ledger.store.drafts import Draft, Staged
 from ledger.store.journal import PoolJournal, Wanted, leases
 from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
@@ -154,7 +168,7 @@ class PoolBatch:
             captured = found.attribution
             if detail is not None and draft.kind is EntryKind.CORRECTION:
                 origin = below.info.pool_id, detail["corrects"]
-                corrects = mirror_of(self.connection, self.journal, origin)
+                corrects = mirror_of(self.connection, self.journal, origin, staged=self.staged)
                 detail = {**detail, "corrects": corrects}
             effect = self._follow(draft, found.state, detail)
         balance, lease, flags = effect
@@ -181,7 +195,8 @@ class PoolBatch:
                 Usage(**detail["to"]),
                 seq=detail["corrects"],
                 ceiling=I64_MAX,
-                requests=requests_of(detail, otherwise=0),
+                requests=requests_made(draft.kind, detail),
+                of_expiry=lease.phase is LeasePhase.EXPIRED,
             )
         return rules.follow(
             draft.kind,
@@ -221,10 +236,11 @@ class PoolBatch:
 
     def stage(self, draft: Draft, crossings: Sequence[rules.Crossing]) -> Row:
         """Stage a draft as the newest entry, then an entry for each threshold that it crosses."""
+        before = self.head
         row = self._append(draft)
         self.frees = self.frees or draft.kind in GIVES_BACK
         if self.thresholds is not None:
-            self.thresholds.begin(draft)
+            self.thresholds.begin(draft, before)
             for crossing in crossings:
                 detail = rules.crossing_detail(crossing)
                 report = Draft(kind=EntryKind.THRESHOLD, balance=draft.balance, detail=detail)
@@ -271,6 +287,17 @@ class PoolBatch:
             JournalDamagedError: It, or a correction of it, cannot be read.
         """
         return spending(self.connection, self.journal, seq, staged=self.staged)
+
+    def assumed(self, lease_id: int) -> Spending | None:
+        """Return the entry by which a lease expired, None if that gave back what it held.
+
+        Raises:
+            JournalDamagedError: There is none, or it cannot be read.
+        """
+        seq = expiry_of(self.connection, self.journal, lease_id, staged=self.staged)
+        with contextlib.suppress(UncorrectableEntryError):
+            return self.spending(seq)
+        return None
 
     def settlement_of(self, lease_id: int) -> Spending:
         """Return the entry that settled a lease, with its usage after corrections.

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import from_micros
-from ledger.core.entries import Direction, PoolInfo, ThresholdCrossing
+from ledger.core.entries import Direction, PoolInfo, ThresholdCrossing, late_in
 from ledger.core.kinds import EntryKind
 from ledger.store.crossings import reported
 from ledger.store.drafts import Draft, window_behind
@@ -24,6 +24,8 @@ class PoolThresholds:
         self._connection = connection
         self._pool = pool
         self._reported: set[tuple[str, Direction]] | None = None
+        self._reached: set[str] | None = None
+        """What was reached before a draft that another one replaces at once."""
 
     def crossings(self, head: Head, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses, and that are still to be reported.
@@ -34,9 +36,16 @@ class PoolThresholds:
             JournalDamagedError: What was reported cannot be read.
         """
         policy = draft.policy or head.policy
+        # What is taken back of an assumed charge is replaced by the next entry: nothing is left in
+        # between.
+        if late_in(draft.detail) is not None:
+            return ()
+        before = self._reached
+        if before is None:
+            before = rules.reached(head.policy, head.balance, head.window)
         found = rules.crossings(
             policy,
-            rules.reached(head.policy, head.balance, head.window),
+            before,
             rules.reached(policy, draft.balance, window_behind(head, draft)),
         )
         if not found or _begins_anew(draft):
@@ -46,8 +55,11 @@ class PoolThresholds:
             self._reported = reported(self._connection, self._pool, since=since)
         return [one for one in found if (one.name, one.direction) not in self._reported]
 
-    def begin(self, draft: Draft) -> None:
+    def begin(self, draft: Draft, head: Head) -> None:
         """Forget earlier reports, if the draft being staged sets a policy or begins a window."""
+        self._reached = None
+        if late_in(draft.detail) is not None:
+            self._reached = rules.reached(head.policy, head.balance, head.window)
         if _begins_anew(draft):
             self._reported = set()
 

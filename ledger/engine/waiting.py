@@ -15,6 +15,7 @@ from ledger.core.values import BudgetLease
 from ledger.engine.capacity_queue import CapacityQueues, TaskWaiter, ThreadWaiter
 from ledger.engine.group_commit import Writer
 from ledger.engine.operations import NotYetError, Reserve
+from ledger.store import standing
 from ledger.store.journal import PoolJournal
 
 
@@ -101,5 +102,5 @@ class WaitingReservations:
                 operation.request_budget,
                 head.window,
             )
-            for head in pool.heads_alone(self._writer.database)
+            for head in standing.heads(self._writer.database, pool, self._writer.now())
         )

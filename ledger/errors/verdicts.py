@@ -190,7 +190,8 @@ class UnknownLeaseError(BudgetError):
     def __init__(self, lease_id: int) -> None:
         super().__init__(
             f"no open lease {lease_id} in this pool: it was never granted here, it was settled or "
-            "released, or its hold has expired, so that there is nothing to release or renew"
+            "released, or its hold has expired, so that it can be settled or released, and neither "
+            "renewed nor abandoned"
         )
         self.lease_id = lease_id
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from ledger.core.axes import CAPACITIES
 from ledger.core.checks import U64_MAX
-from ledger.core.entries import Entry, EntryFlag, PoolId, PoolInfo
+from ledger.core.entries import Entry, EntryFlag, PoolId, PoolInfo, requests_made
 from ledger.core.kinds import EntryKind
 from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import JournalDamagedError
@@ -136,7 +136,7 @@ class Below:
         if not other["flags"] & EntryFlag.CLOSED:
             return None
         detail = rows.detail_of(row)
-        requests = 1 if other["kind"] == EntryKind.SETTLEMENT else 0
+        requests = requests_made(other["kind"], rows.detail_of(other))
         corrects = settlement_of(connection, self._pool, row["lease"])
         return {
             "usage": UsageDifference(

@@ -40,6 +40,11 @@ _SETTLEMENT = Prepared(
         entries.c.kind == _SETTLED,
     )
 )
+_EXPIRY = Prepared(
+    select(entries.c.seq).where(
+        _POOL, entries.c.lease == bindparam("lease"), text(sql([EntryKind.EXPIRY]))
+    )
+)
 
 
 class Spending(NamedTuple):
@@ -102,7 +107,10 @@ def spending(
     if row is None:
         raise UncorrectableEntryError(seq, "there is no such entry")
     if row["kind"] not in CORRECTABLE:
-        raise UncorrectableEntryError(seq, f"it is of kind {row['kind']}")
+        if row["kind"] != EntryKind.EXPIRY:
+            raise UncorrectableEntryError(seq, f"it is of kind {row['kind']}")
+        if row["usage_total_tokens"] is None:
+            raise UncorrectableEntryError(seq, "it gave back what was held, and assumed nothing")
     given = {"pool_id": pool.info.pool_id, "lease": row["lease"], "before": before}
     corrections: list[Row] = [*_CORRECTIONS.rows(connection, given)]
     corrections += [one for one in staged if one["kind"] == EntryKind.CORRECTION]
@@ -140,13 +148,39 @@ def settlement_of(
     return int(ends[0])
 
 
-def mirror_of(connection: Connection, pool: PoolJournal, origin: tuple[PoolId, int]) -> int:
+def expiry_of(
+    connection: Connection, pool: PoolJournal, lease: int, *, staged: Sequence[Row] = ()
+) -> int:
+    """Return the number of the entry by which the hold of a lease expired.
+
+    Raises:
+        JournalDamagedError: There is none.
+    """
+    given = {"pool_id": pool.info.pool_id, "lease": lease}
+    expired = EntryKind.EXPIRY
+    found = [one["seq"] for one in staged if (one["lease"], one["kind"]) == (lease, expired)]
+    found += [row["seq"] for row in _EXPIRY.rows(connection, given)]
+    if not found:
+        raise pool.damaged(lease, "this lease has expired, and no entry says so")
+    return int(found[0])
+
+
+def mirror_of(
+    connection: Connection,
+    pool: PoolJournal,
+    origin: tuple[PoolId, int],
+    *,
+    staged: Sequence[Row] = (),
+) -> int:
     """Return the number of the entry in this pool that repeats an entry of a pool below.
 
     Raises:
         JournalDamagedError: No entry repeats it.
     """
     pool_id, seq = origin
+    for one in staged:
+        if (one["origin_pool_id"], one["origin_seq"]) == origin:
+            return int(one["seq"])
     given = {"pool_id": pool.info.pool_id, "origin_pool_id": pool_id, "origin_seq": seq}
     found = queries.MIRROR.rows(connection, given)
     if not found:

@@ -59,7 +59,9 @@ class Database(Connections):
             )
         super().close()
 
-    def read_rows(self, statement: Prepared, parameters: Mapping[str, int]) -> list[dict[str, Any]]:
+    def read_rows(
+        self, statement: Prepared, parameters: Mapping[str, int | None]
+    ) -> list[dict[str, Any]]:
         """Run one SELECT in a serializable transaction of its own, in one round trip.
 
         Raises:

@@ -115,7 +115,16 @@ class PoolJournal:
             LedgerUnavailableError: The store cannot be reached or read.
         """
         found = database.read_rows(queries.HEAD, {"pool_id": self.info.pool_id})
-        row = self._there(found[0] if found else None)
+        return self.head_of(database, found[0] if found else None)
+
+    def head_of(self, database: Database, newest: Row | None) -> Head:
+        """Return the head that the newest entry makes, reading its terms if they are not known.
+
+        Raises:
+            JournalDamagedError: The pool has no entry, or its policy cannot be read.
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        row = self._there(newest)
         known = self.terms.known(row)
         if known is None:
             known = database.read(lambda connection: self.terms.of(connection, row))

@@ -122,6 +122,8 @@ _COMMITTED = _Group("committed", Totals._fields)
 _RESERVED = _Group("reserved", Totals._fields)
 
 _CLOSED = int(EntryFlag.CLOSED)
+_MAY_BE_LATE = {EntryKind.OBSERVATION, EntryKind.CORRECTION}
+"""Kinds that leave their lease expired if they are flagged late."""
 
 UNREADABLE = (
     *(LedgerError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
@@ -301,8 +303,9 @@ def lease_of(row: Row) -> LeaseState:
 
 
 def _phase_of(row: Row) -> LeasePhase:
-    # Usage observed after the hold expired does not bring the hold back.
-    if row["kind"] == EntryKind.OBSERVATION and row["flags"] & EntryFlag.LATE:
+    # Usage observed after the hold expired does not bring the hold back, and a correction of what
+    # was assumed then does not end the lease.
+    if row["kind"] in _MAY_BE_LATE and row["flags"] & EntryFlag.LATE:
         return LeasePhase.EXPIRED
     return PHASES.get(row["kind"], LeasePhase.OPEN)
 

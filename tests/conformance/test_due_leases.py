@@ -18,6 +18,7 @@ from ledger import (
     LeaseTtl,
     Ledger,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -29,7 +30,10 @@ from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=600, lease_ttl=timedelta(minutes=1))
+OPTIONS = SharedPoolBudgetOptions(
+    capacity_tokens=600, lease_ttl=timedelta(minutes=1), settlement=SettlementPolicy.RELEASE
+)
+"""A due lease gives its hold back: how much is left then depends on how many were swept."""
 PAGE = 8
 """How many leases one transaction expires in the quick tests."""
 

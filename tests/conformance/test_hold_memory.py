@@ -16,6 +16,7 @@ from ledger import (
     LedgerBudgetManager,
     RequestBudget,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetOptions,
     UsageEstimate,
 )
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 FULL, SOME = 100, 10
 BRIEF = timedelta(milliseconds=300)
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=FULL)
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=FULL, settlement=SettlementPolicy.RELEASE)
 
 
 @pytest.fixture

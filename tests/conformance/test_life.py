@@ -25,6 +25,7 @@ from ledger import (
     RequestBudget,
     RequestBudgetExceededError,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     Totals,
@@ -39,7 +40,10 @@ from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 
 MINUTE = timedelta(minutes=1)
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=10 * MINUTE)
+OPTIONS = SharedPoolBudgetOptions(
+    capacity_tokens=100, lease_ttl=10 * MINUTE, settlement=SettlementPolicy.RELEASE
+)
+"""A hold that ends is given back; test_expired_charges.py shows what other policies charge."""
 
 Make = Callable[..., Any]
 
@@ -179,13 +183,11 @@ def test_a_due_lease_expires_inside_the_next_write(manager: Any, clock: Clock) -
 
 
 def test_usage_after_expiry_is_recorded_in_full_and_once(manager: Any, clock: Clock) -> None:  # noqa: ANN401 - any manager
-    """In parts too; and a release is too late."""
+    """In parts too; and it is not renewed."""
     lease = reserve(manager, 60)
     clock.minutes(11)
     manager.release(reserve(manager, 0))
     assert 100 == left(manager)
-    with pytest.raises(UnknownLeaseError):
-        manager.release(lease)
     with pytest.raises(UnknownLeaseError):
         manager.renew(lease, MINUTE)
     manager.observe(lease, used(30))
@@ -210,10 +212,10 @@ def test_late_usage_is_flagged_and_linked(timed: Ledger, clock: Clock) -> None:
 
 ABOUT: dict[str, tuple[Callable[[Any, Any], object], int]] = {
     "settle": (lambda budget, lease: budget.record_used(lease, used(5)), 95),
-    "observe": (lambda budget, lease: budget.observe(lease, used(5)), 40),
+    "observe": (lambda budget, lease: budget.observe(lease, used(5)), 95),
     "renew": (lambda budget, lease: budget.renew(lease, MINUTE), 40),
     "release": (lambda budget, lease: budget.release(lease), 100),
-    "abandon": (lambda budget, lease: budget.abandon(lease), 40),
+    "abandon": (lambda budget, lease: budget.abandon(lease), 100),
 }
 
 
@@ -262,7 +264,9 @@ def test_in_memory_leases_expire_in_the_order_of_their_times_too(clock: Clock) -
     """The larger one is last since it was renewed, and only what it gives back leaves the half."""
     heard: list[int] = []
     budget = SharedPoolBudgetManager(
-        SharedPoolBudgetOptions(capacity_tokens=100, thresholds={"half": 50}),
+        SharedPoolBudgetOptions(
+            capacity_tokens=100, thresholds={"half": 50}, settlement=SettlementPolicy.RELEASE
+        ),
         clock=clock,
         on_threshold=lambda crossing: heard.append(crossing.remaining.tokens),
     )

@@ -28,6 +28,7 @@ from ledger import (
     RequestBudget,
     RequestBudgetExceededError,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Totals,
@@ -45,7 +46,8 @@ from tests.clocks import Clock
 
 
 def limit(tokens: int | None = None, **more: Any) -> SharedPoolBudgetOptions:  # noqa: ANN401 - any option
-    """Return a policy of tokens."""
+    """Return a policy of tokens; a hold that ends is given back."""
+    more.setdefault("settlement", SettlementPolicy.RELEASE)
     if tokens is not None:
         more["capacity_tokens"] = tokens
     return SharedPoolBudgetOptions(**more)
@@ -388,7 +390,7 @@ def test_a_closed_pool_takes_what_is_open_and_nothing_new(timed: Ledger, clock: 
     assert 1 == timed.expire_due("run")
     run.record_used(due, used(4))
     run.abandon(leases[2])
-    assert [(12, 0)] * 3 == held(timed, *LEVELS)
+    assert [(7, 0)] * 3 == held(timed, *LEVELS)
     spend(team, 1)
     kinds = [one.kind for one in timed.entries("run") if EntryFlag.CLOSED in one.flags]
     assert ["closing", "observation", "settlement", "release", "expiry", "settlement"] == kinds[:-1]

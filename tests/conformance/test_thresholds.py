@@ -27,6 +27,7 @@ from ledger import (
     Ledger,
     LedgerBudgetManager,
     Remaining,
+    SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdCrossing,
@@ -284,7 +285,10 @@ def test_an_expiry_leaves_a_threshold(store_url: str) -> None:
     """Sweeping, by itself or before a call, reports too."""
     ear, now = Ear(), [1_700_000_000_000_000]
     options = SharedPoolBudgetOptions(
-        capacity_tokens=100, lease_ttl=timedelta(seconds=1), thresholds=NAMED
+        capacity_tokens=100,
+        lease_ttl=timedelta(seconds=1),
+        thresholds=NAMED,
+        settlement=SettlementPolicy.RELEASE,
     )
     with Ledger.open(store_url, clock=lambda: now[0], on_threshold=ear) as book:
         take(book.pool("pool", options), 50)

@@ -319,7 +319,7 @@ def test_a_rechained_journal_is_otherwise_sound(filled: Ledger, vandal: Vandal) 
         (LATER, {"lease": 9}, "balance should be"),
         (LATER, {"lease": 9, "estimate_total_tokens": 386}, "the rules say: the pool cannot grant"),
         (SETTLEMENT, {"lease": 4}, "no open lease 4"),
-        (SETTLEMENT, {"lease": 2, "kind": "expiry"}, "with usage"),
+        (SETTLEMENT, {"lease": 2, "kind": "expiry"}, "no open lease 2"),
         (SETTLEMENT, {"lease": 2, "kind": "correction"}, "has used is missing"),
         (SETTLEMENT, {"lease": 2, "kind": "jubilee"}, "no entry kind 'jubilee'"),
     ],

@@ -22,6 +22,7 @@ from ledger import (
     PoolConflictError,
     PoolStatus,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -85,7 +86,8 @@ def timed(two: Callable[[], tuple[Ledger, Ledger]]) -> Ledger:
 
 
 def policy(window: Window | None = HOURS, capacity: int = 100, **more: Any) -> Any:  # noqa: ANN401 - any option
-    """Return a policy of tokens."""
+    """Return a policy of tokens; a hold that ends is given back."""
+    more.setdefault("settlement", SettlementPolicy.RELEASE)
     return SharedPoolBudgetOptions(capacity_tokens=capacity, window=window, **more)
 
 

@@ -28,6 +28,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
+from ledger.core import rules
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 from tests.stateful.books import Outcome, outcome
@@ -160,8 +161,14 @@ class DueMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def compare_what_remains(self, number: int) -> None:
-        """Once all that is due has expired, both have as much left, in the same window."""
+        """Both have as much left before and after all that is due has expired, in one window."""
+        if not self.held_longer():
+            for stored in self.stored:
+                assert self.model.remaining(EXTENSIONS) == stored.remaining(EXTENSIONS)
+        before = [one.remaining(EXTENSIONS) for one in (self.model, *self.stored)]
         self.sweep(number)
+        assert before[1:] == [stored.remaining(EXTENSIONS) for stored in self.stored]
+        assert before[0] == self.model.remaining(EXTENSIONS)
         assert {} == self.held_longer()
         for stored in self.stored:
             assert self.model.remaining(EXTENSIONS) == stored.remaining(EXTENSIONS)
@@ -180,9 +187,8 @@ class DueMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_store_holds_more_by_what_is_due(self) -> None:
-        """The same is committed; the same leases are open, but for those that are yet to expire."""
+        """The same leases are open, but for those that are yet to expire and to be charged."""
         balance, late = self.stored[1].status().balance, self.held_longer()
-        assert self.model._balance.committed == balance.committed
         found = {one.lease.id: one for one in self.ledgers[1].open_leases(self.name)}
         pairs = [self.anchor, *self.pairs]
         open_in_memory = {
@@ -191,14 +197,17 @@ class DueMachine(RuleBasedStateMachine):
             if pair.model.id in self.model._leases
         }
         assert open_in_memory.keys() == found.keys()
-        reserved = self.model._balance.reserved
+        committed, reserved = self.model._balance
+        settlement = self.model._policy.settlement
         for pair in pairs:
             if pair.model.id in late:
-                reserved = reserved.plus(found[pair.stored.id].held)
+                held = found[pair.stored.id].held
+                reserved = reserved.plus(held)
+                committed = committed.minus(rules.charged(settlement, held))
             elif pair.stored.id in found:
                 state, one = open_in_memory[pair.stored.id], found[pair.stored.id]
                 assert (state.phase, state.held, state.used) == (one.phase, one.held, one.used)
-        assert reserved == balance.reserved
+        assert (committed, reserved) == balance
 
     def teardown(self) -> None:
         """The journal proves what was answered."""

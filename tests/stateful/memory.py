@@ -290,7 +290,7 @@ class MemoryMachine(RuleBasedStateMachine):
             self.manager(to, pool).release(lease, **more)
 
         def decide() -> None:
-            pool.follow(EntryKind.RELEASE, lease.id)
+            pool.release(lease.id)
 
         self.ask(number, pool, decide, call, lease=lease.id, key=self.new_key(keyed))
 

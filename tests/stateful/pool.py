@@ -17,6 +17,7 @@ from ledger import (
     BudgetLease,
     EntryFlag,
     EntryKind,
+    LeasePhase,
     LeaseState,
     OpenLeasesError,
     PoolClosedError,
@@ -72,10 +73,14 @@ class Pool:
         self.granted: list[int] = []
         """The leases that were granted here; the others repeat leases of pools below."""
         self.mirrors: dict[tuple[Pool, int], int] = {}
+        self.assumed: dict[int, int] = {}
+        """The entries by which leases granted here expired, if they were charged."""
         self.spends: dict[int, tuple[int, Usage]] = {}
         """Entries that record usage: of which lease, and what they say by now."""
         self.entries: list[tuple[EntryKind, EntryFlag]] = [(EntryKind.OPENING, EntryFlag.NONE)]
         self.reported: set[object] = set()
+        self.reached_before: set[str] | None = None
+        """The thresholds that were reached before what the next entry replaces was taken back."""
         self.crossed: list[ThresholdCrossing] = []
         self.funding: int | None = None
         """The lease in the parent that this pool was carved out by."""
@@ -97,10 +102,32 @@ class Pool:
         return rules.roll_over(self.policy, self.window, self.balance, now) or self.window
 
     def remaining(self, now: Micros) -> Remaining:
-        """Return what this pool and those above have left."""
-        return rules.least(
-            rules.remaining(one.policy, one.balance, one.window_at(now)) for one in self.lineage
-        )
+        """Return what this pool and those above have left, once all that is due has expired."""
+        return rules.least(one.left(now) for one in self.lineage)
+
+    def left(self, now: Micros) -> Remaining:
+        """Return what this pool alone has left, once all that is due has expired."""
+        balance = self.balance
+        for below in self.books.pools:
+            if self not in below.lineage:
+                continue
+            for lease in below.granted:
+                if rules.due(below.leases[lease], now):
+                    here = lease if below is self else self.mirrors[below, lease]
+                    balance = rules.expire(
+                        balance,
+                        self.leases[here],
+                        below.assumes(lease),
+                        lease_id=here,
+                        ceiling=self.ceiling,
+                    ).balance
+        window = rules.roll_over(self.policy, self.window, balance, now) or self.window
+        return rules.remaining(self.policy, balance, window)
+
+    def assumes(self, lease: int) -> Usage | None:
+        """Return what is assumed of a lease that expires now, None if its hold is given back."""
+        found = rules.assumed(self.policy.settlement, self.leases[lease])
+        return None if found is None else found.usage
 
     def outcome_seq(self) -> int:
         """Return the number of the newest entry that is a call's outcome."""
@@ -118,7 +145,10 @@ class Pool:
             if lease != spared and rules.due(self.leases[lease], self.books.now)
         ]
         for lease in sorted(due, key=lambda one: (one.expires_at, one.lease)):
-            self.follow(EntryKind.EXPIRY, lease.lease)
+            usage = self.assumes(lease.lease)
+            seq = self.follow(EntryKind.EXPIRY, lease.lease, usage)
+            if usage is not None:
+                self.assumed[lease.lease] = seq
         return len(due)
 
     def roll_over(self) -> None:
@@ -198,22 +228,43 @@ class Pool:
         self, kind: EntryKind, lease: int, usage: Usage, flag: EntryFlag = EntryFlag.NONE
     ) -> None:
         """Commit usage, whatever it is, and then raise if it is over the request's own budget."""
+        self.make_room(kind, lease, usage)
         self.follow(kind, lease, usage, flag=flag)
         state = self.leases[lease]
         excess = rules.over_request_budget(state.request_budget, state.used)
         if excess is not None:
             raise excess
 
+    def release(self, lease: int) -> None:
+        """End a lease unused; what was assumed of it is taken back."""
+        self.make_room(EntryKind.RELEASE, lease)
+        self.follow(EntryKind.RELEASE, lease)
+
+    def make_room(self, kind: EntryKind, lease: int, usage: Usage | None = None) -> None:
+        """Take back what was assumed of an expired lease, as far as it is replaced."""
+        state = self.leases.get(lease)
+        if lease not in self.assumed or state is None or state.phase is not LeasePhase.EXPIRED:
+            return
+        seq = self.assumed[lease]
+        _, before = self.spends[seq]
+        after = rules.still_assumed(before, kind, usage)
+        requests = 0 if kind is EntryKind.OBSERVATION else -1
+        if before != after or requests:
+            self.correct(seq, after, requests=requests, late=True)
+
     def abandon(self, lease: int) -> None:
-        """End a lease by the policy for those whose usage nobody recorded."""
-        _, usage = rules.abandon(
+        """End a lease by the policy for those whose usage was not recorded."""
+        _, found = rules.abandon(
             self.policy.settlement,
             self.balance,
             self.leases.get(lease),
             lease_id=lease,
             ceiling=self.ceiling,
         )
-        self.follow(EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT, lease, usage)
+        if found is None:
+            self.follow(EntryKind.RELEASE, lease)
+        else:
+            self.follow(EntryKind.SETTLEMENT, lease, found.usage)
 
     def renew(self, lease: int, ttl: timedelta) -> datetime:
         """Hold what is held until so long from now."""
@@ -258,8 +309,10 @@ class Pool:
             self.spends[seq] = lease, usage
         return seq
 
-    def correct(self, seq: int, after: Usage, *, requests: int = 0) -> UsageDifference:
-        """Say what an entry's usage really was."""
+    def correct(
+        self, seq: int, after: Usage, *, requests: int = 0, late: bool = False
+    ) -> UsageDifference:
+        """Say what an entry's usage really was; `late` usage follows, and replaces that."""
         lease, before = self.spends[seq]
 
         def decide(one: Pool, here: int) -> rules.Effect:
@@ -271,10 +324,11 @@ class Pool:
                 seq=seq,
                 ceiling=self.ceiling,
                 requests=requests,
+                of_expiry=self.assumed.get(lease) == seq,
             )
 
         moved = UsageDifference.between(before, after)
-        self.post(EntryKind.CORRECTION, lease, decide, moved)
+        self.post(EntryKind.CORRECTION, lease, decide, moved, requests=requests, late=late)
         self.spends[seq] = lease, after
         return moved
 
@@ -322,6 +376,9 @@ class Pool:
         decide: Callable[[Pool, int], rules.Effect],
         usage: Usage | UsageDifference | None,
         flag: EntryFlag = EntryFlag.NONE,
+        *,
+        requests: int = 0,
+        late: bool = False,
     ) -> int:
         """Append an entry about a lease here, and what repeats it above: all of them, or none."""
         decided = [
@@ -329,11 +386,11 @@ class Pool:
             for one in self.lineage
         ]
         if self.closed and usage is not None:
-            self._pass_on(kind, usage)
-        seqs = [one.append(kind, effect, flag) for one, effect in decided]
+            self._pass_on(kind, usage, requests)
+        seqs = [one.append(kind, effect, flag, late=late) for one, effect in decided]
         return seqs[0]
 
-    def _pass_on(self, kind: EntryKind, late: Usage | UsageDifference) -> None:
+    def _pass_on(self, kind: EntryKind, late: Usage | UsageDifference, requests: int) -> None:
         """Spend in the parent what comes late to a carved pool that is closed."""
         if self.parent is None or self.passed_on is None:
             return
@@ -341,7 +398,7 @@ class Pool:
             total_tokens=late.total_tokens, cost_micros_usd=late.cost_micros_usd
         )
         _, before = self.parent.spends[self.passed_on]
-        after, requests = moved.added_to(before, ceiling=self.ceiling), 0
+        after = moved.added_to(before, ceiling=self.ceiling)
         if kind is EntryKind.SETTLEMENT:
             requests = 1
         self.books.require(self.parent.lineage)
@@ -352,10 +409,12 @@ class Pool:
         """Return the flag of amounts that leave out what this pool, or one above, limits."""
         return rules.unpriced_flag([one.policy for one in self.lineage], amounts)
 
-    def append(self, kind: EntryKind, effect: rules.Effect, flag: EntryFlag) -> int:
+    def append(
+        self, kind: EntryKind, effect: rules.Effect, flag: EntryFlag, *, late: bool = False
+    ) -> int:
         """Append an entry about a lease, and return its number."""
         self.leases[effect.lease.lease] = effect.lease
-        return self.move(kind, effect.balance, flags=effect.flags | flag)
+        return self.move(kind, effect.balance, flags=effect.flags | flag, late=late)
 
     def move(
         self,
@@ -365,12 +424,21 @@ class Pool:
         flags: EntryFlag = EntryFlag.NONE,
         policy: SharedPoolBudgetOptions | None = None,
         window: WindowState | None = None,
+        late: bool = False,
     ) -> int:
-        """Append an entry, and behind it a report of each threshold that it crosses."""
+        """Append an entry, and behind it a report of each threshold that it crosses.
+
+        What is taken back for `late` usage crosses nothing: the entry that follows does.
+        """
         before = rules.reached(self.policy, self.balance, self.window)
+        if self.reached_before is not None:
+            before = self.reached_before
         self.balance, self.policy = balance, policy or self.policy
         self.window = None if self.policy.window is None else window or self.window
         seq = self.note(kind, flags)
+        self.reached_before = before if late else None
+        if late:
+            return seq
         if policy is not None or kind is EntryKind.ROLLOVER:
             self.reported.clear()
         after = rules.reached(self.policy, self.balance, self.window)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from ledger import EntryFlag, EntryKind, SharedPoolBudgetOptions, Totals
+from ledger import EntryFlag, EntryKind, LeasePhase, SharedPoolBudgetOptions, Totals
 from tests.stateful.books import outcome
 from tests.stateful.choices import NUMBERS, POLICIES
 from tests.stateful.pool import Pool
@@ -95,6 +95,8 @@ def direct(pool: Pool) -> Totals:
     total = Totals()
     for seq, (lease, usage) in pool.spends.items():
         if lease in pool.granted:
-            calls = int(pool.entries[seq - 1][0] is EntryKind.SETTLEMENT)
+            kind = pool.entries[seq - 1][0]
+            assumed = kind is EntryKind.EXPIRY and pool.leases[lease].phase is LeasePhase.EXPIRED
+            calls = int(kind is EntryKind.SETTLEMENT or assumed)
             total = total.plus(Totals(usage.total_tokens, usage.cost_micros_usd, calls))
     return total

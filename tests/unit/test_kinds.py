@@ -42,7 +42,8 @@ def test_rows_do_not_contradict_themselves(kind: EntryKind) -> None:
     row = KINDS[kind]
     assert row.has <= {part.name for part in fields(Entry)}
     assert (row.phase is not None) == ("lease" in row.has)
-    assert row.is_charged == ("usage" in row.has)
+    assert row.is_charged == ("usage" in row.has | row.may_have)
+    assert not row.has & row.may_have
     assert not (row.can_be_corrected and row.is_difference)
     assert row.phase is LeasePhase.ENDED or not row.ends_lease
     assert row.phase is LeasePhase.OPEN or not row.sets_expiry

@@ -243,6 +243,7 @@ def test_the_ceiling_is_the_caller_s() -> None:
                 reservation(2, 9, expires_at=0),
                 entry(3, EntryKind.EXPIRY, lease=2),
                 entry(4, EntryKind.RELEASE, lease=2),
+                entry(5, EntryKind.RELEASE, lease=2),
             ],
             "release: no open lease 2",
         ),

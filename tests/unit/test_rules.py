@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ledger import (
@@ -313,12 +315,24 @@ def test_an_unknown_or_ended_lease_cannot_be_settled(phase: LeasePhase | None) -
     assert 99 == unknown.value.lease_id
 
 
+def expire(balance: Balance, lease: LeaseState | None, lease_id: int = 7) -> rules.Effect:
+    """Return the effect of an expiry by which nothing is assumed."""
+    return rules.expire(balance, lease, None, lease_id=lease_id, ceiling=I64_MAX)
+
+
+def ending(phase: LeasePhase) -> Callable[[Balance, LeaseState | None, int], rules.Effect]:
+    """Return what leaves a lease in this phase and commits nothing."""
+    if phase is LeasePhase.EXPIRED:
+        return expire
+    return lambda balance, lease, lease_id: rules.release(balance, lease, lease_id=lease_id)
+
+
 @pytest.mark.parametrize("phase", [LeasePhase.ENDED, LeasePhase.EXPIRED])
 def test_release_and_expiry_give_the_hold_back(phase: LeasePhase) -> None:
     """Nothing is committed, the rest of the pool is not touched."""
     before = Balance(Totals(1, 2, 3), Totals(4, 5, 6))
     balance, lease, _ = held(10, 20, balance=before)
-    effect = rules.end_hold(balance, lease, phase, lease_id=7)
+    effect = ending(phase)(balance, lease, 7)
     assert before == effect.balance
     assert (phase, Totals(), Usage.zero()) == (
         effect.lease.phase,
@@ -331,7 +345,7 @@ def test_release_and_expiry_give_the_hold_back(phase: LeasePhase) -> None:
 def test_a_settlement_after_expiry_is_committed_and_late() -> None:
     """The hold went back once, at the expiry; the spend is real all the same."""
     balance, lease, _ = held(10, 20, balance=Balance(reserved=Totals(3, 3, 1)))
-    expired = rules.end_hold(balance, lease, LeasePhase.EXPIRED, lease_id=7)
+    expired = expire(balance, lease)
     effect = rules.settle(expired.balance, expired.lease, usage(4, 5), lease_id=7, ceiling=I64_MAX)
     assert Balance(Totals(4, 5, 1), Totals(3, 3, 1)) == effect.balance
     assert (EntryFlag.LATE, LeasePhase.ENDED) == (effect.flags, effect.lease.phase)
@@ -340,7 +354,7 @@ def test_a_settlement_after_expiry_is_committed_and_late() -> None:
 def test_remarkable_things_add_up() -> None:
     """A settlement may be late, an overrun, and more than the totals hold, at once."""
     balance, lease, _ = held(1, balance=Balance(Totals(tokens=I64_MAX)))
-    expired = rules.end_hold(balance, lease, LeasePhase.EXPIRED, lease_id=7)
+    expired = expire(balance, lease)
     effect = rules.settle(expired.balance, expired.lease, usage(2), lease_id=7, ceiling=I64_MAX)
     assert EntryFlag.OVERRUN | EntryFlag.LATE | EntryFlag.SATURATED == effect.flags
 
@@ -408,14 +422,22 @@ def test_a_correction_must_change_something() -> None:
         rules.correct(balance, lease, usage(5), usage(5), seq=9, ceiling=I64_MAX)
 
 
-@pytest.mark.parametrize("phase", [LeasePhase.ENDED, LeasePhase.EXPIRED])
-@pytest.mark.parametrize("earlier", [None, LeasePhase.ENDED, LeasePhase.EXPIRED])
+@pytest.mark.parametrize(
+    ("phase", "earlier"),
+    [
+        (LeasePhase.ENDED, None),
+        (LeasePhase.ENDED, LeasePhase.ENDED),
+        (LeasePhase.EXPIRED, None),
+        (LeasePhase.EXPIRED, LeasePhase.EXPIRED),
+        (LeasePhase.EXPIRED, LeasePhase.ENDED),
+    ],
+)
 def test_a_hold_ends_once(earlier: LeasePhase | None, phase: LeasePhase) -> None:
-    """No release and no expiry of a lease that is unknown, expired or ended."""
+    """No release of a lease that is unknown or ended, and no expiry of one that has expired."""
     balance, lease, _ = held(10)
     known = None if earlier is None else lease._replace(phase=earlier)
     with pytest.raises(UnknownLeaseError) as unknown:
-        rules.end_hold(balance, known, phase, lease_id=42)
+        ending(phase)(balance, known, 42)
     assert 42 == unknown.value.lease_id
 
 
@@ -440,6 +462,6 @@ def test_the_rules_change_nothing_they_are_given() -> None:
     balance, lease, _ = held(10, 10)
     copies = (balance, lease)
     rules.settle(balance, lease, usage(99), lease_id=7, ceiling=I64_MAX)
-    rules.end_hold(balance, lease, LeasePhase.EXPIRED, lease_id=7)
+    expire(balance, lease)
     assert (Balance(reserved=Totals(10, 10, 1)), LeasePhase.OPEN) == (balance, lease.phase)
     assert copies == (balance, lease)

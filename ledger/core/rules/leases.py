@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledger.core.checks import Micros
-from ledger.core.entries import Balance, EntryFlag, LeaseState, Totals
+from ledger.core.entries import Balance, EntryFlag, LeaseState, Totals, requests_made
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy
-from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
+from ledger.core.values import (
+    USAGE_FIELDS,
+    Provenance,
+    RequestBudget,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+)
 from ledger.errors import (
     AmountOutOfRangeError,
     InvalidInputError,
@@ -87,7 +94,7 @@ def observe(
 ) -> Effect:
     """Return the effect of recording a part of a lease's usage.
 
-    The usage is committed. The lease stays open, and its hold shrinks by the usage, down to 0.
+    The usage is committed. The lease does not end, and its hold shrinks by the usage, down to 0.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
@@ -140,18 +147,26 @@ def correct(
     seq: int,
     ceiling: int,
     requests: int = 0,
+    of_expiry: bool = False,
 ) -> Effect:
     """Return the effect of correcting an entry of a lease; its usage was `before` until now.
 
     The committed totals and the lease's usage move by the difference. Totals stop at 0 and at
     `ceiling` (flagged saturated). Requests stay, since the call was made; but a lease that funds a
-    pool may turn out to have been for more of them.
+    pool may turn out to have been for more of them, and an assumed call gives way to the real one.
+
+    An entry is corrected once its lease has ended. What an expiry assumed is corrected until then
+    (flagged late): it is 0 from then on, since what was recorded has taken its place.
 
     Raises:
-        UncorrectableEntryError: The lease has not ended, and more usage may come.
+        UncorrectableEntryError: The lease has not ended, and more usage may come; or it has, and
+            the entry is its expiry.
         InvalidInputError: The entry records that usage already.
     """
-    if lease.phase is not LeasePhase.ENDED:
+    if of_expiry and lease.phase is not LeasePhase.EXPIRED:
+        reason = f"the end of lease {lease.lease} has replaced what it assumed"
+        raise UncorrectableEntryError(seq, reason)
+    if not of_expiry and lease.phase is not LeasePhase.ENDED:
         raise UncorrectableEntryError(seq, f"lease {lease.lease} has not ended")
     if before == after and not requests:
         raise InvalidInputError("usage", f"nothing to correct: entry {seq} says so already")
@@ -160,6 +175,8 @@ def correct(
     committed = Totals(*(min(max(value, 0), ceiling) for value in exact))
     used = moved.added_to(lease.used, ceiling=ceiling)
     flags = _overrun(lease, used)
+    if of_expiry:
+        flags |= EntryFlag.LATE
     if committed != exact:
         flags |= EntryFlag.SATURATED
     return Effect(Balance(committed, balance.reserved), lease._replace(used=used), flags)
@@ -172,6 +189,36 @@ def _overrun(lease: LeaseState, used: Usage) -> EntryFlag:
     return EntryFlag.NONE
 
 
+class Assumed(NamedTuple):
+    """What is assumed of a call whose usage was not recorded, and where the figure is from."""
+
+    usage: Usage
+    provenance: Provenance
+
+
+def assumed(policy: SettlementPolicy, lease: LeaseState) -> Assumed | None:
+    """Return the last usage that a policy assumes for a lease; None where it gives the hold back.
+
+    By default that is what is missing from what was observed to what was estimated.
+    """
+    if policy is SettlementPolicy.RELEASE:
+        return None
+    usage = _NOTHING
+    if policy is SettlementPolicy.ESTIMATED:
+        usage = _less(Usage.from_estimate(lease.estimate), lease.used)
+    if usage != _NOTHING:
+        return Assumed(usage, Provenance.ESTIMATED)
+    unseen = lease.used == _NOTHING
+    return Assumed(usage, Provenance.UNKNOWN if unseen else Provenance.REPORTED)
+
+
+def _less(usage: Usage, other: Usage) -> Usage:
+    """Return by how much the first usage is more, for each amount."""
+    return Usage(
+        **{name: max(0, getattr(usage, name) - getattr(other, name)) for name in USAGE_FIELDS}
+    )
+
+
 def abandon(
     policy: SettlementPolicy,
     balance: Balance,
@@ -179,24 +226,127 @@ def abandon(
     *,
     lease_id: int,
     ceiling: int,
-) -> tuple[Effect, Usage | None]:
+) -> tuple[Effect, Assumed | None]:
     """Return the effect of ending a lease whose usage was not recorded, and its last usage.
 
-    The usage is None where the lease is released.
+    The usage is None where the lease is released. A lease whose hold has expired was treated by
+    the policy then.
 
     Raises:
-        UnknownLeaseError: There is no such lease, or it has ended.
+        UnknownLeaseError: There is no such lease, or its hold has ended.
     """
-    usage = Usage.zero()
-    if lease is not None and policy is SettlementPolicy.ESTIMATED:
-        estimate, used = Usage.from_estimate(lease.estimate), lease.used
-        rest = {
-            name: max(0, getattr(estimate, name) - getattr(used, name)) for name in USAGE_FIELDS
-        }
-        usage = Usage(**rest)
-    if policy is SettlementPolicy.RELEASE:
-        return end_hold(balance, lease, LeasePhase.ENDED, lease_id=lease_id), None
-    return settle(balance, lease, usage, lease_id=lease_id, ceiling=ceiling), usage
+    lease = _open(lease, lease_id)
+    found = assumed(policy, lease)
+    if found is None:
+        return release(balance, lease, lease_id=lease_id), None
+    return settle(balance, lease, found.usage, lease_id=lease_id, ceiling=ceiling), found
+
+
+def expire(
+    balance: Balance,
+    lease: LeaseState | None,
+    usage: Usage | None,
+    *,
+    lease_id: int,
+    ceiling: int,
+) -> Effect:
+    """Return the effect of a hold that ends by time-out.
+
+    What is assumed is committed, and so is the call (flagged expired). With None the hold is given
+    back.
+
+    Raises:
+        UnknownLeaseError: There is no such lease, or its hold has ended.
+    """
+    lease = _open(lease, lease_id)
+    if usage is None:
+        return _give_back(balance, lease, LeasePhase.EXPIRED)
+    spent = Totals.of(usage, requests=1)
+    effect = _spend(
+        balance,
+        lease,
+        usage,
+        spent,
+        lease_id=lease_id,
+        ceiling=ceiling,
+        phase=LeasePhase.EXPIRED,
+    )
+    return effect._replace(flags=effect.flags | EntryFlag.EXPIRED)
+
+
+def charged(policy: SettlementPolicy, held: Totals) -> Totals:
+    """Return what is committed once leases that hold so much together have expired.
+
+    What is assumed by default is what they hold: an observation takes the same from both.
+    """
+    match policy:
+        case SettlementPolicy.ESTIMATED:
+            return held
+        case SettlementPolicy.OBSERVED:
+            return Totals(requests=held.requests)
+        case SettlementPolicy.RELEASE:
+            return Totals()
+
+
+def swept(balance: Balance, held: Totals, spent: Totals, *, ceiling: int) -> Balance:
+    """Return a balance as it is once leases that hold so much have expired, charged with `spent`.
+
+    The committed totals stop at `ceiling`.
+    """
+    committed = Totals(*(min(value, ceiling) for value in balance.committed.plus(spent)))
+    return Balance(committed, balance.reserved.minus(held))
+
+
+def still_assumed(usage: Usage, kind: str, late: Usage | None) -> Usage:
+    """Return what remains of an assumed usage when an entry about the expired lease is recorded.
+
+    An observation takes the place of as much as it records, so that together they are what the
+    policy would assume. The end of the lease takes the place of all.
+    """
+    if kind == EntryKind.OBSERVATION and late is not None:
+        return _less(usage, late)
+    return _NOTHING
+
+
+def make_room(
+    balance: Balance,
+    lease: LeaseState | None,
+    usage: Usage,
+    kind: str,
+    late: Usage | None,
+    *,
+    seq: int,
+    ceiling: int,
+) -> Effect | None:
+    """Return the effect of taking back what an expiry assumed, before late usage is recorded.
+
+    None where nothing is taken back: the lease has not expired, or nothing changes.
+
+    Args:
+        balance: The pool's balance.
+        lease: The lease.
+        usage: What the expiry assumed, as it was corrected since.
+        kind: The kind of the entry that is to be recorded: settlement, observation or release.
+        late: Its usage.
+        seq: The expiry.
+        ceiling: The most that a total may be.
+    """
+    if lease is None or lease.phase is not LeasePhase.EXPIRED:
+        return None
+    after = still_assumed(usage, kind, late)
+    requests = requests_made(EntryKind.CORRECTION, {"late": kind})
+    if after == usage and not requests:
+        return None
+    return correct(
+        balance,
+        lease,
+        usage,
+        after,
+        seq=seq,
+        ceiling=ceiling,
+        requests=requests,
+        of_expiry=True,
+    )
 
 
 def renew(
@@ -207,8 +357,7 @@ def renew(
     Raises:
         UnknownLeaseError: There is no such lease, or its hold has ended.
     """
-    if lease is None or lease.phase is not LeasePhase.OPEN:
-        raise UnknownLeaseError(lease_id)
+    lease = _open(lease, lease_id)
     return Effect(balance, lease._replace(expires_at=expires_at), EntryFlag.NONE)
 
 
@@ -219,20 +368,31 @@ def due(lease: LeaseState, now: Micros) -> bool:
     )
 
 
-def end_hold(
-    balance: Balance, lease: LeaseState | None, phase: LeasePhase, *, lease_id: int
-) -> Effect:
-    """Return the effect of a release (phase ended) or an expiry (phase expired).
+def release(balance: Balance, lease: LeaseState | None, *, lease_id: int) -> Effect:
+    """Return the effect of a release: the lease ends, and nothing more is committed.
+
+    It may come after the hold expired (flagged late); `make_room` then gives back what was assumed.
 
     Raises:
-        UnknownLeaseError: There is no such lease, or its hold has ended.
+        UnknownLeaseError: There is no such lease, or it has ended.
     """
+    if lease is None or lease.phase is LeasePhase.ENDED:
+        raise UnknownLeaseError(lease_id)
+    effect = _give_back(balance, lease, LeasePhase.ENDED)
+    late = lease.phase is LeasePhase.EXPIRED
+    return effect._replace(flags=EntryFlag.LATE) if late else effect
+
+
+def _open(lease: LeaseState | None, lease_id: int) -> LeaseState:
     if lease is None or lease.phase is not LeasePhase.OPEN:
         raise UnknownLeaseError(lease_id)
+    return lease
+
+
+def _give_back(balance: Balance, lease: LeaseState, phase: LeasePhase) -> Effect:
+    reserved = balance.reserved.minus(lease.held)
     after = lease._replace(phase=phase, held=Totals())
-    return Effect(
-        Balance(balance.committed, balance.reserved.minus(lease.held)), after, EntryFlag.NONE
-    )
+    return Effect(Balance(balance.committed, reserved), after, EntryFlag.NONE)
 
 
 def follow(
@@ -264,8 +424,8 @@ def follow(
         case EntryKind.RENEWAL if expires_at is not None:
             return renew(balance, lease, expires_at, lease_id=lease_id)
         case EntryKind.RELEASE:
-            return end_hold(balance, lease, LeasePhase.ENDED, lease_id=lease_id)
+            return release(balance, lease, lease_id=lease_id)
         case EntryKind.EXPIRY:
-            return end_hold(balance, lease, LeasePhase.EXPIRED, lease_id=lease_id)
+            return expire(balance, lease, usage, lease_id=lease_id, ceiling=ceiling)
         case _:
             raise ValueError(f"a {kind} of lease {lease_id} lacks what it needs")

@@ -10,18 +10,19 @@ from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
 from ledger.core.entries import PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
+from ledger.engine.assumed_charges import correction
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import UncorrectableEntryError
 from ledger.store import rows
-from ledger.store.drafts import Draft, about_lease, amounts
+from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
 
 @dataclass(slots=True, kw_only=True)
 class Correct(Operation[UsageDifference]):
-    """Say what a settlement's or observation's usage really was."""
+    """Say what the usage of a settlement, observation or expiry really was."""
 
     entry: int
     usage: Usage
@@ -57,31 +58,10 @@ class Correct(Operation[UsageDifference]):
             self.usage,
             seq=self.entry,
             ceiling=I64_MAX,
+            of_expiry=found.row["kind"] == EntryKind.EXPIRY,
         )
-        corrected = found.row
-        return about_lease(
-            EntryKind.CORRECTION,
-            effect,
-            lease,
-            detail={
-                "corrects": self.entry,
-                "from": amounts(found.usage),
-                "to": amounts(self.usage),
-                "reason": self.reason,
-            },
-            usage=UsageDifference.between(found.usage, self.usage),
-            provenance=corrected["provenance"],
-            idempotency_key=self.key,
-            payload_digest=self.kept_digest(),
-        )._replace(
-            attribution=found.attribution,
-            request_id=corrected["request_id"],
-            # A correction belongs to the time of the call, not to the time of the invoice.
-            occurred_at=(
-                corrected["recorded_at"]
-                if corrected["occurred_at"] is None
-                else corrected["occurred_at"]
-            ),
+        return correction(found, self.usage, effect, lease, self.reason)._replace(
+            idempotency_key=self.key, payload_digest=self.kept_digest()
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:

@@ -18,6 +18,7 @@ from ledger.core.values import (
     Provenance,
     Usage,
 )
+from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
@@ -73,7 +74,14 @@ class Record(LeaseOperation[None]):
         )
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the settlement or observation: the usage is committed whatever it is."""
+        """Return the settlement or observation: the usage is committed whatever it is.
+
+        It takes the place of what was assumed when the lease expired.
+        """
+        kind = EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION
+        report, found = self.report, pool.leases.get(self.lease)
+        attribution = None if found is None else self._attribution(pool, found.attribution)
+        make_room(batch, pool, self.lease, kind, self.usage)
         spend = rules.settle if self.closes else rules.observe
         balance, lease, flags = spend(
             pool.head.balance,
@@ -82,18 +90,18 @@ class Record(LeaseOperation[None]):
             lease_id=self.lease,
             ceiling=I64_MAX,
         )
-        found, report = pool.leases[self.lease], self.report
+        found = pool.leases[self.lease]
         if report.shortened:
             flags |= EntryFlag.SHORTENED
         return Draft(
-            kind=EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION,
+            kind=kind,
             balance=balance,
             flags=flags,
             detail=self._detail(),
             request_budget=lease.request_budget,
             usage=self.usage,
             lease=lease,
-            attribution=self._attribution(pool, found.attribution),
+            attribution=attribution,
             request_id=report.request_id or found.request_id,
             provenance=report.provenance or Provenance.REPORTED,
             occurred_at=found.occurred_at if report.occurred_at is None else report.occurred_at,

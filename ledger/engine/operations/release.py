@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolInfo
-from ledger.core.kinds import EntryKind, LeasePhase
-from ledger.core.values import BudgetLease, Provenance, Usage
+from ledger.core.kinds import EntryKind
+from ledger.core.values import BudgetLease
+from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import LeaseOperation, keyed
 from ledger.engine.pool_batch import PoolBatch
@@ -35,13 +36,9 @@ class Release(LeaseOperation[None]):
         return ("release", self.lease)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the release: the hold goes back, and nothing more is committed."""
-        effect = rules.end_hold(
-            pool.head.balance,
-            pool.state(self.lease),
-            LeasePhase.ENDED,
-            lease_id=self.lease,
-        )
+        """Return the release: the hold goes back, and what its expiry assumed."""
+        make_room(batch, pool, self.lease, EntryKind.RELEASE)
+        effect = rules.release(pool.head.balance, pool.state(self.lease), lease_id=self.lease)
         return about_lease(
             EntryKind.RELEASE,
             effect,
@@ -65,22 +62,16 @@ class Close(Release):
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return a settlement with the usage that the policy assumes, or a release."""
         policy, state = pool.head.policy.settlement, pool.state(self.lease)
-        effect, usage = rules.abandon(
+        effect, assumed = rules.abandon(
             policy, pool.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
         )
-        provenance = None
-        if usage is not None and state is not None:
-            provenance = Provenance.ESTIMATED
-            if usage == Usage.zero():
-                unseen = state.used == Usage.zero()
-                provenance = Provenance.UNKNOWN if unseen else Provenance.REPORTED
-        kind = EntryKind.RELEASE if usage is None else EntryKind.SETTLEMENT
+        kind = EntryKind.RELEASE if assumed is None else EntryKind.SETTLEMENT
         return about_lease(
             kind,
             effect,
             pool.leases[self.lease],
-            usage=usage,
-            provenance=provenance,
+            usage=None if assumed is None else assumed.usage,
+            provenance=None if assumed is None else assumed.provenance,
             detail={"settlement": str(policy)},
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),

@@ -110,7 +110,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def read_alone(
-        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int | None]
     ) -> list[dict[str, Any]]:
         """Run one SELECT as a whole serializable transaction, in one round trip."""
 

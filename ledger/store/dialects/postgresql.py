@@ -161,7 +161,7 @@ class PostgreSQLDialect(Dialect):
             _raw(connection).later("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def read_alone(
-        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int | None]
     ) -> list[dict[str, Any]]:
         """Send BEGIN, the SELECT and COMMIT as one message."""
         self._expect_answers(connection, self.timeout_s)

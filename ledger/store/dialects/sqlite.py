@@ -160,7 +160,7 @@ class SQLiteDialect(Dialect):
         driver_of(connection).execute("BEGIN")
 
     def read_alone(
-        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int]
+        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int | None]
     ) -> list[dict[str, Any]]:
         """Run the SELECT: a statement outside a transaction is one."""
         return statement.rows(connection, parameters)

@@ -1,0 +1,88 @@
+"""Assumed charges: what an expiry assumed is corrected, and taken back once usage arrives late."""
+
+from __future__ import annotations
+
+from ledger.core import rules
+from ledger.core.checks import I64_MAX
+from ledger.core.kinds import EntryKind, LeasePhase
+from ledger.core.values import Usage, UsageDifference
+from ledger.engine.batch import Batch
+from ledger.engine.pool_batch import PoolBatch
+from ledger.store.corrections import Spending
+from ledger.store.drafts import Draft, about_lease, amounts
+from ledger.store.rows import LeaseRow
+
+
+def correction(
+    found: Spending, after: Usage, effect: rules.Effect, lease: LeaseRow, reason: str
+) -> Draft:
+    """Return the correction of an entry, which has the entry's attribution and time.
+
+    Args:
+        found: The entry, with its usage after earlier corrections.
+        after: The usage that it should have.
+        effect: What the correction does.
+        lease: The lease that the entry is about.
+        reason: Why.
+    """
+    corrected = found.row
+    return about_lease(EntryKind.CORRECTION, effect, lease)._replace(
+        usage=UsageDifference.between(found.usage, after),
+        attribution=found.attribution,
+        request_id=corrected["request_id"],
+        provenance=corrected["provenance"],
+        # A correction belongs to the time of the call, not to the time of the invoice.
+        occurred_at=(
+            corrected["recorded_at"]
+            if corrected["occurred_at"] is None
+            else corrected["occurred_at"]
+        ),
+        detail={
+            "corrects": corrected["seq"],
+            "from": amounts(found.usage),
+            "to": amounts(after),
+            "reason": reason,
+        },
+    )
+
+
+def make_room(
+    batch: Batch, pool: PoolBatch, lease_id: int, kind: EntryKind, usage: Usage | None = None
+) -> None:
+    """Stage what is taken back of an assumed charge before an entry replaces it.
+
+    Nothing is staged unless the lease has expired and its expiry was charged. The entry must be
+    staged next; the caller makes sure first that nothing can refuse it.
+
+    Args:
+        batch: The transaction.
+        pool: The pool that granted the lease.
+        lease_id: The lease.
+        kind: The kind of the entry that follows.
+        usage: Its usage.
+
+    Raises:
+        JournalDamagedError: The expiry, or a pool above, cannot be read.
+        MorePoolsError: The transaction has not begun on a pool that repeats the entry.
+        UnsweptError: Leases of one of them must expire first.
+    """
+    state = pool.state(lease_id)
+    if state is None or state.phase is not LeasePhase.EXPIRED:
+        return
+    found = pool.assumed(lease_id)
+    if found is None:
+        return
+    effect = rules.make_room(
+        pool.head.balance,
+        state,
+        found.usage,
+        kind,
+        usage,
+        seq=found.row["seq"],
+        ceiling=I64_MAX,
+    )
+    if effect is not None:
+        after = rules.still_assumed(found.usage, kind, usage)
+        lease = pool.leases[lease_id]
+        draft = correction(found, after, effect, lease, f"{kind} after the expiry")
+        batch.post(pool, draft._replace(detail={**(draft.detail or {}), "late": str(kind)}))
