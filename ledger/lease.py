@@ -41,6 +41,7 @@ from ledger.errors import (
     LedgerError,
     RequestBudgetExceededError,
 )
+from ledger.renewal import TaskRenewer, renewer
 
 P = ParamSpec("P")
 B = TypeVar("B")
@@ -134,11 +135,19 @@ class LeaseBlock(_Block[Budget]):
     says that the provider did not do the work (`is_unbilled`). An exception that ends the block is
     not swallowed. After the block `id` and `lease` can still be read; other calls answer as for any
     lease that has ended.
+
+    A lease with a time to live is renewed while the block runs, at half of that time, by a thread
+    of the process. If that fails, it is logged, and the block goes on.
     """
+
+    _kept: int | None = None
+    """By what the renewer knows the block."""
 
     def __enter__(self) -> Self:
         self._enter()
         self._lease = self._budget.reserve(*self._asked, wait_s=self._wait_s)
+        if self._lease.ttl is not None:
+            self._kept = renewer().keep(self._lease.id, self._lease.ttl, self._renew)
         return self
 
     def __exit__(
@@ -147,6 +156,7 @@ class LeaseBlock(_Block[Budget]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        renewer().let_go(self._kept)
         if self._ended:
             return
         try:
@@ -169,32 +179,48 @@ class LeaseBlock(_Block[Budget]):
         try:
             self._budget.record_used(self.lease, usage, report=report)
         except RequestBudgetExceededError:
-            self._ended = True
+            self._close()
             raise
-        self._ended = True
+        self._close()
 
     def renew(self, ttl: timedelta) -> datetime:
-        """Keep the lease's hold until `ttl` from now; as `Budget.renew`."""
-        return self._budget.renew(self.lease, ttl)
+        """Keep the lease's hold until `ttl` from now, and for as long from each renewal on."""
+        expires_at = self._renew(ttl)
+        renewer().let_go(self._kept)
+        self._kept = renewer().keep(self.id, ttl, self._renew)
+        return expires_at
 
     def release(self) -> None:
         """Close the lease unused; as `Budget.release`."""
         self._budget.release(self.lease)
+        self._close()
+
+    def _renew(self, ttl: timedelta) -> datetime:
+        return self._budget.renew(self.lease, ttl)
+
+    def _close(self) -> None:
+        """Note that the lease has ended."""
         self._ended = True
+        renewer().let_go(self._kept)
 
 
 class AsyncLeaseBlock(_Block[AsyncBudget]):
     """A lease inside an `async with` block; otherwise like `LeaseBlock`.
 
     If the task is cancelled, the lease is ended before the cancellation goes on. If the coroutine
-    is garbage collected, it cannot await anything, and the lease is ended soon afterwards.
+    is garbage collected, it cannot await anything, and the lease is ended soon afterwards. A timer
+    of the loop renews the lease; a loop that is blocked renews nothing.
     """
 
     _with = "async with"
+    _kept: TaskRenewer | None = None
+    """What renews the lease."""
 
     async def __aenter__(self) -> Self:
         self._enter()
         self._lease = await self._budget.reserve(*self._asked, wait_s=self._wait_s)
+        if self._lease.ttl is not None:
+            self._keep(self._lease.ttl)
         return self
 
     async def __aexit__(
@@ -203,6 +229,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._let_go()
         if self._ended:
             return
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
@@ -239,18 +266,36 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         try:
             await self._budget.record_used(self.lease, usage, report=report)
         except RequestBudgetExceededError:
-            self._ended = True
+            self._close()
             raise
-        self._ended = True
+        self._close()
 
     async def renew(self, ttl: timedelta) -> datetime:
-        """Keep the lease's hold until `ttl` from now; as `Budget.renew`."""
-        return await self._budget.renew(self.lease, ttl)
+        """Keep the lease's hold until `ttl` from now, and for as long from each renewal on."""
+        expires_at = await self._renew(ttl)
+        self._keep(ttl)
+        return expires_at
 
     async def release(self) -> None:
         """Close the lease unused; as `Budget.release`."""
         await self._budget.release(self.lease)
+        self._close()
+
+    async def _renew(self, ttl: timedelta) -> datetime:
+        return await self._budget.renew(self.lease, ttl)
+
+    def _keep(self, ttl: timedelta) -> None:
+        self._let_go()
+        self._kept = TaskRenewer(self.id, ttl, self._renew)
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.stop()
+
+    def _close(self) -> None:
+        """Note that the lease has ended."""
         self._ended = True
+        self._let_go()
 
 
 def _may_await(block: FrameType) -> bool:

@@ -160,7 +160,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             return effect
 
         granted = self._change(change).lease.lease
-        return BudgetLease(id=granted, reserved=estimate, request_budget=request_budget)
+        return BudgetLease(id=granted, reserved=estimate, request_budget=request_budget, ttl=ttl)
 
     @override
     def record_used(

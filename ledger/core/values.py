@@ -296,12 +296,15 @@ class BudgetLease:
         reserved: What was estimated.
         request_budget: The request's own limit.
         pool: The identity of the granting pool, None for an in-memory manager.
+        ttl: How long it holds from when it was granted; None for ever, and in a lease that was
+            looked up by its id.
     """
 
     id: int
     reserved: UsageEstimate
     request_budget: RequestBudget
     pool: UUID | None = None
+    ttl: timedelta | None = field(default=None, compare=False, repr=False)
 
 
 class Provenance(StrEnum):

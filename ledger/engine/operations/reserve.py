@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from ledger.contract import RequestExtensions
@@ -170,7 +171,13 @@ class Reserve(Operation[BudgetLease]):
             reserved=self.estimate,
             request_budget=self.request_budget,
             pool=pool.identity,
+            ttl=_ttl_of(row),
         )
+
+
+def _ttl_of(row: Row) -> timedelta | None:
+    expires_at = row["expires_at"]
+    return None if expires_at is None else timedelta(microseconds=expires_at - row["recorded_at"])
 
 
 def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, Any]:
