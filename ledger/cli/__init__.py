@@ -40,8 +40,8 @@ _COMMANDS = {
         "Print what is left of a pool, and of those above it: the least of them on each axis.",
     ),
     "leases": _Command(
-        "books:leases",
-        "List the leases of a pool that have not ended, oldest first.",
+        "leases:app",
+        "List the leases of a pool, and end them.",
     ),
     "expire": _Command(
         "books:expire",

@@ -94,7 +94,7 @@ def leases(
 ) -> None:
     """List the leases of a pool that have not ended, oldest first.
 
-    Example: ledger leases team
+    Example: ledger leases list team
     """
     with existing(url) as book:
         found = list(book.open_leases(pool))

@@ -13,21 +13,23 @@ from ledger.reports.render import usd
 from ledger.simulate import parse_count, parse_usd
 
 Count = Annotated[str | None, typer.Option(help="Tokens really used.", show_default=False)]
+Cost = Annotated[str | None, typer.Option(help="US dollars really charged.", show_default=False)]
 
 
 def correct(
     pool: PoolName,
     entry: Annotated[
-        int, typer.Argument(help="The settlement's or observation's number.", show_default=False)
+        int,
+        typer.Argument(
+            help="The number of a settlement, observation or expiry.", show_default=False
+        ),
     ],
     reason: Annotated[str, typer.Option(help="Why; kept with the entry.", show_default=False)],
     url: Url = URL_DEFAULT,
     input_tokens: Count = None,
     output_tokens: Count = None,
     total_tokens: Count = None,
-    cost_usd: Annotated[
-        str | None, typer.Option(help="US dollars really charged.", show_default=False)
-    ] = None,
+    cost_usd: Cost = None,
     cache_creation_tokens: Count = None,
     cache_read_tokens: Count = None,
     reasoning_tokens: Count = None,
@@ -42,19 +44,15 @@ def correct(
 
     Example: ledger correct team 42 --total-tokens 1180 --cost-usd 0.0042 --reason "invoice 17"
     """
-    given = {
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "total_tokens": total_tokens,
-        "cache_creation_tokens": cache_creation_tokens,
-        "cache_read_tokens": cache_read_tokens,
-        "reasoning_tokens": reasoning_tokens,
-    }
-    named = {name: parse_count(name, text) for name, text in given.items() if text is not None}
-    if cost_usd is not None:
-        named["cost_micros_usd"] = parse_usd("cost_usd", cost_usd)
-    if not named:
-        raise InvalidInputError("usage", "name at least one amount, such as --total-tokens")
+    named = named_amounts(
+        cost_usd,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=total_tokens,
+        cache_creation_tokens=cache_creation_tokens,
+        cache_read_tokens=cache_read_tokens,
+        reasoning_tokens=reasoning_tokens,
+    )
     with existing(url) as book:
         budget = book.pool(pool)
         before = budget.usage_of(entry)
@@ -67,3 +65,17 @@ def correct(
         markup=False,
         soft_wrap=True,
     )
+
+
+def named_amounts(cost_usd: str | None, **counts: str | None) -> dict[str, int]:
+    """Return the amounts of a usage that were named on the command line.
+
+    Raises:
+        InvalidInputError: None was, or one of them is no amount.
+    """
+    named = {name: parse_count(name, text) for name, text in counts.items() if text is not None}
+    if cost_usd is not None:
+        named["cost_micros_usd"] = parse_usd("cost_usd", cost_usd)
+    if not named:
+        raise InvalidInputError("usage", "name at least one amount, such as --total-tokens")
+    return named

@@ -50,9 +50,9 @@ Label = Callable[[Any], ColumnElement[Any]]
 class Figures:
     """The totals of some entries.
 
-    Usage is counted from every entry that records usage: settlements, observed attempts and
-    corrections (which may be negative). Cache and reasoning tokens are included in input and
-    output tokens.
+    Usage is counted from every entry that records usage: settlements, observed attempts, expiries
+    that are charged, and corrections (which may be negative). Cache and reasoning tokens are
+    included in input and output tokens.
 
     Attributes:
         requests: Calls that were admitted.
@@ -70,7 +70,7 @@ class Figures:
         last_at: When the last entry happened, None where there is none.
         attempts: Entries that record what an attempt used: settlements and observations.
         releases: Calls that were closed unused.
-        expiries: Holds that ended by time-out.
+        expiries: Holds that ended by time-out; what they assume is in the amounts.
         late: Attempts that were recorded after the hold had expired.
         corrections: Entries that correct earlier ones.
         unpriced: Attempts that left out a figure which their pool limits: tokens without a cost,

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from ledger.core.axes import AXES, Axis
 from ledger.core.checks import Micros, check_seconds, from_micros, to_micros
 from ledger.core.entries import EntryFlag, Totals
-from ledger.core.kinds import FOLLOWS_UP, EntryKind, LeasePhase, sql
+from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
@@ -321,7 +321,8 @@ def _late(connection: Connection, scope: Scope) -> list[LateUse]:
             *scope.conditions,
             text(sql([EntryKind.EXPIRY], "expiry.kind")),
             e.flags.bitwise_and(int(EntryFlag.LATE)) != 0,
-            e.usage_total_tokens.is_not(None),
+            # Corrections take back what was assumed, and what is recorded then is listed.
+            e.kind.in_(CORRECTABLE),
         )
         .order_by(e.pool_id, e.seq)
     )

@@ -59,7 +59,10 @@ def test_the_commands_are_known() -> None:
         "ledger reprice",
         "ledger correct",
         "ledger reconcile",
-        "ledger leases",
+        "ledger leases list",
+        "ledger leases settle",
+        "ledger leases abandon",
+        "ledger leases release",
         "ledger expire",
         "ledger verify",
         "ledger top",
@@ -111,7 +114,7 @@ def test_examples_use_options_that_exist(name: str) -> None:
     assert set() == {word for word in words if word.startswith("--")} - set(options(name))
 
 
-@pytest.mark.parametrize("words", [(), ("pool",), ("report",), ("db",)])
+@pytest.mark.parametrize("words", [(), ("pool",), ("leases",), ("report",), ("db",)])
 def test_groups_list_their_commands(ledger: Run, words: tuple[str, ...]) -> None:
     """--help of a group names what is in it."""
     shown = ledger(*words, "--help").out

@@ -19,13 +19,12 @@ _COUNTS = (
     ("Total\ntokens", "total_tokens", 0),
     ("Estimated\ntokens", "estimated_total_tokens", 5),
 )
-_UNPRICED = ("Unpriced", "unpriced", 1)
-"""A column of tables in which there are any: their cost is not what was spent."""
+_WHERE_ANY = (("Unpriced", "unpriced", 1), ("Expired", "expiries", 2))
+"""Columns of tables in which there are any: what was spent is then not, or not yet, known."""
 _WIDE_COUNTS = (
     ("Open", "open_leases"),
     ("Attempts", "attempts"),
     ("Released", "releases"),
-    ("Expired", "expiries"),
     ("Late", "late"),
     ("Corrections", "corrections"),
     ("Cache written\ntokens", "cache_creation_tokens"),
@@ -115,7 +114,9 @@ _Counts = Sequence[tuple[str, str, int]]
 
 def _counts(rows: Iterable[Figures]) -> _Counts:
     """Return the counts that a table shows: heading, figure and rank of each."""
-    return (*_COUNTS, _UNPRICED) if any(row.unpriced for row in rows) else _COUNTS
+    known = list(rows)
+    found = (one for one in _WHERE_ANY if any(getattr(row, one[1]) for row in known))
+    return (*_COUNTS, *found)
 
 
 def _fill(

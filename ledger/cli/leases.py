@@ -1,0 +1,128 @@
+"""`ledger leases`: list the leases that have not ended, and end them from the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typing_extensions import override
+
+from ledger.cli import books
+from ledger.cli.common import URL_DEFAULT, PoolName, Url, existing, stdout
+from ledger.cli.correct import Cost, Count, named_amounts
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import BudgetLease, Provenance, RequestBudget, Usage, UsageEstimate
+from ledger.errors import RequestBudgetExceededError
+from ledger.manager import LedgerBudgetManager
+from ledger.reports.render import usd
+
+LeaseId = Annotated[int, typer.Argument(help="The lease's number.", show_default=False)]
+Key = Annotated[
+    str | None, typer.Option(help="A name that makes it happen once.", show_default=False)
+]
+
+
+class _ListByDefault(TyperGroup):
+    """`ledger leases POOL` is `ledger leases list POOL`."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help", "-h"}:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ListByDefault, no_args_is_help=True, help="List the leases of a pool, and end them."
+)
+app.command("list")(books.leases)
+
+
+@app.command("settle")
+def settle(
+    pool: PoolName,
+    lease: LeaseId,
+    url: Url = URL_DEFAULT,
+    input_tokens: Count = None,
+    output_tokens: Count = None,
+    total_tokens: Count = None,
+    cost_usd: Cost = None,
+    cache_creation_tokens: Count = None,
+    cache_read_tokens: Count = None,
+    reasoning_tokens: Count = None,
+    provenance: Annotated[
+        Provenance, typer.Option(help="Where the figures are from.")
+    ] = Provenance.RECOVERED,
+    key: Key = None,
+) -> None:
+    """Record what a lease used, beyond what was observed, and end it.
+
+    The usage of a lease that has expired takes the place of what was assumed then.
+
+    Example: ledger leases settle team 42 --total-tokens 1180 --cost-usd 0.0042
+    """
+    usage = Usage(
+        **named_amounts(
+            cost_usd,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=total_tokens,
+            cache_creation_tokens=cache_creation_tokens,
+            cache_read_tokens=cache_read_tokens,
+            reasoning_tokens=reasoning_tokens,
+        )
+    )
+    report = UsageReport(provenance=provenance, idempotency_key=key)
+    over = ""
+    with existing(url) as book:
+        budget = book.pool(pool)
+        try:
+            budget.record_used(_lease(budget, lease), usage, report=report)
+        except RequestBudgetExceededError:  # it is recorded all the same
+            over = "  (over the request's own budget)"
+    _say(
+        lease,
+        f"settled  tokens {usage.total_tokens:,}  USD {usd(usage.cost_micros_usd)}{over}",
+    )
+
+
+@app.command("abandon")
+def abandon(pool: PoolName, lease: LeaseId, url: Url = URL_DEFAULT) -> None:
+    """End a lease whose usage is not known, as the pool's settlement policy says.
+
+    A lease that has expired was treated so then; settle or release it.
+
+    Example: ledger leases abandon team 42
+    """
+    with existing(url) as book:
+        budget = book.pool(pool)
+        budget.abandon(_lease(budget, lease))
+        policy = budget.status().policy.settlement
+    _say(lease, f"abandoned  ({policy})")
+
+
+@app.command("release")
+def release(pool: PoolName, lease: LeaseId, url: Url = URL_DEFAULT, key: Key = None) -> None:
+    """End a lease that used nothing more; what it holds, or was assumed of it, goes back.
+
+    Example: ledger leases release team 42
+    """
+    with existing(url) as book:
+        budget = book.pool(pool)
+        budget.release(_lease(budget, lease), idempotency_key=key)
+    _say(lease, "released")
+
+
+def _lease(budget: LedgerBudgetManager, lease: int) -> BudgetLease:
+    """Return a lease by its number. A repeated call, under its key, is about one that has ended."""
+    return BudgetLease(
+        id=lease,
+        reserved=UsageEstimate.zero(),
+        request_budget=RequestBudget.unlimited(),
+        pool=budget.identity,
+    )
+
+
+def _say(lease: int, outcome: str) -> None:
+    stdout().print(f"lease {lease}  {outcome}", markup=False, soft_wrap=True)
