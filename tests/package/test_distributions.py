@@ -100,9 +100,10 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
     assert {"alembic", "rich", "sqlalchemy", "typer", "typing-extensions"} == {
         re.split(r"[^\w-]", line)[0] for line in needed
     }
-    assert {"postgresql", "parquet", "xlsx", "html", "top", "peers", "testing", "dev"} == set(
-        metadata.get_all("Provides-Extra", [])
-    )
+    assert {
+        *("postgresql", "parquet", "xlsx", "html", "top", "prices", "tokens"),
+        *("peers", "testing", "dev"),
+    } == set(metadata.get_all("Provides-Extra", []))
     scripts = (info / "entry_points.txt").read_text(encoding="utf-8")
     for name in ("ledger", "budget-ledger"):
         assert f"\n{name} = ledger.cli:main" in scripts

@@ -36,7 +36,8 @@ LIMIT = RequestBudget.from_tokens(10)
 def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noon: Noon) -> None:
     """Both reasons, with what was asked, what was left, whose it was and when, oldest first."""
     audited.pool("team", SharedPoolBudgetOptions(capacity_tokens=100, capacity_cost_micros_usd=50))
-    call(audited, "team", UsageEstimate(total_tokens=30), Usage(total_tokens=30, cost_micros_usd=9))
+    used = Usage(total_tokens=30, cost_micros_usd=9)
+    call(audited, "team", UsageEstimate(total_tokens=30, cost_micros_usd=9), used)
     asked = UsageEstimate(total_tokens=71, cost_micros_usd=3)
     with pytest.raises(ThresholdExceededError):
         call(audited, "team", asked, run="big", after_noon_s=60)

@@ -51,6 +51,7 @@ FIELDS = [
     "expiries",
     "late",
     "corrections",
+    "unpriced",
     "cache_creation_tokens",
     "cache_read_tokens",
     "reasoning_tokens",
