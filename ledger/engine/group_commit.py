@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
 import logging
 import threading
 import time
@@ -200,7 +199,8 @@ class Writer(CallQueue):
         began_s = time.monotonic()
         with self._mutex:
             # Named in the batch before they leave the queue: an interrupt in between loses none.
-            self._batch = list(itertools.islice(self._queue, BATCH_MAX))
+            # Copied in one step: a finaliser may add to the queue between two.
+            self._batch = list(self._queue)[:BATCH_MAX]
             for _ in self._batch:
                 self._queue.popleft()
         self._commit(self._batch)
@@ -279,7 +279,7 @@ class Writer(CallQueue):
         with self._mutex:
             joining = [
                 caller
-                for caller in self._queue
+                for caller in list(self._queue)  # a finaliser may add to it meanwhile
                 if (anybody or pools.get(caller.pool.info.pool_id) is caller.pool)
                 and not caller.again
                 and not is_gone(caller)
