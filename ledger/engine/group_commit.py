@@ -2,9 +2,9 @@
 
 A caller that finds the queue idle becomes the leader. It takes the waiting calls, does all of them
 in one serializable transaction, and hands each caller its own answer only after COMMIT. Callers
-that come meanwhile wait for the next batch, which the first of them leads. A thread leads its own
-batch, so an idle queue adds little latency (2 to 9 %, docs/performance.md); a busy one shares one
-fsync among many calls.
+that come meanwhile wait for the next batch, which the first of them leads. Right after a batch, a
+leader pauses for those who come back. A thread leads its own batch, so an idle queue adds little
+latency (2 to 9 %, docs/performance.md); a busy one shares one fsync among many calls.
 
 Threads and asyncio tasks share batches. A thread waits on a lock, a task on a future. A batch that
 begins with a task is led by the queue's worker thread.
@@ -275,12 +275,12 @@ class Writer(CallQueue):
     def _join(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> None:
         """Add callers that came while the batch waited, if its locks cover their pools."""
         pools = {pool.info.pool_id: pool for pool in locked}
-        anybody = self.database.dialect.locks_whole_store(list(pools))
+        whole_store = self.database.dialect.locks_whole_store(list(pools))
         with self._mutex:
             joining = [
                 caller
                 for caller in list(self._queue)  # a finaliser may add to it meanwhile
-                if (anybody or pools.get(caller.pool.info.pool_id) is caller.pool)
+                if (whole_store or pools.get(caller.pool.info.pool_id) is caller.pool)
                 and not caller.again
                 and not is_gone(caller)
             ][: BATCH_MAX - len(batch)]
@@ -349,9 +349,9 @@ class Writer(CallQueue):
                 # Two kinds stay, without a caller: one that may have been done, which must be
                 # looked up, and one that ends a lease.
                 if caller.again or isinstance(caller.operation, Close):
-                    nobodys = Caller(caller.pool, caller.operation, again=caller.again)
-                    nobodys.abandoned = True
-                    self._queue.insert(place, nobodys)
+                    ownerless = Caller(caller.pool, caller.operation, again=caller.again)
+                    ownerless.abandoned = True
+                    self._queue.insert(place, ownerless)
             waiting = bool(self._queue or self._batch)
         if caller.outcome is not None:
             self._release(caller)

@@ -28,7 +28,7 @@ class Ending(NamedTuple):
     expires_at: Micros
 
 
-class Seen(NamedTuple):
+class Snapshot(NamedTuple):
     """What a transaction has read of several pools."""
 
     newest: dict[PoolId, Row | None]
@@ -36,9 +36,9 @@ class Seen(NamedTuple):
     """The next holds that end, for the pools in which they were looked for."""
     now: Micros
 
-    def with_others(self, others: Seen) -> Seen:
+    def with_others(self, others: Snapshot) -> Snapshot:
         """Return these pools and others together, with the time when these were read."""
-        return Seen(self.newest | others.newest, self.ending | others.ending, self.now)
+        return Snapshot(self.newest | others.newest, self.ending | others.ending, self.now)
 
     def due(self, pool: PoolJournal) -> list[Ending]:
         """Return the holds of a pool that are due, or the first of them."""
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
         return min([*later, Micros(self.now + _QUIET_US)])
 
 
-def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Seen:
+def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | None) -> Snapshot:
     """Read the newest entry of each pool, and which holds end next, all in one message.
 
     Holds are not looked for in a pool that remembers that none ends yet; see `recall`.
@@ -75,7 +75,7 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
         if then < now:
             now, restless = then, []
             del found[len(pools) :]
-    return Seen(
+    return Snapshot(
         {
             pool.info.pool_id: one[0] if one else None
             for pool, one in zip(pools, found[: len(pools)], strict=True)
@@ -108,9 +108,9 @@ def clock(connection: Connection, now: Micros | None) -> Micros:
 def recall(
     connection: Connection,
     pools: Sequence[PoolJournal],
-    seen: Seen,
+    seen: Snapshot,
     contents: Mapping[PoolId, Collection[str]],
-) -> Seen:
+) -> Snapshot:
     """Let each pool forget what others changed before its newest entry.
 
     The same message asks for the policy of a pool that is new to this process, for attributions
