@@ -56,8 +56,10 @@ def _figures(*by: str, joined: str = _ATTRIBUTED, more: str = "") -> str:
     return f"SELECT {', '.join(by)}, {_FIGURES} {joined} {_ORIGINAL} {more} GROUP BY {groups}"
 
 
-_NEWEST = """JOIN entries l ON l.pool_id = e.pool_id AND l.seq = (SELECT max(n.seq) FROM entries n
-     WHERE n.pool_id = e.pool_id AND n.lease IS NOT NULL AND n.lease = {lease})"""
+_NEWEST = """JOIN entries l ON l.pool_id = e.pool_id AND l.seq = coalesce((
+     SELECT max(n.seq) FROM entries n WHERE n.pool_id = e.pool_id AND n.lease = {lease}
+     AND n.seq > e.seq AND n.kind IN ('observation', 'renewal', 'expiry', 'correction')), e.seq)"""
+_GRANTED = "JOIN entries g ON g.pool_id = e.pool_id AND g.seq = e.lease"
 _MOVED = ", ".join(f"sum(e.{side} - coalesce(b.{side}, 0))" for side in SIDES)
 _MOVEMENTS = f"""
 SELECT e.kind, count(*), {_MOVED} FROM entries e
@@ -69,6 +71,7 @@ _BALANCE = f"SELECT {', '.join(SIDES)} FROM entries WHERE pool_id = 1 AND seq = 
 def _estimates(axis: str) -> str:
     """Return percentiles of what calls used, and of its ratio to the estimate, by window."""
     groups = "PARTITION BY a.model, a.operation ORDER BY"
+    used = f"coalesce(l.used_{axis}, l.usage_{axis})"
     at_rank = ", ".join(
         f"max(CASE WHEN by_{what} = ({percent} * calls + 99) / 100 THEN {value} END)"
         for what, value in (("used", "used"), ("ratio", "ratio"))
@@ -79,19 +82,23 @@ SELECT model, operation, max(calls), sum(estimate), sum(used),
        {_counted("used > estimate")}, sum(CASE WHEN used > estimate THEN used - estimate END),
        sum(CASE WHEN used <= estimate THEN estimate - used END), {at_rank}
 FROM (
-    SELECT a.model, a.operation, e.estimate_{axis} AS estimate, l.used_{axis} AS used,
-           1.0 * l.used_{axis} / e.estimate_{axis} AS ratio,
+    SELECT a.model, a.operation, g.estimate_{axis} AS estimate, {used} AS used,
+           1.0 * {used} / g.estimate_{axis} AS ratio,
            count(*) OVER (PARTITION BY a.model, a.operation) AS calls,
-           row_number() OVER ({groups} l.used_{axis}) AS by_used,
-           row_number() OVER ({groups} 1.0 * l.used_{axis} / e.estimate_{axis}) AS by_ratio
-    {_ATTRIBUTED} {_NEWEST.format(lease="e.lease")} {_ORIGINAL}
-    AND e.kind = 'settlement' AND e.estimate_{axis} > 0
+           row_number() OVER ({groups} {used}) AS by_used,
+           row_number() OVER ({groups} 1.0 * {used} / g.estimate_{axis}) AS by_ratio
+    {_ATTRIBUTED} {_GRANTED} {_NEWEST.format(lease="e.lease")} {_ORIGINAL}
+    AND e.kind = 'settlement' AND g.estimate_{axis} > 0
 ) AS ranked GROUP BY 1, 2"""
 
 
 _OPEN = f"""
-SELECT e.seq, {_AT}, a.run_id, a.agent, a.model, l.held_tokens, l.held_cost_micros_usd,
-       l.held_requests, EXISTS (SELECT 1 FROM entries x WHERE x.pool_id = e.pool_id
+SELECT e.seq, {_AT}, a.run_id, a.agent, a.model,
+       coalesce(l.held_tokens, CASE WHEN l.seq = e.seq THEN e.estimate_total_tokens ELSE 0 END),
+       coalesce(l.held_cost_micros_usd,
+                CASE WHEN l.seq = e.seq THEN e.estimate_cost_micros_usd ELSE 0 END),
+       coalesce(l.held_requests, CASE WHEN l.seq = e.seq THEN 1 ELSE 0 END),
+       EXISTS (SELECT 1 FROM entries x WHERE x.pool_id = e.pool_id
        AND x.lease = e.seq AND x.kind = 'expiry')
 FROM entries e
 {_NEWEST.format(lease="e.seq")}
