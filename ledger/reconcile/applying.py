@@ -28,6 +28,10 @@ BY_DAY = "matched by model and day: no single entry is known to be wrong"
 CREDIT = "the bill comes to less than nothing, and no entry can say so"
 TOO_MUCH = f"the bill says more than {I64_MAX:,}, the most that a store can hold"
 OPEN = "lease {lease} is still open; settle it, and apply the bill again"
+ASSUMED = (
+    "its usage was assumed when its lease expired, and not recorded since; settle the lease with "
+    "'ledger leases settle', or correct the expiry with 'ledger correct'"
+)
 UNNAMED = (
     "lease {lease} used something under no request id (entry {entry}), which may be a part of this "
     "request; correct it with 'ledger correct'"
@@ -148,7 +152,9 @@ def _correct(
         return impossible or BY_DAY
     request = sha256(match.request_id.encode()).hexdigest()[:32]
     prefix = f"reconcile:{found.sha256}:{request}:"
-    refs = found.correctable[match.request_id]
+    refs = found.correctable.get(match.request_id)
+    if refs is None:
+        return ASSUMED
     # Read again, in one snapshot: other calls may have corrected these entries since `reconcile`.
     now = book.read(lambda connection: _now(connection, pools, refs, prefix))
     if now.obstacle is not None:

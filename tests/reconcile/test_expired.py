@@ -1,0 +1,84 @@
+"""A bill names a call whose outcome was not recorded: its lease expired, and was charged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ledger import (
+    Attribution,
+    LeaseTtl,
+    Ledger,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+)
+from ledger.reconcile import Bill, Outcome, Status, apply, reconcile
+from ledger.reconcile.applying import ASSUMED
+from ledger.reports import Filter
+from tests.clocks import Clock
+
+HEADER = "request_id,at,model,input_tokens,output_tokens,cost_usd\n"
+LINE = "lost,2023-11-14T22:14:00Z,m,20,10,0.000005\n"
+
+
+@pytest.fixture
+def timed(store_url: str) -> Iterator[Ledger]:
+    """Return a ledger in which a call expired, and is charged 40 tokens and 9 micro-USD."""
+    clock = Clock()
+    with Ledger.open(store_url, clock=clock) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        asked = RequestExtensions(
+            Attribution(model="m", request_id="lost"), LeaseTtl(timedelta(minutes=1))
+        )
+        estimate = UsageEstimate(
+            input_tokens=30, output_tokens=10, total_tokens=40, cost_micros_usd=9
+        )
+        budget.reserve(asked, estimate, RequestBudget.unlimited())
+        clock.minutes(2)
+        assert 1 == book.expire_due()
+        yield book
+        assert all(one.ok for one in book.verify())
+
+
+def test_what_was_assumed_is_held_against_the_bill(
+    timed: Ledger, bill: Callable[..., Bill]
+) -> None:
+    """It differs, and is not corrected as long as the call's own record may come.
+
+    Somebody may say that it will not: what was assumed is then corrected by hand.
+    """
+    found = apply(timed, reconcile(timed, bill(HEADER + LINE), Filter()))
+    (match,) = found.of(Status.DIFFERING)
+    assert (Outcome.NOT_APPLIED, ASSUMED) == (match.outcome, match.reason)
+    budget = timed.pool("team")
+    assert 40 == budget.status().balance.committed.tokens
+    usage = Usage(input_tokens=20, output_tokens=10, total_tokens=30, cost_micros_usd=5)
+    budget.correct(3, usage, "the bill")
+    again = reconcile(timed, bill(HEADER + LINE), Filter())
+    assert [] == list(again.of(Status.DIFFERING))
+
+
+def test_once_it_is_settled_the_bill_agrees(timed: Ledger, bill: Callable[..., Bill]) -> None:
+    """What was assumed and what took it back cancel each other out."""
+    budget = timed.pool("team")
+    usage = Usage(input_tokens=20, output_tokens=10, total_tokens=30, cost_micros_usd=5)
+    budget.record_used(budget.lease(2), usage)
+    found: Any = reconcile(timed, bill(HEADER + LINE), Filter())
+    assert [] == list(found.of(Status.DIFFERING))
+    assert 1 == len(list(found.of(Status.MATCHED)))
+
+
+def test_a_settled_call_is_corrected_by_the_bill(timed: Ledger, bill: Callable[..., Bill]) -> None:
+    """The settlement is corrected, and not the expiry that it replaced."""
+    budget = timed.pool("team")
+    usage = Usage(input_tokens=25, output_tokens=10, total_tokens=35, cost_micros_usd=5)
+    budget.record_used(budget.lease(2), usage)
+    apply(timed, reconcile(timed, bill(HEADER + LINE), Filter()))
+    assert 30 == timed.pool("team").status().balance.committed.tokens
+    assert 30 == budget.usage_of(5).total_tokens
