@@ -18,6 +18,8 @@ from ledger import (
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnknownPriceError,
+    Unpriced,
+    UnpricedCallError,
     Usage,
 )
 from ledger.prices import Counts, PriceList, PriceTable
@@ -246,3 +248,28 @@ def test_pricing_by_the_time_of_the_call(library: PriceList) -> None:
     at = datetime(2025, 6, 9, tzinfo=UTC)
     assert 10_000_000 == library.recording(usage, at=at).usage.cost_micros_usd
     assert 2_000_000 == library.recording(usage).usage.cost_micros_usd
+
+
+def test_a_total_that_says_more_counts_against_the_budget(library: PriceList) -> None:
+    """What a provider calls the total is recorded if it is more than its parts."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 125}
+    assert 125 == library.recording({"model": "gpt-4o", "usage": usage}).usage.total_tokens
+
+
+def test_a_model_of_ones_own_that_is_free(store_url: str) -> None:
+    """A price of 0 is a price; in a pool that limits cost the call says that it means it."""
+    prices = PriceList({"price": [{"model": "m", "input": 0, "output": 0}]}, library=False)
+    estimate = prices.estimate(model="m", input_tokens=5, max_output_tokens=5)
+    assert (10, 0) == (estimate.total_tokens, estimate.cost_micros_usd)
+    with Ledger.open(store_url) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions(capacity_cost_micros_usd=100))
+        with pytest.raises(UnpricedCallError):
+            budget.reserve(RequestExtensions(), estimate, RequestBudget())
+        free = RequestExtensions()
+        free.insert(Unpriced.FLAG)
+        lease = budget.reserve(free, estimate, RequestBudget())
+        it = prices.recording(Counts(input_tokens=5, output_tokens=1), model="m")
+        budget.record_used(lease, it.usage, report=it.report)
+        settled = list(book.entries("team"))[-1]
+    assert it.unpriced is None
+    assert "0" == settled.detail["report"]["price"]["cost_usd"]

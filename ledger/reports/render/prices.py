@@ -66,7 +66,7 @@ def disagreements_sheet(rows: Sequence[Disagreement]) -> Sheet:
     )
     for row in rows:
         sheet.add(
-            row.model,
+            text(row.model),
             text(row.provider),
             row.kind,
             f"{row.above_input_tokens:,}",
@@ -136,7 +136,7 @@ def unrepriced_sheet(rows: Sequence[Repriced]) -> Sheet:
                 text(row.provider),
                 f"{row.entries:,}",
                 usd(row.cost_micros_usd),
-                row.reason,
+                text(row.reason),
             )
     return sheet
 
