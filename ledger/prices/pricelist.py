@@ -101,6 +101,8 @@ class PriceList:
             InvalidInputError: The time has no time zone; the name is no text.
         """
         check_text("model", model)
+        if provider is not None:
+            check_text("provider", provider)
         moment = datetime.now(UTC) if at is None else at
         check_moment("at", moment)
         wanted = conditions_of(conditions or {})
@@ -204,14 +206,15 @@ class PriceList:
             service_tier: Under which it was served, where the answer does not say.
 
         Raises:
-            InvalidInputError: The answer has no usage, or `at` has no time zone.
+            InvalidInputError: The answer has no usage.
         """
         if isinstance(answer, Counts):
             read = Answer(requests=(answer,), total_tokens=answer.total_tokens)
         else:
             read = answer if isinstance(answer, Answer) else read_answer(answer)
         named = model or read.model
-        under = {"service_tier": service_tier, **read.conditions}
+        given = {"service_tier": service_tier, **read.conditions}
+        under = {name: str(value) for name, value in given.items() if value is not None}
         found: Price | None = None
         unpriced: str | None = "the answer names no model: give model="
         if named is not None:
@@ -219,8 +222,8 @@ class PriceList:
                 found = self.price(
                     read.requests, model=named, provider=provider, at=at, conditions=under
                 )
-            except UnknownPriceError as error:
-                unpriced = error.reason
+            except (UnknownPriceError, InvalidInputError) as error:
+                unpriced = str(error)  # what was spent is recorded, whatever is said of it
         unpriced = unpriced if found is None else None
         return Recording(
             usage=read.counts.usage(

@@ -31,7 +31,14 @@ _KEYS = frozenset({*_NAMES, "since", "currency", _STEPS, *KINDS})
 
 
 def conditions_of(given: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the conditions that are not a provider's ordinary ones, in lower case."""
+    """Return the conditions that are not a provider's ordinary ones, in lower case.
+
+    Raises:
+        InvalidInputError: One is no text.
+    """
+    for name, value in given.items():
+        if value is not None:
+            check_type(name, value, str)
     said = {name: value.lower() for name, value in given.items() if value is not None}
     return {name: value for name, value in said.items() if value not in STANDARD}
 

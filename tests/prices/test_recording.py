@@ -273,3 +273,33 @@ def test_a_model_of_ones_own_that_is_free(store_url: str) -> None:
         settled = list(book.entries("team"))[-1]
     assert it.unpriced is None
     assert "0" == settled.detail["report"]["price"]["cost_usd"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "m" * 300}, "1 to 255 characters"),
+        ({"model": "nul\0"}, "NUL"),
+        ({"provider": ""}, "provider"),
+        ({"at": datetime(2026, 1, 1)}, "time zone"),  # noqa: DTZ001 - that is the point
+        ({"service_tier": 5}, "service_tier '5'"),
+    ],
+)
+def test_whatever_is_said_of_a_call_it_is_recorded(
+    library: PriceList, given: dict[str, Any], said: str
+) -> None:
+    """A name or a time that cannot be used leaves the call without a price, and not unrecorded."""
+    it = library.recording(Counts(input_tokens=7), **{"model": "gpt-4o", **given})
+    assert (7, 0) == (it.usage.total_tokens, it.usage.cost_micros_usd)
+    assert it.unpriced is not None
+    assert said in it.unpriced
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"model": 5}, {"model": "gpt-4o", "provider": 5}, {"model": "gpt-4o", "service_tier": 5}],
+)
+def test_before_the_call_other_types_are_refused(library: PriceList, given: dict[str, Any]) -> None:
+    """An estimate is made of names alone."""
+    with pytest.raises(InvalidInputError):
+        library.estimate(input_tokens=1, max_output_tokens=1, **given)
