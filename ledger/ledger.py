@@ -37,12 +37,11 @@ from ledger.errors import (
 )
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
-from ledger.store import migrate, pools, verify
+from ledger.store import audit, migrate, pools, verify
 from ledger.store.damage import refused_row
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
-from ledger.store.keys import made_keys
 from ledger.store.leases import open_leases
 from ledger.store.pools import LeftOut, leave_out
 from ledger.store.verify import Progress, Verification
@@ -286,10 +285,7 @@ class Ledger:
 
     def _expire_due(self, pool: PoolJournal) -> int:
         pool.heads_alone(self._database)  # raises if the pool or an ancestor cannot be read
-        expired = 0
-        while found := self._writer.sweep(pool):
-            expired += found
-        return expired
+        return sum(iter(lambda: self._writer.sweep(pool), 0))
 
     def pools(self, *, left_out: LeftOut | None = None) -> list[PoolInfo]:
         """Return every pool, oldest first.
@@ -321,11 +317,7 @@ class Ledger:
         check_amount("after", after, ceiling=I64_MAX)
         if kind is not None:
             check_type("kind", kind, EntryKind)
-        found = self._journal(pool)
-        return (
-            verify.entry_of(found, row)
-            for row in verify.stream(self._database, found, after=after, kind=kind)
-        )
+        return audit.entries(self._database, self._journal(pool), after=after, kind=kind)
 
     def entry_with_key(self, pool: str, idempotency_key: str) -> Entry | None:
         """Return the entry with this idempotency key, which tells how the call ended, or None.
@@ -334,13 +326,7 @@ class Ledger:
             UnknownPoolError: There is no such pool.
         """
         check_text("idempotency_key", idempotency_key)
-        found, made = self._journal(pool), made_keys(idempotency_key)
-        rows = self._database.read(
-            lambda connection: found.by_keys(connection, [idempotency_key], made),
-            serializable=False,
-        )
-        row = next(iter(rows.values()), None)
-        return None if row is None else verify.entry_of(found, row)
+        return audit.entry_with_key(self._database, self._journal(pool), idempotency_key)
 
     def open_leases(self, pool: str) -> Iterator[OpenLease]:
         """Yield the leases of a pool that have not ended, oldest first.
@@ -377,11 +363,7 @@ class Ledger:
         check_callable("progress", progress)
         if pool is not None:
             return [verify.verify(self._database, self._journal(pool), progress=progress)]
-        known, rest = self._database.read(self._directory.all)
-        found = [verify.verify(self._database, one, progress=progress) for one in known]
-        found += [verify.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]
-        strays = self._database.read(pools.stray_pool_ids, serializable=False)
-        return found + [verify.stray(pool_id) for pool_id in strays]
+        return audit.verify_all(self._database, self._directory, progress=progress)
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a report's query on one read-only snapshot, without disturbing writers.
@@ -398,17 +380,11 @@ class Ledger:
             UnknownPoolError: There is no such pool.
             LedgerUnavailableError: The store cannot be read.
         """
-        one = None if pool is None else [self._journal(pool).info.pool_id]
-        newest = self._database.read(
-            lambda connection: pools.newest_seqs(connection, one), serializable=False
-        )
-        return sum(seq for seq in newest.values() if type(seq) is int)
+        return audit.size(self._database, None if pool is None else self._journal(pool))
 
     def _granting(self, identity: UUID) -> LedgerBudgetManager | None:
-        pool = self._database.read(
-            lambda connection: self._directory.identified(connection, identity)
-        )
-        return None if pool is None else self._manager(pool)
+        found = self._database.read(lambda read: self._directory.identified(read, identity))
+        return None if found is None else self._manager(found)
 
     def _manager(self, pool: PoolJournal) -> LedgerBudgetManager:
         return LedgerBudgetManager(

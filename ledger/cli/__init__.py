@@ -37,7 +37,7 @@ _COMMANDS = {
     ),
     "remaining": _Command(
         "books:remaining",
-        "Print what is left of a pool, and of those above it: the least of them on each axis.",
+        "Print what remains of a pool: on each axis the least of what it and the pools above have.",
     ),
     "leases": _Command(
         "leases:app",
@@ -45,7 +45,7 @@ _COMMANDS = {
     ),
     "expire": _Command(
         "books:expire",
-        "End the holds of leases whose time is over. Every write to a pool does so, too.",
+        "Expire the leases that are past their time to live. Every write to a pool does so, too.",
     ),
     "verify": _Command(
         "books:verify",
@@ -53,7 +53,7 @@ _COMMANDS = {
     ),
     "correct": _Command(
         "correct:correct",
-        "Correct a settlement or observation; what is not named stays as the entry says now.",
+        "Correct the usage of a settlement, observation or expiry. What no option names stays.",
     ),
     "top": _Command(
         "top:top",
@@ -61,15 +61,15 @@ _COMMANDS = {
     ),
     "export": _Command(
         "export:export",
-        "Export entries to CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS has them.",
+        "Export entries as CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS defines them.",
     ),
     "verify-export": _Command(
         "export:verify_export",
-        "Hold an export against the journal, cell by cell. Exit code 1 where they differ.",
+        "Compare an export with the journal, cell by cell. The exit code is 1 if they differ.",
     ),
     "reconcile": _Command(
         "reconcile:reconcile",
-        "Hold what a provider billed against the journal, by request id or by model and day.",
+        "Compare a provider's bill with the journal, by request id or by model and day.",
     ),
     "price": _Command("prices:price", "Print what a call costs, and why."),
     "reprice": _Command(
@@ -179,7 +179,9 @@ def main() -> None:
             sys.stdout.close()
         _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except LedgerError as error:
-        _fail(str(error))
+        from ledger.cli.option_names import in_options  # noqa: PLC0415 - imported where it is used
+
+        _fail(in_options(app, error))
     except _MISUSE as error:
         _fail_misused(error)
     except (typer.Abort, KeyboardInterrupt):

@@ -65,7 +65,7 @@ class LeaseRow:
 def remaining(
     pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
 ) -> None:
-    """Print what is left of a pool, and of those above it: the least of them on each axis.
+    """Print what remains of a pool: on each axis the least of what it and the pools above have.
 
     Example: ledger remaining team
     """
@@ -120,13 +120,13 @@ def leases(
 def expire(
     pool: Annotated[
         str | None,
-        typer.Argument(help="Only this pool; all of them without it.", show_default=False),
+        typer.Argument(help="Only this pool; by default all pools.", show_default=False),
     ] = None,
     url: Url = URL_DEFAULT,
 ) -> None:
-    """End the holds of leases whose time is over. Every write to a pool does so, too.
+    """Expire the leases that are past their time to live. Every write to a pool does so, too.
 
-    A damaged pool is named and left out; exit code 1 then.
+    A damaged pool is named on standard error and left out; the exit code is then 1.
 
     Example: ledger expire team
     """
@@ -140,14 +140,14 @@ def expire(
 def verify(
     pool: Annotated[
         str | None,
-        typer.Argument(help="Only this pool; all of them without it.", show_default=False),
+        typer.Argument(help="Only this pool; by default all pools.", show_default=False),
     ] = None,
     url: Url = URL_DEFAULT,
 ) -> None:
     """Check every entry: order, hashes, verdicts, totals, leases. Exit code 1 on damage.
 
-    Keep the printed hash somewhere else: whoever shortens or rewrites the journal later cannot
-    bring it back.
+    Keep the printed hash outside the store: a journal that is shortened or rewritten later cannot
+    have it again.
 
     Example: ledger verify team
     """

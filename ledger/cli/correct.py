@@ -24,7 +24,9 @@ def correct(
             help="The number of a settlement, observation or expiry.", show_default=False
         ),
     ],
-    reason: Annotated[str, typer.Option(help="Why; kept with the entry.", show_default=False)],
+    reason: Annotated[
+        str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
+    ],
     url: Url = URL_DEFAULT,
     input_tokens: Count = None,
     output_tokens: Count = None,
@@ -34,10 +36,14 @@ def correct(
     cache_read_tokens: Count = None,
     reasoning_tokens: Count = None,
     key: Annotated[
-        str | None, typer.Option(help="A name that makes it happen once.", show_default=False)
+        str | None,
+        typer.Option(
+            help="An idempotency key: the same command again then changes nothing.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Correct a settlement or observation; what is not named stays as the entry says now.
+    """Correct the usage of a settlement, observation or expiry. What no option names stays.
 
     The difference is appended as an entry of its own, and both stay in the books. With --key the
     whole usage should be named: the same command again must ask for the same.

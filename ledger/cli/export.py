@@ -19,13 +19,13 @@ from ledger.reports.render import counted, printable, usd
 ExportFormat = Annotated[
     exports.Format | None,
     typer.Option(
-        "--format", help="How; without it, as the file's ending says.", show_default=False
+        "--format", help="The format; by default as the file's ending says.", show_default=False
     ),
 ]
 UpTo = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="POOL=ENTRY", help="Up to this entry of a pool; may be given again for others."
+        metavar="POOL=ENTRY", help="Up to this entry of a pool; may be given again for other pools."
     ),
 ]
 
@@ -38,17 +38,17 @@ def export(
     ],
     output_format: ExportFormat = None,
     focus_version: Annotated[
-        exports.FocusVersion, typer.Option(help="Which version of FOCUS, with --format focus.")
+        exports.FocusVersion, typer.Option(help="The version of FOCUS, with --format focus.")
     ] = exports.FocusVersion.V1_2,
     up_to: UpTo = None,
     force: Force = False,
     url: Url = URL_DEFAULT,
     where: reports.Filter,
 ) -> None:
-    """Export entries to CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS has them.
+    """Export entries as CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS defines them.
 
-    The file appears when it is whole, and can be made again to the byte with the --up-to options
-    that are printed.
+    The file appears only when it is complete. With the --up-to options that are printed, the same
+    file can be made again, byte for byte.
 
     Example: ledger export charges.csv --format focus --pool team --since 2024-02-01
     """
@@ -80,9 +80,9 @@ def verify_export(
     url: Url = URL_DEFAULT,
     where: reports.Filter,
 ) -> None:
-    """Hold an export against the journal, cell by cell. Exit code 1 where they differ.
+    """Compare an export with the journal, cell by cell. The exit code is 1 if they differ.
 
-    Say again what was exported, by the same options; entries that came later are counted. The
+    Give the options that the export was made with. Entries that came later are counted. The
     journal itself is checked by 'ledger verify'.
 
     Example: ledger verify-export charges.csv --pool team --since 2024-02-01
@@ -107,7 +107,7 @@ def _lines(found: exports.Checked) -> Sequence[str]:
     ]
     if found.redacted:
         lines.append(
-            f"ok       {counted(found.redacted, 'row')} whose attribution was erased since"
+            f"ok       {counted(found.redacted, 'row')} with an attribution that was erased since"
         )
     if found.difference is not None:
         where = f"row {found.difference.row:,}, entry {found.difference.seq}"

@@ -8,35 +8,40 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from ledger.cli.common import stderr
 from ledger.cli.gathered import gathered
 from ledger.errors import InvalidInputError
+from ledger.ledger import Ledger
 from ledger.reports import Filter, TimeBasis
 from ledger.reports.buckets import zone_named
+from ledger.reports.render import printable
+from ledger.reports.stream import is_any_entry
 
 Zone = Annotated[
     str,
     typer.Option(
-        "--zone", help="Time zone of times without one, and of hours, days, weeks and months."
+        "--zone", help="The time zone of hours, days, weeks and months, and of times without one."
     ),
 ]
 
 
 Since = Annotated[str | None, typer.Option(help="From this time on.", show_default=False)]
-Until = Annotated[
-    str | None, typer.Option(help="Up to, and without, this time.", show_default=False)
-]
+Until = Annotated[str | None, typer.Option(help="Before this time.", show_default=False)]
 AsOf = Annotated[
     int | None,
     typer.Option(
-        help="Up to this entry of the one pool: the same answer for ever.", show_default=False
+        help="Up to this entry of one pool; the answer then never changes.", show_default=False
     ),
 ]
 Recorded = Annotated[
-    bool, typer.Option("--recorded", help="Go by when entries were recorded, not calls made.")
+    bool,
+    typer.Option(
+        "--recorded", help="Use the time when entries were recorded, not when calls were made."
+    ),
 ]
 Now = Annotated[
     str | None,
-    typer.Option(help="The moment of the report; the present one without it.", show_default=False),
+    typer.Option(help="The time of the report; by default the present.", show_default=False),
 ]
 _DIGITS = 6
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -75,10 +80,10 @@ def chosen(
     zone: Zone = "UTC",
     pool: Annotated[
         list[str] | None,
-        typer.Option(help="Only this pool; may be given again. Without it all of them."),
+        typer.Option(help="Only this pool; may be given again. By default all pools."),
     ] = None,
     descendants: Annotated[
-        bool, typer.Option("--descendants", help="Also the pools below those that are named.")
+        bool, typer.Option("--descendants", help="Also the pools below the named ones.")
     ] = False,
     since: Since = None,
     until: Until = None,
@@ -90,7 +95,7 @@ def chosen(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Only with this tag; may be given again."),
+        typer.Option(metavar="NAME=VALUE", help="Only entries with this tag; may be given again."),
     ] = None,
     as_of: AsOf = None,
     recorded: Recorded = False,
@@ -124,6 +129,21 @@ def _tag(text: str) -> tuple[str, str]:
     if not equals:
         raise InvalidInputError("--tag", f"{text!r} has no value; write NAME=VALUE")
     return name, value
+
+
+def tell_unmatched(book: Ledger, where: Filter) -> None:
+    """Print on standard error which run, model, tag and the like no entry has, if any is asked for.
+
+    An empty table alone would not tell a misspelt name from a run that spent nothing.
+    """
+    asked = {"run": where.run_id} | {
+        name: getattr(where, name) for name in ("tenant", "agent", "operation", "provider", "model")
+    }
+    words = [f"--{name} {value}" for name, value in asked.items() if value is not None]
+    words += [f"--tag {name}={value}" for name, value in where.tags.items()]
+    if words and not is_any_entry(book, where):
+        said = printable(f"No entry matches {' '.join(words)}: the report is empty.")
+        stderr().print(said, markup=False, soft_wrap=True)
 
 
 filtered = gathered("where", chosen)

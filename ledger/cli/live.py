@@ -123,7 +123,7 @@ class LiveView(App[None]):
         self.set_interval(self.every_s, self.look)
 
     def look(self) -> None:
-        """Look at the books in a thread, unless the last look still waits or nobody watches."""
+        """Read the books in a thread, unless a read is still waiting or the view is not shown."""
         if not (self.paused or self.looking):
             self.looking = True
             self.run_worker(self._look, thread=True)

@@ -33,7 +33,7 @@ Html = Annotated[
 Force = Annotated[
     bool,
     typer.Option(
-        "--force", help="Replace a file that ledger did not make. Databases are never replaced."
+        "--force", help="Replace a file that ledger did not write. Databases are never replaced."
     ),
 ]
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")

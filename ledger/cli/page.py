@@ -54,7 +54,10 @@ def page(
         Path, typer.Option("--html", help="The file that the page goes into.", show_default=False)
     ],
     no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not check every entry, which takes its time.")
+        bool,
+        typer.Option(
+            "--no-verify", help="Do not verify every entry, which takes long for large stores."
+        ),
     ] = False,
     now: Now = None,
     zone: Zone = "UTC",
@@ -64,7 +67,7 @@ def page(
 ) -> None:
     """Write the books as one page: pools, spend, runs, estimates, leases, verification.
 
-    It needs no network and no server: send it, print it, keep it. Exit code 1 on damage.
+    The page is one file that needs no network. The exit code is 1 if damage was found.
 
     Example: ledger report page --html ledger.html
     """
@@ -96,14 +99,14 @@ def chart(
     ],
     axis: Annotated[
         Axis | None,
-        typer.Option(help="What a burn-down counts: the axis that is limited without it."),
+        typer.Option(help="What a burn-down counts; by default the first axis with a limit."),
     ] = None,
     zone: Zone = "UTC",
     force: Force = False,
     url: Url = URL_DEFAULT,
     where: reports.Filter,
 ) -> None:
-    """Draw the burn-down of one pool, spend per day by model, the dearest runs, or estimates.
+    """Draw the burn-down of one pool, spend per day by model, the costliest runs, or estimates.
 
     Example: ledger report chart burn-down --pool team --out team.svg
     """

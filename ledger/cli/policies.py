@@ -40,19 +40,27 @@ CapacityUsd = Annotated[
 ]
 StopTokens = Annotated[
     str | None,
-    typer.Option("--stop-threshold-tokens", help="Tokens that are kept back.", show_default=False),
+    typer.Option(
+        "--stop-threshold-tokens",
+        help="Stop threshold: tokens that are never granted.",
+        show_default=False,
+    ),
 ]
 StopUsd = Annotated[
     str | None,
-    typer.Option("--stop-threshold-usd", help="US dollars that are kept back.", show_default=False),
+    typer.Option(
+        "--stop-threshold-usd",
+        help="Stop threshold: US dollars that are never granted.",
+        show_default=False,
+    ),
 ]
 Thresholds = Annotated[
     list[str] | None,
     typer.Option(
         "--threshold",
         metavar="NAME=PERCENT",
-        help="Report when so much of a capacity is in use; 'off' for the percentage takes it "
-        "away. May be given again.",
+        help="A named threshold: record when this percentage of a capacity is in use; NAME=off "
+        "removes it. May be given again.",
         show_default=False,
     ),
 ]
@@ -61,17 +69,25 @@ CapacityRequests = Annotated[
 ]
 StopRequests = Annotated[
     str | None,
-    typer.Option("--stop-threshold-requests", help="Calls that are kept back.", show_default=False),
+    typer.Option(
+        "--stop-threshold-requests",
+        help="Stop threshold: calls that are never granted.",
+        show_default=False,
+    ),
 ]
 LeaseTtl = Annotated[
     str | None,
-    typer.Option(help="How long a lease holds: 90s, 5m, 1h, or 'none'.", show_default=False),
+    typer.Option(
+        help="How long a lease holds its estimate: 90s, 5m, 1h, or 'none' for no limit.",
+        show_default=False,
+    ),
 ]
 Strict = Annotated[
     bool | None,
     typer.Option(
         "--strict/--lax",
-        help="Deny everything at or below a stop threshold, or only what would pass it.",
+        help="Strict: deny every call while the pool is at or below a stop threshold. Lax: deny "
+        "only calls that would take it below.",
         show_default=False,
     ),
 ]
@@ -79,8 +95,8 @@ Settlement = Annotated[
     SettlementPolicy | None,
     typer.Option(
         metavar="POLICY",
-        help="A lease that nobody recorded is settled as estimated or observed, or released: "
-        "estimated, observed, release.",
+        help="What becomes of a lease that ends without a record of its usage: it is settled as "
+        "'estimated' or as 'observed', or 'release' frees it.",
         show_default=False,
     ),
 ]

@@ -40,14 +40,14 @@ def open_pool(
     changed: Changes,
     parent: Annotated[
         str | None,
-        typer.Option(help="The pool above it, where all it holds and spends counts too."),
+        typer.Option(help="The pool above it: what this pool holds and spends counts there, too."),
     ] = None,
     carved: Annotated[
         bool,
-        typer.Option("--carved", help="Set its capacity aside in the parent once and for all."),
+        typer.Option("--carved", help="Set the whole capacity aside in the parent, in advance."),
     ] = False,
 ) -> None:
-    """Make a pool, and the store if there is none. The same command again changes nothing.
+    """Make a pool, and the store if there is none. If the pool exists, nothing changes.
 
     Example: ledger pool open team --capacity-usd 250 --stop-threshold-usd 10 --parent org
     """
@@ -63,12 +63,14 @@ def open_pool(
 @app.command("close")
 def close_pool(
     pool: PoolName,
-    reason: Annotated[str, typer.Option(help="Why; kept in the journal.", show_default=False)],
+    reason: Annotated[
+        str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
+    ],
     url: Url = URL_DEFAULT,
 ) -> None:
-    """Close a pool for good: it takes settlements and releases, and nothing new.
+    """Close a pool for good: open leases can be settled or released, new ones are refused.
 
-    What a carved pool has not spent goes back to its parent; no lease may be open in it.
+    What a carved pool has not spent goes back to its parent. It must have no open leases.
 
     Example: ledger pool close worker-1 --reason "the job is done"
     """
@@ -81,7 +83,7 @@ def close_pool(
 def list_pools(url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE) -> None:
     """List the pools of the store with what is committed, held and left.
 
-    A damaged pool is named and left out; exit code 1 then.
+    A damaged pool is named on standard error and left out; the exit code is then 1.
 
     Example: ledger pool list
     """
@@ -125,13 +127,15 @@ def show_pool(
 def adjust(
     *,
     pool: PoolName,
-    reason: Annotated[str, typer.Option(help="Why; kept in the journal.", show_default=False)],
+    reason: Annotated[
+        str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
+    ],
     url: Url = URL_DEFAULT,
     changed: Changes,
 ) -> None:
-    """Change a pool's policy by an appended entry; what is not named stays as it is.
+    """Change a pool's policy by an appended entry. What no option names stays as it is.
 
-    Nothing that was granted is revoked, even if the new capacity is below what is committed.
+    No lease is revoked, even if the new capacity is below what is committed.
 
     Example: ledger pool adjust team --capacity-usd 500 --reason "second quarter"
     """

@@ -47,21 +47,21 @@ _TOP = 20
 @filtered
 def reconcile(
     file: Annotated[
-        Path, typer.Argument(help="What the provider billed: CSV or JSON.", show_default=False)
+        Path, typer.Argument(help="The provider's bill: CSV or JSON.", show_default=False)
     ],
     *,
     mapping: Annotated[
         str,
         typer.Option(
-            help="What its columns mean: openai-usage, openai-costs, anthropic-usage, "
+            help="What the columns mean: openai-usage, openai-costs, anthropic-usage, "
             "anthropic-costs, generic, or a TOML or JSON file."
         ),
     ] = "generic",
     axis: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this amount, such as cost_micros_usd; may be given again. Without it all "
-            "that the file has."
+            help="Only this amount, such as cost_micros_usd; may be given again. By default all "
+            "amounts in the file."
         ),
     ] = None,
     tolerance_tokens: Annotated[
@@ -92,17 +92,17 @@ def reconcile(
         typer.Option("--apply", help="Append a correction for each request that differs."),
     ] = False,
     top: Annotated[
-        int, typer.Option(min=0, help="How many matches of a kind a table has; JSON has all.")
+        int, typer.Option(min=0, help="How many matches of a kind a table shows; JSON has all.")
     ] = _TOP,
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
     wide: Wide = False,
     where: reports.Filter,
 ) -> None:
-    """Hold what a provider billed against the journal, by request id or by model and day.
+    """Compare a provider's bill with the journal, by request id or by model and day.
 
-    Exit code 0 if they agree (with --apply: by now), 1 if they differ, 2 if the file or the store
-    cannot be read. Nothing is written without --apply, and with it nothing twice.
+    Exit code 0 if they agree (with --apply: afterwards), 1 if they differ, 2 if the file or the
+    store cannot be read. Without --apply nothing is written; with it each correction once.
 
     Example: ledger reconcile usage.csv --mapping openai-usage --provider openai --axis total_tokens
     """

@@ -30,6 +30,7 @@ from ledger.cli.filters import (
     filtered,
     length_s,
     moment_in,
+    tell_unmatched,
 )
 from ledger.cli.output import Output, printed
 from ledger.cli.page import chart, page
@@ -73,7 +74,11 @@ app.command("chart")(chart)
 def runs(
     *,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Each run with its sub-runs, and below it each of them.")
+        bool,
+        typer.Option(
+            "--tree",
+            help="Show each run with the total of its sub-runs, and the sub-runs below it.",
+        ),
     ] = False,
     url: Url = URL_DEFAULT,
     output: Output,
@@ -85,6 +90,7 @@ def runs(
     """
     lost: LeftOut = []
     with existing(url) as book:
+        tell_unmatched(book, where)
         if tree:
             trees = reports.run_trees(book, where, left_out=lost)
             output.give(
@@ -119,19 +125,20 @@ def spend(
     ] = "model",
     top: Annotated[
         int | None,
-        typer.Option(min=0, help="Only so many groups, the dearest; the others as one row."),
+        typer.Option(min=0, help="Only this many groups, by cost; the others become one row."),
     ] = None,
     zone: Zone = "UTC",
     url: Url = URL_DEFAULT,
     output: Output,
     where: reports.Filter,
 ) -> None:
-    """Print spend by time, model, tenant, tag and the like, each crossed with any.
+    """Print spend grouped by time, model, tenant, tag and the like, in any combination.
 
     Example: ledger report spend --by month,model --zone Europe/Berlin --top 10
     """
     lost: LeftOut = []
     with existing(url) as book:
+        tell_unmatched(book, where)
         found = reports.spend(book, where, by=_names(by), zone=zone, top=top, left_out=lost)
     output.give(
         found.rows,
@@ -204,7 +211,7 @@ def estimates(
     output: Output,
     where: reports.Filter,
 ) -> None:
-    """Print how good estimates were, and what others would have wasted or overrun.
+    """Print how good estimates were, and what another estimate would have wasted or overrun.
 
     Example: ledger report estimates --by model --try-tokens 2000
     """
@@ -213,6 +220,7 @@ def estimates(
     fixed_usd = None if try_usd is None else parse_usd("--try-usd", try_usd)
     lost: LeftOut = []
     with existing(url) as book:
+        tell_unmatched(book, where)
         rows = reports.estimates(
             book,
             where,
@@ -249,7 +257,8 @@ def leases(
         str, typer.Option(help="From what age on an open lease is stale: 90s, 10m, 1h, 7d.")
     ] = "1h",
     listed: Annotated[
-        LeaseList, typer.Option("--list", help="What JSON and CSV hold; a table has all three.")
+        LeaseList,
+        typer.Option("--list", help="Which list JSON and CSV hold; a table shows all three."),
     ] = LeaseList.AGES,
     now: Now = None,
     zone: Zone = "UTC",
@@ -264,6 +273,7 @@ def leases(
     at = moment_in("--now", now, zone_named(zone))
     lost: LeftOut = []
     with existing(url) as book:
+        tell_unmatched(book, where)
         found = reports.leases(
             book,
             where,
@@ -295,8 +305,8 @@ def denials(
     by: Annotated[
         str | None,
         typer.Option(
-            help="Add them up by who was refused, with commas between: run, tenant, agent, model, "
-            "provider, operation, reason. Without it each is a line.",
+            help="What to group by, with commas between: run, tenant, agent, model, provider, "
+            "operation, reason. By default each denial is a line.",
             show_default=False,
         ),
     ] = None,
@@ -304,12 +314,13 @@ def denials(
     output: Output,
     where: reports.Filter,
 ) -> None:
-    """Print what was refused, by whom, and what a larger capacity would have let in.
+    """Print denied calls, and how much more capacity would have admitted them.
 
     Example: ledger report denials --pool team --by agent,model
     """
     lost: LeftOut = []
     with existing(url) as book:
+        tell_unmatched(book, where)
         if by is None:
             found = reports.denials(book, where, left_out=lost)
             output.give(
@@ -345,7 +356,8 @@ def forecast(
     *,
     pool: PoolName,
     window: Annotated[
-        str, typer.Option(help="How far back spend is looked at: 12h, 7d, 30d.")
+        str,
+        typer.Option(help="How much of the past the rate of spend is taken from: 12h, 7d, 30d."),
     ] = "7d",
     now: Now = None,
     zone: Zone = "UTC",
@@ -354,7 +366,7 @@ def forecast(
     url: Url = URL_DEFAULT,
     output: Output,
 ) -> None:
-    """Print when a pool runs out if it goes on being spent as it was of late.
+    """Print when a pool runs out if spend goes on at its recent rate.
 
     Example: ledger report forecast team --window 30d
     """

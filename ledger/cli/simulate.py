@@ -17,6 +17,7 @@ from ledger.cli.common import (
     show,
     stdout,
 )
+from ledger.cli.gathered import gathered
 from ledger.cli.policies import (
     CapacityRequests,
     CapacityTokens,
@@ -52,13 +53,59 @@ _SHOWN = 10
 """How many denials are printed; the journal keeps them all."""
 
 
+TracePath = Annotated[
+    Path, typer.Argument(help="A CSV file with one call a row.", show_default=False)
+]
+
+
+def _chosen(
+    trace: TracePath,
+    input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
+    output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
+    estimate_output: Annotated[
+        str,
+        typer.Option(
+            help="Output tokens that each call is estimated at: a fixed maximum, or 'actual' for "
+            "what the trace recorded."
+        ),
+    ] = "actual",
+    runs: Annotated[
+        str | None,
+        typer.Option(
+            help="How rows are grouped into runs: 'column', a time such as 10m or 1h, or a number "
+            "of rows. By default the trace's run column, or else 10m.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="How many threads make calls at the same time.")
+    ] = 1,
+) -> Backtest:
+    """Return the back-test that a command's options make."""
+    recorded = Trace(trace)
+    default = "column" if recorded.has("run_id") else "10m"
+    actual = estimate_output == "actual"
+    return Backtest(
+        trace=recorded,
+        runs=RunRule.parse(default if runs is None else runs),
+        prices=Prices(
+            input_usd=parse_decimal("--input-price", input_price),
+            output_usd=parse_decimal("--output-price", output_price),
+        ),
+        estimate_output_tokens=(
+            None if actual else parse_count("--estimate-output", estimate_output)
+        ),
+        workers=workers,
+    )
+
+
+@gathered("backtest", _chosen)
 def simulate(
-    trace: Annotated[
-        Path, typer.Argument(help="A CSV file with one call a row.", show_default=False)
-    ],
+    *,
+    trace: TracePath,
     url: Url = URL_DEFAULT,
     pool: Annotated[
-        str | None, typer.Option(help="The pool that pays; the file's name without it.")
+        str | None, typer.Option(help="The pool that pays; by default named like the file.")
     ] = None,
     capacity_tokens: CapacityTokens = None,
     capacity_usd: CapacityUsd = None,
@@ -67,41 +114,22 @@ def simulate(
     capacity_requests: CapacityRequests = None,
     stop_requests: StopRequests = None,
     unpriced: UnpricedCalls = None,
-    input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
-    output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
-    estimate_output: Annotated[
-        str,
-        typer.Option(
-            help="Output tokens held before each call: a fixed maximum, or 'actual' for what the "
-            "trace recorded."
-        ),
-    ] = "actual",
-    runs: Annotated[
-        str | None,
-        typer.Option(
-            help="How rows are cut into runs: 'column', a time such as 10m or 1h, or a number of "
-            "rows. Without it the trace's run column, or else 10m.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="How many threads run rows at once.")] = 1,
+    backtest: Backtest,
     again: Annotated[
-        bool, typer.Option("--again", help="Count a trace once more that was run before.")
+        bool, typer.Option("--again", help="Count a trace again that was run before.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was interrupted.")
+        bool, typer.Option("--resume", help="Continue a run that was interrupted.")
     ] = False,
 ) -> None:
     """Back-test a budget: reserve and settle each row of recorded traffic in a durable pool.
 
     The trace needs columns for the time, the input and the output tokens
-    (TIMESTAMP,ContextTokens,GeneratedTokens or the like), and may have run, model, provider,
+    (such as TIMESTAMP, ContextTokens and GeneratedTokens). It may have run, model, provider,
     tenant, agent, request_id, and cost (in US dollars) or cost_micros_usd.
 
     Example: ledger simulate trace.csv --capacity-usd 50 --input-price 3 --output-price 15
     """
-    recorded = Trace(trace)
-    backtest = _backtest(recorded, input_price, output_price, estimate_output, runs, workers)
     name = trace.stem if pool is None else pool
     check_text("--pool", name)
     options = policy(
@@ -124,34 +152,11 @@ def simulate(
                 resume=resume,
                 progress=lambda _outcome: bar.advance(task),
             )
-        if recorded.ignored:
-            ignored = printable(f"Columns not used: {', '.join(recorded.ignored)}")
-            stdout().print(ignored, markup=False)
+        ignored = backtest.trace.ignored
+        if ignored:
+            said = printable(f"Columns not used: {', '.join(ignored)}")
+            stdout().print(said, markup=False)
         _print(book, name, result)
-
-
-def _backtest(
-    recorded: Trace,
-    input_price: str,
-    output_price: str,
-    estimate_output: str,
-    runs: str | None,
-    workers: int,
-) -> Backtest:
-    default = "column" if recorded.has("run_id") else "10m"
-    actual = estimate_output == "actual"
-    return Backtest(
-        trace=recorded,
-        runs=RunRule.parse(default if runs is None else runs),
-        prices=Prices(
-            input_usd=parse_decimal("--input-price", input_price),
-            output_usd=parse_decimal("--output-price", output_price),
-        ),
-        estimate_output_tokens=(
-            None if actual else parse_count("--estimate-output", estimate_output)
-        ),
-        workers=workers,
-    )
 
 
 def _print(book: Ledger, pool: str, result: Result) -> None:

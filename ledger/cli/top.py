@@ -20,18 +20,18 @@ _TIMEOUT_S = 2.0
 def top(
     pool: Annotated[
         list[str] | None,
-        typer.Option(help="Only this pool; may be given again. Without it all of them."),
+        typer.Option(help="Only this pool; may be given again. By default all pools."),
     ] = None,
-    every: Annotated[str, typer.Option(help="How often to look: 1s, 10s, 1m.")] = "1s",
+    every: Annotated[str, typer.Option(help="How often to read the store: 1s, 10s, 1m.")] = "1s",
     once: Annotated[
-        bool, typer.Option("--once", help="Print what is now, and end; so it does in a pipe.")
+        bool, typer.Option("--once", help="Print once and end; a pipe does the same.")
     ] = False,
     url: Url = URL_DEFAULT,
     wide: Wide = False,
 ) -> None:
     """Follow pools, open leases and spend live. Keys: q quit, p pause, s sort, tab and arrows.
 
-    It reads plain snapshots: writers neither wait for it nor try again because of it.
+    It reads snapshots, so no writer waits or retries because of it.
 
     Example: ledger top --every 2s
     """

@@ -21,37 +21,44 @@ WindowLength = Annotated[
     str | None,
     typer.Option(
         "--window",
-        help="The capacity comes back every day, week, month, or 6h; 'none' for never.",
+        help="How often the capacity is renewed: day, week, month, or a length such as 6h; "
+        "'none' for never.",
         show_default=False,
     ),
 ]
 TimeZone = Annotated[
     str | None,
-    typer.Option(help="Whose days, weeks and months: Europe/Berlin.", show_default=False),
+    typer.Option(
+        help="The time zone of days, weeks and months: Europe/Berlin.", show_default=False
+    ),
 ]
 Anchor = Annotated[
     str | None,
-    typer.Option(help="A time at which some window begins: 2026-01-31.", show_default=False),
+    typer.Option(
+        help="The time at which one of the windows begins: 2026-01-31.", show_default=False
+    ),
 ]
 CarryOver = Annotated[
     bool | None,
     typer.Option(
         "--carry-over/--lapse",
-        help="Add what is left of a window to the next one, or let it lapse.",
+        help="Add what remains of a window to the next one, or let it lapse.",
         show_default=False,
     ),
 ]
 CarryCapTokens = Annotated[
     str | None,
-    typer.Option(help="At most so many tokens of it, or 'unlimited'.", show_default=False),
+    typer.Option(help="The most tokens that are carried over, or 'unlimited'.", show_default=False),
 ]
 CarryCapUsd = Annotated[
     str | None,
-    typer.Option(help="At most so many US dollars of it, or 'unlimited'.", show_default=False),
+    typer.Option(
+        help="The most US dollars that are carried over, or 'unlimited'.", show_default=False
+    ),
 ]
 CarryCapRequests = Annotated[
     str | None,
-    typer.Option(help="At most so many calls of it, or 'unlimited'.", show_default=False),
+    typer.Option(help="The most calls that are carried over, or 'unlimited'.", show_default=False),
 ]
 
 

@@ -66,7 +66,7 @@ class Window:
 
     Attributes:
         period: A day, a week or a month; or a fixed length, of a second to ten years.
-        time_zone: The IANA name of the zone whose calendar counts; UTC for fixed lengths.
+        time_zone: The IANA name of the time zone of the calendar; UTC for fixed lengths.
         anchor: A moment at which some window begins, with a time zone, in the years 1900 to 2999:
             all others are counted from it, at the same time of the day in `time_zone`. Months
             that have no such day begin their window on their last one. Without it midnight,
@@ -208,7 +208,7 @@ def _first(window: Window, period: Period) -> tuple[date, time]:
 
 
 def check_anchor(window: Window | None) -> None:
-    """Refuse a window from whose anchor not every window of later years can be counted.
+    """Refuse a window if not every window of later years can be counted from its anchor.
 
     Raises:
         InvalidInputError: The anchor is not of the years 1900 to 2999.

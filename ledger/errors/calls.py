@@ -90,8 +90,8 @@ class UnknownPoolError(LedgerError):
     def __init__(self, name: str, *, known: Iterable[str] = ()) -> None:
         names = ", ".join(repr(other) for other in known)
         super().__init__(
-            f"no pool {name!r}: open it first, with options (or 'ledger pool open')"
-            + (f", or name one that exists: {names}" if names else "")
+            f"there is no pool {name!r}. Make it with pool(name, options) or 'ledger pool open'"
+            + (f", or use one of: {names}" if names else "")
         )
         self.name = name
 
@@ -115,9 +115,9 @@ class PoolConflictError(LedgerError):
         given: Any,  # noqa: ANN401 - SharedPoolBudgetOptions, as above
     ) -> None:
         super().__init__(
-            f"pool {name!r} exists under another policy; change it with adjust ('ledger pool "
-            f"adjust'), or open it without options. Opened with {opening}; in force: {current}; "
-            f"given: {given}"
+            f"pool {name!r} exists under another policy. Change its policy with adjust ('ledger "
+            f"pool adjust'), or open the pool without options. Opened with {opening}; in force: "
+            f"{current}; given: {given}"
         )
         self.name = name
         self.opening = opening
@@ -139,7 +139,8 @@ class ParentConflictError(LedgerError):
         if parent is not None:
             where = f"is {'carved out of' if carved else 'below'} {parent!r}"
         super().__init__(
-            f"pool {name!r} {where}, which never changes; open it as it is, or choose another name"
+            f"pool {name!r} {where}, and a pool's parent never changes. Open the pool with that "
+            "parent, or choose another name"
         )
         self.name = name
         self.parent = parent
@@ -156,8 +157,8 @@ class OpenLeasesError(LedgerError):
 
     def __init__(self, pool: str, *, open_leases: int) -> None:
         super().__init__(
-            f"pool {pool!r} has open leases ({open_leases:,}): settle or release them, or let them "
-            "expire, before the pool is closed and its rest goes back"
+            f"pool {pool!r} has open leases ({open_leases:,}), so it cannot be closed yet. Settle "
+            "or release them, or let them expire"
         )
         self.pool = pool
         self.open_leases = open_leases
@@ -173,8 +174,8 @@ class IdempotencyConflictError(LedgerError):
 
     def __init__(self, idempotency_key: str, *, seq: int) -> None:
         super().__init__(
-            f"idempotency key {idempotency_key!r} was already used, with other arguments, by "
-            f"entry {seq} of this pool; use a new key for a new call"
+            f"entry {seq} of this pool has idempotency key {idempotency_key!r} from a call with "
+            "other arguments. Use a new key for a new call"
         )
         self.idempotency_key = idempotency_key
         self.seq = seq
@@ -190,8 +191,8 @@ class UncorrectableEntryError(LedgerError):
 
     def __init__(self, seq: int, reason: str) -> None:
         super().__init__(
-            f"entry {seq} of this pool cannot be corrected: {reason}; name a settlement or an "
-            "observation of a lease that has ended"
+            f"entry {seq} of this pool cannot be corrected: {reason}. Only a settlement or an "
+            "observation of a lease that has ended can be corrected"
         )
         self.seq = seq
         self.reason = reason
@@ -207,9 +208,9 @@ class TraceAlreadyRunError(LedgerError):
 
     def __init__(self, path: str, *, pool: str) -> None:
         super().__init__(
-            f"{path} was already run into this store, in pool {pool!r}. Pass --resume to go on "
-            "with a run that was interrupted there, --again to count the same traffic once more, "
-            "or choose another store"
+            f"{path} was already run into this store, in pool {pool!r}. Go on with an interrupted "
+            "run there with resume (--resume), count the same traffic once more with again "
+            "(--again), or choose another store"
         )
         self.path = path
         self.pool = pool

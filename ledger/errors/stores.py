@@ -27,8 +27,8 @@ class ContentionError(StoreError):
     def __init__(self, *, timeout_s: float, attempts: int, holder: str | None = None) -> None:
         who = "other writers" if holder is None else holder
         super().__init__(
-            f"{who} kept the store busy for {timeout_s:g} s ({attempts} attempts); "
-            "nothing was written. Try again, or open the ledger with a longer timeout_s"
+            f"{who} kept the store busy for {timeout_s:g} s ({attempts} attempts). "
+            "Nothing was written. Try again, or open the ledger with a longer timeout_s"
         )
         self.timeout_s = timeout_s
         self.attempts = attempts
@@ -43,7 +43,7 @@ class ContentionError(StoreError):
         return cls(
             timeout_s=0,
             attempts=0,
-            holder="this very thread, which is in the middle of another call,",
+            holder="another call of this thread, which this call interrupted,",
         )
 
 
@@ -56,9 +56,9 @@ class OutcomeUnknownError(StoreError):
 
     def __init__(self, idempotency_key: str) -> None:
         super().__init__(
-            "the connection was lost during COMMIT, and whether the call took effect could not be "
-            f"looked up; repeat it with idempotency key {idempotency_key!r} and it takes effect "
-            "exactly once"
+            "the connection was lost during COMMIT, so it is not known whether the call took "
+            f"effect. Repeat the call with idempotency key {idempotency_key!r}: it then takes "
+            "effect exactly once"
         )
         self.idempotency_key = idempotency_key
 
@@ -68,8 +68,8 @@ class RowsDiscardedError(StoreError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the database discarded rows without an error, as a trigger on a table can; nothing "
-            "was committed. Run: ledger db check, which names the trigger"
+            "the database discarded rows without an error, as a trigger on a table can. Nothing "
+            "was committed. Run 'ledger db check' to find the trigger"
         )
 
 
@@ -87,10 +87,11 @@ class SchemaVersionError(StoreError):
         if found is None:
             state, remedy = "the store has no schema yet", upgrade
         elif found < expected:
-            state, remedy = f"schema {found} is older", upgrade
+            state, remedy = f"the store's schema {found} is older", upgrade
         else:
-            state, remedy = f"schema {found} is newer", "pip install --upgrade budget-ledger"
-        super().__init__(f"{state}; this library works with {expected}. Run: {remedy}")
+            state = f"the store's schema {found} is newer"
+            remedy = "pip install --upgrade budget-ledger"
+        super().__init__(f"{state}; this library works with schema {expected}. Run: {remedy}")
         self.found = found
         self.expected = expected
 
@@ -109,7 +110,7 @@ class JournalDamagedError(StoreError):
     """
 
     def __init__(self, *, pool: str, seq: int, reason: str) -> None:
-        super().__init__(f"pool {pool!r}, entry {seq}: {reason}; run 'ledger verify'")
+        super().__init__(f"pool {pool!r}, entry {seq}: {reason}. Run 'ledger verify'")
         self.pool = pool
         self.seq = seq
         self.reason = reason
@@ -125,8 +126,8 @@ class UnknownRulesError(StoreError):
 
     def __init__(self, *, version: int, since: str, known: int) -> None:
         super().__init__(
-            f"the policy was set under version {version} of the rules, which this library does not "
-            f"have: it knows them up to version {known}. It takes budget-ledger {since} or newer. "
+            f"the policy was set under version {version} of the rules; this library knows them up "
+            f"to version {known}, and budget-ledger {since} or newer knows that one. "
             "Run: pip install --upgrade budget-ledger"
         )
         self.version = version

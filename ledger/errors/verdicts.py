@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import ge
+
 from ledger.core.axes import AXES, COST, TOKENS, U64_MAX, Axis
 from ledger.errors.root import LedgerError
 
@@ -88,15 +90,17 @@ class ThresholdExceededError(BudgetError):
             if not (axis.only_if_limited and axis.name in unlimited)
         )
         who = "the pool" if pool is None else f"pool {pool!r}"
-        fits = requested_tokens <= remaining_tokens and (
-            requested_cost_micros_usd <= remaining_cost_micros_usd
-        )
-        also = "; one that is overspent, or strict and at it, admits nothing" if fits else ""
+        asked = (requested_tokens, requested_cost_micros_usd, 1)
+        why = ""
+        if all(map(ge, left.values(), asked)):  # enough remains: it is the threshold that refuses
+            why = (
+                ". It would fall below its stop threshold; if it is overspent, or strict and at "
+                "its stop threshold, it grants nothing"
+            )
         super().__init__(
             f"{who} cannot grant {requested_tokens:,} tokens and "
-            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain, less what its stop "
-            f"threshold keeps back{also}; ask for less, settle open leases, or raise the capacity "
-            "with adjust()"
+            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain{why}. Ask for less, settle "
+            "or release open leases, or raise the capacity with adjust()"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
@@ -189,9 +193,9 @@ class UnknownLeaseError(BudgetError):
 
     def __init__(self, lease_id: int) -> None:
         super().__init__(
-            f"no open lease {lease_id} in this pool: it was never granted here, it was settled or "
-            "released, or its hold has expired, so that it can be settled or released, and neither "
-            "renewed nor abandoned"
+            f"no open lease {lease_id} in this pool: it was granted by another pool or store, it "
+            "was settled or released already, or its hold has expired, so that it can be settled "
+            "or released, but not renewed or abandoned"
         )
         self.lease_id = lease_id
 
@@ -205,8 +209,8 @@ class PoolClosedError(BudgetError):
 
     def __init__(self, pool: str) -> None:
         super().__init__(
-            f"pool {pool!r} is closed: leases that are open there can be settled or released, and "
-            "nothing new begins; use another pool"
+            f"pool {pool!r} is closed: its open leases can be settled or released, but it grants "
+            "no new ones. Use another pool"
         )
         self.pool = pool
 
@@ -216,6 +220,6 @@ class PoisonedError(BudgetError):
 
     def __init__(self) -> None:
         super().__init__(
-            "an exception broke into a state change of this in-memory manager, so its figures "
-            "cannot be trusted; make a new manager"
+            "an exception interrupted a state change of this in-memory manager, so its figures "
+            "cannot be trusted. Make a new manager"
         )

@@ -18,6 +18,8 @@ from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.store.rows import Row
 
+_FILTER = "; if the file was exported with a filter, verify it with the same filter"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -196,18 +198,20 @@ class _Check:
         if file.row is not None:
             pool, seq = file.row[self._pool], file.row[self._seq]
             self._at = (str(pool), seq if isinstance(seq, int) else 0)
-            raise _DiffersError("the journal has no such row here")
+            raise _DiffersError(f"the journal has no such row here{_FILTER}")
 
     def _missing(self, name: str, seq: int) -> None:
         """Raise if the file should have entry `seq`; else it was appended after the export."""
         if seq <= self._ends.get(name, 0):
             self._at = (name, seq)
-            raise _DiffersError("it is missing in the file")
+            raise _DiffersError(f"it is missing in the file{_FILTER}")
 
     def _compare_row(self, name: str, row: Row, cells: Sequence[Value]) -> None:
         if cells[self._seq] != row["seq"]:
             found = written(cells[self._seq])
-            raise _DiffersError(f"it is missing in the file, which goes on with entry {found}")
+            raise _DiffersError(
+                f"it is missing in the file, which goes on with entry {found}{_FILTER}"
+            )
         redacted = is_redacted(row)
         expected = self._source.row_of(name, row)
         for column, journal, cell in zip(self._table.columns, expected, cells, strict=True):

@@ -5,12 +5,13 @@ nothing is counted twice. A `Filter` or the name of a pool selects the entries.
 """
 
 from ledger.reports.burndown import BurnDown, BurnPoint, burn_down
-from ledger.reports.denials import Denied, DeniedGroup, Increase, denials, denials_by
+from ledger.reports.denials import Denied, DeniedGroup, denials, denials_by
 from ledger.reports.estimates import EstimateQuality, Held, Ratios, estimates
 from ledger.reports.figures import Figures
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook, forecast
 from ledger.reports.history import OutputHistory, output_history
+from ledger.reports.increases import Increase
 from ledger.reports.leases import AgedLease, LateUse, LeaseAge, Leases, leases
 from ledger.reports.live import Glance, glance
 from ledger.reports.overview import Overview, overview

@@ -11,22 +11,21 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
-from ledger.core import rules
-from ledger.core.axes import AMOUNTS, AXES, CAPACITIES, NAMES
+from ledger.core.axes import NAMES
 from ledger.core.checks import check_several, from_micros
-from ledger.core.entries import PoolId, Totals, WindowState
+from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import COLUMNS
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.increases import Increase, Lack, Shortfall, increase, shortfall_of
 from ledger.reports.position import SIDES
-from ledger.reports.ranks import percentile
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.columns import Columns
 from ledger.store.policies import Terms
 from ledger.store.pools import LeftOut, leave_out
-from ledger.store.rows import UNREADABLE, Row, balance_of, detail_of
+from ledger.store.rows import UNREADABLE, Row, detail_of
 from ledger.store.schema import IS_OF_ENTRY, REFUSES, attributions, entries
 
 _DECIDED = (
@@ -98,23 +97,6 @@ class Denied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Increase:
-    """How much more capacity would have let denials in, on one axis.
-
-    Attributes:
-        half: Enough for at least half of the denials, each taken alone and all else unchanged.
-        most: Enough for at least nine in ten of them, each taken alone.
-        each: Enough for any one of them, each taken alone.
-        all: Enough for all of them together, even if each had then used all that it asked for.
-    """
-
-    half: int
-    most: int
-    each: int
-    all: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeniedGroup:
     """The denials of one pool that have something in common.
 
@@ -148,18 +130,6 @@ class DeniedGroup:
     requests: Increase | None = None
 
 
-class _Shortfall(NamedTuple):
-    """By how much a pool was short on each axis, what was asked for, and the window's start."""
-
-    lack: Totals
-    asked: Totals
-    window: int | None
-
-
-_Lack = tuple[int, int, int | None]
-"""By how much a pool was short on one axis, what was asked for, and the window's start."""
-
-
 class _Found(NamedTuple):
     """A denial as it is stored.
 
@@ -173,7 +143,7 @@ class _Found(NamedTuple):
     pool: str
     row: Row
     figures: Mapping[str, Any]
-    shortfall: _Shortfall | None
+    shortfall: Shortfall | None
 
     @property
     def reason(self) -> str:
@@ -305,25 +275,7 @@ def _found(
 ) -> _Found:
     figures = detail_of(row)["denial"]
     own = figures["reason"] == _THRESHOLD and "pool" not in figures
-    return _Found(pool, row, figures, _shortfall(row, policy, window) if own else None)
-
-
-def _shortfall(row: Row, policy: SharedPoolBudgetOptions, window: WindowState | None) -> _Shortfall:
-    """Return by how much the capacity was too small on each axis; below 0 there was room.
-
-    The balance is used, since what remains is 0 however far a pool is over its capacity.
-    """
-    used = rules.counted(balance_of(row), window)
-    tokens, cost = (row[f"estimate_{name}"] for name in AMOUNTS)
-    asked = Totals(tokens, cost, 1)
-    lack = [
-        # Where a pool is strict, more than the threshold must remain, whatever is asked for.
-        max(wanted, int(policy.strict)) + getattr(policy, axis.stop_threshold) + spent - capacity
-        for axis, wanted, spent, capacity in zip(
-            AXES, asked, used, (getattr(policy, name) for name in CAPACITIES), strict=True
-        )
-    ]
-    return _Shortfall(Totals(*lack), asked, window and window.start)
+    return _Found(pool, row, figures, shortfall_of(row, policy, window) if own else None)
 
 
 def _denial(found: _Found) -> Denied:
@@ -355,7 +307,7 @@ class _Tally:
         self._cost: list[int] = []
         self._by_request_budget = 0
         self._by_pool = 0
-        self._short: dict[str, list[_Lack]] = {name: [] for name in NAMES}
+        self._short: dict[str, list[Lack]] = {name: [] for name in NAMES}
 
     def add(self, found: _Found) -> None:
         """Count one more."""
@@ -386,25 +338,5 @@ class _Tally:
             requested_cost_micros_usd=sum(self._cost),
             first_at=from_micros(min(self._times)),
             last_at=from_micros(max(self._times)),
-            **{name: _increase(of_axis) for name, of_axis in self._short.items()},
+            **{name: increase(of_axis) for name, of_axis in self._short.items()},
         )
-
-
-def _increase(short: Sequence[_Lack]) -> Increase | None:
-    """Return the increases for the denials of one axis, which are in the order of entries.
-
-    A call that one window had admitted would not have used capacity of the next window.
-    """
-    if not short:
-        return None
-    alone = sorted(max(0, lack) for lack, _requested, _window in short)
-    together = admitted = 0
-    before = short[0][2]
-    for lack, requested, window in short:
-        admitted = admitted if window == before else 0
-        before = window
-        together = max(together, lack + admitted)
-        admitted += requested
-    return Increase(
-        half=percentile(alone, 50), most=percentile(alone, 90), each=alone[-1], all=together
-    )

@@ -6,15 +6,15 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Select, select
 
 from ledger.core.entries import PoolId
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports.filters import Scope
+from ledger.reports.filters import Scope, Where, snapshot
 from ledger.store.damage import not_a_number
 from ledger.store.journal import PAGE
-from ledger.store.pools import newest_seqs
+from ledger.store.pools import LeftOut, newest_seqs
 from ledger.store.schema import entries
 
 
@@ -56,6 +56,22 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
         full = len(rows) == PAGE
         after = rows[-1]["seq"] if full else last
         span = max(PAGE, span // 2) if full else span * 2
+
+
+def is_any_entry(book: Ledger, where: Where) -> bool:
+    """Tell whether an entry passes a filter; damaged pools are left out.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    lost: LeftOut = []
+    return snapshot(book, where, _is_any, left_out=lost)
+
+
+def _is_any(connection: Connection, scope: Scope) -> bool:
+    found = select(entries.c.seq).where(*scope.conditions).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:

@@ -167,7 +167,9 @@ def run(
         PoolConflictError: The pool exists under another policy.
     """
     if again and resume:
-        raise InvalidInputError("--again and --resume", "one begins anew, the other goes on")
+        raise InvalidInputError(
+            "resume", "cannot be combined with again: again counts the whole trace once more"
+        )
     backtest.check()
     digest = backtest.trace.digest()[:32]
     take = _take(book, pool, backtest.trace, digest, again=again, resume=resume)
@@ -190,7 +192,7 @@ def run(
         _in_threads(backtest.workers, rows, work)
     except IdempotencyConflictError as error:
         raise InvalidInputError(
-            "--resume", "the run was begun with other prices or estimates; give the same again"
+            "resume", "the run was begun with other prices or estimates; give the same again"
         ) from error
     return Result(
         admitted=counts[Outcome.ADMITTED], denied=counts[Outcome.DENIED], key_prefix=prefix
@@ -237,7 +239,7 @@ def _take(book: Ledger, pool: str, trace: Trace, digest: str, *, again: bool, re
         raise TraceAlreadyRunError(str(trace.path), pool=holders[0])
     if pool not in holders:
         if resume:
-            raise InvalidInputError("--resume", f"{trace.path} was not begun in this store")
+            raise InvalidInputError("resume", f"{trace.path} was not begun in this store")
         return 1
     free = next(take for take in itertools.count(1) if not was_run(pool, take))
     return free - 1 if resume else free

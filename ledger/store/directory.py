@@ -30,7 +30,7 @@ class Directory:
         return self._newest(connection, table.c.name, name)
 
     def identified(self, connection: Connection, identity: UUID) -> PoolJournal | None:
-        """Return the pool whose leases carry this identity, None if there is no such pool."""
+        """Return the pool with this identity, None if there is no such pool."""
         return self._newest(connection, table.c.identity, identity.bytes)
 
     def numbered(

@@ -1,7 +1,7 @@
 """The schema's history: the only module that knows alembic.
 
-Alembic is imported when a schema is made, upgraded or compared; opening a store whose schema is
-current needs one query.
+Alembic is imported when a schema is made, upgraded or compared. To open a store with a current
+schema takes one query.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger import cli as command_line
+from tests import programs
 
 PROGRAM = Path(sys.executable).with_name("ledger")
 FORCING = ("LEDGER_URL", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "NO_COLOR", "COLUMNS")
@@ -76,12 +77,9 @@ def refused(ledger: Callable[..., Ended]) -> Callable[..., str]:
     return run
 
 
-@pytest.fixture
-def program() -> Callable[..., Ended]:
-    """Return a function that runs a command as the installed program, and waits for its end."""
-
+def _runs(start: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., Ended]:
     def run(*words: object, code: int = 0, **environment: str) -> Ended:
-        done = subprocess.run(
+        done = start(
             [PROGRAM, *map(str, words)],
             capture_output=True,
             encoding="utf-8",
@@ -93,6 +91,18 @@ def program() -> Callable[..., Ended]:
         return Ended(code=done.returncode, out=done.stdout, err=done.stderr)
 
     return run
+
+
+@pytest.fixture
+def program() -> Callable[..., Ended]:
+    """Return a function that runs a command as a process of its own, and waits for its end."""
+    return _runs(programs.run)
+
+
+@pytest.fixture
+def installed() -> Callable[..., Ended]:
+    """Return a function that runs a command as `program` does, in an interpreter of its own."""
+    return _runs(subprocess.run)
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ def test_an_anchor_is_refused_before_anything_is_made(
     url = f"sqlite:///{tmp_path}/new.db"
     window = ("--window", "day", "--time-zone", "Asia/Tokyo", "--anchor", anchor)
     ended = ledger("pool", "open", "team", *window, "--url", url, code=2)
-    assert "window.anchor" in ended.err
+    assert "--anchor" in ended.err
     assert not list(tmp_path.glob("new.db*"))
     with Ledger.open(url) as book:
         book.pool("team", SharedPoolBudgetOptions(capacity_tokens=9))
     ended = ledger("pool", "adjust", "team", *window, "--reason", "edge", "--url", url, code=2)
-    assert "window.anchor" in ended.err
+    assert "--anchor" in ended.err
     assert 1 == ledger("verify", "--url", url).out.count("1 entry")
 
 

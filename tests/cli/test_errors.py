@@ -90,13 +90,13 @@ def test_a_file_that_is_no_database(refused: Run, folder: Path, command: tuple[s
     assert [notes] == list(folder.iterdir())
 
 
-def test_a_missing_driver(program: Run, tmp_path: Path) -> None:
+def test_a_missing_driver(installed: Run, tmp_path: Path) -> None:
     """Without psycopg the line says which extra to install."""
     hidden = tmp_path / "hidden" / "psycopg"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ModuleNotFoundError('hidden', name='psycopg')\n")
     inherited = os.environ.get("PYTHONPATH", "")
-    ended = program(
+    ended = installed(
         *("pool", "list", "--url", "postgresql://me@localhost/books"),
         code=2,
         PYTHONPATH=f"{hidden.parent}{os.pathsep}{inherited}",

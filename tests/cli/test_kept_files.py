@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ledger.reports.output_file import output_file
+from tests import programs
 
 Run = Callable[..., Any]
 Refused = Callable[..., str]
@@ -248,7 +249,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_part(
     for name in (path, books / "new.bin"):
         temporary = tmp_path / f"for-{name.name}"
         temporary.mkdir()
-        done = subprocess.run(
+        done = programs.run(
             [sys.executable, "-c", program, *filled(words, name), "--url", _immutable(books)],
             env={**os.environ, "TMPDIR": str(temporary)},
             capture_output=True,
@@ -280,7 +281,7 @@ def test_interrupts_and_kills_leave_nothing(ledger: Run, books: Path) -> None:
         "    os.kill(os.getpid(), int(sys.argv[1])); time.sleep(60)\n"
     )
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        done = subprocess.run(
+        done = programs.run(
             [sys.executable, "-c", program, str(int(sent))],
             capture_output=True,
             timeout=120,
@@ -313,7 +314,7 @@ def test_streams_are_written_in_place(ledger: Run, books: Path) -> None:
     assert page.rstrip().endswith("</html>")
     assert not (books / "-").exists()
     os.mkfifo(books / "pipe.csv")
-    process = subprocess.Popen([PROGRAM, "export", "pipe.csv"], stderr=subprocess.DEVNULL)
+    process = programs.Popen([PROGRAM, "export", "pipe.csv"], stderr=subprocess.DEVNULL)
     assert csv.splitlines() == (books / "pipe.csv").read_text(encoding="utf-8").splitlines()
     assert 0 == process.wait(60)
     assert stat.S_ISFIFO((books / "pipe.csv").stat().st_mode)
@@ -330,7 +331,7 @@ def test_standard_output_into_the_store_is_refused(
     for words in (("export", "-", "--format", "csv"), ("pool", "list"), ("export", "/dev/stdout")):
         for name in ("ledger.db", "ledger.db-lock"):
             with (books / name).open("ab") as out:
-                done = subprocess.run(
+                done = programs.run(
                     [PROGRAM, *words],
                     stdout=out,
                     stderr=subprocess.PIPE,
@@ -347,7 +348,7 @@ def test_a_full_device_is_an_error() -> None:
     """What could not be printed is not passed over in silence."""
     for words in (("pool", "list", "--format", "csv"), ("pool", "list"), ("report", "runs")):
         with Path("/dev/full").open("wb") as full:
-            done = subprocess.run(
+            done = programs.run(
                 [PROGRAM, *words],
                 stdout=full,
                 stderr=subprocess.PIPE,

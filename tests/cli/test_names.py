@@ -8,13 +8,14 @@ import json
 import os
 import pty
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import programs
 
 Run = Callable[..., Any]
 
@@ -140,7 +141,7 @@ def test_a_page_holds_names_as_text(ledger: Run, books: Path) -> None:
 def test_csv_on_a_terminal_does_not_drive_it() -> None:
     """A pipe gets names as they are, a person sees them spelled out."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([PROGRAM, "pool", "list", "--format", "csv"], stdout=theirs)
+    process = programs.Popen([PROGRAM, "pool", "list", "--format", "csv"], stdout=theirs)
     os.close(theirs)
     parts = []
     try:

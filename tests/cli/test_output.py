@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests import programs
+
 Run = Callable[..., Any]
 Lines = Callable[[str], list[str]]
 
@@ -54,7 +56,7 @@ def in_terminal(*words: object, streams: str, columns: int = 80) -> dict[str, st
     """Run the program with standard output or error, or both, on a terminal."""
     terminal = Terminal(columns)
     piped = subprocess.PIPE
-    done = subprocess.run(
+    done = programs.run(
         [PROGRAM, *map(str, words)],
         stdout=terminal.theirs if "out" in streams else piped,
         stderr=terminal.theirs if "err" in streams else piped,
@@ -170,7 +172,7 @@ def test_a_terminal_shows_figures_whole(
 def test_a_closed_pipe_is_no_crash(program: Run, traffic: Callable[..., Path]) -> None:
     """`ledger ... | head` ends quietly."""
     program("simulate", traffic(300), "--runs", "1")
-    process = subprocess.Popen(
+    process = programs.Popen(
         [PROGRAM, "report", "runs", "--format", "json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -186,10 +188,10 @@ def test_a_closed_pipe_is_no_crash(program: Run, traffic: Callable[..., Path]) -
     assert b"Exception" not in err
 
 
-def test_other_alphabets_in_any_locale(program: Run) -> None:
+def test_other_alphabets_in_any_locale(installed: Run) -> None:
     """A name that the locale cannot write does not stop a command."""
     for _ in range(2):
-        ended = program("pool", "open", "実行", LC_ALL="C", PYTHONIOENCODING="ascii:replace")
+        ended = installed("pool", "open", "実行", LC_ALL="C", PYTHONIOENCODING="ascii:replace")
         assert "unlimited" in ended.out
 
 

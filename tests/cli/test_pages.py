@@ -43,7 +43,7 @@ def test_a_page_is_about_what_was_asked(ledger: Run, books: Path) -> None:
     ledger("report", "page", "--html", "books.html", *words)
     text = (books / "books.html").read_text(encoding="utf-8")
     assert "Only pools: trace; since: 2030-01-01T00:00:00+00:00" in text
-    assert "Nobody asked for it" in text
+    assert "The journal was not verified" in text
 
 
 def test_damage_is_on_the_page_and_in_the_exit_code(ledger: Run, books: Path) -> None:

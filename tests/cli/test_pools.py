@@ -285,7 +285,7 @@ def test_an_unknown_pool_is_named(
     ledger("pool", "open", "team", "--url", store_url)
     words = ("--pool", "nope") if command[0] == "report" else ("nope",)
     said = refused(*command, *words, "--url", store_url)
-    assert said.startswith("no pool 'nope'")
+    assert said.startswith("there is no pool 'nope'")
     assert "'team'" in said
     with Ledger.open(store_url, create=False) as book:
         assert ["team"] == [info.name for info in book.pools()]

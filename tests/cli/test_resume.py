@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ledger import EntryKind, Ledger
+from tests import programs
 
 Run = Callable[..., Any]
 
@@ -34,7 +35,7 @@ def count(url: str, pool: str = "trace") -> int:
 
 def interrupt(url: str, path: Path, number: signal.Signals, *words: object) -> int:
     """Run a trace, send a signal when a part of it is in the books, and return how it ended."""
-    process = subprocess.Popen(
+    process = programs.Popen(
         [PROGRAM, "simulate", path, "--url", url, *map(str, words)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

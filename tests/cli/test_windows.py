@@ -108,7 +108,7 @@ def test_windows_are_adjusted(
         (["--window", "6h", "--time-zone", "Europe/Berlin"], "a fixed length has none"),
         (["--window", "day", "--anchor", "noon"], "--anchor: 'noon' is no time"),
         (["--window", "day", "--carry-cap-tokens", "5"], "without carry_over"),
-        (["--window", "day", "--carry-over", "--carry-cap-usd", "x"], "carry_cap_cost_micros_usd"),
+        (["--window", "day", "--carry-over", "--carry-cap-usd", "x"], "--carry-cap-usd"),
     ],
 )
 def test_what_is_no_window_is_refused(

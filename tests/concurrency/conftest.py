@@ -17,6 +17,7 @@ import pytest
 
 import ledger
 from ledger import Entry, EntryKind, Ledger
+from tests import programs
 
 WORKER = Path(__file__).parent / "worker.py"
 POOL = "pool"
@@ -37,7 +38,7 @@ class Program:
 
     def __init__(self, log: Path, mode: str, url: str, *words: object) -> None:
         self.log = log
-        self.process = subprocess.Popen(
+        self.process = programs.Popen(
             [sys.executable, str(WORKER), mode, url, str(log), *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -59,6 +59,7 @@ from ledger.store import connections, database, journal, statements
 from ledger.store.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
 from ledger.store.schema import entries
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests import programs
 from tests.clocks import Clock, until
 
 if TYPE_CHECKING:
@@ -1103,7 +1104,7 @@ def test_a_leader_may_be_interrupted_anywhere(
 def run_leader(url: str, log: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run `leader.py` to its end."""
     mode, *rest = map(str, words)
-    return subprocess.run(
+    return programs.run(
         [sys.executable, str(LEADER), mode, url, str(log), *rest],
         check=False,
         text=True,

@@ -36,6 +36,7 @@ from ledger import (
 )
 from ledger.engine import capacity_queue
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests import programs
 from tests.clocks import until
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100)
@@ -375,7 +376,7 @@ def test_another_process_lets_the_first_go_on(
     monkeypatch.setattr(capacity_queue, "ASK_S", LONG_S)
     with (
         Ledger.open(store_url) as book,
-        subprocess.Popen(
+        programs.Popen(
             [sys.executable, "-c", ELSEWHERE, store_url, what],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

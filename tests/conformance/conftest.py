@@ -202,9 +202,11 @@ class Vandal:
                     changed,
                 )
                 previous = own[at - 1]["hash"] if at else self._genesis_of(connection, own[0])
+                digests = self._digests(connection)
                 hashes = []
                 for one in (own[at] | {column: value}, *own[at + 1 :]):
-                    previous = row_hash(previous, one, self._digest_in(connection, one))
+                    digest = digests.get((one["pool_id"], one["attribution_id"]))
+                    previous = row_hash(previous, one, digest)
                     hashes.append(previous)
                 self._set(connection, own[at:], hashes)
         except DBAPIError:
@@ -241,15 +243,11 @@ class Vandal:
         return hashing.genesis(store=identity, pool=bytes(pool.identity), name=pool.name)
 
     @staticmethod
-    def _digest_in(connection: Connection, row: dict[str, Any]) -> bytes | None:
-        if row["attribution_id"] is None:
-            return None
-        chosen = select(attributions.c.digest).where(
-            attributions.c.pool_id == row["pool_id"],
-            attributions.c.attribution_id == row["attribution_id"],
+    def _digests(connection: Connection) -> dict[tuple[int, int], bytes]:
+        chosen = select(
+            attributions.c.pool_id, attributions.c.attribution_id, attributions.c.digest
         )
-        found: bytes | None = connection.execute(chosen).scalar()
-        return found
+        return {(one.pool_id, one.attribution_id): one.digest for one in connection.execute(chosen)}
 
     def _drop_guards(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":

@@ -37,6 +37,7 @@ from ledger import (
 )
 from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests import programs
 from tests.clocks import Clock
 
 MINUTE = timedelta(minutes=1)
@@ -151,7 +152,7 @@ def test_a_process_killed_in_mid_stream_loses_nothing_it_observed(
 ) -> None:
     """Its chunk is committed; what it still holds goes back when its time is over."""
     budget = timed.pool("pool", OPTIONS)
-    with subprocess.Popen(
+    with programs.Popen(
         [sys.executable, "-c", STREAM, store_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
@@ -333,8 +334,8 @@ with Ledger.open(sys.argv[1], create=False, clock=lambda: int(sys.argv[4])) as b
 
 def race(url: str, leases: list[int], now: int, *what: str) -> list[dict[int, str]]:
     """Let processes do their calls at once, lease by lease; return what each was told."""
-    programs = [
-        subprocess.Popen(
+    running = [
+        programs.Popen(
             [sys.executable, "-c", RACE, url, each, ",".join(map(str, leases)), str(now)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -343,15 +344,15 @@ def race(url: str, leases: list[int], now: int, *what: str) -> list[dict[int, st
         )
         for each in what
     ]
-    for program in programs:
+    for program in running:
         assert program.stdout is not None
         assert "ready\n" == program.stdout.readline()
-    for program in programs:
+    for program in running:
         assert program.stdin is not None
         program.stdin.write("\n")
         program.stdin.flush()
-    told = [program.communicate(timeout=60)[0] for program in programs]
-    assert [0] * len(programs) == [program.returncode for program in programs]
+    told = [program.communicate(timeout=60)[0] for program in running]
+    assert [0] * len(running) == [program.returncode for program in running]
     return [
         {int(lease): said for lease, said in (line.split() for line in text.splitlines())}
         for text in told

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests import programs
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +49,7 @@ def run() -> Callable[..., str]:
             for name, value in os.environ.items()
             if name not in {"LEDGER_URL", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS"}
         }
-        done = subprocess.run(
+        done = programs.run(
             list(map(str, words)),
             cwd=cwd,
             capture_output=True,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import programs
 
 ROOT = Path(__file__).parents[2]
 MARKED = {
@@ -21,7 +22,7 @@ FILES = ("tests/browser", "tests/reports/test_export_focus.py", "tests/stateful"
 
 def collected(*words: str) -> tuple[set[str], set[str]]:
     """Return which markers the summary names, and of which ones tests are collected."""
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", *words, *FILES],
         cwd=ROOT,
         capture_output=True,

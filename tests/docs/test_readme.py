@@ -28,6 +28,17 @@ def test_python_runs_as_written(readme: str, run: Start, tmp_path: Path) -> None
         assert f"{left} millionths" in run(sys.executable, program, cwd=tmp_path)
 
 
+def test_the_first_programs_share_a_folder(
+    readme: str, run: Start, root: Path, tmp_path: Path
+) -> None:
+    """The first program of the README and that of the contract may be tried one after another."""
+    contract = (root / "docs" / "contract.md").read_text(encoding="utf-8")
+    program = tmp_path / "program.py"
+    for text in (readme, contract):
+        program.write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8")
+        assert run(sys.executable, program, cwd=tmp_path)
+
+
 @pytest.fixture(scope="module")
 def ran(
     block: Block,

@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import URL, make_url
 
 import ledger
+from tests import programs
 
 PROGRAM = Path(__file__).parent / "program.py"
 
@@ -192,7 +193,7 @@ def run_program(environment: dict[str, str]) -> Callable[..., str]:
     """Return a function that runs `program.py` to its end and returns what it printed."""
 
     def run(*words: object) -> str:
-        return subprocess.run(
+        return programs.run(
             [sys.executable, str(PROGRAM), *map(str, words)],
             check=True,
             text=True,

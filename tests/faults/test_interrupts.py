@@ -50,6 +50,7 @@ from ledger import (
 )
 from ledger.store.statements import driver_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests import programs
 
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000_000)
@@ -131,7 +132,7 @@ class OtherProcess:
     """Another program that writes to the same store whenever it is told to."""
 
     def __init__(self, url: str, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
+        self._process = programs.Popen(
             [sys.executable, str(PROGRAM), "write-when-told", url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

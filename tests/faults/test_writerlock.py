@@ -28,6 +28,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store.dialects.writerlock import WriterLock
+from tests import programs
 from tests.clocks import until
 
 PROGRAM = Path(__file__).parent / "program.py"
@@ -43,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 @contextmanager
 def program(mode: str, path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """Let another process do something with the lock; it has begun when this returns."""
-    with subprocess.Popen(
+    with programs.Popen(
         [sys.executable, str(PROGRAM), mode, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ from ledger import (
 )
 from ledger.store import migrate, schema
 from ledger.store.database import Database
+from tests import programs
 from tests.migration.databases import connected
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def filled(store_url: str) -> str:
 
 def alembic(url: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run alembic as a developer does, from the repository's root."""
-    return subprocess.run(
+    return programs.run(
         [sys.executable, "-m", "alembic", *words],
         cwd=ROOT,
         env={**os.environ, "LEDGER_URL": url},

@@ -26,6 +26,7 @@ from ledger import (
 )
 from ledger.reconcile import Bill, Outcome, Reconciliation, Status, apply, reconcile
 from ledger.reports import Filter
+from tests import programs
 
 Read = Callable[..., Bill]
 Spend = Callable[..., Any]
@@ -288,7 +289,7 @@ def test_two_processes_apply_the_same_file(
         spend(team, used(10, 2, 100), used(1, 1, 10), request_id=name)
     path = write(HEADER + "".join(f"{name},2024-02-29,gpt-5,9,1,0.00005\n" for name in names))
     words = [sys.executable, "-m", "ledger", "reconcile", path, "--apply", "--url", store_url]
-    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    running = [programs.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     ended = [(one.communicate(timeout=120)[0], one.returncode) for one in running]
     assert [0, 0, 0] == [code for _out, code in ended], ended
     # Two entries each: the last one goes down to nothing, the rest is taken from the other.

@@ -131,7 +131,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     (
         OpenLeasesError("team", open_leases=1_200),
         {"pool": "team", "open_leases": 1_200},
-        ["'team' has open leases (1,200)", "settle or release"],
+        ["'team' has open leases (1,200)", "Settle or release"],
     ),
     (
         UncorrectableEntryError(41, "it is of kind denial"),
@@ -156,7 +156,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         {"line": 12, "reason": "no number"},
         ["bill.csv", "line 12", "no number"],
     ),
-    (RowsDiscardedError(), {}, ["nothing was committed", "ledger db check"]),
+    (RowsDiscardedError(), {}, ["Nothing was committed", "ledger db check"]),
     (UnknownPoolError("tea", known=["milk"]), {"name": "tea"}, ["'tea'", "'milk'", "options"]),
     (UnknownPoolError("tea"), {"name": "tea"}, ["'tea'"]),
     (
@@ -183,7 +183,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     (
         ContentionError(timeout_s=2.5, attempts=9),
         {"timeout_s": 2.5, "attempts": 9},
-        ["2.5 s", "9 attempts", "nothing was written"],
+        ["2.5 s", "9 attempts", "Nothing was written"],
     ),
     (OutcomeUnknownError("key-2"), {"idempotency_key": "key-2"}, ["'key-2'", "exactly once"]),
     (

@@ -53,7 +53,7 @@ class Release(LeaseOperation[None]):
 
 @dataclass(slots=True, kw_only=True)
 class Close(Release):
-    """End a lease whose usage was not recorded, as the pool's settlement policy says."""
+    """End a lease without a record of its usage, as the pool's settlement policy says."""
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the lease."""

@@ -188,7 +188,7 @@ def _verification(found: Overview) -> Section:
     if found.verified is None:
         return Section(
             title="Verification",
-            notes=["Nobody asked for it: this page does not say that the journal is whole."],
+            notes=["The journal was not verified: this page does not say that it is undamaged."],
         )
     sheet = Sheet(
         columns=[
@@ -208,7 +208,7 @@ def _verification(found: Overview) -> Section:
         title="Verification",
         notes=[
             "Order, hashes, verdicts, totals and leases of every entry.",
-            "Keep the hashes elsewhere: whoever rewrites the journal later cannot bring them back.",
+            "Keep the hashes outside the store: a rewritten journal cannot have them again.",
         ],
         sheets=[sheet],
     )

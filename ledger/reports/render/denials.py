@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ledger.core.axes import AXES, Axis
-from ledger.reports.denials import Denied, DeniedGroup, Increase
+from ledger.reports.denials import Denied, DeniedGroup
+from ledger.reports.increases import Increase
 from ledger.reports.render.sheet import Column, Sheet
 from ledger.reports.render.values import figure, moment, text, usd
 

@@ -45,9 +45,8 @@ def assumptions(found: Forecast) -> str:
     """Return in words what a forecast assumes."""
     life = " (the pool is no older)" if found.younger else ""
     return (
-        f"If it goes on being spent as in the {duration(found.window_s)}{life} since "
-        f"{moment(found.window_begin)}, evenly; what open leases hold is taken as spent; nobody "
-        "adjusts the pool."
+        f"Assumed: spend goes on at the rate of the {duration(found.window_s)}{life} since "
+        f"{moment(found.window_begin)}, what open leases hold is spent, and the policy stays."
     )
 
 

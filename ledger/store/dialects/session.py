@@ -1,6 +1,6 @@
 """PostgreSQL sessions: connections that save round trips and wait within bounds.
 
-A statement whose answer is not needed yet is kept back, and sent in one message with the next one.
+A statement is kept back if its answer is not needed yet, and sent in one message with the next one.
 So BEGIN travels with a transaction's first read, and COMMIT with its last write: each of the two
 is one round trip.
 

@@ -1,0 +1,52 @@
+"""What an auditor asks of the journals: their entries, their number, and whether all verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ledger.core.entries import Entry
+from ledger.core.kinds import EntryKind
+from ledger.store import pools, verify
+from ledger.store.database import Database
+from ledger.store.directory import Directory
+from ledger.store.journal import PoolJournal
+from ledger.store.keys import made_keys
+from ledger.store.verify import Progress, Verification
+
+
+def entries(
+    database: Database, pool: PoolJournal, *, after: int, kind: EntryKind | None
+) -> Iterator[Entry]:
+    """Yield a pool's entries after a number, of one kind or of all, in bounded memory."""
+    for row in verify.stream(database, pool, after=after, kind=kind):
+        yield verify.entry_of(pool, row)
+
+
+def entry_with_key(database: Database, pool: PoolJournal, key: str) -> Entry | None:
+    """Return the entry with an idempotency key, None if there is none."""
+    made = made_keys(key)
+    rows = database.read(
+        lambda connection: pool.by_keys(connection, [key], made), serializable=False
+    )
+    row = next(iter(rows.values()), None)
+    return None if row is None else verify.entry_of(pool, row)
+
+
+def verify_all(
+    database: Database, directory: Directory, *, progress: Progress | None
+) -> list[Verification]:
+    """Verify every pool, and that each entry belongs to one of them."""
+    known, rest = database.read(directory.all)
+    found = [verify.verify(database, one, progress=progress) for one in known]
+    found += [verify.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]
+    strays = database.read(pools.stray_pool_ids, serializable=False)
+    return found + [verify.stray(pool_id) for pool_id in strays]
+
+
+def size(database: Database, pool: PoolJournal | None) -> int:
+    """Return how many entries a pool has, or all pools together, from the newest numbers."""
+    one = None if pool is None else [pool.info.pool_id]
+    newest = database.read(
+        lambda connection: pools.newest_seqs(connection, one), serializable=False
+    )
+    return sum(seq for seq in newest.values() if type(seq) is int)
