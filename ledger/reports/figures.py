@@ -73,8 +73,9 @@ class Figures:
         expiries: Holds that ended by time-out; what they assume is in the amounts.
         late: Attempts that were recorded after the hold had expired.
         corrections: Entries that correct earlier ones.
-        unpriced: Attempts that left out a figure which their pool limits: tokens without a cost,
-            or parts without a total. What they really cost is not in these figures.
+        unpriced: Attempts, and charges that expiry assumed, that leave out a figure which their
+            pool limits: tokens without a cost, or parts without a total. What they really cost is
+            not in these figures.
         cache_creation_tokens: Input tokens that were written to the provider's cache.
         cache_read_tokens: Input tokens that were read from the provider's cache.
         reasoning_tokens: Output tokens that were used for reasoning.
@@ -249,7 +250,8 @@ def _folded(parts: Subquery, sums: Sums) -> Sequence[ColumnElement[Any]]:
         "open_leases": (reserved, c.open),
         "attempts": (attempted, c.entries),
         "late": (attempted, c.late),
-        "unpriced": (attempted, c.unpriced),
+        # Of reservations that were let through nothing is charged; an expiry may charge them.
+        "unpriced": (~reserved, c.unpriced),
     }
     amounts: dict[str, tuple[str, ColumnElement[bool]]] = {
         **{name: (name, c.kind.is_not(None)) for name in USAGE_FIELDS},

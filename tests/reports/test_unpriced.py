@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from ledger import (
     Attribution,
+    EntryFlag,
     Ledger,
     RequestExtensions,
     SharedPoolBudgetOptions,
@@ -22,7 +25,8 @@ from ledger import (
 )
 from ledger.reports.page.whole import whole_page
 from ledger.reports.render import runs_sheet, spend_sheet, statement_sheet
-from ledger.testing.calls import UNLIMITED
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import Clock
 
 FREE = Usage(total_tokens=10)
 PRICED = Usage(total_tokens=10, cost_micros_usd=10)
@@ -94,10 +98,32 @@ def test_exports_count_them(partly: Ledger, tmp_path: Path, format: str) -> None
     path = tmp_path / "out.csv"
     found = exports.write(partly, "pool", path, format=exports.Format(format))
     assert (3 if format == "focus" else 5) == found.unpriced
-    text = path.read_text()
+    written = path.read_text()
     if format == "jsonl":
-        flags = [json.loads(line)["flags"] for line in text.splitlines()]
+        flags = [json.loads(line)["flags"] for line in written.splitlines()]
     else:
         name = "x_EntryFlags" if format == "focus" else "flags"
-        flags = [row[name] for row in csv.DictReader(io.StringIO(text))]
+        flags = [row[name] for row in csv.DictReader(io.StringIO(written))]
     assert found.unpriced == sum("unpriced" in (one or "") for one in flags)
+
+
+def test_what_expiry_assumed_is_counted_too(store_url: str) -> None:
+    """A call that was let through without a cost, and whose outcome was never recorded."""
+    clock = Clock()
+    with Ledger.open(store_url, clock=clock) as book:
+        options = SharedPoolBudgetOptions(
+            capacity_cost_micros_usd=1_000, unpriced=Unpriced.FLAG, lease_ttl=timedelta(minutes=1)
+        )
+        budget = book.pool("pool", options)
+        budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=30), UNLIMITED)
+        clock.minutes(2)
+        book.expire_due("pool")
+        newest = list(book.entries("pool"))[-1]
+        assert EntryFlag.UNPRICED in newest.flags
+        (run,) = reports.runs(book, "pool")
+        assert (30, 1, 0) == (run.total_tokens, run.unpriced, run.attempts)
+        rows = book.read(
+            lambda connection: connection.execute(text("SELECT unpriced FROM spend_by_day")).all()
+        )
+        assert [(1,)] == [tuple(row) for row in rows]
+        assert [None] == [one.damage for one in book.verify("pool")]

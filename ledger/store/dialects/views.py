@@ -130,8 +130,8 @@ FROM (
            SUM(CASE WHEN {_is(EntryKind.RESERVATION)} THEN 1 ELSE 0 END) AS requests,
            SUM(CASE WHEN {_is(EntryKind.DENIAL)} THEN 1 ELSE 0 END) AS denied,
            SUM(CASE WHEN {_is(*CORRECTABLE)} THEN 1 ELSE 0 END) AS attempts,
-           SUM(CASE WHEN {_is(*CORRECTABLE)} AND (e.flags & {_UNPRICED}) <> 0 THEN 1 ELSE 0 END)
-               AS unpriced,
+           SUM(CASE WHEN e.usage_total_tokens IS NOT NULL AND (e.flags & {_UNPRICED}) <> 0
+               THEN 1 ELSE 0 END) AS unpriced,
            COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
            COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
            COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
