@@ -179,13 +179,17 @@ class PoolJournal:
         If the remembered entry no longer exists, a backup was restored: then everything is
         forgotten.
         """
-        self.quiet_until, self._quiet_until_s = Micros(0), 0.0
         if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
             self.terms = Terms(self.info.pool_id, self.info.name)
             self._leases, self._mirrors = {}, {}
             self.attributions = Attributions(self.info)
-        elif len(since) == PAGE:
+            self.quiet_until = Micros(0)
+        elif len(since) == PAGE or not self._leases:  # later entries may not have been read
             self._leases.clear()
+            self.quiet_until = Micros(0)
+        # The others may have granted leases, which end at a time that their entries say.
+        ends = [row["expires_at"] for row in since[1:] if row["expires_at"] is not None]
+        self.quiet_until = min([self.quiet_until, *ends])
         for row in since[1:]:
             self._leases.pop(row["lease"], None)
         self._leases_at = newest["seq"], newest["hash"]
@@ -207,6 +211,13 @@ class PoolJournal:
     def quiet(self, newest: Row | None, now: Micros) -> bool:
         """Tell whether no hold can have ended by now, with this newest entry."""
         return newest is not None and self.stands_at(newest) and now < self.quiet_until
+
+    def stays_quiet(self, now: Micros) -> bool:
+        """Tell whether no hold can have ended by now, unless an entry of others says so.
+
+        All that `since` reads tells; see `forget`.
+        """
+        return bool(self._leases) and now < self.quiet_until
 
     def seems_quiet(self, now: Micros | None) -> bool:
         """Guess `quiet` before the newest entry is read; without a time, by the local clock."""

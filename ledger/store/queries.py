@@ -132,7 +132,7 @@ LEASE = _newest_of_lease(bindparam("lease"))
 MIRRORED_LEASE = _newest_of_lease(_MIRROR.scalar_subquery())
 LEASE_BEFORE = _newest_of_lease(bindparam("lease"), before=bindparam("before"))
 SINCE = Prepared(
-    select(entries.c.seq, entries.c.lease, entries.c.hash)
+    select(entries.c.seq, entries.c.lease, entries.c.expires_at, entries.c.hash)
     .where(entries.c.pool_id == _POOL, entries.c.seq >= bindparam("known"))
     .order_by(entries.c.seq)
     .limit(bindparam("page"))

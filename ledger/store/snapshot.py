@@ -129,12 +129,14 @@ def recall(
     named: dict[PoolJournal, Collection[str]] = {}
     for pool in pools:
         newest = seen.newest[pool.info.pool_id]
+        quiet = pool.quiet(newest, seen.now)
         if newest is not None and not pool.stands_at(newest):
+            quiet = pool.stays_quiet(seen.now)
             stale.append((pool, newest))
             # Behind an entry that is not remembered, everything else is forgotten, too.
             if not pool.remembers or not pool.terms.knows(newest["policy_seq"]):
                 unknown.append((pool, newest["policy_seq"]))
-        if pool.info.pool_id not in seen.ending and not pool.quiet(newest, seen.now):
+        if not quiet and pool.info.pool_id not in seen.ending:
             restless.append(pool)
         unread = pool.attributions.unknown(contents.get(pool.info.pool_id, ()))
         if unread:
@@ -162,4 +164,8 @@ def recall(
     stored = {pool: {one: next(read) for one in unread} for pool, unread in named.items()}
     for pool, found in stored.items():
         pool.attributions.read_ahead(found, next(read))
-    return seen._replace(ending=ending)
+    # Others may have granted leases whose holds have ended since.
+    late = [pool for pool, _ in stale if seen.now >= pool.quiet_until]
+    late = [pool for pool in late if pool.info.pool_id not in ending]
+    ended = rows_of_each(connection, [pool.ending(seen.now) for pool in late])
+    return seen._replace(ending=ending | _ending(late, ended))

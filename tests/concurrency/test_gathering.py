@@ -24,7 +24,7 @@ from ledger.engine.worker import Worker
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import until
 
-COMMIT_S = 0.4
+COMMIT_S = 1.0
 PAUSE_S = COMMIT_S / 2
 
 
