@@ -23,6 +23,8 @@ from ledger.store.pools import LeftOut, leave_out
 from ledger.store.rows import UNREADABLE, USAGE, detail_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
+NOTHING = Usage.zero()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repriced:
@@ -31,7 +33,7 @@ class Repriced:
     Attributes:
         provider: The provider, None where the calls named none.
         model: The model.
-        entries: How many settlements and observations.
+        entries: How many settlements and observations, and expiries that assumed what was used.
         cost_micros_usd: What they cost as they are recorded, corrections included.
         repriced_micros_usd: What they would have cost; None if they cannot be priced.
         priced_by: Source and version of the prices; None if they cannot be priced.
@@ -130,7 +132,8 @@ def _charged(scope: Scope) -> Select[Any]:
     return (
         select(e.seq, e.kind, e.detail, scope.at.label("at"), *usage, a.provider, a.model)
         .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
-        .where(*scope.conditions, e.kind.in_(CHARGED))
+        # An expiry that gave the hold back records no usage.
+        .where(*scope.conditions, e.kind.in_(CHARGED), e.usage_total_tokens.is_not(None))
     )
 
 
@@ -157,6 +160,8 @@ def _of_pool(
             continue
         try:
             usage = corrected.get(row["seq"]) or Usage(**USAGE.of(row))
+            if usage == NOTHING:
+                continue  # what an expiry assumed, until the call itself was recorded
             yield _priced(row, detail_of(row), usage, prices, at)
         except UNREADABLE as error:
             raise unreadable(pool, row["seq"], error) from error

@@ -128,6 +128,14 @@ def test_a_table_of_ones_own_against_the_library(noon: datetime) -> None:
     ]
 
 
+def test_a_difference_is_said_once(noon: datetime) -> None:
+    """Not again at a step of one of them that changes neither price."""
+    entry = {"model": "gpt-5", "input": 9, "above": [{"input_tokens": 5, "input": 9}]}
+    table = PriceTable({"price": [entry]})
+    (row,) = compare(table, LibraryPrices(), table.models(), at=noon).disagreements
+    assert 0 == row.above_input_tokens
+
+
 def test_a_price_of_nothing_has_no_ratio(noon: datetime) -> None:
     """0 against 1.25 USD differs, and is no multiple."""
     table = PriceTable({"price": [{"model": "gpt-5", "input": 0}]})

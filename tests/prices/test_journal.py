@@ -16,6 +16,7 @@ from ledger import (
     OccurredAt,
     RequestBudget,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
@@ -23,6 +24,7 @@ from ledger import (
 )
 from ledger.prices import Counts, PriceList, PriceTable
 from ledger.reports import Filter, Repriced, output_history, reprice
+from tests.clocks import Clock
 
 Spend = Callable[..., int]
 
@@ -216,3 +218,30 @@ def damage(book: Ledger) -> None:
                 "(SELECT pool_id FROM pools WHERE name = 'team')"
             )
         )
+
+
+def test_what_an_expiry_assumed_is_priced_until_the_call_is_recorded(store_url: str) -> None:
+    """Then the call alone counts; an expiry that gave its hold back counts not at all."""
+    clock = Clock()
+    prices = PriceList(NEW, library=False)
+    estimate = UsageEstimate(input_tokens=90, total_tokens=90, cost_micros_usd=90)
+    extensions = RequestExtensions(Attribution(model="m"))
+    with Ledger.open(store_url, clock=clock) as book:
+        leases = {}
+        for name, policy in (
+            ("team", SettlementPolicy.ESTIMATED),
+            ("back", SettlementPolicy.RELEASE),
+        ):
+            options = SharedPoolBudgetOptions(lease_ttl=timedelta(minutes=1), settlement=policy)
+            leases[name] = book.pool(name, options).reserve(extensions, estimate, RequestBudget())
+        clock.minutes(2)
+        assert 2 == book.expire_due()
+        assert [(1, 90, 180)] == counted(reprice(book, prices))
+        it = prices.recording(Counts(input_tokens=5), model="m")
+        book.pool("team").record_used(leases["team"], it.usage, report=it.report)
+        assert [(1, 10, 10)] == counted(reprice(book, prices))
+
+
+def counted(rows: list[Repriced]) -> list[tuple[int, int, int | None]]:
+    """Return the figures of rows."""
+    return [(row.entries, row.cost_micros_usd, row.repriced_micros_usd) for row in rows]
