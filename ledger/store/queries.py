@@ -247,7 +247,7 @@ def _swept_until(pool: ColumnElement[int], of: FromClause) -> ColumnElement[int]
     )
 
 
-_sharers = select(_POOL.label("pool_id")).cte("sharers", recursive=True)
+_sharers = select(pools.c.pool_id).where(pools.c.pool_id == _POOL).cte("sharers", recursive=True)
 _sharers = _sharers.union_all(_sharing(_sharers.c.pool_id))
 _due = (
     select(_sharers.c.pool_id.label("pool_id"), *(_held(axis).label(axis.name) for axis in AXES))
