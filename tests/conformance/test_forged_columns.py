@@ -250,11 +250,11 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     # an expiry or a window depends on it.
     "recorded_at": {
         "own": {
-            *("adjustment", "closing", "denial", "expiry", "opening", "reservation", "rollover"),
+            *("adjustment", "closing", "denial", "opening", "reservation", "rollover"),
             "settlement",
         },
         "funding": {"settlement"},
-        "own of an abandoned lease": {"release", "settlement"},
+        "own of an abandoned lease": {"expiry", "release", "settlement"},
         "from above": {"denial"},
     },
     # The caller's, whatever it is; but there is one, and no other entry of the pool has it.
