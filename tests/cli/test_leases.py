@@ -90,7 +90,7 @@ def test_a_settlement_needs_an_amount(ledger: Run, url: str) -> None:
     refused = ledger("leases", "settle", "team", 2, "--url", url, code=2)
     assert "name at least one amount" in refused.err
     refused = ledger("leases", "settle", "team", 2, "--url", url, "--cost-usd", "much", code=2)
-    assert "cost_usd" in refused.err
+    assert "--cost-usd" in refused.err
     assert Totals(1_000, 50, 1) == committed(url)
 
 

@@ -53,7 +53,7 @@ def books(ledger: Run, folder: Path) -> Path:
     ]
     with (folder / "trace.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
-    ledger("simulate", "trace.csv", "--capacity-usd", "1")
+    ledger("simulate", "trace.csv", "--capacity-usd", "1", "--unpriced", "flag")
     for name in NAMES:
         ledger("pool", "open", "--capacity-usd=1", "--", name)
     return folder

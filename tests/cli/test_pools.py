@@ -23,6 +23,7 @@ from ledger import (
     RequestExtensions,
     SettlementPolicy,
     SharedPoolBudgetOptions,
+    Unpriced,
     Usage,
     UsageEstimate,
     from_micros,
@@ -38,7 +39,7 @@ def spend(url: str, pool: str = "team") -> None:
     """Settle a call of 120 tokens and 1.5 USD, and leave one of 80 tokens and 2 USD open."""
     with Ledger.open(url) as book:
         budget = book.pool(pool)
-        nothing = RequestExtensions()
+        nothing = RequestExtensions(Unpriced.FLAG)  # an estimate without a cost
         lease = budget.reserve(nothing, UsageEstimate(total_tokens=200), RequestBudget.unlimited())
         budget.record_used(lease, Usage(total_tokens=120, cost_micros_usd=1_500_000))
         budget.reserve(
@@ -220,7 +221,7 @@ def test_named_thresholds(ledger: Run, lines: Lines, store_url: str) -> None:
     spend(store_url)
     shown = lines(ledger("pool", "show", "team", *store).out)
     assert ["a=b (25 %) 101 1.000000", "most (85 %) 341 3.400000"] == shown[-2:]
-    assert "threshold 2 0 0.000000 0 0.000000" in shown
+    assert "threshold 2 0 0 0.000000 0 0.000000" in shown
     statement = lines(ledger("report", "statement", "team", *store).out)
     assert [True, True] == [
         any(line.endswith(crossed) for line in statement)
