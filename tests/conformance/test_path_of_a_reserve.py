@@ -16,20 +16,15 @@ ROOT = str(Path(ledger.__file__).parent)
 FRAMES_MAX = 10
 """The most functions of the library that are entered and not left when `admit` is asked."""
 
-FILES_MAX = 25
-"""The most files of the library in which a function has been entered by then."""
-
 
 def test_a_reserve_is_decided_ten_frames_down(store_url: str) -> None:
     """No closure and no lambda is on the way: the path is listed in docs/architecture.md."""
     admit = RELEASED[1].admit.__code__  # type: ignore[attr-defined]
-    files: set[str] = set()
     way: list[str] = []
 
     def note(frame: FrameType, event: str, _argument: object) -> None:
         if event != "call" or way or not frame.f_code.co_filename.startswith(ROOT):
             return
-        files.add(frame.f_code.co_filename)
         above: FrameType | None = frame
         while frame.f_code is admit and above is not None:
             if above.f_code.co_filename.startswith(ROOT):
@@ -47,4 +42,3 @@ def test_a_reserve_is_decided_ten_frames_down(store_url: str) -> None:
     assert "admit" == way[0]
     assert len(way) <= FRAMES_MAX, way
     assert [] == [name for name in way if "<" in name]
-    assert len(files) <= FILES_MAX, sorted(files)
