@@ -15,6 +15,7 @@ from ledger.core.checks import from_micros
 from ledger.core.entries import EntryFlag, Totals
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store import rows
+from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.rows import Row
 
 Value = str | int | Decimal | datetime | None
@@ -171,7 +172,7 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _text("provenance"),
     _text("idempotency_key"),
     *_amounts("estimate", ESTIMATE_FIELDS),
-    *_amounts("budget", rows.BUDGET_FIELDS),
+    *_amounts("budget", BUDGET_FIELDS),
     *_amounts("usage", USAGE_FIELDS, _spent),
     *_amounts("held", Totals._fields, _held),
     *_amounts("used", USAGE_FIELDS, _used),

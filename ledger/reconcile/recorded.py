@@ -13,7 +13,7 @@ from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
 from ledger.reports.filters import Filter, Scope, snapshot
 from ledger.reports.stream import ends, stream
-from ledger.store.rows import USAGE
+from ledger.store.amounts import USAGE
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 

@@ -19,8 +19,9 @@ from ledger.prices import PriceList
 from ledger.prices.kept import kept_in
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.stream import ends, stream, unreadable
+from ledger.store.amounts import USAGE
 from ledger.store.pools import LeftOut, leave_out
-from ledger.store.rows import UNREADABLE, USAGE, detail_of
+from ledger.store.rows import UNREADABLE, detail_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 NOTHING = Usage.zero()

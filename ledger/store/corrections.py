@@ -13,6 +13,7 @@ from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sq
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.store import queries, rows
+from ledger.store.amounts import USAGE
 from ledger.store.journal import PoolJournal
 from ledger.store.rows import Interned, Row
 from ledger.store.schema import entries
@@ -116,7 +117,7 @@ def spending(
     corrections += [one for one in staged if one["kind"] == EntryKind.CORRECTION]
     at: Row = row
     try:
-        usage = Usage(**rows.USAGE.of(row))
+        usage = Usage(**USAGE.of(row))
         for at in corrections:
             detail = rows.detail_of(at)
             if detail["corrects"] == seq:

@@ -11,7 +11,8 @@ from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolId, Seq, Win
 from ledger.core.kinds import HAS_BUDGET, SETS_EXPIRY, EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions, policy_to_json
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
-from ledger.store.rows import COLUMNS, Head, Interned, LeaseRow, amount_values, window_json
+from ledger.store.amounts import amount_values
+from ledger.store.rows import COLUMNS, Head, Interned, LeaseRow, window_json
 
 _NO_ORIGIN = (None, None)
 _CLOSED = int(EntryFlag.CLOSED)

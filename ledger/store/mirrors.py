@@ -24,8 +24,8 @@ from ledger.core.axes import AMOUNTS
 from ledger.core.entries import REPEATED_FLAGS, EntryFlag
 from ledger.core.kinds import EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.journal import PoolJournal
-from ledger.store.rows import BUDGET_FIELDS
 from ledger.store.schema import attributions, entries, pools
 
 _own, _other = entries.alias("own"), entries.alias("other")

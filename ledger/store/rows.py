@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
-from ledger.core.axes import AXES
 from ledger.core.checks import Micros, check_amount
 from ledger.core.entries import (
     Balance,
@@ -25,8 +24,6 @@ from ledger.core.kinds import DIFFERENCES, HAS_BUDGET, PHASES, EntryKind, LeaseP
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
 from ledger.core.values import (
     ATTRIBUTION_TEXTS,
-    ESTIMATE_FIELDS,
-    USAGE_FIELDS,
     Attribution,
     RequestBudget,
     Usage,
@@ -34,6 +31,7 @@ from ledger.core.values import (
     UsageEstimate,
 )
 from ledger.errors import LedgerError
+from ledger.store.amounts import BUDGET, ESTIMATE, HELD, NO_HELD, USAGE, USED, Group, held_by_kind
 from ledger.store.columns import check_entry, is_time
 from ledger.store.schema import entries
 
@@ -43,8 +41,6 @@ Row = Mapping[str, Any]
 
 BEGINNING = ("kind", "detail", "recorded_at", *(f"committed_{name}" for name in Totals._fields))
 """The columns that say which policy an entry sets, and which window it begins."""
-
-BUDGET_FIELDS = tuple(axis.name for axis in AXES if axis.amount is not None)
 
 COVERED = tuple(
     name
@@ -63,63 +59,8 @@ COLUMNS = COVERED[:_SPLIT] + COVERED[_SPLIT + 1 :]
 _in_columns: Callable[[Row], tuple[hashing.Value, ...]] = itemgetter(*COLUMNS)
 
 
-class _Group:
-    """The columns of one value, by their common prefix."""
-
-    def __init__(self, prefix: str, names: tuple[str, ...]) -> None:
-        self._names = names
-        self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
-        self._absent = (None,) * len(names)
-        self.stored: Callable[[Row], tuple[Any, ...]] = itemgetter(
-            *(f"{prefix}_{name}" for name in names)
-        )
-
-    def values(self, value: object | None) -> tuple[int | None, ...]:
-        """Return the values of the columns: the value's fields, or NULLs for None."""
-        return self._absent if value is None else self._present(value)
-
-    def absent_in(self, row: Row) -> bool:
-        """Tell whether the columns are NULL."""
-        return self.stored(row) == self._absent
-
-    def of(self, row: Row) -> dict[str, Any]:
-        """Read a value's fields from its columns."""
-        return dict(zip(self._names, self.stored(row), strict=True))
-
-
-class _UsageGroup(_Group):
-    """The columns of a usage. What is included in other amounts is NULL where it is 0."""
-
-    def values(self, value: object | None) -> tuple[int | None, ...]:
-        """Return the values of the columns."""
-        if value is None:
-            return self._absent
-        tokens_in, tokens_out, tokens, cost, created, read, reasoned = self._present(value)
-        return tokens_in, tokens_out, tokens, cost, created or None, read or None, reasoned or None
-
-    def of(self, row: Row) -> dict[str, Any]:
-        """Read a usage's fields from its columns."""
-        found = super().of(row)
-        for name in INCLUDED:
-            if found[name] is None:
-                found[name] = 0
-        return found
-
-
-INCLUDED = USAGE_FIELDS[len(ESTIMATE_FIELDS) :]
-"""The amounts of a usage that are included in other ones; NULL stands for 0 in their columns."""
-
-ESTIMATE = _Group("estimate", ESTIMATE_FIELDS)
-BUDGET = _Group("budget", BUDGET_FIELDS)
-USAGE = _UsageGroup("usage", USAGE_FIELDS)
-HELD = _Group("held", Totals._fields)
-USED = _UsageGroup("used", USAGE_FIELDS)
-_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
-_NO_HELD = HELD.values(None)
-_NO_USED = USED.values(None)
-_ZERO = USAGE.values(Usage.zero())
-_COMMITTED = _Group("committed", Totals._fields)
-_RESERVED = _Group("reserved", Totals._fields)
+_COMMITTED = Group("committed", Totals._fields)
+_RESERVED = Group("reserved", Totals._fields)
 
 _CLOSED = int(EntryFlag.CLOSED)
 _MAY_BE_LATE = {EntryKind.OBSERVATION, EntryKind.CORRECTION}
@@ -228,49 +169,6 @@ def head_of(
     )
 
 
-def amount_values(
-    kind: str,
-    estimate: UsageEstimate | None,
-    request_budget: RequestBudget | None,
-    usage: Usage | UsageDifference | None,
-    lease: LeaseState | LeaseAfter | None,
-) -> tuple[int | None, ...]:
-    """Return the values of the columns `AMOUNTS`.
-
-    What a lease holds and has used is stored only where the entry's kind, estimate and usage do not
-    say it: a reservation holds its estimate and one request, other entries leave nothing held; and
-    what they record is all that was used.
-    """
-    estimated, spent = ESTIMATE.values(estimate), USAGE.values(usage)
-    of_lease: tuple[int | None, ...] = _NO_LEASE
-    if lease is not None:
-        held: tuple[int | None, ...] = lease.held
-        if held == _held_by_kind(kind, estimated):
-            held = _NO_HELD
-        used = USED.values(lease.used)
-        if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
-            used = _NO_USED
-        expires_at = None if lease.phase is LeasePhase.ENDED else lease.expires_at
-        of_lease = (lease.lease, *held, *used, expires_at)
-    return (*estimated, *BUDGET.values(request_budget), *spent, *of_lease)
-
-
-AMOUNTS = COLUMNS[COLUMNS.index("estimate_input_tokens") : COLUMNS.index("expires_at") + 1]
-"""The columns of an entry's own amounts and of its lease."""
-
-amounts_in: Callable[[Row], tuple[int | None, ...]] = itemgetter(*AMOUNTS)
-"""Returns the stored values of the columns `AMOUNTS`."""
-
-
-def _held_by_kind(kind: str, estimated: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    if kind == EntryKind.RESERVATION:
-        return (*estimated[-2:], 1)
-    return _NOTHING
-
-
-_NOTHING = Totals()
-
-
 def lease_after(row: Row) -> LeaseAfter:
     """Return what a row says of the lease that it is about.
 
@@ -285,8 +183,8 @@ def held_of(row: Row) -> Totals:
     It raises one of `UNREADABLE` where the row does not say it.
     """
     held = HELD.stored(row)
-    if held == _NO_HELD:
-        held = _held_by_kind(row["kind"], ESTIMATE.stored(row))
+    if held == NO_HELD:
+        held = held_by_kind(row["kind"], ESTIMATE.stored(row))
     if None in held:
         raise ValueError("what the lease still holds is missing")
     return Totals(*held)

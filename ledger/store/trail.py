@@ -18,7 +18,8 @@ from ledger.core.kinds import BY_ITSELF, CORRECTABLE, KINDS, SETS_EXPIRY, EntryK
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.usage_reports import REPORTED
 from ledger.core.values import Provenance
-from ledger.store.rows import Row, amount_values, amounts_in, window_json
+from ledger.store.amounts import amount_values, amounts_in
+from ledger.store.rows import Row, window_json
 
 _KEPT = ("run_id", "parent_run_id", "tenant", "agent", "operation")
 """The fields of a lease's attribution that a usage report cannot change."""

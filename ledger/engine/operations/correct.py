@@ -15,7 +15,7 @@ from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import UncorrectableEntryError
-from ledger.store import rows
+from ledger.store.amounts import USAGE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
@@ -42,7 +42,7 @@ class Correct(Operation[UsageDifference]):
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the entry, all of its usage, and the reason."""
-        return ("correct", self.entry, *rows.USAGE.values(self.usage), self.reason)
+        return ("correct", self.entry, *USAGE.values(self.usage), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the correction of the entry's current usage, with the entry's attribution."""
@@ -66,4 +66,4 @@ class Correct(Operation[UsageDifference]):
 
     def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:
         """Return by how much the entry was wrong."""
-        return UsageDifference(**rows.USAGE.of(row))
+        return UsageDifference(**USAGE.of(row))

@@ -22,9 +22,9 @@ from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.store import rows
+from ledger.store.amounts import BUDGET, USAGE
 from ledger.store.drafts import Draft
-from ledger.store.rows import BUDGET, Interned, Row, request_budget_of, used_of
+from ledger.store.rows import Interned, Row, request_budget_of, used_of
 
 _NO_REPORT = Fitted()
 
@@ -63,7 +63,7 @@ class Record(LeaseOperation[None]):
         return (
             "settle" if self.closes else "observe",
             self.lease,
-            *rows.USAGE.values(self.usage),
+            *USAGE.values(self.usage),
             report.provider,
             report.model,
             report.request_id,

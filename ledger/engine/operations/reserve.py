@@ -28,7 +28,7 @@ from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
-from ledger.store import rows
+from ledger.store.amounts import BUDGET_FIELDS, ESTIMATE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row, detail_of, request_budget_of
 
@@ -72,7 +72,7 @@ class Reserve(Operation[BudgetLease]):
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
         check_storable("estimate", estimate, ESTIMATE_FIELDS)
-        check_storable("request_budget", request_budget, rows.BUDGET_FIELDS)
+        check_storable("request_budget", request_budget, BUDGET_FIELDS)
         given = extensions.get(IdempotencyKey)
         occurred = extensions.get(OccurredAt)
         attribution = extensions.get(Attribution)
@@ -99,7 +99,7 @@ class Reserve(Operation[BudgetLease]):
         """Return the estimate, the request budget, the attribution and the times."""
         return (
             "reserve",
-            *rows.ESTIMATE.values(self.estimate),
+            *ESTIMATE.values(self.estimate),
             self.request_budget.tokens,
             self.request_budget.cost_micros_usd,
             self.attribution,
@@ -189,7 +189,7 @@ def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, Any]:
 
 def _denial_from(row: Row, pool: PoolInfo) -> rules.Denial:
     denial = detail_of(row)["denial"]
-    estimate = UsageEstimate(**rows.ESTIMATE.of(row))
+    estimate = UsageEstimate(**ESTIMATE.of(row))
     if denial["reason"] == "request_budget":
         budget = request_budget_of(row)
         return RequestBudgetExceededError(

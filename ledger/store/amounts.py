@@ -1,0 +1,125 @@
+"""Columns of amounts: how an entry stores an estimate, a usage, and what its lease holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from ledger.core.axes import AXES
+from ledger.core.entries import LeaseAfter, LeaseState, Totals
+from ledger.core.kinds import DIFFERENCES, EntryKind, LeasePhase
+from ledger.core.values import (
+    ESTIMATE_FIELDS,
+    USAGE_FIELDS,
+    RequestBudget,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+)
+from ledger.store.schema import entries
+
+BUDGET_FIELDS = tuple(axis.name for axis in AXES if axis.amount is not None)
+_Row = Mapping[str, Any]
+
+
+class Group:
+    """The columns of one value, by their common prefix."""
+
+    def __init__(self, prefix: str, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
+        self._absent = (None,) * len(names)
+        self.stored: Callable[[_Row], tuple[Any, ...]] = itemgetter(
+            *(f"{prefix}_{name}" for name in names)
+        )
+
+    def values(self, value: object | None) -> tuple[int | None, ...]:
+        """Return the values of the columns: the value's fields, or NULLs for None."""
+        return self._absent if value is None else self._present(value)
+
+    def absent_in(self, row: _Row) -> bool:
+        """Tell whether the columns are NULL."""
+        return self.stored(row) == self._absent
+
+    def of(self, row: _Row) -> dict[str, Any]:
+        """Read a value's fields from its columns."""
+        return dict(zip(self._names, self.stored(row), strict=True))
+
+
+class UsageGroup(Group):
+    """The columns of a usage. What is included in other amounts is NULL where it is 0."""
+
+    def values(self, value: object | None) -> tuple[int | None, ...]:
+        """Return the values of the columns."""
+        if value is None:
+            return self._absent
+        tokens_in, tokens_out, tokens, cost, created, read, reasoned = self._present(value)
+        return tokens_in, tokens_out, tokens, cost, created or None, read or None, reasoned or None
+
+    def of(self, row: _Row) -> dict[str, Any]:
+        """Read a usage's fields from its columns."""
+        found = super().of(row)
+        for name in INCLUDED:
+            if found[name] is None:
+                found[name] = 0
+        return found
+
+
+INCLUDED = USAGE_FIELDS[len(ESTIMATE_FIELDS) :]
+"""The amounts of a usage that are included in other ones; NULL stands for 0 in their columns."""
+
+ESTIMATE = Group("estimate", ESTIMATE_FIELDS)
+BUDGET = Group("budget", BUDGET_FIELDS)
+USAGE = UsageGroup("usage", USAGE_FIELDS)
+HELD = Group("held", Totals._fields)
+USED = UsageGroup("used", USAGE_FIELDS)
+_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
+NO_HELD = HELD.values(None)
+_NO_USED = USED.values(None)
+_ZERO = USAGE.values(Usage.zero())
+
+
+def amount_values(
+    kind: str,
+    estimate: UsageEstimate | None,
+    request_budget: RequestBudget | None,
+    usage: Usage | UsageDifference | None,
+    lease: LeaseState | LeaseAfter | None,
+) -> tuple[int | None, ...]:
+    """Return the values of the columns `AMOUNTS`.
+
+    What a lease holds and has used is stored only where the entry's kind, estimate and usage do not
+    say it: a reservation holds its estimate and one request, other entries leave nothing held; and
+    what they record is all that was used.
+    """
+    estimated, spent = ESTIMATE.values(estimate), USAGE.values(usage)
+    of_lease: tuple[int | None, ...] = _NO_LEASE
+    if lease is not None:
+        held: tuple[int | None, ...] = lease.held
+        if held == held_by_kind(kind, estimated):
+            held = NO_HELD
+        used = USED.values(lease.used)
+        if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
+            used = _NO_USED
+        expires_at = None if lease.phase is LeasePhase.ENDED else lease.expires_at
+        of_lease = (lease.lease, *held, *used, expires_at)
+    return (*estimated, *BUDGET.values(request_budget), *spent, *of_lease)
+
+
+_NAMES = [column.name for column in entries.columns]
+AMOUNTS = tuple(_NAMES[_NAMES.index("estimate_input_tokens") : _NAMES.index("expires_at") + 1])
+"""The columns of an entry's own amounts and of its lease."""
+
+amounts_in: Callable[[_Row], tuple[int | None, ...]] = itemgetter(*AMOUNTS)
+"""Returns the stored values of the columns `AMOUNTS`."""
+
+
+def held_by_kind(kind: str, estimated: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Return what an entry of a kind leaves its lease, as far as its kind and estimate say it."""
+    if kind == EntryKind.RESERVATION:
+        return (*estimated[-2:], 1)
+    return _NOTHING
+
+
+_NOTHING = Totals()
