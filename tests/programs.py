@@ -15,6 +15,7 @@ import json
 import os
 import runpy
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -160,6 +161,8 @@ def _become(wanted: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(wanted["environ"])
     time.tzset()
+    # The tests may run in the background of a shell, where interrupts are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("PYTHONWARNINGS") == "error":
         warnings.simplefilter("error")
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
