@@ -1,15 +1,16 @@
-"""A worker dies: its lease expires by itself, and usage that comes late is recorded all the same.
+"""A worker dies: its lease expires and is charged, until usage that comes late takes its place.
 
 Prints:
 
     the worker holds 600 tokens, 400 are left
     renewed for 10 minutes; after 6 minutes 400 are left
-    after 11 minutes 1,000 are left
+    after 11 minutes 400 are left: the call may have been made
     late usage recorded: 700 are left
       2 reservation
       3 renewal
-      4 expiry
-      5 settlement   LATE
+      4 expiry       EXPIRED
+      5 correction   LATE
+      6 settlement   LATE
     settled twice: UnknownLeaseError
 """
 
@@ -18,7 +19,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from ledger import (
-    EntryFlag,
     Ledger,
     RequestBudget,
     RequestExtensions,
@@ -53,12 +53,12 @@ def main() -> None:
         now[0] += 6 * MINUTE_US
         print(f"renewed for 10 minutes; after 6 minutes {left()} are left")
         now[0] += 5 * MINUTE_US
-        print(f"after 11 minutes {left()} are left")
+        print(f"after 11 minutes {left()} are left: the call may have been made")
         budget.record_used(lease, Usage(total_tokens=300))
         print(f"late usage recorded: {left()} are left")
         for entry in book.entries("team", after=1):
-            late = "LATE" if EntryFlag.LATE in entry.flags else ""
-            print(f"{entry.seq:>3} {entry.kind:<12} {late}".rstrip())
+            said = " ".join(str(flag.name) for flag in entry.flags)
+            print(f"{entry.seq:>3} {entry.kind:<12} {said}".rstrip())
         try:
             budget.record_used(lease, Usage(total_tokens=300))
         except UnknownLeaseError as error:

@@ -35,7 +35,8 @@ _PAUSE_MAX_S = 0.002
 """The longest pause, in seconds, in which a leader gathers a batch.
 
 With pauses, batches of 16 threads have 15 callers instead of 8, and an operation takes 13 % less
-processor time. With few calls (300 a second, at random times), no call takes longer than before.
+processor time. With 300 calls a second at random times, the median wait halved (2.8 to 1.4 ms), and
+the slowest hundredth waited a sixth longer (11.5 to 13.3 ms).
 """
 
 _GRACE_S = 5.0

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -650,10 +651,12 @@ def test_a_lease_that_cannot_be_read_is_its_own_caller_s_affair(
 ) -> None:
     """One lease of a batch is damaged: its caller is told, the pool's and others' are served."""
     pools = [book.pool(f"p{n}", SharedPoolBudgetOptions(capacity_tokens=99)) for n in range(2)]
-    lost, torn, whole = (pools[0].reserve(EXTENSIONS, tokens(2), UNLIMITED) for _ in range(3))
+    torn, whole = (pools[0].reserve(EXTENSIONS, tokens(2), UNLIMITED) for _ in range(2))
     other = pools[1].reserve(EXTENSIONS, tokens(2), UNLIMITED)
-    append_forged(book, pools[0], lease=lost.id, kind="renewal", attribution_id=77)
-    append_forged(book, pools[0], lease=torn.id, kind="renewal", estimate_total_tokens=None)
+    lost = replace(whole, id=4)
+    append_forged(book, pools[0], lease=4, attribution_id=77)
+    # What it holds is there on one axis alone.
+    append_forged(book, pools[0], lease=torn.id, kind="renewal", held_requests=1)
     commits.calls = 0
     with commits.held(partial(book.pool("pool").reserve, EXTENSIONS, tokens(1), UNLIMITED)):
         waiting = commits.line_up(
@@ -666,7 +669,7 @@ def test_a_lease_that_cannot_be_read_is_its_own_caller_s_affair(
     assert [JournalDamagedError, JournalDamagedError, None, None] == [
         one and type(one) for one in told
     ]
-    assert [("p0", 5), ("p0", 6)] == [(one.pool, one.seq) for one in told[:2]]
+    assert [("p0", 4), ("p0", 5)] == [(one.pool, one.seq) for one in told[:2]]
     assert 2 == commits.calls
     assert [1, 1] == [pool.status().balance.committed.tokens for pool in pools]
 

@@ -150,13 +150,13 @@ def no_collection() -> Iterator[None]:
 def test_a_handler_that_reserves_inside_a_commit_is_refused_at_once(
     book: Ledger, budget: LedgerBudgetManager
 ) -> None:
-    """ContentionError says that it is this very thread; the call it broke into goes on."""
+    """ContentionError says that it is a call of this thread; the call it broke into goes on."""
     with handler(lambda: reserve(budget)) as came:
         at_commit(book, strike)
         lease = reserve(budget)
     (error,) = came
     assert isinstance(error, ContentionError)
-    assert "this very thread" in str(error)
+    assert "another call of this thread" in str(error)
     assert 2 == lease.id
     assert 3 == reserve(budget).id
 
