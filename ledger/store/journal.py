@@ -345,6 +345,10 @@ def leases(
     read = rows_of_each(connection, [one.select() for one in wanted])
     found: list[LeaseRow | JournalDamagedError | None] = []
     for asked, one in zip(wanted, read, strict=True):
+        if asked.origin_pool_id is None and one and one[0]["lease"] != asked.lease:
+            reason = f"it is of lease {one[0]['lease']}, and not of its own number"
+            found.append(asked.pool.damaged(asked.lease, reason))
+            continue
         try:
             found.append(asked.pool.lease_row(connection, one[0]) if one else None)
         except JournalDamagedError as error:
