@@ -33,7 +33,7 @@ from ledger.prices.kinds import KINDS, REQUESTS
 from ledger.prices.library import LibraryPrices
 from ledger.prices.litellm import LitellmMap
 from ledger.prices.pricelist import Source
-from ledger.prices.rates import text_of
+from ledger.prices.rates import Line, text_of
 from ledger.prices.table import conditions_of
 from ledger.reports.buckets import zone_named
 from ledger.reports.render import (
@@ -187,18 +187,19 @@ def price(
         show(price_sheet(found, model))
         stdout().print(printable(priced_by(found)), markup=False, soft_wrap=True)
 
-    lines = [
-        PricedLine(
-            kind=line.kind,
-            count=line.count,
-            usd=Figure(text_of(line.usd)),
-            per=line.per,
-            cost_usd=Figure(text_of(line.cost_usd)),
-        )
-        for line in found.lines
-    ]
+    lines = [_line(line) for line in found.lines]
     rows: Sequence[Any] = lines if output_format is Format.CSV else [_call(model, found, lines)]
     emit(rows, PricedLine, output_format, people)
+
+
+def _line(line: Line) -> PricedLine:
+    return PricedLine(
+        kind=line.kind,
+        count=line.count,
+        usd=Figure(text_of(line.usd)),
+        per=line.per,
+        cost_usd=Figure(text_of(line.cost_usd)),
+    )
 
 
 def _call(model: str, found: Price, lines: Sequence[PricedLine]) -> PricedCall:

@@ -43,6 +43,22 @@ from ledger.simulate import parse_count, parse_usd
 
 _TOP = 20
 
+By = Annotated[Unit, typer.Option(help="Compare lines without a request id by this piece of time.")]
+WhatRepeatsMean = Annotated[
+    Repeats | None,
+    typer.Option(
+        help="What it means if lines have the same request id: refuse them, add them, or take the "
+        "last. Without it, what the mapping says."
+    ),
+]
+WhatIdenticalMean = Annotated[
+    Identical | None,
+    typer.Option(
+        help="What it means if two lines are identical: refuse to apply the bill, add them, or "
+        "count them once. Without it, what the mapping says."
+    ),
+]
+
 
 @filtered
 def reconcile(
@@ -70,23 +86,9 @@ def reconcile(
     tolerance_usd: Annotated[
         str, typer.Option(help="By how many US dollars both may differ and still match.")
     ] = "0",
-    by: Annotated[
-        Unit, typer.Option(help="Compare lines without a request id by this piece of time.")
-    ] = Unit.DAY,
-    repeats: Annotated[
-        Repeats | None,
-        typer.Option(
-            help="What it means if lines have the same request id: refuse them, add them, or take "
-            "the last. Without it, what the mapping says."
-        ),
-    ] = None,
-    identical: Annotated[
-        Identical | None,
-        typer.Option(
-            help="What it means if two lines are identical: refuse to apply the bill, add them, or "
-            "count them once. Without it, what the mapping says."
-        ),
-    ] = None,
+    by: By = Unit.DAY,
+    repeats: WhatRepeatsMean = None,
+    identical: WhatIdenticalMean = None,
     apply_: Annotated[
         bool,
         typer.Option("--apply", help="Append a correction for each request that differs."),

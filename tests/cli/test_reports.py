@@ -211,13 +211,18 @@ def test_estimates_with_one_to_be_tried(ledger: Run, lines: Lines, filled: str) 
 
 def test_leases_by_age(ledger: Run, lines: Lines, filled: str) -> None:
     """Ages and the stale ones for people; either for programs."""
-    command = ("report", "leases", "--url", filled, "--now", "2024-03-01T00:20")
+    with Ledger.open(filled) as book:
+        reserved_us = next(iter(book.entries("team", after=5))).recorded_at
+    reserved_at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=reserved_us)
+    now = reserved_at + timedelta(minutes=10)
+    command = ("report", "leases", "--url", filled, "--now", now.isoformat())
     shown = lines(ledger(*command, "--stale-after", "5m").out)
     assert "1m to 10m 0 0 0 0.000000" in shown
     assert "10m to 1h 1 0 100 1.000000" in shown
     assert "Stale: 1 lease open for 5m or more" in shown
     assert any(
-        line.startswith("team 6 open 2024-03-01T00:10:00Z 10m 100 1.000000 run-2") for line in shown
+        line.startswith(f"team 6 open {reserved_at:%Y-%m-%dT%H:%M:%S}Z 10m 100 1.000000 run-2")
+        for line in shown
     )
     (stale,) = json.loads(
         ledger(*command, "--stale-after", "10m", "--list", "stale", "--format", "json").out
