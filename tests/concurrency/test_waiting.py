@@ -136,7 +136,9 @@ def test_an_expiry_wakes_the_first(store_url: str, threads: ThreadPoolExecutor) 
     """What `expire_due` gives back is granted at once."""
     now = [1_700_000_000_000_000]
     with Ledger.open(store_url, clock=lambda: now[0]) as book:
-        options = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=timedelta(seconds=5))
+        options = SharedPoolBudgetOptions(
+            capacity_tokens=100, lease_ttl=timedelta(seconds=5), settlement="release"
+        )
         budget = book.pool("pool", options)
         take(budget, 100)
         waiting = threads.submit(take, budget, 50, LONG_S)
@@ -397,7 +399,9 @@ def test_a_lease_that_comes_due_lets_the_first_go_on(
     store_url: str, threads: ThreadPoolExecutor
 ) -> None:
     """Nobody writes anything: the waiter asks about once a second, and that expires what is due."""
-    options = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=timedelta(milliseconds=200))
+    options = SharedPoolBudgetOptions(
+        capacity_tokens=100, lease_ttl=timedelta(milliseconds=200), settlement="release"
+    )
     with Ledger.open(store_url) as book:
         budget = book.pool("pool", options)
         take(budget, 100)
@@ -409,7 +413,9 @@ def test_in_memory_too(threads: ThreadPoolExecutor) -> None:
     """A lease of the in-memory manager that comes due lets the first go on."""
     now = [1_700_000_000_000_000]
     budget = SharedPoolBudgetManager(
-        SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=timedelta(seconds=1)),
+        SharedPoolBudgetOptions(
+            capacity_tokens=100, lease_ttl=timedelta(seconds=1), settlement="release"
+        ),
         clock=lambda: now[0],
     )
     take(budget, 100)

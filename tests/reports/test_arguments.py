@@ -23,6 +23,7 @@ from ledger import (
     reports,
     simulate,
 )
+from ledger.prices import PriceList
 from ledger.reports import page
 
 WRONG = (
@@ -56,6 +57,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
             "pool": "team",
             "by": ["model"],
             "found": reports.statement(book, "team"),
+            "prices": PriceList(),
         }
         found: Calls = {"Filter": (reports.Filter, {})}
         for name in reports.__all__:
@@ -89,7 +91,17 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     "name",
     [
         *("Filter", "burn_down", "denials", "denials_by", "estimates", "forecast", "glance"),
-        *("leases", "overview", "run_trees", "runs", "spend", "standing", "statement"),
+        *(
+            "leases",
+            "output_history",
+            "overview",
+            "reprice",
+            "run_trees",
+            "runs",
+            "spend",
+            "standing",
+            "statement",
+        ),
         *("statement_lines", "write", "verify", "read_bill", "reconcile", "apply"),
         *("read_mapping", "BillMapping", "Trace", "write_page"),
     ],
