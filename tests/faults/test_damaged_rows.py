@@ -183,7 +183,7 @@ ON_POSTGRESQL: list[tuple[str, str, object]] = [
     *(("entries", name, -(2**63)) for name in ("recorded_at", "occurred_at", "expires_at")),
     ("entries", "recorded_at", 2**62),
     ("entries", "seq", 2**63 - 1),
-    ("entries", "held_tokens", None),
+    ("entries", "held_tokens", 7),
     ("entries", "reserved_tokens", 2**63 - 1),
     ("entries", "detail", "[]"),
     ("attributions", "attribution_id", 2**63 - 1),
@@ -241,7 +241,8 @@ def test_damage_on_postgresql(
     url = shared.create_database(template=filled)
     try:
         with psycopg.connect(url, autocommit=True) as raw:
-            changed = raw.execute(f"UPDATE {table} SET {column} = %s WHERE {HURT[table]}", [value])
+            other = f"{HURT[table]} AND {column} IS DISTINCT FROM %s"
+            changed = raw.execute(f"UPDATE {table} SET {column} = %s WHERE {other}", [value] * 2)
             assert 1 == changed.rowcount
             for view in VIEWS:
                 assert raw.execute(f"SELECT * FROM {view}").fetchall()

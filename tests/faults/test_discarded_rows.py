@@ -45,7 +45,7 @@ def test_usage_that_is_dropped_is_an_error(book: Ledger, store_url: str) -> None
     lease = budget.reserve(RequestExtensions(), UsageEstimate(total_tokens=10), UNLIMITED)
     discard(store_url, "entries", "NEW.kind = 'settlement'")
     for _ in range(2):
-        with pytest.raises(RowsDiscardedError, match="nothing was committed"):
+        with pytest.raises(RowsDiscardedError, match="Nothing was committed"):
             budget.record_used(lease, Usage(total_tokens=7))
     assert [lease.id] == [one.lease.id for one in book.open_leases("pool")]
     assert (2, True) == (book.size("pool"), book.verify("pool")[0].ok)
