@@ -241,11 +241,9 @@ def test_a_process_that_dies_stops_renewing(new_store: Callable[[str], str]) -> 
         assert 40 == budget.status().balance.committed.tokens
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system")
-def test_a_child_process_renews_its_own_blocks(budget: Any) -> None:  # noqa: ANN401 - any manager
+@pytest.mark.parametrize("budget", ["memory"], indirect=True)
+def test_a_child_process_renews_its_own_blocks(budget: SharedPoolBudgetManager) -> None:
     """It inherits no thread, and not its parent's blocks."""
-    if not isinstance(budget, SharedPoolBudgetManager):
-        pytest.skip("a store is not used on both sides of a fork")
     with budget.lease(tokens(1)):
         child = os.fork()
         if child == 0:  # pragma: no cover - in the child
