@@ -198,7 +198,8 @@ def main() -> None:
 def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
     context = getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(f"{context.get_help()}\n")
+        # With rich, making the error has printed the help already, and this is empty.
+        sys.stderr.write(error.format_message())
         sys.exit(2)
     _fail(error.format_message() + (f" ({context.command_path} --help)" if context else ""))
 

@@ -65,7 +65,11 @@ NoLibrary = Annotated[
 ]
 At = Annotated[
     str | None,
-    typer.Option("--at", help="By the prices of this time; now without it.", show_default=False),
+    typer.Option(
+        "--at",
+        help="By the prices of this time. Without it, of now, or of each recorded call's own.",
+        show_default=False,
+    ),
 ]
 Tier = Annotated[
     str | None,

@@ -191,7 +191,8 @@ class _Lines:
         if not any(cells.get(column) for named in amounts.values() for column in named):
             self.empty += 1
             return
-        if self._repeats(number, cells) and self._mapping.identical is Identical.ONCE:
+        repeated = self._repeats(number, cells)
+        if repeated and self._mapping.identical is Identical.ONCE:
             return
         for column in self._currencies:
             currency = cells.get(column)
@@ -200,8 +201,9 @@ class _Lines:
         line = _line(number, cells, self._mapping, at=at, end=end, zone=self._zone)
         key: str | int = next(self._order)
         if line.request_id is not None:
-            if self._mapping.repeats is Repeats.REFUSE:
-                self._require_new(line)
+            added = repeated and self._mapping.identical is Identical.ADD
+            if self._mapping.repeats is Repeats.REFUSE and not added:
+                self._require_new(line, repeated=repeated)
             if self._mapping.repeats is Repeats.LAST:
                 key = line.request_id
         self.replaced += key in self.lines
@@ -230,18 +232,20 @@ class _Lines:
         self.identical.append(number)
         return True
 
-    def _require_new(self, line: BillLine) -> None:
+    def _require_new(self, line: BillLine, *, repeated: bool) -> None:
         """Refuse an amount that another line of the request has, too."""
         before = self._billed.setdefault(f"{line.request_id}", {})
         for axis, amount in zip(self._mapping.axes, line.amounts, strict=True):
             if not amount or axis not in self._mapping.amounts:
                 continue
             if axis in before:
+                meaning = "repeats 'add' (each line is a part) or 'last' (the last line says all)"
+                if repeated:
+                    meaning = "identical 'once' (they are one line) or 'add' (each was billed)"
                 raise InvalidInputError(
                     f"{self._mapping.request_id}",
                     f"{shown(f'{line.request_id}')} has {axis} on line {before[axis]} already; say "
-                    "what that means: repeats = 'add' (each line is a part) or 'last' (the last "
-                    "line says all)",
+                    f"what that means, in the mapping or as an option: {meaning}",
                 )
             before[axis] = line.line
 

@@ -116,7 +116,7 @@ class _Matching:
         self._by = by
         self._bill = bill
         self._zone = zone_named(bill.mapping.zone)
-        self._where = _with_range(bill, where)
+        self._where = _with_range(bill, where, by)
         self._pairs: dict[_Key, _Pair] = defaultdict(
             lambda: _Pair([0] * len(self.axes), [0] * len(self.axes))
         )
@@ -263,11 +263,12 @@ class _Matching:
         if line.at is None or line.end is None:
             return
         if self._piece(line.at) != self._piece(line.end - timedelta(microseconds=1)):
+            longer = " or ".join([*Unit][[*Unit].index(self._by) + 1 :])
             raise InvalidInputError(
                 "by",
                 f"line {line.line} of {self._bill.file} is for {line.at.isoformat()} to "
-                f"{line.end.isoformat()}, which is longer than a {self._by}; compare by a longer "
-                f"piece of time: {', '.join(Unit)}",
+                f"{line.end.isoformat()}, which is longer than a {self._by}; "
+                + (f"compare by {longer}" if longer else "give each month a line of its own"),
             )
 
     def _part(self, status: Status, matches: Sequence[Match]) -> Part:
@@ -333,19 +334,37 @@ def _order(match: Match) -> tuple[object, ...]:
     )
 
 
-def _with_range(bill: Bill, where: Filter) -> Filter:
-    """Return the filter with the first and last day of the bill for the times that it lacks."""
+def _with_range(bill: Bill, where: Filter, by: Unit) -> Filter:
+    """Return the filter with the first and last day of the bill for the times that it lacks.
+
+    Lines that are all dated by the first day of a week or a month are for the whole of it.
+    """
     if bill.first is None or bill.last is None:
         return where
     zone = zone_named(bill.mapping.zone)
     begin = _midnight(bill.first.astimezone(zone))
-    end = _moved(_midnight(bill.last.astimezone(zone)), _DAY)
+    last = _midnight(bill.last.astimezone(zone))
+    end = _moved(last, _DAY)
+    if by in _LONGER and all(
+        line.at is None or (line.end is None and _begins(line.at.astimezone(zone), by))
+        for line in bill.lines
+    ):
+        while end is not None and not _begins(end, by):
+            end = _moved(end, _DAY)
     since = begin if where.since is None else where.since
     until = end if where.until is None else where.until
     if until is not None and since > until:
         # The filter's time is outside the bill: the range is empty, and every line is left out.
         since, until = (since, since) if where.until is None else (until, until)
     return replace(where, since=since, until=until)
+
+
+_LONGER = {Unit.WEEK, Unit.MONTH}
+
+
+def _begins(at: datetime, by: Unit) -> bool:
+    """Tell whether a week or a month begins on the day of a time."""
+    return at.weekday() == 0 if by is Unit.WEEK else at.day == 1
 
 
 def _midnight(at: datetime) -> datetime:

@@ -37,7 +37,9 @@ def check_format(name: str, text: str) -> str:
     check_text(name, text)
     if text not in {SECONDS, MILLISECONDS} and not _HAS_DAY.search(text):
         raise InvalidInputError(
-            name, f"{shown(text)} is neither seconds nor milliseconds, nor has it a day (%d or %j)"
+            name,
+            f"{shown(text)} is neither seconds nor milliseconds, nor has it a day (%d or %j); give "
+            "a line for a month its first day, and its end in a column of its own",
         )
     return text
 

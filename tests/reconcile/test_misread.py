@@ -68,7 +68,7 @@ def test_a_log_that_repeats_a_usage_is_refused(bill: Read) -> None:
     with pytest.raises(BillingFileError, match="'a' has input_tokens on line 1 already") as caught:
         bill(LOG, [LOGGED])
     assert 2 == caught.value.line
-    assert "repeats = 'add'" in str(caught.value)
+    assert "as an option: repeats 'add'" in str(caught.value)
 
 
 def test_the_last_line_of_a_request_counts(
@@ -253,6 +253,34 @@ def test_a_line_for_a_month(
     assert "months of UTC" in about(result)
     with pytest.raises(BillingFileError, match="end: is not after the beginning"):
         bill("start,end,cost_usd\n2024-02-01,2024-02-01,1\n", [MONTHLY])
+
+
+def test_lines_dated_by_the_first_of_a_month(
+    book: Ledger, team: LedgerBudgetManager, spend: Spend, used: Used, bill: Read
+) -> None:
+    """Compared by the month they are for the whole of it; days of a month are for themselves."""
+    for day in (1, 15, 29):
+        spend(team, used(1, 0, 3), at=datetime(2024, 2, day, 12, tzinfo=UTC))
+    dated = BillMapping(at="at", cost="cost_usd")
+    whole = reconcile(book, bill("at,cost_usd\n2024-02-01,0.000009\n", [dated]), by=Unit.MONTH)
+    assert whole.agrees
+    assert datetime(2024, 3, 1, tzinfo=UTC) == whole.until
+    days = "at,cost_usd\n2024-02-01,0.000003\n2024-02-15,0.000003\n"
+    assert reconcile(book, bill(days, [dated]), by=Unit.MONTH).agrees
+
+
+def test_identical_lines_of_a_request(
+    book: Ledger, team: LedgerBudgetManager, spend: Spend, used: Used, bill: Read
+) -> None:
+    """What they mean is said once: as one line, or as what was billed twice."""
+    spend(team, used(2, 0, 0), request_id="a")
+    spend(team, used(3, 0, 0), request_id="b")
+    with pytest.raises(BillingFileError, match="identical 'once'"):
+        bill(OVERLAPPING)
+    once = bill(OVERLAPPING, [replace(GENERIC, identical=Identical.ONCE)])
+    assert reconcile(book, once).agrees
+    each = bill(OVERLAPPING, [replace(GENERIC, identical=Identical.ADD)])
+    assert 3 == len(each.lines)
 
 
 @pytest.mark.parametrize("column", ["currency", "billing_currency", "amount.currency"])
