@@ -53,6 +53,10 @@ class _Kept(NamedTuple):
     renew: weakref.ref[Renew]
 
 
+_numbers = itertools.count()
+"""Goes on in a child process: the numbers of its parent's blocks are none of its own."""
+
+
 class Renewer:
     """Renews leases on a thread of its own, which begins with the first of them.
 
@@ -62,7 +66,6 @@ class Renewer:
 
     def __init__(self) -> None:
         self._kept: dict[int, _Kept] = {}
-        self._numbers = itertools.count()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._wakes_at_s = math.inf
         self._begun = threading.Lock()
@@ -77,7 +80,7 @@ class Renewer:
             renew: A bound method. Only a weak reference is kept: a block that is lost is not
                 renewed.
         """
-        number, due_s = next(self._numbers), time.monotonic() + _next_s(ttl)
+        number, due_s = next(_numbers), time.monotonic() + _next_s(ttl)
         self._kept[number] = _Kept(due_s, lease, ttl, weakref.WeakMethod(renew))
         if self._begun.acquire(blocking=False):
             _thread.start_new_thread(self._serve, ())

@@ -172,8 +172,6 @@ def _those(trait: str) -> tuple[EntryKind, ...]:
 
 
 PHASES = {kind: row.phase for kind, row in KINDS.items() if row.phase is not None}
-HOLDING = tuple(kind for kind, phase in PHASES.items() if phase is LeasePhase.OPEN)
-"""After entries of these kinds, a lease still has its hold, unless it had expired before."""
 SETS_EXPIRY = _those("sets_expiry")
 ENDS_LEASE = _those("ends_lease")
 FOLLOWS_UP = tuple(

@@ -58,6 +58,8 @@ class _Pair:
     """How many of the entries have a cost, each of which was rounded up to a micro-USD."""
     last: EntryRef | None = None
     correctable: list[EntryRef] = field(default_factory=list)
+    assumed: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    """By pool and lease, what its expiry assumed and what later usage took back of that."""
 
 
 def reconcile(
@@ -158,7 +160,11 @@ class _Matching:
         pair.recorded = _added(pair.recorded, one.amounts)
         self._recorded = _added(self._recorded, one.amounts)
         pair.entries += 1
-        pair.costing += COST in self.axes and one.amounts[self.axes.index(COST)] > 0
+        if not one.corrects:
+            pair.costing += COST in self.axes and one.amounts[self.axes.index(COST)] > 0
+        if one.assumed:
+            so_far = pair.assumed.get(one.ref[::2], [0] * len(self.axes))
+            pair.assumed[one.ref[::2]] = _added(so_far, one.amounts)
         pair.last = one.ref
         if pair.lines == 0 and key.request_id is not None:
             pair.model, pair.day = one.model, self._piece(from_micros(one.at))
@@ -211,6 +217,8 @@ class _Matching:
                 key.request_id: tuple(pair.correctable)
                 for key, pair in self._pairs.items()
                 if key.request_id is not None and pair.lines and pair.correctable
+                # What is still assumed of a request is no entry's to correct.
+                if not any(map(any, pair.assumed.values()))
             },
         )
 

@@ -15,9 +15,9 @@ MILLISECONDS = "milliseconds"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = re.compile(r"[0-9]+")
-_SECONDS = re.compile(r"[0-9]{9,10}")
-"""Seconds since 1970, of the years 1973 to 2286."""
-_MILLISECONDS = re.compile(r"[0-9]{12,13}")
+_SECONDS = re.compile(r"[0-9]{10}")
+"""Seconds since 1970, of the years 2001 to 2286."""
+_MILLISECONDS = re.compile(r"[0-9]{13}")
 """Milliseconds since 1970, of the same years."""
 _HOUR = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])")
 """An hour as YYYYMMDDHH; as seconds since 1970 these numbers are times from 2030 on."""

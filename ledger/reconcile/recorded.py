@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
-from ledger.core.kinds import CORRECTABLE
+from ledger.core.entries import EntryFlag
+from ledger.core.kinds import CORRECTABLE, EntryKind
 from ledger.core.values import USAGE_FIELDS
 from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
@@ -23,6 +24,7 @@ class Recorded(NamedTuple):
     Attributes:
         ref: The entry.
         corrects: Whether it is a correction of another entry, and so cannot be corrected itself.
+        assumed: Whether an expiry assumed it, or later usage took it back.
         request_id: The provider's request id.
         model: The model.
         at: The time at which it counts, in microseconds since 1970.
@@ -31,6 +33,7 @@ class Recorded(NamedTuple):
 
     ref: EntryRef
     corrects: bool
+    assumed: bool
     request_id: str | None
     model: str | None
     at: int
@@ -54,6 +57,8 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
             yield Recorded(
                 ref=EntryRef(pool, row["seq"], row["lease"]),
                 corrects=row["kind"] not in CORRECTABLE,
+                assumed=row["kind"] == EntryKind.EXPIRY
+                or (row["kind"] == EntryKind.CORRECTION and row["flags"] & EntryFlag.LATE != 0),
                 request_id=row["request_id"],
                 model=row["model"],
                 at=row["at"],
@@ -67,6 +72,7 @@ def _used(scope: Scope) -> Select[Any]:
         select(
             e.seq,
             e.kind,
+            e.flags,
             e.lease,
             e.request_id,
             scope.at.label("at"),

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from binascii import b2a_base64
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 _DIGEST_BYTES = 8
@@ -34,12 +35,26 @@ def new_key() -> str:
     return b2a_base64(now_us.to_bytes(7, "big") + os.urandom(7))[:19].translate(_SORTED).decode()
 
 
+def is_made(text: str) -> bool:
+    """Tell whether a text is a key of the library's: by its form, and by the time in it."""
+    return _KEY.fullmatch(text) is not None and _EARLIEST <= text < _LATEST
+
+
 def made_keys(text: str) -> dict[str, int]:
     """Return the key of the library's that a text may be, and behind which entry to look for it."""
     receipt = Receipt.read(text)
     if receipt is not None:
         return {receipt.key: receipt.behind}
     return {text: 0} if _KEY.fullmatch(text) else {}
+
+
+def _at(year: int) -> str:
+    """Return the beginning of the keys that are made from a year on."""
+    now_us = int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+    return b2a_base64(now_us.to_bytes(7, "big"))[:9].translate(_SORTED).decode()
+
+
+_EARLIEST, _LATEST = _at(2025), _at(2100)
 
 
 class Receipt(NamedTuple):

@@ -180,12 +180,16 @@ def _for_the_same() -> ColumnElement[bool]:
 
 
 def _repeated_key(connection: Connection, own: Own) -> tuple[int, str] | None:
-    """Return the second entry that holds an idempotency key: a call takes effect once."""
-    seen: set[str] = set()
+    """Return the second entry that holds an idempotency key: a call takes effect once.
+
+    A caller's own key may be spelled as one of the library's, beside which no digest stands.
+    """
+    seen: set[tuple[str, bool]] = set()
     for row in connection.execute(_keyed_twice(), own):
-        if row.idempotency_key in seen:
+        key = (row.idempotency_key, row.payload_digest is None)
+        if key in seen:
             return row.seq, f"an entry ahead of it has idempotency key {row.idempotency_key!r} too"
-        seen.add(row.idempotency_key)
+        seen.add(key)
     return None
 
 
@@ -199,7 +203,7 @@ def _keyed_twice() -> Select[Any]:
         .having(func.count() > 1)
     )
     return (
-        select(_own.c.seq, _own.c.idempotency_key)
+        select(_own.c.seq, _own.c.idempotency_key, _own.c.payload_digest)
         .where(*keyed, _own.c.idempotency_key.in_(twice))
         .order_by(_own.c.seq)
     )

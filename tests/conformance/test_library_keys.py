@@ -11,6 +11,7 @@ from ledger import (
     BudgetLease,
     IdempotencyConflictError,
     IdempotencyKey,
+    InvalidInputError,
     Ledger,
     LedgerBudgetManager,
     RequestExtensions,
@@ -163,3 +164,24 @@ def test_a_receipt_does_not_reach_another_pool(
     assert lease != reserve(other, receipt)
     with pytest.raises(UnknownLeaseError):
         other.record_used(lease, Usage())
+
+
+def test_a_key_of_the_library_s_without_its_receipt(budget: LedgerBudgetManager) -> None:
+    """It is not looked for, so that a call is refused; a spend is recorded all the same."""
+    lease = budget.reserve(EXTENSIONS, FIVE, UNLIMITED)
+    key = new_key()
+    with pytest.raises(InvalidInputError, match="give the receipt"):
+        reserve(budget, key)
+    with pytest.raises(InvalidInputError, match="give the receipt"):
+        budget.release(lease, idempotency_key=key)
+    for _ in range(2):
+        budget.record_used(lease, Usage(total_tokens=4), report=UsageReport(idempotency_key=key))
+    assert 4 == budget.status().balance.committed.tokens
+
+
+@pytest.mark.parametrize(
+    "key", ["nightly-run-2024-11", "0123456789012345678", "AAAAAAAAAAAAAAAAAAA", "z" * 19]
+)
+def test_keys_of_callers_that_look_alike(budget: LedgerBudgetManager, key: str) -> None:
+    """Nineteen characters are a caller's own key, unless they say a time of this century."""
+    assert reserve(budget, key) == reserve(budget, key)

@@ -82,3 +82,22 @@ def test_a_settled_call_is_corrected_by_the_bill(timed: Ledger, bill: Callable[.
     apply(timed, reconcile(timed, bill(HEADER + LINE), Filter()))
     assert 30 == timed.pool("team").status().balance.committed.tokens
     assert 30 == budget.usage_of(5).total_tokens
+
+
+def test_a_retry_that_was_settled_does_not_hide_what_is_assumed(
+    timed: Ledger, bill: Callable[..., Bill]
+) -> None:
+    """One attempt of a request is assumed, another one recorded: no entry can say the bill."""
+    budget = timed.pool("team")
+    again = RequestExtensions(Attribution(model="m", request_id="lost"))
+    lease = budget.reserve(again, UsageEstimate(), RequestBudget.unlimited())
+    budget.record_used(lease, Usage(total_tokens=30, cost_micros_usd=6))
+    read = bill(HEADER + LINE)
+    (match,) = apply(timed, reconcile(timed, read)).of(Status.DIFFERING)
+    assert (Outcome.NOT_APPLIED, ASSUMED) == (match.outcome, match.reason)
+    assert 15 == budget.status().balance.committed.cost_micros_usd
+    (lost,) = timed.open_leases("team")
+    budget.record_used(lost.lease, Usage())
+    (match,) = apply(timed, reconcile(timed, read)).of(Status.DIFFERING)
+    assert Outcome.APPLIED is match.outcome
+    assert 5 == budget.status().balance.committed.cost_micros_usd

@@ -336,6 +336,8 @@ def test_times_that_are_read(bill: Read, text: str, form: str | None, day: str) 
     [
         ("2026100200", None, "2026100200 may be an hour (YYYYMMDDHH) or seconds since 1970"),
         ("20261002001530", None, "'20261002001530' is neither an ISO 8601"),
+        ("202411151230", None, "'202411151230' is neither an ISO 8601"),
+        ("202401011", None, "'202401011' is neither an ISO 8601"),
         ("20261002001530", "seconds", "is outside the years 1 to 9999"),
         ("2026-W10", None, "'2026-W10' is neither an ISO 8601"),
         ("2024-02", None, "'2024-02' is neither an ISO 8601"),
@@ -395,6 +397,17 @@ def test_rounding_each_call_up_is_no_difference(
     for result in (zero, higher):
         assert [Status.DIFFERING] == statuses(result)
         assert 0 == result.explained_micros_usd
+
+
+def test_corrections_explain_nothing(
+    book: Ledger, team: LedgerBudgetManager, spend: Spend, used: Used, bill: Read
+) -> None:
+    """They are no calls that were rounded up."""
+    spend(team, used(1, 0, 5), request_id="a")
+    for cost in (6, 7):
+        team.correct(3, used(1, 0, cost), "by hand")
+    result = reconcile(book, bill(f"{HEADER}a,2024-02-29,gpt-5,1,0.000005\n"))
+    assert [Status.DIFFERING] == statuses(result)
 
 
 def test_a_settlement_days_later_is_found_by_its_request(

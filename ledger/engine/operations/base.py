@@ -12,25 +12,37 @@ from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import PoolInfo
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import AmountOutOfRangeError
+from ledger.errors import AmountOutOfRangeError, InvalidInputError
 from ledger.store.drafts import Draft
-from ledger.store.keys import Receipt, new_key
+from ledger.store.keys import Receipt, is_made, new_key
 from ledger.store.rows import Row
 
 T = TypeVar("T")
 
 
-def keyed(idempotency_key: str | None) -> dict[str, Any]:
+def keyed(idempotency_key: str | None, *, spent: bool = False) -> dict[str, Any]:
     """Return the fields of an operation under the caller's key, or under one of the library's.
 
+    Args:
+        idempotency_key: The key that the caller gave.
+        spent: Whether the call records what was spent, which nothing refuses.
+
     Raises:
-        InvalidInputError: The key is empty or too long.
+        InvalidInputError: The key is empty or too long; or it is the library's own, which is not
+            looked for without its receipt.
     """
     if idempotency_key is None:
         return {}
     receipt = Receipt.read(check_text("idempotency_key", idempotency_key))
     if receipt is not None:
         return {"key": receipt.key, "behind": receipt.behind, "receipt": receipt}
+    if is_made(idempotency_key) and not spent:
+        raise InvalidInputError(
+            "idempotency_key",
+            f"{idempotency_key} is of the form of a key that the library made. To repeat that "
+            "call, give the receipt that OutcomeUnknownError has ('ledger:...'); else give a key "
+            "of your own",
+        )
     return {"key": idempotency_key, "key_given": True}
 
 

@@ -54,7 +54,7 @@ class Record(LeaseOperation[None]):
             usage=usage,
             report=fitted,
             closes=closes,
-            **keyed(fitted.idempotency_key),
+            **keyed(fitted.idempotency_key, spent=True),
         )
 
     def arguments(self) -> Sequence[hashing.Value]:
