@@ -142,6 +142,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         reason: str,
         *,
         idempotency_key: str | None = None,
+        expected: Usage | None = None,
     ) -> UsageDifference:
         """Correct the usage of an earlier entry, and return the difference.
 
@@ -155,17 +156,22 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             usage: The whole usage that the entry should have recorded.
             reason: Why, 1 to 2,000 characters; kept in the journal.
             idempotency_key: The caller's name for this correction: repeating it changes nothing.
+            expected: The usage that the entry must have until now; by default any.
 
         Raises:
             InvalidInputError: An argument of another type, or the entry has this usage already.
             AmountOutOfRangeError: An amount is above 2^63-1.
+            EntryCorrectedError: The entry has another usage than `expected`.
             UncorrectableEntryError: No such entry in this pool, or one of another kind, or its
                 lease has not ended. Of an expiry: its lease has ended, and what was recorded took
                 the place of what was assumed; or it assumed nothing.
             IdempotencyConflictError: The key was used with other arguments.
         """
         check_type("usage", usage, Usage)
-        return self._do(Correct.of(seq_of(entry, self._journal), usage, reason, idempotency_key))
+        if expected is not None:
+            check_type("expected", expected, Usage)
+        seq = seq_of(entry, self._journal)
+        return self._do(Correct.of(seq, usage, reason, idempotency_key, expected))
 
     def usage_of(self, entry: Entry | int) -> Usage:
         """Return the usage of a settlement or an observation after all its corrections.

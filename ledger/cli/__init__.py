@@ -165,6 +165,13 @@ _MISUSE: type[Exception] = typer.BadParameter.__mro__[2]
 """The parser's error: click's ClickException, which typer versions keep in different places."""
 
 
+_THEIR_WORDS = (
+    ("Value error, ", ""),
+    ("Input should be a valid integer, unable to parse string as an integer", "not a whole number"),
+)
+"""What the parser says in words of Python, and the same in plain ones."""
+
+
 def main() -> None:
     """Run the command line.
 
@@ -201,7 +208,10 @@ def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
         # With rich, making the error has printed the help already, and this is empty.
         sys.stderr.write(error.format_message())
         sys.exit(2)
-    _fail(error.format_message() + (f" ({context.command_path} --help)" if context else ""))
+    said = error.format_message()
+    for theirs, ours in _THEIR_WORDS:
+        said = said.replace(theirs, ours)
+    _fail(said + (f" ({context.command_path} --help)" if context else ""))
 
 
 def _fail(reason: str) -> NoReturn:

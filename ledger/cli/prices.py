@@ -186,6 +186,11 @@ def price(
         at=moment_in("--at", at, zone_named(zone)),
         service_tier=service_tier,
     )
+    given = (input_, input_file, output, output_percentile)
+    if not more and all(one is None for one in given):
+        raise InvalidInputError(
+            "price", "no tokens are given: say how many with --input, --output or --of"
+        )
 
     def people() -> None:
         show(price_sheet(found, model))
@@ -261,7 +266,7 @@ def _output(
 def _kind(text: str) -> tuple[str, int]:
     name, equals, count = text.partition("=")
     if not equals or name not in _MORE:
-        raise InvalidInputError("--of", f"{text!r} is no KIND=COUNT with a kind of {_MORE}")
+        raise InvalidInputError("--of", f"{text!r} is no KIND=COUNT; kinds: {', '.join(_MORE)}")
     return KINDS[name].field, parse_count("--of", count)
 
 
@@ -293,10 +298,13 @@ def diff(
     """
     when = moment_in("--at", at, zone_named(zone)) or datetime.now(UTC)
     under = conditions_of({"service_tier": service_tier})
-    found = [
-        compare(first, second, _models(first, under, model or ()), at=when, gaps=gaps)
-        for first, second in _pairs(own, litellm)
-    ]
+    models = [(*pair, _models(pair[0], under, model or ())) for pair in _pairs(own, litellm)]
+    known = {name for _first, _second, named in models for name, *_ in named}
+    for name in model or ():
+        if name not in known:
+            sources = " or ".join(str(path) for path in (own, litellm) if path is not None)
+            raise InvalidInputError("--model", f"{name!r} is not named in full in {sources}")
+    found = [compare(first, second, named, at=when, gaps=gaps) for first, second, named in models]
     rows = [row for one in found for row in one.disagreements]
 
     def people() -> None:
@@ -331,7 +339,7 @@ def _said(found: Comparison) -> str:
     missing = len(found.missing)
     return (
         f"{counted(found.compared, 'model')} compared; the second source does not have "
-        f"{counted(missing, 'model')} of the first."
+        f"{counted(missing, 'model')} of the first, or not of every provider and tier."
     )
 
 
@@ -388,8 +396,8 @@ def reprice(
     if not dry_run:
         raise InvalidInputError(
             "--dry-run",
-            "is needed: entries keep the price that they were written with. To change what one "
-            "call cost, see 'ledger correct'",
+            "must be given, since entries keep the price that they were written with. To change "
+            "what one call cost, see 'ledger correct'",
         )
     prices = PriceList(own, library=not no_library)
     when = moment_in("--at", at, zone_named(zone))

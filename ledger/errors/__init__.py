@@ -23,6 +23,7 @@
     |-- OpenLeasesError                  a pool with open leases cannot be closed
     |-- IdempotencyConflictError         the key was used for another call
     |-- UncorrectableEntryError          the entry records no usage that can be corrected
+    |-- EntryCorrectedError              the entry's usage is not the expected one
     |-- TraceAlreadyRunError             the trace is in this store already
     |-- ExportError                      a file that cannot be written or replaced, or is none
     `-- StoreError                       the store, not the budget
@@ -43,6 +44,7 @@ process boundary. The database driver's own error, where there is one, is in ``_
 from ledger.errors.calls import (
     AmountOutOfRangeError,
     BillingFileError,
+    EntryCorrectedError,
     ExportError,
     IdempotencyConflictError,
     InvalidInputError,
@@ -87,6 +89,7 @@ __all__ = [
     "BillingFileError",
     "BudgetError",
     "ContentionError",
+    "EntryCorrectedError",
     "ExportError",
     "IdempotencyConflictError",
     "InvalidInputError",

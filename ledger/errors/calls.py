@@ -198,6 +198,21 @@ class UncorrectableEntryError(LedgerError):
         self.reason = reason
 
 
+class EntryCorrectedError(LedgerError):
+    """The entry's usage is not the one that the correction starts from; nothing was written.
+
+    Attributes:
+        seq: The entry that was to be corrected.
+    """
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(
+            f"entry {seq} of this pool has been corrected meanwhile: read its usage again, and "
+            "decide anew"
+        )
+        self.seq = seq
+
+
 class TraceAlreadyRunError(LedgerError):
     """The trace was already run into this store.
 

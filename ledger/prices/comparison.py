@@ -53,8 +53,8 @@ class Comparison:
     """What two sources say of the models of the first.
 
     Attributes:
-        compared: How many models both have.
-        missing: The models that the second does not have.
+        compared: How many models both have, of whatever providers and tiers.
+        missing: The models that the second does not have, or not of every provider and tier.
         disagreements: Where their prices differ, by model.
     """
 
@@ -80,8 +80,8 @@ def compare(
         at: When calls are made.
         gaps: Whether it is a disagreement if one of them has no price for a kind.
     """
-    compared = 0
-    missing: list[str] = []
+    compared: set[str] = set()
+    missing: dict[str, None] = {}
     rows: list[Disagreement] = []
     for model, provider, conditions in models:
         one = _rates(first, model, provider, at, conditions)
@@ -89,11 +89,11 @@ def compare(
             continue
         two = _rates(second, model, provider, at, conditions)
         if two is None:
-            missing.append(model)
+            missing[model] = None
             continue
-        compared += 1
+        compared.add(model)
         rows += _differences(model, provider, one, two, gaps=gaps)
-    return Comparison(compared=compared, missing=tuple(missing), disagreements=tuple(rows))
+    return Comparison(compared=len(compared), missing=tuple(missing), disagreements=tuple(rows))
 
 
 def _rates(

@@ -134,7 +134,7 @@ class PriceTable:
 
         Raises:
             UnknownPriceError: The table has the model, but not under these conditions; or of
-                several providers, and the call names none.
+                named providers alone, and the call names none.
         """
         day = at.astimezone(UTC).date()
         named = [
@@ -167,12 +167,13 @@ class PriceTable:
     def _wherever(self, named: list[_Entry], model: str) -> list[_Entry]:
         """Return the entries for a call that names no provider: those that name none either."""
         general = [one for one in named if one.provider is None]
-        providers = sorted({one.provider for one in named if one.provider is not None})
-        if not general and len(providers) > 1:
+        if not general:
+            providers = ", ".join(sorted({f"{one.provider}" for one in named}))
             raise UnknownPriceError(
-                f"{self._name} has {model!r} of {', '.join(providers)}: name the call's provider"
+                f"{self._name} has {model!r} of {providers} alone: name the call's provider, or "
+                "add an entry without one"
             )
-        return general or named
+        return general
 
     def _entry(self, number: int, given: object) -> _Entry:
         where = f"{self._name}, price {number}"

@@ -13,7 +13,12 @@ from sqlalchemy import Connection, bindparam, or_, select
 from ledger.core.checks import I64_MAX, check_type
 from ledger.core.kinds import CORRECTABLE, LeasePhase
 from ledger.core.values import USAGE_FIELDS, Usage
-from ledger.errors import IdempotencyConflictError, InvalidInputError, UncorrectableEntryError
+from ledger.errors import (
+    EntryCorrectedError,
+    IdempotencyConflictError,
+    InvalidInputError,
+    UncorrectableEntryError,
+)
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reconcile.mapping import Identical
@@ -36,8 +41,15 @@ UNNAMED = (
     "lease {lease} used something under no request id (entry {entry}), which may be a part of this "
     "request; correct it with 'ledger correct'"
 )
+CORRECTED_MEANWHILE = "others correct its entries at the same time; apply the bill again"
 CORRECTED_SINCE = "this line was applied before, and the entry has been corrected otherwise since"
 
+
+_TRIES = 100
+"""How often a request is read again because another call corrected it between reading and writing.
+
+Each try that fails means that another call went on, so that this is a bound, not a wait.
+"""
 
 _UNNAMED = (
     select(entries.c.seq)
@@ -75,9 +87,10 @@ class _Pool(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """One correction to append: an entry, and the usage that it should have."""
+    """One correction to append: an entry, the usage that it has, and the one it should have."""
 
     ref: EntryRef
+    before: Usage
     usage: Usage
 
 
@@ -155,6 +168,27 @@ def _correct(
     refs = found.correctable.get(match.request_id)
     if refs is None:
         return ASSUMED
+    for _try in range(_TRIES):
+        try:
+            return _corrected(book, pools, found, match, refs, prefix)
+        except EntryCorrectedError:
+            continue
+    return CORRECTED_MEANWHILE
+
+
+def _corrected(
+    book: Ledger,
+    pools: dict[str, _Pool],
+    found: Reconciliation,
+    match: Match,
+    refs: Sequence[EntryRef],
+    prefix: str,
+) -> Outcome | str:
+    """Correct a request's entries from what they say now.
+
+    Raises:
+        EntryCorrectedError: One was corrected after it was read here.
+    """
     # Read again, in one snapshot: other calls may have corrected these entries since `reconcile`.
     now = book.read(lambda connection: _now(connection, pools, refs, prefix))
     if now.obstacle is not None:
@@ -233,7 +267,7 @@ def _steps(
             rest[axis] -= to[axis] - before
         after = replace(usage, **to)
         if after != usage:
-            yield _Step(ref, after)
+            yield _Step(ref, usage, after)
 
 
 def _rest(usages: Sequence[Usage], billed: Amounts, axis: str) -> int:
@@ -244,13 +278,9 @@ def _rest(usages: Sequence[Usage], billed: Amounts, axis: str) -> int:
 def _write(budget: LedgerBudgetManager, step: _Step, reason: str, key: str) -> bool:
     """Append a correction; return False if its key was used meanwhile for another correction."""
     try:
-        budget.correct(step.ref.seq, step.usage, reason, idempotency_key=key)
+        budget.correct(step.ref.seq, step.usage, reason, idempotency_key=key, expected=step.before)
     except IdempotencyConflictError:
         return False
-    except InvalidInputError:
-        # The entry has this usage already: another call may have made the same correction just now.
-        if budget.usage_of(step.ref.seq) != step.usage:
-            raise
     return True
 
 

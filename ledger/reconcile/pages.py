@@ -43,9 +43,7 @@ def require_all_pages(path: str, pages: Sequence[Page], buckets: Sequence[Sequen
         first = seen.setdefault(repr(page), number) if rows else number
         if first != number:
             raise _refused(path, f"pages {first} and {number} are the same")
-    for number, page in enumerate(pages[:-1], start=1):
-        if _says_more(page):
-            _require_no_gap(path, number, buckets[number - 1], buckets[number])
+    _require_no_gap(path, pages, buckets)
     numbered = [found for page in pages for found in _numbered(page)]
     if numbered and len(numbered) == len(pages):
         for run in _runs(numbered):
@@ -121,16 +119,24 @@ def _is_count(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10  # noqa: PLR2004 - fits an int of any platform
 
 
-def _require_no_gap(
-    path: str, number: int, buckets: Sequence[Page], following: Sequence[Page]
-) -> None:
-    if not buckets or not following:
-        return
+def _require_no_gap(path: str, pages: Sequence[Page], buckets: Sequence[Sequence[Page]]) -> None:
+    """Refuse an answer whose pages do not follow each other; pages without rows say no time."""
+    last: tuple[int, Page] | None = None
+    for number, (page, rows) in enumerate(zip(pages, buckets, strict=True), start=1):
+        if last is not None and rows:
+            _require_next(path, *last, number, rows[0])
+        if rows:
+            last = number, rows[-1]
+        if not _says_more(page):
+            last = None
+
+
+def _require_next(path: str, number: int, bucket: Page, later: int, following: Page) -> None:
     for begin, end in zip(_BEGIN, _END, strict=True):
-        ended, began = buckets[-1].get(end), following[0].get(begin)
+        ended, began = bucket.get(end), following.get(begin)
         if ended is not None and began is not None and ended != began:
             raise _refused(
                 path,
-                f"a page is missing: page {number} ends at {ended}, and page {number + 1} begins "
-                f"at {began}",
+                f"a page is missing: page {number} ends at {ended}, and page {later} begins at "
+                f"{began}",
             )

@@ -179,7 +179,7 @@ def _cell(axis: str, amount: int, *, signed: bool) -> str:
 def _first(number: int | None, count: int) -> str:
     if number is None:
         return ""
-    return f"{number} (of {count:,})" if count > 1 else str(number)
+    return f"{number} and {count - 1:,} more" if count > 1 else str(number)
 
 
 def _outcome(match: Match) -> str:

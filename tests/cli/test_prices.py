@@ -178,7 +178,19 @@ def test_litellms_map_is_compared_too(ledger: Callable[..., Any], folder: Path) 
     assert (2, 3) == (len(alone), len(both))
     assert ",200000," in alone[1]
     assert alone == ledger(*words, "--model", "claude-sonnet-4-5", code=1).out.splitlines()
-    assert 1 == len(ledger(*words, "--model", "gpt-4o").out.splitlines())
+
+
+def test_a_model_that_no_source_names(refused: Callable[..., str], table: Path) -> None:
+    """A misspelled model is no agreement."""
+    words = ["prices", "diff", "--prices", table, "--model", "house-1", "--model", "nope"]
+    assert "--model: 'nope' is not named in full in" in refused(*words)
+
+
+def test_a_price_of_nothing(refused: Callable[..., str], table: Path) -> None:
+    """Without tokens there is nothing to price; a count of 0 is one."""
+    said = refused("price", "house-1", "--prices", table, "--no-library")
+    assert "no tokens are given: say how many with --input, --output or --of" in said
+    assert "kinds: cache_read, cache_write" in refused("price", "house-1", "--of", "foo=3")
 
 
 def test_something_must_be_compared(refused: Callable[..., str]) -> None:

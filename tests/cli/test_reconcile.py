@@ -128,6 +128,12 @@ def test_options_narrow_it_down(ledger: Run, url: str, bill: Path, folder: Path)
     assert "mapping own.toml" in shown
 
 
+def test_a_choice_that_is_none(refused: Run, bill: Path) -> None:
+    """The parser's own words are kept from people."""
+    said = refused("reconcile", bill, "--repeats", "nope")
+    assert "'--repeats': 'nope' is not one of 'refuse', 'add', 'last'" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

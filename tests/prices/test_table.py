@@ -39,12 +39,13 @@ def test_the_entry_that_says_most_about_a_call_decides(own: PriceTable, noon: da
 
 
 def test_a_call_without_a_provider_is_not_charged_as_any(noon: datetime) -> None:
-    """One provider is meant; of two, the call must name its own."""
+    """Where every entry names a provider, the call must name its own, of one as of two."""
     one = {"model": "m", "provider": "here", "input": 1}
     two = {"model": "m", "provider": "there", "input": 2}
-    assert 100 == micros(PriceTable({"price": [{**one, "output": 0}]}), "m", noon)
-    with pytest.raises(UnknownPriceError, match="of here, there: name the call's provider"):
-        micros(PriceTable({"price": [one, two]}), "m", noon)
+    for prices, named in (([one], "here"), ([one, two], "here, there")):
+        with pytest.raises(UnknownPriceError, match=f"of {named} alone: name the call's provider"):
+            micros(PriceTable({"price": prices}), "m", noon)
+    assert 100 == micros(PriceTable({"price": [{**one, "output": 0}]}), "m", noon, provider="here")
 
 
 def test_prices_hold_from_their_day_on(own: PriceTable) -> None:

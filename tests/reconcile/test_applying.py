@@ -184,23 +184,52 @@ def test_two_that_write_at_the_same_moment(
     bill: Read,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever comes second, from another file or to another effect, changes nothing."""
+    """The second one, from another file or to another effect, changes nothing."""
     correct = LedgerBudgetManager.correct
     spend(team, used(10, 0, 100), request_id="r")
     spend(team, used(10, 0, 100), request_id="s")
     read = bill(f"{HEADER}r,2024-02-29,gpt-5,8,0,0.0001\ns,2024-02-29,gpt-5,8,0,0.0001\n")
     plan = reconcile(book, read)
 
-    def outrun(self: Any, entry: int, usage: Usage, reason: str, *, idempotency_key: str) -> Any:  # noqa: ANN401
+    def outrun(self: Any, entry: int, usage: Usage, reason: str, **named: Any) -> Any:  # noqa: ANN401
         if entry == 3:  # the same was said by another bill
             correct(self, entry, usage, "another", idempotency_key="another")
         else:  # this line was applied under another name of the file
-            correct(self, entry, usage, "renamed", idempotency_key=idempotency_key)
-        return correct(self, entry, usage, reason, idempotency_key=idempotency_key)
+            correct(self, entry, usage, "renamed", idempotency_key=named["idempotency_key"])
+        return correct(self, entry, usage, reason, **named)
 
     monkeypatch.setattr(LedgerBudgetManager, "correct", outrun)
-    assert [Outcome.APPLIED, Outcome.NOT_APPLIED] == [one for one, _ in outcomes(apply(book, plan))]
+    assert [Outcome.ALREADY_APPLIED, Outcome.NOT_APPLIED] == [
+        one for one, _ in outcomes(apply(book, plan))
+    ]
     assert [3, 5] == [seq for _pool, seq, _reason in corrections(book)]
+
+
+def test_two_that_apply_one_bill_by_different_amounts_at_the_same_moment(
+    book: Ledger,
+    team: LedgerBudgetManager,
+    spend: Spend,
+    used: Used,
+    bill: Read,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither takes back what the other one corrected after it had read the entry."""
+    spend(team, used(10, 0, 100), request_id="r")
+    read = bill(f"{HEADER}r,2024-02-29,gpt-5,8,0,0.00007\n")
+    tokens = reconcile(book, read, axes=["input_tokens", "total_tokens"])
+    cost = reconcile(book, read, axes=["cost_micros_usd"])
+    correct = LedgerBudgetManager.correct
+
+    def outrun(self: Any, *given: Any, **named: Any) -> Any:  # noqa: ANN401 - as the real one
+        monkeypatch.setattr(LedgerBudgetManager, "correct", correct)
+        assert apply(book, tokens).agrees
+        return correct(self, *given, **named)
+
+    monkeypatch.setattr(LedgerBudgetManager, "correct", outrun)
+    assert apply(book, cost).agrees
+    assert used(8, 0, 70) == team.usage_of(3)
+    assert reconcile(book, read).agrees
+    assert 2 == len(corrections(book))
 
 
 def test_what_is_not_applied_says_why(

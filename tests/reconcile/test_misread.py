@@ -204,6 +204,10 @@ def bucketed(*days: int, more: bool) -> dict[str, object]:
             [bucketed(1, 2, more=True), bucketed(4, more=False)],
             "page 1 ends at 2024-02-03T00:00:00+00:00, and page 2 begins at 2024-02-04",
         ),
+        (
+            [bucketed(1, more=True), bucketed(more=True), bucketed(4, more=False)],
+            "page 1 ends at 2024-02-02T00:00:00+00:00, and page 3 begins at 2024-02-04",
+        ),
     ],
 )
 def test_pages_that_are_missing_or_doubled(

@@ -14,6 +14,7 @@ from ledger import (
     BillingFileError,
     BudgetError,
     ContentionError,
+    EntryCorrectedError,
     ExportError,
     IdempotencyConflictError,
     InvalidInputError,
@@ -140,6 +141,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     ),
     (PoisonedError(), {}, ["new manager"]),
     (InvalidInputError("name", "too long"), {"field": "name"}, ["name: too long"]),
+    (EntryCorrectedError(41), {"seq": 41}, ["entry 41", "read its usage again"]),
     (
         AmountOutOfRangeError("usage.total_tokens", value=-5, ceiling=99),
         {"field": "usage.total_tokens", "value": -5, "ceiling": 99},

@@ -14,7 +14,7 @@ from ledger.engine.assumed_charges import correction
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import UncorrectableEntryError
+from ledger.errors import EntryCorrectedError, UncorrectableEntryError
 from ledger.store.amounts import USAGE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
@@ -27,9 +27,17 @@ class Correct(Operation[UsageDifference]):
     entry: int
     usage: Usage
     reason: str
+    expected: Usage | None = None
 
     @classmethod
-    def of(cls, entry: int, usage: Usage, reason: str, idempotency_key: str | None) -> Correct:
+    def of(
+        cls,
+        entry: int,
+        usage: Usage,
+        reason: str,
+        idempotency_key: str | None,
+        expected: Usage | None = None,
+    ) -> Correct:
         """Return the operation a call asks for.
 
         Raises:
@@ -38,10 +46,12 @@ class Correct(Operation[UsageDifference]):
         """
         check_storable("usage", usage, USAGE_FIELDS)
         check_text("reason", reason, max_chars=REASON_MAX_CHARS)
-        return cls(entry=entry, usage=usage, reason=reason, **keyed(idempotency_key))
+        return cls(
+            entry=entry, usage=usage, reason=reason, expected=expected, **keyed(idempotency_key)
+        )
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the entry, all of its usage, and the reason."""
+        """Return the entry, all of its usage, and the reason; not what it was expected to have."""
         return ("correct", self.entry, *USAGE.values(self.usage), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
@@ -50,6 +60,8 @@ class Correct(Operation[UsageDifference]):
         if found.row["origin_seq"] is not None:
             reason = "it repeats an entry of another pool, which can be corrected there"
             raise UncorrectableEntryError(self.entry, reason)
+        if self.expected is not None and found.usage != self.expected:
+            raise EntryCorrectedError(self.entry)
         lease = pool.lease(found.row["lease"])
         effect = rules.correct(
             pool.head.balance,
