@@ -6,10 +6,12 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from ledger import (
@@ -73,6 +75,15 @@ def head(app: LiveView) -> str:
     return str(app.query_one("#head", Static).content)
 
 
+async def comes(pilot: Pilot[None], shown: Callable[[], bool]) -> None:
+    """Wait until something is shown, a minute at most."""
+    for _try in range(600):
+        if shown():
+            return
+        await pilot.pause(0.1)
+    pytest.fail("it is never shown")
+
+
 def test_a_glance_is_the_books(busy: Ledger) -> None:
     """Where pools stand, and the open leases with who holds them."""
     found = reports.glance(busy)
@@ -134,10 +145,7 @@ def test_it_shows_and_follows(busy: Ledger, second: Ledger) -> None:
                 line[1:] for line in lines(app, "leases")
             ]
             await asyncio.to_thread(spend, busy, "team")
-            for _try in range(100):
-                await pilot.pause(0.1)
-                if "0.018000" == lines(app, "pools")[1][3]:
-                    break
+            await comes(pilot, lambda: "0.018000" == lines(app, "pools")[1][3])
             team = lines(app, "pools")[1]
             assert ["0.018000", "0.010000", "0.972000"] == team[3:6]
             assert re.fullmatch(r"\d+\.\d{6}", team[7])
@@ -159,9 +167,7 @@ def test_the_keys(busy: Ledger, second: Ledger) -> None:
             await pilot.pause(0.3)
             assert "0.009000" == lines(app, "pools")[1][3]
             await pilot.press("r")
-            await app.workers.wait_for_complete()
-            await pilot.pause(0.1)
-            assert "0.018000" == lines(app, "pools")[1][3]
+            await comes(pilot, lambda: "0.018000" == lines(app, "pools")[1][3])
             await pilot.press("p")
             assert "paused" not in head(app)
             await pilot.press("s")
@@ -194,14 +200,11 @@ def test_a_store_that_goes_away_comes_back(
                 broken.setattr(second, "read", away)
                 app.look()
                 await app.workers.wait_for_complete()
-                await pilot.pause(0.1)
-            assert "looking again: the server is [red]away[/red]" in head(app)
+            await comes(pilot, lambda: "looking again: the server is [red]away[/red]" in head(app))
             assert "0.009000" == lines(app, "pools")[1][3]
             await asyncio.to_thread(spend, busy, "team")
             app.look()
-            await app.workers.wait_for_complete()
-            await pilot.pause(0.1)
-            assert "looking again" not in head(app)
+            await comes(pilot, lambda: "looking again" not in head(app))
             assert "0.018000" == lines(app, "pools")[1][3]
 
     asyncio.run(watch())
@@ -209,27 +212,23 @@ def test_a_store_that_goes_away_comes_back(
 
 def test_writers_never_notice(busy: Ledger, second: Ledger) -> None:
     """While looks follow each other without a break, no writer has to try again."""
-    stop = threading.Event()
-    looks = 0
+    stop, looks, calls = threading.Event(), [reports.glance(second)], 1
 
     def follow() -> None:
-        nonlocal looks
-        oldest = None
         while not stop.is_set():
-            oldest = reports.glance(second, oldest=oldest).oldest
-            looks += 1
+            looks.append(reports.glance(second, oldest=looks[-1].oldest))
 
-    follower = threading.Thread(target=follow)
-    follower.start()
-    try:
-        for _ in range(40):
-            spend(busy, "team")
-    finally:
-        stop.set()
-        follower.join()
-    assert looks > 5
+    with ThreadPoolExecutor(1) as thread:
+        follower = thread.submit(follow)
+        try:
+            while (calls < 40 or len(looks) < 7) and not follower.done():
+                spend(busy, "team")
+                calls += 1
+        finally:
+            stop.set()
+        follower.result()
     assert 0 == busy._database.retries
-    assert 41 * 9_000 == busy.pool("team").status().balance.committed.cost_micros_usd
+    assert calls * 9_000 == busy.pool("team").status().balance.committed.cost_micros_usd
 
 
 def test_looks_are_plain_snapshots(second: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
