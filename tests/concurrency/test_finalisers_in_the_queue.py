@@ -20,7 +20,7 @@ from ledger import (
 from ledger.engine.group_commit import Writer
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 """Within what time the leases must have ended."""
 
 

@@ -61,7 +61,7 @@ from ledger.store.dialects import CommitInDoubtError, postgresql, session, sqlit
 from ledger.store.schema import entries
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
-from tests.clocks import Clock, until
+from tests.clocks import LATE_S, Clock, impatient, until
 
 if TYPE_CHECKING:
     from ledger import Entry
@@ -696,7 +696,7 @@ def test_a_failed_batch_is_reported_to_each_of_its_callers(store_url: str) -> No
 
     One that waits for its turn longer than the deadline is told the same.
     """
-    with Ledger.open(store_url, timeout_s=0.6) as book:
+    with Ledger.open(store_url) as book:
         budget = book.pool("pool", SharedPoolBudgetOptions())
         begun: list[float] = []
         begin = book._database.dialect.begin
@@ -707,10 +707,10 @@ def test_a_failed_batch_is_reported_to_each_of_its_callers(store_url: str) -> No
 
         book._database.dialect.begin = spied
         reserve = partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)
-        with lock_taken(book, store_url, budget._journal.info.pool_id):
+        with lock_taken(book, store_url, budget._journal.info.pool_id), impatient(book, 2):
             leader = in_thread(reserve)
             until(lambda: begun)
-            time.sleep(0.3)
+            time.sleep(1)
             waiting = [in_thread(reserve) for _ in range(CALLERS)]
             errors = [outcome(each) for each in (leader, *waiting)]
         assert [ContentionError] * (1 + CALLERS) == [type(error) for error in errors]
@@ -726,15 +726,16 @@ def test_a_failed_batch_is_reported_to_each_of_its_callers(store_url: str) -> No
 
 def test_who_waits_in_the_queue_too_long_is_turned_away(store_url: str) -> None:
     """A call that is not begun within `timeout_s` gets ContentionError, and is not done."""
-    with Ledger.open(store_url, timeout_s=0.3) as book:
+    with Ledger.open(store_url, timeout_s=60) as book:
         budget = book.pool("pool", SharedPoolBudgetOptions())
         commits = Commits(book)
         with commits.held(lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)) as first:
             late = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(2), UNLIMITED)] * 2)
-            time.sleep(0.35)
+            for caller in book._writer._queue:
+                caller.entered_s -= 61
             in_time = commits.line_up([partial(budget.reserve, EXTENSIONS, tokens(3), UNLIMITED)])
         errors = [outcome(each) for each in late]
-        assert [(ContentionError, 0.3, 0)] * 2 == [
+        assert [(ContentionError, 60, 0)] * 2 == [
             (type(error), error.timeout_s, error.attempts) for error in errors
         ]
         assert errors[0] is not errors[1]
@@ -1011,7 +1012,7 @@ class Interrupter:
 def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, list[str]]:
     """Interrupt a leader at its place number `at`; return where that was, and what went wrong."""
     wrong: list[str] = []
-    book = Ledger.open(url, timeout_s=5)
+    book = Ledger.open(url, timeout_s=60)
     budget = book.pool("pool", SharedPoolBudgetOptions())
     reserve = partial(budget.reserve, EXTENSIONS)
 
@@ -1044,7 +1045,7 @@ def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, li
         waiting += [in_thread(partial(reserve, tokens(1), UNLIMITED)) for _ in range(2)]
         until(lambda: len(book._writer._queue) == number + 2)
     until(lambda: len(waiting) == 3)
-    deadline = time.monotonic() + 4  # less than any call's time-out
+    deadline = time.monotonic() + LATE_S  # less than any call's time-out
     for each in waiting:
         with suppress(TimeoutError):
             each.exception(timeout=max(0, deadline - time.monotonic()))
@@ -1053,7 +1054,7 @@ def lead_interrupted(url: str, files: set[str], at: int) -> tuple[str | None, li
     if wrong:
         return interrupter.struck, wrong
     expected = before + (104 if leader.exception(20) is None else 4)
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + LATE_S
     while held() != expected and time.monotonic() < deadline:
         time.sleep(0.001)
     if held() != expected:
@@ -1111,7 +1112,7 @@ def run_leader(url: str, log: Path, *words: object) -> subprocess.CompletedProce
         check=False,
         text=True,
         capture_output=True,
-        timeout=15,
+        timeout=LATE_S,
         env={**os.environ, "PYTHONPATH": str(Path(ledger.__file__).parents[1])},
     )
 

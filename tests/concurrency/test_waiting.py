@@ -37,11 +37,11 @@ from ledger import (
 from ledger.engine import capacity_queue
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
-from tests.clocks import until
+from tests.clocks import LATE_S, until
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100)
-LONG_S = 30.0
-PROMPT_S = 1.0
+LONG_S = 120.0
+PROMPT_S = LATE_S
 """Far below LONG_S, and time enough for a busy machine."""
 
 Manager = LedgerBudgetManager | SharedPoolBudgetManager
@@ -63,7 +63,7 @@ def waiters(book: Ledger | SharedPoolBudgetManager) -> int:
 
 async def standing(book: Ledger, number: int) -> None:
     """Wait until so many stand in line."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LATE_S
     while waiters(book) != number:
         assert time.monotonic() < deadline, "they do not come"
         await asyncio.sleep(0.001)
@@ -119,7 +119,7 @@ def test_what_gives_capacity_back_wakes_the_first(
     threads: ThreadPoolExecutor,
     free: Callable[[Ledger, LedgerBudgetManager, BudgetLease], object],
 ) -> None:
-    """A waiter that would sleep for 30 seconds is granted its lease at once."""
+    """A waiter that would sleep for two minutes is granted its lease at once."""
     kept, lease = take(budget, 40), take(budget, 60)
     book.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=100, settlement="observed"))
     waiting = threads.submit(take, budget, 50, LONG_S)
@@ -208,7 +208,7 @@ def test_one_release_serves_as_many_as_it_holds(full: Any, threads: ThreadPoolEx
     queue = [threads.submit(take, budget, 25, LONG_S) for _ in range(4)]
     until(lambda: waiters(book) == 4)
     budget.release(lease)
-    assert [25] * 4 == [one.result(PROMPT_S * 3).reserved.total_tokens for one in queue]
+    assert [25] * 4 == [one.result(PROMPT_S).reserved.total_tokens for one in queue]
 
 
 @pytest.mark.usefixtures("only_woken")
@@ -226,7 +226,7 @@ def test_a_large_one_at_the_head_is_not_passed(full: Any, threads: ThreadPoolExe
     time.sleep(0.2)
     assert (False, False) == (large.done(), small.done())
     budget.release(first)
-    assert [80, 5] == [one.result(PROMPT_S * 3).reserved.total_tokens for one in (large, small)]
+    assert [80, 5] == [one.result(PROMPT_S).reserved.total_tokens for one in (large, small)]
 
 
 def test_at_the_deadline_it_is_the_ordinary_denial(full: Any) -> None:  # noqa: ANN401 - see the fixture
@@ -311,15 +311,15 @@ def test_what_waiting_cannot_change_is_answered_at_once(full: Any) -> None:  # n
 def test_who_waits_does_nothing_much(
     book: Ledger, budget: LedgerBudgetManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In two seconds a few attempts and a few dozen cheap reads, and no other transaction."""
+    """In two seconds no more than four attempts and a few dozen cheap reads."""
     take(budget, 100)
     database, looks = book._database, []
     read_rows, before = database.read_rows, database.transactions
     monkeypatch.setattr(database, "read_rows", lambda *given: looks.append(1) or read_rows(*given))
     with pytest.raises(ThresholdExceededError):
         take(budget, 10, wait_s=2.5)
-    assert 3 <= database.transactions - before <= 4
-    assert 5 <= len(looks) <= 50
+    assert 4 >= database.transactions - before
+    assert 50 >= len(looks)
 
 
 @pytest.mark.usefixtures("only_woken")
@@ -406,7 +406,7 @@ def test_a_lease_that_comes_due_lets_the_first_go_on(
         budget = book.pool("pool", options)
         take(budget, 100)
         waiting = threads.submit(take, budget, 50, LONG_S)
-        assert 50 == waiting.result(3 * PROMPT_S).reserved.total_tokens
+        assert 50 == waiting.result(PROMPT_S).reserved.total_tokens
 
 
 def test_in_memory_too(threads: ThreadPoolExecutor) -> None:
@@ -422,7 +422,7 @@ def test_in_memory_too(threads: ThreadPoolExecutor) -> None:
     waiting = threads.submit(take, budget, 50, LONG_S)
     until(lambda: waiters(budget) == 1)
     now[0] += 1_000_000
-    assert 50 == waiting.result(3 * PROMPT_S).reserved.total_tokens
+    assert 50 == waiting.result(PROMPT_S).reserved.total_tokens
 
 
 @pytest.mark.usefixtures("only_woken")
@@ -492,7 +492,7 @@ def test_a_loop_that_ended_is_passed_over(
     loop.close()
     waiting = threads.submit(take, budget, 100, LONG_S)
     budget.release(lease)
-    assert 100 == waiting.result(3 * PROMPT_S).reserved.total_tokens
+    assert 100 == waiting.result(PROMPT_S).reserved.total_tokens
     left._log_destroy_pending = False  # it was left on purpose
 
 
@@ -518,27 +518,38 @@ def test_a_ledger_that_closes_turns_waiters_away(
     asyncio.run(main())
 
 
-@pytest.mark.alone
-def test_a_waiting_task_does_not_block_its_loop(book: Ledger, budget: LedgerBudgetManager) -> None:
-    """While ten tasks wait, the loop goes round as ever."""
-    lease = take(budget, 100)
+def test_a_waiting_task_does_not_block_its_loop(
+    book: Ledger, budget: LedgerBudgetManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While ten tasks wait, other threads look and ask for them; the loop only goes round."""
+    lease, threads_used = take(budget, 100), set[int]()
+    dialect, read_rows = book._database.dialect, book._database.read_rows
+    commit = dialect.commit
 
-    async def main() -> float:
+    def noted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: object) -> object:
+            threads_used.add(threading.get_ident())
+            return call(*given)
+
+        return called
+
+    monkeypatch.setattr(dialect, "commit", noted(commit))
+    monkeypatch.setattr(book._database, "read_rows", noted(read_rows))
+
+    async def main() -> None:
         tasks = await AsyncLedger(book).pool("pool")
         queue = [
             asyncio.create_task(tasks.reserve(EXTENSIONS, tokens(10), UNLIMITED, wait_s=LONG_S))
             for _ in range(10)
         ]
-        worst_s, end_s = 0.0, time.monotonic() + 1.5
-        while time.monotonic() < end_s:
-            began_s = time.monotonic()
-            await asyncio.sleep(0.005)
-            worst_s = max(worst_s, time.monotonic() - began_s)
+        await standing(book, 10)
+        threads_used.clear()
+        await asyncio.to_thread(until, lambda: threads_used)
         await tasks.release(lease)
         await asyncio.wait_for(asyncio.gather(*queue), LONG_S)
-        return worst_s
 
-    assert 0.25 > asyncio.run(main())
+    asyncio.run(main())
+    assert threading.get_ident() not in threads_used
     assert 100 == budget.status().balance.reserved.tokens
 
 
@@ -584,11 +595,11 @@ def test_an_async_with_block_waits_on_entry(book: Ledger, budget: LedgerBudgetMa
 def test_a_forked_child_has_a_line_of_its_own(kind: str, new_store: Callable[..., str]) -> None:
     """The parent's waiters are not there, and do not stand before the child's own."""
     program = FORK.format(kind=kind, url="" if kind == "memory" else new_store(kind))
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert ("child granted\nparent granted\n", "") == (done.stdout, done.stderr)
@@ -604,25 +615,30 @@ if "{kind}" == "memory":
 else:
     book = Ledger.open("{url}")
     budget, queues = book.pool("pool", options), book._waiting._queues
-ask = RequestExtensions(), UsageEstimate(total_tokens=100), RequestBudget.unlimited()
-lease = budget.reserve(*ask)
+
+def reserve(tokens, **more):
+    estimate = UsageEstimate(total_tokens=tokens)
+    return budget.reserve(RequestExtensions(), estimate, RequestBudget.unlimited(), **more)
+
+small, large = reserve(40), reserve(60)
 granted = []
-waiting = threading.Thread(target=lambda: granted.append(budget.reserve(*ask, wait_s=30)))
+waiting = threading.Thread(target=lambda: granted.append(reserve(100, wait_s=120)))
 waiting.start()
 while not any(queues._queues.values()):
     time.sleep(0.001)
 time.sleep(0.1)
 child = os.fork()
 if child == 0:
-    threading.Timer(0.2, budget.release, [lease]).start()
-    mine = budget.reserve(*ask, wait_s=30)
+    threading.Timer(0.2, budget.release, [large]).start()
+    mine = reserve(50, wait_s=120)  # which the parent's waiter cannot take: it asks for all
     print("child granted", flush=True)
     budget.release(mine)
     os._exit(0)
 os.waitpid(child, 0)
 if "{kind}" == "memory":
-    budget.release(lease)
-waiting.join(30)
+    budget.release(large)
+budget.release(small)
+waiting.join(120)
 print("parent granted" if granted else "parent waits", flush=True)
 """
 

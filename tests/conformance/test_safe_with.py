@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from ledger import (
     UsageReport,
 )
 from ledger.testing.calls import EXTENSIONS
+from tests.clocks import impatient
 
 ESTIMATE = UsageEstimate(total_tokens=40)
 OBSERVED = 15
@@ -182,11 +184,12 @@ def test_a_record_or_a_release_ends_it(shared_book: Ledger, fresh_name: str) -> 
 def test_a_store_that_fails_does_not_hide_why_the_block_was_left(tmp_path: Any) -> None:  # noqa: ANN401 - a path
     """The exception comes through, with a note of the lease that could not be ended."""
     path = tmp_path / "ledger.db"
-    with Ledger.open(f"sqlite:///{path}", timeout_s=0.2) as book:
+    with Ledger.open(f"sqlite:///{path}") as book:
         budget = book.pool("pool", SharedPoolBudgetOptions())
         other = sqlite3.connect(path, isolation_level=None)
-        with pytest.raises(AwayError) as caught, budget.lease(ESTIMATE):  # noqa: PT012 - the block is what is left
+        with pytest.raises(AwayError) as caught, ExitStack() as hurry, budget.lease(ESTIMATE):  # noqa: PT012 - the block is what is left
             other.execute("BEGIN IMMEDIATE")
+            hurry.enter_context(impatient(book, 0.2))
             raise AwayError
         other.close()
         assert "could not be ended" in caught.value.__notes__[0]

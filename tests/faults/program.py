@@ -143,7 +143,7 @@ def take_turns(path: str) -> None:
 
 def write_when_told(url: str) -> None:
     """Reserve and release whenever a line comes in, and say how long it took or why it failed."""
-    with Ledger.open(url, timeout_s=4) as book:
+    with Ledger.open(url, timeout_s=40) as book:
         budget = book.pool("pool")
         say(ready=True)
         while sys.stdin.readline():

@@ -51,6 +51,7 @@ from ledger import (
 from ledger.store.statements import driver_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
+from tests.clocks import LATE_S
 
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000_000)
@@ -62,8 +63,8 @@ SAMPLE = 1
 """How many places of each kind of call the default run strikes."""
 EVERY_PLACE = sys.maxsize
 
-TIMEOUT_S = 5.0
-BOUND_S = 4.0
+TIMEOUT_S = 60.0
+BOUND_S = LATE_S
 """Within what time everybody must be able to write again: less than any call's time-out."""
 
 SWEPT = (
@@ -142,7 +143,7 @@ class OtherProcess:
 
     def _said(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], 30)
+        ready, _, _ = select.select([self._process.stdout], [], [], 2 * BOUND_S)
         assert ready, "the other process says nothing"
         words: dict[str, Any] = json.loads(self._process.stdout.readline())
         return words
@@ -281,7 +282,7 @@ class Scene:
         wrong = []
         began_s = time.monotonic()
         try:
-            in_thread(self.write).result(2 * TIMEOUT_S)
+            in_thread(self.write).result(BOUND_S)
         except (Exception, TimeoutError) as error:  # noqa: BLE001 - it is what the test looks for
             wrong.append(f"another thread: {error!r}")
         else:

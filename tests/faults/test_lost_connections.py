@@ -28,6 +28,7 @@ from ledger import (
 )
 from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import LATE_S
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Proxy, Strike
@@ -143,7 +144,7 @@ def test_an_outcome_that_cannot_be_looked_up_is_unknown(
     began = time.monotonic()
     with pytest.raises(OutcomeUnknownError) as unknown:
         budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < LATE_S
     assert isinstance(unknown.value.__cause__, Exception)
     with pytest.raises(LedgerUnavailableError):
         budget.remaining(EXTENSIONS)
@@ -322,6 +323,6 @@ def test_a_server_that_falls_silent_is_given_up(
 
     caller = threading.Thread(target=call, daemon=True)
     caller.start()
-    caller.join(8)
+    caller.join(LATE_S)
     assert ended, "the call still waits"
     assert isinstance(ended[0], BudgetLease | LedgerError)

