@@ -13,6 +13,7 @@ if typing.TYPE_CHECKING:
     from ledger.core.calendar import Period, Window
     from ledger.core.checks import I64_MAX, U64_MAX, from_micros, usd
     from ledger.core.entries import (
+        Actor,
         Balance,
         Direction,
         Entry,
@@ -91,6 +92,7 @@ __version__ = "0.1.0"
 __all__ = [
     "I64_MAX",
     "U64_MAX",
+    "Actor",
     "AmountOutOfRangeError",
     "AsyncBudgetManager",
     "AsyncBudgetRouter",
@@ -199,6 +201,7 @@ _NAMES = {
         "usd",
     ),
     "core.entries": (
+        "Actor",
         "Balance",
         "Direction",
         "Entry",

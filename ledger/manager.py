@@ -63,11 +63,13 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         waiting: WaitingReservations,
         *,
         record_denials: bool,
+        actor: str | None,
     ) -> None:
         self._writer = writer
         self._journal = journal
         self._waiting = waiting
         self._record_denials = record_denials
+        self._actor = actor
         # The newest answer of `remaining` and when it was asked for, for calls with `max_age_s`.
         self._seen: tuple[float, Remaining | None] = (0.0, None)
 
@@ -143,6 +145,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         *,
         idempotency_key: str | None = None,
         expected: Usage | None = None,
+        actor: str | None = None,
     ) -> UsageDifference:
         """Correct the usage of an earlier entry, and return the difference.
 
@@ -157,6 +160,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             reason: Why, 1 to 2,000 characters; kept in the journal.
             idempotency_key: The caller's name for this correction: repeating it changes nothing.
             expected: The usage that the entry must have until now; by default any.
+            actor: Who corrects, 1 to 255 characters; by default the `actor` of `Ledger.open`.
 
         Raises:
             InvalidInputError: An argument of another type, or the entry has this usage already.
@@ -170,8 +174,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         check_type("usage", usage, Usage)
         if expected is not None:
             check_type("expected", expected, Usage)
-        seq = seq_of(entry, self._journal)
-        return self._do(Correct.of(seq, usage, reason, idempotency_key, expected))
+        seq, actor = seq_of(entry, self._journal), self._actor if actor is None else actor
+        return self._do(Correct.of(seq, usage, reason, idempotency_key, actor, expected))
 
     def usage_of(self, entry: Entry | int) -> Usage:
         """Return the usage of a settlement or an observation after all its corrections.

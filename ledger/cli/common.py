@@ -31,6 +31,14 @@ Url = Annotated[
     ),
 ]
 PoolName = Annotated[str, typer.Argument(help="The pool's name.", show_default=False)]
+Acting = Annotated[
+    str | None,
+    typer.Option(
+        "--actor",
+        help="Who does this; the journal keeps it, with the database's role and your user name.",
+        show_default=False,
+    ),
+]
 _UNBOUNDED = 100_000
 
 URL_DEFAULT = DEFAULT_URL
@@ -121,13 +129,13 @@ class _Terminal(io.StringIO):
         return sys.stdout.write("\n".join(map(printable, text.split("\n"))))
 
 
-def existing(url: str) -> Ledger:
+def existing(url: str, *, actor: str | None = None) -> Ledger:
     """Open a store that must exist already: a command that only reads makes none.
 
     Raises:
         ExportError: Standard output is a file of the store itself (`>> ledger.db`).
     """
-    book = Ledger.open(url, create=False)
+    book = Ledger.open(url, create=False, actor=actor)
     try:
         for stream in (sys.stdout, sys.stderr):
             refuse_stream_into(stream, book.files)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli.common import URL_DEFAULT, PoolName, Url, existing, stdout
+from ledger.cli.common import URL_DEFAULT, Acting, PoolName, Url, existing, stdout
 from ledger.errors import InvalidInputError
 from ledger.reports.render import usd
 from ledger.simulate import parse_count, parse_usd
@@ -42,6 +42,7 @@ def correct(
             show_default=False,
         ),
     ] = None,
+    actor: Acting = None,
 ) -> None:
     """Correct the usage of a settlement, observation or expiry. What no option names stays.
 
@@ -59,7 +60,7 @@ def correct(
         cache_read_tokens=cache_read_tokens,
         reasoning_tokens=reasoning_tokens,
     )
-    with existing(url) as book:
+    with existing(url, actor=actor) as book:
         budget = book.pool(pool)
         before = budget.usage_of(entry)
         moved = budget.correct(entry, replace(before, **named), reason, idempotency_key=key)

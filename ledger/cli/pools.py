@@ -9,6 +9,7 @@ import typer
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
+    Acting,
     Format,
     OutputFormat,
     PoolName,
@@ -46,6 +47,7 @@ def open_pool(
         bool,
         typer.Option("--carved", help="Set the whole capacity aside in the parent, in advance."),
     ] = False,
+    actor: Acting = None,
 ) -> None:
     """Make a pool, and the store if there is none. If the pool exists, nothing changes.
 
@@ -53,7 +55,7 @@ def open_pool(
     """
     check_text("pool", pool)
     options = changed(NO_LIMITS)
-    with Ledger.open(url) as book:
+    with Ledger.open(url, actor=actor) as book:
         known = pool in {info.name for info in book.pools(left_out=[])}
         # Without options an existing pool is opened as it is, and a new one has no limits.
         asked = None if known and options == NO_LIMITS else options
@@ -67,6 +69,7 @@ def close_pool(
         str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
     ],
     url: Url = URL_DEFAULT,
+    actor: Acting = None,
 ) -> None:
     """Close a pool for good: open leases can be settled or released, new ones are refused.
 
@@ -74,7 +77,7 @@ def close_pool(
 
     Example: ledger pool close worker-1 --reason "the job is done"
     """
-    with existing(url) as book:
+    with existing(url, actor=actor) as book:
         book.close_pool(pool, reason=reason)
         _print([book.pool(pool).status()])
 
@@ -132,6 +135,7 @@ def adjust(
     ],
     url: Url = URL_DEFAULT,
     changed: Changes,
+    actor: Acting = None,
 ) -> None:
     """Change a pool's policy by an appended entry. What no option names stays as it is.
 
@@ -139,7 +143,7 @@ def adjust(
 
     Example: ledger pool adjust team --capacity-usd 500 --reason "second quarter"
     """
-    with existing(url) as book:
+    with existing(url, actor=actor) as book:
         options = changed(book.pool(pool).status().policy)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])

@@ -12,6 +12,7 @@ import typer
 from ledger import reports
 from ledger.cli.common import (
     URL_DEFAULT,
+    Acting,
     Format,
     OutputFormat,
     Url,
@@ -93,6 +94,7 @@ def reconcile(
         bool,
         typer.Option("--apply", help="Append a correction for each request that differs."),
     ] = False,
+    actor: Acting = None,
     top: Annotated[
         int, typer.Option(min=0, help="How many matches of a kind a table shows; JSON has all.")
     ] = _TOP,
@@ -109,7 +111,7 @@ def reconcile(
     Example: ledger reconcile usage.csv --mapping openai-usage --provider openai --axis total_tokens
     """
     bill = read_bill(file, _mappings(mapping, repeats=repeats, identical=identical))
-    with existing(url) as book:
+    with existing(url, actor=actor) as book:
         found = held_against(
             book,
             bill,

@@ -25,7 +25,8 @@ NAME_MAX_CHARS = 255
 """Longest pool name, run id, tag, idempotency key and the like, in characters."""
 
 REASON_MAX_CHARS = 2_000
-DETAIL_MAX_CHARS = 16_384
+DETAIL_MAX_CHARS = 32_768
+"""JSON spells one character in up to six, and a detail may hold a policy, an actor and a reason."""
 
 Micros = NewType("Micros", int)
 """Microseconds since 1970-01-01T00:00:00Z."""

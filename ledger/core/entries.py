@@ -151,6 +151,31 @@ class LeaseAfter(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who opened, adjusted or closed a pool, or corrected an entry.
+
+    Attributes:
+        name: The name that the caller gave, None without one.
+        role: The role that the session logged in to the database with, None on SQLite.
+        user: The operating system's user of the process.
+    """
+
+    name: str | None = None
+    role: str | None = None
+    user: str
+
+    def __str__(self) -> str:
+        told = f"user {self.user}" if self.role is None else f"role {self.role}, user {self.user}"
+        return told if self.name is None else f"{self.name} ({told})"
+
+
+def actor_in(detail: Mapping[str, Any]) -> Actor | None:
+    """Return the actor that an entry's detail names, None where it names none."""
+    said = detail.get("actor")
+    return None if said is None else Actor(**said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One immutable row of the journal; docs/journal.md describes every column.
 
@@ -187,6 +212,11 @@ class Entry:
     hash_version: int
     hash: bytes
     window: WindowState | None = None
+
+    @property
+    def actor(self) -> Actor | None:
+        """Who opened, adjusted, closed or corrected; None on every other entry."""
+        return actor_in(self.detail)
 
     @property
     def at(self) -> datetime:

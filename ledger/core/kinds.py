@@ -90,7 +90,9 @@ _CORRECTED = frozenset({"estimate", "usage", "lease"})
 
 KINDS = {
     EntryKind.OPENING: Kind(
-        _POLICY, gives_back=True, details=_details("policy rules", "policy rules parent")
+        _POLICY,
+        gives_back=True,
+        details=_details("policy rules actor", "policy rules actor parent"),
     ),
     EntryKind.RESERVATION: Kind(
         _GRANTED,
@@ -145,7 +147,7 @@ KINDS = {
         _POLICY,
         gives_back=True,
         is_new=True,
-        details=_details("policy rules", "policy rules reason"),
+        details=_details("policy rules actor", "policy rules actor reason"),
     ),
     # Leases that have ended are corrected; of one that has expired, what the expiry assumed.
     EntryKind.CORRECTION: Kind(
@@ -156,14 +158,17 @@ KINDS = {
         gives_back=True,
         counted_as="corrections",
         details=_details(
-            "corrects from to reason",
+            "corrects from to reason actor",
+            # These two follow from what was recorded: nobody asked for them.
             "corrects from to reason carving",
             "corrects from to reason late",
         ),
     ),
     EntryKind.ROLLOVER: Kind(gives_back=True, details=_details("window"), by_itself=True),
     EntryKind.THRESHOLD: Kind(ends_window=True, details=_details("threshold"), by_itself=True),
-    EntryKind.CLOSING: Kind(gives_back=True, is_new=True, details=_details("", "reason")),
+    EntryKind.CLOSING: Kind(
+        gives_back=True, is_new=True, details=_details("actor", "actor reason")
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.axes import CAPACITIES
 from ledger.core.checks import I64_MAX, U64_MAX, Micros, check_text, check_type
-from ledger.core.entries import Balance, PoolId, PoolInfo, Seq
+from ledger.core.entries import Actor, Balance, PoolId, PoolInfo, Seq
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
     SharedPoolBudgetOptions,
@@ -24,7 +24,7 @@ from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.perform import Done, finish, no_calls, prepare
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
-from ledger.store import pools
+from ledger.store import actors, pools
 from ledger.store.directory import Directory
 from ledger.store.drafts import Draft, first_row
 from ledger.store.journal import PoolJournal
@@ -39,17 +39,24 @@ class Opening:
     options: SharedPoolBudgetOptions | None
     parent: str | None
     carved: bool
+    actor: Actor
     key: str = field(default_factory=new_key)
 
     @classmethod
     def of(
-        cls, name: str, options: SharedPoolBudgetOptions | None, parent: str | None, *, carved: bool
+        cls,
+        name: str,
+        options: SharedPoolBudgetOptions | None,
+        parent: str | None,
+        *,
+        carved: bool,
+        actor: str | None,
     ) -> Opening:
         """Return what a call asks for.
 
         Raises:
-            InvalidInputError: A name is empty, too long, or not text; or the pool is to be carved
-                out, and no parent is named.
+            InvalidInputError: A name, or the actor's, is empty, too long, or not text; or the pool
+                is to be carved out, and no parent is named.
             AmountOutOfRangeError: The policy holds an amount a store cannot.
         """
         check_text("name", name)
@@ -63,7 +70,9 @@ class Opening:
             raise InvalidInputError("carved", "needs the parent that the pool is carved out of")
         if carved and options is not None:
             check_carved(options)
-        return cls(name=name, options=options, parent=parent, carved=carved)
+        return cls(
+            name=name, options=options, parent=parent, carved=carved, actor=actors.named(actor)
+        )
 
     def find_or_make(
         self,
@@ -133,6 +142,7 @@ class Opening:
         now: Callable[[], Micros | None],
     ) -> Done:
         assert self.options is not None  # noqa: S101 - without them a pool is only found
+        detail = actors.detail(connection, self.actor)
         batch, _ = prepare(connection, locked, look_up=False, calls=no_calls, now=now)
         pool_id = pools.next_pool_id(connection)
         lease = None
@@ -155,20 +165,16 @@ class Opening:
         pools.add_pool(connection, info)
         # Not remembered yet: if this transaction fails, another pool may get the number.
         pool = directory.fresh(info, parent)
-        opening = first_row(
-            self._draft(self.options, pool), pool_id=pool_id, genesis=pool.genesis, now=batch.now
-        )
-        return finish(batch, (), opened=pool, also=[opening])
-
-    def _draft(self, options: SharedPoolBudgetOptions, pool: PoolJournal) -> Draft:
         place = pool.place()
-        return Draft(
+        opening = Draft(
             kind=EntryKind.OPENING,
             balance=Balance(),
-            policy=options,
-            detail=None if place is None else {"parent": place},
+            policy=self.options,
+            detail=detail if place is None else {**detail, "parent": place},
             idempotency_key=self.key,
         )
+        row = first_row(opening, pool_id=pool_id, genesis=pool.genesis, now=batch.now)
+        return finish(batch, (), opened=pool, also=[row])
 
     def _fund(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ledger.errors.root import LedgerError
@@ -87,11 +86,11 @@ class UnknownPoolError(LedgerError):
         name: The name that was asked for.
     """
 
-    def __init__(self, name: str, *, known: Iterable[str] = ()) -> None:
-        names = ", ".join(repr(other) for other in known)
+    def __init__(self, name: str) -> None:
+        # No other names: the message may reach somebody who is to know of his own pool alone.
         super().__init__(
-            f"there is no pool {name!r}. Make it with pool(name, options) or 'ledger pool open'"
-            + (f", or use one of: {names}" if names else "")
+            f"there is no pool {name!r}. Make it with pool(name, options) or 'ledger pool open'; "
+            "'ledger pool list' shows those that there are"
         )
         self.name = name
 

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from ledger.core.checks import from_micros
-from ledger.core.entries import EntryFlag, Totals
+from ledger.core.entries import EntryFlag, Totals, actor_in
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store import rows
 from ledger.store.amounts import BUDGET_FIELDS
@@ -157,6 +157,13 @@ def _reason(row: Row) -> str | None:
     return found
 
 
+def _actor(row: Row) -> str | None:
+    if row["detail"] is None:
+        return None
+    actor = actor_in(rows.detail_of(row))
+    return None if actor is None else str(actor)
+
+
 ENTRY_COLUMNS: Sequence[Column] = (
     _text("pool"),
     _integer("seq"),
@@ -184,6 +191,7 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _text("origin_pool"),
     _integer("origin_seq"),
     Column(name="reason", kind=Kind.TEXT, read=_reason),
+    Column(name="actor", kind=Kind.TEXT, read=_actor),
     _text("detail", kind=Kind.JSON),
     _digest("payload_digest"),
     _integer("hash_version"),

@@ -367,7 +367,7 @@ def _pools(connection: Connection, where: Filter) -> tuple[dict[PoolId, str], Le
         if name in broken:
             raise broken[name]
         if name not in ids:
-            raise UnknownPoolError(name, known=sorted(ids))
+            raise UnknownPoolError(name)
     chosen = {ids[name] for name in where.pools}
     below = -1
     while where.descendants and below != len(chosen):

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, case, func, select
 
 from ledger.core.checks import check_type, from_micros
-from ledger.core.entries import Balance, EntryFlag, Totals
+from ledger.core.entries import Actor, Balance, EntryFlag, Totals, actor_in
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import InvalidInputError
@@ -94,6 +94,7 @@ class StatementLine:
         reserved: By how much it changed what is reserved.
         balance: The balance after it.
         policy: The policy that it set, None where it set none.
+        actor: Who opened, adjusted, closed or corrected, None on other entries.
     """
 
     seq: int
@@ -108,6 +109,7 @@ class StatementLine:
     reserved: Totals
     balance: Balance
     policy: SharedPoolBudgetOptions | None
+    actor: Actor | None = None
 
 
 def statement(
@@ -246,6 +248,7 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         reserved=_moved(before.reserved, balance.reserved),
         balance=balance,
         policy=rows.policy_of(row) if "policy" in detail else None,
+        actor=actor_in(detail),
     )
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from ledger.core import rules
-from ledger.core.checks import canonical_json
+from ledger.core.checks import NAME_MAX_CHARS, canonical_json
 from ledger.core.entries import Entry, EntryFlag, LeaseAfter, LeaseState, PoolId, late_in
 from ledger.core.fold import Replay
 from ledger.core.kinds import BY_ITSELF, CORRECTABLE, KINDS, SETS_EXPIRY, EntryKind
@@ -190,9 +190,22 @@ def _said_problem(entry: Entry) -> str | None:
         return f"{kind} whose window is not as it is written"
     if not isinstance(detail.get("reason", ""), str):
         return f"{kind} whose reason is no text"
+    if "actor" in detail and not _is_actor(detail["actor"]):
+        return f"{kind} that does not say who asked for it"
     if "shortened" in detail and not _names_fields(detail["shortened"]):
         return f"{kind} that does not say what of its report was shortened"
     return None
+
+
+def _is_actor(said: object) -> bool:
+    """Tell whether these are the parts of an actor: texts, the operating system's user at least."""
+    return (
+        isinstance(said, dict)
+        and {"user"} <= set(said) <= {"name", "role", "user"}
+        and all(
+            isinstance(part, str) and 1 <= len(part) <= NAME_MAX_CHARS for part in said.values()
+        )
+    )
 
 
 def _names_fields(shortened: object) -> bool:

@@ -234,7 +234,7 @@ def create_entries() -> None:
             for name in (*prefixed("committed", TOTALS), *prefixed("reserved", TOTALS))
         ),
         length("kind", "entries", 32),
-        length("detail", "entries", 16_384, 2),
+        length("detail", "entries", 32_768, 2),
         length("request_id", "entries", 255),
         length("provenance", "entries", 32),
         length("idempotency_key", "entries", 255),

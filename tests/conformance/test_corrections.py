@@ -78,7 +78,7 @@ def test_the_difference_is_appended(shared_book: Ledger, spent: LedgerBudgetMana
         "from": {"total_tokens": 80, "cost_micros_usd": 50},
         "to": {"total_tokens": 60, "cost_micros_usd": 70},
         "reason": "invoice 7",
-    } == corrected.detail
+    }.items() <= corrected.detail.items()
     assert Balance(Totals(60, 70, 1)) == corrected.balance
     assert corrected.lease is not None
     assert (2, LeasePhase.ENDED, really) == (
@@ -348,21 +348,21 @@ FORGERIES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {
-            "detail": '{"corrects":5,"from":{"total_tokens":80},'
+            "detail": '{"actor":{"user":"u"},"corrects":5,"from":{"total_tokens":80},'
             '"reason":"r","to":{"total_tokens":60}}'
         },
         "of another lease",
     ),
     (
         {
-            "detail": '{"corrects":3,"from":{"total_tokens":80},'
+            "detail": '{"actor":{"user":"u"},"corrects":3,"from":{"total_tokens":80},'
             '"reason":"r","to":{"total_tokens":60}}'
         },
         "it is of kind reservation",
     ),
     (
         {
-            "detail": '{"corrects":4,"from":{"total_tokens":70},'
+            "detail": '{"actor":{"user":"u"},"corrects":4,"from":{"total_tokens":70},'
             '"reason":"r","to":{"total_tokens":50}}'
         },
         "from Usage",

@@ -231,7 +231,7 @@ USED = {f"used_{name}": 0 for name in ESTIMATE_FIELDS} | {"used_total_tokens": 7
 """Columns that a settlement leaves empty, as its kind, its usage and its reservation say it all."""
 
 TINY = (
-    '{"policy":{"capacity_cost_micros_usd":null,"capacity_tokens":1,'
+    '{"actor":{"user":"u"},"policy":{"capacity_cost_micros_usd":null,"capacity_tokens":1,'
     '"stop_threshold_cost_micros_usd":0,"stop_threshold_tokens":0},"rules":{"since":"0.1.0","version":1}}'
 )
 """The detail of an opening with less capacity than was reserved."""

@@ -36,7 +36,9 @@ def policy(**window: object) -> dict[str, str]:
     """Return the detail of an entry that sets a policy with a window."""
     stored = {"capacity_tokens": 100, "capacity_cost_micros_usd": None, "window": window}
     stored |= {"stop_threshold_tokens": 0, "stop_threshold_cost_micros_usd": 0}
-    return {"detail": canonical_json({"policy": stored, "rules": rules.stamp()})}
+    return {
+        "detail": canonical_json({"actor": {"user": "u"}, "policy": stored, "rules": rules.stamp()})
+    }
 
 
 PLANTED: dict[str, tuple[dict[str, Any], bool]] = {

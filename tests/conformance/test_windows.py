@@ -556,7 +556,9 @@ def detail(begin: float, end: float, carried: int, skipped: int) -> str:
 def without_windows(capacity: int) -> str:
     """Return the text of the detail of an opening or adjustment that begins no window."""
     options = SharedPoolBudgetOptions(capacity_tokens=capacity)
-    return canonical_json({"policy": policy_to_json(options), "rules": rules.stamp()})
+    return canonical_json(
+        {"actor": {"user": "u"}, "policy": policy_to_json(options), "rules": rules.stamp()}
+    )
 
 
 LIES: list[tuple[int, dict[str, Any], int, str]] = [

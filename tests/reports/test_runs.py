@@ -190,8 +190,8 @@ def test_runs_are_in_the_order_of_their_first_call(
 
 
 def test_an_unknown_pool_is_named(busy: Ledger) -> None:
-    """The error says which pool there is not, and which there are."""
-    with pytest.raises(UnknownPoolError, match=r"no pool 'nope'.*'team'") as error:
+    """The error says which pool there is not."""
+    with pytest.raises(UnknownPoolError, match="no pool 'nope'") as error:
         reports.runs(busy, "nope")
     assert "nope" == error.value.name
 

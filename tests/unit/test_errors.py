@@ -159,8 +159,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         ["bill.csv", "line 12", "no number"],
     ),
     (RowsDiscardedError(), {}, ["Nothing was committed", "ledger db check"]),
-    (UnknownPoolError("tea", known=["milk"]), {"name": "tea"}, ["'tea'", "'milk'", "options"]),
-    (UnknownPoolError("tea"), {"name": "tea"}, ["'tea'"]),
+    (UnknownPoolError("tea"), {"name": "tea"}, ["'tea'", "options", "ledger pool list"]),
     (
         PoolConflictError("p", opening=OPTIONS[0], current=OPTIONS[1], given=OPTIONS[2]),
         {"name": "p", "opening": OPTIONS[0], "current": OPTIONS[1], "given": OPTIONS[2]},

@@ -12,7 +12,7 @@ from ledger.core.checks import (
     canonical_json,
     check_text,
 )
-from ledger.core.entries import PoolInfo
+from ledger.core.entries import Actor, PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
     SharedPoolBudgetOptions,
@@ -24,6 +24,7 @@ from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError
+from ledger.store import actors
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
@@ -34,21 +35,28 @@ class Adjust(Operation[None]):
 
     policy: SharedPoolBudgetOptions
     reason: str | None
+    actor: Actor
 
     @classmethod
     def of(
-        cls, options: SharedPoolBudgetOptions, reason: str | None, idempotency_key: str | None
+        cls,
+        options: SharedPoolBudgetOptions,
+        reason: str | None,
+        idempotency_key: str | None,
+        actor: str | None,
     ) -> Adjust:
         """Return the operation a call asks for.
 
         Raises:
-            InvalidInputError: The reason or the key is empty or too long.
+            InvalidInputError: The reason, the key or the actor is empty or too long.
             AmountOutOfRangeError: An amount is above 2^63-1 and not unlimited.
         """
         check_storable_policy(options)
         if reason is not None:
             check_text("reason", reason, max_chars=REASON_MAX_CHARS)
-        return cls(policy=options, reason=reason, **keyed(idempotency_key))
+        return cls(
+            policy=options, reason=reason, actor=actors.named(actor), **keyed(idempotency_key)
+        )
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the policy and the reason."""
@@ -69,7 +77,7 @@ class Adjust(Operation[None]):
                 pool.at,
                 pool.head.balance.committed,
             ),
-            detail=None if self.reason is None else {"reason": self.reason},
+            detail=actors.detail(pool.connection, self.actor, self.reason),
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),
         )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ledger.core import hashing
 from ledger.core.checks import REASON_MAX_CHARS, check_text
-from ledger.core.entries import EntryFlag, PoolInfo
+from ledger.core.entries import Actor, EntryFlag, PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.expiry import expire_spared, spared
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import OpenLeasesError
+from ledger.store import actors
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
@@ -24,17 +24,18 @@ class ClosePool(Operation[None]):
     """Close the pool for good."""
 
     reason: str | None
+    actor: Actor
 
     @classmethod
-    def of(cls, reason: str | None, idempotency_key: str | None) -> ClosePool:
+    def of(cls, reason: str | None, idempotency_key: str | None, actor: str | None) -> ClosePool:
         """Return the operation a call asks for.
 
         Raises:
-            InvalidInputError: The reason or the key is empty or too long.
+            InvalidInputError: The reason, the key or the actor is empty or too long.
         """
         if reason is not None:
             check_text("reason", reason, max_chars=REASON_MAX_CHARS)
-        return cls(reason=reason, **keyed(idempotency_key))
+        return cls(reason=reason, actor=actors.named(actor), **keyed(idempotency_key))
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the reason."""
@@ -50,12 +51,11 @@ class ClosePool(Operation[None]):
             if found.held.requests < open_leases:
                 raise OpenLeasesError(pool.info.name, open_leases=open_leases)
             expire_spared(batch, found)
-        detail: dict[str, Any] = {} if self.reason is None else {"reason": self.reason}
         return Draft(
             kind=EntryKind.CLOSING,
             balance=pool.head.balance,
             flags=EntryFlag.CLOSED,
-            detail=detail,
+            detail=actors.detail(pool.connection, self.actor, self.reason),
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),
         )

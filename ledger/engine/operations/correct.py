@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
-from ledger.core.entries import PoolInfo
+from ledger.core.entries import Actor, PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
 from ledger.engine.assumed_charges import correction
@@ -15,6 +15,7 @@ from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import EntryCorrectedError, UncorrectableEntryError
+from ledger.store import actors
 from ledger.store.amounts import USAGE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
@@ -27,6 +28,7 @@ class Correct(Operation[UsageDifference]):
     entry: int
     usage: Usage
     reason: str
+    actor: Actor
     expected: Usage | None = None
 
     @classmethod
@@ -36,18 +38,24 @@ class Correct(Operation[UsageDifference]):
         usage: Usage,
         reason: str,
         idempotency_key: str | None,
+        actor: str | None,
         expected: Usage | None = None,
     ) -> Correct:
         """Return the operation a call asks for.
 
         Raises:
-            InvalidInputError: The reason or the key is no text, empty or too long.
+            InvalidInputError: The reason, the key or the actor is no text, empty or too long.
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
         check_storable("usage", usage, USAGE_FIELDS)
         check_text("reason", reason, max_chars=REASON_MAX_CHARS)
         return cls(
-            entry=entry, usage=usage, reason=reason, expected=expected, **keyed(idempotency_key)
+            entry=entry,
+            usage=usage,
+            reason=reason,
+            actor=actors.named(actor),
+            expected=expected,
+            **keyed(idempotency_key),
         )
 
     def arguments(self) -> Sequence[hashing.Value]:
@@ -72,8 +80,12 @@ class Correct(Operation[UsageDifference]):
             ceiling=I64_MAX,
             of_expiry=found.row["kind"] == EntryKind.EXPIRY,
         )
-        return correction(found, self.usage, effect, lease, self.reason)._replace(
-            idempotency_key=self.key, payload_digest=self.kept_digest()
+        draft = correction(found, self.usage, effect, lease, self.reason)
+        asked = actors.detail(pool.connection, self.actor, self.reason)
+        return draft._replace(
+            detail={**(draft.detail or {}), **asked},
+            idempotency_key=self.key,
+            payload_digest=self.kept_digest(),
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:

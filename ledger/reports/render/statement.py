@@ -93,13 +93,18 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
             *figures(axes, line.balance.committed),
             *figures(axes, line.balance.reserved),
             "" if line.run_id is None else text(line.run_id),
-            printable(" ".join(filter(None, (line.flags, line.reason)))),
+            printable(_remarks(line)),
         )
     sheet.add_section()
     unpriced = sum(one.unpriced for one in found.movements)
     remark = f"{unpriced:,} unpriced" if unpriced else ""
     _balance(sheet, axes, "Closing balance", found.closing, remark)
     return sheet
+
+
+def _remarks(line: StatementLine) -> str:
+    actor = None if line.actor is None else f"by {line.actor}"
+    return " ".join(filter(None, (line.flags, line.reason, actor)))
 
 
 def _balance(

@@ -40,6 +40,29 @@ def _postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str
     return f"(CAST({tags} AS jsonb) ->> {name})"
 
 
+class LoginRole(FunctionElement[str]):
+    """The role that the session logged in with, NULL where a database has no roles."""
+
+    name = "login_role"
+    type = String()
+    inherit_cache = True
+
+
+def login_role() -> ColumnElement[str]:
+    """Return the role that the session logged in with."""
+    return LoginRole()
+
+
+@compiles(LoginRole)
+def _no_roles(_element: LoginRole, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    return "NULL"
+
+
+@compiles(LoginRole, "postgresql")
+def _roles(_element: LoginRole, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    return "CAST(session_user AS text)"
+
+
 def may_be_overflow(error: OperationalError) -> bool:
     """Tell whether a sum may have been too large for the database; PostgreSQL's never are.
 

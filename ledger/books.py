@@ -1,0 +1,144 @@
+"""The class `Books`: every question about a store that writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from ledger.core.checks import I64_MAX, check_amount, check_callable, check_text, check_type
+from ledger.core.entries import Entry, OpenLease, PoolInfo
+from ledger.core.fold import Replay
+from ledger.core.kinds import EntryKind
+from ledger.errors import UnknownPoolError
+from ledger.store import audit, pools, verify
+from ledger.store.database import Database
+from ledger.store.directory import Directory
+from ledger.store.journal import PoolJournal
+from ledger.store.leases import open_leases
+from ledger.store.pools import LeftOut, leave_out
+from ledger.store.verify import Progress, Verification
+
+T = TypeVar("T")
+
+
+class Books:
+    """The pools of a store and their entries, to be read."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._directory = Directory(database.read(pools.store_identity))
+
+    @property
+    def url(self) -> str:
+        """The store's address, without its password."""
+        return self._database.url
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files of the store. No other program may write to them."""
+        return self._database.dialect.files()
+
+    def pools(self, *, left_out: LeftOut | None = None) -> list[PoolInfo]:
+        """Return every pool, oldest first.
+
+        Args:
+            left_out: A list that gets an error for each pool row that cannot be read. Without it
+                the first of these errors is raised.
+
+        Raises:
+            JournalDamagedError: The row of a pool cannot be read.
+        """
+        found = self._database.read(pools.find_pools)
+        leave_out(found.damaged.values(), left_out)
+        return found.infos
+
+    def entries(
+        self, pool: str, *, after: int = 0, kind: EntryKind | None = None
+    ) -> Iterator[Entry]:
+        """Yield a pool's entries in order, from the first after number `after`, in bounded memory.
+
+        Args:
+            pool: The pool's name.
+            after: Only entries with a higher number than this.
+            kind: Only entries of this kind.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        check_amount("after", after, ceiling=I64_MAX)
+        if kind is not None:
+            check_type("kind", kind, EntryKind)
+        return audit.entries(self._database, self._journal(pool), after=after, kind=kind)
+
+    def entry_with_key(self, pool: str, idempotency_key: str) -> Entry | None:
+        """Return the entry with this idempotency key, which tells how the call ended, or None.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+        """
+        check_text("idempotency_key", idempotency_key)
+        return audit.entry_with_key(self._database, self._journal(pool), idempotency_key)
+
+    def open_leases(self, pool: str) -> Iterator[OpenLease]:
+        """Yield the leases of a pool that have not ended, oldest first.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            JournalDamagedError: A lease cannot be read.
+        """
+        return open_leases(self._database, self._journal(pool))
+
+    def replay(self, pool: str) -> Replay:
+        """Rebuild a pool from its entries alone, in bounded memory.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            JournalDamagedError: An entry contradicts the rules.
+        """
+        return verify.replay(self._database, self._journal(pool))
+
+    def verify(
+        self, pool: str | None = None, *, progress: Progress | None = None
+    ) -> list[Verification]:
+        """Check every entry of a pool, or of every pool: order, hashes, verdicts, totals, leases.
+
+        Args:
+            pool: The pool. By default all pools, and that each entry belongs to one of them.
+            progress: Called with the number of entries checked since its previous call.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            InvalidInputError: `progress` is no function.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        check_callable("progress", progress)
+        if pool is not None:
+            return [verify.verify(self._database, self._journal(pool), progress=progress)]
+        return audit.verify_all(self._database, self._directory, progress=progress)
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a report's query on one read-only snapshot, without disturbing writers.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be read.
+        """
+        return self._database.read(query, serializable=False)
+
+    def size(self, pool: str | None = None) -> int:
+        """Return how many entries a pool has, or all pools together, from the newest numbers.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        return audit.size(self._database, None if pool is None else self._journal(pool))
+
+    def _journal(self, name: str) -> PoolJournal:
+        check_text("name", name)
+        found = self._database.read(lambda connection: self._directory.named(connection, name))
+        if found is None:
+            raise UnknownPoolError(name)
+        return found
