@@ -66,7 +66,7 @@ def test_every_amount_can_be_named(ledger: Run, url: str) -> None:
         (["nope", "3", "--total-tokens", "1"], "no pool 'nope'"),
         (["team", "2", "--total-tokens", "1"], "it is of kind reservation"),
         (["team", "9", "--total-tokens", "1"], "there is no such entry"),
-        (["team", "three", "--total-tokens", "1"], "valid integer"),
+        (["team", "three", "--total-tokens", "1"], "not a whole number"),
         (["team", "3", "--total-tokens", "-1"], "not a whole number"),
         (["team", "3", "--total-tokens", "1200"], "nothing to correct"),
         (["team", "3"], "name at least one amount"),
