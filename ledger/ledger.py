@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 from uuid import UUID
 
 from ledger.announcements import Announcer, OnThreshold, check_callback
@@ -33,8 +33,6 @@ from ledger.store.damage import refused_row
 from ledger.store.database import Database
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut, leave_out
-
-T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///ledger.db"
 DEFAULT_TIMEOUT_S = 10.0

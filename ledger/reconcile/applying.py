@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import combinations
@@ -169,10 +170,8 @@ def _correct(
     if refs is None:
         return ASSUMED
     for _try in range(_TRIES):
-        try:
+        with suppress(EntryCorrectedError):
             return _corrected(book, pools, found, match, refs, prefix)
-        except EntryCorrectedError:
-            continue
     return CORRECTED_MEANWHILE
 
 
