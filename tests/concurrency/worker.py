@@ -65,7 +65,7 @@ def hammer(
     for number in islice(count(), pairs or None):
         request = f"{who}-{number}"
         estimate = UsageEstimate(
-            total_tokens=rng.randint(1, 400), cost_micros_usd=rng.randint(0, 900)
+            total_tokens=rng.randint(1, 400), cost_micros_usd=rng.randint(1, 900)
         )
         extensions = RequestExtensions(Attribution(run_id=who, request_id=request))
         try:

