@@ -87,7 +87,7 @@ _COMMANDS = {
     ),
     "db": _Command(
         "database:app",
-        "Make, upgrade and check a store's schema.",
+        "Make, upgrade and check a store's schema, and make roles.",
     ),
 }
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from ledger.cli.common import URL_DEFAULT, Url, stdout
+from ledger.cli.common import URL_DEFAULT, Url, show, stdout
 from ledger.ledger import DEFAULT_TIMEOUT_S
-from ledger.reports.render import printable
+from ledger.reports.render import Column, Sheet, printable
 from ledger.store import migrate, schema
 from ledger.store.database import Database
+from ledger.store.dialects.roles import ROLES, check_prefix
 
-app = typer.Typer(help="Make, upgrade and check a store's schema.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, upgrade and check a store's schema, and make roles.", no_args_is_help=True
+)
 
 
 @app.command("upgrade")
@@ -60,3 +65,36 @@ def check(url: Url = URL_DEFAULT) -> None:
     if differences:
         raise typer.Exit(1)
     out.print(printable(f"{database.url} is as it should be"), markup=False, soft_wrap=True)
+
+
+@app.command("roles")
+def roles(
+    url: Url = URL_DEFAULT,
+    prefix: Annotated[
+        str, typer.Option(help="What the names of the roles begin with.")
+    ] = "ledger_",
+    apply_: Annotated[
+        bool, typer.Option("--apply", help="Make the roles, in place of printing the statements.")
+    ] = False,
+) -> None:
+    """Print the SQL that makes roles for a store on PostgreSQL, and what each of them may do.
+
+    The statements may be run again. Then grant the roles: GRANT ledger_worker TO my_program.
+
+    Example: ledger db roles --url postgresql://admin@host/database --apply
+    """
+    check_prefix(prefix)
+    database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False)
+    try:
+        statements = migrate.roles(database, prefix, apply=apply_)
+    finally:
+        database.close()
+    if apply_:
+        sheet = Sheet(columns=[Column(heading="Role"), Column(heading="May", left=True)])
+        for role in ROLES:
+            sheet.add(prefix + role.name, role.may)
+        show(sheet)
+        return
+    told = [f"-- {prefix}{role.name}: {role.may}" for role in ROLES]
+    for line in (*told, "BEGIN;", *(f"{one};" for one in statements), "COMMIT;"):
+        stdout().print(line, markup=False, soft_wrap=True)

@@ -57,6 +57,8 @@ class Kind(NamedTuple):
         ends_window: It is written when a window has ended, and before the next one begins.
         counted_as: The figure of reports that counts such entries.
         by_itself: No call leads to it, so that it has no key.
+        has_actor: Its detail says who asked for it, and on PostgreSQL a worker's role may not write
+            it. Corrections that follow from what is recorded are an exception.
         details: What its detail consists of, each way in which it may.
     """
 
@@ -74,6 +76,7 @@ class Kind(NamedTuple):
     ends_window: bool = False
     counted_as: str | None = None
     by_itself: bool = False
+    has_actor: bool = False
     details: tuple[frozenset[str], ...] = (frozenset(),)
 
 
@@ -92,6 +95,7 @@ KINDS = {
     EntryKind.OPENING: Kind(
         _POLICY,
         gives_back=True,
+        has_actor=True,
         details=_details("policy rules actor", "policy rules actor parent"),
     ),
     EntryKind.RESERVATION: Kind(
@@ -147,6 +151,7 @@ KINDS = {
         _POLICY,
         gives_back=True,
         is_new=True,
+        has_actor=True,
         details=_details("policy rules actor", "policy rules actor reason"),
     ),
     # Leases that have ended are corrected; of one that has expired, what the expiry assumed.
@@ -157,6 +162,7 @@ KINDS = {
         is_difference=True,
         gives_back=True,
         counted_as="corrections",
+        has_actor=True,
         details=_details(
             "corrects from to reason actor",
             # These two follow from what was recorded: nobody asked for them.
@@ -167,7 +173,7 @@ KINDS = {
     EntryKind.ROLLOVER: Kind(gives_back=True, details=_details("window"), by_itself=True),
     EntryKind.THRESHOLD: Kind(ends_window=True, details=_details("threshold"), by_itself=True),
     EntryKind.CLOSING: Kind(
-        gives_back=True, is_new=True, details=_details("actor", "actor reason")
+        gives_back=True, is_new=True, has_actor=True, details=_details("actor", "actor reason")
     ),
 }
 
@@ -191,6 +197,9 @@ CHARGED = _those("is_charged")
 CORRECTABLE = _those("can_be_corrected")
 DIFFERENCES = _those("is_difference")
 BY_ITSELF = _those("by_itself")
+HAS_ACTOR = _those("has_actor")
+FOLLOWS_FROM = ("carving", "late")
+"""Parts of the detail of a correction that follows from what is recorded, so that none asked."""
 GIVES_BACK = frozenset(_those("gives_back"))
 COUNTED_AS = {row.counted_as: kind for kind, row in KINDS.items() if row.counted_as is not None}
 COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if "usage" not in KINDS[kind].has)

@@ -41,9 +41,10 @@ from ledger.engine.callers import (
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Close, Operation, Release
 from ledger.engine.perform import Call, Done, no_calls, perform
-from ledger.engine.transaction import Transactions, writing_here
+from ledger.engine.transaction import Transactions, named, writing_here
 from ledger.errors import (
     ContentionError,
+    NotPermittedError,
     OutcomeUnknownError,
     StoreError,
 )
@@ -96,9 +97,10 @@ class Writer(CallQueue):
 
     def sweep(self, pool: PoolJournal) -> int:
         """Expire the next leases of a pool that are due, and return how many there were."""
-        done = self.transactions.run(
-            partial(perform, calls=no_calls, now=self.now), pool.lineage, key=new_key()
-        )
+        with named("expire"):
+            done = self.transactions.run(
+                partial(perform, calls=no_calls, now=self.now), pool.lineage, key=new_key()
+            )
         self._tell(done)
         return done.expired[pool.info.pool_id]
 
@@ -113,7 +115,8 @@ class Writer(CallQueue):
             opening.find_or_make, directory=self._directory, parent=parent, now=self.now
         )
         while True:  # this ends: each time, 256 more of the due leases have expired
-            done = self.transactions.run(open_it, lineage, key=opening.key)
+            with named("open pool"):
+                done = self.transactions.run(open_it, lineage, key=opening.key)
             self._tell(done)
             if done.opened is not None:
                 return done.opened
@@ -378,7 +381,12 @@ def _own(error: StoreError, caller: Caller) -> StoreError:
 
     A call of an interrupted batch may have taken effect, and could not be looked up.
     """
-    unknown = caller.again or isinstance(error, OutcomeUnknownError)
-    own = OutcomeUnknownError(caller.operation.key_to_repeat()) if unknown else copy.copy(error)
+    own: StoreError
+    if caller.again or isinstance(error, OutcomeUnknownError):
+        own = OutcomeUnknownError(caller.operation.key_to_repeat())
+    elif isinstance(error, NotPermittedError):
+        own = error.of_call(caller.operation.name)
+    else:
+        own = copy.copy(error)
     own.__cause__ = error.__cause__
     return own

@@ -142,7 +142,7 @@ class Opening:
         now: Callable[[], Micros | None],
     ) -> Done:
         assert self.options is not None  # noqa: S101 - without them a pool is only found
-        detail = actors.detail(connection, self.actor)
+        detail = actors.detail(connection, self.actor, "open pool")
         batch, _ = prepare(connection, locked, look_up=False, calls=no_calls, now=now)
         pool_id = pools.next_pool_id(connection)
         lease = None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from ledger.core.entries import PoolId
 from ledger.engine.batch import MorePoolsError
-from ledger.errors import ContentionError
+from ledger.errors import ContentionError, NotPermittedError
 from ledger.store.database import Database, Transaction
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
@@ -62,6 +63,15 @@ def writing_here() -> Transactions | None:
     if found is None or not found._turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
         return None
     return found
+
+
+@contextmanager
+def named(operation: str) -> Iterator[None]:
+    """Say of what the role may not do that it was this operation."""
+    try:
+        yield
+    except NotPermittedError as error:
+        raise error.of_call(operation) from error.__cause__
 
 
 class Transactions:

@@ -28,6 +28,7 @@
     |-- ExportError                      a file that cannot be written or replaced, or is none
     `-- StoreError                       the store, not the budget
         |-- LedgerUnavailableError       the store cannot be reached, read or written
+        |   `-- NotPermittedError          the database's role may not do this
         |-- ContentionError              the deadline ran out; nothing was written
         |-- OutcomeUnknownError          the connection died in COMMIT; look the key up
         |-- RowsDiscardedError           the database dropped rows; nothing was written
@@ -67,6 +68,7 @@ from ledger.errors.stores import (
     LedgerUnavailableError,
     MissingExtraError,
     NotALedgerError,
+    NotPermittedError,
     OutcomeUnknownError,
     RowsDiscardedError,
     SchemaVersionError,
@@ -99,6 +101,7 @@ __all__ = [
     "LedgerUnavailableError",
     "MissingExtraError",
     "NotALedgerError",
+    "NotPermittedError",
     "OpenLeasesError",
     "OutcomeUnknownError",
     "ParentConflictError",

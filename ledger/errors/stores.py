@@ -15,6 +15,32 @@ class LedgerUnavailableError(StoreError):
     """The store cannot be reached, read or written; nothing was written by this call."""
 
 
+class NotPermittedError(LedgerUnavailableError):
+    """The role of the database may not do this; nothing was written.
+
+    Attributes:
+        role: The role that the session logged in with, None where the server did not say.
+        operation: What was asked for.
+        reason: What the server said, None where it was not asked to do it.
+    """
+
+    def __init__(self, *, role: str | None, operation: str, reason: str | None = None) -> None:
+        who = "this role" if role is None else f"role {role!r}"
+        super().__init__(
+            f"{who} may not {operation}"
+            + ("" if reason is None else f" ({reason})")
+            + ". Nothing was written. 'ledger db roles' shows what each role may do; ask the owner "
+            "of the store for one that may do this"
+        )
+        self.role = role
+        self.operation = operation
+        self.reason = reason
+
+    def of_call(self, operation: str) -> Self:
+        """Return the same error for one of several calls."""
+        return type(self)(role=self.role, operation=operation, reason=self.reason)
+
+
 class ContentionError(StoreError):
     """Other writers kept the pool busy until the deadline; nothing was written.
 

@@ -9,14 +9,12 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from ledger.core.checks import NAME_MAX_CHARS, check_text
 from ledger.core.entries import Actor
-from ledger.store.dialects.expressions import login_role
-from ledger.store.statements import Prepared
-
-_LOGIN_ROLE = Prepared(select(login_role().label("role")))
+from ledger.errors import NotPermittedError
+from ledger.store.dialects.expressions import LOGIN_ROLE
 
 
 def named(name: str | None) -> Actor:
@@ -30,16 +28,25 @@ def named(name: str | None) -> Actor:
     return Actor(name=name, user=_user(os.geteuid() if sys.platform != "win32" else 0))
 
 
-def detail(connection: Connection, actor: Actor, reason: str | None = None) -> dict[str, Any]:
+def detail(
+    connection: Connection, actor: Actor, operation: str, reason: str | None = None
+) -> dict[str, Any]:
     """Return the parts of a detail that say who asked for an entry, and why.
 
     Args:
         connection: The transaction that writes the entry; the database says by which role.
         actor: The actor as this process knows it.
+        operation: What is asked for.
         reason: The reason, if one was given.
+
+    Raises:
+        NotPermittedError: The role may not write such entries. The database would refuse the
+            whole transaction, with all that others do in it.
     """
-    (found,) = _LOGIN_ROLE.rows(connection, {})
-    said = {**asdict(actor), **found}
+    (found,) = LOGIN_ROLE.rows(connection, {})
+    if not found["may_manage"]:
+        raise NotPermittedError(role=found["role"], operation=operation)
+    said = {**asdict(actor), "role": found["role"]}
     parts = {"actor": {part: value for part, value in said.items() if value is not None}}
     return parts if reason is None else {**parts, "reason": reason}
 

@@ -16,6 +16,7 @@ from ledger.errors import (
     ContentionError,
     LedgerUnavailableError,
     NotALedgerError,
+    NotPermittedError,
     OutcomeUnknownError,
     RowsDiscardedError,
     StoreError,
@@ -23,6 +24,7 @@ from ledger.errors import (
 from ledger.store.connections import Connections, Loan
 from ledger.store.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
 from ledger.store.dialects.addresses import without_secrets
+from ledger.store.dialects.expressions import LOGIN_ROLE
 from ledger.store.statements import Prepared
 
 T = TypeVar("T")
@@ -50,6 +52,7 @@ class Database(Connections):
             *self.dialect.driver_errors,
         )
         """The errors that mean that the store did not do what it was asked."""
+        self._unanswered: tuple[type[Exception], ...] = (LedgerUnavailableError, *self.errors)
 
     def close(self) -> None:
         """Close every connection, and log what was done on them."""
@@ -151,6 +154,8 @@ class Database(Connections):
             holder = self._find_holder(error, pool_ids)
             return ContentionError(timeout_s=self.timeout_s, attempts=attempts, holder=holder)
         text = without_secrets(self.dialect.hint(error), self.dialect.url)
+        if failure is Failure.FORBIDDEN:
+            return NotPermittedError(role=self._role(), operation="do this", reason=text)
         if failure is Failure.DISCARDED:
             return RowsDiscardedError()
         if failure is Failure.FOREIGN:
@@ -159,14 +164,22 @@ class Database(Connections):
 
     def _find_holder(self, error: Exception, pool_ids: Sequence[int]) -> str | None:
         """Return who holds the lock that was waited for in vain, as far as it can be known."""
-        unknown: tuple[type[Exception], ...] = (LedgerUnavailableError, *self.errors)
         try:
             holder = self.dialect.holder(error, pool_ids, self._lend)
-        except unknown:  # the name only makes the error more helpful
+        except self._unanswered:  # the name only makes the error more helpful
             return None
         if holder is not None:
             self._held_up = time.monotonic(), holder
         return holder
+
+    def _role(self) -> str | None:
+        """Return the role that was refused something, as far as it can be known."""
+        try:
+            (found,) = self._lend(lambda connection: LOGIN_ROLE.rows(connection, {}))
+        except self._unanswered:  # as above; it may not even log in
+            return None
+        role: str | None = found["role"]
+        return role
 
     def last_holder(self) -> str | None:
         """Return the last known holder of the store, if a call found it within `timeout_s`."""

@@ -94,6 +94,27 @@ def upgrade(database: Database) -> None:
         ) from error
 
 
+def roles(database: Database, prefix: str, *, apply: bool) -> list[str]:
+    """Return the statements that make the roles of a store, in their order.
+
+    Args:
+        database: The store.
+        prefix: What the roles' names begin with.
+        apply: Whether to run them, too, in one transaction.
+
+    Raises:
+        InvalidInputError: The database has no roles, or this is no prefix.
+        NotPermittedError: The role in use may not make roles.
+        LedgerUnavailableError: The store cannot be reached.
+    """
+    require_current(database, create=False)
+    with _transaction(database) as connection:
+        statements = database.dialect.roles(connection, prefix)
+        for statement in statements if apply else ():
+            connection.exec_driver_sql(statement)
+        return statements
+
+
 def differences(database: Database) -> list[str]:
     """Return how the store's schema differs from the one that the migrations make.
 
@@ -218,4 +239,5 @@ def _guard_names(database: Database) -> set[str]:
         for table in schema.metadata.tables
         for statement in database.dialect.guards(table, [("pool_id",)])
     ]
+    statements += database.dialect.rights()
     return {words[2] for words in map(str.split, statements) if words[:2] == ["CREATE", "TRIGGER"]}

@@ -118,6 +118,8 @@ def upgrade() -> None:
     for table, keys in GUARDED.items():
         for statement in dialect.guards(table, keys):
             bind.exec_driver_sql(statement)
+    for statement in dialect.rights():
+        bind.exec_driver_sql(statement)
     for view in views(dialect.readable):
         bind.exec_driver_sql(view)
     if bind.dialect.name == "postgresql":

@@ -71,6 +71,7 @@ def test_the_commands_are_known() -> None:
         "ledger db upgrade",
         "ledger db current",
         "ledger db check",
+        "ledger db roles",
     } == set(COMMANDS)
 
 

@@ -24,6 +24,7 @@ from ledger import (
     LedgerUnavailableError,
     MissingExtraError,
     NotALedgerError,
+    NotPermittedError,
     OpenLeasesError,
     OutcomeUnknownError,
     ParentConflictError,
@@ -182,6 +183,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     ),
     (LedgerUnavailableError("no server"), {}, ["no server"]),
     (
+        NotPermittedError(role="r", operation="adjust", reason="permission denied"),
+        {"role": "r", "operation": "adjust", "reason": "permission denied"},
+        ["role 'r' may not adjust (permission denied)", "ledger db roles"],
+    ),
+    (
         ContentionError(timeout_s=2.5, attempts=9),
         {"timeout_s": 2.5, "attempts": 9},
         ["2.5 s", "9 attempts", "Nothing was written"],
@@ -286,6 +292,7 @@ def test_an_error_survives_the_way_to_another_process(
         (ExportError, {LedgerError}),
         (StoreError, {LedgerError}),
         (LedgerUnavailableError, {StoreError}),
+        (NotPermittedError, {LedgerUnavailableError}),
         (ContentionError, {StoreError}),
         (OutcomeUnknownError, {StoreError}),
         (SchemaVersionError, {StoreError}),

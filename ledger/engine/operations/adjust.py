@@ -77,7 +77,7 @@ class Adjust(Operation[None]):
                 pool.at,
                 pool.head.balance.committed,
             ),
-            detail=actors.detail(pool.connection, self.actor, self.reason),
+            detail=actors.detail(pool.connection, self.actor, self.name, self.reason),
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),
         )

@@ -62,6 +62,11 @@ class Operation(ABC, Generic[T]):
     """What the caller gave who repeats a call that was under a key of the library's."""
 
     @property
+    def name(self) -> str:
+        """What the call asks for, in a word or two."""
+        return str(self.arguments()[0])
+
+    @property
     def key_known(self) -> bool:
         """Whether the caller knows the key, and may repeat the call."""
         return self.key_given or self.receipt is not None

@@ -44,6 +44,7 @@ class ClosePool(Operation[None]):
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the closing; `Batch.post` settles the lease that funds a carved pool with it."""
         pool.require_open()
+        detail = actors.detail(pool.connection, self.actor, self.name, self.reason)
         if pool.info.carved_lease is not None and pool.head.balance.reserved.requests:
             batch.require_swept(pool)
             found = spared(batch, pool)
@@ -55,7 +56,7 @@ class ClosePool(Operation[None]):
             kind=EntryKind.CLOSING,
             balance=pool.head.balance,
             flags=EntryFlag.CLOSED,
-            detail=actors.detail(pool.connection, self.actor, self.reason),
+            detail=detail,
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),
         )

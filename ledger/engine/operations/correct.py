@@ -81,7 +81,7 @@ class Correct(Operation[UsageDifference]):
             of_expiry=found.row["kind"] == EntryKind.EXPIRY,
         )
         draft = correction(found, self.usage, effect, lease, self.reason)
-        asked = actors.detail(pool.connection, self.actor, self.reason)
+        asked = actors.detail(pool.connection, self.actor, self.name, self.reason)
         return draft._replace(
             detail={**(draft.detail or {}), **asked},
             idempotency_key=self.key,

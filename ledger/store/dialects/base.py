@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine
 
 from ledger.core.checks import Micros
+from ledger.errors import InvalidInputError
 from ledger.store.dialects.catalogue import Definitions
 from ledger.store.dialects.views import Readable
 from ledger.store.statements import Prepared
@@ -33,8 +34,10 @@ class Failure(Enum):
     """The connection is gone, and with it the answer."""
     ENDED = auto()
     """The server ended the transaction before COMMIT reached it; running it again may succeed."""
+    FORBIDDEN = auto()
+    """The role may not do this."""
     UNAVAILABLE = auto()
-    """The store refuses: full, read-only, not permitted, not there."""
+    """The store refuses: full, read-only, not there."""
     DISCARDED = auto()
     """A trigger dropped rows that were to be inserted, without an error of its own."""
     FOREIGN = auto()
@@ -225,3 +228,18 @@ class Dialect(ABC):
             keys: Its unique keys, each as column names, the last one possibly an SQL condition
                 that both rows fulfil (a partial index).
         """
+
+    @staticmethod
+    def rights() -> list[str]:
+        """Return DDL that refuses entries to roles that may not write them, where there are any."""
+        return []
+
+    def roles(self, connection: Connection, prefix: str) -> list[str]:  # noqa: ARG002 - as above
+        """Return the statements that make the roles of a store; see `roles.make_roles`.
+
+        Raises:
+            InvalidInputError: The database has no roles.
+        """
+        raise InvalidInputError(
+            "url", f"{self.name} has no roles: the permissions of the file say who may write"
+        )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from sqlalchemy import ColumnElement, String
+from sqlalchemy import Boolean, ColumnElement, String, literal_column, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+
+from ledger.store.statements import Prepared
 
 
 class TagValue(FunctionElement[str]):
@@ -48,11 +50,6 @@ class LoginRole(FunctionElement[str]):
     inherit_cache = True
 
 
-def login_role() -> ColumnElement[str]:
-    """Return the role that the session logged in with."""
-    return LoginRole()
-
-
 @compiles(LoginRole)
 def _no_roles(_element: LoginRole, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401 - the compiler's own
     return "NULL"
@@ -61,6 +58,34 @@ def _no_roles(_element: LoginRole, _compiler: SQLCompiler, **_options: Any) -> s
 @compiles(LoginRole, "postgresql")
 def _roles(_element: LoginRole, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401 - the compiler's own
     return "CAST(session_user AS text)"
+
+
+class MayInsert(FunctionElement[bool]):
+    """Whether the role in force may insert into a table; always, where a database has no roles."""
+
+    name = "may_insert"
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(MayInsert)
+def _everybody_may(_element: MayInsert, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    return "1"
+
+
+@compiles(MayInsert, "postgresql")
+def _role_may(element: MayInsert, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    (table,) = (compiler.process(part, **options) for part in element.clauses)
+    return f"has_table_privilege({table}, 'INSERT')"
+
+
+LOGIN_ROLE = Prepared(
+    select(LoginRole().label("role"), MayInsert(literal_column("'pools'")).label("may_manage"))
+)
+"""The role that the session logged in with, and whether it may open, adjust, close and correct.
+
+One right stands for all four, so that a role is given it by one GRANT; see `roles`.
+"""
 
 
 def may_be_overflow(error: OperationalError) -> bool:

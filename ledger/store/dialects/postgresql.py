@@ -27,6 +27,7 @@ from ledger.store.dialects.base import (
 )
 from ledger.store.dialects.catalogue import Definitions, postgresql_definitions
 from ledger.store.dialects.holders import HOLDER, Holder
+from ledger.store.dialects.roles import POOL_LOCKS, lock_table, make_roles, rights_guard
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.statements import Prepared, driver_of, rows_of
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from ledger.store.dialects.session import Session
-
-POOL_LOCKS = 16
-"""How many empty tables serve as locks; a pool's lock is its id modulo this number."""
 
 _FEW_POOLS = 4
 """The most pools for which a transaction takes only their own locks; with more it takes all."""
@@ -348,6 +346,17 @@ class PostgreSQLDialect(Dialect):
             f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {whole}",
         ]
 
+    @staticmethod
+    def rights() -> list[str]:
+        """Refuse entries that set a policy, close or correct to roles that may open no pool."""
+        return rights_guard()
+
+    def roles(self, connection: Connection, prefix: str) -> list[str]:
+        """Return the statements that make the roles, in the schema and the database in use."""
+        found = _raw(connection).execute("SELECT current_schema(), current_database()").fetchone()
+        assert found is not None  # noqa: S101 - a SELECT of one row
+        return make_roles(prefix, schema=found[0], database=found[1])
+
 
 def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:
     """Return which locks a transaction takes, in the order that all others take them in.
@@ -359,11 +368,6 @@ def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:
     if len(pool_ids) > _FEW_POOLS:
         return range(POOL_LOCKS)
     return sorted({pool_id % POOL_LOCKS for pool_id in pool_ids})
-
-
-def lock_table(number: int) -> str:
-    """Return the name of a lock table."""
-    return f"pool_lock_{number:02}"
 
 
 def _raw(connection: Connection) -> Session:

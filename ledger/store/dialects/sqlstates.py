@@ -15,16 +15,17 @@ WAITED = {"55P03", "57014"}
 """Those of a wait for a lock that took too long."""
 _LOST = {"57P01", "57P02", "57P03", "57P05"}  # shutdown, crash, starting up, idle too long
 _STOOD_STILL = "25P03"  # idle_in_transaction_session_timeout ran out
+_FORBIDDEN = "42501"  # insufficient_privilege
 _DISCARDED = "22012"
 """division_by_zero: `insert` found fewer rows written than it sent."""
-REFUSED = {"42501", "25006"}
-"""insufficient_privilege; read_only_sql_transaction, as on a standby."""
+REFUSED = {_FORBIDDEN, "25006"}
+"""And read_only_sql_transaction, as on a standby."""
 _HINTS = {
     _STOOD_STILL: "this process stood still inside a transaction, and the server ended it",
     "25006": "the server or the session is read-only",
     "28": "check user and password",
     "3D": "create the database first",
-    "42501": "the role lacks a privilege; docs/operations.md lists what it needs",
+    _FORBIDDEN: "the role lacks a privilege; docs/operations.md lists what it needs",
     "42P01": "the schema is missing; run 'ledger db upgrade'",
     "53": "the server ran out of disk, memory or connections",
 }
@@ -42,6 +43,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure.BUSY
     if state == _DISCARDED:
         return Failure.DISCARDED
+    if state == _FORBIDDEN:
+        return Failure.FORBIDDEN
     if state == _STOOD_STILL:
         return Failure.ENDED
     if state is None or state in _LOST or state.startswith("08"):

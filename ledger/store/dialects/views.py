@@ -47,6 +47,10 @@ _FIRST_US = to_micros("day", datetime(1, 1, 2, tzinfo=UTC))
 _LAST_US = to_micros("day", datetime(9999, 12, 31, tzinfo=UTC))
 
 
+VIEWS = ("journal", "spend_by_day", "lease_summary")
+"""The names of all views."""
+
+
 def views(readable: Readable) -> list[str]:
     """Return the DDL of all views."""
     return [_journal(readable), _spend_by_day(readable), _lease_summary(readable)]

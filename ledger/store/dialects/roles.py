@@ -1,0 +1,149 @@
+"""Roles of PostgreSQL: what each may do with a store, and the SQL that makes and grants it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ledger.core import kinds
+from ledger.errors import InvalidInputError
+from ledger.store.dialects.views import VIEWS
+from ledger.store.schema import VERSION_TABLE, metadata
+
+POOL_LOCKS = 16
+"""How many empty tables serve as locks; a pool's lock is its id modulo this number."""
+
+_PREFIX = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,49}")
+"""What a role's name may begin with; the server cuts names to 63 bytes."""
+
+
+class Role(NamedTuple):
+    """A role: its name, without the prefix, and what it may do."""
+
+    name: str
+    may: str
+
+
+AUDITOR = Role("auditor", "read everything: statements, reports, exports, verify, alerts")
+WORKER = Role(
+    "worker",
+    "what an auditor may; reserve, renew, observe, record, release, abandon and expire leases",
+)
+HOLDER = Role("holder", "what a worker may; open, adjust and close pools, and correct entries")
+OWNER = Role("owner", "everything; it owns the tables, upgrades the schema and makes these roles")
+ROLES = (AUDITOR, WORKER, HOLDER, OWNER)
+
+
+def lock_table(number: int) -> str:
+    """Return the name of a lock table."""
+    return f"pool_lock_{number:02}"
+
+
+_TABLES = (*metadata.tables, VERSION_TABLE)
+_LOCKS = tuple(map(lock_table, range(POOL_LOCKS)))
+
+RIGHTS = "entries_rights"
+"""The function and trigger that refuse entries to roles that may not write them."""
+
+FUNCTIONS = (*(f"{table}_append_only" for table in metadata.tables), RIGHTS)
+
+
+def check_prefix(prefix: str) -> str:
+    """Return a prefix that roles' names may have.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    if not _PREFIX.fullmatch(prefix):
+        raise InvalidInputError(
+            "prefix",
+            "must be 1 to 50 of a-z, 0-9 and _, begin with no digit, and not with pg_",
+        )
+    return prefix
+
+
+def make_roles(prefix: str, *, schema: str, database: str) -> list[str]:
+    """Return the statements that make the roles of a store, and give them what they may do.
+
+    They may be run again: each role then has what is listed here, and no more of these tables.
+
+    Args:
+        prefix: What the roles' names begin with.
+        schema: The schema that the store is in.
+        database: The database.
+    """
+    auditor, worker, holder, owner = (prefix + role.name for role in ROLES)
+    everybody, writers = f"{auditor}, {worker}, {holder}", f"{worker}, {holder}"
+    where, whole = _quoted(schema), _quoted(database)
+    readable = ", ".join((*_TABLES, *VIEWS))
+    locks = ", ".join(_LOCKS)
+    join = (
+        f"IF NOT pg_has_role(current_user, '{owner}', 'MEMBER') THEN GRANT {owner} TO CURRENT_USER"
+    )
+    return [
+        *(
+            f"DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '{name}')"
+            f" THEN CREATE ROLE {name} NOLOGIN; END IF; END$$"
+            for name in (auditor, worker, holder, owner)
+        ),
+        # To give tables to a role takes being a member of it.
+        f"DO $$BEGIN {join}; END IF; END$$",
+        f"GRANT CREATE ON DATABASE {whole} TO {owner}",
+        f"GRANT USAGE, CREATE ON SCHEMA {where} TO {owner}",
+        f"GRANT USAGE ON SCHEMA {where} TO {everybody}",
+        f"REVOKE ALL ON {readable}, {locks} FROM {everybody}",
+        f"GRANT SELECT ON {readable} TO {everybody}",
+        f"GRANT INSERT ON attributions, entries TO {writers}",
+        f"GRANT INSERT ON pools TO {holder}",
+        # LOCK TABLE asks for UPDATE; these tables are empty.
+        f"GRANT UPDATE ON {locks} TO {writers}",
+        *(f"ALTER TABLE {name} OWNER TO {owner}" for name in (*_TABLES, *_LOCKS)),
+        *(f"ALTER VIEW {name} OWNER TO {owner}" for name in VIEWS),
+        *(f"ALTER FUNCTION {name}() OWNER TO {owner}" for name in FUNCTIONS),
+    ]
+
+
+def rights_guard() -> list[str]:
+    """Return DDL that refuses entries that set a policy, close or correct to most roles.
+
+    A role may write them that may insert pools. The trigger runs after the insert: one before it
+    would make COPY insert row by row. It runs for such entries alone.
+    """
+    guarded = kinds.sql(kinds.HAS_ACTOR, "NEW.kind")
+    follows = ", ".join(f"'{part}'" for part in kinds.FOLLOWS_FROM)
+    return [
+        f"""
+CREATE FUNCTION {RIGHTS}() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  said jsonb;
+BEGIN
+  -- The owner could drop this trigger, and brings back what a backup holds.
+  IF pg_has_role(current_user, (SELECT relowner FROM pg_catalog.pg_class WHERE oid = TG_RELID),
+                 'USAGE') THEN
+    RETURN NULL;
+  END IF;
+  said := CAST(NEW.detail AS jsonb);
+  -- These follow from what is recorded, which is a worker's business.
+  IF NEW.kind = 'correction' AND NEW.policy_seq <> NEW.seq AND said ?| ARRAY[{follows}] THEN
+    RETURN NULL;
+  END IF;
+  IF NOT has_table_privilege(current_user, quote_ident(TG_TABLE_SCHEMA) || '.pools', 'INSERT') THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE =
+      'role ' || current_user || ' may not write an entry of kind ' || NEW.kind;
+  END IF;
+  IF said #>> '{{actor,role}}' IS DISTINCT FROM CAST(session_user AS text) THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE =
+      'this entry does not say that role ' || session_user || ' asked for it';
+  END IF;
+  RETURN NULL;
+END$$
+""",
+        f"""
+CREATE TRIGGER {RIGHTS} AFTER INSERT ON entries FOR EACH ROW
+WHEN ({guarded} OR NEW.policy_seq = NEW.seq) EXECUTE FUNCTION {RIGHTS}()
+""",
+    ]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
