@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
         EntryFlag,
         LeaseAfter,
         LeaseState,
+        LimitStatus,
         OpenLease,
         PoolInfo,
         PoolStatus,
@@ -28,6 +29,7 @@ if typing.TYPE_CHECKING:
         WindowState,
     )
     from ledger.core.kinds import EntryKind, LeasePhase
+    from ledger.core.limits import Limit, Rolling
     from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
     from ledger.core.unbilled import is_unbilled, register_unbilled
     from ledger.core.usage_reports import UsageReport
@@ -128,6 +130,8 @@ __all__ = [
     "LedgerBudgetManager",
     "LedgerError",
     "LedgerUnavailableError",
+    "Limit",
+    "LimitStatus",
     "MissingExtraError",
     "NotALedgerError",
     "NotPermittedError",
@@ -148,6 +152,7 @@ __all__ = [
     "RequestBudget",
     "RequestBudgetExceededError",
     "RequestExtensions",
+    "Rolling",
     "RowsDiscardedError",
     "SchemaVersionError",
     "SettlementPolicy",
@@ -210,6 +215,7 @@ _NAMES = {
         "EntryFlag",
         "LeaseAfter",
         "LeaseState",
+        "LimitStatus",
         "OpenLease",
         "PoolInfo",
         "PoolStatus",
@@ -220,6 +226,10 @@ _NAMES = {
     "core.kinds": (
         "EntryKind",
         "LeasePhase",
+    ),
+    "core.limits": (
+        "Limit",
+        "Rolling",
     ),
     "core.policy": (
         "SettlementPolicy",

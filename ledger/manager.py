@@ -36,7 +36,7 @@ from ledger.engine.operations import Close, Correct, Operation, Record, Release,
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import UnknownLeaseError
 from ledger.lease import LeaseBlock, PoolLeases, leasing
-from ledger.store import snapshot, standing
+from ledger.store import history, snapshot, standing
 from ledger.store.corrections import seq_of, spending
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import lease_of
@@ -229,25 +229,40 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         read_at_s, seen = self._seen
         if seen is None or time.monotonic() - read_at_s >= max_age_s:
             asked_at_s = time.monotonic()  # before the read: the answer is never older than it says
+            heads = standing.heads(self._writer.database, self._journal, self._writer.now())
             seen = rules.least(
-                rules.remaining(head.policy, head.balance, self._window(head))
-                for head in standing.heads(self._writer.database, self._journal, self._writer.now())
+                self._left(pool, head)
+                for pool, head in zip(self._journal.lineage, heads, strict=True)
             )
             self._seen = asked_at_s, seen
         return seen
 
+    def _left(self, pool: PoolJournal, head: Head) -> Remaining:
+        """Return what one pool has left by now, on its capacity and on each of its limits."""
+        return rules.remaining(
+            head.policy, head.balance, self._window(head), self._limits(pool, head)
+        )
+
+    def _limits(self, pool: PoolJournal, head: Head) -> rules.Limits | None:
+        """Return the limits of a pool by now, None where it has none."""
+        if not head.policy.limits:
+            return None
+        read, at = self._writer.database.read_each, max(self._now(), head.recorded_at)
+        return history.limits(read, pool.info, head.policy, upto=head.seq, at=at)
+
     def _status(self) -> PoolStatus:
         head = self._journal.head_alone(self._writer.database)
-        window = self._window(head)
+        window, limits = self._window(head), self._limits(self._journal, head)
         return PoolStatus(
             pool=self._journal.info,
             seq=head.seq,
             policy=head.policy,
             balance=head.balance,
-            remaining=rules.remaining(head.policy, head.balance, window),
+            remaining=rules.remaining(head.policy, head.balance, window, limits),
             closed=head.closed,
             parent=None if self._journal.parent is None else self._journal.parent.info.name,
             window=window,
+            limits=() if limits is None else tuple(limits.states(head.balance)),
         )
 
     def _find(self, lease: int) -> BudgetLease:

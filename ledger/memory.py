@@ -7,8 +7,9 @@ import heapq
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from typing_extensions import override
 
@@ -21,7 +22,7 @@ from ledger.contract import (
     check_reserve,
 )
 from ledger.core import rules
-from ledger.core.calendar import check_anchor
+from ledger.core.calendar import Window, check_anchor
 from ledger.core.checks import (
     U64_MAX,
     Micros,
@@ -48,6 +49,7 @@ from ledger.core.values import (
     Remaining,
     RequestBudget,
     Usage,
+    UsageDifference,
     UsageEstimate,
 )
 from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
@@ -79,6 +81,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
     ) -> None:
         check_type("options", options, SharedPoolBudgetOptions)
         check_anchor(options.window)
+        for limit in options.limits:
+            check_anchor(limit.period if isinstance(limit.period, Window) else None)
         self._policy = options
         self._clock = _system_clock if clock is None else check_clock(clock)
         # Reentrant, because a finaliser or a signal handler may run in the middle of a change of
@@ -95,6 +99,10 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
         self._due: list[tuple[int, int]] = []
         self._granted = 0
+        # What the limits count, where there are any, and in it the numbers of the entries by which
+        # leases expired: late usage corrects those.
+        self._history = rules.Track()
+        self._expired: dict[int, int] = {}
         self._poisoned = False
         self._queues = CapacityQueues()
         self._announcer = Announcer(on_threshold)
@@ -116,14 +124,20 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             return self._reserve(extensions, estimate, request_budget)
         self._require_priced(extensions, estimate)  # no capacity that comes back would help
 
+        waiter = ThreadWaiter([_THE_POOL], wait_s)
+
         def ask() -> BudgetLease | None:
-            with contextlib.suppress(ThresholdExceededError):
+            try:
                 return self._reserve(extensions, estimate, request_budget)
-            return None
+            except ThresholdExceededError as denial:
+                if denial.retry_at is not None:
+                    now = from_micros(self._clock())
+                    waiter.ask_in((denial.retry_at - now).total_seconds())
+                return None
 
         return self._queues.wait(
             _THE_POOL,
-            ThreadWaiter([_THE_POOL], wait_s),
+            waiter,
             ask=ask,
             look=lambda: True,  # in memory, asking costs no more than looking first
             ask_last=lambda: self._reserve(extensions, estimate, request_budget),
@@ -143,7 +157,12 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
 
         def change(now: Micros) -> rules.Effect:
             denial = rules.admission()(
-                self._policy, self._balance, estimate, request_budget, self._window
+                self._policy,
+                self._balance,
+                estimate,
+                request_budget,
+                self._window,
+                limits=self._limits(now),
             )
             if denial is not None:
                 raise denial
@@ -194,8 +213,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         check_lease(lease)
         _check_key(idempotency_key)
 
-        def change(_now: Micros) -> rules.Effect:
-            balance, known = self._make_room(lease, EntryKind.RELEASE)
+        def change(now: Micros) -> rules.Effect:
+            balance, known = self._make_room(now, lease, EntryKind.RELEASE)
             return rules.release(balance, known, lease_id=lease.id)
 
         self._change(change, spared=lease.id)
@@ -226,7 +245,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                 return Remaining(0, 0, True)
             now = self._clock()
             balance = self._swept(now)
-            return rules.remaining(self._policy, balance, self._rolled(now, balance))
+            window = self._rolled(now, balance)
+            return rules.remaining(self._policy, balance, window, self._limits(now))
 
     lease = leasing(LeaseBlock)
 
@@ -237,8 +257,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         spend = rules.settle if closes else rules.observe
         kind = EntryKind.SETTLEMENT if closes else EntryKind.OBSERVATION
 
-        def change(_now: Micros) -> rules.Effect:
-            balance, known = self._make_room(lease, kind, usage)
+        def change(now: Micros) -> rules.Effect:
+            balance, known = self._make_room(now, lease, kind, usage)
             return spend(balance, known, usage, lease_id=lease.id, ceiling=U64_MAX)
 
         spent = self._change(change, spared=lease.id).lease
@@ -290,6 +310,21 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Return the window that is current at `now`, if it begins with this balance."""
         return rules.roll_over(self._policy, self._window, balance, now) or self._window
 
+    def _limits(self, now: Micros) -> rules.Limits | None:
+        """Return the policy's limits by now, None where it has none."""
+        if not self._policy.limits:
+            return None
+        return rules.Limits(self._policy, max(now, self._recorded_at), self._history)
+
+    def _note_committed(
+        self,
+        now: Micros,
+        balance: Balance,
+        correction: tuple[Mapping[str, Any], UsageDifference] | None = None,
+    ) -> None:
+        at = max(now, self._recorded_at)
+        self._history.record(self._policy.limits, at, balance.committed, correction)
+
     def _swept(self, now: Micros) -> Balance:
         """Return the balance as the next change finds it: the leases that are due have expired."""
         if not self._due or self._due[0][0] > now:
@@ -340,7 +375,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             heapq.heappush(self._due, due)
 
     def _make_room(
-        self, lease: BudgetLease, kind: EntryKind, usage: Usage | None = None
+        self, now: Micros, lease: BudgetLease, kind: EntryKind, usage: Usage | None = None
     ) -> tuple[Balance, LeaseState | None]:
         """Take back what was assumed of an expired lease, as far as `usage` takes its place.
 
@@ -354,12 +389,23 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         effect = rules.make_room(
             self._balance, known, before, kind, usage, seq=lease.id, ceiling=U64_MAX
         )
-        self._assumed[lease.id] = rules.still_assumed(before, kind, usage)
-        return (self._balance, known) if effect is None else (effect.balance, effect.lease)
+        self._assumed[lease.id] = after = rules.still_assumed(before, kind, usage)
+        if effect is None:
+            return self._balance, known
+        if self._policy.limits:
+            detail = {"corrects": self._expired[lease.id], "late": kind}
+            moved = UsageDifference.between(before, after)
+            self._note_committed(now, effect.balance, (detail, moved))
+        return effect.balance, effect.lease
 
     def _apply(self, effect: rules.Effect, now: Micros) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
-        reached, self._balance = self._reached(), effect.balance
+        reached = self._reached()
+        if self._policy.limits and effect.balance.committed != self._balance.committed:
+            self._note_committed(now, effect.balance)
+            if lease.phase is LeasePhase.EXPIRED:
+                self._expired.setdefault(lease.lease, self._history.last)
+        self._balance = effect.balance
         self._recorded_at = max(self._recorded_at, now)
         self._note_crossings(reached)
         if lease.phase is not LeasePhase.OPEN:
@@ -367,6 +413,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if lease.phase is LeasePhase.ENDED:
             del self._leases[lease.lease]
             self._assumed.pop(lease.lease, None)
+            self._expired.pop(lease.lease, None)
             return
         self._leases[lease.lease] = lease
         if lease.expires_at is not None and (

@@ -11,6 +11,8 @@ import typer
 
 from ledger.cli.filters import length_s
 from ledger.cli.gathered import gathered
+from ledger.cli.limits import Limits
+from ledger.cli.limits import changed as changed_limits
 from ledger.cli.windows import (
     Anchor,
     CarryCapRequests,
@@ -123,7 +125,7 @@ def policy(
     settlement: SettlementPolicy | None = None,
     unpriced: Unpriced | None = None,
 ) -> SharedPoolBudgetOptions:
-    """Return `base` with the changes of a command's options, except those of its window.
+    """Return `base` with the changes of a command's options, except those of its window and limits.
 
     Capacities and stop thresholds are the options of each axis, in the order of the axes.
 
@@ -164,11 +166,12 @@ def changes(
     carry_cap_tokens: CarryCapTokens = None,
     carry_cap_usd: CarryCapUsd = None,
     carry_cap_requests: CarryCapRequests = None,
+    limit: Limits = None,
 ) -> Changes:
-    """Return what a command's options change in a policy, its window included."""
+    """Return what a command's options change in a policy, its window and limits included."""
 
     def changed(base: SharedPoolBudgetOptions) -> SharedPoolBudgetOptions:
-        limits = policy(
+        alone = policy(
             base,
             (capacity_tokens, capacity_usd, capacity_requests),
             (stop_tokens, stop_usd, stop_requests),
@@ -180,7 +183,8 @@ def changes(
         )
         caps = (carry_cap_tokens, carry_cap_usd, carry_cap_requests)
         windowed = window(base.window, length, time_zone, anchor, carry_over, caps)
-        whole = replace(limits, window=windowed)
+        limits = changed_limits(base.limits, limit or ())
+        whole = replace(alone, window=windowed, limits=limits)
         check_storable_policy(whole)  # before a store is made for it
         return whole
 

@@ -26,7 +26,7 @@ from ledger.core.entries import PoolStatus
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports import Movement, statement
-from ledger.reports.render import PoolRow, pools_sheet, statement_sheet, window_line
+from ledger.reports.render import PoolRow, limit_line, pools_sheet, statement_sheet, window_line
 from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
@@ -121,6 +121,8 @@ def show_pool(
         show(statement_sheet(found))
         if now.window is not None:
             stdout().print(window_line(now), markup=False, soft_wrap=True)
+        for limit in now.limits:
+            stdout().print(limit_line(limit), markup=False, soft_wrap=True)
 
     emit(rows, Movement, output_format, people)
 

@@ -126,15 +126,24 @@ class Window:
 
 def _checked_period(period: object) -> Period | timedelta:
     if isinstance(period, timedelta):
-        if not WINDOW_MIN <= period <= WINDOW_MAX:
-            raise InvalidInputError(
-                "window.period", f"must be of 1 second to {WINDOW_MAX.days} days"
-            )
+        check_length("window.period", period)
         return period
     if period not in list(Period):
         known = ", ".join(Period)
         raise InvalidInputError("window.period", f"must be one of {known}, or a timedelta")
     return Period(str(period))
+
+
+def check_length(name: str, length: object) -> None:
+    """Refuse a length that no window has.
+
+    Raises:
+        InvalidInputError: It is no timedelta, or not of 1 second to ten years.
+    """
+    if not isinstance(length, timedelta):
+        raise InvalidInputError(name, f"must be a timedelta, not {type(length).__name__}")
+    if not WINDOW_MIN <= length <= WINDOW_MAX:
+        raise InvalidInputError(name, f"must be of 1 second to {WINDOW_MAX.days} days")
 
 
 def _check_zone(name: object) -> None:

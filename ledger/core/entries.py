@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntFlag, StrEnum
@@ -13,6 +13,7 @@ from uuid import UUID
 from ledger.core.axes import AMOUNTS
 from ledger.core.checks import Micros, from_micros
 from ledger.core.kinds import ENDS_LEASE, EntryKind, LeasePhase
+from ledger.core.limits import Limit
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import (
     Attribution,
@@ -274,6 +275,23 @@ class PoolInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitStatus:
+    """A limit of a pool's policy at one time.
+
+    Attributes:
+        limit: The limit.
+        since: When the time began that counts on it.
+        counted: What counts on it: what was committed since then, and what open leases hold.
+        remaining: What is left of it.
+    """
+
+    limit: Limit
+    since: datetime
+    counted: Totals
+    remaining: Remaining
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
     """A pool at its newest entry, in the window of the current time."""
 
@@ -286,6 +304,8 @@ class PoolStatus:
     parent: str | None = None
     """The name of the pool above it."""
     window: WindowState | None = None
+    limits: Sequence[LimitStatus] = ()
+    """How far each limit of the policy is used; what remains of the pool is the least of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from ledger.core.entries import (
     requests_made,
     requests_of,
 )
-from ledger.core.kinds import ENDS_LEASE, KINDS, EntryKind, LeasePhase
+from ledger.core.kinds import CHARGED, ENDS_LEASE, KINDS, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
 from ledger.errors import (
@@ -86,6 +86,8 @@ class Replay:
     """The crossings that were reported in this window, under this policy."""
     unreported: list[rules.Crossing] = field(default_factory=list)
     """The crossings that the next entries must report."""
+    history: rules.History = field(default_factory=rules.Track)
+    """What its limits count. If it is a `Track`, this replay adds every entry that is charged."""
 
     def apply(self, entry: Entry) -> rules.Effect | None:
         """Decide `entry` anew and move on; return its effect, None if it moved no amount.
@@ -112,10 +114,21 @@ class Replay:
                 self.assumed.pop(effect.lease.lease, None)
             else:
                 self.leases[effect.lease.lease] = effect.lease
+        if isinstance(self.history, rules.Track):
+            self._record(self.history, entry)
         self._note_assumed(entry, before)
         self._move_on(entry)
         self._note_crossings(entry, before)
         return effect
+
+    def _record(self, history: rules.Track, entry: Entry) -> None:
+        """Add an entry that is charged to what limits count."""
+        if entry.kind in CHARGED:
+            point = rules.Point(entry.seq, entry.recorded_at, self.balance.committed)
+            moved = None
+            if isinstance(entry.usage, UsageDifference):
+                moved = rules.moved_by(entry.seq, entry.detail, entry.usage)
+            history.add(point, moved)
 
     def _note_assumed(self, entry: Entry, reached: Collection[str]) -> None:
         """Note what an expiry assumes, and what a correction of it leaves."""
@@ -226,6 +239,9 @@ class Replay:
             entry.request_budget,
             self.window,
             requests=requests,
+            limits=rules.Limits(self.policy, entry.recorded_at, self.history)
+            if self.policy.limits
+            else None,
         )
         figures = entry.detail.get("denial", {})
         if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
@@ -11,6 +11,13 @@ from typing import Any
 from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS, Axis
 from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
 from ledger.core.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
+from ledger.core.limits import (
+    Limit,
+    check_limits,
+    check_storable_limit,
+    limit_from_json,
+    limit_to_json,
+)
 from ledger.errors import InvalidInputError
 
 LEASE_TTL_MAX = timedelta(days=3_650)
@@ -102,6 +109,8 @@ class SharedPoolBudgetOptions:
         window: How often the capacities come back; None is never.
         unpriced: What becomes of a reservation that gives tokens without a cost, or parts without a
             total, if the pool limits what is missing.
+        limits: More limits, at most eight, each in a time of its own: a reservation must fit into
+            all of them.
     """
 
     capacity_tokens: int = U64_MAX
@@ -116,6 +125,7 @@ class SharedPoolBudgetOptions:
     thresholds: Mapping[str, int] = Thresholds({})
     window: Window | None = None
     unpriced: Unpriced = Unpriced.REFUSE
+    limits: Sequence[Limit] = ()
 
     def __post_init__(self) -> None:
         for name in (*CAPACITIES, *STOP_THRESHOLDS):
@@ -131,6 +141,7 @@ class SharedPoolBudgetOptions:
         object.__setattr__(self, "thresholds", _check_thresholds(self.thresholds))
         if self.window is not None:
             check_type("window", self.window, Window)
+        object.__setattr__(self, "limits", check_limits(self.limits))
 
     def __str__(self) -> str:
         limits = [
@@ -159,6 +170,8 @@ class SharedPoolBudgetOptions:
             text += f", reporting {self.thresholds}"
         if self.window is not None:
             text += f", in windows of {self.window}"
+        for limit in self.limits:
+            text += f", with limit {limit}"
         return text
 
     def _limit(self, axis: Axis) -> str:
@@ -216,6 +229,8 @@ def check_storable_policy(options: SharedPoolBudgetOptions) -> None:
         check_amount(name, getattr(options, name), ceiling=I64_MAX)
     if options.window is not None:
         check_storable_window(options.window)
+    for limit in options.limits:
+        check_storable_limit(limit)
 
 
 def check_carved(options: SharedPoolBudgetOptions) -> None:
@@ -270,9 +285,11 @@ _TO_JSON: dict[str, Callable[[Any], Any]] = {
     "lease_ttl": lambda ttl: ttl // _MICROSECOND,
     "thresholds": dict,
     "window": window_to_json,
+    "limits": lambda limits: [limit_to_json(one) for one in limits],
 }
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_from_json),
     "lease_ttl": lambda ttl_us: ttl_us * _MICROSECOND,
     "window": window_from_json,
+    "limits": lambda limits: [limit_from_json(one) for one in limits],
 }

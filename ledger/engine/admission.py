@@ -35,7 +35,8 @@ def refusal(
         head = one.head
         admit = rules.admission(head.rules_version)
         asked = estimate, request_budget, head.window
-        denial = admit(head.policy, head.balance, *asked, requests=requests)
+        limits = one.limits() if head.policy.limits else None
+        denial = admit(head.policy, head.balance, *asked, requests=requests, limits=limits)
         if denial is None:
             continue
         if not isinstance(denial, ThresholdExceededError):
@@ -44,12 +45,12 @@ def refusal(
         # that expiry can do, would be enough. Due leases of the pools at hand expire in any case,
         # since the denial says what remains.
         free = Balance(head.balance.committed)
-        hopeful = admit(head.policy, free, *asked, requests=requests) is None
+        hopeful = admit(head.policy, free, *asked, requests=requests, limits=limits) is None
         batch.require_swept(one, below=hopeful)
         if hopeful:
             found = spared(batch, one)
             free = rules.swept(head.balance, found.held, found.charged, ceiling=I64_MAX)
-            if admit(head.policy, free, *asked, requests=requests) is None:
+            if admit(head.policy, free, *asked, requests=requests, limits=limits) is None:
                 expire_spared(batch, found)
                 continue
         return denial.of_pool(one.info.name)

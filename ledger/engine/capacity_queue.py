@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import threading
@@ -65,6 +66,7 @@ class Waiter(ABC):
         """When its sleep ends, on the clock of `time.monotonic`."""
         self._deadline_s = time.monotonic() + wait_s
         self._ask_s = self._look_s = 0.0
+        self._frees_s = math.inf
         self._action: Action | None = None
 
     def next_action(self, *, first: bool) -> Action:
@@ -73,9 +75,16 @@ class Waiter(ABC):
         if self._action in {Action.ASK, Action.LOOK}:
             self._look_s = now_s + random.uniform(LOOK_MIN_S, LOOK_MAX_S)  # noqa: S311 - jitter
         if self._action is Action.ASK:
-            self._ask_s = now_s + ASK_S
+            self._ask_s = min(now_s + ASK_S, self._frees_s)
+            self._frees_s = math.inf
         self._action = action = self._next(now_s, first=first)
         return action
+
+    def ask_in(self, pause_s: float | None) -> None:
+        """Ask again in so many seconds at the latest: then the capacity comes back by itself."""
+        if pause_s is not None:
+            # The journal's time may be past it already, where another process's clock is ahead.
+            self._frees_s = time.monotonic() + max(pause_s, LOOK_MIN_S)
 
     def _next(self, now_s: float, *, first: bool) -> Action:
         if now_s >= self._deadline_s:

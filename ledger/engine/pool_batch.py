@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -36,9 +37,11 @@ from ledger.store.corrections import (
     spending,
 )
 from ledger.store.drafts import Draft, Staged
+from ledger.store.history import StagedHistory
 from ledger.store.journal import PoolJournal, Wanted, leases
 from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
 from ledger.store.snapshot import Ending
+from ledger.store.statements import rows_of_each
 
 
 class PoolBatch:
@@ -84,6 +87,26 @@ class PoolBatch:
         self._before = self._after = head
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
+        self._history: StagedHistory | None = None
+
+    def limits(self) -> rules.Limits | None:
+        """Return the limits of the pool's policy, with all that is staged; None without limits.
+
+        Raises:
+            JournalDamagedError: An entry that one of them counts from cannot be read.
+        """
+        policy = self.head.policy
+        if not policy.limits:
+            return None
+        if self._history is None:
+            self._history = StagedHistory(
+                partial(rows_of_each, self.connection),
+                self.info,
+                upto=self._before.seq,
+                boundaries=self.journal.boundaries,
+                staged=self.staged,
+            )
+        return rules.Limits(policy, self.at, self._history)
 
     @property
     def at(self) -> Micros:

@@ -15,7 +15,7 @@ from ledger.core.values import BudgetLease
 from ledger.engine.capacity_queue import CapacityQueues, TaskWaiter, ThreadWaiter
 from ledger.engine.group_commit import Writer
 from ledger.engine.operations import NotYetError, Reserve
-from ledger.store import standing
+from ledger.store import history, snapshot, standing
 from ledger.store.journal import PoolJournal
 
 
@@ -47,15 +47,18 @@ class WaitingReservations:
             return self._writer.run(pool, operation)
         draws_on = [one.info.pool_id for one in pool.lineage]
 
+        waiter = ThreadWaiter(draws_on, wait_s)
+
         def ask() -> BudgetLease | None:
             try:
                 return self._writer.run(pool, replace(operation, waits=True))
-            except NotYetError:
+            except NotYetError as refusal:
+                waiter.ask_in(refusal.retry_in_s)
                 return None
 
         return self._queues.wait(
             pool.info.pool_id,
-            ThreadWaiter(draws_on, wait_s),
+            waiter,
             ask=ask,
             look=lambda: self._is_worth_it(pool, operation),
             ask_last=lambda: self._writer.run(pool, operation),
@@ -71,15 +74,18 @@ class WaitingReservations:
             return await self._writer.run_async(pool, operation)
         draws_on = [one.info.pool_id for one in pool.lineage]
 
+        waiter = TaskWaiter(draws_on, wait_s)
+
         async def ask() -> BudgetLease | None:
             try:
                 return await self._writer.run_async(pool, replace(operation, waits=True))
-            except NotYetError:
+            except NotYetError as refusal:
+                waiter.ask_in(refusal.retry_in_s)
                 return None
 
         return await self._queues.wait_async(
             pool.info.pool_id,
-            TaskWaiter(draws_on, wait_s),
+            waiter,
             ask=ask,
             look=lambda: asyncio.to_thread(self._is_worth_it, pool, operation),
             ask_last=lambda: self._writer.run_async(pool, operation),
@@ -94,6 +100,10 @@ class WaitingReservations:
 
     def _is_worth_it(self, pool: PoolJournal, operation: Reserve) -> bool:
         """Tell whether the rules would admit a reservation on what the newest entries say."""
+        database, now = self._writer.database, self._writer.now()
+        heads = standing.heads(database, pool, now)
+        if any(head.policy.limits for head in heads) and now is None:
+            now = database.read(lambda connection: snapshot.clock(connection, None))
         return not any(
             rules.admission(head.rules_version)(
                 head.policy,
@@ -101,6 +111,13 @@ class WaitingReservations:
                 operation.estimate,
                 operation.request_budget,
                 head.window,
+                limits=history.limits(
+                    database.read_each,
+                    one.info,
+                    head.policy,
+                    upto=head.seq,
+                    at=max(now or head.recorded_at, head.recorded_at),
+                ),
             )
-            for head in standing.heads(self._writer.database, pool, self._writer.now())
+            for one, head in zip(pool.lineage, heads, strict=True)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from operator import ge
 
 from ledger.core.axes import AXES, COST, TOKENS, U64_MAX, Axis
@@ -62,9 +63,13 @@ class ThresholdExceededError(BudgetError):
             Without it, those on which 2^64-1 remained.
         pool: The name of the pool that refused: the one that was asked, or one above it. None in
             memory, where pools have no names.
+        limit: The name of the limit that refused, of those that did the one that frees up last;
+            None for the pool's own capacity. What remained is what remained of it.
+        retry_at: When the pool would grant this request if nothing else happened; None if it
+            would never. By the pool's clock, with a time zone.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each figure
         self,
         *,
         requested_tokens: int,
@@ -74,6 +79,8 @@ class ThresholdExceededError(BudgetError):
         remaining_requests: int = U64_MAX,
         unlimited: frozenset[str] | None = None,
         pool: str | None = None,
+        limit: str | None = None,
+        retry_at: datetime | None = None,
     ) -> None:
         left = dict(
             zip(
@@ -90,6 +97,8 @@ class ThresholdExceededError(BudgetError):
             if not (axis.only_if_limited and axis.name in unlimited)
         )
         who = "the pool" if pool is None else f"pool {pool!r}"
+        if limit is not None:
+            who += f", by its limit {limit!r},"
         asked = (requested_tokens, requested_cost_micros_usd, 1)
         why = ""
         if all(map(ge, left.values(), asked)):  # enough remains: it is the threshold that refuses
@@ -97,10 +106,11 @@ class ThresholdExceededError(BudgetError):
                 ". It would fall below its stop threshold; if it is overspent, or strict and at "
                 "its stop threshold, it grants nothing"
             )
+        when = "" if retry_at is None else f". Try again at {retry_at.isoformat()}"
         super().__init__(
             f"{who} cannot grant {requested_tokens:,} tokens and "
-            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain{why}. Ask for less, settle "
-            "or release open leases, or raise the capacity with adjust()"
+            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain{why}{when}. Ask for less, "
+            "settle or release open leases, or raise the capacity with adjust()"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
@@ -109,6 +119,8 @@ class ThresholdExceededError(BudgetError):
         self.remaining_requests = remaining_requests
         self.unlimited = unlimited
         self.pool = pool
+        self.limit = limit
+        self.retry_at = retry_at
 
     def of_pool(self, name: str) -> ThresholdExceededError:
         """Return the same refusal with the name of the pool that refused."""
@@ -120,6 +132,8 @@ class ThresholdExceededError(BudgetError):
             remaining_requests=self.remaining_requests,
             unlimited=self.unlimited,
             pool=name,
+            limit=self.limit,
+            retry_at=self.retry_at,
         )
 
 

@@ -72,6 +72,10 @@ class Denied:
         increase_cost_micros_usd: The same in millionths of a US dollar; each axis must grow.
         remaining_requests: How many calls remained in the pool, None as for `remaining_tokens`.
         increase_requests: By how many calls the capacity was too small, as `increase_tokens`.
+        limit: The limit that refused, whose rest the remaining amounts are; None where it was the
+            pool's own capacity. More capacity would not have helped where a limit refused.
+        retry_at: When the call would have been admitted if nothing else had happened; None for
+            never.
     """
 
     seq: int
@@ -94,6 +98,8 @@ class Denied:
     increase_cost_micros_usd: int | None = None
     remaining_requests: int | None = None
     increase_requests: int | None = None
+    limit: str | None = None
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +111,8 @@ class DeniedGroup:
         group: The value of each dimension that they share, None where a call named none.
         denials: How many there are.
         by_request_budget: How many of them the request's own budget refused.
-        by_pools_above: How many of them a pool above refused. The increases leave out these and
-            `by_request_budget`, since more capacity of this pool would have helped neither.
+        by_pools_above: How many of them a pool above refused. The increases leave out these,
+            `by_limits` and `by_request_budget`: more capacity of this pool would not have helped.
         requested_tokens: What they asked for together.
         requested_cost_micros_usd: The same in millionths of a US dollar.
         first_at: When the first one happened.
@@ -114,6 +120,7 @@ class DeniedGroup:
         tokens: How many more tokens would have let them in, None if no capacity would.
         cost_micros_usd: How many more millionths of a US dollar; each axis must grow.
         requests: How many more calls.
+        by_limits: How many of them a limit of the pool refused.
     """
 
     pool: str
@@ -128,6 +135,7 @@ class DeniedGroup:
     cost_micros_usd: Increase | None
     by_pools_above: int = 0
     requests: Increase | None = None
+    by_limits: int = 0
 
 
 class _Found(NamedTuple):
@@ -274,12 +282,13 @@ def _found(
     pool: str, row: Row, policy: SharedPoolBudgetOptions, window: WindowState | None
 ) -> _Found:
     figures = detail_of(row)["denial"]
-    own = figures["reason"] == _THRESHOLD and "pool" not in figures
+    own = figures["reason"] == _THRESHOLD and not figures.keys() & {"pool", "limit"}
     return _Found(pool, row, figures, shortfall_of(row, policy, window) if own else None)
 
 
 def _denial(found: _Found) -> Denied:
     pool, row, figures, shortfall = found
+    retry_at = figures.get("retry_at")
     return Denied(
         seq=row["seq"],
         at=from_micros(row["at"]),
@@ -295,6 +304,8 @@ def _denial(found: _Found) -> Denied:
             f"increase_{name}": None if shortfall is None else max(0, getattr(shortfall.lack, name))
             for name in NAMES
         },
+        limit=figures.get("limit"),
+        retry_at=None if retry_at is None else from_micros(retry_at),
     )
 
 
@@ -306,7 +317,7 @@ class _Tally:
         self._tokens: list[int] = []
         self._cost: list[int] = []
         self._by_request_budget = 0
-        self._by_pool = 0
+        self._by_pool = self._by_limit = 0
         self._short: dict[str, list[Lack]] = {name: [] for name in NAMES}
 
     def add(self, found: _Found) -> None:
@@ -324,6 +335,8 @@ class _Tally:
             self._by_pool += 1
         elif found.reason != _THRESHOLD:
             self._by_request_budget += 1
+        elif found.refused_by == found.pool:
+            self._by_limit += 1
 
     def group(self, pool: str, group: Mapping[str, str | None]) -> DeniedGroup:
         """Return what they have in common as a row of the report."""
@@ -333,7 +346,8 @@ class _Tally:
             group=group,
             denials=denials,
             by_request_budget=self._by_request_budget,
-            by_pools_above=denials - self._by_request_budget - self._by_pool,
+            by_pools_above=denials - self._by_request_budget - self._by_pool - self._by_limit,
+            by_limits=self._by_limit,
             requested_tokens=sum(self._tokens),
             requested_cost_micros_usd=sum(self._cost),
             first_at=from_micros(min(self._times)),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
+from ledger.core import rules
 from ledger.core.checks import to_micros
 from ledger.core.entries import PoolStatus
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import newest
-from ledger.store import pools
+from ledger.store import history, pools
 from ledger.store.journal import NO_OPENING
 from ledger.store.pools import LeftOut
+from ledger.store.statements import rows_of_each
 
 
 def standing(
@@ -50,18 +53,26 @@ def standing_in(connection: Connection, scope: Scope) -> list[PoolStatus]:
         position = newest(connection, scope.whole(info.pool_id))
         if position is None:
             raise JournalDamagedError(pool=info.name, seq=1, reason=NO_OPENING)
+        at = position.recorded_at
         if scope.where.as_of is None:
-            position = position.at(to_micros("now", datetime.now(UTC)))
+            at = max(at, to_micros("now", datetime.now(UTC)))
+            position = position.at(at)
+        limits = history.limits(
+            partial(rows_of_each, connection), info, position.policy, upto=position.seq, at=at
+        )
         found.append(
             PoolStatus(
                 pool=info,
                 seq=position.seq,
                 policy=position.policy,
                 balance=position.balance,
-                remaining=position.remaining,
+                remaining=rules.remaining(
+                    position.policy, position.balance, position.window, limits
+                ),
                 closed=position.closed,
                 parent=None if info.parent_id is None else names[info.parent_id],
                 window=position.window,
+                limits=() if limits is None else tuple(limits.states(position.balance)),
             )
         )
     return found

@@ -25,7 +25,7 @@ from ledger.store.connections import Connections, Loan
 from ledger.store.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
 from ledger.store.dialects.addresses import without_secrets
 from ledger.store.dialects.expressions import LOGIN_ROLE
-from ledger.store.statements import Prepared
+from ledger.store.statements import Prepared, rows_of_each
 
 T = TypeVar("T")
 
@@ -74,6 +74,16 @@ class Database(Connections):
         return self._retried(
             lambda connection: self.dialect.read_alone(connection, statement, parameters)
         )
+
+    def read_each(
+        self, asked: Sequence[tuple[Prepared, Mapping[str, Any]]]
+    ) -> list[list[dict[str, Any]]]:
+        """Run several SELECTs of entries, which do not change, and return the rows of each.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        return self.read(lambda connection: rows_of_each(connection, asked), serializable=False)
 
     def read(self, work: Callable[[Connection], T], *, serializable: bool = True) -> T:
         """Run `work` in a read-only transaction on one snapshot.

@@ -68,6 +68,8 @@ class PoolJournal:
         self.quiet_until = Micros(0)
         """Until when no hold ends, as long as the remembered entry is the newest."""
         self._quiet_until_s = 0.0
+        self.boundaries: dict[Micros, int] = {}
+        """Some times, each with the newest entry before it: limits are counted from there."""
 
     def place(self) -> dict[str, Any] | None:
         """Return the pool's parent as its opening records it, None for a pool without one."""

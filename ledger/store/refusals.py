@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -10,11 +11,11 @@ from sqlalchemy import Connection, bindparam, select
 from ledger.core import rules
 from ledger.core.entries import Entry
 from ledger.errors import JournalDamagedError, ThresholdExceededError
-from ledger.store import queries
+from ledger.store import history, queries
 from ledger.store.journal import PAGE, PoolJournal
 from ledger.store.rows import Row
 from ledger.store.schema import entries
-from ledger.store.statements import Prepared
+from ledger.store.statements import Prepared, rows_of_each
 
 _POOL = entries.c.pool_id == bindparam("pool_id")
 _STATES = Prepared(
@@ -119,14 +120,26 @@ def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry)
     """Tell whether a pool at one of its entries refuses what was asked, with the same figures."""
     assert entry.estimate is not None  # noqa: S101 - a denial has one
     assert entry.request_budget is not None  # noqa: S101 - a denial has one
-    head = above.head_from(connection, row)
+    head, figures = above.head_from(connection, row), entry.detail["denial"]
+    at = figures.get("at", entry.recorded_at)
     denial = rules.admission(head.rules_version)(
-        head.policy, head.balance, entry.estimate, entry.request_budget, head.window
+        head.policy,
+        head.balance,
+        entry.estimate,
+        entry.request_budget,
+        head.window,
+        limits=history.limits(
+            partial(rows_of_each, connection),
+            above.info,
+            head.policy,
+            upto=head.seq,
+            at=max(at, head.recorded_at),
+        ),
     )
     if not isinstance(denial, ThresholdExceededError):
         return False
     said = {**rules.denial_figures(denial), "pool": above.info.name}
-    return bool(said == entry.detail["denial"])
+    return said == {name: one for name, one in figures.items() if name != "at"}
 
 
 def _page(

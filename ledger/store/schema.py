@@ -129,6 +129,7 @@ REPORTS_THRESHOLD = text(kinds.sql([kinds.EntryKind.THRESHOLD]))
 """The condition for entries that report a crossed threshold."""
 REFUSES = text(kinds.sql([kinds.EntryKind.DENIAL]))
 """The condition for denials."""
+_CORRECTS = text(kinds.sql([kinds.EntryKind.CORRECTION]))
 _KEYED = text("payload_digest IS NOT NULL")
 """The condition for entries under a key that the caller gave."""
 _MIRRORS = text("origin_seq IS NOT NULL")
@@ -236,6 +237,14 @@ entries = Table(
         "seq",
         sqlite_where=REFUSES,
         postgresql_where=REFUSES,
+    ),
+    # What limits count: corrections move what was committed before them.
+    Index(
+        "ix_entries_correction",
+        "pool_id",
+        "seq",
+        sqlite_where=_CORRECTS,
+        postgresql_where=_CORRECTS,
     ),
     # Reports: what one run did, and what happened when.
     Index("ix_entries_attribution_id", "pool_id", "attribution_id"),

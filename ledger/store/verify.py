@@ -28,6 +28,7 @@ from ledger.store.carvings import Below
 from ledger.store.columns import check_entry
 from ledger.store.corrections import Spending, lease_before, spending
 from ledger.store.database import Database
+from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
 from ledger.store.refusals import Refusals
 from ledger.store.trail import Trail
@@ -94,8 +95,10 @@ def replay(database: Database, pool: PoolJournal) -> fold.Replay:
     Raises:
         JournalDamagedError: The rules cannot have written one of them.
     """
-    state = fold.Replay()
+    history = StoredHistory(database.read_each, pool.info, upto=0)
+    state = fold.Replay(history=history)
     for row in stream(database, pool):
+        history.upto = state.entries
         try:
             state.apply(_entry_of(row))
         except fold.Contradiction as error:
@@ -153,7 +156,8 @@ class _Checker:
     def __init__(self, database: Database, pool: PoolJournal) -> None:
         self.database = database
         self.pool = pool
-        self.state = fold.Replay()
+        self._history = StoredHistory(database.read_each, pool.info, upto=0)
+        self.state = fold.Replay(history=self._history)
         self.seq = 0
         self.hash = pool.genesis
         self._trail = Trail()
@@ -207,6 +211,7 @@ class _Checker:
 
     def _entry_problem(self, row: Mapping[str, Any], entry: Entry) -> str | None:
         ahead = self._trail.recorded_at
+        self._history.upto = self.seq
         effect = self.state.apply(entry)
         lease: LeaseAfter | None = None
         flags, budget = EntryFlag.NONE, entry.request_budget

@@ -37,6 +37,7 @@ LONG_POOL = {
         "ix_entries_expires_at": "500000 500000 25 1",
         "ix_entries_threshold": "1000 1000 1",
         "ix_entries_denial": "1000 1000 1",
+        "ix_entries_correction": "1000 1000 1",
         "ix_entries_attribution_id": "1000000 1000000 10",
         "ix_entries_at": "1000000 1000000 100",
     },
@@ -267,6 +268,7 @@ def create_entries() -> None:
     )
     index("ix_entries_threshold", ["pool_id", "seq"], "kind = 'threshold'", unique=False)
     index("ix_entries_denial", ["pool_id", "seq"], "kind = 'denial'", unique=False)
+    index("ix_entries_correction", ["pool_id", "seq"], "kind = 'correction'", unique=False)
     op.create_index("ix_entries_attribution_id", "entries", ["pool_id", "attribution_id"])
     at = sa.text("coalesce(occurred_at, recorded_at)")
     op.create_index("ix_entries_at", "entries", ["pool_id", at])

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from ledger import (
     I64_MAX,
     U64_MAX,
+    Limit,
     Period,
     RequestBudget,
+    Rolling,
     SettlementPolicy,
     SharedPoolBudgetOptions,
     Unpriced,
@@ -38,6 +40,23 @@ WINDOWS = st.none() | st.sampled_from(
         Window(period=Period.DAY, time_zone="Europe/Berlin", carry_over=True),
     ]
 )
+MORE_LIMITS = st.sampled_from(
+    [
+        (),
+        (),
+        (Limit(name="hour", period=Rolling(HOUR), capacity_tokens=20, capacity_requests=4),),
+        (
+            Limit(name="rate", period=Rolling(timedelta(minutes=60)), capacity_requests=3),
+            Limit(name="two hours", period=Rolling(2 * HOUR), capacity_cost_micros_usd=30),
+            Limit(
+                name="day",
+                period=Window(period=Period.DAY, time_zone="Europe/Berlin"),
+                capacity_tokens=40,
+                capacity_cost_micros_usd=40,
+            ),
+        ),
+    ]
+)
 MINUTES = st.sampled_from([1, 30, 59, 60, 61, 200, 1_440, 4_000])
 TIMES = st.sampled_from([timedelta(minutes=number) for number in (1, 30, 59, 60, 90, 1_500)])
 """How long leases hold."""
@@ -57,6 +76,7 @@ POLICIES = st.builds(
     thresholds=THRESHOLDS,
     window=WINDOWS,
     unpriced=st.sampled_from([Unpriced.FLAG, Unpriced.FLAG, Unpriced.REFUSE]),
+    limits=MORE_LIMITS,
 )
 ESTIMATES = st.builds(
     UsageEstimate, input_tokens=AMOUNTS, total_tokens=AMOUNTS, cost_micros_usd=AMOUNTS

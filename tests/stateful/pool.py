@@ -37,6 +37,7 @@ from ledger import (
 from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.policy import check_ttl
+from tests.stateful.limits import PlainLimits
 
 if TYPE_CHECKING:
     from tests.stateful.books import Books
@@ -78,6 +79,12 @@ class Pool:
         self.spends: dict[int, tuple[int, Usage]] = {}
         """Entries that record usage: of which lease, and what they say by now."""
         self.entries: list[tuple[EntryKind, EntryFlag]] = [(EntryKind.OPENING, EntryFlag.NONE)]
+        self.points = [rules.Point(1, now, Totals())]
+        """What was committed at each entry."""
+        self.moves: list[rules.Moved] = []
+        """What corrections moved."""
+        self.repeats: dict[tuple[Pool, int], int] = {}
+        """The entries here that entries of the pools below led to, and those of this pool."""
         self.reported: set[object] = set()
         self.reached_before: set[str] | None = None
         """The thresholds that were reached before what the next entry replaces was taken back."""
@@ -122,7 +129,13 @@ class Pool:
                         ceiling=self.ceiling,
                     ).balance
         window = rules.roll_over(self.policy, self.window, balance, now) or self.window
-        return rules.remaining(self.policy, balance, window)
+        return rules.remaining(self.policy, balance, window, self.limits(now))
+
+    def limits(self, now: Micros) -> PlainLimits | None:
+        """Return the limits of the policy at a time."""
+        if not self.policy.limits:
+            return None
+        return PlainLimits(self.policy, max(now, self.recorded_at), self.points, self.moves)
 
     def assumes(self, lease: int) -> Usage | None:
         """Return what is assumed of a lease that expires now, None if its hold is given back."""
@@ -187,7 +200,13 @@ class Pool:
         for one in self.lineage:
             one.require_open()
             denial = rules.admit(
-                one.policy, one.balance, estimate, budget, one.window, requests=requests
+                one.policy,
+                one.balance,
+                estimate,
+                budget,
+                one.window,
+                requests=requests,
+                limits=one.limits(self.books.now),
             )
             if isinstance(denial, ThresholdExceededError):
                 self.books.sweep_below(one)
@@ -328,7 +347,10 @@ class Pool:
             )
 
         moved = UsageDifference.between(before, after)
-        self.post(EntryKind.CORRECTION, lease, decide, moved, requests=requests, late=late)
+        here = self.post(EntryKind.CORRECTION, lease, decide, moved, requests=requests, late=late)
+        for one in self.lineage:
+            by = Totals.of(moved, requests=requests)
+            one.moves.append(rules.Moved(one.repeats[self, here], one.repeats[self, seq], by))
         self.spends[seq] = lease, after
         return moved
 
@@ -388,6 +410,8 @@ class Pool:
         if self.closed and usage is not None:
             self._pass_on(kind, usage, requests)
         seqs = [one.append(kind, effect, flag, late=late) for one, effect in decided]
+        for one, seq in zip(self.lineage, seqs, strict=True):
+            one.repeats[self, seqs[0]] = seq
         return seqs[0]
 
     def _pass_on(self, kind: EntryKind, late: Usage | UsageDifference, requests: int) -> None:
@@ -466,6 +490,8 @@ class Pool:
         """Write an entry down, and return its number."""
         self.entries.append((kind, flags | EntryFlag.CLOSED if self.closed else flags))
         self.recorded_at = max(self.recorded_at, self.books.now)
+        point = rules.Point(len(self.entries), self.recorded_at, self.balance.committed)
+        self.points.append(point)
         return len(self.entries)
 
     def next_lease(self) -> int:

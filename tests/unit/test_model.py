@@ -105,6 +105,7 @@ VALUES = [
                 "thresholds",
                 "window",
                 "unpriced",
+                "limits",
             ),
         ),
         (Attribution, (*ATTRIBUTION, "tags")),

@@ -13,12 +13,10 @@ from ledger.core.rules.admission import (
     Crossing,
     Denial,
     admit,
-    counted,
     crossing_detail,
     crossings,
     denial_figures,
     denial_of,
-    least,
     over_request_budget,
     reached,
     remaining,
@@ -47,7 +45,10 @@ from ledger.core.rules.leases import (
     still_assumed,
     swept,
 )
+from ledger.core.rules.limits import History, Limits, Moved, Point, moved_by, since
 from ledger.core.rules.released import admission, current, stamp, version_in
+from ledger.core.rules.remainder import counted, least
+from ledger.core.rules.track import Track
 from ledger.core.rules.unpriced import left_out, require_priced, unpriced, unpriced_flag
 
 __all__ = [
@@ -55,6 +56,11 @@ __all__ = [
     "Crossing",
     "Denial",
     "Effect",
+    "History",
+    "Limits",
+    "Moved",
+    "Point",
+    "Track",
     "abandon",
     "adjust_window",
     "admission",
@@ -75,6 +81,7 @@ __all__ = [
     "least",
     "left_out",
     "make_room",
+    "moved_by",
     "observe",
     "over_request_budget",
     "reached",
@@ -85,6 +92,7 @@ __all__ = [
     "reserve",
     "roll_over",
     "settle",
+    "since",
     "stamp",
     "still_assumed",
     "swept",

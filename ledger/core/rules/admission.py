@@ -2,113 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import reduce
-from itertools import product
+from collections.abc import Callable, Collection, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ledger.core.axes import AXES, CAPACITIES, NAMES, STOP_THRESHOLDS, U64_MAX
-from ledger.core.entries import Balance, Direction, Totals, WindowState
+from ledger.core.axes import AXES, NAMES, STOP_THRESHOLDS, U64_MAX
+from ledger.core.calendar import NEVER
+from ledger.core.checks import from_micros, to_micros
+from ledger.core.entries import Balance, Direction, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.values import (
-    ESTIMATE_FIELDS,
-    Remaining,
-    RequestBudget,
-    Usage,
-    UsageEstimate,
+from ledger.core.rules.carry_over import reopens
+from ledger.core.rules.limits import Limits, Refusal
+from ledger.core.rules.remainder import (
+    Three,
+    capacities_of,
+    least,
+    left,
+    left_of,
+    too_little,
+    used,
 )
+from ledger.core.values import Remaining, RequestBudget, Usage, UsageEstimate
 from ledger.errors import RequestBudgetExceededError, ThresholdExceededError
 
 Denial = RequestBudgetExceededError | ThresholdExceededError
-_Three = tuple[int, int, int]
-"""An amount on each axis, in the order of the table."""
-
-
-def counted(balance: Balance, window: WindowState | None) -> Totals:
-    """Return what counts against the capacities: what is committed and reserved.
-
-    With windows, only what was committed in this one counts, less what was carried into it. The
-    result is below 0 if more was carried over than is used, or if corrections took back what
-    earlier windows had spent.
-    """
-    return Totals(*_used(balance, window))
-
-
-def _used(balance: Balance, window: WindowState | None) -> _Three:
-    # Every verdict runs this. A loop over the axes takes twice as long, so they are unrolled, in
-    # the order of the table. A fourth axis would fail at once in the unpacking.
-    (tokens, cost, requests), (held_tokens, held_cost, held_requests) = balance
-    if window is None:
-        return tokens + held_tokens, cost + held_cost, requests + held_requests
-    base_tokens, base_cost, base_requests = window.base
-    carried_tokens, carried_cost, carried_requests = window.carried
-    return (
-        tokens + held_tokens - base_tokens - carried_tokens,
-        cost + held_cost - base_cost - carried_cost,
-        requests + held_requests - base_requests - carried_requests,
-    )
-
-
-def _left(capacities: _Three, balance: Balance, window: WindowState | None) -> _Three:
-    """Return capacity minus what counts against it on each axis, from 0 to 2^64-1."""
-    tokens, cost, requests = capacities
-    used_tokens, used_cost, used_requests = _used(balance, window)
-    tokens -= used_tokens
-    cost -= used_cost
-    if requests != U64_MAX:
-        requests -= used_requests
-    if 0 <= tokens <= U64_MAX and 0 <= cost <= U64_MAX and 0 <= requests <= U64_MAX:
-        return tokens, cost, requests
-    return (
-        min(max(0, tokens), U64_MAX),
-        min(max(0, cost), U64_MAX),
-        min(max(0, requests), U64_MAX),
-    )
 
 
 def remaining(
-    policy: SharedPoolBudgetOptions, balance: Balance, window: WindowState | None = None
+    policy: SharedPoolBudgetOptions,
+    balance: Balance,
+    window: WindowState | None = None,
+    limits: Limits | None = None,
 ) -> Remaining:
-    """Return capacity minus what counts against it on each axis, stopping at 0.
+    """Return what is left of a pool's capacity, and no more than is left of any limit.
 
-    Unlimited requests stay unlimited, as in a pool that cannot count requests.
+    Args:
+        policy: The policy in force.
+        balance: The pool's balance.
+        window: The window that it is in.
+        limits: The policy's limits at the time in question; None for the capacity alone.
     """
-    capacities = _capacities(policy)
-    tokens, cost, requests = left = _left(capacities, balance, window)
-    of_tokens, of_cost, of_requests = capacities
-    return Remaining(
-        tokens,
-        cost,
-        _is_below(left, _kept_back(policy)),
-        requests,
-        _UNLIMITED[of_tokens == U64_MAX, of_cost == U64_MAX, of_requests == U64_MAX],
+    own = left_of(capacities_of(policy), used(balance, window), _kept_back(policy))
+    return (
+        own if limits is None else least([own, *(one.remaining for one in limits.states(balance))])
     )
 
 
-_capacities: Callable[[SharedPoolBudgetOptions], _Three] = attrgetter(*CAPACITIES)
-_kept_back: Callable[[SharedPoolBudgetOptions], _Three] = attrgetter(*STOP_THRESHOLDS)
-_estimated: Callable[[UsageEstimate], tuple[int, ...]] = attrgetter(*ESTIMATE_FIELDS)
-_UNLIMITED = {
-    which: frozenset(name for name, unlimited in zip(NAMES, which, strict=True) if unlimited)
-    for which in product((False, True), repeat=len(AXES))
-}
-"""Every possible set of axes, made once: each `Remaining` looks its own up."""
-
-
-def least(found: Iterable[Remaining]) -> Remaining:
-    """Return what remains in pools that share capacity: the least amount on each axis."""
-    return reduce(_less, found)
-
-
-def _less(one: Remaining, other: Remaining) -> Remaining:
-    return Remaining(
-        min(one.tokens, other.tokens),
-        min(one.cost_micros_usd, other.cost_micros_usd),
-        one.below_threshold or other.below_threshold,
-        min(one.requests, other.requests),
-        one.unlimited & other.unlimited,
-    )
+_kept_back: Callable[[SharedPoolBudgetOptions], Three] = attrgetter(*STOP_THRESHOLDS)
 
 
 def admit(
@@ -119,65 +59,56 @@ def admit(
     window: WindowState | None = None,
     *,
     requests: int = 1,
+    limits: Limits | None = None,
 ) -> Denial | None:
     """Return why a reservation is denied, or None where it is admitted.
 
-    The estimate is compared with the request's own budget first, then with the pool: it must fit
-    into what remains, and may not leave less than the stop threshold, on any axis. A strict
-    pool admits nothing while it is at or below a threshold. An overspent pool admits nothing that
-    uses anything. `requests` is how many calls the lease is for: more than one where it funds a
-    carved pool.
+    The estimate is compared with the request's own budget first, then with the pool's capacity and
+    with all of its limits (`too_little` says how). Of those that refuse, the denial names the one
+    that frees up last. `requests` is how many calls the lease is for: more than one where it funds
+    a carved pool. `limits` are the policy's, at the time of the reservation.
     """
     if not request_budget.allows_estimate(estimate):
         return _over(request_budget, estimate)
-    left, kept_back = _left(_capacities(policy), balance, window), _kept_back(policy)
-    kept_tokens, kept_cost, kept_requests = kept_back
-    tokens, cost, calls = left
-    # A threshold is at least 0, so "less than the threshold would remain" covers "does not fit".
-    if (
-        tokens - estimate.total_tokens < kept_tokens
-        or cost - estimate.cost_micros_usd < kept_cost
-        or calls - requests < kept_requests
-        or (policy.strict and _is_below(left, kept_back))
-        # Nothing is left on an axis that is overspent, so most calls compare no more than this.
-        or (0 in left and _is_overspent(policy, balance, window) and _uses_anything(estimate))
-    ):
-        return _short(policy, estimate, left)
-    return None
-
-
-def _is_overspent(
-    policy: SharedPoolBudgetOptions, balance: Balance, window: WindowState | None
-) -> bool:
-    """Tell whether more is committed and reserved than the capacity on one axis with a limit."""
-    used = _used(balance, window)
-    return any(
-        capacity != U64_MAX and amount > capacity
-        for capacity, amount in zip(_capacities(policy), used, strict=True)
+    capacities, kept_back = capacities_of(policy), _kept_back(policy)
+    rest = too_little(
+        capacities, used(balance, window), kept_back, estimate, requests, policy.strict
     )
+    if rest is None and not policy.limits:
+        return None
+    found = []
+    if rest is not None:
 
+        def admits(begun: WindowState) -> bool:
+            counts = used(balance, begun)
+            strict = policy.strict
+            return too_little(capacities, counts, kept_back, estimate, requests, strict) is None
 
-def _uses_anything(estimate: UsageEstimate) -> bool:
-    """Tell whether an estimate has any amount, also one that does not count by itself."""
-    return any(_estimated(estimate))
-
-
-def _is_below(left: _Three, kept_back: _Three) -> bool:
-    """Tell whether a stop threshold is reached on one axis."""
-    return left[0] <= kept_back[0] or left[1] <= kept_back[1] or left[2] <= kept_back[2]
+        frees_at = None if window is None else reopens(policy, window, balance, admits)
+        found.append(Refusal(None, rest, frees_at))
+    if policy.limits:
+        assert limits is not None  # noqa: S101 - a limit that is not looked at would not hold
+        found += limits.refusals(balance, estimate, requests)
+    if not found:
+        return None
+    worst = max(found, key=lambda one: NEVER if one.frees_at is None else one.frees_at)
+    return _short(policy, estimate, worst)
 
 
 def _short(
-    policy: SharedPoolBudgetOptions, estimate: UsageEstimate, left: _Three
+    policy: SharedPoolBudgetOptions, estimate: UsageEstimate, refusal: Refusal
 ) -> ThresholdExceededError:
-    tokens, cost, requests = left
+    limit, (tokens, cost, requests), frees_at = refusal
+    of = limit or policy
     return ThresholdExceededError(
         requested_tokens=estimate.total_tokens,
         requested_cost_micros_usd=estimate.cost_micros_usd,
         remaining_tokens=tokens,
         remaining_cost_micros_usd=cost,
         remaining_requests=requests,
-        unlimited=frozenset(axis.name for axis in AXES if axis.is_unlimited(policy)),
+        unlimited=frozenset(axis.name for axis in AXES if axis.is_unlimited(of)),
+        limit=None if limit is None else limit.name,
+        retry_at=None if frees_at is None else from_micros(frees_at),
     )
 
 
@@ -198,6 +129,10 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
     if isinstance(denial, RequestBudgetExceededError):
         return {"reason": "request_budget"}
     figures: dict[str, Any] = {"reason": "threshold"}
+    if denial.limit is not None:
+        figures["limit"] = denial.limit
+    if denial.retry_at is not None:
+        figures["retry_at"] = to_micros("retry_at", denial.retry_at)
     uncounted = {}
     for axis in AXES:
         left: int = getattr(denial, f"remaining_{axis.name}")
@@ -213,6 +148,7 @@ def denial_of(
 ) -> ThresholdExceededError:
     """Return the refusal of a pool that an entry keeps; see `denial_figures`."""
     uncounted = figures.get("uncounted", {})
+    retry_at = figures.get("retry_at")
     left = {
         f"remaining_{name}": figures.get(f"remaining_{name}", U64_MAX - uncounted.get(name, 0))
         for name in NAMES
@@ -223,6 +159,8 @@ def denial_of(
         **left,
         unlimited=frozenset(name for name in NAMES if f"remaining_{name}" not in figures),
         pool=pool,
+        limit=figures.get("limit"),
+        retry_at=None if retry_at is None else from_micros(retry_at),
     )
 
 
@@ -263,10 +201,12 @@ def reached(
     """
     if not policy.thresholds:
         return set()
-    capacities = _capacities(policy)
+    capacities = capacities_of(policy)
     axes = [
         (capacity, capacity - remains)
-        for capacity, remains in zip(capacities, _left(capacities, balance, window), strict=True)
+        for capacity, remains in zip(
+            capacities, left(capacities, used(balance, window)), strict=True
+        )
         if capacity != U64_MAX
     ]
     return {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
+
 from ledger.core import calendar
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.rules.admission import counted
+from ledger.core.rules.remainder import counted
 from ledger.errors import InvalidInputError
+
+_AHEAD = 1_024
+"""How many windows ahead are searched for one that has carried over enough."""
 
 
 def begin_window(
@@ -68,6 +74,44 @@ def roll_over(
         _carried(policy, schedule, counted(balance, window), balance.reserved, skipped),
         skipped,
     )
+
+
+def reopens(
+    policy: SharedPoolBudgetOptions,
+    window: WindowState | None,
+    balance: Balance,
+    admits: Callable[[WindowState], bool],
+) -> Micros | None:
+    """Return when the first window begins that admits a reservation, None where none does.
+
+    Args:
+        policy: The policy in force.
+        window: The window that the pool is in.
+        balance: Its balance, which stays as it is.
+        admits: Tells whether a window admits the reservation.
+    """
+    schedule = policy.window
+    if schedule is None or window is None or window.end >= calendar.NEVER:
+        return None
+    following = calendar.number(schedule, window.end)
+
+    def then(ahead: int) -> WindowState | None:
+        try:
+            at = calendar.begins(schedule, following + ahead)
+        except (InvalidInputError, OverflowError):  # beyond the calendar
+            return None
+        return roll_over(policy, window, balance, at)
+
+    def fits(ahead: int) -> bool:
+        begun = then(ahead)
+        return begun is not None and admits(begun)
+
+    # Only what is carried over makes a later window larger than the next one.
+    ahead = (
+        0 if fits(0) else bisect_left(range(_AHEAD if schedule.carry_over else 0), True, key=fits)
+    )
+    begun = then(ahead)
+    return begun.start if begun is not None and admits(begun) else None
 
 
 def _carried(

@@ -39,12 +39,18 @@ def left_out(amounts: UsageEstimate | Usage) -> tuple[Axis, ...]:
 
 
 def unpriced(policy: SharedPoolBudgetOptions, amounts: UsageEstimate | Usage) -> tuple[Axis, ...]:
-    """Return the axes of `left_out` that a policy limits."""
+    """Return the axes of `left_out` that a policy limits, by its capacity or by a limit."""
     total = amounts.total_tokens
     # Every write asks this. Nearly all of them give a total, and a cost where cost is limited.
-    if total and (amounts.cost_micros_usd or policy.capacity_cost_micros_usd == U64_MAX):
+    if total and (
+        amounts.cost_micros_usd
+        or (policy.capacity_cost_micros_usd == U64_MAX and not policy.limits)
+    ):
         return ()
-    return tuple(axis for axis in left_out(amounts) if not axis.is_unlimited(policy))
+    limited = (policy, *policy.limits)
+    return tuple(
+        axis for axis in left_out(amounts) if not all(axis.is_unlimited(one) for one in limited)
+    )
 
 
 def require_priced(

@@ -9,7 +9,7 @@ from typing import Any
 
 from ledger.contract import RequestExtensions
 from ledger.core import hashing, rules
-from ledger.core.checks import I64_MAX, Micros, to_micros
+from ledger.core.checks import I64_MAX, Micros, from_micros, to_micros
 from ledger.core.entries import PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import Unpriced, check_ttl
@@ -34,7 +34,17 @@ from ledger.store.rows import Row, detail_of, request_budget_of
 
 
 class NotYetError(LedgerError):
-    """The pool has not enough left, and the caller goes on waiting. Callers never see this."""
+    """The pool has not enough left, and the caller goes on waiting. Callers never see this.
+
+    Attributes:
+        retry_in_s: In how many seconds it will have enough if nothing else happens, None for never.
+    """
+
+    def __init__(self, denial: ThresholdExceededError, at: Micros) -> None:
+        super().__init__(str(denial))
+        self.retry_in_s: float | None = None
+        if denial.retry_at is not None:
+            self.retry_in_s = (denial.retry_at - from_micros(at)).total_seconds()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,7 +131,7 @@ class Reserve(Operation[BudgetLease]):
         head = pool.head  # read after `refusal`, which may have staged expiries
         if denial is not None:
             if self.waits and isinstance(denial, ThresholdExceededError):
-                raise NotYetError(denial)
+                raise NotYetError(denial, pool.at)
             if not self.keep_denial:
                 raise denial
         common: dict[str, Any] = {
@@ -137,7 +147,7 @@ class Reserve(Operation[BudgetLease]):
             return Draft(
                 kind=EntryKind.DENIAL,
                 balance=head.balance,
-                detail={"denial": _figures(denial, pool.info)},
+                detail={"denial": _figures(denial, batch, pool)},
                 **common,
             )
         balance, lease, flags = rules.reserve(
@@ -180,10 +190,14 @@ def _ttl_of(row: Row) -> timedelta | None:
     return None if expires_at is None else timedelta(microseconds=expires_at - row["recorded_at"])
 
 
-def _figures(denial: rules.Denial, pool: PoolInfo) -> dict[str, Any]:
+def _figures(denial: rules.Denial, batch: Batch, pool: PoolBatch) -> dict[str, Any]:
     figures = rules.denial_figures(denial)
-    if isinstance(denial, ThresholdExceededError) and denial.pool not in {None, pool.name}:
-        figures["pool"] = denial.pool or ""
+    if isinstance(denial, ThresholdExceededError):
+        above = next(one for one in batch.lineage(pool) if one.info.name == denial.pool)
+        if above is not pool:
+            figures["pool"] = above.info.name
+            if above.head.policy.limits and above.at != pool.at:
+                figures["at"] = above.at  # what its limits count depends on the time
     return figures
 
 

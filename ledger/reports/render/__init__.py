@@ -11,7 +11,7 @@ from ledger.reports.render.leases import (
     open_leases_sheet,
     stale_leases_sheet,
 )
-from ledger.reports.render.pools import PoolRow, pools_sheet, window_line
+from ledger.reports.render.pools import PoolRow, limit_line, pools_sheet, window_line
 from ledger.reports.render.prices import (
     disagreements_sheet,
     price_sheet,
@@ -59,6 +59,7 @@ __all__ = [
     "in_words",
     "late_uses_sheet",
     "lease_ages_sheet",
+    "limit_line",
     "moment",
     "open_leases_sheet",
     "pools_sheet",

@@ -36,6 +36,8 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             *(Column(heading=f"More\n{axis.shown}", wide=True) for axis in axes),
             *(Column(heading=name.capitalize(), wide=True, left=True) for name in _WHO),
             Column(heading="Refused by", wide=True, left=True),
+            Column(heading="Limit", wide=True, left=True),
+            Column(heading="Free at", wide=True),
         ],
         title=title,
     )
@@ -49,6 +51,8 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             *(_increased(axis, row) for axis in axes),
             *(text(getattr(row, name)) for name in _WHO),
             "" if row.refused_by is None else text(row.refused_by),
+            text(row.limit),
+            "" if row.retry_at is None else moment(row.retry_at),
         )
     return sheet
 
@@ -85,6 +89,7 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
             Column(heading="Denials"),
             Column(heading="By their\nown budget", rank=5),
             Column(heading="By pools\nabove", wide=True),
+            Column(heading="By\nlimits", wide=True),
             Column(heading="Tokens\nasked", rank=3),
             Column(heading="USD\nasked", rank=3),
             *(
@@ -109,6 +114,7 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
             f"{row.denials:,}",
             f"{row.by_request_budget:,}",
             f"{row.by_pools_above:,}",
+            f"{row.by_limits:,}",
             f"{row.requested_tokens:,}",
             usd(row.requested_cost_micros_usd),
             *(

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TextIO, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TextIO, get_args, get_origin, get_type_hints
 
 from ledger.core.axes import AXES, CAPACITIES, CARRY_CAPS
 from ledger.core.calendar import Window
 from ledger.core.checks import U64_MAX
+from ledger.core.limits import Limit
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.reports.render.text_formats import Figure, csv_row, escaped_json
@@ -103,8 +104,8 @@ def _limited(value: object, found: dict[str, Any]) -> dict[str, Any]:
     if isinstance(value, Remaining):
         del found["unlimited"]
         return found | {axis.name: axis.left(value) for axis in AXES}
-    if isinstance(value, SharedPoolBudgetOptions | Window):
-        names = CAPACITIES if isinstance(value, SharedPoolBudgetOptions) else CARRY_CAPS
+    if isinstance(value, SharedPoolBudgetOptions | Limit | Window):
+        names = CARRY_CAPS if isinstance(value, Window) else CAPACITIES
         return found | {name: None for name in names if found[name] == U64_MAX}
     return found
 
@@ -113,6 +114,8 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
     for name, value in row.items():
         if isinstance(value, dict):  # but thresholds are one cell, not a column each
             yield from _flat(value, f"{prefix}{name}_")
+        elif isinstance(value, list):  # the limits of a pool are one cell, too
+            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False) if value else None
         elif value is not None:
             yield f"{prefix}{name}", value
 
@@ -122,10 +125,9 @@ def _header(kind: Any, dimensions: Sequence[str], prefix: str = "") -> Iterator[
     for name in _ordered(kind) if is_dataclass(kind) else kind._fields:
         if kind is Remaining and name == "unlimited":
             continue  # an amount of None says the same
+        parts = () if get_origin(hints[name]) is Sequence else get_args(hints[name])
         within = [
-            part
-            for part in (hints[name], *get_args(hints[name]))
-            if is_dataclass(part) or hasattr(part, "_fields")
+            part for part in (hints[name], *parts) if is_dataclass(part) or hasattr(part, "_fields")
         ]
         if name == "group":
             yield from dimensions

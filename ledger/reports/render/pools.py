@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from rich.text import Text
 
+from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
-from ledger.core.entries import Balance, PoolStatus, Totals, WindowState
+from ledger.core.entries import Balance, LimitStatus, PoolStatus, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.reports.render.sheet import Column, Sheet, columns
+from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import figure, figures, in_words, moment, shown_axes, text
 
 
@@ -34,6 +36,7 @@ class PoolRow:
         window_end: When this window ends.
         window_committed: What was spent in this window.
         window_carried: What was carried into this window.
+        limits: How far each of its limits is used.
     """
 
     pool: str
@@ -49,6 +52,7 @@ class PoolRow:
     window_end: datetime | None
     window_committed: Totals | None
     window_carried: Totals | None
+    limits: Sequence[LimitStatus]
 
     @classmethod
     def of(cls, status: PoolStatus) -> PoolRow:
@@ -68,7 +72,20 @@ class PoolRow:
             window_end=None if window is None else from_micros(window.end),
             window_committed=None if window is None else _spent(status.balance, window),
             window_carried=None if window is None else window.carried,
+            limits=status.limits,
         )
+
+
+def limit_line(status: LimitStatus) -> str:
+    """Return a line of text about a limit of a pool: what is left of it, and since when."""
+    limit = status.limit
+    axes = [axis for axis in AXES if not axis.is_unlimited(limit)]
+    counted = in_words(axes, [getattr(status.counted, axis.name) for axis in axes])
+    left = in_words(axes, [axis.left(status.remaining) for axis in axes])
+    return (
+        f"Limit {printable(limit.name)}, since {moment(status.since)}: used {counted}, "
+        f"remaining {left}"
+    )
 
 
 def window_line(status: PoolStatus) -> str:

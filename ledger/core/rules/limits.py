@@ -1,0 +1,207 @@
+"""Rules of limits: what counts on each of them, what it admits, and when it frees up.
+
+A hold counts from its reservation until it ends. Usage counts from when it is recorded, as long as
+the limit's period holds that time. So a call counts without a gap from its reservation on. A
+correction that adds usage counts like any other; one that takes usage back takes it from what that
+call counted last, and nothing back that no longer counts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+from ledger.core import calendar
+from ledger.core.checks import Micros, from_micros
+from ledger.core.entries import Balance, LimitStatus, Totals, requests_made
+from ledger.core.kinds import EntryKind
+from ledger.core.limits import Limit, Rolling
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.rules.remainder import Three, capacities_of, left_of, too_little
+from ledger.core.values import UsageDifference, UsageEstimate
+
+_NOTHING = Totals()
+_RUN, _FAN = 64, 16
+"""A search reads so many points in a row where that may be all, else so many far apart."""
+
+
+class Point(NamedTuple):
+    """An entry of a pool: its number, when it was recorded, what was committed by then."""
+
+    seq: int
+    at: Micros
+    committed: Totals
+
+
+class Moved(NamedTuple):
+    """A correction: its number, the entry that it corrects, and by how much that moves totals."""
+
+    seq: int
+    of: int
+    by: Totals
+
+
+def moved_by(seq: int, detail: Mapping[str, Any], usage: UsageDifference) -> Moved:
+    """Return by how much a correction moves the totals of its pool."""
+    requests = requests_made(EntryKind.CORRECTION, detail)
+    return Moved(seq, detail["corrects"], Totals.of(usage, requests=requests))
+
+
+_BEFORE_ALL = Point(0, Micros(0), _NOTHING)
+
+
+class History(ABC):
+    """What a pool had committed at each of its entries.
+
+    Entries are counted from 1. Those that commit nothing may be left out, and then are not counted.
+    """
+
+    first: int = 0
+    """A number that is before every time that is asked for; 0 is before all entries."""
+
+    @property
+    @abstractmethod
+    def last(self) -> int:
+        """How many entries there are."""
+
+    @abstractmethod
+    def points(self, numbers: range) -> Sequence[Point]:
+        """Return entries by their numbers, from `first` to `last`."""
+
+    @abstractmethod
+    def moved(self, after: int) -> Sequence[Moved]:
+        """Return the corrections behind the entry of a sequence number, oldest first."""
+
+    def before(self, since: Micros) -> int:
+        """Return the number of the newest entry recorded before a time, `first` where none was."""
+        return self.search(self.near(since), lambda point: point.at >= since) - 1
+
+    def near(self, since: Micros) -> int:  # noqa: ARG002 - where more is known
+        """Return the number of some entry before a time, the newer the better."""
+        return self.first
+
+    def search(self, low: int, holds: Callable[[Point], bool]) -> int:
+        """Return the first number behind `low` whose entry fits, one behind the last if none does.
+
+        It takes a number of steps that grows as the logarithm of the number of entries.
+
+        Args:
+            low: The number behind which to search.
+            holds: Tells whether an entry fits. If one does, all that are behind it do.
+        """
+        high, near = self.last + 1, True  # the answer is mostly near: time has gone on a little
+        while high - low > 1:
+            if near or high - low <= _RUN:
+                numbers = range(low + 1, min(high, low + 1 + _RUN))
+            else:
+                step = (high - low) // _FAN
+                numbers = range(low + step, high, step)
+            at = bisect_left(self.points(numbers), True, key=holds)
+            if at < len(numbers):
+                high = numbers[at]
+            if at > 0:
+                low = numbers[at - 1]
+            near = False
+        return high
+
+    def point(self, number: int) -> Point:
+        """Return one entry by its number, and what there was before all of them for 0."""
+        return self.points(range(number, number + 1))[0] if number else _BEFORE_ALL
+
+    def base(self, point: Point) -> Totals:
+        """Return what an entry and those before it committed, less what was taken back of it since.
+
+        A correction takes usage from what was counted last of the corrected entry.
+        """
+        sums: dict[int, Totals] = {}
+        lowest: dict[int, Totals] = {}
+        for _, of, by in self.moved(point.seq):
+            if of <= point.seq:
+                sums[of] = moved = sums.get(of, _NOTHING).plus(by)
+                lowest[of] = Totals(*map(min, lowest.get(of, _NOTHING), moved))
+        return reduce(Totals.plus, lowest.values(), point.committed)
+
+
+class Refusal(NamedTuple):
+    """A capacity that refuses a reservation.
+
+    Attributes:
+        limit: The limit whose capacity it is, None for the pool's own.
+        left: What was left of it.
+        frees_at: When it would admit the reservation if nothing else happened, None for never.
+    """
+
+    limit: Limit | None
+    left: Three
+    frees_at: Micros | None
+
+
+class Limits:
+    """The limits of a pool's policy at one time."""
+
+    def __init__(self, policy: SharedPoolBudgetOptions, at: Micros, history: History) -> None:
+        self._policy = policy
+        self._at = at
+        self._history = history
+        self._counted = [
+            (limit, number, history.base(history.point(number)))
+            for limit in policy.limits
+            for number in (history.before(since(limit, at)),)
+        ]
+
+    def states(self, balance: Balance) -> Iterator[LimitStatus]:
+        """Yield how far each limit is used."""
+        for limit, _, base in self._counted:
+            counts = _counts(balance, base)
+            yield LimitStatus(
+                limit=limit,
+                since=from_micros(since(limit, self._at)),
+                counted=counts,
+                remaining=left_of(capacities_of(limit), counts, _NOTHING),
+            )
+
+    def refusals(
+        self, balance: Balance, estimate: UsageEstimate, requests: int
+    ) -> Iterator[Refusal]:
+        """Yield each limit that refuses a reservation."""
+        strict = self._policy.strict
+        for limit, number, base in self._counted:
+
+            def short(base: Totals, limit: Limit = limit) -> Three | None:
+                counts = _counts(balance, base)
+                return too_little(
+                    capacities_of(limit), counts, _NOTHING, estimate, requests, strict
+                )
+
+            left = short(base)
+            if left is not None:
+                frees_at = None
+                if short(balance.committed) is None:  # once nothing but what is held counts
+                    frees_at = self._frees_at(limit, number, short)
+                yield Refusal(limit, left, frees_at)
+
+    def _frees_at(
+        self, limit: Limit, number: int, short: Callable[[Totals], Three | None]
+    ) -> Micros:
+        """Return when enough of what counts on a limit by now will not count any more."""
+        if not isinstance(limit.period, Rolling):
+            return calendar.begins(limit.period, calendar.number(limit.period, self._at) + 1)
+        history = self._history
+        found = history.search(number, lambda point: short(history.base(point)) is None)
+        # What is about to be committed, if all entries so far are not enough, counts from now on.
+        last = history.point(found).at if found <= history.last else self._at
+        return Micros(last + limit.period.length_us)
+
+
+def since(limit: Limit, at: Micros) -> Micros:
+    """Return the first moment that counts on a limit at a time."""
+    if isinstance(limit.period, Rolling):
+        return Micros(at - limit.period.length_us + 1)
+    return calendar.begins(limit.period, calendar.number(limit.period, at))
+
+
+def _counts(balance: Balance, base: Totals) -> Totals:
+    return balance.committed.minus(base).plus(balance.reserved)

@@ -1,0 +1,75 @@
+"""What limits count, kept in memory: by a manager without a store, and by a replay."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ledger.core.checks import Micros
+from ledger.core.entries import Totals
+from ledger.core.limits import Limit
+from ledger.core.rules.limits import History, Moved, Point, moved_by, since
+from ledger.core.values import UsageDifference
+
+_KEPT = 1_024
+"""How many entries there are before any is forgotten."""
+
+
+class Track(History):
+    """A history in memory. What no limit can reach any more may be forgotten."""
+
+    def __init__(self) -> None:
+        self._points: list[Point] = []
+        self._moved: list[Moved] = []
+        self._most = _KEPT
+
+    @property
+    def last(self) -> int:
+        """How many entries there are, those that are forgotten included."""
+        return self.first + len(self._points) - (self.first > 0)
+
+    def points(self, numbers: range) -> Sequence[Point]:
+        """Return entries by their numbers."""
+        offset = self.first or 1
+        return self._points[numbers.start - offset : numbers.stop - offset : numbers.step]
+
+    def moved(self, after: int) -> Sequence[Moved]:
+        """Return the corrections behind an entry."""
+        begin = bisect_left(self._moved, after + 1, key=lambda one: one.seq)
+        return self._moved[begin:]
+
+    def add(self, point: Point, moved: Moved | None = None) -> None:
+        """Add the next entry, and what it corrects."""
+        self._points.append(point)
+        if moved is not None:
+            self._moved.append(moved)
+
+    def record(
+        self,
+        limits: Sequence[Limit],
+        at: Micros,
+        committed: Totals,
+        correction: tuple[Mapping[str, Any], UsageDifference] | None = None,
+    ) -> None:
+        """Add the next entry under a number of its own, and forget what limits cannot reach.
+
+        Args:
+            limits: All limits that are ever asked for.
+            at: When it is recorded.
+            committed: What is committed by then.
+            correction: What its detail says, and by how much it corrects, where it is one.
+        """
+        seq = self.last + 1
+        self.add(Point(seq, at, committed), correction and moved_by(seq, *correction))
+        if len(self._points) >= self._most:
+            self.forget(min(since(limit, at) for limit in limits))
+
+    def forget(self, since: Micros) -> None:
+        """Forget entries before a time, except for the newest of them."""
+        number = self.before(since)
+        if number > self.first:
+            del self._points[: number - (self.first or 1)]
+            self.first = number
+            self._moved = list(self.moved(self._points[0].seq))
+        self._most = max(_KEPT, 2 * len(self._points))

@@ -1,0 +1,231 @@
+"""What a pool had committed at its entries, read for its limits: a few entries, and corrections."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, select, text
+
+from ledger.core import rules
+from ledger.core.checks import I64_MAX, Micros
+from ledger.core.entries import PoolInfo, Totals
+from ledger.core.kinds import EntryKind, sql
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import UsageDifference
+from ledger.errors import JournalDamagedError
+from ledger.store import rows
+from ledger.store.rows import Row
+from ledger.store.schema import entries
+from ledger.store.statements import Prepared
+
+PAGE = 1_000
+"""How many corrections are read in one go, and about how many entries are kept."""
+_KEPT = 32
+"""For how many times the newest entry before them is kept."""
+
+_POOL = entries.c.pool_id == bindparam("pool_id")
+_COMMITTED = [entries.c[f"committed_{name}"] for name in Totals._fields]
+_POINT = Prepared(
+    select(entries.c.seq, entries.c.recorded_at, *_COMMITTED).where(
+        _POOL, entries.c.seq == bindparam("seq")
+    )
+)
+_POINTS = Prepared(
+    select(entries.c.seq, entries.c.recorded_at, *_COMMITTED)
+    .where(_POOL, entries.c.seq >= bindparam("first"), entries.c.seq < bindparam("end"))
+    .order_by(entries.c.seq)
+)
+_NEWEST = Prepared(select(entries.c.seq).where(_POOL).order_by(entries.c.seq.desc()).limit(1))
+_CORRECTIONS = Prepared(
+    select(
+        *(entries.c[name] for name in ("seq", "kind", "detail")),
+        *(column for column in entries.c if column.name.startswith("usage_")),
+    )
+    .where(_POOL, entries.c.seq > bindparam("after"), text(sql([EntryKind.CORRECTION])))
+    .order_by(entries.c.seq)
+    .limit(bindparam("page"))
+)
+
+
+Read = Callable[[Sequence[tuple[Prepared, Mapping[str, Any]]]], list[list[dict[str, Any]]]]
+"""Runs several queries, and returns the rows of each."""
+
+
+class StoredHistory(rules.History):
+    """The history of a pool in a store, up to one of its entries.
+
+    Committed entries do not change, so what was read is kept for a while.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        pool: PoolInfo,
+        *,
+        upto: int,
+        boundaries: dict[Micros, int] | None = None,
+    ) -> None:
+        self.upto = upto
+        """The number of the newest entry that counts."""
+        self._read = read
+        self._info = pool
+        self._pool = {"pool_id": pool.pool_id}
+        self._boundaries = {} if boundaries is None else boundaries
+        self._points: dict[int, rules.Point] = {}
+        self._before: dict[Micros, int] = {}
+        self._moved: list[rules.Moved] = []
+        self._moved_from = self._moved_to = I64_MAX
+        """The corrections of the entries between these two numbers have been read."""
+
+    @property
+    def last(self) -> int:
+        """The number of the newest entry."""
+        return self.upto
+
+    def before(self, since: Micros) -> int:
+        """Return the number of the newest entry recorded before a time, 0 where none was."""
+        known = self._before.pop(since, None)
+        self._before[since] = found = super().before(since) if known is None else known
+        if len(self._before) > _KEPT:
+            del self._before[next(iter(self._before))]
+        if len(self._boundaries) > _KEPT:
+            self._boundaries.clear()
+        self._boundaries[since] = found
+        return found
+
+    def near(self, since: Micros) -> int:
+        """Return the number of an entry before a time, from what earlier calls have found."""
+        known = (*self._before.items(), *self._boundaries.items())
+        near = max((one for then, one in known if then <= since and one <= self.upto), default=0)
+        # If the clock was put back, or a backup restored, what was found then is not true now.
+        return near if near and self.point(near).at < since else 0
+
+    def points(self, numbers: range) -> Sequence[rules.Point]:
+        """Return entries by their numbers.
+
+        Raises:
+            JournalDamagedError: One of them is missing.
+        """
+        missing = [one for one in numbers if one not in self._points]
+        if missing:
+            if len(self._points) > PAGE:
+                self._points.clear()
+                missing = list(numbers)
+            self._points |= {row["seq"]: _point(row) for row in self._entries(missing, numbers)}
+        try:
+            return [self._points[one] for one in numbers]
+        except KeyError as error:
+            raise self._damaged(int(error.args[0]), "it is missing") from None
+
+    def _entries(self, missing: Sequence[int], numbers: range) -> list[dict[str, Any]]:
+        if numbers.step == 1:
+            asked = {**self._pool, "first": missing[0], "end": missing[-1] + 1}
+            return self._read([(_POINTS, asked)])[0]
+        found = self._read([(_POINT, {**self._pool, "seq": seq}) for seq in missing])
+        return [row for rows in found for row in rows]
+
+    def moved(self, after: int) -> Sequence[rules.Moved]:
+        """Return the corrections behind an entry, oldest first.
+
+        Raises:
+            JournalDamagedError: One of them cannot be read.
+        """
+        if after < self._moved_from:
+            self._moved, self._moved_from, self._moved_to = [], after, after
+        while self._moved_to < self.upto:
+            asked = {**self._pool, "after": self._moved_to, "page": PAGE}
+            # The newest entry first: what is written between the two reads is read again.
+            newest, page = self._read([(_NEWEST, self._pool), (_CORRECTIONS, asked)])
+            self._moved += map(self._correction, page)
+            full = len(page) == PAGE
+            self._moved_to = page[-1]["seq"] if full else max(self.upto, newest[0]["seq"])
+        begin = bisect_left(self._moved, after + 1, key=_seq)
+        return self._moved[begin : bisect_left(self._moved, self.upto + 1, key=_seq)]
+
+    def _correction(self, row: Row) -> rules.Moved:
+        try:
+            return correction_in(row)
+        except rows.UNREADABLE as error:
+            reason = f"what it corrects cannot be read: {error}"
+            raise self._damaged(row["seq"], reason) from error
+
+    def _damaged(self, seq: int, reason: str) -> JournalDamagedError:
+        return JournalDamagedError(pool=self._info.name, seq=seq, reason=reason)
+
+
+class StagedHistory(StoredHistory):
+    """The history of a pool inside a transaction, with the entries that it has staged."""
+
+    def __init__(
+        self,
+        read: Read,
+        pool: PoolInfo,
+        *,
+        upto: int,
+        boundaries: dict[Micros, int],
+        staged: Sequence[Row],
+    ) -> None:
+        super().__init__(read, pool, upto=upto, boundaries=boundaries)
+        self._staged = staged
+        self._corrected: list[rules.Moved] = []
+        self._looked = 0
+        """How many of the staged entries were looked at for corrections."""
+
+    @property
+    def last(self) -> int:
+        """The number of the newest entry, staged ones included."""
+        return self.upto + len(self._staged)
+
+    def points(self, numbers: range) -> Sequence[rules.Point]:
+        """Return entries by their numbers."""
+        stored = range(numbers.start, min(numbers.stop, self.upto + 1), numbers.step)
+        later = numbers[len(stored) :]
+        staged = [_point(self._staged[one - self.upto - 1]) for one in later]
+        return [*super().points(stored), *staged]
+
+    def moved(self, after: int) -> Sequence[rules.Moved]:
+        """Return the corrections behind an entry, oldest first."""
+        for row in self._staged[self._looked :]:
+            if row["kind"] == EntryKind.CORRECTION:
+                self._corrected.append(correction_in(row))
+        self._looked = len(self._staged)
+        return [*super().moved(after), *(one for one in self._corrected if one.seq > after)]
+
+
+def limits(
+    read: Read, pool: PoolInfo, policy: SharedPoolBudgetOptions, *, upto: int, at: Micros
+) -> rules.Limits | None:
+    """Return a policy's limits at one of a pool's entries and at a time, None where it has none.
+
+    Args:
+        read: Reads entries, on one snapshot or several: those up to `upto` do not change.
+        pool: The pool.
+        policy: The policy in force.
+        upto: The number of the newest entry that counts.
+        at: The time, not before that entry.
+
+    Raises:
+        JournalDamagedError: An entry that a limit counts from cannot be read.
+    """
+    if not policy.limits:
+        return None
+    return rules.Limits(policy, at, StoredHistory(read, pool, upto=upto))
+
+
+def correction_in(row: Row) -> rules.Moved:
+    """Return what a stored correction moves; it raises one of `UNREADABLE` if it is damaged."""
+    usage = rows.usage_of(row)
+    if not isinstance(usage, UsageDifference):
+        raise ValueError("it records no difference")  # noqa: TRY004 - of what is stored
+    return rules.moved_by(row["seq"], rows.detail_of(row), usage)
+
+
+def _point(row: Row) -> rules.Point:
+    committed = Totals(*(row[f"committed_{name}"] for name in Totals._fields))
+    return rules.Point(row["seq"], row["recorded_at"], committed)
+
+
+def _seq(one: rules.Moved) -> int:
+    return one.seq
