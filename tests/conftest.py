@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import re
@@ -80,6 +81,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Let a test that measures time run alone."""
     with item.config.stash[_SHARED].turn(alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector from what lives as long as the run: the tests themselves.
+
+    Looking through eight thousand tests takes a third of a second, each time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import inspect
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -187,11 +189,13 @@ def _become(wanted: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # Imported before the first program asks for it.
-    import psycopg  # noqa: F401
-
-    import ledger.cli
-    import ledger.store.dialects.session
+    # Imported before the first program asks for it. The library imports only what is asked for,
+    # so that each command would take most of a second of the processor for its own part.
+    for extra in ("alembic.command", "psycopg", "rich.markdown", "sqlalchemy.dialects.sqlite"):
+        importlib.import_module(extra)
+    for module in pkgutil.walk_packages(ledger.__path__, "ledger."):
+        if not module.name.startswith(("ledger.__main__", "ledger.testing", "ledger.migrations")):
+            importlib.import_module(module.name)
 
     gc.freeze()
     _become(_serve(socket.socket(fileno=int(sys.argv[1]))))

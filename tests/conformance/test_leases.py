@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -35,6 +35,7 @@ from ledger.store import journal, queries
 from ledger.store.dialects import clock
 from ledger.store.statements import Prepared
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests import programs
 
 LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 FULL = UsageEstimate(input_tokens=1, output_tokens=2, total_tokens=30, cost_micros_usd=4)
@@ -141,11 +142,11 @@ def test_a_lease_is_settled_in_another_process(store_url: str, book: Ledger) -> 
     """Granted here, settled there; this process sees it at once."""
     budget = book.pool("pool", LIMITED)
     lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.from_tokens(30))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", ANOTHER_PROCESS, store_url, str(lease.id)],
+    done = programs.run(
+        [sys.executable, "-c", ANOTHER_PROCESS, store_url, str(lease.id)],
         capture_output=True,
         text=True,
-        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
     )
     assert "" == done.stderr
     assert [str(lease), str(budget.remaining(EXTENSIONS))] == done.stdout.splitlines()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests import programs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prices.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"(?m)^```text\n\$ (ledger .*)\n((?:(?!```).*\n)*)```", PAGE)
@@ -50,7 +51,7 @@ def test_commands_print_what_the_page_shows(
 ) -> None:
     """With the table and the store of the page; a difference is exit code 1."""
     program, *others = shlex.split(words)
-    done = subprocess.run(
+    done = programs.run(
         [scripts / program, *others],
         cwd=ran[0],
         capture_output=True,

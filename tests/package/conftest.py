@@ -17,6 +17,10 @@ import ledger
 ROOT = Path(ledger.__file__).parents[1]
 
 
+PIP = (sys.executable, "-m", "pip", "--python")
+"""Pip for the environment of the Python behind it."""
+
+
 class Built(NamedTuple):
     """What `python -m build` makes: the source archive, and the wheel that is made from it."""
 
@@ -56,9 +60,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def environment(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an empty environment elsewhere, install the wheel, and return its programs' folder."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv", with_pip=False)  # the pip that is here installs there, too
     programs = folder / "venv" / "bin"
-    call(programs / "python", "-m", "pip", "install", "-q", built.wheel, cwd=folder)
+    call(*PIP, programs / "python", "install", "-q", built.wheel, cwd=folder)
     return programs
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import ledger
+from tests.package.conftest import PIP, call
 
 ROOT = Path(ledger.__file__).parents[1]
 
@@ -169,17 +170,18 @@ def test_it_is_the_installed_package(installed: Installed, environment: Path) ->
     assert ledger.__version__ == version
 
 
-def test_sqlite_needs_no_driver(installed: Installed) -> None:
+def test_sqlite_needs_no_driver(installed: Installed, environment: Path, tmp_path: Path) -> None:
     """Nothing of PostgreSQL is installed, nor needed; what is missing for it is named."""
-    assert "psycopg" not in installed("python", "-m", "pip", "list")
+    assert "psycopg" not in call(*PIP, environment / "python", "list", cwd=tmp_path)
     said = installed("ledger", "pool", "list", "--url", "postgresql://me@localhost/books", code=2)
     assert "budget-ledger[postgresql]" in said
     assert "Traceback" not in said
 
 
-def test_the_requirements_fit_together(installed: Installed) -> None:
+def test_the_requirements_fit_together(environment: Path, tmp_path: Path) -> None:
     """Nothing is missing, and no two versions contradict each other."""
-    assert "No broken requirements found." in installed("python", "-m", "pip", "check")
+    said = call(*PIP, environment / "python", "check", cwd=tmp_path)
+    assert "No broken requirements found." in said
 
 
 def test_a_users_types_are_checked(environment: Path, tmp_path: Path) -> None:

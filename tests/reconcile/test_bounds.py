@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import programs
 
 PROGRAM = """
 import resource, sys, time
@@ -61,7 +62,7 @@ def test_a_file_of_any_shape(what: str, shape: str, tmp_path: Path) -> None:
     make, reason = SHAPES[shape]
     path = tmp_path / "file"
     path.write_text(make(), encoding="utf-8")
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", PROGRAM, what, path],
         capture_output=True,
         text=True,
