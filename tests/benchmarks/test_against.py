@@ -74,7 +74,7 @@ def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(against, "require_a_disk", lambda *_seen: None)
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_both_sides_have_figures(
     store: str, new_store: Callable[..., str], repository: Path
 ) -> None:

@@ -28,6 +28,7 @@ for times in (10_000, 20_000):
 """
 
 
+@pytest.mark.long
 @CAN
 def test_what_a_meter_measures_is_counted(tmp_path: Path) -> None:
     """Twice the work takes about twice the instructions, and the start is not among them."""

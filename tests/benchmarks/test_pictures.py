@@ -37,7 +37,10 @@ def run(bench_on: Callable[[str], Bench], tmp_path: Path) -> Path:
 
 
 def test_pictures_are_legible(run: Path, tmp_path: Path) -> None:
-    """Each has a white card, labelled axes with units, and names its run and its store."""
+    """Each has a white card, labelled axes with units, and names its run and its store.
+
+    A section that was left out has no picture.
+    """
     assert 0 == pictures.main([str(run), str(tmp_path / "out")])
     assert set(AXES) == {path.stem for path in (tmp_path / "out").glob("*.svg")}
     facts = report.described(json.loads(run.read_text())["machine"]).splitlines()
@@ -47,10 +50,6 @@ def test_pictures_are_legible(run: Path, tmp_path: Path) -> None:
         words = set(drawn.itertext())
         assert "white" == card.get("fill")
         assert {*axes, "SQLite", *facts} <= words
-
-
-def test_a_section_that_was_left_out_has_no_picture(run: Path) -> None:
-    """A run of some sections draws these."""
     result = json.loads(run.read_text())
     result["figures"] = [one for one in result["figures"] if one["section"] == "growth"]
     assert {"growth"} == set(pictures.draw(result))

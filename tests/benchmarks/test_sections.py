@@ -17,12 +17,12 @@ from benchmarks import peers, report
 from benchmarks.bench import Bench
 from benchmarks.by_hand import queries
 from benchmarks.floor import NAME as FLOOR
-from benchmarks.measure import Figure
 from benchmarks.memory import EARLY, GROWTH, LATE
 from benchmarks.peers.plain_sql import read_script
 from benchmarks.processes import FAIRNESS, RETRIES, TAIL
 from benchmarks.start import BARE, PROGRAMS
 from benchmarks.stores import sqlite_path
+from tests.conftest import STORES
 
 Lend = Callable[[str], Bench]
 
@@ -46,9 +46,22 @@ EXPECTED = {
 ALSO = {"processes": {FAIRNESS, TAIL, RETRIES}, "memory": {EARLY, LATE, GROWTH}}
 
 
-@pytest.mark.parametrize("section", EXPECTED)
-def test_a_section_measures_what_it_says(section: str, bench: Bench) -> None:
+BOTH = {"callers", "processes", "reports"}
+"""Sections of which each database has a part of its own."""
+
+
+@pytest.mark.parametrize(
+    ("store", "section"),
+    [
+        pytest.param(store, section, marks=[pytest.mark.long] if long else [])
+        for store in STORES
+        for section in EXPECTED
+        for long in [store == "postgresql" and section not in BOTH]
+    ],
+)
+def test_a_section_measures_what_it_says(store: str, section: str, bench_on: Lend) -> None:
     """Each workload is there with figures that can be, and the books verify afterwards."""
+    bench = bench_on(store)
     figures = command.run_store(bench, [section])
     assert EXPECTED[section] == [figure.workload for figure in figures]
     for figure in figures:
@@ -63,6 +76,8 @@ def test_a_section_measures_what_it_says(section: str, bench: Bench) -> None:
         else:
             assert ALSO.get(section, set()) == set(figure.also)
     assert [] == bench.notes
+    written = [figure.as_json() for figure in figures]
+    assert written == json.loads(json.dumps(written))
     if section == "processes":
         for figure in figures[1:]:
             assert 0 < figure.also[FAIRNESS] <= 1 <= figure.also[TAIL]
@@ -82,7 +97,10 @@ PEERS = {"litellm": "LiteLLM", "eventsourcing": "eventsourcing"}
 
 
 def test_peers_run_or_are_named(bench: Bench) -> None:
-    """A peer that is installed has a row; one that is not is named, with how to install it."""
+    """A peer that is installed has a row; one that is not is named, with how to install it.
+
+    The operations of the example of plain SQL took turns, each was committed, and none was lost.
+    """
     figures = command.run_store(bench, ["peers"])
     rows = [figure.workload for figure in figures]
     assert {FLOOR, "this library: durable", "SQL counter: durable"} <= set(rows)
@@ -90,6 +108,14 @@ def test_peers_run_or_are_named(bench: Bench) -> None:
         noted = [note for note in bench.notes if package in note and peers.INSTALL in note]
         shown = [row for row in rows if name in row]
         assert (1, 0) == (len(shown), len(noted)) if find_spec(package) else (0, 1)
+    if bench.store == "postgresql":
+        return
+    pairs = 1 + bench.scale.calls * bench.scale.rounds  # the first try shows whether it works
+    ledger = sqlite_path(bench.url)
+    with closing(sqlite3.connect(ledger.with_name(f"{ledger.stem}_sql_counter.db"))) as file:
+        assert [(0, 4_800 * pairs)] == file.execute("SELECT held, spent FROM budget").fetchall()
+        counted = file.execute("SELECT count(*), sum(cost) FROM calls").fetchall()
+        assert [(pairs, 4_800 * pairs)] == counted
 
 
 def test_a_peer_that_is_not_installed_is_named(
@@ -138,18 +164,6 @@ def test_sql_that_the_database_refuses_is_named(bench: Bench, tmp_path: Path) ->
         command.run_store(replace(bench, sql={"mine": path}), ["peers"])
 
 
-def test_the_example_of_plain_sql_counts_right(bench_on: Lend) -> None:
-    """Its operations took turns, each was committed, and none was lost."""
-    bench = bench_on("sqlite")
-    command.run_store(bench, ["peers"])
-    pairs = 1 + bench.scale.calls * bench.scale.rounds  # the first try shows whether it works
-    ledger = sqlite_path(bench.url)
-    with closing(sqlite3.connect(ledger.with_name(f"{ledger.stem}_sql_counter.db"))) as file:
-        assert [(0, 4_800 * pairs)] == file.execute("SELECT held, spent FROM budget").fetchall()
-        counted = file.execute("SELECT count(*), sum(cost) FROM calls").fetchall()
-        assert [(pairs, 4_800 * pairs)] == counted
-
-
 def test_the_command_prints_and_writes_the_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -187,11 +201,3 @@ def test_a_file_of_sql_is_read_before_anything_is_measured(tmp_path: Path) -> No
     """A slip in the name shows now, and not in half an hour."""
     with pytest.raises(SystemExit, match=r"gone\.sql cannot be read"):
         command.main(["--sql", f"mine={tmp_path / 'gone.sql'}"])
-
-
-def test_figures_are_values(bench_on: Lend) -> None:
-    """They go through JSON and come back the same."""
-    figures = command.run_store(bench_on("sqlite"), ["idle"])
-    assert all(isinstance(figure, Figure) for figure in figures)
-    written = [figure.as_json() for figure in figures]
-    assert written == json.loads(json.dumps(written))

@@ -372,7 +372,6 @@ def sweep(
                     scene = make()
     finally:
         gc.enable()
-        gc.unfreeze()
     with suppress(Exception):
         scene.close()
     return struck, wrong
@@ -401,7 +400,6 @@ def test_no_interrupt_and_no_finaliser_locks_the_store(
     """Wherever it comes, this thread, another, and another process write soon afterwards."""
     seed = int(os.environ.get("LEDGER_TEST_SEED", random.randrange(10_000)))
     gc.collect()
-    gc.freeze()  # what is there now is no garbage, and need not be looked at each time
     gc.disable()  # a collection comes where this test says
     struck, wrong = sweep(
         lambda: Scene(new_store(kind), environment, busy=busy),

@@ -82,7 +82,9 @@ def settled(scribe: Any, model: str | None, pairs: list[tuple[int, int]]) -> Non
         )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))]
+)
 def test_random_calls_against_a_fold(scribe: Any, seed: int) -> None:  # noqa: ANN401
     """Every figure of every group, with many equal and many nearly equal ratios."""
     rng = random.Random(seed)

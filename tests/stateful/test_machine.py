@@ -73,7 +73,7 @@ def test_a_tree_follows_the_rules(
 
 
 @pytest.mark.parametrize(
-    "histories", [15, pytest.param(150, marks=pytest.mark.long)], ids=["few", "many"]
+    "histories", [5, pytest.param(150, marks=pytest.mark.long)], ids=["few", "many"]
 )
 @pytest.mark.parametrize(("kind", "step"), [("sqlite", 2), ("sqlite", 3), ("postgresql", 2)])
 def test_a_store_that_expires_a_few_leases_at_a_time_answers_as_memory_does(
