@@ -52,6 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, what in LEFT_OUT.items():
         config.addinivalue_line("markers", f"{name}: {what}")
     config.addinivalue_line("markers", "alone: measures time; no other test runs meanwhile")
+    # A shell ignores interrupts in what it runs in the background, and tests send some.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         folder = config.workerinput["shared"]
     else:

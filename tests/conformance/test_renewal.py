@@ -20,7 +20,6 @@ import pytest
 from ledger import (
     AsyncLedger,
     EntryKind,
-    LeasePhase,
     LeaseTtl,
     Ledger,
     LedgerUnavailableError,
@@ -29,56 +28,69 @@ from ledger import (
     SharedPoolBudgetOptions,
     Usage,
 )
+from ledger.core.entries import LeaseState
 from ledger.renewal import renewer
 from ledger.testing.calls import EXTENSIONS, tokens
-from tests.clocks import until
+from tests import programs
+from tests.clocks import Clock, until
 
-TTL = timedelta(seconds=0.6)
+TTL = timedelta(seconds=0.2)
+TTL_US = 200_000
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=TTL)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def budget(request: pytest.FixtureRequest, new_store: Callable[[str], str]) -> Iterator[Any]:
-    """Return a manager of each kind in turn, of a pool whose leases hold for 0.6 seconds."""
+def budget(
+    request: pytest.FixtureRequest, new_store: Callable[[str], str], clock: Clock
+) -> Iterator[Any]:
+    """Return a manager of each kind in turn, of a pool whose leases hold for 0.2 seconds.
+
+    Blocks are renewed as real time goes by, and leases expire as `clock` does: so a slow machine
+    renews late, and nothing is lost by that.
+    """
     if request.param == "memory":
-        yield SharedPoolBudgetManager(OPTIONS)
+        yield SharedPoolBudgetManager(OPTIONS, clock=clock)
         return
-    with Ledger.open(new_store(request.param)) as book:
+    with Ledger.open(new_store(request.param), clock=clock) as book:
         yield book.pool("pool", OPTIONS)
         assert all(one.ok for one in book.verify())
 
 
-def phase(budget: Any, lease: Any) -> LeasePhase:  # noqa: ANN401 - any manager
-    """Return where a lease stands, once all that is due has expired."""
-    budget.release(budget.reserve(EXTENSIONS, tokens(0), lease.lease.request_budget))
+def state(budget: Any, lease: int) -> LeaseState:  # noqa: ANN401 - any manager
+    """Return where a lease stands."""
     if isinstance(budget, SharedPoolBudgetManager):
-        return budget._leases[lease.id].phase
+        return budget._leases[lease]
     (found,) = budget._writer.database.read(
-        lambda connection: budget._journal.leases(connection, [lease.id]).values()
+        lambda connection: budget._journal.leases(connection, [lease]).values()
     )
-    state: LeasePhase = found.state.phase
-    return state
+    stands: LeaseState = found.state
+    return stands
 
 
-def test_a_block_outlives_its_time(budget: Any) -> None:  # noqa: ANN401 - any manager
-    """It holds on until it is left, and then no longer than it was renewed last."""
+def outlive(clock: Clock, budget: Any, *leases: int, ttl_us: int = TTL_US) -> None:  # noqa: ANN401 - any manager
+    """Move on until the leases would soon expire, and wait until each has been renewed."""
+    for _ in range(2):
+        clock.now += ttl_us * 3 // 4
+        for lease in leases:
+            until(lambda lease=lease: state(budget, lease).expires_at == clock.now + ttl_us)
+
+
+def test_a_block_outlives_its_time(budget: Any, clock: Clock) -> None:  # noqa: ANN401 - any manager
+    """It holds on until it is left."""
     with budget.lease(tokens(40)) as lease:
-        for _ in range(4):
-            time.sleep(TTL.total_seconds() / 2)
-            assert LeasePhase.OPEN is phase(budget, lease)
+        outlive(clock, budget, lease.id)
         lease.record(Usage(total_tokens=30))
     assert 70 == budget.remaining(EXTENSIONS).tokens
 
 
-def test_one_thread_renews_all(budget: Any) -> None:  # noqa: ANN401 - any manager
+def test_one_thread_renews_all(budget: Any, clock: Clock) -> None:  # noqa: ANN401 - any manager
     """Forty blocks at once need no more threads than one."""
     with budget.lease(tokens(1)):
         before = threading.active_count(), len(sys._current_frames())
         blocks = [budget.lease(tokens(1)) for _ in range(40)]
         leases = [block.__enter__() for block in blocks]
-        time.sleep(2 * TTL.total_seconds())
+        outlive(clock, budget, *(lease.id for lease in leases))
         assert before == (threading.active_count(), len(sys._current_frames()))
-        assert [LeasePhase.OPEN] * 40 == [phase(budget, lease) for lease in leases]
         for block in blocks:
             block.__exit__(None, None, None)
 
@@ -100,14 +112,14 @@ def test_a_block_that_was_left_is_renewed_no_longer(budget: Any) -> None:  # noq
     assert 0 == len(kept)
 
 
-def test_a_lost_block_is_renewed_no_longer(budget: Any) -> None:  # noqa: ANN401 - any manager
+def test_a_lost_block_is_renewed_no_longer(budget: Any, clock: Clock) -> None:  # noqa: ANN401 - any manager
     """Nobody will leave it; its lease expires and is charged."""
     block = budget.lease(tokens(40))
     block.__enter__()
     del block
     gc.collect()
     until(lambda: not renewer()._kept)
-    time.sleep(1.1 * TTL.total_seconds())
+    clock.now += TTL_US
     assert 60 == budget.remaining(EXTENSIONS).tokens
 
 
@@ -120,31 +132,30 @@ def test_a_lease_that_holds_for_ever_is_not_renewed(new_store: Callable[[str], s
             assert {} == renewer()._kept
 
 
-def test_a_renewal_by_hand_counts_from_then_on(new_store: Callable[[str], str]) -> None:
+def test_a_renewal_by_hand_counts_from_then_on(budget: Any, clock: Clock) -> None:  # noqa: ANN401 - any manager
     """A block that asks for a longer time is not cut back to the pool's."""
-    with Ledger.open(new_store("sqlite")) as book:
-        budget = book.pool("pool", OPTIONS)
-        with budget.lease(tokens(1)) as lease:
-            until_then = lease.renew(timedelta(hours=1))
-            time.sleep(TTL.total_seconds())
-            (found,) = book.open_leases("pool")
-            assert until_then == found.expires_at
+    longer_us = 3 * TTL_US
+    with budget.lease(tokens(1)) as lease:
+        lease.renew(timedelta(microseconds=longer_us))
+        assert clock.now + longer_us == state(budget, lease.id).expires_at
+        outlive(clock, budget, lease.id, ttl_us=longer_us)
 
 
-def test_a_lease_of_its_own_time_is_renewed_by_that(new_store: Callable[[str], str]) -> None:
+def test_a_lease_of_its_own_time_is_renewed_by_that(
+    new_store: Callable[[str], str], clock: Clock
+) -> None:
     """Whatever the pool's policy is."""
-    with Ledger.open(new_store("sqlite")) as book:
+    with Ledger.open(new_store("sqlite"), clock=clock) as book:
         budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=10))
         own = RequestExtensions(LeaseTtl(TTL))
         with budget.lease(tokens(1), extensions=own) as lease:
             assert TTL == lease.lease.ttl
-            time.sleep(1.5 * TTL.total_seconds())
-            assert 1 <= len(list(book.entries("pool", kind=EntryKind.RENEWAL)))
-            assert LeasePhase.OPEN is phase(budget, lease)
+            outlive(clock, budget, lease.id)
 
 
 def test_a_failure_is_logged_and_the_block_goes_on(
     budget: Any,  # noqa: ANN401 - any manager
+    clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -159,16 +170,16 @@ def test_a_failure_is_logged_and_the_block_goes_on(
 
     monkeypatch.setattr(type(budget), "renew", failing)
     with caplog.at_level(logging.WARNING, "ledger.renewal"), budget.lease(tokens(1)) as lease:
-        until(lambda: len(tries) > 2)
-        assert LeasePhase.OPEN is phase(budget, lease)
+        clock.now += TTL_US // 2
+        until(lambda: state(budget, lease.id).expires_at == clock.now + TTL_US)
     assert 2 == sum("could not be renewed" in one.getMessage() for one in caplog.records)
 
 
 def test_a_hold_that_ended_is_not_renewed_for_ever(
-    new_store: Callable[[str], str], caplog: pytest.LogCaptureFixture
+    new_store: Callable[[str], str], clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Somebody else ended the lease: that is logged once."""
-    with Ledger.open(new_store("sqlite")) as book:
+    with Ledger.open(new_store("sqlite"), clock=clock) as book:
         budget = book.pool("pool", OPTIONS)
         with caplog.at_level(logging.WARNING, "ledger.renewal"), budget.lease(tokens(1)) as lease:
             budget.release(lease.lease)
@@ -179,18 +190,20 @@ def test_a_hold_that_ended_is_not_renewed_for_ever(
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_blocks_of_tasks_are_renewed_without_a_thread_each(
-    new_store: Callable[[str], str], kind: str
+    new_store: Callable[[str], str], clock: Clock, kind: str
 ) -> None:
     """By timers of the loop, until the blocks are left; a cancelled one, too."""
     url = new_store(kind)
 
     async def run() -> None:
-        async with AsyncLedger.open(url) as book:
-            budget = await book.pool("pool", OPTIONS)
+        with Ledger.open(url, clock=clock) as book:
+            budget = await AsyncLedger(book).pool("pool", OPTIONS)
+            held_by, renewed = set[int](), asyncio.Event()
 
             async def hold() -> None:
                 async with budget.lease(tokens(1)) as lease:
-                    await asyncio.sleep(3 * TTL.total_seconds())
+                    held_by.add(lease.id)
+                    await renewed.wait()
                     await lease.record(Usage(total_tokens=1))
 
             async def leave() -> None:
@@ -199,9 +212,11 @@ def test_blocks_of_tasks_are_renewed_without_a_thread_each(
 
             left = asyncio.create_task(leave())
             held = [asyncio.create_task(hold()) for _ in range(20)]
-            await asyncio.sleep(TTL.total_seconds() / 3)
+            await asyncio.to_thread(until, lambda: len(held_by) == 20)
             threads = threading.active_count()
             left.cancel()
+            await asyncio.to_thread(outlive, clock, book.pool("pool"), *held_by)
+            renewed.set()
             await asyncio.gather(*held)
             assert threads >= threading.active_count() - 1
             with pytest.raises(asyncio.CancelledError):
@@ -210,7 +225,6 @@ def test_blocks_of_tasks_are_renewed_without_a_thread_each(
     asyncio.run(run())
     with Ledger.open(url) as book:
         assert [] == list(book.entries("pool", kind=EntryKind.EXPIRY))
-        assert 40 <= len(list(book.entries("pool", kind=EntryKind.RENEWAL)))
         assert all(one.ok for one in book.verify())
 
 
@@ -226,10 +240,10 @@ with Ledger.open(sys.argv[1], create=False) as book:
 
 def test_a_process_that_dies_stops_renewing(new_store: Callable[[str], str]) -> None:
     """While it lives its lease holds on; afterwards it expires, and is charged its estimate."""
-    url = new_store("sqlite")
-    with Ledger.open(url) as book:
+    url, clock = new_store("sqlite"), Clock(time.time_ns() // 1_000)
+    with Ledger.open(url, clock=clock) as book:
         budget = book.pool("pool", OPTIONS)
-        with subprocess.Popen(
+        with programs.Popen(
             [sys.executable, "-c", PROGRAM, url], stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
@@ -237,23 +251,25 @@ def test_a_process_that_dies_stops_renewing(new_store: Callable[[str], str]) -> 
             until(lambda: len(list(book.entries("pool", kind=EntryKind.RENEWAL))) > 2)
             assert 0 == book.expire_due()
             process.send_signal(signal.SIGKILL)
-        until(book.expire_due)
+        clock.now = time.time_ns() // 1_000 + TTL_US
+        assert 1 == book.expire_due()
         assert 40 == budget.status().balance.committed.tokens
 
 
 @pytest.mark.parametrize("budget", ["memory"], indirect=True)
-def test_a_child_process_renews_its_own_blocks(budget: SharedPoolBudgetManager) -> None:
+def test_a_child_process_renews_its_own_blocks(
+    budget: SharedPoolBudgetManager, clock: Clock
+) -> None:
     """It inherits no thread, and not its parent's blocks."""
     with budget.lease(tokens(1)):
         child = os.fork()
         if child == 0:  # pragma: no cover - in the child
             code = 1
             try:
-                own = SharedPoolBudgetManager(OPTIONS)
+                own = SharedPoolBudgetManager(OPTIONS, clock=clock)
                 with own.lease(tokens(1)) as lease:
-                    time.sleep(2 * TTL.total_seconds())
-                    open_still = phase(own, lease) is LeasePhase.OPEN
-                    code = 0 if open_still and len(renewer()._kept) == 1 else 2
+                    outlive(clock, own, lease.id)
+                    code = 0 if len(renewer()._kept) == 1 else 2
             finally:
                 os._exit(code)
         assert (child, 0) == os.waitpid(child, 0)
