@@ -81,7 +81,7 @@ class AsyncLedgerBudgetManager(
     _block = leasing(AsyncLeaseBlock)
 
     @override
-    async def _open_lease(self, lease: int) -> BudgetLease:
+    async def _open_lease(self, lease: str) -> BudgetLease:
         return await self._call(LedgerBudgetManager.lease, lease)
 
     @override

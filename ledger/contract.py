@@ -15,6 +15,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, runtime
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
+from ledger.core.arguments import check_lease as check_lease  # noqa: PLC0414 - for managers of others
+from ledger.core.arguments import check_lost as check_lost  # noqa: PLC0414 - as above
+from ledger.core.arguments import check_record as check_record  # noqa: PLC0414 - as above
 from ledger.core.checks import check_type
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
@@ -25,7 +28,6 @@ from ledger.core.values import (
     Usage,
     UsageEstimate,
 )
-from ledger.errors import InvalidInputError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -181,9 +183,11 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
     memory each call that changes something raises `PoisonedError` if an exception interrupted an
     earlier change. With a store each call may raise `ContentionError` (other writers kept the store
     busy until the deadline) and `LedgerUnavailableError` (the store cannot be reached; nothing was
-    written). A call that writes may raise `OutcomeUnknownError` (the connection died in COMMIT;
-    repeat the call with the error's key). Attribution, `OccurredAt`, reports and idempotency keys
-    need a journal: in memory they have no effect.
+    written). A call about a lease may raise `LostLeaseError`, which is an `UnknownLeaseError` (the
+    store went back behind it; book its usage with `record_lost`). A call that writes may raise
+    `OutcomeUnknownError` (the connection died in COMMIT; repeat the call with the error's key).
+    Attribution, `OccurredAt`, reports and idempotency keys need a journal: in memory they have no
+    effect.
     """
 
     def reserve(
@@ -222,7 +226,7 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         """Return the lease's reservation and commit the actual usage, whatever it is.
 
         Args:
-            lease: The grant. Only its id and pool are used; the rest is read from the store.
+            lease: The grant. Only its id, proof and pool are used; the rest is read from the store.
             usage: What the call really used.
             report: What is known only after the call: the model, the provider's request id.
 
@@ -245,7 +249,7 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         closes the lease. Each part is an entry of its own, with its own provider request id.
 
         Args:
-            lease: The grant. Only its id and pool are used.
+            lease: The grant. Only its id, proof and pool are used.
             usage: What was used since the previous part.
             report: What is known about this part.
 
@@ -299,6 +303,38 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         """
         ...
 
+    def record_lost(
+        self,
+        lease: BudgetLease | str,
+        usage: Usage,
+        *,
+        attribution: Attribution | None = None,
+        report: UsageReport | None = None,
+    ) -> None:
+        """Commit what the call of a lost lease used, exactly once, whatever it is.
+
+        A call about a lease raises `LostLeaseError` if its reservation is not in the store any
+        more. The usage is real nevertheless. It is booked as a reservation that holds nothing, and
+        its settlement. Nothing refuses them, a closed pool neither. The same call, repeated by any
+        process, changes nothing more.
+
+        Args:
+            lease: The lost lease, or its token.
+            usage: All that the call used, as far as this store does not have it.
+            attribution: Whom and what the call was for: the lost reservation had it.
+            report: What is known about the call. Its idempotency key is not used: the lease's token
+                takes its place.
+
+        Raises:
+            InvalidInputError: An argument of another type, or the lease is not lost.
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+            UnknownLeaseError: Another pool of the store granted it.
+            RequestBudgetExceededError: The usage is over the lease's request budget. It is
+                recorded all the same.
+            IdempotencyConflictError: It was booked before, with other arguments.
+        """
+        ...
+
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
         """Return what is left: capacity minus what is committed and reserved.
 
@@ -343,6 +379,7 @@ class AsyncBudget(ABC, Leasing[Block_co]):
     renew = awaited(Budget.renew)
     release = awaited(Budget.release)
     abandon = awaited(Budget.abandon)
+    record_lost = awaited(Budget.record_lost)
     remaining = awaited(Budget.remaining)
 
     @abstractmethod
@@ -361,45 +398,3 @@ def check_reserve(extensions: object, estimate: object, request_budget: object) 
     check_type("extensions", extensions, RequestExtensions)
     check_type("estimate", estimate, UsageEstimate)
     check_type("request_budget", request_budget, RequestBudget)
-
-
-def check_record(lease: object, usage: object, report: object = None) -> None:
-    """Refuse arguments of `record_used` and `observe` that are of another type.
-
-    Raises:
-        InvalidInputError: One of them is something else.
-    """
-    check_lease(lease)
-    check_type("usage", usage, Usage)
-    if report is not None:
-        check_type("report", report, UsageReport)
-
-
-def check_lease(lease: object) -> None:
-    """Refuse a value that is no lease.
-
-    Raises:
-        InvalidInputError: The value is no `BudgetLease`, or its id is no whole number.
-    """
-    # A lease block has its BudgetLease as `.lease`. Before it is entered, that property raises an
-    # InvalidInputError of its own.
-    if not isinstance(lease, BudgetLease) and isinstance(
-        getattr(lease, "lease", None), BudgetLease
-    ):
-        raise InvalidInputError(
-            "lease",
-            f"must be a BudgetLease, not {type(lease).__name__}; call record(), observe(), renew() "
-            "or release() of the block itself, or pass its .lease",
-        )
-    check_type("lease", lease, BudgetLease)
-    check_lease_id(getattr(lease, "id", None))
-
-
-def check_lease_id(lease_id: object) -> None:
-    """Refuse an id that is no whole number.
-
-    Raises:
-        InvalidInputError: The id is no `int`.
-    """
-    if isinstance(lease_id, bool) or not isinstance(lease_id, int):
-        raise InvalidInputError("lease.id", f"must be an int, not {type(lease_id).__name__}")

@@ -39,6 +39,7 @@ from ledger.errors import (
     BudgetError,
     InvalidInputError,
     LedgerError,
+    LostLeaseError,
     RequestBudgetExceededError,
 )
 from ledger.renewal import TaskRenewer, renewer
@@ -164,6 +165,8 @@ class LeaseBlock(_Block[Budget]):
                 self._budget.release(self.lease)
             else:
                 self._budget.abandon(self.lease)
+        except LostLeaseError as failure:
+            _unended(self.lease, failure, error)
         except BudgetError:
             pass  # another call ended the lease, or this one did and reports it over its own budget
         except LedgerError as failure:
@@ -178,7 +181,7 @@ class LeaseBlock(_Block[Budget]):
         """Record the last part of the usage; as `Budget.record_used`."""
         try:
             self._budget.record_used(self.lease, usage, report=report)
-        except RequestBudgetExceededError:
+        except (RequestBudgetExceededError, LostLeaseError):
             self._close()
             raise
         self._close()
@@ -247,6 +250,8 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         failure = ending.exception()
         if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
             _unended(self.lease, failure, error or cancelled)
+        if isinstance(failure, LostLeaseError):
+            _unended(self.lease, failure, error or cancelled)
         if cancelled is not None and error is None:
             raise cancelled
 
@@ -265,7 +270,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         """Record the last part of the usage; as `Budget.record_used`."""
         try:
             await self._budget.record_used(self.lease, usage, report=report)
-        except RequestBudgetExceededError:
+        except (RequestBudgetExceededError, LostLeaseError):
             self._close()
             raise
         self._close()
@@ -334,12 +339,12 @@ def leasing(block: Callable[Concatenate[Any, P], Block]) -> Callable[Concatenate
 
 
 class PoolLeases(ABC, Generic[Found, Block]):
-    """The call `lease` of one pool's budget, which also finds an open lease by its id."""
+    """The call `lease` of one pool's budget, which also finds an open lease by its token."""
 
     _block: Callable[..., Block]
 
     @overload
-    def lease(self, lease: int) -> Found: ...
+    def lease(self, lease: str) -> Found: ...
 
     @overload
     def lease(
@@ -354,14 +359,14 @@ class PoolLeases(ABC, Generic[Found, Block]):
 
     def lease(
         self,
-        lease: int | UsageEstimate,
+        lease: str | UsageEstimate,
         *,
         request_budget: RequestBudget | None = None,
         attribution: Attribution | None = None,
         extensions: RequestExtensions | None = None,
         wait_s: float = 0,
     ) -> Found | Block:
-        """Return an open lease by its id, or a new lease for the length of a `with` block.
+        """Return an open lease by its token, or a new lease for the length of a `with` block.
 
         In asyncio the open lease is awaited, and the block is an `async with` block. An estimate
         gives a block. The block reserves when it is entered, not before; an object is good for one
@@ -371,15 +376,17 @@ class PoolLeases(ABC, Generic[Found, Block]):
         exception says that the provider did not do the work.
 
         Args:
-            lease: The id of a lease, which any process may have been granted; or an estimate.
+            lease: The token of a lease, which any process may have been granted; or an estimate.
             request_budget: The request's own limit; unlimited without it.
             attribution: Whom and what the call is for.
             extensions: What else the request carries; `attribution` wins over one in here.
             wait_s: How long to wait for capacity on entry, in seconds, as for `reserve`.
 
         Raises:
-            InvalidInputError: `lease` is neither an id nor an estimate.
-            UnknownLeaseError: This pool has no lease with this id, or the lease has ended.
+            InvalidInputError: `lease` is neither a token nor an estimate. A number is no token: a
+                store that was restored may have granted it again.
+            LostLeaseError: The store has no such lease any more.
+            UnknownLeaseError: The lease has ended.
         """
         if not isinstance(lease, UsageEstimate):
             return self._open_lease(lease)
@@ -392,4 +399,4 @@ class PoolLeases(ABC, Generic[Found, Block]):
         )
 
     @abstractmethod
-    def _open_lease(self, lease: int) -> Found: ...
+    def _open_lease(self, lease: str) -> Found: ...

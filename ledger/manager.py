@@ -14,7 +14,7 @@ from ledger.contract import (
     Budget,
     RequestExtensions,
     check_lease,
-    check_lease_id,
+    check_lost,
     check_record,
     check_reserve,
 )
@@ -22,8 +22,10 @@ from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros, check_seconds, check_type
 from ledger.core.entries import Entry, PoolStatus, WindowState
 from ledger.core.kinds import LeasePhase
+from ledger.core.tokens import is_proof, parse_token
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
+    Attribution,
     BudgetLease,
     Remaining,
     RequestBudget,
@@ -32,9 +34,18 @@ from ledger.core.values import (
     UsageEstimate,
 )
 from ledger.engine.group_commit import Writer
-from ledger.engine.operations import Close, Correct, Operation, Record, Release, Renew, Reserve
+from ledger.engine.operations import (
+    Close,
+    Correct,
+    Operation,
+    Record,
+    RecordLost,
+    Release,
+    Renew,
+    Reserve,
+)
 from ledger.engine.waiting import WaitingReservations
-from ledger.errors import UnknownLeaseError
+from ledger.errors import LostLeaseError, UnknownLeaseError
 from ledger.lease import LeaseBlock, PoolLeases, leasing
 from ledger.store import history, snapshot, standing
 from ledger.store.corrections import seq_of, spending
@@ -129,7 +140,19 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     @override
     def abandon(self, lease: BudgetLease) -> None:
         self._check_own(lease)
-        return self._do(Close(lease=lease.id))
+        return self._do(Close(lease=lease.id, proof=lease.proof))
+
+    @override
+    def record_lost(
+        self,
+        lease: BudgetLease | str,
+        usage: Usage,
+        *,
+        attribution: Attribution | None = None,
+        report: UsageReport | None = None,
+    ) -> None:
+        lost = check_lost(lease, usage, attribution, report)
+        return self._do(RecordLost.of(lost, usage, attribution, report))
 
     @override
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
@@ -202,9 +225,9 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     _block = leasing(LeaseBlock)
 
     @override
-    def _open_lease(self, lease: int) -> BudgetLease:
-        check_lease_id(lease)
-        return self._read(lambda: self._find(lease))
+    def _open_lease(self, lease: str) -> BudgetLease:
+        lease_id, proof = parse_token(lease)
+        return self._read(lambda: self._find(lease_id, proof))
 
     def _reserve(self, operation: Reserve, wait_s: float) -> BudgetLease:
         """Make a reservation, which waits for capacity if need be."""
@@ -265,15 +288,16 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             limits=() if limits is None else tuple(limits.states(head.balance)),
         )
 
-    def _find(self, lease: int) -> BudgetLease:
+    def _find(self, lease: int, proof: bytes) -> BudgetLease:
         found = None
-        if 0 < lease <= I64_MAX:
+        if lease <= I64_MAX:
             found = self._writer.database.read(
                 lambda connection: self._journal.leases(connection, [lease]).get(lease)
             )
+        if found is None or not found.is_proved(proof):
+            raise LostLeaseError(lease, pool=self.name)
         if (
-            found is None
-            or found.state.phase is LeasePhase.ENDED
+            found.state.phase is LeasePhase.ENDED
             or found.origin_pool_id is not None  # a mirror entry: a child pool granted the lease
         ):
             raise UnknownLeaseError(lease)
@@ -296,6 +320,10 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         self._check_granted(lease)
 
     def _check_granted(self, lease: BudgetLease) -> None:
-        """Refuse a lease of another pool, and an id that no store holds."""
-        if lease.pool != self._journal.info.identity or not 0 < lease.id <= I64_MAX:
+        """Refuse a lease of another pool or without proof, and an id that no store holds."""
+        if (
+            lease.pool != self._journal.info.identity
+            or not 0 < lease.id <= I64_MAX
+            or not is_proof(lease.proof)
+        ):
             raise UnknownLeaseError(lease.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import threading
 import time
 from collections import deque
@@ -17,11 +18,10 @@ from ledger.announcements import Announcer, OnThreshold
 from ledger.contract import (
     Budget,
     RequestExtensions,
-    check_lease,
-    check_record,
     check_reserve,
 )
 from ledger.core import rules
+from ledger.core.arguments import check_lease, check_lost, check_record, not_lost
 from ledger.core.calendar import Window, check_anchor
 from ledger.core.checks import (
     U64_MAX,
@@ -42,8 +42,10 @@ from ledger.core.entries import (
 )
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
+from ledger.core.tokens import is_proof
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
+    Attribution,
     BudgetLease,
     LeaseTtl,
     Remaining,
@@ -53,7 +55,15 @@ from ledger.core.values import (
     UsageEstimate,
 )
 from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
-from ledger.errors import BudgetError, ContentionError, PoisonedError, ThresholdExceededError
+from ledger.errors import (
+    BudgetError,
+    ContentionError,
+    IdempotencyConflictError,
+    LostLeaseError,
+    PoisonedError,
+    ThresholdExceededError,
+    UnknownLeaseError,
+)
 from ledger.lease import LeaseBlock, leasing
 
 _Decide = Callable[[Micros], rules.Effect]
@@ -103,6 +113,10 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         # leases expired: late usage corrects those.
         self._history = rules.Track()
         self._expired: dict[int, int] = {}
+        self._proof = os.urandom(8)
+        """What all leases of this manager have: another manager grants the same numbers."""
+        self._booked: dict[str, Usage] = {}
+        """What was booked of lost leases, by their tokens."""
         self._poisoned = False
         self._queues = CapacityQueues()
         self._announcer = Announcer(on_threshold)
@@ -179,7 +193,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             return effect
 
         granted = self._change(change).lease.lease
-        return BudgetLease(id=granted, reserved=estimate, request_budget=request_budget, ttl=ttl)
+        return BudgetLease(
+            id=granted, reserved=estimate, request_budget=request_budget, ttl=ttl, proof=self._proof
+        )
 
     @override
     def record_used(
@@ -235,6 +251,44 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             )[0],
             spared=lease.id,
         )
+
+    @override
+    def record_lost(
+        self,
+        lease: BudgetLease | str,
+        usage: Usage,
+        *,
+        attribution: Attribution | None = None,
+        report: UsageReport | None = None,
+    ) -> None:
+        lost = check_lost(lease, usage, attribution, report)
+        if lost.pool is not None:
+            raise UnknownLeaseError(lost.id)
+        if lost.proof == self._proof:
+            raise not_lost(lost)
+        with self._lock:
+            booked = self._booked.get(lost.token)
+            if booked is None:
+                self._change(lambda now: self._book(lost, usage, now))
+            elif booked != usage:
+                raise IdempotencyConflictError(f"lost:{lost.token}", seq=lost.id)
+        excess = rules.over_request_budget(lost.request_budget, usage)
+        if excess is not None:
+            raise excess
+
+    def _book(self, lost: BudgetLease, usage: Usage, now: Micros) -> rules.Effect:
+        """Return the effect of a lost lease's usage, behind a grant that holds nothing."""
+        self._granted += 1
+        balance, lease, _ = granted = rules.reserve(
+            self._balance,
+            lease_id=self._granted,
+            estimate=UsageEstimate.zero(),
+            request_budget=lost.request_budget,
+            ceiling=U64_MAX,
+        )
+        self._apply(granted, now)
+        self._booked[lost.token] = usage
+        return rules.settle(balance, lease, usage, lease_id=lease.lease, ceiling=U64_MAX)
 
     @override
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:
@@ -440,7 +494,11 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             )
 
     def _known(self, lease: BudgetLease) -> LeaseState | None:
-        return self._leases.get(lease.id) if lease.pool is None else None
+        if lease.pool is not None or not is_proof(lease.proof):
+            return None
+        if lease.proof != self._proof:
+            raise LostLeaseError(lease.id)
+        return self._leases.get(lease.id)
 
 
 _THE_POOL = 0

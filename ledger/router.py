@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from ledger.contract import Budget, RequestExtensions, check_lease
+from ledger.contract import Budget, RequestExtensions
+from ledger.core.arguments import check_lease
 from ledger.core.checks import check_text, check_type
 from ledger.core.values import BudgetLease
 from ledger.errors import InvalidInputError, UnknownLeaseError
@@ -73,6 +74,7 @@ class BudgetRouter(Budget[LeaseBlock]):
     renew = _routed(Budget.renew)
     release = _routed(Budget.release)
     abandon = _routed(Budget.abandon)
+    record_lost = _routed(Budget.record_lost)
     remaining = _routed(Budget.remaining)
     lease = leasing(LeaseBlock)
 

@@ -54,6 +54,7 @@ class LeaseRow:
     """What `ledger leases` prints a lease."""
 
     lease: int
+    token: str
     phase: str
     run_id: str | None
     reserved_at: datetime
@@ -169,6 +170,7 @@ def verify(
 def _lease_row(found: OpenLease) -> LeaseRow:
     return LeaseRow(
         lease=found.lease.id,
+        token=found.lease.token,
         phase=found.phase,
         run_id=None if found.attribution is None else found.attribution.run_id,
         reserved_at=found.reserved_at,

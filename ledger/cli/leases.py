@@ -11,13 +11,19 @@ from typing_extensions import override
 from ledger.cli import books
 from ledger.cli.common import URL_DEFAULT, PoolName, Url, existing, stdout
 from ledger.cli.correct import Cost, Count, named_amounts
+from ledger.core.checks import I64_MAX
+from ledger.core.kinds import EntryKind
+from ledger.core.tokens import parse_token
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Provenance, RequestBudget, Usage, UsageEstimate
-from ledger.errors import RequestBudgetExceededError
+from ledger.errors import RequestBudgetExceededError, UnknownLeaseError
+from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reports.render import usd
 
-LeaseId = Annotated[int, typer.Argument(help="The lease's number.", show_default=False)]
+LeaseId = Annotated[
+    str, typer.Argument(help="The lease's number, or its token.", show_default=False)
+]
 Key = Annotated[
     str | None, typer.Option(help="A name that makes it happen once.", show_default=False)
 ]
@@ -78,7 +84,7 @@ def settle(
     with existing(url) as book:
         budget = book.pool(pool)
         try:
-            budget.record_used(_lease(budget, lease), usage, report=report)
+            budget.record_used(_lease(book, budget, lease), usage, report=report)
         except RequestBudgetExceededError:  # it is recorded all the same
             over = "  (over the request's own budget)"
     _say(
@@ -97,7 +103,7 @@ def abandon(pool: PoolName, lease: LeaseId, url: Url = URL_DEFAULT) -> None:
     """
     with existing(url) as book:
         budget = book.pool(pool)
-        budget.abandon(_lease(budget, lease))
+        budget.abandon(_lease(book, budget, lease))
         policy = budget.status().policy.settlement
     _say(lease, f"abandoned  ({policy})")
 
@@ -110,19 +116,33 @@ def release(pool: PoolName, lease: LeaseId, url: Url = URL_DEFAULT, key: Key = N
     """
     with existing(url) as book:
         budget = book.pool(pool)
-        budget.release(_lease(budget, lease), idempotency_key=key)
+        budget.release(_lease(book, budget, lease), idempotency_key=key)
     _say(lease, "released")
 
 
-def _lease(budget: LedgerBudgetManager, lease: int) -> BudgetLease:
-    """Return a lease by its number. A repeated call, under its key, is about one that has ended."""
+def _lease(book: Ledger, budget: LedgerBudgetManager, lease: str) -> BudgetLease:
+    """Return a lease by its token, or by its number in this store as it is now.
+
+    A repeated call, under its key, is about one that has ended.
+    """
+    if not lease.removeprefix("-").isdecimal():
+        lease_id, proof = parse_token(lease)
+    else:
+        lease_id = int(lease)
+        if not 0 < lease_id <= I64_MAX:
+            raise UnknownLeaseError(lease_id)
+        found = next(book.entries(budget.name, after=lease_id - 1), None)
+        if found is None or (found.seq, found.kind) != (lease_id, EntryKind.RESERVATION):
+            raise UnknownLeaseError(lease_id)
+        proof = found.hash
     return BudgetLease(
-        id=lease,
+        id=lease_id,
         reserved=UsageEstimate.zero(),
         request_budget=RequestBudget.unlimited(),
         pool=budget.identity,
+        proof=proof,
     )
 
 
-def _say(lease: int, outcome: str) -> None:
+def _say(lease: str, outcome: str) -> None:
     stdout().print(f"lease {lease}  {outcome}", markup=False, soft_wrap=True)

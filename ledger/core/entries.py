@@ -254,6 +254,11 @@ def late_in(detail: Mapping[str, Any] | None) -> str | None:
     return (detail or {}).get("late")
 
 
+def lost_in(detail: Mapping[str, Any] | None) -> str | None:
+    """Return the token of the lost lease that a reservation stands in for, None for others."""
+    return (detail or {}).get("lost")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolInfo:
     """A pool as the store knows it: its name and parent never change.

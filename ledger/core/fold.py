@@ -17,12 +17,13 @@ from ledger.core.entries import (
     Totals,
     WindowState,
     late_in,
+    lost_in,
     requests_made,
     requests_of,
 )
 from ledger.core.kinds import CHARGED, ENDS_LEASE, KINDS, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.values import Usage, UsageDifference
+from ledger.core.values import Usage, UsageDifference, UsageEstimate
 from ledger.errors import (
     InvalidInputError,
     UncorrectableEntryError,
@@ -202,7 +203,7 @@ class Replay:
     def _effect(self, entry: Entry) -> rules.Effect | None:
         _check_shape(entry)
         kind = KINDS[EntryKind(entry.kind)]
-        if self.closed and kind.is_new:
+        if self.closed and kind.is_new and not lost_in(entry.detail):
             raise Contradiction(f"{entry.kind} in a pool that is closed")
         self._check_window(entry)
         if kind.asks:
@@ -232,17 +233,15 @@ class Replay:
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - by its shape
         requests = requests_of(entry.detail)
-        denial = rules.admission(self.rules_version)(
-            self.policy,
-            self.balance,
-            entry.estimate,
-            entry.request_budget,
-            self.window,
-            requests=requests,
-            limits=rules.Limits(self.policy, entry.recorded_at, self.history)
-            if self.policy.limits
-            else None,
-        )
+        lost = lost_in(entry.detail)
+        if lost and entry.estimate != UsageEstimate.zero():
+            raise Contradiction(f"{entry.kind} for lease {lost}, which was lost, holds something")
+        admit = rules.admission(self.rules_version)
+        asked = self.policy, self.balance, entry.estimate, entry.request_budget, self.window
+        limits = None
+        if self.policy.limits:
+            limits = rules.Limits(self.policy, entry.recorded_at, self.history)
+        denial = None if lost else admit(*asked, requests=requests, limits=limits)
         figures = entry.detail.get("denial", {})
         if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:
             return None  # a pool above refused, whose balance this journal does not know

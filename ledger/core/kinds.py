@@ -105,7 +105,8 @@ KINDS = {
         sets_expiry=True,
         is_new=True,
         counted_as="requests",
-        details=_details("", "carving"),
+        # Behind `lost` comes the spend of a lease that a restored store does not know.
+        details=_details("", "carving", "lost"),
     ),
     EntryKind.DENIAL: Kind(
         _ASKED, asks=True, is_new=True, counted_as="denied", details=_details("denial")

@@ -23,6 +23,7 @@ from ledger.core.checks import (
     check_text,
 )
 from ledger.core.policy import check_ttl
+from ledger.core.tokens import token_of
 from ledger.errors import InvalidInputError
 
 TAGS_MAX = 64
@@ -289,7 +290,10 @@ class RequestBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetLease:
-    """A grant. Keep it, or only its id, until the call's usage is recorded.
+    """A grant. Keep it, or only its token, until the call's usage is recorded.
+
+    A store that was restored from a backup grants numbers again. So each call about a lease
+    compares its proof, too.
 
     Attributes:
         id: Above 0; in a SQL store the number of the reservation's entry.
@@ -297,7 +301,9 @@ class BudgetLease:
         request_budget: The request's own limit.
         pool: The identity of the granting pool, None for an in-memory manager.
         ttl: How long it holds from when it was granted; None for ever, and in a lease that was
-            looked up by its id.
+            looked up by its token.
+        proof: What tells it apart from another lease of the same number: the hash of the
+            reservation's entry; in memory, bytes that the manager made at random.
     """
 
     id: int
@@ -305,6 +311,16 @@ class BudgetLease:
     request_budget: RequestBudget
     pool: UUID | None = None
     ttl: timedelta | None = field(default=None, compare=False, repr=False)
+    proof: bytes | None = field(default=None, repr=False)
+
+    @property
+    def token(self) -> str:
+        """The number and the beginning of the proof, as text to hand to another process.
+
+        Raises:
+            InvalidInputError: The lease was made by hand and has no proof.
+        """
+        return token_of(self.id, self.proof)
 
 
 class Provenance(StrEnum):

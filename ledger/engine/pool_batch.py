@@ -26,7 +26,12 @@ from ledger.core.entries import (
 from ledger.core.kinds import GIVES_BACK, EntryKind, LeasePhase
 from ledger.core.values import Usage
 from ledger.engine.thresholds import PoolThresholds
-from ledger.errors import JournalDamagedError, PoolClosedError, UncorrectableEntryError
+from ledger.errors import (
+    JournalDamagedError,
+    LostLeaseError,
+    PoolClosedError,
+    UncorrectableEntryError,
+)
 from ledger.store import drafts
 from ledger.store.attributions import NO_CONTENT
 from ledger.store.corrections import (
@@ -130,6 +135,24 @@ class PoolBatch:
         """
         if lease_id in self.unreadable:
             raise copy.copy(self.unreadable[lease_id])
+
+    def require_granted(self, lease_id: int, proof: bytes | None) -> None:
+        """Refuse a lease whose number this store granted to another call, or to none.
+
+        Args:
+            lease_id: The lease.
+            proof: The hash of its reservation, or the beginning of that; None compares nothing.
+
+        Raises:
+            LostLeaseError: The reservation is not in this store.
+        """
+        if proof is not None and not self.has_granted(lease_id, proof):
+            raise LostLeaseError(lease_id, pool=self.info.name)
+
+    def has_granted(self, lease_id: int, proof: bytes) -> bool:
+        """Tell whether this pool granted the lease of this number and proof."""
+        found = self.leases.get(lease_id)
+        return found is not None and found.is_proved(proof)
 
     def recall_mirrors(self, pool_id: PoolId, leases: Collection[int]) -> list[Wanted]:
         """Load the remembered mirrors of a lower pool's leases; return those still to be read."""
@@ -288,6 +311,7 @@ class PoolBatch:
                 draft.request_id,
                 draft.occurred_at,
                 None if draft.origin is None else draft.origin[0],
+                self.head.hash,
             )
         return row
 

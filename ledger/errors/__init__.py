@@ -9,6 +9,7 @@
     |   |-- UnpricedCallError            the call leaves out what the pool limits
     |   |   `-- UnknownPriceError        no price is known for it
     |   |-- UnknownLeaseError            no such open lease here
+    |   |   `-- LostLeaseError           the store went back behind its reservation
     |   |-- PoolClosedError              the pool takes nothing new
     |   `-- PoisonedError                the in-memory manager was broken into
     |-- InvalidInputError                a value that cannot be accepted (also a ValueError)
@@ -37,6 +38,9 @@
         |-- JournalDamagedError          the rows contradict each other
         |-- UnknownRulesError            a pool goes by newer rules than this library has
         `-- MissingExtraError            an optional package is not installed
+
+    UserWarning
+    `-- StoreWentBackWarning             the store lost entries that this process has seen
 
 Every error carries its figures as attributes and survives pickling, so that it can cross a
 process boundary. The database driver's own error, where there is one, is in ``__cause__``.
@@ -73,10 +77,12 @@ from ledger.errors.stores import (
     RowsDiscardedError,
     SchemaVersionError,
     StoreError,
+    StoreWentBackWarning,
     UnknownRulesError,
 )
 from ledger.errors.verdicts import (
     BudgetError,
+    LostLeaseError,
     PoisonedError,
     PoolClosedError,
     RequestBudgetExceededError,
@@ -99,6 +105,7 @@ __all__ = [
     "JournalDamagedError",
     "LedgerError",
     "LedgerUnavailableError",
+    "LostLeaseError",
     "MissingExtraError",
     "NotALedgerError",
     "NotPermittedError",
@@ -113,6 +120,7 @@ __all__ = [
     "RowsDiscardedError",
     "SchemaVersionError",
     "StoreError",
+    "StoreWentBackWarning",
     "ThresholdExceededError",
     "TraceAlreadyRunError",
     "TraceError",

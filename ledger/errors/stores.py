@@ -99,6 +99,30 @@ class RowsDiscardedError(StoreError):
         )
 
 
+class StoreWentBackWarning(UserWarning):
+    """The store is in an earlier state than this process has seen: it was restored, or failed over.
+
+    What was acknowledged behind that state is lost in this store. Leases of then raise
+    `LostLeaseError`, and `record_lost` books what their calls used.
+
+    Attributes:
+        pool: The pool's name.
+        seen: The entry that this process has seen, and that is missing or another one now.
+        newest: The pool's newest entry now.
+    """
+
+    def __init__(self, pool: str, *, seen: int, newest: int) -> None:
+        super().__init__(
+            f"pool {pool!r} went back: entry {seen}, which this process has seen, is not in the "
+            f"store any more; its newest is {newest}. A backup was restored, or a standby took "
+            "over that lacked the newest entries. Book what was spent since then: calls with a "
+            "lease of then raise LostLeaseError, and record_lost() takes it"
+        )
+        self.pool = pool
+        self.seen = seen
+        self.newest = newest
+
+
 class SchemaVersionError(StoreError):
     """The store's schema is not the one this version of the library works with.
 

@@ -207,11 +207,41 @@ class UnknownLeaseError(BudgetError):
 
     def __init__(self, lease_id: int) -> None:
         super().__init__(
-            f"no open lease {lease_id} in this pool: it was granted by another pool or store, it "
-            "was settled or released already, or its hold has expired, so that it can be settled "
-            "or released, but not renewed or abandoned"
+            f"no open lease {lease_id} in this pool: it was granted by another pool or store, or "
+            "made by hand, it was settled or released already, or its hold has expired, so that it "
+            "can be settled or released, but not renewed or abandoned"
         )
         self.lease_id = lease_id
+
+
+class LostLeaseError(UnknownLeaseError):
+    """The lease is real, but its reservation is not in this store: the store went back.
+
+    It was restored from a backup, or a standby took over that lacked the newest entries. The number
+    may have been granted again, to another call. In memory: another manager granted it. Nothing was
+    written. What the call used is real: `record_lost` books it, exactly once.
+
+    Attributes:
+        lease_id: The lease's number.
+        pool: The name of the pool that was asked, None in memory.
+    """
+
+    def __init__(self, lease_id: int, *, pool: str | None = None) -> None:
+        if pool is None:
+            what = f"this in-memory manager did not grant lease {lease_id}; another one did"
+        else:
+            what = (
+                f"lease {lease_id} of pool {pool!r} is lost: its reservation is not in this store, "
+                "which was restored from a backup or lost its newest entries in a failover. Entry "
+                f"{lease_id}, if there is one, is another call's"
+            )
+        BudgetError.__init__(
+            self,
+            f"{what}. Nothing was written. If the call was made, book what it used with "
+            "record_lost(lease, usage)",
+        )
+        self.lease_id = lease_id
+        self.pool = pool
 
 
 class PoolClosedError(BudgetError):

@@ -12,8 +12,8 @@ from ledger.core import hashing
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo
 from ledger.core.kinds import EntryKind, LeasePhase
-from ledger.errors import JournalDamagedError
-from ledger.store import queries, rows
+from ledger.errors import JournalDamagedError, UnknownPoolError
+from ledger.store import queries, restored, rows
 from ledger.store.attributions import Attributions, remember
 from ledger.store.database import Database
 from ledger.store.dialects import dialect_named
@@ -59,6 +59,9 @@ class PoolJournal:
         self.lineage: tuple[PoolJournal, ...] = (self, *shared)
         """The pools in which a hold here counts: this one, and those above that share with it."""
         self.genesis = hashing.genesis(store=store, pool=info.identity.bytes, name=info.name)
+        self.is_there = True
+        """Whether the store had this pool under its number when its first entry here was read. A
+        store that was restored may have given the number to another pool."""
         self.terms = Terms(info.pool_id, info.name)
         self.attributions = Attributions(info)
         self._leases: dict[int, LeaseRow] = {}
@@ -99,6 +102,8 @@ class PoolJournal:
         return _head(row, self.terms.of(connection, row))
 
     def _there(self, newest: Row | None) -> Row:
+        if not self.is_there:
+            raise UnknownPoolError(self.info.name)
         if newest is None:
             raise self.damaged(1, NO_OPENING)
         try:
@@ -175,13 +180,17 @@ class PoolJournal:
         """Return this pool's mirror of a lower pool's lease, if that is remembered."""
         return self._mirrors.get((pool_id, lease))
 
-    def forget(self, since: Sequence[Row], newest: Row) -> None:
+    def forget(self, since: Sequence[Row], newest: Row) -> bool:
         """Forget the leases that entries after the remembered one changed.
 
         If the remembered entry no longer exists, a backup was restored: then everything is
-        forgotten.
+        forgotten. Return whether that is so.
         """
-        if not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at:
+        anew = not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at
+        went_back = anew and self.remembers
+        if anew:
+            if went_back:
+                restored.tell(self.info.name, seen=self._leases_at[0], newest=newest["seq"])
             self.terms = Terms(self.info.pool_id, self.info.name)
             self._leases, self._mirrors = {}, {}
             self.attributions = Attributions(self.info)
@@ -195,6 +204,7 @@ class PoolJournal:
         for row in since[1:]:
             self._leases.pop(row["lease"], None)
         self._leases_at = newest["seq"], newest["hash"]
+        return went_back
 
     def since(self) -> dict[str, int]:
         """Return the parameters that read the remembered entry, and later ones if needed."""
@@ -246,6 +256,8 @@ class PoolJournal:
         try:
             queries.LEASE_COLUMNS.check(row)
             state = rows.lease_of(row)
+            if type(row["proof"]) is not bytes:
+                raise ValueError("the hash of its reservation is none")
         except rows.UNREADABLE as error:
             raise self.damaged(row["seq"], f"its lease cannot be read: {error}") from error
         return LeaseRow(
@@ -254,6 +266,7 @@ class PoolJournal:
             row["request_id"],
             row["occurred_at"],
             row["origin_pool_id"],
+            row["proof"],
         )
 
     def remember(self, memo: Memo) -> None:

@@ -17,7 +17,11 @@ def lease_of(found: LeaseRow, pool: UUID) -> BudgetLease:
     """Return a stored lease as the grant that a caller holds."""
     state = found.state
     return BudgetLease(
-        id=state.lease, reserved=state.estimate, request_budget=state.request_budget, pool=pool
+        id=state.lease,
+        reserved=state.estimate,
+        request_budget=state.request_budget,
+        pool=pool,
+        proof=found.proof,
     )
 
 

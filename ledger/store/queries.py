@@ -117,7 +117,8 @@ def _newest_of_lease(
     constants = ("estimate_", "budget_", "attribution_id", "request_id", "occurred_at")
     return Prepared(
         select(
-            *((_granted if name.startswith(constants) else entries).c[name] for name in _LEASE)
+            *((_granted if name.startswith(constants) else entries).c[name] for name in _LEASE),
+            _granted.c.hash.label("proof"),
         ).where(
             _granted.c.pool_id == _POOL,
             _granted.c.seq == lease,

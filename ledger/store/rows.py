@@ -113,6 +113,12 @@ class LeaseRow(NamedTuple):
     occurred_at: Micros | None
     origin_pool_id: PoolId | None
     """The lower pool that granted the lease, None where this pool granted it."""
+    proof: bytes
+    """The hash of the reservation: a store that was restored grants the same number again."""
+
+    def is_proved(self, proof: bytes) -> bool:
+        """Tell whether this is the lease with this proof, or with the beginning of it."""
+        return self.proof.startswith(proof)
 
 
 class Memo(NamedTuple):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ledger.core.checks import Micros
 from ledger.core.entries import PoolId
-from ledger.store import journal, queries
+from ledger.store import journal, queries, restored
 from ledger.store.journal import AHEAD_US, PoolJournal
 from ledger.store.rows import Row
 from ledger.store.statements import Prepared, rows_of_each
@@ -100,6 +100,18 @@ def sharing_with_due(connection: Connection, pool: PoolJournal, until: Micros) -
     return set(connection.execute(queries.SHARING_WITH_DUE, parameters).scalars())
 
 
+def _forget(
+    connection: Connection,
+    stale: Sequence[tuple[PoolJournal, Row]],
+    since: Mapping[PoolJournal, Sequence[Row]],
+) -> None:
+    """Let pools forget; of those that went back, ask whether their numbers are theirs still."""
+    back = [pool for pool, newest in stale if pool.forget(since.get(pool, ()), newest)]
+    found = rows_of_each(connection, [restored.asked(pool.info) for pool in back])
+    for pool, one in zip(back, found, strict=True):
+        pool.is_there = restored.is_of(pool.info, one)
+
+
 def clock(connection: Connection, now: Micros | None) -> Micros:
     """Return the given time, or else the store's."""
     return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
@@ -145,6 +157,7 @@ def recall(
     if not stale and not restless and not named:
         return seen
     known = [pool for pool, _ in stale if pool.remembers]
+    fresh = [pool for pool, _ in stale if not pool.remembers]
     read = iter(
         rows_of_each(
             connection,
@@ -152,18 +165,20 @@ def recall(
             + [pool.terms.asked(seq) for pool, seq in unknown]
             + [pool.ending(seen.now) for pool in restless]
             + [pool.attributions.asked(one) for pool, unread in named.items() for one in unread]
-            + [pool.attributions.asked_newest() for pool in named],
+            + [pool.attributions.asked_newest() for pool in named]
+            + [restored.asked(pool.info) for pool in fresh],
         )
     )
     since = {pool: next(read) for pool in known}
-    for pool, newest in stale:
-        pool.forget(since.get(pool, ()), newest)
+    _forget(connection, stale, since)
     for pool, seq in unknown:
         pool.terms.learn(seq, next(read))
     ending = seen.ending | _ending(restless, [next(read) for _ in restless])
     stored = {pool: {one: next(read) for one in unread} for pool, unread in named.items()}
     for pool, found in stored.items():
         pool.attributions.read_ahead(found, next(read))
+    for pool in fresh:
+        pool.is_there = restored.is_of(pool.info, next(read))
     # Others may have granted leases whose holds have ended since.
     late = [pool for pool, _ in stale if seen.now >= pool.quiet_until]
     late = [pool for pool in late if pool.info.pool_id not in ending]

@@ -188,8 +188,9 @@ def _said_problem(entry: Entry) -> str | None:
         return f"{kind} whose policy is not as it is written"
     if entry.window is not None and detail["window"] != window_json(entry.window):
         return f"{kind} whose window is not as it is written"
-    if not isinstance(detail.get("reason", ""), str):
-        return f"{kind} whose reason is no text"
+    for name in ("reason", "lost"):
+        if not isinstance(detail.get(name, ""), str):
+            return f"{kind} whose {name} is no text"
     if "actor" in detail and not _is_actor(detail["actor"]):
         return f"{kind} that does not say who asked for it"
     if "shortened" in detail and not _names_fields(detail["shortened"]):

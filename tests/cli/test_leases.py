@@ -21,6 +21,7 @@ from ledger import (
     UsageEstimate,
 )
 from tests.clocks import Clock
+from tests.leases import numbered
 
 Run = Callable[..., Any]
 
@@ -39,7 +40,7 @@ def url(store_url: str) -> str:
                 UsageEstimate(total_tokens=tokens, cost_micros_usd=50),
                 RequestBudget.from_tokens(1_500 if tokens == 1_000 else 9_000),
             )
-        budget.renew(budget.lease(3), timedelta(minutes=1))
+        budget.renew(numbered(budget, 3), timedelta(minutes=1))
         clock.minutes(2)
         assert 1 == book.expire_due()
     return store_url
@@ -108,7 +109,7 @@ def test_a_lease_is_abandoned(
     """As the policy says, which is named; one that has expired was treated so already."""
     with Ledger.open(url, create=False) as book:
         budget = book.pool("team")
-        budget.observe(budget.lease(2), Usage(total_tokens=7))
+        budget.observe(numbered(budget, 2), Usage(total_tokens=7))
         options = SharedPoolBudgetOptions(capacity_tokens=5_000, settlement=policy)
         book.adjust("team", options, reason="another policy")
     shown = ledger("leases", "abandon", "team", 2, "--url", url).out

@@ -244,8 +244,11 @@ def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
     (row,) = json.loads(ledger("leases", "team", "--url", store_url, "--format", "json").out)
     reserved_at = row.pop("reserved_at")
     assert timedelta(0) == datetime.fromisoformat(reserved_at).utcoffset()
+    with Ledger.open(store_url) as book:
+        (token,) = (found.lease.token for found in book.open_leases("team"))
     assert {
         "lease": 4,
+        "token": token,
         "phase": "open",
         "run_id": "nightly[1]",
         "held_tokens": 80,
@@ -253,10 +256,10 @@ def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
         "held_requests": 1,
     } == row
     lines = ledger("leases", "team", "--url", store_url, "--format", "csv").out.splitlines()
-    assert (
-        "lease,phase,run_id,reserved_at,held_tokens,held_cost_micros_usd,held_requests" == lines[0]
-    )
-    assert [f'4,"open","nightly[1]",{reserved_at},80,2000000,1'] == lines[1:]
+    assert [
+        "lease,token,phase,run_id,reserved_at,held_tokens,held_cost_micros_usd,held_requests",
+        f'4,"{token}","open","nightly[1]",{reserved_at},80,2000000,1',
+    ] == lines
 
 
 def test_no_leases(ledger: Run) -> None:

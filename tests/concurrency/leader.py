@@ -139,7 +139,7 @@ def outlive_main(book: Ledger, log: Log, kind: str) -> None:
 def end_lease(book: Ledger, log: Log, how: str, lease_id: str) -> None:
     """Settle or release a lease that another process was granted."""
     budget = book.pool(POOL)
-    lease = budget.lease(int(lease_id))
+    lease = next(one.lease for one in book.open_leases(POOL) if one.lease.id == int(lease_id))
     if how == "settle":
         budget.record_used(lease, Usage(total_tokens=1))
     else:

@@ -529,11 +529,11 @@ def test_a_store_is_opened_used_and_closed(store_url: str) -> None:
         async with await AsyncLedger.open(store_url) as store:
             budget = await store.pool("pool", OPTIONS)
             lease = await budget.reserve(EXTENSIONS, tokens(5), UNLIMITED)
-            assert lease == await budget.lease(lease.id)
+            assert lease == await budget.lease(lease.token)
             assert 999_995 == (await budget.status()).remaining.tokens
             await budget.release(lease)
             with pytest.raises(UnknownLeaseError):
-                await budget.lease(lease.id)
+                await budget.lease(lease.token)
             await store.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=7), reason="less")
             assert 7 == (await budget.remaining(EXTENSIONS)).tokens
             assert ("pool", store.sync.pool("pool").identity) == (budget.name, budget.identity)

@@ -95,7 +95,7 @@ def wait_until_ended(budget: LedgerBudgetManager) -> None:
 
 def _error(budget: LedgerBudgetManager, lease: BudgetLease) -> type[Exception] | None:
     try:
-        budget.lease(lease.id)
+        budget.lease(lease.token)
     except UnknownLeaseError as error:
         return type(error)
     return None

@@ -362,7 +362,7 @@ with Ledger.open(sys.argv[1], create=False) as book:
     if sys.argv[2] == "adjusts":
         book.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=200))
     else:
-        budget.release(budget.lease(2))
+        budget.release(next(book.open_leases("pool")).lease)
     print("done", flush=True)
 """
 

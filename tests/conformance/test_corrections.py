@@ -250,7 +250,7 @@ def test_a_corrected_lease_has_ended(shared_book: Ledger, spent: LedgerBudgetMan
     spent.record_used(lease, Usage(total_tokens=10))
     spent.correct(5, Usage(total_tokens=4), "invoice")
     for call in (
-        lambda: spent.lease(lease.id),
+        lambda: spent.lease(lease.token),
         lambda: spent.record_used(lease, Usage()),
         lambda: spent.release(lease),
         lambda: spent.renew(lease, timedelta(hours=1)),

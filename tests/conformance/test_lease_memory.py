@@ -12,6 +12,7 @@ from ledger import (
     BudgetLease,
     Ledger,
     LedgerBudgetManager,
+    LostLeaseError,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -166,9 +167,9 @@ def test_a_store_put_back_and_written_again_is_believed(
     vandal: Vandal,
     written: int,
 ) -> None:
-    """The same number is another lease now: what is stored of it wins over what is remembered.
+    """The same number is another lease now: a call with the old one takes nothing from it.
 
-    So it does when others wrote less than there was, the same, and more.
+    So it is when others wrote less than there was, the same, and more.
     """
     reserve(budget)
     gone = [reserve(budget, 70) for _ in range(2)]
@@ -176,8 +177,9 @@ def test_a_store_put_back_and_written_again_is_believed(
     theirs._journal._leases.clear()  # another process, which began after the store was put back
     for _ in range(written):
         reserve(theirs, 7)
-    ENDS["settled"](budget, gone[0])
-    assert (1, 10 + 7 * (written - 1)) == balance(budget)
+    with pytest.raises(LostLeaseError):
+        ENDS["settled"](budget, gone[0])
+    assert (0, 10 + 7 * written) == balance(budget)
     assert [None] == [found.damage for found in book.verify()]
 
 

@@ -51,12 +51,12 @@ def test_a_lease_is_its_reservation_s_entry(shared_book: Ledger, fresh_name: str
     assert (2, EntryKind.RESERVATION, FULL) == (newest.seq, newest.kind, newest.estimate)
 
 
-def test_a_lease_is_found_again_by_its_id(shared_book: Ledger, fresh_name: str) -> None:
+def test_a_lease_is_found_again_by_its_token(shared_book: Ledger, fresh_name: str) -> None:
     """What `lease` returns is equal to what `reserve` returned."""
     budget = shared_book.pool(fresh_name, LIMITED)
     lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.with_limits(40, None))
-    assert lease == budget.lease(lease.id)
-    assert lease == shared_book.pool(fresh_name).lease(lease.id)
+    assert lease == budget.lease(lease.token)
+    assert lease == shared_book.pool(fresh_name).lease(lease.token)
 
 
 @pytest.mark.parametrize("lease_id", [0, -1, 1, 4, 5, 999, 2**63 - 1, 2**63, 2**64])
@@ -70,10 +70,11 @@ def test_what_is_no_open_lease_is_unknown(
     shared_book.adjust(fresh_name, LIMITED)
     for unknown in (lease_id, settled.id):
         with pytest.raises(UnknownLeaseError) as error:
-            budget.lease(unknown)
-        assert unknown == error.value.lease_id
-        with pytest.raises(UnknownLeaseError):
             budget.record_used(replace(settled, id=unknown), Usage())
+        assert unknown == error.value.lease_id
+        if unknown > 0:
+            with pytest.raises(UnknownLeaseError):
+                budget.lease(replace(settled, id=unknown).token)
     assert 5 == budget.status().seq
 
 
@@ -101,7 +102,7 @@ def test_a_lease_of_another_store_writes_nothing(
     here, there = (book.pool(fresh_name, LIMITED) for book in (shared_book, other))
     mine = here.reserve(EXTENSIONS, tokens(7), UNLIMITED)
     theirs = there.reserve(EXTENSIONS, tokens(7), UNLIMITED)
-    assert mine == replace(theirs, pool=mine.pool)
+    assert mine == replace(theirs, pool=mine.pool, proof=mine.proof)
     before = here.status()
     with pytest.raises(UnknownLeaseError):
         here.record_used(theirs, Usage(total_tokens=1))
@@ -109,7 +110,7 @@ def test_a_lease_of_another_store_writes_nothing(
 
 
 def test_a_lease_survives_a_reopened_ledger(store_url: str) -> None:
-    """The id alone is enough to settle it, and the limits are still those of the reservation."""
+    """The token alone is enough to settle it, and the limits are still those of the reservation."""
     with Ledger.open(store_url) as book:
         budget = book.pool("pool", LIMITED)
         lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.from_tokens(30))
@@ -117,13 +118,13 @@ def test_a_lease_survives_a_reopened_ledger(store_url: str) -> None:
     with Ledger.open(store_url, create=False) as book:
         budget = book.pool("pool", LIMITED)
         assert left == budget.remaining(EXTENSIONS)
-        assert lease == budget.lease(lease.id)
+        assert lease == budget.lease(lease.token)
         with pytest.raises(RequestBudgetExceededError):
-            budget.record_used(budget.lease(lease.id), Usage(total_tokens=31))
+            budget.record_used(budget.lease(lease.token), Usage(total_tokens=31))
     with Ledger.open(store_url, create=False) as book:
         assert 69 == book.pool("pool").remaining(EXTENSIONS).tokens
         with pytest.raises(UnknownLeaseError):
-            book.pool("pool").lease(lease.id)
+            book.pool("pool").lease(lease.token)
         assert book.verify("pool")[0].ok
 
 
@@ -132,7 +133,9 @@ import sys
 from ledger import Ledger, RequestExtensions, Usage
 with Ledger.open(sys.argv[1], create=False) as book:
     budget = book.pool("pool")
-    lease = budget.lease(int(sys.argv[2]))
+    (found,) = book.open_leases("pool")
+    lease = budget.lease(found.lease.token)
+    assert str(lease.id) == sys.argv[2]
     budget.record_used(lease, Usage(total_tokens=12))
     print(lease, budget.remaining(RequestExtensions()), sep="\\n")
 """

@@ -290,7 +290,7 @@ def test_a_clock_that_is_behind_holds_nothing_for_ever(
         behind = late.pool("pool")
         lease, renewed = reserve(behind, 50), reserve(behind, 20)
         assert from_micros(clock.now + 60_000_000) == behind.renew(renewed, MINUTE)
-    assert lease.id == budget.lease(lease.id).id
+    assert lease.id == budget.lease(lease.token).id
     clock.minutes(11)
     assert 2 == timed.expire_due("pool")
     assert 100 == left(budget)
@@ -314,7 +314,8 @@ import sys
 from ledger import Ledger, LedgerError, Usage
 with Ledger.open(sys.argv[1], create=False, clock=lambda: int(sys.argv[4])) as book:
     budget = book.pool("pool")
-    leases = [budget.lease(int(each)) for each in sys.argv[3].split(",")]
+    found = {one.lease.id: one.lease for one in book.open_leases("pool")}
+    leases = [found[int(each)] for each in sys.argv[3].split(",")]
     calls = {
         "settle": lambda lease: budget.record_used(lease, Usage(total_tokens=3)),
         "release": budget.release,

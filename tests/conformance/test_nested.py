@@ -41,6 +41,7 @@ from ledger import (
     UsageReport,
     Window,
 )
+from ledger.core.tokens import token_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 
@@ -204,9 +205,13 @@ def test_a_mirror_is_nobody_s_lease(book: Ledger) -> None:
     lease = reserve(run, 5)
     (mirror,) = book.entries("org", kind=EntryKind.RESERVATION)
     with pytest.raises(UnknownLeaseError):
-        org.lease(mirror.seq)
+        org.lease(token_of(mirror.seq, mirror.hash))
     forged = BudgetLease(
-        id=mirror.seq, reserved=lease.reserved, request_budget=UNLIMITED, pool=org.identity
+        id=mirror.seq,
+        reserved=lease.reserved,
+        request_budget=UNLIMITED,
+        pool=org.identity,
+        proof=mirror.hash,
     )
     for call in (org.release, lambda one: org.record_used(one, used(1)), org.abandon):
         with pytest.raises(UnknownLeaseError):
@@ -341,7 +346,7 @@ def test_the_lease_that_funds_a_pool_is_nobody_s(book: Ledger) -> None:
     (funding,) = book.entries("org", kind=EntryKind.RESERVATION)
     assert None is (funding.lease and funding.lease.expires_at)
     with pytest.raises(UnknownLeaseError):
-        org.lease(funding.seq)
+        org.lease(token_of(funding.seq, funding.hash))
     assert [] == list(book.open_leases("org"))
 
 

@@ -268,7 +268,7 @@ def test_a_settlement_s_key_belongs_to_its_lease(budget: LedgerBudgetManager) ->
     budget.record_used(first, Usage(total_tokens=30), report=report)
     with pytest.raises(IdempotencyConflictError):
         budget.record_used(second, Usage(total_tokens=30), report=report)
-    assert second == budget.lease(second.id)
+    assert second == budget.lease(second.token)
 
 
 def test_a_reservation_s_key_is_no_settlement_s_key(budget: LedgerBudgetManager) -> None:

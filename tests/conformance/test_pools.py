@@ -122,7 +122,7 @@ def test_an_adjustment_below_what_is_spent_revokes_nothing(
     with pytest.raises(ThresholdExceededError) as denied:
         budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
     assert 0 == denied.value.remaining_tokens
-    assert lease == budget.lease(lease.id)
+    assert lease == budget.lease(lease.token)
     budget.record_used(lease, Usage(total_tokens=45))
     assert Balance(Totals(75, 0, 2)) == budget.status().balance
     shared_book.adjust(fresh_name, SharedPoolBudgetOptions(capacity_tokens=80))
@@ -251,7 +251,7 @@ def test_a_closed_book_says_so(store_url: str) -> None:
         book.verify,
         lambda: budget.remaining(EXTENSIONS),
         budget.status,
-        lambda: budget.lease(lease.id),
+        lambda: budget.lease(lease.token),
         lambda: budget.reserve(EXTENSIONS, tokens(1), UNLIMITED),
         lambda: budget.record_used(lease, Usage()),
     ]
@@ -259,5 +259,8 @@ def test_a_closed_book_says_so(store_url: str) -> None:
         with pytest.raises(LedgerUnavailableError, match="closed"):
             call()
     with Ledger.open(store_url) as again:
-        assert (2, lease) == (again.pool("pool").status().seq, again.pool("pool").lease(lease.id))
+        assert (2, lease) == (
+            again.pool("pool").status().seq,
+            again.pool("pool").lease(lease.token),
+        )
         assert ["pool"] == [info.name for info in again.pools()]

@@ -79,7 +79,7 @@ def test_an_amount_no_store_holds_is_refused_and_nothing_written(
     assert (field, amount, I64_MAX) == (error.field, error.value, error.ceiling)
     assert before == budget.status()
     assert 2 == len(list(shared_book.entries(fresh_name)))
-    assert lease == budget.lease(lease.id)
+    assert lease == budget.lease(lease.token)
 
 
 @pytest.mark.parametrize("call", [call for _, call in CALLS], ids=[name for name, _ in CALLS])

@@ -205,7 +205,7 @@ def test_a_lease_behind_a_report_is_its_own_entry(book: Ledger) -> None:
         leases = list(threads.map(lambda _: take(budget, 10), range(10)))
     assert 10 == len({lease.id for lease in leases})
     for lease in leases:
-        assert lease == budget.lease(lease.id)
+        assert lease == budget.lease(lease.token)
         budget.record_used(lease, Usage(total_tokens=10))
     assert [("half", "reached"), ("warning", "reached")] == told(list(book.entries("pool")))
     assert [None] == [found.damage for found in book.verify()]

@@ -112,10 +112,10 @@ def one_pool(book: Ledger, name: str) -> Iterator[Callable[[], object]]:
     yield lambda: exports.write(book, name, BytesIO(), format=exports.Format.FOCUS)
     yield lambda: book.expire_due(name)
     for number in (2, 8):
-        yield lambda number=number: book.pool(name).lease(number)  # type: ignore[misc]
         yield lambda number=number: book.pool(name).correct(  # type: ignore[misc]
             number, Usage(total_tokens=1), "because"
         )
+        yield lambda number=number: book.pool(name).lease(f"{number}-{'0' * 16}")  # type: ignore[misc]
     for lease in [one.lease for one in readable(lambda: list(book.open_leases(name))) or []]:
         yield lambda lease=lease: book.pool(name).renew(lease, timedelta(days=1))  # type: ignore[misc]
         yield lambda lease=lease: book.pool(name).observe(lease, Usage(total_tokens=1))  # type: ignore[misc]

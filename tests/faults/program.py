@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ledger import (
+    BudgetLease,
     Ledger,
     LedgerBudgetManager,
     LedgerError,
@@ -27,12 +28,11 @@ from ledger import (
 NOBODY = 65_534
 
 
-def reserve(budget: LedgerBudgetManager) -> int:
-    """Reserve a token, and return the lease's number."""
-    lease = budget.reserve(
+def reserve(budget: LedgerBudgetManager) -> BudgetLease:
+    """Reserve a token."""
+    return budget.reserve(
         RequestExtensions(), UsageEstimate(total_tokens=1), RequestBudget.unlimited()
     )
-    return lease.id
 
 
 def say(**words: object) -> None:
@@ -65,13 +65,13 @@ def use_as_nobody(url: str) -> None:
     except LedgerError as error:
         say(**describe(error))
     else:
-        say(error=None, lease=lease)
+        say(error=None, lease=lease.id)
 
 
 def open_and_reserve(url: str) -> None:
     """Open a store that may be new, and reserve from it."""
     with Ledger.open(url) as book:
-        say(lease=reserve(book.pool("pool", SharedPoolBudgetOptions())))
+        say(lease=reserve(book.pool("pool", SharedPoolBudgetOptions())).id)
 
 
 def fill_the_disk(url: str) -> None:
@@ -149,7 +149,7 @@ def write_when_told(url: str) -> None:
         while sys.stdin.readline():
             began_s = time.monotonic()
             try:
-                budget.release(budget.lease(reserve(budget)))
+                budget.release(reserve(budget))
             except LedgerError as error:
                 say(**describe(error))
             else:
@@ -175,8 +175,8 @@ def freeze_in_a_batch(url: str) -> None:
         except LedgerError as error:
             say(**describe(error))
         else:
-            say(error=None, lease=lease)
-        say(afterwards=reserve(budget))
+            say(error=None, lease=lease.id)
+        say(afterwards=reserve(budget).id)
 
 
 def freeze_in_a_copy(url: str) -> None:
@@ -198,11 +198,11 @@ def freeze_in_a_copy(url: str) -> None:
         Copy.write_row = freeze
         rows, postgresql._LITERAL_ROWS = postgresql._LITERAL_ROWS, 0
         try:
-            say(error=None, lease=reserve(budget))
+            say(error=None, lease=reserve(budget).id)
         except LedgerError as error:
             say(**describe(error))
         postgresql._LITERAL_ROWS = rows
-        say(afterwards=reserve(budget))
+        say(afterwards=reserve(budget).id)
 
 
 def freeze_while_next_in_line(url: str) -> None:
@@ -221,7 +221,7 @@ def freeze_while_next_in_line(url: str) -> None:
     with Ledger.open(url, timeout_s=5) as book:
         budget = book.pool("pool")
         writerlock._try = freeze
-        say(afterwards=reserve(budget))
+        say(afterwards=reserve(budget).id)
 
 
 MODES: dict[str, Callable[[str], None]] = {

@@ -37,6 +37,7 @@ from ledger.engine import call_queue
 from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S
+from tests.leases import numbered
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=1)
@@ -121,7 +122,7 @@ def wait_until_ended(budget: LedgerBudgetManager, lease: BudgetLease) -> None:
     deadline = time.monotonic() + LATE_S
     while time.monotonic() < deadline:
         try:
-            budget.lease(lease.id)
+            budget.lease(lease.token)
         except UnknownLeaseError:
             return
         time.sleep(0.005)
@@ -287,11 +288,11 @@ def test_a_coroutine_that_is_collected_ends_its_lease(
     book: Ledger, budget: LedgerBudgetManager, inside: str
 ) -> None:
     """Its loop is closed, and it can await nothing: the lease is ended all the same."""
-    leases: list[int] = []
+    leases: list[str] = []
 
     async def work() -> None:
         async with (await AsyncLedger(book).pool("pool")).lease(ESTIMATE) as held:
-            leases.append(held.id)
+            leases.append(held.lease.token)
             await asyncio.Event().wait()
 
     loop = asyncio.new_event_loop()
@@ -430,7 +431,7 @@ def test_who_is_in_the_batch_of_a_leader_that_stands_still_is_told_in_time(
     assert 2 == leader.result(LATE_S).id
     found = impatient.entry_with_key("pool", unknown.value.idempotency_key)
     assert found is not None
-    budget.record_used(budget.lease(found.seq), Usage(total_tokens=1))
+    budget.record_used(numbered(budget, found.seq), Usage(total_tokens=1))
 
 
 def test_closing_waits_no_longer_than_a_call_may_take(impatient: Ledger) -> None:

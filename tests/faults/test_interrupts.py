@@ -270,7 +270,7 @@ class Scene:
             "expire_due": due,
             "remaining": lambda: partial(budget.remaining, EXTENSIONS),
             "remaining nested": lambda: partial(nested.remaining, EXTENSIONS),
-            "lease": lambda: partial(budget.lease, lease().id),
+            "lease": lambda: partial(budget.lease, lease().token),
             "open pool": opening,
             "open pool nested": partial(opening, parent="pool"),
             "open pool carved": partial(opening, parent="pool", carved=True),
@@ -337,7 +337,7 @@ class Scene:
         deadline = time.monotonic() + BOUND_S
         while time.monotonic() < deadline:
             try:
-                self.budget.lease(lease.id)
+                self.budget.lease(lease.token)
             except UnknownLeaseError:
                 return True
             time.sleep(0.002)

@@ -29,6 +29,7 @@ from ledger import (
 from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S
+from tests.leases import numbered
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Proxy, Strike
@@ -218,7 +219,7 @@ def test_a_connection_lost_before_commit_is_made_anew(
 
 READS: dict[str, Callable[[Ledger, LedgerBudgetManager], object]] = {
     "remaining": lambda _, budget: budget.remaining(EXTENSIONS),
-    "lease": lambda _, budget: budget.lease(2),
+    "lease": lambda _, budget: budget.lease(numbered(budget, 2).token),
     "pools": lambda book, _: book.pools(),
     "pool": lambda book, _: book.pool("pool").identity,
     "entries": lambda book, _: list(book.entries("pool")),

@@ -218,7 +218,7 @@ def test_a_writer_needs_no_more_than_to_read_and_append(writer_url: str) -> None
         budget = book.pool("the writer's", OPTIONS)
         extensions = RequestExtensions(Attribution(run_id="run", tags={"a": "b"}))
         lease = budget.reserve(extensions, ESTIMATE, UNLIMITED)
-        budget.record_used(budget.lease(lease.id), Usage(total_tokens=20))
+        budget.record_used(budget.lease(lease.token), Usage(total_tokens=20))
         budget.reserve(extensions, ESTIMATE, UNLIMITED)
         book.adjust("the writer's", SharedPoolBudgetOptions(capacity_tokens=40), reason="less")
         with pytest.raises(ThresholdExceededError):

@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from ledger import (
+    BudgetLease,
     Entry,
     EntryKind,
     InvalidInputError,
@@ -110,6 +111,11 @@ class TestWorker(ManagerContract, ReleaseContract):
         return make
 
 
+def granted(book: Ledger, name: str) -> BudgetLease:
+    """Return the lease that is open."""
+    return next(book.open_leases(name)).lease
+
+
 def settled(book: Ledger, name: str) -> int:
     """Return the number of the settlement that `prepared` has written."""
     (found,) = book.entries(name, kind=EntryKind.SETTLEMENT)
@@ -128,14 +134,14 @@ READS: dict[str, Callable[[Ledger, str], object]] = {
 WORK: dict[str, Callable[[Ledger, str], object]] = {
     "reserve": lambda book, name: book.pool(name).reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
     "settle": lambda book, name: book.pool(name).record_used(
-        book.pool(name).lease(2), Usage(total_tokens=1)
+        granted(book, name), Usage(total_tokens=1)
     ),
     "observe": lambda book, name: book.pool(name).observe(
-        book.pool(name).lease(2), Usage(total_tokens=1)
+        granted(book, name), Usage(total_tokens=1)
     ),
-    "renew": lambda book, name: book.pool(name).renew(book.pool(name).lease(2), timedelta(hours=1)),
-    "release": lambda book, name: book.pool(name).release(book.pool(name).lease(2)),
-    "close": lambda book, name: book.pool(name).abandon(book.pool(name).lease(2)),
+    "renew": lambda book, name: book.pool(name).renew(granted(book, name), timedelta(hours=1)),
+    "release": lambda book, name: book.pool(name).release(granted(book, name)),
+    "close": lambda book, name: book.pool(name).abandon(granted(book, name)),
     "expire": lambda book, name: book.expire_due(name),
 }
 HOLD: dict[str, Callable[[Ledger, str], object]] = {

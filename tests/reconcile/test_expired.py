@@ -22,6 +22,7 @@ from ledger.reconcile import Bill, Outcome, Status, apply, reconcile
 from ledger.reconcile.applying import ASSUMED
 from ledger.reports import Filter
 from tests.clocks import Clock
+from tests.leases import numbered
 
 HEADER = "request_id,at,model,input_tokens,output_tokens,cost_usd\n"
 LINE = "lost,2023-11-14T22:14:00Z,m,20,10,0.000005\n"
@@ -68,7 +69,7 @@ def test_once_it_is_settled_the_bill_agrees(timed: Ledger, bill: Callable[..., B
     """What was assumed and what took it back cancel each other out."""
     budget = timed.pool("team")
     usage = Usage(input_tokens=20, output_tokens=10, total_tokens=30, cost_micros_usd=5)
-    budget.record_used(budget.lease(2), usage)
+    budget.record_used(numbered(budget, 2), usage)
     found: Any = reconcile(timed, bill(HEADER + LINE), Filter())
     assert [] == list(found.of(Status.DIFFERING))
     assert 1 == len(list(found.of(Status.MATCHED)))
@@ -78,7 +79,7 @@ def test_a_settled_call_is_corrected_by_the_bill(timed: Ledger, bill: Callable[.
     """The settlement is corrected, and not the expiry that it replaced."""
     budget = timed.pool("team")
     usage = Usage(input_tokens=25, output_tokens=10, total_tokens=35, cost_micros_usd=5)
-    budget.record_used(budget.lease(2), usage)
+    budget.record_used(numbered(budget, 2), usage)
     apply(timed, reconcile(timed, bill(HEADER + LINE), Filter()))
     assert 30 == timed.pool("team").status().balance.committed.tokens
     assert 30 == budget.usage_of(5).total_tokens

@@ -6,9 +6,10 @@ What is due expires first, then a window that has ended rolls over, then the cal
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ledger import LedgerError, ThresholdCrossing
+from ledger import BudgetLease, LedgerError, LostLeaseError, ThresholdCrossing, UnknownLeaseError
 from ledger.core import rules
 from ledger.core.checks import Micros
 
@@ -26,6 +27,17 @@ def outcome(call: Callable[[], object]) -> Outcome:
         return None, call()
     except LedgerError as error:
         return type(error), vars(error)
+
+
+def by_the_rules(found: Outcome) -> Outcome:
+    """Return an outcome without what no rule decides: a lease's proof, and why it is unknown."""
+    error, answer = found
+    if isinstance(answer, BudgetLease):
+        assert answer.token.startswith(f"{answer.id}-")
+        return error, replace(answer, proof=None)
+    if error is LostLeaseError:
+        return UnknownLeaseError, {"lease_id": answer["lease_id"]}
+    return found
 
 
 class MorePools(Exception):  # noqa: N818 - no failure: the write begins again, on more pools

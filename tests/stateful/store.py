@@ -279,7 +279,7 @@ class StoreMachine(MemoryMachine):
     def find_a_lease(self, number: int, which: int) -> None:
         """Look a lease up by its id alone."""
         pool, lease = self.granted(which)
-        actual = outcome(lambda: self.manager(number, pool).lease(lease.id))
+        actual = outcome(lambda: self.manager(number, pool).lease(lease.token))
         if pool.leases[lease.id].phase is LeasePhase.ENDED:
             assert (UnknownLeaseError, {"lease_id": lease.id}) == actual
         else:

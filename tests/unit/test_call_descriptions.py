@@ -24,14 +24,18 @@ from ledger.contract import Budget
 
 THREADS = (LedgerBudgetManager, BudgetRouter, SharedPoolBudgetManager)
 TASKS = (AsyncLedgerBudgetManager, AsyncBudgetRouter)
-CALLS = ("reserve", "record_used", "observe", "renew", "release", "abandon", "remaining")
+CALLS = (
+    *("reserve", "record_used", "observe", "renew", "release", "abandon", "record_lost"),
+    "remaining",
+)
 
 PROGRAM = """
 from ledger import *
 
 async def main(
     pool: LedgerBudgetManager, router: BudgetRouter, memory: SharedPoolBudgetManager,
-    task_pool: AsyncLedgerBudgetManager, task_router: AsyncBudgetRouter, id: int, e: UsageEstimate,
+    task_pool: AsyncLedgerBudgetManager, task_router: AsyncBudgetRouter, id: int, token: str,
+    e: UsageEstimate,
 ) -> None:
     manager: BudgetManager = pool
     manager = router
@@ -53,6 +57,8 @@ REVEALED = {
     "renew": "lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None =) -> datetime",
     "release": "lease: BudgetLease, *, idempotency_key: str | None =) -> None",
     "abandon": "lease: BudgetLease) -> None",
+    "record_lost": "lease: BudgetLease | str, usage: Usage, *, attribution: Attribution | None =, "
+    "report: UsageReport | None =) -> None",
     "remaining": "extensions: RequestExtensions, *, max_age_s: float =) -> Remaining",
 }
 """The parameters of each call by name, and what it returns to a thread."""
@@ -73,9 +79,9 @@ EXPRESSIONS = {
     "router.lease": f"def (estimate: UsageEstimate, {LEASE}) -> LeaseBlock",
     "memory.lease": f"def (estimate: UsageEstimate, {LEASE}) -> LeaseBlock",
     "task_router.lease": f"def (estimate: UsageEstimate, {LEASE}) -> AsyncLeaseBlock",
-    "pool.lease(id)": "BudgetLease",
+    "pool.lease(token)": "BudgetLease",
     "pool.lease(e)": "LeaseBlock",
-    "await task_pool.lease(id)": "BudgetLease",
+    "await task_pool.lease(token)": "BudgetLease",
     "task_pool.lease(e)": "AsyncLeaseBlock",
     "await task_pool.status()": "PoolStatus",
     "await task_pool.usage_of(id)": "Usage",

@@ -22,6 +22,7 @@ from ledger import (
     JournalDamagedError,
     LedgerError,
     LedgerUnavailableError,
+    LostLeaseError,
     MissingExtraError,
     NotALedgerError,
     NotPermittedError,
@@ -119,6 +120,12 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         ["1,234 tokens", "pool 'org' limits tokens and cost_micros_usd", "total_tokens=1,234"],
     ),
     (UnknownLeaseError(77), {"lease_id": 77}, ["77"]),
+    (
+        LostLeaseError(77, pool="team"),
+        {"lease_id": 77, "pool": "team"},
+        ["lease 77 of pool 'team' is lost", "record_lost"],
+    ),
+    (LostLeaseError(77), {"lease_id": 77, "pool": None}, ["lease 77", "record_lost"]),
     (PoolClosedError("team"), {"pool": "team"}, ["'team' is closed", "settled or released"]),
     (
         ParentConflictError("team", parent="org", carved=True),
@@ -279,6 +286,7 @@ def test_an_error_survives_the_way_to_another_process(
         (RequestBudgetExceededError, {BudgetError}),
         (ThresholdExceededError, {BudgetError}),
         (UnknownLeaseError, {BudgetError}),
+        (LostLeaseError, {UnknownLeaseError}),
         (PoisonedError, {BudgetError}),
         (InvalidInputError, {LedgerError, ValueError}),
         (AmountOutOfRangeError, {InvalidInputError}),

@@ -43,8 +43,11 @@ def test_leases_are_counted_from_1() -> None:
         budget.reserve(EXTENSIONS, tokens(7), UNLIMITED)
     second = budget.reserve(EXTENSIONS, tokens(5), UNLIMITED)
     assert (1, 2) == (first.id, second.id)
-    assert (
-        BudgetLease(id=1, reserved=tokens(4), request_budget=RequestBudget.from_tokens(9)) == first
+    assert first == BudgetLease(
+        id=1,
+        reserved=tokens(4),
+        request_budget=RequestBudget.from_tokens(9),
+        proof=first.proof,
     )
 
 

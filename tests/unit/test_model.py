@@ -92,7 +92,7 @@ VALUES = [
             ("tokens", "cost_micros_usd", "below_threshold", "requests", "unlimited"),
         ),
         (RequestBudget, BUDGET),
-        (BudgetLease, ("id", "reserved", "request_budget", "pool", "ttl")),
+        (BudgetLease, ("id", "reserved", "request_budget", "pool", "ttl", "proof")),
         (
             SharedPoolBudgetOptions,
             (

@@ -9,6 +9,7 @@ from ledger.engine.operations.adjust import Adjust
 from ledger.engine.operations.base import Operation
 from ledger.engine.operations.closing import ClosePool
 from ledger.engine.operations.correct import Correct
+from ledger.engine.operations.lost import RecordLost
 from ledger.engine.operations.record import Record
 from ledger.engine.operations.release import Close, Release
 from ledger.engine.operations.renew import Renew
@@ -22,6 +23,7 @@ __all__ = [
     "NotYetError",
     "Operation",
     "Record",
+    "RecordLost",
     "Release",
     "Renew",
     "Reserve",

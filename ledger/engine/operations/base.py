@@ -139,6 +139,9 @@ class LeaseOperation(Operation[T]):
     """A call about a lease."""
 
     lease: int
+    proof: bytes | None = None
+    """What tells the lease apart from another one of the same number; None for the library's own
+    calls about a lease that it has just granted."""
 
     @property
     def lease_id(self) -> int:

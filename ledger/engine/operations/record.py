@@ -51,6 +51,7 @@ class Record(LeaseOperation[None]):
         fitted = _NO_REPORT if report is None else fit(report)
         return cls(
             lease=lease.id,
+            proof=lease.proof,
             usage=usage,
             report=fitted,
             closes=closes,
@@ -78,6 +79,7 @@ class Record(LeaseOperation[None]):
 
         It takes the place of what was assumed when the lease expired.
         """
+        pool.require_granted(self.lease, self.proof)
         kind = EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION
         report, found = self.report, pool.leases.get(self.lease)
         attribution = None if found is None else self._attribution(pool, found.attribution)

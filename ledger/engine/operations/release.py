@@ -29,7 +29,7 @@ class Release(LeaseOperation[None]):
         Raises:
             InvalidInputError: The key is empty or too long.
         """
-        return cls(lease=lease.id, **keyed(idempotency_key))
+        return cls(lease=lease.id, proof=lease.proof, **keyed(idempotency_key))
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the lease."""
@@ -37,6 +37,7 @@ class Release(LeaseOperation[None]):
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the release: the hold goes back, and what its expiry assumed."""
+        pool.require_granted(self.lease, self.proof)
         make_room(batch, pool, self.lease, EntryKind.RELEASE)
         effect = rules.release(pool.head.balance, pool.state(self.lease), lease_id=self.lease)
         return about_lease(
@@ -61,6 +62,7 @@ class Close(Release):
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return a settlement with the usage that the policy assumes, or a release."""
+        pool.require_granted(self.lease, self.proof)
         policy, state = pool.head.policy.settlement, pool.state(self.lease)
         effect, assumed = rules.abandon(
             policy, pool.head.balance, state, lease_id=self.lease, ceiling=I64_MAX

@@ -33,7 +33,12 @@ class Renew(LeaseOperation[datetime]):
             InvalidInputError: The time is not above 0 and at most ten years, or the key is empty
                 or too long.
         """
-        return cls(lease=lease.id, ttl_us=check_ttl("ttl", ttl), **keyed(idempotency_key))
+        return cls(
+            lease=lease.id,
+            proof=lease.proof,
+            ttl_us=check_ttl("ttl", ttl),
+            **keyed(idempotency_key),
+        )
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the lease and the time."""
@@ -46,6 +51,7 @@ class Renew(LeaseOperation[datetime]):
             UnknownLeaseError: There is no such lease, or its hold has ended.
             PoolClosedError: The pool, or one above it, is closed.
         """
+        pool.require_granted(self.lease, self.proof)
         for one in batch.lineage(pool):  # those above repeat it, and a closed one takes no renewal
             one.require_open()
         effect = rules.renew(

@@ -156,7 +156,7 @@ class Reserve(Operation[BudgetLease]):
             estimate=self.estimate,
             request_budget=self.request_budget,
             ceiling=I64_MAX,
-            expires_at=self._expires_at(pool),
+            expires_at=ends_at(pool, self.ttl_us),
         )
         return Draft(
             kind=EntryKind.RESERVATION,
@@ -165,12 +165,6 @@ class Reserve(Operation[BudgetLease]):
             flags=flags,
             **common,
         )
-
-    def _expires_at(self, pool: PoolBatch) -> Micros | None:
-        ttl_us = self.ttl_us
-        if ttl_us is None and pool.head.policy.lease_ttl is not None:
-            ttl_us = check_ttl("lease_ttl", pool.head.policy.lease_ttl)
-        return None if ttl_us is None else Micros(pool.at + ttl_us)
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""
@@ -182,7 +176,20 @@ class Reserve(Operation[BudgetLease]):
             request_budget=self.request_budget,
             pool=pool.identity,
             ttl=_ttl_of(row),
+            proof=row["hash"],
         )
+
+
+def ends_at(pool: PoolBatch, ttl_us: int | None) -> Micros | None:
+    """Return when the hold of a lease ends that is granted now, None for never.
+
+    Args:
+        pool: The pool; its policy says how long a lease holds, if the call does not.
+        ttl_us: What the call says, in microseconds.
+    """
+    if ttl_us is None and pool.head.policy.lease_ttl is not None:
+        ttl_us = check_ttl("lease_ttl", pool.head.policy.lease_ttl)
+    return None if ttl_us is None else Micros(pool.at + ttl_us)
 
 
 def _ttl_of(row: Row) -> timedelta | None:

@@ -1,0 +1,93 @@
+"""Arguments of calls about leases: refused where they are of another type."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ledger.core.checks import check_type
+from ledger.core.tokens import parse_token, token_of
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import Attribution, BudgetLease, RequestBudget, Usage, UsageEstimate
+from ledger.errors import InvalidInputError
+
+
+def check_record(lease: object, usage: object, report: object = None) -> None:
+    """Refuse arguments of `record_used` and `observe` that are of another type.
+
+    Raises:
+        InvalidInputError: One of them is something else.
+    """
+    check_lease(lease)
+    check_record_of(usage, report)
+
+
+def check_record_of(usage: object, report: object = None) -> None:
+    """Refuse a usage and a report that are of another type.
+
+    Raises:
+        InvalidInputError: One of them is something else.
+    """
+    check_type("usage", usage, Usage)
+    if report is not None:
+        check_type("report", report, UsageReport)
+
+
+def check_lost(
+    lease: BudgetLease | str, usage: object, attribution: object, report: object
+) -> BudgetLease:
+    """Return the lease of a call of `record_lost`, as far as it is known.
+
+    Raises:
+        InvalidInputError: An argument is of another type, or the lease has no proof.
+    """
+    check_record_of(usage, report)
+    if attribution is not None:
+        check_type("attribution", attribution, Attribution)
+    if isinstance(lease, str):
+        lease_id, proof = parse_token(lease)
+        return BudgetLease(
+            id=lease_id,
+            reserved=UsageEstimate.zero(),
+            request_budget=RequestBudget.unlimited(),
+            proof=proof,
+        )
+    check_lease(lease)
+    if lease.pool is not None:
+        check_type("lease.pool", lease.pool, UUID)
+    token_of(lease.id, lease.proof)
+    return lease
+
+
+def not_lost(lease: BudgetLease) -> InvalidInputError:
+    """Return the error of a call of `record_lost` about a lease that is where it was granted."""
+    return InvalidInputError("lease", f"{lease.token} is not lost; record_used() settles it")
+
+
+def check_lease(lease: object) -> None:
+    """Refuse a value that is no lease.
+
+    Raises:
+        InvalidInputError: The value is no `BudgetLease`, or its id is no whole number.
+    """
+    # A lease block has its BudgetLease as `.lease`. Before it is entered, that property raises an
+    # InvalidInputError of its own.
+    if not isinstance(lease, BudgetLease) and isinstance(
+        getattr(lease, "lease", None), BudgetLease
+    ):
+        raise InvalidInputError(
+            "lease",
+            f"must be a BudgetLease, not {type(lease).__name__}; call record(), observe(), renew() "
+            "or release() of the block itself, or pass its .lease",
+        )
+    check_type("lease", lease, BudgetLease)
+    check_lease_id(getattr(lease, "id", None))
+
+
+def check_lease_id(lease_id: object) -> None:
+    """Refuse an id that is no whole number.
+
+    Raises:
+        InvalidInputError: The id is no `int`.
+    """
+    if isinstance(lease_id, bool) or not isinstance(lease_id, int):
+        raise InvalidInputError("lease.id", f"must be an int, not {type(lease_id).__name__}")

@@ -1,0 +1,135 @@
+"""Record what a lost lease used: the call was made, and this store does not know its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ledger.contract import RequestExtensions
+from ledger.core import hashing, rules
+from ledger.core.arguments import not_lost
+from ledger.core.checks import I64_MAX
+from ledger.core.entries import PoolInfo
+from ledger.core.kinds import EntryKind
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import Attribution, BudgetLease, Usage, UsageEstimate
+from ledger.engine.batch import Batch
+from ledger.engine.operations.base import Operation
+from ledger.engine.operations.record import Record
+from ledger.engine.operations.reserve import Reserve, ends_at
+from ledger.engine.pool_batch import PoolBatch
+from ledger.errors import UnknownLeaseError
+from ledger.store.drafts import Draft
+from ledger.store.pools import find_above
+from ledger.store.rows import Row
+from ledger.store.schema import pools
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordLost(Operation[None]):
+    """Commit usage behind a reservation that holds nothing, and that nothing refuses.
+
+    The lease's token is the idempotency key, so that it is committed once.
+    """
+
+    lost: BudgetLease
+    """Its pool is None where only its token is known."""
+    reserve: Reserve
+    """What is reserved in its place: nothing, for whom the call was."""
+    record: Record
+
+    @classmethod
+    def of(
+        cls,
+        lease: BudgetLease,
+        usage: Usage,
+        attribution: Attribution | None,
+        report: UsageReport | None,
+    ) -> RecordLost:
+        """Return the operation a call asks for.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        asked = RequestExtensions() if attribution is None else RequestExtensions(attribution)
+        nothing = UsageEstimate.zero()
+        return cls(
+            key=f"lost:{lease.token}",
+            key_given=True,
+            lost=lease,
+            reserve=Reserve.of(asked, nothing, lease.request_budget, keep_denial=False),
+            record=Record.of(lease, usage, report, closes=True),
+        )
+
+    @property
+    def lease_id(self) -> int:
+        """The number of the lost lease, which may be another call's by now."""
+        return self.lost.id
+
+    @property
+    def attributed(self) -> str | None:
+        """The content of the call's attribution."""
+        return self.reserve.attribution
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the lease, the usage, the report and the attribution."""
+        asked, spent = self.reserve, self.record.arguments()
+        return ("lost", self.lost.token, *spent, asked.attribution, asked.request_id)
+
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
+        """Return the settlement, with a reservation staged ahead of it.
+
+        Raises:
+            InvalidInputError: The lease is not lost.
+            UnknownLeaseError: Another pool of this store granted it.
+        """
+        self._check_lost(batch, pool)
+        _require_settled(batch, pool)
+        asked = self.reserve
+        balance, lease, _ = rules.reserve(
+            pool.head.balance,
+            lease_id=pool.head.seq + 1,
+            estimate=asked.estimate,
+            request_budget=asked.request_budget,
+            ceiling=I64_MAX,
+            expires_at=ends_at(pool, None),
+        )
+        granted = Draft(
+            kind=EntryKind.RESERVATION,
+            balance=balance,
+            lease=lease,
+            detail={"lost": self.lost.token},
+            estimate=asked.estimate,
+            request_budget=asked.request_budget,
+            attribution=None if asked.attribution is None else pool.intern(asked.attribution),
+            request_id=asked.request_id,
+            idempotency_key=asked.key,
+        )
+        lease_id = batch.post(pool, granted)["seq"]
+        settled = replace(self.record, lease=lease_id, proof=None).decide(batch, pool)
+        return settled._replace(idempotency_key=self.key, payload_digest=self.payload_digest())
+
+    def answer(self, row: Row, pool: PoolInfo) -> None:
+        """Raise if the usage, though recorded, is over the request's own budget."""
+        self.record.answer(row, pool)
+
+    def _check_lost(self, batch: Batch, pool: PoolBatch) -> None:
+        granted_in = self.lost.pool
+        if granted_in is None or granted_in == pool.info.identity:
+            if self.lost.proof and pool.has_granted(self.lost.id, self.lost.proof):
+                raise not_lost(self.lost)
+        elif find_above(batch.connection, pools.c.identity, [granted_in.bytes]):
+            raise UnknownLeaseError(self.lost.id)
+
+
+def _require_settled(batch: Batch, pool: PoolBatch) -> None:
+    """Make sure that usage can be told to the pool that funds a closed one, before it is staged.
+
+    Raises:
+        MorePoolsError: The transaction has not begun on that pool.
+        UnsweptError: Leases of that pool must expire first.
+    """
+    top = batch.lineage(pool)[-1]
+    funder = top.journal.parent
+    if top.head.closed and top.info.carved_lease is not None and funder is not None:
+        batch.require_rolled_over(batch.pool(funder.info.pool_id))
