@@ -233,6 +233,7 @@ class AsyncLedger:
 
     close = _in_thread(Ledger.close, _same)
     pool = _in_thread(Ledger.pool, AsyncLedgerBudgetManager)
+    ensure = _in_thread(Ledger.ensure, AsyncLedgerBudgetManager)
     close_pool = _in_thread(Ledger.close_pool, _same)
     expire_due = _in_thread(Ledger.expire_due, _same)
     adjust = _in_thread(Ledger.adjust, _same)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from types import TracebackType
 from typing import Self
@@ -18,12 +19,13 @@ from ledger.core.checks import (
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening
-from ledger.engine.operations import Adjust, ClosePool
+from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import (
     InvalidInputError,
     JournalDamagedError,
     LedgerUnavailableError,
+    PoolConflictError,
     UnknownPoolError,
 )
 from ledger.manager import LedgerBudgetManager
@@ -175,7 +177,7 @@ class Ledger(Books):
         Raises:
             UnknownPoolError: There is no such pool and no `options` were given, or there is no
                 such parent.
-            PoolConflictError: The pool exists with another policy.
+            PoolConflictError: The pool exists with another policy; `ensure` brings it to this one.
             ParentConflictError: The pool exists with another parent.
             ThresholdExceededError: The parent has not enough left for the carved capacity.
             PoolClosedError: The parent is closed.
@@ -190,6 +192,49 @@ class Ledger(Books):
                 raise UnknownPoolError(name)
             above = None if parent is None else self._journal(parent)
             pool = self._directory.of(self._writer.open(opening, above).info)
+        return self._manager(pool)
+
+    def ensure(
+        self,
+        name: str,
+        options: SharedPoolBudgetOptions,
+        *,
+        reason: str | None = None,
+        parent: str | None = None,
+        carved: bool = False,
+        actor: str | None = None,
+    ) -> LedgerBudgetManager:
+        """Bring the pool of this name to a policy; make it if there is none.
+
+        For a program whose code says what the policy is. Any number of processes may start it at
+        once: the first of them adjusts the pool, and where the policy is in force nothing is
+        written. An adjustment that somebody else made is replaced; `pool` leaves it.
+
+        Args:
+            name: The pool's name.
+            options: The whole policy, as for `adjust`.
+            reason: Why, 1 to 2,000 characters; an adjustment keeps it.
+            parent: As for `pool`.
+            carved: As for `pool`.
+            actor: Who makes or adjusts the pool; by default the `actor` of `open`.
+
+        Raises:
+            UnknownPoolError: There is no such parent.
+            ParentConflictError: The pool exists with another parent.
+            ThresholdExceededError: The parent has not enough left for the carved capacity.
+            PoolClosedError: The pool is closed under another policy, or its parent is closed.
+            InvalidInputError: As for `pool` and `adjust`; or a carved pool would get more capacity
+                than was set aside for it.
+            AmountOutOfRangeError: The policy has an amount above what a store holds.
+        """
+        check_type("options", options, SharedPoolBudgetOptions)
+        change = Ensure.of(options, reason, None, self._acting(actor))
+        with contextlib.suppress(PoolConflictError):
+            self.pool(name, options, parent=parent, carved=carved, actor=actor)
+        pool = self._journal(name)
+        if options != self._database.read(lambda connection: pool.head(connection).policy):
+            with contextlib.suppress(InForceError):
+                self._writer.run(pool, change)
         return self._manager(pool)
 
     def router(self, choose: Choose) -> BudgetRouter:

@@ -31,6 +31,18 @@ from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
 
+Parent = Annotated[
+    str | None,
+    typer.Option(help="The pool above it: what this pool holds and spends counts there, too."),
+]
+Carved = Annotated[
+    bool,
+    typer.Option("--carved", help="Set the whole capacity aside in the parent, in advance."),
+]
+Reason = Annotated[
+    str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
+]
+
 
 @app.command("open")
 @changing
@@ -39,14 +51,8 @@ def open_pool(
     pool: PoolName,
     url: Url = URL_DEFAULT,
     changed: Changes,
-    parent: Annotated[
-        str | None,
-        typer.Option(help="The pool above it: what this pool holds and spends counts there, too."),
-    ] = None,
-    carved: Annotated[
-        bool,
-        typer.Option("--carved", help="Set the whole capacity aside in the parent, in advance."),
-    ] = False,
+    parent: Parent = None,
+    carved: Carved = False,
     actor: Acting = None,
 ) -> None:
     """Make a pool, and the store if there is none. If the pool exists, nothing changes.
@@ -65,9 +71,7 @@ def open_pool(
 @app.command("close")
 def close_pool(
     pool: PoolName,
-    reason: Annotated[
-        str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
-    ],
+    reason: Reason,
     url: Url = URL_DEFAULT,
     actor: Acting = None,
 ) -> None:
@@ -132,9 +136,7 @@ def show_pool(
 def adjust(
     *,
     pool: PoolName,
-    reason: Annotated[
-        str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
-    ],
+    reason: Reason,
     url: Url = URL_DEFAULT,
     changed: Changes,
     actor: Acting = None,
@@ -149,6 +151,31 @@ def adjust(
         options = changed(book.pool(pool).status().policy)
         book.adjust(pool, options, reason=reason)
         _print([book.pool(pool).status()])
+
+
+@app.command("ensure")
+@changing
+def ensure(
+    *,
+    pool: PoolName,
+    reason: Reason,
+    url: Url = URL_DEFAULT,
+    changed: Changes,
+    parent: Parent = None,
+    carved: Carved = False,
+    actor: Acting = None,
+) -> None:
+    """Bring a pool to a policy; make it, and the store, if there is none. Once more does nothing.
+
+    What no option names gets its default, as in a new pool.
+
+    Example: ledger pool ensure team --capacity-usd 500 --reason "deployment 41"
+    """
+    check_text("pool", pool)
+    options = changed(NO_LIMITS)
+    with Ledger.open(url, actor=actor) as book:
+        budget = book.ensure(pool, options, reason=reason, parent=parent, carved=carved)
+        _print([budget.status()])
 
 
 def _print(found: list[PoolStatus], output_format: Format = Format.TABLE) -> None:

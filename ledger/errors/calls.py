@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from ledger.errors.root import LedgerError
@@ -113,10 +114,13 @@ class PoolConflictError(LedgerError):
         current: Any,  # noqa: ANN401 - SharedPoolBudgetOptions, as above
         given: Any,  # noqa: ANN401 - SharedPoolBudgetOptions, as above
     ) -> None:
+        names = (field.name for field in fields(given))
+        differing = [name for name in names if getattr(given, name) != getattr(current, name)]
         super().__init__(
-            f"pool {name!r} exists under another policy. Change its policy with adjust ('ledger "
-            f"pool adjust'), or open the pool without options. Opened with {opening}; in force: "
-            f"{current}; given: {given}"
+            f"pool {name!r} exists under another policy: {', '.join(differing)} as given is not as "
+            "in force. Bring it to this policy with ensure(name, options) ('ledger pool ensure'), "
+            "change some of it with 'ledger pool adjust', or open the pool without options. Opened "
+            f"with {opening}; in force: {current}; given: {given}"
         )
         self.name = name
         self.opening = opening

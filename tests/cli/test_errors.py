@@ -28,7 +28,11 @@ READING = [
     ("db", "current"),
     ("db", "check"),
 ]
-WRITING = [("pool", "open", "team"), ("db", "upgrade")]
+WRITING = [
+    ("pool", "open", "team"),
+    ("pool", "ensure", "team", "--reason", "x"),
+    ("db", "upgrade"),
+]
 
 
 @pytest.mark.parametrize("command", READING, ids=" ".join)

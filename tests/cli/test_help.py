@@ -52,6 +52,7 @@ def test_the_commands_are_known() -> None:
         "ledger pool list",
         "ledger pool show",
         "ledger pool adjust",
+        "ledger pool ensure",
         "ledger pool close",
         "ledger remaining",
         "ledger price",

@@ -157,6 +157,20 @@ def test_adjust_can_lift_a_limit(ledger: Run, store_url: str) -> None:
     assert U64_MAX == policy(store_url).capacity_tokens
 
 
+def test_ensure_makes_a_pool_and_gives_it_the_policy_that_is_named(
+    ledger: Run, lines: Lines, store_url: str
+) -> None:
+    """What is not named gets its default; the same again writes nothing."""
+    ensure = ("pool", "ensure", "team", "--url", store_url, "--reason", "deployment")
+    for capacity in (10, 20, 20):
+        ended = ledger(*ensure, "--capacity-usd", capacity)
+        assert lines(ended.out)[-1].startswith(f"team unlimited {capacity}.000000 ")
+    ledger(*ensure, "--capacity-tokens", 7)
+    assert SharedPoolBudgetOptions(capacity_tokens=7) == policy(store_url)
+    with Ledger.open(store_url, create=False) as book:
+        assert 3 == book.pool("team").status().seq
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

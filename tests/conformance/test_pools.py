@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,14 @@ import pytest
 
 from ledger import (
     U64_MAX,
+    AsyncLedger,
     Balance,
     EntryKind,
     InvalidInputError,
     Ledger,
     LedgerUnavailableError,
+    ParentConflictError,
+    PoolClosedError,
     PoolConflictError,
     Remaining,
     SharedPoolBudgetOptions,
@@ -22,6 +26,8 @@ from ledger import (
     UnknownPoolError,
     Usage,
 )
+from ledger.engine.operations import Operation
+from ledger.store.journal import PoolJournal
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 FIRST, SECOND, THIRD, OTHER = (
@@ -82,7 +88,67 @@ def test_the_opening_and_the_current_policy_are_accepted(
         )
         for policy in (FIRST, THIRD):
             assert f"{policy.capacity_tokens:,} tokens" in str(error)
+        assert "capacity_tokens" in str(error)
+        assert (refused == SharedPoolBudgetOptions()) == ("stop_threshold_cost" in str(error))
     assert 3 == shared_book.pool(fresh_name).status().seq
+
+
+def test_a_program_with_another_policy_in_its_code_goes_on(
+    shared_book: Ledger, fresh_name: str
+) -> None:
+    """The pool is made, then adjusted; a policy that is in force is not written again."""
+    for options in (FIRST, FIRST, SECOND, SECOND, FIRST):
+        budget = shared_book.ensure(fresh_name, options, reason="deployed", actor="ci")
+        assert options == budget.status().policy
+    assert [
+        (EntryKind.OPENING, FIRST, None, "ci"),
+        (EntryKind.ADJUSTMENT, SECOND, "deployed", "ci"),
+        (EntryKind.ADJUSTMENT, FIRST, "deployed", "ci"),
+    ] == [
+        (entry.kind, entry.policy, entry.detail.get("reason"), entry.actor and entry.actor.name)
+        for entry in shared_book.entries(fresh_name)
+    ]
+
+
+def test_of_two_programs_that_start_at_once_one_adjusts(
+    book: Ledger, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one saw the old policy, and finds its own in force when it comes to write."""
+    book.pool("pool", FIRST)
+    run = book._writer.run
+
+    def overtaken(pool: PoolJournal, operation: Operation[None]) -> None:
+        asyncio.run(first())
+        run(pool, operation)
+
+    async def first() -> None:
+        async with AsyncLedger.open(store_url) as elsewhere:
+            budget = await elsewhere.ensure("pool", SECOND, reason="first")
+            assert SECOND == (await budget.status()).policy
+
+    monkeypatch.setattr(book._writer, "run", overtaken)
+    assert SECOND == book.ensure("pool", SECOND, reason="second").status().policy
+    assert ["first"] == [
+        entry.detail.get("reason") for entry in book.entries("pool", kind=EntryKind.ADJUSTMENT)
+    ]
+
+
+def test_a_pool_is_ensured_where_it_is_and_while_it_is_open(
+    shared_book: Ledger, fresh_name: str
+) -> None:
+    """Its parent never changes, and one that is closed keeps its policy; nothing is written."""
+    shared_book.pool(fresh_name, FIRST)
+    above = f"{fresh_name} above"
+    shared_book.pool(above, FIRST)
+    with pytest.raises(ParentConflictError):
+        shared_book.ensure(fresh_name, SECOND, parent=above)
+    with pytest.raises(InvalidInputError, match="reason"):
+        shared_book.ensure(fresh_name, FIRST, reason="")
+    shared_book.close_pool(fresh_name)
+    assert 2 == shared_book.ensure(fresh_name, FIRST).status().seq
+    with pytest.raises(PoolClosedError):
+        shared_book.ensure(fresh_name, SECOND)
+    assert 2 == shared_book.pool(fresh_name).status().seq
 
 
 def test_an_adjustment_replaces_the_whole_policy(shared_book: Ledger, fresh_name: str) -> None:

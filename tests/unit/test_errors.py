@@ -171,7 +171,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     (
         PoolConflictError("p", opening=OPTIONS[0], current=OPTIONS[1], given=OPTIONS[2]),
         {"name": "p", "opening": OPTIONS[0], "current": OPTIONS[1], "given": OPTIONS[2]},
-        ["'p'", "101", "202", "303", "adjust"],
+        ["'p'", "101", "202", "303", "capacity_tokens as given", "ensure"],
     ),
     (
         IdempotencyConflictError("key-1", seq=41),

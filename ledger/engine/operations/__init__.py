@@ -5,7 +5,7 @@ The caller's answer is made from the entry alone, so a later call under the same
 gets the same answer.
 """
 
-from ledger.engine.operations.adjust import Adjust
+from ledger.engine.operations.adjust import Adjust, Ensure, InForceError
 from ledger.engine.operations.base import Operation
 from ledger.engine.operations.closing import ClosePool
 from ledger.engine.operations.correct import Correct
@@ -20,6 +20,8 @@ __all__ = [
     "Close",
     "ClosePool",
     "Correct",
+    "Ensure",
+    "InForceError",
     "NotYetError",
     "Operation",
     "Record",

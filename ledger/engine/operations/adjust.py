@@ -1,9 +1,10 @@
-"""Adjust: replace the policy of a pool, from the next entry on."""
+"""Adjust and ensure: replace the policy of a pool, from the next entry on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from ledger.core import hashing, rules
 from ledger.core.axes import CAPACITIES
@@ -23,10 +24,14 @@ from ledger.core.policy import (
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import InvalidInputError
+from ledger.errors import InvalidInputError, LedgerError
 from ledger.store import actors
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
+
+
+class InForceError(LedgerError):
+    """The policy that a pool is to be brought to is in force: there is nothing to write."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +49,7 @@ class Adjust(Operation[None]):
         reason: str | None,
         idempotency_key: str | None,
         actor: str | None,
-    ) -> Adjust:
+    ) -> Self:
         """Return the operation a call asks for.
 
         Raises:
@@ -93,3 +98,18 @@ class Adjust(Operation[None]):
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
         """Answer nothing: the policy is in force."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Ensure(Adjust):
+    """Replace the pool's policy, unless this one is in force."""
+
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
+        """Return the adjustment.
+
+        Raises:
+            InForceError: The policy is in force; another process may have been first.
+        """
+        if pool.head.policy == self.policy:
+            raise InForceError
+        return Adjust.decide(self, batch, pool)
