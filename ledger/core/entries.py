@@ -25,6 +25,9 @@ from ledger.core.values import (
     UsageEstimate,
 )
 
+make = tuple.__new__
+"""Makes a named tuple from a tuple of its fields: a third of the time that its class takes."""
+
 PoolId = NewType("PoolId", int)
 Seq = NewType("Seq", int)
 
@@ -40,20 +43,20 @@ class Totals(NamedTuple):
     def of(cls, amounts: UsageEstimate | Usage | UsageDifference, *, requests: int) -> Totals:
         """Return the totals that the amounts of `requests` calls add up to."""
         tokens, cost = _amounts(amounts)
-        return cls(tokens, cost, requests)
+        return make(cls, (tokens, cost, requests))
 
     def plus(self, other: Totals) -> Totals:
         """Return the sum on each axis."""
         # Unrolled, like all arithmetic on the write path: a loop takes twice as long.
         tokens, cost, requests = self
         more_tokens, more_cost, more_requests = other
-        return Totals(tokens + more_tokens, cost + more_cost, requests + more_requests)
+        return make(Totals, (tokens + more_tokens, cost + more_cost, requests + more_requests))
 
     def minus(self, other: Totals) -> Totals:
         """Return the difference on each axis."""
         tokens, cost, requests = self
         less_tokens, less_cost, less_requests = other
-        return Totals(tokens - less_tokens, cost - less_cost, requests - less_requests)
+        return make(Totals, (tokens - less_tokens, cost - less_cost, requests - less_requests))
 
 
 _amounts: Callable[[object], tuple[int, ...]] = attrgetter(*AMOUNTS)

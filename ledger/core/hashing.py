@@ -35,24 +35,26 @@ class _Encoded(dict[Value, bytes]):
     """Values as columns are hashed. Most of an entry's were in one before it: kinds, 0, NULL."""
 
     def __missing__(self, value: Value) -> bytes:
-        if value is None:
-            encoded = _ABSENT
-        elif isinstance(value, int):
+        if isinstance(value, int):
             encoded = _INTEGER + _SIGNED(value)
         elif isinstance(value, str):
             data = value.encode()
             encoded = _HEADER(1, b"t", len(data)) + data
+            if len(data) > _SHORT:
+                return encoded
+        elif value is None:
+            encoded = _ABSENT
         else:
             encoded = _HEADER(1, b"b", len(value)) + value
-        if len(encoded) <= _SHORT:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[value] = encoded
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[value] = encoded
         return encoded
 
 
 _REMEMBERED = 4_096
 _SHORT = 64
+"""How many bytes of text are remembered at most."""
 _encoded = _Encoded().__getitem__
 
 

@@ -210,7 +210,14 @@ COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if "usage" not in KIN
 def sql(kinds: Iterable[EntryKind], column: str = "kind") -> str:
     """Return the condition that an entry is of one of these kinds.
 
-    The kinds are written out as literals, since databases match only these to a partial index.
+    The kinds are written out as literals, since databases match only these to a partial index. For
+    a list of three or more, SQLite would make a temporary table with every row that it inserts.
     """
-    first, *others = [f"'{kind}'" for kind in kinds]
-    return f"{column} IN ({', '.join((first, *others))})" if others else f"{column} = {first}"
+    literals = [f"'{kind}'" for kind in kinds]
+    if len(literals) == _LISTED_MAX:
+        return f"{column} IN ({', '.join(literals)})"
+    either = " OR ".join(f"{column} = {one}" for one in literals)
+    return f"({either})" if len(literals) > 1 else either
+
+
+_LISTED_MAX = 2

@@ -160,12 +160,10 @@ class Usage(_Counted):
 
     def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
         """Return the sum, each field stopping at `ceiling`."""
-        before = _usage_values(self)
-        sums = list(map(add, before, _usage_values(other)))
-        if max(sums) > ceiling:
-            sums = [min(total, ceiling) for total in sums]
-        elif other.__class__ is Usage and not any(before):
+        before, more = _usage_values(self), _usage_values(other)
+        if not any(before) and max(more) <= ceiling and other.__class__ is Usage:
             return other  # most leases are settled once, and nothing need be made anew
+        sums = [min(total, ceiling) for total in map(add, before, more)]
         return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
 
 

@@ -24,6 +24,8 @@ from ledger.store import snapshot
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
+_RESERVATION = EntryKind.RESERVATION  # a function call each time, before Python 3.12
+
 
 class MorePoolsError(Exception):
     """The transaction must run again with more pools locked.
@@ -119,7 +121,7 @@ class Batch:
 
     def _flagged(self, pool: PoolBatch, draft: Draft) -> Draft:
         """Flag a draft that leaves out what its pool, or one above that shares, limits."""
-        amounts = draft.estimate if draft.kind is EntryKind.RESERVATION else draft.usage
+        amounts = draft.estimate if draft.kind is _RESERVATION else draft.usage
         if amounts is None or (amounts.total_tokens and amounts.cost_micros_usd):
             return draft  # nothing is left out, whatever the pools limit
         if draft.detail is not None and "carving" in draft.detail:

@@ -27,20 +27,18 @@ class Caller:
 
     waits = False
     """Whether a thread or a task waits for the outcome."""
+    again = False
+    """Whether an earlier batch may have done it already, so that it must be looked up."""
+    outcome: Outcome | Exception | None = None
+    alive = True
+    """False once the calling thread has left: it neither waits for the call nor leads."""
+    abandoned = False
+    """Whether the caller gave up: a lease that is granted nevertheless is released."""
+    tries = 1
 
-    def __init__(
-        self, pool: PoolJournal, operation: Operation[Any], *, again: bool = False
-    ) -> None:
+    def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
         self.pool = pool
         self.operation = operation
-        self.again = again
-        """Whether an earlier batch may have done it already, so that it must be looked up."""
-        self.outcome: Outcome | Exception | None = None
-        self.alive = True
-        """False once the calling thread has left: it neither waits for the call nor leads."""
-        self.abandoned = False
-        """Whether the caller gave up: a lease that is granted nevertheless is released."""
-        self.tries = 1
         self.entered_s = time.monotonic()
 
     def result(self) -> Any:  # noqa: ANN401 - whatever the operation answers with
@@ -67,14 +65,14 @@ class ThreadCaller(Caller):
     """A thread that sleeps on a lock until its outcome is there, or until it may lead."""
 
     waits = True
+    behind: ThreadCaller | None = None
+    """The thread that this one wakes as soon as it is awake itself."""
 
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
         super().__init__(pool, operation)
         self.thread = threading.get_ident()
         self._signal = threading.Lock()
         self._signal.acquire()
-        self.behind: ThreadCaller | None = None
-        """The thread that this one wakes as soon as it is awake itself."""
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until woken, or for so long."""
@@ -87,8 +85,9 @@ class ThreadCaller(Caller):
 
     def wake_behind(self) -> None:
         """Wake the thread behind this one in its chain."""
-        behind, self.behind = self.behind, None
+        behind = self.behind
         if behind is not None:
+            self.behind = None
             behind.wake()
 
 

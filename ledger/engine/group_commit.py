@@ -140,7 +140,8 @@ class Writer(CallQueue):
                     self._lead()
                 else:
                     caller.wait(_LOOK_S)
-                    self._give_up(caller)
+                    if caller.outcome is None:
+                        self._give_up(caller)
             caller.wake_behind()
             answer: T = caller.result()
         except BaseException:
@@ -352,8 +353,8 @@ class Writer(CallQueue):
                 # Two kinds stay, without a caller: one that may have been done, which must be
                 # looked up, and one that ends a lease.
                 if caller.again or isinstance(caller.operation, Close):
-                    ownerless = Caller(caller.pool, caller.operation, again=caller.again)
-                    ownerless.abandoned = True
+                    ownerless = Caller(caller.pool, caller.operation)
+                    ownerless.again, ownerless.abandoned = caller.again, True
                     self._queue.insert(place, ownerless)
             waiting = bool(self._queue or self._batch)
         if caller.outcome is not None:

@@ -89,10 +89,11 @@ def perform(
     """
     batch, todo = prepare(connection, pools, look_up=look_up, calls=calls, now=now)
     outcomes: list[Outcome] = []
+    begun = batch.pools
     for asked, operation in todo:
         outcome: Outcome
         try:
-            pool = batch.pool(asked.info.pool_id)
+            pool = begun.get(asked.info.pool_id) or batch.pool(asked.info.pool_id)
             outcome = pool.known.get(operation.key)
             if outcome is None:
                 if batch.unrolled:

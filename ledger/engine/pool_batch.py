@@ -294,10 +294,8 @@ class PoolBatch:
         return row
 
     def _append(self, draft: Draft) -> Row:
-        row, self.head = drafts.row_behind(
-            self.head, draft, pool_id=self.info.pool_id, now=self.now
-        )
-        self._after = self.head
+        row, head = drafts.row_behind(self.head, draft, pool_id=self.info.pool_id, now=self.now)
+        self.head = self._after = head
         self.staged.append(row)
         if draft.lease is not None:
             granted = self.leases.get(draft.lease.lease)

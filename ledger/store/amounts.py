@@ -22,6 +22,9 @@ from ledger.store.schema import entries
 BUDGET_FIELDS = tuple(axis.name for axis in AXES if axis.amount is not None)
 _Row = Mapping[str, Any]
 
+# Before Python 3.12, to look up a member in its class is a function call.
+_RESERVATION, _ENDED = EntryKind.RESERVATION, LeasePhase.ENDED
+
 
 class Group:
     """The columns of one value, by their common prefix."""
@@ -94,17 +97,17 @@ def amount_values(
     what they record is all that was used.
     """
     estimated, spent = ESTIMATE.values(estimate), USAGE.values(usage)
-    of_lease: tuple[int | None, ...] = _NO_LEASE
-    if lease is not None:
-        held: tuple[int | None, ...] = lease.held
-        if held == held_by_kind(kind, estimated):
-            held = NO_HELD
-        used = USED.values(lease.used)
-        if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
-            used = _NO_USED
-        expires_at = None if lease.phase is LeasePhase.ENDED else lease.expires_at
-        of_lease = (lease.lease, *held, *used, expires_at)
-    return (*estimated, *BUDGET.values(request_budget), *spent, *of_lease)
+    budget = BUDGET.values(request_budget)
+    if lease is None:
+        return (*estimated, *budget, *spent, *_NO_LEASE)
+    held: tuple[int | None, ...] = lease.held
+    if held == held_by_kind(kind, estimated):
+        held = NO_HELD
+    used = spent if lease.used is usage else USED.values(lease.used)
+    if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
+        used = _NO_USED
+    expires_at = None if lease.phase is _ENDED else lease.expires_at
+    return (*estimated, *budget, *spent, lease.lease, *held, *used, expires_at)
 
 
 _NAMES = [column.name for column in entries.columns]
@@ -117,7 +120,7 @@ amounts_in: Callable[[_Row], tuple[int | None, ...]] = itemgetter(*AMOUNTS)
 
 def held_by_kind(kind: str, estimated: tuple[int | None, ...]) -> tuple[int | None, ...]:
     """Return what an entry of a kind leaves its lease, as far as its kind and estimate say it."""
-    if kind == EntryKind.RESERVATION:
+    if kind == _RESERVATION:
         return (*estimated[-2:], 1)
     return _NOTHING
 

@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
 from ledger.core.checks import Micros, canonical_json
-from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolId, Seq, WindowState
+from ledger.core.entries import (
+    Balance,
+    EntryFlag,
+    LeaseState,
+    PoolId,
+    Seq,
+    WindowState,
+    make,
+)
 from ledger.core.kinds import HAS_BUDGET, SETS_EXPIRY, EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions, policy_to_json
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
@@ -16,6 +24,7 @@ from ledger.store.rows import COLUMNS, Head, Interned, LeaseRow, window_json
 
 _NO_ORIGIN = (None, None)
 _CLOSED = int(EntryFlag.CLOSED)
+_UNFLAGGED = EntryFlag.NONE
 
 ENTRY_COLUMNS = (*COLUMNS, "hash_version", "hash")
 """All columns of an entry, in the order of a staged row's values."""
@@ -44,6 +53,36 @@ class Draft(NamedTuple):
     origin: tuple[PoolId, Seq] | None = None
     window: WindowState | None = None
     """The window that the entry begins, None where it begins none."""
+
+
+def drafted(  # noqa: PLR0913 - what an entry may say
+    kind: EntryKind,
+    balance: Balance,
+    *,
+    flags: EntryFlag = _UNFLAGGED,
+    detail: Mapping[str, Any] | None = None,
+    policy: SharedPoolBudgetOptions | None = None,
+    estimate: UsageEstimate | None = None,
+    request_budget: RequestBudget | None = None,
+    usage: Usage | UsageDifference | None = None,
+    lease: LeaseState | None = None,
+    attribution: Interned | None = None,
+    request_id: str | None = None,
+    provenance: str | None = None,
+    occurred_at: Micros | None = None,
+    idempotency_key: str | None = None,
+    payload_digest: bytes | None = None,
+    window: WindowState | None = None,
+) -> Draft:
+    """Return a draft, in a third of the time that its class takes."""
+    return make(
+        Draft,
+        (
+            *(kind, balance, flags, detail, policy, estimate, request_budget, usage, lease),
+            *(attribution, request_id, provenance, occurred_at, idempotency_key, payload_digest),
+            *(None, window),
+        ),
+    )
 
 
 class Staged(Mapping[str, Any]):
@@ -81,9 +120,9 @@ def about_lease(
 ) -> Draft:
     """Return the draft of an entry about an existing lease, which repeats what that captured."""
     balance, lease, flags = effect
-    return Draft(
-        kind=kind,
-        balance=balance,
+    return drafted(
+        kind,
+        balance,
         flags=flags,
         detail=detail,
         # A correction comes when the lease may be long forgotten.
@@ -109,7 +148,7 @@ def first_row(draft: Draft, *, pool_id: PoolId, genesis: bytes, now: Micros) -> 
     """Number, time and chain a draft as the first entry of its pool."""
     assert draft.policy is not None  # noqa: S101 - an opening has one
     under = 1, None if draft.policy.window is None else 1, None
-    return _row(draft, pool_id, Seq(1), under, int(draft.flags), now, genesis)
+    return _row(draft, pool_id, Seq(1), int(draft.flags), under, now, genesis)
 
 
 def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tuple[Staged, Head]:
@@ -117,31 +156,26 @@ def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tup
 
     Returns the row, and the pool's head at that row.
     """
-    seq, recorded_at = Seq(head.seq + 1), max(now, head.recorded_at)
-    flags = int(draft.flags) | (_CLOSED if head.closed else 0)
-    policy, policy_seq, window_seq = head.policy, head.policy_seq, head.window_seq
-    window, swept_until = window_behind(head, draft), head.swept_until
+    # fmt: off
+    (newest, policy, policy_seq, window_seq, swept_until, _, recorded_at, previous, closed, version,
+     window) = head
+    # fmt: on
+    seq, flags = Seq(newest + 1), int(draft.flags)
+    recorded_at = max(recorded_at, now)
+    if closed:
+        flags |= _CLOSED
     if draft.policy is not None:
-        policy, policy_seq = draft.policy, seq
-    if window is not head.window:
-        window_seq = None if window is None else seq
+        policy, policy_seq, version = draft.policy, seq, rules.current()
+    if draft.policy is not None or draft.window is not None:
+        window = window_behind(head, draft)
+        if window is not head.window:
+            window_seq = None if window is None else seq
     if swept_until is None and _grants_for_a_time(draft):
         swept_until = recorded_at  # from now on there is something to sweep
     under = policy_seq, window_seq, swept_until
-    row = _row(draft, pool_id, seq, under, flags, recorded_at, head.hash)
-    return row, Head(
-        seq=seq,
-        policy=policy,
-        policy_seq=policy_seq,
-        window_seq=window_seq,
-        swept_until=swept_until,
-        balance=draft.balance,
-        recorded_at=recorded_at,
-        hash=row.in_order[-1],
-        closed=bool(flags & _CLOSED),
-        rules_version=head.rules_version if draft.policy is None else rules.current(),
-        window=window,
-    )
+    row = _row(draft, pool_id, seq, flags, under, recorded_at, previous)
+    after = seq, policy, *under, draft.balance, recorded_at, row.in_order[-1]
+    return row, make(Head, (*after, bool(flags & _CLOSED), version, window))
 
 
 def _grants_for_a_time(draft: Draft) -> bool:
@@ -164,26 +198,31 @@ def _row(
     draft: Draft,
     pool_id: PoolId,
     seq: Seq,
-    under: tuple[int, int | None, int | None],
     flags: int,
+    under: tuple[int, int | None, int | None],
     recorded_at: Micros,
     previous: bytes,
 ) -> Staged:
+    # fmt: off
+    (kind, balance, _, detail, policy, estimate, request_budget, usage, lease, attribution,
+     request_id, provenance, occurred_at, key, digest, origin, window) = draft
+    # fmt: on
     attribution_id, attribution_digest = None, None
-    if draft.attribution is not None:
-        attribution_id, attribution_digest, _ = draft.attribution
+    if attribution is not None:
+        attribution_id, attribution_digest, _ = attribution
+    explained = detail is not None or policy is not None or window is not None
+    committed, reserved = balance
     # In the order of the table's columns; the attribution's columns come between the two parts.
     values = (
-        *(pool_id, seq, str(draft.kind), flags, _detail(draft)),
-        *amount_values(draft.kind, draft.estimate, draft.request_budget, draft.usage, draft.lease),
-        *draft.balance.committed,
-        *draft.balance.reserved,
+        *(pool_id, seq, str(kind), flags, _detail(draft) if explained else None),
+        *amount_values(kind, estimate, request_budget, usage, lease),
+        *committed,
+        *reserved,
         *under,
     )
     rest = (
-        *(draft.request_id, draft.provenance, recorded_at, draft.occurred_at),
-        *(draft.idempotency_key, draft.payload_digest),
-        *(draft.origin or _NO_ORIGIN),
+        *(request_id, provenance, recorded_at, occurred_at, key, digest),
+        *(origin or _NO_ORIGIN),
     )
     # The hash covers the attribution's digest right after its number.
     entry_hash = hashing.chain(previous, (*values, attribution_id, attribution_digest, *rest))

@@ -35,6 +35,7 @@ ENDING_PAGE = 256
 AHEAD_US = 1_000_000
 """How far ahead, in microseconds, a query looks for holds that are about to end."""
 
+_OPEN, _ENDED = LeasePhase.OPEN, LeasePhase.ENDED
 _NO_KEYS: Mapping[str, int] = {}
 
 _NOTHING = (0, b"")
@@ -276,11 +277,11 @@ class PoolJournal:
         quiet_until = memo.quiet_until
         for lease, row in memo.leases.items():
             state = row.state
-            if state.phase is LeasePhase.ENDED:
+            if state.phase is _ENDED:
                 self._leases.pop(lease, None)
                 continue
             remember(self._leases, lease, row)
-            if state.phase is LeasePhase.OPEN and row.origin_pool_id is None and state.expires_at:
+            if state.phase is _OPEN and row.origin_pool_id is None and state.expires_at:
                 quiet_until = min(quiet_until, state.expires_at)
         self.quiet_until = quiet_until
         self._quiet_until_s = time.monotonic() + (quiet_until - memo.now) / 1_000_000

@@ -9,6 +9,7 @@ receipt, which says where that was, and what the call asked for.
 from __future__ import annotations
 
 import os
+import random
 import re
 import time
 from binascii import b2a_base64
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 _DIGEST_BYTES = 8
+_RANDOM_BITS = 56
 _KEY = re.compile(r"[-\w]{19}", re.ASCII)
 _RECEIPT = re.compile(r"ledger:([-\w]{19}):(\d{1,19}):([0-9a-f]{16})", re.ASCII)
 _SORTED = bytes.maketrans(
@@ -31,8 +33,15 @@ def new_key() -> str:
     Seven bytes are the time in microseconds, and seven are random: with 10,000 calls a second for
     ten years, two of a pool are alike with a chance of 1 in a million.
     """
-    now_us = time.time_ns() // 1000
-    return b2a_base64(now_us.to_bytes(7, "big") + os.urandom(7))[:19].translate(_SORTED).decode()
+    number = time.time_ns() // 1000 << _RANDOM_BITS | _random.getrandbits(_RANDOM_BITS)
+    return b2a_base64(number.to_bytes(14, "big"))[:19].translate(_SORTED).decode()
+
+
+# Not the system's: asking it lets another thread take the interpreter's lock, so that each of 64
+# busy threads slept once more in every call. A forked child must not make its parent's keys.
+_random = random.Random()  # noqa: S311 - keys must differ, not be secret
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def is_made(text: str) -> bool:

@@ -51,7 +51,7 @@ LONG_POOL = {
 ENDS = "kind IN ('settlement', 'release')"
 EXPIRES = "kind = 'expiry'"
 KEYED = "payload_digest IS NOT NULL"
-FOLLOWS_UP = "kind IN ('observation', 'renewal', 'expiry', 'correction')"
+FOLLOWS_UP = "(kind = 'observation' OR kind = 'renewal' OR kind = 'expiry' OR kind = 'correction')"
 
 GUARDED = {
     "store": [("store_id",)],

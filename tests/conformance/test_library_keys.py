@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,20 @@ def test_keys_are_short_different_and_in_order() -> None:
     assert len(made) == len(set(made))
     # Those of one microsecond are in any order.
     assert [key[:9] for key in made] == sorted(key[:9] for key in made)
+
+
+def test_a_forked_child_makes_keys_of_its_own() -> None:
+    """What is random in them is not what its parent makes next."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, new_key().encode())
+        os._exit(0)
+    own, others = new_key(), os.read(reader, 19).decode()
+    os.waitpid(child, 0)
+    os.close(reader)
+    os.close(writer)
+    assert own[10:] != others[10:]
 
 
 def test_a_receipt_is_read_as_it_was_written() -> None:

@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 import ledger
-from ledger import Ledger, SharedPoolBudgetOptions
+from ledger import BudgetLease, Ledger, SharedPoolBudgetOptions, Usage
 from ledger.core.rules.released import RELEASED
+from ledger.store.drafts import ENTRY_COLUMNS
+from ledger.store.statements import driver_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 ROOT = str(Path(ledger.__file__).parent)
+USED = Usage(total_tokens=1)
+
+CALLS_MAX = 190
+"""The most functions of the library that a call runs in all: a reservation, or a settlement."""
 
 FRAMES_MAX = 10
 """The most functions of the library that are entered and not left when `admit` is asked."""
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions of the library some work runs."""
+    calls = 0
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename.startswith(ROOT)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_call_alone_runs_few_functions(new_store: Callable[..., str]) -> None:
+    """On a pool that has nothing but a capacity, and where nothing is due.
+
+    A session with a server waits in turns, so that their number is not the same each time.
+    """
+    with Ledger.open(new_store("sqlite")) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
+        budget.record_used(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED), USED)
+        leases: list[BudgetLease] = []
+        reserved = calls_of(lambda: leases.append(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)))
+        settled = calls_of(lambda: budget.record_used(leases[0], USED))
+    assert CALLS_MAX >= max(reserved, settled), (reserved, settled)
+
+
+def test_a_row_needs_no_temporary_table(new_store: Callable[..., str]) -> None:
+    """SQLite makes one for a list of three kinds or more in the condition of an index."""
+    with Ledger.open(new_store("sqlite")) as book, book._database.connect() as connection:
+        row = dict.fromkeys(ENTRY_COLUMNS, "0")
+        insert = f"INSERT INTO entries ({', '.join(row)}) VALUES ({', '.join(row.values())})"
+        program = driver_of(connection).execute(f"EXPLAIN {insert}").fetchall()
+    assert "OpenEphemeral" not in {step[1] for step in program}
 
 
 def test_a_reserve_is_decided_ten_frames_down(store_url: str) -> None:

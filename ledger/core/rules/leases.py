@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledger.core.checks import Micros
-from ledger.core.entries import Balance, EntryFlag, LeaseState, Totals, requests_made
+from ledger.core.entries import Balance, EntryFlag, LeaseState, Totals, make, requests_made
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy
 from ledger.core.values import (
@@ -24,6 +24,11 @@ from ledger.errors import (
 )
 
 _NOTHING = Usage.zero()
+_NO_HOLD = Totals()
+
+# Before Python 3.12, to look up a member in its class is a function call.
+_OPEN, _EXPIRED, _ENDED = LeasePhase.OPEN, LeasePhase.EXPIRED, LeasePhase.ENDED
+_UNFLAGGED = EntryFlag.NONE
 
 
 class Effect(NamedTuple):
@@ -56,16 +61,10 @@ def reserve(
             one for one in zip(Totals._fields, reserved, strict=True) if one[1] > ceiling
         )
         raise AmountOutOfRangeError(f"reserved_{name}", value=value, ceiling=ceiling)
-    lease = LeaseState(
-        lease=lease_id,
-        estimate=estimate,
-        request_budget=request_budget,
-        phase=LeasePhase.OPEN,
-        held=held,
-        used=_NOTHING,
-        expires_at=expires_at,
+    lease = make(
+        LeaseState, (lease_id, estimate, request_budget, _OPEN, held, _NOTHING, expires_at)
     )
-    return Effect(Balance(balance.committed, reserved), lease, EntryFlag.NONE)
+    return make(Effect, (make(Balance, (balance.committed, reserved)), lease, _UNFLAGGED))
 
 
 def settle(
@@ -84,7 +83,7 @@ def settle(
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
-    phase = LeasePhase.ENDED
+    phase = _ENDED
     spent = Totals.of(usage, requests=requests)
     return _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling, phase=phase)
 
@@ -118,24 +117,25 @@ def _spend(
     Committed totals stop at `ceiling` (flagged saturated): spend is never refused. Usage that
     comes after the hold expired is committed all the same (flagged late).
     """
-    if lease is None or lease.phase is LeasePhase.ENDED:
+    if lease is None or lease.phase is _ENDED:
         raise UnknownLeaseError(lease_id)
+    same, estimate, request_budget, phase_before, held_before, used_before, expires_at = lease
     exact = balance.committed.plus(spent)
     committed = exact
     if max(exact) > ceiling:
         committed = Totals(*(min(value, ceiling) for value in exact))
-    used = lease.used.saturating_add(usage, ceiling=ceiling)
+    used = used_before.saturating_add(usage, ceiling=ceiling)
     flags = _overrun(lease, used)
-    if lease.phase is LeasePhase.EXPIRED:
+    if phase_before is _EXPIRED:
         flags |= EntryFlag.LATE
-    if committed != exact:
+    if committed is not exact:
         flags |= EntryFlag.SATURATED
-    held = Totals()
+    held, freed = _NO_HOLD, held_before
     if phase is None:
-        phase, held = lease.phase, Totals(*map(max, lease.held.minus(spent), held))
-    after = lease._replace(phase=phase, held=held, used=used)
-    reserved = balance.reserved.minus(lease.held.minus(held))
-    return Effect(Balance(committed, reserved), after, flags)
+        phase, held = phase_before, Totals(*map(max, held_before.minus(spent), held))
+        freed = held_before.minus(held)
+    after = make(LeaseState, (same, estimate, request_budget, phase, held, used, expires_at))
+    return make(Effect, (make(Balance, (committed, balance.reserved.minus(freed))), after, flags))
 
 
 def correct(
@@ -163,10 +163,10 @@ def correct(
             the entry is its expiry.
         InvalidInputError: The entry records that usage already.
     """
-    if of_expiry and lease.phase is not LeasePhase.EXPIRED:
+    if of_expiry and lease.phase is not _EXPIRED:
         reason = f"the end of lease {lease.lease} has replaced what it assumed"
         raise UncorrectableEntryError(seq, reason)
-    if not of_expiry and lease.phase is not LeasePhase.ENDED:
+    if not of_expiry and lease.phase is not _ENDED:
         raise UncorrectableEntryError(seq, f"lease {lease.lease} has not ended")
     if before == after and not requests:
         raise InvalidInputError("usage", f"nothing to correct: entry {seq} says so already")
@@ -186,7 +186,7 @@ def _overrun(lease: LeaseState, used: Usage) -> EntryFlag:
     estimate = lease.estimate
     if used.total_tokens > estimate.total_tokens or used.cost_micros_usd > estimate.cost_micros_usd:
         return EntryFlag.OVERRUN
-    return EntryFlag.NONE
+    return _UNFLAGGED
 
 
 class Assumed(NamedTuple):
@@ -260,7 +260,7 @@ def expire(
     """
     lease = _open(lease, lease_id)
     if usage is None:
-        return _give_back(balance, lease, LeasePhase.EXPIRED)
+        return _give_back(balance, lease, _EXPIRED)
     spent = Totals.of(usage, requests=1)
     effect = _spend(
         balance,
@@ -269,7 +269,7 @@ def expire(
         spent,
         lease_id=lease_id,
         ceiling=ceiling,
-        phase=LeasePhase.EXPIRED,
+        phase=_EXPIRED,
     )
     return effect._replace(flags=effect.flags | EntryFlag.EXPIRED)
 
@@ -331,7 +331,7 @@ def make_room(
         seq: The expiry.
         ceiling: The most that a total may be.
     """
-    if lease is None or lease.phase is not LeasePhase.EXPIRED:
+    if lease is None or lease.phase is not _EXPIRED:
         return None
     after = still_assumed(usage, kind, late)
     requests = requests_made(EntryKind.CORRECTION, {"late": kind})
@@ -358,14 +358,12 @@ def renew(
         UnknownLeaseError: There is no such lease, or its hold has ended.
     """
     lease = _open(lease, lease_id)
-    return Effect(balance, lease._replace(expires_at=expires_at), EntryFlag.NONE)
+    return Effect(balance, lease._replace(expires_at=expires_at), _UNFLAGGED)
 
 
 def due(lease: LeaseState, now: Micros) -> bool:
     """Tell whether a lease's hold ends by time-out."""
-    return (
-        lease.phase is LeasePhase.OPEN and lease.expires_at is not None and lease.expires_at <= now
-    )
+    return lease.phase is _OPEN and lease.expires_at is not None and lease.expires_at <= now
 
 
 def release(balance: Balance, lease: LeaseState | None, *, lease_id: int) -> Effect:
@@ -376,15 +374,15 @@ def release(balance: Balance, lease: LeaseState | None, *, lease_id: int) -> Eff
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
-    if lease is None or lease.phase is LeasePhase.ENDED:
+    if lease is None or lease.phase is _ENDED:
         raise UnknownLeaseError(lease_id)
-    effect = _give_back(balance, lease, LeasePhase.ENDED)
-    late = lease.phase is LeasePhase.EXPIRED
+    effect = _give_back(balance, lease, _ENDED)
+    late = lease.phase is _EXPIRED
     return effect._replace(flags=EntryFlag.LATE) if late else effect
 
 
 def _open(lease: LeaseState | None, lease_id: int) -> LeaseState:
-    if lease is None or lease.phase is not LeasePhase.OPEN:
+    if lease is None or lease.phase is not _OPEN:
         raise UnknownLeaseError(lease_id)
     return lease
 
@@ -392,7 +390,7 @@ def _open(lease: LeaseState | None, lease_id: int) -> LeaseState:
 def _give_back(balance: Balance, lease: LeaseState, phase: LeasePhase) -> Effect:
     reserved = balance.reserved.minus(lease.held)
     after = lease._replace(phase=phase, held=Totals())
-    return Effect(Balance(balance.committed, reserved), after, EntryFlag.NONE)
+    return Effect(Balance(balance.committed, reserved), after, _UNFLAGGED)
 
 
 def follow(

@@ -23,10 +23,13 @@ from ledger.engine.batch import Batch
 from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.amounts import BUDGET, USAGE
-from ledger.store.drafts import Draft
+from ledger.store.drafts import Draft, drafted
 from ledger.store.rows import Interned, Row, request_budget_of, used_of
 
 _NO_REPORT = Fitted()
+
+# Before Python 3.12, to look up a member in its class is a function call.
+_REPORTED = Provenance.REPORTED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,9 +98,9 @@ class Record(LeaseOperation[None]):
         found = pool.leases[self.lease]
         if report.shortened:
             flags |= EntryFlag.SHORTENED
-        return Draft(
-            kind=kind,
-            balance=balance,
+        return drafted(
+            kind,
+            balance,
             flags=flags,
             detail=self._detail(),
             request_budget=lease.request_budget,
@@ -105,7 +108,7 @@ class Record(LeaseOperation[None]):
             lease=lease,
             attribution=attribution,
             request_id=report.request_id or found.request_id,
-            provenance=report.provenance or Provenance.REPORTED,
+            provenance=report.provenance or _REPORTED,
             occurred_at=found.occurred_at if report.occurred_at is None else report.occurred_at,
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),
