@@ -71,7 +71,7 @@ _COMMANDS = {
         "reconcile:reconcile",
         "Compare a provider's bill with the journal, by request id or by model and day.",
     ),
-    "price": _Command("prices:price", "Print what a call costs, and why."),
+    "price": _Command("price:price", "Print what a call costs, and why."),
     "reprice": _Command(
         "prices:reprice",
         "Print what recorded calls would have cost by other prices, and what cannot be said.",
