@@ -27,17 +27,20 @@ from ledger.errors import InvalidInputError
 from ledger.reconcile import (
     READY,
     BillMapping,
+    Explained,
+    ExplainedRow,
     Identical,
     Match,
     Reconciliation,
     Repeats,
     Status,
     apply,
+    explain,
     read_bill,
-    read_mapping,
+    read_mappings,
 )
 from ledger.reconcile import reconcile as held_against
-from ledger.reconcile.sheets import about, matches_sheet, summary_sheet
+from ledger.reconcile.sheets import about, explained_sheets, matches_sheet, summary_sheet
 from ledger.reports.buckets import Unit
 from ledger.reports.render import printable
 from ledger.simulate import parse_count, parse_usd
@@ -64,14 +67,17 @@ WhatIdenticalMean = Annotated[
 @filtered
 def reconcile(
     file: Annotated[
-        Path, typer.Argument(help="The provider's bill: CSV or JSON.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The provider's bill, or a log: CSV, JSON, .xlsx or Parquet, also in gzip or zip.",
+            show_default=False,
+        ),
     ],
     *,
     mapping: Annotated[
         str,
         typer.Option(
-            help="What the columns mean: openai-usage, openai-costs, anthropic-usage, "
-            "anthropic-costs, generic, or a TOML or JSON file."
+            help=f"What the columns mean: {', '.join(READY)}, or a TOML or JSON file.",
         ),
     ] = "generic",
     axis: Annotated[
@@ -95,6 +101,14 @@ def reconcile(
         typer.Option("--apply", help="Append a correction for each request that differs."),
     ] = False,
     actor: Acting = None,
+    explain_: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Only print what the mapping reads of the file's first rows; nothing is compared, "
+            "and no store is opened.",
+        ),
+    ] = False,
     top: Annotated[
         int, typer.Option(min=0, help="How many matches of a kind a table shows; JSON has all.")
     ] = _TOP,
@@ -110,7 +124,17 @@ def reconcile(
 
     Example: ledger reconcile usage.csv --mapping openai-usage --provider openai --axis total_tokens
     """
-    bill = read_bill(file, _mappings(mapping, repeats=repeats, identical=identical))
+    mappings = _mappings(mapping, repeats=repeats, identical=identical)
+    if explain_:
+        explained = explain(file, mappings, rows=top)
+        emit(
+            explained.rows if output_format is Format.CSV else [explained],
+            ExplainedRow,
+            output_format,
+            lambda: _print_explained(explained, wide=wide),
+        )
+        return
+    bill = read_bill(file, mappings)
     with existing(url, actor=actor) as book:
         found = held_against(
             book,
@@ -147,7 +171,15 @@ def _named(named: str) -> Sequence[BillMapping]:
         raise InvalidInputError(
             "--mapping", f"{named!r} is none of {', '.join(READY)}, nor a .toml or .json file"
         )
-    return [read_mapping(path)]
+    return read_mappings(path)
+
+
+def _print_explained(found: Explained, *, wide: bool) -> None:
+    for sheet in explained_sheets(found):
+        show(sheet, wide=wide)
+    if found.unread:
+        said = f"Columns not read: {', '.join(found.unread)}"
+        stdout().print(printable(said), markup=False, soft_wrap=True)
 
 
 def _print(found: Reconciliation, *, top: int, wide: bool) -> None:

@@ -1,15 +1,17 @@
 """Reconciliation: compare a provider's bill with the journal, and correct what differs."""
 
 from ledger.reconcile.applying import apply
-from ledger.reconcile.bill import Bill, BillLine, read_bill
+from ledger.reconcile.bill import Bill, read_bill
+from ledger.reconcile.explaining import Explained, ExplainedRow, explain
+from ledger.reconcile.lines import BillLine
 from ledger.reconcile.mapping import (
     BillMapping,
     CostUnit,
     Identical,
     Repeats,
     TokenCounting,
-    read_mapping,
 )
+from ledger.reconcile.mapping_files import read_mappings
 from ledger.reconcile.matching import reconcile
 from ledger.reconcile.ready import READY
 from ledger.reconcile.values import (
@@ -30,6 +32,8 @@ __all__ = [
     "BillMapping",
     "CostUnit",
     "EntryRef",
+    "Explained",
+    "ExplainedRow",
     "Identical",
     "Match",
     "Outcome",
@@ -39,7 +43,8 @@ __all__ = [
     "Status",
     "TokenCounting",
     "apply",
+    "explain",
     "read_bill",
-    "read_mapping",
+    "read_mappings",
     "reconcile",
 ]

@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fractions import Fraction
-from hashlib import sha256
-from itertools import count
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from ledger.core.checks import (
-    I64_MAX,
-    check_amount,
-    check_path,
-    check_several,
-    check_text,
-    check_type,
-)
+from ledger.core.checks import check_path, check_several, check_type
 from ledger.errors import BillingFileError, InvalidInputError
-from ledger.reconcile.mapping import (
-    COST,
-    BillMapping,
-    CostUnit,
-    Identical,
-    Repeats,
-    TokenCounting,
-)
-from ledger.reconcile.moments import moment
-from ledger.reconcile.objects import SEPARATOR
-from ledger.reconcile.reading import Table, read_bytes, table_in
+from ledger.files.numbers import shown
+from ledger.files.rows import COLUMNS_MAX, LIST, Row, Table, digest_of
+from ledger.files.source import Source, opened
+from ledger.files.tables import tables
+from ledger.reconcile.cells import CellReader
+from ledger.reconcile.lines import BillLine, Lines
+from ledger.reconcile.mapping import BillMapping, Identical, Repeats
 from ledger.reports.buckets import zone_named
-from ledger.simulate.pricing import shown
-
-_MICROS_IN = {CostUnit.USD: 1_000_000, CostUnit.CENTS: 10_000, CostUnit.MICROS_USD: 1}
-_DECIMAL = re.compile(r"-?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?")
-_COUNT = re.compile(r"([0-9]{1,19})(?:\.0)?")
-"""A count; some exports write `12.0`. `1.000` is refused: it may stand for a thousand."""
 
 _MICROSECOND = timedelta(microseconds=1)
-_CACHE = ("cache_creation_tokens", "cache_read_tokens")
-
-Amount = int | Fraction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillLine:
-    """What a provider billed on one line.
-
-    Attributes:
-        line: The line's number in the file; in one JSON document the number of the object; from 1.
-        request_id: The provider's request id.
-        model: The model, as the journal calls it.
-        at: The time of the usage; for a day, its beginning.
-        end: The time at which it ends, which is not part of it; None if the line does not say it.
-        day: The day in the mapping's time zone.
-        amounts: The amounts in the order of the bill's axes. A cost is exact: it may be a fraction
-            of a micro-USD, and below 0 (a credit).
-    """
-
-    line: int
-    request_id: str | None
-    model: str | None
-    at: datetime | None
-    end: datetime | None
-    day: str | None
-    amounts: tuple[Amount, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +33,17 @@ class Bill:
         mapping: The mapping, without the optional fields that the file lacks.
         axes: The amounts that the file has, by the journal's names.
         lines: The lines with an amount.
+        looks: What kind of file it is, for people.
         empty: How many more lines have no amount at all: the empty days of an export.
+        not_selected: How many more lines the mapping's `only` leaves out.
         replaced: How many more lines were replaced by a later line of their request.
         identical: The numbers of the lines that repeat an earlier line in every cell.
         first: The earliest time that a line says, also one without amounts; None if none says one.
         last: The latest time at which a line ends, or begins if it says no end.
         unread_columns: The columns that the mapping does not name.
-        unread_lists: How many values each list within the rows has that the mapping does not name.
+        unread_lists: How many values each list within the rows has that the mapping does not name;
+            how many lines each kind of token has that it does not name; and how many rows other
+            sheets of a workbook have.
     """
 
     file: str
@@ -94,7 +51,9 @@ class Bill:
     mapping: BillMapping
     axes: tuple[str, ...]
     lines: Sequence[BillLine]
+    looks: str
     empty: int
+    not_selected: int
     replaced: int
     identical: Sequence[int]
     first: datetime | None
@@ -107,12 +66,14 @@ def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
     """Return a file's lines, all of them checked.
 
     Args:
-        path: A file of CSV, JSON, or one JSON object a line.
+        path: A file of CSV, JSON, or one JSON object a line; a workbook or a Parquet file; or one
+            of them in gzip or zip.
         mappings: The meaning of its columns. The first mapping that fits the columns is used.
 
     Raises:
         InvalidInputError: An argument of another type, or no mapping.
         BillingFileError: The file cannot be read; the error names the line and what is wrong.
+        MissingExtraError: The library that reads such a file is not installed.
     """
     path = check_path("path", path)
     check_several("mappings", mappings)
@@ -120,209 +81,196 @@ def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
         check_type("mappings", one, BillMapping)
     if not mappings:
         raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
-    data = read_bytes(path)
-    mapping, table = _fitting(str(path), data, mappings)
-    reader = _Lines(mapping, table.columns)
-    for number, cells in table.rows():
-        try:
-            reader.add(number, cells)
-        except InvalidInputError as error:
-            raise BillingFileError(str(path), line=number, reason=str(error)) from error
-    return Bill(
-        # The journal holds UTF-8 text; a file's name may have bytes that are none.
-        file=path.name.encode(errors="replace").decode(),
-        sha256=sha256(data).hexdigest(),
-        mapping=mapping,
-        axes=mapping.axes,
-        lines=list(reader.lines.values()),
-        empty=reader.empty,
-        replaced=reader.replaced,
-        identical=reader.identical,
-        first=reader.first,
-        last=reader.last,
-        unread_columns=[name for name in table.columns if name and name not in mapping.columns],
-        unread_lists=table.unread,
-    )
+    with fitted_table(path, mappings) as (source, mapping, table):
+        reader = _Reader(mapping, table.columns)
+        for row in table.rows(reader.cells.asked):
+            try:
+                reader.add(row)
+            except InvalidInputError as error:
+                if isinstance(error, BillingFileError):
+                    raise
+                raise source.refuse(row.line, str(error)) from error
+        return Bill(
+            # The journal holds UTF-8 text; a file's name may have bytes that are none.
+            file=path.name.encode(errors="replace").decode(),
+            sha256=source.sha256,
+            mapping=mapping,
+            axes=mapping.axes,
+            lines=reader.lines,
+            looks=table.looks,
+            empty=reader.empty,
+            not_selected=reader.not_selected,
+            replaced=reader.replaced,
+            identical=reader.identical,
+            first=reader.first,
+            last=reader.last,
+            unread_columns=[
+                name
+                for name in table.columns
+                if name and LIST not in name and name not in reader.cells.asked
+            ],
+            unread_lists=_unread(table, reader.cells),
+        )
 
 
-def _fitting(path: str, data: bytes, mappings: Sequence[BillMapping]) -> tuple[BillMapping, Table]:
-    """Return the first mapping that fits the file, and the table that it reads.
+@contextmanager
+def fitted_table(
+    path: Path, mappings: Sequence[BillMapping]
+) -> Iterator[tuple[Source, BillMapping, Table]]:
+    """Open a file, and give the first mapping that fits one of its tables, and that table.
 
     Raises:
-        BillingFileError: The file cannot be read, or no mapping fits; the error is the last one's.
+        BillingFileError: The file cannot be read, or no mapping fits; the error is then the last
+            mapping's, for the table that the file looks like.
     """
+
+    def refuse(line: int | None, reason: str) -> BillingFileError:
+        return BillingFileError(str(path), line=line, reason=reason)
+
+    with opened(path, refuse) as source:
+        mapping, table = _fitting(source, mappings)
+        yield source, mapping, table
+
+
+def _fitting(source: Source, mappings: Sequence[BillMapping]) -> tuple[BillMapping, Table]:
+    asked = {column for mapping in mappings for column in mapping.columns}
+    known: dict[object, list[Table]] = {}
+    refusal = "it holds no table"
     for mapping in mappings:
-        table = table_in(path, data, lists=mapping.rows, asked=mapping.columns)
-        if next(table.rows(), None) is None and not table.columns:  # a bill of nothing
-            return mapping, table
-        try:
-            return mapping.fitted(table.columns), table
-        except InvalidInputError as error:
-            refusal = error
-    raise BillingFileError(path, line=None, reason=str(refusal)) from refusal
+        how = (tuple(mapping.rows), mapping.delimiter, mapping.skip_lines)
+        if how not in known:  # a file of JSON is read once for its columns, not for each mapping
+            known[how] = [
+                *tables(
+                    source,
+                    lists=mapping.rows,
+                    asked=asked,
+                    delimiter=mapping.delimiter,
+                    skip=mapping.skip_lines,
+                )
+            ]
+        likely = None
+        for table in known[how]:
+            if not table.has_rows:  # a bill of nothing
+                return mapping, table
+            if len(table.columns) > COLUMNS_MAX:
+                table.require_sound()
+            try:
+                fitted = mapping.fitted(table.columns)
+            except InvalidInputError as error:
+                likely = likely or f"{error} (it looks like {table.looks})"
+            else:
+                table.require_sound()
+                return fitted, table
+        refusal = likely or refusal
+    raise source.refuse(None, refusal)
 
 
-class _Lines:
+def _unread(table: Table, cells: CellReader) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for name, count in table.unread.items():
+        if name not in cells.asked:
+            found[name.partition(LIST)[0]] += count
+    found.update({f"kind {shown(name)}": count for name, count in cells.other_kinds.items()})
+    return dict(sorted(found.items()))
+
+
+class _Several:
+    """What the lines of one request have said so far."""
+
+    def __init__(self, first: BillLine, digest: bytes, amounts: Sequence[str]) -> None:
+        self.rows = {digest}
+        self.lines = dict.fromkeys(amounts, first.line)
+
+
+class _Reader:
     """The lines of a bill, while its rows are added one after the other."""
 
     def __init__(self, mapping: BillMapping, columns: Sequence[str]) -> None:
         self._mapping = mapping
-        self._zone = zone_named(mapping.zone)
-        self._currencies = _currencies(mapping, columns)
-        self._seen: dict[bytes, int] = {}
-        self._billed: dict[str, dict[str, int]] = {}
-        """By request id, the line that gave each amount."""
-        self.lines: dict[str | int, BillLine] = {}
-        """By their order; by request id where the last line of a request counts."""
-        self._order = count()
-        self.empty = self.replaced = 0
+        self.cells = CellReader(mapping, columns)
+        self.lines = Lines(zone_named(mapping.zone))
+        self._places: dict[bytes, int] = {}
+        """Where the first line of a request is, by a hash of its id; of other lines by their row's.
+
+        A hash of 16 bytes and a number are what memory holds of a line: 66 MB for 500,000.
+        """
+        self._several: dict[bytes, _Several] = {}
+        self.empty = self.not_selected = self.replaced = 0
         self.identical: list[int] = []
         self.first: datetime | None = None
         self.last: datetime | None = None
 
-    def add(self, number: int, cells: Mapping[str, str]) -> None:
+    def add(self, row: Row) -> None:
         """Add a row.
 
         Raises:
             InvalidInputError: A cell cannot be read, or the row repeats one that it must not.
         """
-        at, end = self._times(cells)
-        amounts = self._mapping.amounts
-        if not any(cells.get(column) for named in amounts.values() for column in named):
+        if self._mapping.only and not self.cells.is_selected(row.cells):
+            self.not_selected += 1
+            return
+        when = self.cells.times(row.cells)
+        if when is not None:
+            at, _day, end = when
+            last = at if end is None else end - _MICROSECOND
+            self.first = at if self.first is None or at < self.first else self.first
+            self.last = last if self.last is None or last > self.last else self.last
+        if not self.cells.has_amounts(row.cells):
             self.empty += 1
             return
-        repeated = self._repeats(number, cells)
-        if repeated and self._mapping.identical is Identical.ONCE:
+        line = self.cells.line(row, when)
+        if self._mapping.identity:
+            row = row._replace(digest=self.cells.identity(row.cells))
+        key = row.digest if line.request_id is None else digest_of(line.request_id)
+        place = self._places.get(key)
+        if place is None:
+            self._places[key] = self.lines.add(line, row.digest)
+        elif line.request_id is None:
+            self.identical.append(line.line)
+            if self._mapping.identical is not Identical.ONCE:
+                self.lines.add(line, row.digest)
+        else:
+            self._add_more(line, row.digest, key, place)
+
+    def _add_more(self, line: BillLine, digest: bytes, key: bytes, place: int) -> None:
+        """Add a further line of a request."""
+        mapping = self._mapping
+        known = self._several.get(key)
+        if known is None:
+            first = self.lines[place]
+            known = _Several(first, self.lines.digest(place), self._said(first))
+            self._several[key] = known
+        repeated = digest in known.rows
+        if repeated:
+            self.identical.append(line.line)
+            if mapping.identical is Identical.ONCE:
+                return
+        known.rows.add(digest)
+        added = repeated and mapping.identical is Identical.ADD
+        if mapping.repeats is Repeats.LAST:
+            self.replaced += 1
+            self.lines.add(line, digest, at=place)
             return
-        for column in self._currencies:
-            currency = cells.get(column)
-            if currency and currency.lower() != "usd":
-                raise InvalidInputError(column, f"{shown(currency)} is not USD")
-        line = _line(number, cells, self._mapping, at=at, end=end, zone=self._zone)
-        key: str | int = next(self._order)
-        if line.request_id is not None:
-            added = repeated and self._mapping.identical is Identical.ADD
-            if self._mapping.repeats is Repeats.REFUSE and not added:
-                self._require_new(line, repeated=repeated)
-            if self._mapping.repeats is Repeats.LAST:
-                key = line.request_id
-        self.replaced += key in self.lines
-        self.lines[key] = line
+        if mapping.repeats is Repeats.REFUSE and not added:
+            self._require_new(line, known, repeated=repeated)
+        self.lines.add(line, digest)
 
-    def _times(self, cells: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
-        """Return when a row begins and ends; an empty one says what time the bill is for."""
-        at, end = (
-            None if text is None else moment(f"{column}", text, form, self._zone)
-            for column in (self._mapping.at, self._mapping.end)
-            for form in (self._mapping.at_format,)
-            for text in (_cell(cells, column),)
-        )
-        if at is not None and end is not None and end <= at:
-            raise InvalidInputError(f"{self._mapping.end}", "is not after the beginning")
-        if at is not None:
-            last = at if end is None else end - _MICROSECOND
-            self.first = at if self.first is None else min(self.first, at)
-            self.last = last if self.last is None else max(self.last, last)
-        return at, end
+    def _said(self, line: BillLine) -> list[str]:
+        """Return the amounts that a line has of its own, which are not 0."""
+        own = self._mapping.amounts
+        pairs = zip(self._mapping.axes, line.amounts, strict=True)
+        return [axis for axis, amount in pairs if amount and axis in own]
 
-    def _repeats(self, number: int, cells: Mapping[str, str]) -> bool:
-        digest = sha256(repr(sorted(cells.items())).encode(errors="surrogatepass")).digest()
-        if self._seen.setdefault(digest, number) == number:
-            return False
-        self.identical.append(number)
-        return True
-
-    def _require_new(self, line: BillLine, *, repeated: bool) -> None:
+    def _require_new(self, line: BillLine, known: _Several, *, repeated: bool) -> None:
         """Refuse an amount that another line of the request has, too."""
-        before = self._billed.setdefault(f"{line.request_id}", {})
-        for axis, amount in zip(self._mapping.axes, line.amounts, strict=True):
-            if not amount or axis not in self._mapping.amounts:
-                continue
-            if axis in before:
+        for axis in self._said(line):
+            if axis in known.lines:
                 meaning = "repeats 'add' (each line is a part) or 'last' (the last line says all)"
                 if repeated:
                     meaning = "identical 'once' (they are one line) or 'add' (each was billed)"
                 raise InvalidInputError(
                     f"{self._mapping.request_id}",
-                    f"{shown(f'{line.request_id}')} has {axis} on line {before[axis]} already; say "
-                    f"what that means, in the mapping or as an option: {meaning}",
+                    f"{shown(f'{line.request_id}')} has {axis} on line {known.lines[axis]} "
+                    f"already; say what that means, in the mapping or as an option: {meaning}",
                 )
-            before[axis] = line.line
-
-
-def _currencies(mapping: BillMapping, columns: Sequence[str]) -> list[str]:
-    """Return the columns that must say USD: the mapping's, or all that look like a currency."""
-    if COST not in mapping.axes:
-        return []
-    if mapping.currency is not None:
-        return [mapping.currency]
-    return [name for name in columns if name.lower().endswith(("currency", "currency_code"))]
-
-
-def _line(
-    number: int,
-    cells: Mapping[str, str],
-    mapping: BillMapping,
-    *,
-    at: datetime | None,
-    end: datetime | None,
-    zone: ZoneInfo,
-) -> BillLine:
-    request_id = _cell(cells, mapping.request_id)
-    if request_id is None and at is None:
-        raise InvalidInputError("line", "has neither a request id nor a day")
-    amounts = {
-        name: sum(_amount(column, cells.get(column, ""), name, mapping) for column in named)
-        for name, named in mapping.amounts.items()
-    }
-    return BillLine(
-        line=number,
-        request_id=None if request_id is None else check_text(f"{mapping.request_id}", request_id),
-        model=_model(cells, mapping),
-        at=at,
-        end=end,
-        day=None if at is None else at.astimezone(zone).date().isoformat(),
-        amounts=tuple(_whole(amounts, mapping)[name] for name in mapping.axes),
-    )
-
-
-def _cell(cells: Mapping[str, str], column: str | None) -> str | None:
-    return (cells.get(column) or None) if column is not None else None
-
-
-def _model(cells: Mapping[str, str], mapping: BillMapping) -> str | None:
-    model = _cell(cells, mapping.model)
-    if model is None:
-        return None
-    if mapping.model_until is not None:
-        model = model.partition(mapping.model_until)[0]
-    return check_text(f"{mapping.model}", mapping.models.get(model, model))
-
-
-def _amount(column: str, text: str, name: str, mapping: BillMapping) -> Amount:
-    """Return an amount exactly. An empty cell is 0; the values of a list are added up."""
-    if not text:
-        return 0
-    if SEPARATOR in text:
-        return sum(_amount(column, one, name, mapping) for one in text.split(SEPARATOR))
-    if name == COST:
-        if not _DECIMAL.fullmatch(text):
-            raise InvalidInputError(column, f"{shown(text)} is not a decimal number")
-        micros = Fraction(text) * _MICROS_IN[mapping.cost_unit]
-        check_amount(column, abs(int(micros)), ceiling=I64_MAX)
-        return micros
-    whole = _COUNT.fullmatch(text)
-    if not whole:
-        raise InvalidInputError(column, f"{shown(text)} is not a whole number of 0 or more")
-    return check_amount(column, int(whole[1]), ceiling=I64_MAX)
-
-
-def _whole(amounts: dict[str, Amount], mapping: BillMapping) -> dict[str, Amount]:
-    """Return amounts as the journal counts them: input with cache tokens, and a total."""
-    found = dict(amounts)
-    if mapping.tokens is TokenCounting.CACHE_EXCLUDED and "input_tokens" in found:
-        found["input_tokens"] += sum(found.get(name, 0) for name in _CACHE)
-    if "total_tokens" in mapping.axes:
-        summed = found.get("input_tokens", 0) + found.get("output_tokens", 0)
-        found.setdefault("total_tokens", summed)
-    return found
+            known.lines[axis] = line.line

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from ledger.core.checks import check_path, check_text, check_type
+from ledger.core.checks import check_amount, check_text, check_type
 from ledger.core.values import USAGE_FIELDS
 from ledger.errors import InvalidInputError
-from ledger.reconcile.moments import check_format
-from ledger.reconcile.objects import LIST
+from ledger.files.moments import check_format
+from ledger.files.numbers import unit_of
+from ledger.files.rows import LIST
 from ledger.reports.buckets import zone_named
 
 COST = "cost_micros_usd"
@@ -78,12 +76,14 @@ class BillMapping:
         request_id: The column of the provider's request id.
         at: The column of a day, a time (ISO 8601), or a number of seconds or milliseconds since
             1970.
-        at_format: The form of the times: `seconds`, `milliseconds`, or a format of Python's
-            `strptime` that has the day. Without it, the form is found out.
+        at_format: The form of the times: `seconds`, `milliseconds`, `iso`, or a format of Python's
+            `strptime` that has the day; several are tried in their order. Without it, the form is
+            found out.
         end: The column of the time at which a line ends, which is not part of it.
         model: The column of the model.
         model_until: A text that ends the model's name in its column; it and the rest are dropped.
-        models: The journal's names of models, by the bill's names, where they are different.
+        models: The journal's names of models, by the bill's names, where they are different. A
+            `*` in the bill's name stands for any text; the first name that fits counts.
         currency: The column of the currency, which must be US dollars.
         input_tokens: Columns of input tokens.
         output_tokens: Columns of output tokens.
@@ -91,10 +91,23 @@ class BillMapping:
         cache_creation_tokens: Columns of tokens written to a cache.
         cache_read_tokens: Columns of tokens read from a cache.
         reasoning_tokens: Columns of reasoning tokens, which are among the output.
+        kind: The column of the kind of token that a line is about, where each kind has a line.
+        quantity: The column of how many tokens of that kind they are.
+        kinds: What each kind is: one of the amounts, such as `input_tokens`. A `*` in the kind
+            stands for any text; the first that fits counts. Other kinds are counted and named.
+        token_unit: How many tokens one is, as `1K` or `1M`; or the column that says so.
         cost: Columns of the cost.
         cost_unit: The unit of the cost.
         tokens: How input tokens are counted.
         zone: The time zone of days, and of times without one.
+        identity: Columns that say which line a line is, where a log repeats lines that differ in
+            others, such as the time; without any, lines are identical if all cells are.
+        only: Only rows with one of these values in a column, by column. A `*` stands for any text.
+        empty: Texts that a cell without a value has, such as `-` or `Included`.
+        decimal: The decimal sign, `.` or `,`; without it, it must be clear from each number.
+        delimiter: In CSV, the sign between cells; without it, it is found out.
+        skip_lines: In CSV and workbooks, how many lines stand above the header; without it, it is
+            found out.
         rows: In JSON, the keys of the lists that hold the rows, from the outermost on.
         repeats: What it means if several lines have the same request id.
         identical: What it means if two lines are identical.
@@ -104,7 +117,7 @@ class BillMapping:
     name: str = "mapping"
     request_id: str | None = None
     at: str | None = None
-    at_format: str | None = None
+    at_format: Sequence[str] = ()
     end: str | None = None
     model: str | None = None
     model_until: str | None = None
@@ -116,10 +129,20 @@ class BillMapping:
     cache_creation_tokens: Sequence[str] = ()
     cache_read_tokens: Sequence[str] = ()
     reasoning_tokens: Sequence[str] = ()
+    kind: str | None = None
+    quantity: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict, hash=False)
+    token_unit: str | None = None
     cost: Sequence[str] = ()
     cost_unit: CostUnit = CostUnit.USD
     tokens: TokenCounting = TokenCounting.CACHE_INCLUDED
     zone: str = "UTC"
+    identity: Sequence[str] = ()
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    empty: Sequence[str] = ()
+    decimal: str | None = None
+    delimiter: str | None = None
+    skip_lines: int | None = None
     rows: Sequence[str] = ("data", "results")
     repeats: Repeats = Repeats.REFUSE
     identical: Identical = Identical.REFUSE
@@ -130,13 +153,11 @@ class BillMapping:
             value = getattr(self, name)
             if value is not None:
                 check_text(name, value)
-        if self.at_format is not None:
-            check_format("at_format", self.at_format)
-        for name in (*_SUMS, "rows", "optional"):
+        for name in (*_SUMS, "at_format", "empty", "identity", "rows", "optional"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
-        check_type("models", self.models, Mapping)
-        for ours in (*self.models, *self.models.values()):
-            check_text("models", ours)
+        for form in self.at_format:
+            check_format("at_format", form)
+        self._check_tables()
         for name, kind in _CHOICES.items():
             object.__setattr__(self, name, _choice(name, getattr(self, name), kind))
         zone_named(self.zone)
@@ -145,6 +166,26 @@ class BillMapping:
         if not self.amounts:
             raise InvalidInputError(self.name, f"names no column for any of {', '.join(_SUMS)}")
         self._check_columns()
+        self._check_text_form()
+
+    def _check_tables(self) -> None:
+        for name in ("models", "kinds", "only"):
+            check_type(name, getattr(self, name), Mapping)
+        for name in ("models", "kinds"):
+            for text in (*getattr(self, name), *getattr(self, name).values()):
+                check_text(name, text)
+        only = {
+            check_text("only", name): _names("only", texts) for name, texts in self.only.items()
+        }
+        object.__setattr__(self, "only", only)
+        if (self.kind is None) != (self.quantity is None) or (self.kind is None) != (
+            not self.kinds
+        ):
+            raise InvalidInputError("kind", "kind, quantity and kinds belong together: name all")
+        for axis in self.kinds.values():
+            if axis not in USAGE_FIELDS or axis == COST:
+                tokens = [name for name in USAGE_FIELDS if name != COST]
+                raise InvalidInputError("kinds", f"{axis!r} is none of {', '.join(tokens)}")
 
     def _check_columns(self) -> None:
         for name in self.optional:
@@ -154,20 +195,44 @@ class BillMapping:
                 )
         if not self.rows:
             raise InvalidInputError("rows", "must name at least one key")
-        for name in ("request_id", "at", "end", "model", "currency"):
+        for name in _SINGLE:
             if LIST in (getattr(self, name) or ""):
                 raise InvalidInputError(name, f"{LIST} is for amounts, which are added up")
+
+    def _check_text_form(self) -> None:
+        if self.decimal not in {None, ".", ","}:
+            raise InvalidInputError("decimal", f"{self.decimal!r} is neither '.' nor ','")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
+            raise InvalidInputError("delimiter", "must be one character, and no quote")
+        if self.skip_lines is not None:
+            check_amount("skip_lines", self.skip_lines, ceiling=_SKIPPED_MAX)
 
     @property
     def amounts(self) -> dict[str, Sequence[str]]:
         """Return the columns of each amount that the bill has, by the journal's name for it."""
         named = {name: getattr(self, "cost" if name == COST else name) for name in USAGE_FIELDS}
+        for axis in self.kinds.values():
+            named[axis] = (*named[axis], f"{self.quantity}")
         return {name: columns for name, columns in named.items() if columns}
+
+    @property
+    def unit_column(self) -> str | None:
+        """Return the column that says how many tokens one is; None if it is said once or not."""
+        try:
+            unit_of("token_unit", self.token_unit or "1")
+        except InvalidInputError:
+            return self.token_unit
+        return None
 
     @property
     def columns(self) -> set[str]:
         """Return all columns that it reads."""
-        named = [getattr(self, name) for name in COLUMN_FIELDS]
+        named = [
+            *(getattr(self, name) for name in COLUMN_FIELDS),
+            self.unit_column,
+            [*self.only],
+            self.identity,
+        ]
         return {
             column
             for value in named
@@ -196,6 +261,8 @@ class BillMapping:
             lacking = [column for column in named if column not in columns]
             if lacking:
                 missing[name] = lacking
+        others = [*self.only, *self.identity, *([self.unit_column] if self.unit_column else [])]
+        missing["only"] = [column for column in others if column not in columns]
         needed = [
             repr(column)
             for name, lacking in missing.items()
@@ -208,7 +275,9 @@ class BillMapping:
                 f"no {', '.join(needed)}, as mapping {self.name!r} wants; the file has "
                 + ", ".join(map(repr, columns)),
             )
-        without: dict[str, Any] = {name: () if name in _SUMS else None for name in missing}
+        without: dict[str, Any] = {
+            name: () if name in _SUMS else None for name in missing if name != "only"
+        }
         try:
             return replace(self, **without)
         except InvalidInputError as error:
@@ -219,9 +288,13 @@ class BillMapping:
             ) from error
 
 
-_TEXTS = ("name", "request_id", "at", "end", "model", "model_until", "currency", "zone")
+_SKIPPED_MAX = 10_000
+"""How many lines may stand above a header."""
+
+_SINGLE = ("request_id", "at", "end", "model", "currency", "kind", "quantity")
+_TEXTS = ("name", *_SINGLE, "model_until", "token_unit", "delimiter", "zone")
 _SUMS = (*(name for name in USAGE_FIELDS if name != COST), "cost")
-COLUMN_FIELDS = ("request_id", "at", "end", "model", "currency", *_SUMS)
+COLUMN_FIELDS = (*_SINGLE, *_SUMS)
 """The fields that name columns."""
 _CHOICES = {
     "cost_unit": CostUnit,
@@ -231,35 +304,8 @@ _CHOICES = {
 }
 
 
-def read_mapping(path: str | Path) -> BillMapping:
-    """Return the mapping that a TOML or JSON file describes.
-
-    Raises:
-        InvalidInputError: The file cannot be read or is no mapping; the error says why.
-    """
-    path = check_path("path", path)
-    where = f"mapping {path}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InvalidInputError(where, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not JSON, not TOML, or not UTF-8
-        raise InvalidInputError(where, f"not {path.suffix.removeprefix('.')}: {error}") from error
-    known = [part.name for part in fields(BillMapping)]
-    if not isinstance(found, dict):
-        raise InvalidInputError(where, "must be a table of fields")
-    for name in found:
-        if name not in known:
-            raise InvalidInputError(where, f"{name!r} is none of {', '.join(known)}")
-    try:
-        return BillMapping(**{"name": path.name, **found})
-    except InvalidInputError as error:
-        raise InvalidInputError(where, str(error)) from error
-
-
 def _names(name: str, given: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever a file holds
-    columns = (given,) if isinstance(given, str) else given
+    columns = (given,) if isinstance(given, str) else given or ()
     if not isinstance(columns, list | tuple):
         raise InvalidInputError(name, "must be a column, or a list of them")
     return tuple(check_text(name, column) for column in columns)

@@ -19,8 +19,10 @@ from ledger.core.checks import (
     to_micros,
 )
 from ledger.errors import InvalidInputError
+from ledger.files.numbers import Amount
 from ledger.ledger import Ledger
-from ledger.reconcile.bill import Amount, Bill, BillLine
+from ledger.reconcile.bill import Bill
+from ledger.reconcile.lines import BillLine
 from ledger.reconcile.mapping import COST
 from ledger.reconcile.recorded import Recorded, recorded
 from ledger.reconcile.values import Amounts, EntryRef, Match, Part, Reconciliation, Status
@@ -124,19 +126,25 @@ class _Matching:
         )
         self._billed: list[Amount] = [0] * len(axes)
         self._recorded = [0] * len(axes)
-        inside = [line for line in bill.lines if self._is_asked(line)]
-        self._lines = len(inside)
-        self._elsewhere = {line.request_id for line in bill.lines if line.request_id is not None}
-        self._elsewhere -= {line.request_id for line in inside}
-        daily = [line for line in inside if line.request_id is None]
-        for line in daily:
-            self._require_short(line)
-        self._by_day = bool(daily)
+        self._lines = 0
+        self._by_day = by_model = False
+        self._elsewhere: set[str] = set()
+        for line in bill.lines:
+            if not self._is_asked(line):
+                if line.request_id is not None:
+                    self._elsewhere.add(line.request_id)
+            elif line.request_id is None:
+                self._require_short(line)
+                self._by_day = True
+                by_model = by_model or line.model is not None
         # A bill without models is compared by day alone.
-        self._by_model = not daily or any(line.model is not None for line in daily)
+        self._by_model = by_model or not self._by_day
         places = [bill.axes.index(name) for name in axes]
-        for line in inside:
-            self._add_line(line, [line.amounts[place] for place in places])
+        for line in bill.lines:
+            if self._is_asked(line):
+                self._lines += 1
+                self._elsewhere.discard(f"{line.request_id}")
+                self._add_line(line, [line.amounts[place] for place in places])
 
     def asked(self) -> Filter:
         """Return which entries to read: more than the range, for requests dated differently.
@@ -193,6 +201,7 @@ class _Matching:
             as_of=self._where.as_of,
             lines=self._lines,
             empty_lines=self._bill.empty,
+            not_selected_lines=self._bill.not_selected,
             lines_left_out=len(self._bill.lines) - self._lines,
             replaced_lines=self._bill.replaced,
             identical_lines=self._bill.identical,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
+from ledger.files.numbers import Amount
+from ledger.reconcile.explaining import Explained
 from ledger.reconcile.mapping import COST, Identical
 from ledger.reconcile.values import Amounts, Match, Reconciliation, Status
 from ledger.reports.render import Column, Sheet, counted, text, usd
@@ -100,6 +103,49 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
     return sheet
 
 
+def explained_sheets(found: Explained) -> list[Sheet]:
+    """Return the columns of each field, and the first rows as they are read."""
+    fields = Sheet(
+        columns=[Column(heading="Field", left=True), Column(heading="Columns", left=True)],
+        title=f"{found.file}: {found.looks}; mapping {found.mapping}",
+    )
+    for name, columns in found.fields.items():
+        fields.add(name, text(" + ".join(columns)))
+    rows = Sheet(
+        columns=[
+            Column(heading="Line"),
+            Column(heading="Request"),
+            Column(heading="Day", left=True),
+            Column(heading="Model", left=True),
+            *(Column(heading=_HEADINGS[axis]) for axis in found.axes),
+            Column(heading="Not read, because", left=True),
+        ],
+        title=f"As they are read: the first {counted(len(found.rows), 'row')}",
+    )
+    for row in found.rows:
+        line = row.read
+        amounts = [""] * len(found.axes)
+        if line is not None:
+            pairs = zip(found.axes, line.amounts, strict=True)
+            amounts = [_exactly(axis, amount) for axis, amount in pairs]
+        rows.add(
+            f"{row.line}",
+            text(line.request_id) if line is not None else "",
+            (line.day or "") if line is not None else "",
+            text(line.model) if line is not None else "",
+            *amounts,
+            row.reason or "",
+        )
+    return [fields, rows]
+
+
+def _exactly(axis: str, amount: Amount) -> str:
+    """Return an amount of one line: in US dollars or tokens, with up to 12 decimal places."""
+    units = round(Fraction(amount) * (10**6 if axis == COST else 10**12))
+    whole, part = divmod(abs(units), 10**12)
+    return f"{'-' if units < 0 else ''}{whole:,}.{part:012d}".rstrip("0").rstrip(".")
+
+
 def about(found: Reconciliation) -> str:
     """Return a sentence on the figures: the file's hash, the mapping, what was left out."""
     said = [
@@ -108,6 +154,8 @@ def about(found: Reconciliation) -> str:
     ]
     if found.empty_lines:
         said.append(f"{found.empty_lines:,} without any amount")
+    if found.not_selected_lines:
+        said.append(f"{found.not_selected_lines:,} left out by the mapping's only")
     if found.replaced_lines:
         said.append(f"{found.replaced_lines:,} replaced by a later line of their request")
     if found.identical_lines:
@@ -149,7 +197,7 @@ def _unread(found: Reconciliation) -> list[str]:
         said.append(f"columns not read: {', '.join(names)}{rest}")
     if found.unread_lists:
         lists = [f"{name} ({count:,})" for name, count in found.unread_lists.items()]
-        said.append(f"lists not read, with their values: {', '.join(lists[:_NAMES])}")
+        said.append(f"not read, with the number of values: {', '.join(lists[:_NAMES])}")
     return said
 
 

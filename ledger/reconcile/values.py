@@ -161,6 +161,7 @@ class Reconciliation:
         as_of: The last entry of the one pool that was compared, None for all entries.
         lines: How many lines were compared with the journal.
         empty_lines: How many more lines have no amount.
+        not_selected_lines: How many more lines the mapping's `only` leaves out.
         lines_left_out: How many more lines the filter leaves out.
         replaced_lines: How many more lines a later line of their request replaced.
         identical_lines: The numbers of lines that repeat an earlier line in every cell.
@@ -193,6 +194,7 @@ class Reconciliation:
     as_of: int | None
     lines: int
     empty_lines: int
+    not_selected_lines: int
     lines_left_out: int
     replaced_lines: int
     identical_lines: Sequence[int]

@@ -10,15 +10,10 @@ from fractions import Fraction
 
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.errors import InvalidInputError
+from ledger.files.numbers import shown
 
 _MICROS = 1_000_000
-_SHOWN_MAX = 60  # characters of a given text that an error message shows
 _DIGITS_MAX = 40  # more than any amount has (19); it keeps exact arithmetic small
-
-
-def shown(text: str) -> str:
-    """Return a given text in quotes, cut off after 60 characters, for an error message."""
-    return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}...")
 
 
 def parse_decimal(name: str, text: str) -> Decimal:

@@ -13,7 +13,9 @@ from typing import TextIO
 
 from ledger.core.checks import I64_MAX, check_amount, check_moment, check_path, check_text
 from ledger.errors import InvalidInputError, TraceError
-from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal, shown
+from ledger.files.numbers import shown
+from ledger.files.rows import COLUMNS_MAX, LINE_MAX
+from ledger.simulate.pricing import ceil_micros, parse_count, parse_decimal
 
 HEADINGS: Mapping[str, tuple[str, ...]] = {
     "at": ("timestamp", "time", "at", "occurred_at", "created_at"),
@@ -29,15 +31,6 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {
     "cost_micros_usd": ("cost_micros_usd",),
 }
 """The headings each column may have, in any case; the first three columns are needed."""
-
-LINE_MAX = 2**20
-"""How many characters a line of a trace or a bill may have.
-
-A line of 2^20 characters takes up to 100 MB of memory to read.
-"""
-
-COLUMNS_MAX = 1_000
-"""How many columns a trace or a bill may have."""
 
 _NEEDED = ("at", "input_tokens", "output_tokens")
 _MEANINGS = {"at": "the time", "input_tokens": "input tokens", "output_tokens": "output tokens"}

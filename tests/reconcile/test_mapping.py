@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger import BillingFileError, InvalidInputError
-from ledger.reconcile import Bill, BillMapping, CostUnit, TokenCounting, read_mapping
+from ledger.reconcile import Bill, BillMapping, CostUnit, TokenCounting, read_mappings
 
 Read = Callable[..., Bill]
 Write = Callable[..., Path]
@@ -51,7 +51,7 @@ def amounts(bill: Bill) -> list[dict[str, Any]]:
 )
 def test_a_mapping_of_ones_own(write: Write, bill: Read, name: str, content: str) -> None:
     """TOML and JSON describe the same: columns added up, a unit, a zone, other names of models."""
-    mapping = read_mapping(write(content, name))
+    (mapping,) = read_mappings(write(content, name))
     expected = BillMapping(name=name, **OWN)  # type: ignore[arg-type]
     assert expected == mapping
     assert CostUnit.CENTS is mapping.cost_unit
@@ -98,7 +98,7 @@ def test_a_mapping_that_is_none(write: Write, name: str, content: str, said: str
     """The file and what is wrong with it are named."""
     path = write(content, name)
     with pytest.raises(InvalidInputError) as caught:
-        read_mapping(path)
+        read_mappings(path)
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
 
@@ -106,7 +106,7 @@ def test_a_mapping_that_is_none(write: Write, name: str, content: str, said: str
 def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
     """A missing file is an error of ours."""
     with pytest.raises(InvalidInputError, match="No such file"):
-        read_mapping(tmp_path / "none.toml")
+        read_mappings(tmp_path / "none.toml")
 
 
 def test_a_missing_column_is_named(bill: Read) -> None:

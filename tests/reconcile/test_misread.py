@@ -139,7 +139,7 @@ def test_lists_are_summed_or_named(book: Ledger, bill: Read) -> None:
     read = bill(CREDITED, [plain])
     assert [5_000_000, 1_000_000] == [line.amounts[0] for line in read.lines]
     assert {"adjustments": 1, "credits": 4, "labels": 1} == read.unread_lists
-    assert "lists not read, with their values: adjustments (1), credits (4), labels (1)" in about(
+    assert "not read, with the number of values: adjustments (1), credits (4), labels (1)" in about(
         reconcile(book, read)
     )
     less = bill(CREDITED, [replace(plain, cost=["cost", "credits[].amount"])])

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ledger import BillingFileError
-from ledger.reconcile import READY, Bill, read_bill, reading
+from ledger.files import source
+from ledger.reconcile import READY, Bill, read_bill
 
 Read = Callable[..., Bill]
 Write = Callable[..., Path]
@@ -74,7 +75,7 @@ def test_json_in_all_its_forms(bill: Read) -> None:
     [
         ('r,2024-02-29,m,"1,234",1', "total_tokens: '1,234' is not a whole number"),
         ("r,2024-02-29,m,1.000,1", "total_tokens: '1.000' is not a whole number"),
-        ("r,2024-02-29,m,-1,1", "total_tokens: '-1' is not a whole number"),
+        ("r,2024-02-29,m,1.5,1", "total_tokens: '1.5' is not a whole number"),
         ("r,2024-02-29,m,9223372036854775808,1", "is outside 0 .. 9223372036854775807"),
         ('r,2024-02-29,m,1,"1,234.50"', "cost_usd: '1,234.50' is not a decimal number"),
         ("r,2024-02-29,m,1,$5", "cost_usd: '$5' is not a decimal number"),
@@ -105,7 +106,7 @@ def test_a_bad_line_is_named(bill: Read, cells: str, said: str) -> None:
         ("\ufeff \n", None, "the file is empty"),
         ("at,cost_usd,at\n", 1, "two columns are called 'at'"),
         (b"at,cost_usd\n2024-02-29,1\n2024-02-29,\xff\n", 3, "not UTF-8"),
-        ("at,cost_usd\n".encode("utf-16"), 1, "not UTF-8"),
+        ("at,cost_usd\n".encode("utf-16") + b"\n", None, "not UTF-16"),
         ('[{"at": 1,\n\n}]', 3, "not JSON"),
         ('{"at": "2024-02-29", "cost_usd": 1}\n{"at"}\n', 2, "not JSON"),
         ('{"a": 1}\n[2]', 2, "not an object, nor a list of objects"),
@@ -138,9 +139,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large(bill: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is one that a message names; up to it a file is read."""
     content = "at,cost_usd\n2024-02-29,1\n"
-    monkeypatch.setattr(reading, "SIZE_MAX", len(content))
+    monkeypatch.setattr(source, "CONTENT_MAX", len(content))
     assert 1 == len(bill(content).lines)
-    with pytest.raises(BillingFileError, match="MiB; cut it by days"):
+    with pytest.raises(BillingFileError, match="MiB when unpacked; cut it by days"):
         bill(content + "\n")
 
 

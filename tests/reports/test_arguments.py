@@ -76,7 +76,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
             "read_bill": (reconcile.read_bill, {"path": bill, "mappings": [mapping]}),
             "reconcile": (reconcile.reconcile, {"book": book, "bill": read}),
             "apply": (reconcile.apply, {"book": book, "found": reconcile.reconcile(book, read)}),
-            "read_mapping": (reconcile.read_mapping, {"path": folder / "none.toml"}),
+            "read_mappings": (reconcile.read_mappings, {"path": folder / "none.toml"}),
             "BillMapping": (
                 reconcile.BillMapping,
                 {one: getattr(mapping, one) for one in mapping.__dataclass_fields__},
@@ -103,7 +103,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
             "statement",
         ),
         *("statement_lines", "write", "verify", "read_bill", "reconcile", "apply"),
-        *("read_mapping", "BillMapping", "Trace", "write_page"),
+        *("read_mappings", "BillMapping", "Trace", "write_page"),
     ],
 )
 def test_every_argument_of_another_type_is_refused_by_name(

@@ -1,0 +1,126 @@
+"""The times of a bill: ISO 8601, numbers of seconds or milliseconds since 1970, or a format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from ledger.core.checks import check_text
+from ledger.errors import InvalidInputError
+from ledger.files.numbers import shown
+
+ISO = "iso"
+_UNITS = {
+    "seconds": timedelta(seconds=1),
+    "milliseconds": timedelta(milliseconds=1),
+    "microseconds": timedelta(microseconds=1),
+}
+_SINCE_1970 = {
+    10: ("seconds", 0),
+    13: ("milliseconds", 0),
+    16: ("microseconds", 0),
+    19: ("microseconds", 3),
+}
+"""The unit of a number of so many digits, of the years 2001 to 2286, and how many to drop."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS = re.compile(r"[0-9]+")
+_UTC = re.compile(r" ?(UTC|GMT|Z)$")
+_SLASHED = re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}")
+_HOUR = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])")
+"""An hour as YYYYMMDDHH; as seconds since 1970 these numbers are times from 2030 on."""
+_DAY = re.compile(r"[0-9]{8}")
+_WEEK = re.compile(r"[0-9]{4}-?W[0-9]{2}")
+"""A whole week, which `fromisoformat` takes for its Monday."""
+_DATE_CHARS = 10  # 2024-02-01
+_TIME_FROM = 15  # more than a day, and than a number of seconds or milliseconds
+_HAS_DAY = re.compile(r"%(d|-d|e|j|x|c|D|F)")
+
+
+def check_format(name: str, text: str) -> str:
+    """Return a format of times: `iso`, `seconds` and the like, or one of Python's `strptime`.
+
+    Raises:
+        InvalidInputError: It names no day, so that lines would be for longer than one.
+    """
+    check_text(name, text)
+    if text != ISO and text not in _UNITS and not _HAS_DAY.search(text):
+        raise InvalidInputError(
+            name,
+            f"{shown(text)} is none of {', '.join(_UNITS)} and iso, nor has it a day (%d or %j); "
+            "give a line for a month its first day, and its end in a column of its own",
+        )
+    return text
+
+
+def moment(name: str, text: str, forms: Sequence[str], zone: ZoneInfo) -> datetime:
+    """Return the time that a text says.
+
+    Args:
+        name: The column, for errors.
+        text: The text.
+        forms: Its formats as `check_format` has them, of which the first that fits counts; without
+            any, ISO 8601, or a number since 1970 whose digits say its unit.
+        zone: The time zone of days, and of times that name none.
+
+    Raises:
+        InvalidInputError: The text has another form, is ambiguous, or is outside the years 1 to
+            9999.
+    """
+    try:
+        at = _first(name, text, forms, zone)
+        at = at.replace(tzinfo=zone) if at.tzinfo is None else at
+        if not MINYEAR < at.year < MAXYEAR:
+            at.astimezone(zone).astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError(name, f"{shown(text)} is outside the years 1 to 9999") from None
+    return at
+
+
+def _first(name: str, text: str, forms: Sequence[str], zone: ZoneInfo) -> datetime:
+    for form in forms or (ISO,):
+        try:
+            return _plain(name, text, zone) if form == ISO else _formatted(text, form)
+        except InvalidInputError:  # which is a ValueError, too
+            raise
+        except ValueError:
+            continue
+    if forms:
+        raise InvalidInputError(name, f"{shown(text)} is not of the form {' or '.join(forms)}")
+    hint = ""
+    if _SLASHED.match(text):
+        hint = "; say its form with at_format, such as %m/%d/%Y or %d.%m.%Y"
+    raise InvalidInputError(
+        name,
+        f"{shown(text)} is neither an ISO 8601 day or time, nor seconds or milliseconds since "
+        f"1970{hint}",
+    )
+
+
+def _plain(name: str, text: str, zone: ZoneInfo) -> datetime:
+    if len(text) > _TIME_FROM and text[4] == "-" and text[-1] != "C":
+        return datetime.fromisoformat(text)
+    if _HOUR.fullmatch(text):
+        raise InvalidInputError(
+            name,
+            f"{text} may be an hour (YYYYMMDDHH) or seconds since 1970; say which with at_format",
+        )
+    if _DIGITS.fullmatch(text) and len(text) in _SINCE_1970:
+        unit, dropped = _SINCE_1970[len(text)]
+        return _EPOCH + _UNITS[unit] * int(text[: len(text) - dropped])
+    if _WEEK.fullmatch(text) or (_DIGITS.fullmatch(text) and not _DAY.fullmatch(text)):
+        raise ValueError  # fromisoformat takes the ninth digit for a separator
+    if len(text) == _DATE_CHARS or _DAY.fullmatch(text):
+        day = date.fromisoformat(text)
+        return datetime(day.year, day.month, day.day, tzinfo=zone)
+    return datetime.fromisoformat(_UTC.sub("+00:00", text))
+
+
+def _formatted(text: str, form: str) -> datetime:
+    if form not in _UNITS:
+        return datetime.strptime(text, form)  # noqa: DTZ007 - the caller adds the mapping's zone
+    if not _DIGITS.fullmatch(text):
+        raise ValueError
+    return _EPOCH + _UNITS[form] * int(text)

@@ -1,0 +1,93 @@
+"""The rows of a table, and what all readers of tables share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Generator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
+
+LINE_MAX = 2**20
+"""How many characters a line of text or an object of JSON may have.
+
+2^20 characters take up to 100 MB of memory to read.
+"""
+
+COLUMNS_MAX = 1_000
+"""How many columns a table may have."""
+
+LIST = "[]"
+"""What follows the key of a list in a column's name: `credits[].amount`."""
+
+SEPARATOR = "\x1f"
+"""What stands between the values of a list in one cell. It is a control character of ASCII."""
+
+
+class Row(NamedTuple):
+    """One row.
+
+    Attributes:
+        line: Its number in the file, from 1: a line of text, or an object of one JSON document.
+        cells: The texts of the columns that are asked for; a column without a text may be missing.
+        digest: A hash of all of its cells, 16 bytes.
+    """
+
+    line: int
+    cells: Mapping[str, str]
+    digest: bytes
+
+
+class Table(Protocol):
+    """A file's rows under one header.
+
+    Attributes:
+        columns: The names of all columns.
+        looks: What the file looks like, for people.
+        has_rows: False if it is known to have none, and its columns are not known therefore.
+        unread: How many values each list within the rows has, by the full name of its column; and
+            how many rows each further sheet of a workbook has.
+    """
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """See above."""
+
+    @property
+    def looks(self) -> str:
+        """See above."""
+
+    @property
+    def has_rows(self) -> bool:
+        """See above."""
+
+    @property
+    def unread(self) -> Counter[str]:
+        """See above."""
+
+    def require_sound(self) -> None:
+        """Refuse a header with too many columns, or with a name twice."""
+
+    def rows(self, asked: Collection[str]) -> Generator[Row, None, None]:
+        """Yield the rows; this may be called again, once the one before has ended."""
+
+
+def digest_of(content: str) -> bytes:
+    """Return a hash of a row's content."""
+    return blake2b(content.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def cell_of(value: Any) -> str:  # noqa: ANN401 - whatever a file holds
+    """Return a value of JSON, a workbook or Parquet as text. Numbers keep every digit."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return format(value, "f") if value.is_finite() else str(value)
+    return str(value)  # of a float it is the shortest number that stands for it
