@@ -23,7 +23,10 @@ RUN = (
     "from ledger.cli import main; main()"
 )
 DATABASES = ("sqlalchemy", "alembic", "psycopg", "sqlite3")
-INSIDE = ("ledger.store", "ledger.reports", "ledger.exports", "ledger.reconcile", "ledger.simulate")
+INSIDE = (
+    *("ledger.store", "ledger.reports", "ledger.exports", "ledger.files"),
+    *("ledger.reconcile", "ledger.simulate"),
+)
 
 
 def imported(code: str, names: tuple[str, ...]) -> set[str]:
