@@ -292,7 +292,7 @@ _SKIPPED_MAX = 10_000
 """How many lines may stand above a header."""
 
 _SINGLE = ("request_id", "at", "end", "model", "currency", "kind", "quantity")
-_TEXTS = ("name", *_SINGLE, "model_until", "token_unit", "delimiter", "zone")
+_TEXTS = ("name", *_SINGLE, "model_until", "token_unit", "decimal", "delimiter", "zone")
 _SUMS = (*(name for name in USAGE_FIELDS if name != COST), "cost")
 COLUMN_FIELDS = (*_SINGLE, *_SUMS)
 """The fields that name columns."""

@@ -74,6 +74,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
             "write": (exports.write, {"book": book, "where": "team", "to": folder / "new.csv"}),
             "verify": (exports.verify, {"book": book, "path": folder / "good.csv"}),
             "read_bill": (reconcile.read_bill, {"path": bill, "mappings": [mapping]}),
+            "explain": (reconcile.explain, {"path": bill, "mappings": [mapping]}),
             "reconcile": (reconcile.reconcile, {"book": book, "bill": read}),
             "apply": (reconcile.apply, {"book": book, "found": reconcile.reconcile(book, read)}),
             "read_mappings": (reconcile.read_mappings, {"path": folder / "none.toml"}),
@@ -102,7 +103,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
             "standing",
             "statement",
         ),
-        *("statement_lines", "write", "verify", "read_bill", "reconcile", "apply"),
+        *("statement_lines", "write", "verify", "read_bill", "explain", "reconcile", "apply"),
         *("read_mappings", "BillMapping", "Trace", "write_page"),
     ],
 )
