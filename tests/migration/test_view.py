@@ -1,4 +1,4 @@
-"""The view for people: exact US dollars and readable times."""
+"""The view for people: micro-USD that tools compute with, and readable times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def as_text(value: object) -> str:
-    """Return an amount or a time as SQLite prints it; PostgreSQL has types for both."""
+    """Return a value as SQLite prints it; PostgreSQL has a type for times."""
     if isinstance(value, datetime):
         # Python drops the fraction where it is zero; the view never does.
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
@@ -62,7 +62,7 @@ def url(store_url: str) -> str:
 
 
 def test_the_view_shows_what_happened(url: str) -> None:
-    """Names instead of numbers, dollars with six places, times with microseconds."""
+    """Names instead of numbers, whole micro-USD, times with microseconds."""
     with connected(url) as connection:
         rows = connection.exec_driver_sql("SELECT * FROM journal ORDER BY seq").mappings().all()
     assert ["opening", "reservation", "settlement"] == [row["kind"] for row in rows]
@@ -74,11 +74,12 @@ def test_the_view_shows_what_happened(url: str) -> None:
             "run_id",
             "model",
             "request_id",
-            "estimate_usd",
-            "usage_usd",
-            "held_usd",
-            "committed_usd",
-            "reserved_usd",
+            "estimate_cost_micros_usd",
+            "usage_cost_micros_usd",
+            "held_cost_micros_usd",
+            "committed_cost_micros_usd",
+            "reserved_cost_micros_usd",
+            "origin_seq",
             "recorded",
             "occurred",
         )
@@ -88,37 +89,34 @@ def test_the_view_shows_what_happened(url: str) -> None:
         "run_id": "run",
         "model": "model",
         "request_id": "request",
-        "estimate_usd": "None",
-        "usage_usd": "0.000001",
-        "held_usd": "0.000000",
-        "committed_usd": "0.000001",
-        "reserved_usd": "0.000000",
+        "estimate_cost_micros_usd": "None",
+        "usage_cost_micros_usd": "1",
+        "held_cost_micros_usd": "0",
+        "committed_cost_micros_usd": "1",
+        "reserved_cost_micros_usd": "0",
+        "origin_seq": "None",
         "recorded": "2023-11-14T22:13:20.000001Z",
         "occurred": "1969-12-31T23:59:59.999999Z",
     } == shown
     assert len(settlement["pool_identity"]) == 32
 
 
-@pytest.mark.parametrize(
-    ("micros_usd", "usd"),
-    [
-        (0, "0.000000"),
-        (999_999, "0.999999"),
-        (-1, "-0.000001"),
-        (-999_999, "-0.999999"),
-        (-1_500_000, "-1.500000"),
-        (2**63 - 1, "9223372036854.775807"),
-        (-(2**63), "-9223372036854.775808"),
-    ],
-)
-def test_dollars_are_exact(url: str, micros_usd: int, usd: str) -> None:
-    """A correction's negative cost, and the largest amounts, are printed to the last micro."""
+def test_money_is_compared_as_numbers(url: str) -> None:
+    """Order, comparison and sums of money are those of numbers; without money there is NULL."""
+    costs = [2_000_000, -(2**63), 10_000_000, 2**63 - 1, -3_000_000]
     with connected(url) as connection:
-        add_entry(connection, kind="correction", usage_cost_micros_usd=micros_usd)
-        shown = connection.exec_driver_sql(
-            "SELECT usage_usd FROM journal ORDER BY seq DESC LIMIT 1"
-        ).scalar()
-    assert usd == as_text(shown)
+        for cost in costs:
+            add_entry(connection, kind="correction", usage_cost_micros_usd=cost)
+        cost = "usage_cost_micros_usd"
+        entries = "FROM journal WHERE kind <> 'settlement'"
+        one = f"SELECT {cost} {entries} AND {cost} BETWEEN -3000000 AND 10000000 ORDER BY 1"
+        assert [-3_000_000, 2_000_000, 10_000_000] == [
+            *connection.exec_driver_sql(one).scalars().all()
+        ]
+        both = connection.exec_driver_sql(f"SELECT MAX({cost}), MIN({cost}) {entries}").one()
+        assert (2**63 - 1, -(2**63)) == (*both,)
+        none = f"SELECT COUNT(*) {entries} AND {cost} IS NULL"
+        assert 2 == connection.exec_driver_sql(none).scalar()  # the opening, and the reservation
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,6 @@ _READABLE = Readable(
     time=readable_time(_MOMENT),
     # Days are those of UTC, in any time zone of the session.
     day=readable_time(f"CAST(({_MOMENT}) AT TIME ZONE 'UTC' AS date)"),
-    usd="{0} * 0.000001",
     identity="encode({0}, 'hex')",
 )
 

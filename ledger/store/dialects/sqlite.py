@@ -49,8 +49,6 @@ _READABLE = Readable(
         " || printf('.%06dZ', ({0} % 1000000 + 1000000) % 1000000)"
     ),
     day=readable_time(f"strftime('%Y-%m-%d', {_SECOND}, 'unixepoch')"),
-    usd="CASE WHEN {0} < 0 THEN '-' WHEN {0} >= 0 THEN '' END"
-    " || printf('%d.%06d', abs({0} / 1000000), abs({0} % 1000000))",
     identity="lower(hex({0}))",
 )
 

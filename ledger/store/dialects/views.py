@@ -1,6 +1,7 @@
 """The views that show the journal to people and to BI tools.
 
-They are the same on every database, except for how it prints times, US dollars and identities.
+They are the same on every database, except for how it prints times and identities. Money is whole
+micro-USD, which every tool compares, sorts and adds up as what it is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from ledger.core.axes import AMOUNTS, AXES, COST, Axis
+from ledger.core.axes import AMOUNTS, AXES, Axis
 from ledger.core.checks import to_micros
 from ledger.core.entries import EntryFlag
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
@@ -24,13 +25,11 @@ class Readable(NamedTuple):
     Attributes:
         time: Of a column in microseconds since 1970.
         day: The day in UTC of such a column.
-        usd: US dollars of a column in millionths.
         identity: Of 16 bytes.
     """
 
     time: str
     day: str
-    usd: str
     identity: str
 
 
@@ -56,23 +55,17 @@ def views(readable: Readable) -> list[str]:
     return [_journal(readable), _spend_by_day(readable), _lease_summary(readable)]
 
 
-def _of_axes(groups: Mapping[str, Callable[[Axis], str]], readable: Readable) -> str:
-    """Return the columns of groups such as `held`, in the unit in which people see each axis.
+def _of_axes(groups: Mapping[str, Callable[[Axis], str]]) -> str:
+    """Return the columns of groups such as `held`, on every axis.
 
     Args:
         groups: By the group's name, what returns the SQL of its amount on an axis.
-        readable: How the database prints US dollars.
     """
-    columns = [
+    return ", ".join(
         f"{amount(axis)} AS {group}_{axis.name}"
         for axis in AXES
-        if axis.scale == 1
         for group, amount in groups.items()
-    ]
-    shown = [
-        f"{readable.usd.format(amount(COST))} AS {group}_usd" for group, amount in groups.items()
-    ]
-    return ", ".join([*columns, *shown])
+    )
 
 
 def _held_by(alias: str, axis: Axis) -> str:
@@ -92,7 +85,7 @@ def _used_by(alias: str, name: str) -> str:
 
 def _journal(readable: Readable) -> str:
     """Return the view that shows every entry."""
-    time, usd = readable.time, readable.usd
+    time = readable.time
     groups: dict[str, Callable[[Axis], str]] = {
         "held": partial(_held_by, "e"),
         "committed": lambda axis: f"e.committed_{axis.name}",
@@ -106,10 +99,9 @@ SELECT p.name AS pool, {readable.identity.format("p.identity")} AS pool_identity
        e.lease, a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model,
        a.tags, e.request_id, e.provenance,
        e.estimate_total_tokens, e.usage_input_tokens, e.usage_output_tokens, e.usage_total_tokens,
-       {usd.format("e.estimate_cost_micros_usd")} AS estimate_usd,
-       {usd.format("e.usage_cost_micros_usd")} AS usage_usd,
-       {_of_axes(groups, readable)},
-       e.idempotency_key, e.detail
+       e.estimate_cost_micros_usd, e.usage_cost_micros_usd,
+       {_of_axes(groups)},
+       e.origin_seq, e.idempotency_key, e.detail
 FROM entries e
 JOIN pools p ON p.pool_id = e.pool_id
 LEFT JOIN attributions a
@@ -122,38 +114,37 @@ def _is(*kinds: EntryKind) -> str:
 
 
 def _spend_by_day(readable: Readable) -> str:
-    """Return the view that sums what was spent, by days and by attribution."""
-    day, usd = readable.day, readable.usd
+    """Return the view that sums what was spent, by days and by attribution.
+
+    The cost is NULL where nothing was used, as on a day on which all calls were denied.
+    """
+    day = readable.day
     return f"""
 CREATE VIEW spend_by_day AS
-SELECT pool, day, tenant, agent, operation, provider, model, requests, denied, attempts, unpriced,
-       input_tokens, output_tokens, total_tokens, {usd.format("cost_micros_usd")} AS usd
-FROM (
-    SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
-           a.tenant, a.agent, a.operation, a.provider, a.model,
-           SUM(CASE WHEN {_is(EntryKind.RESERVATION)} THEN 1 ELSE 0 END) AS requests,
-           SUM(CASE WHEN {_is(EntryKind.DENIAL)} THEN 1 ELSE 0 END) AS denied,
-           SUM(CASE WHEN {_is(*CORRECTABLE)} THEN 1 ELSE 0 END) AS attempts,
-           SUM(CASE WHEN e.usage_total_tokens IS NOT NULL AND (e.flags & {_UNPRICED}) <> 0
-               THEN 1 ELSE 0 END) AS unpriced,
-           COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
-           COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
-           COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
-           COALESCE(SUM(e.usage_cost_micros_usd), 0) AS cost_micros_usd
-    FROM entries e
-    JOIN pools p ON p.pool_id = e.pool_id
-    LEFT JOIN attributions a
-           ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
-    WHERE e.origin_seq IS NULL
-      AND ({_is(EntryKind.RESERVATION, EntryKind.DENIAL)} OR e.usage_total_tokens IS NOT NULL)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
-) AS days
+SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
+       a.tenant, a.agent, a.operation, a.provider, a.model,
+       SUM(CASE WHEN {_is(EntryKind.RESERVATION)} THEN 1 ELSE 0 END) AS requests,
+       SUM(CASE WHEN {_is(EntryKind.DENIAL)} THEN 1 ELSE 0 END) AS denied,
+       SUM(CASE WHEN {_is(*CORRECTABLE)} THEN 1 ELSE 0 END) AS attempts,
+       SUM(CASE WHEN e.usage_total_tokens IS NOT NULL AND (e.flags & {_UNPRICED}) <> 0
+           THEN 1 ELSE 0 END) AS unpriced,
+       COALESCE(SUM(e.usage_input_tokens), 0) AS input_tokens,
+       COALESCE(SUM(e.usage_output_tokens), 0) AS output_tokens,
+       COALESCE(SUM(e.usage_total_tokens), 0) AS total_tokens,
+       SUM(e.usage_cost_micros_usd) AS cost_micros_usd
+FROM entries e
+JOIN pools p ON p.pool_id = e.pool_id
+LEFT JOIN attributions a
+       ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+WHERE e.origin_seq IS NULL
+  AND ({_is(EntryKind.RESERVATION, EntryKind.DENIAL)} OR e.usage_total_tokens IS NOT NULL)
+GROUP BY 1, 2, 3, 4, 5, 6, 7
 """
 
 
 def _lease_summary(readable: Readable) -> str:
     """Return the view that shows each lease as it stands, without the mirrors."""
-    time, usd = readable.time, readable.usd
+    time = readable.time
     # Of an ended lease the end says what was used, unless a correction comes behind it.
     used = {
         name: f"CASE WHEN d.seq > COALESCE(f.seq, 0) THEN {_used_by('d', name)}"
@@ -176,9 +167,8 @@ SELECT p.name AS pool, r.seq AS lease,
        {time.format("x.recorded_at")} AS expired, {time.format("d.recorded_at")} AS ended,
        a.run_id, a.parent_run_id, a.tenant, a.agent, a.operation, a.provider, a.model, a.tags,
        r.estimate_total_tokens, {used["total_tokens"]} AS used_total_tokens,
-       {usd.format("r.estimate_cost_micros_usd")} AS estimate_usd,
-       {usd.format(f"({used['cost_micros_usd']})")} AS used_usd,
-       {_of_axes({"held": lambda axis: f"({held(axis)})"}, readable)}
+       r.estimate_cost_micros_usd, {used["cost_micros_usd"]} AS used_cost_micros_usd,
+       {_of_axes({"held": held})}
 FROM entries r
 JOIN pools p ON p.pool_id = r.pool_id
 LEFT JOIN entries f ON f.pool_id = r.pool_id AND f.seq = (
