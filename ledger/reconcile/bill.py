@@ -76,11 +76,6 @@ def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
         MissingExtraError: The library that reads such a file is not installed.
     """
     path = check_path("path", path)
-    check_several("mappings", mappings)
-    for one in mappings:
-        check_type("mappings", one, BillMapping)
-    if not mappings:
-        raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
     with fitted_table(path, mappings) as (source, mapping, table):
         reader = _Reader(mapping, table.columns)
         for row in table.rows(reader.cells.asked):
@@ -120,9 +115,15 @@ def fitted_table(
     """Open a file, and give the first mapping that fits one of its tables, and that table.
 
     Raises:
+        InvalidInputError: An argument of another type, or no mapping.
         BillingFileError: The file cannot be read, or no mapping fits; the error is then the last
             mapping's, for the table that the file looks like.
     """
+    check_several("mappings", mappings)
+    for one in mappings:
+        check_type("mappings", one, BillMapping)
+    if not mappings:
+        raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
 
     def refuse(line: int | None, reason: str) -> BillingFileError:
         return BillingFileError(str(path), line=line, reason=reason)

@@ -66,6 +66,7 @@ def explain(path: str | Path, mappings: Sequence[BillMapping], *, rows: int = 5)
         rows: How many rows.
 
     Raises:
+        InvalidInputError: An argument of another type, or no mapping.
         BillingFileError: The file cannot be read, or no mapping fits. A row that cannot be read
             raises nothing: it is returned with the reason.
     """
