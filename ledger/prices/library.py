@@ -17,6 +17,9 @@ GENAI_PRICES = "genai-prices"
 ALIASES = {"azure_ai": "azure", "fireworks_ai": "fireworks"}
 """Names of providers that genai-prices does not know under these."""
 
+_REMEMBERED = 1_000
+"""How many names of models are remembered: answers bring any names."""
+
 _KIND_OF = {kind.genai_prices: name for name, kind in KINDS.items()}
 _BEDROCK = re.compile(r"([a-z-]+\.)?(ai21|amazon|anthropic|cohere|deepseek|meta|mistral|qwen)\.")
 
@@ -41,6 +44,8 @@ class LibraryPrices:
             raise MissingExtraError(what="genai-prices", extra="prices") from error
         self._snapshot = data_snapshot.get_snapshot
         self._types = types
+        self._found: tuple[object, dict[tuple[str, str | None], Any]] = (None, {})
+        """The prices that were searched, and the models that were found there."""
         self._installed: str = genai_prices.__version__
 
     @property
@@ -94,6 +99,17 @@ class LibraryPrices:
 
     def _find(self, model: str, provider: str | None) -> Any:  # noqa: ANN401 - the library's types
         snapshot = self._snapshot()
+        searched, found = self._found
+        if searched is not snapshot or len(found) >= _REMEMBERED:
+            found = {}
+            self._found = snapshot, found
+        wanted = model, provider
+        if wanted not in found:
+            found[wanted] = self._search(snapshot, model, provider)
+        return found[wanted]
+
+    @staticmethod
+    def _search(snapshot: Any, model: str, provider: str | None) -> Any:  # noqa: ANN401
         known = {one.id for one in snapshot.providers}
         for name, served_by in _spellings(model, provider, known):
             try:

@@ -174,17 +174,19 @@ class PriceList:
             model, provider=provider, at=at, conditions={"service_tier": service_tier}
         )
         cost = price(found, [counts]).cost_micros_usd
-        # What is written to a cache can cost more than what is not cached.
-        written = Counts(
-            input_tokens=input_tokens,
-            cache_write_tokens=input_tokens,
-            output_tokens=max_output_tokens,
-        )
+        if "cache_write" in found.rates:
+            # What is written to a cache can cost more than what is not cached.
+            written = Counts(
+                input_tokens=input_tokens,
+                cache_write_tokens=input_tokens,
+                output_tokens=max_output_tokens,
+            )
+            cost = max(cost, price(found, [written]).cost_micros_usd)
         return UsageEstimate(
             input_tokens=input_tokens,
             output_tokens=max_output_tokens,
             total_tokens=counts.total_tokens,
-            cost_micros_usd=max(cost, price(found, [written]).cost_micros_usd),
+            cost_micros_usd=cost,
         )
 
     def recording(
@@ -195,6 +197,7 @@ class PriceList:
         provider: str | None = None,
         at: datetime | None = None,
         service_tier: str | None = None,
+        detail: Mapping[str, Any] | None = None,
     ) -> Recording:
         """Return what to record of an answer. A price that is missing does not stop the recording.
 
@@ -204,6 +207,7 @@ class PriceList:
             provider: Who served it.
             at: When the call was made; now without it.
             service_tier: Under which it was served, where the answer does not say.
+            detail: What else the entry is to keep, beside its price.
 
         Raises:
             InvalidInputError: The answer has no usage.
@@ -234,7 +238,10 @@ class PriceList:
                 model=named,
                 request_id=read.request_id,
                 provenance=Provenance.REPORTED,
-                detail=detail_of(read.requests, conditions_of(under), found, unpriced),
+                detail={
+                    **(detail or {}),
+                    **detail_of(read.requests, conditions_of(under), found, unpriced),
+                },
             ),
             price=found,
             unpriced=unpriced,

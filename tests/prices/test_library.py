@@ -177,6 +177,10 @@ def test_the_version_says_whether_prices_were_updated(
     assert "updated" not in library.rates("gpt-4o").version
     monkeypatch.setattr(data_snapshot, "_custom_snapshot", updated)
     assert library.rates("gpt-4o").version.endswith(", updated 2026-11-28T09:30:00")
+    none = DataSnapshot(providers=[], from_auto_update=True)
+    monkeypatch.setattr(data_snapshot, "_custom_snapshot", none)
+    with pytest.raises(UnknownPriceError):  # what was found in other prices is not remembered
+        library.rates("gpt-4o")
 
 
 def test_without_the_library_a_table_is_enough(tmp_path: Path) -> None:
