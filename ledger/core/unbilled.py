@@ -4,7 +4,7 @@ Known by their classes' names, so that no client library is imported. A class co
 below it, and the nearest one decides:
 
 * an answer with a status of 4xx, except 408 and 499: the provider refused the request;
-* a connection that was never made: nothing was sent.
+* a connection that was never made, or not in time: nothing was sent.
 
 A call that takes too long or is cut off, an answer of 5xx, and a stream that breaks off with an
 error may have been billed or not: these are settled by the pool's policy.
@@ -87,16 +87,23 @@ _RULES: dict[str, Rule] = {
     "botocore.exceptions.ClientError": _by_metadata,
     "botocore.exceptions.EventStreamError": _never,
     "botocore.exceptions.EndpointConnectionError": _always,
+    "botocore.exceptions.ConnectTimeoutError": _always,
     "httpx.HTTPStatusError": _by_response,
     "httpx.ConnectError": _always,
+    "httpx.ConnectTimeout": _always,
+    "httpx.PoolTimeout": _always,
     "httpx2.HTTPStatusError": _by_response,
     "httpx2.ConnectError": _always,
+    "httpx2.ConnectTimeout": _always,
+    "httpx2.PoolTimeout": _always,
     "requests.exceptions.HTTPError": _by_response,
     "requests.exceptions.ConnectionError": _by_argument,
     "urllib3.exceptions.MaxRetryError": _by_reason,
     "urllib3.exceptions.NewConnectionError": _always,
+    "urllib3.exceptions.ConnectTimeoutError": _always,
     "aiohttp.ClientResponseError": _by_status,
     "aiohttp.ClientConnectorError": _always,
+    "aiohttp.ConnectionTimeoutError": _always,
     "urllib.error.HTTPError": _by_code,
     "urllib.error.URLError": _by_reason,
 }
