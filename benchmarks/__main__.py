@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from benchmarks import (
     against,
     callers,
+    clients,
     disks,
     growth,
     idle,
@@ -75,6 +76,7 @@ SECTIONS = {
     ),
     "indexes": Section(f"Indexes that only reports need ({TO_BASE})", indexes.workloads),
     "start": Section(f"Starting ({TO_BASE})", start.workloads),
+    "clients": Section(f"Around a client ({TO_BASE})", clients.workloads),
     "peers": Section(f"Peers, one caller ({TO_FLOOR})", peers.workloads),
 }
 

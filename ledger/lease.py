@@ -239,15 +239,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
             _leave(self._budget.abandon(self.lease))
             return
         end = self._budget.release if self._is_unbilled(error) else self._budget.abandon
-        ending = asyncio.ensure_future(end(self.lease))
-        cancelled: asyncio.CancelledError | None = None
-        # A cancellation must not leave the lease open: it is raised again after the lease ended.
-        while not ending.done():
-            try:
-                await asyncio.wait([ending])
-            except asyncio.CancelledError as again:
-                cancelled = again
-        failure = ending.exception()
+        failure, cancelled = await finished(end(self.lease))
         if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
             _unended(self.lease, failure, error or cancelled)
         if isinstance(failure, LostLeaseError):
@@ -301,6 +293,23 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         """Note that the lease has ended."""
         self._ended = True
         self._let_go()
+
+
+async def finished(
+    ending: Coroutine[Any, Any, object],
+) -> tuple[BaseException | None, asyncio.CancelledError | None]:
+    """Await the end of a lease; return its failure, and a cancellation that came meanwhile.
+
+    A cancellation must not leave the lease open: it is to be raised again after that.
+    """
+    task = asyncio.ensure_future(ending)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as again:
+            cancelled = again
+    return task.exception(), cancelled
 
 
 def _may_await(block: FrameType) -> bool:

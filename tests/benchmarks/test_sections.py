@@ -40,6 +40,12 @@ EXPECTED = {
     "reports": [row for name in queries(300, 2, sqlite=True) for row in (f"{name}, by hand", name)],
     "indexes": [f"1 thread, {word} the indexes of reports" for word in ("without", "with")],
     "start": [BARE, *(name for name in PROGRAMS if name != BARE)],
+    "clients": [
+        "a call, recorded by hand",
+        "a call, budgeted",
+        "a stream of 200 chunks, without a budget",
+        "a stream of 200 chunks, budgeted",
+    ],
     "sweep": ["sweep behind 5 leases", "sweep behind 15 leases"],
 }
 

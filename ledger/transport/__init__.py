@@ -1,0 +1,12 @@
+"""One budget below the clients that programs have: each attempt of each call, counted by its bytes.
+
+A transport for httpx and httpx2 speaks OpenAI's chat completions and responses, Anthropic's
+messages and Gemini's generateContent. It needs no client library; without prices of one's own it
+needs the extra `prices`.
+"""
+
+from ledger.transport.clients import budgeted
+from ledger.transport.refusals import denial_of
+from ledger.transport.settings import attributed
+
+__all__ = ["attributed", "budgeted", "denial_of"]

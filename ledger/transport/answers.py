@@ -1,0 +1,138 @@
+"""The content of an answer, read while it passes: events of a stream, or one piece of JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ledger.transport.protocols import Fields, Protocol, Said
+
+_log = logging.getLogger(__name__)
+
+_GAP = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+"""What ends an event."""
+_LONGEST_GAP = 4
+_DONE = b"[DONE]"
+
+
+class Reader:
+    """Reads what an answer says of its usage, and whether it is complete.
+
+    Attributes:
+        said: What was read so far.
+    """
+
+    def __init__(self, protocol: Protocol, answers: int, *, hides_usage: bool) -> None:
+        """Begin to read.
+
+        Args:
+            protocol: The protocol of the answer.
+            answers: How many answers were asked for.
+            hides_usage: Whether the caller must not see the extra chunk of usage.
+        """
+        self.said = Said(answers)
+        self._protocol = protocol
+        self._hides_usage = hides_usage
+
+    def _understand(self, read: Callable[[Said, Fields], None], content: Fields) -> None:
+        try:
+            read(self.said, content)
+        except Exception:  # noqa: BLE001 - of any kind: it must not come between
+            # The caller gets its answer, whatever this library makes of it.
+            _log.exception("an answer of the protocol %s cannot be read", self._protocol.name)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take a part of the content, and return what is passed on of it so far."""
+        raise NotImplementedError
+
+    def end(self) -> bytes:
+        """Take the end of the content, marked or not, and return what is still to be passed on."""
+        raise NotImplementedError
+
+
+class EventReader(Reader):
+    """Reads server-sent events."""
+
+    _held = b""
+    """The beginning of an event whose end has not come."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Read the events that end in this chunk; pass on whole events if some are hidden."""
+        held = self._held + chunk
+        begin, hidden = 0, []
+        for gap in _GAP.finditer(held, max(0, len(self._held) - _LONGEST_GAP + 1)):
+            if self._read(held, begin, gap.start()) and self._hides_usage:
+                hidden.append((begin, gap.end()))
+            begin = gap.end()
+        self._held = held[begin:]
+        if not self._hides_usage:
+            return chunk
+        passed = held[:begin]
+        for first, last in reversed(hidden):
+            passed = passed[:first] + passed[last:]
+        return passed
+
+    def end(self) -> bytes:
+        """Read an event without a mark at its end, too."""
+        held, self._held = self._held, b""
+        hidden = self._read(held, 0, len(held)) and self._hides_usage
+        return held if self._hides_usage and not hidden else b""
+
+    def _read(self, held: bytes, begin: int, end: int) -> bool:
+        """Read an event, and tell whether it is the extra chunk of usage."""
+        tells = self._protocol.tells.search(held, begin, end) is not None
+        if not tells and held.find(_DONE, begin, end) < 0:
+            return False
+        lines = held[begin:end].splitlines()
+        data = b"\n".join(line[5:].lstrip(b" ") for line in lines if line.startswith(b"data:"))
+        if data == _DONE:
+            self.said.final = True
+            return False
+        try:
+            event = json.loads(data)
+        except ValueError:
+            return False
+        if not isinstance(event, Mapping):
+            return False
+        self._understand(self._protocol.event, event)
+        return event.get("choices") == [] and bool(event.get("usage"))
+
+
+class JsonReader(Reader):
+    """Reads an answer in one piece; or a list of pieces, as Gemini streams them without events."""
+
+    def __init__(self, protocol: Protocol, answers: int, *, hides_usage: bool = False) -> None:
+        super().__init__(protocol, answers, hides_usage=hides_usage)
+        self._parts: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Keep the chunk, and pass it on."""
+        self._parts.append(chunk)
+        return chunk
+
+    def end(self) -> bytes:
+        """Read what came, as far as it came."""
+        content, self._parts = b"".join(self._parts), []
+        for piece in _pieces(content.decode("utf-8", "replace")):
+            if isinstance(piece, Mapping):
+                self._understand(self._protocol.whole, piece)
+        return b""
+
+
+_decode = json.JSONDecoder().raw_decode
+_BETWEEN = re.compile(r"[\s\[\],]*")
+"""What stands around the objects of a list."""
+
+
+def _pieces(text: str) -> Iterator[Any]:
+    """Yield an object, or the objects of a list: those that are whole, if the text breaks off."""
+    place = 0
+    while (found := _BETWEEN.match(text, place)) and found.end() < len(text):
+        try:
+            piece, place = _decode(text, found.end())
+        except ValueError:
+            return
+        yield piece

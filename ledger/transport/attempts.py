@@ -1,0 +1,248 @@
+"""One attempt of a call: a lease of its own, from the estimate to the one end that it has.
+
+A client library repeats a request that fails, without a word to its caller. Each attempt may be
+billed, so each has a lease, and is ended once:
+
+===========================================  =================================================
+what came                                    how the lease ends
+===========================================  =================================================
+no connection                                released
+an answer that is an error                   released; if a gateway waited in vain, by policy
+nothing, or no answer: time-out, cancel      by the pool's settlement policy
+usage, and the protocol's own end            settled at that usage, also if the bytes break off
+usage, and no end                            what is known is observed; the rest by policy
+no usage                                     by policy
+===========================================  =================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ledger.contract import RequestExtensions
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import Attribution, Usage, UsageEstimate
+from ledger.errors import (
+    LedgerError,
+    RequestBudgetExceededError,
+    UnknownPriceError,
+    UnpricedCallError,
+)
+from ledger.prices import Recording
+from ledger.transport.answers import EventReader, JsonReader, Reader
+from ledger.transport.requests import Asked
+from ledger.transport.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_WAITED_IN_VAIN = frozenset({408, 499, 504, 524})
+"""Somebody between the caller and the model stopped waiting; the model may have gone on."""
+
+_FIGURES = tuple(Usage.__dataclass_fields__)
+
+
+@dataclass(slots=True)
+class Call:
+    """A call, which may take several attempts.
+
+    Attributes:
+        id: Random.
+        asked: What was asked for: a repetition asks for the same.
+        attempts: How many there were so far.
+        succeeded: Whether the last one brought a complete answer.
+    """
+
+    id: str
+    asked: object
+    attempts: int = 0
+    succeeded: bool = False
+
+
+_last: ContextVar[Call | None] = ContextVar("the last call of a thread or task", default=None)
+
+
+def call_of(asked: object, retries: str | None) -> Call:
+    """Return the call that an attempt belongs to.
+
+    It is the call before, if that failed and asked for the same.
+
+    Args:
+        asked: What is asked for.
+        retries: How many attempts the client says there were before; None if it does not say.
+    """
+    last = _last.get()
+    if last is None or last.asked != asked or last.succeeded or retries == "0":
+        last = Call(secrets.token_hex(8), asked)
+        _last.set(last)
+    last.attempts += 1
+    return last
+
+
+class Part(NamedTuple):
+    """A call about a lease, by its name in a lease block.
+
+    Attributes:
+        name: `observe`, `record` or `release`.
+        arguments: What it is given, by position.
+        report: What is known about it.
+    """
+
+    name: str
+    usage: Usage | None = None
+    report: UsageReport | None = None
+
+    def of(self, block: Any) -> Any:  # noqa: ANN401 - a block for threads or for tasks
+        """Make the call, or return what is to be awaited for it."""
+        call = getattr(block, self.name)
+        return call() if self.usage is None else call(self.usage, report=self.report)
+
+
+class Attempt:
+    """One attempt: what it reserves, what its answer says, and how it ends.
+
+    It makes no call of a budget itself, so that threads and tasks can.
+    """
+
+    def __init__(self, settings: Settings, asked: Asked, call: Call) -> None:
+        self._settings = settings
+        self.asked = asked
+        self._call = call
+        self._number = call.attempts
+        self.reader: Reader | None = None
+        """Reads the answer; None before it has come, and if it is an error."""
+        self._status: int | None = None
+        self._observed = Usage()
+        self._end = threading.Lock()
+        """Taken by the one that ends it, and never released."""
+        self._unpriced: UnknownPriceError | None = None
+        try:
+            self._estimate = asked.estimate(settings.prices, settings.max_output_tokens)
+        except UnknownPriceError as error:
+            # Whether that matters is for the pool to say: it may limit tokens alone.
+            self._unpriced = error
+            given, written = asked.tokens(settings.max_output_tokens)
+            self._estimate = UsageEstimate(
+                input_tokens=given, output_tokens=written, total_tokens=given + written
+            )
+
+    def lease(self, budget: Any) -> Any:  # noqa: ANN401 - a budget for threads or for tasks
+        """Return the attempt's lease as a block of this budget, to be entered."""
+        asked = self.asked
+        extensions = RequestExtensions()
+        extensions.push_fallback(self._settings.extensions)
+        return budget.lease(
+            self._estimate,
+            request_budget=self._settings.request_budget,
+            attribution=self._settings.attribution_of(
+                Attribution(
+                    operation=asked.protocol.operation,
+                    provider=asked.provider,
+                    model=asked.model,
+                    request_id=f"call-{self._call.id}.{self._number}",
+                )
+            ),
+            extensions=extensions,
+            wait_s=self._settings.wait_s,
+        )
+
+    def refusal(self, error: LedgerError) -> LedgerError:
+        """Return why the attempt was refused: an unknown price says more than a missing amount."""
+        if self._unpriced is not None and isinstance(error, UnpricedCallError):
+            return self._unpriced
+        return error
+
+    @property
+    def asks_for_usage(self) -> bool:
+        """Whether the usage of the answer is asked for, because the caller did not."""
+        return self.asked.leaves_usage_out and self._settings.asks_for_usage
+
+    def answered(self, status: int, content_type: str) -> bool:
+        """Take the head of an answer, and tell whether its content says what was used."""
+        self._status = status
+        if not 200 <= status < 300:  # noqa: PLR2004 - by HTTP
+            return False
+        kind = EventReader if "event-stream" in content_type else JsonReader
+        self.reader = kind(
+            self.asked.protocol,
+            self.asked.answers,
+            hides_usage=self.asks_for_usage and not self._settings.shows_usage,
+        )
+        return True
+
+    def early(self) -> Part | None:
+        """Return what is recorded before the end: the input that an answer begins with."""
+        assert self.reader is not None  # noqa: S101 - asked while it reads
+        self.reader.said.early = False
+        recording = self._recording("begun")
+        return None if recording is None else self._part("observe", recording)
+
+    def ends(self) -> bool:
+        """Tell whether the caller is the one that ends the attempt."""
+        return self._end.acquire(blocking=False)
+
+    def parts(self, how: str) -> list[Part]:
+        """Return the calls that end the attempt, apart from the policy's, which comes behind them.
+
+        Args:
+            how: How the content ended: `complete`, `cut` or `left`.
+        """
+        if self.reader is None:
+            refused = self._status is not None and self._status not in _WAITED_IN_VAIN
+            return [Part("release")] if refused else []
+        self.reader.end()
+        said = self.reader.said
+        if said.final and how == "left":  # many clients read no further than the protocol's end
+            how = "complete"
+        self._call.succeeded = said.final and how == "complete"
+        recording = self._recording(how)
+        if recording is None:
+            return []
+        part = self._part("record" if said.final else "observe", recording)
+        nothing_new = not said.final and part.usage == Usage()
+        return [] if nothing_new else [part]
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Log an error of a call about the lease: the answer is passed on all the same."""
+        try:
+            yield
+        except RequestBudgetExceededError:
+            pass  # it was recorded, and the answer is there
+        except LedgerError as error:
+            _log.error("the usage of call %s could not be recorded: %s", self._call.id, error)
+
+    def _recording(self, how: str) -> Recording | None:
+        """Return what the answer says was used, None if it does not say so."""
+        assert self.reader is not None  # noqa: S101 - asked after an answer came
+        answer = self.reader.said.answer
+        if not answer.get(self.asked.protocol.usage):
+            return None
+        given: dict[str, Any] = {
+            "provider": self.asked.provider,
+            "service_tier": self.asked.service_tier,
+            "detail": {"attempt": {"call": self._call.id, "number": self._number, "content": how}},
+        }
+        prices = self._settings.prices
+        try:
+            found = prices.recording(answer, **given)
+            if found.unpriced is not None and self.asked.model is not None:
+                # A gateway answers with a name of its own, and a new model with one of its date.
+                asked = prices.recording(answer, model=self.asked.model, **given)
+                found = found if asked.price is None else asked
+        except LedgerError as error:
+            _log.warning("the usage of call %s cannot be read: %s", self._call.id, error)
+            return None
+        return found
+
+    def _part(self, name: str, recording: Recording) -> Part:
+        before, whole = self._observed, recording.usage
+        rest = Usage(**{f: max(0, getattr(whole, f) - getattr(before, f)) for f in _FIGURES})
+        self._observed = before.saturating_add(rest)
+        return Part(name, rest, recording.report)

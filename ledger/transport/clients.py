@@ -1,0 +1,151 @@
+"""`budgeted`: the budget around the client that a program has already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from ledger.contract import RequestExtensions
+from ledger.core.values import Attribution, RequestBudget
+from ledger.errors import InvalidInputError
+from ledger.prices import PriceList
+from ledger.transport.http_transport import Transport, transport_of
+from ledger.transport.settings import AnyBudget, Settings, for_threads
+
+T = TypeVar("T")
+
+MAX_OUTPUT_TOKENS = 4_096
+"""What a call without a limit of its own is held at."""
+
+_INSIDE = (
+    "_client",  # openai, anthropic
+    "_api_client._httpx_client",  # google-genai
+    "_api_client._async_httpx_client",
+)
+"""Where the clients of libraries have their HTTP clients."""
+_TRANSPORT, _MOUNTS, _MAKE = "_transport", "_mounts", "_inner_client_cls"
+"""httpx has no public names for what a client sends by; instruments of others use these, too."""
+
+
+def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of its own
+    client: T,
+    *,
+    pool: AnyBudget,
+    run_id: str | None = None,
+    attribution: Attribution | None = None,
+    extensions: RequestExtensions | None = None,
+    request_budget: RequestBudget | None = None,
+    wait_s: float = 0,
+    prices: PriceList | None = None,
+    provider: str | None = None,
+    max_output_tokens: int = MAX_OUTPUT_TOKENS,
+    ask_for_usage: bool = True,
+    show_usage: bool = False,
+) -> T:
+    """Put a budget around every request to a model that a client makes, and return the client.
+
+    The client itself is changed, with all that share its HTTP client. Each attempt of a call has a
+    lease of its own: what it may cost at most is reserved before the request leaves, and what the
+    answer says that it used is recorded. A call that the budget refuses is answered by 402, or by
+    503 if the store cannot be asked; `denial_of` finds the reason in the client's error.
+
+    Requests to OpenAI's chat completions, completions, responses and embeddings, to Anthropic's
+    messages and to Gemini's generateContent are counted, with whom ever these protocols are spoken.
+    All other requests pass, uncounted.
+
+    Args:
+        client: A client of openai, anthropic or google-genai; a client of httpx or httpx2, such as
+            other libraries take as theirs; or a transport of these, of which a wrapped one is
+            returned.
+        pool: Whose budget pays: what `Ledger.pool` and `Ledger.router` return, their counterparts
+            of `AsyncLedger` if the client is for asyncio alone, or `SharedPoolBudgetManager`.
+        run_id: The run that the calls belong to; short for an attribution.
+        attribution: Whom and what the calls are for; see `attributed` for single calls.
+        extensions: What else each request carries, such as `LeaseTtl` or `Unpriced.FLAG`.
+        request_budget: The limit of each attempt; unlimited without it.
+        wait_s: How long a call waits for capacity, in seconds, before it is refused.
+        prices: What calls cost; `PriceList()` without it, which needs the extra `prices`.
+        provider: Who serves the models, as price lists name it; without it, by the host.
+        max_output_tokens: What is reserved for an answer whose request has no limit.
+        ask_for_usage: Whether the usage of streams is asked for where the caller did not
+            (`stream_options.include_usage`).
+        show_usage: Whether the caller gets to see the chunk of usage that it did not ask for.
+
+    Raises:
+        InvalidInputError: An argument cannot be used, no HTTP client of httpx or httpx2 was found
+            in the client, or it has a budget already.
+        MissingExtraError: genai-prices is not installed, and no prices were given.
+    """
+    if attribution is not None and run_id is not None:
+        raise InvalidInputError("run_id", "stands in the attribution, too; give one of them")
+    settings = Settings(
+        budget=pool,
+        attribution=Attribution(run_id=run_id) if attribution is None else attribution,
+        extensions=RequestExtensions() if extensions is None else extensions,
+        request_budget=RequestBudget.unlimited() if request_budget is None else request_budget,
+        wait_s=wait_s,
+        provider=provider,
+        max_output_tokens=max_output_tokens,
+        asks_for_usage=ask_for_usage,
+        shows_usage=show_usage,
+        prices=PriceList() if prices is None else prices,
+    )
+    if _is_transport(client):
+        wrapped: T = transport_of(client, settings)
+        return wrapped
+    found = list(_http_clients(client))
+    if not found:
+        raise InvalidInputError(
+            "client",
+            f"a {type(client).__name__} has no HTTP client of httpx or httpx2 that is known here; "
+            "if it takes one, make it with http_client=budgeted(httpx.Client(), pool=...)",
+        )
+    for one in found:
+        if isinstance(getattr(one, _TRANSPORT), Transport):
+            raise InvalidInputError(
+                "client", "has a budget already; `attributed` says what single calls are for"
+            )
+    if not any(hasattr(one, "aclose") for one in found):
+        for_threads(settings.budget)  # raises at once, rather than at the first call
+    for one in found:
+        _wrap(one, settings)
+    _keep_to_httpx(client)
+    return client
+
+
+def _is_transport(client: object) -> bool:
+    return hasattr(client, "handle_request") or hasattr(client, "handle_async_request")
+
+
+def _http_clients(client: object) -> Iterator[Any]:
+    """Yield the HTTP clients of httpx and httpx2 that an object calls models by."""
+    for path in ("", *_INSIDE):
+        inner: Any = client
+        for name in path.split(".") if path else ():
+            inner = getattr(inner, name, None)
+        if hasattr(inner, _TRANSPORT) and hasattr(inner, _MOUNTS):
+            yield inner
+
+
+def _wrap(client: Any, settings: Settings) -> Any:  # noqa: ANN401 - of httpx or httpx2
+    """Wrap the transports of an HTTP client, those for proxies too, and return the client."""
+    setattr(client, _TRANSPORT, transport_of(getattr(client, _TRANSPORT), settings))
+    mounts = getattr(client, _MOUNTS)
+    for pattern, transport in mounts.items():
+        if transport is not None:
+            mounts[pattern] = transport_of(transport, settings)
+    # google-genai makes a client for each loop.
+    for one in getattr(client, "_loop_clients", {}).values():
+        _wrap(one, settings)
+    make = getattr(client, _MAKE, None)
+    if make is not None:
+        setattr(client, _MAKE, lambda **given: _wrap(make(**given), settings))
+    return client
+
+
+def _keep_to_httpx(client: object) -> None:
+    """Keep google-genai from calling by aiohttp, which it prefers where that is installed."""
+    options = getattr(getattr(client, "_api_client", None), "_http_options", None)
+    if options is not None:
+        given = options.async_client_args or {}
+        options.async_client_args = {"transport": "httpx", **given}

@@ -1,0 +1,323 @@
+"""A transport for httpx and httpx2 that puts a lease around each request to a model.
+
+Neither module is imported: the classes are made from the module of the transport that is wrapped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
+from functools import cache, cached_property
+from typing import Any
+
+from ledger.contract import AsyncBudget, Budget
+from ledger.errors import LedgerError
+from ledger.lease import AsyncLeaseBlock, LeaseBlock, finished
+from ledger.transport.attempts import Attempt, Part, call_of
+from ledger.transport.refusals import refusal
+from ledger.transport.requests import protocol_of, provider_of, read_request
+from ledger.transport.settings import Settings, for_tasks, for_threads
+
+_DECODED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
+"""Encodings that httpx decodes, if it has asked for them."""
+_REWRITTEN = frozenset({b"content-length", b"transfer-encoding"})
+
+_endings: set[asyncio.Task[None]] = set()
+"""Ends of attempts whose streams were thrown away; a loop keeps only weak references to tasks."""
+
+
+class Transport:
+    """The part of the transport that knows budgets; `transport_of` adds the module's classes."""
+
+    http: Any
+    """The module, httpx or httpx2."""
+    stream: Any
+    """The class of an answer's stream for threads."""
+    async_stream: Any
+    """The class of an answer's stream for tasks."""
+
+    def __init__(self, inner: Any, settings: Settings) -> None:  # noqa: ANN401 - any transport
+        self._inner = inner
+        self._settings = settings
+
+    @cached_property
+    def _budget(self) -> Budget[LeaseBlock]:
+        return for_threads(self._settings.budget)
+
+    @cached_property
+    def _async_budget(self) -> AsyncBudget[AsyncLeaseBlock]:
+        return for_tasks(self._settings.budget)
+
+    def handle_request(self, request: Any) -> Any:  # noqa: ANN401 - of the module
+        """Reserve, send, and read the answer while it passes."""
+        if protocol_of(request.method, request.url.path) is None:
+            return self._inner.handle_request(request)
+        attempt = self._attempt(request, request.read())
+        block = attempt.lease(self._budget)
+        try:
+            block.__enter__()
+        except LedgerError as denial:
+            return refusal(self.http, request, attempt.refusal(denial))
+        try:
+            answer = self._inner.handle_request(self._sent(request, attempt))
+        except BaseException as error:
+            block.__exit__(type(error), error, error.__traceback__)
+            raise
+        if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
+            self.stream(answer.stream, attempt, block).end("refused")
+            return answer
+        return self._passing(answer, self.stream, attempt, block)
+
+    async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - of the module
+        """Reserve, send, and read the answer while it passes."""
+        if protocol_of(request.method, request.url.path) is None:
+            return await self._inner.handle_async_request(request)
+        attempt = self._attempt(request, await request.aread())
+        block = attempt.lease(self._async_budget)
+        try:
+            await block.__aenter__()
+        except LedgerError as denial:
+            return refusal(self.http, request, attempt.refusal(denial))
+        try:
+            answer = await self._inner.handle_async_request(self._sent(request, attempt))
+        except BaseException as error:
+            await block.__aexit__(type(error), error, error.__traceback__)
+            raise
+        if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
+            await self.async_stream(answer.stream, attempt, block).end("refused")
+            return answer
+        return self._passing(answer, self.async_stream, attempt, block)
+
+    def close(self) -> None:
+        """Close the transport that is wrapped."""
+        self._inner.close()
+
+    async def aclose(self) -> None:
+        """Close the transport that is wrapped."""
+        await self._inner.aclose()
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - itself, of a class that is made later
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._inner.__exit__(*error)
+
+    async def __aenter__(self) -> Any:  # noqa: ANN401 - likewise
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._inner.__aexit__(*error)
+
+    def _attempt(self, request: Any, content: bytes) -> Attempt:  # noqa: ANN401 - of the module
+        url = request.url
+        protocol = protocol_of(request.method, url.path)
+        assert protocol is not None  # noqa: S101 - otherwise the request is passed on as it is
+        asked = read_request(
+            protocol, url.path, content, provider=self._settings.provider or provider_of(url.host)
+        )
+        same = id(self._settings), str(url), len(content), hash(content)
+        call = call_of(same, request.headers.get("x-stainless-retry-count"))
+        return Attempt(self._settings, asked, call)
+
+    def _sent(self, request: Any, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module
+        """Return the request as it is sent: the usage of a stream is asked for."""
+        if not attempt.asks_for_usage:
+            return request
+        headers = [one for one in request.headers.raw if one[0].lower() not in _REWRITTEN]
+        return self.http.Request(
+            request.method,
+            request.url,
+            headers=headers,
+            content=attempt.asked.with_usage(),
+            extensions=request.extensions,
+        )
+
+    def _passing(self, answer: Any, stream: Any, attempt: Attempt, block: Any) -> Any:  # noqa: ANN401 - of the module
+        """Return the answer with a stream that is read while it passes, and ends the attempt."""
+        headers, source = answer.headers, answer.stream
+        encodings = headers.get("content-encoding", "").replace(" ", "").lower().split(",")
+        if answer.is_closed:  # it was read already, as those of httpx.MockTransport are
+            source = self.http.ByteStream(answer.content)
+            answer = self.http.Response(
+                answer.status_code, headers=headers, stream=source, extensions=answer.extensions
+            )
+            headers = answer.headers
+        elif not _DECODED.isdisjoint(encodings):
+            source = self.http.Response(200, headers=headers, stream=source)
+        if source is not answer.stream or "content-encoding" in headers:
+            headers.pop("content-encoding", None)
+        if source is not answer.stream or attempt.asks_for_usage:
+            headers.pop("content-length", None)  # of what was sent, not of what is passed on
+        answer.stream = stream(source, attempt, block)
+        return answer
+
+
+class _Stream:
+    """The content of an answer for threads."""
+
+    def __init__(self, source: Any, attempt: Attempt, block: LeaseBlock) -> None:  # noqa: ANN401 - of the module
+        self._source = source
+        self._attempt = attempt
+        self._block = block
+
+    def __iter__(self) -> Iterator[bytes]:
+        reader = self._attempt.reader
+        assert reader is not None  # noqa: S101 - the answer is no error
+        try:
+            source = self._source
+            for chunk in source.iter_bytes() if hasattr(source, "iter_bytes") else source:
+                passed = reader.feed(chunk)
+                if reader.said.early:
+                    self._make(self._attempt.early())
+                if passed:
+                    yield passed
+        except BaseException as error:
+            self.end("left" if isinstance(error, GeneratorExit) else "cut")
+            raise
+        rest = reader.end()
+        self.end("complete")
+        if rest:
+            yield rest
+
+    def close(self) -> None:
+        """Close the answer, and end the attempt if that was not done."""
+        try:
+            self._source.close()
+        finally:
+            self.end("left")
+
+    def end(self, how: str) -> None:
+        """End the attempt, once."""
+        if not self._attempt.ends():
+            return
+        for part in self._attempt.parts(how):
+            self._make(part)
+        with self._attempt.failing():
+            self._block.__exit__(None, None, None)
+
+    def _make(self, part: Part | None) -> None:
+        if part is not None:
+            with self._attempt.failing():
+                part.of(self._block)
+
+
+class _AsyncStream:
+    """The content of an answer for tasks."""
+
+    def __init__(self, source: Any, attempt: Attempt, block: AsyncLeaseBlock) -> None:  # noqa: ANN401 - of the module
+        self._source = source
+        self._attempt = attempt
+        self._block = block
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        reader = self._attempt.reader
+        assert reader is not None  # noqa: S101 - the answer is no error
+        passing = False
+        try:
+            source = self._source
+            async for chunk in source.aiter_bytes() if hasattr(source, "aiter_bytes") else source:
+                passed = reader.feed(chunk)
+                if reader.said.early:
+                    await _in_full(self._make(self._attempt.early()))
+                if passed:
+                    passing = True
+                    yield passed
+                    passing = False
+        except GeneratorExit:
+            # Who closes this generator awaits it. Where it waits for a chunk, it is torn down from
+            # outside, with all that awaits it.
+            if passing and asyncio._get_running_loop() is not None:  # noqa: SLF001 - None is no error here
+                await self.end("left")
+            else:
+                self._leave()
+            raise
+        except BaseException:
+            await self.end("cut")
+            raise
+        rest = reader.end()
+        await self.end("complete")
+        if rest:
+            yield rest
+
+    async def aclose(self) -> None:
+        """Close the answer, and end the attempt if that was not done."""
+        try:
+            await self._source.aclose()
+        finally:
+            await self.end("left")
+
+    async def end(self, how: str) -> None:
+        """End the attempt, once, also if the task is cancelled meanwhile."""
+        if self._attempt.ends():
+            await _in_full(self._end(how))
+
+    async def _end(self, how: str) -> None:
+        try:
+            for part in self._attempt.parts(how):
+                await self._make(part)
+        except BaseException as error:
+            # The loop is shut down, or this task thrown away: the end by policy is queued.
+            await self._block.__aexit__(type(error), error, error.__traceback__)
+            raise
+        with self._attempt.failing():
+            await self._block.__aexit__(None, None, None)
+
+    async def _make(self, part: Part | None) -> None:
+        if part is not None:
+            with self._attempt.failing():
+                await part.of(self._block)
+
+    def _leave(self) -> None:
+        """End the attempt without awaiting it."""
+        if not self._attempt.ends():
+            return
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - None is no error here
+        if loop is None:
+            # The end by the pool's policy is left in the queue.
+            with suppress(StopIteration):
+                self._block.__aexit__(GeneratorExit, None, None).send(None)
+        else:
+            task = loop.create_task(self._end("left"))
+            _endings.add(task)
+            task.add_done_callback(_endings.discard)
+
+
+async def _in_full(call: Coroutine[Any, Any, None]) -> None:
+    """Await calls about a lease, which a cancellation does not interrupt."""
+    failure, cancelled = await finished(call)
+    interruption = failure or cancelled
+    if interruption is not None:
+        raise interruption
+
+
+def transport_of(inner: Any, settings: Settings) -> Any:  # noqa: ANN401 - of httpx or httpx2
+    """Return a transport of the same module that puts a lease around requests to models."""
+    return _classes(module_of(inner))(inner, settings)
+
+
+def module_of(part: object) -> str:
+    """Return the name of the module, httpx or httpx2, whose class an object is of, directly or not.
+
+    Raises:
+        StopIteration: It is of neither.
+    """
+    names = (one.__module__.partition(".")[0] for one in type(part).__mro__)
+    return next(name for name in names if name in {"httpx", "httpx2"})
+
+
+@cache
+def _classes(name: str) -> Any:  # noqa: ANN401 - a class
+    http: Any = sys.modules[name]
+    return type(
+        "BudgetTransport",
+        (Transport, http.BaseTransport, http.AsyncBaseTransport),
+        {
+            "http": http,
+            "stream": type("BudgetStream", (_Stream, http.SyncByteStream), {}),
+            "async_stream": type("AsyncBudgetStream", (_AsyncStream, http.AsyncByteStream), {}),
+        },
+    )

@@ -1,0 +1,94 @@
+"""How a call is refused: by an answer that no client library repeats, and how to find out why.
+
+An exception out of a transport is repeated by some libraries, up to six times. An answer of 402
+with `x-should-retry: false` is not repeated by any that was tried.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ledger.errors import BudgetError, LedgerError
+
+EXTENSION = "ledger_denial"
+"""The denial's name in the extensions of the answer."""
+
+_REFUSED, _UNAVAILABLE = 402, 503
+_KEPT = 1_000
+"""How many denials are remembered for errors that keep no more than an answer's content."""
+_CHAIN_MAX = 16
+_MARK = "ledger-denial-"
+_RESPONSES = ("response", "raw_response", "http_response")
+_TEXTS = ("body", "message", "args")
+
+_denials: OrderedDict[str, LedgerError] = OrderedDict()
+
+
+def refusal(http: Any, request: Any, denial: LedgerError) -> Any:  # noqa: ANN401 - of httpx or httpx2
+    """Return the answer that refuses a request; the content suits all protocols.
+
+    Args:
+        http: The module, `httpx` or `httpx2`.
+        request: The request, of this module.
+        denial: Why.
+    """
+    mark = _MARK + secrets.token_hex(8)
+    _denials[mark] = denial
+    while len(_denials) > _KEPT:
+        _denials.popitem(last=False)
+    verdict = isinstance(denial, BudgetError)
+    kind = "budget_exceeded" if verdict else "budget_unavailable"
+    content = {
+        "type": "error",
+        "error": {
+            "type": kind,
+            "code": kind,
+            "status": kind.upper(),
+            "message": f"{denial} ({mark})",
+            "param": None,
+        },
+    }
+    return http.Response(
+        _REFUSED if verdict else _UNAVAILABLE,
+        headers={"content-type": "application/json", "x-should-retry": "false"},
+        content=json.dumps(content).encode(),
+        request=request,
+        extensions={EXTENSION: denial},
+    )
+
+
+def denial_of(error: object) -> LedgerError | None:
+    """Return why the budget refused a call, from the error that its client raised.
+
+    Args:
+        error: The client's error, or an answer of httpx.
+
+    Returns:
+        A `ThresholdExceededError`, an `UnpricedCallError` or the like; None if the error has
+        nothing to do with a budget.
+    """
+    for _ in range(_CHAIN_MAX):
+        if error is None or isinstance(error, LedgerError):
+            return error
+        for answer in (error, *(getattr(error, name, None) for name in _RESPONSES)):
+            extensions = getattr(answer, "extensions", None)
+            if isinstance(extensions, Mapping) and EXTENSION in extensions:
+                found: LedgerError = extensions[EXTENSION]
+                return found
+        for text in _texts(error):
+            _, mark, rest = text.partition(_MARK)
+            if mark and (kept := _denials.get(mark + rest[:16])) is not None:
+                return kept
+        error = getattr(error, "__cause__", None) or getattr(error, "__context__", None)
+    return None
+
+
+def _texts(error: object) -> Iterator[str]:
+    if isinstance(error, BaseException):
+        yield str(error)
+    for name in _TEXTS:
+        yield str(getattr(error, name, ""))

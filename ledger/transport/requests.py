@@ -1,0 +1,213 @@
+"""What a request asks a model for, and what that may use at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.core.values import UsageEstimate
+from ledger.errors import UnknownPriceError
+from ledger.prices import PriceList, count_tokens
+from ledger.transport.protocols import PROTOCOLS, Protocol
+
+Fields = Mapping[str, Any]
+
+MEDIUM_TOKENS = 2_000
+"""What a picture or a file in a request is held at: large pictures are 1,100 to 1,600 tokens."""
+
+PROVIDERS = {
+    "api.anthropic.com": "anthropic",
+    "api.cohere.com": "cohere",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.openai.com": "openai",
+    "api.together.xyz": "together",
+    "api.x.ai": "x-ai",
+    "generativelanguage.googleapis.com": "google",
+    "openrouter.ai": "openrouter",
+}
+"""Who serves a model, by host, as price lists name them."""
+_PROVIDER_ENDS = {
+    ".openai.azure.com": "azure",
+    ".services.ai.azure.com": "azure",
+    "aiplatform.googleapis.com": "google",
+}
+
+_MEDIA = frozenset(
+    [
+        *("audio", "input_audio", "document", "file", "input_file"),
+        *("image", "image_url", "input_image", "video", "video_url"),
+    ]
+)
+"""Types of parts that are no text. Gemini's have no type: they are under names of their own."""
+_GEMINI_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
+_TIERS_TO_BE_CHOSEN = frozenset({"auto", "standard_only"})
+"""Tiers that leave the choice to the provider; the answer says which it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request to a model.
+
+    Attributes:
+        protocol: How it is spoken with.
+        model: The model, None if the request names none.
+        provider: Who serves it, None if the host is not known.
+        service_tier: The tier that was asked for, None for the ordinary one.
+        answers: How many answers are asked for.
+        max_output_tokens: The most output of each answer, None if the request has no limit.
+        body: What is sent.
+        asks_usage: Whether the caller asked for the usage of a stream that leaves it out otherwise.
+    """
+
+    protocol: Protocol
+    model: str | None
+    provider: str | None
+    service_tier: str | None
+    answers: int
+    max_output_tokens: int | None
+    body: Fields
+    asks_usage: bool
+
+    @property
+    def leaves_usage_out(self) -> bool:
+        """Whether the answer will be a stream without usage, unless it is asked for."""
+        return (
+            self.protocol.usage_on_request and bool(self.body.get("stream")) and not self.asks_usage
+        )
+
+    def with_usage(self) -> bytes:
+        """Return the request's content with the usage of its stream asked for."""
+        options = self.body.get("stream_options")
+        asked = {**(options if isinstance(options, Mapping) else {}), "include_usage": True}
+        return json.dumps({**self.body, "stream_options": asked}).encode()
+
+    def estimate(self, prices: PriceList, max_output_tokens: int) -> UsageEstimate:
+        """Return what the call may use at most.
+
+        Args:
+            prices: What it costs.
+            max_output_tokens: The most output, where the request has no limit of its own.
+
+        Raises:
+            UnknownPriceError: There is no price for it.
+        """
+        if self.model is None:
+            raise UnknownPriceError("the request names no model, so its price is not known")
+        input_tokens, output_tokens = self.tokens(max_output_tokens)
+        return prices.estimate(
+            model=self.model,
+            provider=self.provider,
+            input_tokens=input_tokens,
+            max_output_tokens=output_tokens,
+            service_tier=self.service_tier,
+        )
+
+    def tokens(self, max_output_tokens: int) -> tuple[int, int]:
+        """Return how many tokens the input is about, and the output at most."""
+        given = {name: self.body[name] for name in self.protocol.inputs if name in self.body}
+        texts, media = _without_media(given)
+        most = max_output_tokens if self.max_output_tokens is None else self.max_output_tokens
+        return (
+            count_tokens(texts, model=self.model) + MEDIUM_TOKENS * media,
+            most * self.answers * self.protocol.writes,
+        )
+
+
+def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str | None) -> Asked:
+    """Return what a request asks a model for.
+
+    Args:
+        protocol: How it is spoken with.
+        path: Of the request, without the query.
+        content: The request's content.
+        provider: Who serves it, None if that is not known.
+    """
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    if not isinstance(body, Mapping):
+        body = {}
+    tier = body.get("service_tier")
+    options = body.get("stream_options")
+    return Asked(
+        protocol=protocol,
+        model=_model(path, body),
+        provider=provider,
+        service_tier=tier if isinstance(tier, str) and tier not in _TIERS_TO_BE_CHOSEN else None,
+        answers=max(1, _number(body, protocol.answers) or 1),
+        max_output_tokens=next(
+            (most for where in protocol.limits if (most := _number(body, where)) is not None), None
+        ),
+        body=body,
+        asks_usage=isinstance(options, Mapping) and bool(options.get("include_usage")),
+    )
+
+
+def protocol_of(method: str, path: str) -> Protocol | None:
+    """Return the protocol of a request's answer, None if it is none that is known here."""
+    if method != "POST":
+        return None
+    return next((one for one in PROTOCOLS if path.endswith(one.paths)), None)
+
+
+def _model(path: str, body: Fields) -> str | None:
+    model = body.get("model")
+    if isinstance(model, str) and model:
+        return model
+    # Gemini, Claude on Vertex AI, and Azure's deployments have it in the path.
+    for folder in ("/models/", "/deployments/"):
+        _, found, rest = path.partition(folder)
+        if found:
+            return rest.partition("/")[0].partition(":")[0] or None
+    return None
+
+
+def provider_of(host: str) -> str | None:
+    """Return who serves models at a host, None if that is not known."""
+    found = PROVIDERS.get(host)
+    if found is None:
+        found = next((name for end, name in _PROVIDER_ENDS.items() if host.endswith(end)), None)
+    return found
+
+
+def _number(body: Fields, where: Sequence[str]) -> int | None:
+    found: Any = body
+    for name in where:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if type(found) is int and found >= 0 else None
+
+
+def _without_media(content: object) -> tuple[object, int]:
+    """Return the content with its pictures and files left out, and how many these are."""
+    media = 0
+
+    def kept(value: object) -> object:
+        nonlocal media
+        if isinstance(value, Mapping):
+            kind = value.get("type")  # a list in some schemas of tools
+            if isinstance(kind, str) and kind in _MEDIA:
+                media += 1
+                return None
+            # Not as a mapping: `count_tokens` takes one with `data` and `media_type` for a file,
+            # and here it is the schema of a tool.
+            named = dict(_named(value))
+            return list(named.items()) if "media_type" in named else named
+        if isinstance(value, list):
+            return [kept(one) for one in value]
+        # A text that `count_tokens` takes for a file.
+        return f" {value}" if isinstance(value, str) and value.startswith("data:") else value
+
+    def _named(value: Fields) -> Iterator[tuple[str, object]]:
+        nonlocal media
+        for name, one in value.items():
+            if name in _GEMINI_MEDIA:
+                media += 1
+            else:
+                yield name, kept(one)
+
+    return kept(content), media

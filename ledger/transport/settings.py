@@ -1,0 +1,151 @@
+"""What a budgeted client was told: whose budget pays, at what prices, and what it may hide."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from typing_extensions import override
+
+from ledger.aio import AsyncBudgetRouter, AsyncLedgerBudgetManager
+from ledger.contract import AsyncBudget, Budget, RequestExtensions
+from ledger.core.checks import check_amount, check_seconds, check_text, check_type
+from ledger.core.values import Attribution, RequestBudget
+from ledger.errors import InvalidInputError
+from ledger.lease import AsyncLeaseBlock, LeaseBlock, leasing
+from ledger.manager import LedgerBudgetManager
+from ledger.memory import SharedPoolBudgetManager
+from ledger.prices import PriceList
+from ledger.router import BudgetRouter
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AnyBudget = Budget[LeaseBlock] | AsyncBudget[AsyncLeaseBlock]
+
+_attribution: ContextVar[Attribution | None] = ContextVar("attribution of calls", default=None)
+
+
+@contextmanager
+def attributed(attribution: Attribution) -> Iterator[None]:
+    """Say whom and what the calls inside the block are for.
+
+    What is given here wins over what `budgeted` was given; tags are added to one another. It holds
+    for the thread or the task, and for tasks that are made in the block.
+
+    Raises:
+        InvalidInputError: It is no `Attribution`.
+    """
+    check_type("attribution", attribution, Attribution)
+    token = _attribution.set(_over(attribution, _attribution.get()))
+    try:
+        yield
+    finally:
+        _attribution.reset(token)
+
+
+def _over(newer: Attribution | None, older: Attribution | None) -> Attribution | None:
+    if newer is None or older is None:
+        return newer or older
+    both = {part.name: getattr(newer, part.name) or getattr(older, part.name) for part in _PARTS}
+    return Attribution(**(both | {"tags": {**older.tags, **newer.tags}}))
+
+
+_PARTS = fields(Attribution)
+
+
+_BUDGETS = (LedgerBudgetManager, BudgetRouter, SharedPoolBudgetManager, AsyncBudget)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `budgeted` was given; it says what each means.
+
+    Raises:
+        InvalidInputError: Something is of another type, or out of range.
+        AmountOutOfRangeError: The most output is negative, or above 2^64-1.
+    """
+
+    budget: AnyBudget
+    prices: PriceList
+    attribution: Attribution
+    extensions: RequestExtensions
+    request_budget: RequestBudget
+    wait_s: float
+    provider: str | None
+    max_output_tokens: int
+    asks_for_usage: bool
+    shows_usage: bool
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.budget, _BUDGETS):
+            raise InvalidInputError(
+                "pool",
+                "must be a budget, such as Ledger.open(...).pool('team'), not a "
+                f"{type(self.budget).__name__}",
+            )
+        for name, kind in (
+            ("attribution", Attribution),
+            ("extensions", RequestExtensions),
+            ("request_budget", RequestBudget),
+            ("asks_for_usage", bool),
+            ("shows_usage", bool),
+            ("prices", PriceList),
+        ):
+            check_type(name, getattr(self, name), kind)
+        check_seconds("wait_s", self.wait_s)
+        check_amount("max_output_tokens", self.max_output_tokens)
+        if self.provider is not None:
+            check_text("provider", self.provider)
+
+    def attribution_of(self, call: Attribution) -> Attribution:
+        """Return whom and what a call is for: what is known of it gives way to what was said."""
+        said = _over(_attribution.get(), self.attribution)
+        return _over(said, call) or call
+
+
+class _InMemory(AsyncBudget[AsyncLeaseBlock]):
+    """The in-memory manager for tasks: its calls wait for nothing, and are made in the loop."""
+
+    lease = leasing(AsyncLeaseBlock)
+
+    def __init__(self, budget: SharedPoolBudgetManager) -> None:
+        self._budget = budget
+
+    @override
+    def _call(
+        self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
+        return self._made(method.__name__, args, kwargs)
+
+    async def _made(self, name: str, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - any call
+        return getattr(self._budget, name)(*args, **kwargs)
+
+
+def for_threads(budget: AnyBudget) -> Budget[LeaseBlock]:
+    """Return the budget for calls of threads.
+
+    Raises:
+        InvalidInputError: It is one for tasks alone.
+    """
+    if isinstance(budget, LedgerBudgetManager | BudgetRouter | SharedPoolBudgetManager):
+        return budget
+    raise InvalidInputError(
+        "pool",
+        "is for asyncio, and the client is not: give what Ledger.open(...).pool(...) returns",
+    )
+
+
+def for_tasks(budget: AnyBudget) -> AsyncBudget[AsyncLeaseBlock]:
+    """Return the budget for calls of tasks."""
+    if isinstance(budget, LedgerBudgetManager):
+        return AsyncLedgerBudgetManager(budget)
+    if isinstance(budget, BudgetRouter):
+        return AsyncBudgetRouter(budget)
+    if isinstance(budget, SharedPoolBudgetManager):
+        return _InMemory(budget)
+    assert isinstance(budget, AsyncBudget)  # noqa: S101 - `Settings` lets in nothing else
+    return budget

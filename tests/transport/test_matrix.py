@@ -1,0 +1,40 @@
+"""docs/clients.md says what becomes of each attempt, by library and by what happens to the call."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger import Ledger, LedgerBudgetManager
+from tests.transport import matrix, wire
+from tests.transport.faults import FAULTS
+from tests.transport.libraries import COLUMNS
+
+CELLS = list(matrix.cells())
+
+
+def marked(fault: str, library: str) -> list[pytest.MarkDecorator]:
+    """Return what keeps a cell out of the ordinary run, which has one library for each fault."""
+    return [] if library in FAULTS[fault].core else [pytest.mark.long]
+
+
+def test_the_page_has_every_cell() -> None:
+    """Each fault with each library."""
+    every = {(fault, library) for library in COLUMNS for fault in FAULTS}
+    assert every == {(fault, library) for fault, library, _ in CELLS}
+
+
+@pytest.mark.parametrize(
+    ("fault", "library", "said"),
+    [pytest.param(*cell, marks=marked(*cell[:2]), id=f"{cell[1]}: {cell[0]}") for cell in CELLS],
+)
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
+def test_what_becomes_of_the_attempts(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    fault: str,
+    library: str,
+    said: str,
+) -> None:
+    """Each attempt has one end, no lease stays open, and what is billed is what was recorded."""
+    assert said == matrix.outcome(book, pool, server, fault, library)

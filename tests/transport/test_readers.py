@@ -1,0 +1,120 @@
+"""Answers are read while they pass, however they are cut into chunks, and pass unchanged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ledger.transport.answers import EventReader, JsonReader
+from ledger.transport.protocols import PROTOCOLS
+from tests.transport import wire
+from tests.transport.shapes import CHAT_USAGE, GEMINI_USAGE, SHAPES, Shape, chat_events
+
+BY_NAME = {one.name: one for one in PROTOCOLS}
+
+
+def read(reader: EventReader | JsonReader, content: bytes, size: int) -> bytes:
+    """Feed a content in chunks of a size, and return what was passed on."""
+    chunks = [content[place : place + size] for place in range(0, len(content), size)]
+    return b"".join([*map(reader.feed, chunks), reader.end()])
+
+
+@pytest.mark.parametrize("gap", [b"\n\n", b"\r\n\r\n", b"\r\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_chunks_of_any_size_say_the_same(shape: Shape, gap: bytes) -> None:
+    """The usage is that of the whole stream; nothing is changed, lines may end in any way."""
+    line_end = gap[: len(gap) // 2]
+    content = b"".join(shape.stream.parts).replace(b"\n", line_end)
+    for size in (1, 2, 3, 5, 7, 64, 1_000, len(content)):
+        reader = EventReader(BY_NAME[shape.name], 1, hides_usage=False)
+        assert content == read(reader, content, size)
+        assert reader.said.final
+        expected = EventReader(BY_NAME[shape.name], 1, hides_usage=False)
+        read(expected, b"".join(shape.stream.parts), 100_000)
+        assert expected.said.answer == reader.said.answer
+
+
+@pytest.mark.parametrize("name", ["chat"])
+def test_the_chunk_of_usage_is_hidden_whole(name: str) -> None:
+    """Whatever chunks it comes in; all else passes, the end without an empty line, too."""
+    said = chat_events(CHAT_USAGE)
+    content = b"".join(wire.events(said).parts)
+    rest = b"".join(wire.events([one for one in said if one != said[-2]]).parts)
+    for size in (1, 3, 50, len(content)):
+        for end in (None, -2):  # the last event without its end
+            reader = EventReader(BY_NAME[name], 1, hides_usage=True)
+            assert rest[:end] == read(reader, content[:end], size)
+            assert reader.said.final
+            assert CHAT_USAGE == reader.said.answer["usage"]
+
+
+def test_a_chunk_of_usage_with_choices_is_not_hidden() -> None:
+    """Some servers send usage with every chunk: the words in them are the caller's."""
+    choice = {"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}
+    content = b"".join(wire.events([{"choices": [choice], "usage": CHAT_USAGE}]).parts)
+    reader = EventReader(BY_NAME["chat"], 1, hides_usage=True)
+    assert content == read(reader, content, 10)
+    assert not reader.said.final  # usage so far, and no end
+
+
+def test_all_answers_are_waited_for() -> None:
+    """Of two that were asked for, the first one's end is not the end of the usage."""
+    ends = [
+        {"choices": [{"index": i, "delta": {}, "finish_reason": "stop"}], "usage": CHAT_USAGE}
+        for i in (0, 1)
+    ]
+    reader = EventReader(BY_NAME["chat"], 2, hides_usage=False)
+    finals = []
+    for part in wire.events(ends).parts:
+        reader.feed(part)
+        finals.append(reader.said.final)
+    assert [False, True] == finals
+
+
+def test_later_figures_replace_earlier_ones_and_none_is_added() -> None:
+    """Anthropic's are cumulative; a 0 or a null later on says nothing."""
+    begin = {"input_tokens": 100, "cache_read_input_tokens": 5, "output_tokens": 1}
+    end = {"input_tokens": 0, "cache_read_input_tokens": None, "output_tokens": 200}
+    said = [
+        {"type": "message_start", "message": {"id": "m", "model": "x", "usage": begin}},
+        {"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"output_tokens": 90}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": end},
+    ]
+    reader = EventReader(BY_NAME["messages"], 1, hides_usage=False)
+    read(reader, b"".join(wire.events(said).parts), 1_000)
+    expected = {"input_tokens": 100, "cache_read_input_tokens": 5, "output_tokens": 200}
+    assert expected == reader.said.answer["usage"]
+    assert reader.said.final
+
+
+def test_lists_of_pieces_are_read_as_far_as_they_are_whole() -> None:
+    """Gemini streams a list of JSON where no events are asked for; its end may be missing."""
+    pieces = [
+        {"candidates": [], "usageMetadata": {"promptTokenCount": 1_000}},
+        {"candidates": [{"finishReason": "STOP"}], "usageMetadata": GEMINI_USAGE},
+    ]
+    content = json.dumps(pieces, indent=1).encode()
+    for cut, final in ((None, True), (-1, True), (-30, False)):
+        reader = JsonReader(BY_NAME["gemini"], 1)
+        assert content[:cut] == read(reader, content[:cut], 16)
+        assert final == reader.said.final
+        assert 1_000 == reader.said.answer["usageMetadata"]["promptTokenCount"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"usage": {"prompt_tokens": 1}, "choices": [7]}',
+        '{"usage": {"prompt_tokens": 1}, "choices": {}}',
+        '[{"usage": {}}]',
+        '{"usage": {',
+        '"usage": {}',
+    ],
+)
+def test_events_of_another_form_pass(event: str) -> None:
+    """What cannot be understood is no reason to keep an answer back."""
+    content = f"data: {event}\n\n".encode()
+    reader = EventReader(BY_NAME["chat"], 1, hides_usage=True)
+    assert content == read(reader, content, 5)
+    assert not reader.said.final

@@ -1,0 +1,217 @@
+"""What the budget refuses does not leave, is not repeated, and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from ledger import (
+    Ledger,
+    LedgerBudgetManager,
+    LedgerUnavailableError,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetManager,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Unpriced,
+    UnpricedCallError,
+)
+from ledger.errors import LedgerError
+from ledger.transport import budgeted, denial_of
+from tests.transport import wire
+from tests.transport.attempts import attempts
+from tests.transport.libraries import COLUMNS, MESSAGES
+from tests.transport.shapes import BY_NAME
+
+if TYPE_CHECKING:
+    import openai
+
+CHAT = BY_NAME["chat"]
+MakeClient = Callable[..., "openai.OpenAI"]
+
+
+@pytest.mark.parametrize("library", COLUMNS)
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
+def test_a_refused_call_is_made_once_and_says_why(
+    library: str, new_pool: Callable[..., LedgerBudgetManager], server: wire.Server
+) -> None:
+    """In each library, in one piece and as a stream: its error leads to the denial."""
+    pool = new_pool(capacity_cost_micros_usd=1)
+    make, shape = COLUMNS[library]
+    with closing(make(shape, server.url, {"pool": pool})) as calls:
+        for call in (calls.whole, lambda: list(calls.stream())):
+            with pytest.raises(Exception, match=r"cannot grant|402") as raised:
+                call()
+            denial = denial_of(raised.value)
+            assert isinstance(denial, ThresholdExceededError)
+            assert (pool.name, 1) == (denial.pool, denial.remaining_cost_micros_usd)
+    assert [] == server.requests
+
+
+def chat(client: openai.OpenAI, model: str = "gpt-4o", **more: object) -> object:
+    """Make a call."""
+    return client.chat.completions.create(model=model, messages=MESSAGES, **more)  # type: ignore[call-overload]
+
+
+def refused(call: Callable[[], object]) -> LedgerError:
+    """Return why a call was refused; the client tried once."""
+    import openai
+
+    with pytest.raises(openai.APIStatusError) as raised:
+        call()
+    assert "0" == raised.value.request.headers["x-stainless-retry-count"]
+    denial = denial_of(raised.value)
+    assert denial is not None
+    return denial
+
+
+def test_a_model_without_a_price_is_refused_where_cost_is_limited(
+    new_pool: Callable[..., LedgerBudgetManager],
+    server: wire.Server,
+    of_openai: MakeClient,
+    book: Ledger,
+) -> None:
+    """By the rule of all estimates without a cost: tokens alone may be limited, or it is free."""
+    server.answers(CHAT.whole)
+    pool = new_pool()
+    denial = refused(lambda: chat(of_openai(pool), "house-1"))
+    assert isinstance(denial, UnpricedCallError)
+    assert "no price for the model 'house-1'" in str(denial)
+    assert [] == server.requests == attempts(book, pool)
+
+    tokens_alone = new_pool(capacity_cost_micros_usd=2**64 - 1, capacity_tokens=10_000)
+    chat(of_openai(tokens_alone), "house-1")
+    free = RequestExtensions(Unpriced.FLAG)
+    chat(of_openai(pool, extensions=free), "house-1")
+    # The answer names a model that has a price.
+    assert [(1_200, 3_750)] == [one.used for one in attempts(book, tokens_alone)]
+    assert [(1_200, 3_750)] == [one.used for one in attempts(book, pool)]
+
+
+def test_one_attempt_has_a_limit_of_its_own(
+    pool: LedgerBudgetManager, server: wire.Server, of_openai: MakeClient
+) -> None:
+    """`request_budget` refuses before the call; after it what was spent is recorded."""
+    limited = RequestBudget.from_tokens(500)
+    client = of_openai(pool, request_budget=limited)
+    server.answers(CHAT.whole)
+    assert "over the request's own budget" in str(refused(lambda: chat(client)))
+    chat(client, max_completion_tokens=400)
+    assert 3_750 == pool.status().balance.committed.cost_micros_usd
+
+
+def test_a_store_that_cannot_be_asked_refuses(server: wire.Server, of_openai: MakeClient) -> None:
+    """Nothing leaves without a reservation: the answer is 503, and it is not repeated."""
+
+    class Lost(SharedPoolBudgetManager):
+        def reserve(self, *_arguments: object, **_words: object) -> object:  # type: ignore[override]
+            raise LedgerUnavailableError("the store is away")
+
+    server.answers(CHAT.whole)
+    client = of_openai(Lost(SharedPoolBudgetOptions()))
+    denial = refused(lambda: chat(client))
+    assert isinstance(denial, LedgerUnavailableError)
+    assert [] == server.requests
+
+
+def test_refusals_of_providers_are_not_the_budgets(
+    pool: LedgerBudgetManager, server: wire.Server, of_openai: MakeClient
+) -> None:
+    """A provider's own 402 has no denial."""
+    import openai
+
+    server.answers(wire.error(402))
+    with pytest.raises(openai.APIStatusError) as raised:
+        chat(of_openai(pool))
+    assert denial_of(raised.value) is None
+
+
+class Gate:
+    """Keeps all answers back until as many calls were refused as should be."""
+
+    def __init__(self, refusals: int) -> None:
+        self._left = refusals
+        self._lock = threading.Lock()
+        self._open = threading.Event()
+
+    def refused(self) -> None:
+        """Note a refusal."""
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._open.set()
+
+    def answer(self, _request: wire.Request) -> wire.Reply:
+        """Answer when the gate is open."""
+        self._open.wait()
+        return CHAT.whole
+
+
+CALLERS, ADMITTED = 32, 10
+RESERVED = 40_998
+"""What one of these calls is held at."""
+
+
+def body() -> dict[str, object]:
+    """Return the request of a call."""
+    return {"model": "gpt-4o", "messages": MESSAGES}
+
+
+@pytest.mark.parametrize("of_tasks", [False, True], ids=["threads", "tasks"])
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_callers_at_once_do_not_overspend(
+    store: str,
+    new_pool: Callable[..., LedgerBudgetManager],
+    server: wire.Server,
+    *,
+    of_tasks: bool,
+) -> None:
+    """32 callers share a budget for ten calls, while none of them has ended: ten are made."""
+    capacity = ADMITTED * RESERVED
+    pool: LedgerBudgetManager | SharedPoolBudgetManager = new_pool(
+        capacity_cost_micros_usd=capacity
+    )
+    if store == "memory":
+        pool = SharedPoolBudgetManager(SharedPoolBudgetOptions(capacity_cost_micros_usd=capacity))
+    gate = Gate(CALLERS - ADMITTED)
+    server.answers(gate.answer)
+    url = f"{server.url}/v1/chat/completions"
+    statuses: list[int] = []
+
+    def note(answer: httpx.Response) -> None:
+        statuses.append(answer.status_code)
+        if answer.status_code == 402:
+            gate.refused()
+
+    async def tasks() -> None:
+        limits = httpx.Limits(max_connections=CALLERS)
+        async with budgeted(httpx.AsyncClient(limits=limits, timeout=60), pool=pool) as client:
+
+            async def one() -> None:
+                note(await client.post(url, json=body()))
+
+            await asyncio.gather(*(one() for _ in range(CALLERS)))
+
+    if of_tasks:
+        asyncio.run(tasks())
+    else:
+        with budgeted(httpx.Client(timeout=60), pool=pool) as client:
+            threads = [
+                threading.Thread(target=lambda: note(client.post(url, json=body())))
+                for _ in range(CALLERS)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert [200] * ADMITTED + [402] * (CALLERS - ADMITTED) == sorted(statuses)
+    assert ADMITTED == len(server.requests)
+    left = pool.remaining(RequestExtensions())
+    assert capacity - ADMITTED * 3_750 == left.cost_micros_usd
