@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.pq import Trace
 from sqlalchemy import make_url
 
@@ -34,6 +35,10 @@ _DESELECTED = pytest.StashKey[dict[str, int]]()
 _SHARED = pytest.StashKey[Shared]()
 
 _numbers = itertools.count(1)
+
+# The same examples in every run, however slow the machine is.
+settings.register_profile("ledger", derandomize=True, database=None, deadline=None)
+settings.load_profile("ledger")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -312,20 +312,20 @@ def test_a_hold_that_ends_while_its_pool_is_read_expires(
         assert budget.status().balance.reserved.tokens == 1
 
 
-class SteppingBack(Prepared):
-    """The server's time, if its clock is put back between the first time it is asked and the next.
+class Ahead(Prepared):
+    """The server's time, if its clock is ahead by so much each time it is asked, and then as last.
 
     Other than a clock of the test's own, it is asked in the same message as what is due.
     """
 
-    def __init__(self, by_us: int) -> None:
+    def __init__(self, *by_us: int) -> None:
         super().__init__(select(clock.NOW.label("now")))
-        self._ahead_us = by_us
+        self._by_us = list(by_us)
 
     def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
         """Return what asks for it."""
-        ahead_us, self._ahead_us = self._ahead_us, 0
-        return f"SELECT now + {ahead_us} AS now FROM ({super().text(connection, parameters)}) AS t"
+        by_us = self._by_us.pop(0) if len(self._by_us) > 1 else self._by_us[0]
+        return f"SELECT now + {by_us} AS now FROM ({super().text(connection, parameters)}) AS t"
 
 
 def test_a_hold_expires_though_the_server_s_clock_went_back(
@@ -334,14 +334,14 @@ def test_a_hold_expires_though_the_server_s_clock_went_back(
     """What was asked for as due is believed for no later time than that at which it was."""
     with Ledger.open(new_store("postgresql")) as book:
         budget = book.pool("pool", LIMITED)
-        ttl = LeaseTtl(timedelta(milliseconds=1_500))
+        ttl, later_us = LeaseTtl(timedelta(minutes=10)), 1_200_000_000
         budget.reserve(RequestExtensions(ttl), tokens(20), UNLIMITED)
         time.sleep(0.6)  # until holds are looked for again
         with monkeypatch.context() as patched:
-            patched.setattr(queries, "NOW", SteppingBack(10_000_000))
+            patched.setattr(queries, "NOW", Ahead(later_us, 0))
             budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         assert budget.status().balance.reserved.tokens == 21
-        time.sleep(1)
+        monkeypatch.setattr(queries, "NOW", Ahead(later_us))
         assert book.expire_due("pool") == 1
 
 

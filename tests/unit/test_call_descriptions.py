@@ -29,6 +29,16 @@ CALLS = (
     "remaining",
 )
 
+SETTINGS = """
+[mypy]
+strict = true
+[mypy-ledger.*]
+ignore_errors = true
+[mypy-sqlalchemy.*,alembic.*,psycopg.*,rich.*]
+follow_imports = skip
+"""
+"""The linters check the library itself; its calls have no types of these packages."""
+
 PROGRAM = """
 from ledger import *
 
@@ -139,8 +149,11 @@ def test_a_type_checker_sees_every_call_on_every_manager(tmp_path: Path) -> None
     program = tmp_path / "user.py"
     lines = "".join(f"    reveal_type({expression})\n" for expression in EXPRESSIONS)
     program.write_text(PROGRAM + lines, encoding="utf-8")
+    settings = tmp_path / "mypy.ini"
+    settings.write_text(SETTINGS, encoding="utf-8")
+    words = ["--config-file", settings, "--cache-dir", tmp_path / "cache", program]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", program],
+        [sys.executable, "-m", "mypy", *words],
         cwd=Path(ledger.__file__).parents[1],
         capture_output=True,
         encoding="utf-8",
