@@ -105,7 +105,7 @@ def test_a_rolling_limit_counts_what_a_plain_sum_does(
         return counted(changes, now - 60 * SECOND + 1) + held
 
     def admits(now: int) -> bool:
-        return used(now) + asked <= capacity and not (asked and used(now) > capacity)
+        return asked <= max(0, capacity - used(now))  # what uses nothing is never refused
 
     limits = rules.Limits(policy, at, track)
     (state,) = limits.states(balance)
