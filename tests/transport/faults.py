@@ -23,7 +23,7 @@ class Fault:
         replies: What the server answers.
         call: Makes the call; errors of the library are left to the caller.
         refused: Whether nobody listens at the server's address.
-        core: The libraries with which it is tried in every run; with all others `-m long` does.
+        core: The libraries with which it is tried in every run; with all others by `-m sweep`.
     """
 
     replies: Callable[[Shape], list[Reply]]

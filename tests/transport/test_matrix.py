@@ -14,7 +14,7 @@ CELLS = list(matrix.cells())
 
 def marked(fault: str, library: str) -> list[pytest.MarkDecorator]:
     """Return what keeps a cell out of the ordinary run, which has one library for each fault."""
-    return [] if library in FAULTS[fault].core else [pytest.mark.long]
+    return [] if library in FAULTS[fault].core else [pytest.mark.sweep]
 
 
 def test_the_page_has_every_cell() -> None:
