@@ -27,13 +27,17 @@ SETTINGS = settings(
 
 
 HISTORIES = pytest.mark.parametrize(
-    "histories", [5, pytest.param(25, marks=pytest.mark.long)], ids=["few", "many"]
+    "histories",
+    [5, pytest.param(10, marks=pytest.mark.long), pytest.param(25, marks=pytest.mark.sweep)],
+    ids=["few", "many", "most"],
 )
 """How many histories of 50 calls are tried; the many begin with the few."""
 
 
 @pytest.mark.parametrize(
-    "histories", [25, pytest.param(100, marks=pytest.mark.long)], ids=["few", "many"]
+    "histories",
+    [25, pytest.param(50, marks=pytest.mark.long), pytest.param(100, marks=pytest.mark.sweep)],
+    ids=["few", "many", "most"],
 )
 def test_memory_follows_the_rules(histories: int) -> None:
     """Every verdict, figure and balance of the in-memory manager is that of the rules."""
@@ -73,7 +77,9 @@ def test_a_tree_follows_the_rules(
 
 
 @pytest.mark.parametrize(
-    "histories", [5, pytest.param(150, marks=pytest.mark.long)], ids=["few", "many"]
+    "histories",
+    [5, pytest.param(40, marks=pytest.mark.long), pytest.param(150, marks=pytest.mark.sweep)],
+    ids=["few", "many", "most"],
 )
 @pytest.mark.parametrize(("kind", "step"), [("sqlite", 2), ("sqlite", 3), ("postgresql", 2)])
 def test_a_store_that_expires_a_few_leases_at_a_time_answers_as_memory_does(
