@@ -54,7 +54,7 @@ def test_a_version_that_counts_nothing_is_said(tmp_path: Path) -> None:
         last_count(tmp_path)
 
 
-@pytest.mark.long
+@pytest.mark.sweep
 @CAN
 def test_a_count_repeats(tmp_path: Path) -> None:
     """One caller's operation takes as many instructions again, and more than reading does."""

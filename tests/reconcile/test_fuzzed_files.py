@@ -107,7 +107,7 @@ def test_any_file(data: bytes, name: str) -> None:
     read(data, name)
 
 
-@pytest.mark.long
+@pytest.mark.sweep
 @LONG
 @given(data=FILES, name=NAMES)
 def test_any_file_at_length(data: bytes, name: str) -> None:
