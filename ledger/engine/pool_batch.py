@@ -94,15 +94,12 @@ class PoolBatch:
         self._interned: dict[str, Interned] = {}
         self._history: StagedHistory | None = None
 
-    def limits(self) -> rules.Limits | None:
-        """Return the limits of the pool's policy, with all that is staged; None without limits.
+    def limits(self) -> rules.Limits:
+        """Return the limits of the pool's policy, with all that is staged.
 
         Raises:
             JournalDamagedError: An entry that one of them counts from cannot be read.
         """
-        policy = self.head.policy
-        if not policy.limits:
-            return None
         if self._history is None:
             self._history = StagedHistory(
                 partial(rows_of_each, self.connection),
@@ -111,7 +108,7 @@ class PoolBatch:
                 boundaries=self.journal.boundaries,
                 staged=self.staged,
             )
-        return rules.Limits(policy, self.at, self._history)
+        return rules.Limits(self.head.policy, self.at, self._history)
 
     @property
     def at(self) -> Micros:

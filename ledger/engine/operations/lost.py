@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ledger.contract import RequestExtensions
-from ledger.core import hashing, rules
+from ledger.core import hashing
 from ledger.core.arguments import not_lost
-from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolInfo
-from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Attribution, BudgetLease, Usage, UsageEstimate
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation
 from ledger.engine.operations.record import Record
-from ledger.engine.operations.reserve import Reserve, ends_at
+from ledger.engine.operations.reserve import Reserve
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import UnknownLeaseError
 from ledger.store.drafts import Draft
@@ -85,26 +83,7 @@ class RecordLost(Operation[None]):
         """
         self._check_lost(batch, pool)
         _require_settled(batch, pool)
-        asked = self.reserve
-        balance, lease, _ = rules.reserve(
-            pool.head.balance,
-            lease_id=pool.head.seq + 1,
-            estimate=asked.estimate,
-            request_budget=asked.request_budget,
-            ceiling=I64_MAX,
-            expires_at=ends_at(pool, None),
-        )
-        granted = Draft(
-            kind=EntryKind.RESERVATION,
-            balance=balance,
-            lease=lease,
-            detail={"lost": self.lost.token},
-            estimate=asked.estimate,
-            request_budget=asked.request_budget,
-            attribution=None if asked.attribution is None else pool.intern(asked.attribution),
-            request_id=asked.request_id,
-            idempotency_key=asked.key,
-        )
+        granted = self.reserve.granted(pool)._replace(detail={"lost": self.lost.token})
         lease_id = batch.post(pool, granted)["seq"]
         settled = replace(self.record, lease=lease_id, proof=None).decide(batch, pool)
         return settled._replace(idempotency_key=self.key, payload_digest=self.payload_digest())

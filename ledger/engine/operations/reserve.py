@@ -128,13 +128,51 @@ class Reserve(Operation[BudgetLease]):
         if denial is None or self.waits:
             for one in batch.lineage(pool):
                 rules.require_priced(one.head.policy, self.estimate, self.unpriced, one.info.name)
-        head = pool.head  # read after `refusal`, which may have staged expiries
-        if denial is not None:
-            if self.waits and isinstance(denial, ThresholdExceededError):
-                raise NotYetError(denial, pool.at)
-            if not self.keep_denial:
-                raise denial
-        common: dict[str, Any] = {
+        if denial is None:  # `refusal` may have staged expiries
+            return self.granted(pool)
+        if self.waits and isinstance(denial, ThresholdExceededError):
+            raise NotYetError(denial, pool.at)
+        if not self.keep_denial:
+            raise denial
+        return Draft(
+            kind=EntryKind.DENIAL,
+            balance=pool.head.balance,
+            detail={"denial": _figures(denial, batch, pool)},
+            **self._asked(pool),
+        )
+
+    def granted(self, pool: PoolBatch) -> Draft:
+        """Return the reservation, whether it would be denied or not.
+
+        Raises:
+            AmountOutOfRangeError: The pool would hold more than a store holds.
+        """
+        head = pool.head
+        balance, lease, flags = rules.reserve(
+            head.balance,
+            lease_id=head.seq + 1,
+            estimate=self.estimate,
+            request_budget=self.request_budget,
+            ceiling=I64_MAX,
+            expires_at=self._expires_at(pool),
+        )
+        return Draft(
+            kind=EntryKind.RESERVATION,
+            balance=balance,
+            lease=lease,
+            flags=flags,
+            **self._asked(pool),
+        )
+
+    def _expires_at(self, pool: PoolBatch) -> Micros | None:
+        ttl_us = self.ttl_us
+        if ttl_us is None and pool.head.policy.lease_ttl is not None:
+            ttl_us = check_ttl("lease_ttl", pool.head.policy.lease_ttl)
+        return None if ttl_us is None else Micros(pool.at + ttl_us)
+
+    def _asked(self, pool: PoolBatch) -> dict[str, Any]:
+        """Return what the call asks for, as a reservation and a denial keep it."""
+        return {
             "estimate": self.estimate,
             "request_budget": self.request_budget,
             "attribution": self.attribution and pool.intern(self.attribution),
@@ -143,28 +181,6 @@ class Reserve(Operation[BudgetLease]):
             "idempotency_key": self.key,
             "payload_digest": self.kept_digest(),
         }
-        if denial is not None:
-            return Draft(
-                kind=EntryKind.DENIAL,
-                balance=head.balance,
-                detail={"denial": _figures(denial, batch, pool)},
-                **common,
-            )
-        balance, lease, flags = rules.reserve(
-            head.balance,
-            lease_id=head.seq + 1,
-            estimate=self.estimate,
-            request_budget=self.request_budget,
-            ceiling=I64_MAX,
-            expires_at=ends_at(pool, self.ttl_us),
-        )
-        return Draft(
-            kind=EntryKind.RESERVATION,
-            balance=balance,
-            lease=lease,
-            flags=flags,
-            **common,
-        )
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""
@@ -178,18 +194,6 @@ class Reserve(Operation[BudgetLease]):
             ttl=_ttl_of(row),
             proof=row["hash"],
         )
-
-
-def ends_at(pool: PoolBatch, ttl_us: int | None) -> Micros | None:
-    """Return when the hold of a lease ends that is granted now, None for never.
-
-    Args:
-        pool: The pool; its policy says how long a lease holds, if the call does not.
-        ttl_us: What the call says, in microseconds.
-    """
-    if ttl_us is None and pool.head.policy.lease_ttl is not None:
-        ttl_us = check_ttl("lease_ttl", pool.head.policy.lease_ttl)
-    return None if ttl_us is None else Micros(pool.at + ttl_us)
 
 
 def _ttl_of(row: Row) -> timedelta | None:
