@@ -51,9 +51,6 @@ HEAD_NAMES = (
 """The columns of an entry that make up the state of its pool after it."""
 HEAD = Prepared(_newest(*(entries.c[name] for name in HEAD_NAMES)))
 HEAD_COLUMNS = Columns(entries, HEAD_NAMES)
-DETAIL = Prepared(
-    select(entries.c.detail).where(entries.c.pool_id == _POOL, entries.c.seq == bindparam("seq"))
-)
 PAGE = (
     _OF_POOL.where(entries.c.seq > bindparam("after"))
     .order_by(entries.c.seq)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ _LONGEST_GAP = 4
 _DONE = b"[DONE]"
 
 
-class Reader:
+class Reader(ABC):
     """Reads what an answer says of its usage, and whether it is complete.
 
     Attributes:
@@ -44,13 +45,13 @@ class Reader:
             # The caller gets its answer, whatever this library makes of it.
             _log.exception("an answer of the protocol %s cannot be read", self._protocol.name)
 
+    @abstractmethod
     def feed(self, chunk: bytes) -> bytes:
         """Take a part of the content, and return what is passed on of it so far."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> bytes:
         """Take the end of the content, marked or not, and return what is still to be passed on."""
-        raise NotImplementedError
 
 
 class EventReader(Reader):
