@@ -13,6 +13,7 @@ MARKED = {
     "browser": "tests/browser/test_page.py::",
     "focus": "validator_passes",
     "long": "many",
+    "sweep": "most",
 }
 """Markers, and what stands in the ids of tests that have them, in the files below."""
 FILES = ("tests/browser", "tests/reports/test_export_focus.py", "tests/stateful")
@@ -48,4 +49,4 @@ def test_markers_that_are_named_are_run() -> None:
 
 def test_a_marker_that_is_excluded_is_not_said() -> None:
     """Who leaves something out on purpose knows."""
-    assert (set(), set()) == collected("-m", "not browser and not focus and not long")
+    assert (set(), set()) == collected("-m", "not browser and not focus and not long and not sweep")
