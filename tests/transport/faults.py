@@ -23,12 +23,14 @@ class Fault:
         replies: What the server answers.
         call: Makes the call; errors of the library are left to the caller.
         refused: Whether nobody listens at the server's address.
+        read_s: After how long the client no longer waits for the next part of an answer.
         core: The libraries with which it is tried in every run; with all others by `-m sweep`.
     """
 
     replies: Callable[[Shape], list[Reply]]
     call: Callable[[Library, wire.Server], Any]
     refused: bool = False
+    read_s: float = 30
     core: tuple[str, ...] = ()
 
 
@@ -156,7 +158,7 @@ FAULTS = {
     ),
     "no connection": Fault(core=OPENAI, replies=lambda _: [], call=_whole, refused=True),
     "no answer, read time-out": Fault(
-        replies=lambda shape: [shape.whole.cut(0, End.HEADLESS)], call=_whole
+        replies=lambda shape: [shape.whole.cut(0, End.HEADLESS)], call=_whole, read_s=0.3
     ),
     "no answer, cancelled": Fault(
         replies=lambda shape: [shape.whole.cut(0, End.HEADLESS)], call=_cancelled_before
@@ -188,7 +190,7 @@ FAULTS = {
     ),
     "stream, an error in the middle": Fault(replies=lambda shape: [shape.broken], call=_streamed),
     "stream, read time-out": Fault(
-        replies=lambda shape: [shape.stream.cut(2, End.NEVER)], call=_streamed
+        replies=lambda shape: [shape.stream.cut(2, End.NEVER)], call=_streamed, read_s=0.3
     ),
     "stream, left and closed": Fault(
         replies=lambda shape: [shape.stream.cut(2, End.NEVER)], call=_closed

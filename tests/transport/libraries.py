@@ -13,8 +13,6 @@ from typing import Any
 from ledger.transport import budgeted
 from tests.transport.shapes import BY_NAME, Shape
 
-READ_S = 0.3
-"""After how long a client no longer waits for an answer."""
 MESSAGES: Any = [{"role": "user", "content": "Say hello."}]
 
 
@@ -39,8 +37,8 @@ class Library:
     close: Callable[[], object]
 
 
-def _httpx(module: Any, shape: Shape, url: str, options: dict[str, Any]) -> Library:
-    timeout = module.Timeout(30, read=READ_S)
+def _httpx(module: Any, shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
+    timeout = module.Timeout(30, read=read_s)
     client = cache(lambda: budgeted(module.Client(base_url=url, timeout=timeout), **options))
     tasks = cache(lambda: budgeted(module.AsyncClient(base_url=url, timeout=timeout), **options))
     body = {"model": shape.model, "messages": MESSAGES}
@@ -80,18 +78,18 @@ class _Bytes:
         return self._answer.aiter_bytes()
 
 
-def httpx(shape: Shape, url: str, options: dict[str, Any]) -> Library:
+def httpx(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
     """Plain calls by httpx."""
     import httpx
 
-    return _httpx(httpx, shape, url, options)
+    return _httpx(httpx, shape, url, read_s, options)
 
 
-def httpx2(shape: Shape, url: str, options: dict[str, Any]) -> Library:
+def httpx2(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
     """Plain calls by httpx2."""
     import httpx2
 
-    return _httpx(httpx2, shape, url, options)
+    return _httpx(httpx2, shape, url, read_s, options)
 
 
 def _at_once(client: Any) -> Any:
@@ -100,15 +98,17 @@ def _at_once(client: Any) -> Any:
     return client
 
 
-def openai_chat(shape: Shape, url: str, options: dict[str, Any]) -> Library:
+def openai_chat(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
     """Chat completions by openai."""
     import openai
 
-    return _chat(openai.OpenAI, openai.AsyncOpenAI, shape, f"{url}/v1", options)
+    return _chat(openai.OpenAI, openai.AsyncOpenAI, shape, f"{url}/v1", read_s, options)
 
 
-def _chat(threads: Any, tasks: Any, shape: Shape, url: str, options: dict[str, Any]) -> Library:
-    given = {"api_key": "none", "base_url": url, "timeout": READ_S}
+def _chat(
+    threads: Any, tasks: Any, shape: Shape, url: str, read_s: float, options: dict[str, Any]
+) -> Library:
+    given = {"api_key": "none", "base_url": url, "timeout": read_s}
     client = cache(lambda: budgeted(_at_once(threads(**given)), **options))
     aclient = cache(lambda: budgeted(_at_once(tasks(**given)), **options))
     asked: Any = {"model": shape.model, "messages": MESSAGES}
@@ -122,11 +122,11 @@ def _chat(threads: Any, tasks: Any, shape: Shape, url: str, options: dict[str, A
     )
 
 
-def openai_responses(shape: Shape, url: str, options: dict[str, Any]) -> Library:
+def openai_responses(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
     """Responses by openai."""
     import openai
 
-    given = {"api_key": "none", "base_url": f"{url}/v1", "timeout": READ_S}
+    given = {"api_key": "none", "base_url": f"{url}/v1", "timeout": read_s}
     client = cache(lambda: budgeted(_at_once(openai.OpenAI(**given)), **options))
     aclient = cache(lambda: budgeted(_at_once(openai.AsyncOpenAI(**given)), **options))
     asked: Any = {"model": shape.model, "input": "Say hello."}
@@ -140,11 +140,11 @@ def openai_responses(shape: Shape, url: str, options: dict[str, Any]) -> Library
     )
 
 
-def anthropic(shape: Shape, url: str, options: dict[str, Any]) -> Library:
+def anthropic(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
     """Messages by anthropic."""
     import anthropic
 
-    given: Any = {"api_key": "none", "base_url": url, "timeout": READ_S}
+    given: Any = {"api_key": "none", "base_url": url, "timeout": read_s}
     client = cache(lambda: budgeted(_at_once(anthropic.Anthropic(**given)), **options))
     aclient = cache(lambda: budgeted(_at_once(anthropic.AsyncAnthropic(**given)), **options))
     asked: Any = {"model": shape.model, "messages": MESSAGES, "max_tokens": 1_000}
@@ -158,13 +158,13 @@ def anthropic(shape: Shape, url: str, options: dict[str, Any]) -> Library:
     )
 
 
-def google_genai(shape: Shape, url: str, options: dict[str, Any]) -> Library:
+def google_genai(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
     """Content by google-genai."""
     from google import genai
 
     client = budgeted(
         genai.Client(
-            api_key="none", http_options={"base_url": url, "timeout": int(READ_S * 1_000)}
+            api_key="none", http_options={"base_url": url, "timeout": int(read_s * 1_000)}
         ),
         **options,
     )

@@ -50,7 +50,7 @@ def outcome(
         with socket.create_server(("127.0.0.1", 0)) as closed:
             url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     try:
-        with closing(make(shape, url, {"pool": pool})) as calls:
+        with closing(make(shape, url, what.read_s, {"pool": pool})) as calls:
             what.call(calls, server)
     except Exception as error:  # whatever the library makes of it
         if type(error).__module__.partition(".")[0] in {"builtins", "tests", "ledger"}:

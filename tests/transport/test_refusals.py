@@ -45,7 +45,7 @@ def test_a_refused_call_is_made_once_and_says_why(
     """In each library, in one piece and as a stream: its error leads to the denial."""
     pool = new_pool(capacity_cost_micros_usd=1)
     make, shape = COLUMNS[library]
-    with closing(make(shape, server.url, {"pool": pool})) as calls:
+    with closing(make(shape, server.url, 30, {"pool": pool})) as calls:
         for call in (calls.whole, lambda: list(calls.stream())):
             with pytest.raises(Exception, match=r"cannot grant|402") as raised:
                 call()
