@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -92,21 +93,26 @@ _COMMANDS = {
 }
 
 
+@functools.cache  # a message about an option looks its command up again
+def _load(name: str) -> Any:  # noqa: ANN401 - a command as the parser makes it
+    module, _, attribute = _COMMANDS[name].place.partition(":")
+    found = getattr(import_module(f"{__name__}.{module}"), attribute)
+    lent = typer.Typer(add_completion=False)
+    lent.callback()(lambda: None)  # a program of one command would have no names
+    if isinstance(found, typer.Typer):
+        lent.add_typer(found, name=name)
+    else:
+        lent.command(name)(found)
+    commands: Mapping[str, Any] = typer.main.get_group(lent).commands
+    return commands[name]
+
+
 class _Loaded(Mapping[str, Any]):
     """The commands by name; one is imported when it is looked up."""
 
     @override
     def __getitem__(self, name: str) -> Any:
-        module, _, attribute = _COMMANDS[name].place.partition(":")
-        found = getattr(import_module(f"{__name__}.{module}"), attribute)
-        lent = typer.Typer(add_completion=False)
-        lent.callback()(lambda: None)  # a program of one command would have no names
-        if isinstance(found, typer.Typer):
-            lent.add_typer(found, name=name)
-        else:
-            lent.command(name)(found)
-        commands: Mapping[str, Any] = typer.main.get_group(lent).commands
-        return commands[name]
+        return _load(name)
 
     @override
     def __iter__(self) -> Iterator[str]:
