@@ -18,6 +18,7 @@ from benchmarks.against import FIGURES, HERE, SECTIONS, Compared
 from benchmarks.start import BARE, PROGRAMS
 from benchmarks.trees import Process, Tree, checked_out
 from tests.benchmarks.conftest import ROOT, TINY
+from tests.conftest import STORES
 from tests.shared import quick_folder
 
 WORKLOADS = {
@@ -74,7 +75,8 @@ def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(against, "require_a_disk", lambda *_seen: None)
 
 
-@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("store", STORES)
 def test_both_sides_have_figures(
     store: str, new_store: Callable[..., str], repository: Path
 ) -> None:

@@ -56,11 +56,16 @@ SHAPES = {
         "1,048,576 characters outside of a list of rows",
     ),
     "a megabyte of empty objects": (lambda: "[" + "{}," * 340_000 + "{}]", "request_id"),
+    "a megabyte of empty lists": (lambda: "[" + "[]," * 340_000 + "[]]", "read 0"),
 }
+LONG = {"4 MB of empty objects", "4 MB of empty lists"}
 
 
 @pytest.mark.parametrize("what", ["bill", "trace"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in SHAPES],
+)
 def test_a_file_of_any_shape(what: str, shape: str, tmp_path: Path) -> None:
     """At most 60 seconds of the processor and 200 MB, and one line that says what is wrong."""
     make, reason = SHAPES[shape]
