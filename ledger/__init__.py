@@ -10,6 +10,7 @@ import typing
 if typing.TYPE_CHECKING:
     from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
     from ledger.contract import AsyncBudgetManager, BudgetManager, RequestExtensions
+    from ledger.core.alerts import Alert
     from ledger.core.calendar import Period, Window
     from ledger.core.checks import I64_MAX, U64_MAX, from_micros, usd
     from ledger.core.entries import (
@@ -98,6 +99,7 @@ __all__ = [
     "I64_MAX",
     "U64_MAX",
     "Actor",
+    "Alert",
     "AmountOutOfRangeError",
     "AsyncBudgetManager",
     "AsyncBudgetRouter",
@@ -201,6 +203,7 @@ _NAMES = {
         "BudgetManager",
         "RequestExtensions",
     ),
+    "core.alerts": ("Alert",),
     "core.calendar": (
         "Period",
         "Window",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
@@ -16,12 +16,14 @@ from uuid import UUID
 from typing_extensions import override
 
 from ledger.contract import AsyncBudget, awaited
+from ledger.core.alerts import Alert
 from ledger.core.values import BudgetLease
 from ledger.engine.operations import Operation, Reserve
 from ledger.lease import AsyncLeaseBlock, PoolLeases, leasing
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
+from ledger.store.pools import LeftOut
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -230,6 +232,17 @@ class AsyncLedger:
             choose: Takes a request's extensions, and returns the name of the pool that pays.
         """
         return AsyncBudgetRouter(self.sync.router(choose))
+
+    async def alerts(
+        self, after: str | None = None, *, pool: str | None = None, left_out: LeftOut | None = None
+    ) -> AsyncIterator[Alert]:
+        """Yield every threshold crossing behind a cursor, as `Ledger.alerts` does.
+
+        What that raises at once is raised when the first alert is asked for.
+        """
+        found = await asyncio.to_thread(self.sync.alerts, after, pool=pool, left_out=left_out)
+        while (alert := await asyncio.to_thread(next, found, None)) is not None:
+            yield alert
 
     close = _in_thread(Ledger.close, _same)
     pool = _in_thread(Ledger.pool, AsyncLedgerBudgetManager)

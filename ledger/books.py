@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from ledger.core.alerts import Alert
 from ledger.core.checks import I64_MAX, check_amount, check_callable, check_text, check_type
 from ledger.core.entries import Entry, OpenLease, PoolInfo
 from ledger.core.fold import Replay
 from ledger.core.kinds import EntryKind
 from ledger.errors import UnknownPoolError
 from ledger.store import audit, pools, verify
+from ledger.store.alerts import alerts
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
@@ -90,6 +92,44 @@ class Books:
             JournalDamagedError: A lease cannot be read.
         """
         return open_leases(self._database, self._journal(pool))
+
+    def alerts(
+        self, after: str | None = None, *, pool: str | None = None, left_out: LeftOut | None = None
+    ) -> Iterator[Alert]:
+        """Yield every threshold crossing behind a cursor, each pool's in order, at least once.
+
+        Keep the `cursor` of an alert once it is dealt with, and give it as `after` next time, in
+        this process or another: what was crossed meanwhile is given then, and nothing is lost. What
+        was not kept is given again, under the same `key`. After a backup was restored, all
+        crossings of a pool are given again if its journal is another one.
+
+        Args:
+            after: The cursor of the last alert that was dealt with; None for all crossings that
+                there ever were.
+            pool: Only this pool's; by default those of all pools, one pool after another.
+            left_out: A list that gets the error of each damaged pool. Without it the first of
+                these errors is raised, after all that can be read was given.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            InvalidInputError: `after` is no cursor, or one of another store.
+            JournalDamagedError: A pool, or a crossing, cannot be read.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        damaged: LeftOut = []
+        if pool is not None:
+            journals = [self._journal(pool)]
+        else:
+            journals, found = self._database.read(self._directory.all)
+            damaged += found.damaged.values()
+        return alerts(
+            self._database,
+            self._directory.store,
+            journals,
+            after=after,
+            damaged=damaged,
+            left_out=left_out,
+        )
 
     def replay(self, pool: str) -> Replay:
         """Rebuild a pool from its entries alone, in bounded memory.

@@ -21,6 +21,7 @@ from ledger.contract import (
     check_reserve,
 )
 from ledger.core import rules
+from ledger.core.alerts import Alert, Crossings
 from ledger.core.arguments import check_lease, check_lost, check_record, not_lost
 from ledger.core.calendar import Window, check_anchor
 from ledger.core.checks import (
@@ -122,6 +123,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._announcer = Announcer(on_threshold)
         self._reported: set[tuple[str, Direction]] = set()
         self._crossed: deque[ThresholdCrossing] = deque()
+        self._crossings = Crossings(self._proof)
 
     @override
     def reserve(
@@ -304,6 +306,21 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
 
     lease = leasing(LeaseBlock)
 
+    def alerts(self, after: str | None = None) -> list[Alert]:
+        """Return every threshold crossing behind a cursor, in order, as `Books.alerts` does.
+
+        They end with the manager, which keeps the newest 10,000. Until its next change a manager
+        does not see that a lease is due, or that a window has ended.
+
+        Args:
+            after: The cursor of the last alert that was dealt with; None for all crossings.
+
+        Raises:
+            InvalidInputError: `after` is no cursor, or one of another manager.
+        """
+        with self._lock:
+            return self._crossings.after(after)
+
     def _record(
         self, lease: BudgetLease, usage: Usage, report: UsageReport | None, *, closes: bool
     ) -> None:
@@ -481,17 +498,17 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             if (name, direction) in self._reported:
                 continue
             self._reported.add((name, direction))
-            self._crossed.append(
-                ThresholdCrossing(
-                    pool=None,
-                    threshold=name,
-                    percent=percent,
-                    direction=direction,
-                    seq=None,
-                    remaining=rules.remaining(self._policy, self._balance, self._window),
-                    recorded_at=from_micros(self._recorded_at),
-                )
+            crossing = ThresholdCrossing(
+                pool=None,
+                threshold=name,
+                percent=percent,
+                direction=direction,
+                seq=None,
+                remaining=rules.remaining(self._policy, self._balance, self._window),
+                recorded_at=from_micros(self._recorded_at),
             )
+            self._crossed.append(crossing)
+            self._crossings.add(crossing)
 
     def _known(self, lease: BudgetLease) -> LeaseState | None:
         if lease.pool is not None or not is_proof(lease.proof):

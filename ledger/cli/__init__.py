@@ -48,6 +48,10 @@ _COMMANDS = {
         "books:expire",
         "Expire the leases that are past their time to live. Every write to a pool does so, too.",
     ),
+    "alerts": _Command(
+        "alerts:alerts",
+        "Print every threshold crossing behind a cursor: at least once, and none is lost.",
+    ),
     "verify": _Command(
         "books:verify",
         "Check every entry: order, hashes, verdicts, totals, leases. Exit code 1 on damage.",
@@ -144,7 +148,8 @@ app = typer.Typer(
     name="ledger",
     cls=_Lazy,
     epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder. "
-    "Exit codes: 0 done, 1 damage found, 2 it could not be done, 130 interrupted. "
+    "Exit codes: 0 done, 1 damage found, 2 it could not be done, 3 a threshold was crossed, "
+    "130 interrupted. "
     "Example: ledger simulate trace.csv --capacity-usd 50",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -181,7 +186,8 @@ _THEIR_WORDS = (
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 damage or a difference found, 2 failed, 130 interrupted.
+    Exit codes: 0 done, 1 damage or a difference found, 2 failed, 3 a threshold was crossed, 130
+    interrupted.
     """
     try:
         code = app(standalone_mode=False)

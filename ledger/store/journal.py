@@ -6,12 +6,12 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection, CursorResult, text
 
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo
-from ledger.core.kinds import EntryKind, LeasePhase
+from ledger.core.kinds import EntryKind, LeasePhase, sql
 from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import queries, restored, rows
 from ledger.store.attributions import Attributions, remember
@@ -318,7 +318,9 @@ class PoolJournal:
     ) -> list[dict[str, Any]]:
         """Read the next entries in order, with their attributions."""
         parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE}
-        query = queries.PAGE if kind is None else queries.PAGE.where(entries.c.kind == kind)
+        query = queries.PAGE
+        if kind is not None:  # in the words of the indexes that some kinds have
+            query = query.where(text(sql([kind])))
         return _rows(connection.execute(query, parameters))
 
     def open_leases(self, connection: Connection, *, after: int) -> list[tuple[LeaseRow, Micros]]:

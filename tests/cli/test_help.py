@@ -65,6 +65,7 @@ def test_the_commands_are_known() -> None:
         "ledger leases abandon",
         "ledger leases release",
         "ledger expire",
+        "ledger alerts",
         "ledger verify",
         "ledger top",
         "ledger export",
@@ -138,4 +139,4 @@ def test_exit_codes_are_documented(ledger: Run) -> None:
     line = re.search(r"Exit codes: ([^.]*)\.", shown)
     assert line is not None
     rows = re.findall(r"(?m)^\| (\d+) \| ", MANUAL.read_text(encoding="utf-8"))
-    assert ["0", "1", "2", "130"] == rows == re.findall(r"\d+", line[1])
+    assert ["0", "1", "2", "3", "130"] == rows == re.findall(r"\d+", line[1])

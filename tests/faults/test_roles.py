@@ -130,6 +130,7 @@ READS: dict[str, Callable[[Ledger, str], object]] = {
     "verify": lambda book, name: book.verify(name),
     "replay": lambda book, name: book.replay(name),
     "report": reports.runs,
+    "be alerted": lambda book, name: list(book.alerts(pool=name)),
 }
 WORK: dict[str, Callable[[Ledger, str], object]] = {
     "reserve": lambda book, name: book.pool(name).reserve(EXTENSIONS, ESTIMATE, UNLIMITED),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ledger.core.axes import AXES, NAMES, STOP_THRESHOLDS, U64_MAX
 from ledger.core.calendar import NEVER
 from ledger.core.checks import from_micros, to_micros
-from ledger.core.entries import Balance, Direction, WindowState
+from ledger.core.entries import Balance, Direction, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.carry_over import reopens
 from ledger.core.rules.limits import Limits, Refusal
@@ -196,23 +196,24 @@ def reached(
 ) -> set[str]:
     """Return the names of a policy's thresholds that are reached.
 
-    One of p % is reached when at least p % of a capacity does not remain, on any axis that has a
-    limit.
+    One of p % is reached when at least p % of what a window has does not remain, on any axis that
+    has a limit. A window has the capacity, and what was carried into it.
     """
     if not policy.thresholds:
         return set()
     capacities = capacities_of(policy)
+    carried = Totals() if window is None else window.carried
     axes = [
-        (capacity, capacity - remains)
-        for capacity, remains in zip(
-            capacities, left(capacities, used(balance, window)), strict=True
+        (capacity + more, capacity + more - remains)
+        for capacity, more, remains in zip(
+            capacities, carried, left(capacities, used(balance, window)), strict=True
         )
         if capacity != U64_MAX
     ]
     return {
         name
         for name, percent in policy.thresholds.items()
-        if any(used * 100 >= capacity * percent for capacity, used in axes)
+        if any(used * 100 >= whole * percent for whole, used in axes)
     }
 
 

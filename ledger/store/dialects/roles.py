@@ -24,7 +24,7 @@ class Role(NamedTuple):
     may: str
 
 
-AUDITOR = Role("auditor", "read everything: statements, reports, exports, verify")
+AUDITOR = Role("auditor", "read everything: statements, reports, exports, verify, alerts")
 WORKER = Role(
     "worker",
     "what an auditor may; reserve, renew, observe, record, release, abandon and expire leases",

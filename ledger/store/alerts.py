@@ -1,0 +1,138 @@
+"""The threshold crossings of a store's pools as alerts, behind a consumer's cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from ledger.core import rules
+from ledger.core.alerts import Alert, Given, Place, read_cursor
+from ledger.core.checks import check_amount, check_text, from_micros
+from ledger.core.entries import Direction, PoolId, ThresholdCrossing
+from ledger.core.kinds import EntryKind
+from ledger.errors import JournalDamagedError
+from ledger.store import rows
+from ledger.store.database import Database
+from ledger.store.journal import PoolJournal
+from ledger.store.pools import LeftOut, leave_out
+from ledger.store.rows import Row
+from ledger.store.schema import REPORTS_THRESHOLD, entries, pools
+from ledger.store.verify import stream
+
+_PERCENT_MAX = 100
+
+_reported = entries.alias("reported")
+# One index lookup for each pool: grouping by pool would read every crossing.
+_NEWEST = select(pools.c.pool_id, _reported.c.seq, _reported.c.hash).join_from(
+    pools,
+    _reported,
+    (_reported.c.pool_id == pools.c.pool_id)
+    & (
+        _reported.c.seq
+        == select(func.max(entries.c.seq))
+        .where(entries.c.pool_id == pools.c.pool_id, REPORTS_THRESHOLD)
+        .scalar_subquery()
+    ),
+)
+
+
+def alerts(
+    database: Database,
+    store: bytes,
+    journals: Sequence[PoolJournal],
+    *,
+    after: str | None,
+    damaged: LeftOut,
+    left_out: LeftOut | None,
+) -> Iterator[Alert]:
+    """Return every crossing of some pools behind a cursor, pool by pool, each in its order.
+
+    Args:
+        database: The store.
+        store: Its identity.
+        journals: The pools.
+        after: The cursor; None is before the first crossing.
+        damaged: What is wrong with pools that are not among them.
+        left_out: As in `Books.alerts`.
+
+    Raises:
+        InvalidInputError: The cursor is none, or of another store.
+    """
+    given = read_cursor(after, store)  # now, and not when the first alert is asked for
+    return _alerts(database, store, journals, given, damaged, left_out)
+
+
+def _alerts(
+    database: Database,
+    store: bytes,
+    journals: Sequence[PoolJournal],
+    given: Mapping[int, Given],
+    damaged: LeftOut,
+    left_out: LeftOut | None,
+) -> Iterator[Alert]:
+    only = journals[0].info.pool_id if len(journals) == 1 else None
+    newest = database.read(lambda connection: _newest(connection, only), serializable=False)
+    passed: list[tuple[int, Given]] = []
+    for pool in journals:
+        pool_id = pool.info.pool_id
+        last = given.get(pool_id)
+        if newest.get(pool_id) in {None, last}:
+            continue
+        number = len(passed)
+        try:
+            for row in _behind(database, pool, last):
+                crossing = _crossing(database, pool, row)
+                last = Given.of(row["seq"], row["hash"])
+                place = Place(store, given, passed, number, (pool_id, last))
+                yield Alert(crossing=crossing, key=row["hash"].hex(), _place=place)
+        except JournalDamagedError as error:
+            damaged.append(error)
+        if last is not None:
+            passed.append((pool_id, last))
+    leave_out(damaged, left_out)
+
+
+def _newest(connection: Connection, only: PoolId | None) -> dict[PoolId, Given]:
+    """Return the newest crossing of each pool that has one, or of one pool alone."""
+    query = _NEWEST if only is None else _NEWEST.where(pools.c.pool_id == only)
+    return {row.pool_id: Given.of(row.seq, row.hash) for row in connection.execute(query)}
+
+
+def _behind(database: Database, pool: PoolJournal, given: Given | None) -> Iterator[dict[str, Any]]:
+    """Return the entries of a pool that report crossings which were not given yet.
+
+    If another entry has the number of the last one that was given, a backup was restored, or a
+    failover lost the newest entries. Then it is not known what was crossed since: all of it is
+    given again.
+    """
+    if given is not None:
+        found = stream(database, pool, after=given.seq - 1, kind=EntryKind.THRESHOLD)
+        first = next(found, None)
+        if first is not None and Given.of(first["seq"], first["hash"]) == given:
+            return found
+    return stream(database, pool, kind=EntryKind.THRESHOLD)
+
+
+def _crossing(database: Database, pool: PoolJournal, row: Row) -> ThresholdCrossing:
+    """Return the crossing that an entry reports.
+
+    Raises:
+        JournalDamagedError: It cannot be read.
+    """
+    head = pool.head_of(database, row)
+    try:
+        said = rows.detail_of(row)["threshold"]
+        return ThresholdCrossing(
+            pool=pool.info.name,
+            threshold=check_text("threshold", said["name"]),
+            percent=check_amount("percent", said["percent"], ceiling=_PERCENT_MAX),
+            direction=Direction(said["direction"]),
+            seq=row["seq"],
+            remaining=rules.remaining(head.policy, head.balance, head.window),
+            recorded_at=from_micros(row["recorded_at"]),
+        )
+    except rows.UNREADABLE as error:
+        reason = f"the threshold it reports cannot be read: {error}"
+        raise pool.damaged(row["seq"], reason) from error
