@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -15,6 +16,7 @@ from ledger.core.checks import (
     check_seconds,
     check_text,
     check_type,
+    from_micros,
 )
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.group_commit import Clock, Writer
@@ -30,7 +32,7 @@ from ledger.errors import (
 )
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
-from ledger.store import migrate
+from ledger.store import migrate, snapshot
 from ledger.store.damage import refused_row
 from ledger.store.database import Database
 from ledger.store.journal import PoolJournal
@@ -149,6 +151,17 @@ class Ledger(Books):
         self._writer.close()
         self._announcer.close()
         self._database.close()
+
+    def now(self) -> datetime:
+        """Return the time by the clock that says what is due and which window it is.
+
+        Raises:
+            LedgerUnavailableError: The store, whose clock that is, cannot be read.
+        """
+        now = self._writer.now()
+        return from_micros(
+            self.read(lambda read: snapshot.clock(read, None)) if now is None else now
+        )
 
     def pool(
         self,
@@ -327,7 +340,8 @@ class Ledger(Books):
         return expired
 
     def _expire_due(self, pool: PoolJournal) -> int:
-        pool.heads_alone(self._database)  # raises if the pool or an ancestor cannot be read
+        # Raises if the pool or one above cannot be read.
+        self._database.read(lambda read: [one.head(read) for one in pool.lineage])
         return sum(iter(lambda: self._writer.sweep(pool), 0))
 
     def _granting(self, identity: UUID) -> LedgerBudgetManager | None:

@@ -18,9 +18,8 @@ from ledger.contract import (
     check_record,
     check_reserve,
 )
-from ledger.core import rules
-from ledger.core.checks import I64_MAX, Micros, check_seconds, check_type
-from ledger.core.entries import Entry, PoolStatus, WindowState
+from ledger.core.checks import I64_MAX, check_seconds, check_type
+from ledger.core.entries import Entry, PoolStatus
 from ledger.core.kinds import LeasePhase
 from ledger.core.tokens import is_proof, parse_token
 from ledger.core.usage_reports import UsageReport
@@ -47,11 +46,10 @@ from ledger.engine.operations import (
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import LostLeaseError, UnknownLeaseError
 from ledger.lease import LeaseBlock, PoolLeases, leasing
-from ledger.store import history, snapshot, standing
+from ledger.store import standing
 from ledger.store.corrections import seq_of, spending
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import lease_of
-from ledger.store.rows import Head
 
 T = TypeVar("T")
 
@@ -215,11 +213,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         )
 
     def status(self) -> PoolStatus:
-        """Return the pool at its newest entry: policy, balance, window and what remains.
-
-        What remains is that of this pool alone, without its ancestors. The window is the current
-        one by the clock, even if no entry was written in it yet.
-        """
+        """Return where the pool stands by now: policy, balance, window and what is left here."""
         return self._read(self._status)
 
     _block = leasing(LeaseBlock)
@@ -252,41 +246,15 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         read_at_s, seen = self._seen
         if seen is None or time.monotonic() - read_at_s >= max_age_s:
             asked_at_s = time.monotonic()  # before the read: the answer is never older than it says
-            heads = standing.heads(self._writer.database, self._journal, self._writer.now())
-            seen = rules.least(
-                self._left(pool, head)
-                for pool, head in zip(self._journal.lineage, heads, strict=True)
-            )
+            seen = standing.left(self._present())
             self._seen = asked_at_s, seen
         return seen
 
-    def _left(self, pool: PoolJournal, head: Head) -> Remaining:
-        """Return what one pool has left by now, on its capacity and on each of its limits."""
-        return rules.remaining(
-            head.policy, head.balance, self._window(head), self._limits(pool, head)
-        )
-
-    def _limits(self, pool: PoolJournal, head: Head) -> rules.Limits | None:
-        """Return the limits of a pool by now, None where it has none."""
-        if not head.policy.limits:
-            return None
-        read, at = self._writer.database.read_each, max(self._now(), head.recorded_at)
-        return history.limits(read, pool.info, head.policy, upto=head.seq, at=at)
-
     def _status(self) -> PoolStatus:
-        head = self._journal.head_alone(self._writer.database)
-        window, limits = self._window(head), self._limits(self._journal, head)
-        return PoolStatus(
-            pool=self._journal.info,
-            seq=head.seq,
-            policy=head.policy,
-            balance=head.balance,
-            remaining=rules.remaining(head.policy, head.balance, window, limits),
-            closed=head.closed,
-            parent=None if self._journal.parent is None else self._journal.parent.info.name,
-            window=window,
-            limits=() if limits is None else tuple(limits.states(head.balance)),
-        )
+        return standing.status_of(self._journal, self._present())
+
+    def _present(self) -> list[standing.Present]:
+        return standing.present(self._writer.database, self._journal, self._writer.now())
 
     def _find(self, lease: int, proof: bytes) -> BudgetLease:
         found = None
@@ -302,18 +270,6 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         ):
             raise UnknownLeaseError(lease)
         return lease_of(found, self.identity)
-
-    def _window(self, head: Head) -> WindowState | None:
-        """Return the current window by the clock; its rollover may not have been written yet."""
-        if head.window is None:
-            return None
-        return rules.roll_over(head.policy, head.window, head.balance, self._now()) or head.window
-
-    def _now(self) -> Micros:
-        now = self._writer.now()
-        if now is None:
-            now = self._writer.database.read(lambda connection: snapshot.clock(connection, None))
-        return now
 
     def _check_own(self, lease: BudgetLease) -> None:
         check_lease(lease)

@@ -39,7 +39,6 @@ from ledger.core.entries import (
     LeaseState,
     ThresholdCrossing,
     Totals,
-    WindowState,
 )
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
@@ -300,9 +299,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             if self._poisoned:
                 return Remaining(0, 0, True)
             now = self._clock()
-            balance = self._swept(now)
-            window = self._rolled(now, balance)
-            return rules.remaining(self._policy, balance, window, self._limits(now))
+            return rules.remaining(self._policy, *self._stands(now), self._limits(now))
 
     lease = leasing(LeaseBlock)
 
@@ -377,10 +374,6 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Return `ttl_us` after now, or after the newest change if the clock went back."""
         return Micros(max(now, self._recorded_at) + ttl_us)
 
-    def _rolled(self, now: Micros, balance: Balance) -> WindowState | None:
-        """Return the window that is current at `now`, if it begins with this balance."""
-        return rules.roll_over(self._policy, self._window, balance, now) or self._window
-
     def _limits(self, now: Micros) -> rules.Limits | None:
         """Return the policy's limits by now, None where it has none."""
         if not self._policy.limits:
@@ -396,22 +389,29 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         at = max(now, self._recorded_at)
         self._history.record(self._policy.limits, at, balance.committed, correction)
 
-    def _swept(self, now: Micros) -> Balance:
-        """Return the balance as the next change finds it: the leases that are due have expired."""
-        if not self._due or self._due[0][0] > now:
-            return self._balance
+    def _stands(self, now: Micros) -> rules.Standing:
+        """Return the balance and the window as the next change finds them."""
         held = Totals()
-        for lease_id in {lease_id for expires_at, lease_id in self._due if expires_at <= now}:
-            lease = self._leases.get(lease_id)
-            if lease is not None and rules.due(lease, now):
-                held = held.plus(lease.held)
-        spent = rules.charged(self._policy.settlement, held)
-        return rules.swept(self._balance, held, spent, ceiling=U64_MAX)
+        if self._due and self._due[0][0] <= now:
+            for lease_id in {lease_id for expires_at, lease_id in self._due if expires_at <= now}:
+                lease = self._leases.get(lease_id)
+                if lease is not None and rules.due(lease, now):
+                    held = held.plus(lease.held)
+        charge = rules.charged(self._policy.settlement, held)
+        return rules.stand(
+            self._policy,
+            self._balance,
+            self._window,
+            now,
+            held=held,
+            charge=charge,
+            ceiling=U64_MAX,
+        )
 
     def _roll_over(self, now: Micros) -> None:
         """Begin the window that is current at `now`; no threshold was reported in it yet."""
-        window = self._rolled(now, self._balance)
-        if window is not self._window:
+        window = rules.roll_over(self._policy, self._window, self._balance, now)
+        if window is not None:
             reached, self._window = self._reached(), window
             self._recorded_at = max(self._recorded_at, now)
             self._reported.clear()

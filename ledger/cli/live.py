@@ -180,10 +180,10 @@ class LiveView(App[None]):
         for error in self.shown.left_out:
             head.append(f"\nleft out: {printable(' '.join(str(error).split()))}", style="bold red")
         self.query_one("#head", Static).update(head)
-        count = sum(one.balance.reserved.requests for one in self.shown.pools)
+        holding = counted(self.shown.holding, "lease")
         listed = counted(len(self.shown.leases), "lease")
         self.query_one("#caption", Static).update(
-            Text(f"Open: {counted(count, 'lease')} holding; below, the oldest: {listed}")
+            Text(f"Open: {holding} holding; below, the oldest: {listed}")
         )
         _fill(
             self.query_one("#pools", DataTable),
@@ -195,7 +195,7 @@ class LiveView(App[None]):
         return [
             ("pool", lambda one: one.pool.name),
             ("use", lambda one: -_used(one)[0]),
-            ("spend", lambda one: -one.balance.committed.cost_micros_usd),
+            ("spend", lambda one: -one.spent.cost_micros_usd),
             ("pace", lambda one: -(self.pace.per_minute(one.pool.pool_id) or 0)),
         ]
 
@@ -214,7 +214,7 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
     """Return how many thousandths of a capacity are used, on the axis that runs out first."""
     shares = []
     for axis in MONEY_FIRST:
-        capacity, left = axis.limit(one.policy), axis.left(one.remaining)
+        capacity, left = axis.limit(one.policy), axis.left(one.own)
         if capacity is not None and left is not None:
             used = max(0, capacity - left)  # carried capacity can make the difference negative
             shares.append((used * 1_000 // capacity if capacity else 1_000, axis))
@@ -223,7 +223,7 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
 
 def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
     share, axis = _used(one)
-    (committed, held), left = one.balance, one.remaining
+    left = one.remaining
     rate = pace.per_minute(one.pool.pool_id)
     filled = share * _BAR // 1_000
     bar = Text("█" * filled + "░" * (_BAR - filled) + f" {share // 10:>3}%")
@@ -232,8 +232,8 @@ def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
         _name(one.pool.name),
         bar,
         _right(figure(axis, axis.limit(one.policy))),
-        _right(figure(axis, getattr(committed, axis.name))),
-        _right(figure(axis, getattr(held, axis.name))),
+        _right(figure(axis, getattr(one.spent, axis.name))),
+        _right(figure(axis, getattr(one.balance.reserved, axis.name))),
         _right(figure(axis, axis.left(left))),
         axis.shown,
         _right("" if rate is None else usd(rate)),

@@ -23,10 +23,9 @@ from ledger.cli.common import (
 from ledger.cli.policies import Changes, changing
 from ledger.core.checks import check_text
 from ledger.core.entries import PoolStatus
-from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports import Movement, statement
-from ledger.reports.render import PoolRow, limit_line, pools_sheet, statement_sheet, window_line
+from ledger.reports import Movement, standing, statement
+from ledger.reports.render import PoolRow, pools_sheet, statement_notes, statement_sheet
 from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
@@ -95,13 +94,8 @@ def list_pools(url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABL
     Example: ledger pool list
     """
     lost: LeftOut = []
-    found = []
     with existing(url) as book:
-        for info in book.pools(left_out=lost):
-            try:
-                found.append(book.pool(info.name).status())
-            except JournalDamagedError as error:
-                lost.append(error)
+        found = standing(book, left_out=lost)
     _print(found, output_format)
     tell_left_out(lost)
 
@@ -118,15 +112,12 @@ def show_pool(
     """
     with existing(url) as book:
         found = statement(book, pool)
-        now = book.pool(pool).status()
     rows = found.movements if output_format is Format.CSV else [found]
 
     def people() -> None:
         show(statement_sheet(found))
-        if now.window is not None:
-            stdout().print(window_line(now), markup=False, soft_wrap=True)
-        for limit in now.limits:
-            stdout().print(limit_line(limit), markup=False, soft_wrap=True)
+        for line in statement_notes(found):
+            stdout().print(line, markup=False, soft_wrap=True)
 
     emit(rows, Movement, output_format, people)
 

@@ -31,6 +31,9 @@ DETAIL_MAX_CHARS = 32_768
 Micros = NewType("Micros", int)
 """Microseconds since 1970-01-01T00:00:00Z."""
 
+AHEAD_MAX_US = 86_400_000_000
+"""How far ahead of the clock a call may be dated."""
+
 # One encoder for all: json.dumps makes a new one for every call with settings of its own.
 _encode_json = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -183,6 +186,22 @@ def check_moment(name: str, moment: object) -> Micros:
     at = to_micros(name, moment)
     if not EARLIEST <= at < LATEST:
         raise InvalidInputError(name, "must be in the years 1900 to 2999 of UTC")
+    return at
+
+
+def check_not_ahead(name: str, at: Micros, now: Micros) -> Micros:
+    """Return when a call is said to have happened.
+
+    Raises:
+        InvalidInputError: It is more than a day ahead of the clock. A day, since a time without its
+            zone is up to 14 hours wrong, and machines' clocks differ.
+    """
+    if at - now > AHEAD_MAX_US:
+        raise InvalidInputError(
+            name,
+            f"{from_micros(at).isoformat()} is ahead of the clock, which says "
+            f"{from_micros(now).isoformat()}; a call is dated at most a day ahead",
+        )
     return at
 
 

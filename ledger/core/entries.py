@@ -289,31 +289,54 @@ class LimitStatus:
     Attributes:
         limit: The limit.
         since: When the time began that counts on it.
+        until: When it ends, and all that was spent in it comes back; None for a rolling limit,
+            whose capacity comes back bit by bit.
         counted: What counts on it: what was committed since then, and what open leases hold.
         remaining: What is left of it.
     """
 
     limit: Limit
     since: datetime
+    until: Micros | None
     counted: Totals
     remaining: Remaining
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
-    """A pool at its newest entry, in the window of the current time."""
+    """A pool by now, as the next write would find it.
+
+    Leases that are due count as expired, and a window that has ended as rolled over.
+
+    Attributes:
+        pool: The pool.
+        seq: Its newest entry.
+        policy: The policy in force.
+        balance: What was committed from the opening on, and what open leases hold.
+        spent: What was committed in its present window; from the opening on without windows.
+        own: What is left of its own capacity, and of its own limits.
+        remaining: What is left here, the answer of `remaining`: on each axis the least that the
+            pool or one above that shares its capacity has left.
+        until: When the first window of these pools ends, or the period of a calendar limit, so that
+            capacity comes back; None without.
+        closed: Whether it takes no new reservations.
+        parent: The name of the pool above it.
+        window: The present window, None without windows.
+        limits: How far each limit of its policy is used.
+    """
 
     pool: PoolInfo
     seq: Seq
     policy: SharedPoolBudgetOptions
     balance: Balance
+    spent: Totals
+    own: Remaining
     remaining: Remaining
+    until: Micros | None = None
     closed: bool = False
     parent: str | None = None
-    """The name of the pool above it."""
     window: WindowState | None = None
     limits: Sequence[LimitStatus] = ()
-    """How far each limit of the policy is used; what remains of the pool is the least of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

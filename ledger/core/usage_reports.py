@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from ledger.core.checks import (
+    AHEAD_MAX_US,
     DETAIL_MAX_CHARS,
     NAME_MAX_CHARS,
     Micros,
@@ -43,8 +44,9 @@ class UsageReport:
 
     Nothing is refused: the call is charged, whatever its report says. A text of more than 255
     characters, or with NUL or a lone surrogate, is shortened and ends in the SHA-256 of what was
-    given; an empty one counts as none; a time or a detail that cannot be stored likewise. The entry
-    is then flagged `shortened`, and its detail names the fields.
+    given; an empty one counts as none; a time or a detail that cannot be stored likewise, and so
+    does a time that is more than a day ahead of the store's clock. The entry is then flagged
+    `shortened`, and its detail names the fields.
 
     Attributes:
         provider: Who served the call.
@@ -95,6 +97,13 @@ class Fitted(NamedTuple):
     tags: dict[str, str] | None = None
     detail: dict[str, Any] | None = None
     shortened: tuple[str, ...] = ()
+
+    def by(self, now: Micros) -> Fitted:
+        """Return it as it is stored now: without a time that is more than a day ahead."""
+        if self.occurred_at is None or self.occurred_at - now <= AHEAD_MAX_US:
+            return self
+        shortened = (*self.shortened, "occurred_at")
+        return self._replace(occurred_at=None, shortened=shortened)
 
 
 REPORTED = Fitted._fields[:-1]

@@ -190,6 +190,11 @@ class Batch:
             missing = due - self.pools.keys() - self.damaged.keys()  # damaged pools cannot be swept
             if missing:
                 raise MorePoolsError(missing)
+            # A full page: there may be more of them, once those at hand are swept.
+            if len(due) == snapshot.POOLS_PAGE and any(
+                one.expired for one in self.pools.values() if one.info.pool_id in due
+            ):
+                raise UnsweptError
             self._swept_below.add(pool_id)
         if any(one.unswept for one in self.sharing(pool)):
             raise UnsweptError

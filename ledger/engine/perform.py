@@ -250,9 +250,13 @@ def _are_answered(batch: Batch, todo: Sequence[Call]) -> bool:
 def _bring_up_to_date(batch: Batch, *, until: Micros) -> None:
     """Expire due leases, then begin the windows of the current time, before anything is decided.
 
-    In this order, since a window may carry over what expiries give back: if more leases are due
-    than one transaction expires, the window begins in the last of these transactions. A window in
-    which nothing was written gets no entry.
+    In this order, which is that of `rules.stand`: a window may carry over what expiries give back,
+    and what they are charged counts in the window before. So due leases of pools below expire
+    first, too. If more leases are due than one transaction expires, the window begins in the last
+    of these transactions. A window in which nothing was written gets no entry.
+
+    Raises:
+        MorePoolsError: Leases of pools below must expire first.
     """
     for pool in batch.pools.values():
         if not pool.due:
@@ -266,7 +270,9 @@ def _bring_up_to_date(batch: Batch, *, until: Micros) -> None:
         window = rules.roll_over(head.policy, head.window, head.balance, batch.now)
         if window is None:
             continue
-        if any(one.unswept for one in batch.sharing(pool)):
+        try:
+            batch.require_swept(pool, below=any(head.balance.reserved))
+        except UnsweptError:
             batch.unrolled.add(pool.info.pool_id)
         else:
             rollover = Draft(kind=EntryKind.ROLLOVER, balance=head.balance, window=window)

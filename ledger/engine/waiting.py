@@ -15,7 +15,7 @@ from ledger.core.values import BudgetLease
 from ledger.engine.capacity_queue import CapacityQueues, TaskWaiter, ThreadWaiter
 from ledger.engine.group_commit import Writer
 from ledger.engine.operations import NotYetError, Reserve
-from ledger.store import history, snapshot, standing
+from ledger.store import standing
 from ledger.store.journal import PoolJournal
 
 
@@ -99,11 +99,7 @@ class WaitingReservations:
         return bool(found)
 
     def _is_worth_it(self, pool: PoolJournal, operation: Reserve) -> bool:
-        """Tell whether the rules would admit a reservation on what the newest entries say."""
-        database, now = self._writer.database, self._writer.now()
-        heads = standing.heads(database, pool, now)
-        if any(head.policy.limits for head in heads) and now is None:
-            now = database.read(lambda connection: snapshot.clock(connection, None))
+        """Tell whether the rules would admit a reservation by now."""
         return not any(
             rules.admission(head.rules_version)(
                 head.policy,
@@ -111,13 +107,7 @@ class WaitingReservations:
                 operation.estimate,
                 operation.request_budget,
                 head.window,
-                limits=history.limits(
-                    database.read_each,
-                    one.info,
-                    head.policy,
-                    upto=head.seq,
-                    at=max(now or head.recorded_at, head.recorded_at),
-                ),
+                limits=limits,
             )
-            for one, head in zip(pool.lineage, heads, strict=True)
+            for head, limits in standing.present(self._writer.database, pool, self._writer.now())
         )

@@ -63,6 +63,8 @@ class ThresholdExceededError(BudgetError):
             Without it, those on which 2^64-1 remained.
         pool: The name of the pool that refused: the one that was asked, or one above it. None in
             memory, where pools have no names.
+        kept_since: When the refusal was given first, where it is kept under the caller's
+            idempotency key: what remained is of that moment. None where nothing is repeated.
         limit: The name of the limit that refused, of those that did the one that frees up last;
             None for the pool's own capacity. What remained is what remained of it.
         retry_at: When the pool would grant this request if nothing else happened; None if it
@@ -79,6 +81,7 @@ class ThresholdExceededError(BudgetError):
         remaining_requests: int = U64_MAX,
         unlimited: frozenset[str] | None = None,
         pool: str | None = None,
+        kept_since: datetime | None = None,
         limit: str | None = None,
         retry_at: datetime | None = None,
     ) -> None:
@@ -107,10 +110,16 @@ class ThresholdExceededError(BudgetError):
                 "its stop threshold, it grants nothing"
             )
         when = "" if retry_at is None else f". Try again at {retry_at.isoformat()}"
+        again = ""
+        if kept_since is not None:
+            again = (
+                f". This is the answer of {kept_since:%Y-%m-%d %H:%M:%S} UTC, which its "
+                "idempotency key keeps: ask again with another key"
+            )
         super().__init__(
             f"{who} cannot grant {requested_tokens:,} tokens and "
             f"{requested_cost_micros_usd:,} micro-USD: {shown} remain{why}{when}. Ask for less, "
-            "settle or release open leases, or raise the capacity with adjust()"
+            f"settle or release open leases, or raise the capacity with adjust(){again}"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
@@ -119,11 +128,21 @@ class ThresholdExceededError(BudgetError):
         self.remaining_requests = remaining_requests
         self.unlimited = unlimited
         self.pool = pool
+        self.kept_since = kept_since
         self.limit = limit
         self.retry_at = retry_at
 
     def of_pool(self, name: str) -> ThresholdExceededError:
         """Return the same refusal with the name of the pool that refused."""
+        return self._but(pool=name)
+
+    def kept_at(self, moment: datetime) -> ThresholdExceededError:
+        """Return the same refusal as the one that an idempotency key has kept since a moment."""
+        return self._but(kept_since=moment)
+
+    def _but(
+        self, *, pool: str | None = None, kept_since: datetime | None = None
+    ) -> ThresholdExceededError:
         return ThresholdExceededError(
             requested_tokens=self.requested_tokens,
             requested_cost_micros_usd=self.requested_cost_micros_usd,
@@ -131,7 +150,8 @@ class ThresholdExceededError(BudgetError):
             remaining_cost_micros_usd=self.remaining_cost_micros_usd,
             remaining_requests=self.remaining_requests,
             unlimited=self.unlimited,
-            pool=name,
+            pool=pool or self.pool,
+            kept_since=kept_since or self.kept_since,
             limit=self.limit,
             retry_at=self.retry_at,
         )

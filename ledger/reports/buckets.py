@@ -77,6 +77,14 @@ def bucket(unit: Unit, at: int, zone: ZoneInfo) -> str:
     return _label(unit, _local(from_micros(at), zone))
 
 
+def place(unit: Unit, label: str) -> str | datetime:
+    """Return what puts the buckets of one unit in order of time.
+
+    An hour as text would stand behind the next one, in the night in which it occurs twice.
+    """
+    return datetime.fromisoformat(label) if unit is Unit.HOUR else label
+
+
 def _local(at: datetime, zone: ZoneInfo) -> datetime:
     try:
         return at.astimezone(zone)

@@ -6,20 +6,22 @@ lines that a picture draws between two points are approximate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from ledger.core import rules
 from ledger.core.axes import AXES
-from ledger.core.checks import check_amount, from_micros
+from ledger.core.checks import Micros, check_amount, from_micros, to_micros
 from ledger.core.entries import Balance, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
-from ledger.reports.position import SIDES, Position
+from ledger.reports.position import SIDES, Position, asked_moment
+from ledger.reports.standing import standing_in
 from ledger.reports.stream import ends
 from ledger.store.policies import Terms
 from ledger.store.rows import balance_of
@@ -33,17 +35,18 @@ _POINTS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurnPoint:
-    """A pool as one of its entries left it.
+    """A pool as one of its entries left it, or as time changed it since.
 
     Attributes:
-        seq: The entry.
+        seq: The newest entry by then.
         at: Its time, never earlier than the time of the point before it.
         balance: What was committed and held.
         capacity_tokens: The capacity then, None if it had no limit.
         capacity_cost_micros_usd: The same in millionths of a US dollar.
         stop_threshold_tokens: What was kept back then.
         stop_threshold_cost_micros_usd: The same in millionths of a US dollar.
-        remaining_tokens: What was left, None if the capacity had no limit.
+        remaining_tokens: What was left of the pool's own capacity, None if that had no limit;
+            limits of its policy may have left less.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         capacity_requests: How many calls the pool took then, None if it had no limit.
         stop_threshold_requests: How many of them were kept back.
@@ -71,7 +74,7 @@ class BurnDown:
     Attributes:
         pool: The pool's name.
         basis: Which time of an entry counts.
-        points: In the order of entries; the last is the newest entry, or `as_of`.
+        points: In the order of entries; the last is the pool by now, or as `as_of` left it.
     """
 
     pool: str
@@ -92,7 +95,9 @@ def burn_down(
     Entries are looked up at even distances by their numbers, so a long history costs no more than
     a short one, and busy times have more points than quiet ones. The entries that set the policy
     or began the window of one of them are points too. What other pools passed on to this one has
-    moved its balance, and is included.
+    moved its balance, and is included. Where a window ended and nothing was written for a while, a
+    point of its own says when the capacity came back. Where leases are due, the last point says
+    what is left once they have expired.
 
     A balance exists only in the order in which entries were recorded. By `basis` a point has the
     time at which its call happened, but never a time earlier than the point before it. The
@@ -114,9 +119,12 @@ def burn_down(
     """
     check_amount("points", points, ceiling=_POINTS_MAX)
     where = Filter(pools=[pool], as_of=as_of, basis=basis)
+    now = asked_moment(book, where, None)
 
     def query(connection: Connection, scope: Scope) -> BurnDown:
         found = _points(connection, scope, max(2, points))
+        if now is not None:
+            found += _by_now(connection, scope, found[-1], now)
         return BurnDown(pool=pool, basis=basis, points=found)
 
     return snapshot(book, where, query, mirrors=True)
@@ -135,12 +143,42 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
     rows = sorted(rows + _rows(connection, scope, missing), key=lambda row: int(row["seq"]))
     terms = Terms(scope.pool, scope.pools[scope.pool])
     latest = min(row["at"] for row in rows)
-    found = []
+    found: list[BurnPoint] = []
+    before: Position | None = None
     for row in rows:
+        stood = _position(row, *terms.of(connection, row)[:2])
         # The opening is not a call, so its point takes the earliest time of all points.
-        latest = max(latest, row["at"]) if row["seq"] > 1 else latest
-        found.append(_point(row, latest, *terms.of(connection, row)[:2]))
+        at = max(latest, row["at"]) if row["seq"] > 1 else latest
+        if before is not None and before.window is not None and row["window_seq"] == row["seq"]:
+            refilled = _refilled(before)
+            if refilled is not None:
+                found.append(_point(refilled, min(max(latest, before.window.end), at)))
+        found.append(_point(stood, at))
+        latest, before = at, stood
     return found
+
+
+def _refilled(stood: Position) -> Position | None:
+    """Return a pool as the end of its window leaves it, None if nothing is different then."""
+    assert stood.window is not None  # noqa: S101 - the caller asks only then
+    window = rules.roll_over(stood.policy, stood.window, stood.balance, stood.window.end)
+    refilled = stood._replace(window=window)
+    return None if window is None or refilled.remaining == stood.remaining else refilled
+
+
+def _by_now(
+    connection: Connection, scope: Scope, last: BurnPoint, now: Micros
+) -> Iterator[BurnPoint]:
+    """Yield how a pool changed after its newest entry, as nothing was written since."""
+    (stands,) = standing_in(connection, scope, Micros(0))
+    moments = [now] if stands.window is None else [min(now, stands.window.end), now]
+    for moment in moments:
+        (stands,) = standing_in(connection, scope, moment)
+        own = Position(stands.seq, moment, stands.balance, stands.policy, stands.window)
+        point = _point(own, max(moment, to_micros("at", last.at)))
+        if replace(point, at=last.at) != last:
+            yield point
+            last = point
 
 
 def _rows(connection: Connection, scope: Scope, seqs: set[int]) -> list[dict[str, Any]]:
@@ -160,20 +198,23 @@ def _pages(seqs: Sequence[int]) -> list[Sequence[int]]:
     return [seqs[first : first + 500] for first in range(0, len(seqs), 500)]
 
 
-def _point(
-    row: dict[str, Any], at: int, policy: SharedPoolBudgetOptions, window: WindowState | None
-) -> BurnPoint:
-    stood = Position(
+def _position(
+    row: dict[str, Any], policy: SharedPoolBudgetOptions, window: WindowState | None
+) -> Position:
+    return Position(
         seq=row["seq"],
         recorded_at=row["recorded_at"],
         balance=balance_of(row),
         policy=policy,
         window=window,
     )
-    left = stood.remaining
+
+
+def _point(stood: Position, at: int) -> BurnPoint:
+    left, policy = stood.remaining, stood.policy
     of_axes: dict[str, Any] = {}
     for axis in AXES:
         of_axes[axis.capacity] = axis.limit(policy)
         of_axes[axis.stop_threshold] = getattr(policy, axis.stop_threshold)
         of_axes[f"remaining_{axis.name}"] = axis.left(left)
-    return BurnPoint(seq=row["seq"], at=from_micros(at), balance=stood.balance, **of_axes)
+    return BurnPoint(seq=stood.seq, at=from_micros(at), balance=stood.balance, **of_axes)

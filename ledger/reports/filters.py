@@ -238,12 +238,16 @@ class Scope:
 
     def whole(self, pool_id: PoolId) -> Scope:
         """Return the scope of one pool's entries, all of them up to the filter's `as_of`."""
-        values = {"pools": [pool_id]}
+        return self.of(pool_id, self.pools[pool_id])
+
+    def of(self, pool_id: PoolId, name: str) -> Scope:
+        """Return the same scope of a pool that may be another one."""
+        values: dict[str, Any] = {"pools": [pool_id]}
         if self.where.as_of is not None:
             values["as_of"] = self.values["as_of"]
         return replace(
             self,
-            pools={pool_id: self.pools[pool_id]},
+            pools={pool_id: name},
             shape=Shape(asked=frozenset(values), basis=self.where.basis, mirrors=True),
             values=values,
         )

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, func, select
 
-from ledger.core.axes import AXES, REQUESTS
+from ledger.core import rules
+from ledger.core.axes import AXES, REQUESTS, Axis
 from ledger.core.checks import Micros, check_type, from_micros, to_micros
-from ledger.errors import InvalidInputError, JournalDamagedError
+from ledger.core.entries import PoolStatus
+from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
-from ledger.reports.leases import moment_of
-from ledger.reports.position import Position, newest
+from ledger.reports.position import asked_moment, moment_of
+from ledger.reports.standing import lineage_in
 from ledger.reports.sums import Sums, summed, whole
-from ledger.store.journal import NO_OPENING
 from ledger.store.schema import entries
 
 WEEK = timedelta(days=7)
@@ -39,6 +41,9 @@ class Outlook(StrEnum):
     OUT = "out"
     """It has run out: at most the stop threshold remains."""
 
+    REFILLS = "refills"
+    """Not in this window: capacity comes back before it would run out."""
+
     UNLIMITED = "unlimited"
     """Never: the capacity has no limit."""
 
@@ -57,8 +62,13 @@ class AxisForecast:
         axis: `tokens`, `cost_micros_usd` or `requests`.
         outlook: What becomes of it.
         runs_out_at: When, if it runs out.
+        refills_at: When the window, or the limit's period, ends whose capacity runs out first; None
+            without windows, and for a rolling limit.
+        decided_by: The pool whose capacity runs out first: this one, or one above that shares it.
+        limit: The limit of that pool that runs out first; None for its own capacity.
         capacity: The capacity, None if it has no limit.
-        remaining: What remains, None if the capacity has no limit.
+        remaining: What is left here, the answer of `remaining`: less than what is left of the
+            capacity, if a pool above has less left. None if none of these capacities has a limit.
         stop_threshold: What is kept back: at this much the pool has run out.
         held: What open leases hold.
         spent: What was spent in the window.
@@ -68,6 +78,9 @@ class AxisForecast:
     axis: str
     outlook: Outlook
     runs_out_at: datetime | None
+    refills_at: datetime | None
+    decided_by: str
+    limit: str | None
     capacity: int | None
     remaining: int | None
     stop_threshold: int
@@ -91,7 +104,7 @@ class Forecast:
         axes: One forecast an axis.
         steady: Assumed: spend goes on as in the window, evenly.
         held_is_spent: Assumed: what open leases hold is used, so it is not among what remains.
-        capacity_stays: Assumed: the pool is not adjusted, and no new window restores its capacity.
+        capacity_stays: Assumed: the pool is not adjusted.
     """
 
     pool: str
@@ -117,7 +130,8 @@ def forecast(
 ) -> Forecast:
     """Return when a pool runs out at the rate at which it was spent of late.
 
-    Spend that other pools passed on to this one uses its capacity, and is included.
+    Spend that other pools passed on to this one uses its capacity, and is included. So does what is
+    spent of the pools above that share it: it has run out once one of them has.
 
     Args:
         book: The books.
@@ -137,17 +151,17 @@ def forecast(
     check_type("window", window, timedelta)
     if window <= timedelta(0):
         raise InvalidInputError("window", "must be longer than nothing")
-    given = None if now is None else to_micros("now", now)
     where = Filter(pools=[pool], as_of=as_of, basis=basis)
+    asked = asked_moment(book, where, now)
 
     def query(connection: Connection, scope: Scope) -> Forecast:
-        at = moment_of(connection, scope, given)
-        last = newest(connection, scope)
-        if last is None:
-            raise JournalDamagedError(pool=pool, seq=1, reason=NO_OPENING)
+        at = moment_of(connection, scope, asked)
         began = connection.execute(_began(scope.shape), {**scope.values, "now": at}).scalar()
-        begin = max(at - window // _MICROSECOND, at if began is None else began)
-        spent = _spent(connection, scope.between(begin, at))
+        begin = Micros(max(at - window // _MICROSECOND, at if began is None else began))
+        line = []
+        for one in lineage_in(connection, scope, at):
+            of_pool = scope.of(one.pool.pool_id, one.pool.name)
+            line.append((one, _spent(connection, of_pool.between(begin, at))))
         return Forecast(
             pool=pool,
             now=from_micros(at),
@@ -155,7 +169,7 @@ def forecast(
             window_s=(at - begin) // 1_000_000,
             younger=at - begin < window // _MICROSECOND,
             basis=basis,
-            axes=[_axis(name, last.at(at), spent[name], begin, at) for name in spent],
+            axes=[_axis(axis, line, begin, at) for axis in AXES],
         )
 
     return snapshot(book, where, query, mirrors=True)
@@ -213,30 +227,87 @@ _SPENT = {
 """Which axes each query adds up."""
 
 
-def _axis(name: str, last: Position, spent: int, begin: int, now: Micros) -> AxisForecast:
-    (axis,) = (axis for axis in AXES if axis.name == name)
-    threshold = getattr(last.policy, axis.stop_threshold)
-    left = axis.left(last.remaining)
-    runs_out_at = None
-    if left is None:
-        outlook = Outlook.UNLIMITED
-    elif left <= threshold:
-        outlook = Outlook.OUT
-    elif spent <= 0:  # corrections may have taken back more than was spent
-        outlook = Outlook.NO_SPEND
-    else:
-        # Rounded up to the first microsecond at which the pool has run out.
-        runs_out = now - (-(left - threshold) * (now - begin) // spent)
-        outlook = Outlook.RUNS_OUT if runs_out <= _LAST else Outlook.BEYOND
-        runs_out_at = from_micros(runs_out) if runs_out <= _LAST else None
+_Line = Sequence[tuple[PoolStatus, Mapping[str, int]]]
+"""A pool, and those above that share its capacity, each with what was spent of it."""
+
+
+class _End(NamedTuple):
+    """What becomes of one capacity: of a pool, or of one of its limits."""
+
+    outlook: Outlook
+    at: Micros
+    """When it runs out, if it does."""
+    refills_at: Micros | None
+    pool: str
+    limit: str | None
+
+
+_URGENCY = {
+    outlook: place
+    for place, outlook in enumerate(
+        (
+            *(Outlook.OUT, Outlook.RUNS_OUT, Outlook.REFILLS),
+            *(Outlook.BEYOND, Outlook.NO_SPEND, Outlook.UNLIMITED),
+        )
+    )
+}
+
+
+def _axis(axis: Axis, line: _Line, begin: Micros, now: Micros) -> AxisForecast:
+    ends = [end for one, spent in line for end in _ends(axis, one, spent[axis.name], begin, now)]
+    # The capacity that runs out first decides; of several, that of the lowest pool.
+    first = min(ends, key=lambda end: (_URGENCY[end.outlook], end.at))
+    stands, all_spent = line[0]
+    spent = all_spent[axis.name]
     return AxisForecast(
-        axis=name,
-        outlook=outlook,
-        runs_out_at=runs_out_at,
-        capacity=axis.limit(last.policy),
-        remaining=left,
-        stop_threshold=threshold,
-        held=getattr(last.balance.reserved, name),
+        axis=axis.name,
+        outlook=first.outlook,
+        runs_out_at=from_micros(first.at) if first.outlook is Outlook.RUNS_OUT else None,
+        refills_at=None if first.refills_at is None else from_micros(first.refills_at),
+        decided_by=first.pool,
+        limit=first.limit,
+        capacity=axis.limit(stands.policy),
+        remaining=axis.left(stands.remaining),
+        stop_threshold=getattr(stands.policy, axis.stop_threshold),
+        held=getattr(stands.balance.reserved, axis.name),
         spent=spent,
         per_day=Fraction(spent * _DAY_US, now - begin) if now > begin else Fraction(0),
     )
+
+
+def _ends(axis: Axis, one: PoolStatus, spent: int, begin: Micros, now: Micros) -> Iterator[_End]:
+    """Yield what becomes of a pool's own capacity, and of each of its limits.
+
+    A rolling limit is told of only where nothing is left of it: what was spent of it comes back at
+    the pace at which it was spent.
+    """
+
+    def end(left: int | None, kept: int, until: Micros | None, limit: str | None) -> _End:
+        outlook, at = _outlook(left, kept, spent, begin, now)
+        if outlook is Outlook.RUNS_OUT and until is not None and at > until:
+            outlook = Outlook.REFILLS
+        if outlook is Outlook.RUNS_OUT and at > _LAST:
+            outlook = Outlook.BEYOND
+        return _End(outlook, at, until, one.pool.name, limit)
+
+    left = axis.left(rules.remaining(one.policy, one.balance, one.window))
+    until = None if one.window is None else one.window.end
+    yield end(left, getattr(one.policy, axis.stop_threshold), until, None)
+    for each in one.limits:
+        left = axis.left(each.remaining)
+        if left == 0 or each.until is not None:
+            yield end(left, 0, each.until, each.limit.name)
+
+
+def _outlook(
+    left: int | None, kept: int, spent: int, begin: Micros, now: Micros
+) -> tuple[Outlook, Micros]:
+    """Return what becomes of an amount that is spent on evenly, and when it has run out."""
+    if left is None:
+        return Outlook.UNLIMITED, now
+    if left <= kept:
+        return Outlook.OUT, now
+    if spent <= 0:  # corrections may have taken back more than was spent
+        return Outlook.NO_SPEND, now
+    # Rounded up to the first microsecond at which it has run out.
+    return Outlook.RUNS_OUT, Micros(now - (-(left - kept) * (now - begin) // spent))

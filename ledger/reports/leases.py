@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -15,18 +15,19 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    or_,
     select,
     text,
 )
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.checks import Micros, check_seconds, from_micros, to_micros
+from ledger.core.checks import Micros, check_seconds, from_micros
 from ledger.core.entries import EntryFlag, Totals
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.position import newest
+from ledger.reports.position import asked_moment, moment_of
 from ledger.store.pools import LeftOut
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
@@ -61,7 +62,7 @@ class AgedLease:
     Attributes:
         pool: The pool that granted it.
         lease: Its number.
-        phase: `open`, or `expired` where it holds nothing any more.
+        phase: `open`, or `expired` where it holds nothing any more: also if it is due by then.
         reserved_at: When the reservation was recorded.
         age_s: How many whole seconds ago that is.
         run_id: The run that the call named.
@@ -153,10 +154,10 @@ def leases(
         LedgerUnavailableError: The store cannot be read.
     """
     check_seconds("stale_after_s", stale_after_s)
-    given = None if now is None else to_micros("now", now)
+    asked = asked_moment(book, where, now)
 
     def query(connection: Connection, scope: Scope) -> Leases:
-        at = moment_of(connection, scope, given)
+        at = moment_of(connection, scope, asked)
         found = _open(scope)
         oldest_first = select(found).order_by(found.c.at, found.c.pool_id, found.c.seq)
         aged = [_aged(row, scope, at) for row in connection.execute(oldest_first)]
@@ -169,17 +170,6 @@ def leases(
         )
 
     return snapshot(book, where, query, left_out=left_out)
-
-
-def moment_of(connection: Connection, scope: Scope, given: Micros | None) -> Micros:
-    """Return the moment of a report: as given, or when `as_of` was recorded, or the present."""
-    if given is not None:
-        return given
-    if scope.where.as_of is not None:
-        last = newest(connection, scope)
-        if last is not None:
-            return last.recorded_at
-    return to_micros("now", datetime.now(UTC))
 
 
 def with_newest_of_lease(
@@ -225,19 +215,8 @@ def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQ
             e.recorded_at.label("at"),  # the hold began then, whenever the call occurred
             *(a[name] for name in ("run_id", "agent", "model")),
             case((expired, 1), else_=0).label("expired"),
-            *(
-                func.coalesce(
-                    last.c[f"held_{axis.name}"],
-                    case(
-                        (
-                            last.c.seq == e.seq,
-                            1 if axis.amount is None else e[f"estimate_{axis.amount}"],
-                        ),
-                        else_=0,
-                    ),
-                ).label(f"held_{axis.name}")
-                for axis in AXES
-            ),
+            last.c.expires_at,
+            *(_held(axis, last).label(f"held_{axis.name}") for axis in AXES),
         )
         .select_from(joined.outerjoin(attributions, IS_OF_ENTRY))
         .where(*scope.conditions, is_open(scope.where.as_of), *more)
@@ -279,17 +258,27 @@ def open_leases_in(
     return [_aged(row, scope, now) for row in connection.execute(query)]
 
 
+def holding_in(connection: Connection, scope: Scope, now: Micros, *, first: int) -> int:
+    """Return how many leases in scope hold something by now, from number `first` on."""
+    found = _open(scope, entries.c.seq >= first)
+    holds = or_(found.c.expires_at.is_(None), found.c.expires_at > now)
+    query = select(func.count()).select_from(found).where(found.c.expired == 0, holds)
+    return int(connection.execute(query).scalar_one())
+
+
 def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a row of `_open`
+    held = Totals(*(getattr(row, f"held_{name}") for name in Totals._fields))
+    due = row.expires_at is not None and row.expires_at <= now
     return AgedLease(
         pool=scope.name(row.pool_id),
         lease=row.seq,
-        phase=LeasePhase.EXPIRED if row.expired else LeasePhase.OPEN,
+        phase=LeasePhase.EXPIRED if row.expired or due else LeasePhase.OPEN,
         reserved_at=from_micros(row.at),
         age_s=(now - row.at) // _SECOND_US,
         run_id=row.run_id,
         agent=row.agent,
         model=row.model,
-        held=Totals(*(getattr(row, f"held_{name}") for name in Totals._fields)),
+        held=Totals() if due else held,
     )
 
 

@@ -8,11 +8,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from ledger.core.checks import check_type, from_micros, to_micros
+from ledger.core.checks import check_type, from_micros
 from ledger.core.entries import PoolId, PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.leases import AgedLease, moment_of, open_leases_in
+from ledger.reports.leases import AgedLease, holding_in, open_leases_in
+from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
 
@@ -28,6 +29,8 @@ class Glance:
         at: The moment.
         pools: Where each pool stands.
         leases: The leases that have not ended, the oldest first, a bounded number of each pool.
+        holding: How many leases of these pools hold something: each once, however many pools above
+            share what it holds.
         oldest: The entry of each pool from which the next glance needs to search for open leases.
             Pass it to that glance.
         left_out: What is wrong with each damaged pool that was left out, if no pool was named.
@@ -36,6 +39,7 @@ class Glance:
     at: datetime
     pools: list[PoolStatus]
     leases: list[AgedLease]
+    holding: int
     oldest: Mapping[PoolId, int] = field(hash=False)
     left_out: LeftOut = field(default_factory=list, hash=False)
 
@@ -56,7 +60,7 @@ def glance(
         book: The books.
         where: Which pools, or the name of one.
         oldest: `Glance.oldest` of the glance before.
-        now: The moment at which ages are taken; without it the present one.
+        now: The moment at which pools stand and ages are taken; without it the present one.
 
     Raises:
         UnknownPoolError: There is no such pool.
@@ -66,20 +70,28 @@ def glance(
     known = oldest or {}
     check_type("oldest", known, Mapping)
 
+    asked = asked_moment(book, where, now)
+
     def query(connection: Connection, scope: Scope) -> Glance:
-        at = moment_of(connection, scope, None if now is None else to_micros("now", now))
-        pools = standing_in(connection, scope)
+        at = moment_of(connection, scope, asked)
+        pools = standing_in(connection, scope, at)
         leases: list[AgedLease] = []
+        holding = 0
         places: dict[PoolId, int] = {}
         for one in pools:
             pool_id = one.pool.pool_id
             place = known.get(pool_id, 1)
             of_pool = scope.whole(pool_id)
+            # Those that it granted: a pool above repeats each of them, and is no second holder.
+            of_pool = replace(of_pool, shape=replace(of_pool.shape, mirrors=False))
             found = open_leases_in(connection, of_pool, at, first=place, limit=LEASES)
             leases += found
+            holding += holding_in(connection, of_pool, at, first=place)
             places[pool_id] = found[0].lease if found else one.seq + 1
         leases.sort(key=lambda lease: lease.reserved_at)
-        return Glance(at=from_micros(at), pools=pools, leases=leases, oldest=places)
+        return Glance(
+            at=from_micros(at), pools=pools, leases=leases, holding=holding, oldest=places
+        )
 
     lost: LeftOut = []
     found = snapshot(book, where, query, mirrors=True, left_out=lost)

@@ -68,7 +68,8 @@ def overview(
         where: Which entries, or the name of a pool. Balances are those of whole pools, and they
             are verified as a whole, whatever else is chosen.
         zone: The time zone of days, by its IANA name.
-        now: The moment at which the ages of leases are taken; without it the present one.
+        now: The moment at which pools stand and the ages of leases are taken; without it the
+            present one.
         verify: Whether every entry is checked, which takes as long as the journal is.
         progress: Called with how many more entries are checked.
 
@@ -81,7 +82,7 @@ def overview(
     check_callable("progress", progress)
     chosen = Filter(pools=[where]) if isinstance(where, str) else where
     lost: LeftOut = []
-    found = standing(book, chosen, left_out=lost)
+    found = standing(book, chosen, now=now, left_out=lost)
     names = [one.pool.name for one in found]
     burn_downs = []
     for name in names:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select
 
 from ledger.core import rules
-from ledger.core.checks import Micros
+from ledger.core.checks import Micros, check_type, to_micros
 from ledger.core.entries import Balance, EntryFlag, Seq, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError
-from ledger.reports.filters import Scope, Shape
+from ledger.ledger import Ledger
+from ledger.reports.filters import Filter, Scope, Shape, Where
 from ledger.store import rows
 from ledger.store.columns import Columns
+from ledger.store.journal import NO_OPENING
 from ledger.store.policies import Terms
 from ledger.store.schema import entries
 
@@ -41,13 +44,39 @@ class Position(NamedTuple):
 
     @property
     def remaining(self) -> Remaining:
-        """What was left under that policy, in that window."""
+        """What was left of its own capacity under that policy, in that window."""
         return rules.remaining(self.policy, self.balance, self.window)
 
-    def at(self, now: Micros) -> Position:
-        """Return the pool as it is at `now` if nothing more is written: in the window of then."""
-        rolled = rules.roll_over(self.policy, self.window, self.balance, now)
-        return self if rolled is None else self._replace(window=rolled)
+
+def asked_moment(book: Ledger, where: Where, now: datetime | None) -> Micros | None:
+    """Return the moment that a report is asked for: as given, or the present by the store's clock.
+
+    None with `as_of`, where it is the time of that entry.
+
+    Raises:
+        InvalidInputError: A moment without a time zone, or an argument of another type.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    check_type("book", book, Ledger)
+    if now is not None:
+        return to_micros("now", now)
+    if isinstance(where, Filter) and where.as_of is not None:
+        return None
+    return to_micros("now", book.now())
+
+
+def moment_of(connection: Connection, scope: Scope, asked: Micros | None) -> Micros:
+    """Return the moment of a report: as `asked_moment` says, or when `as_of` was recorded.
+
+    Raises:
+        JournalDamagedError: The policy in force, or the window, cannot be read.
+    """
+    if asked is not None:
+        return asked
+    last = newest(connection, scope)
+    if last is None:
+        raise JournalDamagedError(pool=scope.pools[scope.pool], seq=1, reason=NO_OPENING)
+    return last.recorded_at
 
 
 @functools.lru_cache(maxsize=32)

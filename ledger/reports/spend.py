@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.ledger import Ledger
-from ledger.reports.buckets import Unit, bucket, fits, grains_us, zone_named
+from ledger.reports.buckets import Unit, bucket, fits, grains_us, place, zone_named
 from ledger.reports.dimensions import UNITS, checked, label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
@@ -162,4 +162,5 @@ def _dearest(row: SpendRow) -> tuple[object, ...]:
 
 def _in_order(rows: list[SpendRow], by: tuple[str, ...]) -> list[SpendRow]:
     # The sort is stable: rows of the same time stay in the order of cost.
-    return sorted(rows, key=lambda row: [str(row.group[name]) for name in by if name in UNITS])
+    times = [Unit(name) for name in by if name in UNITS]
+    return sorted(rows, key=lambda row: [place(unit, str(row.group[unit])) for unit in times])

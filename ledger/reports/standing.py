@@ -1,27 +1,63 @@
-"""Where pools stand: policy, balance and what remains of each, all on one snapshot."""
+"""Where pools stand: policy, balance and what is left of each, all on one snapshot."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection
 
 from ledger.core import rules
-from ledger.core.checks import to_micros
-from ledger.core.entries import PoolStatus
+from ledger.core.checks import Micros, from_micros
+from ledger.core.entries import PoolId, PoolStatus, Totals
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.position import newest
+from ledger.reports.position import asked_moment, newest
 from ledger.store import history, pools
-from ledger.store.journal import NO_OPENING
+from ledger.store import standing as stored
+from ledger.store.journal import NO_OPENING, PoolJournal
 from ledger.store.pools import LeftOut
 from ledger.store.statements import rows_of_each
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresentWindow:
+    """The window that a pool is in by now.
+
+    Attributes:
+        start: When it began.
+        end: When it ends.
+        committed: What was spent in it.
+        carried: What was carried into it.
+    """
+
+    start: datetime
+    end: datetime
+    committed: Totals
+    carried: Totals
+
+    @classmethod
+    def of(cls, status: PoolStatus) -> PresentWindow | None:
+        """Return the window of a pool, None without windows."""
+        window = status.window
+        if window is None:
+            return None
+        return cls(
+            start=from_micros(window.start),
+            end=from_micros(window.end),
+            committed=status.spent,
+            carried=window.carried,
+        )
+
+
 def standing(
-    book: Ledger, where: Where = EVERYTHING, *, left_out: LeftOut | None = None
+    book: Ledger,
+    where: Where = EVERYTHING,
+    *,
+    now: datetime | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[PoolStatus]:
     """Return where the pools of a filter stand by now, the oldest pool first.
 
@@ -30,49 +66,105 @@ def standing(
 
     Args:
         book: The books.
-        where: Which pools, or the name of one.
+        where: Which pools, or the name of one. With `as_of` the pool is as that entry left it, and
+            what is left is of its own capacity alone.
+        now: The moment: what is due by then has expired, and what has ended by then has rolled
+            over. Without it the present one, or with `as_of` when that entry was recorded.
         left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
             Without it, the first of these errors is raised.
 
     Raises:
         UnknownPoolError: There is no such pool.
-        JournalDamagedError: A pool's newest entry, policy or window cannot be read.
+        InvalidInputError: A moment without a time zone.
+        JournalDamagedError: A pool's newest entry, policy or window cannot be read, or that of a
+            pool above it.
         LedgerUnavailableError: The store cannot be read.
     """
-    return snapshot(book, where, standing_in, mirrors=True, left_out=left_out)
+    at = asked_moment(book, where, now)
+    return snapshot(
+        book,
+        where,
+        lambda connection, scope: standing_in(connection, scope, at),
+        mirrors=True,
+        left_out=left_out,
+    )
 
 
-def standing_in(connection: Connection, scope: Scope) -> list[PoolStatus]:
+def standing_in(connection: Connection, scope: Scope, now: Micros | None) -> list[PoolStatus]:
     """Return where the pools in scope stand; see `standing`."""
-    found = []
-    known = pools.find_pools(connection).infos
-    names = {info.pool_id: info.name for info in known}
-    for info in known:
-        if info.pool_id not in scope.pools:
-            continue
-        position = newest(connection, scope.whole(info.pool_id))
-        if position is None:
-            raise JournalDamagedError(pool=info.name, seq=1, reason=NO_OPENING)
-        at = position.recorded_at
-        if scope.where.as_of is None:
-            at = max(at, to_micros("now", datetime.now(UTC)))
-            position = position.at(at)
-        limits = history.limits(
-            partial(rows_of_each, connection), info, position.policy, upto=position.seq, at=at
-        )
-        found.append(
-            PoolStatus(
-                pool=info,
-                seq=position.seq,
-                policy=position.policy,
-                balance=position.balance,
-                remaining=rules.remaining(
-                    position.policy, position.balance, position.window, limits
-                ),
-                closed=position.closed,
-                parent=None if info.parent_id is None else names[info.parent_id],
-                window=position.window,
-                limits=() if limits is None else tuple(limits.states(position.balance)),
-            )
-        )
+    journals = _journals(connection)
+    return [
+        _status(connection, scope, journals[pool_id], now)
+        for pool_id in journals
+        if pool_id in scope.pools
+    ]
+
+
+def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolStatus]:
+    """Return where the one pool in scope stands, then those above that share its capacity.
+
+    With `as_of` it is the pool alone: an entry does not say how those above stood.
+    """
+    pool = _journals(connection)[scope.pool]
+    above = pool.lineage[1:] if scope.where.as_of is None else ()
+    return [_status(connection, scope, one, now) for one in (pool, *above)]
+
+
+def _journals(connection: Connection) -> dict[PoolId, PoolJournal]:
+    found: dict[PoolId, PoolJournal] = {}
+    for info in pools.find_pools(connection).infos:
+        parent = None if info.parent_id is None else found[info.parent_id]
+        found[info.pool_id] = PoolJournal(info, store=b"", parent=parent)
     return found
+
+
+def _status(
+    connection: Connection, scope: Scope, pool: PoolJournal, now: Micros | None
+) -> PoolStatus:
+    if scope.where.as_of is not None:
+        return _as_of(connection, scope, pool, now)
+    try:
+        return stored.status_of(pool, stored.present_in(connection, pool, now))
+    except JournalDamagedError as error:
+        if error.pool == pool.info.name:
+            raise
+        # What is left of a pool is not known without those above it.
+        reason = f"a pool above cannot be read: {error}"
+        raise JournalDamagedError(pool=pool.info.name, seq=1, reason=reason) from error
+
+
+def _as_of(
+    connection: Connection, scope: Scope, pool: PoolJournal, now: Micros | None
+) -> PoolStatus:
+    """Return a pool as an entry left it, in the window of `now` if that is given."""
+    found = newest(connection, scope.whole(pool.info.pool_id))
+    if found is None:
+        raise JournalDamagedError(pool=pool.info.name, seq=1, reason=NO_OPENING)
+    if now is not None:
+        rolled = rules.roll_over(found.policy, found.window, found.balance, now)
+        found = found._replace(window=rolled or found.window)
+    limits = history.limits(
+        partial(rows_of_each, connection),
+        pool.info,
+        found.policy,
+        upto=found.seq,
+        at=max(now or found.recorded_at, found.recorded_at),
+    )
+    left = rules.remaining(found.policy, found.balance, found.window, limits)
+    states = () if limits is None else tuple(limits.states(found.balance))
+    ends = [one.until for one in states if one.until is not None]
+    ends += [] if found.window is None else [found.window.end]
+    return PoolStatus(
+        pool=pool.info,
+        seq=found.seq,
+        policy=found.policy,
+        balance=found.balance,
+        spent=rules.spent_in(found.window, found.balance),
+        own=left,
+        remaining=left,
+        until=min(ends, default=None),
+        closed=found.closed,
+        parent=None if pool.parent is None else pool.parent.info.name,
+        window=found.window,
+        limits=states,
+    )

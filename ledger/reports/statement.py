@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -10,14 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, select
 
-from ledger.core.checks import check_type, from_micros
-from ledger.core.entries import Actor, Balance, EntryFlag, Totals, actor_in
+from ledger.core.checks import Micros, check_type, from_micros
+from ledger.core.entries import Actor, Balance, EntryFlag, LimitStatus, Totals, actor_in
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
-from ledger.reports.position import SIDES, newest
+from ledger.reports.position import SIDES, asked_moment, newest
+from ledger.reports.standing import PresentWindow, standing_in
 from ledger.reports.stream import stream, unreadable
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store import rows
@@ -62,8 +63,13 @@ class Statement:
         closing: The balance after the last entry, as that entry holds it.
         seq: The last entry.
         policy: The policy in force at it.
-        remaining: What is left under that policy.
+        balance: The balance by now, in which leases that are due have expired; that of the last
+            entry if the range ends earlier.
+        remaining: What is left here by now, the answer of `remaining`; what was left of the pool's
+            own capacity at the last entry if the range ends earlier.
+        window: The window that it is by then, None without windows.
         opening_seq: The entry before the range, 0 if it begins with the first.
+        limits: How far each limit of the policy is used by then.
     """
 
     pool: str
@@ -72,8 +78,11 @@ class Statement:
     closing: Balance
     seq: int
     policy: SharedPoolBudgetOptions
+    balance: Balance
     remaining: Remaining
+    window: PresentWindow | None = None
     opening_seq: int = 0
+    limits: Sequence[LimitStatus] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +148,12 @@ def statement(
         LedgerUnavailableError: The store cannot be read.
     """
     where = Filter(pools=[pool], since=since, until=until, as_of=as_of, basis=TimeBasis.RECORDED)
-    return snapshot(book, where, _statement, mirrors=True)
+    at = asked_moment(book, where, None) if until is None else None
+
+    def query(connection: Connection, scope: Scope) -> Statement:
+        return _statement(connection, scope, at)
+
+    return snapshot(book, where, query, mirrors=True)
 
 
 def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
@@ -169,7 +183,7 @@ def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
         before = line.balance
 
 
-def _statement(connection: Connection, scope: Scope) -> Statement:
+def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Statement:
     where = scope.where
     opening = None
     if where.since is not None:
@@ -180,6 +194,8 @@ def _statement(connection: Connection, scope: Scope) -> Statement:
         raise InvalidInputError("until", f"pool {where.pools[0]!r} was opened later")
     balance = Balance() if opening is None else opening.balance
     opening_seq = 0 if opening is None else opening.seq
+    of_then = replace(where, since=None, until=None, as_of=closing.seq if now is None else None)
+    (stands,) = standing_in(connection, scope_of(connection, of_then, mirrors=True), now)
     return Statement(
         pool=where.pools[0],
         opening=balance,
@@ -187,8 +203,11 @@ def _statement(connection: Connection, scope: Scope) -> Statement:
         closing=closing.balance,
         seq=closing.seq,
         policy=closing.policy,
-        remaining=closing.remaining,
+        balance=stands.balance,
+        remaining=stands.remaining,
+        window=PresentWindow.of(stands),
         opening_seq=opening_seq,
+        limits=stands.limits,
     )
 
 

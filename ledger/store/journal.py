@@ -72,6 +72,8 @@ class PoolJournal:
         self.quiet_until = Micros(0)
         """Until when no hold ends, as long as the remembered entry is the newest."""
         self._quiet_until_s = 0.0
+        self.holding = False
+        """Whether open leases held something at the last look: a guess of what to ask first."""
         self.boundaries: dict[Micros, int] = {}
         """Some times, each with the newest entry before it: limits are counted from there."""
 
@@ -115,16 +117,6 @@ class PoolJournal:
             raise self.damaged(newest["seq"], "no number is left for an entry behind it")
         return newest
 
-    def head_alone(self, database: Database) -> Head:
-        """Read the newest entry in a transaction of its own, in one round trip.
-
-        Raises:
-            JournalDamagedError: The pool has no entry, or its policy cannot be read.
-            LedgerUnavailableError: The store cannot be reached or read.
-        """
-        found = database.read_rows(queries.HEAD, {"pool_id": self.info.pool_id})
-        return self.head_of(database, found[0] if found else None)
-
     def head_of(self, database: Database, newest: Row | None) -> Head:
         """Return the head that the newest entry makes, reading its terms if they are not known.
 
@@ -137,26 +129,6 @@ class PoolJournal:
         if known is None:
             known = database.read(lambda connection: self.terms.of(connection, row))
         return _head(row, known)
-
-    def heads_alone(self, database: Database) -> list[Head]:
-        """Read the newest entries of this pool and of those above that share, on one snapshot.
-
-        Raises:
-            JournalDamagedError: A pool has no entry, or its policy cannot be read.
-            LedgerUnavailableError: The store cannot be reached or read.
-        """
-        if len(self.lineage) == 1:
-            return [self.head_alone(database)]
-
-        def read(connection: Connection) -> list[Head]:
-            asked = [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in self.lineage]
-            found = rows_of_each(connection, asked)
-            return [
-                pool.head_from(connection, one[0] if one else None)
-                for pool, one in zip(self.lineage, found, strict=True)
-            ]
-
-        return database.read(read)
 
     def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
         """Read the newest entry of each of these leases; unknown ones are left out.
@@ -291,6 +263,7 @@ class PoolJournal:
             else:
                 self._mirrors.pop(origin, None)
         self._head = memo.after
+        self.holding = memo.after.balance.reserved.requests != 0
         self._leases_at = memo.after.seq, memo.after.hash
 
     def by_keys(

@@ -283,6 +283,14 @@ def _may_be_due(pool: ColumnElement[int], swept_until: ColumnElement[int]) -> Co
     )
 
 
+HOLDING = Prepared(
+    _newest(
+        *(entries.c[name] for name in HEAD_NAMES),
+        (entries.c.reserved_requests != literal_column("0")).label("may_be_due"),
+        clock.NOW.label("now"),
+    )
+)
+"""The newest entry, whether an open lease holds some of the pool's capacity, and the time."""
 STANDING = Prepared(
     _newest(
         *(entries.c[name] for name in HEAD_NAMES),
@@ -296,9 +304,10 @@ STANDING = Prepared(
                 | exists().where(_shares(_grandchild, _child.c.pool_id)),
             ),
         ).label("may_be_due"),
+        clock.NOW.label("now"),
     )
 )
-"""The newest entry, and whether a lease may be due that holds some of the pool's capacity."""
+"""The newest entry, whether a lease may be due that holds some of the pool's capacity, the time."""
 OPEN_LEASES = Prepared(
     select(entries.c.seq, entries.c.recorded_at)
     .where(

@@ -116,7 +116,7 @@ def told_as(answer: object) -> object:
     if isinstance(answer, UnknownLeaseError):
         return type(answer)
     if isinstance(answer, Exception):
-        return type(answer), {**vars(answer), "pool": None}
+        return type(answer), {**vars(answer), "pool": None, "kept_since": None}
     return answer
 
 

@@ -129,7 +129,8 @@ REFUSED = (BudgetError, AmountOutOfRangeError)
 def call(budget: Any, case: dict[str, Any], **keyed: str) -> None:  # noqa: ANN401 - any manager
     """Make the calls of a case, whatever the verdicts are."""
     carried: list[object] = [case["attribution"]]
-    carried += [] if case["occurred"] is None else [OccurredAt(case["occurred"])]
+    if case["occurred"] is not None:  # a call is dated at most a day ahead of the clock
+        carried.append(OccurredAt(min(case["occurred"], from_micros(min(case["clocks"])))))
     carried += [] if case["ttl"] is None else [LeaseTtl(case["ttl"])]
     for number, usage in enumerate(case["usages"]):
         key = [IdempotencyKey(f"{keyed['key']} {number}")] if keyed else []

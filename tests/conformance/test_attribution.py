@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -11,7 +12,9 @@ from sqlalchemy import text
 from ledger import (
     Attribution,
     Entry,
+    EntryFlag,
     EntryKind,
+    InvalidInputError,
     Ledger,
     OccurredAt,
     Provenance,
@@ -22,7 +25,9 @@ from ledger import (
     UsageReport,
     from_micros,
 )
+from ledger.core.checks import AHEAD_MAX_US
 from ledger.testing.calls import UNLIMITED
+from tests.clocks import Clock
 
 OPEN = SharedPoolBudgetOptions()
 CAPTURED = Attribution(
@@ -162,6 +167,27 @@ def test_a_call_can_be_dated(shared_book: Ledger, fresh_name: str, moment: datet
     entries = settled(shared_book, fresh_name, OccurredAt(moment))
     assert [moment, moment] == [entry.at for entry in entries]
     assert all(entry.recorded_at != entry.occurred_at for entry in entries)
+
+
+def test_a_call_is_not_dated_into_the_future(store_url: str) -> None:
+    """A day ahead is a clock or a time zone that is wrong; more is refused, but not after the call.
+
+    Then the usage is recorded without that time, and the entry says so.
+    """
+    clock = Clock()
+    with Ledger.open(store_url, clock=clock) as book:
+        tomorrow = from_micros(clock.now + AHEAD_MAX_US)
+        later = tomorrow + timedelta(microseconds=1)
+        report = UsageReport(occurred_at=later, request_id="r")
+        with pytest.raises(InvalidInputError, match="ahead of the clock"):
+            settled(book, "pool", OccurredAt(later), report=report)
+        assert 1 == book.pool("pool").status().seq
+        reservation, settlement = settled(book, "pool", OccurredAt(tomorrow), report=report)
+        assert [tomorrow, tomorrow] == [reservation.at, settlement.at]
+        assert EntryFlag.SHORTENED in settlement.flags
+        assert ({"shortened": ["occurred_at"]}, "r") == (settlement.detail, settlement.request_id)
+        _, settlement = settled(book, "pool", report=replace(report, occurred_at=tomorrow))
+        assert (tomorrow, {}) == (settlement.at, settlement.detail)
 
 
 def test_a_call_without_a_date_happened_when_it_was_recorded(

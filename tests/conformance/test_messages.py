@@ -69,6 +69,26 @@ def test_a_write_alone_is_two_messages(book: Ledger, wiretap: Wiretap) -> None:
     assert TWO == wiretap.sent()
 
 
+def test_the_small_question_is_asked_first(
+    book: Ledger, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a lease is due is asked of a pool that holds something, and then at once."""
+    asked: list[Prepared] = []
+    read_rows, budget = book._database.read_rows, book.pool("pool")
+
+    def noted(statement: Prepared, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        asked.append(statement)
+        return read_rows(statement, parameters)
+
+    monkeypatch.setattr(book._database, "read_rows", noted)
+    budget.remaining(EXTENSIONS)
+    with Ledger.open(url) as other:
+        other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    assert [990, 990] == [budget.remaining(EXTENSIONS).tokens for _ in range(2)]
+    expected = [queries.HOLDING, *(queries.HOLDING, queries.STANDING), queries.STANDING]
+    assert expected == asked
+
+
 def test_a_denial_and_a_question_write_nothing(book: Ledger, wiretap: Wiretap) -> None:
     """`remaining` is one message; a denial that is not kept has nothing but its COMMIT to send."""
     budget = book.pool("pool")

@@ -24,6 +24,7 @@ from ledger import (
     Usage,
     UsageEstimate,
     UsageReport,
+    from_micros,
 )
 from ledger.testing.calls import UNLIMITED, tokens
 
@@ -147,6 +148,10 @@ def test_a_denial_is_kept_under_the_caller_s_key(
             denied.value.remaining_tokens,
             denied.value.remaining_cost_micros_usd,
         )
+        # It is a figure of then, and says so.
+        denial = next(iter(shared_book.entries(budget.name, kind=EntryKind.DENIAL)))
+        assert from_micros(denial.recorded_at) == denied.value.kept_since
+        assert f"the answer of {denied.value.kept_since:%Y-%m-%d %H:%M:%S} UTC" in str(denied.value)
     kinds = [entry.kind for entry in shared_book.entries(budget.name)]
     assert [
         EntryKind.OPENING,
@@ -183,9 +188,9 @@ def test_a_denied_key_with_other_arguments_is_a_conflict(budget: LedgerBudgetMan
 
 def test_a_denial_without_a_key_is_not_kept(budget: LedgerBudgetManager) -> None:
     """Unless asked for, refusals leave no trace."""
-    with pytest.raises(ThresholdExceededError):
+    with pytest.raises(ThresholdExceededError) as denied:
         budget.reserve(RequestExtensions(), tokens(101), UNLIMITED)
-    assert 1 == budget.status().seq
+    assert (None, 1) == (denied.value.kept_since, budget.status().seq)
 
 
 def test_denials_are_recorded_on_request(store_url: str) -> None:

@@ -26,7 +26,7 @@ from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
 
 ASKED = Attribution(run_id="r", provider="p", model="asked", request_id="ours", tags={"a": "1"})
-AT = datetime(2024, 5, 6, tzinfo=UTC)
+AT = datetime(2023, 11, 12, tzinfo=UTC)
 LATER = AT + timedelta(hours=1)
 REPORT = UsageReport(
     provider="q", model="answered", request_id="theirs", tags={"b": "2"}, occurred_at=LATER

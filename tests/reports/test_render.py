@@ -234,6 +234,7 @@ def test_statement_sheet() -> None:
         closing=Balance(moved, Totals(7, 8, 1)),
         seq=1_500,
         policy=SharedPoolBudgetOptions(capacity_tokens=9_999),
+        balance=Balance(moved, Totals(7, 8, 1)),
         remaining=Remaining(
             8_992, U64_MAX - 2_000_008, False, unlimited=frozenset({"cost_micros_usd", "requests"})
         ),

@@ -24,6 +24,7 @@ from ledger import (
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.errors import InvalidInputError
 from ledger.reports import Figures, Filter, TimeBasis
+from ledger.reports.render.figures import trend
 
 Facts = Callable[[Ledger], list[dict[str, Any]]]
 History = Callable[[int], Ledger]
@@ -204,7 +205,7 @@ def test_days_of_23_and_25_hours(scribe: Any) -> None:  # noqa: ANN401 - the con
 
 
 def test_an_hour_that_comes_twice_is_two(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own
-    """In autumn the hour from two to three is there twice, apart by its distance from UTC."""
+    """In autumn the hour from two to three is there twice, and in the order of time."""
     found = reports.spend(
         at_times(
             scribe,
@@ -215,8 +216,10 @@ def test_an_hour_that_comes_twice_is_two(scribe: Any) -> None:  # noqa: ANN401 -
         zone="Europe/Berlin",
     )
     assert ["2024-10-27T02:00+02:00", "2024-10-27T02:00+01:00"] == [
-        row.group["hour"] for row in sorted(found.rows, key=lambda row: row.cost_micros_usd)
+        row.group["hour"] for row in found.rows
     ]
+    (line,) = trend(found)
+    assert line.startswith("USD by hour, 2024-10-27T02:00+02:00 to 2024-10-27T02:00+01:00")
 
 
 @pytest.mark.parametrize(

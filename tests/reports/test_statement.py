@@ -61,6 +61,7 @@ def test_every_figure(busy: Ledger) -> None:
         closing=Balance(Totals(411, 1_691, 3), Totals(15, 40, 1)),
         seq=9,
         policy=SharedPoolBudgetOptions(capacity_tokens=5_000),
+        balance=Balance(Totals(411, 1_691, 3), Totals(15, 40, 1)),
         remaining=Remaining(5_000 - 411 - 15, U64_MAX - 1_691 - 40, False),
     )
     found = reports.statement(busy, "team")

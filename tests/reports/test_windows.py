@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,8 +13,10 @@ import sqlalchemy as sa
 from ledger import (
     JournalDamagedError,
     Ledger,
+    Limit,
     RequestBudget,
     RequestExtensions,
+    Rolling,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Totals,
@@ -24,7 +27,9 @@ from ledger import (
     reports,
 )
 from ledger.core import rules
-from ledger.reports import Increase
+from ledger.core.checks import to_micros
+from ledger.engine.operations import Reserve
+from ledger.reports import Increase, Outlook
 
 HOUR_US = 3_600_000_000
 POLICY = SharedPoolBudgetOptions(
@@ -143,3 +148,85 @@ def test_a_window_that_cannot_be_read_is_named(hourly: Ledger, store_url: str) -
         reports.statement(hourly, "team")
     with pytest.raises(JournalDamagedError, match="begin a window"):
         list(reports.denials(hourly, "team"))
+
+
+def test_a_forecast_ends_where_capacity_comes_back(hourly: Ledger, now: list[int]) -> None:
+    """It says that the pool refills before it would run out, and when one that is out refills."""
+    ends = from_micros(now[0] + HOUR_US)
+    spend(hourly, 30)
+    now[0] += HOUR_US // 3
+    tokens = reports.forecast(hourly, "team").axes[0]
+    assert (Outlook.REFILLS, None, ends) == (tokens.outlook, tokens.runs_out_at, tokens.refills_at)
+    spend(hourly, 110)
+    tokens = reports.forecast(hourly, "team").axes[0]
+    assert (Outlook.RUNS_OUT, ends) == (tokens.outlook, tokens.refills_at)
+    assert tokens.runs_out_at is not None
+    assert tokens.runs_out_at < ends
+    spend(hourly, 10)
+    tokens = reports.forecast(hourly, "team").axes[0]
+    assert (Outlook.OUT, ends) == (tokens.outlook, tokens.refills_at)
+
+
+def test_a_forecast_counts_the_limits_of_a_policy(store_url: str, now: list[int]) -> None:
+    """A limit of the calendar like a window; a rolling one once nothing is left of it."""
+    policy = SharedPoolBudgetOptions(
+        limits=[
+            Limit(name="hour", period=Window(period=timedelta(hours=1)), capacity_tokens=100),
+            Limit(name="any", period=Rolling(timedelta(minutes=50)), capacity_tokens=80),
+        ],
+    )
+    with Ledger.open(store_url, clock=lambda: now[0]) as book:
+        book.pool("team", policy)
+        book.pool("below", SharedPoolBudgetOptions(), parent="team")
+        now[0] += HOUR_US // 4
+        ends = from_micros(now[0] + 3 * HOUR_US // 4)
+        found = []
+        for spent in (20, 50, 10):
+            spend(book, spent)
+            now[0] += 1
+            below = reports.forecast(book, "below").axes[0]
+            tokens = reports.forecast(book, "team").axes[0]
+            assert below == replace(tokens, spent=0, per_day=below.per_day)
+            assert ("team", book.pool("team").status().remaining.tokens) == (
+                tokens.decided_by,
+                tokens.remaining,
+            )
+            found.append((tokens.outlook, tokens.limit, tokens.refills_at))
+    assert [
+        (Outlook.REFILLS, "hour", ends),
+        (Outlook.RUNS_OUT, "hour", ends),
+        (Outlook.OUT, "any", None),
+    ] == found
+
+
+def test_a_burn_down_refills_when_its_window_ends(hourly: Ledger, now: list[int]) -> None:
+    """And not at the next entry, nor at the next look; the last point is what is left by now."""
+    opened = 400_000 * HOUR_US
+    now[0] += HOUR_US // 2
+    points = [
+        ((to_micros("at", one.at) - opened) / HOUR_US, one.remaining_tokens)
+        for one in reports.burn_down(hourly, "team").points
+    ]
+    # Each amount when it was first reached: spent, refilled, spent, refilled.
+    assert [(0, 100), (0, 20), (1, 120), (1, 50), (2, 150)] == [
+        next(group) for _left, group in itertools.groupby(points, key=lambda point: point[1])
+    ]
+    now[0] += 10 * HOUR_US
+    last = reports.burn_down(hourly, "team").points[-2:]
+    assert [(from_micros(opened + 3 * HOUR_US), 250), (from_micros(now[0]), 1_150)] == [
+        (one.at, one.remaining_tokens) for one in last
+    ]
+
+
+def test_whoever_waits_sees_that_a_window_has_ended(hourly: Ledger, now: list[int]) -> None:
+    """Capacity that comes back with time alone is found, although nothing was written."""
+    spend(hourly, 150)
+    now[0] += HOUR_US
+    budget = hourly.pool("team")
+    operation = Reserve.of(
+        RequestExtensions(),
+        UsageEstimate(total_tokens=90),
+        RequestBudget.unlimited(),
+        keep_denial=False,
+    )
+    assert hourly._waiting._is_worth_it(budget._journal, operation)

@@ -22,11 +22,16 @@ Outcome = tuple[type | None, Any]
 
 
 def outcome(call: Callable[[], object]) -> Outcome:
-    """Return what a call returned, or its error's class and figures."""
+    """Return what a call returned, or its error's class and figures.
+
+    Since when a key has kept a denial is not among them: no key is known to the rules.
+    """
     try:
         return None, call()
     except LedgerError as error:
-        return type(error), vars(error)
+        return type(error), {
+            name: value for name, value in vars(error).items() if name != "kept_since"
+        }
 
 
 def by_the_rules(found: Outcome) -> Outcome:
@@ -83,11 +88,10 @@ class Books:
         on = {*pool.lineage, *again}
         self.begin([one for one in self.pools if one in on], now)
         saved = [(one, one.saved()) for one in self.pools]
-        for one in self._on:
-            one.expire(spared=spared if one is pool else None)
-        for one in self._on:
-            one.roll_over()
         try:
+            for one in self._on:
+                one.expire(spared=spared if one is pool else None)
+            self.roll_over()
             return decide()
         except MorePools as more:
             on |= {*more.pools}
@@ -102,12 +106,17 @@ class Books:
 
     def sweep(self, pool: Pool, now: Micros) -> int:
         """Expire what is due and roll over, and return how many leases of the pool were due."""
-        self.begin(pool.lineage, now)
-        expired = [one.expire() for one in self._on]
+        due = [lease for lease in pool.granted if rules.due(pool.leases[lease], now)]
+        self.write(pool, lambda: None, now)
+        return len(due)
+
+    def roll_over(self) -> None:
+        """Begin the windows of the current time, once what is due below them has expired."""
+        for one in self._on:
+            if one.window_at(self.now) is not one.window:
+                self.sweep_below(one)
         for one in self._on:
             one.roll_over()
-        self.finish()
-        return expired[0]
 
     def begin(self, pools: list[Pool], now: Micros) -> None:
         """Begin a write on these pools."""
@@ -125,7 +134,7 @@ class Books:
             raise MorePools(pools)
 
     def sweep_below(self, above: Pool) -> None:
-        """Let leases in pools below expire before this one refuses."""
+        """Let leases in pools below expire before this one refuses, or begins a window."""
         self.require(
             {
                 one

@@ -27,6 +27,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
+    from_micros,
 )
 from ledger.core import rules
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
@@ -187,8 +188,8 @@ class DueMachine(RuleBasedStateMachine):
         }
 
     @invariant()
-    def the_store_holds_more_by_what_is_due(self) -> None:
-        """The same leases are open, but for those that are yet to expire and to be charged."""
+    def the_store_holds_more_where_the_clock_was_put_back(self) -> None:
+        """The same leases are open, but for those that expired in memory and are due no longer."""
         balance, late = self.stored[1].status().balance, self.held_longer()
         found = {one.lease.id: one for one in self.ledgers[1].open_leases(self.name)}
         pairs = [self.anchor, *self.pairs]
@@ -198,11 +199,14 @@ class DueMachine(RuleBasedStateMachine):
             if pair.model.id in self.model._leases
         }
         assert open_in_memory.keys() == found.keys()
-        committed, reserved = self.model._balance
+        now = from_micros(self.clock())
+        committed, reserved = self.model._stands(self.clock()).balance
         settlement = self.model._policy.settlement
         for pair in pairs:
             if pair.model.id in late:
-                held = found[pair.stored.id].held
+                held, ends = found[pair.stored.id].held, found[pair.stored.id].expires_at
+                if ends is not None and ends <= now:
+                    continue
                 reserved = reserved.plus(held)
                 committed = committed.minus(rules.charged(settlement, held))
             elif pair.stored.id in found:

@@ -58,6 +58,9 @@ class PlainLimits(rules.Limits):
             yield LimitStatus(
                 limit=limit,
                 since=from_micros(rules.since(limit, self.at)),
+                until=None
+                if isinstance(limit.period, Rolling)
+                else calendar.begins(limit.period, calendar.number(limit.period, self.at) + 1),
                 counted=counted,
                 remaining=Remaining(
                     left.tokens,

@@ -106,7 +106,8 @@ class Pool:
 
     def window_at(self, now: Micros) -> WindowState | None:
         """Return the window that it is by then, although nothing may be written in it yet."""
-        return rules.roll_over(self.policy, self.window, self.balance, now) or self.window
+        balance = self.balance_at(now)
+        return rules.roll_over(self.policy, self.window, balance, now) or self.window
 
     def remaining(self, now: Micros) -> Remaining:
         """Return what this pool and those above have left, once all that is due has expired."""
@@ -114,6 +115,17 @@ class Pool:
 
     def left(self, now: Micros) -> Remaining:
         """Return what this pool alone has left, once all that is due has expired."""
+        stands = self.balance_at(now), self.window_at(now)
+        return rules.remaining(self.policy, *stands, self.limits(now))
+
+    def limits(self, now: Micros) -> PlainLimits | None:
+        """Return the limits of the policy at a time."""
+        if not self.policy.limits:
+            return None
+        return PlainLimits(self.policy, max(now, self.recorded_at), self.points, self.moves)
+
+    def balance_at(self, now: Micros) -> Balance:
+        """Return the balance once all that is due has expired."""
         balance = self.balance
         for below in self.books.pools:
             if self not in below.lineage:
@@ -128,14 +140,7 @@ class Pool:
                         lease_id=here,
                         ceiling=self.ceiling,
                     ).balance
-        window = rules.roll_over(self.policy, self.window, balance, now) or self.window
-        return rules.remaining(self.policy, balance, window, self.limits(now))
-
-    def limits(self, now: Micros) -> PlainLimits | None:
-        """Return the limits of the policy at a time."""
-        if not self.policy.limits:
-            return None
-        return PlainLimits(self.policy, max(now, self.recorded_at), self.points, self.moves)
+        return balance
 
     def assumes(self, lease: int) -> Usage | None:
         """Return what is assumed of a lease that expires now, None if its hold is given back."""

@@ -293,10 +293,15 @@ class StoreMachine(MemoryMachine):
             assert (
                 len(pool.entries),
                 pool.policy,
-                pool.balance,
+                pool.balance_at(self.now),
                 pool.window_at(self.now),
+                pool.left(self.now),
+                pool.remaining(self.now),
                 pool.closed,
-            ) == (status.seq, status.policy, status.balance, status.window, status.closed)
+            ) == (
+                *(status.seq, status.policy, status.balance, status.window),
+                *(status.own, status.remaining, status.closed),
+            )
 
     def teardown(self) -> None:
         """The journal alone makes the same pools, and every entry of them is good."""

@@ -6,7 +6,8 @@ these functions. There is no I/O, no SQL and no clock here.
 `admit` decides whether a reservation is admitted, and changes nothing. `reserve`, `observe`,
 `settle` and the others compute the state after an entry, whether it is about to be written or was
 written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry.
-`admission` returns `admit` as an earlier released version of the rules had it.
+`admission` returns `admit` as an earlier released version of the rules had it. `stand` says where a
+pool stands by now, and `remaining` what is left of it: every answer and report asks these two.
 """
 
 from ledger.core.rules.admission import (
@@ -48,6 +49,7 @@ from ledger.core.rules.leases import (
 from ledger.core.rules.limits import History, Limits, Moved, Point, moved_by, since
 from ledger.core.rules.released import admission, current, stamp, version_in
 from ledger.core.rules.remainder import counted, least
+from ledger.core.rules.standing import Standing, spent_in, stand
 from ledger.core.rules.track import Track
 from ledger.core.rules.unpriced import left_out, require_priced, unpriced, unpriced_flag
 
@@ -60,6 +62,7 @@ __all__ = [
     "Limits",
     "Moved",
     "Point",
+    "Standing",
     "Track",
     "abandon",
     "adjust_window",
@@ -93,7 +96,9 @@ __all__ = [
     "roll_over",
     "settle",
     "since",
+    "spent_in",
     "stamp",
+    "stand",
     "still_assumed",
     "swept",
     "unpriced",

@@ -159,6 +159,7 @@ class Limits:
             yield LimitStatus(
                 limit=limit,
                 since=from_micros(since(limit, self._at)),
+                until=until(limit, self._at),
                 counted=counts,
                 remaining=left_of(capacities_of(limit), counts, _NOTHING),
             )
@@ -188,7 +189,7 @@ class Limits:
     ) -> Micros:
         """Return when enough of what counts on a limit by now will not count any more."""
         if not isinstance(limit.period, Rolling):
-            return calendar.begins(limit.period, calendar.number(limit.period, self._at) + 1)
+            return _end(limit.period, self._at)
         history = self._history
         found = history.search(number, lambda point: short(history.base(point)) is None)
         # What is about to be committed, if all entries so far are not enough, counts from now on.
@@ -201,6 +202,15 @@ def since(limit: Limit, at: Micros) -> Micros:
     if isinstance(limit.period, Rolling):
         return Micros(at - limit.period.length_us + 1)
     return calendar.begins(limit.period, calendar.number(limit.period, at))
+
+
+def until(limit: Limit, at: Micros) -> Micros | None:
+    """Return when the calendar period of a limit ends, None where it is a rolling one."""
+    return None if isinstance(limit.period, Rolling) else _end(limit.period, at)
+
+
+def _end(period: calendar.Window, at: Micros) -> Micros:
+    return calendar.begins(period, calendar.number(period, at) + 1)
 
 
 def _counts(balance: Balance, base: Totals) -> Totals:

@@ -84,7 +84,7 @@ class Record(LeaseOperation[None]):
         """
         pool.require_granted(self.lease, self.proof)
         kind = EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION
-        report, found = self.report, pool.leases.get(self.lease)
+        report, found = self.report.by(batch.now), pool.leases.get(self.lease)
         attribution = None if found is None else self._attribution(pool, found.attribution)
         make_room(batch, pool, self.lease, kind, self.usage)
         spend = rules.settle if self.closes else rules.observe
@@ -102,7 +102,7 @@ class Record(LeaseOperation[None]):
             kind,
             balance,
             flags=flags,
-            detail=self._detail(),
+            detail=_detail_of(report),
             request_budget=lease.request_budget,
             usage=self.usage,
             lease=lease,
@@ -122,13 +122,6 @@ class Record(LeaseOperation[None]):
         if excess is not None:
             raise excess
 
-    def _detail(self) -> dict[str, Any] | None:
-        report = self.report
-        detail: dict[str, Any] = {} if report.detail is None else {"report": report.detail}
-        if report.shortened:
-            detail["shortened"] = list(report.shortened)
-        return detail or None
-
     def _attribution(self, pool: PoolBatch, captured: Interned | None) -> Interned | None:
         report = self.report
         if report is _NO_REPORT:
@@ -142,3 +135,10 @@ class Record(LeaseOperation[None]):
             return captured
         base = (captured and captured.value) or Attribution()
         return pool.intern(hashing.attribution_content(replace(base, **overrides)))
+
+
+def _detail_of(report: Fitted) -> dict[str, Any] | None:
+    detail: dict[str, Any] = {} if report.detail is None else {"report": report.detail}
+    if report.shortened:
+        detail["shortened"] = list(report.shortened)
+    return detail or None

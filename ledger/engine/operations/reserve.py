@@ -9,7 +9,7 @@ from typing import Any
 
 from ledger.contract import RequestExtensions
 from ledger.core import hashing, rules
-from ledger.core.checks import I64_MAX, Micros, from_micros, to_micros
+from ledger.core.checks import I64_MAX, Micros, check_not_ahead, from_micros, to_micros
 from ledger.core.entries import PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import Unpriced, check_ttl
@@ -122,8 +122,11 @@ class Reserve(Operation[BudgetLease]):
         """Return a reservation, or the denial where denials are kept.
 
         Raises:
+            InvalidInputError: It is dated more than a day ahead of the store's clock.
             UnpricedCallError: It is not denied, and leaves out what one of the pools limits.
         """
+        if self.occurred_at is not None:
+            check_not_ahead("occurred_at", self.occurred_at, batch.now)
         denial = refusal(batch, pool, self.estimate, self.request_budget)
         if denial is None or self.waits:
             for one in batch.lineage(pool):
@@ -223,4 +226,7 @@ def _denial_from(row: Row, pool: PoolInfo) -> rules.Denial:
             budget_tokens=budget.tokens,
             budget_cost_micros_usd=budget.cost_micros_usd,
         )
-    return rules.denial_of(denial, estimate, denial.get("pool", pool.name))
+    found = rules.denial_of(denial, estimate, denial.get("pool", pool.name))
+    if row["payload_digest"] is None:  # without a key of the caller's there is no second answer
+        return found
+    return found.kept_at(from_micros(row["recorded_at"]))

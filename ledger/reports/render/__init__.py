@@ -11,7 +11,7 @@ from ledger.reports.render.leases import (
     open_leases_sheet,
     stale_leases_sheet,
 )
-from ledger.reports.render.pools import PoolRow, limit_line, pools_sheet, window_line
+from ledger.reports.render.pools import PoolRow, pools_sheet
 from ledger.reports.render.prices import (
     disagreements_sheet,
     price_sheet,
@@ -20,7 +20,11 @@ from ledger.reports.render.prices import (
     unrepriced_sheet,
 )
 from ledger.reports.render.sheet import Column, Sheet, columns
-from ledger.reports.render.statement import statement_lines_sheet, statement_sheet
+from ledger.reports.render.statement import (
+    statement_lines_sheet,
+    statement_notes,
+    statement_sheet,
+)
 from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import (
     counted,
@@ -59,7 +63,6 @@ __all__ = [
     "in_words",
     "late_uses_sheet",
     "lease_ages_sheet",
-    "limit_line",
     "moment",
     "open_leases_sheet",
     "pools_sheet",
@@ -74,10 +77,10 @@ __all__ = [
     "spend_sheet",
     "stale_leases_sheet",
     "statement_lines_sheet",
+    "statement_notes",
     "statement_sheet",
     "text",
     "trend",
     "unrepriced_sheet",
     "usd",
-    "window_line",
 ]

@@ -104,7 +104,7 @@ def trend(found: Spend) -> list[str]:
             costs[at] = costs.get(at, 0) + row.cost_micros_usd
     if len(costs) < 2:  # noqa: PLR2004 - one bar is no trend
         return []
-    times = sorted(costs)
+    times = list(costs)  # the rows come in order of time
     bars = sparkline([costs[at] for at in times])
     return [f"USD by {unit}, {times[0]} to {times[-1]} (those with entries): {bars}"]
 

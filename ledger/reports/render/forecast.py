@@ -8,6 +8,7 @@ from ledger.core.axes import AXES, MONEY_FIRST, Axis
 from ledger.reports.burndown import BurnDown
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook
 from ledger.reports.render.sheet import Column, Sheet
+from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import duration, figure, moment, sparkline
 
 _STEPS = 40
@@ -15,6 +16,7 @@ _STEPS = 40
 
 _WORDS = {
     Outlook.OUT: "it has run out",
+    Outlook.REFILLS: "not before it refills at",
     Outlook.UNLIMITED: "never: unlimited",
     Outlook.NO_SPEND: "never: no spend",
     Outlook.BEYOND: "after the year 9999",
@@ -37,7 +39,7 @@ def forecast_sheet(found: Forecast) -> Sheet:
         title=f"Forecast of pool {found.pool} at {moment(found.now)}",
     )
     for axis, shown in zip(AXES, found.axes, strict=True):
-        sheet.add(axis.shown, *_figures(axis, shown))
+        sheet.add(axis.shown, *_figures(axis, shown, found.pool))
     return sheet
 
 
@@ -67,8 +69,16 @@ def burned(found: BurnDown) -> list[str]:
     return lines
 
 
-def _figures(axis: Axis, found: AxisForecast) -> list[str]:
+def _figures(axis: Axis, found: AxisForecast, pool: str) -> list[str]:
     at = moment(found.runs_out_at) if found.runs_out_at else _WORDS[found.outlook]
+    if found.refills_at is not None and found.outlook is Outlook.OUT:
+        at += f", and refills at {moment(found.refills_at)}"
+    elif found.refills_at is not None and found.outlook is Outlook.REFILLS:
+        at += f" {moment(found.refills_at)}"
+    decided_by = [f"limit {printable(found.limit)}"] if found.limit is not None else []
+    decided_by += [f"pool {printable(found.decided_by)}"] if found.decided_by != pool else []
+    if decided_by:
+        at += f" ({' of '.join(decided_by)})"
     amounts = [
         found.capacity,
         found.remaining,

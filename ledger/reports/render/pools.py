@@ -8,14 +8,13 @@ from datetime import datetime
 
 from rich.text import Text
 
-from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
-from ledger.core.entries import Balance, LimitStatus, PoolStatus, Totals, WindowState
+from ledger.core.entries import LimitStatus, PoolStatus, Totals
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.reports.render.sheet import Column, Sheet, columns
-from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import figure, figures, in_words, moment, shown_axes, text
+from ledger.reports.render.values import figure, figures, moment, shown_axes, text
+from ledger.reports.standing import PresentWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +25,11 @@ class PoolRow:
         pool: Its name.
         seq: Its newest entry.
         policy: The policy in force.
-        committed: What was spent.
+        committed: What was spent from the opening on.
         reserved: What open leases hold.
-        remaining: What is left of its own capacity; the pools above may have less left.
+        own: What is left of its own capacity.
+        remaining: What is left here: less, if a pool above has less left.
+        until: When the first window of these pools ends; None without windows.
         closed: Whether it takes no new reservations.
         parent: The pool above it.
         carved: Whether it is carved out of its parent, and not only below it.
@@ -44,7 +45,9 @@ class PoolRow:
     policy: SharedPoolBudgetOptions
     committed: Totals
     reserved: Totals
+    own: Remaining
     remaining: Remaining
+    until: datetime | None
     closed: bool
     parent: str | None
     carved: bool
@@ -57,69 +60,38 @@ class PoolRow:
     @classmethod
     def of(cls, status: PoolStatus) -> PoolRow:
         """Return the row of a pool."""
-        window = status.window
+        window = PresentWindow.of(status)
         return cls(
             pool=status.pool.name,
             seq=status.seq,
             policy=status.policy,
             committed=status.balance.committed,
             reserved=status.balance.reserved,
+            own=status.own,
             remaining=status.remaining,
+            until=None if status.until is None else from_micros(status.until),
             closed=status.closed,
             parent=status.parent,
             carved=status.pool.carved_lease is not None,
-            window_start=None if window is None else from_micros(window.start),
-            window_end=None if window is None else from_micros(window.end),
-            window_committed=None if window is None else _spent(status.balance, window),
+            window_start=None if window is None else window.start,
+            window_end=None if window is None else window.end,
+            window_committed=None if window is None else window.committed,
             window_carried=None if window is None else window.carried,
             limits=status.limits,
         )
 
 
-def limit_line(status: LimitStatus) -> str:
-    """Return a line of text about a limit of a pool: what is left of it, and since when."""
-    limit = status.limit
-    axes = [axis for axis in AXES if not axis.is_unlimited(limit)]
-    counted = in_words(axes, [getattr(status.counted, axis.name) for axis in axes])
-    left = in_words(axes, [axis.left(status.remaining) for axis in axes])
-    return (
-        f"Limit {printable(limit.name)}, since {moment(status.since)}: used {counted}, "
-        f"remaining {left}"
-    )
-
-
-def window_line(status: PoolStatus) -> str:
-    """Return a line of text about the present window of a pool."""
-    window = status.window
-    assert window is not None  # noqa: S101 - the caller asks only then
-    axes = shown_axes([status.policy])
-
-    def said(amounts: Totals) -> str:
-        return in_words(axes, [getattr(amounts, axis.name) for axis in axes])
-
-    line = (
-        f"Window {moment(from_micros(window.start))} to {moment(from_micros(window.end))}: "
-        f"committed {said(_spent(status.balance, window))}, "
-        f"remaining {in_words(axes, [axis.left(status.remaining) for axis in axes])}"
-    )
-    if window.carried != Totals():
-        line += f", of which {said(window.carried)} were carried over"
-    return line
-
-
-def _spent(balance: Balance, window: WindowState) -> Totals:
-    return Totals(*(now - then for now, then in zip(balance.committed, window.base, strict=True)))
-
-
 def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
     """Return pools as a table, a line each.
 
-    It has the column of parents if a pool has a parent, the columns of calls if a pool limits
-    them, and the end of the window if a pool has windows.
+    What is committed is counted from the opening on, or in a pool with windows in the present one:
+    beside a capacity that comes back, nothing else says how much of it is used. The table has the
+    column of parents if a pool has a parent, the columns of calls if a pool limits
+    them, and the end of the first window if a pool, or one above, has windows.
     """
     shown = tuple(found)
     nested = any(one.parent is not None for one in shown)
-    windowed = any(one.window is not None for one in shown)
+    windowed = any(one.until is not None for one in shown)
     axes = shown_axes(one.policy for one in shown)
     headings = columns(
         "Pool",
@@ -137,7 +109,7 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
             text(one.pool.name) + Text(" (closed)" * one.closed),
             *([_place(one)] if nested else []),
             *(figure(axis, axis.limit(one.policy)) for axis in axes),
-            *figures(axes, one.balance.committed),
+            *figures(axes, one.spent),
             *figures(axes, one.balance.reserved),
             *(figure(axis, axis.left(one.remaining)) for axis in axes),
             *([_ends(one)] if windowed else []),
@@ -152,4 +124,4 @@ def _place(one: PoolStatus) -> Text:
 
 
 def _ends(status: PoolStatus) -> str:
-    return "" if status.window is None else moment(from_micros(status.window.end))
+    return "" if status.until is None else moment(from_micros(status.until))

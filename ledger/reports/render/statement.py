@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ledger.core.axes import Axis
-from ledger.core.entries import Balance, Totals
+from ledger.core.axes import AXES, Axis
+from ledger.core.entries import Balance, LimitStatus, Totals
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import figure, figures, moment, shown_axes, text
+from ledger.reports.render.values import figure, figures, in_words, moment, shown_axes, text
 from ledger.reports.statement import Statement, StatementLine
 
 
@@ -57,6 +57,43 @@ def statement_sheet(found: Statement) -> Sheet:
         shown = [figure(axis, amount) for axis, amount in zip(axes, amounts, strict=True)]
         sheet.add(name, *("" for _count in counts), *shown, *("" for _axis in axes))
     return sheet
+
+
+def statement_notes(found: Statement) -> list[str]:
+    """Return in words what a statement's remainder counts beside the closing balance."""
+    axes, notes = shown_axes([found.policy]), []
+
+    def said(amounts: Totals) -> str:
+        return in_words(axes, [getattr(amounts, axis.name) for axis in axes])
+
+    if found.balance != found.closing:
+        committed, held = found.balance
+        notes.append(
+            f"Leases are due and count as expired: committed {said(committed)}, held {said(held)}"
+        )
+    window = found.window
+    if window is not None:
+        line = (
+            f"Window {moment(window.start)} to {moment(window.end)}: "
+            f"committed {said(window.committed)}, "
+            f"remaining {in_words(axes, [axis.left(found.remaining) for axis in axes])}"
+        )
+        if window.carried != Totals():
+            line += f", of which {said(window.carried)} were carried over"
+        notes.append(line)
+    return [*notes, *map(_limit_line, found.limits)]
+
+
+def _limit_line(status: LimitStatus) -> str:
+    """Return what is left of a limit of a pool, and since when it counts."""
+    limit = status.limit
+    axes = [axis for axis in AXES if not axis.is_unlimited(limit)]
+    counted = in_words(axes, [getattr(status.counted, axis.name) for axis in axes])
+    left = in_words(axes, [axis.left(status.remaining) for axis in axes])
+    return (
+        f"Limit {printable(limit.name)}, since {moment(status.since)}: used {counted}, "
+        f"remaining {left}"
+    )
 
 
 def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> Sheet:

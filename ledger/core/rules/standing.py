@@ -1,0 +1,58 @@
+"""Rules of standing: what is left of a pool by now, as the next write would find it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ledger.core.checks import Micros
+from ledger.core.entries import Balance, Totals, WindowState
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.rules.carry_over import roll_over
+from ledger.core.rules.leases import swept
+
+
+class Standing(NamedTuple):
+    """A pool's balance and its window, once what is due has happened."""
+
+    balance: Balance
+    window: WindowState | None
+
+
+def stand(
+    policy: SharedPoolBudgetOptions,
+    balance: Balance,
+    window: WindowState | None,
+    now: Micros,
+    *,
+    held: Totals,
+    charge: Totals,
+    ceiling: int,
+) -> Standing:
+    """Return where a pool stands by now, in the order of every write.
+
+    First, the leases that are due expire. Then the window rolls over, if it has ended: it may carry
+    over what they give back, and what they are charged counts in the window before.
+
+    Args:
+        policy: The policy in force.
+        balance: The balance that the newest entry holds.
+        window: The window that the newest entry was written in.
+        now: The time.
+        held: What the leases that are due hold together, those of the pools below included.
+        charge: What is committed for them once they expire.
+        ceiling: The most that a total may be.
+    """
+    if any(held):
+        balance = swept(balance, held, charge, ceiling=ceiling)
+    return Standing(balance, roll_over(policy, window, balance, now) or window)
+
+
+def spent_in(window: WindowState | None, balance: Balance) -> Totals:
+    """Return what was committed in a window, or from the opening on where there are no windows.
+
+    It is never below 0, although corrections may take back more than was spent in this window:
+    they may be about a call of an earlier one.
+    """
+    if window is None:
+        return balance.committed
+    return Totals(*(max(0, amount) for amount in balance.committed.minus(window.base)))

@@ -1,0 +1,240 @@
+"""What is left, now and until when: every door to the books says the same, on random books."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import (
+    BudgetError,
+    BudgetLease,
+    LeaseTtl,
+    Ledger,
+    LedgerBudgetManager,
+    LedgerError,
+    Limit,
+    Remaining,
+    RequestExtensions,
+    Rolling,
+    SettlementPolicy,
+    SharedPoolBudgetManager,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    Window,
+    from_micros,
+    reports,
+)
+from ledger.core.axes import AXES
+from ledger.reports.render import moment
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import Clock
+
+Run = Callable[..., Any]
+
+DAY_US = 86_400_000_000
+STEPS = 70
+AMOUNTS = (0, 1, 2, 3, 5, 8, 40)
+TTLS = (timedelta(hours=1), timedelta(days=2), timedelta(days=400))
+"""All of these holds have ended some hours ago, or end in a year."""
+
+
+def policy(chance: random.Random, ends: int, *, limited: bool = False) -> SharedPoolBudgetOptions:
+    """Return some policy; no window of it ends within a day of `ends`."""
+    some: list[Callable[[], dict[str, Any]]] = [
+        lambda: {"capacity_tokens": chance.choice([20, 60, 200])},
+        lambda: {"capacity_cost_micros_usd": chance.choice([20, 60, 200])},
+        lambda: {"capacity_requests": chance.choice([4, 9, 30])},
+    ]
+    chosen: dict[str, Any] = {}
+    for choice in some:
+        chosen |= choice() if limited or chance.random() < 0.7 else {}
+    if chance.random() < 0.5:
+        chosen["stop_threshold_tokens"] = 3
+        chosen["thresholds"] = {"half": 50, "most": 90}
+    if chance.random() < 0.6 and not limited:
+        length = timedelta(days=chance.choice([3, 7, 20]))
+        anchor = from_micros(ends - chance.randint(DAY_US, 2 * DAY_US))
+        carries = chance.random() < 0.5
+        chosen["window"] = Window(period=length, anchor=anchor, carry_over=carries)
+    if chance.random() < 0.4 and not limited:
+        chosen["limits"] = [rolling(chance), calendar(chance, ends)]
+    return SharedPoolBudgetOptions(**chosen, settlement=chance.choice([*SettlementPolicy]))
+
+
+def rolling(chance: random.Random) -> Limit:
+    """Return a limit on any stretch of time."""
+    length = timedelta(days=chance.choice([1, 8]), minutes=90)
+    return Limit(name="any", period=Rolling(length), capacity_tokens=chance.choice([15, 50]))
+
+
+def calendar(chance: random.Random, ends: int) -> Limit:
+    """Return a limit whose period does not end within a day of `ends`."""
+    anchor = from_micros(ends - chance.randint(DAY_US, 2 * DAY_US))
+    period = Window(period=timedelta(days=chance.choice([3, 20])), anchor=anchor)
+    return Limit(name="fixed", period=period, capacity_requests=chance.choice([3, 8]))
+
+
+class Books:
+    """Random books, and a pool in memory to which the same happened as to one of the store."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.now = int(time.time() * 1_000_000)
+        self.clock = Clock(self.now - 40 * DAY_US)
+        self.book = Ledger.open(url, clock=self.clock)
+        alone = policy(self.chance, self.now)
+        self.memory = SharedPoolBudgetManager(alone, clock=self.clock)
+        self.held: list[tuple[LedgerBudgetManager, BudgetLease, BudgetLease | None]] = []
+        self.budgets = [self.book.pool("alone", alone)]
+        for name, parent in (("org", None), ("team", "org"), ("run", "team"), ("side", "org")):
+            chosen = policy(self.chance, self.now)
+            self.budgets.append(self.book.pool(name, chosen, parent=parent))
+        box = replace(policy(self.chance, self.now, limited=True), capacity_requests=2)
+        small = replace(box, capacity_tokens=9, capacity_cost_micros_usd=9)
+        with contextlib.suppress(LedgerError):  # there may not be as much left
+            self.budgets.append(self.book.pool("box", small, parent="org", carved=True))
+
+    def live(self) -> None:
+        """Let something happen for forty days, up to an hour ago."""
+        for _ in range(STEPS):
+            left_us = self.now - DAY_US // 24 - self.clock.now
+            self.clock.now += self.chance.randint(0, 2 * left_us // STEPS)
+            with contextlib.suppress(BudgetError, LedgerError):
+                self.step()
+        for name in self.chance.sample(["side", "run", "box"], 1):
+            with contextlib.suppress(LedgerError):
+                self.book.close_pool(name)
+        self.clock.now = self.now
+
+    def step(self) -> None:
+        """Make one call."""
+        amount, cost = self.chance.choices(AMOUNTS, k=2)
+        if not self.held or self.chance.random() < 0.6:
+            budget = self.chance.choice(self.budgets)
+            extensions = RequestExtensions(LeaseTtl(self.chance.choice(TTLS)))
+            asked = extensions, UsageEstimate(total_tokens=amount, cost_micros_usd=cost), UNLIMITED
+            twin = None
+            if budget is self.budgets[0]:
+                with contextlib.suppress(BudgetError):
+                    twin = self.memory.reserve(*asked)
+            self.held.append((budget, budget.reserve(*asked), twin))
+            return
+        place = self.chance.randrange(len(self.held))
+        budget, lease, twin = self.held[place]
+        what = self.chance.choice(["record_used", "observe", "release", "abandon"])
+        used = (Usage(total_tokens=amount, cost_micros_usd=cost),) * (
+            what in {"record_used", "observe"}
+        )
+        if what != "observe":
+            del self.held[place]
+        if twin is not None:
+            with contextlib.suppress(BudgetError):
+                getattr(self.memory, what)(twin, *used)
+        getattr(budget, what)(lease, *used)
+
+
+@pytest.fixture
+def books(store_url: str) -> Iterator[Callable[[int], Books]]:
+    """Return a function that makes random books, on each database in turn."""
+    made: list[Books] = []
+
+    def make(seed: int) -> Books:
+        made.append(Books(store_url, seed))
+        made[-1].live()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.book.close()
+        one.memory._announcer.close()
+
+
+def amounts(left: Remaining) -> dict[str, Any]:
+    """Return what is left as JSON says it."""
+    said: dict[str, Any] = {axis.name: axis.left(left) for axis in AXES}
+    return {**said, "below_threshold": left.below_threshold}
+
+
+@pytest.mark.parametrize("seed", [6, 8])
+def test_every_door_says_what_is_left(
+    books: Callable[[int], Books], ledger: Run, store_url: str, folder: Path, seed: int
+) -> None:
+    """The call, the status, the reports and the command line, and then the next write."""
+    some = books(seed)
+    book = some.book
+    stands = {one.pool.name: one for one in reports.standing(book)}
+    glance = {one.pool.name: one for one in reports.glance(book).pools}
+    listed = {
+        one["pool"]: one
+        for one in json.loads(ledger("pool", "list", "--url", store_url, "--format", "json").out)
+    }
+    table = ledger("pool", "list", "--url", store_url).out
+    assert table.strip() in ledger("top", "--once", "--url", store_url).out
+    page = folder / "page.html"
+    ledger("report", "page", "--html", page, "--no-verify", "--url", store_url)
+    rows = [
+        [
+            unescape(re.sub("<[^>]+>", "", cell)).strip()
+            for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)
+        ]
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", page.read_text(), re.DOTALL)
+    ]
+    said = {}
+    for budget in some.budgets:
+        name = budget.name
+        said[name] = left = budget.remaining(EXTENSIONS)
+        status = budget.status()
+        assert left == status.remaining
+        assert status == stands[name] == glance[name]
+        assert left == reports.statement(book, name).remaining
+        forecast = reports.forecast(book, name)
+        assert [axis.left(left) for axis in AXES] == [one.remaining for one in forecast.axes]
+        point = reports.burn_down(book, name).points[-1]
+        for axis in AXES:
+            own = [getattr(point, f"remaining_{axis.name}")]
+            own += [axis.left(each.remaining) for each in status.limits]
+            assert axis.left(status.own) == min(
+                (one for one in own if one is not None), default=None
+            )
+        assert status.balance == point.balance
+        until = None if status.until is None else from_micros(status.until)
+        for words in (("pool", "show", name), ("remaining", name)):
+            (shown,) = json.loads(ledger(*words, "--url", store_url, "--format", "json").out)
+            found = shown.get("remaining", shown)
+            assert amounts(left) == {key: found[key] for key in amounts(left)}, words
+        assert amounts(left) == listed[name]["remaining"]
+        assert (until and until.isoformat()) == listed[name]["until"]
+        row = next(row for row in rows if row and row[0] in {name, f"{name} (closed)"})
+        assert moment(until) in row
+        assert f"{status.spent.tokens:,}" in row
+        for axis in AXES:
+            capacity, left_there = (
+                axis.limit(status.policy),
+                getattr(point, f"remaining_{axis.name}"),
+            )
+            window = status.window
+            if capacity is None or (
+                window is not None and min(status.balance.committed.minus(window.base)) < 0
+            ):
+                continue
+            carried = 0 if window is None else getattr(window.carried, axis.name)
+            used = getattr(status.spent, axis.name) + getattr(status.balance.reserved, axis.name)
+            assert max(0, capacity + carried - used) == left_there
+    assert some.memory.remaining(EXTENSIONS) == said["alone"]
+    # The next write finds them so, in whatever order the pools are written to.
+    for budget in some.chance.sample(some.budgets, len(some.budgets)):
+        book.expire_due(budget.name)
+    assert said == {budget.name: budget.remaining(EXTENSIONS) for budget in some.budgets}
+    assert all(one.ok for one in book.verify())
