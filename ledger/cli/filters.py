@@ -10,10 +10,10 @@ import typer
 
 from ledger.cli.common import stderr
 from ledger.cli.gathered import gathered
+from ledger.core.calendar import zone_named
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports import Filter, TimeBasis
-from ledger.reports.buckets import zone_named
 from ledger.reports.render import printable
 from ledger.reports.stream import is_any_entry
 

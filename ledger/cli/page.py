@@ -13,9 +13,9 @@ from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar, tell_lef
 from ledger.cli.filters import Now, Zone, filtered, moment_in
 from ledger.cli.output import Force, said_written, target
 from ledger.core.axes import AXES
+from ledger.core.calendar import zone_named
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports.buckets import zone_named
 from ledger.reports.charts import (
     Picture,
     burn_down_pictures,

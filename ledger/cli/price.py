@@ -14,11 +14,11 @@ from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Format, OutputFormat, Url, emit, existing, show, stdout
 from ledger.cli.filters import Zone, moment_in
 from ledger.cli.prices import At, NoLibrary, Own, Tier
+from ledger.core.calendar import zone_named
 from ledger.errors import InvalidInputError
 from ledger.prices import Counts, Price, PriceList, count_tokens
 from ledger.prices.kinds import KINDS, REQUESTS
 from ledger.prices.rates import Line, text_of
-from ledger.reports.buckets import zone_named
 from ledger.reports.render import price_sheet, priced_by, printable
 from ledger.reports.render.text_formats import Figure
 from ledger.simulate import parse_count

@@ -25,6 +25,7 @@ from ledger.cli.common import (
 )
 from ledger.cli.filters import Zone, filtered, moment_in
 from ledger.cli.output import Output, printed
+from ledger.core.calendar import zone_named
 from ledger.errors import InvalidInputError
 from ledger.prices import PriceList, PriceTable
 from ledger.prices.comparison import Comparison, compare
@@ -33,7 +34,6 @@ from ledger.prices.litellm import LitellmMap
 from ledger.prices.pricelist import Source
 from ledger.prices.rates import text_of
 from ledger.prices.table import conditions_of
-from ledger.reports.buckets import zone_named
 from ledger.reports.render import (
     counted,
     disagreements_sheet,

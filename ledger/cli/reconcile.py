@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,21 +22,15 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.cli.filters import filtered
-from ledger.errors import InvalidInputError
+from ledger.cli.mappings import MappingName, WhatIdenticalMean, WhatRepeatsMean, mappings, read
 from ledger.reconcile import (
-    READY,
-    BillMapping,
     Explained,
     ExplainedRow,
-    Identical,
     Match,
     Reconciliation,
-    Repeats,
     Status,
     apply,
     explain,
-    read_bill,
-    read_mappings,
 )
 from ledger.reconcile import reconcile as held_against
 from ledger.reconcile.sheets import about, explained_sheets, matches_sheet, summary_sheet
@@ -48,20 +41,6 @@ from ledger.simulate import parse_count, parse_usd
 _TOP = 20
 
 By = Annotated[Unit, typer.Option(help="Compare lines without a request id by this piece of time.")]
-WhatRepeatsMean = Annotated[
-    Repeats | None,
-    typer.Option(
-        help="What it means if lines have the same request id: refuse them, add them, or take the "
-        "last. Without it, what the mapping says."
-    ),
-]
-WhatIdenticalMean = Annotated[
-    Identical | None,
-    typer.Option(
-        help="What it means if two lines are identical: refuse to apply the bill, add them, or "
-        "count them once. Without it, what the mapping says."
-    ),
-]
 
 
 @filtered
@@ -74,12 +53,7 @@ def reconcile(
         ),
     ],
     *,
-    mapping: Annotated[
-        str,
-        typer.Option(
-            help=f"What the columns mean: {', '.join(READY)}, or a TOML or JSON file.",
-        ),
-    ] = "generic",
+    mapping: MappingName = "generic",
     axis: Annotated[
         list[str] | None,
         typer.Option(
@@ -124,9 +98,9 @@ def reconcile(
 
     Example: ledger reconcile usage.csv --mapping openai-usage --provider openai --axis total_tokens
     """
-    mappings = _mappings(mapping, repeats=repeats, identical=identical)
+    chosen = mappings(mapping, repeats=repeats, identical=identical)
     if explain_:
-        explained = explain(file, mappings, rows=top)
+        explained = explain(file, chosen, rows=top)
         emit(
             explained.rows if output_format is Format.CSV else [explained],
             ExplainedRow,
@@ -134,7 +108,7 @@ def reconcile(
             lambda: _print_explained(explained, wide=wide),
         )
         return
-    bill = read_bill(file, mappings)
+    bill = read(file, chosen)
     with existing(url, actor=actor) as book:
         found = held_against(
             book,
@@ -153,25 +127,6 @@ def reconcile(
     emit(rows, Match, output_format, lambda: _print(found, top=top, wide=wide))
     if not found.agrees:
         raise typer.Exit(1)
-
-
-def _mappings(
-    named: str, *, repeats: Repeats | None, identical: Identical | None
-) -> Sequence[BillMapping]:
-    given = {"repeats": repeats, "identical": identical}
-    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return [replace(one, **said) for one in _named(named)]
-
-
-def _named(named: str) -> Sequence[BillMapping]:
-    if named in READY:
-        return READY[named]
-    path = Path(named)
-    if path.suffix not in {".toml", ".json"}:
-        raise InvalidInputError(
-            "--mapping", f"{named!r} is none of {', '.join(READY)}, nor a .toml or .json file"
-        )
-    return read_mappings(path)
 
 
 def _print_explained(found: Explained, *, wide: bool) -> None:

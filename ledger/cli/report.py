@@ -34,7 +34,7 @@ from ledger.cli.filters import (
 )
 from ledger.cli.output import Output, printed
 from ledger.cli.page import chart, page
-from ledger.reports.buckets import zone_named
+from ledger.core.calendar import zone_named
 from ledger.reports.charts import (
     PAGE,
     burn_down_pictures,

@@ -18,6 +18,14 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.cli.gathered import gathered
+from ledger.cli.mappings import (
+    MappingName,
+    Start,
+    WhatIdenticalMean,
+    WhatRepeatsMean,
+    mappings,
+    read,
+)
 from ledger.cli.policies import (
     CapacityRequests,
     CapacityTokens,
@@ -43,7 +51,6 @@ from ledger.simulate import (
     Prices,
     Result,
     RunRule,
-    Trace,
     parse_count,
     parse_decimal,
     run,
@@ -54,12 +61,20 @@ _SHOWN = 10
 
 
 TracePath = Annotated[
-    Path, typer.Argument(help="A CSV file with one call a row.", show_default=False)
+    Path,
+    typer.Argument(
+        help="Recorded calls: CSV, JSON, .xlsx or Parquet, also in gzip or zip.",
+        show_default=False,
+    ),
 ]
 
 
 def _chosen(
     trace: TracePath,
+    mapping: MappingName = "trace",
+    repeats: WhatRepeatsMean = None,
+    identical: WhatIdenticalMean = None,
+    start: Start = None,
     input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
     output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
     estimate_output: Annotated[
@@ -82,8 +97,9 @@ def _chosen(
     ] = 1,
 ) -> Backtest:
     """Return the back-test that a command's options make."""
-    recorded = Trace(trace)
-    default = "column" if recorded.has("run_id") else "10m"
+    chosen = mappings(mapping, repeats=repeats, identical=identical, start=start)
+    recorded = read(trace, chosen, attributed=True)
+    default = "10m" if recorded.mapping.run is None else "column"
     actual = estimate_output == "actual"
     return Backtest(
         trace=recorded,
@@ -119,14 +135,18 @@ def simulate(
         bool, typer.Option("--again", help="Count a trace again that was run before.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a run that was interrupted.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue a run that was interrupted, or a log that has grown."
+        ),
     ] = False,
 ) -> None:
     """Back-test a budget: reserve and settle each row of recorded traffic in a durable pool.
 
-    The trace needs columns for the time, the input and the output tokens
-    (such as TIMESTAMP, ContextTokens and GeneratedTokens). It may have run, model, provider,
-    tenant, agent, request_id, and cost (in US dollars) or cost_micros_usd.
+    The trace needs columns for the time, the input and the output tokens (such as TIMESTAMP,
+    ContextTokens and GeneratedTokens, or those of BurstGPT, Mooncake, splitwise, vidur and vLLM).
+    It may have run, model, provider, tenant, agent, request_id, and cost (in US dollars) or
+    cost_micros_usd. Any mapping of reconcile that has them is taken, too.
 
     Example: ledger simulate trace.csv --capacity-usd 50 --input-price 3 --output-price 15
     """
@@ -139,10 +159,9 @@ def simulate(
         unpriced=unpriced,
     )
     check_storable_policy(options)
-    total = backtest.check()
     with Ledger.open(url, record_denials=True) as book:
         with progress_bar() as bar:
-            task = bar.add_task("Simulating", total=total)
+            task = bar.add_task("Simulating", total=len(backtest.trace.lines))
             result = run(
                 book,
                 name,
@@ -152,10 +171,10 @@ def simulate(
                 resume=resume,
                 progress=lambda _outcome: bar.advance(task),
             )
-        ignored = backtest.trace.ignored
+        ignored = [*backtest.trace.unread_columns, *backtest.trace.unread_lists]
         if ignored:
             said = printable(f"Columns not used: {', '.join(ignored)}")
-            stdout().print(said, markup=False)
+            stdout().print(said, markup=False, soft_wrap=True)
         _print(book, name, result)
 
 
@@ -163,7 +182,7 @@ def _print(book: Ledger, pool: str, result: Result) -> None:
     show(runs_sheet(reports.runs(book, pool)))
     show(statement_sheet(reports.statement(book, pool)))
     if result.denied:
-        found = reports.denials(book, pool, key_prefix=result.key_prefix)
+        found = reports.denials(book, pool, keys=result.denied_keys)
         shown = list(itertools.islice(found, _SHOWN))
         more = f", of which the first {len(shown)}" if result.denied > len(shown) else ""
         show(denials_sheet(shown, title=f"Denied: {result.denied:,}{more}"))

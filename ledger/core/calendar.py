@@ -148,11 +148,20 @@ def check_length(name: str, length: object) -> None:
 
 def _check_zone(name: object) -> None:
     check_text("window.time_zone", name)
+    zone_named(str(name), field="window.time_zone")
+
+
+def zone_named(name: str, *, field: str = "time zone") -> ZoneInfo:
+    """Return a time zone of the IANA database.
+
+    Raises:
+        InvalidInputError: There is none of this name.
+    """
     try:
-        ZoneInfo(str(name))
-    except (KeyError, ValueError, OSError) as error:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError, TypeError) as error:
         raise InvalidInputError(
-            "window.time_zone",
+            field,
             f"no time zone {name!r} is known here; IANA names are like Europe/Berlin. On a system "
             "without time zones, run: pip install tzdata",
         ) from error

@@ -15,7 +15,6 @@
     |-- InvalidInputError                a value that cannot be accepted (also a ValueError)
     |   |-- AmountOutOfRangeError        an amount outside the domain
     |   |-- InvalidUrlError              not the address of a store
-    |   |-- TraceError                   a line of a trace that cannot be read
     |   |-- PriceTableError              a table of prices that cannot be used
     |   `-- BillingFileError             a line of a provider's bill that cannot be read
     |-- UnknownPoolError                 no pool of that name
@@ -59,7 +58,6 @@ from ledger.errors.calls import (
     PoolConflictError,
     PriceTableError,
     TraceAlreadyRunError,
-    TraceError,
     UncorrectableEntryError,
     UnknownPoolError,
 )
@@ -123,7 +121,6 @@ __all__ = [
     "StoreWentBackWarning",
     "ThresholdExceededError",
     "TraceAlreadyRunError",
-    "TraceError",
     "UncorrectableEntryError",
     "UnknownLeaseError",
     "UnknownPoolError",

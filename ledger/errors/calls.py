@@ -39,22 +39,8 @@ class InvalidUrlError(InvalidInputError):
     """The text is not the address of a store this library can open."""
 
 
-class TraceError(InvalidInputError):
-    """A trace, or one line of it, cannot be read.
-
-    Attributes:
-        line: The line's number in the file, the header being line 1.
-        reason: What is wrong with it.
-    """
-
-    def __init__(self, path: str, *, line: int, reason: str) -> None:
-        super().__init__(f"{path}, line {line}", reason)
-        self.line = line
-        self.reason = reason
-
-
 class BillingFileError(InvalidInputError):
-    """A provider's bill, or one line of it, cannot be read; nothing was written.
+    """A bill, a log or a trace, or one line of it, cannot be read; nothing was written.
 
     Attributes:
         line: The line's number in the file, the header being line 1; of a JSON document, the

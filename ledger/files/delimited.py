@@ -155,4 +155,4 @@ def _records(
             if cells:
                 yield skip + reader.line_num, cells
     except csv.Error as error:
-        raise source.refuse(skip + reader.line_num + 1, f"not CSV: {error}") from error
+        raise source.refuse(skip + reader.line_num, f"not CSV: {error}") from error

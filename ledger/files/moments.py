@@ -1,4 +1,4 @@
-"""The times of a bill: ISO 8601, numbers of seconds or milliseconds since 1970, or a format."""
+"""Times in files: ISO 8601, numbers since 1970 or since a beginning, or a format."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from zoneinfo import ZoneInfo
 
 from ledger.core.checks import check_text
 from ledger.errors import InvalidInputError
-from ledger.files.numbers import shown
+from ledger.files.numbers import counted, shown
 
 ISO = "iso"
-_UNITS = {
-    "seconds": timedelta(seconds=1),
-    "milliseconds": timedelta(milliseconds=1),
-    "microseconds": timedelta(microseconds=1),
-}
+_UNITS_US = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
+_ELAPSED_US = {f"elapsed_{name}": micros for name, micros in _UNITS_US.items()}
+"""Counted from the beginning of a trace, which `start` says."""
+
 _SINCE_1970 = {
     10: ("seconds", 0),
     13: ("milliseconds", 0),
@@ -27,6 +26,8 @@ _SINCE_1970 = {
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = re.compile(r"[0-9]+")
+_DECIMAL = re.compile(r"[0-9]+\.[0-9]*")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 _UTC = re.compile(r" ?(UTC|GMT|Z)$")
 _SLASHED = re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}")
 _HOUR = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])")
@@ -34,6 +35,7 @@ _HOUR = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01]
 _DAY = re.compile(r"[0-9]{8}")
 _WEEK = re.compile(r"[0-9]{4}-?W[0-9]{2}")
 """A whole week, which `fromisoformat` takes for its Monday."""
+_SECONDS_DIGITS = 10
 _DATE_CHARS = 10  # 2024-02-01
 _TIME_FROM = 15  # more than a day, and than a number of seconds or milliseconds
 _HAS_DAY = re.compile(r"%(d|-d|e|j|x|c|D|F)")
@@ -46,16 +48,19 @@ def check_format(name: str, text: str) -> str:
         InvalidInputError: It names no day, so that lines would be for longer than one.
     """
     check_text(name, text)
-    if text != ISO and text not in _UNITS and not _HAS_DAY.search(text):
+    counts = (*_UNITS_US, *_ELAPSED_US)
+    if text not in {ISO, *counts} and not _HAS_DAY.search(text):
         raise InvalidInputError(
             name,
-            f"{shown(text)} is none of {', '.join(_UNITS)} and iso, nor has it a day (%d or %j); "
+            f"{shown(text)} is none of {', '.join(counts)} and iso, nor has it a day (%d or %j); "
             "give a line for a month its first day, and its end in a column of its own",
         )
     return text
 
 
-def moment(name: str, text: str, forms: Sequence[str], zone: ZoneInfo) -> datetime:
+def moment(
+    name: str, text: str, forms: Sequence[str], zone: ZoneInfo, start: datetime | None = None
+) -> datetime:
     """Return the time that a text says.
 
     Args:
@@ -64,13 +69,14 @@ def moment(name: str, text: str, forms: Sequence[str], zone: ZoneInfo) -> dateti
         forms: Its formats as `check_format` has them, of which the first that fits counts; without
             any, ISO 8601, or a number since 1970 whose digits say its unit.
         zone: The time zone of days, and of times that name none.
+        start: The time from which elapsed time is counted.
 
     Raises:
         InvalidInputError: The text has another form, is ambiguous, or is outside the years 1 to
             9999.
     """
     try:
-        at = _first(name, text, forms, zone)
+        at = _first(name, text, forms, zone, start)
         at = at.replace(tzinfo=zone) if at.tzinfo is None else at
         if not MINYEAR < at.year < MAXYEAR:
             at.astimezone(zone).astimezone(UTC)
@@ -79,10 +85,12 @@ def moment(name: str, text: str, forms: Sequence[str], zone: ZoneInfo) -> dateti
     return at
 
 
-def _first(name: str, text: str, forms: Sequence[str], zone: ZoneInfo) -> datetime:
+def _first(
+    name: str, text: str, forms: Sequence[str], zone: ZoneInfo, start: datetime | None
+) -> datetime:
     for form in forms or (ISO,):
         try:
-            return _plain(name, text, zone) if form == ISO else _formatted(text, form)
+            return _plain(name, text, zone) if form == ISO else _formatted(name, text, form, start)
         except InvalidInputError:  # which is a ValueError, too
             raise
         except ValueError:
@@ -90,6 +98,8 @@ def _first(name: str, text: str, forms: Sequence[str], zone: ZoneInfo) -> dateti
     if forms:
         raise InvalidInputError(name, f"{shown(text)} is not of the form {' or '.join(forms)}")
     hint = ""
+    if len(text) < _SECONDS_DIGITS and _NUMBER.fullmatch(text):
+        hint = "; if it is counted from a beginning, say so with at_format, such as elapsed_seconds"
     if _SLASHED.match(text):
         hint = "; say its form with at_format, such as %m/%d/%Y or %d.%m.%Y"
     raise InvalidInputError(
@@ -109,7 +119,11 @@ def _plain(name: str, text: str, zone: ZoneInfo) -> datetime:
         )
     if _DIGITS.fullmatch(text) and len(text) in _SINCE_1970:
         unit, dropped = _SINCE_1970[len(text)]
-        return _EPOCH + _UNITS[unit] * int(text[: len(text) - dropped])
+        return _after(_EPOCH, int(text[: len(text) - dropped]) * _UNITS_US[unit])
+    if _DECIMAL.fullmatch(text):
+        if text.index(".") != _SECONDS_DIGITS:
+            raise ValueError
+        return _after(_EPOCH, counted(text, _UNITS_US["seconds"]))
     if _WEEK.fullmatch(text) or (_DIGITS.fullmatch(text) and not _DAY.fullmatch(text)):
         raise ValueError  # fromisoformat takes the ninth digit for a separator
     if len(text) == _DATE_CHARS or _DAY.fullmatch(text):
@@ -118,9 +132,22 @@ def _plain(name: str, text: str, zone: ZoneInfo) -> datetime:
     return datetime.fromisoformat(_UTC.sub("+00:00", text))
 
 
-def _formatted(text: str, form: str) -> datetime:
-    if form not in _UNITS:
+def _formatted(name: str, text: str, form: str, start: datetime | None) -> datetime:
+    if form in _UNITS_US:
+        if not _NUMBER.fullmatch(text):
+            raise ValueError
+        return _after(_EPOCH, counted(text, _UNITS_US[form]))
+    if form not in _ELAPSED_US:
         return datetime.strptime(text, form)  # noqa: DTZ007 - the caller adds the mapping's zone
-    if not _DIGITS.fullmatch(text):
-        raise ValueError
-    return _EPOCH + _UNITS[form] * int(text)
+    micros = counted(text, _ELAPSED_US[form])
+    if start is None:
+        raise InvalidInputError(
+            name,
+            f"{shown(text)} is counted from the beginning of the trace; say when that was with "
+            "start (--start), such as 2024-02-29T00:00:00Z",
+        )
+    return _after(start, micros)
+
+
+def _after(begin: datetime, micros: int) -> datetime:
+    return begin + timedelta(microseconds=micros)

@@ -75,6 +75,25 @@ def tokens(name: str, text: str, unit: int, decimal: str | None) -> Amount:
     return found
 
 
+def counted(text: str, micros: int) -> int:
+    """Return a number of units of time in whole microseconds; what is left over is dropped.
+
+    Args:
+        text: The number, such as `45`, `45.5` or `7.5e-05`.
+        micros: How many microseconds the unit has.
+
+    Raises:
+        ValueError: It is no number of 0 or more.
+    """
+    try:
+        found = _scaled("time", text, micros, ".", "a number")
+    except InvalidInputError as error:
+        raise ValueError(text) from error
+    if found < 0:
+        raise ValueError(text)
+    return int(found)
+
+
 def unit_of(name: str, text: str) -> int:
     """Return how many tokens a unit has: `1K`, `10K`, `1M`, `1000 Tokens`, `Tokens`.
 

@@ -67,6 +67,7 @@ class Source:
         self._file = file
         self.refuse = refuse
         self.sha256 = self._digest()
+        self._size = file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(4)
         for begin, what in _FOREIGN.items():
@@ -102,6 +103,11 @@ class Source:
                 None,
                 f"a zip of {len(names):,} files ({listed}); unpack it, and give each by itself",
             )
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Return how many bytes of the file are read, and how many it has."""
+        return self._file.tell(), self._size
 
     def require_unchanged(self) -> None:
         """Refuse a file that was written to while it was read.

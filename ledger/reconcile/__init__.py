@@ -1,19 +1,19 @@
 """Reconciliation: compare a provider's bill with the journal, and correct what differs."""
 
-from ledger.reconcile.applying import apply
-from ledger.reconcile.bill import Bill, read_bill
-from ledger.reconcile.explaining import Explained, ExplainedRow, explain
-from ledger.reconcile.lines import BillLine
-from ledger.reconcile.mapping import (
+from ledger.files.bill import Bill, read_bill
+from ledger.files.lines import BillLine
+from ledger.files.mapping import (
     BillMapping,
     CostUnit,
     Identical,
     Repeats,
     TokenCounting,
 )
-from ledger.reconcile.mapping_files import read_mappings
+from ledger.files.mapping_files import read_mappings
+from ledger.files.ready import READY
+from ledger.reconcile.applying import apply
+from ledger.reconcile.explaining import Explained, ExplainedRow, explain
 from ledger.reconcile.matching import reconcile
-from ledger.reconcile.ready import READY
 from ledger.reconcile.values import (
     Amounts,
     EntryRef,

@@ -20,9 +20,9 @@ from ledger.errors import (
     InvalidInputError,
     UncorrectableEntryError,
 )
+from ledger.files.mapping import Identical
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
-from ledger.reconcile.mapping import Identical
 from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
 from ledger.store.corrections import spending
 from ledger.store.directory import Directory

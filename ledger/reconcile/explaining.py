@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ledger.core.checks import I64_MAX, check_amount, check_path
 from ledger.errors import InvalidInputError
+from ledger.files.bill import fitted_table
+from ledger.files.cells import CellReader
+from ledger.files.lines import BillLine
+from ledger.files.mapping import COLUMN_FIELDS, BillMapping
 from ledger.files.rows import LIST, Row
-from ledger.reconcile.bill import fitted_table
-from ledger.reconcile.cells import CellReader
-from ledger.reconcile.lines import BillLine
-from ledger.reconcile.mapping import COLUMN_FIELDS, BillMapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import TypeVar
 
+from ledger.core.calendar import zone_named
 from ledger.core.checks import (
     I64_MAX,
     check_amount,
@@ -19,14 +20,14 @@ from ledger.core.checks import (
     to_micros,
 )
 from ledger.errors import InvalidInputError
+from ledger.files.bill import Bill
+from ledger.files.lines import BillLine
+from ledger.files.mapping import COST
 from ledger.files.numbers import Amount
 from ledger.ledger import Ledger
-from ledger.reconcile.bill import Bill
-from ledger.reconcile.lines import BillLine
-from ledger.reconcile.mapping import COST
 from ledger.reconcile.recorded import Recorded, recorded
 from ledger.reconcile.values import Amounts, EntryRef, Match, Part, Reconciliation, Status
-from ledger.reports.buckets import Unit, bucket, zone_named
+from ledger.reports.buckets import Unit, bucket
 from ledger.reports.filters import EVERYTHING, Filter
 
 _DAY = timedelta(days=1)

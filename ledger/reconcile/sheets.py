@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from ledger.files.mapping import COST, Identical
 from ledger.files.numbers import Amount
 from ledger.reconcile.explaining import Explained
-from ledger.reconcile.mapping import COST, Identical
 from ledger.reconcile.values import Amounts, Match, Reconciliation, Status
 from ledger.reports.render import Column, Sheet, counted, text, usd
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple, Self
 
 from ledger.core.values import USAGE_FIELDS
-from ledger.reconcile.mapping import Identical
+from ledger.files.mapping import Identical
 from ledger.reports.buckets import Unit
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from ledger.core.calendar import zone_named as zone_named  # noqa: PLC0414 - reports ask here
 from ledger.core.checks import from_micros
-from ledger.errors import InvalidInputError
 
 _SECOND_US = 1_000_000
 _GRAINS_S = (86_400, 3_600, 900, 60, 1)
@@ -25,20 +25,6 @@ class Unit(StrEnum):
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
-
-
-def zone_named(name: str) -> ZoneInfo:
-    """Return a time zone of the IANA database.
-
-    Raises:
-        InvalidInputError: There is none of this name.
-    """
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError, TypeError) as error:
-        raise InvalidInputError(
-            "time zone", f"{name!r} is not in the IANA database; write UTC or Europe/Berlin"
-        ) from error
 
 
 def grains_us(units: Sequence[Unit], zone: ZoneInfo, around: Iterable[datetime]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -168,7 +168,7 @@ def denials(
     book: Ledger,
     where: Where = EVERYTHING,
     *,
-    key_prefix: str = "",
+    keys: Collection[str] | None = None,
     left_out: LeftOut | None = None,
 ) -> Iterator[Denied]:
     """Yield the denials that were kept, oldest first in each pool, in bounded memory.
@@ -176,7 +176,7 @@ def denials(
     Args:
         book: The books.
         where: Which entries, or the name of a pool.
-        key_prefix: Only denials with an idempotency key that begins so.
+        keys: Only denials with one of these idempotency keys.
         left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.
             Without it, the first of these errors is raised.
 
@@ -186,7 +186,7 @@ def denials(
         LedgerUnavailableError: The store cannot be read.
     """
     for found in _stream(book, where, [*_WHO, "idempotency_key"], left_out):
-        if (found.row["idempotency_key"] or "").startswith(key_prefix):
+        if keys is None or found.row["idempotency_key"] in keys:
             yield _denial(found)
 
 

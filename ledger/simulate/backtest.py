@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ledger.contract import RequestExtensions
-from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.checks import I64_MAX, check_amount, check_moment
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
@@ -22,18 +23,25 @@ from ledger.core.values import (
     UsageEstimate,
 )
 from ledger.errors import (
+    BillingFileError,
     BudgetError,
     IdempotencyConflictError,
     InvalidInputError,
     TraceAlreadyRunError,
-    TraceError,
     UnpricedCallError,
 )
+from ledger.files.bill import Bill
+from ledger.files.lines import BillLine
+from ledger.files.mapping import COST
+from ledger.files.numbers import Amount
+from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.simulate.pricing import Prices
 from ledger.simulate.runs import RunRule
-from ledger.simulate.trace import Trace, TraceRow
+
+_AXES = ("input_tokens", "output_tokens")
+_DENIALS_KEPT = 10
 
 
 class Outcome(StrEnum):
@@ -50,12 +58,12 @@ class Result:
     Attributes:
         admitted: Rows that were reserved and settled.
         denied: Rows that were refused.
-        key_prefix: The beginning of all idempotency keys of this run.
+        denied_keys: The idempotency keys of the first rows that were refused, 10 at most.
     """
 
     admitted: int
     denied: int
-    key_prefix: str
+    denied_keys: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +71,22 @@ class Backtest:
     """How a trace is run.
 
     Attributes:
-        trace: The recorded calls.
+        trace: The recorded calls: a file that `read_bill` has read, with the time, the input and
+            the output of each.
         runs: How rows are cut into runs.
         prices: What tokens cost, where a row does not say what the call cost.
         estimate_output_tokens: The output tokens that every call is estimated at. With None, each
-            call is estimated at its recorded output.
+            call is estimated at what was recorded of it.
         workers: How many threads run rows at once, 1 or more. With one, rows are run in order.
+
+    Raises:
+        BillingFileError: A row lacks its time, or has amounts that no store can hold; or there are
+            no rows.
+        InvalidInputError: Another argument makes no sense; or calls are to be estimated, and
+            nothing but the trace's own costs says what they cost.
     """
 
-    trace: Trace
+    trace: Bill
     runs: RunRule
     prices: Prices = field(default_factory=Prices)
     estimate_output_tokens: int | None = None
@@ -80,59 +95,76 @@ class Backtest:
     def __post_init__(self) -> None:
         if self.estimate_output_tokens is not None:
             check_amount("estimate_output_tokens", self.estimate_output_tokens, ceiling=I64_MAX)
+            if COST in self.trace.axes and self.prices == Prices():
+                raise InvalidInputError(
+                    "prices",
+                    "the trace says what each call cost in the end, which no estimate may know: "
+                    "give the prices of tokens (--input-price, --output-price)",
+                )
         if self.workers < 1:
             raise InvalidInputError("workers", "must be 1 or more")
+        lacking = [axis for axis in _AXES if axis not in self.trace.axes]
+        if lacking or self.trace.mapping.at is None:
+            said = ", ".join(lacking) or "time"
+            raise self._bad(None, f"mapping {self.trace.mapping.name!r} reads no {said} of calls")
+        if not self.trace.lines:
+            raise self._bad(None, "the trace has no rows")
+        most: Sequence[Amount] = [0] * len(self.trace.axes)
+        for row in self.trace.lines:
+            self._check_row(row)
+            most = [*map(max, most, row.amounts)]
+        # Costs grow with tokens: if a row with the most of everything fits, all of them do.
+        largest = replace(self.trace.lines[0], amounts=tuple(most))
+        if self._fits(replace(largest, has_cost=True)) and self._fits(
+            replace(largest, has_cost=False)
+        ):
+            return
+        for row in self.trace.lines:
+            if not self._fits(row):
+                raise self._bad(row.line, "the amounts are above 2^63-1")
 
-    def estimate(self, row: TraceRow) -> UsageEstimate:
-        """Return what is held for a row before it is run.
-
-        A row that carries its own cost is estimated at that cost unless prices are given.
-        """
-        output = row.output_tokens
-        if self.estimate_output_tokens is not None:
-            output = self.estimate_output_tokens
-        cost = self.prices.cost_micros_usd(row.input_tokens, output)
-        if self.prices == Prices() and row.cost_micros_usd is not None:
-            cost = row.cost_micros_usd
+    def estimate(self, row: BillLine) -> UsageEstimate:
+        """Return what is held for a row before it is run."""
+        recorded = self.usage(row)
+        output = self.estimate_output_tokens
+        if output is None:
+            output = recorded.output_tokens
+        cost = recorded.cost_micros_usd
+        if self.estimate_output_tokens is not None or self.prices != Prices():
+            cost = self.prices.cost_micros_usd(recorded.input_tokens, output)
         return UsageEstimate(
-            input_tokens=row.input_tokens,
+            input_tokens=recorded.input_tokens,
             output_tokens=output,
-            total_tokens=row.input_tokens + output,
+            total_tokens=recorded.input_tokens + output,
             cost_micros_usd=cost,
         )
 
-    def usage(self, row: TraceRow) -> Usage:
+    def usage(self, row: BillLine) -> Usage:
         """Return what a row really used; its own cost wins over one computed from prices."""
-        cost = row.cost_micros_usd
-        if cost is None:
-            cost = self.prices.cost_micros_usd(row.input_tokens, row.output_tokens)
-        return Usage(
-            input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens,
-            total_tokens=row.input_tokens + row.output_tokens,
-            cost_micros_usd=cost,
+        said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
+        if not row.has_cost:
+            said[COST] = self.prices.cost_micros_usd(*(said[axis] for axis in _AXES))
+        return Usage(**said)
+
+    def _check_row(self, row: BillLine) -> None:
+        if row.at is None:
+            raise self._bad(row.line, "the time is missing")
+        try:
+            check_moment("time", row.at)
+        except InvalidInputError as error:
+            reason = f"time: {row.at} is outside the years 1900 to 2999"
+            raise self._bad(row.line, reason) from error
+        if min(row.amounts) < 0:
+            raise self._bad(row.line, "an amount is below 0")
+
+    def _fits(self, row: BillLine) -> bool:
+        return all(
+            max(amounts.total_tokens, amounts.cost_micros_usd) <= I64_MAX
+            for amounts in (self.estimate(row), self.usage(row))
         )
 
-    def check(self) -> int:
-        """Read every row once, so that a bad row is found before anything is written.
-
-        Returns:
-            How many rows there are.
-
-        Raises:
-            TraceError: A row cannot be read, its amounts cannot be stored, or there are no rows.
-        """
-        count = 0
-        for row in self.trace.rows():
-            count += 1
-            for amounts in (self.estimate(row), self.usage(row)):
-                if max(amounts.total_tokens, amounts.cost_micros_usd) > I64_MAX:
-                    raise TraceError(
-                        str(self.trace.path), line=row.line, reason="the amounts are above 2^63-1"
-                    )
-        if count == 0:
-            raise TraceError(str(self.trace.path), line=2, reason="the trace has no rows")
-        return count
+    def _bad(self, line: int | None, reason: str) -> BillingFileError:
+        return BillingFileError(self.trace.file, line=line, reason=reason)
 
 
 def run(
@@ -147,8 +179,9 @@ def run(
 ) -> Result:
     """Reserve and settle every row of a trace, and return what became of them.
 
-    Every row has idempotency keys made from the file's digest and the row's line. A second run or
-    a resumed one therefore never counts a row twice by accident.
+    Every row has idempotency keys made from its request id; without one from the file's hash and
+    the row's line. A second run or a resumed one therefore never counts a row twice by accident,
+    nor does one of a log that has grown.
 
     Args:
         book: The store, which is searched for an earlier run of the same trace.
@@ -156,11 +189,11 @@ def run(
         options: The pool's policy.
         backtest: How the trace is run.
         again: Run a trace that was run before, and count its rows once more.
-        resume: Continue the newest run of this trace in this pool where it was interrupted.
+        resume: Continue the newest run of this trace in this pool: where it was interrupted, or
+            with the calls that were logged since.
         progress: Called with the outcome of each row, in the worker's thread.
 
     Raises:
-        TraceError: A row cannot be read; nothing was written.
         TraceAlreadyRunError: The trace was run into this store, and neither flag is given.
         InvalidInputError: Both flags are given; or there is no run to continue, or it was begun
             with other prices or estimates.
@@ -170,39 +203,42 @@ def run(
         raise InvalidInputError(
             "resume", "cannot be combined with again: again counts the whole trace once more"
         )
-    backtest.check()
-    digest = backtest.trace.digest()[:32]
-    take = _take(book, pool, backtest.trace, digest, again=again, resume=resume)
+    take = _take(book, pool, backtest.trace, again=again, resume=resume)
     budget = book.pool(pool, options)
-    prefix = _prefix(digest, take)
     counts = dict.fromkeys(Outcome, 0)
+    denied: list[str] = []
     counting = threading.Lock()
 
-    def work(position: int, row: TraceRow) -> None:
-        outcome = _run_row(budget, backtest, row, position, prefix=prefix)
+    def work(position: int, row: BillLine) -> None:
+        key = _key(backtest.trace, row, take)
+        outcome = _run_row(budget, backtest, row, position, key)
         with counting:
             counts[outcome] += 1
+            if outcome is Outcome.DENIED and len(denied) < _DENIALS_KEPT:
+                denied.append(key)
         if progress is not None:
             progress(outcome)
 
     try:
-        rows = enumerate(backtest.trace.rows())
+        rows = enumerate(backtest.trace.lines)
         # The first row runs before all others: `_take` looks for its key to find earlier runs.
         work(*next(rows))
         _in_threads(backtest.workers, rows, work)
     except IdempotencyConflictError as error:
         raise InvalidInputError(
-            "resume", "the run was begun with other prices or estimates; give the same again"
+            "resume",
+            "the run was begun with other prices or estimates, or a request id is that of another "
+            "call; give the same again, or count all anew with again (--again)",
         ) from error
     return Result(
-        admitted=counts[Outcome.ADMITTED], denied=counts[Outcome.DENIED], key_prefix=prefix
+        admitted=counts[Outcome.ADMITTED], denied=counts[Outcome.DENIED], denied_keys=denied
     )
 
 
 def _run_row(
-    budget: LedgerBudgetManager, backtest: Backtest, row: TraceRow, position: int, *, prefix: str
+    budget: LedgerBudgetManager, backtest: Backtest, row: BillLine, position: int, key: str
 ) -> Outcome:
-    key = f"{prefix}{row.line}"
+    assert row.at is not None  # noqa: S101 - `Backtest` has checked it
     extensions = RequestExtensions(
         Attribution(
             run_id=backtest.runs.run_id(row, position),
@@ -227,32 +263,35 @@ def _run_row(
     return Outcome.ADMITTED
 
 
-def _take(book: Ledger, pool: str, trace: Trace, digest: str, *, again: bool, resume: bool) -> int:
+def _take(book: Ledger, pool: str, trace: Bill, *, again: bool, resume: bool) -> int:
     """Return the number of this run of the trace in the pool, from 1."""
-    line = next(trace.rows()).line
+    first = trace.lines[0]
 
     def was_run(name: str, take: int) -> bool:
-        return book.entry_with_key(name, f"{_prefix(digest, take)}{line}") is not None
+        return book.entry_with_key(name, _key(trace, first, take)) is not None
 
     holders = [info.name for info in book.pools(left_out=[]) if was_run(info.name, 1)]
     if holders and not again and not (resume and pool in holders):
-        raise TraceAlreadyRunError(str(trace.path), pool=holders[0])
+        raise TraceAlreadyRunError(trace.file, pool=holders[0])
     if pool not in holders:
         if resume:
-            raise InvalidInputError("resume", f"{trace.path} was not begun in this store")
+            raise InvalidInputError("resume", f"{trace.file} was not begun in this store")
         return 1
     free = next(take for take in itertools.count(1) if not was_run(pool, take))
     return free - 1 if resume else free
 
 
-def _prefix(digest: str, take: int) -> str:
-    return f"trace:{digest}:{take}:"
+def _key(trace: Bill, row: BillLine, take: int) -> str:
+    """Return the idempotency key of a row's reservation."""
+    if row.request_id is not None:
+        return f"trace:{take}:{digest_of(row.request_id).hex()}"
+    return f"trace:{take}:{trace.sha256[:32]}:{row.line}"
 
 
 def _in_threads(
     workers: int,
-    rows: Iterator[tuple[int, TraceRow]],
-    work: Callable[[int, TraceRow], None],
+    rows: Iterator[tuple[int, BillLine]],
+    work: Callable[[int, BillLine], None],
 ) -> None:
     """Run rows in threads, at most two per thread submitted at a time, up to the first error."""
     with ThreadPoolExecutor(workers) as threads:

@@ -51,11 +51,6 @@ def parse_usd(name: str, text: str) -> int:
     return int(micros)
 
 
-def ceil_micros(usd: Decimal) -> int:
-    """Return US dollars as micro-USD, rounded up to the next whole one."""
-    return math.ceil(Fraction(usd) * _MICROS)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
     """Prices in US dollars per million tokens, which equals micro-USD per token."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ledger.errors import InvalidInputError
-from ledger.simulate.trace import TraceRow
+from ledger.files.lines import BillLine
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,11 +38,11 @@ class RunRule:
         count, unit = int(match[1]), match[2]
         return cls(every_s=count * _UNITS[unit]) if unit else cls(every_rows=count)
 
-    def run_id(self, row: TraceRow, position: int) -> str | None:
+    def run_id(self, row: BillLine, position: int) -> str | None:
         """Return the run of a row; `position` counts the rows from 0."""
         if self.every_rows is not None:
             return f"rows-{position // self.every_rows + 1:06d}"
-        if self.every_s is not None:
+        if self.every_s is not None and row.at is not None:
             # Integers only: a float would round the last microsecond of a run up to the next run.
             since = (row.at - _EPOCH) // timedelta(seconds=self.every_s) * self.every_s
             return _iso(since)

@@ -123,14 +123,15 @@ def trace(folder: Path) -> Callable[..., Path]:
 def traffic(trace: Callable[..., Path]) -> Callable[..., Path]:
     """Return a function that writes a trace of so many calls, one a second from midnight on.
 
-    Call n has 100 + 7 n input tokens and 10 + 3 n output tokens, both modulo 997, and an id.
+    Call n has 100 + 7 n input tokens and 10 + 3 n output tokens, both modulo 997, and an id: the
+    file's name and n.
     """
 
     def write(count: int, *, name: str = "trace.csv") -> Path:
         return trace(
             *(
                 f"2024-02-29 {n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}.5,"
-                f"{(100 + 7 * n) % 997},{(10 + 3 * n) % 997},call-{n}"
+                f"{(100 + 7 * n) % 997},{(10 + 3 * n) % 997},{name}-{n}"
                 for n in range(count)
             ),
             header="TIMESTAMP,ContextTokens,GeneratedTokens,request_id",

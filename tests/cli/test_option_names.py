@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ledger import InvalidInputError, Ledger, SharedPoolBudgetOptions, Window, reports
-from ledger.simulate import Backtest, RunRule, Trace
+from ledger.reconcile import READY, read_bill
+from ledger.simulate import Backtest, RunRule
 from ledger.simulate import run as simulate
 
 from .conftest import Ended
@@ -56,7 +57,7 @@ def test_an_error_of_the_library_names_the_argument(
         Window(period="day", time_zone="Mars")  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match=r"^as_of: "):
         reports.Filter(as_of=3)
-    backtest = Backtest(trace=Trace(traffic(1)), runs=RunRule.parse("1"))
+    backtest = Backtest(trace=read_bill(traffic(1), READY["trace"]), runs=RunRule.parse("1"))
     with (
         Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as book,
         pytest.raises(InvalidInputError, match=r"^resume: "),

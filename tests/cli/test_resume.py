@@ -134,7 +134,7 @@ def test_a_second_run_is_refused(
     path = traffic(5)
     ledger("simulate", path, "--url", store_url)
     said = refused("simulate", path, "--url", store_url, "--pool", pool)
-    assert f"{path} was already run into this store, in pool 'trace'" in said
+    assert f"{path.name} was already run into this store, in pool 'trace'" in said
     assert 11 == count(store_url)
 
 
@@ -159,15 +159,34 @@ def test_a_refusal_names_both_ways_on(
     assert "--resume" in said
 
 
+@pytest.mark.parametrize("ids", [True, False])
 def test_a_trace_is_known_by_what_it_holds(
-    ledger: Run, refused: Run, traffic: Callable[..., Path]
+    ledger: Run, refused: Run, trace: Callable[..., Path], *, ids: bool
 ) -> None:
-    """A copy under another name is the same trace; another trace under the same name is not."""
-    path = traffic(5)
+    """A copy under another name is the same trace; other calls under the same name are not."""
+    header = "at,input_tokens,output_tokens" + ",request_id" * ids
+    path = trace("2024-02-29,1,1" + ",a" * ids, header=header)
     ledger("simulate", path, "--pool", "p")
     assert "already run" in refused("simulate", path.rename("copy.csv"), "--pool", "p")
-    ledger("simulate", traffic(6), "--pool", "p")
-    assert 1 + 2 * 11 == count("sqlite:///ledger.db", "p")
+    ledger("simulate", trace("2024-02-29,1,2" + ",b" * ids, header=header), "--pool", "p")
+    assert 1 + 2 * 2 == count("sqlite:///ledger.db", "p")
+
+
+def test_a_log_that_has_grown_is_continued(
+    ledger: Run, refused: Run, traffic: Callable[..., Path]
+) -> None:
+    """Calls are known by their request ids: what was logged since is run, the rest once."""
+    ledger("simulate", traffic(5))
+    grown = traffic(8)
+    assert "--resume" in refused("simulate", grown)
+    ledger("simulate", grown, "--resume")
+    assert 1 + 2 * 8 == count("sqlite:///ledger.db")
+    check_once("sqlite:///ledger.db", grown, ledger)
+    # The same where the log's beginning was cut off since.
+    kept = grown.read_text().splitlines()
+    grown.write_text("\n".join([kept[0], *kept[4:], kept[-1].replace("trace.csv-7", "last")]))
+    ledger("simulate", grown, "--resume")
+    assert 1 + 2 * 9 == count("sqlite:///ledger.db")
 
 
 def test_another_store_is_another_matter(ledger: Run, traffic: Callable[..., Path]) -> None:

@@ -447,3 +447,17 @@ def test_workers_that_make_no_sense(
     assert "Traceback" not in ended.err
     assert "" == ended.out
     assert [path] == list(folder.iterdir())
+
+
+def test_no_estimate_knows_what_a_call_will_cost(
+    ledger: Run, refused: Run, trace: Callable[..., Path]
+) -> None:
+    """With a maximum of output, the recorded cost is settled, and prices say what is held."""
+    path = trace("2024-02-29,10,2,0.5", header="at,input_tokens,output_tokens,cost_usd")
+    assert "--output-price" in refused("simulate", path, "--estimate-output", 100)
+    ledger("simulate", path, "--estimate-output", 100, "--input-price", 1, "--output-price", 3)
+    _opening, reservation, settlement = entries()
+    assert reservation.estimate is not None
+    assert settlement.usage is not None
+    assert 310 == reservation.estimate.cost_micros_usd
+    assert 500_000 == settlement.usage.cost_micros_usd

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ledger import I64_MAX, Attribution, Entry, EntryKind, Ledger
+from tests.reconcile.samples import SAMPLES
 
 Run = Callable[..., Any]
 
@@ -129,32 +130,20 @@ def test_names_survive_unchanged(ledger: Run, trace: Callable[..., Path]) -> Non
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("2024-02-29 10:00:01,-8,2", "input tokens: '-8'"),
-        ("2024-02-29 10:00:01,8,-2", "output tokens: '-2'"),
-        ("2024-02-29 10:00:01,8.0,2", "input tokens: '8.0'"),
-        ("2024-02-29 10:00:01,8,1e3", "output tokens: '1e3'"),
-        ("2024-02-29 10:00:01,1_000,2", "input tokens: '1_000'"),
-        ("2024-02-29 10:00:01,\u0663,2", "input tokens: '\u0663'"),
-        ("2024-02-29 10:00:01,many,2", "input tokens: 'many'"),
-        ("2024-02-29 10:00:01,,2", "input tokens: ''"),
-        ("2024-02-29 10:00:01,8", "output tokens: ''"),
-        ("2024-02-29 10:00:01", "input tokens: ''"),
-        ("2024-02-29 10:00:01,8,2,5", "more of them than the header has"),
-        ('2024-02-29 10:00:01,"1,000",2', "input tokens: '1,000'"),
-        (",8,2", "time: ''"),
-        ("   ", "time: ''"),
-        ("yesterday,8,2", "time: 'yesterday'"),
-        ("2023-02-29 10:00:00,8,2", "time: '2023-02-29 10:00:00'"),
-        ("1700000000,8,2", "time: '1700000000'"),
-        ("0001-01-01T00:00:00+14:00,8,2", "time: '0001-01-01T00:00:00+14:00'"),
-        ("9999-12-31T23:59:59-14:00,8,2", "time: '9999-12-31T23:59:59-14:00'"),
+        ("2024-02-29 10:00:01,-8,2", "below 0"),
+        ("2024-02-29 10:00:01,8.5,2", "ContextTokens: '8.5'"),
+        ("2024-02-29 10:00:01,8,2,5", "4 cells, where the header has 3"),
+        ('2024-02-29 10:00:01,"1,000",2', "ContextTokens: '1,000'"),
+        (",8,2", "neither a request id nor a day"),
+        ("yesterday,8,2", "TIMESTAMP: 'yesterday'"),
+        ("45.5,8,2", "elapsed_seconds"),
+        ("1700000,8,2", "elapsed_seconds"),
+        ("1000-02-28 10:00:00,8,2", "outside the years 1900 to 2999"),
+        ("0001-01-01T00:00:00+14:00,8,2", "outside the years 1 to 9999"),
         (f"2024-02-29,{I64_MAX + 1},0", str(I64_MAX + 1)),
         (f"2024-02-29,{I64_MAX},1", "2^63-1"),
-        (f"2024-02-29,{'9' * 5_000},1", "input tokens"),
         (f"2024-02-29,{'9' * 200_000},1", "field"),
-        ("2024-02-29,8,2\0", "output tokens"),
         ('2024-02-29,8,"2', "CSV"),
-        ('2024-02-29,8,"2"x', "CSV"),
     ],
 )
 def test_a_bad_row_is_named(
@@ -163,10 +152,10 @@ def test_a_bad_row_is_named(
     """The line's number and what is wrong with it; nothing is written, not even a store."""
     path = trace(GOOD, row, *[GOOD] * 3)
     line = refused("simulate", path)
-    assert line.startswith(f"{path}, line ")
+    assert "trace.csv, line " in line
     assert said in line
     # A quote that is never closed is only found out at the end of the file.
-    assert f"{path}, line 3: " in line or row.endswith('"2')
+    assert "trace.csv, line 3: " in line or row.endswith('"2')
     assert len(line) < 1_000
     assert [path] == list(folder.iterdir())
 
@@ -174,18 +163,11 @@ def test_a_bad_row_is_named(
 @pytest.mark.parametrize(
     ("name", "cell", "said"),
     [
-        ("cost", "-0.5", "cost: '-0.5'"),
+        ("cost", "-0.5", "below 0"),
         ("cost", "$3", "cost: '$3'"),
-        ("cost", "NaN", "cost: 'NaN'"),
-        ("cost", "Infinity", "cost: 'Infinity'"),
         ("cost", "9223372036854.775808", str(I64_MAX)),
-        ("cost", "1e99999999", "cost"),
-        ("cost_micros_usd", "0.5", "cost_micros_usd: '0.5'"),
-        ("cost_micros_usd", "-5", "cost_micros_usd: '-5'"),
-        ("cost_micros_usd", str(I64_MAX + 1), str(I64_MAX)),
         ("run", "x" * 256, "has 256"),
         ("model", "a\0b", "NUL"),
-        ("request_id", "x" * 256, "has 256"),
     ],
 )
 def test_a_bad_cell_is_named(
@@ -194,7 +176,7 @@ def test_a_bad_cell_is_named(
     """The richer columns are held to the same: line, reason, nothing written."""
     path = trace(f"{GOOD},", f"{GOOD},{cell}", header=f"{PLAIN},{name}")
     line = refused("simulate", path)
-    assert line.startswith(f"{path}, line 3: ")
+    assert "trace.csv, line 3: " in line
     assert said in line
     assert [path] == list(folder.iterdir())
 
@@ -204,36 +186,70 @@ def test_a_cost_that_prices_make_too_large(
 ) -> None:
     """A row whose computed cost no store can hold is found before anything is written."""
     path = trace(GOOD, f"2024-02-29,{I64_MAX},0")
-    assert refused("simulate", path, "--input-price", 2).startswith(f"{path}, line 3: ")
+    assert refused("simulate", path, "--input-price", 2).startswith("trace.csv, line 3: ")
     assert [path] == list(folder.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "said"),
+    ("content", "said"),
     [
-        ("", 1, "empty"),
-        ("\n", 1, "empty"),
-        (f"{PLAIN}\n", 2, "no rows"),
-        (f"{PLAIN}\n\n\n", 2, "no rows"),
-        (f"{GOOD}\n", 1, "no column"),
-        ("TIMESTAMP,ContextTokens\n2024-02-29,1\n", 1, "output_tokens"),
-        ("ContextTokens,GeneratedTokens\n1,2\n", 1, "timestamp"),
-        (PLAIN.replace(",", ";") + "\n", 1, "no column"),
-        (f"{PLAIN},ContextTokens\n{GOOD},1\n", 1, "'ContextTokens'"),
-        (f"{PLAIN},input_tokens\n{GOOD},1\n", 1, "'input_tokens'"),
-        (f"{PLAIN},run,run_id\n{GOOD},a,b\n", 1, "'run_id'"),
+        ("", "empty"),
+        (f"{PLAIN}\n\n", "no rows"),
+        (f"{GOOD}\n", "no 'at'"),
+        ("TIMESTAMP,ContextTokens\n2024-02-29,1\n", "no 'output_tokens'"),
+        (f"{PLAIN},input_tokens\n{GOOD},1\n", "'ContextTokens' and 'input_tokens' are the same"),
     ],
 )
-def test_a_file_that_is_no_trace(
-    refused: Run, folder: Path, content: str, line: int, said: str
-) -> None:
+def test_a_file_that_is_no_trace(refused: Run, folder: Path, content: str, said: str) -> None:
     """Empty, without rows, without a needed column, with one twice: said at once, in one line."""
     path = folder / "trace.csv"
     path.write_text(content, encoding="utf-8")
     told = refused("simulate", path)
-    assert told.startswith(f"{path}, line {line}: ")
+    assert "trace.csv: " in told
     assert said in told
     assert [path] == list(folder.iterdir())
+
+
+def test_a_bill_without_calls_is_no_trace(refused: Run, folder: Path) -> None:
+    """A mapping of another kind of file is taken only if it has the tokens of calls."""
+    path = folder / "trace.csv"
+    path.write_text("date,model,net_amount\n2024-02-29,gpt-5,0.5\n", encoding="utf-8")
+    assert "no input_tokens, output_tokens" in refused("simulate", path, "--mapping", "copilot")
+
+
+TIMES = {
+    "BurstGPT": ["00:00:45", "00:00:45"],
+    "Mooncake": ["00:00:00", "00:00:27.482000"],
+    "splitwise-sim": ["00:00:00.000075", "00:00:00.501900"],
+    "vidur": ["00:00:00.041999"],
+    "vLLM requests": ["00:00:00.250000", "00:00:03.500000"],
+    "ShareGPT with lengths": ["00:01:01"],
+    "vLLM spans": ["00:00:00"],
+    "Claude Code": None,
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_traces_as_people_have_them(ledger: Run, folder: Path, kind: str) -> None:
+    """Every call of a sample once; times from 0 are counted from --start, to the microsecond."""
+    sample = SAMPLES[kind]
+    path = folder / "trace"
+    path.write_text(sample.content, encoding="utf-8")
+    mapping = sample.mapping if kind in {"Claude Code", "vLLM spans"} else "trace"
+    ledger("simulate", path, "--mapping", mapping, "--start", "2026-03-01")
+    found = settled()
+    assert [
+        (amounts["input_tokens"], amounts["output_tokens"], 0)
+        for _request_id, _model, _day, amounts in sample.lines
+    ] == [figures(entry) for entry in found]
+    assert TIMES[kind] in (None, [str(entry.at.time()) for entry in found])
+
+
+def test_seconds_from_0_need_a_beginning(refused: Run, folder: Path) -> None:
+    """A time is not guessed: the error names the option that says when the trace began."""
+    path = folder / "trace"
+    path.write_text(SAMPLES["BurstGPT"].content, encoding="utf-8")
+    assert "--start" in refused("simulate", path)
 
 
 @pytest.mark.parametrize("rows_before", [1, 3_000])
@@ -244,7 +260,7 @@ def test_bytes_that_are_no_text(refused: Run, folder: Path, rows_before: int) ->
     path.write_bytes("\n".join(rows).encode() + b"\n2024-02-29,8,\xff2\n" + GOOD.encode())
     told = refused("simulate", path)
     assert "UTF-8" in told
-    assert told.startswith(f"{path}, line {rows_before + 2}: ")
+    assert f"trace.csv, line {rows_before + 2}: " in told
     assert [path] == list(folder.iterdir())
 
 
@@ -290,7 +306,7 @@ def test_times_at_the_ends_of_the_calendar(
     path = trace(f"{at},1,1")
     ended = ledger("simulate", path, "--runs", rule, code=None)
     if ended.code == 2:
-        assert ended.err.startswith(f"Error: {path}, line 2: ")
+        assert ended.err.startswith("Error: trace.csv, line 2: ")
         return
     (run,) = json.loads(ledger("report", "runs", "--format", "json").out)
     assert datetime.fromisoformat(run["run_id"]) <= datetime.fromisoformat(run["first_at"])

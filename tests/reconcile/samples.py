@@ -33,6 +33,10 @@ def _lines(*values: Any) -> str:  # noqa: ANN401 - whatever JSON is
     return "".join(json.dumps(value) + "\n" for value in values)
 
 
+def _attribute(name: str, kind: str, value: str) -> dict[str, Any]:
+    return {"key": f"gen_ai.{name}", "value": {kind: value}}
+
+
 def _bucket(*results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "object": "page",
@@ -52,6 +56,8 @@ def _bucket(*results: Mapping[str, Any]) -> dict[str, Any]:
 DAY = "2026-03-01"
 IN, OUT, ALL, USD = "input_tokens", "output_tokens", "total_tokens", "cost_micros_usd"
 WRITTEN, READ, THOUGHT = "cache_creation_tokens", "cache_read_tokens", "reasoning_tokens"
+
+_CALL = {IN: 10, OUT: 2, ALL: 12}
 
 SAMPLES: dict[str, Sample] = {
     "OpenAI usage, API": Sample(
@@ -599,5 +605,91 @@ SAMPLES: dict[str, Sample] = {
                 {IN: 20, OUT: 10, ALL: 30},
             )
         ],
+    ),
+    "BurstGPT": Sample(
+        "burstgpt",
+        "BurstGPT_1.csv",
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "45,ChatGPT,10,2,12,Conversation log\n45,ChatGPT,10,2,12,Conversation log\n",
+        [(None, "ChatGPT", DAY, _CALL)] * 2,
+    ),
+    "Mooncake": Sample(
+        "mooncake",
+        "mooncake_trace.jsonl",
+        _lines(
+            {"timestamp": 0, "input_length": 10, "output_length": 2, "hash_ids": [0, 1]},
+            {"timestamp": 27482, "input_length": 10, "output_length": 2, "hash_ids": [0]},
+        ),
+        [(None, None, DAY, _CALL)] * 2,
+    ),
+    "splitwise-sim": Sample(
+        "splitwise",
+        "trace.csv",
+        "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,"
+        "token_size\n0,2,0,7.5e-05,1,10,2\n1,2,0,0.5019,1,10,2\n",
+        [(None, None, DAY, _CALL)] * 2,
+    ),
+    "vidur": Sample(
+        "vidur",
+        "trace.csv",
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n0.041999999999999996,10,2\n",
+        [(None, None, DAY, _CALL)],
+    ),
+    "vLLM requests": Sample(
+        "vllm",
+        "requests.json",
+        json.dumps(
+            [
+                {
+                    "request_id": f"cmpl-{number}",
+                    "arrival_time": at,
+                    "model": "qwen",
+                    "prompt_len": 10,
+                    "output_len": 2,
+                }
+                for number, at in enumerate((1772323200.25, 3.5))
+            ]
+        ),
+        [(f"cmpl-{number}", "qwen", DAY, _CALL) for number in range(2)],
+    ),
+    "ShareGPT with lengths": Sample(
+        "vllm",
+        "sharegpt.jsonl",
+        _lines({"prompt": "Hi", "prompt_length": 10, "response_length": 2, "arrival_time": 61}),
+        [(None, None, DAY, _CALL)],
+    ),
+    "vLLM spans": Sample(
+        "otel-genai",
+        "spans.json",
+        json.dumps(
+            {
+                "resourceSpans": [
+                    {
+                        "scopeSpans": [
+                            {
+                                "spans": [
+                                    {
+                                        "startTimeUnixNano": "1772323200000000000",
+                                        "attributes": [
+                                            _attribute("request.id", "stringValue", "r-1"),
+                                            _attribute("response.model", "stringValue", "qwen"),
+                                            _attribute("usage.prompt_tokens", "intValue", "10"),
+                                            _attribute("usage.completion_tokens", "intValue", "2"),
+                                        ],
+                                    }
+                                ]
+                            }
+                        ]
+                    }
+                ]
+            }
+        ),
+        [("r-1", "qwen", DAY, _CALL)],
+    ),
+    "Azure LLM inference": Sample(
+        "trace",
+        "azure.csv",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2026-03-01 18:17:03.9799600,10,2\n",
+        [(None, None, DAY, _CALL)],
     ),
 }

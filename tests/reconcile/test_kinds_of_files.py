@@ -7,13 +7,14 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ledger import BillingFileError
 from ledger.reconcile import READY, Bill, BillMapping, read_bill
-from tests.reconcile.samples import SAMPLES, Sample
+from tests.reconcile.samples import DAY, SAMPLES, Sample
 
 Read = Callable[..., Bill]
 ROOT = Path(__file__).parents[2]
@@ -36,11 +37,18 @@ def said(bill: Bill) -> list[tuple[object, ...]]:
 def test_a_kind_of_file(bill: Read, sample: Sample) -> None:
     """It is read as it is, and the same from gzip and from zip."""
     content = sample.content.encode()
+    mappings = [replace(one, start=DAY) for one in READY[sample.mapping]]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(sample.name, content)
     for data in (content, gzip.compress(content, mtime=0), packed.getvalue()):
-        assert sample.lines == said(bill(data, sample.mapping, sample.name))
+        assert sample.lines == said(bill(data, mappings, sample.name))
+
+
+def test_sessions_in_one_file(bill: Read) -> None:
+    """Two sessions whose sums are the same are two; only within one a usage comes again."""
+    sample = SAMPLES["Codex"]
+    assert sample.lines * 2 == said(bill(sample.content * 2, "codex"))
 
 
 def test_every_mapping_has_a_sample_and_a_row() -> None:

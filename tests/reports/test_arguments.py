@@ -21,7 +21,6 @@ from ledger import (
     exports,
     reconcile,
     reports,
-    simulate,
 )
 from ledger.prices import PriceList
 from ledger.reports import page
@@ -40,9 +39,8 @@ Calls = dict[str, tuple[Callable[..., object], dict[str, Any]]]
 def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     """Return every public function with arguments that are good, over a ledger of one call."""
     folder = tmp_path_factory.mktemp("arguments")
-    bill, trace = folder / "bill.csv", folder / "trace.csv"
+    bill = folder / "bill.csv"
     bill.write_text("request_id,total_tokens\nx,4\n", encoding="utf-8")
-    trace.write_text("time,input_tokens,output_tokens\n2024-01-01,1,1\n", encoding="utf-8")
     with Ledger.open(f"sqlite:///{folder}/ledger.db") as book:
         budget = book.pool("team", SharedPoolBudgetOptions(capacity_tokens=1_000))
         lease = budget.reserve(
@@ -82,7 +80,6 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
                 reconcile.BillMapping,
                 {one: getattr(mapping, one) for one in mapping.__dataclass_fields__},
             ),
-            "Trace": (simulate.Trace, {"path": trace}),
             "write_page": (page.write_page, {"document": document, "file": folder / "page.html"}),
         }
         yield found
@@ -104,7 +101,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
             "statement",
         ),
         *("statement_lines", "write", "verify", "read_bill", "explain", "reconcile", "apply"),
-        *("read_mappings", "BillMapping", "Trace", "write_page"),
+        *("read_mappings", "BillMapping", "write_page"),
     ],
 )
 def test_every_argument_of_another_type_is_refused_by_name(

@@ -74,7 +74,7 @@ def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noo
     found = list(reports.denials(audited, "team"))
     assert expected == [replace(one, idempotency_key=None) for one in found]
     second = str(found[1].idempotency_key)
-    assert found[1:] == list(reports.denials(audited, "team", key_prefix=second))
+    assert found[1:] == list(reports.denials(audited, "team", keys={second}))
 
 
 def test_what_is_left_of_an_unlimited_capacity(

@@ -40,7 +40,6 @@ from ledger import (
     StoreError,
     ThresholdExceededError,
     TraceAlreadyRunError,
-    TraceError,
     UncorrectableEntryError,
     UnknownLeaseError,
     UnknownPoolError,
@@ -156,11 +155,6 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         ["usage.total_tokens", "-5", "0 .. 99"],
     ),
     (InvalidUrlError("url", "no such scheme"), {"field": "url"}, ["url: no such scheme"]),
-    (
-        TraceError("trace.csv", line=12, reason="no number"),
-        {"line": 12, "reason": "no number"},
-        ["trace.csv", "line 12", "no number"],
-    ),
     (
         BillingFileError("bill.csv", line=12, reason="no number"),
         {"line": 12, "reason": "no number"},
@@ -291,7 +285,6 @@ def test_an_error_survives_the_way_to_another_process(
         (InvalidInputError, {LedgerError, ValueError}),
         (AmountOutOfRangeError, {InvalidInputError}),
         (InvalidUrlError, {InvalidInputError}),
-        (TraceError, {InvalidInputError}),
         (BillingFileError, {InvalidInputError}),
         (UnknownPoolError, {LedgerError}),
         (PoolConflictError, {LedgerError}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ledger.reconcile.mapping import BillMapping, Identical, Repeats, TokenCounting
+from ledger.files.mapping import BillMapping, Identical, Repeats, TokenCounting
 
 _LITELLM = BillMapping(
     name="litellm",
@@ -100,6 +100,7 @@ _CODEX = BillMapping(
         "payload.info.total_token_usage.output_tokens",
     ],
     identical=Identical.ONCE,
+    begins={"type": ["session_meta"]},  # several sessions may be in one file
     rows=["rows"],
     optional=["cache_read_tokens", "reasoning_tokens"],
 )
@@ -116,6 +117,13 @@ _GENAI = BillMapping(
     optional=["request_id", "model", "cache_creation_tokens", "cache_read_tokens"],
 )
 _GENAI_FLAT = replace(_GENAI, at="start_time")
+# The names before the conventions' version 1.27, which vLLM still writes.
+_GENAI_OLD = replace(
+    _GENAI,
+    request_id="attributes.gen_ai.request.id",
+    input_tokens=["attributes.gen_ai.usage.prompt_tokens"],
+    output_tokens=["attributes.gen_ai.usage.completion_tokens"],
+)
 
 LOGS: Mapping[str, Sequence[BillMapping]] = {
     "litellm": (_LITELLM,),
@@ -125,6 +133,6 @@ LOGS: Mapping[str, Sequence[BillMapping]] = {
     "ccusage": (_CCUSAGE,),
     "claude-code": (_CLAUDE_CODE,),
     "codex": (_CODEX,),
-    "otel-genai": (_GENAI, _GENAI_FLAT),
+    "otel-genai": (_GENAI, _GENAI_FLAT, _GENAI_OLD, replace(_GENAI_OLD, at="start_time")),
 }
 """By name: a mapping for each shape that is known, of which the first that fits is used."""

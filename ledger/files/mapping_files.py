@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ledger.core.checks import check_path
 from ledger.errors import InvalidInputError
-from ledger.reconcile.mapping import BillMapping
-from ledger.reconcile.ready import READY
+from ledger.files.mapping import BillMapping
+from ledger.files.ready import READY
 
 _EXTENDS = "extends"
 

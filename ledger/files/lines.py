@@ -1,4 +1,4 @@
-"""The lines of a bill, kept in a temporary file: memory hardly grows with their number."""
+"""The lines of a file, kept in a temporary file: memory hardly grows with their number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillLine:
-    """What a provider billed on one line.
+    """What one line of a bill, a log or a trace says was used.
 
     Attributes:
         line: The line's number in the file; in one JSON document the number of the object; from 1.
@@ -41,6 +41,11 @@ class BillLine:
         day: The day in the mapping's time zone.
         amounts: The amounts in the order of the bill's axes. A cost is exact: it may be a fraction
             of a micro-USD, and below 0 (a credit).
+        has_cost: Whether the line says a cost, be it 0.
+        run_id: The run it was used for; this and the next three only where they are asked for.
+        provider: The provider.
+        tenant: The tenant.
+        agent: The agent.
     """
 
     line: int
@@ -50,6 +55,11 @@ class BillLine:
     end: datetime | None
     day: str | None
     amounts: tuple[Amount, ...]
+    has_cost: bool = False
+    run_id: str | None = None
+    provider: str | None = None
+    tenant: str | None = None
+    agent: str | None = None
 
 
 def _micros(at: datetime) -> int:
@@ -92,6 +102,8 @@ class Lines(Sequence[BillLine]):
                     for one in line.amounts
                 ),
                 digest,
+                line.has_cost,
+                (line.run_id, line.provider, line.tenant, line.agent),
             )
         )
         with self._lock:
@@ -133,7 +145,10 @@ class Lines(Sequence[BillLine]):
     def __getitem__(self, index: int | slice) -> BillLine | list[BillLine]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        number, request_id, model, at, end, day, amounts, _digest = self._record(index)
+        (number, request_id, model, at, end, day, amounts, _digest, has_cost, names) = self._record(
+            index
+        )
+        run_id, provider, tenant, agent = names
         return BillLine(
             line=number,
             request_id=request_id,
@@ -142,6 +157,11 @@ class Lines(Sequence[BillLine]):
             end=None if end is None else from_micros(end).astimezone(self._zone),
             day=day,
             amounts=tuple(one if isinstance(one, int) else Fraction(*one) for one in amounts),
+            has_cost=has_cost,
+            run_id=run_id,
+            provider=provider,
+            tenant=tenant,
+            agent=agent,
         )
 
     @override

@@ -1,4 +1,4 @@
-"""Mappings: the meaning of the columns of a provider's bill."""
+"""Mappings: the meaning of the columns of a bill, a log or a trace."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from ledger.core.calendar import zone_named
 from ledger.core.checks import check_amount, check_text, check_type
 from ledger.core.values import USAGE_FIELDS
 from ledger.errors import InvalidInputError
-from ledger.files.moments import check_format
+from ledger.files.moments import ISO, check_format, moment
 from ledger.files.numbers import unit_of
 from ledger.files.rows import LIST
-from ledger.reports.buckets import zone_named
 
 COST = "cost_micros_usd"
 """The axis that is money; the other axes are tokens."""
@@ -65,7 +65,7 @@ class Identical(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillMapping:
-    """Which column of a bill holds which field.
+    """Which column of a file holds which field.
 
     In JSON a column is a key. A key within an object is written with a dot: `amount.value`; one
     within the objects of a list as `credits[].amount`, which is the sum over the list. An amount
@@ -76,14 +76,21 @@ class BillMapping:
         request_id: The column of the provider's request id.
         at: The column of a day, a time (ISO 8601), or a number of seconds or milliseconds since
             1970.
-        at_format: The form of the times: `seconds`, `milliseconds`, `iso`, or a format of Python's
-            `strptime` that has the day; several are tried in their order. Without it, the form is
+        at_format: The form of the times: `iso`; `seconds`, `milliseconds` or `microseconds` since
+            1970; the same with `elapsed_` before it, counted from `start`; or a format of Python's
+            `strptime` that has the day. Several are tried in their order. Without it, the form is
             found out.
+        start: The time from which elapsed times are counted, in ISO 8601.
         end: The column of the time at which a line ends, which is not part of it.
         model: The column of the model.
         model_until: A text that ends the model's name in its column; it and the rest are dropped.
         models: The journal's names of models, by the bill's names, where they are different. A
             `*` in the bill's name stands for any text; the first name that fits counts.
+        run: The column of the run that a call was made for; this and the next three are read by
+            those who make calls of the lines, not to compare a bill.
+        provider: The column of the provider.
+        tenant: The column of the tenant.
+        agent: The column of the agent.
         currency: The column of the currency, which must be US dollars.
         input_tokens: Columns of input tokens.
         output_tokens: Columns of output tokens.
@@ -102,6 +109,10 @@ class BillMapping:
         zone: The time zone of days, and of times without one.
         identity: Columns that say which line a line is, where a log repeats lines that differ in
             others, such as the time; without any, lines are identical if all cells are.
+        aliases: The mapping's names of columns, by other names in lower case: a column may have
+            either, in any case.
+        begins: Rows with one of these values in a column, by column, begin a session: lines are
+            identical only within one.
         only: Only rows with one of these values in a column, by column. A `*` stands for any text.
         empty: Texts that a cell without a value has, such as `-` or `Included`.
         decimal: The decimal sign, `.` or `,`; without it, it must be clear from each number.
@@ -118,10 +129,15 @@ class BillMapping:
     request_id: str | None = None
     at: str | None = None
     at_format: Sequence[str] = ()
+    start: str | None = None
     end: str | None = None
     model: str | None = None
     model_until: str | None = None
     models: Mapping[str, str] = field(default_factory=dict, hash=False)
+    run: str | None = None
+    provider: str | None = None
+    tenant: str | None = None
+    agent: str | None = None
     currency: str | None = None
     input_tokens: Sequence[str] = ()
     output_tokens: Sequence[str] = ()
@@ -138,6 +154,8 @@ class BillMapping:
     tokens: TokenCounting = TokenCounting.CACHE_INCLUDED
     zone: str = "UTC"
     identity: Sequence[str] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    begins: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     only: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     empty: Sequence[str] = ()
     decimal: str | None = None
@@ -160,7 +178,9 @@ class BillMapping:
         self._check_tables()
         for name, kind in _CHOICES.items():
             object.__setattr__(self, name, _choice(name, getattr(self, name), kind))
-        zone_named(self.zone)
+        zone = zone_named(self.zone)
+        if self.start is not None:
+            moment("start", self.start, (ISO,), zone)
         if self.request_id is None and self.at is None:
             raise InvalidInputError(self.name, "names no column for request_id or for at")
         if not self.amounts:
@@ -169,15 +189,17 @@ class BillMapping:
         self._check_text_form()
 
     def _check_tables(self) -> None:
-        for name in ("models", "kinds", "only"):
+        for name in ("models", "kinds", "aliases", "begins", "only"):
             check_type(name, getattr(self, name), Mapping)
-        for name in ("models", "kinds"):
+        for name in ("models", "kinds", "aliases"):
             for text in (*getattr(self, name), *getattr(self, name).values()):
                 check_text(name, text)
-        only = {
-            check_text("only", name): _names("only", texts) for name, texts in self.only.items()
-        }
-        object.__setattr__(self, "only", only)
+        for name in ("begins", "only"):
+            rows = {
+                check_text(name, column): _names(name, texts)
+                for column, texts in getattr(self, name).items()
+            }
+            object.__setattr__(self, name, rows)
         if (self.kind is None) != (self.quantity is None) or (self.kind is None) != (
             not self.kinds
         ):
@@ -230,7 +252,7 @@ class BillMapping:
         named = [
             *(getattr(self, name) for name in COLUMN_FIELDS),
             self.unit_column,
-            [*self.only],
+            [*self.begins, *self.only],
             self.identity,
         ]
         return {
@@ -254,6 +276,8 @@ class BillMapping:
         Raises:
             InvalidInputError: A required column is missing; the error names it and the file's own.
         """
+        if self.aliases:
+            return self._unaliased(columns).fitted(columns)
         missing: dict[str, list[str]] = {}
         for name in COLUMN_FIELDS:
             value = getattr(self, name)
@@ -287,12 +311,34 @@ class BillMapping:
                 + ", ".join(map(repr, columns)),
             ) from error
 
+    def _unaliased(self, columns: Collection[str]) -> BillMapping:
+        """Return the mapping with the names that the file has for its columns."""
+        asked = self.columns
+        theirs: dict[str, str] = {}
+        for column in columns:
+            ours = self.aliases.get(column.lower(), column.lower())
+            if ours in asked and theirs.setdefault(ours, column) != column:
+                raise InvalidInputError(
+                    "columns", f"{theirs[ours]!r} and {column!r} are the same column"
+                )
+        named: dict[str, Any] = {}
+        for name in COLUMN_FIELDS:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                named[name] = theirs.get(value, value)
+            elif value:
+                named[name] = [theirs.get(column, column) for column in value]
+        return replace(self, aliases={}, **named)
+
 
 _SKIPPED_MAX = 10_000
 """How many lines may stand above a header."""
 
-_SINGLE = ("request_id", "at", "end", "model", "currency", "kind", "quantity")
-_TEXTS = ("name", *_SINGLE, "model_until", "token_unit", "decimal", "delimiter", "zone")
+ATTRIBUTION = ("run", "provider", "tenant", "agent")
+"""The fields of columns that say for whom a call was made."""
+
+_SINGLE = ("request_id", "at", "end", "model", *ATTRIBUTION, "currency", "kind", "quantity")
+_TEXTS = ("name", *_SINGLE, "start", "model_until", "token_unit", "decimal", "delimiter", "zone")
 _SUMS = (*(name for name in USAGE_FIELDS if name != COST), "cost")
 COLUMN_FIELDS = (*_SINGLE, *_SUMS)
 """The fields that name columns."""

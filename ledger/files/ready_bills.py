@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ledger.reconcile.mapping import (
+from ledger.files.mapping import (
     COLUMN_FIELDS,
     BillMapping,
     CostUnit,

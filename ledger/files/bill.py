@@ -1,26 +1,29 @@
-"""A provider's bill: `read_bill` reads and checks every line of a file."""
+"""Bills, logs and traces: `read_bill` reads and checks every line of a file."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from ledger.core.checks import check_path, check_several, check_type
+from ledger.core.calendar import zone_named
+from ledger.core.checks import check_callable, check_path, check_several, check_type
 from ledger.errors import BillingFileError, InvalidInputError
+from ledger.files.cells import CellReader
+from ledger.files.lines import BillLine, Lines
+from ledger.files.mapping import ATTRIBUTION, BillMapping, Identical, Repeats
 from ledger.files.numbers import shown
 from ledger.files.rows import COLUMNS_MAX, LIST, Row, Table, digest_of
 from ledger.files.source import Source, opened
 from ledger.files.tables import tables
-from ledger.reconcile.cells import CellReader
-from ledger.reconcile.lines import BillLine, Lines
-from ledger.reconcile.mapping import BillMapping, Identical, Repeats
-from ledger.reports.buckets import zone_named
 
 _MICROSECOND = timedelta(microseconds=1)
+_TOLD_EVERY = 1_000
+"""After how many rows the progress is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +65,21 @@ class Bill:
     unread_lists: Mapping[str, int]
 
 
-def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
+def read_bill(
+    path: str | Path,
+    mappings: Sequence[BillMapping],
+    *,
+    attributed: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Bill:
     """Return a file's lines, all of them checked.
 
     Args:
         path: A file of CSV, JSON, or one JSON object a line; a workbook or a Parquet file; or one
             of them in gzip or zip.
         mappings: The meaning of its columns. The first mapping that fits the columns is used.
+        attributed: Whether the run, provider, tenant and agent of each line are read, too.
+        progress: Called now and then with how many bytes of the file are read, and how many it has.
 
     Raises:
         InvalidInputError: An argument of another type, or no mapping.
@@ -76,9 +87,16 @@ def read_bill(path: str | Path, mappings: Sequence[BillMapping]) -> Bill:
         MissingExtraError: The library that reads such a file is not installed.
     """
     path = check_path("path", path)
+    check_callable("progress", progress)
+    _check_mappings(mappings)
+    if not attributed:
+        without: dict[str, Any] = dict.fromkeys(ATTRIBUTION)
+        mappings = [replace(one, **without) for one in mappings]
     with fitted_table(path, mappings) as (source, mapping, table):
         reader = _Reader(mapping, table.columns)
-        for row in table.rows(reader.cells.asked):
+        for number, row in enumerate(table.rows(reader.cells.asked)):
+            if progress is not None and number % _TOLD_EVERY == 0:
+                progress(*source.position)
             try:
                 reader.add(row)
             except InvalidInputError as error:
@@ -119,11 +137,7 @@ def fitted_table(
         BillingFileError: The file cannot be read, or no mapping fits; the error is then the last
             mapping's, for the table that the file looks like.
     """
-    check_several("mappings", mappings)
-    for one in mappings:
-        check_type("mappings", one, BillMapping)
-    if not mappings:
-        raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
+    _check_mappings(mappings)
 
     def refuse(line: int | None, reason: str) -> BillingFileError:
         return BillingFileError(str(path), line=line, reason=reason)
@@ -131,6 +145,14 @@ def fitted_table(
     with opened(path, refuse) as source:
         mapping, table = _fitting(source, mappings)
         yield source, mapping, table
+
+
+def _check_mappings(mappings: Sequence[BillMapping]) -> None:
+    check_several("mappings", mappings)
+    for one in mappings:
+        check_type("mappings", one, BillMapping)
+    if not mappings:
+        raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
 
 
 def _fitting(source: Source, mappings: Sequence[BillMapping]) -> tuple[BillMapping, Table]:
@@ -198,6 +220,7 @@ class _Reader:
         self._several: dict[bytes, _Several] = {}
         self.empty = self.not_selected = self.replaced = 0
         self.identical: list[int] = []
+        self._session = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
 
@@ -207,6 +230,8 @@ class _Reader:
         Raises:
             InvalidInputError: A cell cannot be read, or the row repeats one that it must not.
         """
+        if self._mapping.begins and self.cells.begins_session(row.cells):
+            self._session += 1
         if self._mapping.only and not self.cells.is_selected(row.cells):
             self.not_selected += 1
             return
@@ -220,8 +245,11 @@ class _Reader:
             self.empty += 1
             return
         line = self.cells.line(row, when)
+        if line.request_id is None and self._mapping.identical is Identical.ADD:
+            self.lines.add(line, row.digest)
+            return
         if self._mapping.identity:
-            row = row._replace(digest=self.cells.identity(row.cells))
+            row = row._replace(digest=self.cells.identity(row.cells, self._session))
         key = row.digest if line.request_id is None else digest_of(line.request_id)
         place = self._places.get(key)
         if place is None:

@@ -9,14 +9,14 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TypeVar
 
+from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text
 from ledger.errors import InvalidInputError
-from ledger.files.moments import moment
+from ledger.files.lines import BillLine
+from ledger.files.mapping import ATTRIBUTION, COST, BillMapping, CostUnit, TokenCounting
+from ledger.files.moments import ISO, moment
 from ledger.files.numbers import Amount, money, shown, tokens, unit_of
 from ledger.files.rows import SEPARATOR, Row, digest_of
-from ledger.reconcile.lines import BillLine
-from ledger.reconcile.mapping import COST, BillMapping, CostUnit, TokenCounting
-from ledger.reports.buckets import zone_named
 
 _MICROS_IN = {CostUnit.USD: 1_000_000, CostUnit.CENTS: 10_000, CostUnit.MICROS_USD: 1}
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")
@@ -39,6 +39,9 @@ class CellReader:
         self._mapping = mapping
         self._zone = zone_named(mapping.zone)
         self._currencies = _currencies(mapping, columns)
+        self._start = None
+        if mapping.start is not None:
+            self._start = moment("start", mapping.start, (ISO,), self._zone)
         self._empty = frozenset(mapping.empty)
         self.asked = mapping.columns | {*self._currencies}
         self.other_kinds: Counter[str] = Counter()
@@ -57,15 +60,21 @@ class CellReader:
         self._at = remember(lambda text: self._moment(f"{mapping.at}", text))
         self._ends_at = remember(lambda text: self._moment(f"{mapping.end}", text))
         self._model = remember(self._named_model)
+        self._named = [
+            ("run_id" if name == "run" else name, column)
+            for name in ATTRIBUTION
+            if (column := getattr(mapping, name)) is not None
+        ]
         self._kind = remember(lambda text: _fitting(mapping.kinds, text))
         self._tokens_in = remember(lambda text: unit_of(f"{self._unit_column}", text))
 
     def is_selected(self, cells: Cells) -> bool:
         """Tell whether a row is one of those that the mapping reads."""
-        return all(
-            any(fnmatchcase(cells.get(column, ""), pattern) for pattern in patterns)
-            for column, patterns in self._mapping.only.items()
-        )
+        return _is_one_of(cells, self._mapping.only)
+
+    def begins_session(self, cells: Cells) -> bool:
+        """Tell whether a row begins a session: lines before it are no longer repeated."""
+        return _is_one_of(cells, self._mapping.begins)
 
     def times(self, cells: Cells) -> tuple[datetime, str, datetime | None] | None:
         """Return when a row begins, that day in the mapping's zone, and when it ends.
@@ -92,9 +101,9 @@ class CellReader:
             for text in (cells.get(column) for column in self._counted)
         )
 
-    def identity(self, cells: Cells) -> bytes:
-        """Return a hash of the cells that say which line a row is."""
-        said = [cells.get(column, "") for column in self._mapping.identity]
+    def identity(self, cells: Cells, session: int) -> bytes:
+        """Return a hash of the cells that say which line of its session a row is."""
+        said = [str(session), *(cells.get(column, "") for column in self._mapping.identity)]
         return digest_of(SEPARATOR.join(said))
 
     def line(self, row: Row, when: tuple[datetime, str, datetime | None] | None) -> BillLine:
@@ -124,6 +133,12 @@ class CellReader:
             end=end,
             day=day,
             amounts=tuple(amounts[name] for name in self._axes),
+            has_cost=any(self._cell(cells, column) for column in mapping.cost),
+            **{
+                name: check_text(column, text)
+                for name, column in self._named
+                if (text := self._cell(cells, column)) is not None
+            },
         )
 
     def _cell(self, cells: Cells, column: str | None) -> str | None:
@@ -131,7 +146,7 @@ class CellReader:
         return text if text and text not in self._empty else None
 
     def _moment(self, column: str, text: str) -> tuple[datetime, str]:
-        at = moment(column, text, self._mapping.at_format, self._zone)
+        at = moment(column, text, self._mapping.at_format, self._zone, self._start)
         return at, at.astimezone(self._zone).date().isoformat()
 
     def _named_model(self, text: str) -> str:
@@ -178,6 +193,14 @@ class CellReader:
                     amount = tokens(column, one, unit, mapping.decimal)
                 total = total + amount if total else amount
         return total
+
+
+def _is_one_of(cells: Cells, rows: Mapping[str, Sequence[str]]) -> bool:
+    """Tell whether a row has one of the values in every column that is named."""
+    return all(
+        any(fnmatchcase(cells.get(column, ""), pattern) for pattern in patterns)
+        for column, patterns in rows.items()
+    )
 
 
 def _fitting(names: Mapping[str, str], text: str) -> str | None:

@@ -1,0 +1,93 @@
+"""Options that say how a file of lines is read: a bill, a log or a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ledger.cli.common import progress_bar
+from ledger.errors import InvalidInputError
+from ledger.files.bill import Bill, read_bill
+from ledger.files.mapping import BillMapping, Identical, Repeats
+from ledger.files.mapping_files import read_mappings
+from ledger.files.ready import READY
+
+MappingName = Annotated[
+    str,
+    typer.Option(
+        "--mapping",
+        help=f"What the columns mean: {', '.join(READY)}, or a TOML or JSON file.",
+    ),
+]
+WhatRepeatsMean = Annotated[
+    Repeats | None,
+    typer.Option(
+        "--repeats",
+        help="What it means if lines have the same request id: refuse them, add them, or take the "
+        "last. Without it, what the mapping says.",
+    ),
+]
+WhatIdenticalMean = Annotated[
+    Identical | None,
+    typer.Option(
+        "--identical",
+        help="What it means if two lines are identical: refuse to apply the bill, add them, or "
+        "count them once. Without it, what the mapping says.",
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        help="The time from which a trace counts its seconds, such as 2024-02-29T00:00:00Z.",
+        show_default=False,
+    ),
+]
+
+
+def mappings(
+    named: str,
+    *,
+    repeats: Repeats | None = None,
+    identical: Identical | None = None,
+    start: str | None = None,
+) -> Sequence[BillMapping]:
+    """Return the mappings of a name or a file, with what options say otherwise.
+
+    Raises:
+        InvalidInputError: There is no such mapping, or an option makes no sense.
+    """
+    given = {"repeats": repeats, "identical": identical, "start": start}
+    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return [replace(one, **said) for one in _named(named)]
+
+
+def _named(named: str) -> Sequence[BillMapping]:
+    if named in READY:
+        return READY[named]
+    path = Path(named)
+    if path.suffix not in {".toml", ".json"}:
+        raise InvalidInputError(
+            "--mapping", f"{named!r} is none of {', '.join(READY)}, nor a .toml or .json file"
+        )
+    return read_mappings(path)
+
+
+def read(path: Path, chosen: Sequence[BillMapping], *, attributed: bool = False) -> Bill:
+    """Read a file behind a progress bar.
+
+    Raises:
+        BillingFileError: It cannot be read.
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("Reading", total=None)
+        return read_bill(
+            path,
+            chosen,
+            attributed=attributed,
+            progress=lambda done, size: bar.update(task, completed=done, total=size),
+        )
