@@ -171,12 +171,14 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         ttl = self._policy.lease_ttl if own is None else own.ttl
 
         def change(now: Micros) -> rules.Effect:
+            at = max(now, self._recorded_at)
+            session = rules.begin_session(self._policy, self._window, self._balance, at)
             denial = rules.admission()(
                 self._policy,
                 self._balance,
                 estimate,
                 request_budget,
-                self._window,
+                session or self._window,
                 limits=self._limits(now),
             )
             if denial is not None:
@@ -191,6 +193,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                 expires_at=None if ttl is None else self._after(now, check_ttl("lease_ttl", ttl)),
             )
             self._granted += 1
+            self._roll_over(at, rules.begin_session)
             return effect
 
         granted = self._change(change).lease.lease
@@ -403,14 +406,15 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             self._balance,
             self._window,
             now,
+            recorded_at=self._recorded_at,
             held=held,
             charge=charge,
             ceiling=U64_MAX,
         )
 
-    def _roll_over(self, now: Micros) -> None:
+    def _roll_over(self, now: Micros, begin: Callable[..., Any] = rules.roll_over) -> None:
         """Begin the window that is current at `now`; no threshold was reported in it yet."""
-        window = rules.roll_over(self._policy, self._window, self._balance, now)
+        window = begin(self._policy, self._window, self._balance, now)
         if window is not None:
             reached, self._window = self._reached(), window
             self._recorded_at = max(self._recorded_at, now)

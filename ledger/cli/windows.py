@@ -22,7 +22,7 @@ WindowLength = Annotated[
     typer.Option(
         "--window",
         help="How often the capacity is renewed: day, week, month, or a length such as 6h; "
-        "'none' for never.",
+        "'5h session' from the first call on; 'none' for never.",
         show_default=False,
     ),
 ]
@@ -93,7 +93,8 @@ def window(
 ) -> Window | None:
     """Return `base` with the changes of a command's options.
 
-    Another length keeps the time zone and drops the anchor; a fixed length has no time zone.
+    Another length keeps the time zone and drops the anchor; a fixed length has no time zone, and a
+    session carries nothing over.
 
     Raises:
         InvalidInputError: An option has no valid value, or changes a window that is not there.
@@ -102,7 +103,10 @@ def window(
     if length == "none":
         base = None
     elif length is not None:
-        base = _of_length(base, _period(length))
+        length, _, kind = length.partition(" ")
+        if kind.strip() not in {"", "session"}:
+            raise InvalidInputError("--window", f"{kind!r} is no kind of window; write 5h session")
+        base = _of_length(base, _period(length), session=kind != "")
     if base is None:
         if any(option is not None for option in named):
             raise InvalidInputError(
@@ -137,9 +141,9 @@ def _period(text: str) -> Period | timedelta:
         ) from error
 
 
-def _of_length(base: Window | None, period: Period | timedelta) -> Window:
-    if base is None:
-        return Window(period=period)
+def _of_length(base: Window | None, period: Period | timedelta, *, session: bool) -> Window:
+    if base is None or session or base.session:
+        return Window(period=period, session=session)
     if base.period == period:
         return base
     zone = "UTC" if isinstance(period, timedelta) else base.time_zone

@@ -3,7 +3,7 @@
 Windows of a day, a week or a month follow the local time of a time zone, so a day in spring can
 have 23 hours. Where local time repeats a time, the first one counts. Where it skips one, the moment
 counts at which it would have come without the change. Windows of a fixed length ignore time zones
-and daylight saving.
+and daylight saving. Sessions have no numbers: a call begins each.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _FIRST_AT, NEVER = (to_micros("year", datetime(year, 1, 1, tzinfo=UTC)) for year
 A window ends `NEVER` if no window can be computed from its anchor. An earlier version accepted
 such anchors, at the edge of `datetime`, and its journals must stay readable.
 """
+_OF_SESSIONS = {"period", "time_zone", "session"}
 _MONTHS = 12
 _DAYS = {"day": 1, "week": 7}
 
@@ -67,6 +68,8 @@ class Window:
     Attributes:
         period: A day, a week or a month; or a fixed length, of a second to ten years.
         time_zone: The IANA name of the time zone of the calendar; UTC for fixed lengths.
+        session: Whether a window begins with the first call after the last one has ended, instead
+            of right then. It needs a fixed length, has no anchor, and passes nothing on.
         anchor: A moment at which some window begins, with a time zone, in the years 1900 to 2999:
             all others are counted from it, at the same time of the day in `time_zone`. Months
             that have no such day begin their window on their last one. Without it midnight,
@@ -79,6 +82,7 @@ class Window:
 
     period: Period | timedelta
     time_zone: str = "UTC"
+    session: bool = False
     anchor: datetime | None = None
     carry_over: bool = False
     carry_cap_tokens: int = U64_MAX
@@ -91,6 +95,15 @@ class Window:
         if isinstance(self.period, timedelta) and self.time_zone != "UTC":
             raise InvalidInputError(
                 "window.time_zone", "a fixed length has none; say with an anchor when it begins"
+            )
+        check_type("window.session", self.session, bool)
+        others = [part for part in fields(self) if part.name not in _OF_SESSIONS]
+        if self.session and (
+            not isinstance(self.period, timedelta)
+            or any(getattr(self, part.name) != part.default for part in others)
+        ):
+            raise InvalidInputError(
+                "window.session", "needs a fixed length, such as 5 hours, and nothing else"
             )
         if self.anchor is not None:
             # One value for one moment, whatever zone it was given in.
@@ -106,6 +119,8 @@ class Window:
         text = str(self.period)
         if isinstance(self.period, Period):
             text = f"a {text} in {self.time_zone}"
+        if self.session:
+            text += ", each from its first call on"
         if self.anchor is not None:
             text += f", beginning as at {self.anchor.isoformat()}"
         if self.carry_over:
@@ -121,7 +136,13 @@ class Window:
     @property
     def calendar(self) -> tuple[object, ...]:
         """The fields that decide when windows begin: changing one of them begins a new window."""
-        return self.period, self.time_zone, self.anchor
+        return self.period, self.time_zone, self.anchor, self.session
+
+    @property
+    def length_us(self) -> int:
+        """The length of a session in microseconds."""
+        assert isinstance(self.period, timedelta)  # noqa: S101 - sessions have a fixed length
+        return self.period // _MICROSECOND
 
 
 def _checked_period(period: object) -> Period | timedelta:

@@ -80,6 +80,8 @@ class Replay:
     leases: dict[int, LeaseState] = field(default_factory=dict)
     assumed: dict[int, Assumption] = field(default_factory=dict)
     """What the expiries of these leases assumed, as it was corrected since."""
+    begun: bool = False
+    """Whether a session has begun, so that a reservation must follow."""
     owed: Owed | None = None
     """The late entry that must follow, since what it replaces was taken back."""
     closed: bool = False
@@ -171,6 +173,8 @@ class Replay:
             raise Contradiction(_unreplaced(self.owed))
         if self.unreported:
             raise Contradiction(_unreported(self.unreported[0]))
+        if self.begun:
+            raise Contradiction("a session began, and no call follows that began it")
 
     def _check_report(self, entry: Entry) -> None:
         if self.owed is not None:
@@ -179,6 +183,7 @@ class Replay:
                 raise Contradiction(_unreplaced(self.owed))
             return
         if entry.kind != EntryKind.THRESHOLD:
+            self.begun &= not _is_call(entry)
             self.end()
             return
         if not self.unreported:
@@ -219,13 +224,19 @@ class Replay:
 
         Expiries come before the rollover, and so do reports of what they cross.
         """
-        begun = rules.roll_over(self.policy, self.window, self.balance, entry.recorded_at)
+        stands = self.policy, self.window, self.balance, entry.recorded_at
+        session = rules.begin_session(*stands)
+        begun = session or rules.roll_over(*stands)
         if entry.kind == EntryKind.ROLLOVER:
             if begun is None:
                 raise Contradiction("rollover, although the window had not ended")
             if entry.window != begun:
                 raise Contradiction(f"window should be {begun}, but is {entry.window}")
-        elif begun is not None and not KINDS[EntryKind(entry.kind)].ends_window:
+            self.begun = session is not None
+            return
+        ends_window = KINDS[EntryKind(entry.kind)].ends_window
+        # Between two sessions all else goes on.
+        if begun is not None and (_is_call(entry) if session else not ends_window):
             raise Contradiction(f"{entry.kind} in a window that had ended")
 
     def _asked(self, entry: Entry) -> rules.Effect | None:
@@ -237,7 +248,10 @@ class Replay:
         if lost and entry.estimate != UsageEstimate.zero():
             raise Contradiction(f"{entry.kind} for lease {lost}, which was lost, holds something")
         admit = rules.admission(self.rules_version)
-        asked = self.policy, self.balance, entry.estimate, entry.request_budget, self.window
+        # A denial is decided in the session that it would have begun.
+        stands = self.policy, self.window, self.balance, entry.recorded_at
+        window = rules.begin_session(*stands) or self.window
+        asked = self.policy, self.balance, entry.estimate, entry.request_budget, window
         limits = None
         if self.policy.limits:
             limits = rules.Limits(self.policy, entry.recorded_at, self.history)
@@ -378,6 +392,11 @@ def correction_of(entry: Entry) -> Correction:
 
 def _unreplaced(owed: Owed) -> str:
     return f"what was assumed of lease {owed.lease} was taken back, and no {owed.kind} follows"
+
+
+def _is_call(entry: Entry) -> bool:
+    """Tell whether a call was granted; spend of a lost lease is none."""
+    return entry.kind == EntryKind.RESERVATION and not lost_in(entry.detail)
 
 
 def _unreported(crossing: rules.Crossing) -> str:

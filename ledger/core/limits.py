@@ -70,6 +70,8 @@ class Limit:
             raise InvalidInputError(
                 "limit.period", "a limit carries nothing over; the pool's own window may"
             )
+        if isinstance(self.period, Window) and self.period.session:
+            raise InvalidInputError("limit.period", "a session is a window of the pool's own")
         for name in CAPACITIES:
             check_amount(f"limit.{name}", getattr(self, name))
         if all(axis.is_unlimited(self) for axis in AXES):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance
+from ledger.core.kinds import EntryKind
 from ledger.core.values import RequestBudget, UsageEstimate
 from ledger.engine.batch import Batch
 from ledger.engine.expiry import expire_spared, spared
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import ThresholdExceededError
+from ledger.store.drafts import Draft
 
 
 def refusal(
@@ -34,9 +36,10 @@ def refusal(
         one.require_open()
         head = one.head
         admit = rules.admission(head.rules_version)
-        asked = estimate, request_budget, head.window
+        asked = estimate, request_budget
+        window = one.session() or head.window
         limits = one.limits() if head.policy.limits else None
-        denial = admit(head.policy, head.balance, *asked, requests=requests, limits=limits)
+        denial = admit(head.policy, head.balance, *asked, window, requests=requests, limits=limits)
         if denial is None:
             continue
         if not isinstance(denial, ThresholdExceededError):
@@ -45,13 +48,49 @@ def refusal(
         # that expiry can do, would be enough. Due leases of the pools at hand expire in any case,
         # since the denial says what remains.
         free = Balance(head.balance.committed)
-        hopeful = admit(head.policy, free, *asked, requests=requests, limits=limits) is None
+        hopeful = admit(head.policy, free, *asked, window, requests=requests, limits=limits) is None
         batch.require_swept(one, below=hopeful)
         if hopeful:
             found = spared(batch, one)
             free = rules.swept(head.balance, found.held, found.charged, ceiling=I64_MAX)
-            if admit(head.policy, free, *asked, requests=requests, limits=limits) is None:
+            window = one.session(free) or head.window
+            if admit(head.policy, free, *asked, window, requests=requests, limits=limits) is None:
                 expire_spared(batch, found)
                 continue
         return denial.of_pool(one.info.name)
     return None
+
+
+def begin_sessions(
+    batch: Batch,
+    pool: PoolBatch,
+    estimate: UsageEstimate,
+    request_budget: RequestBudget,
+    *,
+    requests: int = 1,
+) -> None:
+    """Begin the sessions that a reservation begins which all pools admit, and which comes next.
+
+    What is due has expired by then, so that it counts in the session before.
+
+    Raises:
+        AmountOutOfRangeError: The reservation cannot be granted: a store holds no such total.
+        MorePoolsError: Leases of other pools must expire first.
+        UnsweptError: More leases must expire first than one transaction expires.
+    """
+    begun = [(one, session) for one in batch.lineage(pool) if (session := one.session())]
+    if not begun:
+        return
+    for one, _ in begun:
+        batch.require_swept(one, below=any(one.head.balance.reserved))
+    for one in batch.lineage(pool):
+        rules.reserve(
+            one.head.balance,
+            lease_id=one.head.seq + 1,
+            estimate=estimate,
+            request_budget=request_budget,
+            ceiling=I64_MAX,
+            requests=requests,
+        )
+    for one, session in begun:
+        batch.post(one, Draft(kind=EntryKind.ROLLOVER, balance=one.head.balance, window=session))

@@ -19,7 +19,7 @@ from ledger.core.policy import (
     check_storable_policy,
 )
 from ledger.core.values import RequestBudget, UsageEstimate
-from ledger.engine.admission import refusal
+from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.perform import Done, finish, no_calls, prepare
 from ledger.engine.pool_batch import PoolBatch
@@ -202,6 +202,7 @@ class Opening:
         denial = refusal(batch, pool, estimate, unlimited_budget, requests=requests)
         if denial is not None:
             raise denial
+        begin_sessions(batch, pool, estimate, unlimited_budget, requests=requests)
         balance, lease, flags = rules.reserve(
             pool.head.balance,
             lease_id=pool.head.seq + 1,

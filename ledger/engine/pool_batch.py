@@ -17,9 +17,11 @@ from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import (
     REPEATED_FLAGS,
+    Balance,
     LeaseState,
     PoolId,
     PoolInfo,
+    WindowState,
     requests_made,
     requests_of,
 )
@@ -114,6 +116,11 @@ class PoolBatch:
     def at(self) -> Micros:
         """When the next entry here is recorded: now, but never before the newest entry."""
         return max(self.now, self.head.recorded_at)
+
+    def session(self, balance: Balance | None = None) -> WindowState | None:
+        """Return the session that a reservation begins here, with this balance or the newest."""
+        head = self.head
+        return rules.begin_session(head.policy, head.window, balance or head.balance, self.at)
 
     def require_open(self) -> None:
         """Refuse an operation that a closed pool does not take.

@@ -149,21 +149,28 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
         stood = _position(row, *terms.of(connection, row)[:2])
         # The opening is not a call, so its point takes the earliest time of all points.
         at = max(latest, row["at"]) if row["seq"] > 1 else latest
-        if before is not None and before.window is not None and row["window_seq"] == row["seq"]:
+        ended = None if before is None else before.window
+        if before is not None and ended is not None and _is_over(ended, stood.window):
             refilled = _refilled(before)
             if refilled is not None:
-                found.append(_point(refilled, min(max(latest, before.window.end), at)))
+                found.append(_point(refilled, min(max(latest, ended.end), at)))
         found.append(_point(stood, at))
         latest, before = at, stood
     return found
 
 
+def _is_over(before: WindowState, window: WindowState | None) -> bool:
+    """Tell whether another window began since."""
+    return window is not None and before[:2] != window[:2]
+
+
 def _refilled(stood: Position) -> Position | None:
     """Return a pool as the end of its window leaves it, None if nothing is different then."""
     assert stood.window is not None  # noqa: S101 - the caller asks only then
-    window = rules.roll_over(stood.policy, stood.window, stood.balance, stood.window.end)
+    end = stood.window.end
+    window = rules.current_window(stood.policy, stood.window, stood.balance, end, recorded_at=end)
     refilled = stood._replace(window=window)
-    return None if window is None or refilled.remaining == stood.remaining else refilled
+    return None if refilled.remaining == stood.remaining else refilled
 
 
 def _by_now(
@@ -201,12 +208,14 @@ def _pages(seqs: Sequence[int]) -> list[Sequence[int]]:
 def _position(
     row: dict[str, Any], policy: SharedPoolBudgetOptions, window: WindowState | None
 ) -> Position:
+    balance = balance_of(row)
     return Position(
         seq=row["seq"],
         recorded_at=row["recorded_at"],
-        balance=balance_of(row),
+        balance=balance,
         policy=policy,
-        window=window,
+        # Between two sessions it is the one that a call would begin.
+        window=rules.begin_session(policy, window, balance, row["recorded_at"]) or window,
     )
 
 

@@ -141,8 +141,9 @@ def _as_of(
     if found is None:
         raise JournalDamagedError(pool=pool.info.name, seq=1, reason=NO_OPENING)
     if now is not None:
-        rolled = rules.roll_over(found.policy, found.window, found.balance, now)
-        found = found._replace(window=rolled or found.window)
+        stood = found.policy, found.window, found.balance
+        window = rules.current_window(*stood, now, recorded_at=found.recorded_at)
+        found = found._replace(window=window)
     limits = history.limits(
         partial(rows_of_each, connection),
         pool.info,

@@ -121,19 +121,20 @@ def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry)
     assert entry.estimate is not None  # noqa: S101 - a denial has one
     assert entry.request_budget is not None  # noqa: S101 - a denial has one
     head, figures = above.head_from(connection, row), entry.detail["denial"]
-    at = figures.get("at", entry.recorded_at)
+    at = max(figures.get("at", entry.recorded_at), head.recorded_at)
+    session = rules.begin_session(head.policy, head.window, head.balance, at)
     denial = rules.admission(head.rules_version)(
         head.policy,
         head.balance,
         entry.estimate,
         entry.request_budget,
-        head.window,
+        session or head.window,
         limits=history.limits(
             partial(rows_of_each, connection),
             above.info,
             head.policy,
             upto=head.seq,
-            at=max(at, head.recorded_at),
+            at=at,
         ),
     )
     if not isinstance(denial, ThresholdExceededError):

@@ -130,7 +130,14 @@ def _by_now(
     if head.window is None and not any(held):  # most pools; each answer of `remaining` comes here
         return Present(head, limits)
     balance, window = rules.stand(
-        head.policy, head.balance, head.window, now, held=held, charge=charge, ceiling=I64_MAX
+        head.policy,
+        head.balance,
+        head.window,
+        now,
+        recorded_at=head.recorded_at,
+        held=held,
+        charge=charge,
+        ceiling=I64_MAX,
     )
     return Present(head._replace(balance=balance, window=window), limits)
 

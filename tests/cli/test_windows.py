@@ -60,6 +60,7 @@ def test_a_pool_is_opened_with_windows(ledger: Run, team: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["--window", "5h session"], Window(period=timedelta(hours=5), session=True)),
         (["--capacity-tokens", "7"], MONTHS),
         (["--window", "month"], MONTHS),
         (
@@ -104,6 +105,8 @@ def test_windows_are_adjusted(
         (["--window", "none", "--carry-over"], "--window: name a day"),
         (["--window", "hour"], "'hour' is none; write day, week, month"),
         (["--window", "0s"], "window.period"),
+        (["--window", "5h rolling"], "'rolling' is no kind of window"),
+        (["--window", "day session"], "window.session"),
         (["--window", "day", "--time-zone", "Mars/Olympus"], "no time zone 'Mars/Olympus'"),
         (["--window", "6h", "--time-zone", "Europe/Berlin"], "a fixed length has none"),
         (["--window", "day", "--anchor", "noon"], "--anchor: 'noon' is no time"),

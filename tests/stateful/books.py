@@ -113,7 +113,8 @@ class Books:
     def roll_over(self) -> None:
         """Begin the windows of the current time, once what is due below them has expired."""
         for one in self._on:
-            if one.window_at(self.now) is not one.window:
+            stands = one.policy, one.window, one.balance_at(self.now), self.now
+            if rules.roll_over(*stands) is not None:
                 self.sweep_below(one)
         for one in self._on:
             one.roll_over()

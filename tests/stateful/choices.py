@@ -34,6 +34,7 @@ NUMBERS = st.integers(0, 99)
 HOUR = timedelta(hours=1)
 WINDOWS = st.none() | st.sampled_from(
     [
+        Window(period=HOUR, session=True),
         Window(period=HOUR),
         Window(period=HOUR, carry_over=True),
         Window(period=HOUR, carry_over=True, carry_cap_tokens=10, carry_cap_cost_micros_usd=0),

@@ -176,7 +176,7 @@ class DueMachine(RuleBasedStateMachine):
             assert self.model.remaining(EXTENSIONS) == stored.remaining(EXTENSIONS)
         status = self.stored[0].status()
         assert self.model._balance == status.balance
-        assert self.model._window == status.window
+        assert self.model._stands(self.clock()).window == status.window
 
     def held_longer(self) -> dict[int, LeasePhase]:
         """Return the leases that the store still holds and memory does not."""

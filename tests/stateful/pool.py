@@ -106,8 +106,14 @@ class Pool:
 
     def window_at(self, now: Micros) -> WindowState | None:
         """Return the window that it is by then, although nothing may be written in it yet."""
-        balance = self.balance_at(now)
-        return rules.roll_over(self.policy, self.window, balance, now) or self.window
+        return rules.current_window(
+            self.policy, self.window, self.balance_at(now), now, recorded_at=self.recorded_at
+        )
+
+    def session(self) -> WindowState | None:
+        """Return the session that a reservation would begin, None without one."""
+        at = max(self.books.now, self.recorded_at)
+        return rules.begin_session(self.policy, self.window, self.balance, at)
 
     def remaining(self, now: Micros) -> Remaining:
         """Return what this pool and those above have left, once all that is due has expired."""
@@ -209,7 +215,7 @@ class Pool:
                 one.balance,
                 estimate,
                 budget,
-                one.window,
+                one.session() or one.window,
                 requests=requests,
                 limits=one.limits(self.books.now),
             )
@@ -229,19 +235,32 @@ class Pool:
         *,
         flag: EntryFlag = EntryFlag.NONE,
     ) -> int:
-        """Hold an estimate here and in every pool above, or in none of them."""
-        effects = [
-            rules.reserve(
-                one.balance,
-                lease_id=one.next_lease(),
-                estimate=estimate,
-                request_budget=budget,
-                ceiling=self.ceiling,
-                expires_at=expires_at,
-                requests=requests,
-            )
-            for one in self.lineage
-        ]
+        """Hold an estimate here and in every pool above, or in none of them.
+
+        Where the last session has ended, this begins one, once what is due has expired.
+        """
+
+        def granted() -> list[rules.Effect]:
+            return [
+                rules.reserve(
+                    one.balance,
+                    lease_id=one.next_lease(),
+                    estimate=estimate,
+                    request_budget=budget,
+                    ceiling=self.ceiling,
+                    expires_at=expires_at,
+                    requests=requests,
+                )
+                for one in self.lineage
+            ]
+
+        begun = [one for one in self.lineage if one.session() is not None]
+        for one in begun:
+            self.books.sweep_below(one)
+        granted()  # raises before anything is written
+        for one in begun:
+            one.move(EntryKind.ROLLOVER, one.balance, window=one.session())
+        effects = granted()
         lease = effects[0].lease.lease
         for one, effect in zip(self.lineage, effects, strict=True):
             one.mirrors[self, lease] = effect.lease.lease

@@ -250,6 +250,7 @@ def limit(**given: Any) -> Limit:  # noqa: ANN401 - what the test gives
         {"period": timedelta(minutes=1)},
         {"period": "day"},
         {"period": Window(period=Period.DAY, carry_over=True)},
+        {"period": Window(period=timedelta(hours=5), session=True)},
         {"capacity_tokens": U64_MAX},
         {"capacity_tokens": -1},
         {"capacity_tokens": 1.5},

@@ -238,6 +238,10 @@ def test_a_long_silence_takes_no_longer(window: Window) -> None:
         ({"period": "day", "carry_cap_tokens": 5}, "window.carry_cap_tokens"),
         ({"period": "day", "carry_over": True, "carry_cap_tokens": 1.5}, "window.carry_cap_tokens"),
         ({"period": "day", "carry_over": True, "carry_cap_requests": -1}, "window.carry_cap_reque"),
+        ({"period": "day", "session": True}, "window.session"),
+        ({"period": HOUR, "session": 1}, "window.session"),
+        ({"period": HOUR, "session": True, "carry_over": True}, "window.session"),
+        ({"period": HOUR, "session": True, "anchor": at(2026, 1, 31)}, "window.session"),
     ],
 )
 def test_what_is_no_window(given: dict[str, Any], field: str) -> None:
@@ -257,6 +261,7 @@ def test_a_policy_has_a_window_or_none() -> None:
 
 
 STORED = [
+    (Window(period=HOUR, session=True), {"period": 3_600_000_000, "session": True}),
     (Window(period=Period.DAY), {"period": "day"}),
     (Window(period=HOUR), {"period": 3_600_000_000}),
     (
@@ -299,6 +304,7 @@ def test_one_anchor_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("window", "shown"),
     [
+        (Window(period=HOUR, session=True), "1:00:00, each from its first call on"),
         (Window(period=HOUR), "1:00:00"),
         (Window(period=Period.WEEK, time_zone="Asia/Tokyo"), "a week in Asia/Tokyo"),
         (

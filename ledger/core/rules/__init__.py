@@ -24,7 +24,9 @@ from ledger.core.rules.admission import (
 )
 from ledger.core.rules.carry_over import (
     adjust_window,
+    begin_session,
     begin_window,
+    current_window,
     roll_over,
 )
 from ledger.core.rules.leases import (
@@ -69,6 +71,7 @@ __all__ = [
     "admission",
     "admit",
     "assumed",
+    "begin_session",
     "begin_window",
     "charged",
     "correct",
@@ -76,6 +79,7 @@ __all__ = [
     "crossing_detail",
     "crossings",
     "current",
+    "current_window",
     "denial_figures",
     "denial_of",
     "due",

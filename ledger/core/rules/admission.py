@@ -197,14 +197,14 @@ def reached(
     """Return the names of a policy's thresholds that are reached.
 
     One of p % is reached when at least p % of what a window has does not remain, on any axis that
-    has a limit. A window has the capacity, and what was carried into it.
+    has a limit. A window has the capacity, and what was carried into it, but no less than nothing.
     """
     if not policy.thresholds:
         return set()
     capacities = capacities_of(policy)
     carried = Totals() if window is None else window.carried
     axes = [
-        (capacity + more, capacity + more - remains)
+        (whole := max(0, capacity + more), whole - remains)
         for capacity, more, remains in zip(
             capacities, carried, left(capacities, used(balance, window)), strict=True
         )

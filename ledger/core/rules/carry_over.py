@@ -22,11 +22,15 @@ def begin_window(
 ) -> WindowState | None:
     """Return the window that an opening or an adjustment begins, None without windows.
 
+    With sessions it has ended at once: the first call begins one.
+
     If no window can be computed from the calendar, which only an earlier version accepted, the
     capacity does not come back until the pool is adjusted.
     """
     if policy.window is None:
         return None
+    if policy.window.session:
+        return WindowState(at, at, committed)
     try:
         number = calendar.number(policy.window, at)
     except InvalidInputError:
@@ -50,6 +54,45 @@ def adjust_window(
     return begin_window(after, at, committed)
 
 
+def begin_session(
+    policy: SharedPoolBudgetOptions, window: WindowState | None, balance: Balance, at: Micros
+) -> WindowState | None:
+    """Return the session that a reservation begins, None while one lasts, or without sessions.
+
+    Args:
+        policy: The policy in force.
+        window: The last session.
+        balance: The balance before the reservation.
+        at: When the reservation is recorded.
+    """
+    schedule = policy.window
+    if schedule is None or window is None or at < window.end or not schedule.session:
+        return None
+    return WindowState(at, Micros(at + schedule.length_us), balance.committed)
+
+
+def current_window(
+    policy: SharedPoolBudgetOptions,
+    window: WindowState | None,
+    balance: Balance,
+    now: Micros,
+    *,
+    recorded_at: Micros,
+) -> WindowState | None:
+    """Return the window that the next reservation is in, None without windows.
+
+    Args:
+        policy: The policy in force.
+        window: The window of the newest entry.
+        balance: The balance, once what is due has expired.
+        now: The time.
+        recorded_at: When the newest entry was recorded, perhaps by a clock that is ahead.
+    """
+    at = max(now, recorded_at)
+    rolled = roll_over(policy, window, balance, now)
+    return rolled or begin_session(policy, window, balance, at) or window
+
+
 def roll_over(
     policy: SharedPoolBudgetOptions, window: WindowState | None, balance: Balance, now: Micros
 ) -> WindowState | None:
@@ -60,8 +103,8 @@ def roll_over(
     nothing was spent.
     """
     schedule = policy.window
-    if schedule is None or window is None or now < window.end:
-        return None
+    if schedule is None or window is None or now < window.end or schedule.session:
+        return None  # a session does not begin by itself
     try:
         number = calendar.number(schedule, now)
         skipped = max(0, number - calendar.number(schedule, window.end))
@@ -93,6 +136,9 @@ def reopens(
     schedule = policy.window
     if schedule is None or window is None or window.end >= calendar.NEVER:
         return None
+    if schedule.session:
+        session = begin_session(policy, window, balance, window.end)
+        return window.end if session is not None and admits(session) else None
     following = calendar.number(schedule, window.end)
 
     def then(ahead: int) -> WindowState | None:

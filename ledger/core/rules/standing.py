@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ledger.core.checks import Micros
 from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.rules.carry_over import roll_over
+from ledger.core.rules.carry_over import current_window
 from ledger.core.rules.leases import swept
 
 
@@ -24,6 +24,7 @@ def stand(
     window: WindowState | None,
     now: Micros,
     *,
+    recorded_at: Micros,
     held: Totals,
     charge: Totals,
     ceiling: int,
@@ -31,20 +32,22 @@ def stand(
     """Return where a pool stands by now, in the order of every write.
 
     First, the leases that are due expire. Then the window rolls over, if it has ended: it may carry
-    over what they give back, and what they are charged counts in the window before.
+    over what they give back, and what they are charged counts in the window before. Between two
+    sessions, it is the one that a reservation would begin.
 
     Args:
         policy: The policy in force.
         balance: The balance that the newest entry holds.
         window: The window that the newest entry was written in.
         now: The time.
+        recorded_at: When the newest entry was recorded.
         held: What the leases that are due hold together, those of the pools below included.
         charge: What is committed for them once they expire.
         ceiling: The most that a total may be.
     """
     if any(held):
         balance = swept(balance, held, charge, ceiling=ceiling)
-    return Standing(balance, roll_over(policy, window, balance, now) or window)
+    return Standing(balance, current_window(policy, window, balance, now, recorded_at=recorded_at))
 
 
 def spent_in(window: WindowState | None, balance: Balance) -> Totals:

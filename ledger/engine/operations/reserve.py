@@ -23,7 +23,7 @@ from ledger.core.values import (
     RequestBudget,
     UsageEstimate,
 )
-from ledger.engine.admission import refusal
+from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
@@ -132,6 +132,7 @@ class Reserve(Operation[BudgetLease]):
             for one in batch.lineage(pool):
                 rules.require_priced(one.head.policy, self.estimate, self.unpriced, one.info.name)
         if denial is None:  # `refusal` may have staged expiries
+            begin_sessions(batch, pool, self.estimate, self.request_budget)
             return self.granted(pool)
         if self.waits and isinstance(denial, ThresholdExceededError):
             raise NotYetError(denial, pool.at)
@@ -210,8 +211,10 @@ def _figures(denial: rules.Denial, batch: Batch, pool: PoolBatch) -> dict[str, A
         above = next(one for one in batch.lineage(pool) if one.info.name == denial.pool)
         if above is not pool:
             figures["pool"] = above.info.name
-            if above.head.policy.limits and above.at != pool.at:
-                figures["at"] = above.at  # what its limits count depends on the time
+            policy = above.head.policy
+            timed = policy.limits or (policy.window is not None and policy.window.session)
+            if timed and above.at != pool.at:
+                figures["at"] = above.at  # what counts there depends on the time
     return figures
 
 

@@ -49,9 +49,13 @@ def statement_sheet(found: Statement) -> Sheet:
         ("Kept back", [getattr(policy, axis.stop_threshold) for axis in axes]),
         ("Remaining", [axis.left(found.remaining) for axis in axes]),
     ]
+    carried = Totals() if found.window is None else found.window.carried
     for name, percent in policy.thresholds.items():
         # Rounded up to the first amount at which the threshold is reached.
-        parts = [limit and -(-limit * percent // 100) for limit in limits.values()]
+        parts = [
+            limit and -(-max(0, limit + getattr(carried, axis.name)) * percent // 100)
+            for axis, limit in limits.items()
+        ]
         below.append((f"{text(name)} ({percent} %)", parts))
     for name, amounts in below:
         shown = [figure(axis, amount) for axis, amount in zip(axes, amounts, strict=True)]
