@@ -214,14 +214,12 @@ def server_url(shared: Shared) -> str:
     return shared.server_url
 
 
-@pytest.fixture
-def new_store(tmp_path: Path, shared: Shared) -> Iterator[Callable[..., str]]:
-    """Return a function that makes a store of a kind and returns its URL."""
+def _stores(folder: Path, shared: Shared) -> Iterator[Callable[..., str]]:
     made: list[str] = []
 
     def make(kind: str, *, empty: bool = False) -> str:
         if kind == "sqlite":
-            path = tmp_path / f"ledger{next(_numbers)}.db"
+            path = folder / f"ledger{next(_numbers)}.db"
             if not empty:
                 shared.copy_sqlite(path)
             return f"sqlite:///{path}"
@@ -232,6 +230,20 @@ def new_store(tmp_path: Path, shared: Shared) -> Iterator[Callable[..., str]]:
     yield make
     for url in made:
         shared.drop_database(make_url(url).database)
+
+
+@pytest.fixture
+def new_store(tmp_path: Path, shared: Shared) -> Iterator[Callable[..., str]]:
+    """Return a function that makes a store of a kind and returns its URL."""
+    yield from _stores(tmp_path, shared)
+
+
+@pytest.fixture(scope="module")
+def module_store(
+    tmp_path_factory: pytest.TempPathFactory, shared: Shared
+) -> Iterator[Callable[..., str]]:
+    """Return a function that makes a store for all tests of a module, which only read it."""
+    yield from _stores(tmp_path_factory.mktemp("stores"), shared)
 
 
 @pytest.fixture(params=STORES)

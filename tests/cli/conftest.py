@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,6 +62,26 @@ def ledger(
         return ended
 
     return run
+
+
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "folder"
+
+
+@pytest.fixture
+def filled_once(folder: Path, _kept: Path) -> Callable[[Callable[[], object]], Path]:
+    """Return a function that fills the folder, and keeps what is in it for the module's others."""
+
+    def fill(make: Callable[[], object]) -> Path:
+        if _kept.exists():
+            shutil.copytree(_kept, folder, dirs_exist_ok=True)
+        else:
+            make()
+            shutil.copytree(folder, _kept)
+        return folder
+
+    return fill
 
 
 @pytest.fixture

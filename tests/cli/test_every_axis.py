@@ -98,7 +98,9 @@ REPORTS = [
 
 def test_no_report_shows_what_is_left_of_an_unlimited_axis(ledger: Run, dry: str) -> None:
     """Neither 2^64-1 nor what remains of it stands in any report, for people or programs."""
-    for words, output in itertools.product(REPORTS, FORMATS):
+    # What is written of the same rows is the same on both databases.
+    formats = FORMATS if dry.startswith("sqlite") else FORMATS[:1]
+    for words, output in itertools.product(REPORTS, formats):
         found = ledger(*words, "--format", output, "--url", dry)
         assert not NO_MEANING.search(found.out), words
         assert found.out, words

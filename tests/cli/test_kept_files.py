@@ -39,10 +39,14 @@ def filled(words: tuple[str, ...], path: object) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def books(ledger: Run, traffic: Callable[..., Path], folder: Path) -> Path:
+def books(
+    ledger: Run,
+    traffic: Callable[..., Path],
+    filled_once: Callable[[Callable[[], object]], Path],
+) -> Path:
     """Run three calls through a pool, and return the folder."""
-    ledger("simulate", traffic(3), "--capacity-usd", "1", "--input-price", "3")
-    return folder
+    words = ("--capacity-usd", "1", "--input-price", "3")
+    return filled_once(lambda: ledger("simulate", traffic(3), *words))
 
 
 @pytest.fixture

@@ -45,8 +45,13 @@ DRIVES = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202e\u2066]")
 
 
 @pytest.fixture(autouse=True)
-def books(ledger: Run, folder: Path) -> Path:
+def books(ledger: Run, folder: Path, filled_once: Callable[[Callable[[], object]], Path]) -> Path:
     """Make a pool of each name, with a call whose run, model and tag value have that name too."""
+    return filled_once(lambda: write(ledger, folder))
+
+
+def write(ledger: Run, folder: Path) -> None:
+    """Write these books."""
     rows = [("TIMESTAMP", "ContextTokens", "GeneratedTokens", "run", "model")]
     rows += [
         ("2024-02-29 10:00:00", "10", "1", name, name) for name in NAMES if name == name.strip()
@@ -56,7 +61,6 @@ def books(ledger: Run, folder: Path) -> Path:
     ledger("simulate", "trace.csv", "--capacity-usd", "1", "--unpriced", "flag")
     for name in NAMES:
         ledger("pool", "open", "--capacity-usd=1", "--", name)
-    return folder
 
 
 def unguarded(cell: str) -> str:

@@ -17,10 +17,14 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def books(ledger: Run, traffic: Callable[..., Path], folder: Path) -> Path:
+def books(
+    ledger: Run,
+    traffic: Callable[..., Path],
+    filled_once: Callable[[Callable[[], object]], Path],
+) -> Path:
     """Run 20 calls through a pool, and return the folder."""
-    ledger("simulate", traffic(20), "--capacity-usd", "1", "--input-price", "3")
-    return folder
+    words = ("--capacity-usd", "1", "--input-price", "3")
+    return filled_once(lambda: ledger("simulate", traffic(20), *words))
 
 
 def test_a_page_is_one_file(ledger: Run, books: Path) -> None:

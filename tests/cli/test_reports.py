@@ -21,6 +21,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
+from tests.conftest import STORES
 
 Run = Callable[..., Any]
 Lines = Callable[[str], list[str]]
@@ -29,9 +30,10 @@ DAY = datetime(2024, 2, 29, 23, 30, tzinfo=UTC)
 REPORTS = ["runs", "spend", "estimates", "leases", "denials"]
 
 
-@pytest.fixture
-def filled(store_url: str) -> str:
+@pytest.fixture(scope="module", params=STORES)
+def filled(request: pytest.FixtureRequest, module_store: Callable[..., str]) -> str:
     """Return a store with calls of two models on two days, a denial, and an open lease."""
+    store_url = module_store(request.param)
     with Ledger.open(store_url, record_denials=True) as book:
         budget = book.pool("team", SharedPoolBudgetOptions(capacity_tokens=1_000))
         for number, (model, parent) in enumerate([("m1", None), ("m2", "run-0"), ("m1", "run-0")]):

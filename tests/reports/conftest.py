@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, func, insert, select
+from sqlalchemy import Connection, Table, func, insert, select
 
 from ledger import (
     Attribution,
@@ -113,6 +114,21 @@ class Scribe:
         self._leases: dict[tuple[int, int], dict[str, Any]] = {}
         """What each lease's newest entry would say if it said all."""
         self.written: list[tuple[Table, dict[str, Any]]] = []
+        self._transaction: Connection | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[Connection]:
+        """Append what is appended meanwhile in one transaction."""
+        if self._transaction is not None:
+            yield self._transaction
+            return
+        with self.book._database.engine.connect() as connection:
+            self._transaction = connection
+            try:
+                yield connection
+            finally:
+                self._transaction = None
+            connection.commit()
 
     def pool(self, name: str, *, parent: str | None = None, **policy: int) -> None:
         """Open a pool, below another one."""
@@ -148,7 +164,7 @@ class Scribe:
     ) -> int:
         """Append an entry and return its number; balances follow from the kind."""
         e = schema.entries.c
-        with self.book._database.engine.connect() as connection:
+        with self.together() as connection:
             pool_id = connection.execute(
                 select(schema.pools.c.pool_id).where(schema.pools.c.name == pool)
             ).scalar_one()
@@ -195,7 +211,6 @@ class Scribe:
             if row["lease"] is not None:
                 self._leases[row["pool_id"], row["lease"]] = row
             connection.execute(insert(schema.entries), _thin(row))
-            connection.commit()
         self.written.append((schema.entries, row))
         return int(row["seq"])
 
@@ -385,11 +400,12 @@ def history(scribe: Scribe) -> Callable[[int], Ledger]:
             return scribe.book
         begin = datetime(2024, 3, 8, tzinfo=UTC)
         opened: list[tuple[str, int]] = []
-        for _ in range(entries):
-            at = begin + timedelta(
-                seconds=rng.randrange(60 * 86_400), microseconds=rng.randrange(9)
-            )
-            _step(scribe, rng, None if rng.random() < 0.1 else at, opened)
+        with scribe.together():
+            for _ in range(entries):
+                at = begin + timedelta(
+                    seconds=rng.randrange(60 * 86_400), microseconds=rng.randrange(9)
+                )
+                _step(scribe, rng, None if rng.random() < 0.1 else at, opened)
         _HISTORIES[seed, entries] = list(scribe.written)
         return scribe.book
 
