@@ -176,7 +176,15 @@ def read(book: Ledger, name: str) -> None:
     assert found.damage is None, found.damage
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("sqlite", 20), ("postgresql", 5)])
+@pytest.mark.parametrize(
+    ("kind", "examples"),
+    [
+        ("sqlite", 6),
+        ("postgresql", 2),
+        pytest.param("sqlite", 30, marks=pytest.mark.long),
+        pytest.param("postgresql", 8, marks=pytest.mark.long),
+    ],
+)
 def test_whatever_is_accepted_can_be_read(
     new_store: Callable[[str], str], kind: str, examples: int
 ) -> None:

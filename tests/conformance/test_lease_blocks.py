@@ -27,6 +27,8 @@ from ledger import (
 )
 from ledger.testing.calls import EXTENSIONS
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 TEN = UsageEstimate(total_tokens=10)
 USED = Usage(total_tokens=3)
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, settlement=SettlementPolicy.RELEASE)

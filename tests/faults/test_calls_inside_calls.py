@@ -39,6 +39,8 @@ from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S
 from tests.leases import numbered
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=1)
 TIMEOUT_S = 60

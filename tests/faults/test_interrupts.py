@@ -53,6 +53,8 @@ from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
 from tests.clocks import LATE_S
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000_000)
 SMALL = SharedPoolBudgetOptions(capacity_tokens=10)
