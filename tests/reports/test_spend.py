@@ -136,7 +136,9 @@ def figures(row: Figures) -> Figures:
     return Figures(**{name: getattr(row, name) for name in Figures.__dataclass_fields__})
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(more, marks=pytest.mark.long) for more in (1, 2))]
+)
 def test_every_dimension_and_filter_against_a_fold(
     history: History, facts: Facts, seed: int
 ) -> None:
