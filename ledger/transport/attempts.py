@@ -131,23 +131,24 @@ class Attempt:
             self._estimate = UsageEstimate(
                 input_tokens=given, output_tokens=written, total_tokens=given + written
             )
+        self._attribution = settings.attribution_of(
+            Attribution(
+                operation=asked.protocol.operation,
+                provider=asked.provider,
+                model=asked.model,
+                request_id=f"call-{call.id}.{call.attempts}",
+            )
+        )
+        self.listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
 
     def lease(self, budget: Any) -> Any:  # noqa: ANN401 - a budget for threads or for tasks
         """Return the attempt's lease as a block of this budget, to be entered."""
-        asked = self.asked
         extensions = RequestExtensions()
         extensions.push_fallback(self._settings.extensions)
         return budget.lease(
             self._estimate,
             request_budget=self._settings.request_budget,
-            attribution=self._settings.attribution_of(
-                Attribution(
-                    operation=asked.protocol.operation,
-                    provider=asked.provider,
-                    model=asked.model,
-                    request_id=f"call-{self._call.id}.{self._number}",
-                )
-            ),
+            attribution=self._attribution,
             extensions=extensions,
             wait_s=self._settings.wait_s,
         )
@@ -155,7 +156,8 @@ class Attempt:
     def refusal(self, error: LedgerError) -> LedgerError:
         """Return why the attempt was refused: an unknown price says more than a missing amount."""
         if self._unpriced is not None and isinstance(error, UnpricedCallError):
-            return self._unpriced
+            error = self._unpriced
+        self.listener.end(error=error)
         return error
 
     @property
@@ -194,6 +196,7 @@ class Attempt:
             how: How the content ended: `complete`, `cut` or `left`.
         """
         if self.reader is None:
+            self.listener.end(status=self._status)
             refused = self._status is not None and self._status not in _WAITED_IN_VAIN
             return [Part("release")] if refused else []
         self.reader.end()
@@ -202,6 +205,7 @@ class Attempt:
             how = "complete"
         self._call.succeeded = said.final and how == "complete"
         recording = self._recording(how)
+        self.listener.end(status=self._status, content=how, recording=recording)
         if recording is None:
             return []
         part = self._part("record" if said.final else "observe", recording)

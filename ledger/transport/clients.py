@@ -10,6 +10,7 @@ from ledger.core.values import Attribution, RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.prices import PriceList
 from ledger.transport.http_transport import Transport, transport_of
+from ledger.transport.listening import NOBODY, CallListener
 from ledger.transport.settings import AnyBudget, Settings, for_threads
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     max_output_tokens: int = MAX_OUTPUT_TOKENS,
     ask_for_usage: bool = True,
     show_usage: bool = False,
+    telemetry: CallListener = NOBODY,
 ) -> T:
     """Put a budget around every request to a model that a client makes, and return the client.
 
@@ -70,6 +72,7 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
         ask_for_usage: Whether the usage of streams is asked for where the caller did not
             (`stream_options.include_usage`).
         show_usage: Whether the caller gets to see the chunk of usage that it did not ask for.
+        telemetry: What is told of each attempt, such as `ledger.telemetry.Telemetry()`.
 
     Raises:
         InvalidInputError: An argument cannot be used, no HTTP client of httpx or httpx2 was found
@@ -88,6 +91,7 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
         max_output_tokens=max_output_tokens,
         asks_for_usage=ask_for_usage,
         shows_usage=show_usage,
+        telemetry=telemetry,
         prices=PriceList() if prices is None else prices,
     )
     if _is_transport(client):

@@ -61,8 +61,10 @@ class Transport:
         except LedgerError as denial:
             return refusal(self.http, request, attempt.refusal(denial))
         try:
-            answer = self._inner.handle_request(self._sent(request, attempt))
+            with attempt.listener.sending():
+                answer = self._inner.handle_request(self._sent(request, attempt))
         except BaseException as error:
+            attempt.listener.end(error=error)
             block.__exit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
@@ -81,8 +83,10 @@ class Transport:
         except LedgerError as denial:
             return refusal(self.http, request, attempt.refusal(denial))
         try:
-            answer = await self._inner.handle_async_request(self._sent(request, attempt))
+            with attempt.listener.sending():
+                answer = await self._inner.handle_async_request(self._sent(request, attempt))
         except BaseException as error:
+            attempt.listener.end(error=error)
             await block.__aexit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
@@ -278,6 +282,7 @@ class _AsyncStream:
         loop = asyncio._get_running_loop()  # noqa: SLF001 - None is no error here
         if loop is None:
             # The end by the pool's policy is left in the queue.
+            self._attempt.listener.end(content="left")
             with suppress(StopIteration):
                 self._block.__aexit__(GeneratorExit, None, None).send(None)
         else:

@@ -20,6 +20,7 @@ from ledger.manager import LedgerBudgetManager
 from ledger.memory import SharedPoolBudgetManager
 from ledger.prices import PriceList
 from ledger.router import BudgetRouter
+from ledger.transport.listening import CallListener
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class Settings:
     max_output_tokens: int
     asks_for_usage: bool
     shows_usage: bool
+    telemetry: CallListener
 
     def __post_init__(self) -> None:
         if not isinstance(self.budget, _BUDGETS):
@@ -94,6 +96,7 @@ class Settings:
             ("asks_for_usage", bool),
             ("shows_usage", bool),
             ("prices", PriceList),
+            ("telemetry", CallListener),
         ):
             check_type(name, getattr(self, name), kind)
         check_seconds("wait_s", self.wait_s)
