@@ -64,6 +64,10 @@ _COMMANDS = {
         "top:top",
         "Follow pools, open leases and spend live. Keys: q quit, p pause, s sort, tab and arrows.",
     ),
+    "metrics": _Command(
+        "metrics:metrics",
+        "Print where pools stand, and what happened in them, as a page for Prometheus.",
+    ),
     "export": _Command(
         "export:export",
         "Export entries as CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS defines them.",

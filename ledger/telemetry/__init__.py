@@ -6,5 +6,6 @@ the extra `metrics` brings.
 """
 
 from ledger.telemetry.calls import Telemetry
+from ledger.telemetry.prometheus import PoolCollector
 
-__all__ = ["Telemetry"]
+__all__ = ["PoolCollector", "Telemetry"]

@@ -7,7 +7,9 @@ https://github.com/open-telemetry/semantic-conventions-genai/pull/443 (open in N
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,7 +17,11 @@ from typing_extensions import override
 
 from ledger.core.values import Attribution, UsageEstimate
 from ledger.errors import MissingExtraError
+from ledger.ledger import Ledger
 from ledger.prices import Recording
+from ledger.reports.filters import EVERYTHING, Where
+from ledger.reports.meter import Reading
+from ledger.telemetry.pools import METRICS, Metric, Pools
 from ledger.transport.listening import AttemptListener, CallListener
 from ledger.transport.requests import Asked
 
@@ -70,8 +76,9 @@ class Telemetry(CallListener):
         except ImportError as error:
             raise MissingExtraError(what="opentelemetry-api", extra="otel") from error
         self.trace = trace
+        self._metrics = metrics
         self.tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
-        meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
+        self._meter = meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
         self.duration = meter.create_histogram(
             "gen_ai.client.operation.duration",
             unit="s",
@@ -95,6 +102,54 @@ class Telemetry(CallListener):
         self, asked: Asked, attribution: Attribution, estimate: UsageEstimate
     ) -> AttemptListener:
         return _Span(self, asked, attribution, estimate)
+
+    def watch(self, book: Ledger, where: Where = EVERYTHING) -> None:
+        """Report where pools stand, and what happened in them, whenever metrics are collected.
+
+        One reading of the store serves all metrics of a collection. If the store cannot be read,
+        that is logged and there are no pools.
+
+        Args:
+            book: The books; they are read for as long as metrics are collected.
+            where: Which pools, or the name of one.
+        """
+        shared = _Shared(Pools(book, where))
+        for metric in METRICS:
+            make = (
+                self._meter.create_observable_counter
+                if metric.grows
+                else self._meter.create_observable_gauge
+            )
+            make(
+                metric.name,
+                [functools.partial(self._observed, shared, metric)],
+                unit=metric.unit,
+                description=metric.says,
+            )
+
+    def _observed(self, shared: _Shared, metric: Metric, _options: object) -> Iterator[Any]:
+        for one in shared.read(metric):
+            value = metric.value(one)
+            if value is not None:
+                attributes = {"ledger.pool": one.status.pool.name}
+                yield self._metrics.Observation(value, attributes)
+
+
+class _Shared:
+    """A reading that all metrics of one collection share."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+        self._found: list[Reading] = []
+        self._served = set(METRICS)
+
+    def read(self, metric: Metric) -> list[Reading]:
+        """Return the pools. A metric that asks again begins another collection."""
+        if metric in self._served:
+            self._served.clear()
+            self._found = self._pools.read()
+        self._served.add(metric)
+        return self._found
 
 
 class _Span(AttemptListener):

@@ -102,7 +102,7 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
         re.split(r"[^\w-]", line)[0] for line in needed
     }
     assert {
-        *("postgresql", "parquet", "xlsx", "html", "top", "prices", "tokens"),
+        *("postgresql", "parquet", "xlsx", "html", "top", "prices", "tokens", "metrics", "otel"),
         *("peers", "testing", "dev"),
     } == set(metadata.get_all("Provides-Extra", []))
     scripts = (info / "entry_points.txt").read_text(encoding="utf-8")

@@ -98,6 +98,8 @@ def test_a_call_is_a_span(
         "gen_ai.agent.id": "writer",
         "gen_ai.usage.input_tokens": 1_000,
         "gen_ai.usage.output_tokens": 200,
+        "gen_ai.usage.cache_read.input_tokens": 600,
+        "gen_ai.usage.reasoning.output_tokens": 50,
         "gen_ai.usage.cost.amount": 0.00375,
         "gen_ai.usage.cost.currency": "USD",
         "gen_ai.usage.cost.source": "local",

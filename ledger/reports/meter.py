@@ -1,0 +1,138 @@
+"""The meter: where pools stand, and what happened in them so far, cheap enough to ask for ever."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, select
+
+from ledger.core.checks import Micros
+from ledger.core.entries import EntryFlag, PoolId, PoolStatus
+from ledger.core.kinds import COUNTED_AS
+from ledger.ledger import Ledger
+from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.leases import holding_in, open_leases_in
+from ledger.reports.position import asked_moment, moment_of
+from ledger.reports.standing import standing_in
+from ledger.store.pools import LeftOut
+from ledger.store.schema import entries
+
+_FLAGS = {"overruns": EntryFlag.OVERRUN, "late": EntryFlag.LATE, "unpriced": EntryFlag.UNPRICED}
+
+COUNTED = (*COUNTED_AS, *_FLAGS)
+"""What is counted: kinds of entries by their names in reports, and flags."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One pool, by now.
+
+    Attributes:
+        status: Where it stands.
+        open_leases: How many leases that it granted hold something.
+        counted: How many calls it admitted (`requests`), denied (`denied`) and so on, by the names
+            in `COUNTED`. A call counts in the pool that was asked, and not again in those above.
+    """
+
+    status: PoolStatus
+    open_leases: int
+    counted: Mapping[str, int] = field(hash=False)
+
+
+class _Read(NamedTuple):
+    """How far a pool has been read.
+
+    Attributes:
+        seq: Its newest entry then.
+        oldest: No lease below this entry is open.
+        counted: What was counted up to then.
+    """
+
+    seq: int
+    oldest: int
+    counted: Mapping[str, int]
+
+
+_NOTHING = _Read(0, 1, dict.fromkeys(COUNTED, 0))
+
+
+class Meter:
+    """Reads pools again and again. Each reading counts only the entries behind the one before.
+
+    It may be shared by threads.
+    """
+
+    def __init__(self, book: Ledger, where: Where = EVERYTHING) -> None:
+        """Take what is read.
+
+        Args:
+            book: The books.
+            where: Which pools, or the name of one.
+        """
+        self._book = book
+        self._where = where
+        self._known: dict[PoolId, _Read] = {}
+        self._one = threading.Lock()
+
+    def read(self, *, left_out: LeftOut | None = None) -> list[Reading]:
+        """Return the pools by now, on one snapshot, the oldest first.
+
+        Args:
+            left_out: Gets what is wrong with each damaged pool of the whole store, which is left
+                out. Without it, the first of these errors is raised.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            JournalDamagedError: A pool cannot be read.
+            LedgerUnavailableError: The store cannot be read.
+        """
+        asked = asked_moment(self._book, self._where, None)
+        read = functools.partial(self._in, asked)
+        with self._one:
+            return snapshot(self._book, self._where, read, mirrors=True, left_out=left_out)
+
+    def _in(self, asked: Micros | None, connection: Connection, scope: Scope) -> list[Reading]:
+        now = moment_of(connection, scope, asked)
+        found = []
+        for status in standing_in(connection, scope, now):
+            pool_id = status.pool.pool_id
+            known = self._known.get(pool_id, _NOTHING)
+            granted = scope.whole(pool_id)
+            # Those that it granted: a pool above repeats each of them, and is no second holder.
+            granted = replace(granted, shape=replace(granted.shape, mirrors=False))
+            if status.seq > known.seq:
+                counted = _counted(connection, pool_id, known, status.seq)
+                first = open_leases_in(connection, granted, now, first=known.oldest, limit=1)
+                oldest = first[0].lease if first else status.seq + 1
+                # An ended lease never opens again, and entries stay as they are.
+                known = self._known[pool_id] = _Read(status.seq, oldest, counted)
+            holding = holding_in(connection, granted, now, first=known.oldest)
+            found.append(Reading(status=status, open_leases=holding, counted=known.counted))
+        return found
+
+
+def _counted(connection: Connection, pool_id: PoolId, known: _Read, upto: int) -> Mapping[str, int]:
+    values = {"pool": pool_id, "after": known.seq, "upto": upto}
+    row = connection.execute(_counts(), values).mappings().one()
+    return {name: known.counted[name] + int(row[name] or 0) for name in COUNTED}
+
+
+@functools.cache
+def _counts() -> Select[Any]:
+    e = entries.c
+    wanted: dict[str, ColumnElement[bool]] = {
+        name: e.kind == kind for name, kind in COUNTED_AS.items()
+    }
+    wanted |= {name: e.flags.bitwise_and(int(flag)) != 0 for name, flag in _FLAGS.items()}
+    return select(
+        *(func.sum(case((which, 1), else_=0)).label(name) for name, which in wanted.items())
+    ).where(
+        e.pool_id == bindparam("pool"),
+        e.seq > bindparam("after"),
+        e.seq <= bindparam("upto"),
+        e.origin_seq.is_(None),
+    )

@@ -1,0 +1,109 @@
+"""The metrics of pools: one table, for OpenTelemetry and for Prometheus."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ledger.core.axes import AXES, Axis
+from ledger.errors import LedgerError
+from ledger.ledger import Ledger
+from ledger.reports.filters import EVERYTHING, Where
+from ledger.reports.meter import Meter, Reading
+from ledger.store.pools import LeftOut
+
+_log = logging.getLogger(__name__)
+
+
+class Metric(NamedTuple):
+    """One metric.
+
+    Attributes:
+        name: As OpenTelemetry has it; Prometheus has underscores.
+        unit: By UCUM, in braces where that has none.
+        says: What it is.
+        value: Returns it for a pool, None where the pool has none.
+        grows: Whether it never goes down.
+    """
+
+    name: str
+    unit: str
+    says: str
+    value: Callable[[Reading], int | None]
+    grows: bool = False
+
+
+def _on(axis: Axis) -> Iterator[Metric]:
+    """Return the metrics of an axis. Those without a limit have no capacity and no remainder."""
+    unit = "{" + axis.unit.replace("-", "_") + "}"
+    spoken = "millionths of a US dollar" if axis.scale > 1 else axis.unit
+
+    def shown(what: str, says: str, value: Callable[[Reading], int | None]) -> Metric:
+        return Metric(f"ledger.pool.{what}.{axis.name}", unit, f"{says}, in {spoken}.", value)
+
+    yield shown("capacity", "What may be spent", lambda one: axis.limit(one.status.policy))
+    yield shown(
+        "remaining", "What is left, here and above", lambda one: axis.left(one.status.remaining)
+    )
+    yield shown(
+        "spent", "What was spent in the present window", lambda one: _of(one.status.spent, axis)
+    )
+    yield shown(
+        "committed",
+        "What was spent from the opening on; corrections may lower it",
+        lambda one: _of(one.status.balance.committed, axis),
+    )
+    yield shown("held", "What open leases hold", lambda one: _of(one.status.balance.reserved, axis))
+
+
+def _of(totals: object, axis: Axis) -> int:
+    return int(getattr(totals, axis.name))
+
+
+def _counted(name: str, counted: str, says: str) -> Metric:
+    return Metric(
+        f"ledger.pool.{name}", "{call}", says, lambda one: one.counted[counted], grows=True
+    )
+
+
+METRICS = (
+    *(metric for axis in AXES for metric in _on(axis)),
+    Metric(
+        "ledger.pool.open_leases",
+        "{lease}",
+        "Leases that the pool granted and that hold something.",
+        lambda one: one.open_leases,
+    ),
+    _counted("admitted", "requests", "Calls that the pool admitted."),
+    _counted("denials", "denied", "Denials that the pool keeps in its journal."),
+    _counted("releases", "releases", "Calls that ended unused."),
+    _counted("expiries", "expiries", "Holds that ended by time-out."),
+    _counted("late", "late", "Entries about leases whose hold had expired."),
+    _counted("overruns", "overruns", "Calls that used more than was reserved for them."),
+    _counted("unpriced", "unpriced", "Entries that leave out a figure which the pool limits."),
+    _counted("corrections", "corrections", "Corrections."),
+)
+
+
+class Pools:
+    """What is asked for the metrics; it fails in no other way than by saying that it is away."""
+
+    def __init__(self, book: Ledger, where: Where = EVERYTHING) -> None:
+        self._meter = Meter(book, where)
+        self.available = False
+        """Whether the last reading succeeded."""
+        self.left_out: LeftOut = []
+        """What is wrong with each damaged pool that the last reading left out."""
+
+    def read(self) -> list[Reading]:
+        """Return the pools by now; none if the store cannot be read, which is logged."""
+        lost: LeftOut = []
+        try:
+            found = self._meter.read(left_out=lost)
+        except LedgerError as error:
+            _log.warning("pools cannot be read for metrics: %s", error)
+            self.available, self.left_out = False, []
+            return []
+        self.available, self.left_out = True, lost
+        return found
