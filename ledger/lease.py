@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import os
 import sys
 import threading
 import warnings
@@ -109,6 +110,7 @@ class _Block(Generic[B]):
             InvalidInputError: The block was entered before, by any thread or task.
         """
         self._unused = False
+        self._process = os.getpid()
         # The lock is never released. It decides which of two entries at once is the first.
         if not self._entry.acquire(blocking=False):
             raise InvalidInputError(
@@ -116,6 +118,14 @@ class _Block(Generic[B]):
                 "this block was entered before, and one object is good for one block; "
                 f"call lease() again for each: '{self._with} budget.lease(...) as lease:'",
             )
+
+    def _is_inherited(self) -> bool:
+        """Tell whether this is a child process, whose parent entered the block and will leave it.
+
+        What a child does with the lease itself (`record`, `release`) is its own wish, and counts.
+        """
+        # In memory the child has a lease of its own, in its copy of the manager.
+        return self.lease.pool is not None and self._process != os.getpid()
 
     def _is_unbilled(self, error: BaseException | None) -> bool:
         """Tell whether the block ends by an error that says that nothing was used."""
@@ -158,7 +168,7 @@ class LeaseBlock(_Block[Budget]):
         traceback: TracebackType | None,
     ) -> None:
         renewer().let_go(self._kept)
-        if self._ended:
+        if self._ended or self._is_inherited():
             return
         try:
             if self._is_unbilled(error):
@@ -233,7 +243,7 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         traceback: TracebackType | None,
     ) -> None:
         self._let_go()
-        if self._ended:
+        if self._ended or self._is_inherited():
             return
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
             _leave(self._budget.abandon(self.lease))

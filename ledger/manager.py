@@ -264,11 +264,10 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             )
         if found is None or not found.is_proved(proof):
             raise LostLeaseError(lease, pool=self.name)
-        if (
-            found.state.phase is LeasePhase.ENDED
-            or found.origin_pool_id is not None  # a mirror entry: a child pool granted the lease
-        ):
-            raise UnknownLeaseError(lease)
+        if found.origin_pool_id is not None:  # a mirror entry: a child pool granted the lease
+            raise UnknownLeaseError(lease, "elsewhere")
+        if found.state.phase is LeasePhase.ENDED:
+            raise UnknownLeaseError(lease, "ended")
         return lease_of(found, self.identity)
 
     def _check_own(self, lease: BudgetLease) -> None:
@@ -277,9 +276,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
 
     def _check_granted(self, lease: BudgetLease) -> None:
         """Refuse a lease of another pool or without proof, and an id that no store holds."""
-        if (
-            lease.pool != self._journal.info.identity
-            or not 0 < lease.id <= I64_MAX
-            or not is_proof(lease.proof)
-        ):
+        if lease.pool != self._journal.info.identity:
+            raise UnknownLeaseError(lease.id, "elsewhere")
+        if not 0 < lease.id <= I64_MAX or not is_proof(lease.proof):
             raise UnknownLeaseError(lease.id)

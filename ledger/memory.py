@@ -267,7 +267,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
     ) -> None:
         lost = check_lost(lease, usage, attribution, report)
         if lost.pool is not None:
-            raise UnknownLeaseError(lost.id)
+            raise UnknownLeaseError(lost.id, "elsewhere")
         if lost.proof == self._proof:
             raise not_lost(lost)
         with self._lock:

@@ -15,11 +15,11 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
 
-from ledger.errors import UnknownLeaseError
+from ledger.errors import LedgerUnavailableError, UnknownLeaseError
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +40,16 @@ def _report(lease: int, failure: Exception) -> bool:
     if isinstance(failure, UnknownLeaseError):
         _log.warning("lease %d is no longer renewed: its hold has ended", lease)
         return False
+    if isinstance(failure, LedgerUnavailableError) and failure.closed:
+        _log.warning("lease %d is no longer renewed: its ledger was closed", lease)
+        return False
     _log.warning("lease %d could not be renewed, and is tried again: %s", lease, failure)
     return True
 
 
-class _Kept(NamedTuple):
-    """A lease to be renewed."""
+@dataclass(slots=True)
+class _Kept:
+    """A lease to be renewed. Its place in the dict is never written again, only its time."""
 
     due_s: float
     lease: int
@@ -131,10 +135,8 @@ class Renewer:
         if renew is None or (failure is not None and not _report(kept.lease, failure)):
             self.let_go(number)
             return math.inf
-        due_s = now_s + _next_s(kept.ttl, failure)
-        if number in self._kept:
-            self._kept[number] = kept._replace(due_s=due_s)
-        return due_s
+        kept.due_s = now_s + _next_s(kept.ttl, failure)
+        return kept.due_s
 
 
 class TaskRenewer:

@@ -127,6 +127,6 @@ class BudgetRouter(Budget[LeaseBlock]):
         if lease.pool not in self._by_identity:
             found = None if lease.pool is None else self._granting(lease.pool)
             if found is None:
-                raise UnknownLeaseError(lease.id)
+                raise UnknownLeaseError(lease.id, "elsewhere")
             self._by_identity[lease.pool] = found
         return self._by_identity[lease.pool]

@@ -343,10 +343,13 @@ def denials(
 
 
 def _kept(sheet: Sheet) -> Sheet:
-    """Say in an empty table's title that no denial was kept, which does not mean none happened."""
+    """Say in an empty table's title which denials are kept: none there does not mean none was."""
     if sheet.rows:
         return sheet
-    none = "none was kept (they are where books are opened with record_denials=True)"
+    none = (
+        "none (those of calls with an idempotency key are kept, and where books are opened with "
+        "record_denials=True all of them)"
+    )
     return replace(sheet, title=f"{sheet.title}: {none}")
 
 

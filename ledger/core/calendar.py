@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
@@ -80,7 +80,7 @@ class Window:
         carry_cap_requests: At most so many calls.
     """
 
-    period: Period | timedelta
+    period: Period | timedelta = field(kw_only=False)
     time_zone: str = "UTC"
     session: bool = False
     anchor: datetime | None = None

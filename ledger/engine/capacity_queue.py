@@ -265,7 +265,7 @@ class CapacityQueues:
 
     def _action_of(self, pool: int, waiter: Waiter) -> Action:
         if self._closed:
-            raise LedgerUnavailableError(self._closed_text)
+            raise LedgerUnavailableError(self._closed_text, closed=True)
         with self._mutex:
             first = self._first(pool) is waiter
         return waiter.next_action(first=first)

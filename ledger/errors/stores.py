@@ -12,7 +12,15 @@ class StoreError(LedgerError):
 
 
 class LedgerUnavailableError(StoreError):
-    """The store cannot be reached, read or written; nothing was written by this call."""
+    """The store cannot be reached, read or written; nothing was written by this call.
+
+    Attributes:
+        closed: Whether this `Ledger` was closed, so that no later call can succeed either.
+    """
+
+    def __init__(self, message: str, *more: object, closed: bool = False) -> None:
+        super().__init__(message, *more)
+        self.closed = closed
 
 
 class NotPermittedError(LedgerUnavailableError):

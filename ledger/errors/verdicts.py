@@ -218,20 +218,31 @@ class UnknownPriceError(UnpricedCallError):
         self.pool = None
 
 
+_NO_LEASE = {
+    "elsewhere": "another pool or store granted it. Call the pool that did, or a router",
+    "ended": "it was settled or released already",
+    "expired": (
+        "its hold has expired, so it can be settled or released, but not renewed or abandoned"
+    ),
+    "unknown": "it was never granted here, was made by hand, or has ended",
+}
+
+
 class UnknownLeaseError(BudgetError):
-    """No open lease of this id in this pool: never granted here, or already ended.
+    """No lease of this id with which this pool can do what was asked.
 
     Attributes:
         lease_id: The id that was asked for.
+        cause: Why: `elsewhere` (another pool or store granted it), `ended` (it was settled or
+            released), `expired` (its hold has ended, so it can be settled or released, but not
+            renewed or abandoned), `lost` (see `LostLeaseError`), or `unknown` (never granted here;
+            in memory also ended).
     """
 
-    def __init__(self, lease_id: int) -> None:
-        super().__init__(
-            f"no open lease {lease_id} in this pool: it was granted by another pool or store, or "
-            "made by hand, it was settled or released already, or its hold has expired, so that it "
-            "can be settled or released, but not renewed or abandoned"
-        )
+    def __init__(self, lease_id: int, cause: str = "unknown") -> None:
+        super().__init__(f"no open lease {lease_id} in this pool: {_NO_LEASE[cause]}")
         self.lease_id = lease_id
+        self.cause = cause
 
 
 class LostLeaseError(UnknownLeaseError):
@@ -243,6 +254,7 @@ class LostLeaseError(UnknownLeaseError):
 
     Attributes:
         lease_id: The lease's number.
+        cause: `lost`.
         pool: The name of the pool that was asked, None in memory.
     """
 
@@ -261,6 +273,7 @@ class LostLeaseError(UnknownLeaseError):
             "record_lost(lease, usage)",
         )
         self.lease_id = lease_id
+        self.cause = "lost"
         self.pool = pool
 
 

@@ -150,7 +150,8 @@ class Connections:
             LedgerUnavailableError: The ledger is closed.
         """
         if self._closed:
-            raise LedgerUnavailableError(f"the ledger at {self.url} is closed; open it again")
+            text = f"the ledger at {self.url} is closed; open it again"
+            raise LedgerUnavailableError(text, closed=True)
         loan.thread = threading.get_ident()
         self._lent.add(loan)
         if self._forking or len(self._lent) > _LENT_MAX:

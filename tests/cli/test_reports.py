@@ -250,6 +250,8 @@ def test_denials_by_who(ledger: Run, lines: Lines, filled: str) -> None:
     )
     shown = lines(ledger(*command, "--by", "model").out)
     assert any(line.startswith("team m1 1 0 9,999 ") for line in shown)
+    none = ledger(*command, "--pool", "other").out
+    assert "none (those of calls with an idempotency key are kept" in " ".join(none.split())
 
 
 def test_a_forecast_and_what_it_assumes(ledger: Run, lines: Lines, filled: str) -> None:

@@ -71,7 +71,9 @@ def test_what_is_no_open_lease_is_unknown(
     for unknown in (lease_id, settled.id):
         with pytest.raises(UnknownLeaseError) as error:
             budget.record_used(replace(settled, id=unknown), Usage())
-        assert unknown == error.value.lease_id
+        stored = 0 < unknown < 2**63
+        cause = "ended" if unknown == settled.id else "lost" if stored else "unknown"
+        assert (unknown, cause) == (error.value.lease_id, error.value.cause)
         if unknown > 0:
             with pytest.raises(UnknownLeaseError):
                 budget.lease(replace(settled, id=unknown).token)
@@ -87,8 +89,9 @@ def test_a_lease_of_another_pool_writes_nothing(shared_book: Ledger, fresh_name:
     assert mine.id == theirs.id
     before = (here.status(), there.status())
     for budget, lease in ((here, theirs), (there, mine)):
-        with pytest.raises(UnknownLeaseError):
+        with pytest.raises(UnknownLeaseError, match="another pool or store") as error:
             budget.record_used(lease, Usage(total_tokens=1))
+        assert "elsewhere" == error.value.cause
         with pytest.raises(UnknownLeaseError):
             budget.record_used(replace(lease, pool=None), Usage(total_tokens=1))
     assert before == (here.status(), there.status())

@@ -29,7 +29,7 @@ from ledger import (
     Usage,
 )
 from ledger.core.entries import LeaseState
-from ledger.renewal import renewer
+from ledger.renewal import Renewer, renewer
 from ledger.testing.calls import EXTENSIONS, tokens
 from tests import programs
 from tests.clocks import Clock, until
@@ -188,6 +188,42 @@ def test_a_hold_that_ended_is_not_renewed_for_ever(
     assert 1 == len(caplog.records)
 
 
+def test_a_closed_ledger_is_not_asked_for_ever(
+    new_store: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its block may go on; that its lease is renewed no longer is logged once."""
+    book = Ledger.open(new_store("sqlite"))
+    block = book.pool("pool", OPTIONS).lease(tokens(1))
+    with caplog.at_level(logging.WARNING, "ledger.renewal"):
+        block.__enter__()
+        book.close()
+        until(lambda: caplog.records and block._kept not in renewer()._kept)
+    with pytest.raises(LedgerUnavailableError):
+        block.__exit__(None, None, None)
+    assert ["its ledger was closed"] == [one.getMessage()[-21:] for one in caplog.records]
+
+
+def test_a_lease_that_is_let_go_at_the_last_moment_stays_so() -> None:
+    """Between the look whether it is still kept, and the note when to renew it again."""
+
+    class LetGo(dict[int, Any]):
+        def __contains__(self, number: object) -> bool:
+            return super().pop(number, None) is not None
+
+    class Block:
+        def renew(self, ttl: timedelta) -> None:
+            assert TTL == ttl
+
+    own, block = Renewer(), Block()
+    own._begun.acquire()  # no thread: this test serves the lease by itself
+    number = own.keep(1, TTL, block.renew)
+    own._kept = LetGo(own._kept)
+    kept = own._kept[number]
+    kept.due_s = 0.0
+    own._served(number, kept)
+    assert {} == own._kept
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_blocks_of_tasks_are_renewed_without_a_thread_each(
     new_store: Callable[[str], str], clock: Clock, kind: str
@@ -273,3 +309,21 @@ def test_a_child_process_renews_its_own_blocks(
             finally:
                 os._exit(code)
         assert (child, 0) == os.waitpid(child, 0)
+
+
+def test_a_child_process_does_not_end_its_parent_s_lease(new_store: Callable[[str], str]) -> None:
+    """It was forked inside the block, and leaves it by an error."""
+    with Ledger.open(new_store("sqlite")) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=10))
+        with budget.lease(tokens(1)) as lease:
+            child = os.fork()
+            if child == 0:  # pragma: no cover - in the child
+                code = 1
+                try:
+                    lease.__exit__(SystemExit, SystemExit(), None)
+                    code = 0
+                finally:
+                    os._exit(code)
+            assert (child, 0) == os.waitpid(child, 0)
+            assert [lease.id] == [one.lease.id for one in book.open_leases("pool")]
+            lease.record(Usage(total_tokens=1))

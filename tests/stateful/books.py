@@ -24,14 +24,14 @@ Outcome = tuple[type | None, Any]
 def outcome(call: Callable[[], object]) -> Outcome:
     """Return what a call returned, or its error's class and figures.
 
-    Since when a key has kept a denial is not among them: no key is known to the rules.
+    Since when a key has kept a denial is not among them, as the rules know of no key; nor is why a
+    lease is unknown, as a manager in memory forgets those that have ended.
     """
     try:
         return None, call()
     except LedgerError as error:
-        return type(error), {
-            name: value for name, value in vars(error).items() if name != "kept_since"
-        }
+        unknown = {"kept_since", "cause"}
+        return type(error), {k: v for k, v in vars(error).items() if k not in unknown}
 
 
 def by_the_rules(found: Outcome) -> Outcome:

@@ -75,7 +75,8 @@ def hours(window: Window, moment: datetime) -> float:
 )
 def test_a_day_is_as_long_as_the_clocks_say(zone: str, day: tuple[int, ...], length: float) -> None:
     """It lasts from midnight to midnight on the wall, whatever happens to the clocks between."""
-    window = Window(period=Period.DAY, time_zone=zone)
+    window = Window("day", time_zone=zone)
+    assert Window(period=Period.DAY, time_zone=zone) == window
     for hour in (0, 1, 2, 3, 4, 12, 23):
         moment = at(*day, hour, zone=ZoneInfo(zone))
         assert length == hours(window, moment)

@@ -118,7 +118,7 @@ def _spend(
     comes after the hold expired is committed all the same (flagged late).
     """
     if lease is None or lease.phase is _ENDED:
-        raise UnknownLeaseError(lease_id)
+        raise _unknown(lease, lease_id)
     same, estimate, request_budget, phase_before, held_before, used_before, expires_at = lease
     exact = balance.committed.plus(spent)
     committed = exact
@@ -375,7 +375,7 @@ def release(balance: Balance, lease: LeaseState | None, *, lease_id: int) -> Eff
         UnknownLeaseError: There is no such lease, or it has ended.
     """
     if lease is None or lease.phase is _ENDED:
-        raise UnknownLeaseError(lease_id)
+        raise _unknown(lease, lease_id)
     effect = _give_back(balance, lease, _ENDED)
     late = lease.phase is _EXPIRED
     return effect._replace(flags=EntryFlag.LATE) if late else effect
@@ -383,8 +383,12 @@ def release(balance: Balance, lease: LeaseState | None, *, lease_id: int) -> Eff
 
 def _open(lease: LeaseState | None, lease_id: int) -> LeaseState:
     if lease is None or lease.phase is not _OPEN:
-        raise UnknownLeaseError(lease_id)
+        raise _unknown(lease, lease_id)
     return lease
+
+
+def _unknown(lease: LeaseState | None, lease_id: int) -> UnknownLeaseError:
+    return UnknownLeaseError(lease_id, "unknown" if lease is None else str(lease.phase))
 
 
 def _give_back(balance: Balance, lease: LeaseState, phase: LeasePhase) -> Effect:

@@ -98,7 +98,7 @@ class RecordLost(Operation[None]):
             if self.lost.proof and pool.has_granted(self.lost.id, self.lost.proof):
                 raise not_lost(self.lost)
         elif find_above(batch.connection, pools.c.identity, [granted_in.bytes]):
-            raise UnknownLeaseError(self.lost.id)
+            raise UnknownLeaseError(self.lost.id, "elsewhere")
 
 
 def _require_settled(batch: Batch, pool: PoolBatch) -> None:
