@@ -19,6 +19,7 @@ from ledger.cli.windows import (
     CarryCapTokens,
     CarryCapUsd,
     CarryOver,
+    DeductOverage,
     TimeZone,
     WindowLength,
     amounts,
@@ -166,6 +167,7 @@ def changes(
     carry_cap_tokens: CarryCapTokens = None,
     carry_cap_usd: CarryCapUsd = None,
     carry_cap_requests: CarryCapRequests = None,
+    deduct_overage: DeductOverage = None,
     limit: Limits = None,
 ) -> Changes:
     """Return what a command's options change in a policy, its window and limits included."""
@@ -182,7 +184,7 @@ def changes(
             unpriced=unpriced,
         )
         caps = (carry_cap_tokens, carry_cap_usd, carry_cap_requests)
-        windowed = window(base.window, length, time_zone, anchor, carry_over, caps)
+        windowed = window(base.window, length, time_zone, anchor, carry_over, caps, deduct_overage)
         limits = changed_limits(base.limits, limit or ())
         whole = replace(alone, window=windowed, limits=limits)
         check_storable_policy(whole)  # before a store is made for it

@@ -46,6 +46,14 @@ CarryOver = Annotated[
         show_default=False,
     ),
 ]
+DeductOverage = Annotated[
+    bool | None,
+    typer.Option(
+        "--deduct-overage/--waive",
+        help="Take what was spent beyond the capacity off the next windows, or begin anew.",
+        show_default=False,
+    ),
+]
 CarryCapTokens = Annotated[
     str | None,
     typer.Option(help="The most tokens that are carried over, or 'unlimited'.", show_default=False),
@@ -90,6 +98,7 @@ def window(
     anchor: str | None,
     carry_over: bool | None,
     carry_caps: Sequence[str | None],
+    deduct_overage: bool | None,
 ) -> Window | None:
     """Return `base` with the changes of a command's options.
 
@@ -99,7 +108,7 @@ def window(
     Raises:
         InvalidInputError: An option has no valid value, or changes a window that is not there.
     """
-    named = (time_zone, anchor, carry_over, *carry_caps)
+    named = (time_zone, anchor, carry_over, deduct_overage, *carry_caps)
     if length == "none":
         base = None
     elif length is not None:
@@ -117,6 +126,8 @@ def window(
         base = replace(base, time_zone=time_zone)
     if anchor is not None:
         base = replace(base, anchor=moment_in("--anchor", anchor, ZoneInfo(base.time_zone)))
+    if deduct_overage is not None:
+        base = replace(base, deduct_overage=deduct_overage)
     return replace(base, **_carrying(carry_over, carry_caps))
 
 

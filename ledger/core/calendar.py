@@ -78,6 +78,8 @@ class Window:
         carry_cap_tokens: At most so much of it; `U64_MAX`, like the next two, is no limit.
         carry_cap_cost_micros_usd: At most so much, in millionths of a US dollar.
         carry_cap_requests: At most so many calls.
+        deduct_overage: Whether what was spent beyond the capacity is taken off the next windows,
+            until it is made up for.
     """
 
     period: Period | timedelta = field(kw_only=False)
@@ -88,6 +90,7 @@ class Window:
     carry_cap_tokens: int = U64_MAX
     carry_cap_cost_micros_usd: int = U64_MAX
     carry_cap_requests: int = U64_MAX
+    deduct_overage: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "period", _checked_period(self.period))
@@ -110,6 +113,7 @@ class Window:
             at = from_micros(to_micros("window.anchor", self.anchor))
             object.__setattr__(self, "anchor", at)
         check_type("window.carry_over", self.carry_over, bool)
+        check_type("window.deduct_overage", self.deduct_overage, bool)
         for name in CARRY_CAPS:
             check_amount(f"window.{name}", getattr(self, name))
             if getattr(self, name) != U64_MAX and not self.carry_over:
@@ -131,6 +135,8 @@ class Window:
                 if getattr(self, axis.carry_cap) != U64_MAX
             ]
             text += f", at most {' and '.join(caps)}" if caps else ""
+        if self.deduct_overage:
+            text += ", deducting overage"
         return text
 
     @property

@@ -76,7 +76,8 @@ class WindowState(NamedTuple):
         start: When it began; where an opening or an adjustment began it, when that was recorded.
         end: When it ends, and the next one begins.
         base: What had been committed until then; only what is above it counts in this window.
-        carried: What was left of the window before, and adds to this one's capacity.
+        carried: What was left of the window before, and adds to this one's capacity. Overage that
+            is deducted is below 0.
         skipped: How many windows before it were over without an entry.
     """
 

@@ -66,7 +66,9 @@ class Limit:
             raise InvalidInputError(
                 "limit.period", f"must be Rolling or Window, not {type(self.period).__name__}"
             )
-        if isinstance(self.period, Window) and self.period.carry_over:
+        if isinstance(self.period, Window) and (
+            self.period.carry_over or self.period.deduct_overage
+        ):
             raise InvalidInputError(
                 "limit.period", "a limit carries nothing over; the pool's own window may"
             )

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
-from ledger.core.checks import Micros, check_amount
+from ledger.core.checks import I64_MAX, Micros, check_amount
 from ledger.core.entries import (
     Balance,
     Entry,
@@ -317,11 +317,16 @@ def window_of(row: Row) -> WindowState | None:
     if stored is None:
         return None
     start, end = (check_amount(name, stored[name]) for name in ("start", "end"))
-    carried = Totals(
-        **{name: check_amount(name, stored["carried"][name]) for name in Totals._fields}
-    )
+    carried = Totals(**{name: _signed(name, stored["carried"][name]) for name in Totals._fields})
     skipped = check_amount("skipped", stored["skipped"])
     return WindowState(Micros(start), Micros(end), committed, carried, skipped)
+
+
+def _signed(name: str, amount: object) -> int:
+    """Return an amount that may be below 0."""
+    if isinstance(amount, int) and amount < 0:
+        return -check_amount(name, -amount, ceiling=I64_MAX)
+    return check_amount(name, amount)
 
 
 def attribution_of(row: Row) -> Attribution | None:

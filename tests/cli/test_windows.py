@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_a_pool_is_opened_with_windows(ledger: Run, team: str) -> None:
                 carry_cap_cost_micros_usd=0,
             ),
         ),
+        (["--deduct-overage"], replace(MONTHS, deduct_overage=True)),
         (["--window", "none"], None),
     ],
 )

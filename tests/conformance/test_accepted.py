@@ -74,6 +74,7 @@ def windows(draw: Any) -> Window:  # noqa: ANN401 - hypothesis's own
         anchor=draw(st.none() | MOMENTS),
         carry_over=carry,
         carry_cap_tokens=draw(AMOUNTS) if carry else U64_MAX,
+        deduct_overage=draw(st.booleans()),
     )
 
 

@@ -152,7 +152,8 @@ def test_a_window_carries_over_what_due_leases_held(timed: Ledger, clock: Clock)
     for budget in (parent, child):
         found = budget.status().window
         assert found is not None
-        assert 599 == found.carried.tokens
+        assert 600 == found.carried.tokens
+        assert 1_199 == budget.remaining(EXTENSIONS).tokens
     assert [None, None] == [one.damage for one in timed.verify()]
 
 

@@ -258,20 +258,37 @@ def test_what_an_expiry_crosses_is_reported_before_the_rollover(
     assert 1 == len(rollovers(timed))
 
 
-def test_what_is_held_at_the_boundary_is_not_carried_over(timed: Ledger, clock: HourClock) -> None:
-    """Open holds are taken as spent, once: the rest is computed at the rollover and stays."""
+def test_what_is_held_at_the_boundary_counts_once(timed: Ledger, clock: HourClock) -> None:
+    """A hold counts in the new window, so that nothing is lost when it is released unused."""
     budget = timed.pool("pool", policy(CARRYING))
     spend(budget, 30)
     lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
     clock.at(1)
-    assert 100 + 10 - 60 == left(budget)
+    assert 100 + 70 - 60 == left(budget)
     budget.release(lease)
-    assert 110 == left(budget)
-    spend(budget, 105)
+    assert 170 == left(budget)
+    spend(budget, 165)
     clock.at(2)
     assert 105 == left(budget)
     spend(budget, 1)
-    assert [10, 5] == [one.detail["window"]["carried"]["tokens"] for one in rollovers(timed)]
+    assert [70, 5] == [one.detail["window"]["carried"]["tokens"] for one in rollovers(timed)]
+
+
+def test_overage_is_taken_off_the_next_windows(timed: Ledger, clock: HourClock) -> None:
+    """Real spend above the capacity is made up for by the windows behind it, and that verifies."""
+    owing = Window(period=timedelta(hours=1), deduct_overage=True)
+    budget = timed.pool("pool", policy(owing))
+    budget.record_used(budget.reserve(EXTENSIONS, tokens(10), UNLIMITED), Usage(total_tokens=170))
+    clock.at(1)
+    assert 30 == left(budget)
+    with pytest.raises(ThresholdExceededError):
+        budget.reserve(EXTENSIONS, tokens(31), UNLIMITED)
+    spend(budget, 20)
+    clock.at(2)
+    assert 100 == left(budget)
+    spend(budget, 1)
+    assert [-70, 0] == [one.detail["window"]["carried"]["tokens"] for one in rollovers(timed)]
+    assert timed.verify("pool")[0].ok
 
 
 def test_every_axis_has_its_own_window(timed: Ledger, clock: HourClock) -> None:

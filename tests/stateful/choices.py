@@ -37,6 +37,7 @@ WINDOWS = st.none() | st.sampled_from(
         Window(period=HOUR, session=True),
         Window(period=HOUR),
         Window(period=HOUR, carry_over=True),
+        Window(period=HOUR, deduct_overage=True),
         Window(period=HOUR, carry_over=True, carry_cap_tokens=10, carry_cap_cost_micros_usd=0),
         Window(period=Period.DAY, time_zone="Europe/Berlin", carry_over=True),
     ]

@@ -23,6 +23,7 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
+    ThresholdExceededError,
     Totals,
     Usage,
     UsageEstimate,
@@ -265,6 +266,7 @@ STORED = [
     (Window(period=HOUR, session=True), {"period": 3_600_000_000, "session": True}),
     (Window(period=Period.DAY), {"period": "day"}),
     (Window(period=HOUR), {"period": 3_600_000_000}),
+    (Window(period=HOUR, deduct_overage=True), {"period": 3_600_000_000, "deduct_overage": True}),
     (
         Window(
             period=Period.MONTH,
@@ -307,6 +309,7 @@ def test_one_anchor_is_one_value() -> None:
     [
         (Window(period=HOUR, session=True), "1:00:00, each from its first call on"),
         (Window(period=HOUR), "1:00:00"),
+        (Window(period=HOUR, deduct_overage=True), "1:00:00, deducting overage"),
         (Window(period=Period.WEEK, time_zone="Asia/Tokyo"), "a week in Asia/Tokyo"),
         (
             Window(period=Period.DAY, anchor=at(2026, 1, 1, 6), carry_over=True),
@@ -344,23 +347,23 @@ FIRST = WindowState(Micros(0), Micros(HOUR_US), Totals(40, 0, 0))
     [
         (40, 0, 0, 100),
         (70, 0, 0, 70),
-        (70, 30, 0, 40),
+        (70, 30, 0, 70),
         (140, 0, 0, 0),
         (200, 0, 0, 0),
         (200, 0, 1, 100),
         (70, 0, 1, 170),
         (70, 0, 2, 250),
         (70, 0, 9, 250),
-        (70, 30, 1, 110),
-        (70, 30, 2, 180),
-        (40, 130, 3, 0),
+        (70, 30, 1, 170),
+        (40, 130, 3, 250),
         (10, 0, 0, 130),
     ],
 )
 def test_the_rest_is_carried_over(committed: int, reserved: int, silent: int, carried: int) -> None:
-    """What was spent and what is held are no rest; it never falls below 0 nor above its cap.
+    """What was spent is no rest; it never falls below 0 nor above its cap.
 
-    A silent window leaves its capacity less what is held; a correction may leave more than that.
+    What is held is part of it, since it counts in the new window. A silent window leaves its
+    capacity; a correction may leave more than that.
     """
     balance = Balance(Totals(tokens=committed), Totals(tokens=reserved))
     now = Micros((1 + silent) * HOUR_US)
@@ -369,6 +372,49 @@ def test_the_rest_is_carried_over(committed: int, reserved: int, silent: int, ca
     assert WindowState(now, Micros(now + HOUR_US), balance.committed, Totals(carried), silent) == (
         begun
     )
+
+
+@pytest.mark.parametrize(
+    ("cap", "committed", "silent", "carried"),
+    [
+        (None, 140, 0, 0),
+        (None, 100, 0, 0),
+        (None, 200, 0, -60),
+        (None, 200, 1, 0),
+        (None, 390, 0, -250),
+        (None, 390, 1, -150),
+        (None, 390, 2, -50),
+        (None, 390, 3, 0),
+        (250, 200, 0, -60),
+        (250, 200, 1, 40),
+        (250, 70, 9, 250),
+    ],
+)
+def test_overage_is_deducted_until_it_is_made_up_for(
+    cap: int | None, committed: int, silent: int, carried: int
+) -> None:
+    """Windows give what was spent beyond them, and no call is admitted for what is not there."""
+    carrying: dict[str, Any] = {} if cap is None else {"carry_over": True, "carry_cap_tokens": cap}
+    hours = Window(period=HOUR, deduct_overage=True, **carrying)
+    policy = replace(HOURS, window=hours)
+    balance, now = Balance(Totals(tokens=committed)), Micros((1 + silent) * HOUR_US)
+    begun = rules.roll_over(policy, FIRST, balance, now)
+    assert begun is not None
+    assert Totals(carried) == begun.carried
+    step: WindowState | None = FIRST
+    for number in range(1, silent + 2):
+        step = rules.roll_over(policy, step, balance, Micros(number * HOUR_US))
+    assert step is not None
+    assert Totals(carried) == step.carried
+    left = max(0, 100 + carried)
+    assert left == rules.remaining(policy, balance, begun).tokens
+    more = UsageEstimate(total_tokens=left + 1), RequestBudget.unlimited()
+    denial = rules.admit(policy, balance, *more, begun)
+    assert isinstance(denial, ThresholdExceededError)
+    told = rules.reached(replace(policy, thresholds={"all": 100}), balance, begun)
+    assert (left == 0) == ("all" in told)
+    if carried < 0:  # the next windows make up for it
+        assert denial.retry_at is not None
 
 
 @pytest.mark.parametrize("reserved", [0, 30, 100, 130])

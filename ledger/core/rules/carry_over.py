@@ -98,9 +98,10 @@ def roll_over(
 ) -> WindowState | None:
     """Return the window that begins because another one has ended, None while it has not.
 
-    Open holds stay, and count as spent when the rest is carried over. A window in which nothing
-    was written carries over its capacity, less what is held, like a window with entries in which
-    nothing was spent.
+    Open holds stay, and count in the new window until they end. So they are part of the rest that
+    is carried over: what becomes of them is spent, or free again, in a window that has it. A window
+    in which nothing was written carries over its capacity, like one with entries in which nothing
+    was spent.
     """
     schedule = policy.window
     if schedule is None or window is None or now < window.end or schedule.session:
@@ -114,7 +115,7 @@ def roll_over(
         calendar.begins(schedule, number),
         calendar.begins(schedule, number + 1),
         balance.committed,
-        _carried(policy, schedule, counted(balance, window), balance.reserved, skipped),
+        _carried(policy, schedule, counted(Balance(balance.committed), window), skipped),
         skipped,
     )
 
@@ -153,9 +154,8 @@ def reopens(
         return begun is not None and admits(begun)
 
     # Only what is carried over makes a later window larger than the next one.
-    ahead = (
-        0 if fits(0) else bisect_left(range(_AHEAD if schedule.carry_over else 0), True, key=fits)
-    )
+    further = _AHEAD if schedule.carry_over or schedule.deduct_overage else 0
+    ahead = 0 if fits(0) else bisect_left(range(further), True, key=fits)
     begun = then(ahead)
     return begun.start if begun is not None and admits(begun) else None
 
@@ -164,18 +164,21 @@ def _carried(
     policy: SharedPoolBudgetOptions,
     schedule: calendar.Window,
     used: Totals,
-    held: Totals,
     skipped: int,
 ) -> Totals:
-    """Return the unused rest on each axis, between 0 and its cap; nothing of what is unlimited."""
+    """Return the unused rest on each axis, at most its cap; nothing of what is unlimited.
+
+    It is below 0 only where overage is deducted.
+    """
     carried = []
-    for axis, one_used, one_held in zip(AXES, used, held, strict=True):
+    for axis, one_used in zip(AXES, used, strict=True):
         capacity: int = getattr(policy, axis.capacity)
-        cap = min(getattr(schedule, axis.carry_cap), I64_MAX)
-        if not schedule.carry_over or axis.is_unlimited(policy):
-            cap = 0
-        rest = min(max(0, capacity - one_used), cap)
+        least = -I64_MAX if schedule.deduct_overage else 0
+        cap = min(getattr(schedule, axis.carry_cap), I64_MAX) if schedule.carry_over else 0
+        if axis.is_unlimited(policy):
+            least = cap = 0
+        rest = min(max(least, capacity - one_used), cap)
         # All skipped windows add the same amount, so adding them at once reaches the same bounds
         # as adding them one by one.
-        carried.append(min(max(0, rest + skipped * (capacity - one_held)), cap))
+        carried.append(min(rest + skipped * capacity, cap))
     return Totals(*carried)

@@ -82,8 +82,13 @@ def statement_notes(found: Statement) -> list[str]:
             f"committed {said(window.committed)}, "
             f"remaining {in_words(axes, [axis.left(found.remaining) for axis in axes])}"
         )
-        if window.carried != Totals():
-            line += f", of which {said(window.carried)} were carried over"
+        carried, overage = (
+            Totals(*(max(0, sign * amount) for amount in window.carried)) for sign in (1, -1)
+        )
+        if any(carried):
+            line += f", of which {said(carried)} were carried over"
+        if any(overage):
+            line += f", after {said(overage)} of overage were deducted"
         notes.append(line)
     return [*notes, *map(_limit_line, found.limits)]
 
