@@ -39,6 +39,8 @@ from ledger.core.entries import (
     LeaseState,
     ThresholdCrossing,
     Totals,
+    WindowState,
+    requests_made,
 )
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
@@ -106,6 +108,10 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._leases: dict[int, LeaseState] = {}
         # What is assumed of the leases that have expired, unless the policy gave their holds back.
         self._assumed: dict[int, Usage] = {}
+        # The windows in which they expired.
+        self._charged_in: dict[int, WindowState | None] = {}
+        # The window as the change at hand leaves it, None where it does not touch it.
+        self._window_after: WindowState | None = None
         # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
         self._due: list[tuple[int, int]] = []
         self._granted = 0
@@ -438,6 +444,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             assumed = rules.assumed(self._policy.settlement, lease)
             if assumed is not None:
                 self._assumed[lease.lease] = assumed.usage
+                self._charged_in[lease.lease] = self._window
             effect = rules.expire(
                 self._balance,
                 lease,
@@ -467,15 +474,29 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._assumed[lease.id] = after = rules.still_assumed(before, kind, usage)
         if effect is None:
             return self._balance, known
+        self._take_back(lease.id, UsageDifference.between(before, after), kind, usage)
         if self._policy.limits:
             detail = {"corrects": self._expired[lease.id], "late": kind}
             moved = UsageDifference.between(before, after)
             self._note_committed(now, effect.balance, (detail, moved))
         return effect.balance, effect.lease
 
+    def _take_back(
+        self, lease_id: int, moved: UsageDifference, kind: EntryKind, usage: Usage | None
+    ) -> None:
+        """Let what an earlier window was charged for a lease free nothing in this one."""
+        charged_in = self._charged_in[lease_id]
+        if self._window is None or charged_in is None or charged_in.start == self._window.start:
+            return
+        requests = requests_made(EntryKind.CORRECTION, {"late": kind}) + requests_made(kind, None)
+        by = Totals.of(moved, requests=requests).plus(Totals.of(usage or Usage.zero(), requests=0))
+        self._window_after = rules.without(self._window, rules.taken_back(by))
+
     def _apply(self, effect: rules.Effect, now: Micros) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
         reached = self._reached()
+        if self._window_after is not None:
+            self._window, self._window_after = self._window_after, None
         if self._policy.limits and effect.balance.committed != self._balance.committed:
             self._note_committed(now, effect.balance)
             if lease.phase is LeasePhase.EXPIRED:
@@ -488,6 +509,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if lease.phase is LeasePhase.ENDED:
             del self._leases[lease.lease]
             self._assumed.pop(lease.lease, None)
+            self._charged_in.pop(lease.lease, None)
             self._expired.pop(lease.lease, None)
             return
         self._leases[lease.lease] = lease

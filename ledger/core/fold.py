@@ -56,12 +56,16 @@ class Owed(NamedTuple):
         lease: The lease that it is about.
         assumed: What was assumed of the lease before some of it was taken back.
         reached: The thresholds that were reached then: nothing is reported in between.
+        moved: By how much that moved what is committed, if it was assumed in an earlier window.
+        window: The window before that.
     """
 
     kind: str
     lease: int
     assumed: Usage
     reached: Collection[str]
+    moved: Totals
+    window: WindowState | None
 
 
 @dataclass(slots=True)
@@ -76,6 +80,10 @@ class Replay:
     """The version of the rules that the policy was set under."""
     window: WindowState | None = None
     window_seq: int | None = None
+    window_began: int = 0
+    """The entry that began the window; `window_seq` may be a correction that changed it since."""
+    moved: dict[int, list[Totals]] = field(default_factory=dict)
+    """By how much corrections in this window have moved each entry of earlier windows."""
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
     assumed: dict[int, Assumption] = field(default_factory=dict)
@@ -120,6 +128,7 @@ class Replay:
         if isinstance(self.history, rules.Track):
             self._record(self.history, entry)
         self._note_assumed(entry, before)
+        self._note_moved(entry)
         self._move_on(entry)
         self._note_crossings(entry, before)
         return effect
@@ -145,7 +154,24 @@ class Replay:
             late, found = late_in(entry.detail), correction_of(entry)
             self.assumed[lease] = Assumption(found.corrects, found.after)
             if late is not None:
-                self.owed = Owed(late, lease, found.before, reached)
+                moved = self._moved(entry, found.corrects)
+                self.owed = Owed(late, lease, found.before, reached, moved, self.window)
+
+    def _note_moved(self, entry: Entry) -> None:
+        """Note by how much a correction moves an entry of an earlier window."""
+        if entry.kind == EntryKind.CORRECTION and late_in(entry.detail) is None:
+            corrects = correction_of(entry).corrects
+            if self._is_of_earlier_window(corrects):
+                self.moved.setdefault(corrects, []).append(self._moved(entry, corrects))
+
+    def _is_of_earlier_window(self, seq: int) -> bool:
+        return self.window is not None and seq < self.window_began
+
+    def _moved(self, entry: Entry, corrects: int) -> Totals:
+        """Return by how much a correction moves what is committed, nothing in the same window."""
+        if not self._is_of_earlier_window(corrects) or not isinstance(entry.usage, UsageDifference):
+            return Totals()
+        return rules.moved_by(entry.seq, entry.detail, entry.usage).by
 
     def _move_on(self, entry: Entry) -> None:
         """Take over the policy that an entry sets, and the window that it begins."""
@@ -157,6 +183,9 @@ class Replay:
             self.policy, self.policy_seq = entry.policy, entry.seq
         if window is not None or entry.kind == EntryKind.OPENING:
             self.window_seq = entry.seq
+            if entry.kind != EntryKind.CORRECTION:
+                self.window_began = entry.seq
+                self.moved.clear()
         if self.policy.window is None:
             self.window, self.window_seq = None, None
         else:
@@ -311,6 +340,11 @@ class Replay:
         before = assumption.usage if self.owed is None else self.owed.assumed
         usage = entry.usage if isinstance(entry.usage, Usage) else None
         rest = rules.still_assumed(before, entry.kind, usage)
+        if self.owed is not None:
+            made = requests_made(entry.kind, entry.detail)
+            replaced = Totals.of(usage or Usage.zero(), requests=made)
+            taken = rules.taken_back(self.owed.moved.plus(replaced))
+            _check_taken_back(self.owed.window, taken, self.window)
         taken_back = self.owed is not None or (
             entry.kind == EntryKind.OBSERVATION and rest == before
         )
@@ -337,6 +371,10 @@ class Replay:
             raise Contradiction(f"correction of entry {found.corrects}, which assumes nothing")
         if of_expiry and assumption is not None and assumption.usage != found.before:
             raise Contradiction(f"correction from {found.before}, not {assumption.usage}")
+        if late_in(entry.detail) is None:  # else the next entry decides
+            earlier = self.moved.get(found.corrects, ())
+            taken = rules.taken_back(self._moved(entry, found.corrects), earlier)
+            _check_taken_back(self.window, taken, entry.window or self.window)
         back = UsageDifference.between(found.after, found.before)
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - by its shape
@@ -388,6 +426,15 @@ def correction_of(entry: Entry) -> Correction:
     if not isinstance(entry.detail.get("reason"), str):
         raise Contradiction(f"correction of entry {found.corrects} without a reason")
     return found
+
+
+def _check_taken_back(before: WindowState | None, taken: Totals, after: WindowState | None) -> None:
+    """Refuse a correction that changes the window in another way than by what it takes back."""
+    expected = before
+    if before is not None and any(taken):
+        expected = rules.without(before, taken)
+    if after != expected:
+        raise Contradiction(f"correction whose window should be {expected}, but is {after}")
 
 
 def _unreplaced(owed: Owed) -> str:

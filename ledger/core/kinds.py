@@ -165,10 +165,12 @@ KINDS = {
         counted_as="corrections",
         has_actor=True,
         details=_details(
-            "corrects from to reason actor",
-            # These two follow from what was recorded: nobody asked for them.
-            "corrects from to reason carving",
-            "corrects from to reason late",
+            *(
+                f"corrects from to reason {why}{window}"
+                # The last two follow from what was recorded: nobody asked for them.
+                for why in ("actor", "carving", "late")
+                for window in ("", " window")
+            ),
         ),
     ),
     EntryKind.ROLLOVER: Kind(gives_back=True, details=_details("window"), by_itself=True),

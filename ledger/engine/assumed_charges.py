@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
+from ledger.core.entries import Totals, requests_made
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.values import Usage, UsageDifference
 from ledger.engine.batch import Batch
@@ -85,4 +86,6 @@ def make_room(
         after = rules.still_assumed(found.usage, kind, usage)
         lease = pool.leases[lease_id]
         draft = correction(found, after, effect, lease, f"{kind} after the expiry")
-        batch.post(pool, draft._replace(detail={**(draft.detail or {}), "late": str(kind)}))
+        replaced = Totals.of(usage or Usage.zero(), requests=requests_made(kind, None))
+        late = draft._replace(detail={**(draft.detail or {}), "late": str(kind)})
+        batch.post(pool, late, replaced)

@@ -15,16 +15,18 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import PoolId
+from ledger.core.entries import PoolId, Totals
 from ledger.core.kinds import EntryKind
 from ledger.engine import carved_pools
 from ledger.engine.pool_batch import PoolBatch
+from ledger.engine.refunds import in_window
 from ledger.errors import LedgerError
 from ledger.store import snapshot
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
 _RESERVATION = EntryKind.RESERVATION  # a function call each time, before Python 3.12
+_NOTHING = Totals()
 
 
 class MorePoolsError(Exception):
@@ -94,11 +96,17 @@ class Batch:
         """Return the pools of this batch that draw on a pool's capacity, that pool included."""
         return [one for one in self.pools.values() if pool.journal in one.journal.lineage]
 
-    def post(self, pool: PoolBatch, draft: Draft) -> Row:
+    def post(self, pool: PoolBatch, draft: Draft, replaced: Totals = _NOTHING) -> Row:
         """Stage a draft as a pool's newest entry, with the entries it leads to in other pools.
 
         All of them are decided before the first is staged: an entry and its mirrors are staged
         together, or not at all.
+
+        Args:
+            pool: The pool.
+            draft: The draft.
+            replaced: What the next entry records in place of an assumed charge that the draft takes
+                back.
 
         Raises:
             AmountOutOfRangeError: The total reserved in one of the pools would exceed 2^63-1.
@@ -108,9 +116,10 @@ class Batch:
         """
         draft = self._flagged(pool, draft)
         if pool.journal.parent is None:  # then it leads to no entry elsewhere
+            draft = in_window(pool, draft, replaced)
             return pool.stage(draft, pool.crossings(draft))
         staged: list[Row] = []
-        planned = self._plan(pool, draft)
+        planned = self._plan(pool, draft, replaced)
         for one in planned:
             draft = one.draft
             if one.repeats is not None:
@@ -130,17 +139,20 @@ class Batch:
         flag = rules.unpriced_flag(policies, amounts)
         return draft._replace(flags=draft.flags | flag) if flag else draft
 
-    def _plan(self, pool: PoolBatch, draft: Draft) -> list[_Planned]:
-        planned = [_Planned(pool, draft, pool.crossings(draft), None)]
+    def _plan(self, pool: PoolBatch, draft: Draft, replaced: Totals) -> list[_Planned]:
+        decided = [(pool, draft)]
         if draft.lease is not None:
-            for above in self.lineage(pool)[1:]:
-                mirror = above.mirror_of(draft, pool.journal)
-                planned.append(_Planned(above, mirror, above.crossings(mirror), 0))
+            above = self.lineage(pool)[1:]
+            decided += [(one, one.mirror_of(draft, pool.journal)) for one in above]
+        planned = []
+        for number, (at, decision) in enumerate(decided):
+            final = in_window(at, decision, replaced)
+            planned.append(_Planned(at, final, at.crossings(final), 0 if number else None))
         top = len(planned) - 1  # the highest pool that shares; it may be carved out of another
-        passed_on = self._passed_on(planned[top].pool, planned[top].draft)
+        passed_on = self._passed_on(*decided[top])
         if passed_on is not None:
             first = len(planned)
-            for one in self._plan(*passed_on):
+            for one in self._plan(*passed_on, _NOTHING):
                 repeats = top if one.repeats is None else first + one.repeats
                 planned.append(one._replace(repeats=repeats))
         return planned

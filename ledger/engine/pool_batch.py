@@ -92,6 +92,7 @@ class PoolBatch:
         self.unswept = False
         """Whether more leases are due than this transaction expires."""
         self._before = self._after = head
+        self._began: int | None = None
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
         self._history: StagedHistory | None = None
@@ -189,7 +190,7 @@ class PoolBatch:
         if not (draft.policy or self.head.policy).thresholds:
             return ()
         if self.thresholds is None:
-            self.thresholds = PoolThresholds(self.connection, self.info)
+            self.thresholds = PoolThresholds(self.connection, self.info, self.window_began)
         return self.thresholds.crossings(self.head, draft)
 
     def mirror_of(self, draft: Draft, below: PoolJournal) -> Draft:
@@ -297,8 +298,21 @@ class PoolBatch:
                 self.thresholds.note(crossing, self._append(report), self.head)
         return row
 
+    def window_began(self) -> int:
+        """Return the number of the entry that began the pool's window, 0 without windows.
+
+        Raises:
+            JournalDamagedError: It cannot be read.
+        """
+        if self._began is None:
+            named = self.head.window_seq
+            self._began = 0 if named is None else self.journal.terms.began(self.connection, named)
+        return self._began
+
     def _append(self, draft: Draft) -> Row:
         row, head = drafts.row_behind(self.head, draft, pool_id=self.info.pool_id, now=self.now)
+        if head.window_seq != self.head.window_seq and draft.kind is not EntryKind.CORRECTION:
+            self._began = head.window_seq or 0
         self.head = self._after = head
         self.staged.append(row)
         if draft.lease is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -18,11 +18,14 @@ from ledger.store.rows import Head, Row
 class PoolThresholds:
     """The threshold crossings of one pool in its window, as known inside one transaction."""
 
-    def __init__(self, connection: Connection, pool: PoolInfo) -> None:
+    def __init__(
+        self, connection: Connection, pool: PoolInfo, window_began: Callable[[], int]
+    ) -> None:
         self.crossed: list[ThresholdCrossing] = []
         """Thresholds that the staged entries crossed."""
         self._connection = connection
         self._pool = pool
+        self._window_began = window_began
         self._reported: set[tuple[str, Direction]] | None = None
         self._reached: set[str] | None = None
         """What was reached before a draft that another one replaces at once."""
@@ -51,7 +54,7 @@ class PoolThresholds:
         if not found or _begins_anew(draft):
             return found
         if self._reported is None:
-            since = max(head.window_seq or 0, head.policy_seq)
+            since = max(self._window_began(), head.policy_seq)
             self._reported = reported(self._connection, self._pool, since=since)
         return [one for one in found if (one.name, one.direction) not in self._reported]
 

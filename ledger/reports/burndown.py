@@ -138,10 +138,13 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
     rows = _rows(connection, scope, seqs)
     # A policy or window that changed between two points was set by an entry that the later point
     # names. That entry and the one before it become points, so the change is where it happened.
+    terms = Terms(scope.pool, scope.pools[scope.pool])
     named = {row[name] for row in rows for name in ("policy_seq", "window_seq")} - {None}
+    # A window may be named by a correction that changed what counts in it.
+    windows = {row["window_seq"] for row in rows} - {None}
+    named |= {terms.began(connection, seq) for seq in windows}
     missing = {seq for name in named for seq in (name - 1, name) if seq >= 1} - seqs
     rows = sorted(rows + _rows(connection, scope, missing), key=lambda row: int(row["seq"]))
-    terms = Terms(scope.pool, scope.pools[scope.pool])
     latest = min(row["at"] for row in rows)
     found: list[BurnPoint] = []
     before: Position | None = None

@@ -89,7 +89,7 @@ class Below:
     ) -> bool:
         """Tell whether a correction says the same as the one that it repeats.
 
-        Both name an entry by its number, each in its own pool.
+        Both name an entry by its number, and the window that they change, each in its own pool.
         """
         corrects = entry.detail["corrects"]
         corrected = entry_row(connection, self._pool.info.pool_id, corrects)
@@ -98,7 +98,9 @@ class Below:
             return False
         said = rows.detail_of(other)
         mirrored = corrected["origin_pool_id"], corrected["origin_seq"]
-        same = entry.detail == {**said, "corrects": corrects}
+        own = {name: entry.detail[name] for name in _OWN if name in entry.detail}
+        shared = {name: value for name, value in said.items() if name not in _OWN}
+        same = entry.detail == {**shared, **own}
         return same and mirrored == (pool_id, said.get("corrects"))
 
     def _below(self, pool_id: PoolId) -> PoolInfo | None:
@@ -143,13 +145,17 @@ class Below:
                 total_tokens=said.total_tokens, cost_micros_usd=said.cost_micros_usd
             ),
             "detail": {
+                **{name: detail[name] for name in _PROVED if name in detail},
                 "corrects": corrects,
-                "from": detail["from"],  # these two are the correction's own to prove
-                "to": detail["to"],
                 "reason": f"late {other['kind']} in pool {below.name!r}",
                 **_detail(below, requests),
             },
         }
+
+
+_OWN = ("corrects", "window")
+_PROVED = ("from", "to", "window")
+"""What a correction says that its own pool alone can prove."""
 
 
 def _funding(below: PoolInfo, opening: Row) -> dict[str, Any] | None:

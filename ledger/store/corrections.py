@@ -8,12 +8,13 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, select, text
 
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Entry, LeaseState, PoolId
+from ledger.core.entries import Entry, LeaseState, PoolId, Totals, late_in
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.store import queries, rows
 from ledger.store.amounts import USAGE
+from ledger.store.history import correction_in
 from ledger.store.journal import PoolJournal
 from ledger.store.rows import Interned, Row
 from ledger.store.schema import entries
@@ -125,6 +126,44 @@ def spending(
     except rows.UNREADABLE as error:
         raise pool.damaged(at["seq"], f"its usage cannot be read: {error}") from error
     return Spending(row, usage, pool.attributions.read(connection, row["attribution_id"], seq=seq))
+
+
+def moved_since(
+    connection: Connection,
+    pool: PoolJournal,
+    seq: int,
+    lease: int,
+    *,
+    after: int,
+    staged: Sequence[Row],
+) -> list[Totals]:
+    """Return by how much each correction of an entry moved what its pool had committed.
+
+    Late usage is left out: what it takes back is made up for by the entry behind it.
+
+    Args:
+        connection: A transaction.
+        pool: The entry's pool.
+        seq: The entry.
+        lease: The lease that it is about.
+        after: Only corrections with a higher number count.
+        staged: Entries that are decided, and not yet written.
+
+    Raises:
+        JournalDamagedError: One of them cannot be read.
+    """
+    given = {"pool_id": pool.info.pool_id, "lease": lease, "before": I64_MAX}
+    found: list[Row] = [*_CORRECTIONS.rows(connection, given)]
+    found += [one for one in staged if one["kind"] == EntryKind.CORRECTION]
+    moved = []
+    for row in found:
+        try:
+            correction = correction_in(row)
+        except rows.UNREADABLE as error:
+            raise pool.damaged(row["seq"], f"what it corrects cannot be read: {error}") from error
+        if correction.of == seq and correction.seq > after and late_in(rows.detail_of(row)) is None:
+            moved.append(correction.by)
+    return moved
 
 
 def entry_row(connection: Connection, pool_id: PoolId, seq: int) -> Row | None:

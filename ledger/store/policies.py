@@ -52,6 +52,7 @@ class Terms:
         self._name = name
         self._policies: dict[int, Ruled] = {}
         self._windows: dict[int, WindowState] = {}
+        self._began: dict[int, int] = {}
 
     def of(self, connection: Connection, row: Row) -> InForce:
         """Return the terms that an entry names; those not remembered are read.
@@ -123,6 +124,21 @@ class Terms:
             seq,
             self._windows,
             rows.window_of,
+            unreadable="its window cannot be read",
+            missing="it should begin a window, and does not",
+        )
+
+    def began(self, connection: Connection, seq: int) -> int:
+        """Return the number of the entry that began the window which entry `seq` began or changed.
+
+        Raises:
+            JournalDamagedError: The entry did neither.
+        """
+        return self._begun(
+            connection,
+            seq,
+            self._began,
+            rows.window_began,
             unreadable="its window cannot be read",
             missing="it should begin a window, and does not",
         )

@@ -39,7 +39,10 @@ Row = Mapping[str, Any]
 """A stored entry by column name, with its attribution's columns where they were read."""
 
 
-BEGINNING = ("kind", "detail", "recorded_at", *(f"committed_{name}" for name in Totals._fields))
+BEGINNING = (
+    *("seq", "kind", "detail", "recorded_at"),
+    *(f"committed_{name}" for name in Totals._fields),
+)
 """The columns that say which policy an entry sets, and which window it begins."""
 
 COVERED = tuple(
@@ -134,10 +137,17 @@ class Memo(NamedTuple):
     now: Micros
 
 
-def window_json(window: WindowState) -> dict[str, Any]:
-    """Return what a rollover's detail says of the window that it begins; its base is the entry."""
-    start, end, _, carried, skipped = window
-    return {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
+def window_json(window: WindowState, *, since: int | None = None) -> dict[str, Any]:
+    """Return what an entry's detail says of its window.
+
+    Args:
+        window: The window that a rollover begins, or that a correction changes.
+        since: Of a correction, the entry that began the window. Its base is then said, too, while
+            that of a rollover is the entry itself.
+    """
+    start, end, base, carried, skipped = window
+    said = {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
+    return said if since is None else {**said, "base": base._asdict(), "since": since}
 
 
 def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
@@ -285,7 +295,7 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         flags=EntryFlag(row["flags"]),
         detail=detail,
         policy=_policy_in(detail),
-        window=window_of(row) if row["kind"] == EntryKind.ROLLOVER else None,
+        window=window_of(row) if row["kind"] in _SAYS_WINDOW else None,
         estimate=UsageEstimate(**ESTIMATE.of(row)) if estimated else None,
         request_budget=request_budget_of(row) if has_budget else None,
         usage=usage_of(row),
@@ -307,19 +317,34 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
     )
 
 
+_SAYS_WINDOW = {EntryKind.ROLLOVER, EntryKind.CORRECTION}
+
+
 def window_of(row: Row) -> WindowState | None:
-    """Return the window that a row begins, None where it begins none."""
+    """Return the window that a row begins or changes, None where it does neither."""
     committed = Totals(**_COMMITTED.of(row))
-    if row["kind"] != EntryKind.ROLLOVER:
+    if row["kind"] not in _SAYS_WINDOW:
         policy = policy_of(row) or SharedPoolBudgetOptions()
         return rules.begin_window(policy, row["recorded_at"], committed)
     stored = detail_of(row).get("window")
     if stored is None:
         return None
     start, end = (check_amount(name, stored[name]) for name in ("start", "end"))
-    carried = Totals(**{name: _signed(name, stored["carried"][name]) for name in Totals._fields})
     skipped = check_amount("skipped", stored["skipped"])
-    return WindowState(Micros(start), Micros(end), committed, carried, skipped)
+    base = committed if row["kind"] == EntryKind.ROLLOVER else _totals(stored["base"])
+    carried = _totals(stored["carried"])
+    return WindowState(Micros(start), Micros(end), base, carried, skipped)
+
+
+def window_began(row: Row) -> int:
+    """Return the number of the entry that began the window of a row that begins or changes one."""
+    if row["kind"] != EntryKind.CORRECTION:
+        return int(row["seq"])
+    return check_amount("since", detail_of(row)["window"]["since"])
+
+
+def _totals(stored: Mapping[str, object]) -> Totals:
+    return Totals(**{name: _signed(name, stored[name]) for name in Totals._fields})
 
 
 def _signed(name: str, amount: object) -> int:

@@ -66,7 +66,7 @@ class Trail:
             state: The pool after it.
         """
         reason = (
-            _shape_problem(row, entry)
+            _shape_problem(row, entry, state)
             or self._order_problem(row)
             or self._lease_problem(row, entry, state)
             or self._sweep_problem(row, entry, state)
@@ -140,7 +140,7 @@ class Trail:
         return None
 
 
-def _shape_problem(row: Row, entry: Entry) -> str | None:
+def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
     """Check that an entry holds what its kind must, and nothing else."""
     if (row["origin_pool_id"] is None) != (row["origin_seq"] is None):
         return "it names half an entry that it repeats"
@@ -167,10 +167,10 @@ def _shape_problem(row: Row, entry: Entry) -> str | None:
     amounts = amount_values(kind, entry.estimate, entry.request_budget, entry.usage, entry.lease)
     if amounts_in(row) != amounts:
         return f"{kind} whose amounts are not as they are written"
-    return _detail_problem(row, entry)
+    return _detail_problem(row, entry, state)
 
 
-def _detail_problem(row: Row, entry: Entry) -> str | None:
+def _detail_problem(row: Row, entry: Entry, state: Replay) -> str | None:
     kind, detail = entry.kind, entry.detail
     if row["detail"] != (canonical_json(detail) if detail else None):
         return "its detail is not canonical JSON"
@@ -178,15 +178,16 @@ def _detail_problem(row: Row, entry: Entry) -> str | None:
         entry.origin is None and "carving" in detail
     ):
         return f"{kind} whose detail holds {', '.join(sorted(detail)) or 'nothing'}"
-    return _said_problem(entry)
+    return _said_problem(entry, state)
 
 
-def _said_problem(entry: Entry) -> str | None:
+def _said_problem(entry: Entry, state: Replay) -> str | None:
     """Check the parts of a detail that can be written in one way alone."""
     kind, detail = entry.kind, entry.detail
     if entry.policy is not None and detail["policy"] != policy_to_json(entry.policy):
         return f"{kind} whose policy is not as it is written"
-    if entry.window is not None and detail["window"] != window_json(entry.window):
+    since = state.window_began if kind == EntryKind.CORRECTION else None
+    if entry.window is not None and detail["window"] != window_json(entry.window, since=since):
         return f"{kind} whose window is not as it is written"
     for name in ("reason", "lost"):
         if not isinstance(detail.get(name, ""), str):

@@ -393,7 +393,7 @@ def test_what_expires_in_a_batch_is_replaced_in_it(timed: Ledger, clock: Clock) 
 def test_an_assumed_charge_counts_where_it_expired_and_the_difference_where_it_arrives(
     make: Callable[[SharedPoolBudgetOptions], Any], clock: Clock
 ) -> None:
-    """A lease of yesterday that is due is charged to yesterday, and today only by what differs.
+    """A lease of yesterday that is due is charged to yesterday, and today only by what is more.
 
     The clock is at ten at night.
     """
@@ -408,11 +408,11 @@ def test_an_assumed_charge_counts_where_it_expired_and_the_difference_where_it_a
     expire(manager)
     assert (160, 180, 9) == left(manager)
     manager.record_used(cheap, Usage(total_tokens=30, cost_micros_usd=20))
-    assert (170, 180, 9) == left(manager)  # ten less than was assumed
+    assert (160, 180, 9) == left(manager)  # ten less than was assumed: they are yesterday's
     manager.record_used(dear, Usage(total_tokens=60, cost_micros_usd=20))
-    assert (150, 180, 9) == left(manager)  # twenty more
+    assert (140, 180, 9) == left(manager)  # twenty more
     manager.record_used(open_still, Usage(total_tokens=40, cost_micros_usd=20))
-    assert (150, 180, 9) == left(manager)
+    assert (140, 180, 9) == left(manager)
 
 
 # Pools that share, and carved ones

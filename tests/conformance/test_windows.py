@@ -291,6 +291,63 @@ def test_overage_is_taken_off_the_next_windows(timed: Ledger, clock: HourClock) 
     assert timed.verify("pool")[0].ok
 
 
+def test_a_refund_of_an_earlier_window_frees_nothing(timed: Ledger, clock: HourClock) -> None:
+    """What a correction takes back of it is of the past; what it adds here can be taken back here.
+
+    So no window spends more than its capacity, also in a pool above.
+    """
+    above = timed.pool("above", policy(thresholds={"half": 50}))
+    budget = timed.pool("pool", policy(), parent="above")
+    spend(budget, 60)
+    clock.at(1)
+    spend(budget, 70)
+    earlier, present = timed.entries("pool", kind=EntryKind.SETTLEMENT)
+    said = []
+    for entry, real in ((earlier, 40), (earlier, 55), (earlier, 50), (earlier, 10), (present, 65)):
+        budget.correct(entry, Usage(total_tokens=real), "the invoice")
+        said.append((left(budget), left(above), above.status().spent.tokens))
+    assert [(30, 30, 70), (15, 15, 85), (20, 20, 80), (30, 30, 70), (35, 35, 65)] == said
+    with Ledger.open(timed.url, clock=clock) as other:
+        assert 35 == left(other.pool("pool"))
+        budget.correct(earlier, Usage(), "the invoice")
+        spend(other.pool("pool"), 35)
+    with pytest.raises(ThresholdExceededError):
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    assert [0, 0] == [timed.replay(name).window.base.tokens for name in ("pool", "above")]
+    crossed = [one.detail["threshold"] for one in timed.entries("above", kind=EntryKind.THRESHOLD)]
+    assert [("half", "reached"), ("half", "left"), ("half", "reached")] == [
+        (one["name"], one["direction"]) for one in crossed
+    ]
+    clock.at(2)
+    assert 100 == left(budget)
+    spend(budget, 1)
+    assert [None, None] == [one.damage for one in timed.verify()]
+
+
+@pytest.mark.parametrize(("usage", "remaining"), [(40, 100), (60, 100), (85, 75)])
+def test_late_usage_counts_by_how_much_it_differs(
+    timed: Ledger, clock: HourClock, usage: int, remaining: int
+) -> None:
+    """It replaces what an earlier window was charged, and frees nothing in this one."""
+    charged = policy(settlement=SettlementPolicy.ESTIMATED, lease_ttl=timedelta(minutes=5))
+    above = timed.pool("above", policy())
+    budgets: list[Any] = [
+        timed.pool("pool", charged, parent="above"),
+        SharedPoolBudgetManager(charged, clock=clock),
+    ]
+    leases = [budget.reserve(EXTENSIONS, tokens(60), UNLIMITED) for budget in budgets]
+    clock.at(1)
+    for budget, lease in zip(budgets, leases, strict=True):
+        spend(budget, 0)
+        budget.observe(lease, Usage(total_tokens=30))
+        assert 100 == left(budget)
+        budget.record_used(lease, Usage(total_tokens=usage - 30))
+        assert remaining == left(budget)
+        budget.release(budget.reserve(EXTENSIONS, tokens(remaining), UNLIMITED))
+    assert remaining == left(above)
+    assert all(one.ok for one in timed.verify())
+
+
 def test_every_axis_has_its_own_window(timed: Ledger, clock: HourClock) -> None:
     """Cost and requests come back like tokens, each with its own cap."""
     window = Window(

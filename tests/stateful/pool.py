@@ -7,7 +7,7 @@ of stores.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -68,6 +68,10 @@ class Pool:
             self.lineage += parent.lineage
         self.balance = Balance()
         self.window = rules.begin_window(policy, now, Totals())
+        self.began = 1
+        """The entry that began the window."""
+        self.refunds: list[rules.Moved] = []
+        """What corrections that somebody asked for moved."""
         self.recorded_at = now
         self.closed = False
         self.leases: dict[int, LeaseState] = {}
@@ -293,7 +297,8 @@ class Pool:
         after = rules.still_assumed(before, kind, usage)
         requests = 0 if kind is EntryKind.OBSERVATION else -1
         if before != after or requests:
-            self.correct(seq, after, requests=requests, late=True)
+            used = Totals.of(usage or Usage.zero(), requests=int(kind is EntryKind.SETTLEMENT))
+            self.correct(seq, after, requests=requests, late=used)
 
     def abandon(self, lease: int) -> None:
         """End a lease by the policy for those whose usage was not recorded."""
@@ -353,7 +358,7 @@ class Pool:
         return seq
 
     def correct(
-        self, seq: int, after: Usage, *, requests: int = 0, late: bool = False
+        self, seq: int, after: Usage, *, requests: int = 0, late: Totals | None = None
     ) -> UsageDifference:
         """Say what an entry's usage really was; `late` usage follows, and replaces that."""
         lease, before = self.spends[seq]
@@ -371,12 +376,36 @@ class Pool:
             )
 
         moved = UsageDifference.between(before, after)
-        here = self.post(EntryKind.CORRECTION, lease, decide, moved, requests=requests, late=late)
+        by = Totals.of(moved, requests=requests)
+        windows = [one.window_after(one.repeats[self, seq], by, late) for one in self.lineage]
+        here = self.post(
+            EntryKind.CORRECTION,
+            lease,
+            decide,
+            moved,
+            requests=requests,
+            late=late is not None,
+            windows=windows,
+        )
         for one in self.lineage:
-            by = Totals.of(moved, requests=requests)
-            one.moves.append(rules.Moved(one.repeats[self, here], one.repeats[self, seq], by))
+            move = rules.Moved(one.repeats[self, here], one.repeats[self, seq], by)
+            one.moves.append(move)
+            one.refunds += [move] if late is None else []
         self.spends[seq] = lease, after
         return moved
+
+    def window_after(self, seq: int, by: Totals, late: Totals | None) -> WindowState | None:
+        """Return the window once a correction has moved an entry: it is not refunded for others."""
+        if self.window is None or seq > self.began:
+            return self.window
+        least = total = Totals()
+        moved = [one.by for one in self.refunds if one.of == seq and one.seq > self.began]
+        for one in moved if late is None else ():
+            total = total.plus(one)
+            least = Totals(*map(min, least, total))
+        total = total.plus(by if late is None else by.plus(late))
+        lost = least.minus(Totals(*map(min, least, total)))
+        return self.window._replace(base=self.window.base.minus(lost))
 
     def adjust(self, policy: SharedPoolBudgetOptions) -> None:
         """Replace the policy, perhaps by one below what is spent."""
@@ -425,6 +454,7 @@ class Pool:
         *,
         requests: int = 0,
         late: bool = False,
+        windows: Sequence[WindowState | None] = (),
     ) -> int:
         """Append an entry about a lease here, and what repeats it above: all of them, or none."""
         decided = [
@@ -433,7 +463,11 @@ class Pool:
         ]
         if self.closed and usage is not None:
             self._pass_on(kind, usage, requests)
-        seqs = [one.append(kind, effect, flag, late=late) for one, effect in decided]
+        found = windows or [None] * len(decided)
+        seqs = [
+            one.append(kind, effect, flag, late=late, window=window)
+            for (one, effect), window in zip(decided, found, strict=True)
+        ]
         for one, seq in zip(self.lineage, seqs, strict=True):
             one.repeats[self, seqs[0]] = seq
         return seqs[0]
@@ -458,11 +492,17 @@ class Pool:
         return rules.unpriced_flag([one.policy for one in self.lineage], amounts)
 
     def append(
-        self, kind: EntryKind, effect: rules.Effect, flag: EntryFlag, *, late: bool = False
+        self,
+        kind: EntryKind,
+        effect: rules.Effect,
+        flag: EntryFlag,
+        *,
+        late: bool = False,
+        window: WindowState | None = None,
     ) -> int:
         """Append an entry about a lease, and return its number."""
         self.leases[effect.lease.lease] = effect.lease
-        return self.move(kind, effect.balance, flags=effect.flags | flag, late=late)
+        return self.move(kind, effect.balance, flags=effect.flags | flag, late=late, window=window)
 
     def move(
         self,
@@ -484,6 +524,8 @@ class Pool:
         self.balance, self.policy = balance, policy or self.policy
         self.window = None if self.policy.window is None else window or self.window
         seq = self.note(kind, flags)
+        if window is not None and kind is not EntryKind.CORRECTION:
+            self.began = seq
         self.reached_before = before if late else None
         if late:
             return seq

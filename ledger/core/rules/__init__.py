@@ -5,7 +5,8 @@ these functions. There is no I/O, no SQL and no clock here.
 
 `admit` decides whether a reservation is admitted, and changes nothing. `reserve`, `observe`,
 `settle` and the others compute the state after an entry, whether it is about to be written or was
-written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry.
+written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry,
+and `without` what a correction of an earlier window's usage leaves of it.
 `admission` returns `admit` as an earlier released version of the rules had it. `stand` says where a
 pool stands by now, and `remaining` what is left of it: every answer and report asks these two.
 """
@@ -28,6 +29,8 @@ from ledger.core.rules.carry_over import (
     begin_window,
     current_window,
     roll_over,
+    taken_back,
+    without,
 )
 from ledger.core.rules.leases import (
     Assumed,
@@ -105,7 +108,9 @@ __all__ = [
     "stand",
     "still_assumed",
     "swept",
+    "taken_back",
     "unpriced",
     "unpriced_flag",
     "version_in",
+    "without",
 ]

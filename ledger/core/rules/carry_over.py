@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ledger.core import calendar
 from ledger.core.axes import AXES
@@ -118,6 +118,30 @@ def roll_over(
         _carried(policy, schedule, counted(Balance(balance.committed), window), skipped),
         skipped,
     )
+
+
+def taken_back(by: Totals, earlier: Iterable[Totals] = ()) -> Totals:
+    """Return how much of a correction takes back what does not count in the present window.
+
+    The corrected entry was written in an earlier window. What corrections have added to it since
+    counts in this one, and is taken back first.
+
+    Args:
+        by: By how much the correction moves what is committed.
+        earlier: By how much corrections of the same entry moved it before, in this window.
+    """
+    counting = Totals()
+    for one in earlier:
+        counting = Totals(*(max(0, amount) for amount in counting.plus(one)))
+    return Totals(*(max(0, -amount) for amount in counting.plus(by)))
+
+
+def without(window: WindowState, taken: Totals) -> WindowState:
+    """Return a window once usage of earlier windows was taken back: it frees nothing in this one.
+
+    The window counts from that much less, since less than was thought had been committed before.
+    """
+    return window._replace(base=window.base.minus(taken))
 
 
 def reopens(

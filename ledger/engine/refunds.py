@@ -1,0 +1,49 @@
+"""Refunds: a correction that takes back what an earlier window spent frees nothing in this one."""
+
+from __future__ import annotations
+
+from ledger.core import rules
+from ledger.core.entries import Totals, late_in
+from ledger.core.kinds import EntryKind
+from ledger.core.values import UsageDifference
+from ledger.engine.pool_batch import PoolBatch
+from ledger.store.corrections import moved_since
+from ledger.store.drafts import Draft
+from ledger.store.rows import window_json
+
+
+def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
+    """Return a draft with the window that it leaves its pool in, if it changes that.
+
+    Args:
+        pool: The pool whose newest entry the draft will be.
+        draft: The draft, decided.
+        replaced: What the next entry records in place of an assumed charge that the draft takes
+            back.
+
+    Raises:
+        JournalDamagedError: An earlier correction, or the entry that began the window, cannot be
+            read.
+    """
+    detail, window = draft.detail, pool.head.window
+    if draft.kind is not EntryKind.CORRECTION or window is None or detail is None:
+        return draft
+    began = pool.window_began()
+    if detail["corrects"] >= began:
+        return draft
+    assert isinstance(draft.usage, UsageDifference)  # noqa: S101 - a correction has no other
+    by = rules.moved_by(0, detail, draft.usage).by
+    if late_in(detail) is not None:
+        taken = rules.taken_back(by.plus(replaced))
+    else:
+        assert draft.lease is not None  # noqa: S101 - nor is it about none
+        corrected = detail["corrects"], draft.lease.lease
+        earlier = moved_since(
+            pool.connection, pool.journal, *corrected, after=began, staged=pool.staged
+        )
+        taken = rules.taken_back(by, earlier)
+    if not any(taken):
+        return draft
+    window = rules.without(window, taken)
+    said = {**detail, "window": window_json(window, since=began)}
+    return draft._replace(window=window, detail=said)
