@@ -9,20 +9,21 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, case, exists, func, or_, select, text
 
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, check_amount
-from ledger.core.kinds import EntryKind
+from ledger.core.entries import EntryFlag
+from ledger.core.kinds import FOLLOWS_UP, EntryKind, sql
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import checked, label
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, IS_UNPRICED, Scope, Where, snapshot
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
 from ledger.store.pools import LeftOut
@@ -86,6 +87,8 @@ class EstimateQuality:
         p99: The same with the 99th percentile as the estimate.
         max: The same with the largest usage as the estimate.
         fixed: The same with the estimate to be tried, None without one.
+        unpriced: How many of the calls left out a figure that their pool limits: what they used
+            may be more.
     """
 
     group: Mapping[str, str | None]
@@ -102,6 +105,7 @@ class EstimateQuality:
     p99: Held
     max: Held
     fixed: Held | None
+    unpriced: int = 0
 
 
 def estimates(
@@ -174,8 +178,15 @@ def _calls(
             func.coalesce(last.c[f"used_{name}"], last.c[f"usage_{name}"]),
         )
     ]
+    part = entries.alias("part")
+    unpriced = IS_UNPRICED | exists().where(
+        part.c.pool_id == e.pool_id,
+        part.c.lease == e.lease,
+        text(sql(FOLLOWS_UP, "part.kind")),
+        part.c.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0,
+    )
     query = (
-        select(*(label(name)(e) for name in by), *amounts)
+        select(*(label(name)(e) for name in by), case((unpriced, 1), else_=0), *amounts)
         .select_from(joined.join(granted, of_lease).outerjoin(attributions, IS_OF_ENTRY))
         .where(
             *scope.conditions,
@@ -184,26 +195,36 @@ def _calls(
         )
     )
     found: dict[tuple[Any, ...], dict[str, _Calls]] = defaultdict(
-        lambda: {axis: _Calls(array("q"), array("q")) for axis in _AXES}
+        lambda: {axis: _Calls(array("q"), array("q"), array("b")) for axis in _AXES}
     )
     for row in connection.execute(query):
-        pairs = iter(row[len(by) :])
+        is_unpriced, *of_axes = row[len(by) :]
+        pairs = iter(of_axes)
         group = found[tuple(row[: len(by)])]
         for axis, estimated, used in zip(_AXES, pairs, pairs, strict=True):
             if estimated:
-                group[axis].add(estimated, used)
+                group[axis].add(estimated, used, is_unpriced)
     return found
 
 
 class _Calls(NamedTuple):
-    """What calls were estimated to use, and what they used: two arrays, 16 bytes a call."""
+    """What calls were estimated to use, what they used, and whether that leaves out a figure.
+
+    Three arrays, 17 bytes a call.
+    """
 
     estimated: array[int]
     used: array[int]
+    unpriced: array[int]
 
-    def add(self, estimated: int, used: int) -> None:
+    def add(self, estimated: int, used: int, unpriced: int) -> None:
         self.estimated.append(estimated)
         self.used.append(used)
+        self.unpriced.append(unpriced)
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Yield what was estimated and what was used, call by call."""
+        return zip(self.estimated, self.used, strict=True)
 
 
 def _quality(
@@ -222,7 +243,7 @@ def _quality(
             wasted=at_most * estimate - sums[at_most],
         )
 
-    over = [used - given for given, used in zip(*calls, strict=True) if used > given]
+    over = [used - given for given, used in calls.pairs() if used > given]
     estimated, overrun = sum(calls.estimated), sum(over)
     return EstimateQuality(
         group=group,
@@ -240,6 +261,7 @@ def _quality(
         ),
         **{name: held(percentile(ascending, percent)) for name, percent in PERCENTS.items()},
         fixed=None if fixed is None else held(fixed),
+        unpriced=sum(calls.unpriced),
     )
 
 
@@ -251,7 +273,7 @@ def _ratios(calls: _Calls) -> Ratios:
     of at most b bits differ by more than 1 / 2^(2 b).
     """
     bits = 2 * max(calls.estimated).bit_length()
-    cut = [(used << bits) // given for given, used in zip(*calls, strict=True)]
+    cut = [(used << bits) // given for given, used in calls.pairs()]
     ascending = sorted(range(len(cut)), key=cut.__getitem__)
     return Ratios(
         **{

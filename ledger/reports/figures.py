@@ -34,7 +34,7 @@ from ledger.core.kinds import (
     sql,
 )
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
-from ledger.reports.filters import Scope, Shape
+from ledger.reports.filters import IS_UNPRICED, Scope, Shape
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import attributions, entries
 
@@ -215,15 +215,13 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
         grain = bindparam("grain_us", type_=BigInteger())
         # SQL's % has the sign of the dividend, so a time before 1970 would be rounded up.
         columns.append((at - ((at % grain) + grain) % grain).label("grain"))
-    late, unpriced = (
-        e.flags.bitwise_and(int(flag)) != 0 for flag in (EntryFlag.LATE, EntryFlag.UNPRICED)
-    )
+    late = e.flags.bitwise_and(int(EntryFlag.LATE)) != 0
     return (
         select(
             *columns,
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
-            func.sum(case((unpriced, 1), else_=0)).label("unpriced"),
+            func.sum(case((IS_UNPRICED, 1), else_=0)).label("unpriced"),
             func.sum(case((is_open(as_of), 1), else_=0)).label("open"),
             *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(

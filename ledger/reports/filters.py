@@ -19,7 +19,7 @@ from ledger.core.checks import (
     check_type,
     to_micros,
 )
-from ledger.core.entries import PoolId
+from ledger.core.entries import EntryFlag, PoolId
 from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.store.damage import FAILS, find_damage, not_a_number
@@ -112,6 +112,9 @@ Where = Filter | str
 
 EVERYTHING = Filter()
 """The filter of all entries."""
+
+IS_UNPRICED = entries.c.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0
+"""The condition for an entry that leaves out a figure which its pool limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from ledger.core.checks import Micros, check_type, from_micros, to_micros
 from ledger.core.entries import PoolStatus
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
+from ledger.reports.filters import IS_UNPRICED, Filter, Scope, Shape, TimeBasis, snapshot
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.standing import lineage_in
 from ledger.reports.sums import Sums, summed, whole
@@ -102,6 +102,8 @@ class Forecast:
             the pool's life.
         basis: Which time of an entry puts it into the window.
         axes: One forecast an axis.
+        unpriced: How many records of spend in the window leave out a figure that the pool limits:
+            the rate may be higher.
         steady: Assumed: spend goes on as in the window, evenly.
         held_is_spent: Assumed: what open leases hold is used, so it is not among what remains.
         capacity_stays: Assumed: the pool is not adjusted.
@@ -114,6 +116,7 @@ class Forecast:
     younger: bool
     basis: TimeBasis
     axes: list[AxisForecast]
+    unpriced: int = 0
     steady: bool = True
     held_is_spent: bool = True
     capacity_stays: bool = True
@@ -170,6 +173,7 @@ def forecast(
             younger=at - begin < window // _MICROSECOND,
             basis=basis,
             axes=[_axis(axis, line, begin, at) for axis in AXES],
+            unpriced=_unpriced(connection, scope.between(begin, at)),
         )
 
     return snapshot(book, where, query, mirrors=True)
@@ -186,6 +190,13 @@ def _spent(connection: Connection, scope: Scope) -> dict[str, int]:
         (row,) = summed(connection, functools.partial(query, scope.shape), scope.values)
         spent |= {name: whole(row, name) for name in _SPENT[query]}
     return spent
+
+
+def _unpriced(connection: Connection, scope: Scope) -> int:
+    query = select(func.count()).where(
+        *scope.conditions, IS_UNPRICED, entries.c.usage_total_tokens.is_not(None)
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 @functools.lru_cache(maxsize=32)

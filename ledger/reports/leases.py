@@ -26,7 +26,7 @@ from ledger.core.entries import EntryFlag, Totals
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, IS_UNPRICED, Scope, Where, snapshot
 from ledger.reports.position import asked_moment, moment_of
 from ledger.store.pools import LeftOut
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
@@ -46,6 +46,7 @@ class LeaseAge:
         leases: How many there are.
         expired: How many of them have expired and hold nothing any more.
         held: What they hold.
+        unpriced: How many of them leave out a figure that their pool limits.
     """
 
     from_s: int
@@ -53,6 +54,7 @@ class LeaseAge:
     leases: int
     expired: int
     held: Totals
+    unpriced: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class AgedLease:
         agent: The agent that the call named.
         model: The model that the call named.
         held: What it holds.
+        unpriced: Whether its estimate leaves out a figure that its pool limits.
     """
 
     pool: str
@@ -80,6 +83,7 @@ class AgedLease:
     agent: str | None
     model: str | None
     held: Totals
+    unpriced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +219,7 @@ def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQ
             e.recorded_at.label("at"),  # the hold began then, whenever the call occurred
             *(a[name] for name in ("run_id", "agent", "model")),
             case((expired, 1), else_=0).label("expired"),
+            case((IS_UNPRICED, 1), else_=0).label("unpriced"),
             last.c.expires_at,
             *(_held(axis, last).label(f"held_{axis.name}") for axis in AXES),
         )
@@ -244,6 +249,7 @@ def _ages(found: Sequence[AgedLease]) -> list[LeaseAge]:
             held=Totals(
                 *(sum(getattr(one.held, name) for one in members) for name in Totals._fields)
             ),
+            unpriced=sum(one.unpriced for one in members),
         )
         for from_s, below_s, members in zip((0, *_AGES_S), (*_AGES_S, None), of_age, strict=True)
     ]
@@ -279,6 +285,7 @@ def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a
         agent=row.agent,
         model=row.model,
         held=Totals() if due else held,
+        unpriced=bool(row.unpriced),
     )
 
 

@@ -16,7 +16,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports.filters import Filter, Scope, TimeBasis, scope_of, snapshot
+from ledger.reports.filters import IS_UNPRICED, Filter, Scope, TimeBasis, scope_of, snapshot
 from ledger.reports.position import SIDES, asked_moment, newest
 from ledger.reports.standing import PresentWindow, standing_in
 from ledger.reports.stream import stream, unreadable
@@ -214,14 +214,13 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
 def _movements(connection: Connection, scope: Scope, after: int, last: int) -> list[Movement]:
     """Return by how much each kind of entry moved the balance from that of the entry before."""
     e, before = entries.c, entries.alias("before")
-    unpriced = e.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0
 
     def query(sums: Sums) -> Select[Any]:
         return (
             select(
                 e.kind,
                 func.count().label("entries"),
-                func.sum(case((unpriced, 1), else_=0)).label("unpriced"),
+                func.sum(case((IS_UNPRICED, 1), else_=0)).label("unpriced"),
                 *(
                     part
                     for name in SIDES

@@ -24,7 +24,14 @@ from ledger import (
     reports,
 )
 from ledger.reports.page.whole import whole_page
-from ledger.reports.render import runs_sheet, spend_sheet, statement_sheet
+from ledger.reports.render import (
+    assumptions,
+    estimates_sheet,
+    lease_ages_sheet,
+    runs_sheet,
+    spend_sheet,
+    statement_sheet,
+)
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 
@@ -83,6 +90,26 @@ def test_tables_have_a_column_where_there_are_any(partly: Ledger) -> None:
         statement_sheet(reports.statement(partly, "other")),
     ]
     assert [False] * 3 == ["Unpriced" in [one.heading for one in sheet.columns] for sheet in tables]
+
+
+def test_other_reports_count_them_too(partly: Ledger) -> None:
+    """Calls of which a part has no cost, records in the window of a forecast, and open leases."""
+    partly.pool("pool").reserve(EXTENSIONS, UsageEstimate(total_tokens=30), UNLIMITED)
+    found = reports.estimates(partly)
+    assert [("ma", "tokens", 1), ("mb", "tokens", 1)] == [
+        (one.group["model"], one.axis, one.unpriced) for one in found
+    ]
+    leases = reports.leases(partly)
+    assert 1 == sum(one.unpriced for one in leases.ages)
+    forecast = reports.forecast(partly, "pool")
+    assert 3 == forecast.unpriced
+    assert "3 records of spend then are unpriced" in assumptions(forecast)
+    for sheet in (estimates_sheet(found, ["model", "operation"]), lease_ages_sheet(leases)):
+        assert "Unpriced" in [one.heading for one in sheet.columns]
+    (stale,) = reports.leases(partly, stale_after_s=0).stale
+    assert stale.unpriced
+    partly.pool("other", SharedPoolBudgetOptions(capacity_tokens=10))
+    assert 0 == reports.forecast(partly, "other").unpriced
 
 
 def test_a_page_warns_of_them(partly: Ledger) -> None:

@@ -18,11 +18,13 @@ _AXES: dict[str, tuple[str, Callable[[int], str]]] = {
 
 def estimates_sheet(rows: Sequence[EstimateQuality], by: Sequence[str]) -> Sheet:
     """Return the ratios of what calls used to what was estimated for them."""
+    unpriced = any(row.unpriced for row in rows)
     sheet = Sheet(
         columns=[
             *_groups(by),
             Column(heading="Axis", left=True),
             Column(heading="Calls"),
+            *([Column(heading="Unpriced", rank=1)] if unpriced else []),
             Column(heading="Estimated", rank=3),
             Column(heading="Used", rank=3),
             Column(heading="Overruns"),
@@ -40,6 +42,7 @@ def estimates_sheet(rows: Sequence[EstimateQuality], by: Sequence[str]) -> Sheet
             *(text(value) for value in row.group.values()),
             name,
             f"{row.calls:,}",
+            *([f"{row.unpriced:,}"] if unpriced else []),
             shown(row.estimated),
             shown(row.used),
             f"{row.given.overruns:,}",

@@ -9,7 +9,7 @@ from ledger.reports.burndown import BurnDown
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook
 from ledger.reports.render.sheet import Column, Sheet
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import duration, figure, moment, sparkline
+from ledger.reports.render.values import counted, duration, figure, moment, sparkline
 
 _STEPS = 40
 """How many equal steps of time a line of bars has."""
@@ -46,10 +46,14 @@ def forecast_sheet(found: Forecast) -> Sheet:
 def assumptions(found: Forecast) -> str:
     """Return in words what a forecast assumes."""
     life = " (the pool is no older)" if found.younger else ""
-    return (
+    said = (
         f"Assumed: spend goes on at the rate of the {duration(found.window_s)}{life} since "
         f"{moment(found.window_begin)}, what open leases hold is spent, and the policy stays."
     )
+    if found.unpriced:
+        records = counted(found.unpriced, "record")
+        said += f" {records} of spend then are unpriced, so it may run out sooner."
+    return said
 
 
 def burned(found: BurnDown) -> list[str]:

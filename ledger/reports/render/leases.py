@@ -11,8 +11,10 @@ from ledger.reports.render.values import counted, duration, moment, text, usd
 
 def lease_ages_sheet(found: Leases) -> Sheet:
     """Return the open leases by age."""
+    unpriced = any(row.unpriced for row in found.ages)
+    names = ["Age", "Leases", "Expired", *(["Unpriced"] if unpriced else [])]
     sheet = Sheet(
-        columns=columns("Age", "Leases", "Expired", "Held\ntokens", "Held\nUSD"),
+        columns=columns(*names, "Held\ntokens", "Held\nUSD"),
         title=f"Open leases at {moment(found.now)}",
     )
     for row in found.ages:
@@ -24,6 +26,7 @@ def lease_ages_sheet(found: Leases) -> Sheet:
             name,
             f"{row.leases:,}",
             f"{row.expired:,}",
+            *([f"{row.unpriced:,}"] if unpriced else []),
             f"{row.held.tokens:,}",
             usd(row.held.cost_micros_usd),
         )
@@ -32,6 +35,7 @@ def lease_ages_sheet(found: Leases) -> Sheet:
         "Total",
         f"{sum(row.leases for row in found.ages):,}",
         f"{sum(row.expired for row in found.ages):,}",
+        *([f"{sum(row.unpriced for row in found.ages):,}"] if unpriced else []),
         f"{sum(row.held.tokens for row in found.ages):,}",
         usd(sum(row.held.cost_micros_usd for row in found.ages)),
     )
@@ -70,7 +74,7 @@ def _aged_sheet(found: Sequence[AgedLease], title: str) -> Sheet:
         sheet.add(
             text(row.pool),
             str(row.lease),
-            row.phase,
+            f"{row.phase}, unpriced" if row.unpriced else row.phase,
             moment(row.reserved_at),
             duration(row.age_s),
             f"{row.held.tokens:,}",
