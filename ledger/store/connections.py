@@ -90,7 +90,11 @@ class Connections:
             connection = self.take(loan)
             self.dialect.expect_answers(connection)
             yield connection
-            connection.rollback()
+            try:
+                connection.rollback()
+            except AssertionError as error:
+                # SQLAlchemy asserts in a `finally` that it has ended: that hides an interrupt.
+                raise (error.__context__ or error) from None
             loan.sound = True
         finally:
             self._give_back_surely(loan)

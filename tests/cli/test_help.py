@@ -67,6 +67,7 @@ def test_the_commands_are_known() -> None:
         "ledger expire",
         "ledger alerts",
         "ledger verify",
+        "ledger metrics",
         "ledger top",
         "ledger export",
         "ledger verify-export",
