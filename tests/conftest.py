@@ -28,6 +28,7 @@ LEFT_OUT = {
     "browser": "pages in a real browser, which needs Debian's chromium",
     "focus": "exports under the official FOCUS validator, which needs Python 3.12 or newer",
     "long": "the same as others on more histories, places and calls, which takes minutes",
+    "tools": "exports in pandas, DuckDB, hledger and others, which are fetched",
     "sweep": "every place and every value that others take a sample of, which takes half an hour",
 }
 """Markers of tests that need more time, or more than a virtual environment: -m names them."""

@@ -45,7 +45,7 @@ def export(
     url: Url = URL_DEFAULT,
     where: reports.Filter,
 ) -> None:
-    """Export entries as CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS defines them.
+    """Export entries as CSV, JSON Lines, Parquet or XLSX; charges for FOCUS, beancount, hledger.
 
     The file appears only when it is complete. With the --up-to options that are printed, the same
     file can be made again, byte for byte.

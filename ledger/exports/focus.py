@@ -10,11 +10,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
-from operator import itemgetter
 from uuid import UUID
 
 from ledger.core.checks import from_micros
-from ledger.core.kinds import EntryKind
 from ledger.exports.columns import (
     ENTRY_COLUMNS,
     Column,
@@ -50,10 +48,12 @@ def _charged_at(row: Row) -> datetime:
 
 
 def _billed_at(row: Row) -> datetime:
-    """Return a time in the billing period of a charge; a correction is billed when it is made."""
-    if row["kind"] == EntryKind.CORRECTION:
-        return from_micros(row["recorded_at"])
-    return _charged_at(row)
+    """Return a time in the billing period of a charge: when it was recorded.
+
+    A month that is over may have been sent, so what is recorded of it later corrects it, in the
+    month in which that is booked. A call that is dated ahead of the clock is billed at its date.
+    """
+    return max(_charged_at(row), from_micros(row["recorded_at"]))
 
 
 @cache
@@ -74,14 +74,19 @@ def _charge_class(row: Row) -> str | None:
 
 def _description(row: Row) -> str:
     model = "" if row["model"] is None else f" of {row['model']}"
-    return (
+    return _ascii(
         f"{row['kind'].capitalize()}{model}: {row['usage_input_tokens']} input tokens, "
         f"{row['usage_output_tokens']} output tokens"
     )
 
 
 def _provider(row: Row) -> str:
-    return row["provider"] or UNKNOWN
+    return _ascii(row["provider"] or UNKNOWN)
+
+
+def _ascii(text: str) -> str:
+    """Return a text as the specification's validator wants its columns: in ASCII."""
+    return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()
 
 
 def _uuid(name: str) -> Callable[[Row], str]:
@@ -129,7 +134,7 @@ _TEXTS: Mapping[str, _Read] = {
     "ServiceName": _constant("Language Model Inference"),
     "ServiceSubcategory": _constant("Generative AI"),
     "SubAccountId": _uuid("pool_identity"),
-    "SubAccountName": itemgetter("pool"),
+    "SubAccountName": lambda row: _ascii(row["pool"]),
 }
 _MOMENTS: Mapping[str, _Read] = {
     "BillingPeriodEnd": lambda row: _billing_period(row)[1],
@@ -159,7 +164,9 @@ _OURS = {
     "x_OperationName": "operation",
     "x_OutputTokens": "usage_output_tokens",
     "x_ParentRunId": "parent_run_id",
+    "x_PoolName": "pool",
     "x_Provenance": "provenance",
+    "x_ProviderName": "provider",
     "x_Reason": "reason",
     "x_ReasoningTokens": "usage_reasoning_tokens",
     "x_RequestId": "request_id",

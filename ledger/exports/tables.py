@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ledger.errors import InvalidInputError
+from ledger.exports.accounting import BEANCOUNT, HLEDGER, write_accounting
 from ledger.exports.columns import ENTRY_COLUMNS, Column, Value
 from ledger.exports.focus import FocusVersion, focus_columns
 from ledger.exports.parquet import read_parquet, write_parquet
@@ -26,6 +28,10 @@ class Format(StrEnum):
     XLSX = "xlsx"
     FOCUS = "focus"
     """Charges under the FinOps Open Cost and Usage Specification; the file's ending says how."""
+    BEANCOUNT = "beancount"
+    """Charges as transactions in double entry."""
+    HLEDGER = "hledger"
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +62,16 @@ FOCUS = {
     version: Table(
         name=f"FOCUS {version}",
         columns=focus_columns(version),
-        pool="SubAccountName",
+        pool="x_PoolName",
         seq="x_EntrySequence",
         charges=True,
     )
     for version in FocusVersion
 }
 TABLES = (ENTRIES, *FOCUS.values())
+
+
+Write = Callable[[Sequence[Column], Iterable[Sequence[Value]], BinaryIO, datetime | None], None]
 
 
 class Container(NamedTuple):
@@ -74,7 +83,7 @@ class Container(NamedTuple):
         piped: Whether it can be written to a pipe.
     """
 
-    write: Callable[[Sequence[Column], Iterable[Sequence[Value]], BinaryIO, datetime | None], None]
+    write: Write
     read: Callable[[BinaryIO], tuple[list[str], Iterator[Sequence[Any]]]]
     piped: bool = False
 
@@ -85,6 +94,12 @@ CONTAINERS = {
     Format.PARQUET: Container(write_parquet, read_parquet),
     Format.XLSX: Container(write_xlsx, read_xlsx),
 }
+
+ACCOUNTING: dict[Format, Write] = {
+    Format.BEANCOUNT: partial(write_accounting, BEANCOUNT),
+    Format.HLEDGER: partial(write_accounting, HLEDGER),
+}
+"""What writes transactions of charges, which are not read back."""
 
 _ENDINGS = {f".{found}": found for found in CONTAINERS}
 
@@ -101,6 +116,8 @@ def container_of(path: Path | None, wanted: Format | None) -> Container:
     """
     if wanted in CONTAINERS:
         return CONTAINERS[wanted]
+    if wanted in ACCOUNTING:
+        raise InvalidInputError("format", f"a file for {wanted} is checked by {wanted} itself")
     ending = None if path is None else _ENDINGS.get(path.suffix.lower())
     if ending is None and wanted is Format.FOCUS:
         ending = Format.CSV

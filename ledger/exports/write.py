@@ -11,10 +11,19 @@ from typing import BinaryIO
 from ledger.core.checks import check_type
 from ledger.core.entries import EntryFlag
 from ledger.errors import InvalidInputError
+from ledger.exports.accounting import HEADER as ACCOUNTED
 from ledger.exports.columns import Value
 from ledger.exports.focus import FocusVersion
 from ledger.exports.source import source
-from ledger.exports.tables import CONTAINERS, ENTRIES, FOCUS, TABLES, Format, container_of
+from ledger.exports.tables import (
+    ACCOUNTING,
+    CONTAINERS,
+    ENTRIES,
+    FOCUS,
+    TABLES,
+    Format,
+    container_of,
+)
 from ledger.ledger import Ledger
 from ledger.reports.filters import Where
 from ledger.reports.output_file import Target, check_target, is_special, output_file
@@ -82,15 +91,20 @@ def write(
     check_type("focus_version", focus_version, FocusVersion)
     check_target(to)
     path = Path(to) if isinstance(to, str | Path) else None
-    container = container_of(path, format)
-    if not container.piped and (path is None or is_special(path)):
-        raise InvalidInputError("format", "only CSV and JSONL can be written to a stream")
-    table = FOCUS[focus_version] if format is Format.FOCUS else ENTRIES
+    if format in ACCOUNTING:
+        write_rows = ACCOUNTING[format]
+    else:
+        container = container_of(path, format)
+        if not container.piped and (path is None or is_special(path)):
+            raise InvalidInputError("format", "only CSV and JSONL can be written to a stream")
+        write_rows = container.write
+    charges = format is Format.FOCUS or format in ACCOUNTING
+    table = FOCUS[focus_version] if charges else ENTRIES
     found = source(book, where, table.columns, charges=table.charges, up_to=up_to)
     (flags,) = (place for place, one in enumerate(table.columns) if one.name in _FLAGS)
     counted = _Counted(found.rows(), flags)
     with output_file(to, force=force, keep=book.files, recognises=_is_export) as out:
-        container.write(table.columns, counted, out, found.as_of)
+        write_rows(table.columns, counted, out, found.as_of)
     return Exported(rows=counted.rows, up_to=found.ends, unpriced=counted.unpriced)
 
 
@@ -113,6 +127,8 @@ def _is_export(file: BinaryIO) -> bool:
     """Tell whether a file has the columns of an export, whichever of the formats it is in."""
     head = file.read(_HEAD_BYTES)
     file.seek(0)
+    if head.startswith(ACCOUNTED.encode()):
+        return True
     for container in CONTAINERS.values():
         try:
             header, _rows = container.read(io.BytesIO(head) if container.piped else file)

@@ -14,9 +14,15 @@ MARKED = {
     "focus": "validator_passes",
     "long": "many",
     "sweep": "most",
+    "tools": "line_of_the_manual",
 }
 """Markers, and what stands in the ids of tests that have them, in the files below."""
-FILES = ("tests/browser", "tests/reports/test_export_focus.py", "tests/stateful")
+FILES = (
+    "tests/browser",
+    "tests/reports/test_export_focus.py",
+    "tests/reports/test_export_tools.py",
+    "tests/stateful",
+)
 
 
 def collected(*words: str) -> tuple[set[str], set[str]]:

@@ -108,10 +108,11 @@ def test_what_each_column_says(spent: Ledger, tmp_path: Path) -> None:
     assert {
         **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), "0.004800"),
         **dict.fromkeys(("InvoiceIssuerName", "ProviderName", "PublisherName"), "Acme"),
-        **dict.fromkeys(("BillingAccountName", "ChargeClass", "InvoiceId"), ""),
+        **dict.fromkeys(("BillingAccountName", "InvoiceId"), ""),
+        "ChargeClass": "Correction",  # of February, which was over
         "BillingCurrency": "USD",
-        "BillingPeriodEnd": "2024-03-01T00:00:00Z",
-        "BillingPeriodStart": "2024-02-01T00:00:00Z",
+        "BillingPeriodEnd": second["BillingPeriodEnd"],
+        "BillingPeriodStart": second["BillingPeriodStart"],
         "ChargeCategory": "Usage",
         "ChargeDescription": "Settlement of m: 5 input tokens, 3 output tokens",
         "ChargeFrequency": "Usage-Based",
@@ -141,7 +142,9 @@ def test_what_each_column_says(spent: Ledger, tmp_path: Path) -> None:
         "x_OperationName": "o",
         "x_OutputTokens": "3",
         "x_ParentRunId": "p",
+        "x_PoolName": "2024",
         "x_Provenance": "reported",
+        "x_ProviderName": "Acme",
         "x_Reason": "",
         "x_ReasoningTokens": "3",
         "x_RecordedAt": f"{datetime.fromtimestamp(entry.recorded_at // 10**6, UTC):%FT%TZ}",
@@ -228,10 +231,40 @@ def test_billing_periods_are_months(
     """A month ends where the next one begins."""
     scribe.pool("team")
     at = datetime(2024, month, 1, tzinfo=UTC)
-    scribe.append("team", "observation", at=at, usage_total_tokens=1, usage_cost_micros_usd=0)
+    scribe.append(
+        "team", "observation", at=at, recorded=at, usage_total_tokens=1, usage_cost_micros_usd=0
+    )
     (row,) = charged(scribe.book, tmp_path / "out.csv")
     assert f"2024-{month:02}-01T00:00:00Z" == row["BillingPeriodStart"]
     assert f"{end}-01T00:00:00Z" == row["BillingPeriodEnd"]
+
+
+def test_late_usage(scribe: Any, tmp_path: Path) -> None:  # noqa: ANN401 - tests/reports/conftest.py
+    """What is recorded when its month is over corrects it: a month that was sent stays as it is."""
+    scribe.pool("team")
+    end, begin = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)
+    for at, recorded in ((end, end), (end, begin), (begin, end)):
+        used = {"usage_total_tokens": 1, "usage_cost_micros_usd": 0}
+        scribe.append("team", "settlement", at=at, recorded=recorded, **used)
+    assert [("", "2024-02"), ("Correction", "2024-03"), ("", "2024-03")] == [
+        (row["ChargeClass"], row["BillingPeriodStart"][:7])
+        for row in charged(scribe.book, tmp_path / "out.csv")
+    ]
+
+
+def test_names_in_other_letters(book: Ledger, tmp_path: Path) -> None:
+    """The specification's columns are ASCII, ours are exact; the file is held against both."""
+    budget = book.pool("\u00e9quipe", SharedPoolBudgetOptions())
+    who = RequestExtensions(Attribution(provider="\u5b9f", model="\u884c"))
+    budget.record_used(
+        budget.reserve(who, UsageEstimate(), RequestBudget.unlimited()), Usage(total_tokens=1)
+    )
+    (row,) = charged(book, tmp_path / "out.csv")
+    assert ("\u00e9quipe", "\u5b9f") == (row["x_PoolName"], row["x_ProviderName"])
+    assert ("\\xe9quipe", "\\u5b9f") == (row["SubAccountName"], row["ProviderName"])
+    for name, cell in row.items():
+        assert name.startswith("x_") or cell.isascii()
+    assert exports.verify(book, tmp_path / "out.csv", format=FOCUS).ok
 
 
 def test_every_column_is_documented() -> None:
@@ -296,8 +329,8 @@ def validator(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], set[
 def broad(history: Callable[..., Ledger]) -> Ledger:
     """Return books with charges and corrections of every kind, and names like numbers."""
     book = history(7, entries=300)
-    budget = book.pool("2024", SharedPoolBudgetOptions())
-    who = Attribution(provider="=1+1", model="123", tags={"a": "b", "=c": '"d"'})
+    budget = book.pool("\u00e9quipe 2024", SharedPoolBudgetOptions())
+    who = Attribution(provider="\u5b9f", model="123", tags={"a": "b", "=c": '"d"'})
     lease = budget.reserve(RequestExtensions(who), UsageEstimate(), RequestBudget.unlimited())
     budget.record_used(lease, Usage(total_tokens=2**63 - 1, cost_micros_usd=2**62))
     return book

@@ -1,0 +1,137 @@
+"""Exports in the programs that people have: double entry, and the lines of docs/exports.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from ledger import (
+    Attribution,
+    InvalidInputError,
+    Ledger,
+    RequestBudget,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    exports,
+    reports,
+)
+
+MANUAL = Path(__file__).parents[2] / "docs" / "exports.md"
+SECTION = MANUAL.read_text(encoding="utf-8").partition("## Reading them")[2].partition("\n## ")[0]
+LINES = re.findall(r"^\| ([^|]+) \| `(.+)` \|$", SECTION, re.MULTILINE)
+ACCOUNTING = [exports.Format.BEANCOUNT, exports.Format.HLEDGER]
+LARGE = 2**53 + 1
+NAMES = ("2024", "\u00e9quipe | x; [2024/1/99]", '"=1+1" date:no')
+"""Of pools, providers and models: what a reader may take for something else."""
+
+
+@pytest.fixture
+def charged(book: Ledger) -> Ledger:
+    """Return books whose names and amounts many readers get wrong."""
+    for pool in NAMES:
+        budget = book.pool(pool, SharedPoolBudgetOptions())
+        for number, name in enumerate((*NAMES, "007", "NA")):
+            who = Attribution(provider=name, model=name, run_id=name, request_id="1e5")
+            lease = budget.reserve(
+                RequestExtensions(who), UsageEstimate(), RequestBudget.unlimited()
+            )
+            budget.record_used(lease, Usage(total_tokens=5, cost_micros_usd=LARGE * number))
+    return book
+
+
+def cost(book: Ledger) -> int:
+    """Return what all charges of some books come to."""
+    return reports.spend(book).total.cost_micros_usd
+
+
+@pytest.mark.parametrize("format", ACCOUNTING)
+def test_double_entry(
+    history: Callable[[int], Ledger],
+    tmp_path: Path,
+    format: exports.Format,  # noqa: A002 - what it is called everywhere
+) -> None:
+    """One transaction a charge, each of two postings that cancel; pools end with their sums."""
+    book = history(6)
+    path = tmp_path / "books"
+    done = exports.write(book, reports.Filter(), path, format=format)
+    text = path.read_text(encoding="utf-8")
+    postings = re.findall(r"^  (\w+:LLM:\S+)  (-?[0-9.]+) USD$", text, re.MULTILINE)
+    assert 2 * done.rows == len(postings)
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for (_expense, spent), (_payable, owed) in zip(postings[::2], postings[1::2], strict=True):
+        assert 0 == Decimal(spent) + Decimal(owed)
+    for account, amount in postings:
+        sums[account] += Decimal(amount)
+    expenses = {name: amount for name, amount in sums.items() if name.startswith("Expenses")}
+    assert cost(book) == 10**6 * sum(expenses.values())
+    closing = r"(Expenses:\S+)  (?:0 USD = )?(-?[0-9.]+) (?:~ 0 )?USD$"
+    ends = re.findall(rf"^(?:  |\S+ balance ){closing}", text, re.MULTILINE)[-len(expenses) :]
+    assert expenses == {name: Decimal(amount) for name, amount in ends}
+    # An older one of its kind is replaced, and it is not held against the journal.
+    assert done.rows == exports.write(book, reports.Filter(), path, format=format).rows
+    with pytest.raises(InvalidInputError, match=f"checked by {format} itself"):
+        exports.verify(book, path, format=format)
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a PATH on which the programs are.
+
+    LEDGER_TEST_TOOLS names the folder that has them; without that, an environment is made.
+    """
+    found = os.environ.get("LEDGER_TEST_TOOLS")
+    if not found:
+        made = tmp_path_factory.mktemp("tools") / "venv"
+        wanted = Path(__file__).with_name("tools.txt")
+        subprocess.run([sys.executable, "-m", "venv", made], check=True)
+        subprocess.run([made / "bin" / "pip", "install", "-q", "-r", wanted], check=True)
+        found = str(made / "bin")
+    return f"{found}:{os.environ['PATH']}"
+
+
+def run(line: str, folder: Path, path: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of the manual in a folder: of a shell, or else an expression of Python."""
+    if "(" in line.partition(" ")[0]:
+        words = ["python", "-c", f"import duckdb, openpyxl, pandas, polars; print({line})"]
+    else:
+        words = ["sh", "-ec", line]
+    return subprocess.run(
+        words,
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PATH": path},
+        check=False,
+    )
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize(("tool", "line"), LINES, ids=[tool for tool, _line in LINES])
+def test_a_line_of_the_manual(
+    charged: Ledger, tmp_path: Path, tools: str, tool: str, line: str
+) -> None:
+    """It finds every micro-USD; the programs of accountants find one that is missing."""
+    for name in ("csv", "jsonl", "parquet", "xlsx"):
+        exports.write(charged, reports.Filter(), tmp_path / f"team.{name}")
+    for name in ACCOUNTING:
+        exports.write(charged, reports.Filter(), tmp_path / f"team.{name}", format=name)
+    done = run(line, tmp_path, tools)
+    assert 0 == done.returncode, done.stderr
+    if tool.lower() not in ACCOUNTING:
+        assert str(cost(charged)) in done.stdout
+        return
+    file = tmp_path / f"team.{tool.lower()}"
+    text = file.read_text(encoding="utf-8")
+    begin, last, end = re.split(r"([0-9])(?=(?: ~ 0)? USD\n\Z)", text, maxsplit=1)
+    file.write_text(f"{begin}{(int(last) + 1) % 10}{end}", encoding="utf-8")
+    assert 0 != run(line, tmp_path, tools).returncode
