@@ -25,6 +25,7 @@ if typing.TYPE_CHECKING:
         OpenLease,
         PoolInfo,
         PoolStatus,
+        Standby,
         ThresholdCrossing,
         Totals,
         WindowState,
@@ -72,6 +73,7 @@ if typing.TYPE_CHECKING:
         PoolClosedError,
         PoolConflictError,
         PriceTableError,
+        ReadOnlyLedgerError,
         RequestBudgetExceededError,
         RowsDiscardedError,
         SchemaVersionError,
@@ -90,6 +92,7 @@ if typing.TYPE_CHECKING:
     from ledger.manager import LedgerBudgetManager
     from ledger.memory import SharedPoolBudgetManager
     from ledger.router import BudgetRouter
+    from ledger.store.anchors import Anchor
     from ledger.store.verify import Damage, Verification
 
 __version__ = "0.1.0"
@@ -100,6 +103,7 @@ __all__ = [
     "Actor",
     "Alert",
     "AmountOutOfRangeError",
+    "Anchor",
     "AsyncBudgetManager",
     "AsyncBudgetRouter",
     "AsyncLedger",
@@ -152,6 +156,7 @@ __all__ = [
     "PoolStatus",
     "PriceTableError",
     "Provenance",
+    "ReadOnlyLedgerError",
     "Remaining",
     "RequestBudget",
     "RequestBudgetExceededError",
@@ -162,6 +167,7 @@ __all__ = [
     "SettlementPolicy",
     "SharedPoolBudgetManager",
     "SharedPoolBudgetOptions",
+    "Standby",
     "StoreError",
     "StoreWentBackWarning",
     "ThresholdCrossing",
@@ -224,6 +230,7 @@ _NAMES = {
         "OpenLease",
         "PoolInfo",
         "PoolStatus",
+        "Standby",
         "ThresholdCrossing",
         "Totals",
         "WindowState",
@@ -284,6 +291,7 @@ _NAMES = {
         "PoolClosedError",
         "PoolConflictError",
         "PriceTableError",
+        "ReadOnlyLedgerError",
         "RequestBudgetExceededError",
         "RowsDiscardedError",
         "SchemaVersionError",
@@ -302,6 +310,7 @@ _NAMES = {
     "manager": ("LedgerBudgetManager",),
     "memory": ("SharedPoolBudgetManager",),
     "router": ("BudgetRouter",),
+    "store.anchors": ("Anchor",),
     "store.verify": (
         "Damage",
         "Verification",

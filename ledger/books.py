@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from ledger.core.alerts import Alert
-from ledger.core.checks import I64_MAX, check_amount, check_callable, check_text, check_type
-from ledger.core.entries import Entry, OpenLease, PoolInfo
+from ledger.core.checks import (
+    I64_MAX,
+    check_amount,
+    check_callable,
+    check_several,
+    check_text,
+    check_type,
+    from_micros,
+)
+from ledger.core.entries import Entry, OpenLease, PoolInfo, Standby
 from ledger.core.fold import Replay
 from ledger.core.kinds import EntryKind
 from ledger.errors import UnknownPoolError
 from ledger.store import audit, pools, verify
 from ledger.store.alerts import alerts
+from ledger.store.anchors import Anchor
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
@@ -42,6 +51,20 @@ class Books:
     def files(self) -> Sequence[Path]:
         """The files of the store. No other program may write to them."""
         return self._database.dialect.files()
+
+    def standby(self) -> Standby | None:
+        """Return how far a standby of PostgreSQL has come; None where the store is none.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be read.
+        """
+        dialect = self._database.dialect
+        found = self._database.read(dialect.standby, serializable=False)
+        if found is None:
+            return None
+        at, until = found
+        replayed_until = None if until is None else from_micros(until)
+        return Standby(at=from_micros(at), replayed_until=replayed_until)
 
     def pools(self, *, left_out: LeftOut | None = None) -> list[PoolInfo]:
         """Return every pool, oldest first.
@@ -141,23 +164,35 @@ class Books:
         return verify.replay(self._database, self._journal(pool))
 
     def verify(
-        self, pool: str | None = None, *, progress: Progress | None = None
+        self,
+        pool: str | None = None,
+        *,
+        expect: Iterable[Anchor] = (),
+        progress: Progress | None = None,
     ) -> list[Verification]:
         """Check every entry of a pool, or of every pool: order, hashes, verdicts, totals, leases.
 
         Args:
             pool: The pool. By default all pools, and that each entry belongs to one of them.
+            expect: Entries that must be there, each with its hash: the `anchor` of earlier
+                verifications, kept outside the store. With a pool, those of others are passed over.
             progress: Called with the number of entries checked since its previous call.
 
         Raises:
             UnknownPoolError: There is no such pool.
-            InvalidInputError: `progress` is no function.
+            InvalidInputError: `progress` is no function, or `expect` holds something else.
+            NotPermittedError: All pools are asked for, and row-level security hides some.
             LedgerUnavailableError: The store cannot be read.
         """
         check_callable("progress", progress)
+        check_several("expect", expect)
+        anchors = list(expect)
+        for one in anchors:
+            check_type("expect", one, Anchor)
         if pool is not None:
-            return [verify.verify(self._database, self._journal(pool), progress=progress)]
-        return audit.verify_all(self._database, self._directory, progress=progress)
+            journal = self._journal(pool)
+            return [verify.verify(self._database, journal, expect=anchors, progress=progress)]
+        return audit.verify_all(self._database, self._directory, expect=anchors, progress=progress)
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a report's query on one read-only snapshot, without disturbing writers.

@@ -75,6 +75,7 @@ class Ledger(Books):
         url: str | None = None,
         *,
         create: bool = True,
+        read_only: bool = False,
         record_denials: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         clock: Clock | None = None,
@@ -87,6 +88,8 @@ class Ledger(Books):
             url: `sqlite:///ledger.db` or `postgresql://user@host/database`. By default
                 LEDGER_URL from the environment, or else `sqlite:///ledger.db`.
             create: Whether an empty or missing store is given a schema.
+            read_only: Whether only to read: a standby, say, or a file that may not be written. No
+                file is made, and a call that would write raises `ReadOnlyLedgerError`.
             record_denials: Whether denied reservations are kept as entries, for the audit.
             timeout_s: How long one call may wait for other writers, in seconds: above 0, at most a
                 day.
@@ -116,9 +119,10 @@ class Ledger(Books):
         check_callback(on_threshold)
         if actor is not None:
             check_text("actor", actor)
-        database = Database(url, timeout_s=timeout_s, create=create)
+        check_type("read_only", read_only, bool)
+        database = Database(url, timeout_s=timeout_s, create=create, read_only=read_only)
         try:
-            migrate.require_current(database, create=create)
+            migrate.require_current(database, create=create and not read_only)
             return cls(
                 database,
                 record_denials=record_denials,

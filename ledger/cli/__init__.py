@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -139,6 +140,14 @@ class _Lazy(TyperGroup):
         self.commands = _Loaded()  # type: ignore[assignment] # it is only read
 
     @override
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; the parser would end it with 1 where nobody reads the output."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _end_unread()
+
+    @override
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with what the table says of each command."""
         listed = copy.copy(self)
@@ -153,7 +162,7 @@ app = typer.Typer(
     cls=_Lazy,
     epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder. "
     "Exit codes: 0 done, 1 damage found, 2 it could not be done, 3 a threshold was crossed, "
-    "130 interrupted. "
+    "130 interrupted, 141 output no longer read. "
     "Example: ledger simulate trace.csv --capacity-usd 50",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -187,16 +196,25 @@ _THEIR_WORDS = (
 """What the parser says in words of Python, and the same in plain ones."""
 
 
+def _end_unread() -> NoReturn:
+    """End the program where the reader of its output has gone: nothing was found, or failed."""
+    # What is still to be flushed at exit goes nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(141)  # as a shell reports a program that SIGPIPE has ended
+
+
 def main() -> None:
     """Run the command line.
 
     Exit codes: 0 done, 1 damage or a difference found, 2 failed, 3 a threshold was crossed, 130
-    interrupted.
+    interrupted, 141 nobody reads the output any more.
     """
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # a full disk raises here, not when the interpreter exits
         sys.exit(code)
+    except BrokenPipeError:
+        _end_unread()
     except OSError as error:
         with contextlib.suppress(OSError):
             sys.stdout.close()

@@ -24,6 +24,7 @@ from ledger.cli.common import (
 from ledger.contract import RequestExtensions
 from ledger.core.axes import AXES
 from ledger.core.entries import OpenLease
+from ledger.errors import InvalidInputError
 from ledger.reports.render import (
     Sheet,
     columns,
@@ -35,6 +36,7 @@ from ledger.reports.render import (
     shown_axes,
     text,
 )
+from ledger.store.anchors import Anchor
 from ledger.store.pools import LeftOut
 
 
@@ -132,7 +134,7 @@ def expire(
     Example: ledger expire team
     """
     lost: LeftOut = []
-    with existing(url) as book:
+    with existing(url, writes=True) as book:
         found = book.expire_due(pool, left_out=lost)
     stdout().print(f"{counted(found, 'lease', 'leases')} expired")
     tell_left_out(lost)
@@ -143,18 +145,29 @@ def verify(
         str | None,
         typer.Argument(help="Only this pool; by default all pools.", show_default=False),
     ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What was printed before, as POOL=SEQ:HASH; may be given again. It is damage if "
+            "the pool does not have that entry, or another hash.",
+            show_default=False,
+        ),
+    ] = None,
     url: Url = URL_DEFAULT,
 ) -> None:
     """Check every entry: order, hashes, verdicts, totals, leases. Exit code 1 on damage.
 
-    Keep the printed hash outside the store: a journal that is shortened or rewritten later cannot
-    have it again.
+    Keep the printed number and hash outside the store, and expect them later: a journal that was
+    shortened or rewritten cannot have them again.
 
     Example: ledger verify team
     """
+    anchors = [Anchor.read(one) for one in expect or ()]
     with existing(url) as book, progress_bar() as bar:
         task = bar.add_task("Verifying", total=book.size(pool))
-        found = book.verify(pool, progress=lambda count: bar.advance(task, count))
+        found = book.verify(pool, expect=anchors, progress=lambda count: bar.advance(task, count))
+    if not found:
+        raise InvalidInputError("--url", "this store has no pool, so nothing was verified")
     out = stdout()
     for one in found:
         if one.damage is None:

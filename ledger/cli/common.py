@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 import typer
 from rich.console import Console
@@ -15,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import JournalDamagedError, LedgerError
-from ledger.ledger import DEFAULT_URL, Ledger
+from ledger.ledger import DEFAULT_TIMEOUT_S, DEFAULT_URL, Ledger
 from ledger.reports.output_file import refuse_stream_into
-from ledger.reports.render import Sheet, as_csv, as_json, printable
+from ledger.reports.render import Sheet, as_csv, as_json, behind, printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -61,14 +63,21 @@ Wide = Annotated[
 ]
 
 
+class _Console(Console):
+    """A console that reports a broken pipe as an error, which is none that a check has found."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def stdout() -> Console:
     """Return the console for results."""
-    return Console(highlight=False, emoji=False)
+    return _Console(highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """Return the console for progress and errors."""
-    return Console(stderr=True, highlight=False, emoji=False)
+    return _Console(stderr=True, highlight=False, emoji=False)
 
 
 def show(sheet: Sheet, *, wide: bool = False) -> None:
@@ -129,16 +138,35 @@ class _Terminal(io.StringIO):
         return sys.stdout.write("\n".join(map(printable, text.split("\n"))))
 
 
-def existing(url: str, *, actor: str | None = None) -> Ledger:
-    """Open a store that must exist already: a command that only reads makes none.
+class _Acting(TypedDict, total=False):
+    actor: str | None
+
+
+def existing(
+    url: str,
+    *,
+    writes: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    **acting: Unpack[_Acting],
+) -> Ledger:
+    """Open a store that must exist already, and say on standard error how far a standby is behind.
+
+    Args:
+        url: Its address.
+        writes: Whether the command writes.
+        timeout_s: How long each of its calls may wait.
+        acting: The `actor` of a command that takes one; such a command writes.
 
     Raises:
         ExportError: Standard output is a file of the store itself (`>> ledger.db`).
     """
-    book = Ledger.open(url, create=False, actor=actor)
+    read_only = not (writes or acting)
+    book = Ledger.open(url, create=False, read_only=read_only, timeout_s=timeout_s, **acting)
     try:
         for stream in (sys.stdout, sys.stderr):
             refuse_stream_into(stream, book.files)
+        if read_only and (said := behind(book.standby())):
+            stderr().print(said, markup=False, soft_wrap=True)
     except LedgerError:
         book.close()
         raise

@@ -39,7 +39,7 @@ def current(url: Url = URL_DEFAULT) -> None:
 
     Example: ledger db current
     """
-    database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False)
+    database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False, read_only=True)
     try:
         found = migrate.current(database)
     finally:
@@ -53,7 +53,7 @@ def check(url: Url = URL_DEFAULT) -> None:
 
     Example: ledger db check
     """
-    database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False)
+    database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False, read_only=True)
     try:
         migrate.require_current(database, create=False)
         differences = migrate.differences(database)

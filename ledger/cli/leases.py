@@ -81,7 +81,7 @@ def settle(
     )
     report = UsageReport(provenance=provenance, idempotency_key=key)
     over = ""
-    with existing(url) as book:
+    with existing(url, writes=True) as book:
         budget = book.pool(pool)
         try:
             budget.record_used(_lease(book, budget, lease), usage, report=report)
@@ -101,7 +101,7 @@ def abandon(pool: PoolName, lease: LeaseId, url: Url = URL_DEFAULT) -> None:
 
     Example: ledger leases abandon team 42
     """
-    with existing(url) as book:
+    with existing(url, writes=True) as book:
         budget = book.pool(pool)
         budget.abandon(_lease(book, budget, lease))
         policy = budget.status().policy.settlement
@@ -114,7 +114,7 @@ def release(pool: PoolName, lease: LeaseId, url: Url = URL_DEFAULT, key: Key = N
 
     Example: ledger leases release team 42
     """
-    with existing(url) as book:
+    with existing(url, writes=True) as book:
         budget = book.pool(pool)
         budget.release(_lease(book, budget, lease), idempotency_key=key)
     _say(lease, "released")

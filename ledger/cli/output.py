@@ -17,7 +17,7 @@ from ledger.ledger import Ledger
 from ledger.reports.charts import Picture
 from ledger.reports.output_file import Target
 from ledger.reports.page import Document, Section, write_page
-from ledger.reports.render import Sheet, printable
+from ledger.reports.render import Sheet, behind, printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -94,7 +94,13 @@ class Output:
         tables = sheets()
         title = tables[0].title or "Report"
         section = Section(title=title, notes=notes, pictures=pictures(), sheets=tables)
-        page = Document(title=title, store=book.url, at=datetime.now(UTC), sections=[section])
+        page = Document(
+            title=title,
+            store=book.url,
+            at=datetime.now(UTC),
+            about=behind(book.standby()),
+            sections=[section],
+        )
         write_page(page, target(self.html), force=self.force, keep=book.files)
         said_written(self.html)
 

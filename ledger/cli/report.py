@@ -140,15 +140,16 @@ def spend(
     with existing(url) as book:
         tell_unmatched(book, where)
         found = reports.spend(book, where, by=_names(by), zone=zone, top=top, left_out=lost)
-    output.give(
-        found.rows,
-        reports.SpendRow,
-        lambda: [spend_sheet(found)],
-        book=book,
-        notes=trend(found),
-        pictures=lambda: [spend_picture(found, PAGE)] if {"day", "model"} == set(found.by) else [],
-        dimensions=found.by,
-    )
+        by_day = {"day", "model"} == set(found.by)
+        output.give(
+            found.rows,
+            reports.SpendRow,
+            lambda: [spend_sheet(found)],
+            book=book,
+            notes=trend(found),
+            pictures=lambda: [spend_picture(found, PAGE)] if by_day else [],
+            dimensions=found.by,
+        )
     tell_left_out(lost)
 
 
@@ -229,14 +230,14 @@ def estimates(
             fixed_cost_micros_usd=fixed_usd,
             left_out=lost,
         )
-    output.give(
-        rows,
-        reports.EstimateQuality,
-        lambda: [estimates_sheet(rows, names), held_sheet(rows, names)],
-        book=book,
-        pictures=lambda: [estimates_picture(rows, PAGE)],
-        dimensions=names,
-    )
+        output.give(
+            rows,
+            reports.EstimateQuality,
+            lambda: [estimates_sheet(rows, names), held_sheet(rows, names)],
+            book=book,
+            pictures=lambda: [estimates_picture(rows, PAGE)],
+            dimensions=names,
+        )
     tell_left_out(lost)
 
 
@@ -282,18 +283,18 @@ def leases(
             left_out=lost,
         )
 
-    def sheets() -> list[Sheet]:
-        stale = [stale_leases_sheet(found)] if found.stale else []
-        late = [late_uses_sheet(found)] if found.late else []
-        return [lease_ages_sheet(found), *stale, *late]
+        def sheets() -> list[Sheet]:
+            stale = [stale_leases_sheet(found)] if found.stale else []
+            late = [late_uses_sheet(found)] if found.late else []
+            return [lease_ages_sheet(found), *stale, *late]
 
-    lists: dict[LeaseList, tuple[Sequence[Any], type[Any]]] = {
-        LeaseList.AGES: (found.ages, reports.LeaseAge),
-        LeaseList.STALE: (found.stale, reports.AgedLease),
-        LeaseList.LATE: (found.late, reports.LateUse),
-    }
-    rows, kind = lists[listed]
-    output.give(rows, kind, sheets, book=book)
+        lists: dict[LeaseList, tuple[Sequence[Any], type[Any]]] = {
+            LeaseList.AGES: (found.ages, reports.LeaseAge),
+            LeaseList.STALE: (found.stale, reports.AgedLease),
+            LeaseList.LATE: (found.late, reports.LateUse),
+        }
+        rows, kind = lists[listed]
+        output.give(rows, kind, sheets, book=book)
     tell_left_out(lost)
 
 
@@ -383,15 +384,15 @@ def forecast(
             basis=basis_of(recorded=recorded),
         )
         history = reports.burn_down(book, pool, as_of=as_of, basis=found.basis)
-    rows: Sequence[Any] = found.axes if output.format is Format.CSV else [found]
-    output.give(
-        rows,
-        reports.AxisForecast,
-        lambda: [forecast_sheet(found)],
-        book=book,
-        notes=[assumptions(found), *burned(history)],
-        pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
-    )
+        rows: Sequence[Any] = found.axes if output.format is Format.CSV else [found]
+        output.give(
+            rows,
+            reports.AxisForecast,
+            lambda: [forecast_sheet(found)],
+            book=book,
+            notes=[assumptions(found), *burned(history)],
+            pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
+        )
 
 
 def _names(text: str) -> list[str]:

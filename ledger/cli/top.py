@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from ledger import reports
-from ledger.cli.common import URL_DEFAULT, Url, Wide, show, stdout, tell_left_out
+from ledger.cli.common import URL_DEFAULT, Url, Wide, existing, show, stdout, tell_left_out
 from ledger.cli.filters import length_s
 from ledger.errors import InvalidInputError, MissingExtraError
-from ledger.ledger import Ledger
 from ledger.reports.render import moment, open_leases_sheet, pools_sheet
 
 _TIMEOUT_S = 2.0
@@ -39,7 +38,7 @@ def top(
     seconds = length_s("--every", every)
     if seconds == 0:
         raise InvalidInputError("--every", "must be 1s or more")
-    with Ledger.open(url, create=False, timeout_s=_TIMEOUT_S) as book:
+    with existing(url, timeout_s=_TIMEOUT_S) as book:
         found = reports.glance(book, where)
         if once or not stdout().is_terminal:
             stdout().print(f"At {moment(found.at)}", soft_wrap=True)

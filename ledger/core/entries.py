@@ -341,6 +341,20 @@ class PoolStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standby:
+    """How far a standby has come, as far as it can know.
+
+    Attributes:
+        at: Its clock, when it was asked.
+        replayed_until: When the primary committed the newest transaction that it has, by the
+            primary's clock; None if it has replayed none since it started.
+    """
+
+    at: datetime
+    replayed_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdCrossing:
     """A named threshold of a pool's policy that was crossed.
 

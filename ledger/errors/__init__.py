@@ -28,7 +28,8 @@
     |-- ExportError                      a file that cannot be written or replaced, or is none
     `-- StoreError                       the store, not the budget
         |-- LedgerUnavailableError       the store cannot be reached, read or written
-        |   `-- NotPermittedError          the database's role may not do this
+        |   |-- NotPermittedError        the database's role may not do this
+        |   `-- ReadOnlyLedgerError      the ledger was opened to be read alone
         |-- ContentionError              the deadline ran out; nothing was written
         |-- OutcomeUnknownError          the connection died in COMMIT; look the key up
         |-- RowsDiscardedError           the database dropped rows; nothing was written
@@ -72,6 +73,7 @@ from ledger.errors.stores import (
     NotALedgerError,
     NotPermittedError,
     OutcomeUnknownError,
+    ReadOnlyLedgerError,
     RowsDiscardedError,
     SchemaVersionError,
     StoreError,
@@ -114,6 +116,7 @@ __all__ = [
     "PoolClosedError",
     "PoolConflictError",
     "PriceTableError",
+    "ReadOnlyLedgerError",
     "RequestBudgetExceededError",
     "RowsDiscardedError",
     "SchemaVersionError",

@@ -49,6 +49,21 @@ class NotPermittedError(LedgerUnavailableError):
         return type(self)(role=self.role, operation=operation, reason=self.reason)
 
 
+class ReadOnlyLedgerError(LedgerUnavailableError):
+    """The ledger was opened to be read alone; nothing was written.
+
+    Attributes:
+        url: The store's address, without its password.
+    """
+
+    def __init__(self, *, url: str) -> None:
+        super().__init__(
+            f"the ledger at {url} was opened with read_only=True, so nothing was written. To "
+            "write, open it without; for a standby, that is the primary's address"
+        )
+        self.url = url
+
+
 class ContentionError(StoreError):
     """Other writers kept the pool busy until the deadline; nothing was written.
 

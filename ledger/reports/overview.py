@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ledger.core.checks import check_callable
-from ledger.core.entries import PoolStatus
+from ledger.core.entries import PoolStatus, Standby
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.burndown import BurnDown, burn_down
@@ -37,6 +37,7 @@ class Overview:
         verified: What verifying each pool found; None if it was not asked for.
         left_out: What is wrong with each damaged pool that one of these parts leaves out, as a
             whole or from some entry on.
+        standby: How far the store has come, if it is a standby.
     """
 
     store: str
@@ -50,6 +51,7 @@ class Overview:
     leases: Leases
     verified: list[Verification] | None
     left_out: LeftOut = field(default_factory=list)
+    standby: Standby | None = None
 
 
 def overview(
@@ -106,5 +108,6 @@ def overview(
         estimates=estimates(book, chosen, by=["model"], left_out=lost),
         leases=leases(book, chosen, now=now, left_out=lost),
         verified=verified,
+        standby=book.standby(),
         left_out=list({str(error): error for error in lost}.values()),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ledger.core.entries import Entry
 from ledger.core.kinds import EntryKind
+from ledger.errors import NotPermittedError
 from ledger.store import pools, verify
+from ledger.store.anchors import Anchor
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
@@ -33,14 +35,33 @@ def entry_with_key(database: Database, pool: PoolJournal, key: str) -> Entry | N
 
 
 def verify_all(
-    database: Database, directory: Directory, *, progress: Progress | None
+    database: Database,
+    directory: Directory,
+    *,
+    expect: Collection[Anchor],
+    progress: Progress | None,
 ) -> list[Verification]:
-    """Verify every pool, and that each entry belongs to one of them."""
+    """Verify every pool, that each is there that has an anchor, and that each entry is in one.
+
+    Raises:
+        NotPermittedError: The database may hide pools from the role in use.
+    """
+    hidden = database.read(database.dialect.hides, serializable=False)
+    if hidden:
+        raise NotPermittedError(
+            role=None,
+            operation="verify all pools",
+            reason=f"row-level security hides rows of {', '.join(hidden)} from it; name one pool, "
+            "or take a role with BYPASSRLS",
+        )
     known, rest = database.read(directory.all)
-    found = [verify.verify(database, one, progress=progress) for one in known]
+    found = [verify.verify(database, one, expect=expect, progress=progress) for one in known]
     found += [verify.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]
     strays = database.read(pools.stray_pool_ids, serializable=False)
-    return found + [verify.stray(pool_id) for pool_id in strays]
+    found += [verify.stray(pool_id) for pool_id in strays]
+    there = {one.pool.name for one in found}
+    gone = dict.fromkeys(one.pool for one in expect if one.pool not in there)
+    return found + [verify.absent(name) for name in gone]
 
 
 def size(database: Database, pool: PoolJournal | None) -> int:

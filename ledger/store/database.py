@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -18,11 +19,18 @@ from ledger.errors import (
     NotALedgerError,
     NotPermittedError,
     OutcomeUnknownError,
+    ReadOnlyLedgerError,
     RowsDiscardedError,
     StoreError,
 )
 from ledger.store.connections import Connections, Loan
-from ledger.store.dialects import CommitInDoubtError, Failure, RolledBackError, dialect_for
+from ledger.store.dialects import (
+    CommitInDoubtError,
+    Failure,
+    FileChangedError,
+    RolledBackError,
+    dialect_for,
+)
 from ledger.store.dialects.addresses import without_secrets
 from ledger.store.dialects.expressions import LOGIN_ROLE
 from ledger.store.statements import Prepared, rows_of_each
@@ -38,8 +46,11 @@ _PAUSE_MAX_S = 0.1
 class Database(Connections):
     """One store, shared by threads."""
 
-    def __init__(self, url: str, *, timeout_s: float, create: bool) -> None:
-        super().__init__(dialect_for(url, timeout_s=timeout_s), timeout_s=timeout_s, create=create)
+    def __init__(
+        self, url: str, *, timeout_s: float, create: bool, read_only: bool = False
+    ) -> None:
+        dialect = dialect_for(url, timeout_s=timeout_s, read_only=read_only)
+        super().__init__(dialect, timeout_s=timeout_s, create=create and not read_only)
         self.transactions = 0
         """Roughly how many writing transactions were committed through this object."""
         self.retries = 0
@@ -48,6 +59,7 @@ class Database(Connections):
         self.errors: tuple[type[Exception], ...] = (
             DBAPIError,
             RolledBackError,
+            FileChangedError,
             OSError,
             *self.dialect.driver_errors,
         )
@@ -112,13 +124,23 @@ class Database(Connections):
         while True:
             attempts += 1
             try:
-                return self._lend(once)
+                return self._lend(partial(self._unchanged, once))
             except self.errors as error:
                 failure = self.failure_of(error)
                 late = time.monotonic() >= deadline_s
                 if late or not self.is_worth_another(error, failure, attempts):
                     raise self.refused(error, failure, attempts) from error
                 _pause("read", failure, attempts, error)
+
+    def _unchanged(self, once: Callable[[Connection], T], connection: Connection) -> T:
+        """Run a read, and believe neither its answer nor its error if the store changed."""
+        try:
+            found = once(connection)
+        except Exception:
+            self.dialect.check_unchanged(connection)
+            raise
+        self.dialect.check_unchanged(connection)
+        return found
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
@@ -138,6 +160,9 @@ class Database(Connections):
     def failure_of(self, error: Exception) -> Failure:
         """Tell what one of `errors` means for the transaction that it came from."""
         if isinstance(error, RolledBackError):
+            return Failure.BUSY
+        if isinstance(error, FileChangedError):
+            self._drop_idle()  # they are of the file as it was
             return Failure.BUSY
         if isinstance(error, OSError):
             return Failure.BUSY if isinstance(error, TimeoutError) else Failure.UNAVAILABLE
@@ -217,7 +242,12 @@ class Transaction(Loan):
             key: The idempotency key under which an earlier try can be looked up.
             began_s: When the caller began to wait, on the clock of `time.monotonic`; the deadline
                 counts from there, or else from now.
+
+        Raises:
+            ReadOnlyLedgerError: The store was opened to be read alone.
         """
+        if database.dialect.read_only:
+            raise ReadOnlyLedgerError(url=database.url)
         self._database = database
         self._key = key
         self.until_s = (time.monotonic() if began_s is None else began_s) + database.timeout_s

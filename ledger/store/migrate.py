@@ -42,7 +42,8 @@ def current(database: Database) -> str | None:
         NotALedgerError: The database holds tables, but no ledger's.
         LedgerUnavailableError: It cannot be read.
     """
-    with database.named_errors(), database.connect() as connection:
+
+    def read(connection: Connection) -> str | None:
         tables = set(inspect(connection).get_table_names())
         if schema.VERSION_TABLE not in tables:
             if not tables:
@@ -55,6 +56,8 @@ def current(database: Database) -> str | None:
             f"SELECT version_num FROM {schema.VERSION_TABLE}"  # noqa: S608 - a constant
         ).scalar()
         return None if found is None else str(found)
+
+    return database.read(read, serializable=False)
 
 
 def require_current(database: Database, *, create: bool) -> None:
@@ -129,9 +132,9 @@ def differences(database: Database) -> list[str]:
     def make(connection: Connection) -> None:
         command.upgrade(_config(connection), "head")
 
+    found = database.read(database.dialect.definitions, serializable=False)
     with _alembic(database), database.named_errors(), database.connect() as connection:
-        found = database.dialect.definitions(connection)
-        connection.commit()
+        connection.rollback()  # it may be the one that was read on
         try:
             expected = database.dialect.fresh_definitions(connection, make)
         except NoReferenceError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from ledger.core.kinds import KINDS, EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
 from ledger.errors import JournalDamagedError, StoreError, UncorrectableEntryError
 from ledger.store import journal, mirrors, rows, trail
+from ledger.store.anchors import Anchor, Expected
 from ledger.store.carvings import Below
 from ledger.store.columns import check_entry
 from ledger.store.corrections import Spending, lease_before, spending
@@ -69,6 +70,13 @@ class Verification:
         """Tell whether every entry is good."""
         return self.damage is None
 
+    @property
+    def anchor(self) -> Anchor | None:
+        """The last good entry and its hash, to be kept for a later verification to expect."""
+        if not self.entries:
+            return None
+        return Anchor(pool=self.pool.name, seq=self.entries, hash=self.hash)
+
 
 def stream(
     database: Database, pool: PoolJournal, *, after: int = 0, kind: EntryKind | None = None
@@ -111,7 +119,11 @@ def replay(database: Database, pool: PoolJournal) -> fold.Replay:
 
 
 def verify(
-    database: Database, pool: PoolJournal, *, progress: Progress | None = None
+    database: Database,
+    pool: PoolJournal,
+    *,
+    expect: Iterable[Anchor] = (),
+    progress: Progress | None = None,
 ) -> Verification:
     """Check every entry of a pool: order, hashes, verdicts, totals, leases, policy, other pools.
 
@@ -119,15 +131,23 @@ def verify(
     agree with what is stored, and with what pools above and below say. The newest entry when this
     begins may not be the newest when it ends: what is appended meanwhile is checked too.
 
+    Args:
+        database: The store.
+        pool: The pool.
+        expect: Anchors; those of other pools are passed over.
+        progress: Called with the number of entries checked since its previous call.
+
     Raises:
         LedgerUnavailableError: The store cannot be read.
     """
     checker = _Checker(database, pool)
+    expected = Expected(one for one in expect if one.pool == pool.info.name)
     damage = None
     for row in stream(database, pool):
-        reason = checker.problem(row)
+        before = checker.seq
+        reason = checker.problem(row) or expected.problem(checker.seq, checker.hash)
         if reason is not None:
-            damage = Damage(seq=checker.seq + 1, reason=reason)
+            damage = Damage(seq=before + 1, reason=reason)
             break
         if progress is not None and checker.seq % journal.PAGE == 0:
             progress(journal.PAGE)
@@ -135,6 +155,9 @@ def verify(
         progress(checker.seq % journal.PAGE)
     if damage is None:
         damage = checker.missing()
+    gone = expected.missing(checker.seq)
+    if damage is None and gone is not None:
+        damage = Damage(seq=checker.seq + 1, reason=gone)
     if damage is None:
         found = database.read(
             lambda connection: mirrors.disagreement(connection, pool, upto=checker.seq),
@@ -354,6 +377,12 @@ def stray(pool_id: PoolId) -> Verification:
     """Return the verification of entries whose pool is not in the table `pools`."""
     info = PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=f"(pool {pool_id})")
     return _unverified(info, f"the entries of pool {pool_id} have no row in pools")
+
+
+def absent(name: str) -> Verification:
+    """Return the verification of a pool that has an anchor, and that the store does not have."""
+    info = PoolInfo(pool_id=PoolId(0), identity=UUID(int=0), name=name)
+    return _unverified(info, "the store went back, or is another: it has no pool of this name")
 
 
 def _unverified(pool: PoolInfo, reason: str) -> Verification:

@@ -140,4 +140,4 @@ def test_exit_codes_are_documented(ledger: Run) -> None:
     line = re.search(r"Exit codes: ([^.]*)\.", shown)
     assert line is not None
     rows = re.findall(r"(?m)^\| (\d+) \| ", MANUAL.read_text(encoding="utf-8"))
-    assert ["0", "1", "2", "3", "130"] == rows == re.findall(r"\d+", line[1])
+    assert ["0", "1", "2", "3", "130", "141"] == rows == re.findall(r"\d+", line[1])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from sqlalchemy import create_engine, make_url
 
 from ledger import Ledger, RequestBudget, RequestExtensions, Usage, UsageEstimate
 from ledger.store.dialects import dialect_for
+from tests import programs
 
 Run = Callable[..., Any]
 
@@ -80,6 +84,82 @@ def test_the_first_damaged_entry_is_the_one_named(ledger: Run, url: str) -> None
     execute(url, disarm(url), "UPDATE entries SET recorded_at = recorded_at + 1 WHERE seq > 1")
     (team,) = ledger("verify", "team", "--url", url, code=1).out.splitlines()
     assert team.startswith("DAMAGED  team: entry 2: ")
+
+
+def test_what_was_printed_is_expected_later(ledger: Run, refused: Run, url: str) -> None:
+    """The pool may have grown since; it may not have gone back, nor become another."""
+    with Ledger.open(url) as book:
+        kept = [str(one.anchor) for one in book.verify()]
+        expect = [word for one in kept for word in ("--expect", one)]
+        book.pool("team").reserve(
+            RequestExtensions(), UsageEstimate(total_tokens=1), RequestBudget.unlimited()
+        )
+    ledger("verify", *expect, "--url", url)
+    ledger("verify", "team", *expect, "--url", url)
+    other = kept[0][:-64] + "0" * 64
+    assert "entry 3: its hash is not the one that was kept" in (
+        ledger("verify", "--expect", other, "--url", url, code=1).out
+    )
+    execute(url, disarm(url), *disarm_deletes(url), "DELETE FROM entries WHERE seq > 2")
+    found = ledger("verify", *expect, "--url", url, code=1).out
+    assert "entry 3: the pool went back: entry 3 was there" in found
+    assert "ok       other: 1 entry" in found
+    gone = kept[0].replace("team=", "gone=")
+    assert "DAMAGED  gone: entry 1: the store went back" in (
+        ledger("verify", "--expect", gone, "--url", url, code=1).out
+    )
+    for wrong in ("team", "team=3", "team=3:abc", "=3:" + "0" * 64):
+        assert "POOL=SEQ:HASH" in refused("verify", "--expect", wrong, "--url", url)
+
+
+def disarm_deletes(url: str) -> list[str]:
+    """Return the statements that lift the guard against deletes of entries."""
+    return ["DROP TRIGGER entries_no_delete"] if url.startswith("sqlite") else []
+
+
+def test_a_store_without_pools_is_not_verified(refused: Run, store_url: str) -> None:
+    """Nothing was checked, so nothing is said to be fine."""
+    assert "this store has no pool" in refused("verify", "--url", store_url)
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_pools_that_are_hidden_are_not_passed_over(ledger: Run, refused: Run, url: str) -> None:
+    """Row-level security hides a pool from a role, in the views, too; `verify` says so."""
+    role = f"tenant_{make_url(url).database}"
+    tenant = make_url(url).set(username=role).render_as_string(hide_password=False)
+    execute(
+        url,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+        "ALTER TABLE pools ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY own ON pools TO {role} USING (name = 'team')",
+    )
+    try:
+        said = refused("verify", "--url", tenant)
+        assert "may not verify all pools (row-level security hides rows of pools" in said
+        assert "ok       team: 3 entries" in ledger("verify", "team", "--url", tenant).out
+        with psycopg.connect(tenant) as connection:
+            for view, pools in (("journal", 1), ("spend_by_day", 1), ("lease_summary", 1)):
+                found = connection.execute(f"SELECT count(DISTINCT pool) FROM {view}").fetchone()
+                assert (pools,) == found, view
+    finally:
+        execute(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_reader_that_has_gone_is_no_damage(url: str) -> None:
+    """`ledger verify | true`, and rows for programs likewise; 141 is what a shell says of it."""
+    for words in (["verify"], ["report", "spend", "--format", "csv"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "wb") as nobody_reads:
+            done = programs.run(
+                [Path(sys.executable).with_name("ledger"), *words, "--url", url],
+                stdout=nobody_reads,
+                stderr=subprocess.PIPE,
+                timeout=120,
+            )
+        assert (141, b"") == (done.returncode, done.stderr)
 
 
 def test_upgrade_makes_a_schema(ledger: Run, new_store: Callable[..., str]) -> None:

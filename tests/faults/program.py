@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import resource
@@ -24,6 +26,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     UsageEstimate,
 )
+from ledger.cli import main
 
 NOBODY = 65_534
 
@@ -66,6 +69,25 @@ def use_as_nobody(url: str) -> None:
         say(**describe(error))
     else:
         say(error=None, lease=lease.id)
+
+
+def run_commands_as_nobody(asked: str) -> None:
+    """Run commands on a store as a user without rights, and say how each ended."""
+    url, commands = json.loads(asked)
+    os.chdir("/")
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    ended = {}
+    for words in commands:
+        out, err = io.StringIO(), io.StringIO()
+        sys.argv = ["ledger", *words, "--url", url]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as code:
+                ended[" ".join(words)] = f"{code.code or 0}{err.getvalue()}"
+    say(**ended)
 
 
 def open_and_reserve(url: str) -> None:
@@ -226,6 +248,7 @@ def freeze_while_next_in_line(url: str) -> None:
 
 MODES: dict[str, Callable[[str], None]] = {
     "as-nobody": use_as_nobody,
+    "commands-as-nobody": run_commands_as_nobody,
     "reserve": open_and_reserve,
     "fill-the-disk": fill_the_disk,
     "without-psycopg": open_without_psycopg,

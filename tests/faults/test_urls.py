@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ledger import InvalidInputError, InvalidUrlError, Ledger
+from ledger.store.dialects import dialect_for
+from ledger.store.dialects.addresses import shown_address
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ from ledger import InvalidInputError, InvalidUrlError, Ledger
         "postgresql+psycopg_async://user@host/database",
         "postgresql+nonsense://user@host/database",
         "postgresql://user@host:port/database",
+        "postgresql://user@one:1,two:2/database?no_such_parameter=1",
         "sqlite:///ledger\0.db",
         "sqlite:///ledger.db?timeout=soon",
     ],
@@ -73,6 +76,24 @@ def test_a_refused_address_does_not_show_its_password(password: str) -> None:
     with pytest.raises(InvalidUrlError) as invalid:
         Ledger.open(f"mysql://user:{password}@host/database")
     assert password not in str(invalid.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("postgresql://me:s3,cret@one:5432,two:5433/books?sslmode=require", "one,two", "5432,5433"),
+        ("postgres://me:s3,cret@%2Frun%2Fone,[::1]:5433/books", "/run/one,::1", ",5433"),
+        ("postgresql+psycopg://me:s3,cret@%2Frun%2Fone/books", "/run/one", None),
+        ("postgresql:///books?host=one,two&port=1,2&user=me&password=s3,cret", "one,two", "1,2"),
+    ],
+)
+def test_an_address_may_have_every_form_of_libpq(url: str, host: str, port: str | None) -> None:
+    """Several hosts, each with its port, and sockets' folders; no password is shown."""
+    dialect = dialect_for(url, timeout_s=1)
+    _, options = dialect.create_engine(create=False).dialect.create_connect_args(dialect.url)
+    assert (host, port) == (options["host"], options.get("port"))
+    assert ("me", "s3,cret", "books") == tuple(options[n] for n in ("user", "password", "dbname"))
+    assert "cret" not in shown_address(dialect.url)
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e300, "10", None])

@@ -33,6 +33,7 @@ from ledger import (
     PoolClosedError,
     PoolConflictError,
     PriceTableError,
+    ReadOnlyLedgerError,
     RequestBudgetExceededError,
     RowsDiscardedError,
     SchemaVersionError,
@@ -189,6 +190,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
         ["role 'r' may not adjust (permission denied)", "ledger db roles"],
     ),
     (
+        ReadOnlyLedgerError(url="sqlite:///a.db"),
+        {"url": "sqlite:///a.db"},
+        ["sqlite:///a.db was opened with read_only=True", "nothing was written", "standby"],
+    ),
+    (
         ContentionError(timeout_s=2.5, attempts=9),
         {"timeout_s": 2.5, "attempts": 9},
         ["2.5 s", "9 attempts", "Nothing was written"],
@@ -294,6 +300,7 @@ def test_an_error_survives_the_way_to_another_process(
         (StoreError, {LedgerError}),
         (LedgerUnavailableError, {StoreError}),
         (NotPermittedError, {LedgerUnavailableError}),
+        (ReadOnlyLedgerError, {LedgerUnavailableError}),
         (ContentionError, {StoreError}),
         (OutcomeUnknownError, {StoreError}),
         (SchemaVersionError, {StoreError}),

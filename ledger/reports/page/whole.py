@@ -20,6 +20,7 @@ from ledger.reports.page.document import Document, Section, Tile
 from ledger.reports.render import (
     Column,
     Sheet,
+    behind,
     counted,
     estimates_sheet,
     lease_ages_sheet,
@@ -46,7 +47,7 @@ def whole_page(found: Overview) -> Document:
         title="Budgets and spend",
         store=found.store,
         at=found.at,
-        about=described(found.where),
+        about=". ".join(filter(None, (described(found.where), behind(found.standby)))),
         tiles=_tiles(found),
         sections=[
             _pools(found),

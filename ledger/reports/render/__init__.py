@@ -27,6 +27,7 @@ from ledger.reports.render.statement import (
 )
 from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import (
+    behind,
     counted,
     decimal,
     duration,
@@ -47,6 +48,7 @@ __all__ = [
     "as_csv",
     "as_json",
     "assumptions",
+    "behind",
     "burned",
     "columns",
     "counted",

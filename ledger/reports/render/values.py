@@ -9,7 +9,7 @@ from fractions import Fraction
 from rich.text import Text
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.entries import Totals
+from ledger.core.entries import Standby, Totals
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.reports.render.text_formats import printable
 
@@ -57,6 +57,20 @@ def shown_axes(policies: Iterable[SharedPoolBudgetOptions]) -> list[Axis]:
 def moment(at: datetime | None) -> str:
     """Return a time in UTC to the second, as ISO 8601 writes it; nothing where there is none."""
     return "" if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def behind(standby: Standby | None) -> str:
+    """Return how far behind a standby is; nothing where the store is none."""
+    if standby is None:
+        return ""
+    until = standby.replayed_until
+    if until is None:
+        return "Read from a standby that has replayed nothing since it started"
+    seconds = max(0, int((standby.at - until).total_seconds()))
+    return (
+        f"Read from a standby that has what was committed until {moment(until)}, "
+        f"{duration(seconds)} ago"
+    )
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ledger.errors import InvalidUrlError
+from ledger.store.dialects.addresses import read_address
 from ledger.store.dialects.base import (
     CommitInDoubtError,
     Dialect,
     Failure,
+    FileChangedError,
     NoReferenceError,
     RolledBackError,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "CommitInDoubtError",
     "Dialect",
     "Failure",
+    "FileChangedError",
     "NoReferenceError",
     "RolledBackError",
     "dialect_for",
@@ -34,7 +36,7 @@ _DIALECTS: dict[str, type[Dialect]] = {
 _EXAMPLES = "sqlite:///ledger.db or postgresql://user@host/database"
 
 
-def dialect_for(url: str, *, timeout_s: float) -> Dialect:
+def dialect_for(url: str, *, timeout_s: float, read_only: bool = False) -> Dialect:
     """Return the dialect of the store at `url`.
 
     Raises:
@@ -42,7 +44,7 @@ def dialect_for(url: str, *, timeout_s: float) -> Dialect:
         MissingExtraError: The driver is not installed.
     """
     try:
-        parsed = make_url(url)
+        parsed = read_address(url)
     except (ArgumentError, ValueError):
         # What SQLAlchemy says of it may quote a part of the password.
         raise InvalidUrlError("url", f"not a database URL; write {_EXAMPLES}") from None
@@ -54,7 +56,7 @@ def dialect_for(url: str, *, timeout_s: float) -> Dialect:
         raise InvalidUrlError(
             "url", f"has several @; write an @ in a user or password as %40: {_EXAMPLES}"
         )
-    return _DIALECTS[backend](parsed, timeout_s=timeout_s)
+    return _DIALECTS[backend](parsed, timeout_s=timeout_s, read_only=read_only)
 
 
 def dialect_named(name: str) -> type[Dialect]:

@@ -1,10 +1,12 @@
-"""The address of a store as it may be shown: without any secret."""
+"""The address of a store: read, and as it may be shown, which is without any secret."""
 
 from __future__ import annotations
 
 import re
 
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
+
+from ledger.errors import MissingExtraError
 
 _HIDDEN = "***"
 
@@ -26,6 +28,41 @@ _PARAMETER = re.compile(
     r"((?:password|passwd|pwd|passphrase|secret|token)\w*\s*=\s*)('[^']*'|[^\s&'\")]+)",
     re.IGNORECASE,
 )
+
+_HOST = r"(?:\[[^\]/?#@]*\]|[^/?#@,:\[\]]*)(?::\d*)?"
+_SEVERAL = re.compile(
+    r"(?P<scheme>postgres(?:ql)?(?:\+psycopg)?)://"
+    rf"(?P<rest>(?:[^/?#]*@)?(?=[^/?#@]*[,%]){_HOST}(?:,{_HOST})*(?:[/?].*)?)"
+)
+"""An address with several hosts, or an encoded one, which only libpq itself can read."""
+
+
+def read_address(text: str) -> URL:
+    """Read an address, for PostgreSQL in every form that libpq has.
+
+    Raises:
+        MissingExtraError: It needs libpq, which is not installed.
+        ValueError: It is none; SQLAlchemy may raise an error of its own, too.
+    """
+    found = _SEVERAL.fullmatch(text)
+    if found is None:
+        return make_url(text)
+    try:
+        from psycopg import ProgrammingError  # noqa: PLC0415 - an optional extra
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError(what="psycopg", extra="postgresql") from error
+    try:
+        parts = {
+            name: str(value)
+            for name, value in conninfo_to_dict(f"postgresql://{found['rest']}").items()
+        }
+    except ProgrammingError as error:
+        raise ValueError("libpq cannot read it") from error
+    user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
+    return URL.create(
+        found["scheme"], username=user, password=password, database=database, query=parts
+    )
 
 
 def shown_address(url: URL) -> str:

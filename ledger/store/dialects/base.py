@@ -44,6 +44,10 @@ class Failure(Enum):
     """The file or database is not a ledger."""
 
 
+class FileChangedError(Exception):
+    """The store has changed since a connection was made that cannot notice changes."""
+
+
 class CommitInDoubtError(Exception):
     """COMMIT took effect here, but without the promise of durability that was asked for."""
 
@@ -84,9 +88,11 @@ class Dialect(ABC):
     readable: Readable
     """How the views print times, amounts and identities."""
 
-    def __init__(self, url: URL, *, timeout_s: float) -> None:
+    def __init__(self, url: URL, *, timeout_s: float, read_only: bool = False) -> None:
         self.url = url
         self.timeout_s = timeout_s
+        self.read_only = read_only
+        """Whether nothing but reading transactions is begun."""
 
     def files(self) -> Sequence[Path]:
         """Return the files that the store is made of, which no output may replace."""
@@ -116,6 +122,13 @@ class Dialect(ABC):
         self, connection: Connection, statement: Prepared, parameters: Mapping[str, int | None]
     ) -> list[dict[str, Any]]:
         """Run one SELECT as a whole serializable transaction, in one round trip."""
+
+    def check_unchanged(self, connection: Connection) -> None:  # noqa: B027 - databases see to it
+        """Make sure that what was read on a connection was all of one snapshot.
+
+        Raises:
+            FileChangedError: The store has changed since the connection was made.
+        """
 
     @abstractmethod
     def begin_migration(self, connection: Connection) -> None:
@@ -233,6 +246,17 @@ class Dialect(ABC):
     def rights() -> list[str]:
         """Return DDL that refuses entries to roles that may not write them, where there are any."""
         return []
+
+    def hides(self, connection: Connection) -> list[str]:  # noqa: ARG002 - SQLite hides none
+        """Return the tables of the journal of which the role in use may not see every row."""
+        return []
+
+    def standby(self, connection: Connection) -> tuple[Micros, Micros | None] | None:  # noqa: ARG002 - a file is none
+        """Return a standby's clock, and the time of the newest commit that it has replayed.
+
+        None where the store is no standby; no time where it has replayed no commit yet.
+        """
+        return None
 
     def roles(self, connection: Connection, prefix: str) -> list[str]:  # noqa: ARG002 - as above
         """Return the statements that make the roles of a store; see `roles.make_roles`.

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection
 
+from ledger.store.schema import metadata
+
 Definitions = Mapping[tuple[str, str], str]
 """The definition of each part of a schema, by its relation and its label."""
 
@@ -91,6 +93,13 @@ def postgresql_definitions(connection: Connection) -> Definitions:
         for what, query in _POSTGRESQL.items()
         for relation, label, definition in connection.exec_driver_sql(query.format(schema)).all()
     }
+
+
+def hidden_tables(connection: Connection) -> list[str]:
+    """Return the journal's tables of which PostgreSQL may hide rows from the role in use."""
+    names = ", ".join(f"'{name}'" for name in metadata.tables)
+    active = f"SELECT name FROM unnest(ARRAY[{names}]) AS name WHERE row_security_active(name)"
+    return [str(name) for name in connection.exec_driver_sql(active).scalars()]
 
 
 def sqlite_definitions(connection: Connection) -> Definitions:

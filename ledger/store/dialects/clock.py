@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, bindparam, func
+from sqlalchemy import BigInteger, BindParameter, Connection, bindparam, func
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+
+from ledger.core.checks import Micros
 
 _GIVEN: BindParameter[int | None] = bindparam("now", type_=BigInteger())
 
@@ -32,5 +34,16 @@ def _postgresql(_element: _ServerClock, _compiler: Any, **_: Any) -> str:  # noq
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"
 
 
+_STANDBY = """
+SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint),
+       CAST(EXTRACT(EPOCH FROM pg_last_xact_replay_timestamp()) * 1000000 AS bigint)
+WHERE pg_is_in_recovery()
+"""
 NOW = func.coalesce(_GIVEN, _ServerClock())
 """The parameter `now`, where it is given, or else the server's clock."""
+
+
+def standby_times(connection: Connection) -> tuple[Micros, Micros | None] | None:
+    """Return a PostgreSQL standby's time, and when the newest commit was made that it has."""
+    found = connection.exec_driver_sql(_STANDBY).first()
+    return None if found is None else (Micros(found[0]), found[1] and Micros(found[1]))

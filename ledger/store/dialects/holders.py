@@ -17,6 +17,10 @@ LIMIT 1
 """
 
 
+REPLAY = "the replay of a standby (hot_standby_feedback = on there helps)"
+"""What alone clashes with a reader at REPEATABLE READ: it would remove the rows that are read."""
+
+
 class Holder(NamedTuple):
     """The session that holds a lock, as far as this role may see it."""
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from ledger.core.checks import Micros
 from ledger.errors import LedgerUnavailableError, MissingExtraError, RowsDiscardedError
 from ledger.store.dialects.addresses import parted, shown_address
 from ledger.store.dialects.base import (
@@ -25,16 +25,15 @@ from ledger.store.dialects.base import (
     RolledBackError,
     alike,
 )
-from ledger.store.dialects.catalogue import Definitions, postgresql_definitions
-from ledger.store.dialects.holders import HOLDER, Holder
+from ledger.store.dialects.catalogue import Definitions, hidden_tables, postgresql_definitions
+from ledger.store.dialects.clock import standby_times
+from ledger.store.dialects.holders import HOLDER, REPLAY, Holder
 from ledger.store.dialects.roles import POOL_LOCKS, lock_table, make_roles, rights_guard
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.statements import Prepared, driver_of, rows_of
 
 if TYPE_CHECKING:
-    import psycopg
-
     from ledger.store.dialects.session import Session
 
 _FEW_POOLS = 4
@@ -66,6 +65,8 @@ _READABLE = Readable(
     # Days are those of UTC, in any time zone of the session.
     day=readable_time(f"CAST(({_MOMENT}) AT TIME ZONE 'UTC' AS date)"),
     identity="encode({0}, 'hex')",
+    # A view then shows a role what row-level security lets that role see of the tables.
+    options=" WITH (security_invoker = true)",
 )
 
 
@@ -76,8 +77,9 @@ class PostgreSQLDialect(Dialect):
     connections_survive_fork = True
     readable = _READABLE
 
-    def __init__(self, url: URL, *, timeout_s: float) -> None:
-        super().__init__(url.set(drivername="postgresql+psycopg"), timeout_s=timeout_s)
+    def __init__(self, url: URL, *, timeout_s: float, read_only: bool = False) -> None:
+        url = url.set(drivername="postgresql+psycopg")
+        super().__init__(url, timeout_s=timeout_s, read_only=read_only)
         try:
             import psycopg  # noqa: PLC0415 - an optional extra
         except ImportError as error:
@@ -85,6 +87,8 @@ class PostgreSQLDialect(Dialect):
         self.driver_errors = (psycopg.Error,)
         self._made: weakref.WeakSet[Session] = weakref.WeakSet()
         self._still_s = max(_STILL_MIN_S, timeout_s / 2)
+        # A standby refuses SERIALIZABLE, even to read.
+        self._read_level = "REPEATABLE READ" if read_only else "SERIALIZABLE"
 
     def create_engine(self, *, create: bool) -> Engine:  # noqa: ARG002 - servers make no databases
         """Return an engine whose sessions hold no state that a pooler could mix up."""
@@ -105,7 +109,9 @@ class PostgreSQLDialect(Dialect):
             },
         )
         event.listen(engine, "do_connect", self._connect)
-        event.listen(engine, "connect", _collect_warnings)
+        from ledger.store.dialects.session import collect_warnings  # noqa: PLC0415 - needs psycopg
+
+        event.listen(engine, "connect", collect_warnings)
         return engine
 
     def _connect(
@@ -168,7 +174,7 @@ class PostgreSQLDialect(Dialect):
 
     def _begin_alone(self, connection: Connection) -> None:
         _raw(connection).later(
-            "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+            f"BEGIN ISOLATION LEVEL {self._read_level} READ ONLY",
             f"SET LOCAL statement_timeout = {max(1, int(self.timeout_s * 1000))}",
             "SET LOCAL enable_seqscan = off",
         )
@@ -222,8 +228,9 @@ class PostgreSQLDialect(Dialect):
 
     def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:
         """Ask the server which session holds one of the locks of these pools."""
-        if sqlstate(error) not in WAITED:
-            return None
+        state = sqlstate(error)
+        if state not in WAITED:
+            return REPLAY if state and self.read_only else None
 
         def ask(connection: Connection) -> str | None:
             self._expect_answers(connection, _HOLDER_S - _SILENCE_S)
@@ -350,6 +357,14 @@ class PostgreSQLDialect(Dialect):
         """Refuse entries that set a policy, close or correct to roles that may open no pool."""
         return rights_guard()
 
+    def hides(self, connection: Connection) -> list[str]:
+        """Return the tables with row-level security that the role is held to."""
+        return hidden_tables(connection)
+
+    def standby(self, connection: Connection) -> tuple[Micros, Micros | None] | None:
+        """Ask a standby's server; the time is that of the primary, when it committed."""
+        return standby_times(connection)
+
     def roles(self, connection: Connection, prefix: str) -> list[str]:
         """Return the statements that make the roles, in the schema and the database in use."""
         found = _raw(connection).execute("SELECT current_schema(), current_database()").fetchone()
@@ -372,15 +387,3 @@ def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:
 def _raw(connection: Connection) -> Session:
     session: Session = driver_of(connection)
     return session
-
-
-def _collect_warnings(connection: Session, record: ConnectionPoolEntry) -> None:
-    warnings: list[str] = []
-    record.info["warnings"] = warnings
-
-    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
-        # A warning with a context comes from a trigger on rows sent in the same message.
-        if diagnostic.severity_nonlocalized == "WARNING" and diagnostic.context is None:
-            warnings.append(diagnostic.message_primary or "warning")
-
-    connection.add_notice_handler(note)

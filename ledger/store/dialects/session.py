@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.pq import Escaping
+from sqlalchemy.pool import ConnectionPoolEntry
 
 T = TypeVar("T")
 
@@ -128,3 +129,16 @@ class SessionCursor(psycopg.Cursor[Any]):
                 self.nextset()
             return self
         return super().execute(query, params, **options)
+
+
+def collect_warnings(connection: Session, record: ConnectionPoolEntry) -> None:
+    """Keep the server's warnings in the connection's `info`, for `commit` to look at."""
+    warnings: list[str] = []
+    record.info["warnings"] = warnings
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        # A warning with a context comes from a trigger on rows sent in the same message.
+        if diagnostic.severity_nonlocalized == "WARNING" and diagnostic.context is None:
+            warnings.append(diagnostic.message_primary or "warning")
+
+    connection.add_notice_handler(note)

@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from ledger.core.checks import Micros
 from ledger.errors import InvalidUrlError, LedgerUnavailableError, RowsDiscardedError
+from ledger.store.dialects import readers
 from ledger.store.dialects.base import (
     Dialect,
     Failure,
@@ -53,7 +54,7 @@ _READABLE = Readable(
 )
 
 
-class _Connection(sqlite3.Connection):
+class _Connection(readers.Connection):
     """A connection that ends its transaction when it is closed.
 
     SQLite keeps a closed connection, and the locks it holds, for as long as one of its statements
@@ -78,8 +79,8 @@ class SQLiteDialect(Dialect):
     connections_survive_fork = False
     readable = _READABLE
 
-    def __init__(self, url: URL, *, timeout_s: float) -> None:
-        super().__init__(url, timeout_s=timeout_s)
+    def __init__(self, url: URL, *, timeout_s: float, read_only: bool = False) -> None:
+        super().__init__(url, timeout_s=timeout_s, read_only=read_only)
         database = (url.database or "").removeprefix("file:")
         in_memory = {url.query.get("mode"), url.query.get("vfs")} & {"memory", "memdb"}
         if not database or ":memory:" in database or in_memory:
@@ -119,18 +120,27 @@ class SQLiteDialect(Dialect):
             pool_reset_on_return=None,  # a returned connection has no transaction, or is closed
             connect_args={"factory": _Connection},
         )
+        if self.read_only:
+            event.listen(engine, "do_connect", self._connect_to_read)
         event.listen(engine, "connect", self._configure)
         return engine
 
+    def _connect_to_read(
+        self, _dialect: object, _record: object, _args: object, options: dict[str, Any]
+    ) -> readers.Connection:
+        options["uri"] = True
+        return readers.connect(self.path, **options)
+
     def _configure(self, connection: sqlite3.Connection, _record: object) -> None:
-        for pragma in (
-            f"busy_timeout = {int(self.timeout_s * 1000)}",
-            # NORMAL loses acknowledged commits on power loss in WAL mode; FULL loses none.
-            "synchronous = FULL",
-            # Without it, the DELETE half of INSERT OR REPLACE fires no trigger.
-            "recursive_triggers = ON",
-            "cell_size_check = ON",
-        ):
+        pragmas = [f"busy_timeout = {int(self.timeout_s * 1000)}", "cell_size_check = ON"]
+        if not self.read_only:
+            pragmas += [
+                # NORMAL loses acknowledged commits on power loss in WAL mode; FULL loses none.
+                "synchronous = FULL",
+                # Without it, the DELETE half of INSERT OR REPLACE fires no trigger.
+                "recursive_triggers = ON",
+            ]
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
         # Text that is not UTF-8 is damage for verify to name, not an error of every reader.
         connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
@@ -162,6 +172,10 @@ class SQLiteDialect(Dialect):
     ) -> list[dict[str, Any]]:
         """Run the SELECT: a statement outside a transaction is one."""
         return statement.rows(connection, parameters)
+
+    def check_unchanged(self, connection: Connection) -> None:
+        """Make sure that the file is as it was, where SQLite itself would notice no change."""
+        readers.check_unchanged(self.path, driver_of(connection))
 
     def begin_migration(self, connection: Connection) -> None:
         """Begin as for any write: there is one writer a file."""
@@ -244,7 +258,10 @@ class SQLiteDialect(Dialect):
 
     def definitions(self, connection: Connection) -> Definitions:
         """Return the definitions in the file."""
-        return sqlite_definitions(connection)
+        found = sqlite_definitions(connection)
+        if driver_of(connection).seen is None:
+            return found
+        return {**found, ("", "journal mode"): readers.journal_mode(self.path)}
 
     def fresh_definitions(
         self,
@@ -262,7 +279,7 @@ class SQLiteDialect(Dialect):
                 driver_of(made).execute("BEGIN")
                 upgrade(made)
                 driver_of(made).execute("COMMIT")
-                return self.definitions(made)
+                return sqlite_definitions(made)
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLite result code means."""

@@ -22,6 +22,7 @@ REFUSED = {_FORBIDDEN, "25006"}
 """And read_only_sql_transaction, as on a standby."""
 _HINTS = {
     _STOOD_STILL: "this process stood still inside a transaction, and the server ended it",
+    "0A000": "a standby can be read alone: open it with read_only=True, or name the primary",
     "25006": "the server or the session is read-only",
     "28": "check user and password",
     "3D": "create the database first",

@@ -26,11 +26,13 @@ class Readable(NamedTuple):
         time: Of a column in microseconds since 1970.
         day: The day in UTC of such a column.
         identity: Of 16 bytes.
+        options: What stands behind the name of each view.
     """
 
     time: str
     day: str
     identity: str
+    options: str = ""
 
 
 def readable_time(shown: str) -> str:
@@ -92,7 +94,7 @@ def _journal(readable: Readable) -> str:
         "reserved": lambda axis: f"e.reserved_{axis.name}",
     }
     return f"""
-CREATE VIEW journal AS
+CREATE VIEW journal{readable.options} AS
 SELECT p.name AS pool, {readable.identity.format("p.identity")} AS pool_identity,
        e.seq, e.kind, e.flags,
        {time.format("e.recorded_at")} AS recorded, {time.format("e.occurred_at")} AS occurred,
@@ -120,7 +122,7 @@ def _spend_by_day(readable: Readable) -> str:
     """
     day = readable.day
     return f"""
-CREATE VIEW spend_by_day AS
+CREATE VIEW spend_by_day{readable.options} AS
 SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS day,
        a.tenant, a.agent, a.operation, a.provider, a.model,
        SUM(CASE WHEN {_is(EntryKind.RESERVATION)} THEN 1 ELSE 0 END) AS requests,
@@ -159,7 +161,7 @@ def _lease_summary(readable: Readable) -> str:
         )
 
     return f"""
-CREATE VIEW lease_summary AS
+CREATE VIEW lease_summary{readable.options} AS
 SELECT p.name AS pool, r.seq AS lease,
        CASE WHEN d.seq IS NOT NULL THEN 'ended' WHEN x.seq IS NOT NULL THEN 'expired'
             ELSE 'open' END AS phase,
