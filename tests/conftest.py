@@ -37,6 +37,7 @@ _DESELECTED = pytest.StashKey[dict[str, int]]()
 _SHARED = pytest.StashKey[Shared]()
 
 _numbers = itertools.count(1)
+_initialise = Engine.__init__
 
 # The same examples in every run, however slow the machine is.
 settings.register_profile("ledger", derandomize=True, database=None, deadline=None)
@@ -62,10 +63,10 @@ def _compile_once() -> None:
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    compiled, initialise = Compiled(), Engine.__init__
+    compiled = Compiled()
 
     def initialise_sharing(engine: Engine, *given: Any, **options: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
-        initialise(engine, *given, **options)
+        _initialise(engine, *given, **options)
         engine.update_execution_options(compiled_cache=compiled)
 
     Engine.__init__ = initialise_sharing  # type: ignore[method-assign]
@@ -213,6 +214,12 @@ def shared(pytestconfig: pytest.Config) -> Shared:
 def server_url(shared: Shared) -> str:
     """Return the URL of a PostgreSQL server, on which a test makes databases of its own."""
     return shared.server_url
+
+
+@pytest.fixture
+def own_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each store compile its statements: what a call passes then depends on no other test."""
+    monkeypatch.setattr(Engine, "__init__", _initialise)
 
 
 def _stores(folder: Path, shared: Shared) -> Iterator[Callable[..., str]]:

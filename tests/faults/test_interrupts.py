@@ -53,7 +53,7 @@ from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
 from tests.clocks import LATE_S
 
-pytestmark = pytest.mark.usefixtures("few_objects")
+pytestmark = pytest.mark.usefixtures("few_objects", "own_statements")
 
 PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000_000)
