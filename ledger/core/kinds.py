@@ -194,6 +194,12 @@ FOLLOWS_UP = tuple(
     if "lease" in row.has and not row.asks and not row.ends_lease
 )
 """The kinds of what may come between a reservation and the end of its lease, or behind the end."""
+ENDS_HOLD = tuple(
+    kind for kind in FOLLOWS_UP if KINDS[kind].sets_expiry or PHASES[kind] is LeasePhase.EXPIRED
+)
+"""The kinds after which a lease does not hold until the time that was said before."""
+MAY_BE_LATE = frozenset(kind for kind in FOLLOWS_UP if "usage" in KINDS[kind].has)
+"""The kinds that leave their lease expired if they are flagged late."""
 HAS_BUDGET = frozenset(kind for kind, row in KINDS.items() if row.has & {"estimate", "usage"})
 """The kinds that say the request's own budget: it was asked for, or usage is held to it."""
 CHARGED = _those("is_charged")

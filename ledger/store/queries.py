@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.kinds import ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
+from ledger.core.kinds import ENDS_HOLD, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import Columns
 from ledger.store.dialects import clock
@@ -83,8 +83,6 @@ _LEASE = (
     "origin_pool_id",
 )
 LEASE_COLUMNS = Columns(entries, _LEASE)
-_ENDS_HOLD = (EntryKind.RENEWAL, EntryKind.EXPIRY)
-"""Kinds of follow-ups after which a lease does not hold until the time that was said before."""
 _granted, _follow_up, _ending = (
     entries.alias(name) for name in ("granted", "follow_up", "lease_end")
 )
@@ -153,7 +151,7 @@ _HOLDS_STILL = (
         _follow_up,
         text(sql(FOLLOWS_UP, "follow_up.kind")),
         _follow_up.c.seq > entries.c.seq,
-        _follow_up.c.kind.in_([literal_column(f"'{kind}'") for kind in _ENDS_HOLD]),
+        _follow_up.c.kind.in_([literal_column(f"'{kind}'") for kind in ENDS_HOLD]),
     ),
 )
 """The condition for entries that say when a hold ends, if it has not ended or been renewed since.

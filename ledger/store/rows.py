@@ -20,7 +20,7 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
-from ledger.core.kinds import DIFFERENCES, HAS_BUDGET, PHASES, EntryKind, LeasePhase
+from ledger.core.kinds import DIFFERENCES, HAS_BUDGET, MAY_BE_LATE, PHASES, EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
 from ledger.core.values import (
     ATTRIBUTION_TEXTS,
@@ -66,8 +66,6 @@ _COMMITTED = Group("committed", Totals._fields)
 _RESERVED = Group("reserved", Totals._fields)
 
 _CLOSED = int(EntryFlag.CLOSED)
-_MAY_BE_LATE = {EntryKind.OBSERVATION, EntryKind.CORRECTION}
-"""Kinds that leave their lease expired if they are flagged late."""
 
 UNREADABLE = (
     *(LedgerError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
@@ -219,7 +217,7 @@ def lease_of(row: Row) -> LeaseState:
 def _phase_of(row: Row) -> LeasePhase:
     # Usage observed after the hold expired does not bring the hold back, and a correction of what
     # was assumed then does not end the lease.
-    if row["kind"] in _MAY_BE_LATE and row["flags"] & EntryFlag.LATE:
+    if row["kind"] in MAY_BE_LATE and row["flags"] & EntryFlag.LATE:
         return LeasePhase.EXPIRED
     return PHASES.get(row["kind"], LeasePhase.OPEN)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -14,12 +15,32 @@ from ledger.core.entries import Entry
 from ledger.core.kinds import KINDS, LeasePhase
 from ledger.reports.figures import Figures
 
+PACKAGE = Path(kinds.__file__).parents[1]
 JOURNAL = Path(__file__).parents[2] / "docs" / "journal.md"
 
 
 def test_every_kind_has_its_row() -> None:
     """And no row is of another."""
     assert list(EntryKind) == list(KINDS)
+
+
+def test_no_other_module_groups_kinds() -> None:
+    """A list of kinds elsewhere would be forgotten with the next kind; pairs may be compared."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        compared = {
+            id(one)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Compare)
+            for one in node.comparators
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Set | ast.Tuple | ast.List) and id(node) not in compared:
+                names = [ast.unparse(one) for one in node.elts]
+                if 1 < sum(name.startswith("EntryKind.") for name in names):
+                    found.append(f"{path.relative_to(PACKAGE)}: {', '.join(names)}")
+    assert [] == found
 
 
 def test_every_kind_has_its_place_in_the_docs() -> None:
