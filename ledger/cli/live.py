@@ -214,10 +214,12 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
     """Return how many thousandths of a capacity are used, on the axis that runs out first."""
     shares = []
     for axis in MONEY_FIRST:
-        capacity, left = axis.limit(one.policy), axis.left(one.own)
-        if capacity is not None and left is not None:
-            used = max(0, capacity - left)  # carried capacity can make the difference negative
-            shares.append((used * 1_000 // capacity if capacity else 1_000, axis))
+        capacity = axis.limit(one.policy)
+        if capacity is not None:
+            if one.window is not None:
+                capacity += getattr(one.window.carried, axis.name)
+            used = getattr(one.spent, axis.name) + getattr(one.balance.reserved, axis.name)
+            shares.append((max(0, used) * 1_000 // capacity if capacity > 0 else 1_000, axis))
     return max(shares, key=lambda share: share[0], default=(0, COST))
 
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ledger import reports
-from ledger.cli.common import URL_DEFAULT, Url, stderr
+from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, tell_left_out
 from ledger.errors import InvalidInputError
-from ledger.ledger import Ledger
+from ledger.store.pools import LeftOut
 from ledger.telemetry import PoolCollector
 
 _PORT_MAX = 65_535
@@ -36,15 +36,17 @@ def metrics(
     Example: ledger metrics --listen 127.0.0.1:9464
     """
     place = None if listen is None else _address(listen)
-    with Ledger.open(url, create=False) as book:
+    with existing(url) as book:
         where = reports.Filter(pools=pool or ())
-        reports.standing(book, where, left_out=[])  # a name that is wrong is said at once
+        left_out: LeftOut = []
+        reports.standing(book, where, left_out=left_out)  # a name that is wrong is said at once
         collector = PoolCollector(book, where)
         from prometheus_client import generate_latest, start_http_server  # noqa: PLC0415 - an extra
 
         registry = collector.registry()
         if place is None:
             sys.stdout.write(generate_latest(registry).decode())
+            tell_left_out(left_out)
             return
         host, port = place
         try:

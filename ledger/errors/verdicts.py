@@ -64,7 +64,8 @@ class ThresholdExceededError(BudgetError):
         pool: The name of the pool that refused: the one that was asked, or one above it. None in
             memory, where pools have no names.
         kept_since: When the refusal was given first, where it is kept under the caller's
-            idempotency key: what remained is of that moment. None where nothing is repeated.
+            idempotency key, also in that first answer: what remained is of that moment. None
+            where no denial is kept.
         limit: The name of the limit that refused, of those that did the one that frees up last;
             None for the pool's own capacity. What remained is what remained of it.
         retry_at: When the pool would grant this request if nothing else happened; None if it

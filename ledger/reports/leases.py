@@ -264,12 +264,18 @@ def open_leases_in(
     return [_aged(row, scope, now) for row in connection.execute(query)]
 
 
-def holding_in(connection: Connection, scope: Scope, now: Micros, *, first: int) -> int:
-    """Return how many leases in scope hold something by now, from number `first` on."""
+def holding_in(
+    connection: Connection, scope: Scope, now: Micros, *, first: int
+) -> tuple[int, int | None]:
+    """Return how many leases in scope hold something by now, from number `first` on.
+
+    Behind it comes the first of those that may hold something in any later look, None without one.
+    """
     found = _open(scope, entries.c.seq >= first)
     holds = or_(found.c.expires_at.is_(None), found.c.expires_at > now)
-    query = select(func.count()).select_from(found).where(found.c.expired == 0, holds)
-    return int(connection.execute(query).scalar_one())
+    query = select(func.sum(case((holds, 1), else_=0)), func.min(found.c.seq))
+    count, oldest = connection.execute(query.where(found.c.expired == 0)).one()
+    return int(count or 0), oldest
 
 
 def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a row of `_open`

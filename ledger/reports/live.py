@@ -86,7 +86,7 @@ def glance(
             of_pool = replace(of_pool, shape=replace(of_pool.shape, mirrors=False))
             found = open_leases_in(connection, of_pool, at, first=place, limit=LEASES)
             leases += found
-            holding += holding_in(connection, of_pool, at, first=place)
+            holding += holding_in(connection, of_pool, at, first=place)[0]
             places[pool_id] = found[0].lease if found else one.seq + 1
         leases.sort(key=lambda lease: lease.reserved_at)
         return Glance(

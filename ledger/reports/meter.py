@@ -15,7 +15,7 @@ from ledger.core.entries import EntryFlag, PoolId, PoolStatus
 from ledger.core.kinds import COUNTED_AS
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.leases import holding_in, open_leases_in
+from ledger.reports.leases import holding_in
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
@@ -48,7 +48,7 @@ class _Read(NamedTuple):
 
     Attributes:
         seq: Its newest entry then.
-        oldest: No lease below this entry is open.
+        oldest: No lease below this entry holds anything.
         counted: What was counted up to then.
     """
 
@@ -57,7 +57,7 @@ class _Read(NamedTuple):
     counted: Mapping[str, int]
 
 
-_NOTHING = _Read(0, 1, dict.fromkeys(COUNTED, 0))
+_UNREAD = _Read(0, 1, dict.fromkeys(COUNTED, 0))
 
 
 class Meter:
@@ -90,9 +90,8 @@ class Meter:
             JournalDamagedError: A pool cannot be read.
             LedgerUnavailableError: The store cannot be read.
         """
-        asked = asked_moment(self._book, self._where, None)
-        read = functools.partial(self._in, asked)
         with self._one:
+            read = functools.partial(self._in, asked_moment(self._book, self._where, None))
             return snapshot(self._book, self._where, read, mirrors=True, left_out=left_out)
 
     def _in(self, asked: Micros | None, connection: Connection, scope: Scope) -> list[Reading]:
@@ -100,18 +99,20 @@ class Meter:
         found = []
         for status in standing_in(connection, scope, now):
             pool_id = status.pool.pool_id
-            known = self._known.get(pool_id, _NOTHING)
+            known = self._known.get(pool_id, _UNREAD)
+            if status.seq < known.seq:  # a backup was restored
+                known = _UNREAD
             granted = scope.whole(pool_id)
             # Those that it granted: a pool above repeats each of them, and is no second holder.
             granted = replace(granted, shape=replace(granted.shape, mirrors=False))
+            counted = known.counted
             if status.seq > known.seq:
                 counted = _counted(connection, pool_id, known, status.seq)
-                first = open_leases_in(connection, granted, now, first=known.oldest, limit=1)
-                oldest = first[0].lease if first else status.seq + 1
-                # An ended lease never opens again, and entries stay as they are.
-                known = self._known[pool_id] = _Read(status.seq, oldest, counted)
-            holding = holding_in(connection, granted, now, first=known.oldest)
-            found.append(Reading(status=status, open_leases=holding, counted=known.counted))
+            holding, oldest = holding_in(connection, granted, now, first=known.oldest)
+            # A lease that ended or expired never holds again, and entries stay as they are.
+            first = status.seq + 1 if oldest is None else oldest
+            self._known[pool_id] = _Read(status.seq, first, counted)
+            found.append(Reading(status=status, open_leases=holding, counted=counted))
         return found
 
 

@@ -209,6 +209,7 @@ class _Span(AttemptListener):
         content: str | None = None,
         error: BaseException | None = None,
         recording: Recording | None = None,
+        final: bool = False,
     ) -> None:
         span, telemetry = self._span, self._telemetry
         failure = _failure(status, content, error)
@@ -217,7 +218,7 @@ class _Span(AttemptListener):
             span.set_status(telemetry.trace.StatusCode.ERROR, None if error is None else str(error))
         common = dict(self._common)
         if recording is not None:
-            self._used(recording, common)
+            self._used(recording, common, final=final)
         span.set_attributes(
             _present({"ledger.content": content, "http.response.status_code": status})
         )
@@ -226,7 +227,7 @@ class _Span(AttemptListener):
             time.perf_counter() - self._began, common | _present({"error.type": failure})
         )
 
-    def _used(self, recording: Recording, common: dict[str, Any]) -> None:
+    def _used(self, recording: Recording, common: dict[str, Any], *, final: bool) -> None:
         """Report what was used, and add the model that answered to the attributes of metrics."""
         usage, report, telemetry = recording.usage, recording.report, self._telemetry
         common |= _present({"gen_ai.response.model": report.model})
@@ -246,7 +247,7 @@ class _Span(AttemptListener):
         )
         for field, kind in _ALWAYS.items():
             telemetry.tokens.record(getattr(usage, field), common | {"gen_ai.token.type": kind})
-        if recording.unpriced is None:
+        if final and recording.unpriced is None:
             micros = usage.cost_micros_usd
             telemetry.cost.add(micros, common)
             self._span.set_attributes(

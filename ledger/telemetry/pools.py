@@ -80,14 +80,14 @@ METRICS = (
     _counted("releases", "releases", "Calls that ended unused."),
     _counted("expiries", "expiries", "Holds that ended by time-out."),
     _counted("late", "late", "Entries about leases whose hold had expired."),
-    _counted("overruns", "overruns", "Calls that used more than was reserved for them."),
+    _counted("overruns", "overruns", "Entries by which a call used more than was reserved for it."),
     _counted("unpriced", "unpriced", "Entries that leave out a figure which the pool limits."),
     _counted("corrections", "corrections", "Corrections."),
 )
 
 
 class Pools:
-    """What is asked for the metrics; it fails in no other way than by saying that it is away."""
+    """Reads pools for the metrics. An error is logged, and there are then no pools."""
 
     def __init__(self, book: Ledger, where: Where = EVERYTHING) -> None:
         self._meter = Meter(book, where)

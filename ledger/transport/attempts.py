@@ -21,7 +21,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ from ledger.errors import (
 )
 from ledger.prices import Recording
 from ledger.transport.answers import EventReader, JsonReader, Reader
+from ledger.transport.listening import AttemptListener
 from ledger.transport.requests import Asked
 from ledger.transport.settings import Settings
 
@@ -139,7 +140,9 @@ class Attempt:
                 request_id=f"call-{call.id}.{call.attempts}",
             )
         )
-        self.listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
+        self._listener = AttemptListener()
+        with self._unheard():
+            self._listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
 
     def lease(self, budget: Any) -> Any:  # noqa: ANN401 - a budget for threads or for tasks
         """Return the attempt's lease as a block of this budget, to be entered."""
@@ -156,9 +159,29 @@ class Attempt:
     def refusal(self, error: LedgerError) -> LedgerError:
         """Return why the attempt was refused: an unknown price says more than a missing amount."""
         if self._unpriced is not None and isinstance(error, UnpricedCallError):
-            error = self._unpriced
-        self.listener.end(error=error)
+            return self._unpriced
         return error
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Hold the listener's context while the request is sent."""
+        with ExitStack() as stack:
+            with self._unheard():
+                stack.enter_context(self._listener.sending())
+            yield
+
+    def tell(self, **how: Any) -> None:  # noqa: ANN401 - as the listener takes it
+        """Tell the listener how the attempt ended."""
+        with self._unheard():
+            self._listener.end(**how)
+
+    @contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """Log an error of a listener: no call fails, and no lease stays open, because of it."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - whatever a listener raises
+            _log.exception("telemetry of call %s failed", self._call.id)
 
     @property
     def asks_for_usage(self) -> bool:
@@ -196,7 +219,7 @@ class Attempt:
             how: How the content ended: `complete`, `cut` or `left`.
         """
         if self.reader is None:
-            self.listener.end(status=self._status)
+            self.tell(status=self._status)
             refused = self._status is not None and self._status not in _WAITED_IN_VAIN
             return [Part("release")] if refused else []
         self.reader.end()
@@ -205,7 +228,7 @@ class Attempt:
             how = "complete"
         self._call.succeeded = said.final and how == "complete"
         recording = self._recording(how)
-        self.listener.end(status=self._status, content=how, recording=recording)
+        self.tell(status=self._status, content=how, recording=recording, final=said.final)
         if recording is None:
             return []
         part = self._part("record" if said.final else "observe", recording)

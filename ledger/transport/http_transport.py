@@ -55,16 +55,21 @@ class Transport:
         if protocol_of(request.method, request.url.path) is None:
             return self._inner.handle_request(request)
         attempt = self._attempt(request, request.read())
-        block = attempt.lease(self._budget)
         try:
+            block = attempt.lease(self._budget)
             block.__enter__()
         except LedgerError as denial:
-            return refusal(self.http, request, attempt.refusal(denial))
+            reason = attempt.refusal(denial)
+            attempt.tell(error=reason)
+            return refusal(self.http, request, reason)
+        except BaseException as error:
+            attempt.tell(error=error)
+            raise
         try:
-            with attempt.listener.sending():
+            with attempt.sending():
                 answer = self._inner.handle_request(self._sent(request, attempt))
         except BaseException as error:
-            attempt.listener.end(error=error)
+            attempt.tell(error=error)
             block.__exit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
@@ -77,16 +82,21 @@ class Transport:
         if protocol_of(request.method, request.url.path) is None:
             return await self._inner.handle_async_request(request)
         attempt = self._attempt(request, await request.aread())
-        block = attempt.lease(self._async_budget)
         try:
+            block = attempt.lease(self._async_budget)
             await block.__aenter__()
         except LedgerError as denial:
-            return refusal(self.http, request, attempt.refusal(denial))
+            reason = attempt.refusal(denial)
+            attempt.tell(error=reason)
+            return refusal(self.http, request, reason)
+        except BaseException as error:
+            attempt.tell(error=error)
+            raise
         try:
-            with attempt.listener.sending():
+            with attempt.sending():
                 answer = await self._inner.handle_async_request(self._sent(request, attempt))
         except BaseException as error:
-            attempt.listener.end(error=error)
+            attempt.tell(error=error)
             await block.__aexit__(type(error), error, error.__traceback__)
             raise
         if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
@@ -282,7 +292,7 @@ class _AsyncStream:
         loop = asyncio._get_running_loop()  # noqa: SLF001 - None is no error here
         if loop is None:
             # The end by the pool's policy is left in the queue.
-            self._attempt.listener.end(content="left")
+            self._attempt.tell(content="left")
             with suppress(StopIteration):
                 self._block.__aexit__(GeneratorExit, None, None).send(None)
         else:

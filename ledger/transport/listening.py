@@ -23,6 +23,7 @@ class AttemptListener:
         content: str | None = None,
         error: BaseException | None = None,
         recording: Recording | None = None,
+        final: bool = False,
     ) -> None:
         """Take how the attempt ended.
 
@@ -32,6 +33,7 @@ class AttemptListener:
                 None if none came.
             error: Why it was refused, or why no answer came.
             recording: What was used, and what it cost; None if the answer does not say so.
+            final: Whether that is all: without it, the pool's policy decides what is charged.
         """
 
 

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
@@ -203,10 +204,66 @@ def test_whatever_happens_a_span_ends(
         client.with_options(base_url="http://127.0.0.1:1/v1").chat.completions.create(
             model="gpt-4o", messages=MESSAGES
         )
+    assert not any("gen_ai.usage.cost.amount" in (one.attributes or {}) for one in exported.spans)
     assert [("cut", "cut"), (None, "left"), ("ConnectError", None)] == [
         ((span.attributes or {}).get("error.type"), (span.attributes or {}).get("ledger.content"))
         for span in exported.spans
     ]
+
+
+def test_an_error_of_telemetry_fails_no_call(
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    of_openai: MakeClient,
+    exported: Exported,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A span processor that raises: the answer is passed on, nothing stays held, and it is logged."""
+
+    class Broken(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            raise RuntimeError(span.name)
+
+    exported.tracers.add_span_processor(Broken())
+    server.answers(CHAT.whole)
+    client = of_openai(pool, telemetry=exported.telemetry)
+    client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+    assert (3_750, 0) == (
+        pool.status().balance.committed.cost_micros_usd,
+        pool.status().balance.reserved.requests,
+    )
+    assert "telemetry of call" in caplog.text
+
+
+def test_a_call_that_is_cancelled_while_it_waits_is_a_span(
+    new_pool: MakePool, exported: Exported
+) -> None:
+    """It was not sent; the span says by what it ended."""
+    full = new_pool(capacity_cost_micros_usd=1)
+    begun = asyncio.Event()
+
+    class Told(SpanProcessor):
+        def on_start(self, span: object, parent_context: object = None) -> None:
+            begun.set()
+
+    exported.tracers.add_span_processor(Told())
+
+    async def call() -> None:
+        mock = httpx.MockTransport(lambda _: httpx.Response(200))
+        async with httpx.AsyncClient(transport=mock) as client:
+            budgeted(client, pool=full, telemetry=exported.telemetry, wait_s=60)
+            url, body = (
+                "http://127.0.0.1/v1/chat/completions",
+                {"model": "gpt-4o", "messages": MESSAGES},
+            )
+            task = asyncio.ensure_future(client.post(url, json=body))
+            await begun.wait()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(call())
+    assert ["CancelledError"] == [(one.attributes or {})["error.type"] for one in exported.spans]
 
 
 def test_names_are_those_of_the_conventions(

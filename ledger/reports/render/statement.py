@@ -86,7 +86,7 @@ def statement_notes(found: Statement) -> list[str]:
             Totals(*(max(0, sign * amount) for amount in window.carried)) for sign in (1, -1)
         )
         if any(carried):
-            line += f", of which {said(carried)} were carried over"
+            line += f", with {said(carried)} carried over"
         if any(overage):
             line += f", after {said(overage)} of overage were deducted"
         notes.append(line)
