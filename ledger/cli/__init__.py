@@ -71,7 +71,8 @@ _COMMANDS = {
     ),
     "export": _Command(
         "export:export",
-        "Export entries as CSV, JSON Lines, Parquet or XLSX, or charges as FOCUS defines them.",
+        "Export entries as CSV, JSON Lines, Parquet or XLSX; "
+        "charges for FOCUS, beancount, hledger.",
     ),
     "verify-export": _Command(
         "export:verify_export",

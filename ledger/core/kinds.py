@@ -206,6 +206,10 @@ CHARGED = _those("is_charged")
 CORRECTABLE = _those("can_be_corrected")
 DIFFERENCES = _those("is_difference")
 BY_ITSELF = _those("by_itself")
+SAYS_WINDOW = frozenset(
+    kind for kind, row in KINDS.items() if any("window" in way for way in row.details)
+)
+"""The kinds whose detail may say which window begins, or what changed in the present one."""
 HAS_ACTOR = _those("has_actor")
 FOLLOWS_FROM = ("carving", "late")
 """Parts of the detail of a correction that follows from what is recorded, so that none asked."""

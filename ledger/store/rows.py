@@ -20,7 +20,15 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
-from ledger.core.kinds import DIFFERENCES, HAS_BUDGET, MAY_BE_LATE, PHASES, EntryKind, LeasePhase
+from ledger.core.kinds import (
+    DIFFERENCES,
+    HAS_BUDGET,
+    MAY_BE_LATE,
+    PHASES,
+    SAYS_WINDOW,
+    EntryKind,
+    LeasePhase,
+)
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
 from ledger.core.values import (
     ATTRIBUTION_TEXTS,
@@ -293,7 +301,7 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
         flags=EntryFlag(row["flags"]),
         detail=detail,
         policy=_policy_in(detail),
-        window=window_of(row) if row["kind"] in _SAYS_WINDOW else None,
+        window=window_of(row) if row["kind"] in SAYS_WINDOW else None,
         estimate=UsageEstimate(**ESTIMATE.of(row)) if estimated else None,
         request_budget=request_budget_of(row) if has_budget else None,
         usage=usage_of(row),
@@ -315,13 +323,10 @@ def entry_of(row: Row, attribution: Attribution | None) -> Entry:
     )
 
 
-_SAYS_WINDOW = {EntryKind.ROLLOVER, EntryKind.CORRECTION}
-
-
 def window_of(row: Row) -> WindowState | None:
     """Return the window that a row begins or changes, None where it does neither."""
     committed = Totals(**_COMMITTED.of(row))
-    if row["kind"] not in _SAYS_WINDOW:
+    if row["kind"] not in SAYS_WINDOW:
         policy = policy_of(row) or SharedPoolBudgetOptions()
         return rules.begin_window(policy, row["recorded_at"], committed)
     stored = detail_of(row).get("window")

@@ -55,4 +55,4 @@ def test_markers_that_are_named_are_run() -> None:
 
 def test_a_marker_that_is_excluded_is_not_said() -> None:
     """Who leaves something out on purpose knows."""
-    assert (set(), set()) == collected("-m", "not browser and not focus and not long and not sweep")
+    assert (set(), set()) == collected("-m", " and ".join(f"not {mark}" for mark in MARKED))

@@ -218,7 +218,7 @@ def test_an_error_of_telemetry_fails_no_call(
     exported: Exported,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A span processor that raises: the answer is passed on, nothing stays held, and it is logged."""
+    """A span processor raises: the answer is passed on, nothing stays held, and it is logged."""
 
     class Broken(SpanProcessor):
         def on_end(self, span: ReadableSpan) -> None:
@@ -243,7 +243,7 @@ def test_a_call_that_is_cancelled_while_it_waits_is_a_span(
     begun = asyncio.Event()
 
     class Told(SpanProcessor):
-        def on_start(self, span: object, parent_context: object = None) -> None:
+        def on_start(self, *_: object, **_given: object) -> None:
             begun.set()
 
     exported.tracers.add_span_processor(Told())
@@ -252,10 +252,8 @@ def test_a_call_that_is_cancelled_while_it_waits_is_a_span(
         mock = httpx.MockTransport(lambda _: httpx.Response(200))
         async with httpx.AsyncClient(transport=mock) as client:
             budgeted(client, pool=full, telemetry=exported.telemetry, wait_s=60)
-            url, body = (
-                "http://127.0.0.1/v1/chat/completions",
-                {"model": "gpt-4o", "messages": MESSAGES},
-            )
+            url = "http://127.0.0.1/v1/chat/completions"
+            body = {"model": "gpt-4o", "messages": MESSAGES}
             task = asyncio.ensure_future(client.post(url, json=body))
             await begun.wait()
             task.cancel()
