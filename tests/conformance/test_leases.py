@@ -136,20 +136,18 @@ import sys
 from ledger import Ledger, RequestExtensions, Usage
 with Ledger.open(sys.argv[1], create=False) as book:
     budget = book.pool("pool")
-    (found,) = book.open_leases("pool")
-    lease = budget.lease(found.lease.token)
-    assert str(lease.id) == sys.argv[2]
+    lease = budget.lease(sys.argv[2])
     budget.record_used(lease, Usage(total_tokens=12))
     print(lease, budget.remaining(RequestExtensions()), sep="\\n")
 """
 
 
 def test_a_lease_is_settled_in_another_process(store_url: str, book: Ledger) -> None:
-    """Granted here, settled there; this process sees it at once."""
+    """Granted here, settled there by its token; this process sees it at once."""
     budget = book.pool("pool", LIMITED)
     lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.from_tokens(30))
     done = programs.run(
-        [sys.executable, "-c", ANOTHER_PROCESS, store_url, str(lease.id)],
+        [sys.executable, "-c", ANOTHER_PROCESS, store_url, lease.token],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONWARNINGS": "error"},
