@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from ledger.core.checks import (
 from ledger.core.entries import Entry, OpenLease, PoolInfo, Standby
 from ledger.core.fold import Replay
 from ledger.core.kinds import EntryKind
-from ledger.errors import UnknownPoolError
+from ledger.errors import OtherStoreError, UnknownPoolError
 from ledger.store import audit, pools, verify
 from ledger.store.alerts import alerts
 from ledger.store.anchors import Anchor
@@ -41,6 +42,12 @@ class Books:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._directory = Directory(database.read(pools.store_identity))
+
+    def _check_store(self) -> None:
+        store = self._directory.store
+        look = partial(audit.is_of_another_store, store=store)
+        if self._database.read(look, serializable=False):
+            raise OtherStoreError(url=self.url)
 
     @property
     def url(self) -> str:
@@ -191,8 +198,12 @@ class Books:
             check_type("expect", one, Anchor)
         if pool is not None:
             journal = self._journal(pool)
-            return [verify.verify(self._database, journal, expect=anchors, progress=progress)]
-        return audit.verify_all(self._database, self._directory, expect=anchors, progress=progress)
+            found = [verify.verify(self._database, journal, expect=anchors, progress=progress)]
+        else:
+            found = audit.verify_all(
+                self._database, self._directory, expect=anchors, progress=progress
+            )
+        return audit.explained(self._database, self._directory.store, found)
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a report's query on one read-only snapshot, without disturbing writers.

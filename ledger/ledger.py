@@ -60,6 +60,8 @@ class Ledger(Books):
     ) -> None:
         check_type("database", database, Database)
         super().__init__(database)
+        if not database.dialect.read_only:
+            self._check_store()
         self._writer = Writer(
             database, self._directory, None if clock is None else check_clock(clock)
         )
@@ -110,6 +112,7 @@ class Ledger(Books):
             LedgerUnavailableError: The store cannot be reached, read or written.
             NotALedgerError: The file or database holds something else.
             SchemaVersionError: The schema is older or newer than this library.
+            OtherStoreError: Data alone was restored into the schema of a new store.
         """
         url = os.environ.get("LEDGER_URL", DEFAULT_URL) if url is None else url
         check_type("url", url, str)
@@ -123,6 +126,8 @@ class Ledger(Books):
         database = Database(url, timeout_s=timeout_s, create=create, read_only=read_only)
         try:
             migrate.require_current(database, create=create and not read_only)
+            if not read_only:
+                database.mend()
             return cls(
                 database,
                 record_denials=record_denials,

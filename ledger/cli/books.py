@@ -37,6 +37,7 @@ from ledger.reports.render import (
     text,
 )
 from ledger.store.anchors import Anchor
+from ledger.store.audit import OTHER_STORE
 from ledger.store.pools import LeftOut
 
 
@@ -169,6 +170,9 @@ def verify(
     if not found:
         raise InvalidInputError("--url", "this store has no pool, so nothing was verified")
     out = stdout()
+    if all(one.damage is not None and one.damage.reason == OTHER_STORE for one in found):
+        out.print(f"DAMAGED  every pool: {OTHER_STORE}", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
     for one in found:
         if one.damage is None:
             count = counted(one.entries, "entry", "entries")

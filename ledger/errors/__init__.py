@@ -35,6 +35,7 @@
         |-- RowsDiscardedError           the database dropped rows; nothing was written
         |-- SchemaVersionError           the schema is older or newer than this library
         |-- NotALedgerError              the database holds something else
+        |-- OtherStoreError              data was restored into the schema of another store
         |-- JournalDamagedError          the rows contradict each other
         |-- UnknownRulesError            a pool goes by newer rules than this library has
         `-- MissingExtraError            an optional package is not installed
@@ -72,6 +73,7 @@ from ledger.errors.stores import (
     MissingExtraError,
     NotALedgerError,
     NotPermittedError,
+    OtherStoreError,
     OutcomeUnknownError,
     ReadOnlyLedgerError,
     RowsDiscardedError,
@@ -110,6 +112,7 @@ __all__ = [
     "NotALedgerError",
     "NotPermittedError",
     "OpenLeasesError",
+    "OtherStoreError",
     "OutcomeUnknownError",
     "ParentConflictError",
     "PoisonedError",

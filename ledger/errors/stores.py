@@ -173,6 +173,22 @@ class NotALedgerError(StoreError):
     """The file or database holds something else than a ledger; it was left untouched."""
 
 
+class OtherStoreError(StoreError):
+    """The entries were written in another store than the one whose schema they are in now.
+
+    So it is if data alone is restored into a schema that `ledger db upgrade` has made.
+    """
+
+    def __init__(self, *, url: str) -> None:
+        super().__init__(
+            f"the pools at {url} were written in another store: no hash of theirs fits its "
+            "identity. A backup's data was restored into a schema that was made for a new store. "
+            "Nothing was written. Restore the whole backup, with its schema, into an empty "
+            "database; do not run 'ledger db upgrade' before. Until then this one can be read with "
+            "read_only=True"
+        )
+
+
 class JournalDamagedError(StoreError):
     """The journal's rows contradict each other.
 

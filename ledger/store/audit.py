@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import partial
+
+from sqlalchemy import Connection, select
 
 from ledger.core.entries import Entry
+from ledger.core.hashing import genesis as genesis_of
 from ledger.core.kinds import EntryKind
 from ledger.errors import NotPermittedError
 from ledger.store import pools, verify
@@ -13,7 +18,26 @@ from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 from ledger.store.keys import made_keys
-from ledger.store.verify import Progress, Verification
+from ledger.store.rows import UNREADABLE, row_hash
+from ledger.store.schema import entries as table
+from ledger.store.schema import pools as pools_table
+from ledger.store.verify import Damage, Progress, Verification
+
+OTHER_STORE = (
+    "written in another store: no pool's first hash fits this store's identity. A backup's data "
+    "was restored into the schema of a new store; restore the whole backup, with its schema, into "
+    "an empty database"
+)
+"""The one cause why every pool is damaged at its first entry."""
+
+_OPENINGS = (
+    select(
+        table, pools_table.c.identity.label("pool_identity"), pools_table.c.name.label("pool_name")
+    )
+    .join(pools_table, pools_table.c.pool_id == table.c.pool_id)
+    .where(table.c.seq == 1)
+    .order_by(table.c.pool_id)
+)
 
 
 def entries(
@@ -32,6 +56,37 @@ def entry_with_key(database: Database, pool: PoolJournal, key: str) -> Entry | N
     )
     row = next(iter(rows.values()), None)
     return None if row is None else verify.entry_of(pool, row)
+
+
+def is_of_another_store(connection: Connection, store: bytes) -> bool:
+    """Tell whether there are several pools, and the first entry of none was written in this store.
+
+    Then data alone was restored into a schema that had an identity of its own. Where an entry
+    cannot be read, this cannot be told; nor from one pool, whose first entry may have been changed.
+    """
+    count = 0
+    for query in (_OPENINGS.limit(1), _OPENINGS):  # nearly always the first one tells
+        rows = connection.execute(query).mappings().all()
+        count = len(rows)
+        for row in rows:
+            try:
+                genesis = genesis_of(store=store, pool=row["pool_identity"], name=row["pool_name"])
+                if row["hash"] == row_hash(genesis, dict(row), None):
+                    return False
+            except UNREADABLE:
+                return False
+    return count > 1
+
+
+def explained(database: Database, store: bytes, found: list[Verification]) -> list[Verification]:
+    """Return what verifying pools found, with the one cause where no pool is of this store."""
+    first = Damage(seq=1, reason=verify.CHANGED)
+    if first not in (one.damage for one in found):
+        return found
+    if not database.read(partial(is_of_another_store, store=store), serializable=False):
+        return found
+    cause = Damage(seq=1, reason=OTHER_STORE)
+    return [replace(one, damage=cause) if one.damage == first else one for one in found]
 
 
 def verify_all(

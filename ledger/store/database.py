@@ -142,6 +142,16 @@ class Database(Connections):
         self.dialect.check_unchanged(connection)
         return found
 
+    def mend(self) -> None:
+        """Bring back what a copy of a store may have lost, before it is written to.
+
+        Raises:
+            ContentionError: Others kept the store busy.
+            LedgerUnavailableError: The store cannot be reached or written.
+        """
+        with self.named_errors(), self.connect() as connection:
+            self.dialect.mend(connection)
+
     @contextmanager
     def named_errors(self) -> Iterator[None]:
         """Turn a driver's error into the one that callers can catch.

@@ -34,6 +34,8 @@ from ledger.store.journal import PoolJournal
 from ledger.store.refusals import Refusals
 from ledger.store.trail import Trail
 
+CHANGED = "its hash does not match: the entry, or one before it, was changed"
+
 Progress = Callable[[int], object]
 """Called with the number of entries that were checked since the last call."""
 
@@ -229,7 +231,7 @@ class _Checker:
         if row["hash_version"] != hashing.HASH_VERSION:
             return f"hash version {row['hash_version']} is not known to this version of ledger"
         if row["hash"] != rows.row_hash(self.hash, row, row["digest"]):
-            return "its hash does not match: the entry, or one before it, was changed"
+            return CHANGED
         return None
 
     def _entry_problem(self, row: Mapping[str, Any], entry: Entry) -> str | None:

@@ -27,6 +27,7 @@ from ledger import (
     NotALedgerError,
     NotPermittedError,
     OpenLeasesError,
+    OtherStoreError,
     OutcomeUnknownError,
     ParentConflictError,
     PoisonedError,
@@ -217,6 +218,11 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     ),
     (NotALedgerError("other tables"), {}, ["other tables"]),
     (
+        OtherStoreError(url="sqlite:///a.db"),
+        {},
+        ["sqlite:///a.db were written in another store", "Restore the whole backup", "read_only"],
+    ),
+    (
         JournalDamagedError(pool="p", seq=8, reason="its hash does not match"),
         {"pool": "p", "seq": 8, "reason": "its hash does not match"},
         ["'p'", "entry 8", "its hash does not match", "ledger verify"],
@@ -307,6 +313,7 @@ def test_an_error_survives_the_way_to_another_process(
         (NotALedgerError, {StoreError}),
         (JournalDamagedError, {StoreError}),
         (RowsDiscardedError, {StoreError}),
+        (OtherStoreError, {StoreError}),
         (UnknownRulesError, {StoreError}),
         (MissingExtraError, {StoreError}),
         (LedgerError, {Exception}),

@@ -184,6 +184,9 @@ class Dialect(ABC):
     def prepare(self, connection: Connection) -> None:
         """Make an empty database ready for a schema, outside any transaction."""
 
+    def mend(self, connection: Connection) -> None:  # noqa: B027 - copies of others lose nothing
+        """Bring back what a copy of a store may have lost, outside any transaction."""
+
     @staticmethod
     @abstractmethod
     def insert(

@@ -240,6 +240,14 @@ class SQLiteDialect(Dialect):
             else:
                 return
 
+    def mend(self, connection: Connection) -> None:
+        """Switch a copy to WAL that VACUUM INTO or `.dump` has made without.
+
+        Every read would otherwise keep writers out.
+        """
+        if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
+            self.prepare(connection)
+
     @staticmethod
     def insert(
         connection: Connection,
