@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from ledger.core.calendar import zone_named as zone_named  # noqa: PLC0414 - reports ask here
 from ledger.core.checks import from_micros
 
 _SECOND_US = 1_000_000

@@ -243,6 +243,14 @@ class Scope:
         """Return the scope of one pool's entries, all of them up to the filter's `as_of`."""
         return self.of(pool_id, self.pools[pool_id])
 
+    def granted(self, pool_id: PoolId) -> Scope:
+        """Return the scope of what one pool granted, up to the filter's `as_of`.
+
+        A pool above repeats each lease of those that share with it, and is no second holder.
+        """
+        whole = self.whole(pool_id)
+        return replace(whole, shape=replace(whole.shape, mirrors=False))
+
     def of(self, pool_id: PoolId, name: str) -> Scope:
         """Return the same scope of a pool that may be another one."""
         values: dict[str, Any] = {"pools": [pool_id]}

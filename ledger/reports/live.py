@@ -81,9 +81,7 @@ def glance(
         for one in pools:
             pool_id = one.pool.pool_id
             place = known.get(pool_id, 1)
-            of_pool = scope.whole(pool_id)
-            # Those that it granted: a pool above repeats each of them, and is no second holder.
-            of_pool = replace(of_pool, shape=replace(of_pool.shape, mirrors=False))
+            of_pool = scope.granted(pool_id)
             found = open_leases_in(connection, of_pool, at, first=place, limit=LEASES)
             leases += found
             holding += holding_in(connection, of_pool, at, first=place)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, select
@@ -102,13 +102,12 @@ class Meter:
             known = self._known.get(pool_id, _UNREAD)
             if status.seq < known.seq:  # a backup was restored
                 known = _UNREAD
-            granted = scope.whole(pool_id)
-            # Those that it granted: a pool above repeats each of them, and is no second holder.
-            granted = replace(granted, shape=replace(granted.shape, mirrors=False))
             counted = known.counted
             if status.seq > known.seq:
                 counted = _counted(connection, pool_id, known, status.seq)
-            holding, oldest = holding_in(connection, granted, now, first=known.oldest)
+            holding, oldest = holding_in(
+                connection, scope.granted(pool_id), now, first=known.oldest
+            )
             # A lease that ended or expired never holds again, and entries stay as they are.
             first = status.seq + 1 if oldest is None else oldest
             self._known[pool_id] = _Read(status.seq, first, counted)

@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from ledger.core.calendar import zone_named
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.ledger import Ledger
-from ledger.reports.buckets import Unit, bucket, fits, grains_us, place, zone_named
+from ledger.reports.buckets import Unit, bucket, fits, grains_us, place
 from ledger.reports.dimensions import UNITS, checked, label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot

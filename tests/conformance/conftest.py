@@ -12,11 +12,20 @@ from sqlalchemy import Connection, Engine, bindparam, create_engine, make_url, s
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from ledger import AsyncLedger, BudgetManager, Ledger, SharedPoolBudgetManager
+from ledger import (
+    AsyncLedger,
+    BudgetManager,
+    Ledger,
+    SharedPoolBudgetManager,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Usage,
+)
 from ledger.core import hashing
 from ledger.store.rows import row_hash
 from ledger.store.schema import attributions, entries, metadata, pools, store
 from ledger.testing import Awaited
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 from tests.shared import Shared
 
@@ -76,6 +85,38 @@ def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
     """Return a ledger that goes by `clock`, on each database in turn."""
     with Ledger.open(store_url, clock=clock) as book:
         yield book
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite"])
+def timed_budgets(
+    request: pytest.FixtureRequest, clock: Clock, new_store: Callable[[str], str]
+) -> Iterator[Callable[[SharedPoolBudgetOptions], Any]]:
+    """Return a function that makes a manager that goes by `clock`."""
+    if request.param == "memory":
+        yield lambda options: SharedPoolBudgetManager(options, clock=clock)
+        return
+    face, _, kind = request.param.rpartition(" ")
+    with Ledger.open(new_store(kind), clock=clock) as book:
+        if face != "async":
+            yield lambda options: book.pool("pool", options)
+        else:
+            run = request.getfixturevalue("runner").run
+            yield lambda options: Awaited(run(AsyncLedger(book).pool("pool", options)), run)
+        assert all(found.ok for found in book.verify())
+
+
+def spend(budget: Any, amount: int) -> None:  # noqa: ANN401 - any manager
+    """Reserve and settle an amount."""
+    budget.record_used(
+        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED), Usage(total_tokens=amount)
+    )
+
+
+def refused(budget: Any, amount: int) -> ThresholdExceededError:  # noqa: ANN401 - any manager
+    """Return the refusal of an amount."""
+    with pytest.raises(ThresholdExceededError) as found:
+        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED)
+    return found.value
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from ledger import (
-    AsyncLedger,
     EntryKind,
     IdempotencyKey,
     Ledger,
@@ -28,10 +27,9 @@ from ledger import (
 )
 from ledger.core.checks import from_micros, to_micros
 from ledger.engine.capacity_queue import Action, ThreadWaiter
-from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
-from tests.conformance.conftest import Vandal
+from tests.conformance.conftest import Vandal, refused, spend
 
 HOUR = timedelta(hours=1)
 FIVE_HOURS = Limit(name="5h", period=Rolling(5 * HOUR), capacity_tokens=100)
@@ -44,36 +42,10 @@ def limited(*limits: Limit, **more: Any) -> SharedPoolBudgetOptions:  # noqa: AN
     return SharedPoolBudgetOptions(limits=limits, **more)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite"])
-def make(
-    request: pytest.FixtureRequest, clock: Clock, new_store: Callable[[str], str]
-) -> Iterator[Callable[[SharedPoolBudgetOptions], Any]]:
+@pytest.fixture
+def make(timed_budgets: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that makes a manager that goes by `clock`."""
-    if request.param == "memory":
-        yield lambda options: SharedPoolBudgetManager(options, clock=clock)
-        return
-    face, _, kind = request.param.rpartition(" ")
-    with Ledger.open(new_store(kind), clock=clock) as book:
-        if face != "async":
-            yield lambda options: book.pool("pool", options)
-        else:
-            run = request.getfixturevalue("runner").run
-            yield lambda options: Awaited(run(AsyncLedger(book).pool("pool", options)), run)
-        assert all(found.ok for found in book.verify())
-
-
-def spend(budget: Any, amount: int) -> None:  # noqa: ANN401 - any manager
-    """Reserve and settle an amount."""
-    budget.record_used(
-        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED), Usage(total_tokens=amount)
-    )
-
-
-def refused(budget: Any, amount: int) -> ThresholdExceededError:  # noqa: ANN401 - any manager
-    """Return the refusal of an amount."""
-    with pytest.raises(ThresholdExceededError) as found:
-        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED)
-    return found.value
+    return timed_budgets
 
 
 def test_a_refusal_says_which_limit_and_when_it_frees_up(make: Any, clock: Clock) -> None:  # noqa: ANN401 - makes any manager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -12,12 +12,10 @@ import pytest
 from ledger import (
     I64_MAX,
     AmountOutOfRangeError,
-    AsyncLedger,
     EntryKind,
     IdempotencyKey,
     Ledger,
     RequestExtensions,
-    SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnpricedCallError,
@@ -27,47 +25,20 @@ from ledger import (
     reports,
 )
 from ledger.core.checks import to_micros
-from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
-from tests.conformance.conftest import Vandal
+from tests.conformance.conftest import Vandal, refused, spend
 
 FIVE_HOURS = Window(period=timedelta(hours=5), session=True)
 FIVE_HOURS_US = 5 * 3_600_000_000
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, window=FIVE_HOURS, thresholds={"half": 50})
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite"])
-def budget(
-    request: pytest.FixtureRequest, clock: Clock, new_store: Callable[[str], str]
-) -> Iterator[Any]:
+@pytest.fixture
+def budget(timed_budgets: Callable[..., Any], clock: Clock) -> Any:  # noqa: ANN401 - any manager
     """Return a manager with sessions that goes by `clock`."""
     clock.now = 1_774_738_000_000_000  # in the night in which Berlin puts its clocks forward
-    if request.param == "memory":
-        yield SharedPoolBudgetManager(OPTIONS, clock=clock)
-        return
-    face, _, kind = request.param.rpartition(" ")
-    with Ledger.open(new_store(kind), clock=clock) as book:
-        if face == "async":
-            run = request.getfixturevalue("runner").run
-            yield Awaited(run(AsyncLedger(book).pool("pool", OPTIONS)), run)
-        else:
-            yield book.pool("pool", OPTIONS)
-        assert all(found.ok for found in book.verify())
-
-
-def spend(budget: Any, amount: int) -> None:  # noqa: ANN401 - any manager
-    """Reserve and settle an amount."""
-    budget.record_used(
-        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED), Usage(total_tokens=amount)
-    )
-
-
-def refused(budget: Any, amount: int) -> ThresholdExceededError:  # noqa: ANN401 - any manager
-    """Return the refusal of an amount."""
-    with pytest.raises(ThresholdExceededError) as found:
-        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED)
-    return found.value
+    return timed_budgets(OPTIONS)
 
 
 def left(budget: Any) -> int:  # noqa: ANN401 - any manager

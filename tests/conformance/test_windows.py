@@ -37,6 +37,7 @@ from ledger.core.checks import Micros, canonical_json, to_micros
 from ledger.core.policy import policy_to_json
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
+from tests.conformance.conftest import spend
 
 HOUR_US = 3_600_000_000
 HOURS = Window(period=timedelta(hours=1))
@@ -89,13 +90,6 @@ def policy(window: Window | None = HOURS, capacity: int = 100, **more: Any) -> A
     """Return a policy of tokens; a hold that ends is given back."""
     more.setdefault("settlement", SettlementPolicy.RELEASE)
     return SharedPoolBudgetOptions(capacity_tokens=capacity, window=window, **more)
-
-
-def spend(budget: Any, amount: int) -> None:  # noqa: ANN401 - any manager
-    """Reserve and record."""
-    budget.record_used(
-        budget.reserve(EXTENSIONS, tokens(amount), UNLIMITED), Usage(total_tokens=amount)
-    )
 
 
 def left(budget: Any) -> int:  # noqa: ANN401 - any manager
