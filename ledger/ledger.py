@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from ledger.announcements import Announcer, OnThreshold, check_callback
 from ledger.books import Books
 from ledger.core.checks import (
     check_clock,
@@ -19,6 +18,7 @@ from ledger.core.checks import (
     from_micros,
 )
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.engine.announcements import Announcer, OnThreshold, check_callback
 from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError

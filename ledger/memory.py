@@ -14,7 +14,6 @@ from typing import Any
 
 from typing_extensions import override
 
-from ledger.announcements import Announcer, OnThreshold
 from ledger.contract import (
     Budget,
     RequestExtensions,
@@ -56,6 +55,7 @@ from ledger.core.values import (
     UsageDifference,
     UsageEstimate,
 )
+from ledger.engine.announcements import Announcer, OnThreshold
 from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
 from ledger.errors import (
     BudgetError,

@@ -14,7 +14,7 @@ from collections import deque
 
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
 from ledger.engine.worker import Worker
-from ledger.errors import ContentionError, OutcomeUnknownError
+from ledger.errors import ContentionError, OutcomeUnknownError, StoreError
 from ledger.store.database import Database
 
 _log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ A thread checks for itself while it waits; a task cannot, so its event loop does
 
 _CALLED_S = 1.0
 """After how many seconds the worker is called again if it has not begun to lead."""
+
+_TRIES = 3
+"""How many times a call without a waiting caller is tried while others keep the store busy."""
 
 _GATHERED_MIN = 3
 """The smallest batch that is gathered: for one or two callers, a pause costs more than it saves."""
@@ -91,6 +94,16 @@ class CallQueue(ABC):
             if len(self._queue) == self._wanted:
                 self._end_pause()
 
+    def _retry(self, caller: Caller, error: StoreError) -> bool:
+        """Queue what a finaliser left again, if others only kept the store busy; else log it."""
+        if isinstance(error, ContentionError) and caller.tries < _TRIES:
+            caller.tries += 1
+            self._enter(caller)
+            return True
+        left = caller.operation.name, caller.operation.lease_id, caller.pool.info.name
+        _log.error("%s of lease %s in pool %r, left in the queue, failed: %s", *left, error)
+        return False
+
     def _gather(self) -> None:
         """Pause until as many callers wait as the last batch had, since most come right back.
 
@@ -125,12 +138,13 @@ class CallQueue(ABC):
         with self._mutex:
             if self._leader is not None and self._leader.alive:
                 return False
-            if self._batch:
-                self._put_back()
-            if not self._queue:
-                return False
-            self._leader = who
-            return True
+            left = self._put_back() if self._batch else 0
+            claims = bool(self._queue)
+            if claims:
+                self._leader = who
+        if left:  # no log under the lock: a handler of the log has locks of its own
+            _log.info("taking over %d operations that an interrupted leader left", left)
+        return claims
 
     def _call_worker_after_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Call the worker at the end of the loop's turn, once all of its tasks have entered.
@@ -155,8 +169,8 @@ class CallQueue(ABC):
                 return
             try:
                 if self._worker is None:
-                    self._worker = Worker(self._lead_from_worker, timeout_s=self._begun_s)
-                called = self._worker.call()
+                    self._worker = Worker(self, timeout_s=self._begun_s)
+                called = self._worker.call(self._lead_from_worker)
                 self._called_s = now_s
             except RuntimeError:  # the interpreter is shutting down, and starts no thread
                 called = False
@@ -173,11 +187,12 @@ class CallQueue(ABC):
         finally:
             executor.alive = False
 
-    def _put_back(self) -> None:
-        """Queue the calls of an interrupted batch again, in front: they may have taken effect."""
+    def _put_back(self) -> int:
+        """Queue the calls of an interrupted batch again, in front; return how many they are.
+
+        They may have taken effect.
+        """
         left = [one for one in self._batch if one.outcome is None and one not in self._queue]
-        if left:
-            _log.info("taking over %d operations that an interrupted leader left", len(left))
         for caller in reversed(left):
             again = caller
             # The caller is gone, but a lease that its call was granted must be released.
@@ -187,6 +202,7 @@ class CallQueue(ABC):
             again.again = True
             self._queue.appendleft(again)
         self._batch = []
+        return len(left)
 
     @property
     def _begun_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from ledger.engine.operations import Operation
 from ledger.engine.perform import Outcome
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, NotPermittedError, OutcomeUnknownError, StoreError
 from ledger.store import rows
 from ledger.store.journal import PoolJournal
 
@@ -112,6 +113,22 @@ def is_gone(caller: Caller) -> bool:
         and caller.loop.is_closed()
         and caller.operation.lease_id is None
     )
+
+
+def own_error(error: StoreError, caller: Caller) -> StoreError:
+    """Return a caller's own copy of an error: two must not write into one traceback.
+
+    A call of an interrupted batch may have taken effect, and could not be looked up.
+    """
+    own: StoreError
+    if caller.again or isinstance(error, OutcomeUnknownError):
+        own = OutcomeUnknownError(caller.operation.key_to_repeat())
+    elif isinstance(error, NotPermittedError):
+        own = error.of_call(caller.operation.name)
+    else:
+        own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def chain(callers: Sequence[ThreadCaller]) -> Sequence[ThreadCaller]:

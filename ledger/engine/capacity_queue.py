@@ -17,7 +17,6 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection
 from enum import Enum, auto
 from typing import TypeVar
@@ -173,11 +172,9 @@ class CapacityQueues:
 
     def forget(self) -> None:
         """Begin with empty queues; in a forked child, the parent's callers do not exist."""
-        # Reentrant: a finaliser may run in the thread that holds it. Waiting for it needs no
-        # deadline: it is held briefly, nothing under it waits, and `with` takes a lock that is
-        # implemented in C in one step, so that no interrupt leaves it locked.
-        self._mutex = threading.RLock()
-        self._queues: defaultdict[int, list[Waiter]] = defaultdict(list)
+        # No lock guards these: each change is one step of the interpreter. A finaliser may come
+        # between any two, in this thread, and wait for a batch whose leader wakes waiters here.
+        self._queues: dict[int, list[Waiter]] = {}
 
     def wait(
         self,
@@ -242,11 +239,8 @@ class CapacityQueues:
 
     def free(self, pools: Collection[int]) -> None:
         """Wake the first of every queue that waits for capacity of one of these pools."""
-        if not self._queues:  # no call has ever waited
-            return
-        with self._mutex:
-            firsts = [self._first(pool) for pool in list(self._queues)]
-        for waiter in firsts:
+        for pool in list(self._queues):
+            waiter = self._first(pool)
             if waiter is not None and not waiter.pools.isdisjoint(pools):
                 waiter.worth = True
                 waiter.wake()
@@ -254,28 +248,26 @@ class CapacityQueues:
     def close(self) -> None:
         """Refuse every caller, those that wait now and those that come later."""
         self._closed = True
-        with self._mutex:
-            waiters = [waiter for queue in self._queues.values() for waiter in queue]
-        for waiter in waiters:
-            waiter.wake()
+        for queue in list(self._queues.values()):
+            for waiter in list(queue):
+                waiter.wake()
 
     def _enter(self, pool: int, waiter: Waiter) -> None:
-        with self._mutex:
-            self._queues[pool].append(waiter)
+        self._queues.setdefault(pool, []).append(waiter)
 
     def _action_of(self, pool: int, waiter: Waiter) -> Action:
         if self._closed:
             raise LedgerUnavailableError(self._closed_text, closed=True)
-        with self._mutex:
-            first = self._first(pool) is waiter
-        return waiter.next_action(first=first)
+        return waiter.next_action(first=self._first(pool) is waiter)
 
     def _first(self, pool: int) -> Waiter | None:
         """Return the first caller in a queue, after removing those that are gone."""
-        queue = self._queues[pool]
-        while queue and queue[0].gone:
-            del queue[0]
-        return queue[0] if queue else None
+        queue = self._queues.get(pool, [])
+        with contextlib.suppress(IndexError):  # it is empty, perhaps only by now
+            while (waiter := queue[0]).gone:
+                _remove(queue, waiter)
+            return waiter
+        return None
 
     def _leave_surely(self, pool: int, waiter: Waiter) -> None:
         try:
@@ -287,13 +279,15 @@ class CapacityQueues:
     def _leave(self, pool: int, waiter: Waiter) -> None:
         """Leave the queue, and wake the caller that is first now."""
         waiter.alive = False
-        with self._mutex:
-            queue = self._queues[pool]
-            if waiter in queue:
-                queue.remove(waiter)
-            successor = self._first(pool)
+        _remove(self._queues.get(pool, []), waiter)
+        successor = self._first(pool)
         if successor is not None:
             successor.wake()
+
+
+def _remove(queue: list[Waiter], waiter: Waiter) -> None:
+    with contextlib.suppress(ValueError):  # it has left, or another thread removed it
+        queue.remove(waiter)
 
 
 _all_queues: weakref.WeakSet[CapacityQueues] = weakref.WeakSet()

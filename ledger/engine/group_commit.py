@@ -11,13 +11,13 @@ begins with a task is led by the queue's worker thread.
 
 A call may come from a signal handler, or from a finaliser that the garbage collector runs, in the
 middle of another call of the same thread. It cannot wait for the call that it interrupts: so the
-end of a lease is left in the queue for the next leader, and everything else is refused.
+end of a lease is left in the queue for the next leader, and everything else is refused. In a
+collection, the end of a lease and what was used are left in the queue wherever it comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import threading
 import time
@@ -36,16 +36,16 @@ from ledger.engine.callers import (
     ThreadCaller,
     chain,
     is_gone,
+    own_error,
     wake_tasks,
 )
+from ledger.engine.collecting import is_collecting
 from ledger.engine.opening import Opening
-from ledger.engine.operations import Close, Operation, Release
+from ledger.engine.operations import Close, Operation, Record, Release
 from ledger.engine.perform import Call, Done, no_calls, perform
-from ledger.engine.transaction import Transactions, named, writing_here
+from ledger.engine.transaction import Transactions, named
 from ledger.errors import (
     ContentionError,
-    NotPermittedError,
-    OutcomeUnknownError,
     StoreError,
 )
 from ledger.store.database import Database
@@ -66,8 +66,6 @@ BATCH_MAX = 256
 
 _LOOK_S = 0.05
 """How many seconds a waiting thread sleeps before it checks that the leader is still alive."""
-_TRIES = 3
-"""How many times a call without a waiting caller is tried while others keep the store busy."""
 
 
 class Writer(CallQueue):
@@ -130,7 +128,7 @@ class Writer(CallQueue):
         Raises:
             LedgerError: The operation's refusal, or the reason why it was not done.
         """
-        if self._is_in_another_call():
+        if self._is_left(operation):
             return cast("T", self._leave(pool, operation))
         caller = ThreadCaller(pool, operation)
         try:
@@ -181,19 +179,28 @@ class Writer(CallQueue):
         self.forget()
         self.transactions.reset()
 
-    def _is_in_another_call(self) -> bool:
-        """Tell whether this thread would wait for itself: it leads, or holds a leader's lock."""
-        leader, writing = self._leader, writing_here()
-        return (
-            (leader is not None and leader.alive and leader.thread == threading.get_ident())
-            or self._mutex._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
-            or (writing is not None and writing.is_of_same_store(self.transactions))
-        )
+    def _is_left(self, operation: Operation[Any]) -> bool:
+        """Tell whether a call is left to the next leader, since its thread must not wait.
+
+        Raises:
+            ContentionError: It needs an answer, in the middle of another call.
+        """
+        leader = self._leader
+        if is_collecting() and isinstance(operation, Release | Record):
+            return True  # no error of a finaliser reaches its program: waiting would bring nothing
+        # Would this thread wait for itself? It leads, or holds a leader's lock.
+        if (
+            (leader is None or not leader.alive or leader.thread != threading.get_ident())
+            and not self._mutex._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
+            and not self.transactions.is_written_here()
+        ):
+            return False
+        if not isinstance(operation, Release):
+            raise ContentionError.in_another_call()
+        return True
 
     def _leave(self, pool: PoolJournal, operation: Operation[Any]) -> Any:  # noqa: ANN401 - whatever it answers with
-        """Leave the end of a lease to the next leader; refuse what needs an answer."""
-        if not isinstance(operation, Close | Release):
-            raise ContentionError.in_another_call()
+        """Leave a call to the next leader."""
         self._enter(Caller(pool, operation))
         self._call_worker()
 
@@ -243,7 +250,7 @@ class Writer(CallQueue):
                 )
                 outcomes = done.outcomes
             except StoreError as error:
-                outcomes = [_own(error, one) for one in batch]
+                outcomes = [own_error(error, one) for one in batch]
             except Exception as error:  # noqa: BLE001 - a fault of one operation is that caller's alone
                 if len(batch) > 1:
                     for caller in batch:
@@ -324,9 +331,11 @@ class Writer(CallQueue):
         for caller, outcome in given:
             if caller.outcome is not None:  # it waited too long, and has been told so
                 continue
-            if not caller.waits and isinstance(outcome, ContentionError) and caller.tries < _TRIES:
-                caller.tries += 1  # a lease that was left to be ended must be ended
-                self._enter(caller)
+            if (
+                not caller.waits
+                and isinstance(outcome, StoreError)
+                and self._retry(caller, outcome)
+            ):
                 continue
             caller.outcome = outcome
             if isinstance(caller, TaskCaller):
@@ -375,19 +384,3 @@ class Writer(CallQueue):
         ):
             self._enter(Caller(caller.pool, Release(lease=row["seq"])))
             self._call_worker()
-
-
-def _own(error: StoreError, caller: Caller) -> StoreError:
-    """Return a caller's own copy of an error: two must not write into one traceback.
-
-    A call of an interrupted batch may have taken effect, and could not be looked up.
-    """
-    own: StoreError
-    if caller.again or isinstance(error, OutcomeUnknownError):
-        own = OutcomeUnknownError(caller.operation.key_to_repeat())
-    elif isinstance(error, NotPermittedError):
-        own = error.of_call(caller.operation.name)
-    else:
-        own = copy.copy(error)
-    own.__cause__ = error.__cause__
-    return own

@@ -53,16 +53,11 @@ _log = logging.getLogger(__name__)
 _LONG_WAIT_S = 1.0
 """After how many seconds a wait for other writers is logged."""
 
-_writing: dict[int, Transactions] = {}
-"""By thread, the `Transactions` that it used last; whether it still does, their turn tells."""
+_writing: dict[int, tuple[Transactions, ...]] = {}
+"""By thread, the `Transactions` that it uses; whether it is their turn, their lock tells.
 
-
-def writing_here() -> Transactions | None:
-    """Return the `Transactions` that this thread is writing in now, None if it is not writing."""
-    found = _writing.get(threading.get_ident())
-    if found is None or not found._turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
-        return None
-    return found
+There are several if a signal handler writes to one store in the middle of a write to another.
+"""
 
 
 @contextmanager
@@ -82,9 +77,12 @@ class Transactions:
         self._directory = directory
         self.reset()
 
-    def is_of_same_store(self, other: Transactions) -> bool:
-        """Tell whether `other` writes to the same store, even if opened by another address."""
-        return self._directory.store == other._directory.store
+    def is_written_here(self) -> bool:
+        """Tell whether this thread is writing to the store, even if opened by another address."""
+        for one in _writing.get(threading.get_ident(), ()):
+            if one._turn._is_owned() and one._directory.store == self._directory.store:  # type: ignore[attr-defined]  # noqa: SLF001
+                return True
+        return False
 
     def reset(self) -> None:
         """Make a new lock, at first and in a forked child."""
@@ -121,19 +119,21 @@ class Transactions:
             LedgerUnavailableError: The store cannot be reached or written; nothing was written.
             OutcomeUnknownError: The connection died during COMMIT, and no later try got through.
         """
-        own = writing_here()
-        if own is not None and own.is_of_same_store(self):
+        if self.is_written_here():
             raise ContentionError.in_another_call()
+        here = threading.get_ident()
+        outer = _writing.get(here, ())
         transaction = Transaction(self._database, key=key, began_s=began_s)
         locked = {pool.info.pool_id: pool for pool in pools}
         try:
+            # Before the turn: a finaliser may come as soon as this thread has it.
+            _writing[here] = (*outer, self)
             if not self._turn.acquire(timeout=max(0.0, transaction.until_s - time.monotonic())):
                 raise ContentionError(
                     timeout_s=self._database.timeout_s,
                     attempts=0,
                     holder="another thread of this process",
                 )
-            _writing[threading.get_ident()] = self
             self._turn_s = time.monotonic()
             while True:
                 try:
@@ -167,8 +167,7 @@ class Transactions:
                 self._turn.release()
             except RuntimeError:  # it was not this thread's turn
                 pass
-            if own is not None:  # this interrupted a transaction of another store
-                _writing[threading.get_ident()] = own
+            _writing[here] = outer
 
     def note_wait(self, pools: Iterable[PoolJournal]) -> None:
         """Log a long wait for the locks of these pools, now that the transaction has them."""

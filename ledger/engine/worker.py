@@ -1,10 +1,11 @@
-"""The worker: a thread that leads batches for tasks, and for calls without a waiting caller."""
+"""Workers: threads of the library that do calls behind a program's own."""
 
 from __future__ import annotations
 
 import _thread
 import atexit
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -12,55 +13,63 @@ from queue import SimpleQueue
 
 _log = logging.getLogger(__name__)
 
+Work = Callable[[], object]
+
 
 class Worker:
-    """Runs one function, each time it is called, on a thread of its own.
+    """Does what it is given, in order, on a thread of its own.
 
     Finalisers and signal handlers call it too, in the middle of any code. So it takes no lock that
     is implemented in Python, as threads of `concurrent.futures` do: the thread that is
     interrupted, or in which the garbage collector runs, may hold that very lock.
     """
 
-    def __init__(self, work: Callable[[], object], *, timeout_s: float) -> None:
+    def __init__(self, owner: object, *, timeout_s: float | None) -> None:
+        """Start the thread.
+
+        Args:
+            owner: The thread ends with it. A weak reference: a ledger that was never closed must
+                still be garbage-collected.
+            timeout_s: How many seconds `stop` waits at most; None for as long as it takes.
+        """
         self._timeout_s = timeout_s
-        self._calls: SimpleQueue[bool] = SimpleQueue()
+        self._calls: SimpleQueue[Work | None] = SimpleQueue()
         self._stopped = False
         self._ended = threading.Lock()
         self._ended.acquire()
-        stop = self._calls.put
-        # A weak reference: a ledger that was never closed must still be garbage-collected.
-        there = weakref.WeakMethod(work, lambda _gone: stop(False))
+        end = self._calls.put
+        there = weakref.ref(owner, lambda _gone: end(None))
         self.thread = _thread.start_new_thread(_serve, (self._calls, there, self._ended))
         _workers.add(self)
 
-    def call(self) -> bool:
-        """Request one more run; return False after `stop`. Never waits."""
+    def call(self, work: Work) -> bool:
+        """Have something done; return False after `stop`. Never waits."""
         if not self._stopped:
-            self._calls.put(True)
+            self._calls.put(work)
         return not self._stopped
 
     def stop(self) -> None:
-        """End the thread after the runs that were requested; wait at most `timeout_s` for it."""
+        """End the thread after what it was given, and wait for that unless it is this thread."""
         self._stopped = True
-        self._calls.put(False)
-        if self.thread != threading.get_ident():
-            self._ended.acquire(timeout=self._timeout_s)
+        self._calls.put(None)
+        if self.thread == threading.get_ident():
+            return
+        if self._timeout_s is None:
+            with self._ended:
+                pass
+        elif self._ended.acquire(timeout=self._timeout_s):
+            self._ended.release()
 
 
-def _serve(
-    calls: SimpleQueue[bool], work: weakref.ref[Callable[[], object]], ended: threading.Lock
-) -> None:
-    """Run the function for each True that is called, until a False. Its errors are logged."""
+def _serve(calls: SimpleQueue[Work | None], _owner: object, ended: threading.Lock) -> None:
+    """Do what is called, until a None. Errors are logged."""
     try:
-        while calls.get():
-            method = work()
-            if method is None:
-                return
+        while (work := calls.get()) is not None:
             try:
-                method()
+                work()
             except Exception:  # noqa: BLE001 - the next call must find this thread alive
                 _log.exception("a batch ended with an error that is no caller's")
-            del method
+            del work
     finally:
         ended.release()
 
@@ -70,6 +79,10 @@ _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Finish the runs that were requested, before the interpreter ends the threads."""
+    """Finish what was called, before the interpreter ends the threads."""
     for worker in list(_workers):
         worker.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.clear)  # their threads are the parent's

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
 from typing import Any
 from uuid import UUID
@@ -21,9 +20,9 @@ class Directory:
     def __init__(self, store: bytes) -> None:
         self.store = store
         """The store's identity."""
+        # No lock guards it: each change is one step of the interpreter. A finaliser may come
+        # between any two, in this thread, and wait for a batch whose leader looks up a pool here.
         self._journals: dict[PoolId, PoolJournal] = {}
-        # Waiting for it needs no deadline: it is held briefly, reentrant, and taken in one step.
-        self._mutex = threading.RLock()
 
     def named(self, connection: Connection, name: str) -> PoolJournal | None:
         """Return the pool of this name, None if there is no such pool."""
@@ -47,14 +46,14 @@ class Directory:
 
     def of(self, info: PoolInfo) -> PoolJournal:
         """Return the journal of a pool; its parent's must have been returned before."""
-        with self._mutex:
-            parent = None if info.parent_id is None else self._journals[info.parent_id]
-            known = self._journals.get(info.pool_id)
-            # A pool may have been renamed in the database itself: the old name is not kept.
-            if known is None or known.info != info or known.parent is not parent:
-                known = self.fresh(info, parent)
-                self._journals[info.pool_id] = known
-            return known
+        parent = None if info.parent_id is None else self._journals[info.parent_id]
+        known = self._journals.get(info.pool_id)
+        if known is None:  # of two threads that come here at once, both get the same
+            known = self._journals.setdefault(info.pool_id, self.fresh(info, parent))
+        # A pool may have been renamed in the database itself: the old name is not kept.
+        if known.info != info or known.parent is not parent:
+            known = self._journals[info.pool_id] = self.fresh(info, parent)
+        return known
 
     def fresh(self, info: PoolInfo, parent: PoolJournal | None) -> PoolJournal:
         """Return a journal that is not remembered: its pool is not committed yet."""

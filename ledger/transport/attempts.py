@@ -17,6 +17,7 @@ no usage                                     by policy
 
 from __future__ import annotations
 
+import _thread
 import logging
 import secrets
 import threading
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 from ledger.contract import RequestExtensions
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Attribution, Usage, UsageEstimate
+from ledger.engine.collecting import is_collecting
 from ledger.errors import (
     LedgerError,
     RequestBudgetExceededError,
@@ -172,6 +174,13 @@ class Attempt:
 
     def tell(self, **how: Any) -> None:  # noqa: ANN401 - as the listener takes it
         """Tell the listener how the attempt ended."""
+        if is_collecting():
+            # The thread may be in the middle of telemetry, whose locks let no thread in twice.
+            _thread.start_new_thread(self._tell, (how,))
+        else:
+            self._tell(how)
+
+    def _tell(self, how: dict[str, Any]) -> None:
         with self._unheard():
             self._listener.end(**how)
 

@@ -322,9 +322,9 @@ def test_tasks_of_one_turn_call_the_worker_once(
     called: list[int] = []
     call = Worker.call
 
-    def noted(self: Worker) -> bool:
+    def noted(self: Worker, work: Callable[[], object]) -> bool:
         called.append(1)
-        return call(self)
+        return call(self, work)
 
     monkeypatch.setattr(Worker, "call", noted)
 

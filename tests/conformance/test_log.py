@@ -88,9 +88,14 @@ def test_a_lost_connection_is_logged(
 
 
 def test_a_batch_that_is_taken_over_is_logged(
-    store_url: str, lines: Callable[[], list[str]]
+    store_url: str, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever leads next finishes what an interrupted leader left, and says how much that was."""
+    """Whoever leads next finishes what an interrupted leader left, and says how much that was.
+
+    No lock is held meanwhile: a handler of the log has locks of its own.
+    """
+    logger = logging.getLogger("ledger.engine.call_queue")
+    handle, held = logger.handle, []
     with Ledger.open(store_url) as book:
         budget = book.pool("pool", OPTIONS)
         lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
@@ -98,6 +103,13 @@ def test_a_batch_that_is_taken_over_is_logged(
         interrupted.alive = False
         book._writer._leader = interrupted
         book._writer._batch = [Caller(budget._journal, Release(lease=lease.id))]
+
+        def handled(record: logging.LogRecord) -> None:
+            held.append(book._writer._mutex._is_owned())
+            handle(record)
+
+        monkeypatch.setattr(logger, "handle", handled)
         budget.reserve(EXTENSIONS, tokens(90), UNLIMITED)
     expected = "INFO taking over 1 operations that an interrupted leader left"
     assert expected in lines()
+    assert [False] == held

@@ -36,7 +36,7 @@ from ledger.aio import AsyncLedger
 from ledger.engine import call_queue
 from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import LATE_S
+from tests.clocks import LATE_S, until
 from tests.leases import numbered
 
 pytestmark = pytest.mark.usefixtures("few_objects")
@@ -138,10 +138,13 @@ def generator(budget: Any, leases: list[BudgetLease]) -> Iterator[None]:  # noqa
         yield
 
 
-def garbage(budget: Any) -> BudgetLease:  # noqa: ANN401 - any manager
+def garbage(
+    budget: Any,  # noqa: ANN401 - any manager
+    make: Callable[[Any, list[BudgetLease]], Iterator[None]] = generator,
+) -> BudgetLease:
     """Leave a generator that holds a lease to the garbage collector; return the lease."""
     leases: list[BudgetLease] = []
-    made = generator(budget, leases)
+    made = make(budget, leases)
     next(made)
     cycle: list[object] = [made]
     cycle.append(cycle)
@@ -264,6 +267,102 @@ def test_a_lease_of_another_ledger_on_the_store_is_ended_too(
         reserve(budget)
         assert took_s[0] < BOUND_S
         wait_until_ended(budget, lease)
+
+
+def releasing(budget: Any, leases: list[BudgetLease]) -> Iterator[None]:  # noqa: ANN401 - any manager
+    """Release a lease once this ends."""
+    leases.append(reserve(budget))
+    try:
+        yield
+    finally:
+        budget.release(leases[0])
+
+
+def recording(budget: Any, leases: list[BudgetLease]) -> Iterator[None]:  # noqa: ANN401 - any manager
+    """Record the usage of a lease once this ends."""
+    leases.append(reserve(budget))
+    try:
+        yield
+    finally:
+        budget.record_used(leases[0], Usage(total_tokens=7))
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize(
+    ("make", "kind", "tokens"),
+    [(generator, "settlement", 1), (releasing, "release", 0), (recording, "settlement", 7)],
+)
+def test_a_collection_waits_for_no_other_thread(
+    book: Ledger,
+    budget: LedgerBudgetManager,
+    make: Callable[[Any, list[BudgetLease]], Iterator[None]],
+    kind: str,
+    tokens: int,
+) -> None:
+    """Its thread may hold what the leader needs: a lock of `logging`, say, or of the program."""
+    lease = garbage(budget, make)
+    held, collected = threading.Event(), threading.Event()
+
+    def need_what_is_held() -> None:
+        held.set()
+        assert collected.wait(LATE_S)
+
+    at_commit(book, need_what_is_held)
+    leader = in_thread(lambda: reserve(budget))
+    assert held.wait(LATE_S)
+    gc.collect()
+    assert not leader.done()
+    collected.set()
+    leader.result(LATE_S)
+    wait_until_ended(budget, lease)
+    end = next(one for one in book.entries("pool") if str(one.kind) in {"settlement", "release"})
+    assert (kind, tokens) == (str(end.kind), budget.status().balance.committed.tokens)
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_what_a_collection_leaves_and_the_store_fails_is_logged(
+    book: Ledger, budget: LedgerBudgetManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No caller is told of it."""
+    lease = garbage(budget)
+
+    def fail(*_given: object, **_named: object) -> None:
+        raise OSError(5, "the disk failed")
+
+    book._database.dialect.begin = fail
+    gc.collect()
+    until(lambda: "left in the queue" in caplog.text)
+    assert f"close of lease {lease.id} in pool 'pool', left in the queue, failed" in caplog.text
+
+
+def test_a_call_that_comes_as_its_thread_has_the_turn_waits_for_nothing(
+    book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """A handler that ends a lease there does not wait for a leader that waits for this turn."""
+    lease, writer = reserve(budget), book._writer
+
+    class Turn:
+        """Is interrupted as soon as it is taken."""
+
+        def __init__(self) -> None:
+            self._lock = writer.transactions._turn
+            self.leader: Future[Any] | None = None
+            self._is_owned, self.release = self._lock._is_owned, self._lock.release
+
+        def acquire(self, timeout: float) -> bool:
+            taken = self._lock.acquire(timeout=timeout)
+            if self.leader is None:
+                self.leader = in_thread(lambda: reserve(budget))
+                until(lambda: writer._leader is not None)
+                budget.release(lease)
+                assert not self.leader.done()
+            return taken
+
+    writer.transactions._turn = turn = Turn()
+    in_thread(book.expire_due).result(LATE_S)
+    assert turn.leader is not None
+    turn.leader.result(LATE_S)
+    wait_until_ended(budget, lease)
 
 
 @pytest.mark.usefixtures("no_collection")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from ledger.telemetry import Telemetry
 from ledger.telemetry.calls import PROVIDERS
 from ledger.transport import budgeted
 from ledger.transport.requests import PROVIDERS as KNOWN
+from tests.clocks import LATE_S, until
 from tests.transport import wire
 from tests.transport.libraries import MESSAGES
 from tests.transport.shapes import BY_NAME
@@ -233,6 +236,37 @@ def test_an_error_of_telemetry_fails_no_call(
         pool.status().balance.reserved.requests,
     )
     assert "telemetry of call" in caplog.text
+
+
+def test_a_stream_that_is_collected_inside_telemetry_waits_for_no_lock_of_it(
+    pool: LedgerBudgetManager, exported: Exported
+) -> None:
+    """The thread may be in the middle of an exporter, whose locks let no thread in twice."""
+    lock, entered = threading.Lock(), []
+
+    class Locking(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            with suppress(RuntimeError):
+                entered.append((span.name, lock.acquire(timeout=LATE_S)))
+                lock.release()
+
+    exported.tracers.add_span_processor(Locking())
+    stream = httpx.Response(
+        200, headers={"content-type": "text/event-stream"}, content=b"".join(CHAT.stream.parts)
+    )
+    mock = budgeted(httpx.MockTransport(lambda _: stream), pool=pool, telemetry=exported.telemetry)
+    body = {"model": "gpt-4o", "messages": MESSAGES, "stream": True}
+    request = httpx.Request("POST", "http://127.0.0.1/v1/chat/completions", json=body)
+    parts = iter(mock.handle_request(request).stream)
+    next(parts)
+    cycle: list[object] = [parts]
+    cycle.append(cycle)
+    del parts, cycle
+    with lock:
+        gc.collect()
+    until(lambda: entered)
+    assert [("chat gpt-4o", True)] == entered
+    until(lambda: not pool.status().balance.reserved.requests)
 
 
 def test_a_call_that_is_cancelled_while_it_waits_is_a_span(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from ledger.core.entries import ThresholdCrossing
+from ledger.engine.worker import Worker
 from ledger.errors import InvalidInputError
 
 OnThreshold = Callable[[ThresholdCrossing], object]
@@ -27,39 +27,40 @@ class Announcer:
     def __init__(self, callback: OnThreshold | None) -> None:
         check_callback(callback)
         self._callback = callback
-        self._reset()
+        self._workers: dict[int, Worker] = {}
+        """By process: a forked child does not inherit the thread."""
 
     def tell(self, crossings: Iterable[ThresholdCrossing]) -> None:
         """Queue a call of the function for each crossing, in this order."""
         if self._callback is None:
             return
         for crossing in crossings:
-            if self._process != os.getpid():  # a forked child does not inherit the thread
-                self._reset()
             try:
-                self._threads.submit(self._call, crossing)
-            except RuntimeError:  # the interpreter is shutting down: call it on this thread
+                called = self._worker().call(partial(self._call, crossing))
+            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+                called = False
+            if not called:
                 self._call(crossing)
 
     def close(self) -> None:
         """Wait until all queued calls are made, unless the function itself calls `close`."""
-        own = self._process == os.getpid() and self._caller != threading.get_ident()
-        self._threads.shutdown(wait=own)
+        worker = self._workers.get(os.getpid())
+        if worker is not None:
+            worker.stop()
 
-    def _reset(self) -> None:
-        self._process = os.getpid()
-        self._caller: int | None = None
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger-thresholds")
+    def _worker(self) -> Worker:
+        # No lock: a finaliser may come while it is held, and report a crossing, too. Of two threads
+        # that come here at once, both get the same worker; the thread of the other has no work.
+        process = os.getpid()
+        found = self._workers.get(process)
+        return found or self._workers.setdefault(process, Worker(self, timeout_s=None))
 
     def _call(self, crossing: ThresholdCrossing) -> None:
         assert self._callback is not None  # noqa: S101 - `tell` queues nothing without one
-        self._caller = threading.get_ident()
         try:
             self._callback(crossing)
-        except Exception:  # noqa: BLE001 - a fault of the program's function must not end the thread
+        except Exception:  # noqa: BLE001 - a fault of the program's function is not the library's
             _log.exception("on_threshold failed for %s", crossing)
-        finally:
-            self._caller = None
 
 
 def check_callback(callback: object) -> None:
