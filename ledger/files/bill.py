@@ -220,7 +220,8 @@ class _Reader:
         self._several: dict[bytes, _Several] = {}
         self.empty = self.not_selected = self.replaced = 0
         self.identical: list[int] = []
-        self._session = 0
+        self._session = b""
+        """The hash of the row that began the session that the next row is of."""
         self.first: datetime | None = None
         self.last: datetime | None = None
 
@@ -231,7 +232,7 @@ class _Reader:
             InvalidInputError: A cell cannot be read, or the row repeats one that it must not.
         """
         if self._mapping.begins and self.cells.begins_session(row.cells):
-            self._session += 1
+            self._session = row.digest
         if self._mapping.only and not self.cells.is_selected(row.cells):
             self.not_selected += 1
             return
@@ -244,12 +245,12 @@ class _Reader:
         if not self.cells.has_amounts(row.cells):
             self.empty += 1
             return
+        if self._mapping.identity:
+            row = row._replace(digest=self.cells.identity(row.cells, self._session))
         line = self.cells.line(row, when)
         if line.request_id is None and self._mapping.identical is Identical.ADD:
             self.lines.add(line, row.digest)
             return
-        if self._mapping.identity:
-            row = row._replace(digest=self.cells.identity(row.cells, self._session))
         key = row.digest if line.request_id is None else digest_of(line.request_id)
         place = self._places.get(key)
         if place is None:

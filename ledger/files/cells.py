@@ -101,9 +101,9 @@ class CellReader:
             for text in (cells.get(column) for column in self._counted)
         )
 
-    def identity(self, cells: Cells, session: int) -> bytes:
-        """Return a hash of the cells that say which line of its session a row is."""
-        said = [str(session), *(cells.get(column, "") for column in self._mapping.identity)]
+    def identity(self, cells: Cells, session: bytes) -> bytes:
+        """Return a hash of the cells that say which line of its session a row is, and of which."""
+        said = [session.hex(), *(cells.get(column, "") for column in self._mapping.identity)]
         return digest_of(SEPARATOR.join(said))
 
     def line(self, row: Row, when: tuple[datetime, str, datetime | None] | None) -> BillLine:
@@ -134,6 +134,7 @@ class CellReader:
             day=day,
             amounts=tuple(amounts[name] for name in self._axes),
             has_cost=any(self._cell(cells, column) for column in mapping.cost),
+            identity=row.digest.hex() if mapping.identity else None,
             **{
                 name: check_text(column, text)
                 for name, column in self._named

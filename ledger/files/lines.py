@@ -46,6 +46,8 @@ class BillLine:
         provider: The provider.
         tenant: The tenant.
         agent: The agent.
+        identity: What tells the line apart from others, in a log that says so by other columns than
+            a request id.
     """
 
     line: int
@@ -60,6 +62,7 @@ class BillLine:
     provider: str | None = None
     tenant: str | None = None
     agent: str | None = None
+    identity: str | None = None
 
 
 def _micros(at: datetime) -> int:
@@ -103,7 +106,7 @@ class Lines(Sequence[BillLine]):
                 ),
                 digest,
                 line.has_cost,
-                (line.run_id, line.provider, line.tenant, line.agent),
+                (line.run_id, line.provider, line.tenant, line.agent, line.identity),
             )
         )
         with self._lock:
@@ -148,7 +151,7 @@ class Lines(Sequence[BillLine]):
         (number, request_id, model, at, end, day, amounts, _digest, has_cost, names) = self._record(
             index
         )
-        run_id, provider, tenant, agent = names
+        run_id, provider, tenant, agent, identity = names
         return BillLine(
             line=number,
             request_id=request_id,
@@ -162,6 +165,7 @@ class Lines(Sequence[BillLine]):
             provider=provider,
             tenant=tenant,
             agent=agent,
+            identity=identity,
         )
 
     @override

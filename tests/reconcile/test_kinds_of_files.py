@@ -46,9 +46,12 @@ def test_a_kind_of_file(bill: Read, sample: Sample) -> None:
 
 
 def test_sessions_in_one_file(bill: Read) -> None:
-    """Two sessions whose sums are the same are two; only within one a usage comes again."""
+    """Two sessions whose sums are the same are two; the same session twice is one."""
     sample = SAMPLES["Codex"]
-    assert sample.lines * 2 == said(bill(sample.content * 2, "codex"))
+    other = sample.content.replace('"id": "s"', '"id": "t"')
+    assert other != sample.content
+    assert sample.lines * 2 == said(bill(sample.content + other, "codex"))
+    assert sample.lines == said(bill(sample.content * 2, "codex"))
 
 
 def test_every_mapping_has_a_sample_and_a_row() -> None:
