@@ -32,6 +32,7 @@ if typing.TYPE_CHECKING:
     )
     from ledger.core.kinds import EntryKind, LeasePhase
     from ledger.core.limits import Limit, Rolling
+    from ledger.core.past_calls import ImportedCall, PastCall
     from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
     from ledger.core.unbilled import is_unbilled, register_unbilled
     from ledger.core.usage_reports import UsageReport
@@ -127,6 +128,7 @@ __all__ = [
     "ExportError",
     "IdempotencyConflictError",
     "IdempotencyKey",
+    "ImportedCall",
     "InvalidInputError",
     "InvalidUrlError",
     "JournalDamagedError",
@@ -150,6 +152,7 @@ __all__ = [
     "OtherStoreError",
     "OutcomeUnknownError",
     "ParentConflictError",
+    "PastCall",
     "Period",
     "PoisonedError",
     "PoolClosedError",
@@ -244,6 +247,10 @@ _NAMES = {
     "core.limits": (
         "Limit",
         "Rolling",
+    ),
+    "core.past_calls": (
+        "ImportedCall",
+        "PastCall",
     ),
     "core.policy": (
         "SettlementPolicy",

@@ -78,6 +78,7 @@ class AsyncLedgerBudgetManager(
         return self._budget.identity
 
     correct = awaited(LedgerBudgetManager.correct)
+    import_calls = awaited(LedgerBudgetManager.import_calls)
     usage_of = awaited(LedgerBudgetManager.usage_of)
     status = awaited(LedgerBudgetManager.status)
     _block = leasing(AsyncLeaseBlock)

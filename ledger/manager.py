@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -18,9 +18,17 @@ from ledger.contract import (
     check_record,
     check_reserve,
 )
-from ledger.core.checks import I64_MAX, check_seconds, check_type
+from ledger.core.checks import (
+    I64_MAX,
+    REASON_MAX_CHARS,
+    check_seconds,
+    check_several,
+    check_text,
+    check_type,
+)
 from ledger.core.entries import Entry, PoolStatus
 from ledger.core.kinds import LeasePhase
+from ledger.core.past_calls import ImportedCall, PastCall
 from ledger.core.tokens import is_proof, parse_token
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
@@ -32,10 +40,11 @@ from ledger.core.values import (
     UsageDifference,
     UsageEstimate,
 )
-from ledger.engine.group_commit import Writer
+from ledger.engine.group_commit import BATCH_MAX, Writer
 from ledger.engine.operations import (
     Close,
     Correct,
+    Import,
     Operation,
     Record,
     RecordLost,
@@ -44,9 +53,14 @@ from ledger.engine.operations import (
     Reserve,
 )
 from ledger.engine.waiting import WaitingReservations
-from ledger.errors import LostLeaseError, UnknownLeaseError
+from ledger.errors import (
+    IdempotencyConflictError,
+    LedgerError,
+    LostLeaseError,
+    UnknownLeaseError,
+)
 from ledger.lease import LeaseBlock, PoolLeases, leasing
-from ledger.store import standing
+from ledger.store import actors, standing
 from ledger.store.corrections import seq_of, spending
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import lease_of
@@ -198,6 +212,36 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         seq, actor = seq_of(entry, self._journal), self._actor if actor is None else actor
         return self._do(Correct.of(seq, usage, reason, idempotency_key, actor, expected))
 
+    def import_calls(
+        self, calls: Sequence[PastCall], reason: str, *, actor: str | None = None
+    ) -> list[ImportedCall]:
+        """Record calls of the past that this store does not know, and return what became of each.
+
+        Each becomes an entry of kind import, whatever the pool has left, once under its key. It
+        counts at its own time: in the window and in the limits that held the call, and not in
+        those of today. 256 calls share a transaction; each of them is written or not.
+
+        A call that the pool recorded live is not looked for here: `ledger.importing` does that.
+
+        Args:
+            calls: The calls.
+            reason: Why, 1 to 2,000 characters; each entry keeps it.
+            actor: Who imports, 1 to 255 characters; by default the `actor` of `Ledger.open`.
+
+        Raises:
+            InvalidInputError: An argument of another type, or a call is dated more than a day ahead
+                of the store's clock. Other calls of its transaction, and of those before it, were
+                imported.
+            AmountOutOfRangeError: An amount is above 2^63-1. Nothing was written.
+        """
+        check_several("calls", calls)
+        for call in calls:
+            check_type("calls", call, PastCall)
+        check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+        by = actors.named(self._actor if actor is None else actor)
+        asked = [Import.of(call, reason, by) for call in calls]
+        return self._read(lambda: self._import(asked))
+
     def usage_of(self, entry: Entry | int) -> Usage:
         """Return the usage of a settlement or an observation after all its corrections.
 
@@ -269,6 +313,21 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         if found.state.phase is LeasePhase.ENDED:
             raise UnknownLeaseError(lease, "ended")
         return lease_of(found, self.identity)
+
+    def _import(self, calls: Sequence[Import]) -> list[ImportedCall]:
+        found = []
+        for begin in range(0, len(calls), BATCH_MAX):
+            batch = calls[begin : begin + BATCH_MAX]
+            for call, outcome in zip(
+                batch, self._writer.run_all(self._journal, batch), strict=True
+            ):
+                if isinstance(outcome, IdempotencyConflictError):
+                    found.append(ImportedCall(outcome.seq, is_new=False, is_changed=True))
+                elif isinstance(outcome, LedgerError):
+                    raise outcome
+                else:
+                    found.append(ImportedCall(outcome["seq"], is_new=call.is_new, is_changed=False))
+        return found
 
     def _check_own(self, lease: BudgetLease) -> None:
         check_lease(lease)

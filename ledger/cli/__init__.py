@@ -61,6 +61,14 @@ _COMMANDS = {
         "correct:correct",
         "Correct the usage of a settlement, observation or expiry. What no option names stays.",
     ),
+    "record": _Command(
+        "importing:record",
+        "Record one call that was billed and is not in the books, as after a restored backup.",
+    ),
+    "import": _Command(
+        "importing:import_",
+        "Import history into a pool: each call once, at its own time, with the totals proved.",
+    ),
     "top": _Command(
         "top:top",
         "Follow pools, open leases and spend live. Keys: q quit, p pause, s sort, tab and arrows.",
@@ -230,8 +238,8 @@ def main() -> None:
         from ledger.cli.common import stderr  # noqa: PLC0415 - imported where it is used
 
         stderr().print(
-            "Interrupted. What was done is kept; 'ledger simulate --resume' and "
-            "'ledger reconcile --apply' go on.",
+            "Interrupted. What was done is kept; 'ledger simulate --resume', "
+            "'ledger reconcile --apply' and 'ledger import' go on.",
             soft_wrap=True,
         )
         sys.exit(130)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ledger.core.axes import AMOUNTS
 from ledger.core.checks import Micros, from_micros
-from ledger.core.kinds import ENDS_LEASE, EntryKind, LeasePhase
+from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, LeasePhase
 from ledger.core.limits import Limit
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import (
@@ -95,6 +95,8 @@ class EntryFlag(IntFlag):
     OVERRUN = 1
     LATE = 2
     SATURATED = 4
+    IMPORTED = 8
+    """The call is of the past: it counts at its own time. Corrections of imports have it, too."""
     UNPRICED = 16
     """It uses something on an axis that the pool, or one that shares with it, limits, and says 0
     there."""
@@ -157,7 +159,7 @@ class LeaseAfter(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who opened, adjusted or closed a pool, or corrected an entry.
+    """Who opened, adjusted or closed a pool, corrected an entry, or imported a call.
 
     Attributes:
         name: The name that the caller gave, None without one.
@@ -188,7 +190,7 @@ class Entry:
     correction is a difference, all other usage is what was used. Reservations, denials and
     corrections have an estimate; these, settlements and observations have a request budget.
     `window_seq` is None without windows, `swept_until` until the pool grants a lease whose hold
-    ends by itself. `window` is the window that a rollover begins.
+    ends by itself. `window` is the window that a rollover begins, or that another entry changes.
     """
 
     pool_id: PoolId
@@ -220,7 +222,7 @@ class Entry:
 
     @property
     def actor(self) -> Actor | None:
-        """Who opened, adjusted, closed or corrected; None on every other entry."""
+        """Who opened, adjusted, closed, corrected or imported; None on every other entry."""
         return actor_in(self.detail)
 
     @property
@@ -243,7 +245,7 @@ def requests_made(kind: str, detail: Mapping[str, Any] | None) -> int:
     entry counts the call, or says that there was none.
     """
     if kind != EntryKind.CORRECTION:
-        return 1 if kind == EntryKind.SETTLEMENT else 0
+        return 1 if kind in MAKES_CALL else 0
     late = late_in(detail)
     if late is not None:
         return -1 if late in ENDS_LEASE else 0

@@ -12,6 +12,7 @@ from ledger.core.entries import (
     Balance,
     Direction,
     Entry,
+    EntryFlag,
     LeaseAfter,
     LeaseState,
     Totals,
@@ -21,7 +22,14 @@ from ledger.core.entries import (
     requests_made,
     requests_of,
 )
-from ledger.core.kinds import CHARGED, ENDS_LEASE, KINDS, EntryKind, LeasePhase
+from ledger.core.kinds import (
+    CHANGES_WINDOW,
+    CHARGED,
+    ENDS_LEASE,
+    KINDS,
+    EntryKind,
+    LeasePhase,
+)
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference, UsageEstimate
 from ledger.errors import (
@@ -137,10 +145,12 @@ class Replay:
         """Add an entry that is charged to what limits count."""
         if entry.kind in CHARGED:
             point = rules.Point(entry.seq, entry.recorded_at, self.balance.committed)
-            moved = None
-            if isinstance(entry.usage, UsageDifference):
+            moved = dated = None
+            if entry.flags & EntryFlag.IMPORTED and entry.occurred_at is not None:
+                dated = rules.Dated(entry.seq, entry.occurred_at, _commits(entry))
+            elif isinstance(entry.usage, UsageDifference):
                 moved = rules.moved_by(entry.seq, entry.detail, entry.usage)
-            history.add(point, moved)
+            history.add(point, moved, dated)
 
     def _note_assumed(self, entry: Entry, reached: Collection[str]) -> None:
         """Note what an expiry assumes, and what a correction of it leaves."""
@@ -183,7 +193,7 @@ class Replay:
             self.policy, self.policy_seq = entry.policy, entry.seq
         if window is not None or entry.kind == EntryKind.OPENING:
             self.window_seq = entry.seq
-            if entry.kind != EntryKind.CORRECTION:
+            if entry.kind not in CHANGES_WINDOW:
                 self.window_began = entry.seq
                 self.moved.clear()
         if self.policy.window is None:
@@ -311,6 +321,8 @@ class Replay:
         lease = self.leases.get(lease_id)
         if entry.kind == EntryKind.CORRECTION:
             return self._corrected(entry, entry.lease)
+        if entry.kind == EntryKind.IMPORT:
+            return self._imported(entry, lease_id)
         self._check_replaced(entry, lease_id)
         if entry.kind == EntryKind.RENEWAL and entry.lease.expires_at is None:
             raise Contradiction(f"renewal of lease {lease_id} without an end")
@@ -331,6 +343,31 @@ class Replay:
             ceiling=self.ceiling,
             requests=requests_of(entry.detail),
         )
+
+    def _imported(self, entry: Entry, lease_id: int) -> rules.Effect:
+        """Decide an import anew."""
+        if lease_id != entry.seq or entry.estimate != UsageEstimate.zero():
+            raise Contradiction(f"{entry.kind} of lease {lease_id}, or of an estimate")
+        assert isinstance(entry.usage, Usage)  # noqa: S101 - by its shape
+        self._check_dated(entry)
+        effect = rules.record_import(
+            self.balance, entry.usage, lease_id=lease_id, ceiling=self.ceiling
+        )
+        if entry.request_budget != effect.lease.request_budget:
+            raise Contradiction(f"{entry.kind} with a request budget")
+        return effect
+
+    def _check_dated(self, entry: Entry) -> WindowState | None:
+        """Refuse an import, or a correction of one, that counts in another window than its own.
+
+        Returns the window that it changes, None where it counts in the present one.
+        """
+        if entry.occurred_at is None:
+            raise Contradiction(f"{entry.kind} that does not say when the call was made")
+        window = rules.with_import(self.policy, self.window, entry.occurred_at, _commits(entry))
+        if entry.kind == EntryKind.IMPORT and entry.window != window:
+            raise Contradiction(f"{entry.kind} whose window should be {window}, not {entry.window}")
+        return window
 
     def _check_replaced(self, entry: Entry, lease_id: int) -> None:
         """Refuse late usage beside which an assumed charge stands: both would be counted."""
@@ -371,7 +408,14 @@ class Replay:
             raise Contradiction(f"correction of entry {found.corrects}, which assumes nothing")
         if of_expiry and assumption is not None and assumption.usage != found.before:
             raise Contradiction(f"correction from {found.before}, not {assumption.usage}")
-        if late_in(entry.detail) is None:  # else the next entry decides
+        of_import = bool(entry.flags & EntryFlag.IMPORTED)
+        if of_import and found.corrects != stated.lease:
+            raise Contradiction(f"correction of entry {found.corrects}, which is no import")
+        window = self._check_dated(entry) if of_import else None
+        if window is not None:
+            if entry.window != window:
+                raise Contradiction(f"correction whose window should be {window}")
+        elif late_in(entry.detail) is None:  # else the next entry decides
             earlier = self.moved.get(found.corrects, ())
             taken = rules.taken_back(self._moved(entry, found.corrects), earlier)
             _check_taken_back(self.window, taken, entry.window or self.window)
@@ -395,6 +439,7 @@ class Replay:
             ceiling=self.ceiling,
             requests=requests_made(entry.kind, entry.detail),
             of_expiry=of_expiry,
+            of_import=of_import,
         )
 
 
@@ -421,7 +466,9 @@ def correction_of(entry: Entry) -> Correction:
     except (KeyError, TypeError, InvalidInputError) as error:
         raise Contradiction("correction that does not say of what, from what, to what") from error
     lease = entry.seq if entry.lease is None else entry.lease.lease
-    if type(found.corrects) is not int or not lease < found.corrects < entry.seq:
+    # The entry of an import is its lease; others come behind the reservation of theirs.
+    first = lease + (not entry.flags & EntryFlag.IMPORTED)
+    if type(found.corrects) is not int or not first <= found.corrects < entry.seq:
         raise Contradiction(f"correction of entry {found.corrects}, which cannot be of its lease")
     if not isinstance(entry.detail.get("reason"), str):
         raise Contradiction(f"correction of entry {found.corrects} without a reason")
@@ -439,6 +486,12 @@ def _check_taken_back(before: WindowState | None, taken: Totals, after: WindowSt
 
 def _unreplaced(owed: Owed) -> str:
     return f"what was assumed of lease {owed.lease} was taken back, and no {owed.kind} follows"
+
+
+def _commits(entry: Entry) -> Totals:
+    """Return by how much an import, or a correction of one, moves what is committed."""
+    assert entry.usage is not None  # noqa: S101 - by its shape
+    return Totals.of(entry.usage, requests=requests_made(entry.kind, entry.detail))
 
 
 def _is_call(entry: Entry) -> bool:

@@ -27,6 +27,7 @@ class EntryKind(StrEnum):
     ROLLOVER = "rollover"
     THRESHOLD = "threshold"
     CLOSING = "closing"
+    IMPORT = "import"
 
 
 class LeasePhase(StrEnum):
@@ -49,6 +50,7 @@ class Kind(NamedTuple):
         asks: It is the answer to a reservation: the rules decide it by `admit`.
         sets_expiry: It says when a hold ends; others repeat that.
         ends_lease: There is at most one such entry a lease.
+        is_whole: It is a whole lease by itself: granted, settled and ended at once.
         is_charged: The usage that it records is spent.
         can_be_corrected: It records what one call used, and a correction may say otherwise.
         is_difference: Its usage is a difference, and may be negative.
@@ -68,6 +70,7 @@ class Kind(NamedTuple):
     asks: bool = False
     sets_expiry: bool = False
     ends_lease: bool = False
+    is_whole: bool = False
     is_charged: bool = False
     can_be_corrected: bool = False
     is_difference: bool = False
@@ -178,6 +181,17 @@ KINDS = {
     EntryKind.CLOSING: Kind(
         gives_back=True, is_new=True, has_actor=True, details=_details("actor", "actor reason")
     ),
+    # A call of the past. A closed pool takes it: the call was made, and it is charged.
+    EntryKind.IMPORT: Kind(
+        _CORRECTED,
+        phase=LeasePhase.ENDED,
+        is_whole=True,
+        is_charged=True,
+        can_be_corrected=True,
+        counted_as="imports",
+        has_actor=True,
+        details=_details("actor reason", "actor reason window"),
+    ),
 }
 
 
@@ -191,9 +205,17 @@ ENDS_LEASE = _those("ends_lease")
 FOLLOWS_UP = tuple(
     kind
     for kind, row in KINDS.items()
-    if "lease" in row.has and not row.asks and not row.ends_lease
+    if "lease" in row.has and not (row.asks or row.ends_lease or row.is_whole)
 )
 """The kinds of what may come between a reservation and the end of its lease, or behind the end."""
+BEGINS_LEASE = tuple(
+    kind for kind, row in KINDS.items() if "lease" in row.has and (row.asks or row.is_whole)
+)
+"""The kinds of the entry whose number is the lease's."""
+MAKES_CALL = tuple(
+    kind for kind, row in KINDS.items() if row.is_charged and (row.ends_lease or row.is_whole)
+)
+"""The kinds of which each entry says that a call was made, and what it used last."""
 ENDS_HOLD = tuple(
     kind for kind in FOLLOWS_UP if KINDS[kind].sets_expiry or PHASES[kind] is LeasePhase.EXPIRED
 )
@@ -210,6 +232,8 @@ SAYS_WINDOW = frozenset(
     kind for kind, row in KINDS.items() if any("window" in way for way in row.details)
 )
 """The kinds whose detail may say which window begins, or what changed in the present one."""
+CHANGES_WINDOW = frozenset(kind for kind in SAYS_WINDOW if "lease" in KINDS[kind].has)
+"""The kinds that may change what the present window counts from, and begin none."""
 HAS_ACTOR = _those("has_actor")
 FOLLOWS_FROM = ("carving", "late")
 """Parts of the detail of a correction that follows from what is recorded, so that none asked."""

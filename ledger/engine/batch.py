@@ -8,14 +8,14 @@ them is staged.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import PoolId, Totals
+from ledger.core.entries import Actor, PoolId, Totals
 from ledger.core.kinds import EntryKind
 from ledger.engine import carved_pools
 from ledger.engine.pool_batch import PoolBatch
@@ -68,6 +68,8 @@ class Batch:
         """Pools that cannot be read, and why."""
         self.unrolled: set[PoolId] = set()
         """Pools whose next window waits until all that is due has expired."""
+        self.asked: dict[Actor, Mapping[str, Any]] = {}
+        """What the entries of each actor say of him; the database is asked once for all of them."""
         self._swept_below: set[PoolId] = set()
 
     def pool(self, pool_id: PoolId) -> PoolBatch:

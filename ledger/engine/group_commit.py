@@ -46,12 +46,14 @@ from ledger.engine.perform import Call, Done, no_calls, perform
 from ledger.engine.transaction import Transactions, named
 from ledger.errors import (
     ContentionError,
+    LedgerError,
     StoreError,
 )
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 from ledger.store.keys import new_key
+from ledger.store.rows import Row
 
 T = TypeVar("T")
 
@@ -66,6 +68,11 @@ BATCH_MAX = 256
 
 _LOOK_S = 0.05
 """How many seconds a waiting thread sleeps before it checks that the leader is still alive."""
+
+
+def _given(calls: Sequence[Call], _locked: Sequence[PoolJournal]) -> Sequence[Call]:
+    """Return calls that wait in no queue, as the calls of a batch."""
+    return calls
 
 
 class Writer(CallQueue):
@@ -118,6 +125,32 @@ class Writer(CallQueue):
             self._tell(done)
             if done.opened is not None:
                 return done.opened
+
+    def run_all(
+        self, pool: PoolJournal, operations: Sequence[Operation[Any]]
+    ) -> list[Row | LedgerError]:
+        """Do operations in one transaction, beside the queue, and return what each came to.
+
+        More transactions follow while leases are due that must expire first. At most `BATCH_MAX`
+        operations keep others waiting no longer than a batch of theirs would.
+
+        Raises:
+            LedgerError: The reason why none of the rest was done. What was done is durable.
+        """
+        outcomes: dict[int, Row | LedgerError] = {}
+        while len(outcomes) < len(operations):  # this ends: each time, 256 due leases expire
+            left = [number for number in range(len(operations)) if number not in outcomes]
+            calls = [(pool, operations[number]) for number in left]
+            with named(operations[0].name):
+                done = self.transactions.run(
+                    partial(perform, calls=partial(_given, calls), now=self.now),
+                    pool.lineage,
+                    key=operations[0].key,
+                )
+            self._tell(done)
+            found = zip(left, done.outcomes, strict=True)
+            outcomes |= {number: outcome for number, outcome in found if outcome is not None}
+        return [outcomes[number] for number in range(len(operations))]
 
     def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
         """Do an operation from a thread, and return its answer once it is durable.

@@ -18,6 +18,7 @@ from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import (
     REPEATED_FLAGS,
     Balance,
+    EntryFlag,
     LeaseState,
     PoolId,
     PoolInfo,
@@ -25,7 +26,7 @@ from ledger.core.entries import (
     requests_made,
     requests_of,
 )
-from ledger.core.kinds import GIVES_BACK, EntryKind, LeasePhase
+from ledger.core.kinds import CHANGES_WINDOW, GIVES_BACK, EntryKind, LeasePhase
 from ledger.core.values import Usage
 from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import (
@@ -214,6 +215,11 @@ class PoolBatch:
                 requests=requests_of(detail),
             )
             self.mirrors[granted] = effect.lease.lease
+        elif draft.kind is EntryKind.IMPORT:
+            assert isinstance(draft.usage, Usage)  # noqa: S101 - an import has some
+            effect = rules.record_import(
+                self.head.balance, draft.usage, lease_id=self.head.seq + 1, ceiling=I64_MAX
+            )
         else:
             found = self._mirrored(*granted)
             captured = found.attribution
@@ -248,6 +254,7 @@ class PoolBatch:
                 ceiling=I64_MAX,
                 requests=requests_made(draft.kind, detail),
                 of_expiry=lease.phase is LeasePhase.EXPIRED,
+                of_import=bool(draft.flags & EntryFlag.IMPORTED),
             )
         return rules.follow(
             draft.kind,
@@ -311,7 +318,7 @@ class PoolBatch:
 
     def _append(self, draft: Draft) -> Row:
         row, head = drafts.row_behind(self.head, draft, pool_id=self.info.pool_id, now=self.now)
-        if head.window_seq != self.head.window_seq and draft.kind is not EntryKind.CORRECTION:
+        if head.window_seq != self.head.window_seq and draft.kind not in CHANGES_WINDOW:
             self._began = head.window_seq or 0
         self.head = self._after = head
         self.staged.append(row)

@@ -1,10 +1,10 @@
-"""Refunds: a correction that takes back what an earlier window spent frees nothing in this one."""
+"""What is recorded now and is of an earlier window: it frees or takes nothing in this one."""
 
 from __future__ import annotations
 
 from ledger.core import rules
-from ledger.core.entries import Totals, late_in
-from ledger.core.kinds import EntryKind
+from ledger.core.entries import EntryFlag, Totals, WindowState, late_in, requests_made
+from ledger.core.kinds import CHANGES_WINDOW
 from ledger.core.values import UsageDifference
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.corrections import moved_since
@@ -26,9 +26,18 @@ def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
             read.
     """
     detail, window = draft.detail, pool.head.window
-    if draft.kind is not EntryKind.CORRECTION or window is None or detail is None:
+    if window is None or detail is None or draft.kind not in CHANGES_WINDOW:
         return draft
     began = pool.window_began()
+    if draft.flags & EntryFlag.IMPORTED:
+        assert draft.usage is not None  # noqa: S101 - both kinds have some
+        assert draft.occurred_at is not None  # noqa: S101 - an import says it
+        by = Totals.of(draft.usage, requests=requests_made(draft.kind, detail))
+        earlier_window = rules.with_import(pool.head.policy, window, draft.occurred_at, by)
+        if earlier_window is not None:
+            return _changed(draft, earlier_window, began)
+        if "corrects" not in detail:
+            return draft
     if detail["corrects"] >= began:
         return draft
     assert isinstance(draft.usage, UsageDifference)  # noqa: S101 - a correction has no other
@@ -44,6 +53,9 @@ def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
         taken = rules.taken_back(by, earlier)
     if not any(taken):
         return draft
-    window = rules.without(window, taken)
-    said = {**detail, "window": window_json(window, since=began)}
+    return _changed(draft, rules.without(window, taken), began)
+
+
+def _changed(draft: Draft, window: WindowState, began: int) -> Draft:
+    said = {**(draft.detail or {}), "window": window_json(window, since=began)}
     return draft._replace(window=window, detail=said)

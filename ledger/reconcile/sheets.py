@@ -17,7 +17,7 @@ _TITLES = {
     Status.BILLED_ONLY: "Billed but not recorded",
     Status.RECORDED_ONLY: "Recorded but not billed",
 }
-_HEADINGS = {
+HEADINGS = {
     "input_tokens": "input",
     "output_tokens": "output",
     "total_tokens": "tokens",
@@ -32,7 +32,7 @@ _MAIN = ("total_tokens", COST)
 
 def summary_sheet(found: Reconciliation) -> Sheet:
     """Return the sums of bill and journal for each status, and their difference."""
-    axes = _main(found.axes)
+    axes = main_axes(found.axes)
     sheet = Sheet(
         columns=[
             Column(heading=""),
@@ -47,17 +47,17 @@ def summary_sheet(found: Reconciliation) -> Sheet:
         sheet.add(
             _TITLES[part.status],
             f"{part.matches:,}",
-            *_cells(part.billed, axes),
-            *_cells(part.recorded, axes),
-            *_cells(part.difference, axes, signed=True),
+            *cells(part.billed, axes),
+            *cells(part.recorded, axes),
+            *cells(part.difference, axes, signed=True),
         )
     sheet.add_section()
     sheet.add(
         "Total",
         f"{len(found.matches):,}",
-        *_cells(found.billed, axes),
-        *_cells(found.recorded, axes),
-        *_cells(found.difference, axes, signed=True),
+        *cells(found.billed, axes),
+        *cells(found.recorded, axes),
+        *cells(found.difference, axes, signed=True),
     )
     return sheet
 
@@ -67,7 +67,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
     matches = found.of(status)
     shown = matches[:top]
     more = f", of which the first {len(shown):,}" if len(matches) > len(shown) else ""
-    main = _main(found.axes)
+    main = main_axes(found.axes)
     others = [axis for axis in found.axes if axis not in main]
     applied = any(match.outcome is not None for match in matches)
     sheet = Sheet(
@@ -94,10 +94,10 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
             _first(match.line, match.lines),
             text(match.pool) if match.pool is not None else "",
             _first(match.entry, match.entries),
-            *_cells(match.billed, main),
-            *_cells(match.recorded, main),
-            *_cells(match.difference, main, signed=True),
-            *_cells(match.difference, others, signed=True),
+            *cells(match.billed, main),
+            *cells(match.recorded, main),
+            *cells(match.difference, main, signed=True),
+            *cells(match.difference, others, signed=True),
             *([_outcome(match)] if applied else []),
         )
     return sheet
@@ -117,7 +117,7 @@ def explained_sheets(found: Explained) -> list[Sheet]:
             Column(heading="Request"),
             Column(heading="Day", left=True),
             Column(heading="Model", left=True),
-            *(Column(heading=_HEADINGS[axis]) for axis in found.axes),
+            *(Column(heading=HEADINGS[axis]) for axis in found.axes),
             Column(heading="Not read, because", left=True),
         ],
         title=f"As they are read: the first {counted(len(found.rows), 'row')}",
@@ -207,15 +207,17 @@ def usd_exactly(found: Reconciliation) -> str:
     return f"{units // 10**12}.{units % 10**12:012d}".rstrip("0")
 
 
-def _main(axes: Sequence[str]) -> list[str]:
+def main_axes(axes: Sequence[str]) -> list[str]:
+    """Return the amounts that count against budgets, of those that there are, or else all."""
     return [axis for axis in _MAIN if axis in axes] or list(axes)
 
 
 def _columns(side: str, axes: Sequence[str], *, rank: int = 0) -> list[Column]:
-    return [Column(heading=f"{side}\n{_HEADINGS[axis]}", rank=rank) for axis in axes]
+    return [Column(heading=f"{side}\n{HEADINGS[axis]}", rank=rank) for axis in axes]
 
 
-def _cells(amounts: Amounts, axes: Sequence[str], *, signed: bool = False) -> list[str]:
+def cells(amounts: Amounts, axes: Sequence[str], *, signed: bool = False) -> list[str]:
+    """Return amounts as a row's cells, with a sign where that is asked for."""
     return [_cell(axis, getattr(amounts, axis), signed=signed) for axis in axes]
 
 

@@ -51,8 +51,8 @@ class Figures:
     """The totals of some entries.
 
     Usage is counted from every entry that records usage: settlements, observed attempts, expiries
-    that are charged, and corrections (which may be negative). Cache and reasoning tokens are
-    included in input and output tokens.
+    that are charged, imports, and corrections (which may be negative). Cache and reasoning tokens
+    are included in input and output tokens.
 
     Attributes:
         requests: Calls that were admitted.
@@ -68,11 +68,12 @@ class Figures:
         estimated_cost_micros_usd: The cost estimated then, in millionths of a US dollar.
         first_at: When the first entry happened, None where there is none.
         last_at: When the last entry happened, None where there is none.
-        attempts: Entries that record what an attempt used: settlements and observations.
+        attempts: Entries that record what an attempt used: settlements, observations and imports.
         releases: Calls that were closed unused.
         expiries: Holds that ended by time-out; what they assume is in the amounts.
         late: Attempts that were recorded after the hold had expired.
         corrections: Entries that correct earlier ones.
+        imports: Calls of the past that were imported.
         unpriced: Attempts, and charges that expiry assumed, that leave out a figure which their
             pool limits: tokens without a cost, or parts without a total. What they really cost is
             not in these figures.
@@ -108,6 +109,7 @@ class Figures:
     expiries: int = 0
     late: int = 0
     corrections: int = 0
+    imports: int = 0
     unpriced: int = 0
     cache_creation_tokens: int = 0
     cache_read_tokens: int = 0

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from ledger.core.axes import CAPACITIES
 from ledger.core.checks import U64_MAX
 from ledger.core.entries import Entry, EntryFlag, PoolId, PoolInfo, requests_made
-from ledger.core.kinds import EntryKind
+from ledger.core.kinds import CHANGES_WINDOW, EntryKind
 from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import JournalDamagedError
 from ledger.store import pools, rows
@@ -53,12 +53,12 @@ class Below:
             )
             return None if reason is None else f"{wrong}: {reason}"
         # `mirrors` compares all other entries of pools that share capacity.
-        if entry.kind != EntryKind.CORRECTION or self._database.read(
-            lambda connection: self._corrects_the_same(connection, entry, pool_id, seq),
+        if entry.kind not in CHANGES_WINDOW or self._database.read(
+            lambda connection: self._says_the_same(connection, entry, pool_id, seq),
             serializable=False,
         ):
             return None
-        return f"{wrong}: that corrects another entry, or otherwise"
+        return f"{wrong}: that says otherwise, or corrects another entry"
 
     def _carving_problem(
         self, connection: Connection, below: PoolInfo, row: Row, entry: Entry, ahead: int | None
@@ -84,24 +84,30 @@ class Below:
             return None
         return "it is recorded at another time"
 
-    def _corrects_the_same(
+    def _says_the_same(
         self, connection: Connection, entry: Entry, pool_id: PoolId, seq: int
     ) -> bool:
-        """Tell whether a correction says the same as the one that it repeats.
+        """Tell whether a correction or an import says the same as the one that it repeats.
 
-        Both name an entry by its number, and the window that they change, each in its own pool.
+        Both name the window that they change, and corrections an entry by its number, each in its
+        own pool.
         """
-        corrects = entry.detail["corrects"]
-        corrected = entry_row(connection, self._pool.info.pool_id, corrects)
         other = entry_row(connection, pool_id, seq)
-        if corrected is None or other is None:
+        if other is None:
             return False
         said = rows.detail_of(other)
-        mirrored = corrected["origin_pool_id"], corrected["origin_seq"]
         own = {name: entry.detail[name] for name in _OWN if name in entry.detail}
         shared = {name: value for name, value in said.items() if name not in _OWN}
-        same = entry.detail == {**shared, **own}
-        return same and mirrored == (pool_id, said.get("corrects"))
+        if entry.detail != {**shared, **own}:
+            return False
+        corrects = entry.detail.get("corrects")
+        if corrects is None:
+            return "corrects" not in said
+        corrected = entry_row(connection, self._pool.info.pool_id, corrects)
+        if corrected is None:
+            return False
+        mirrored = corrected["origin_pool_id"], corrected["origin_seq"]
+        return mirrored == (pool_id, said.get("corrects"))
 
     def _below(self, pool_id: PoolId) -> PoolInfo | None:
         """Return a pool if it shares this one's capacity, or is carved out of it."""

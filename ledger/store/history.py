@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, literal_column, select, text
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import PoolInfo, Totals
+from ledger.core.entries import EntryFlag, PoolInfo, Totals, requests_made
 from ledger.core.kinds import EntryKind, sql
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.values import UsageDifference
+from ledger.core.values import Usage, UsageDifference
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.rows import Row
-from ledger.store.schema import entries
+from ledger.store.schema import IS_IMPORTED, entries
 from ledger.store.statements import Prepared
 
 PAGE = 1_000
@@ -40,12 +41,40 @@ _POINTS = Prepared(
 _NEWEST = Prepared(select(entries.c.seq).where(_POOL).order_by(entries.c.seq.desc()).limit(1))
 _CORRECTIONS = Prepared(
     select(
-        *(entries.c[name] for name in ("seq", "kind", "detail")),
+        *(entries.c[name] for name in ("seq", "kind", "flags", "detail")),
         *(column for column in entries.c if column.name.startswith("usage_")),
     )
     .where(_POOL, entries.c.seq > bindparam("after"), text(sql([EntryKind.CORRECTION])))
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
+)
+_IMPORTED = int(EntryFlag.IMPORTED)
+_NEWEST_IMPORTED = Prepared(
+    select(entries.c.seq).where(_POOL, IS_IMPORTED).order_by(entries.c.seq.desc()).limit(1)
+)
+
+
+_DATED = Prepared(
+    select(
+        *(
+            literal_column(f"CAST(coalesce(sum({summed}), 0) AS BIGINT)").label(label)
+            for name in ("total_tokens", "cost_micros_usd")
+            # The sums of the upper and the lower 32 bits: that of whole amounts may overflow.
+            for summed, label in (
+                (f"usage_{name} >> 32", f"{name}_upper"),
+                (f"usage_{name} & {2**32 - 1}", f"{name}_lower"),
+            )
+        ),
+        literal_column(
+            f"CAST(sum(CASE WHEN {sql([EntryKind.IMPORT])} THEN 1 ELSE 0 END) AS BIGINT)"
+        ).label("requests"),
+    ).where(
+        _POOL,
+        IS_IMPORTED,
+        entries.c.seq > bindparam("after"),
+        entries.c.seq <= bindparam("upto"),
+        entries.c.occurred_at < bindparam("before"),
+    )
 )
 
 
@@ -76,6 +105,10 @@ class StoredHistory(rules.History):
         self._points: dict[int, rules.Point] = {}
         self._before: dict[Micros, int] = {}
         self._moved: list[rules.Moved] = []
+        self._dated: dict[tuple[int, Micros], tuple[int, Totals]] = {}
+        """What was imported behind an entry, of calls before a time, up to another entry."""
+        self._imported_to = 0
+        """The newest import, or correction of one, when corrections were last read."""
         self._moved_from = self._moved_to = I64_MAX
         """The corrections of the entries between these two numbers have been read."""
 
@@ -137,12 +170,32 @@ class StoredHistory(rules.History):
         while self._moved_to < self.upto:
             asked = {**self._pool, "after": self._moved_to, "page": PAGE}
             # The newest entry first: what is written between the two reads is read again.
-            newest, page = self._read([(_NEWEST, self._pool), (_CORRECTIONS, asked)])
-            self._moved += map(self._correction, page)
+            newest, page, imported = self._read(
+                [(_NEWEST, self._pool), (_CORRECTIONS, asked), (_NEWEST_IMPORTED, self._pool)]
+            )
+            self._moved += [self._correction(row) for row in page if not row["flags"] & _IMPORTED]
+            self._imported_to = imported[0]["seq"] if imported else 0
             full = len(page) == PAGE
             self._moved_to = page[-1]["seq"] if full else max(self.upto, newest[0]["seq"])
         begin = bisect_left(self._moved, after + 1, key=_seq)
         return self._moved[begin : bisect_left(self._moved, self.upto + 1, key=_seq)]
+
+    def dated(self, after: int, before: Micros) -> Totals:
+        """Return what imports commit behind an entry, of calls that were made before a time.
+
+        It is asked after `moved`, which tells whether there are imports at all.
+        """
+        if self._imported_to <= after:
+            return Totals()
+        read_to, found = self._dated.get((after, before), (after, Totals()))
+        if read_to < self.upto:
+            asked = {**self._pool, "after": read_to, "upto": self.upto, "before": before}
+            (row,) = self._read([(_DATED, asked)])[0]
+            found = found.plus(_summed(row))
+            if len(self._dated) >= _KEPT:
+                self._dated.clear()
+            self._dated[after, before] = self.upto, found
+        return found
 
     def _correction(self, row: Row) -> rules.Moved:
         try:
@@ -170,8 +223,9 @@ class StagedHistory(StoredHistory):
         super().__init__(read, pool, upto=upto, boundaries=boundaries)
         self._staged = staged
         self._corrected: list[rules.Moved] = []
+        self._imports: list[rules.Dated] = []
         self._looked = 0
-        """How many of the staged entries were looked at for corrections."""
+        """How many of the staged entries were looked at for corrections and imports."""
 
     @property
     def last(self) -> int:
@@ -187,11 +241,25 @@ class StagedHistory(StoredHistory):
 
     def moved(self, after: int) -> Sequence[rules.Moved]:
         """Return the corrections behind an entry, oldest first."""
+        self._look()
+        return [*super().moved(after), *(one for one in self._corrected if one.seq > after)]
+
+    def dated(self, after: int, before: Micros) -> Totals:
+        """Return what imports commit behind an entry, of calls that were made before a time."""
+        self._look()
+        staged = (one.by for one in self._imports if one.seq > after and one.at < before)
+        return reduce(Totals.plus, staged, super().dated(after, before))
+
+    def _look(self) -> None:
         for row in self._staged[self._looked :]:
-            if row["kind"] == EntryKind.CORRECTION:
+            if row["flags"] & _IMPORTED:
+                usage = rows.usage_of(row) or Usage.zero()
+                requests = requests_made(row["kind"], rows.detail_of(row))
+                by = Totals.of(usage, requests=requests)
+                self._imports.append(rules.Dated(row["seq"], row["occurred_at"], by))
+            elif row["kind"] == EntryKind.CORRECTION:
                 self._corrected.append(correction_in(row))
         self._looked = len(self._staged)
-        return [*super().moved(after), *(one for one in self._corrected if one.seq > after)]
 
 
 def limits(
@@ -220,6 +288,14 @@ def correction_in(row: Row) -> rules.Moved:
     if not isinstance(usage, UsageDifference):
         raise ValueError("it records no difference")  # noqa: TRY004 - of what is stored
     return rules.moved_by(row["seq"], rows.detail_of(row), usage)
+
+
+def _summed(row: Row) -> Totals:
+    tokens, cost = (
+        (row[f"{name}_upper"] << 32) + row[f"{name}_lower"]
+        for name in ("total_tokens", "cost_micros_usd")
+    )
+    return Totals(tokens, cost, row["requests"] or 0)
 
 
 def _point(row: Row) -> rules.Point:

@@ -22,7 +22,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ledger.core.axes import AMOUNTS
 from ledger.core.entries import REPEATED_FLAGS, EntryFlag
-from ledger.core.kinds import EntryKind
+from ledger.core.kinds import CHANGES_WINDOW, EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.journal import PoolJournal
@@ -88,9 +88,9 @@ def _orphan(connection: Connection, own: Own) -> tuple[int, str] | None:
 def _orphans() -> Select[Any]:
     same = and_(
         _own.c.kind == _other.c.kind,
-        # A correction's detail holds an entry's number in its own pool; `verify` compares that.
+        # What their detail says of their own pool's window or entries differs; `Below` compares it.
         or_(
-            _own.c.kind == EntryKind.CORRECTION,
+            _own.c.kind.in_(sorted(CHANGES_WINDOW)),
             _own.c.detail.is_not_distinct_from(_other.c.detail),
         ),
         *(_own.c[name].is_not_distinct_from(_other.c[name]) for name in _REPEATED),

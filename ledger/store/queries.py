@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.kinds import ENDS_HOLD, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
+from ledger.core.kinds import BEGINS_LEASE, ENDS_HOLD, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import Columns
 from ledger.store.dialects import clock
@@ -117,7 +117,7 @@ def _newest_of_lease(
         ).where(
             _granted.c.pool_id == _POOL,
             _granted.c.seq == lease,
-            _granted.c.kind == EntryKind.RESERVATION,
+            text(sql(BEGINS_LEASE, "granted.kind")),
             entries.c.pool_id == _POOL,
             entries.c.seq == select(func.max(of_lease.c.seq)).scalar_subquery(),
         )

@@ -21,6 +21,7 @@ from ledger.core.entries import (
     WindowState,
 )
 from ledger.core.kinds import (
+    CHANGES_WINDOW,
     DIFFERENCES,
     HAS_BUDGET,
     MAY_BE_LATE,
@@ -147,9 +148,9 @@ def window_json(window: WindowState, *, since: int | None = None) -> dict[str, A
     """Return what an entry's detail says of its window.
 
     Args:
-        window: The window that a rollover begins, or that a correction changes.
-        since: Of a correction, the entry that began the window. Its base is then said, too, while
-            that of a rollover is the entry itself.
+        window: The window that a rollover begins, or that a correction or an import changes.
+        since: Of a correction or an import, the entry that began the window. Its base is then said,
+            too, while that of a rollover is the entry itself.
     """
     start, end, base, carried, skipped = window
     said = {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
@@ -341,7 +342,7 @@ def window_of(row: Row) -> WindowState | None:
 
 def window_began(row: Row) -> int:
     """Return the number of the entry that began the window of a row that begins or changes one."""
-    if row["kind"] != EntryKind.CORRECTION:
+    if row["kind"] not in CHANGES_WINDOW:
         return int(row["seq"])
     return check_amount("since", detail_of(row)["window"]["since"])
 

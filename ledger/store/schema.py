@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeEngine
 from ledger.core import kinds
 from ledger.core.axes import AXES
 from ledger.core.checks import DETAIL_MAX_CHARS, NAME_MAX_CHARS
-from ledger.core.entries import Totals
+from ledger.core.entries import EntryFlag, Totals
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX_CHARS, USAGE_FIELDS
 
 REVISION = "0001"
@@ -130,6 +130,8 @@ REPORTS_THRESHOLD = text(kinds.sql([kinds.EntryKind.THRESHOLD]))
 REFUSES = text(kinds.sql([kinds.EntryKind.DENIAL]))
 """The condition for denials."""
 _CORRECTS = text(kinds.sql([kinds.EntryKind.CORRECTION]))
+IS_IMPORTED = text(f"(flags & {int(EntryFlag.IMPORTED)}) <> 0")
+"""The condition for imports and corrections of imports, which count at the time of the call."""
 _KEYED = text("payload_digest IS NOT NULL")
 """The condition for entries under a key that the caller gave."""
 _MIRRORS = text("origin_seq IS NOT NULL")
@@ -238,13 +240,21 @@ entries = Table(
         sqlite_where=REFUSES,
         postgresql_where=REFUSES,
     ),
-    # What limits count: corrections move what was committed before them.
+    # What limits count: corrections move what was committed before them, and imports count at the
+    # time of the call.
     Index(
         "ix_entries_correction",
         "pool_id",
         "seq",
         sqlite_where=_CORRECTS,
         postgresql_where=_CORRECTS,
+    ),
+    Index(
+        "ix_entries_imported",
+        "pool_id",
+        "seq",
+        sqlite_where=IS_IMPORTED,
+        postgresql_where=IS_IMPORTED,
     ),
     # Reports: what one run did, and what happened when.
     Index("ix_entries_attribution_id", "pool_id", "attribution_id"),

@@ -14,7 +14,14 @@ from ledger.core import rules
 from ledger.core.checks import NAME_MAX_CHARS, canonical_json
 from ledger.core.entries import Entry, EntryFlag, LeaseAfter, LeaseState, PoolId, late_in
 from ledger.core.fold import Replay
-from ledger.core.kinds import BY_ITSELF, CORRECTABLE, KINDS, SETS_EXPIRY, EntryKind
+from ledger.core.kinds import (
+    BY_ITSELF,
+    CHANGES_WINDOW,
+    CORRECTABLE,
+    KINDS,
+    SETS_EXPIRY,
+    EntryKind,
+)
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.usage_reports import REPORTED
 from ledger.core.values import Provenance
@@ -148,6 +155,7 @@ def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
     # What is taken back of an assumed charge is part of the call behind it, which has the key.
     called = entry.origin is None and kind not in BY_ITSELF and late_in(detail) is None
     needed = {"idempotency_key"} if called else set()
+    needed.update(("payload_digest",) if called and kind == EntryKind.IMPORT else ())
     charged = kind in CORRECTABLE or (kind == EntryKind.EXPIRY and entry.usage is not None)
     if charged and "carving" not in detail:
         needed.add("provenance")
@@ -186,7 +194,7 @@ def _said_problem(entry: Entry, state: Replay) -> str | None:
     kind, detail = entry.kind, entry.detail
     if entry.policy is not None and detail["policy"] != policy_to_json(entry.policy):
         return f"{kind} whose policy is not as it is written"
-    since = state.window_began if kind == EntryKind.CORRECTION else None
+    since = state.window_began if kind in CHANGES_WINDOW else None
     if entry.window is not None and detail["window"] != window_json(entry.window, since=since):
         return f"{kind} whose window is not as it is written"
     for name in ("reason", "lost"):

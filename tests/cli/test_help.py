@@ -59,6 +59,8 @@ def test_the_commands_are_known() -> None:
         "ledger prices diff",
         "ledger reprice",
         "ledger correct",
+        "ledger record",
+        "ledger import",
         "ledger reconcile",
         "ledger leases list",
         "ledger leases settle",

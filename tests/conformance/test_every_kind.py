@@ -11,6 +11,7 @@ from ledger import (
     IdempotencyKey,
     LeaseTtl,
     Ledger,
+    PastCall,
     RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
@@ -18,6 +19,7 @@ from ledger import (
     Usage,
     UsageEstimate,
     Window,
+    from_micros,
 )
 from ledger.core.kinds import KINDS, LeasePhase
 from tests.clocks import Clock
@@ -53,6 +55,8 @@ def test_every_kind_is_written_by_an_operation(timed: Ledger, clock: Clock) -> N
     clock.minutes(60)
     pool.release(pool.reserve(RequestExtensions(), ASKED, UNLIMITED))
     timed.adjust("team", SharedPoolBudgetOptions(capacity_tokens=30, window=window), reason="more")
+    past = PastCall(usage=Usage(total_tokens=1), occurred_at=from_micros(0), idempotency_key="past")
+    pool.import_calls([past], reason="lost")
     timed.close_pool("team", reason="done")
     written = list(timed.entries("team"))
     assert expiring.id < settlement.seq

@@ -21,6 +21,7 @@ from ledger import (
     LeaseTtl,
     Ledger,
     OccurredAt,
+    PastCall,
     PoolClosedError,
     RequestBudget,
     RequestExtensions,
@@ -77,6 +78,15 @@ class Author:
         given = UsageReport(**report) if report else None
         self._book.pool(pool).record_used(lease, usage, report=given)
 
+    def bring(self, pool: str, tokens: int) -> None:
+        """Import a call of the past."""
+        self.later()
+        self._number += 1
+        usage = Usage(output_tokens=2, total_tokens=tokens, cost_micros_usd=tokens)
+        whom = Attribution(run_id="run 1", model="m", request_id=f"q{self._number}")
+        call = PastCall(usage=usage, occurred_at=THEN, attribution=whom)
+        self._book.pool(pool).import_calls([call], "moved")
+
     def denied(self, pool: str, tokens: int, key: str) -> None:
         """Be denied, and have that kept."""
         with pytest.raises(ThresholdExceededError):
@@ -117,6 +127,7 @@ class Author:
         self.record("run", plain, 61)
         self.later()
         run.correct(settled, Usage(total_tokens=45, reasoning_tokens=1), "invoice")
+        self.bring("run", 5)
         freed = self.reserve("run", 70)
         self.later()
         run.release(freed)
@@ -136,6 +147,7 @@ class Author:
             book.pool(pool).abandon(lease)
         self.record("hourly", self.reserve("hourly", 20), 15)
         self.later(3_600)
+        self.bring("hourly", 12)
         self.record("hourly", self.reserve("hourly", 30), 15)
         self.later()
         book.adjust("org", SharedPoolBudgetOptions(capacity_tokens=900), reason="less")
@@ -247,6 +259,7 @@ KEYED = {
     "adjustment",
     "correction",
     "closing",
+    "import",
 }
 
 UNDETERMINED: dict[str, dict[str, set[str]]] = {
@@ -258,7 +271,7 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     # an expiry or a window depends on it.
     "recorded_at": {
         "own": {
-            *("adjustment", "closing", "denial", "opening", "reservation", "rollover"),
+            *("adjustment", "closing", "denial", "import", "opening", "reservation", "rollover"),
             "settlement",
         },
         "funding": {"settlement"},
@@ -270,9 +283,9 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     # Not all that a caller gave is kept: a denial's time to live, what of a report was left out.
     "payload_digest": {"own": KEYED, "from above": KEYED},
     # What nothing else repeats: a denial is one entry.
-    "attribution_id": {"own": {"denial"}, "from above": {"denial"}},
-    "request_id": {"own": {"denial", "settlement"}, "from above": {"denial"}},
-    "occurred_at": {"own": {"denial", "settlement"}, "from above": {"denial"}},
+    "attribution_id": {"own": {"denial", "import"}, "from above": {"denial"}},
+    "request_id": {"own": {"denial", "import", "settlement"}, "from above": {"denial"}},
+    "occurred_at": {"own": {"denial", "import", "settlement"}, "from above": {"denial"}},
     **{
         name: {"own": {"denial"}, "from above": {"denial"}}
         for name in (*("estimate_total_tokens", "estimate_cost_micros_usd"),)
@@ -286,18 +299,18 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
         )
     },
     **{
-        f"usage_{name}": {"own": {"settlement"}}
+        f"usage_{name}": {"own": {"import", "settlement"}}
         for name in (
             *("input_tokens", "output_tokens"),
             *("cache_creation_tokens", "cache_read_tokens", "reasoning_tokens"),
         )
     },
     # What was said after the call, in a pool that shares with none above.
-    "provenance": {"own": {"settlement"}},
+    "provenance": {"own": {"import", "settlement"}},
     # Policies until a verdict depends on what is changed, reasons, reports, and whether a lease
     # was abandoned or ended so.
     "detail": {
-        "own": {"adjustment", "closing", "correction", "opening", "settlement"},
+        "own": {"adjustment", "closing", "correction", "import", "opening", "settlement"},
         "own of an abandoned lease": {"release", "settlement"},
     },
 }

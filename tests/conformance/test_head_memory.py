@@ -15,11 +15,13 @@ from ledger import (
     LeaseTtl,
     Ledger,
     LedgerBudgetManager,
+    PastCall,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Usage,
     Window,
+    from_micros,
 )
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
@@ -51,6 +53,12 @@ def test_the_head_that_is_remembered_is_the_head_that_is_read(
             spent = next(book.entries("agent", kind=EntryKind.SETTLEMENT))
             below.correct(spent.seq, Usage(total_tokens=2), reason="billed so")
 
+        def bring() -> None:
+            call = PastCall(
+                usage=Usage(total_tokens=3), occurred_at=from_micros(0), idempotency_key="past"
+            )
+            below.import_calls([call], reason="moved here")
+
         def adjust(name: str) -> None:
             book.adjust(name, SharedPoolBudgetOptions(capacity_tokens=90, window=window))
 
@@ -62,6 +70,7 @@ def test_the_head_that_is_remembered_is_the_head_that_is_read(
             lambda: below.renew(leases[0], timedelta(minutes=5)),
             lambda: below.record_used(leases[0], Usage(total_tokens=1)),
             correct,
+            bring,
             partial(clock.minutes, 2),
             partial(book.expire_due, "agent"),
             partial(clock.minutes, 60),

@@ -51,6 +51,7 @@ FIELDS = [
     "expiries",
     "late",
     "corrections",
+    "imports",
     "unpriced",
     "cache_creation_tokens",
     "cache_read_tokens",

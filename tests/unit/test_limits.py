@@ -151,7 +151,7 @@ def test_a_history_in_memory_forgets_what_no_limit_reaches() -> None:
         since = Micros((seq - 100) * SECOND)
         if seq % 700 == 0:
             short.forget(since)
-        found = [track.base(track.point(track.before(since))) for track in (short, whole)]
+        found = [track.base(track.point(track.before(since)), since) for track in (short, whole)]
         assert found[0] == found[1]
     assert len(short._points) < 900
     assert 5_000 == short.last == whole.last

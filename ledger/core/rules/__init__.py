@@ -6,7 +6,8 @@ these functions. There is no I/O, no SQL and no clock here.
 `admit` decides whether a reservation is admitted, and changes nothing. `reserve`, `observe`,
 `settle` and the others compute the state after an entry, whether it is about to be written or was
 written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry,
-and `without` what a correction of an earlier window's usage leaves of it.
+and `without` what a correction of an earlier window's usage leaves of it. `record_import` and
+`with_import` are for calls of the past.
 `admission` returns `admit` as an earlier released version of the rules had it. `stand` says where a
 pool stands by now, and `remaining` what is left of it: every answer and report asks these two.
 """
@@ -32,6 +33,7 @@ from ledger.core.rules.carry_over import (
     taken_back,
     without,
 )
+from ledger.core.rules.imports import counts_from, record_import, with_import
 from ledger.core.rules.leases import (
     Assumed,
     Effect,
@@ -51,7 +53,7 @@ from ledger.core.rules.leases import (
     still_assumed,
     swept,
 )
-from ledger.core.rules.limits import History, Limits, Moved, Point, moved_by, since
+from ledger.core.rules.limits import Dated, History, Limits, Moved, Point, moved_by, since
 from ledger.core.rules.released import admission, current, stamp, version_in
 from ledger.core.rules.remainder import counted, least
 from ledger.core.rules.standing import Standing, spent_in, stand
@@ -61,6 +63,7 @@ from ledger.core.rules.unpriced import left_out, require_priced, unpriced, unpri
 __all__ = [
     "Assumed",
     "Crossing",
+    "Dated",
     "Denial",
     "Effect",
     "History",
@@ -79,6 +82,7 @@ __all__ = [
     "charged",
     "correct",
     "counted",
+    "counts_from",
     "crossing_detail",
     "crossings",
     "current",
@@ -95,6 +99,7 @@ __all__ = [
     "observe",
     "over_request_budget",
     "reached",
+    "record_import",
     "release",
     "remaining",
     "renew",
@@ -112,5 +117,6 @@ __all__ = [
     "unpriced",
     "unpriced_flag",
     "version_in",
+    "with_import",
     "without",
 ]

@@ -138,7 +138,7 @@ def _spend(
     return make(Effect, (make(Balance, (committed, balance.reserved.minus(freed))), after, flags))
 
 
-def correct(
+def correct(  # noqa: PLR0913 - what a correction may be of
     balance: Balance,
     lease: LeaseState,
     before: Usage,
@@ -148,6 +148,7 @@ def correct(
     ceiling: int,
     requests: int = 0,
     of_expiry: bool = False,
+    of_import: bool = False,
 ) -> Effect:
     """Return the effect of correcting an entry of a lease; its usage was `before` until now.
 
@@ -156,7 +157,8 @@ def correct(
     pool may turn out to have been for more of them, and an assumed call gives way to the real one.
 
     An entry is corrected once its lease has ended. What an expiry assumed is corrected until then
-    (flagged late): it is 0 from then on, since what was recorded has taken its place.
+    (flagged late): it is 0 from then on, since what was recorded has taken its place. A correction
+    of an import is flagged as one; nothing was held for the call, so that it overran nothing.
 
     Raises:
         UncorrectableEntryError: The lease has not ended, and more usage may come; or it has, and
@@ -174,7 +176,7 @@ def correct(
     exact = balance.committed.plus(Totals.of(moved, requests=requests))
     committed = Totals(*(min(max(value, 0), ceiling) for value in exact))
     used = moved.added_to(lease.used, ceiling=ceiling)
-    flags = _overrun(lease, used)
+    flags = EntryFlag.IMPORTED if of_import else _overrun(lease, used)
     if of_expiry:
         flags |= EntryFlag.LATE
     if committed != exact:

@@ -3,7 +3,8 @@
 A hold counts from its reservation until it ends. Usage counts from when it is recorded, as long as
 the limit's period holds that time. So a call counts without a gap from its reservation on. A
 correction that adds usage counts like any other; one that takes usage back takes it from what that
-call counted last, and nothing back that no longer counts.
+call counted last, and nothing back that no longer counts. Calls that are imported count when they
+were made, and so do corrections of them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,14 @@ class Moved(NamedTuple):
     by: Totals
 
 
+class Dated(NamedTuple):
+    """An import, or a correction of one: its number, when the call was made, what it commits."""
+
+    seq: int
+    at: Micros
+    by: Totals
+
+
 def moved_by(seq: int, detail: Mapping[str, Any], usage: UsageDifference) -> Moved:
     """Return by how much a correction moves the totals of its pool."""
     requests = requests_made(EntryKind.CORRECTION, detail)
@@ -73,7 +82,21 @@ class History(ABC):
 
     @abstractmethod
     def moved(self, after: int) -> Sequence[Moved]:
-        """Return the corrections behind the entry of a sequence number, oldest first."""
+        """Return the corrections behind the entry of a sequence number, oldest first.
+
+        Corrections of imports are not among them: these are dated.
+        """
+
+    @abstractmethod
+    def dated(self, after: int, before: Micros) -> Totals:
+        """Return what imports commit behind an entry, of calls that were made before a time.
+
+        Corrections of imports count, too, at the time of the call.
+
+        Args:
+            after: The sequence number of the entry.
+            before: The time.
+        """
 
     def before(self, since: Micros) -> int:
         """Return the number of the newest entry recorded before a time, `first` where none was."""
@@ -111,10 +134,16 @@ class History(ABC):
         """Return one entry by its number, and what there was before all of them for 0."""
         return self.points(range(number, number + 1))[0] if number else _BEFORE_ALL
 
-    def base(self, point: Point) -> Totals:
-        """Return what an entry and those before it committed, less what was taken back of it since.
+    def base(self, point: Point, since: Micros) -> Totals:
+        """Return what was committed before a time, by what is known now.
 
-        A correction takes usage from what was counted last of the corrected entry.
+        That is what an entry and those before it committed, less what was taken back of it since: a
+        correction takes usage from what was counted last of the corrected entry. To it come the
+        calls that were made before that time, and imported later.
+
+        Args:
+            point: The newest entry that was recorded before the time.
+            since: The time.
         """
         sums: dict[int, Totals] = {}
         lowest: dict[int, Totals] = {}
@@ -122,7 +151,8 @@ class History(ABC):
             if of <= point.seq:
                 sums[of] = moved = sums.get(of, _NOTHING).plus(by)
                 lowest[of] = Totals(*map(min, lowest.get(of, _NOTHING), moved))
-        return reduce(Totals.plus, lowest.values(), point.committed)
+        known = reduce(Totals.plus, lowest.values(), point.committed)
+        return known.plus(self.dated(point.seq, since))
 
 
 class Refusal(NamedTuple):
@@ -147,9 +177,10 @@ class Limits:
         self._at = at
         self._history = history
         self._counted = [
-            (limit, number, history.base(history.point(number)))
+            (limit, number, history.base(history.point(number), begin))
             for limit in policy.limits
-            for number in (history.before(since(limit, at)),)
+            for begin in (since(limit, at),)
+            for number in (history.before(begin),)
         ]
 
     def states(self, balance: Balance) -> Iterator[LimitStatus]:
@@ -191,9 +222,21 @@ class Limits:
         if not isinstance(limit.period, Rolling):
             return _end(limit.period, self._at)
         history = self._history
-        found = history.search(number, lambda point: short(history.base(point)) is None)
+
+        def fits(point: Point, last: int) -> bool:
+            """Tell whether it is admitted once nothing counts any more until a last moment."""
+            return short(history.base(point, Micros(last + 1))) is None
+
+        found = history.search(number, lambda point: fits(point, point.at))
         # What is about to be committed, if all entries so far are not enough, counts from now on.
         last = history.point(found).at if found <= history.last else self._at
+        # Calls that were imported cease to count at times of their own, between those of entries.
+        point = history.point(found - 1)
+        first = max(point.at, since(limit, self._at) - 1)
+        if history.dated(point.seq, Micros(last)) != history.dated(point.seq, Micros(first + 1)):
+            moments = range(first, last)
+            fitting = bisect_left(moments, True, key=lambda moment: fits(point, moment))
+            last = Micros(first + fitting)
         return Micros(last + limit.period.length_us)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from ledger.core.checks import Micros
 from ledger.core.entries import Totals
 from ledger.core.limits import Limit
-from ledger.core.rules.limits import History, Moved, Point, moved_by, since
+from ledger.core.rules.limits import Dated, History, Moved, Point, moved_by, since
 from ledger.core.values import UsageDifference
 
 _KEPT = 1_024
@@ -22,6 +23,7 @@ class Track(History):
     def __init__(self) -> None:
         self._points: list[Point] = []
         self._moved: list[Moved] = []
+        self._dated: list[Dated] = []
         self._most = _KEPT
 
     @property
@@ -39,9 +41,17 @@ class Track(History):
         begin = bisect_left(self._moved, after + 1, key=lambda one: one.seq)
         return self._moved[begin:]
 
-    def add(self, point: Point, moved: Moved | None = None) -> None:
-        """Add the next entry, and what it corrects."""
+    def dated(self, after: int, before: Micros) -> Totals:
+        """Return what imports commit behind an entry, of calls that were made before a time."""
+        begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
+        early = (one.by for one in self._dated[begin:] if one.at < before)
+        return reduce(Totals.plus, early, Totals())
+
+    def add(self, point: Point, moved: Moved | None = None, dated: Dated | None = None) -> None:
+        """Add the next entry, what it corrects, and what it imports."""
         self._points.append(point)
+        if dated is not None:
+            self._dated.append(dated)
         if moved is not None:
             self._moved.append(moved)
 

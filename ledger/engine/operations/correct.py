@@ -23,7 +23,7 @@ from ledger.store.rows import Row
 
 @dataclass(slots=True, kw_only=True)
 class Correct(Operation[UsageDifference]):
-    """Say what the usage of a settlement, observation or expiry really was."""
+    """Say what the usage of a settlement, observation, expiry or import really was."""
 
     entry: int
     usage: Usage
@@ -79,6 +79,7 @@ class Correct(Operation[UsageDifference]):
             seq=self.entry,
             ceiling=I64_MAX,
             of_expiry=found.row["kind"] == EntryKind.EXPIRY,
+            of_import=found.row["kind"] == EntryKind.IMPORT,
         )
         draft = correction(found, self.usage, effect, lease, self.reason)
         asked = actors.detail(pool.connection, self.actor, self.name, self.reason)

@@ -29,7 +29,10 @@ WORKER = Role(
     "worker",
     "what an auditor may; reserve, renew, observe, record, release, abandon and expire leases",
 )
-HOLDER = Role("holder", "what a worker may; open, adjust and close pools, and correct entries")
+HOLDER = Role(
+    "holder",
+    "what a worker may; open, adjust and close pools, correct entries, and import calls",
+)
 OWNER = Role("owner", "everything; it owns the tables, upgrades the schema and makes these roles")
 ROLES = (AUDITOR, WORKER, HOLDER, OWNER)
 

@@ -1,0 +1,226 @@
+"""`ledger import` and `ledger record`: calls of the past, from a file or one by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.cli.common import (
+    URL_DEFAULT,
+    Acting,
+    Format,
+    OutputFormat,
+    PoolName,
+    Url,
+    Wide,
+    emit,
+    existing,
+    progress_bar,
+    show,
+    stdout,
+)
+from ledger.cli.correct import Cost, Count, named_amounts
+from ledger.cli.filters import moment_in
+from ledger.cli.mappings import (
+    MappingName,
+    Start,
+    WhatIdenticalMean,
+    WhatRepeatsMean,
+    mappings,
+    read,
+)
+from ledger.core.calendar import zone_named
+from ledger.core.past_calls import PastCall
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import Attribution, Provenance, Usage
+from ledger.errors import RequestBudgetExceededError
+from ledger.importing import Calls, Changed, Imported, import_calls, record_call
+from ledger.importing.sheets import about, summary_sheet
+from ledger.reports.render import printable, usd
+
+Run = Annotated[str | None, typer.Option(help="The run it was for.", show_default=False)]
+Tenant = Annotated[str | None, typer.Option(help="The tenant it was for.", show_default=False)]
+Agent = Annotated[str | None, typer.Option(help="The agent that made it.", show_default=False)]
+Provider = Annotated[str | None, typer.Option(help="The provider.", show_default=False)]
+From = Annotated[Provenance, typer.Option(help="Where the figures are from.")]
+
+
+def import_(
+    pool: PoolName,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A log, a trace or a provider's export: CSV, JSON, .xlsx or Parquet, also in gzip "
+            "or zip.",
+            show_default=False,
+        ),
+    ],
+    *,
+    mapping: MappingName = "generic",
+    repeats: WhatRepeatsMean = None,
+    identical: WhatIdenticalMean = None,
+    start: Start = None,
+    changed: Annotated[
+        Changed,
+        typer.Option(
+            help="What it means if a line without a request id says other amounts than it did when "
+            "an earlier file was imported: refuse the file, or correct what was imported."
+        ),
+    ] = Changed.REFUSE,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="The account that the file is of: lines without a request id are told apart by "
+            "it. By default the mapping's name.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Run = None,
+    tenant: Tenant = None,
+    agent: Agent = None,
+    provider: Provider = None,
+    provenance: From = Provenance.RECOVERED,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done; nothing is written.")
+    ] = False,
+    actor: Acting = None,
+    url: Url = URL_DEFAULT,
+    output_format: OutputFormat = Format.TABLE,
+    wide: Wide = False,
+) -> None:
+    """Import history into a pool: each call once, at its own time, with the totals proved.
+
+    The same file may be imported again, also once it has grown. Exit code 0 if the journal then
+    says of these calls what the file says, 1 if not, 2 if the file or a line of it cannot be
+    imported: then nothing is.
+
+    Example: ledger import team session.jsonl --mapping claude-code
+    """
+    chosen = mappings(mapping, repeats=repeats, identical=identical, start=start)
+    for_whom = Attribution(run_id=run, tenant=tenant, agent=agent, provider=provider)
+    calls = Calls(
+        bill=read(file, chosen, attributed=True),
+        attribution=None if for_whom == Attribution() else for_whom,
+        source=source,
+        provenance=provenance,
+    )
+    with existing(url, actor=actor) as book, progress_bar() as bar:
+        task = bar.add_task("Importing", total=len(calls.bill.lines))
+        found = import_calls(
+            book,
+            pool,
+            calls,
+            changed=changed,
+            dry_run=dry_run,
+            progress=lambda done: bar.advance(task, done),
+        )
+    emit([found], Imported, output_format, lambda: _print(found, wide=wide))
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+def _print(found: Imported, *, wide: bool) -> None:
+    show(summary_sheet(found), wide=wide)
+    stdout().print(printable(about(found)), markup=False, soft_wrap=True)
+
+
+def record(
+    pool: PoolName,
+    reason: Annotated[
+        str, typer.Option(help="The reason, which the journal keeps.", show_default=False)
+    ],
+    *,
+    url: Url = URL_DEFAULT,
+    request_id: Annotated[
+        str | None, typer.Option(help="The provider's id of the call.", show_default=False)
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="When the call was made, such as 2024-02-29T12:00:00Z; now without it.",
+            show_default=False,
+        ),
+    ] = None,
+    lease: Annotated[
+        str | None,
+        typer.Option(
+            help="The token of its lease, if the program still has it and the store lost it: the "
+            "program may record the call, too.",
+            show_default=False,
+        ),
+    ] = None,
+    input_tokens: Count = None,
+    output_tokens: Count = None,
+    total_tokens: Count = None,
+    cost_usd: Cost = None,
+    cache_creation_tokens: Count = None,
+    cache_read_tokens: Count = None,
+    reasoning_tokens: Count = None,
+    model: Annotated[str | None, typer.Option(help="The model.", show_default=False)] = None,
+    run: Run = None,
+    tenant: Tenant = None,
+    agent: Agent = None,
+    provider: Provider = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="A name that makes it happen once; by default made from the request id.",
+            show_default=False,
+        ),
+    ] = None,
+    actor: Acting = None,
+) -> None:
+    """Record one call that was billed and is not in the books, as after a restored backup.
+
+    It counts at its own time, and once: also if the file that tells of it is imported later. A call
+    whose request id is in the books is refused.
+
+    Example: ledger record team --request-id req_9 --cost-usd 0.02 --reason "lost with the disk"
+    """
+    usage = Usage(
+        **named_amounts(
+            cost_usd,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=total_tokens,
+            cache_creation_tokens=cache_creation_tokens,
+            cache_read_tokens=cache_read_tokens,
+            reasoning_tokens=reasoning_tokens,
+        )
+    )
+    attribution = Attribution(
+        run_id=run,
+        tenant=tenant,
+        agent=agent,
+        provider=provider,
+        model=model,
+        request_id=request_id,
+    )
+    when = moment_in("at", at, zone_named("UTC"))
+    with existing(url, actor=actor) as book:
+        if lease is not None:
+            report = UsageReport(
+                provenance=Provenance.RECOVERED, occurred_at=when, detail={"reason": reason}
+            )
+            over = ""
+            try:
+                book.pool(pool).record_lost(lease, usage, attribution=attribution, report=report)
+            except RequestBudgetExceededError:  # it is recorded all the same
+                over = "  (over the request's own budget)"
+            said = f"lease {lease}  recorded{over}"
+        else:
+            call = PastCall(
+                usage=usage,
+                occurred_at=book.now() if when is None else when,
+                attribution=attribution,
+                idempotency_key=key,
+            )
+            imported = record_call(book, pool, call, reason)
+            said = f"entry {imported.entry}  {'recorded' if imported.is_new else 'was there'}"
+    stdout().print(
+        printable(f"{said}  tokens {usage.total_tokens:,}  USD {usd(usage.cost_micros_usd)}"),
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,83 @@
+"""Calls of the past: what is imported into a pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import NamedTuple
+
+from ledger.core.checks import Micros, check_moment, check_text, check_type, to_micros
+from ledger.core.values import Attribution, Provenance, Usage
+from ledger.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastCall:
+    """A call of the past, to be imported into a pool: it was made, and no entry says so.
+
+    Attributes:
+        usage: What it used.
+        occurred_at: When it was made, with a time zone, in the years 1900 to 2999.
+        attribution: Whom it was for; its `request_id` is the provider's id of the call.
+        idempotency_key: The name by which it is imported once into a pool, 1 to 255 characters; by
+            default made from the request id.
+        provenance: Where the figures are from.
+
+    Raises:
+        InvalidInputError: A value of another type or out of range, or neither a request id nor an
+            idempotency key.
+    """
+
+    usage: Usage
+    occurred_at: datetime
+    attribution: Attribution | None = None
+    idempotency_key: str | None = None
+    provenance: Provenance = Provenance.RECOVERED
+
+    def __post_init__(self) -> None:
+        check_type("usage", self.usage, Usage)
+        check_moment("occurred_at", self.occurred_at)
+        if self.attribution is not None:
+            check_type("attribution", self.attribution, Attribution)
+        check_type("provenance", self.provenance, Provenance)
+        if self.idempotency_key is not None:
+            check_text("idempotency_key", self.idempotency_key)
+        elif self.request_id is None:
+            raise InvalidInputError(
+                "idempotency_key", "must be given where no request id says which call it is"
+            )
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's id of the call."""
+        return None if self.attribution is None else self.attribution.request_id
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of its entry."""
+        return self.idempotency_key or import_key(f"{self.request_id}")
+
+    @property
+    def at(self) -> Micros:
+        """When it was made."""
+        return to_micros("occurred_at", self.occurred_at)
+
+
+def import_key(named: str) -> str:
+    """Return the idempotency key of a call with this request id, or of another name."""
+    return f"import:{blake2b(named.encode(), digest_size=16).hexdigest()}"
+
+
+class ImportedCall(NamedTuple):
+    """What became of a call that was to be imported.
+
+    Attributes:
+        entry: The number of its entry.
+        is_new: Whether the entry was written now, and not imported before.
+        is_changed: Whether it was imported before with another usage; nothing was written.
+    """
+
+    entry: int
+    is_new: bool
+    is_changed: bool

@@ -1,0 +1,102 @@
+"""Import: record a call of the past that this store does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.core import hashing, rules
+from ledger.core.checks import I64_MAX, Micros, check_not_ahead
+from ledger.core.entries import Actor, PoolInfo
+from ledger.core.kinds import EntryKind
+from ledger.core.past_calls import PastCall
+from ledger.core.values import USAGE_FIELDS, Provenance, Usage
+from ledger.engine.batch import Batch
+from ledger.engine.operations.base import Operation, check_storable
+from ledger.engine.pool_batch import PoolBatch
+from ledger.store import actors
+from ledger.store.amounts import USAGE
+from ledger.store.drafts import Draft, drafted
+from ledger.store.rows import Row
+
+
+@dataclass(slots=True, kw_only=True)
+class Import(Operation[int]):
+    """Commit the usage of a call of the past, which counts at the time of the call."""
+
+    usage: Usage
+    occurred_at: Micros
+    attribution: str | None
+    request_id: str | None
+    provenance: Provenance
+    reason: str
+    actor: Actor
+    is_new: bool = False
+    """Whether it was decided here, and not under its key before."""
+
+    @classmethod
+    def of(cls, call: PastCall, reason: str, actor: Actor) -> Import:
+        """Return the operation for one call.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        check_storable("usage", call.usage, USAGE_FIELDS)
+        attribution = call.attribution
+        return cls(
+            key=call.key,
+            key_given=True,
+            usage=call.usage,
+            occurred_at=call.at,
+            attribution=None if attribution is None else hashing.attribution_content(attribution),
+            request_id=call.request_id,
+            provenance=call.provenance,
+            reason=reason,
+            actor=actor,
+        )
+
+    @property
+    def attributed(self) -> str | None:
+        """The content of the call's attribution."""
+        return self.attribution
+
+    def arguments(self) -> Sequence[hashing.Value]:
+        """Return the usage: the same call may come from another file, at another line."""
+        return ("import", *USAGE.values(self.usage))
+
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
+        """Return the import, whatever the pool has left.
+
+        Raises:
+            InvalidInputError: The call is dated more than a day ahead of the store's clock.
+            NotPermittedError: The role may not import.
+        """
+        check_not_ahead("occurred_at", self.occurred_at, batch.now)
+        asked = batch.asked.get(self.actor)
+        if asked is None:
+            asked = actors.detail(pool.connection, self.actor, self.name)
+            batch.asked[self.actor] = asked
+        balance, lease, flags = rules.record_import(
+            pool.head.balance, self.usage, lease_id=pool.head.seq + 1, ceiling=I64_MAX
+        )
+        self.is_new = True
+        return drafted(
+            EntryKind.IMPORT,
+            balance,
+            flags=flags,
+            detail={**asked, "reason": self.reason},
+            estimate=lease.estimate,
+            request_budget=lease.request_budget,
+            usage=self.usage,
+            lease=lease,
+            attribution=pool.intern(self.attribution),
+            request_id=self.request_id,
+            provenance=self.provenance,
+            occurred_at=self.occurred_at,
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest(),
+        )
+
+    def answer(self, row: Row, pool: PoolInfo) -> int:
+        """Return the number of the entry."""
+        return int(row["seq"])

@@ -1,0 +1,161 @@
+"""What the books say of calls that are to be imported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, bindparam, func, select, text
+
+from ledger.core.checks import to_micros
+from ledger.core.entries import EntryFlag
+from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, sql
+from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
+from ledger.files.rows import digest_of
+from ledger.ledger import Ledger
+from ledger.reports.figures import is_open
+from ledger.reports.filters import Filter, Scope, snapshot
+from ledger.reports.stream import ends, stream
+from ledger.store.amounts import USAGE
+from ledger.store.schema import entries
+
+_USAGE = [entries.c[f"usage_{name}"] for name in USAGE_FIELDS]
+_OF_POOL = entries.c.pool_id == bindparam("pool_id")
+_IMPORTS = select(entries.c.seq, entries.c.idempotency_key, *_USAGE).where(
+    _OF_POOL,
+    entries.c.payload_digest.is_not(None),
+    entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+    entries.c.kind == EntryKind.IMPORT,
+)
+_CORRECTIONS = select(entries.c.lease, *_USAGE).where(
+    _OF_POOL,
+    entries.c.lease.in_(bindparam("leases", expanding=True)),
+    text(sql(FOLLOWS_UP)),
+    entries.c.kind == EntryKind.CORRECTION,
+)
+
+
+class Standing(NamedTuple):
+    """A call that was imported.
+
+    Attributes:
+        seq: The number of its entry.
+        imported: The usage that it was imported with.
+        usage: Its usage after all corrections.
+    """
+
+    seq: int
+    imported: Usage
+    usage: Usage
+
+
+def _rows(
+    connection: Connection, query: Select[Any], asked: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(query, asked).mappings()]
+
+
+class Found(NamedTuple):
+    """An entry about a call that is in the books.
+
+    Attributes:
+        pool: The name of its pool.
+        seq: Its number.
+    """
+
+    pool: str
+    seq: int
+
+
+def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, Standing]:
+    """Return what a pool says of the calls that were imported under some keys.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        LedgerUnavailableError: The store cannot be read.
+    """
+
+    def query(connection: Connection, scope: Scope) -> dict[str, Standing]:
+        asked = {"pool_id": scope.pool}
+        rows = _rows(connection, _IMPORTS, {**asked, "keys": list(keys)})
+        now = {row["seq"]: Usage(**USAGE.of(row)) for row in rows}
+        for row in _rows(connection, _CORRECTIONS, {**asked, "leases": list(now)}):
+            moved = UsageDifference(**USAGE.of(row))
+            now[row["lease"]] = moved.added_to(now[row["lease"]])
+        return {
+            row["idempotency_key"]: Standing(row["seq"], Usage(**USAGE.of(row)), now[row["seq"]])
+            for row in rows
+        }
+
+    return snapshot(book, pool, query)
+
+
+def find_recorded(
+    book: Ledger, pool: str, ids: Collection[bytes], *, since: datetime
+) -> dict[bytes, Found]:
+    """Return which request ids are in the books, by other entries than imports of this pool.
+
+    All pools of the store are searched, in bounded memory. Denials do not count, nor do leases that
+    were released: no call is known of them.
+
+    Args:
+        book: The store.
+        pool: The pool.
+        ids: The hashes of the request ids, as `digest_of` makes them.
+        since: Only entries of calls from this time on.
+
+    Raises:
+        LedgerUnavailableError: The store cannot be read.
+    """
+    everywhere = Filter(since=since)
+    scope, last = snapshot(
+        book, everywhere, lambda connection, scope: (scope, ends(connection, scope))
+    )
+    found: dict[bytes, Found] = {}
+    for pool_id, end in last.items():
+        name = scope.pools[pool_id]
+        query = _with_ids(scope).where(entries.c.pool_id == pool_id)
+        if name == pool:
+            query = query.where(entries.c.flags.bitwise_and(int(EntryFlag.IMPORTED)) == 0)
+        for row in stream(book, query, after=0, end=end):
+            digest = digest_of(row["request_id"])
+            if digest in ids:
+                found.setdefault(digest, Found(name, row["seq"]))
+    return found
+
+
+def _with_ids(scope: Scope) -> Select[Any]:
+    e = entries.c
+    return select(e.seq, e.request_id).where(
+        *scope.conditions,
+        e.request_id.is_not(None),
+        e.usage_total_tokens.is_not(None) | is_open(None),
+    )
+
+
+def recorded_between(book: Ledger, pool: str, first: datetime, last: datetime) -> int:
+    """Return how many entries of a pool record usage of a time, that are no imports.
+
+    Args:
+        book: The store.
+        pool: The pool.
+        first: The first moment of the time.
+        last: The last moment of the time.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    upto = to_micros("last", last)
+
+    def query(connection: Connection, scope: Scope) -> int:
+        counted = select(func.count()).where(
+            *scope.conditions,
+            scope.at <= upto,
+            entries.c.kind.in_(CORRECTABLE),
+            entries.c.kind != EntryKind.IMPORT,
+        )
+        return int(connection.execute(counted).scalar_one())
+
+    return snapshot(book, Filter(pools=[pool], since=first), query)

@@ -1,0 +1,186 @@
+"""The calls that a file tells of: each becomes one entry, under a key that stays the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fractions import Fraction
+from typing import NamedTuple
+
+from ledger.core.checks import (
+    I64_MAX,
+    Micros,
+    check_moment,
+    check_not_ahead,
+    check_text,
+    check_type,
+    from_micros,
+    to_micros,
+)
+from ledger.core.past_calls import PastCall, import_key
+from ledger.core.values import Attribution, Provenance, Usage
+from ledger.errors import BillingFileError, InvalidInputError
+from ledger.files.bill import Bill
+from ledger.files.lines import BillLine
+from ledger.files.mapping import COST, Identical
+from ledger.files.numbers import Amount
+from ledger.files.rows import digest_of
+
+_UNIT = "\x1f"
+"""What stands between the parts of a name; request ids and times have none."""
+
+
+class Told(NamedTuple):
+    """A call that a file tells of.
+
+    Attributes:
+        line: The number of its first line.
+        call: The call.
+        is_named: Whether it has a request id or another sign of its own, so that a later file that
+            says something else of it means the same call.
+        rounded: By how much rounding up its cost made it more than the file says, in micro-USD.
+    """
+
+    line: int
+    call: PastCall
+    is_named: bool
+    rounded: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """The calls of a bill, in the order of its lines.
+
+    Lines with the same request id are one call, whose amounts are added up; so are lines without
+    one that say the same beside their amounts, as those of one day and model.
+
+    Attributes:
+        bill: The bill, read with `attributed=True` if its lines say for whom calls were made.
+        attribution: What is said of each call where its line does not say it.
+        source: What tells lines without a request id apart from those of other files of the same
+            kind, such as the account; by default the mapping's name.
+        provenance: Where the figures are from.
+
+    Raises:
+        InvalidInputError: An argument of another type, or identical lines of which it is not known
+            whether each was billed.
+    """
+
+    bill: Bill
+    attribution: Attribution | None = None
+    source: str | None = None
+    provenance: Provenance = Provenance.RECOVERED
+
+    def __post_init__(self) -> None:
+        check_type("bill", self.bill, Bill)
+        if self.attribution is not None:
+            check_type("attribution", self.attribution, Attribution)
+            if self.attribution.request_id is not None:
+                raise InvalidInputError("attribution", "a request id is of one call, not of all")
+        if self.source is not None:
+            check_text("source", self.source)
+        bill = self.bill
+        if bill.mapping.identical is Identical.REFUSE and bill.identical:
+            raise InvalidInputError(
+                "identical",
+                f"line {bill.identical[0]} repeats an earlier line in every cell, as where exports "
+                "overlap; say 'once' if they are one line, 'add' if each was billed",
+            )
+
+    def told(self, now: datetime) -> Iterator[Told]:
+        """Yield the calls, each checked. A key of 16 bytes a line is all that memory holds of them.
+
+        Args:
+            now: The time by the clock of the store: no call is dated more than a day ahead.
+
+        Raises:
+            BillingFileError: A line says no time, or one that is ahead of the clock or that no
+                store can hold; or an amount below 0 or above 2^63-1.
+        """
+        clock = to_micros("now", now)
+        sums = self._sums()
+        for line in self.bill.lines:
+            key = digest_of(self._name(line))
+            if key not in sums:
+                yield self._told(line, clock)
+            elif (amounts := sums[key]) is not None:
+                sums[key] = None
+                yield self._told(replace(line, amounts=amounts), clock)
+
+    def _sums(self) -> dict[bytes, tuple[Amount, ...] | None]:
+        """Return the amounts of each call that has several lines, by the hash of its name."""
+        once: dict[bytes, int] = {}
+        places: dict[bytes, list[int]] = {}
+        for place, line in enumerate(self.bill.lines):
+            key = digest_of(self._name(line))
+            first = once.setdefault(key, place)
+            if first != place:
+                places.setdefault(key, [first]).append(place)
+        return {
+            key: tuple(
+                map(sum, zip(*(self.bill.lines[place].amounts for place in of_call), strict=True))
+            )
+            for key, of_call in places.items()
+        }
+
+    def _name(self, line: BillLine) -> str:
+        if line.request_id is not None:
+            return line.request_id
+        source = self.source or self.bill.mapping.name
+        if line.identity is not None:
+            return _UNIT.join((source, line.identity))
+        parts = (line.at, line.end, line.model)
+        whom = (line.run_id, line.provider, line.tenant, line.agent)
+        return _UNIT.join((source, *(f"{part}" for part in (*map(_moment, parts), *whom))))
+
+    def _told(self, line: BillLine, now: Micros) -> Told:
+        try:
+            at = check_not_ahead("time", check_moment("time", _time(line)), now)
+            amounts = dict(zip(self.bill.axes, line.amounts, strict=True))
+            _check_amounts(amounts)
+            cost = amounts.get(COST, 0)
+            call = PastCall(
+                usage=Usage(**{name: math.ceil(amount) for name, amount in amounts.items()}),
+                occurred_at=from_micros(at),
+                attribution=self._attribution(line),
+                idempotency_key=import_key(self._name(line)),
+                provenance=self.provenance,
+            )
+        except InvalidInputError as error:
+            raise BillingFileError(self.bill.file, line=line.line, reason=str(error)) from error
+        is_named = line.request_id is not None or line.identity is not None
+        return Told(line.line, call, is_named, math.ceil(cost) - Fraction(cost))
+
+    def _attribution(self, line: BillLine) -> Attribution | None:
+        said = {
+            name: value
+            for name in ("run_id", "provider", "model", "tenant", "agent", "request_id")
+            if (value := getattr(line, name)) is not None
+        }
+        base = self.attribution or Attribution()
+        return replace(base, **said) if said else self.attribution
+
+
+def _time(line: BillLine) -> datetime:
+    if line.at is None:
+        raise InvalidInputError("time", "the line says none, and an import counts by it")
+    return line.at
+
+
+def _check_amounts(amounts: Mapping[str, Amount]) -> None:
+    for name, amount in amounts.items():
+        if not 0 <= amount <= I64_MAX:
+            reason = f"{float(amount):,.0f} is not 0 to 2^63-1, which an entry can record"
+            raise InvalidInputError(name, reason)
+
+
+def _moment(part: datetime | str | None) -> str:
+    """Return a part of a name: the same time is the same text, in whatever zone it is said."""
+    return str(to_micros("time", part)) if isinstance(part, datetime) else f"{part}"
+
+
+def amounts_of(axes: Sequence[str], usage: Usage) -> dict[str, int]:
+    """Return the amounts of a usage that a file has."""
+    return {name: getattr(usage, name) for name in axes}

@@ -1,0 +1,316 @@
+"""Import the calls of a file: look what is there, write what is missing, and prove the totals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from fractions import Fraction
+from itertools import islice
+
+from ledger.core.checks import REASON_MAX_CHARS, check_callable, check_text, check_type
+from ledger.core.past_calls import ImportedCall, PastCall
+from ledger.core.values import USAGE_FIELDS
+from ledger.errors import (
+    BillingFileError,
+    EntryCorrectedError,
+    IdempotencyConflictError,
+    InvalidInputError,
+)
+from ledger.files.rows import digest_of
+from ledger.importing.books import Standing, find_recorded, recorded_between, standing
+from ledger.importing.calls import Calls, Told, amounts_of
+from ledger.importing.values import Imported
+from ledger.ledger import Ledger
+from ledger.manager import LedgerBudgetManager
+from ledger.reconcile.values import Amounts
+
+PAGE = 256
+"""How many calls are looked up, and written, at once."""
+
+_DAY = timedelta(days=1)
+_TRIES = 100
+"""How often a call is read again because others correct it between reading and writing."""
+
+
+class Changed(StrEnum):
+    """What it means if a file says something else of a line than a file that was imported before.
+
+    Lines with a request id or another sign of their own are always corrected.
+    """
+
+    REFUSE = "refuse"
+    """Two accounts may have such a line each: nothing is imported."""
+
+    CORRECT = "correct"
+    """It is a newer export of the same account: what was imported is corrected."""
+
+
+def import_calls(
+    book: Ledger,
+    pool: str,
+    calls: Calls,
+    *,
+    changed: Changed = Changed.REFUSE,
+    actor: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Imported:
+    """Import the calls of a bill, a log or a trace into a pool, each once, and prove the totals.
+
+    All lines are checked before the first is written. A call is in the pool once, however often the
+    file is imported and however it has grown; the same import again, after an interrupt say, goes
+    on where it ended. Calls that are in the books under the same request id, recorded or imported
+    into another pool, are left out and counted.
+
+    Args:
+        book: The store.
+        pool: The pool.
+        calls: The calls of the file.
+        changed: What it means if lines without a request id say something else than before.
+        actor: Who imports; by default the `actor` of `Ledger.open`.
+        dry_run: Whether only to look.
+        progress: Called with the number of calls that were dealt with.
+
+    Raises:
+        InvalidInputError: An argument of another type.
+        BillingFileError: A line cannot be imported; nothing was written.
+        UnknownPoolError: There is no such pool.
+        NotPermittedError: The role may not import.
+        StoreError: The store failed. What was imported stays; the same call, repeated, goes on.
+    """
+    check_type("book", book, Ledger)
+    check_type("calls", calls, Calls)
+    check_type("changed", changed, Changed)
+    check_callable("progress", progress)
+    return _Import(book, pool, calls, changed, actor).run(dry_run=dry_run, progress=progress)
+
+
+def record_call(
+    book: Ledger, pool: str, call: PastCall, reason: str, *, actor: str | None = None
+) -> ImportedCall:
+    """Import one call that was billed and is not in the books, say since a backup was restored.
+
+    Args:
+        book: The store.
+        pool: The pool.
+        call: The call.
+        reason: Why, 1 to 2,000 characters.
+        actor: Who imports; by default the `actor` of `Ledger.open`.
+
+    Raises:
+        InvalidInputError: An argument of another type; or the request id is in the books already.
+        IdempotencyConflictError: The call was imported before with another usage.
+        UnknownPoolError: There is no such pool.
+    """
+    check_type("book", book, Ledger)
+    check_type("call", call, PastCall)
+    check_text("reason", reason, max_chars=REASON_MAX_CHARS)
+    budget = book.pool(pool)
+    if call.request_id is not None:
+        found = find_recorded(
+            book, pool, {digest_of(call.request_id)}, since=call.occurred_at - _DAY
+        )
+        for other in found.values():
+            raise InvalidInputError(
+                "request_id",
+                f"{call.request_id!r} is in the books: entry {other.seq} of pool {other.pool!r}; "
+                "correct that entry if it is wrong (ledger correct)",
+            )
+    (imported,) = budget.import_calls([call], reason, actor=actor)
+    if imported.is_changed:
+        raise IdempotencyConflictError(call.key, seq=imported.entry)
+    return imported
+
+
+class _Import:
+    """One import, in passes over the calls: check, look, write, prove."""
+
+    def __init__(
+        self, book: Ledger, pool: str, calls: Calls, changed: Changed, actor: str | None
+    ) -> None:
+        self._book = book
+        self._budget: LedgerBudgetManager = book.pool(pool)
+        self._calls = calls
+        self._changed = changed
+        self._actor = actor
+        self._now: datetime = book.now()
+        bill = calls.bill
+        self._axes = bill.axes
+        self._reason = f"imported: {bill.file}, SHA-256 {bill.sha256}"
+        self._counts: Counter[str] = Counter()
+        self._recorded: frozenset[bytes] = frozenset()
+        self._told = dict.fromkeys(self._axes, 0)
+        self._left_out = dict.fromkeys(self._axes, 0)
+        self._journal = dict.fromkeys(self._axes, 0)
+        self._rounded = Fraction(0)
+        self._first: datetime | None = None
+        self._last: datetime | None = None
+
+    def run(self, *, dry_run: bool, progress: Callable[[int], object] | None) -> Imported:
+        """Do all passes, and return what they came to."""
+        self._recorded = self._check()
+        for page in self._pages():
+            self._look(page)
+        if dry_run:
+            self._journal = dict(self._told)
+            return self._result(is_dry_run=True)
+        self._counts -= Counter({name: self._counts[name] for name in _WRITTEN})
+        for page in self._pages():
+            self._write(page)
+            if progress is not None:
+                progress(len(page))
+        for page in self._pages():
+            self._prove(page)
+        return self._result(is_dry_run=False)
+
+    def _check(self) -> frozenset[bytes]:
+        """Check every call, add up what the file says, and return which ids are in the books."""
+        named: set[bytes] = set()
+        unnamed: list[datetime] = []
+        for told in self._calls.told(self._now):
+            call, at = told.call, told.call.occurred_at
+            self._counts["calls"] += 1
+            self._rounded += told.rounded
+            self._first = at if self._first is None else min(self._first, at)
+            self._last = at if self._last is None else max(self._last, at)
+            if call.request_id is not None:
+                named.add(digest_of(call.request_id))
+            else:
+                self._counts["unnamed"] += 1
+                unnamed = [at, at] if not unnamed else [min(unnamed[0], at), max(unnamed[1], at)]
+        if unnamed:
+            pool = self._budget.name
+            self._counts["recorded_then"] = recorded_between(self._book, pool, *unnamed)
+        if not named or self._first is None:
+            return frozenset()
+        since = self._first - _DAY  # a request may be dated a day earlier
+        return frozenset(find_recorded(self._book, self._budget.name, named, since=since))
+
+    def _pages(self) -> Iterator[list[Told]]:
+        """Yield the calls that are to be imported, page by page."""
+        calls = (told for told in self._calls.told(self._now) if not self._is_recorded(told.call))
+        while page := list(islice(calls, PAGE)):
+            yield page
+
+    def _is_recorded(self, call: PastCall) -> bool:
+        return (
+            bool(self._recorded)
+            and call.request_id is not None
+            and digest_of(call.request_id) in self._recorded
+        )
+
+    def _look(self, page: Sequence[Told]) -> None:
+        """Find out what of a page is there.
+
+        Raises:
+            BillingFileError: A line without a request id was imported with other amounts.
+        """
+        found = self._standing(page)
+        for told in page:
+            _add(self._told, amounts_of(self._axes, told.call.usage))
+            there = found.get(told.call.key)
+            if there is None:
+                self._counts["new"] += 1
+            elif self._is_same(told, there):
+                self._counts["known"] += 1
+            elif told.is_named or self._changed is Changed.CORRECT:
+                self._counts["corrected"] += 1
+            else:
+                raise BillingFileError(
+                    self._calls.bill.file,
+                    line=told.line,
+                    reason=f"entry {there.seq} was imported for the same time and model, with "
+                    "other amounts. If this is a newer export of the same account, say that "
+                    "changes are corrected (--changed correct); if it is another account, give "
+                    "each a name of its own (--source)",
+                )
+
+    def _is_same(self, told: Told, there: Standing) -> bool:
+        """Tell whether a call was imported like this, or says so by now."""
+        wanted = amounts_of(self._axes, told.call.usage)
+        return there.imported == told.call.usage or wanted == amounts_of(self._axes, there.usage)
+
+    def _write(self, page: Sequence[Told]) -> None:
+        calls = [told.call for told in page]
+        done = self._budget.import_calls(calls, self._reason, actor=self._actor)
+        for told, imported in zip(page, done, strict=True):
+            if imported.is_changed:
+                self._counts[self._correct(told, imported.entry)] += 1
+            else:
+                self._counts["new" if imported.is_new else "known"] += 1
+
+    def _correct(self, told: Told, entry: int) -> str:
+        """Correct a call that was imported otherwise, once; return what it counts as."""
+        said = digest_of(repr(amounts_of(USAGE_FIELDS, told.call.usage))).hex()
+        for _try in range(_TRIES):
+            before = self._budget.usage_of(entry)
+            after = replace(before, **amounts_of(self._axes, told.call.usage))
+            if before == after:
+                return "known"
+            with suppress(EntryCorrectedError):
+                try:
+                    self._budget.correct(
+                        entry,
+                        after,
+                        self._reason,
+                        idempotency_key=f"{told.call.key}:{said}",
+                        expected=before,
+                        actor=self._actor,
+                    )
+                except IdempotencyConflictError:
+                    return "kept"
+                return "corrected" if self._budget.usage_of(entry) == after else "kept"
+        return "kept"
+
+    def _prove(self, page: Sequence[Told]) -> None:
+        """Add up what the journal says of a page, read anew."""
+        for there in self._standing(page).values():
+            _add(self._journal, amounts_of(self._axes, there.usage))
+
+    def _standing(self, page: Sequence[Told]) -> dict[str, Standing]:
+        keys = [told.call.key for told in page]
+        return standing(self._book, self._budget.name, keys)
+
+    def _result(self, *, is_dry_run: bool) -> Imported:
+        for told in self._calls.told(self._now) if self._recorded else ():
+            if self._is_recorded(told.call):
+                self._counts["recorded"] += 1
+                _add(self._left_out, amounts_of(self._axes, told.call.usage))
+        bill, counts = self._calls.bill, self._counts
+        return Imported(
+            file=bill.file,
+            sha256=bill.sha256,
+            mapping=bill.mapping.name,
+            pool=self._budget.name,
+            axes=self._axes,
+            is_dry_run=is_dry_run,
+            lines=len(bill.lines),
+            **{name: counts[name] for name in _COUNTED},
+            empty=bill.empty,
+            not_selected=bill.not_selected,
+            unread_columns=bill.unread_columns,
+            unread_lists=bill.unread_lists,
+            first=self._first,
+            last=self._last,
+            told=Amounts(**self._told),
+            left_out=Amounts(**self._left_out),
+            journal=Amounts(**self._journal),
+            rounded_up_micros_usd=self._rounded,
+        )
+
+
+_WRITTEN = ("new", "known", "corrected")
+"""What a look counts, and writing counts again."""
+_COUNTED = (
+    *("calls", "new", "known", "corrected", "kept"),
+    *("recorded", "unnamed", "recorded_then"),
+)
+
+
+def _add(sums: dict[str, int], more: dict[str, int]) -> None:
+    for name, amount in more.items():
+        sums[name] += amount

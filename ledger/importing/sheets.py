@@ -1,0 +1,76 @@
+"""An import as a table for people."""
+
+from __future__ import annotations
+
+from ledger.importing.values import Imported
+from ledger.reconcile.sheets import HEADINGS, cells, main_axes
+from ledger.reports.render import Column, Sheet, counted
+
+
+def summary_sheet(found: Imported) -> Sheet:
+    """Return what the file says, what the journal says, and their difference."""
+    axes = main_axes(found.axes)
+    sheet = Sheet(
+        columns=[
+            Column(heading=""),
+            Column(heading="Calls"),
+            *(Column(heading=HEADINGS[axis]) for axis in axes),
+        ],
+        title=f"Import of {found.file} into pool {found.pool}",
+    )
+    here = found.calls - found.recorded
+    sheet.add("The file says", f"{here:,}", *cells(found.told, axes))
+    if not found.is_dry_run:
+        sheet.add("The journal says", f"{here:,}", *cells(found.journal, axes))
+        sheet.add("Difference", "0", *cells(found.difference, axes, signed=True))
+    if found.recorded:
+        sheet.add_section()
+        sheet.add("Left out", f"{found.recorded:,}", *cells(found.left_out, axes))
+    return sheet
+
+
+def about(found: Imported) -> str:
+    """Return sentences on the calls: which are new, which were left out, what is not known."""
+    to_be = "to be " if found.is_dry_run else ""
+    said = [
+        f"{counted(found.new, 'call')} {to_be}imported",
+        f"{found.known:,} imported before",
+    ]
+    if found.corrected:
+        said.append(f"{found.corrected:,} {to_be}corrected, since the file says something else now")
+    if found.kept:
+        said.append(f"{found.kept:,} left as they were corrected since")
+    if found.recorded:
+        said.append(
+            f"{found.recorded:,} left out, whose request ids are in the books (ledger reconcile "
+            "compares them)"
+        )
+    if found.recorded_then:
+        said.append(
+            f"{found.unnamed:,} without a request id, and "
+            f"{counted(found.recorded_then, 'call')} that the pool recorded in the same time: it "
+            "is not known whether they are the same"
+        )
+    return "; ".join((*said, *_about_file(found)))
+
+
+def _about_file(found: Imported) -> list[str]:
+    said = [
+        f"SHA-256 {found.sha256}",
+        f"mapping {found.mapping}",
+        f"{counted(found.lines, 'line')}",
+    ]
+    if found.empty:
+        said.append(f"{found.empty:,} more without any amount")
+    if found.not_selected:
+        said.append(f"{found.not_selected:,} more left out by the mapping's only")
+    unread = [*found.unread_columns, *found.unread_lists]
+    if unread:
+        names = ", ".join(unread[:_NAMES])
+        more = f" and {len(unread) - _NAMES:,} more" if len(unread) > _NAMES else ""
+        said.append(f"not read: {names}{more}")
+    return said
+
+
+_NAMES = 12
+"""How many names of columns a sentence has."""

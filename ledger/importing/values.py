@@ -1,0 +1,84 @@
+"""What became of a file that was imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from ledger.reconcile.values import Amounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What became of the calls of a file.
+
+    Attributes:
+        file: The file's name, without its folder.
+        sha256: The hash of its bytes, in hexadecimal digits.
+        mapping: The mapping's name.
+        pool: The pool.
+        axes: The amounts that the file has.
+        is_dry_run: Whether nothing was written: `new` and `corrected` then count what would be.
+        lines: The lines with an amount.
+        calls: The calls that they tell of: lines of one call are added up.
+        new: Calls that were imported now.
+        known: Calls that were imported before, with the same usage.
+        corrected: Calls that were imported before with another usage, and were corrected now.
+        kept: Calls whose change was imported before, and that were corrected otherwise since; they
+            were left as they are.
+        recorded: Calls that are in the books without an import of this pool, under the same request
+            id; they were left out.
+        unnamed: Calls without a request id. It is not known whether they are in the books.
+        recorded_then: If there are such calls, how many calls the pool recorded itself in the time
+            from the first to the last of them.
+        empty: Lines without any amount.
+        not_selected: Lines that the mapping leaves out.
+        unread_columns: The columns that the mapping does not name.
+        unread_lists: As `Bill.unread_lists`.
+        first: When the first call was made, None without any.
+        last: When the last one was.
+        told: What the file says of the calls that are imported, now or before.
+        left_out: What it says of the calls that were left out, as recorded.
+        journal: What the journal says of the imported calls, after all corrections; the same as
+            `told` in a dry run.
+        rounded_up_micros_usd: By how much rounding up each call's cost to whole millionths of a US
+            dollar made `told` and `left_out` more than the sum of the file.
+    """
+
+    file: str
+    sha256: str
+    mapping: str
+    pool: str
+    axes: tuple[str, ...]
+    is_dry_run: bool
+    lines: int
+    calls: int
+    new: int
+    known: int
+    corrected: int
+    kept: int
+    recorded: int
+    unnamed: int
+    recorded_then: int
+    empty: int
+    not_selected: int
+    unread_columns: Sequence[str]
+    unread_lists: Mapping[str, int]
+    first: datetime | None
+    last: datetime | None
+    told: Amounts
+    left_out: Amounts
+    journal: Amounts
+    rounded_up_micros_usd: Fraction
+
+    @property
+    def difference(self) -> Amounts:
+        """What the file says minus what the journal says."""
+        return self.told.minus(self.journal)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the journal says of the imported calls what the file says."""
+        return self.told == self.journal

@@ -1,0 +1,105 @@
+"""`ledger import` and `ledger record`: history from files, and one call by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import Ledger, SharedPoolBudgetOptions, Usage
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+
+Run = Callable[..., Any]
+
+LOG = "request_id,startTime,model,prompt_tokens,completion_tokens,total_tokens,spend\n" + "".join(
+    f"q{one},2024-02-2{one}T10:00:00Z,m,10,5,15,0.000002\n" for one in range(3)
+)
+
+
+@pytest.fixture
+def url(store_url: str) -> str:
+    """Return a store with a pool."""
+    with Ledger.open(store_url) as book:
+        book.pool("team", SharedPoolBudgetOptions())
+    return store_url
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Return a log of LiteLLM."""
+    path = tmp_path / "spend.csv"
+    path.write_text(LOG, encoding="utf-8")
+    return path
+
+
+def test_a_log_is_imported(ledger: Run, url: str, log: Path) -> None:
+    """Once; what was done, and what would be done, is said with the sums of both sides."""
+    words = ("import", "team", log, "--mapping", "litellm", "--url", url, "--actor", "me")
+    dry = ledger(*words, "--dry-run").out
+    assert "3 calls to be imported; 0 imported before" in dry
+    shown = ledger(*words, "--run", "history").out
+    assert "3 calls imported; 0 imported before" in shown
+    rows = {line.split("  ")[0]: line.split()[-2:] for line in shown.splitlines() if line}
+    assert ["45", "0.000006"] == rows["The file says"] == rows["The journal says"]
+    assert ["0", "0.000000"] == rows["Difference"]
+    (found,) = json.loads(ledger(*words, "--format", "json").out)
+    assert (0, 3, True) == (found["new"], found["known"], found["told"] == found["journal"])
+    assert "history" in ledger("report", "runs", "--url", url).out
+    assert "import" in ledger("pool", "show", "team", "--url", url).out
+    assert ledger("verify", "--url", url).code == 0
+
+
+def test_a_bad_file_is_refused_and_named(ledger: Run, refused: Run, url: str, log: Path) -> None:
+    """Nothing of it is imported. Changes of lines without ids are an option's matter."""
+    log.write_text(LOG.replace("2024-02-22", "2999-02-22"), encoding="utf-8")
+    words = ("import", "team", log, "--mapping", "litellm", "--url", url)
+    assert "spend.csv, line 4: time: " in str(refused(*words))
+    mapping = log.with_suffix(".toml")
+    mapping.write_text('at = "startTime"\ninput_tokens = "prompt_tokens"\n', encoding="utf-8")
+    log.write_text(LOG, encoding="utf-8")
+    words = ("import", "team", log, "--mapping", mapping, "--url", url)
+    ledger(*words)
+    log.write_text(LOG.replace(",10,", ",11,"), encoding="utf-8")
+    assert "--changed correct" in str(refused(*words))
+    assert "3 corrected" in ledger(*words, "--changed", "correct").out
+    assert "3 calls imported" in ledger(*words, "--source", "other").out
+
+
+def test_what_was_corrected_since_is_a_difference(ledger: Run, url: str, log: Path) -> None:
+    """The exit code is then 1."""
+    words = ("import", "team", log, "--mapping", "litellm", "--url", url)
+    ledger(*words)
+    with Ledger.open(url, create=False) as book:
+        book.pool("team").correct(2, Usage(total_tokens=1), "by hand")
+    assert "Difference" in ledger(*words, code=1).out
+
+
+def test_one_call_is_recorded(ledger: Run, refused: Run, url: str, log: Path) -> None:
+    """Under its request id once; a log that tells of it later does not double it."""
+    words = ("record", "team", "--url", url, "--reason", "lost", "--at", "2024-02-20T10:00:00Z")
+    usage = ("--input-tokens", 10, "--output-tokens", 5, "--total-tokens", 15)
+    call = (*words, "--request-id", "q0", *usage, "--cost-usd", "0.000002", "--model", "m")
+    assert "entry 2  recorded  tokens 15  USD 0.000002\n" == ledger(*call).out
+    assert "entry 2  was there  tokens 15  USD 0.000002\n" == ledger(*call).out
+    shown = ledger("import", "team", log, "--mapping", "litellm", "--url", url).out
+    assert "2 calls imported; 1 imported before" in shown
+    assert "no request id says" in str(refused(*words, "--cost-usd", "1"))
+    ledger(*words, "--cost-usd", "1", "--key", "mine")
+
+
+def test_a_call_is_recorded_by_the_token_of_its_lease(
+    ledger: Run, url: str, new_store: Callable[..., str]
+) -> None:
+    """As the program that made it would record it, so that both record it once."""
+    with Ledger.open(new_store("sqlite")) as lost:
+        elsewhere = lost.pool("team", SharedPoolBudgetOptions())
+        for _ in range(3):
+            lease = elsewhere.reserve(EXTENSIONS, tokens(9), UNLIMITED)
+    words = ("record", "team", "--url", url, "--reason", "lost", "--lease", lease.token)
+    for _ in range(2):
+        assert f"lease {lease.token}  recorded" in ledger(*words, "--total-tokens", 7).out
+    with Ledger.open(url, create=False) as book:
+        assert 7 == book.pool("team").status().balance.committed.tokens
