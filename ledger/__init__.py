@@ -13,9 +13,11 @@ if typing.TYPE_CHECKING:
     from ledger.core.alerts import Alert
     from ledger.core.calendar import Period, Window
     from ledger.core.checks import I64_MAX, U64_MAX, from_micros, usd
+    from ledger.core.credits import Credit
     from ledger.core.entries import (
         Actor,
         Balance,
+        CreditStatus,
         Direction,
         Entry,
         EntryFlag,
@@ -119,6 +121,8 @@ __all__ = [
     "BudgetRouter",
     "ContentionError",
     "Counting",
+    "Credit",
+    "CreditStatus",
     "Damage",
     "Direction",
     "Entry",
@@ -223,9 +227,11 @@ _NAMES = {
         "from_micros",
         "usd",
     ),
+    "core.credits": ("Credit",),
     "core.entries": (
         "Actor",
         "Balance",
+        "CreditStatus",
         "Direction",
         "Entry",
         "EntryFlag",

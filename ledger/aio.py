@@ -251,3 +251,4 @@ class AsyncLedger:
     close_pool = _in_thread(Ledger.close_pool, _same)
     expire_due = _in_thread(Ledger.expire_due, _same)
     adjust = _in_thread(Ledger.adjust, _same)
+    credit = _in_thread(Ledger.credit, _same)

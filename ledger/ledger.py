@@ -17,11 +17,12 @@ from ledger.core.checks import (
     check_type,
     from_micros,
 )
+from ledger.core.credits import Credit
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.announcements import Announcer, OnThreshold, check_callback
 from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening
-from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError
+from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError, TopUp
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import (
     InvalidInputError,
@@ -315,6 +316,41 @@ class Ledger(Books):
         check_type("options", options, SharedPoolBudgetOptions)
         adjustment = Adjust.of(options, reason, idempotency_key, self._acting(actor))
         self._writer.run(self._journal(name), adjustment)
+
+    def credit(
+        self,
+        name: str,
+        credit: Credit,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """Give a prepaid pool an amount that it may spend until it expires, by an appended entry.
+
+        A debt is paid first: what was spent when no credit was left. A repeated call with the same
+        idempotency key changes nothing more, and the first actor stays. `actor` is as in `open`,
+        for this call.
+
+        Args:
+            name: The pool's name; its policy names the axes that are `prepaid`.
+            credit: The amount, until when, and its priority.
+            reason: Why, 1 to 2,000 characters; the entry keeps it.
+            idempotency_key: The caller's name for this call, the payment's number say.
+            actor: Who gives it.
+
+        Raises:
+            UnknownPoolError: There is no such pool.
+            PoolClosedError: The pool is closed.
+            InvalidInputError: The pool is not prepaid on an axis on which the credit gives
+                something, or the credit has expired, or 32 credits have something left; or the
+                reason, the key or the actor is empty or too long.
+            IdempotencyConflictError: The key was used with other arguments.
+            NotPermittedError: The database's role may not give credits.
+        """
+        check_type("credit", credit, Credit)
+        top_up = TopUp.of(credit, reason, idempotency_key, self._acting(actor))
+        self._writer.run(self._journal(name), top_up)
 
     def expire_due(self, pool: str | None = None, *, left_out: LeftOut | None = None) -> int:
         """Expire the leases that are due, and return their number.

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
@@ -32,8 +32,11 @@ from ledger.core.checks import (
     check_type,
     from_micros,
 )
+from ledger.core.credit_book import CreditBook
+from ledger.core.credits import Credit
 from ledger.core.entries import (
     Balance,
+    CreditStatus,
     Direction,
     LeaseState,
     ThresholdCrossing,
@@ -61,6 +64,7 @@ from ledger.errors import (
     BudgetError,
     ContentionError,
     IdempotencyConflictError,
+    InvalidInputError,
     LostLeaseError,
     PoisonedError,
     ThresholdExceededError,
@@ -68,7 +72,8 @@ from ledger.errors import (
 )
 from ledger.lease import LeaseBlock, leasing
 
-_Decide = Callable[[Micros], rules.Effect]
+_Effect = TypeVar("_Effect", bound=rules.Effect | None)
+"""What a change does to a lease and the balance; a credit does nothing to either."""
 
 
 class SharedPoolBudgetManager(Budget[LeaseBlock]):
@@ -112,12 +117,17 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._charged_in: dict[int, WindowState | None] = {}
         # The window as the change at hand leaves it, None where it does not touch it.
         self._window_after: WindowState | None = None
+        # The thresholds that were reached before what the change replaces was taken back.
+        self._reached_before: set[str] | None = None
         # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
         self._due: list[tuple[int, int]] = []
         self._granted = 0
-        # What the limits count, where there are any, and in it the numbers of the entries by which
-        # leases expired: late usage corrects those.
+        # What limits and credits count, where there are any, and in it the numbers of the entries
+        # by which leases expired: late usage corrects those.
         self._history = rules.Track()
+        self._credit_book = CreditBook(0, self._recorded_at, Totals())
+        """The credits; those of a manager that is not prepaid are none."""
+        self._counts_back = bool(options.limits or options.prepaid)
         self._expired: dict[int, int] = {}
         self._proof = os.urandom(8)
         """What all leases of this manager have: another manager grants the same numbers."""
@@ -186,6 +196,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                 request_budget,
                 session or self._window,
                 limits=self._limits(now),
+                credits=self._credits(now),
             )
             if denial is not None:
                 raise denial
@@ -308,9 +319,43 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             if self._poisoned:
                 return Remaining(0, 0, True)
             now = self._clock()
-            return rules.remaining(self._policy, *self._stands(now), self._limits(now))
+            bounds = self._limits(now), self._credits(now)
+            return rules.remaining(self._policy, *self._stands(now), *bounds)
 
     lease = leasing(LeaseBlock)
+
+    def credit(self, credit: Credit) -> None:
+        """Add a prepaid amount, which may be spent until it expires; see `Ledger.credit`.
+
+        Raises:
+            InvalidInputError: The manager is not prepaid on an axis on which it gives something,
+                or the credit has expired.
+            PoisonedError: An exception broke into an earlier change.
+        """
+        check_type("credit", credit, Credit)
+
+        def change(now: Micros) -> None:
+            at = max(now, self._recorded_at)
+            credits = self._credits(now)
+            if credits is None:
+                raise InvalidInputError("credit", "the manager is not prepaid")
+            reached = self._reached()
+            seq = self._history.last + 1
+            self._credit_book = credits.with_credit(credit, seq, at, self._balance)
+            self._note_committed(now, self._balance)
+            self._recorded_at = at
+            self._reported.clear()
+            self._note_crossings(reached)
+            self._queues.free([_THE_POOL])
+
+        self._change(change)
+
+    def credits(self) -> list[CreditStatus]:
+        """Return how far each credit is used by now, in the order in which they were given."""
+        with self._lock:
+            now = self._clock()
+            credits = self._credits(now)
+            return [] if credits is None else [*credits.states(self._stands(now).balance)]
 
     def alerts(self, after: str | None = None) -> list[Alert]:
         """Return every threshold crossing behind a cursor, in order, as `Books.alerts` does.
@@ -343,7 +388,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if excess is not None:
             raise excess
 
-    def _change(self, decide: _Decide, *, spared: int | None = None) -> rules.Effect:
+    def _change(self, decide: Callable[[Micros], _Effect], *, spared: int | None = None) -> _Effect:
         """Expire due leases, then apply the effect of `decide`, or nothing if it refuses."""
         try:
             return self._change_locked(decide, spared)
@@ -359,7 +404,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Tell whether this call interrupts a change of its own thread."""
         return self._poisoned and self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
 
-    def _change_locked(self, decide: _Decide, spared: int | None) -> rules.Effect:
+    def _change_locked(self, decide: Callable[[Micros], _Effect], spared: int | None) -> _Effect:
         if self._changes_here():
             raise ContentionError.in_another_call()
         with self._lock:
@@ -371,11 +416,12 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                 self._expire(now, spared)
                 self._roll_over(now)
                 effect = decide(now)
-            except BudgetError:
+            except (BudgetError, InvalidInputError):
                 # The rules refused. Expiries and the rollover are complete, nothing else changed.
                 self._poisoned = False
                 raise
-            self._apply(effect, now)
+            if effect is not None:
+                self._apply(effect, now)
             self._poisoned = False
         return effect
 
@@ -389,6 +435,13 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             return None
         return rules.Limits(self._policy, max(now, self._recorded_at), self._history)
 
+    def _credits(self, now: Micros | None = None) -> rules.Credits | None:
+        """Return the credits by now, or as the newest change left them; None if not prepaid."""
+        if not self._policy.prepaid:
+            return None
+        at = self._recorded_at if now is None else max(now, self._recorded_at)
+        return rules.Credits(self._policy, self._credit_book, at, self._history)
+
     def _note_committed(
         self,
         now: Micros,
@@ -396,7 +449,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         correction: tuple[Mapping[str, Any], UsageDifference] | None = None,
     ) -> None:
         at = max(now, self._recorded_at)
-        self._history.record(self._policy.limits, at, balance.committed, correction)
+        book = self._credit_book if self._policy.prepaid else None
+        self._history.record(self._policy.limits, at, balance.committed, correction, book)
 
     def _stands(self, now: Micros) -> rules.Standing:
         """Return the balance and the window as the next change finds them."""
@@ -428,7 +482,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             self._note_crossings(reached)
 
     def _reached(self) -> set[str]:
-        return rules.reached(self._policy, self._balance, self._window)
+        if not self._policy.thresholds:
+            return set()
+        return rules.reached(self._policy, self._balance, self._window, self._credits())
 
     def _expire(self, now: Micros, spared: int | None) -> None:
         kept = []
@@ -475,7 +531,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if effect is None:
             return self._balance, known
         self._take_back(lease.id, UsageDifference.between(before, after), kind, usage)
-        if self._policy.limits:
+        if self._counts_back:
+            self._reached_before = self._reached()
             detail = {"corrects": self._expired[lease.id], "late": kind}
             moved = UsageDifference.between(before, after)
             self._note_committed(now, effect.balance, (detail, moved))
@@ -494,10 +551,12 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
 
     def _apply(self, effect: rules.Effect, now: Micros) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
-        reached = self._reached()
+        reached, self._reached_before = self._reached_before, None
+        if reached is None:
+            reached = self._reached()
         if self._window_after is not None:
             self._window, self._window_after = self._window_after, None
-        if self._policy.limits and effect.balance.committed != self._balance.committed:
+        if self._counts_back and effect.balance.committed != self._balance.committed:
             self._note_committed(now, effect.balance)
             if lease.phase is LeasePhase.EXPIRED:
                 self._expired.setdefault(lease.lease, self._history.last)
@@ -530,7 +589,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                 percent=percent,
                 direction=direction,
                 seq=None,
-                remaining=rules.remaining(self._policy, self._balance, self._window),
+                remaining=rules.remaining(
+                    *(self._policy, self._balance, self._window, None, self._credits())
+                ),
                 recorded_at=from_micros(self._recorded_at),
             )
             self._crossed.append(crossing)

@@ -98,7 +98,7 @@ _COMMANDS = {
     "prices": _Command("prices:app", "Sources of prices."),
     "pool": _Command(
         "pools:app",
-        "Open, list, show and adjust pools.",
+        "Open, list, show, adjust and top up pools.",
     ),
     "report": _Command(
         "report:app",

@@ -19,7 +19,17 @@ from ledger.core.checks import to_micros
 from ledger.core.entries import PoolId, PoolStatus
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger
-from ledger.reports.render import counted, duration, figure, moment, printable, sparkline, text, usd
+from ledger.reports.render import (
+    capacity,
+    counted,
+    duration,
+    figure,
+    moment,
+    printable,
+    sparkline,
+    text,
+    usd,
+)
 
 _SPAN_US = 60_000_000
 """Over how long the pace is measured, at most."""
@@ -220,6 +230,11 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
                 capacity += getattr(one.window.carried, axis.name)
             used = getattr(one.spent, axis.name) + getattr(one.balance.reserved, axis.name)
             shares.append((max(0, used) * 1_000 // capacity if capacity > 0 else 1_000, axis))
+        if one.prepaid is not None and axis.name in one.policy.prepaid:
+            valid = [each for each in one.credits if any(each.left)]
+            whole = sum(getattr(each.left.plus(each.used), axis.name) for each in valid)
+            used = whole - getattr(one.prepaid, axis.name)
+            shares.append((used * 1_000 // whole if whole > 0 else 1_000, axis))
     return max(shares, key=lambda share: share[0], default=(0, COST))
 
 
@@ -233,7 +248,7 @@ def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
     return [
         _name(one.pool.name),
         bar,
-        _right(figure(axis, axis.limit(one.policy))),
+        _right(capacity(axis, one.policy)),
         _right(figure(axis, getattr(one.spent, axis.name))),
         _right(figure(axis, getattr(one.balance.reserved, axis.name))),
         _right(figure(axis, axis.left(left))),

@@ -25,7 +25,7 @@ from ledger.cli.windows import (
     amounts,
     window,
 )
-from ledger.core.axes import CAPACITIES, STOP_THRESHOLDS
+from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS
 from ledger.core.policy import (
     SettlementPolicy,
     SharedPoolBudgetOptions,
@@ -115,6 +115,17 @@ UnpricedCalls = Annotated[
     ),
 ]
 
+Prepaid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prepaid",
+        metavar="AXIS",
+        help="The pool spends no more on this axis than 'pool credit' gave it: tokens, usd or "
+        "requests; 'none' for no axis. May be given again.",
+        show_default=False,
+    ),
+]
+
 
 def policy(
     base: SharedPoolBudgetOptions,
@@ -169,6 +180,7 @@ def changes(
     carry_cap_requests: CarryCapRequests = None,
     deduct_overage: DeductOverage = None,
     limit: Limits = None,
+    prepaid: Prepaid = None,
 ) -> Changes:
     """Return what a command's options change in a policy, its window and limits included."""
 
@@ -186,7 +198,8 @@ def changes(
         caps = (carry_cap_tokens, carry_cap_usd, carry_cap_requests)
         windowed = window(base.window, length, time_zone, anchor, carry_over, caps, deduct_overage)
         limits = changed_limits(base.limits, limit or ())
-        whole = replace(alone, window=windowed, limits=limits)
+        credited = base.prepaid if prepaid is None else _prepaid(prepaid)
+        whole = replace(alone, window=windowed, limits=limits, prepaid=credited)
         check_storable_policy(whole)  # before a store is made for it
         return whole
 
@@ -209,6 +222,19 @@ def _changed(base: Mapping[str, int], given: Sequence[str]) -> dict[str, int]:
         else:
             thresholds[name] = parse_count(f"threshold {name!r}", percent)
     return thresholds
+
+
+def _prepaid(given: Sequence[str]) -> list[str]:
+    """Return the axes that options name."""
+    if list(given) == ["none"]:
+        return []
+    known = {axis.shown.lower(): axis.name for axis in AXES}
+    for option in given:
+        if option.lower() not in known:
+            raise InvalidInputError(
+                "prepaid", f"{option!r} is none of {', '.join(known)}; or write none"
+            )
+    return [known[option.lower()] for option in given]
 
 
 def _length(name: str, text: str) -> timedelta:

@@ -1,4 +1,4 @@
-"""`ledger pool`: open, list, show and adjust pools."""
+"""`ledger pool`: open, list, show, adjust and top up pools."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ from ledger.cli.common import (
     stdout,
     tell_left_out,
 )
+from ledger.cli.filters import Zone, moment_in
 from ledger.cli.policies import Changes, changing
+from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text
+from ledger.core.credits import PRIORITY_DEFAULT, Credit
 from ledger.core.entries import PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports import Movement, standing, statement
 from ledger.reports.render import PoolRow, pools_sheet, statement_notes, statement_sheet
+from ledger.simulate import parse_count, parse_usd
 from ledger.store.pools import LeftOut
 
-app = typer.Typer(help="Open, list, show and adjust pools.", no_args_is_help=True)
+app = typer.Typer(help="Open, list, show, adjust and top up pools.", no_args_is_help=True)
 
 Parent = Annotated[
     str | None,
@@ -141,6 +145,67 @@ def adjust(
     with existing(url, actor=actor) as book:
         options = changed(book.pool(pool).status().policy)
         book.adjust(pool, options, reason=reason)
+        _print([book.pool(pool).status()])
+
+
+@app.command("credit")
+def credit(
+    pool: PoolName,
+    name: Annotated[
+        str, typer.Argument(help="What reports and refusals call it.", show_default=False)
+    ],
+    tokens: Annotated[
+        str | None, typer.Option(help="How many tokens it gives.", show_default=False)
+    ] = None,
+    usd: Annotated[
+        str | None, typer.Option(help="How many US dollars it gives.", show_default=False)
+    ] = None,
+    requests: Annotated[
+        str | None, typer.Option(help="How many calls it gives.", show_default=False)
+    ] = None,
+    expires_at: Annotated[
+        str | None,
+        typer.Option(
+            help="From when on nothing more is paid from it: 2026-02-01, or with a time and zone. "
+            "By default it never expires.",
+            show_default=False,
+        ),
+    ] = None,
+    zone: Zone = "UTC",
+    priority: Annotated[
+        int,
+        typer.Option(help="0 to 100: a lower one is used first, then what expires sooner."),
+    ] = PRIORITY_DEFAULT,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="The reason, which the journal keeps.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="An idempotency key: the same command again then gives nothing more.",
+            show_default=False,
+        ),
+    ] = None,
+    url: Url = URL_DEFAULT,
+    actor: Acting = None,
+) -> None:
+    """Give a prepaid pool a credit, by an appended entry.
+
+    The pool spends no more than its credits on the axes that --prepaid of 'pool open' names.
+
+    Example: ledger pool credit team july --usd 50 --expires-at 2026-08-01 --key invoice-17
+    """
+    given = Credit(
+        name=name,
+        tokens=0 if tokens is None else parse_count("tokens", tokens),
+        cost_micros_usd=0 if usd is None else parse_usd("usd", usd),
+        requests=0 if requests is None else parse_count("requests", requests),
+        expires_at=moment_in("expires_at", expires_at, zone_named(zone)),
+        priority=priority,
+    )
+    with existing(url, actor=actor) as book:
+        book.credit(pool, given, reason=reason, idempotency_key=key)
         _print([book.pool(pool).status()])
 
 

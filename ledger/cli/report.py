@@ -46,6 +46,7 @@ from ledger.reports.render import (
     Sheet,
     assumptions,
     burned,
+    credits_sheet,
     denials_sheet,
     denied_groups_sheet,
     estimates_sheet,
@@ -295,6 +296,33 @@ def leases(
         }
         rows, kind = lists[listed]
         output.give(rows, kind, sheets, book=book)
+    tell_left_out(lost)
+
+
+@app.command("credits")
+@printed
+def credits(
+    *,
+    pool: Annotated[
+        str | None,
+        typer.Argument(help="Only this pool; by default all pools.", show_default=False),
+    ] = None,
+    now: Now = None,
+    zone: Zone = "UTC",
+    as_of: AsOf = None,
+    url: Url = URL_DEFAULT,
+    output: Output,
+) -> None:
+    """Print the credits of prepaid pools: what is used, left, and lost since they expired.
+
+    Example: ledger report credits team --format csv
+    """
+    lost: LeftOut = []
+    at = moment_in("--now", now, zone_named(zone))
+    where = reports.Filter(pools=[] if pool is None else [pool], as_of=as_of)
+    with existing(url) as book:
+        found = reports.credits(book, where, now=at, left_out=lost)
+        output.give(found, reports.PoolCredit, lambda: [credits_sheet(found)], book=book)
     tell_left_out(lost)
 
 

@@ -25,8 +25,9 @@ NAME_MAX_CHARS = 255
 """Longest pool name, run id, tag, idempotency key and the like, in characters."""
 
 REASON_MAX_CHARS = 2_000
-DETAIL_MAX_CHARS = 32_768
-"""JSON spells one character in up to six, and a detail may hold a policy, an actor and a reason."""
+DETAIL_MAX_CHARS = 65_536
+"""JSON spells one character in up to six, and a detail may hold a policy, credits, an actor and
+a reason."""
 
 Micros = NewType("Micros", int)
 """Microseconds since 1970-01-01T00:00:00Z."""

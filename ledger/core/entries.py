@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ledger.core.axes import AMOUNTS
 from ledger.core.checks import Micros, from_micros
+from ledger.core.credits import Credit
 from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, LeasePhase
 from ledger.core.limits import Limit
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -159,7 +160,7 @@ class LeaseAfter(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who opened, adjusted or closed a pool, corrected an entry, or imported a call.
+    """Who opened, adjusted, topped up or closed a pool, corrected an entry, or imported a call.
 
     Attributes:
         name: The name that the caller gave, None without one.
@@ -222,7 +223,7 @@ class Entry:
 
     @property
     def actor(self) -> Actor | None:
-        """Who opened, adjusted, closed, corrected or imported; None on every other entry."""
+        """Who asked for it, of the kinds that somebody asks for; None on every other entry."""
         return actor_in(self.detail)
 
     @property
@@ -306,6 +307,27 @@ class LimitStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreditStatus:
+    """A credit of a pool at one time.
+
+    Attributes:
+        seq: The entry that gave it.
+        credit: What it gave, until when, and its priority.
+        granted_at: When it was given.
+        used: What was spent of it.
+        left: What can still be spent of it, held amounts included; nothing once it has expired.
+        lost: What was left of it when it expired.
+    """
+
+    seq: Seq
+    credit: Credit
+    granted_at: datetime
+    used: Totals
+    left: Totals
+    lost: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
     """A pool by now, as the next write would find it.
 
@@ -317,15 +339,18 @@ class PoolStatus:
         policy: The policy in force.
         balance: What was committed from the opening on, and what open leases hold.
         spent: What was committed in its present window; from the opening on without windows.
-        own: What is left of its own capacity, and of its own limits.
+        own: What is left of its own capacity, of its own limits, and of its credits.
         remaining: What is left here, the answer of `remaining`: on each axis the least that the
             pool or one above that shares its capacity has left.
         until: When the first window of these pools ends, or the period of a calendar limit, so that
-            capacity comes back; None without.
+            capacity comes back, or when a credit expires that has something left; None without.
         closed: Whether it takes no new reservations.
         parent: The name of the pool above it.
         window: The present window, None without windows.
         limits: How far each limit of its policy is used.
+        prepaid: What is left of its credits together, less what is held; None if it spends none.
+        debt: What was spent that no credit has paid; the next credit pays it first.
+        credits: Its credits, in the order in which they were given: those that it lists.
     """
 
     pool: PoolInfo
@@ -340,6 +365,9 @@ class PoolStatus:
     parent: str | None = None
     window: WindowState | None = None
     limits: Sequence[LimitStatus] = ()
+    prepaid: Remaining | None = None
+    debt: Totals = field(default_factory=Totals)
+    credits: Sequence[CreditStatus] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

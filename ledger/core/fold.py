@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ledger.core import rules
-from ledger.core.checks import I64_MAX
+from ledger.core.checks import I64_MAX, Micros
+from ledger.core.credit_book import CreditBook, book_from_json
 from ledger.core.entries import (
     Balance,
     Direction,
@@ -41,6 +42,11 @@ from ledger.errors import (
 
 _SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
 
+
+_UNREADABLE = (LookupError, TypeError, AttributeError, InvalidInputError)
+"""What reading a part of a detail raises that is not what it should be."""
+
+_BEGINNING = Micros(0)
 
 _REFUSED = (UnknownLeaseError, UncorrectableEntryError, InvalidInputError, UnknownRulesError)
 
@@ -106,7 +112,12 @@ class Replay:
     unreported: list[rules.Crossing] = field(default_factory=list)
     """The crossings that the next entries must report."""
     history: rules.History = field(default_factory=rules.Track)
-    """What its limits count. If it is a `Track`, this replay adds every entry that is charged."""
+    """What its limits and credits count. If it is a `Track`, this replay adds every entry that is
+    charged, and all of a prepaid pool."""
+    book: CreditBook | None = None
+    """The credits that the pool lists, None as long as it never was prepaid."""
+    recorded_at: Micros = _BEGINNING
+    """When the newest entry was recorded."""
 
     def apply(self, entry: Entry) -> rules.Effect | None:
         """Decide `entry` anew and move on; return its effect, None if it moved no amount.
@@ -115,7 +126,7 @@ class Replay:
             Contradiction: The rules cannot have written this entry at this place.
         """
         self._check_report(entry)
-        before: Collection[str] = rules.reached(self.policy, self.balance, self.window)
+        before: Collection[str] = self._reached(self.recorded_at)
         if self.owed is not None:
             before = self.owed.reached
         try:
@@ -124,7 +135,9 @@ class Replay:
                 self.rules_version = rules.version_in(entry.detail)
         except _REFUSED as error:
             raise Contradiction(f"{entry.kind}: {error}") from error
+        book = self._book_behind(entry)
         self.entries += 1
+        self.recorded_at = entry.recorded_at
         self.closed |= entry.kind == EntryKind.CLOSING
         if effect is not None:
             self.balance = effect.balance
@@ -138,19 +151,60 @@ class Replay:
         self._note_assumed(entry, before)
         self._note_moved(entry)
         self._move_on(entry)
+        self.book = book
         self._note_crossings(entry, before)
         return effect
 
+    def credits(self, at: Micros, more: Sequence[rules.Move] = ()) -> rules.Credits | None:
+        """Return the pool's credits at a time, None where it never was prepaid."""
+        if self.book is None:
+            return None
+        return rules.Credits(self.policy, self.book, at, self.history, more)
+
+    def _prepaid(self, at: Micros, more: Sequence[rules.Move] = ()) -> rules.Credits | None:
+        """Return the credits that the pool may spend no more than, None where it is not prepaid."""
+        return self.credits(at, more) if self.policy.prepaid else None
+
+    def _reached(self, at: Micros, more: Sequence[rules.Move] = ()) -> Collection[str]:
+        if not self.policy.thresholds:
+            return ()
+        return rules.reached(self.policy, self.balance, self.window, self._prepaid(at, more))
+
+    def _book_behind(self, entry: Entry) -> CreditBook | None:
+        """Return the credits that an entry leaves, as it must say them if it sets a policy."""
+        if entry.policy is None:
+            return self.book
+        if entry.kind == EntryKind.OPENING:
+            begun = CreditBook(entry.seq, entry.recorded_at, Totals())
+            return begun if entry.policy.prepaid else None
+        try:
+            said = entry.detail.get("credits")
+            stated = None if said is None else book_from_json(said)
+        except _UNREADABLE as error:
+            raise Contradiction(f"{entry.kind} whose credits cannot be read: {error}") from error
+        credits = self.credits(entry.recorded_at)
+        if entry.kind == EntryKind.CREDIT:
+            if credits is None or stated is None or not stated.listed:
+                raise Contradiction("credit of a pool that is not prepaid, or none at all")
+            if entry.policy != self.policy:
+                raise Contradiction("credit that sets another policy")
+            given = stated.listed[-1].credit, entry.seq, entry.recorded_at
+            try:
+                expected: CreditBook | None = credits.with_credit(*given, self.balance)
+            except InvalidInputError as error:
+                raise Contradiction(f"{entry.kind}: {error}") from error
+        else:
+            policies, at = (self.policy, entry.policy), (entry.seq, entry.recorded_at)
+            expected = rules.carried_on(self.book, credits, *policies, *at, self.balance)
+        if stated != expected:
+            raise Contradiction(f"credits should be {expected}, but are {stated}")
+        return stated
+
     def _record(self, history: rules.Track, entry: Entry) -> None:
-        """Add an entry that is charged to what limits count."""
-        if entry.kind in CHARGED:
+        """Add an entry to what limits and credits count; limits need no more than is charged."""
+        if entry.kind in CHARGED or self.book is not None:
             point = rules.Point(entry.seq, entry.recorded_at, self.balance.committed)
-            moved = dated = None
-            if entry.flags & EntryFlag.IMPORTED and entry.occurred_at is not None:
-                dated = rules.Dated(entry.seq, entry.occurred_at, _commits(entry))
-            elif isinstance(entry.usage, UsageDifference):
-                moved = rules.moved_by(entry.seq, entry.detail, entry.usage)
-            history.add(point, moved, dated)
+            history.add(point, _move_of(entry))
 
     def _note_assumed(self, entry: Entry, reached: Collection[str]) -> None:
         """Note what an expiry assumes, and what a correction of it leaves."""
@@ -237,7 +291,10 @@ class Replay:
             self.reported.clear()
         if entry.kind == EntryKind.OPENING or not self.policy.thresholds or self.owed is not None:
             return
-        after = rules.reached(self.policy, self.balance, self.window)
+        # A history that it adds to has the correction; one that is read ends before this entry.
+        move = None if isinstance(self.history, rules.Track) else _move_of(entry)
+        more = [] if move is None else [move]
+        after = self._reached(entry.recorded_at, more)
         for crossing in rules.crossings(self.policy, before, after):
             key = crossing.name, crossing.direction
             if key not in self.reported:
@@ -294,7 +351,10 @@ class Replay:
         limits = None
         if self.policy.limits:
             limits = rules.Limits(self.policy, entry.recorded_at, self.history)
-        denial = None if lost else admit(*asked, requests=requests, limits=limits)
+        denial = None
+        if not lost:
+            credits = self._prepaid(entry.recorded_at)
+            denial = admit(*asked, requests=requests, limits=limits, credits=credits)
         figures = entry.detail.get("denial", {})
         if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:
             return None  # a pool above refused, whose balance this journal does not know
@@ -492,6 +552,14 @@ def _commits(entry: Entry) -> Totals:
     """Return by how much an import, or a correction of one, moves what is committed."""
     assert entry.usage is not None  # noqa: S101 - by its shape
     return Totals.of(entry.usage, requests=requests_made(entry.kind, entry.detail))
+
+
+def _move_of(entry: Entry) -> rules.Move | None:
+    """Return how an entry moves what had been committed before it, None where it does not."""
+    if entry.usage is None:
+        return None
+    said = entry.kind, entry.flags, entry.detail, entry.usage, entry.occurred_at
+    return rules.move_of(entry.seq, *said)
 
 
 def _is_call(entry: Entry) -> bool:

@@ -23,6 +23,7 @@ class EntryKind(StrEnum):
     RELEASE = "release"
     EXPIRY = "expiry"
     ADJUSTMENT = "adjustment"
+    CREDIT = "credit"
     CORRECTION = "correction"
     ROLLOVER = "rollover"
     THRESHOLD = "threshold"
@@ -156,7 +157,19 @@ KINDS = {
         gives_back=True,
         is_new=True,
         has_actor=True,
-        details=_details("policy rules actor", "policy rules actor reason"),
+        details=_details(
+            # Where the pool is prepaid, or was so once, its credits are carried on.
+            *("policy rules actor", "policy rules actor reason"),
+            *("policy rules actor credits", "policy rules actor credits reason"),
+        ),
+    ),
+    # It repeats the policy, so that `policy_seq` leads to the credits as well.
+    EntryKind.CREDIT: Kind(
+        _POLICY,
+        gives_back=True,
+        is_new=True,
+        has_actor=True,
+        details=_details("policy rules actor credits", "policy rules actor credits reason"),
     ),
     # Leases that have ended are corrected; of one that has expired, what the expiry assumed.
     EntryKind.CORRECTION: Kind(

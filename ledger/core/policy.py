@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
@@ -11,6 +11,7 @@ from typing import Any
 from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS, Axis
 from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
 from ledger.core.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
+from ledger.core.credits import check_prepaid
 from ledger.core.limits import (
     Limit,
     check_limits,
@@ -111,6 +112,8 @@ class SharedPoolBudgetOptions:
             total, if the pool limits what is missing.
         limits: More limits, at most eight, each in a time of its own: a reservation must fit into
             all of them.
+        prepaid: The axes (`tokens`, `cost_micros_usd`, `requests`) on which the pool may spend no
+            more than its credits, beside its capacity and its limits; see `Ledger.credit`.
     """
 
     capacity_tokens: int = U64_MAX
@@ -126,6 +129,7 @@ class SharedPoolBudgetOptions:
     window: Window | None = None
     unpriced: Unpriced = Unpriced.REFUSE
     limits: Sequence[Limit] = ()
+    prepaid: Collection[str] = ()
 
     def __post_init__(self) -> None:
         for name in (*CAPACITIES, *STOP_THRESHOLDS):
@@ -142,6 +146,7 @@ class SharedPoolBudgetOptions:
         if self.window is not None:
             check_type("window", self.window, Window)
         object.__setattr__(self, "limits", check_limits(self.limits))
+        object.__setattr__(self, "prepaid", check_prepaid(self.prepaid))
 
     def __str__(self) -> str:
         limits = [
@@ -172,7 +177,13 @@ class SharedPoolBudgetOptions:
             text += f", in windows of {self.window}"
         for limit in self.limits:
             text += f", with limit {limit}"
+        if self.prepaid:
+            text += f", spending credits of {' and '.join(self.prepaid)}"
         return text
+
+    def is_unlimited(self, axis: Axis) -> bool:
+        """Tell whether neither the capacity nor credits limit an axis; other limits may."""
+        return axis.is_unlimited(self) and axis.name not in self.prepaid
 
     def _limit(self, axis: Axis) -> str:
         limit = "unlimited" if axis.is_unlimited(self) else f"{getattr(self, axis.capacity):,}"
@@ -286,6 +297,7 @@ _TO_JSON: dict[str, Callable[[Any], Any]] = {
     "thresholds": dict,
     "window": window_to_json,
     "limits": lambda limits: [limit_to_json(one) for one in limits],
+    "prepaid": list,
 }
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(CAPACITIES, _capacity_from_json),

@@ -170,7 +170,7 @@ def _check_detail(detail: object) -> dict[str, Any]:
     if not isinstance(detail, Mapping):
         raise InvalidInputError("detail", "must be a mapping that JSON can hold")
     text = canonical_json(dict(detail))
-    check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 4)
+    check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 8)
     if "\\u0000" in text:
         raise InvalidInputError("detail", "must not hold NUL")
     copy: dict[str, Any] = json.loads(text)

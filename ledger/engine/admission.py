@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance
@@ -38,8 +40,12 @@ def refusal(
         admit = rules.admission(head.rules_version)
         asked = estimate, request_budget
         window = one.session() or head.window
-        limits = one.limits() if head.policy.limits else None
-        denial = admit(head.policy, head.balance, *asked, window, requests=requests, limits=limits)
+        bounds: dict[str, Any] = {"requests": requests}
+        if head.policy.limits:
+            bounds["limits"] = one.limits()
+        if head.policy.prepaid:
+            bounds["credits"] = one.credits()
+        denial = admit(head.policy, head.balance, *asked, window, **bounds)
         if denial is None:
             continue
         if not isinstance(denial, ThresholdExceededError):
@@ -48,13 +54,13 @@ def refusal(
         # that expiry can do, would be enough. Due leases of the pools at hand expire in any case,
         # since the denial says what remains.
         free = Balance(head.balance.committed)
-        hopeful = admit(head.policy, free, *asked, window, requests=requests, limits=limits) is None
+        hopeful = admit(head.policy, free, *asked, window, **bounds) is None
         batch.require_swept(one, below=hopeful)
         if hopeful:
             found = spared(batch, one)
             free = rules.swept(head.balance, found.held, found.charged, ceiling=I64_MAX)
             window = one.session(free) or head.window
-            if admit(head.policy, free, *asked, window, requests=requests, limits=limits) is None:
+            if admit(head.policy, free, *asked, window, **bounds) is None:
                 expire_spared(batch, found)
                 continue
         return denial.of_pool(one.info.name)

@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from ledger.core import rules
-from ledger.core.axes import CAPACITIES
+from ledger.core.axes import AXES, CAPACITIES
 from ledger.core.checks import I64_MAX, U64_MAX, Micros, check_text, check_type
 from ledger.core.entries import Actor, Balance, PoolId, PoolInfo, Seq
 from ledger.core.kinds import EntryKind
@@ -184,13 +184,13 @@ class Opening:
         pool_id: PoolId,
     ) -> int:
         """Reserve a carved pool's whole capacity in its parent `pool`, and return the lease."""
-        for name in CAPACITIES:
-            unlimited = getattr(options, name) == U64_MAX
-            if unlimited and any(
-                getattr(one.head.policy, name) != U64_MAX for one in batch.lineage(pool)
+        for axis in AXES:
+            if axis.is_unlimited(options) and not all(
+                one.head.policy.is_unlimited(axis) for one in batch.lineage(pool)
             ):
                 raise InvalidInputError(
-                    name, f"must have a limit: pool {self.parent!r}, or one above it, has one"
+                    axis.capacity,
+                    f"must have a limit: pool {self.parent!r}, or one above it, has one",
                 )
         tokens, cost, requests = (
             0 if capacity == U64_MAX else capacity

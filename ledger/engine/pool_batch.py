@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
+from ledger.core.credit_book import CreditBook, book_from_json
 from ledger.core.entries import (
     REPEATED_FLAGS,
     Balance,
@@ -47,7 +48,7 @@ from ledger.store.corrections import (
 from ledger.store.drafts import Draft, Staged
 from ledger.store.history import StagedHistory
 from ledger.store.journal import PoolJournal, Wanted, leases
-from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
+from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row, book_of
 from ledger.store.snapshot import Ending
 from ledger.store.statements import rows_of_each
 
@@ -104,6 +105,49 @@ class PoolBatch:
         Raises:
             JournalDamagedError: An entry that one of them counts from cannot be read.
         """
+        return rules.Limits(self.head.policy, self.at, self._committed())
+
+    def book(self) -> CreditBook | None:
+        """Return the credits that the pool lists, None where it never was prepaid.
+
+        Raises:
+            JournalDamagedError: They cannot be read.
+        """
+        number = self.head.policy_seq - self._before.seq
+        if number > 0:
+            return book_of(self.staged[number - 1])
+        return self.journal.terms.book(partial(rows_of_each, self.connection), self.head.policy_seq)
+
+    def credits(
+        self, draft: Draft | None = None, *, at: Micros | None = None, always: bool = False
+    ) -> rules.Credits | None:
+        """Return the pool's credits, None where it is not prepaid.
+
+        Args:
+            draft: An entry that is decided, as if it was staged; by default none.
+            at: The time; by default when the next entry is recorded.
+            always: Whether they are asked for where the pool was prepaid once, too.
+
+        Raises:
+            JournalDamagedError: They cannot be read, or an entry from which they count.
+        """
+        policy, book, more = self.head.policy, None, list[rules.Move]()
+        if draft is not None and draft.policy is not None:
+            policy, said = draft.policy, (draft.detail or {}).get("credits")
+            book = None if said is None else book_from_json(said)
+        elif policy.prepaid or always:
+            book = self.book()
+        if draft is not None and draft.usage is not None:
+            said = draft.kind, draft.flags, draft.detail or {}, draft.usage, draft.occurred_at
+            move = rules.move_of(self.head.seq + 1, *said)
+            more = [] if move is None else [move]
+        if book is None:
+            return None
+        at = self.at if at is None else at
+        return rules.Credits(policy, book, at, self._committed(), more)
+
+    def _committed(self) -> StagedHistory:
+        """Return what was committed at the pool's entries, staged ones included."""
         if self._history is None:
             self._history = StagedHistory(
                 partial(rows_of_each, self.connection),
@@ -112,7 +156,7 @@ class PoolBatch:
                 boundaries=self.journal.boundaries,
                 staged=self.staged,
             )
-        return rules.Limits(self.head.policy, self.at, self._history)
+        return self._history
 
     @property
     def at(self) -> Micros:
@@ -191,7 +235,9 @@ class PoolBatch:
         if not (draft.policy or self.head.policy).thresholds:
             return ()
         if self.thresholds is None:
-            self.thresholds = PoolThresholds(self.connection, self.info, self.window_began)
+            self.thresholds = PoolThresholds(
+                self.connection, self.info, self.window_began, self.credits
+            )
         return self.thresholds.crossings(self.head, draft)
 
     def mirror_of(self, draft: Draft, below: PoolJournal) -> Draft:
@@ -294,11 +340,10 @@ class PoolBatch:
 
     def stage(self, draft: Draft, crossings: Sequence[rules.Crossing]) -> Row:
         """Stage a draft as the newest entry, then an entry for each threshold that it crosses."""
-        before = self.head
         row = self._append(draft)
         self.frees = self.frees or draft.kind in GIVES_BACK
         if self.thresholds is not None:
-            self.thresholds.begin(draft, before)
+            self.thresholds.begin(draft)
             for crossing in crossings:
                 detail = rules.crossing_detail(crossing)
                 report = Draft(kind=EntryKind.THRESHOLD, balance=draft.balance, detail=detail)

@@ -19,16 +19,24 @@ class PoolThresholds:
     """The threshold crossings of one pool in its window, as known inside one transaction."""
 
     def __init__(
-        self, connection: Connection, pool: PoolInfo, window_began: Callable[[], int]
+        self,
+        connection: Connection,
+        pool: PoolInfo,
+        window_began: Callable[[], int],
+        credits: Callable[..., rules.Credits | None],
     ) -> None:
         self.crossed: list[ThresholdCrossing] = []
         """Thresholds that the staged entries crossed."""
         self._connection = connection
         self._pool = pool
         self._window_began = window_began
+        self._credits = credits
+        """Returns the pool's credits behind an entry that is decided, or those of a time."""
         self._reported: set[tuple[str, Direction]] | None = None
         self._reached: set[str] | None = None
         """What was reached before a draft that another one replaces at once."""
+        self._before_late: set[str] = set()
+        """The same, while that draft is not staged yet."""
 
     def crossings(self, head: Head, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses, and that are still to be reported.
@@ -42,14 +50,21 @@ class PoolThresholds:
         # What is taken back of an assumed charge is replaced by the next entry: nothing is left in
         # between.
         if late_in(draft.detail) is not None:
+            # Now: once it is staged, credits of an earlier time have it back.
+            self._before_late = self._reached_at(head)
             return ()
         before = self._reached
         if before is None:
-            before = rules.reached(head.policy, head.balance, head.window)
+            before = self._reached_at(head)
         found = rules.crossings(
             policy,
             before,
-            rules.reached(policy, draft.balance, window_behind(head, draft)),
+            rules.reached(
+                policy,
+                draft.balance,
+                window_behind(head, draft),
+                self._credits(draft) if policy.prepaid else None,
+            ),
         )
         if not found or _begins_anew(draft):
             return found
@@ -58,11 +73,9 @@ class PoolThresholds:
             self._reported = reported(self._connection, self._pool, since=since)
         return [one for one in found if (one.name, one.direction) not in self._reported]
 
-    def begin(self, draft: Draft, head: Head) -> None:
+    def begin(self, draft: Draft) -> None:
         """Forget earlier reports, if the draft being staged sets a policy or begins a window."""
-        self._reached = None
-        if late_in(draft.detail) is not None:
-            self._reached = rules.reached(head.policy, head.balance, head.window)
+        self._reached = None if late_in(draft.detail) is None else self._before_late
         if _begins_anew(draft):
             self._reported = set()
 
@@ -77,10 +90,19 @@ class PoolThresholds:
                 percent=crossing.percent,
                 direction=crossing.direction,
                 seq=row["seq"],
-                remaining=rules.remaining(head.policy, head.balance, head.window),
+                remaining=rules.remaining(
+                    *(head.policy, head.balance, head.window, None, self._credits_at(head))
+                ),
                 recorded_at=from_micros(row["recorded_at"]),
             )
         )
+
+    def _credits_at(self, head: Head) -> rules.Credits | None:
+        return self._credits(at=head.recorded_at) if head.policy.prepaid else None
+
+    def _reached_at(self, head: Head) -> set[str]:
+        """Return what was reached when the newest entry was recorded; credits may expire since."""
+        return rules.reached(head.policy, head.balance, head.window, self._credits_at(head))
 
 
 def _begins_anew(draft: Draft) -> bool:

@@ -108,6 +108,9 @@ class WaitingReservations:
                 operation.request_budget,
                 head.window,
                 limits=limits,
+                credits=credits,
             )
-            for head, limits in standing.present(self._writer.database, pool, self._writer.now())
+            for head, (limits, credits) in standing.present(
+                self._writer.database, pool, self._writer.now()
+            )
         )

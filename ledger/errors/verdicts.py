@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from operator import ge
 
@@ -70,6 +71,10 @@ class ThresholdExceededError(BudgetError):
             None for the pool's own capacity. What remained is what remained of it.
         retry_at: When the pool would grant this request if nothing else happened; None if it
             would never. By the pool's clock, with a time zone.
+        top_up: Where the credits of a prepaid pool refused: by axis, the least credit that would
+            have admitted the request. What remained is what remained of them. None elsewhere.
+        expired: The name of the credit that expired last with something left, if credits refused.
+        expired_at: When it expired.
     """
 
     def __init__(  # noqa: PLR0913 - one for each figure
@@ -85,6 +90,9 @@ class ThresholdExceededError(BudgetError):
         kept_since: datetime | None = None,
         limit: str | None = None,
         retry_at: datetime | None = None,
+        top_up: Mapping[str, int] | None = None,
+        expired: str | None = None,
+        expired_at: datetime | None = None,
     ) -> None:
         left = dict(
             zip(
@@ -103,6 +111,8 @@ class ThresholdExceededError(BudgetError):
         who = "the pool" if pool is None else f"pool {pool!r}"
         if limit is not None:
             who += f", by its limit {limit!r},"
+        if top_up is not None:
+            who += ", by its credits,"
         asked = (requested_tokens, requested_cost_micros_usd, 1)
         why = ""
         if all(map(ge, left.values(), asked)):  # enough remains: it is the threshold that refuses
@@ -111,6 +121,14 @@ class ThresholdExceededError(BudgetError):
                 "its stop threshold, it grants nothing"
             )
         when = "" if retry_at is None else f". Try again at {retry_at.isoformat()}"
+        if expired is not None and expired_at is not None:
+            when += f". Credit {expired!r} expired at {expired_at.isoformat()} with a rest"
+        do = "Ask for less, settle or release open leases, or raise the capacity with adjust()"
+        if top_up is not None:
+            more = " and ".join(
+                _amount(axis, top_up[axis.name]) for axis in AXES if axis.name in top_up
+            )
+            do = f"Ask for less, settle or release open leases, or give a credit of {more}"
         again = ""
         if kept_since is not None:
             again = (
@@ -119,8 +137,7 @@ class ThresholdExceededError(BudgetError):
             )
         super().__init__(
             f"{who} cannot grant {requested_tokens:,} tokens and "
-            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain{why}{when}. Ask for less, "
-            f"settle or release open leases, or raise the capacity with adjust(){again}"
+            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain{why}{when}. {do}{again}"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
@@ -132,6 +149,9 @@ class ThresholdExceededError(BudgetError):
         self.kept_since = kept_since
         self.limit = limit
         self.retry_at = retry_at
+        self.top_up = top_up
+        self.expired = expired
+        self.expired_at = expired_at
 
     def of_pool(self, name: str) -> ThresholdExceededError:
         """Return the same refusal with the name of the pool that refused."""
@@ -155,6 +175,9 @@ class ThresholdExceededError(BudgetError):
             kept_since=kept_since or self.kept_since,
             limit=self.limit,
             retry_at=self.retry_at,
+            top_up=self.top_up,
+            expired=self.expired,
+            expired_at=self.expired_at,
         )
 
 

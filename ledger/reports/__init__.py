@@ -5,6 +5,7 @@ nothing is counted twice. A `Filter` or the name of a pool selects the entries.
 """
 
 from ledger.reports.burndown import BurnDown, BurnPoint, burn_down
+from ledger.reports.credits import PoolCredit, credits
 from ledger.reports.denials import Denied, DeniedGroup, denials, denials_by
 from ledger.reports.estimates import EstimateQuality, Held, Ratios, estimates
 from ledger.reports.figures import Figures
@@ -48,6 +49,7 @@ __all__ = [
     "Outlook",
     "OutputHistory",
     "Overview",
+    "PoolCredit",
     "Ratios",
     "Repriced",
     "RunCost",
@@ -58,6 +60,7 @@ __all__ = [
     "StatementLine",
     "TimeBasis",
     "burn_down",
+    "credits",
     "denials",
     "denials_by",
     "estimates",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -21,11 +22,13 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
 from ledger.reports.position import SIDES, Position, asked_moment
-from ledger.reports.standing import standing_in
+from ledger.reports.standing import journals_in, standing_in
 from ledger.reports.stream import ends
+from ledger.store.history import StoredHistory, listed
 from ledger.store.policies import Terms
 from ledger.store.rows import balance_of
 from ledger.store.schema import entries
+from ledger.store.statements import rows_of_each
 
 POINTS = 240
 """How many entries are looked at: about one for every three pixels of a picture."""
@@ -45,8 +48,8 @@ class BurnPoint:
         capacity_cost_micros_usd: The same in millionths of a US dollar.
         stop_threshold_tokens: What was kept back then.
         stop_threshold_cost_micros_usd: The same in millionths of a US dollar.
-        remaining_tokens: What was left of the pool's own capacity, None if that had no limit;
-            limits of its policy may have left less.
+        remaining_tokens: What was left of the pool's own capacity and of its credits, None if
+            neither limited it; limits of its policy may have left less.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         capacity_requests: How many calls the pool took then, None if it had no limit.
         stop_threshold_requests: How many of them were kept back.
@@ -122,15 +125,34 @@ def burn_down(
     now = asked_moment(book, where, None)
 
     def query(connection: Connection, scope: Scope) -> BurnDown:
-        found = _points(connection, scope, max(2, points))
+        credits = _Credits(connection, scope)
+        found, last = _points(connection, scope, max(2, points), credits)
         if now is not None:
-            found += _by_now(connection, scope, found[-1], now)
+            found += _by_now(connection, scope, found[-1], last, now, credits)
         return BurnDown(pool=pool, basis=basis, points=found)
 
     return snapshot(book, where, query, mirrors=True)
 
 
-def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]:
+class _Credits:
+    """The credits of a pool at its entries, asked for in their order."""
+
+    def __init__(self, connection: Connection, scope: Scope) -> None:
+        self._read = partial(rows_of_each, connection)
+        self._pool = journals_in(connection)[scope.pool]
+        self._history = StoredHistory(self._read, self._pool.info, upto=0)
+
+    def by(self, stood: Position, at: Micros) -> Position:
+        """Return a pool with its credits at a time, not before its newest entry."""
+        self._history.upto = stood.seq
+        of_then = self._read, self._pool, stood.policy, stood.policy_seq, at
+        return stood._replace(credits=listed(*of_then, self._history))
+
+
+def _points(
+    connection: Connection, scope: Scope, count: int, credits: _Credits
+) -> tuple[list[BurnPoint], Position]:
+    """Return a point for each entry that is looked at, and the pool at the last of them."""
     newest = ends(connection, scope)[scope.pool]
     steps = min(count, newest) - 1
     seqs = {1 + (newest - 1) * step // steps for step in range(steps + 1)} if steps else {newest}
@@ -149,17 +171,39 @@ def _points(connection: Connection, scope: Scope, count: int) -> list[BurnPoint]
     found: list[BurnPoint] = []
     before: Position | None = None
     for row in rows:
-        stood = _position(row, *terms.of(connection, row)[:2])
+        stood = credits.by(_position(row, *terms.of(connection, row)[:2]), row["recorded_at"])
         # The opening is not a call, so its point takes the earliest time of all points.
         at = max(latest, row["at"]) if row["seq"] > 1 else latest
-        ended = None if before is None else before.window
-        if before is not None and ended is not None and _is_over(ended, stood.window):
-            refilled = _refilled(before)
-            if refilled is not None:
-                found.append(_point(refilled, min(max(latest, ended.end), at)))
+        if before is not None:
+            for changed in _between(before, stood, credits):
+                latest = min(max(latest, changed.recorded_at), at)
+                found.append(_point(changed, latest))
         found.append(_point(stood, at))
         latest, before = at, stood
-    return found
+    assert before is not None  # noqa: S101 - a pool has its opening
+    return found, before
+
+
+def _between(before: Position, stood: Position, credits: _Credits) -> Iterator[Position]:
+    """Yield how a pool changed between two entries, as nothing was written then."""
+    ended, found = before.window, []
+    if ended is not None and _is_over(ended, stood.window):
+        refilled = _refilled(before)
+        found += [] if refilled is None else [refilled]
+    found += _expired(before, stood.recorded_at, credits)
+    yield from sorted(found, key=lambda one: one.recorded_at)
+
+
+def _expired(stood: Position, until: Micros, credits: _Credits) -> Iterator[Position]:
+    """Yield a pool as each of its credits that expires leaves it, if that changes what is left."""
+    states = () if stood.credits is None else stood.credits.states(stood.balance)
+    ends = {
+        to_micros("expires_at", one.credit.expires_at)
+        for one in states
+        if one.credit.expires_at is not None and any(one.left)
+    }
+    for end in sorted(end for end in ends if end <= until):
+        yield credits.by(stood, end)._replace(recorded_at=end)
 
 
 def _is_over(before: WindowState, window: WindowState | None) -> bool:
@@ -172,19 +216,26 @@ def _refilled(stood: Position) -> Position | None:
     assert stood.window is not None  # noqa: S101 - the caller asks only then
     end = stood.window.end
     window = rules.current_window(stood.policy, stood.window, stood.balance, end, recorded_at=end)
-    refilled = stood._replace(window=window)
+    refilled = stood._replace(window=window, recorded_at=end)
     return None if refilled.remaining == stood.remaining else refilled
 
 
 def _by_now(
-    connection: Connection, scope: Scope, last: BurnPoint, now: Micros
+    connection: Connection,
+    scope: Scope,
+    last: BurnPoint,
+    newest: Position,
+    now: Micros,
+    credits: _Credits,
 ) -> Iterator[BurnPoint]:
     """Yield how a pool changed after its newest entry, as nothing was written since."""
     (stands,) = standing_in(connection, scope, Micros(0))
-    moments = [now] if stands.window is None else [min(now, stands.window.end), now]
-    for moment in moments:
+    moments = {now} if stands.window is None else {min(now, stands.window.end), now}
+    moments |= {one.recorded_at for one in _expired(newest, now, credits)}
+    for moment in sorted(moments):
         (stands,) = standing_in(connection, scope, moment)
-        own = Position(stands.seq, moment, stands.balance, stands.policy, stands.window)
+        own = newest._replace(balance=stands.balance, window=stands.window)
+        own = credits.by(own, max(moment, newest.recorded_at))
         point = _point(own, max(moment, to_micros("at", last.at)))
         if replace(point, at=last.at) != last:
             yield point
@@ -219,6 +270,7 @@ def _position(
         policy=policy,
         # Between two sessions it is the one that a call would begin.
         window=rules.begin_session(policy, window, balance, row["recorded_at"]) or window,
+        policy_seq=row["policy_seq"],
     )
 
 

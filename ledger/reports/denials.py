@@ -66,8 +66,9 @@ class Denied:
         operation: The operation that the call named.
         provider: The provider that the call named.
         model: The model that the call named.
-        increase_tokens: The smallest increase of the pool's capacity with which this call would
-            have been admitted, all else unchanged. None where the request's own budget or a pool
+        increase_tokens: The smallest increase of the pool's capacity, or where its credits refused
+            the smallest top-up, with which this call would have been admitted, all else unchanged.
+            None where the request's own budget or a pool
             above refused, since more capacity of this pool would not have helped.
         increase_cost_micros_usd: The same in millionths of a US dollar; each axis must grow.
         remaining_requests: How many calls remained in the pool, None as for `remaining_tokens`.
@@ -76,6 +77,7 @@ class Denied:
             pool's own capacity. More capacity would not have helped where a limit refused.
         retry_at: When the call would have been admitted if nothing else had happened; None for
             never.
+        by_credits: Whether the credits of a prepaid pool refused.
     """
 
     seq: int
@@ -100,6 +102,7 @@ class Denied:
     increase_requests: int | None = None
     limit: str | None = None
     retry_at: datetime | None = None
+    by_credits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,8 @@ class DeniedGroup:
         requested_cost_micros_usd: The same in millionths of a US dollar.
         first_at: When the first one happened.
         last_at: When the last one happened.
-        tokens: How many more tokens would have let them in, None if no capacity would.
+        tokens: How many more tokens, of capacity or of credits, would have let them in; None if
+            neither would.
         cost_micros_usd: How many more millionths of a US dollar; each axis must grow.
         requests: How many more calls.
         by_limits: How many of them a limit of the pool refused.
@@ -283,7 +287,8 @@ def _found(
 ) -> _Found:
     figures = detail_of(row)["denial"]
     own = figures["reason"] == _THRESHOLD and not figures.keys() & {"pool", "limit"}
-    return _Found(pool, row, figures, shortfall_of(row, policy, window) if own else None)
+    short = shortfall_of(row, policy, window, figures.get("top_up")) if own else None
+    return _Found(pool, row, figures, short)
 
 
 def _denial(found: _Found) -> Denied:
@@ -306,6 +311,7 @@ def _denial(found: _Found) -> Denied:
         },
         limit=figures.get("limit"),
         retry_at=None if retry_at is None else from_micros(retry_at),
+        by_credits="top_up" in figures,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from math import ceil
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, func, select
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 from ledger.core import rules
 from ledger.core.axes import AXES, REQUESTS, Axis
 from ledger.core.checks import Micros, check_type, from_micros, to_micros
+from ledger.core.credits import order_of_use
 from ledger.core.entries import PoolStatus
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
@@ -302,12 +304,59 @@ def _ends(axis: Axis, one: PoolStatus, spent: int, begin: Micros, now: Micros) -
         return _End(outlook, at, until, one.pool.name, limit)
 
     left = axis.left(rules.remaining(one.policy, one.balance, one.window))
+    kept = getattr(one.policy, axis.stop_threshold)
+    if axis.name in one.policy.prepaid:
+        outlook, at = _prepaid(axis, one, kept, spent, begin, now)
+        outlook = Outlook.BEYOND if outlook is Outlook.RUNS_OUT and at > _LAST else outlook
+        yield _End(outlook, at, None, one.pool.name, None)
+        if axis.is_unlimited(one.policy):
+            return
     until = None if one.window is None else one.window.end
-    yield end(left, getattr(one.policy, axis.stop_threshold), until, None)
+    yield end(left, kept, until, None)
     for each in one.limits:
         left = axis.left(each.remaining)
         if left == 0 or each.until is not None:
             yield end(left, 0, each.until, each.limit.name)
+
+
+def _prepaid(
+    axis: Axis, one: PoolStatus, kept: int, spent: int, begin: Micros, now: Micros
+) -> tuple[Outlook, Micros]:
+    """Return what becomes of credits that are spent on evenly, and that expire one by one."""
+    left = None if one.prepaid is None else axis.left(one.prepaid)
+    held = getattr(one.balance.reserved, axis.name)
+    credits = sorted(one.credits, key=lambda each: order_of_use(each.credit, each.seq))
+    pots = [(Fraction(getattr(each.left, axis.name)), each.credit.expires_at) for each in credits]
+    pots = _spend(pots, held)
+    outlook, at = _outlook(left, kept, spent, begin, now)
+    if outlook in {Outlook.OUT, Outlook.UNLIMITED}:
+        return outlook, at
+    rate, since = Fraction(max(0, spent), now - begin), now
+    for end in sorted({to_micros("expires_at", end) for amount, end in pots if amount and end}):
+        whole = sum(amount for amount, _ in pots)
+        if rate and whole - kept <= rate * (end - since):
+            break
+        pots = _spend(pots, rate * (end - since))
+        pots = [pot for pot in pots if pot[1] is None or to_micros("expires_at", pot[1]) > end]
+        since = end
+        if sum(amount for amount, _ in pots) <= kept:
+            return Outlook.RUNS_OUT, end
+    if not rate:
+        return Outlook.NO_SPEND, now
+    # Rounded up to the first microsecond at which it has run out.
+    return Outlook.RUNS_OUT, Micros(since + ceil((sum(pot[0] for pot in pots) - kept) / rate))
+
+
+def _spend(
+    pots: Sequence[tuple[Fraction, datetime | None]], amount: Fraction | int
+) -> list[tuple[Fraction, datetime | None]]:
+    """Return what is left of credits, in the order of their use, once so much was spent."""
+    found = []
+    for left, end in pots:
+        taken = min(left, amount)
+        found.append((left - taken, end))
+        amount -= taken
+    return found
 
 
 def _outlook(

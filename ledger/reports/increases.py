@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,15 +44,26 @@ Lack = tuple[int, int, int | None]
 
 
 def shortfall_of(
-    row: Row, policy: SharedPoolBudgetOptions, window: WindowState | None
+    row: Row,
+    policy: SharedPoolBudgetOptions,
+    window: WindowState | None,
+    top_up: Mapping[str, int] | None,
 ) -> Shortfall:
     """Return by how much the capacity was too small on each axis; below 0 there was room.
 
     The balance is used, since what remains is 0 however far a pool is over its capacity.
+
+    Args:
+        row: The denial.
+        policy: The policy in force.
+        window: The window that the pool was in.
+        top_up: Where its credits refused, the least credit that would have admitted the call.
     """
-    used = rules.counted(balance_of(row), window)
     tokens, cost = (row[f"estimate_{name}"] for name in AMOUNTS)
     asked = Totals(tokens, cost, 1)
+    if top_up is not None:
+        return Shortfall(Totals(**top_up), asked, None)
+    used = rules.counted(balance_of(row), window)
     lack = [
         # Where a pool is strict, more than the threshold must remain, whatever is asked for.
         max(wanted, int(policy.strict)) + getattr(policy, axis.stop_threshold) + spent - capacity

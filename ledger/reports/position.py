@@ -40,12 +40,15 @@ class Position(NamedTuple):
     balance: Balance
     policy: SharedPoolBudgetOptions
     window: WindowState | None
+    policy_seq: int
     closed: bool = False
+    credits: rules.Credits | None = None
+    """The pool's credits, where they were looked for."""
 
     @property
     def remaining(self) -> Remaining:
-        """What was left of its own capacity under that policy, in that window."""
-        return rules.remaining(self.policy, self.balance, self.window)
+        """What was left of its own capacity under that policy, in that window, and of credits."""
+        return rules.remaining(self.policy, self.balance, self.window, None, self.credits)
 
 
 def asked_moment(book: Ledger, where: Where, now: datetime | None) -> Micros | None:
@@ -113,5 +116,6 @@ def newest(connection: Connection, scope: Scope) -> Position | None:
         balance=rows.balance_of(row),
         policy=policy,
         window=window,
+        policy_seq=row["policy_seq"],
         closed=bool(row["flags"] & EntryFlag.CLOSED),
     )

@@ -92,7 +92,7 @@ def standing(
 
 def standing_in(connection: Connection, scope: Scope, now: Micros | None) -> list[PoolStatus]:
     """Return where the pools in scope stand; see `standing`."""
-    journals = _journals(connection)
+    journals = journals_in(connection)
     return [
         _status(connection, scope, journals[pool_id], now)
         for pool_id in journals
@@ -105,12 +105,13 @@ def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolSt
 
     With `as_of` it is the pool alone: an entry does not say how those above stood.
     """
-    pool = _journals(connection)[scope.pool]
+    pool = journals_in(connection)[scope.pool]
     above = pool.lineage[1:] if scope.where.as_of is None else ()
     return [_status(connection, scope, one, now) for one in (pool, *above)]
 
 
-def _journals(connection: Connection) -> dict[PoolId, PoolJournal]:
+def journals_in(connection: Connection) -> dict[PoolId, PoolJournal]:
+    """Return every pool that can be read, by its number."""
     found: dict[PoolId, PoolJournal] = {}
     for info in pools.find_pools(connection).infos:
         parent = None if info.parent_id is None else found[info.parent_id]
@@ -144,17 +145,16 @@ def _as_of(
         stood = found.policy, found.window, found.balance
         window = rules.current_window(*stood, now, recorded_at=found.recorded_at)
         found = found._replace(window=window)
-    limits = history.limits(
+    bounds = history.bounds(
         partial(rows_of_each, connection),
-        pool.info,
+        pool,
         found.policy,
+        policy_seq=found.policy_seq,
         upto=found.seq,
         at=max(now or found.recorded_at, found.recorded_at),
     )
-    left = rules.remaining(found.policy, found.balance, found.window, limits)
-    states = () if limits is None else tuple(limits.states(found.balance))
-    ends = [one.until for one in states if one.until is not None]
-    ends += [] if found.window is None else [found.window.end]
+    left = rules.remaining(found.policy, found.balance, found.window, *bounds)
+    states = stored.states_of(found, bounds)
     return PoolStatus(
         pool=pool.info,
         seq=found.seq,
@@ -163,9 +163,9 @@ def _as_of(
         spent=rules.spent_in(found.window, found.balance),
         own=left,
         remaining=left,
-        until=min(ends, default=None),
+        until=min(stored.ends_of(found, states), default=None),
         closed=found.closed,
         parent=None if pool.parent is None else pool.parent.info.name,
         window=found.window,
-        limits=states,
+        **states._asdict(),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -11,7 +11,17 @@ from typing import Any
 from sqlalchemy import Connection, Select, case, func, select
 
 from ledger.core.checks import Micros, check_type, from_micros
-from ledger.core.entries import Actor, Balance, EntryFlag, LimitStatus, Totals, actor_in
+from ledger.core.credit_book import book_from_json
+from ledger.core.entries import (
+    Actor,
+    Balance,
+    CreditStatus,
+    EntryFlag,
+    LimitStatus,
+    Totals,
+    actor_in,
+)
+from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import InvalidInputError
@@ -70,6 +80,8 @@ class Statement:
         window: The window that it is by then, None without windows.
         opening_seq: The entry before the range, 0 if it begins with the first.
         limits: How far each limit of the policy is used by then.
+        credits: How far each credit is used by then, of those that the pool lists.
+        debt: What was spent by then that no credit has paid.
     """
 
     pool: str
@@ -83,6 +95,8 @@ class Statement:
     window: PresentWindow | None = None
     opening_seq: int = 0
     limits: Sequence[LimitStatus] = ()
+    credits: Sequence[CreditStatus] = ()
+    debt: Totals = field(default_factory=Totals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +110,14 @@ class StatementLine:
         kind: Its kind.
         flags: What is remarkable about it, such as `overrun`.
         reason: Why a pool was adjusted, usage corrected or a call denied; or which threshold was
-            crossed.
+            crossed, or which credit was given.
         run_id: The caller's run.
         lease: The lease that it is about.
         committed: By how much it changed what is committed.
         reserved: By how much it changed what is reserved.
         balance: The balance after it.
         policy: The policy that it set, None where it set none.
-        actor: Who opened, adjusted, closed or corrected, None on other entries.
+        actor: Who opened, adjusted, closed, topped up or corrected, None on other entries.
     """
 
     seq: int
@@ -208,6 +222,8 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
         window=PresentWindow.of(stands),
         opening_seq=opening_seq,
         limits=stands.limits,
+        credits=stands.credits,
+        debt=stands.debt,
     )
 
 
@@ -259,7 +275,7 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         occurred_at=None if occurred_at is None else from_micros(occurred_at),
         kind=row["kind"],
         flags=_flags(row["flags"]),
-        reason=_reason(detail),
+        reason=_reason(row["kind"], detail),
         run_id=row["run_id"],
         lease=row["lease"],
         committed=_moved(before.committed, balance.committed),
@@ -279,9 +295,12 @@ def _moved(before: Totals, after: Totals) -> Totals:
     return Totals(*(new - old for old, new in zip(before, after, strict=True)))
 
 
-def _reason(detail: Mapping[str, Any]) -> str | None:
+def _reason(kind: str, detail: Mapping[str, Any]) -> str | None:
     if "threshold" in detail:
         crossed = detail["threshold"]
         return f"{crossed['name']} ({crossed['percent']} %) {crossed['direction']}"
     reason: str | None = detail.get("reason", detail.get("denial", {}).get("reason"))
+    if kind == EntryKind.CREDIT:
+        given = book_from_json(detail["credits"]).listed[-1].credit
+        return str(given) if reason is None else f"{given} ({reason})"
     return reason

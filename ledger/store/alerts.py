@@ -15,6 +15,7 @@ from ledger.core.kinds import EntryKind
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.database import Database
+from ledger.store.history import StoredHistory, listed
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut, leave_out
 from ledger.store.rows import Row
@@ -122,6 +123,10 @@ def _crossing(database: Database, pool: PoolJournal, row: Row) -> ThresholdCross
         JournalDamagedError: It cannot be read.
     """
     head = pool.head_of(database, row)
+    history = StoredHistory(database.read_each, pool.info, upto=head.seq)
+    credits = listed(
+        database.read_each, pool, head.policy, head.policy_seq, head.recorded_at, history
+    )
     try:
         said = rows.detail_of(row)["threshold"]
         return ThresholdCrossing(
@@ -130,7 +135,7 @@ def _crossing(database: Database, pool: PoolJournal, row: Row) -> ThresholdCross
             percent=check_amount("percent", said["percent"], ceiling=_PERCENT_MAX),
             direction=Direction(said["direction"]),
             seq=row["seq"],
-            remaining=rules.remaining(head.policy, head.balance, head.window),
+            remaining=rules.remaining(*(head.policy, head.balance, head.window, None, credits)),
             recorded_at=from_micros(row["recorded_at"]),
         )
     except rows.UNREADABLE as error:

@@ -1,11 +1,11 @@
-"""What a pool had committed at its entries, read for its limits: a few entries, and corrections."""
+"""What a pool had committed at its entries: a few of them, read for its limits and credits."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select, text
 
@@ -17,9 +17,10 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
+from ledger.store.journal import PoolJournal
 from ledger.store.rows import Row
 from ledger.store.schema import IS_IMPORTED, entries
-from ledger.store.statements import Prepared
+from ledger.store.statements import Prepared, ReadEach
 
 PAGE = 1_000
 """How many corrections are read in one go, and about how many entries are kept."""
@@ -78,10 +79,6 @@ _DATED = Prepared(
 )
 
 
-Read = Callable[[Sequence[tuple[Prepared, Mapping[str, Any]]]], list[list[dict[str, Any]]]]
-"""Runs several queries, and returns the rows of each."""
-
-
 class StoredHistory(rules.History):
     """The history of a pool in a store, up to one of its entries.
 
@@ -90,7 +87,7 @@ class StoredHistory(rules.History):
 
     def __init__(
         self,
-        read: Read,
+        read: ReadEach,
         pool: PoolInfo,
         *,
         upto: int,
@@ -213,7 +210,7 @@ class StagedHistory(StoredHistory):
 
     def __init__(
         self,
-        read: Read,
+        read: ReadEach,
         pool: PoolInfo,
         *,
         upto: int,
@@ -262,24 +259,58 @@ class StagedHistory(StoredHistory):
         self._looked = len(self._staged)
 
 
-def limits(
-    read: Read, pool: PoolInfo, policy: SharedPoolBudgetOptions, *, upto: int, at: Micros
-) -> rules.Limits | None:
-    """Return a policy's limits at one of a pool's entries and at a time, None where it has none.
+class Bounds(NamedTuple):
+    """What bounds a pool at one time, beside its capacity."""
+
+    limits: rules.Limits | None = None
+    """None where the policy has none."""
+    credits: rules.Credits | None = None
+    """None where the pool is not prepaid."""
+
+
+_UNBOUNDED = Bounds()
+
+
+def bounds(
+    read: ReadEach,
+    pool: PoolJournal,
+    policy: SharedPoolBudgetOptions,
+    *,
+    policy_seq: int,
+    upto: int,
+    at: Micros,
+) -> Bounds:
+    """Return the limits and the credits of a pool at one of its entries and at a time.
 
     Args:
         read: Reads entries, on one snapshot or several: those up to `upto` do not change.
         pool: The pool.
         policy: The policy in force.
+        policy_seq: The entry that set it.
         upto: The number of the newest entry that counts.
         at: The time, not before that entry.
 
     Raises:
-        JournalDamagedError: An entry that a limit counts from cannot be read.
+        JournalDamagedError: An entry from which one of them counts cannot be read, or the credits.
     """
-    if not policy.limits:
-        return None
-    return rules.Limits(policy, at, StoredHistory(read, pool, upto=upto))
+    if not policy.limits and not policy.prepaid:
+        return _UNBOUNDED
+    history = StoredHistory(read, pool.info, upto=upto)
+    limits = rules.Limits(policy, at, history) if policy.limits else None
+    return Bounds(limits, listed(read, pool, policy, policy_seq, at, history))
+
+
+def listed(
+    read: ReadEach,
+    pool: PoolJournal,
+    policy: SharedPoolBudgetOptions,
+    policy_seq: int,
+    at: Micros,
+    history: StoredHistory,
+) -> rules.Credits | None:
+    """Return the credits of a pool at a time, None where it is not prepaid."""
+    book = pool.terms.book(read, policy_seq) if policy.prepaid else None
+    return None if book is None else rules.Credits(policy, book, at, history)
 
 
 def correction_in(row: Row) -> rules.Moved:

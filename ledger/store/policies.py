@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
+from ledger.core.credit_book import CreditBook
 from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import JournalDamagedError, UnknownRulesError
@@ -18,7 +19,7 @@ from ledger.store import rows
 from ledger.store.attributions import remember
 from ledger.store.rows import Row, Ruled
 from ledger.store.schema import entries
-from ledger.store.statements import Prepared
+from ledger.store.statements import Prepared, ReadEach
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class Terms:
             JournalDamagedError: Its policy or its window cannot be read.
             UnknownRulesError: The policy was set under rules that this library does not have.
         """
-        policy, version = self._ruled(connection, row["policy_seq"])
+        policy, version, _ = self._ruled(connection, row["policy_seq"])
         window = None
         if policy.window is not None:
             # An entry without a window's number, as `verify` says, must not keep a pool from work.
@@ -73,7 +74,7 @@ class Terms:
         known = self._policies.get(row["policy_seq"])
         if known is None:
             return None
-        policy, version = known
+        policy, version, _ = known
         if policy.window is None:
             return InForce(policy, None, version)
         window = self._windows.get(row["window_seq"])
@@ -142,6 +143,24 @@ class Terms:
             unreadable="its window cannot be read",
             missing="it should begin a window, and does not",
         )
+
+    def book(self, read: ReadEach, seq: int) -> CreditBook | None:
+        """Return the credits behind entry `seq`, which set a policy; None if it never was prepaid.
+
+        Raises:
+            JournalDamagedError: They cannot be read.
+        """
+        known = self._policies.get(seq)
+        if known is None:
+            (found,) = read([self.asked(seq)])
+            try:
+                known = rows.ruled_of(found[0])
+            except rows.UNREADABLE as error:
+                raise self._damaged(seq, f"its policy cannot be read: {error}") from error
+            if known is None:
+                raise self._damaged(seq, "it should set a policy, and does not")
+            remember(self._policies, seq, known)
+        return known.book
 
     def _begun(
         self,

@@ -123,19 +123,22 @@ def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry)
     head, figures = above.head_from(connection, row), entry.detail["denial"]
     at = max(figures.get("at", entry.recorded_at), head.recorded_at)
     session = rules.begin_session(head.policy, head.window, head.balance, at)
+    limits, credits = history.bounds(
+        partial(rows_of_each, connection),
+        above,
+        head.policy,
+        policy_seq=head.policy_seq,
+        upto=head.seq,
+        at=at,
+    )
     denial = rules.admission(head.rules_version)(
         head.policy,
         head.balance,
         entry.estimate,
         entry.request_budget,
         session or head.window,
-        limits=history.limits(
-            partial(rows_of_each, connection),
-            above.info,
-            head.policy,
-            upto=head.seq,
-            at=at,
-        ),
+        limits=limits,
+        credits=credits,
     )
     if not isinstance(denial, ThresholdExceededError):
         return False

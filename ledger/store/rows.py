@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, check_amount
+from ledger.core.credit_book import CreditBook, book_from_json
 from ledger.core.entries import (
     Balance,
     Entry,
@@ -267,10 +268,12 @@ def detail_of(row: Row) -> dict[str, Any]:
 
 
 class Ruled(NamedTuple):
-    """A policy, and the version of the rules that it was set under."""
+    """A policy, the version of the rules that it was set under, and the credits that go with it."""
 
     policy: SharedPoolBudgetOptions
     rules_version: int
+    book: CreditBook | None
+    """None where the pool never was prepaid."""
 
 
 def ruled_of(row: Row) -> Ruled | None:
@@ -281,12 +284,36 @@ def ruled_of(row: Row) -> Ruled | None:
     """
     detail = detail_of(row)
     policy = _policy_in(detail)
-    return None if policy is None else Ruled(policy, rules.version_in(detail))
+    if policy is None:
+        return None
+    return Ruled(policy, rules.version_in(detail), _book_in(row, detail, policy))
 
 
 def policy_of(row: Row) -> SharedPoolBudgetOptions | None:
     """Return the policy that a row sets, None where it sets none."""
     return _policy_in(detail_of(row))
+
+
+def book_of(row: Row) -> CreditBook | None:
+    """Return the credits of a pool behind a row that sets its policy.
+
+    None where the pool never was prepaid. It raises one of `UNREADABLE` where the row is damaged.
+    """
+    found = ruled_of(row)
+    return None if found is None else found.book
+
+
+def _book_in(
+    row: Row, detail: Mapping[str, Any], policy: SharedPoolBudgetOptions
+) -> CreditBook | None:
+    stored = detail.get("credits")
+    if stored is not None:
+        return book_from_json(stored)
+    if not policy.prepaid:
+        return None
+    if row["kind"] != EntryKind.OPENING:
+        raise ValueError("the pool is prepaid, and its credits are missing")
+    return CreditBook(row["seq"], row["recorded_at"], Totals())
 
 
 def entry_of(row: Row, attribution: Attribution | None) -> Entry:

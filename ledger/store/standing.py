@@ -8,13 +8,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
 from ledger.core import rules
-from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import PoolId, PoolInfo, PoolStatus, Totals
+from ledger.core.checks import I64_MAX, Micros, to_micros
+from ledger.core.entries import (
+    Balance,
+    CreditStatus,
+    LimitStatus,
+    PoolId,
+    PoolInfo,
+    PoolStatus,
+    Totals,
+    WindowState,
+)
+from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError
 from ledger.store import history, pools, queries
@@ -22,15 +32,30 @@ from ledger.store.database import Database
 from ledger.store.journal import PoolJournal
 from ledger.store.rows import Head, Row
 from ledger.store.schema import pools as table
-from ledger.store.statements import Prepared, rows_of_each
+from ledger.store.statements import Prepared, ReadEach, rows_of_each
+
+
+class Stands(Protocol):
+    """A pool at one of its entries."""
+
+    @property
+    def policy(self) -> SharedPoolBudgetOptions:
+        """The policy in force."""
+
+    @property
+    def balance(self) -> Balance:
+        """Its balance."""
+
+    @property
+    def window(self) -> WindowState | None:
+        """Its window, None without windows."""
 
 
 class Present(NamedTuple):
-    """A pool by now: its newest entry, as if all that is due had happened, and its limits."""
+    """A pool by now: its newest entry, as if all that is due had happened, and what bounds it."""
 
     head: Head
-    limits: rules.Limits | None
-    """None where the policy has none."""
+    bounds: history.Bounds
 
 
 def present(database: Database, pool: PoolJournal, now: Micros | None) -> list[Present]:
@@ -123,12 +148,14 @@ def _due(connection: Connection, pool: PoolJournal, now: Micros) -> Mapping[Pool
 
 
 def _by_now(
-    read: history.Read, pool: PoolJournal, head: Head, now: Micros, held: Totals, charge: Totals
+    read: ReadEach, pool: PoolJournal, head: Head, now: Micros, held: Totals, charge: Totals
 ) -> Present:
     at = max(now, head.recorded_at)
-    limits = history.limits(read, pool.info, head.policy, upto=head.seq, at=at)
+    bounds = history.bounds(
+        read, pool, head.policy, policy_seq=head.policy_seq, upto=head.seq, at=at
+    )
     if head.window is None and not any(held):  # most pools; each answer of `remaining` comes here
-        return Present(head, limits)
+        return Present(head, bounds)
     balance, window = rules.stand(
         head.policy,
         head.balance,
@@ -139,24 +166,21 @@ def _by_now(
         charge=charge,
         ceiling=I64_MAX,
     )
-    return Present(head._replace(balance=balance, window=window), limits)
+    return Present(head._replace(balance=balance, window=window), bounds)
 
 
 def left(found: Sequence[Present]) -> Remaining:
     """Return what is left in a pool, from what `present` returned of it."""
     return rules.least(
-        [rules.remaining(head.policy, head.balance, head.window, limits) for head, limits in found]
+        [rules.remaining(head.policy, head.balance, head.window, *bounds) for head, bounds in found]
     )
 
 
 def status_of(pool: PoolJournal, found: Sequence[Present]) -> PoolStatus:
     """Return where a pool stands, from what `present` returned of it."""
     head = found[0].head
-    limits = [
-        () if one.limits is None else tuple(one.limits.states(one.head.balance)) for one in found
-    ]
-    ends = [head.window.end for head, _ in found if head.window is not None]
-    ends += [one.until for each in limits for one in each if one.until is not None]
+    states = [states_of(*one) for one in found]
+    ends = [end for one, each in zip(found, states, strict=True) for end in ends_of(one.head, each)]
     return PoolStatus(
         pool=pool.info,
         seq=head.seq,
@@ -169,8 +193,38 @@ def status_of(pool: PoolJournal, found: Sequence[Present]) -> PoolStatus:
         closed=head.closed,
         parent=None if pool.parent is None else pool.parent.info.name,
         window=head.window,
-        limits=limits[0],
+        **states[0]._asdict(),
     )
+
+
+class States(NamedTuple):
+    """How far each limit and each credit of a pool is used, and what is left of all credits."""
+
+    limits: tuple[LimitStatus, ...]
+    prepaid: Remaining | None
+    debt: Totals
+    credits: tuple[CreditStatus, ...]
+
+
+def states_of(stands: Stands, bounds: history.Bounds) -> States:
+    """Return how far each limit and each credit of a pool is used."""
+    limits, credits = bounds
+    return States(
+        () if limits is None else tuple(limits.states(stands.balance)),
+        None if credits is None else rules.prepaid(stands.policy, stands.balance, credits),
+        Totals() if credits is None else credits.debt(stands.balance),
+        () if credits is None else tuple(credits.states(stands.balance)),
+    )
+
+
+def ends_of(stands: Stands, states: States) -> Iterator[Micros]:
+    """Yield when what is left of a pool changes without a write, later than it was looked at."""
+    if stands.window is not None:
+        yield stands.window.end
+    yield from (one.until for one in states.limits if one.until is not None)
+    for one in states.credits:
+        if one.credit.expires_at is not None and any(one.left):
+            yield to_micros("expires_at", one.credit.expires_at)
 
 
 def _asked(pool: PoolJournal, now: Micros | None) -> dict[str, Any]:

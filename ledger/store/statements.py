@@ -7,7 +7,7 @@ values as literals, so that several statements can share one message.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -75,6 +75,10 @@ class Prepared:
                 {name: value for name, value in compiled.params.items() if value is not None},
             )
         return self._compiled[dialect.name]
+
+
+ReadEach = Callable[[Sequence[tuple[Prepared, Mapping[str, Any]]]], list[list[dict[str, Any]]]]
+"""Runs several queries, and returns the rows of each."""
 
 
 def rows_of_each(

@@ -238,7 +238,7 @@ def create_entries() -> None:
             for name in (*prefixed("committed", TOTALS), *prefixed("reserved", TOTALS))
         ),
         length("kind", "entries", 32),
-        length("detail", "entries", 32_768, 2),
+        length("detail", "entries", 65_536, 2),
         length("request_id", "entries", 255),
         length("provenance", "entries", 32),
         length("idempotency_key", "entries", 255),

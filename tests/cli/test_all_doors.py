@@ -19,6 +19,7 @@ import pytest
 from ledger import (
     BudgetError,
     BudgetLease,
+    Credit,
     EntryKind,
     LeaseTtl,
     Ledger,
@@ -71,6 +72,8 @@ def policy(chance: random.Random, ends: int, *, limited: bool = False) -> Shared
         chosen["window"] = Window(period=length, anchor=anchor, carry_over=carries)
     if chance.random() < 0.4 and not limited:
         chosen["limits"] = [rolling(chance), calendar(chance, ends)]
+    if chance.random() < 0.4 and not limited:
+        chosen["prepaid"] = [chance.choice([axis.name for axis in AXES])]
     return SharedPoolBudgetOptions(**chosen, settlement=chance.choice([*SettlementPolicy]))
 
 
@@ -119,8 +122,27 @@ class Books:
                 self.book.close_pool(name)
         self.clock.now = self.now
 
+    def top_up(self) -> None:
+        """Give a credit to a pool that is prepaid."""
+        budget = self.chance.choice([one for one in self.budgets if one.status().policy.prepaid])
+        (axis,) = budget.status().policy.prepaid
+        end = self.clock.now + self.chance.choice([2, 9, 100]) * DAY_US
+        if abs(end - self.now) < DAY_US:
+            end += 3 * DAY_US  # none expires while the test looks
+        credit = Credit(
+            name="paid",
+            **{axis: self.chance.choice([5, 20, 60])},
+            expires_at=self.chance.choice([None, from_micros(end)]),
+        )
+        self.book.credit(budget.name, credit)
+        if budget is self.budgets[0]:
+            self.memory.credit(credit)
+
     def step(self) -> None:
         """Make one call."""
+        if self.chance.random() < 0.15:
+            self.top_up()
+            return
         amount, cost = self.chance.choices(AMOUNTS, k=2)
         if self.chance.random() < 0.1:
             budget = self.chance.choice(self.budgets[1:])  # none in memory can be corrected
@@ -223,6 +245,10 @@ def test_every_door_says_what_is_left(
             assert amounts(left) == {key: found[key] for key in amounts(left)}, words
         assert amounts(left) == listed[name]["remaining"]
         assert (until and until.isoformat()) == listed[name]["until"]
+        given = [(one.seq, one.used, one.left, one.lost) for one in status.credits]
+        told = reports.credits(book, name)
+        assert given == [(one.seq, one.used, one.left, one.lost) for one in told][-len(given) :]
+        assert given == [] or len(told) == sum(1 for _ in book.entries(name, kind=EntryKind.CREDIT))
         row = next(row for row in rows if row and row[0] in {name, f"{name} (closed)"})
         assert moment(until) in row
         assert f"{status.spent.tokens:,}" in row
@@ -232,8 +258,10 @@ def test_every_door_says_what_is_left(
                 getattr(point, f"remaining_{axis.name}"),
             )
             window = status.window
-            if capacity is None or (
-                window is not None and min(status.balance.committed.minus(window.base)) < 0
+            if (
+                capacity is None
+                or axis.name in status.policy.prepaid
+                or (window is not None and min(status.balance.committed.minus(window.base)) < 0)
             ):
                 continue
             carried = 0 if window is None else getattr(window.carried, axis.name)

@@ -20,6 +20,7 @@ import pytest
 from ledger import (
     AsyncLedger,
     BudgetLease,
+    Credit,
     EntryKind,
     IdempotencyKey,
     InvalidInputError,
@@ -129,6 +130,28 @@ def test_what_gives_capacity_back_wakes_the_first(
     granted = waiting.result(LONG_S)
     assert PROMPT_S > time.monotonic() - began_s
     assert granted.id > lease.id > kept.id
+
+
+@pytest.mark.usefixtures("only_woken")
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_credit_wakes_the_first(
+    kind: str, new_store: Callable[..., str], threads: ThreadPoolExecutor
+) -> None:
+    """What waits for a top-up of a prepaid pool is granted at once."""
+    prepaid, credit = SharedPoolBudgetOptions(prepaid=["tokens"]), Credit(name="paid", tokens=50)
+
+    def check(book: Any, budget: Manager, top_up: Callable[[Credit], None]) -> None:  # noqa: ANN401 - of either kind
+        waiting = threads.submit(take, budget, 50, LONG_S)
+        until(lambda: waiters(book) == 1)
+        top_up(credit)
+        assert 50 == waiting.result(PROMPT_S).reserved.total_tokens
+
+    if kind == "memory":
+        memory = SharedPoolBudgetManager(prepaid)
+        check(memory, memory, memory.credit)
+        return
+    with Ledger.open(new_store(kind)) as book:
+        check(book, book.pool("pool", prepaid), lambda given: book.credit("pool", given))
 
 
 @pytest.mark.usefixtures("only_woken")

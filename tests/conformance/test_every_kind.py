@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from ledger import (
+    Credit,
     EntryKind,
     IdempotencyKey,
     LeaseTtl,
@@ -54,7 +55,9 @@ def test_every_kind_is_written_by_an_operation(timed: Ledger, clock: Clock) -> N
     pool.correct(settlement.seq, Usage(total_tokens=2), reason="billed so")
     clock.minutes(60)
     pool.release(pool.reserve(RequestExtensions(), ASKED, UNLIMITED))
-    timed.adjust("team", SharedPoolBudgetOptions(capacity_tokens=30, window=window), reason="more")
+    more = SharedPoolBudgetOptions(capacity_tokens=30, window=window, prepaid=["requests"])
+    timed.adjust("team", more, reason="more")
+    timed.credit("team", Credit(name="calls", requests=2), reason="paid")
     past = PastCall(usage=Usage(total_tokens=1), occurred_at=from_micros(0), idempotency_key="past")
     pool.import_calls([past], reason="lost")
     timed.close_pool("team", reason="done")

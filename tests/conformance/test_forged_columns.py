@@ -16,6 +16,7 @@ import pytest
 
 from ledger import (
     Attribution,
+    Credit,
     EntryKind,
     IdempotencyKey,
     LeaseTtl,
@@ -32,6 +33,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
     Window,
+    from_micros,
 )
 from tests.clocks import Clock
 
@@ -100,6 +102,7 @@ class Author:
 
         ttl = timedelta(minutes=10)
         opened: list[tuple[str, SharedPoolBudgetOptions, dict[str, Any]]] = [
+            ("paid", options(100, prepaid=["tokens"]), {}),
             ("org", options(1_000, thresholds={"half": 50}), {}),
             ("team", options(600), {"parent": "org"}),
             ("run", options(500, lease_ttl=ttl), {"parent": "team"}),
@@ -115,6 +118,7 @@ class Author:
     def write(self) -> None:
         """Write everything."""
         self.pools()
+        self.top_up()
         book, run = self._book, self._book.pool("run")
         reported = self.reserve("run", 50)
         self.later()
@@ -153,6 +157,15 @@ class Author:
         book.adjust("org", SharedPoolBudgetOptions(capacity_tokens=900), reason="less")
         self.later()
         book.close_pool("hourly", reason="done")
+
+    def top_up(self) -> None:
+        """Give credits, and spend of one that expires."""
+        soon = from_micros(self._clock.now + 60_000_000)
+        self.later()
+        self._book.credit("paid", Credit(name="first", tokens=50, expires_at=soon))
+        self.record("paid", self.reserve("paid", 20), 15)
+        self.later(60)
+        self._book.credit("paid", Credit(name="second", tokens=9), reason="paid")
 
     def carve(self) -> None:
         """Spend in a pool that is carved out, close it, and hear of more."""
@@ -259,6 +272,7 @@ KEYED = {
     "adjustment",
     "correction",
     "closing",
+    "credit",
     "import",
 }
 
@@ -307,10 +321,10 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     },
     # What was said after the call, in a pool that shares with none above.
     "provenance": {"own": {"import", "settlement"}},
-    # Policies until a verdict depends on what is changed, reasons, reports, and whether a lease
+    # Policies and credits until a verdict depends on it, reasons, reports, and whether a lease
     # was abandoned or ended so.
     "detail": {
-        "own": {"adjustment", "closing", "correction", "import", "opening", "settlement"},
+        "own": {"adjustment", "closing", "correction", "credit", "import", "opening", "settlement"},
         "own of an abandoned lease": {"release", "settlement"},
     },
 }
@@ -329,8 +343,8 @@ def undetermined(role: str, kind: str, column: str) -> bool:
     )
 
 
-POOLS = ("org", "team", "run", "worker", "hourly", "given", "freed")
-SHARING = POOLS[:2]
+POOLS = ("paid", "org", "team", "run", "worker", "hourly", "given", "freed")
+SHARING = POOLS[1:3]
 """Pools with entries that repeat those of others: SQL compares them."""
 
 

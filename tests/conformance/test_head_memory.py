@@ -10,6 +10,7 @@ import pytest
 
 from ledger import (
     BudgetLease,
+    Credit,
     EntryKind,
     IdempotencyKey,
     LeaseTtl,
@@ -60,7 +61,10 @@ def test_the_head_that_is_remembered_is_the_head_that_is_read(
             below.import_calls([call], reason="moved here")
 
         def adjust(name: str) -> None:
-            book.adjust(name, SharedPoolBudgetOptions(capacity_tokens=90, window=window))
+            less = SharedPoolBudgetOptions(
+                capacity_tokens=90, window=window, prepaid=["requests"] if name == "team" else ()
+            )
+            book.adjust(name, less)
 
         steps: list[Callable[[], object]] = [
             partial(reserve, EXTENSIONS),
@@ -78,6 +82,7 @@ def test_the_head_that_is_remembered_is_the_head_that_is_read(
             lambda: below.release(leases[-1]),
             partial(adjust, "agent"),
             partial(adjust, "team"),
+            lambda: book.credit("team", Credit(name="calls", requests=9)),
             partial(reserve, SHORT),
             partial(clock.minutes, 2),
             partial(reserve, EXTENSIONS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from ledger import (
     BudgetLease,
+    Credit,
     Entry,
     EntryKind,
     InvalidInputError,
@@ -149,6 +151,7 @@ HOLD: dict[str, Callable[[Ledger, str], object]] = {
     "open pool": lambda book, name: book.pool(f"{name} new", OPTIONS),
     "adjust": lambda book, name: book.adjust(name, MORE),
     "close pool": lambda book, name: book.close_pool(name),
+    "credit": lambda book, name: book.credit(name, Credit(name="more", requests=5)),
     "correct": lambda book, name: book.pool(name).correct(
         settled(book, name), Usage(total_tokens=3), "invoice"
     ),
@@ -172,6 +175,8 @@ def test_each_role_may_do_what_is_its_own(
     budget = admin.pool(name, OPTIONS)
     budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
     budget.record_used(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), Usage(total_tokens=7))
+    if operation == "credit":
+        admin.adjust(name, replace(OPTIONS, prepaid=["requests"]))
     before, pools = list(admin.entries(name)), len(admin.pools())
     if operation in MAY[role]:
         EVERYTHING[operation](book, name)

@@ -64,6 +64,19 @@ TIMES = st.sampled_from([timedelta(minutes=number) for number in (1, 30, 59, 60,
 """How long leases hold."""
 THRESHOLDS = st.sampled_from([{}, {"half": 50, "warning": 80}, {"little": 1, "all": 100}])
 
+PREPAID = st.sampled_from(
+    [(), (), (), (), ("cost_micros_usd",), ("tokens", "cost_micros_usd"), ("requests",)]
+)
+CREDITS = st.builds(
+    dict,
+    name=st.sampled_from(["paid", "promotion"]),
+    tokens=st.sampled_from([0, 3, 20, 60, I64_MAX]),
+    cost_micros_usd=st.sampled_from([1, 3, 20, 60, I64_MAX]),
+    requests=st.sampled_from([0, 2, 9]),
+    priority=st.sampled_from([0, 50, 50]),
+)
+"""What a credit gives; the pool may not be prepaid on one of these axes."""
+
 POLICIES = st.builds(
     SharedPoolBudgetOptions,
     capacity_tokens=CAPACITIES,
@@ -79,6 +92,7 @@ POLICIES = st.builds(
     window=WINDOWS,
     unpriced=st.sampled_from([Unpriced.FLAG, Unpriced.FLAG, Unpriced.REFUSE]),
     limits=MORE_LIMITS,
+    prepaid=PREPAID,
 )
 ESTIMATES = st.builds(
     UsageEstimate, input_tokens=AMOUNTS, total_tokens=AMOUNTS, cost_micros_usd=AMOUNTS

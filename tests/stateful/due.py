@@ -50,6 +50,7 @@ CROWDED = st.builds(
     capacity_requests=st.sampled_from([20, 60]),
     lease_ttl=SHORT,
     limits=st.just(()),  # what an expiry assumes counts on a limit from when it is recorded
+    prepaid=st.just(()),  # and it is paid by the credits of that time
 )
 YEARS = timedelta(days=9 * 365)
 

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from ledger import (
     U64_MAX,
     BudgetLease,
+    Credit,
     EntryFlag,
     EntryKind,
     IdempotencyKey,
@@ -32,12 +33,15 @@ from ledger import (
     Usage,
     UsageEstimate,
     UsageReport,
+    from_micros,
 )
+from ledger.core.axes import NAMES
 from ledger.core.checks import Micros
 from ledger.testing.calls import EXTENSIONS
 from tests.stateful.books import Books, Outcome, by_the_rules, outcome
 from tests.stateful.choices import (
     BUDGETS,
+    CREDITS,
     ESTIMATES,
     MINUTES,
     NUMBERS,
@@ -222,6 +226,46 @@ class MemoryMachine(RuleBasedStateMachine):
             estimate = UsageEstimate(total_tokens=amount, cost_micros_usd=amount)
             budget = RequestBudget.unlimited()
             self.reserve(number, where, estimate, budget, None, None, keyed=False)
+
+    @rule(
+        number=NUMBERS,
+        where=NUMBERS,
+        amounts=CREDITS,
+        minutes=st.none() | MINUTES | st.just(-1),
+        all_axes=st.booleans(),
+        keyed=st.booleans(),
+    )
+    def give_a_credit(
+        self,
+        number: int,
+        where: int,
+        amounts: dict[str, Any],
+        minutes: int | None,
+        all_axes: bool,  # noqa: FBT001 - hypothesis calls by name
+        keyed: bool,  # noqa: FBT001 - likewise
+    ) -> None:
+        """Give a credit, perhaps one that has expired, or on an axis that is not prepaid."""
+        pool = self.chosen(where)
+        given = {
+            name: amount
+            for name, amount in amounts.items()
+            if all_axes or name not in NAMES or name in pool.policy.prepaid
+        }
+        if not any(given.get(name) for name in NAMES):
+            return
+        until = None if minutes is None else from_micros(self.now + minutes * MINUTE_US)
+        credit = Credit(**given, expires_at=until)
+        self.ask(
+            number,
+            pool,
+            lambda: pool.give(credit),
+            lambda to, key: self.top_up(to, pool, credit, key),
+            key=self.new_key(keyed),
+        )
+
+    def top_up(self, number: int, pool: Pool, credit: Credit, key: str | None) -> None:  # noqa: ARG002 - one pool, no keys
+        """Give a credit to a pool, through one of its managers."""
+        self.budget.credit(credit)
 
     @precondition(lambda self: self.grants)
     @rule(

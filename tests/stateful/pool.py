@@ -15,8 +15,11 @@ from uuid import UUID
 from ledger import (
     Balance,
     BudgetLease,
+    Credit,
+    CreditStatus,
     EntryFlag,
     EntryKind,
+    InvalidInputError,
     LeasePhase,
     LeaseState,
     OpenLeasesError,
@@ -36,7 +39,9 @@ from ledger import (
 )
 from ledger.core import rules
 from ledger.core.checks import Micros
+from ledger.core.credit_book import CreditBook
 from ledger.core.policy import check_ttl
+from tests.stateful.credits import PlainHistory
 from tests.stateful.limits import PlainLimits
 
 if TYPE_CHECKING:
@@ -97,6 +102,8 @@ class Pool:
         """The lease in the parent that this pool was carved out by."""
         self.passed_on: int | None = None
         """The entry in the parent that settled it."""
+        self.book = CreditBook(1, now, Totals()) if policy.prepaid else None
+        """The credits, None as long as the pool never was prepaid."""
         books.pools.append(self)
 
     def saved(self) -> dict[str, Any]:
@@ -126,13 +133,27 @@ class Pool:
     def left(self, now: Micros) -> Remaining:
         """Return what this pool alone has left, once all that is due has expired."""
         stands = self.balance_at(now), self.window_at(now)
-        return rules.remaining(self.policy, *stands, self.limits(now))
+        return rules.remaining(self.policy, *stands, self.limits(now), self.credits(now))
 
     def limits(self, now: Micros) -> PlainLimits | None:
         """Return the limits of the policy at a time."""
         if not self.policy.limits:
             return None
         return PlainLimits(self.policy, max(now, self.recorded_at), self.points, self.moves)
+
+    def credits(
+        self, now: Micros, more: Sequence[rules.Moved] = (), *, always: bool = False
+    ) -> rules.Credits | None:
+        """Return the credits at a time, None where they do not matter or there never were any."""
+        if self.book is None or not (self.policy.prepaid or always):
+            return None
+        history = PlainHistory(self.points, self.moves)
+        return rules.Credits(self.policy, self.book, max(now, self.recorded_at), history, more)
+
+    def credit_states(self, now: Micros) -> list[CreditStatus]:
+        """Return how far each credit is used at a time, once all that is due has expired."""
+        credits = self.credits(now)
+        return [] if credits is None else [*credits.states(self.balance_at(now))]
 
     def balance_at(self, now: Micros) -> Balance:
         """Return the balance once all that is due has expired."""
@@ -222,6 +243,7 @@ class Pool:
                 one.session() or one.window,
                 requests=requests,
                 limits=one.limits(self.books.now),
+                credits=one.credits(self.books.now),
             )
             if isinstance(denial, ThresholdExceededError):
                 self.books.sweep_below(one)
@@ -378,6 +400,9 @@ class Pool:
         moved = UsageDifference.between(before, after)
         by = Totals.of(moved, requests=requests)
         windows = [one.window_after(one.repeats[self, seq], by, late) for one in self.lineage]
+        moves = [
+            rules.Moved(len(one.entries) + 1, one.repeats[self, seq], by) for one in self.lineage
+        ]
         here = self.post(
             EntryKind.CORRECTION,
             lease,
@@ -386,9 +411,10 @@ class Pool:
             requests=requests,
             late=late is not None,
             windows=windows,
+            moves=moves,
         )
-        for one in self.lineage:
-            move = rules.Moved(one.repeats[self, here], one.repeats[self, seq], by)
+        for one, move in zip(self.lineage, moves, strict=True):
+            assert one.repeats[self, here] == move.seq
             one.moves.append(move)
             one.refunds += [move] if late is None else []
         self.spends[seq] = lease, after
@@ -412,7 +438,26 @@ class Pool:
         self.require_open()
         at = max(self.books.now, self.recorded_at)
         window = rules.adjust_window(self.policy, policy, at, self.balance.committed)
-        self.move(EntryKind.ADJUSTMENT, self.balance, policy=policy, window=window)
+        book = rules.carried_on(
+            self.book,
+            self.credits(self.books.now, always=True),
+            self.policy,
+            policy,
+            len(self.entries) + 1,
+            at,
+            self.balance,
+        )
+        self.move(EntryKind.ADJUSTMENT, self.balance, policy=policy, window=window, book=book)
+
+    def give(self, credit: Credit) -> None:
+        """Add a credit."""
+        self.require_open()
+        credits = self.credits(self.books.now)
+        if credits is None:
+            raise InvalidInputError("credit", "")
+        at = max(self.books.now, self.recorded_at)
+        book = credits.with_credit(credit, len(self.entries) + 1, at, self.balance)
+        self.move(EntryKind.CREDIT, self.balance, policy=self.policy, book=book)
 
     def carve(self, child: Callable[[], Pool], options: SharedPoolBudgetOptions) -> None:
         """Set a new pool's capacity aside here, for good."""
@@ -444,7 +489,7 @@ class Pool:
 
     # How it is written
 
-    def post(
+    def post(  # noqa: PLR0913 - what an entry may do
         self,
         kind: EntryKind,
         lease: int,
@@ -455,6 +500,7 @@ class Pool:
         requests: int = 0,
         late: bool = False,
         windows: Sequence[WindowState | None] = (),
+        moves: Sequence[rules.Moved | None] = (),
     ) -> int:
         """Append an entry about a lease here, and what repeats it above: all of them, or none."""
         decided = [
@@ -464,9 +510,10 @@ class Pool:
         if self.closed and usage is not None:
             self._pass_on(kind, usage, requests)
         found = windows or [None] * len(decided)
+        moved = moves or [None] * len(decided)
         seqs = [
-            one.append(kind, effect, flag, late=late, window=window)
-            for (one, effect), window in zip(decided, found, strict=True)
+            one.append(kind, effect, flag, late=late, window=window, moved=by)
+            for (one, effect), window, by in zip(decided, found, moved, strict=True)
         ]
         for one, seq in zip(self.lineage, seqs, strict=True):
             one.repeats[self, seqs[0]] = seq
@@ -499,10 +546,12 @@ class Pool:
         *,
         late: bool = False,
         window: WindowState | None = None,
+        moved: rules.Moved | None = None,
     ) -> int:
         """Append an entry about a lease, and return its number."""
         self.leases[effect.lease.lease] = effect.lease
-        return self.move(kind, effect.balance, flags=effect.flags | flag, late=late, window=window)
+        flags = effect.flags | flag
+        return self.move(kind, effect.balance, flags=flags, late=late, window=window, moved=moved)
 
     def move(
         self,
@@ -513,15 +562,18 @@ class Pool:
         policy: SharedPoolBudgetOptions | None = None,
         window: WindowState | None = None,
         late: bool = False,
+        book: CreditBook | None = None,
+        moved: rules.Moved | None = None,
     ) -> int:
         """Append an entry, and behind it a report of each threshold that it crosses.
 
         What is taken back for `late` usage crosses nothing: the entry that follows does.
         """
-        before = rules.reached(self.policy, self.balance, self.window)
+        before = self.reached()
         if self.reached_before is not None:
             before = self.reached_before
         self.balance, self.policy = balance, policy or self.policy
+        self.book = self.book if policy is None else book
         self.window = None if self.policy.window is None else window or self.window
         seq = self.note(kind, flags)
         if window is not None and kind is not EntryKind.CORRECTION:
@@ -531,12 +583,17 @@ class Pool:
             return seq
         if policy is not None or kind is EntryKind.ROLLOVER:
             self.reported.clear()
-        after = rules.reached(self.policy, self.balance, self.window)
+        after = self.reached([] if moved is None else [moved])
         for crossing in rules.crossings(self.policy, before, after):
             if (crossing.name, crossing.direction) not in self.reported:
                 self.reported.add((crossing.name, crossing.direction))
                 self._report(crossing)
         return seq
+
+    def reached(self, more: Sequence[rules.Moved] = ()) -> set[str]:
+        """Return the thresholds that were reached when the newest entry was recorded."""
+        credits = self.credits(self.recorded_at, more)
+        return rules.reached(self.policy, self.balance, self.window, credits)
 
     def _report(self, crossing: rules.Crossing) -> None:
         seq: Any = self.note(EntryKind.THRESHOLD, EntryFlag.NONE)
@@ -547,7 +604,9 @@ class Pool:
                 percent=crossing.percent,
                 direction=crossing.direction,
                 seq=None if self.name is None else seq,
-                remaining=rules.remaining(self.policy, self.balance, self.window),
+                remaining=rules.remaining(
+                    *(self.policy, self.balance, self.window, None, self.credits(self.recorded_at))
+                ),
                 recorded_at=from_micros(self.recorded_at),
             )
         )

@@ -15,6 +15,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from ledger import (
     I64_MAX,
     AsyncLedger,
+    Credit,
     IdempotencyConflictError,
     IdempotencyKey,
     LeasePhase,
@@ -230,6 +231,11 @@ class StoreMachine(MemoryMachine):
             key=self.new_key(keyed),
         )
 
+    def top_up(self, number: int, pool: Pool, credit: Credit, key: str | None) -> None:
+        """Give a credit to a pool, through one of the ledgers."""
+        ledger = self.ledgers[number % 2]
+        ledger.credit(pool.name, credit, reason="paid", idempotency_key=key)
+
     @rule(number=NUMBERS, where=NUMBERS)
     def expire_due(self, number: int, where: int) -> None:
         """Expire what is due, without another call."""
@@ -298,9 +304,11 @@ class StoreMachine(MemoryMachine):
                 pool.left(self.now),
                 pool.remaining(self.now),
                 pool.closed,
+                pool.credit_states(self.now),
             ) == (
                 *(status.seq, status.policy, status.balance, status.window),
                 *(status.own, status.remaining, status.closed),
+                [*status.credits],
             )
 
     def teardown(self) -> None:
@@ -333,6 +341,7 @@ class StoreMachine(MemoryMachine):
             if lease in left
         ] == [(one.lease.id, one.phase, one.held, one.used) for one in book.open_leases(name)]
         replayed = book.replay(name)
+        assert pool.book == replayed.book
         assert (pool.balance, pool.policy, pool.window, left, len(entries), pool.closed) == (
             replayed.balance,
             replayed.policy,

@@ -106,6 +106,7 @@ VALUES = [
                 "window",
                 "unpriced",
                 "limits",
+                "prepaid",
             ),
         ),
         (Attribution, (*ATTRIBUTION, "tags")),

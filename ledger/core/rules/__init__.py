@@ -21,6 +21,7 @@ from ledger.core.rules.admission import (
     denial_figures,
     denial_of,
     over_request_budget,
+    prepaid,
     reached,
     remaining,
 )
@@ -33,6 +34,7 @@ from ledger.core.rules.carry_over import (
     taken_back,
     without,
 )
+from ledger.core.rules.credits import Credits, carried_on
 from ledger.core.rules.imports import counts_from, record_import, with_import
 from ledger.core.rules.leases import (
     Assumed,
@@ -53,7 +55,17 @@ from ledger.core.rules.leases import (
     still_assumed,
     swept,
 )
-from ledger.core.rules.limits import Dated, History, Limits, Moved, Point, moved_by, since
+from ledger.core.rules.limits import (
+    Dated,
+    History,
+    Limits,
+    Move,
+    Moved,
+    Point,
+    move_of,
+    moved_by,
+    since,
+)
 from ledger.core.rules.released import admission, current, stamp, version_in
 from ledger.core.rules.remainder import counted, least
 from ledger.core.rules.standing import Standing, spent_in, stand
@@ -62,12 +74,14 @@ from ledger.core.rules.unpriced import left_out, require_priced, unpriced, unpri
 
 __all__ = [
     "Assumed",
+    "Credits",
     "Crossing",
     "Dated",
     "Denial",
     "Effect",
     "History",
     "Limits",
+    "Move",
     "Moved",
     "Point",
     "Standing",
@@ -79,6 +93,7 @@ __all__ = [
     "assumed",
     "begin_session",
     "begin_window",
+    "carried_on",
     "charged",
     "correct",
     "counted",
@@ -95,9 +110,11 @@ __all__ = [
     "least",
     "left_out",
     "make_room",
+    "move_of",
     "moved_by",
     "observe",
     "over_request_budget",
+    "prepaid",
     "reached",
     "record_import",
     "release",

@@ -12,6 +12,7 @@ from ledger.core.checks import from_micros, to_micros
 from ledger.core.entries import Balance, Direction, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.carry_over import reopens
+from ledger.core.rules.credits import Credits, Shortage
 from ledger.core.rules.limits import Limits, Refusal
 from ledger.core.rules.remainder import (
     Three,
@@ -33,19 +34,30 @@ def remaining(
     balance: Balance,
     window: WindowState | None = None,
     limits: Limits | None = None,
+    credits: Credits | None = None,
 ) -> Remaining:
-    """Return what is left of a pool's capacity, and no more than is left of any limit.
+    """Return what is left of a pool's capacity, and no more than is left of limits and credits.
 
     Args:
         policy: The policy in force.
         balance: The pool's balance.
         window: The window that it is in.
         limits: The policy's limits at the time in question; None for the capacity alone.
+        credits: The pool's credits at that time, where it is prepaid.
     """
-    own = left_of(capacities_of(policy), used(balance, window), _kept_back(policy))
-    return (
-        own if limits is None else least([own, *(one.remaining for one in limits.states(balance))])
-    )
+    kept_back = _kept_back(policy)
+    own = left_of(capacities_of(policy), used(balance, window), kept_back)
+    if limits is None and credits is None:
+        return own
+    others = [] if limits is None else [one.remaining for one in limits.states(balance)]
+    if credits is not None:
+        others.append(prepaid(policy, balance, credits))
+    return least([own, *others])
+
+
+def prepaid(policy: SharedPoolBudgetOptions, balance: Balance, credits: Credits) -> Remaining:
+    """Return what is left of a pool's credits alone."""
+    return credits.remaining(balance, _kept_back(policy))
 
 
 _kept_back: Callable[[SharedPoolBudgetOptions], Three] = attrgetter(*STOP_THRESHOLDS)
@@ -60,13 +72,15 @@ def admit(
     *,
     requests: int = 1,
     limits: Limits | None = None,
+    credits: Credits | None = None,
 ) -> Denial | None:
     """Return why a reservation is denied, or None where it is admitted.
 
-    The estimate is compared with the request's own budget first, then with the pool's capacity and
-    with all of its limits (`too_little` says how). Of those that refuse, the denial names the one
-    that frees up last. `requests` is how many calls the lease is for: more than one where it funds
-    a carved pool. `limits` are the policy's, at the time of the reservation.
+    The estimate is compared with the request's own budget first, then with the pool's capacity,
+    with all of its limits and with its credits (`too_little` says how). Of those that refuse, the
+    denial names the one that frees up last; credits never do, so that they come first. `requests`
+    is how many calls the lease is for: more than one where it funds a carved pool. `limits` and
+    `credits` are the pool's, at the time of the reservation.
     """
     if not request_budget.allows_estimate(estimate):
         return _over(request_budget, estimate)
@@ -74,6 +88,11 @@ def admit(
     rest = too_little(
         capacities, used(balance, window), kept_back, estimate, requests, policy.strict
     )
+    if policy.prepaid:  # credits never free up: their denial stands before all others
+        assert credits is not None  # noqa: S101 - credits that are not looked at would not hold
+        shortage = credits.refusal(balance, estimate, requests, kept_back)
+        if shortage is not None:
+            return _unpaid(policy, estimate, shortage)
     if rest is None and not policy.limits:
         return None
     found = []
@@ -112,6 +131,23 @@ def _short(
     )
 
 
+def _unpaid(
+    policy: SharedPoolBudgetOptions, estimate: UsageEstimate, shortage: Shortage
+) -> ThresholdExceededError:
+    (tokens, cost, requests), top_up, expired = shortage
+    return ThresholdExceededError(
+        requested_tokens=estimate.total_tokens,
+        requested_cost_micros_usd=estimate.cost_micros_usd,
+        remaining_tokens=tokens,
+        remaining_cost_micros_usd=cost,
+        remaining_requests=requests,
+        unlimited=frozenset(name for name in NAMES if name not in policy.prepaid),
+        top_up={name: amount for name, amount in top_up._asdict().items() if amount},
+        expired=None if expired is None else expired.credit.name,
+        expired_at=None if expired is None else expired.credit.expires_at,
+    )
+
+
 def over_request_budget(
     request_budget: RequestBudget, usage: Usage
 ) -> RequestBudgetExceededError | None:
@@ -133,6 +169,11 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
         figures["limit"] = denial.limit
     if denial.retry_at is not None:
         figures["retry_at"] = to_micros("retry_at", denial.retry_at)
+    if denial.top_up is not None:
+        figures["top_up"] = dict(denial.top_up)
+    if denial.expired is not None:
+        at = to_micros("expired_at", denial.expired_at)
+        figures["expired"] = {"name": denial.expired, "at": at}
     uncounted = {}
     for axis in AXES:
         left: int = getattr(denial, f"remaining_{axis.name}")
@@ -148,7 +189,7 @@ def denial_of(
 ) -> ThresholdExceededError:
     """Return the refusal of a pool that an entry keeps; see `denial_figures`."""
     uncounted = figures.get("uncounted", {})
-    retry_at = figures.get("retry_at")
+    retry_at, expired = figures.get("retry_at"), figures.get("expired")
     left = {
         f"remaining_{name}": figures.get(f"remaining_{name}", U64_MAX - uncounted.get(name, 0))
         for name in NAMES
@@ -161,6 +202,9 @@ def denial_of(
         pool=pool,
         limit=figures.get("limit"),
         retry_at=None if retry_at is None else from_micros(retry_at),
+        top_up=figures.get("top_up"),
+        expired=None if expired is None else expired["name"],
+        expired_at=None if expired is None else from_micros(expired["at"]),
     )
 
 
@@ -192,12 +236,17 @@ def crossings(
 
 
 def reached(
-    policy: SharedPoolBudgetOptions, balance: Balance, window: WindowState | None = None
+    policy: SharedPoolBudgetOptions,
+    balance: Balance,
+    window: WindowState | None = None,
+    credits: Credits | None = None,
 ) -> set[str]:
     """Return the names of a policy's thresholds that are reached.
 
     One of p % is reached when at least p % of what a window has does not remain, on any axis that
     has a limit. A window has the capacity, and what was carried into it, but no less than nothing.
+    On a prepaid axis it is also reached when at least p % of the credits do not remain: of what
+    was left of them after the newest top-up, without those that have expired since.
     """
     if not policy.thresholds:
         return set()
@@ -210,6 +259,8 @@ def reached(
         )
         if capacity != U64_MAX
     ]
+    if credits is not None:
+        axes += credits.wholes(balance)
     return {
         name
         for name, percent in policy.thresholds.items()

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from ledger.core import calendar
 from ledger.core.checks import Micros, from_micros
-from ledger.core.entries import Balance, LimitStatus, Totals, requests_made
+from ledger.core.entries import Balance, EntryFlag, LimitStatus, Totals, requests_made
 from ledger.core.kinds import EntryKind
 from ledger.core.limits import Limit, Rolling
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.remainder import Three, capacities_of, left_of, too_little
-from ledger.core.values import UsageDifference, UsageEstimate
+from ledger.core.values import Usage, UsageDifference, UsageEstimate
 
 _NOTHING = Totals()
 _RUN, _FAN = 64, 16
@@ -53,10 +53,32 @@ class Dated(NamedTuple):
     by: Totals
 
 
+Move = Moved | Dated
+"""What an entry changes of what had been committed before it."""
+
+
 def moved_by(seq: int, detail: Mapping[str, Any], usage: UsageDifference) -> Moved:
     """Return by how much a correction moves the totals of its pool."""
     requests = requests_made(EntryKind.CORRECTION, detail)
     return Moved(seq, detail["corrects"], Totals.of(usage, requests=requests))
+
+
+def move_of(
+    seq: int,
+    kind: str,
+    flags: EntryFlag,
+    detail: Mapping[str, Any],
+    usage: Usage | UsageDifference,
+    occurred_at: Micros | None,
+) -> Move | None:
+    """Return how an entry moves what had been committed before it, None where it does not.
+
+    A correction takes back, or adds, what its call counted; an import, and a correction of one,
+    count at the time of the call.
+    """
+    if flags & EntryFlag.IMPORTED and occurred_at is not None:
+        return Dated(seq, occurred_at, Totals.of(usage, requests=requests_made(kind, detail)))
+    return moved_by(seq, detail, usage) if isinstance(usage, UsageDifference) else None
 
 
 _BEFORE_ALL = Point(0, Micros(0), _NOTHING)
@@ -102,6 +124,10 @@ class History(ABC):
         """Return the number of the newest entry recorded before a time, `first` where none was."""
         return self.search(self.near(since), lambda point: point.at >= since) - 1
 
+    def newest_before(self, since: Micros) -> Point:
+        """Return the newest entry recorded before a time, what there was before all for none."""
+        return self.point(self.before(since))
+
     def near(self, since: Micros) -> int:  # noqa: ARG002 - where more is known
         """Return the number of some entry before a time, the newer the better."""
         return self.first
@@ -134,7 +160,7 @@ class History(ABC):
         """Return one entry by its number, and what there was before all of them for 0."""
         return self.points(range(number, number + 1))[0] if number else _BEFORE_ALL
 
-    def base(self, point: Point, since: Micros) -> Totals:
+    def base(self, point: Point, since: Micros, more: Sequence[Move] = ()) -> Totals:
         """Return what was committed before a time, by what is known now.
 
         That is what an entry and those before it committed, less what was taken back of it since: a
@@ -144,15 +170,18 @@ class History(ABC):
         Args:
             point: The newest entry that was recorded before the time.
             since: The time.
+            more: The correction or import that comes next, if there is one.
         """
         sums: dict[int, Totals] = {}
         lowest: dict[int, Totals] = {}
-        for _, of, by in self.moved(point.seq):
+        moves = [*self.moved(point.seq), *(one for one in more if isinstance(one, Moved))]
+        for _, of, by in moves:
             if of <= point.seq:
                 sums[of] = moved = sums.get(of, _NOTHING).plus(by)
                 lowest[of] = Totals(*map(min, lowest.get(of, _NOTHING), moved))
         known = reduce(Totals.plus, lowest.values(), point.committed)
-        return known.plus(self.dated(point.seq, since))
+        dated = (one.by for one in more if isinstance(one, Dated) and one.at < since)
+        return reduce(Totals.plus, dated, known.plus(self.dated(point.seq, since)))
 
 
 class Refusal(NamedTuple):

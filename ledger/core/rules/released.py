@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ledger.core.entries import Balance, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.admission import Denial, admit
+from ledger.core.rules.credits import Credits
 from ledger.core.rules.limits import Limits
 from ledger.core.values import RequestBudget, UsageEstimate
 from ledger.errors import InvalidInputError, UnknownRulesError
@@ -31,6 +32,7 @@ class Admit(Protocol):
         *,
         requests: int = 1,
         limits: Limits | None = None,
+        credits: Credits | None = None,
     ) -> Denial | None:
         """Return why it is denied, or None where it is admitted."""
 

@@ -1,4 +1,4 @@
-"""What limits count, kept in memory: by a manager without a store, and by a replay."""
+"""What limits and credits count, kept in memory: by a manager without a store, and by a replay."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import reduce
 from typing import Any
 
 from ledger.core.checks import Micros
+from ledger.core.credit_book import CreditBook
 from ledger.core.entries import Totals
 from ledger.core.limits import Limit
-from ledger.core.rules.limits import Dated, History, Moved, Point, moved_by, since
+from ledger.core.rules.limits import Dated, History, Move, Moved, Point, moved_by, since
 from ledger.core.values import UsageDifference
 
 _KEPT = 1_024
@@ -18,13 +19,15 @@ _KEPT = 1_024
 
 
 class Track(History):
-    """A history in memory. What no limit can reach any more may be forgotten."""
+    """A history in memory. What no limit and no credit can reach any more may be forgotten."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
         self._moved: list[Moved] = []
         self._dated: list[Dated] = []
         self._most = _KEPT
+        self._marks: dict[Micros, Point] = {}
+        """The newest entries before some times that have passed."""
 
     @property
     def last(self) -> int:
@@ -41,19 +44,28 @@ class Track(History):
         begin = bisect_left(self._moved, after + 1, key=lambda one: one.seq)
         return self._moved[begin:]
 
+    def newest_before(self, since: Micros) -> Point:
+        """Return the newest entry recorded before a time; it is kept once the time has passed."""
+        known = self._marks.get(since)
+        if known is None:
+            known = super().newest_before(since)
+            if self._points and self._points[-1].at >= since:
+                self._marks[since] = known
+        return known
+
     def dated(self, after: int, before: Micros) -> Totals:
         """Return what imports commit behind an entry, of calls that were made before a time."""
         begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
         early = (one.by for one in self._dated[begin:] if one.at < before)
         return reduce(Totals.plus, early, Totals())
 
-    def add(self, point: Point, moved: Moved | None = None, dated: Dated | None = None) -> None:
-        """Add the next entry, what it corrects, and what it imports."""
+    def add(self, point: Point, move: Move | None = None) -> None:
+        """Add the next entry, and what it corrects or imports."""
         self._points.append(point)
-        if dated is not None:
-            self._dated.append(dated)
-        if moved is not None:
-            self._moved.append(moved)
+        if isinstance(move, Dated):
+            self._dated.append(move)
+        elif move is not None:
+            self._moved.append(move)
 
     def record(
         self,
@@ -61,25 +73,37 @@ class Track(History):
         at: Micros,
         committed: Totals,
         correction: tuple[Mapping[str, Any], UsageDifference] | None = None,
+        book: CreditBook | None = None,
     ) -> None:
-        """Add the next entry under a number of its own, and forget what limits cannot reach.
+        """Add the next entry under a number of its own, and forget what cannot be reached.
 
         Args:
             limits: All limits that are ever asked for.
             at: When it is recorded.
             committed: What is committed by then.
             correction: What its detail says, and by how much it corrects, where it is one.
+            book: The credits, None without.
         """
         seq = self.last + 1
         self.add(Point(seq, at, committed), correction and moved_by(seq, *correction))
+        for one in () if book is None else book.listed:
+            if one.ended is None and one.expires_at is not None and one.expires_at <= at:
+                self.newest_before(one.expires_at)
         if len(self._points) >= self._most:
-            self.forget(min(since(limit, at) for limit in limits))
+            reached = min((since(limit, at) for limit in limits), default=at)
+            self.forget(reached, None if book is None else book.since)
 
-    def forget(self, since: Micros) -> None:
-        """Forget entries before a time, except for the newest of them."""
+    def forget(self, since: Micros, corrected: int | None = None) -> None:
+        """Forget entries before a time, except for the newest of them.
+
+        Args:
+            since: The time.
+            corrected: Corrections behind this entry are kept; None is the oldest that is kept.
+        """
         number = self.before(since)
         if number > self.first:
             del self._points[: number - (self.first or 1)]
             self.first = number
-            self._moved = list(self.moved(self._points[0].seq))
+            oldest = self._points[0].seq
+            self._moved = list(self.moved(oldest if corrected is None else min(oldest, corrected)))
         self._most = max(_KEPT, 2 * len(self._points))

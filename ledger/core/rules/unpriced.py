@@ -39,17 +39,18 @@ def left_out(amounts: UsageEstimate | Usage) -> tuple[Axis, ...]:
 
 
 def unpriced(policy: SharedPoolBudgetOptions, amounts: UsageEstimate | Usage) -> tuple[Axis, ...]:
-    """Return the axes of `left_out` that a policy limits, by its capacity or by a limit."""
+    """Return the axes of `left_out` that a policy limits, by its capacity, credits or a limit."""
     total = amounts.total_tokens
     # Every write asks this. Nearly all of them give a total, and a cost where cost is limited.
     if total and (
         amounts.cost_micros_usd
-        or (policy.capacity_cost_micros_usd == U64_MAX and not policy.limits)
+        or (policy.capacity_cost_micros_usd == U64_MAX and not policy.limits and not policy.prepaid)
     ):
         return ()
-    limited = (policy, *policy.limits)
     return tuple(
-        axis for axis in left_out(amounts) if not all(axis.is_unlimited(one) for one in limited)
+        axis
+        for axis in left_out(amounts)
+        if not policy.is_unlimited(axis) or not all(axis.is_unlimited(one) for one in policy.limits)
     )
 
 

@@ -9,6 +9,7 @@ from ledger.engine.operations.adjust import Adjust, Ensure, InForceError
 from ledger.engine.operations.base import Operation
 from ledger.engine.operations.closing import ClosePool
 from ledger.engine.operations.correct import Correct
+from ledger.engine.operations.credit import TopUp
 from ledger.engine.operations.imported import Import
 from ledger.engine.operations.lost import RecordLost
 from ledger.engine.operations.record import Record
@@ -31,4 +32,5 @@ __all__ = [
     "Release",
     "Renew",
     "Reserve",
+    "TopUp",
 ]

@@ -13,6 +13,7 @@ from ledger.core.checks import (
     canonical_json,
     check_text,
 )
+from ledger.core.credit_book import book_to_json
 from ledger.core.entries import Actor, PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
@@ -72,6 +73,11 @@ class Adjust(Operation[None]):
         pool.require_open()
         if pool.info.carved_lease is not None:
             self._check_funded(pool.journal.terms.policy(pool.connection, 1))
+        head, credits = pool.head, pool.credits(always=True)
+        book = rules.carried_on(
+            pool.book(), credits, head.policy, self.policy, head.seq + 1, pool.at, head.balance
+        )
+        detail = actors.detail(pool.connection, self.actor, self.name, self.reason)
         return Draft(
             kind=EntryKind.ADJUSTMENT,
             balance=pool.head.balance,
@@ -82,7 +88,7 @@ class Adjust(Operation[None]):
                 pool.at,
                 pool.head.balance.committed,
             ),
-            detail=actors.detail(pool.connection, self.actor, self.name, self.reason),
+            detail=detail if book is None else {**detail, "credits": book_to_json(book)},
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),
         )

@@ -212,7 +212,8 @@ def _figures(denial: rules.Denial, batch: Batch, pool: PoolBatch) -> dict[str, A
         if above is not pool:
             figures["pool"] = above.info.name
             policy = above.head.policy
-            timed = policy.limits or (policy.window is not None and policy.window.session)
+            session = policy.window is not None and policy.window.session
+            timed = session or policy.limits or policy.prepaid
             if timed and above.at != pool.at:
                 figures["at"] = above.at  # what counts there depends on the time
     return figures

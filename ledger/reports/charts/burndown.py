@@ -29,7 +29,7 @@ def burn_down_pictures(found: BurnDown, palette: Palette = PAPER) -> dict[str, P
     limited = [
         axis
         for axis in MONEY_FIRST
-        if any(getattr(point, axis.capacity) is not None for point in found.points)
+        if any(getattr(point, f"remaining_{axis.name}") is not None for point in found.points)
     ]
     if not limited:
         return {COST.name: _spent(found, palette)}

@@ -1,5 +1,6 @@
 """How figures are shown: tables for people, JSON and CSV for programs."""
 
+from ledger.reports.render.credits import credits_sheet
 from ledger.reports.render.denials import denials_sheet, denied_groups_sheet
 from ledger.reports.render.estimates import estimates_sheet, held_sheet
 from ledger.reports.render.figures import run_trees_sheet, runs_sheet, spend_sheet, trend
@@ -28,6 +29,7 @@ from ledger.reports.render.statement import (
 from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import (
     behind,
+    capacity,
     counted,
     decimal,
     duration,
@@ -50,8 +52,10 @@ __all__ = [
     "assumptions",
     "behind",
     "burned",
+    "capacity",
     "columns",
     "counted",
+    "credits_sheet",
     "decimal",
     "denials_sheet",
     "denied_groups_sheet",

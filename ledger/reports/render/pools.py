@@ -9,11 +9,11 @@ from datetime import datetime
 from rich.text import Text
 
 from ledger.core.checks import from_micros
-from ledger.core.entries import LimitStatus, PoolStatus, Totals
+from ledger.core.entries import CreditStatus, LimitStatus, PoolStatus, Totals
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.reports.render.sheet import Column, Sheet, columns
-from ledger.reports.render.values import figure, figures, moment, shown_axes, text
+from ledger.reports.render.values import capacity, figure, figures, moment, shown_axes, text
 from ledger.reports.standing import PresentWindow
 
 
@@ -29,7 +29,7 @@ class PoolRow:
         reserved: What open leases hold.
         own: What is left of its own capacity.
         remaining: What is left here: less, if a pool above has less left.
-        until: When the first window of these pools ends; None without windows.
+        until: When the first window of these pools ends, or a credit expires; None without.
         closed: Whether it takes no new reservations.
         parent: The pool above it.
         carved: Whether it is carved out of its parent, and not only below it.
@@ -38,6 +38,8 @@ class PoolRow:
         window_committed: What was spent in this window.
         window_carried: What was carried into this window.
         limits: How far each of its limits is used.
+        credits: How far each of its credits is used, those that it lists.
+        debt: What was spent that no credit has paid.
     """
 
     pool: str
@@ -56,6 +58,8 @@ class PoolRow:
     window_committed: Totals | None
     window_carried: Totals | None
     limits: Sequence[LimitStatus]
+    credits: Sequence[CreditStatus]
+    debt: Totals
 
     @classmethod
     def of(cls, status: PoolStatus) -> PoolRow:
@@ -78,6 +82,8 @@ class PoolRow:
             window_committed=None if window is None else window.committed,
             window_carried=None if window is None else window.carried,
             limits=status.limits,
+            credits=status.credits,
+            debt=status.debt,
         )
 
 
@@ -87,12 +93,15 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
     What is committed is counted from the opening on, or in a pool with windows in the present one:
     beside a capacity that comes back, nothing else says how much of it is used. The table has the
     column of parents if a pool has a parent, the columns of calls if a pool limits
-    them, and the end of the first window if a pool, or one above, has windows.
+    them, and the end of the first window if a pool, or one above, has windows, or the first expiry
+    of a credit.
     """
     shown = tuple(found)
     nested = any(one.parent is not None for one in shown)
     windowed = any(one.until is not None for one in shown)
     axes = shown_axes(one.policy for one in shown)
+    # With credits the first end may be an expiry, by which less is left.
+    end = "Until" if any(one.policy.prepaid for one in shown) else "Window ends"
     headings = columns(
         "Pool",
         *(
@@ -100,7 +109,7 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
             for what in ("Capacity", "Committed", "Held", "Remaining")
             for axis in axes
         ),
-        *(["Window ends"] if windowed else []),
+        *([end] if windowed else []),
     )
     place = [Column(heading="Parent", left=True)] if nested else []
     sheet = Sheet(columns=[headings[0], *place, *headings[1:]])
@@ -108,7 +117,7 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
         sheet.add(
             text(one.pool.name) + Text(" (closed)" * one.closed),
             *([_place(one)] if nested else []),
-            *(figure(axis, axis.limit(one.policy)) for axis in axes),
+            *(capacity(axis, one.policy) for axis in axes),
             *figures(axes, one.spent),
             *figures(axes, one.balance.reserved),
             *(figure(axis, axis.left(one.remaining)) for axis in axes),

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.entries import Balance, LimitStatus, Totals
+from ledger.core.entries import Balance, CreditStatus, LimitStatus, Totals
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import figure, figures, in_words, moment, shown_axes, text
+from ledger.reports.render.values import (
+    capacity,
+    figure,
+    figures,
+    in_words,
+    moment,
+    shown_axes,
+    text,
+)
 from ledger.reports.statement import Statement, StatementLine
 
 
@@ -44,21 +52,22 @@ def statement_sheet(found: Statement) -> Sheet:
     line("Closing balance", closing[: len(counts)], *found.closing)
     policy = found.policy
     limits = {axis: axis.limit(policy) for axis in axes}
-    below: list[tuple[str, list[int | None]]] = [
-        ("Capacity", list(limits.values())),
-        ("Kept back", [getattr(policy, axis.stop_threshold) for axis in axes]),
-        ("Remaining", [axis.left(found.remaining) for axis in axes]),
+    below: list[tuple[str, list[str]]] = [
+        ("Capacity", [capacity(axis, policy) for axis in axes]),
+        ("Kept back", [figure(axis, getattr(policy, axis.stop_threshold)) for axis in axes]),
+        ("Remaining", [figure(axis, axis.left(found.remaining)) for axis in axes]),
     ]
     carried = Totals() if found.window is None else found.window.carried
     for name, percent in policy.thresholds.items():
         # Rounded up to the first amount at which the threshold is reached.
         parts = [
-            limit and -(-max(0, limit + getattr(carried, axis.name)) * percent // 100)
+            capacity(axis, policy)
+            if limit is None
+            else figure(axis, -(-max(0, limit + getattr(carried, axis.name)) * percent // 100))
             for axis, limit in limits.items()
         ]
         below.append((f"{text(name)} ({percent} %)", parts))
-    for name, amounts in below:
-        shown = [figure(axis, amount) for axis, amount in zip(axes, amounts, strict=True)]
+    for name, shown in below:
         sheet.add(name, *("" for _count in counts), *shown, *("" for _axis in axes))
     return sheet
 
@@ -90,7 +99,12 @@ def statement_notes(found: Statement) -> list[str]:
         if any(overage):
             line += f", after {said(overage)} of overage were deducted"
         notes.append(line)
-    return [*notes, *map(_limit_line, found.limits)]
+    notes += [*map(_limit_line, found.limits), *map(_credit_line, found.credits)]
+    if any(found.debt):
+        owing = [axis for axis in AXES if getattr(found.debt, axis.name)]
+        owed = in_words(owing, [getattr(found.debt, axis.name) for axis in owing])
+        notes.append(f"Owed, and paid by the next credit: {owed}")
+    return notes
 
 
 def _limit_line(status: LimitStatus) -> str:
@@ -103,6 +117,21 @@ def _limit_line(status: LimitStatus) -> str:
         f"Limit {printable(limit.name)}, since {moment(status.since)}: used {counted}, "
         f"remaining {left}"
     )
+
+
+def _credit_line(status: CreditStatus) -> str:
+    """Return what is left of a credit of a pool, and until when."""
+    credit = status.credit
+    axes = [axis for axis in AXES if getattr(credit, axis.name)]
+
+    def said(amounts: object) -> str:
+        return in_words(axes, [getattr(amounts, axis.name) for axis in axes])
+
+    line = f"Credit {printable(credit.name)} of {said(credit)}: used {said(status.used)}"
+    if any(status.lost):
+        return f"{line}, expired {moment(credit.expires_at)} with {said(status.lost)}"
+    line += f", left {said(status.left)}"
+    return line if credit.expires_at is None else f"{line} until {moment(credit.expires_at)}"
 
 
 def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> Sheet:

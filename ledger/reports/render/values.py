@@ -30,6 +30,13 @@ def figure(axis: Axis, amount: int | None) -> str:
     return f"{amount:,}" if axis.scale == 1 else usd(amount)
 
 
+def capacity(axis: Axis, policy: SharedPoolBudgetOptions) -> str:
+    """Return the capacity that a policy gives an axis as people see it."""
+    if axis.is_unlimited(policy) and axis.name in policy.prepaid:
+        return "prepaid"
+    return figure(axis, axis.limit(policy))
+
+
 def figures(axes: Iterable[Axis], amounts: Totals) -> list[str]:
     """Return amounts on some axes as people see them."""
     return [figure(axis, getattr(amounts, axis.name)) for axis in axes]
@@ -50,7 +57,7 @@ def shown_axes(policies: Iterable[SharedPoolBudgetOptions]) -> list[Axis]:
     return [
         axis
         for axis in AXES
-        if not axis.only_if_limited or not all(axis.is_unlimited(policy) for policy in limited)
+        if not axis.only_if_limited or not all(policy.is_unlimited(axis) for policy in limited)
     ]
 
 

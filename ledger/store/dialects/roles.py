@@ -31,7 +31,7 @@ WORKER = Role(
 )
 HOLDER = Role(
     "holder",
-    "what a worker may; open, adjust and close pools, correct entries, and import calls",
+    "what a worker may; open, adjust, top up and close pools, correct entries, and import calls",
 )
 OWNER = Role("owner", "everything; it owns the tables, upgrades the schema and makes these roles")
 ROLES = (AUDITOR, WORKER, HOLDER, OWNER)

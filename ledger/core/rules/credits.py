@@ -1,0 +1,297 @@
+"""Rules of credits: which credit pays what was spent, what is left of them, and what they admit.
+
+What was committed between two moments at which a credit is given or expires is paid together: by
+the credits of that time, in the order of their use. What none of them pays is a debt, which the
+next credits pay. So what a credit has paid follows from what had been committed at these moments,
+however many entries lie between them. A correction that takes usage back takes it from the time in
+which the call counted: a credit that has expired since loses it.
+An import counts at the time of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ledger.core.axes import AXES, NAMES, U64_MAX
+from ledger.core.checks import Micros, from_micros
+from ledger.core.credit_book import CreditBook, Ended, Granted
+from ledger.core.credits import CREDITS_MAX, Credit, order_of_use
+from ledger.core.entries import Balance, CreditStatus, Seq, Totals
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.rules.limits import History, Move, Point
+from ledger.core.rules.remainder import Three, left_of, too_little
+from ledger.core.values import Remaining, UsageEstimate
+from ledger.errors import InvalidInputError
+
+_NOTHING = Totals()
+
+
+class Shortage(NamedTuple):
+    """Credits that refuse a reservation.
+
+    Attributes:
+        left: What was left of them.
+        top_up: How much more would admit it, on each axis; nothing where there is enough.
+        expired: The credit that expired last with something left, None without one.
+    """
+
+    left: Three
+    top_up: Totals
+    expired: Granted | None
+
+
+class _Paid(NamedTuple):
+    """What is left of each credit by the entry that gave it, and what none has paid."""
+
+    left: dict[int, Totals]
+    debt: Totals
+
+
+class Credits:
+    """The credits of a pool at one time."""
+
+    def __init__(
+        self,
+        policy: SharedPoolBudgetOptions,
+        book: CreditBook,
+        at: Micros,
+        history: History,
+        more: Sequence[Move] = (),
+    ) -> None:
+        """Fold what was committed up to the last moment at which a credit was given or expired.
+
+        Args:
+            policy: The policy in force.
+            book: The credits that the pool lists.
+            at: The time.
+            history: What the pool had committed at its entries.
+            more: The correction or import behind them that is being decided, if it is one.
+        """
+        self._policy = policy
+        self._book = book
+        self._prepaid = [name in policy.prepaid for name in NAMES]
+        self._lost: dict[int, Totals] = {}
+        self._ended: dict[int, Ended] = {}
+        self._valid: list[Granted] = []
+        self._paid = _Paid(
+            {one.seq: one.amounts.minus(one.spent) for one in book.listed}, book.debt
+        )
+        self._whole: dict[int, Totals] = {}
+        begun = Point(book.since, book.at, book.committed)
+        self._base = history.base(begun, book.at, more)
+        for one in book.listed:
+            if one.seq <= book.since:
+                self._begin(one)
+        for point, one, expires in _moments(book, at, history):
+            since = one.expires_at if expires else one.at
+            base = history.base(point, since or at, more)
+            self._paid = self._pay(base.minus(self._base))
+            self._base = base
+            if expires:
+                self._valid.remove(one)
+                self._lost[one.seq] = self._paid.left[one.seq]
+                self._ended[one.seq] = Ended(point.seq, point.committed)
+            else:
+                self._begin(one)
+        capacity = [
+            sum(self._paid.left[one.seq][axis] for one in self._valid) for axis in range(len(AXES))
+        ]
+        # As many as there may be could add up to what means unlimited.
+        tokens, cost, requests = (
+            min(amount, U64_MAX - 1) if prepaid else U64_MAX
+            for amount, prepaid in zip(capacity, self._prepaid, strict=True)
+        )
+        self._capacities = tokens, cost, requests
+
+    def _begin(self, one: Granted) -> None:
+        """Begin to use a credit; what is owed is paid first."""
+        self._valid.append(one)
+        self._valid.sort(key=lambda given: order_of_use(given.credit, given.seq))
+        self._paid = self._pay(_NOTHING)
+        self._whole = {one.seq: self._paid.left[one.seq] for one in self._valid}
+
+    def _pay(self, spent: Totals) -> _Paid:
+        """Return what is left, and owed, once so much more was spent."""
+        owed = self._of_prepaid(spent).plus(self._of_prepaid(self._paid.debt))
+        frozen = self._paid.debt.minus(self._of_prepaid(self._paid.debt))
+        left = dict(self._paid.left)
+        for one in self._valid:
+            if not any(owed):
+                break
+            taken = Totals(*map(min, owed, left[one.seq]))
+            left[one.seq] = left[one.seq].minus(taken)
+            owed = owed.minus(taken)
+        return _Paid(left, owed.plus(frozen))
+
+    def _of_prepaid(self, amounts: Totals) -> Totals:
+        """Return amounts on the axes that credits pay, none of them below 0."""
+        return Totals(
+            *(
+                max(0, amount) if prepaid else 0
+                for amount, prepaid in zip(amounts, self._prepaid, strict=True)
+            )
+        )
+
+    def _counts(self, balance: Balance) -> Three:
+        """Return what counts against what was left at the last moment: owed, spent and held."""
+        spent = self._of_prepaid(balance.committed.minus(self._base))
+        owed = spent.plus(self._of_prepaid(self._paid.debt))
+        tokens, cost, requests = owed.plus(self._of_prepaid(balance.reserved))
+        return tokens, cost, requests
+
+    def remaining(self, balance: Balance, kept_back: Three) -> Remaining:
+        """Return what is left of all credits together."""
+        return left_of(self._capacities, self._counts(balance), kept_back)
+
+    def refusal(
+        self, balance: Balance, estimate: UsageEstimate, requests: int, kept_back: Three
+    ) -> Shortage | None:
+        """Return why the credits refuse a reservation, None where they are enough."""
+        counts, strict = self._counts(balance), self._policy.strict
+        left = too_little(self._capacities, counts, kept_back, estimate, requests, strict)
+        if left is None:
+            return None
+        asked = Totals.of(estimate, requests=requests)
+        at_least = int(strict)  # a strict pool keeps more than what it keeps back
+        missing = (
+            max(used + kept + max(one, at_least) - capacity, 0)
+            for used, kept, one, capacity in zip(
+                counts, kept_back, asked, self._capacities, strict=True
+            )
+        )
+        expired = [one for one in self._book.listed if any(self._lost.get(one.seq, _NOTHING))]
+        return Shortage(
+            left,
+            self._of_prepaid(Totals(*missing)),
+            max(expired, key=lambda one: (one.expires_at or 0, one.seq), default=None),
+        )
+
+    def debt(self, balance: Balance) -> Totals:
+        """Return what was spent that no credit has paid."""
+        return self._pay(balance.committed.minus(self._base)).debt
+
+    def wholes(self, balance: Balance) -> Iterator[tuple[int, int]]:
+        """Yield of each prepaid axis what there was at the newest top-up, and how much is used.
+
+        What has expired since counts in neither of the two.
+        """
+        counts = self._counts(balance)
+        for axis, prepaid in enumerate(self._prepaid):
+            if prepaid:
+                whole = sum(self._whole[one.seq][axis] for one in self._valid)
+                yield whole, whole - max(0, self._capacities[axis] - counts[axis])
+
+    def states(self, balance: Balance) -> Iterator[CreditStatus]:
+        """Yield how far each credit is used, in the order in which they were given."""
+        paid = self._pay(balance.committed.minus(self._base))
+        valid = {one.seq for one in self._valid}
+        for one in self._book.listed:
+            left = paid.left[one.seq]
+            yield CreditStatus(
+                seq=Seq(one.seq),
+                credit=one.credit,
+                granted_at=from_micros(one.at),
+                used=one.amounts.minus(left),
+                left=left if one.seq in valid else _NOTHING,
+                lost=_NOTHING if one.seq in valid else left,
+            )
+
+    def book_at(self, since: int, at: Micros, balance: Balance) -> CreditBook:
+        """Return the book that begins behind an entry: what has expired or is used up is left out.
+
+        What corrections take back later of what was spent before then gives nothing back.
+        """
+        paid = self._pay(balance.committed.minus(self._base))
+        listed = tuple(
+            one._replace(spent=one.amounts.minus(paid.left[one.seq]))
+            for one in self._book.listed
+            if one in self._valid and any(paid.left[one.seq])
+        )
+        return CreditBook(since, at, balance.committed, paid.debt, listed)
+
+    def with_credit(self, credit: Credit, seq: int, at: Micros, balance: Balance) -> CreditBook:
+        """Return the book behind the entry that gives a credit.
+
+        Once all earlier ones have expired, and nothing is owed, they do not matter any more.
+
+        Args:
+            credit: The credit.
+            seq: The number of the entry.
+            at: When it is recorded.
+            balance: The balance, which it does not move.
+
+        Raises:
+            InvalidInputError: It gives something that the pool does not spend of credits, or has
+                expired; or too many credits have something left.
+        """
+        for axis, prepaid in zip(AXES, self._prepaid, strict=True):
+            if getattr(credit, axis.name) and not prepaid:
+                raise InvalidInputError(
+                    f"credit.{axis.name}",
+                    f"the pool does not spend {axis.shown} of credits: its prepaid axes are "
+                    f"{', '.join(self._policy.prepaid) or 'none'}; add it with adjust()",
+                )
+        given = Granted(seq, at, balance.committed, credit)
+        if given.expires_at is not None and given.expires_at <= at:
+            raise InvalidInputError(
+                "credit.expires_at",
+                f"it has expired: the pool's clock says {from_micros(at).isoformat()}",
+            )
+        book, anew = self._book, self.book_at(seq, at, balance)
+        if len(book.listed) >= CREDITS_MAX or not (self._valid or any(anew.debt)):
+            book = anew
+        if len(book.listed) >= CREDITS_MAX:
+            raise InvalidInputError(
+                "credit", f"{CREDITS_MAX} credits have something left; a pool lists no more"
+            )
+        listed = (one._replace(ended=self._ended.get(one.seq)) for one in book.listed)
+        return book._replace(listed=(*listed, given))
+
+
+def carried_on(
+    book: CreditBook | None,
+    credits: Credits | None,
+    before: SharedPoolBudgetOptions,
+    after: SharedPoolBudgetOptions,
+    seq: int,
+    at: Micros,
+    balance: Balance,
+) -> CreditBook | None:
+    """Return the credits behind an adjustment, None where the pool never was prepaid.
+
+    What was spent counts only while its axis was prepaid. So the book begins anew where that
+    changes.
+
+    Args:
+        book: The credits before it.
+        credits: The same at the time of the adjustment.
+        before: The policy before it.
+        after: The policy that it sets.
+        seq: Its number.
+        at: When it is recorded.
+        balance: The balance, which it does not move.
+    """
+    if before.prepaid == after.prepaid:
+        return book
+    if credits is None:
+        return CreditBook(seq, at, balance.committed)
+    return credits.book_at(seq, at, balance)
+
+
+def _moments(
+    book: CreditBook, at: Micros, history: History
+) -> Iterator[tuple[Point, Granted, bool]]:
+    """Yield the entries behind which a credit was given, or had expired, in their order."""
+    found = []
+    for one in book.listed:
+        given = Point(one.seq, one.at, one.committed)
+        if one.seq > book.since:
+            found.append((given, one, False))
+        if one.ended is not None:
+            found.append((Point(one.ended.seq, at, one.ended.committed), one, True))
+        elif one.expires_at is not None and one.expires_at <= at:
+            last = history.newest_before(one.expires_at)
+            # A history may leave out entries that commit nothing, such as the credit's own.
+            found.append((max(last, given, key=lambda point: point.seq), one, True))
+    yield from sorted(found, key=lambda moment: (moment[0].seq, moment[2]))
