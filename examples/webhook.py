@@ -28,7 +28,9 @@ from urllib.request import Request, urlopen
 
 from ledger import (
     Alert,
+    ContentionError,
     Ledger,
+    LedgerUnavailableError,
     RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
@@ -129,7 +131,10 @@ def main() -> None:
     url, hook, kept = sys.argv[1:]
     with Ledger.open(url, create=False) as book:
         while True:
-            deliver(book, hook, Path(kept))
+            try:
+                deliver(book, hook, Path(kept))
+            except (LedgerUnavailableError, ContentionError) as error:
+                print(f"the store is away, looking again: {error}", flush=True)
             time.sleep(EVERY_S)
 
 

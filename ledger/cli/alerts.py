@@ -19,11 +19,13 @@ from ledger.core.axes import AXES
 from ledger.errors import ContentionError, ExportError, InvalidInputError, LedgerUnavailableError
 from ledger.ledger import Ledger
 from ledger.reports.output_file import output_file
-from ledger.reports.render import figure, moment, printable
+from ledger.reports.render import in_words, moment, printable
 from ledger.store.pools import LeftOut
 
 _CURSOR_BEGINS = b'{"alerts":{'
 _CURSOR_MAX_BYTES = 1 << 30
+_KEPT_EVERY = 100
+"""After how many lines the cursor is kept: it grows with the pools, and is written whole."""
 _CROSSED = 3
 """The exit code where something was crossed."""
 
@@ -42,7 +44,8 @@ def alerts(
     cursor: Annotated[
         Path | None,
         typer.Option(
-            help="A file that keeps the cursor: go on behind it, and move it on with each line.",
+            help="A file that keeps the cursor: go on behind it, and move it on behind what is "
+            "printed.",
             show_default=False,
         ),
     ] = None,
@@ -100,19 +103,32 @@ class _Reader:
         self._line = line
         self._after = after if file is None else _kept(file)
         self._file = file
+        self._newest: Alert | None = None
+        """The newest alert that was printed, whose cursor is not kept yet."""
 
     def read(self, lost: LeftOut) -> int:
         """Print what was crossed since the last time, and return how much that was."""
         count = 0
-        for alert in self._book.alerts(self._after, pool=self._pool, left_out=lost):
-            typer.echo(self._line(alert))
-            sys.stdout.flush()
-            # If the program is killed here, this line is printed once more.
-            self._after = alert.cursor
-            if self._file is not None:
-                _keep(self._file, self._after, self._book)
-            count += 1
+        try:
+            for alert in self._book.alerts(self._after, pool=self._pool, left_out=lost):
+                typer.echo(self._line(alert))
+                sys.stdout.flush()
+                # If the program is killed before it keeps the cursor, it prints this once more.
+                self._newest = alert
+                count += 1
+                if count % _KEPT_EVERY == 0:
+                    self._go_on()
+        finally:
+            self._go_on()
         return count
+
+    def _go_on(self) -> None:
+        """Move the cursor on behind what was printed."""
+        if self._newest is None:
+            return
+        self._after, self._newest = self._newest.cursor, None
+        if self._file is not None:
+            _keep(self._file, self._after, self._book)
 
     def follow(self, every_s: int) -> NoReturn:
         """Read again and again; say once what keeps it from reading."""
@@ -134,11 +150,11 @@ class _Reader:
 
 def _text(alert: Alert) -> str:
     crossing = alert.crossing
-    left = [(axis, axis.left(crossing.remaining)) for axis in AXES]
-    said = [f"{figure(axis, amount)} {axis.shown}" for axis, amount in left if amount is not None]
+    axes = [axis for axis in AXES if not crossing.remaining.is_unlimited(axis.name)]
+    left = in_words(axes, [axis.left(crossing.remaining) for axis in axes])
     return printable(
         f"{moment(crossing.recorded_at)}  {crossing.pool}  {crossing.threshold} "
-        f"({crossing.percent} %) {crossing.direction}, {', '.join(said)} left"
+        f"({crossing.percent} %) {crossing.direction}, {left} left"
     )
 
 

@@ -21,8 +21,8 @@ from ledger.cli.common import (
     stdout,
     tell_left_out,
 )
-from ledger.contract import RequestExtensions
 from ledger.core.axes import AXES
+from ledger.core.checks import from_micros
 from ledger.core.entries import OpenLease
 from ledger.errors import InvalidInputError
 from ledger.reports.render import (
@@ -43,13 +43,17 @@ from ledger.store.pools import LeftOut
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemainingRow:
-    """What `ledger remaining` prints; an axis without a limit is None."""
+    """What `ledger remaining` prints; an axis without a limit is None.
+
+    It holds until `until`, when a window, the period of a limit or a credit ends; None without.
+    """
 
     pool: str
     tokens: int | None
     cost_micros_usd: int | None
     requests: int | None
     below_threshold: bool
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +78,13 @@ def remaining(
     Example: ledger remaining team
     """
     with existing(url) as book:
-        left = book.pool(pool).remaining(RequestExtensions())
+        status = book.pool(pool).status()
+    left = status.remaining
     row = RemainingRow(
         pool=pool,
         **{axis.name: axis.left(left) for axis in AXES},
         below_threshold=left.below_threshold,
+        until=None if status.until is None else from_micros(status.until),
     )
 
     def people() -> None:
@@ -88,7 +94,8 @@ def remaining(
             if not (axis.only_if_limited and left.is_unlimited(axis.name))
         )
         stop = "  (at or below the stop threshold)" if left.below_threshold else ""
-        stdout().print(f"{shown}{stop}")
+        until = "" if row.until is None else f"  (until {moment(row.until)})"
+        stdout().print(f"{shown}{stop}{until}", soft_wrap=True)
 
     emit([row], RemainingRow, output_format, people)
 

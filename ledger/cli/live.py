@@ -123,7 +123,7 @@ class LiveView(App[None]):
     def on_mount(self) -> None:
         """Fill the tables with the first look, and look again from now on."""
         self.query_one("#pools", DataTable).add_columns(
-            "Pool", "Used", "Capacity", "Committed", "Held", "Remaining", "Unit", "USD/min"
+            "Pool", "Used", "Capacity", "Spent", "Held", "Remaining", "Unit", "USD/min"
         )
         self.query_one("#leases", DataTable).add_columns(
             "Age", "Pool", "Lease", "State", "Held tokens", "Held USD", "Run", "Model"

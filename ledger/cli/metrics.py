@@ -10,7 +10,6 @@ import typer
 from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, tell_left_out
 from ledger.errors import InvalidInputError
-from ledger.store.pools import LeftOut
 from ledger.telemetry import PoolCollector
 
 _PORT_MAX = 65_535
@@ -37,16 +36,14 @@ def metrics(
     """
     place = None if listen is None else _address(listen)
     with existing(url) as book:
-        where = reports.Filter(pools=pool or ())
-        left_out: LeftOut = []
-        reports.standing(book, where, left_out=left_out)  # a name that is wrong is said at once
-        collector = PoolCollector(book, where)
+        collector = PoolCollector(book, reports.Filter(pools=pool or ()))
         from prometheus_client import generate_latest, start_http_server  # noqa: PLC0415 - an extra
 
         registry = collector.registry()
+        page = generate_latest(registry)  # a name that is wrong is said before anything is served
         if place is None:
-            sys.stdout.write(generate_latest(registry).decode())
-            tell_left_out(left_out)
+            sys.stdout.write(page.decode())
+            tell_left_out(collector.left_out)
             return
         host, port = place
         try:

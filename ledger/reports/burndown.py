@@ -21,7 +21,7 @@ from ledger.core.entries import Balance, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
-from ledger.reports.position import SIDES, Position, asked_moment
+from ledger.reports.position import SIDES, Position, asked_moment, unpriced_in
 from ledger.reports.standing import journals_in, standing_in
 from ledger.reports.stream import ends
 from ledger.store.history import StoredHistory, listed
@@ -78,11 +78,14 @@ class BurnDown:
         pool: The pool's name.
         basis: Which time of an entry counts.
         points: In the order of entries; the last is the pool by now, or as `as_of` left it.
+        unpriced: How many records of usage until then leave out a figure that the pool limits, so
+            that less is left in truth.
     """
 
     pool: str
     basis: TimeBasis
     points: list[BurnPoint]
+    unpriced: int = 0
 
 
 def burn_down(
@@ -129,7 +132,8 @@ def burn_down(
         found, last = _points(connection, scope, max(2, points), credits)
         if now is not None:
             found += _by_now(connection, scope, found[-1], last, now, credits)
-        return BurnDown(pool=pool, basis=basis, points=found)
+        unpriced = unpriced_in(connection, scope)
+        return BurnDown(pool=pool, basis=basis, points=found, unpriced=unpriced)
 
     return snapshot(book, where, query, mirrors=True)
 
@@ -174,7 +178,8 @@ def _points(
         stood = credits.by(_position(row, *terms.of(connection, row)[:2]), row["recorded_at"])
         # The opening is not a call, so its point takes the earliest time of all points.
         at = max(latest, row["at"]) if row["seq"] > 1 else latest
-        if before is not None:
+        # Between two entries that are not neighbours, others may have changed what comes back.
+        if before is not None and before.seq + 1 == row["seq"]:
             for changed in _between(before, stood, credits):
                 latest = min(max(latest, changed.recorded_at), at)
                 found.append(_point(changed, latest))
@@ -186,8 +191,8 @@ def _points(
 
 def _between(before: Position, stood: Position, credits: _Credits) -> Iterator[Position]:
     """Yield how a pool changed between two entries, as nothing was written then."""
-    ended, found = before.window, []
-    if ended is not None and _is_over(ended, stood.window):
+    found: list[Position] = []
+    if _is_over(before, stood):
         refilled = _refilled(before)
         found += [] if refilled is None else [refilled]
     found += _expired(before, stood.recorded_at, credits)
@@ -206,9 +211,10 @@ def _expired(stood: Position, until: Micros, credits: _Credits) -> Iterator[Posi
         yield credits.by(stood, end)._replace(recorded_at=end)
 
 
-def _is_over(before: WindowState, window: WindowState | None) -> bool:
-    """Tell whether another window began since."""
-    return window is not None and before[:2] != window[:2]
+def _is_over(before: Position, after: Position) -> bool:
+    """Tell whether a window ended and another one began."""
+    ended, window = before.window, after.window
+    return ended is not None and window is not None and ended[:2] != window[:2]
 
 
 def _refilled(stood: Position) -> Position | None:

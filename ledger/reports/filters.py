@@ -271,6 +271,7 @@ def snapshot(
     *,
     mirrors: bool = False,
     left_out: LeftOut | None = None,
+    named: bool = False,
 ) -> T:
     """Run a report's query on one snapshot; if it fails, again without the damaged pools.
 
@@ -282,6 +283,7 @@ def snapshot(
             about one pool's own balance.
         left_out: Gets what is wrong with each pool that is left out; only where no pool is named.
             Without it the first of these errors is raised.
+        named: Whether damaged pools are left out that are named, too.
 
     Raises:
         JournalDamagedError: A pool cannot be read.
@@ -293,11 +295,12 @@ def snapshot(
     check_type("book", book, Ledger)
     chosen = Filter(pools=[where]) if isinstance(where, str) else where
     check_type("where", chosen, Filter)
-    wanted = None if chosen.pools else left_out
+    named = named and left_out is not None
+    wanted = left_out if named or not chosen.pools else None
     scopes: list[Scope] = []
 
     def run(connection: Connection) -> tuple[T, LeftOut]:
-        scope, damaged = _looked_up(connection, chosen, mirrors=mirrors)
+        scope, damaged = _looked_up(connection, chosen, mirrors=mirrors, named=named)
         leave_out(damaged, [] if wanted is not None else None)
         scopes[:] = [scope]
         return query(connection, scope), damaged
@@ -350,9 +353,11 @@ def scope_of(connection: Connection, where: Filter, *, mirrors: bool) -> Scope:
     return _looked_up(connection, where, mirrors=mirrors)[0]
 
 
-def _looked_up(connection: Connection, where: Filter, *, mirrors: bool) -> tuple[Scope, LeftOut]:
+def _looked_up(
+    connection: Connection, where: Filter, *, mirrors: bool, named: bool = False
+) -> tuple[Scope, LeftOut]:
     """Look a filter up; also return what is wrong with damaged pools, which it leaves out."""
-    chosen, damaged = _pools(connection, where)
+    chosen, damaged = _pools(connection, where, named=named)
     values: dict[str, Any] = {
         name: given for name in _ATTRIBUTED if (given := getattr(where, name)) is not None
     }
@@ -371,7 +376,9 @@ def _looked_up(connection: Connection, where: Filter, *, mirrors: bool) -> tuple
     return Scope(where=where, pools=chosen, shape=shape, values=values), damaged
 
 
-def _pools(connection: Connection, where: Filter) -> tuple[dict[PoolId, str], LeftOut]:
+def _pools(
+    connection: Connection, where: Filter, *, named: bool
+) -> tuple[dict[PoolId, str], LeftOut]:
     """Return the pools that a filter selects, and what is wrong with those that are damaged."""
     infos, damaged = find_pools(connection)
     ids = {info.name: info.pool_id for info in infos}
@@ -379,16 +386,17 @@ def _pools(connection: Connection, where: Filter) -> tuple[dict[PoolId, str], Le
         return {info.pool_id: info.name for info in infos}, list(damaged.values())
     broken = {error.pool: error for error in damaged.values()}
     for name in where.pools:
-        if name in broken:
+        if name in broken and not named:
             raise broken[name]
-        if name not in ids:
+        if name not in broken and name not in ids:
             raise UnknownPoolError(name)
-    chosen = {ids[name] for name in where.pools}
+    chosen = {ids[name] for name in where.pools if name not in broken}
     below = -1
     while where.descendants and below != len(chosen):
         below = len(chosen)
         chosen |= {info.pool_id for info in infos if info.parent_id in chosen}
-    return {info.pool_id: info.name for info in infos if info.pool_id in chosen}, []
+    found = {info.pool_id: info.name for info in infos if info.pool_id in chosen}
+    return found, [error for name, error in broken.items() if name in where.pools]
 
 
 def _checked_as_of(connection: Connection, pool_id: PoolId, name: str, as_of: int) -> int:

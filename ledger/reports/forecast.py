@@ -20,8 +20,8 @@ from ledger.core.credits import order_of_use
 from ledger.core.entries import PoolStatus
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports.filters import IS_UNPRICED, Filter, Scope, Shape, TimeBasis, snapshot
-from ledger.reports.position import asked_moment, moment_of
+from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
+from ledger.reports.position import asked_moment, moment_of, unpriced_in
 from ledger.reports.standing import lineage_in
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import entries
@@ -175,7 +175,7 @@ def forecast(
             younger=at - begin < window // _MICROSECOND,
             basis=basis,
             axes=[_axis(axis, line, begin, at) for axis in AXES],
-            unpriced=_unpriced(connection, scope.between(begin, at)),
+            unpriced=unpriced_in(connection, scope.between(begin, at)),
         )
 
     return snapshot(book, where, query, mirrors=True)
@@ -192,13 +192,6 @@ def _spent(connection: Connection, scope: Scope) -> dict[str, int]:
         (row,) = summed(connection, functools.partial(query, scope.shape), scope.values)
         spent |= {name: whole(row, name) for name in _SPENT[query]}
     return spent
-
-
-def _unpriced(connection: Connection, scope: Scope) -> int:
-    query = select(func.count()).where(
-        *scope.conditions, IS_UNPRICED, entries.c.usage_total_tokens.is_not(None)
-    )
-    return int(connection.execute(query).scalar_one())
 
 
 @functools.lru_cache(maxsize=32)

@@ -82,8 +82,9 @@ class Meter:
         """Return the pools by now, on one snapshot, the oldest first.
 
         Args:
-            left_out: Gets what is wrong with each damaged pool of the whole store, which is left
-                out. Without it, the first of these errors is raised.
+            left_out: Gets what is wrong with each damaged pool that is left out: one of those that
+                are named, or one of the whole store. Without it, the first of these errors is
+                raised.
 
         Raises:
             UnknownPoolError: There is no such pool.
@@ -92,7 +93,9 @@ class Meter:
         """
         with self._one:
             read = functools.partial(self._in, asked_moment(self._book, self._where, None))
-            return snapshot(self._book, self._where, read, mirrors=True, left_out=left_out)
+            return snapshot(
+                self._book, self._where, read, mirrors=True, left_out=left_out, named=True
+            )
 
     def _in(self, asked: Micros | None, connection: Connection, scope: Scope) -> list[Reading]:
         now = moment_of(connection, scope, asked)

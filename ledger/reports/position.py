@@ -6,7 +6,7 @@ import functools
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, func, select
 
 from ledger.core import rules
 from ledger.core.checks import Micros, check_type, to_micros
@@ -15,7 +15,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports.filters import Filter, Scope, Shape, Where
+from ledger.reports.filters import IS_UNPRICED, Filter, Scope, Shape, Where
 from ledger.store import rows
 from ledger.store.columns import Columns
 from ledger.store.journal import NO_OPENING
@@ -119,3 +119,11 @@ def newest(connection: Connection, scope: Scope) -> Position | None:
         policy_seq=row["policy_seq"],
         closed=bool(row["flags"] & EntryFlag.CLOSED),
     )
+
+
+def unpriced_in(connection: Connection, scope: Scope) -> int:
+    """Return how many records of usage in scope leave out a figure that their pool limits."""
+    query = select(func.count()).where(
+        *scope.conditions, IS_UNPRICED, entries.c.usage_total_tokens.is_not(None)
+    )
+    return int(connection.execute(query).scalar_one())

@@ -67,7 +67,7 @@ def standing(
     Args:
         book: The books.
         where: Which pools, or the name of one. With `as_of` the pool is as that entry left it, and
-            what is left is of its own capacity alone.
+            what is left is of its own capacity and limits alone.
         now: The moment: what is due by then has expired, and what has ended by then has rolled
             over. Without it the present one, or with `as_of` when that entry was recorded.
         left_out: Gets what is wrong with each damaged pool of the whole store, which is left out.

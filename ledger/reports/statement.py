@@ -79,6 +79,8 @@ class Statement:
             own capacity at the last entry if the range ends earlier.
         window: The window that it is by then, None without windows.
         opening_seq: The entry before the range, 0 if it begins with the first.
+        until: Until when that is left, if nothing else happens: then the first window, the period
+            of a calendar limit or a credit ends, here or above. None without.
         limits: How far each limit of the policy is used by then.
         credits: How far each credit is used by then, of those that the pool lists.
         debt: What was spent by then that no credit has paid.
@@ -94,6 +96,7 @@ class Statement:
     remaining: Remaining
     window: PresentWindow | None = None
     opening_seq: int = 0
+    until: datetime | None = None
     limits: Sequence[LimitStatus] = ()
     credits: Sequence[CreditStatus] = ()
     debt: Totals = field(default_factory=Totals)
@@ -221,6 +224,7 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
         remaining=stands.remaining,
         window=PresentWindow.of(stands),
         opening_seq=opening_seq,
+        until=None if stands.until is None else from_micros(stands.until),
         limits=stands.limits,
         credits=stands.credits,
         debt=stands.debt,

@@ -82,14 +82,15 @@ def _alerts(
         if newest.get(pool_id) in {None, last}:
             continue
         number = len(passed)
-        try:
-            for row in _behind(database, pool, last):
+        for row in _behind(database, pool, last):
+            try:
                 crossing = _crossing(database, pool, row)
-                last = Given.of(row["seq"], row["hash"])
-                place = Place(store, given, passed, number, (pool_id, last))
-                yield Alert(crossing=crossing, key=row["hash"].hex(), _place=place)
-        except JournalDamagedError as error:
-            damaged.append(error)
+            except JournalDamagedError as error:
+                damaged.append(error)
+                continue
+            last = Given.of(row["seq"], row["hash"])
+            place = Place(store, given, passed, number, (pool_id, last))
+            yield Alert(crossing=crossing, key=row["hash"].hex(), _place=place)
         if last is not None:
             passed.append((pool_id, last))
     leave_out(damaged, left_out)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ledger.core.axes import AXES, Axis
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.meter import Meter, Reading
@@ -87,7 +87,7 @@ METRICS = (
 
 
 class Pools:
-    """Reads pools for the metrics. An error is logged, and there are then no pools."""
+    """Reads pools for the metrics. If that fails, it is logged, and there are then no pools."""
 
     def __init__(self, book: Ledger, where: Where = EVERYTHING) -> None:
         self._meter = Meter(book, where)
@@ -97,10 +97,16 @@ class Pools:
         """What is wrong with each damaged pool that the last reading left out."""
 
     def read(self) -> list[Reading]:
-        """Return the pools by now; none if the store cannot be read, which is logged."""
+        """Return the pools by now; none if the store cannot be read, which is logged.
+
+        Raises:
+            UnknownPoolError: There is no pool of a name that was asked for.
+        """
         lost: LeftOut = []
         try:
             found = self._meter.read(left_out=lost)
+        except UnknownPoolError:
+            raise
         except LedgerError as error:
             _log.warning("pools cannot be read for metrics: %s", error)
             self.available, self.left_out = False, []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ledger.errors import MissingExtraError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
+from ledger.store.pools import LeftOut
 from ledger.telemetry.pools import METRICS, Pools
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class PoolCollector:
         self._core = core
         self._pools = Pools(book, where)
 
+    @property
+    def left_out(self) -> LeftOut:
+        """What is wrong with each damaged pool that the last look left out."""
+        return self._pools.left_out
+
     def registry(self) -> CollectorRegistry:
         """Return a registry that has nothing else."""
         found = self._core.CollectorRegistry()
@@ -53,7 +59,11 @@ class PoolCollector:
         return [self._family(one.name, one.says, grows=one.grows) for one in METRICS]
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of all pools."""
+        """Return the metrics of all pools.
+
+        Raises:
+            UnknownPoolError: There is no pool of a name that was asked for.
+        """
         found = self._pools.read()
         for name, says, value in (
             ("available", "Whether the store could be read.", int(self._pools.available)),

@@ -242,8 +242,17 @@ def test_every_door_says_what_is_left(
         for words in (("pool", "show", name), ("remaining", name)):
             (shown,) = json.loads(ledger(*words, "--url", store_url, "--format", "json").out)
             found = shown.get("remaining", shown)
-            assert amounts(left) == {key: found[key] for key in amounts(left)}, words
-        assert amounts(left) == listed[name]["remaining"]
+            assert (until and until.isoformat(), amounts(left)) == (
+                shown["until"],
+                {key: found[key] for key in amounts(left)},
+            ), words
+            assert until is None or (
+                f"until {moment(until)}" in ledger(*words, "--url", store_url).out
+            )
+        assert (amounts(left), status.spent._asdict()) == (
+            listed[name]["remaining"],
+            listed[name]["spent"],
+        )
         assert (until and until.isoformat()) == listed[name]["until"]
         given = [(one.seq, one.used, one.left, one.lost) for one in status.credits]
         told = reports.credits(book, name)

@@ -213,6 +213,7 @@ def test_remaining_for_programs(ledger: Run) -> None:
         "cost_micros_usd": 1_500_000,
         "requests": None,
         "below_threshold": False,
+        "until": None,
     }
     assert [expected] == json.loads(ledger("remaining", "team", "--format", "json").out)
     (row,) = csv.DictReader(ledger("remaining", "team", "--format", "csv").out.splitlines())

@@ -214,15 +214,17 @@ def test_a_backup_that_was_restored_hides_nothing(book: Ledger) -> None:
         assert FOUR == told(list(book.alerts(json.dumps(said))))
 
 
-def test_a_damaged_crossing_hides_no_other_pool(book: Ledger, vandal: Vandal) -> None:
-    """It is named, once all that can be read was given; its own pool ends there."""
+def test_a_damaged_crossing_hides_no_other(book: Ledger, vandal: Vandal) -> None:
+    """It is named, once all that can be read was given, of its own pool too."""
     for pool in ("a", "b"):
         cross(book.pool(pool, OPTIONS))
     first, *_ = [one.seq for one in book.entries("a", kind=EntryKind.THRESHOLD)]
     vandal.run(f"UPDATE entries SET detail = '{{}}' WHERE pool_id = 1 AND seq = {first + 1}")
     lost: list[JournalDamagedError] = []
     found = list(book.alerts(left_out=lost))
-    assert ["a", *"bbbb"] == [one.crossing.pool for one in found]
+    assert [*"aaabbbb"] == [one.crossing.pool for one in found]
+    assert first + 1 not in [one.crossing.seq for one in found if one.crossing.pool == "a"]
+    assert found[2:] == list(book.alerts(found[1].cursor, left_out=[]))
     assert [("a", first + 1)] == [(one.pool, one.seq) for one in lost]
     with pytest.raises(JournalDamagedError):
         list(book.alerts())

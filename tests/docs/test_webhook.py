@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import signal
 import sys
 import threading
@@ -11,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ledger import Ledger, SharedPoolBudgetOptions
+import pytest
+
+from ledger import Ledger, LedgerUnavailableError, SharedPoolBudgetOptions
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
 from tests.clocks import until
@@ -83,3 +86,36 @@ def test_a_sender_that_is_killed_loses_no_alert(
         assert [one.key for one in book.alerts()] == list(dict.fromkeys(keys))
         assert keys[1] == keys[2]
         server.shutdown()
+
+
+def test_a_sender_outlives_a_store_that_is_away(
+    new_store: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says so, and goes on where it was once the store is back."""
+    store_url = new_store("sqlite")
+    alerts = Ledger.alerts
+    answers: list[Exception | None] = [LedgerUnavailableError("away"), None]
+
+    def sometimes(self: Ledger, *given: Any) -> Any:  # noqa: ANN401 - as the method
+        if not answers:
+            raise KeyboardInterrupt
+        error = answers.pop(0)
+        if error is not None:
+            raise error
+        return alerts(self, *given)
+
+    with Ledger.open(store_url) as book, Server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        book.pool("pool", OPTIONS).reserve(EXTENSIONS, tokens(60), UNLIMITED)
+        hook = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr("sys.argv", [str(PROGRAM), store_url, hook, str(tmp_path / "kept")])
+        monkeypatch.setattr("time.sleep", lambda _seconds: None)
+        monkeypatch.setattr(Ledger, "alerts", sometimes)
+        with pytest.raises(KeyboardInterrupt):
+            runpy.run_path(str(PROGRAM), run_name="__main__")
+        server.shutdown()
+    assert ["half"] == [body["threshold"] for _, body in server.sent]
+    assert "the store is away, looking again: away" in capsys.readouterr().out

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,13 +14,19 @@ from ledger import (
     AmountOutOfRangeError,
     InvalidInputError,
     Ledger,
+    RequestBudget,
+    RequestExtensions,
     SharedPoolBudgetOptions,
     UnknownPoolError,
     Usage,
     UsageEstimate,
+    Window,
     reports,
 )
+from ledger.core.checks import from_micros
 from ledger.reports import TimeBasis, render
+from ledger.testing.calls import tokens
+from tests.clocks import Clock
 
 Call = Callable[..., Any]
 TEN = UsageEstimate(total_tokens=10, cost_micros_usd=100)
@@ -131,3 +138,27 @@ def test_nothing_to_draw_is_no_line(book: Ledger, call: Call) -> None:
     call(book, "free", TEN)
     assert [] == render.burned(reports.burn_down(book, "team"))
     assert [] == render.burned(reports.burn_down(book, "free"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_point_is_false_however_few_there_are(new_store: Callable[..., str], seed: int) -> None:
+    """Windows end one after another between two points: each says what was left at its time."""
+    chance, clock = random.Random(seed), Clock()
+    window = Window(period=timedelta(hours=1), carry_over=chance.random() < 0.5)
+    options = SharedPoolBudgetOptions(capacity_tokens=100, window=window)
+    with Ledger.open(new_store("sqlite"), clock=clock) as book:
+        budget = book.pool("pool", options)
+        for _ in range(60):
+            clock.minutes(chance.choice([1, 5, 20, 70, 200]))
+            used = chance.randint(1, 9)
+            lease = budget.reserve(RequestExtensions(), tokens(used), RequestBudget.unlimited())
+            budget.record_used(lease, Usage(total_tokens=used))
+        recorded = [from_micros(entry.recorded_at) for entry in book.entries("pool")]
+        found = reports.burn_down(book, "pool", points=chance.randint(2, 12)).points
+        for point in found:
+            assert all(point.at <= at for at in recorded[point.seq :])
+            then = reports.Filter(pools=["pool"], as_of=point.seq)
+            (stood,) = reports.standing(book, then, now=point.at)
+            # An entry that begins a window ends it at the same moment.
+            assert (stood.balance, stood.own.tokens) == (point.balance, point.remaining_tokens)
+    assert len(found) > 4

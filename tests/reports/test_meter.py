@@ -17,11 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, text
 
 from ledger import (
+    JournalDamagedError,
     LeaseTtl,
     Ledger,
     RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
+    UnknownPoolError,
     Unpriced,
     Usage,
     UsageEstimate,
@@ -152,8 +154,9 @@ def test_the_page_says_what_the_pools_say(
     )
 
 
-def test_a_damaged_pool_hides_no_other(busy: Ledger) -> None:
-    """It is left out, and the page says how many are."""
+@pytest.mark.parametrize("named", [(), ("team", "other")])
+def test_a_damaged_pool_hides_no_other(busy: Ledger, named: tuple[str, ...]) -> None:
+    """It is left out, also if it is named beside others, and the page says how many are."""
     with busy._database.engine.connect() as connection:
         guards = connection.dialect.name == "sqlite"
         if guards:
@@ -163,11 +166,19 @@ def test_a_damaged_pool_hides_no_other(busy: Ledger) -> None:
         connection.execute(text("UPDATE entries SET detail = '{}' WHERE pool_id = 1 AND seq = 1"))
         connection.commit()
     with Ledger.open(busy.url, create=False) as book:
-        found = list(PoolCollector(book).collect())
+        found = list(PoolCollector(book, reports.Filter(pools=named)).collect())
+        with pytest.raises(JournalDamagedError):  # a report about it says so
+            reports.standing(book, "team", left_out=[])
     by_name = {family.name: family.samples for family in found}
     assert [1] == [sample.value for sample in by_name["ledger_store_pools_left_out"]]
     names = {sample.labels["pool"] for sample in by_name["ledger_pool_held_tokens"]}
     assert {"other"} == names
+
+
+def test_a_pool_that_is_not_there_fails_the_page(busy: Ledger) -> None:
+    """A name that is wrong is no store that is away."""
+    with pytest.raises(UnknownPoolError):
+        list(PoolCollector(busy, "unknown").collect())
 
 
 def test_a_store_that_is_away_fails_no_page(busy: Ledger, caplog: pytest.LogCaptureFixture) -> None:

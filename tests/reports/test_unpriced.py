@@ -23,6 +23,7 @@ from ledger import (
     exports,
     reports,
 )
+from ledger.reports.charts import burn_down_pictures
 from ledger.reports.page.whole import whole_page
 from ledger.reports.render import (
     assumptions,
@@ -104,6 +105,12 @@ def test_other_reports_count_them_too(partly: Ledger) -> None:
     forecast = reports.forecast(partly, "pool")
     assert 3 == forecast.unpriced
     assert "3 records of spend then are unpriced" in assumptions(forecast)
+    burnt = reports.burn_down(partly, "pool")
+    assert 3 == burnt.unpriced
+    assert burn_down_pictures(burnt)["cost_micros_usd"].words.endswith(
+        "What 3 unpriced records used is not in it."
+    )
+    assert 0 == reports.burn_down(partly, "pool", as_of=2).unpriced
     for sheet in (estimates_sheet(found, ["model", "operation"]), lease_ages_sheet(leases)):
         assert "Unpriced" in [one.heading for one in sheet.columns]
     (stale,) = reports.leases(partly, stale_after_s=0).stale

@@ -17,7 +17,7 @@ from ledger.reports.charts.canvas import (
     tooltips,
 )
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import figure, moment, usd
+from ledger.reports.render.values import counted, figure, moment, usd
 
 
 def burn_down_pictures(found: BurnDown, palette: Palette = PAPER) -> dict[str, Picture]:
@@ -88,7 +88,7 @@ def _burn_down(found: BurnDown, axis: Axis, palette: Palette) -> Picture:
         title=f"Pool {printable(found.pool)}: {unit} remaining",
         words=f"{figure(axis, left) if left is not None else 'No limit'} {unit} of "
         f"{figure(axis, whole) if whole is not None else 'an unlimited capacity'} remained at "
-        f"{moment(last.at)}, with {figure(axis, kept)} kept back.",
+        f"{moment(last.at)}, with {figure(axis, kept)} kept back.{_missing(found)}",
     )
 
 
@@ -117,8 +117,14 @@ def _spent(found: BurnDown, palette: Palette) -> Picture:
         palette,
         title=f"Pool {printable(found.pool)}: USD spent, of an unlimited capacity",
         words=f"{usd(last.balance.committed.cost_micros_usd)} USD were spent by "
-        f"{moment(last.at)}; the capacity has no limit.",
+        f"{moment(last.at)}; the capacity has no limit.{_missing(found)}",
     )
+
+
+def _missing(found: BurnDown) -> str:
+    if not found.unpriced:
+        return ""
+    return f" What {counted(found.unpriced, 'unpriced record')} used is not in it."
 
 
 def _when(point: BurnPoint) -> str:

@@ -26,10 +26,12 @@ class PoolRow:
         seq: Its newest entry.
         policy: The policy in force.
         committed: What was spent from the opening on.
+        spent: What was spent in its present window; from the opening on without windows.
         reserved: What open leases hold.
-        own: What is left of its own capacity.
+        own: What is left of its own capacity, and of its own limits.
         remaining: What is left here: less, if a pool above has less left.
-        until: When the first window of these pools ends, or a credit expires; None without.
+        until: When the first window of these pools ends, or the period of a calendar limit, or a
+            credit expires; None without.
         closed: Whether it takes no new reservations.
         parent: The pool above it.
         carved: Whether it is carved out of its parent, and not only below it.
@@ -46,6 +48,7 @@ class PoolRow:
     seq: int
     policy: SharedPoolBudgetOptions
     committed: Totals
+    spent: Totals
     reserved: Totals
     own: Remaining
     remaining: Remaining
@@ -70,6 +73,7 @@ class PoolRow:
             seq=status.seq,
             policy=status.policy,
             committed=status.balance.committed,
+            spent=status.spent,
             reserved=status.balance.reserved,
             own=status.own,
             remaining=status.remaining,
@@ -90,7 +94,7 @@ class PoolRow:
 def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
     """Return pools as a table, a line each.
 
-    What is committed is counted from the opening on, or in a pool with windows in the present one:
+    What is spent is counted from the opening on, or in a pool with windows in the present one:
     beside a capacity that comes back, nothing else says how much of it is used. The table has the
     column of parents if a pool has a parent, the columns of calls if a pool limits
     them, and the end of the first window if a pool, or one above, has windows, or the first expiry
@@ -106,7 +110,7 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
         "Pool",
         *(
             f"{what}\n{axis.shown}"
-            for what in ("Capacity", "Committed", "Held", "Remaining")
+            for what in ("Capacity", "Spent", "Held", "Remaining")
             for axis in axes
         ),
         *([end] if windowed else []),

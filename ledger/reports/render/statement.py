@@ -104,6 +104,8 @@ def statement_notes(found: Statement) -> list[str]:
         owing = [axis for axis in AXES if getattr(found.debt, axis.name)]
         owed = in_words(owing, [getattr(found.debt, axis.name) for axis in owing])
         notes.append(f"Owed, and paid by the next credit: {owed}")
+    if found.until is not None:
+        notes.append(f"What remains is so until {moment(found.until)}")
     return notes
 
 
