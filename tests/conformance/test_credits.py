@@ -21,6 +21,7 @@ from ledger import (
     IdempotencyKey,
     InvalidInputError,
     JournalDamagedError,
+    LeaseTtl,
     Ledger,
     PastCall,
     Period,
@@ -276,13 +277,21 @@ def test_a_credit_of_another_kind_is_refused(make: Make) -> None:
     spend(budget, 5)
 
 
-def test_missing_figures_are_refused_where_credits_limit_them(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("axis", "estimate"),
+    [
+        ("tokens", UsageEstimate(input_tokens=3, output_tokens=3)),
+        ("cost_micros_usd", UsageEstimate(total_tokens=3)),
+    ],
+)
+def test_missing_figures_are_refused_where_credits_limit_them(
+    make: Make, axis: str, estimate: UsageEstimate
+) -> None:
     """A prepaid axis is limited: a call that leaves it out would be free."""
-    made = make(PREPAID)
-    budget, give = made.budget, made.give
-    give("paid", 5)
+    made = make(replace(PREPAID, prepaid=[axis]))
+    made.top_up(Credit(name="paid", **{axis: 5}))
     with pytest.raises(UnpricedCallError):
-        budget.reserve(EXTENSIONS, UsageEstimate(input_tokens=3, output_tokens=3), UNLIMITED)
+        made.budget.reserve(EXTENSIONS, estimate, UNLIMITED)
 
 
 def test_a_strict_pool_and_stop_thresholds_keep_credits_back(make: Make) -> None:
@@ -494,17 +503,22 @@ def test_credits_that_cannot_be_read_are_damage(
 
 
 def test_memory_forgets_what_no_credit_needs() -> None:
-    """However many calls there are: those that counted on a credit that expired are kept as one."""
+    """However many calls there are: what is remembered is bounded, and what it says stays."""
     clock = Clock()
     budget = SharedPoolBudgetManager(PREPAID, clock=clock)
     budget.credit(Credit(name="short", tokens=99, expires_at=from_micros(clock.now + HOUR_US)))
     budget.credit(Credit(name="long", tokens=9_000))
+    late = budget.reserve(RequestExtensions(LeaseTtl(timedelta(minutes=1))), tokens(9), UNLIMITED)
+    clock.minutes(2)
+    spend(budget, 0)
+    clock.minutes(60)
+    budget.record_used(late, Usage(total_tokens=9))  # what was assumed is lost, long ago in the end
     for _ in range(3_000):
         clock.now += HOUR_US // 100
         spend(budget, 2)
     short, long = budget.credits()
-    assert (99, 0) == (short.used.tokens, short.lost.tokens)
-    assert (6_000 - 99, 3_099) == (long.used.tokens, long.left.tokens)
+    assert (0, 99) == (short.used.tokens, short.lost.tokens)
+    assert (6_009, 2_991) == (long.used.tokens, long.left.tokens)
     assert len(budget._history._points) < 2_500
 
 
