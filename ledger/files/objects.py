@@ -56,7 +56,7 @@ class Objects:
             asked: The columns that any reader may ask for.
 
         Raises:
-            LedgerError: It is not JSON, holds no objects, or lacks a page.
+            LedgerError: It is not JSON, holds something else than objects, or lacks a page.
         """
         self._source = source
         self._lists = lists
@@ -65,6 +65,8 @@ class Objects:
         self.unread: Counter[str] = Counter()
         self._names: dict[str, None] = {}
         self.has_rows = False
+        self._hollow: int | None = None
+        """The line of an empty list that stands where an object does."""
         around: Chain = ()
         documents = 0
         for documents, found in self._documents():  # noqa: B007 - the last one is how many
@@ -75,6 +77,9 @@ class Objects:
                     if not any(envelope is known for known in around):
                         self._note(envelope)
                 around = one.chain[1:]
+        if self._hollow is not None and not self.has_rows:
+            reason = "an empty list stands where an object is expected, and there are no objects"
+            raise source.refuse(self._hollow, reason)
         self._whole = documents == 1
         self._pages.require_end()
         self._pages = None
@@ -123,8 +128,12 @@ class Objects:
         if depth > _DEPTH_MAX:
             raise self._source.refuse(values.line, "not JSON of rows: too deep")
         if values.peek() == "[":
+            empty = True
             for _item in values.items():
+                empty = False
                 yield from self._next(values, around, line, depth + 1)
+            if empty and depth:  # a file of an empty list is a bill of nothing
+                self._hollow = values.line
             return
         value = values.value() if values.peek() == "{" else None
         if value is TOO_LONG:
@@ -140,6 +149,8 @@ class Objects:
         if isinstance(value, list):
             for one in value:
                 yield from self._of(one, around, line, depth + 1)
+            if not value:
+                self._hollow = line
             return
         if not isinstance(value, dict):
             raise self._source.refuse(line, "not an object, nor a list of objects")

@@ -46,7 +46,7 @@ SHAPES = {
     "17 MB in one cell": (lambda: "time,x\n" + "x" * MOST + ",4\n", ""),
     "17 MB without a line end": (lambda: "x" * MOST, LINE),
     "4 MB of empty objects": (lambda: "[" + "{}," * (MOST // 12) + "{}]", "finds too little"),
-    "4 MB of empty lists": (lambda: "[" + "[]," * (MOST // 12) + "[]]", "read 0"),
+    "4 MB of empty lists": (lambda: "[" + "[]," * (MOST // 12) + "[]]", "there are no objects"),
     "17 MB of keys": (
         lambda: "{" + ",".join(f'"k{n}":1' for n in range(MOST // 12)) + "}",
         "1,048,576 characters outside of a list of rows",
@@ -56,7 +56,7 @@ SHAPES = {
         "1,048,576 characters outside of a list of rows",
     ),
     "a megabyte of empty objects": (lambda: "[" + "{}," * 340_000 + "{}]", "request_id"),
-    "a megabyte of empty lists": (lambda: "[" + "[]," * 340_000 + "[]]", "read 0"),
+    "a megabyte of empty lists": (lambda: "[" + "[]," * 340_000 + "[]]", "there are no objects"),
 }
 LONG = {"4 MB of empty objects", "4 MB of empty lists"}
 

@@ -110,6 +110,8 @@ def test_a_bad_line_is_named(bill: Read, cells: str, said: str) -> None:
         ('[{"at": 1,\n\n}]', 3, "not JSON"),
         ('{"at": "2024-02-29", "cost_usd": 1}\n{"at"}\n', 2, "not JSON"),
         ('{"a": 1}\n[2]', 2, "not an object, nor a list of objects"),
+        ("[[],\n[]]", 2, "an empty list stands where an object is expected"),
+        ('{"data": [[]]}', 1, "an empty list stands where an object is expected"),
         ('[{"at": "2024-02-29", "cost_usd": NaN}]', 1, "NaN is no number"),
         ('[{"at": "2024-02-29", "cost_usd": 1, "cost_usd": 2}]', 1, "the same key twice"),
         ("[" * 100_000, 1, "not JSON"),
