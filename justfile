@@ -36,6 +36,10 @@ long:
 sweep:
     {{bin}}/python -m pytest -q -m sweep
 
+# Looks for files that a reader cannot take, until it is interrupted: just fuzz -max_total_time=600
+fuzz *options:
+    {{bin}}/python -m tests.fuzz {{options}}
+
 # The page in a real browser (needs Debian's chromium).
 browser:
     {{bin}}/python -m pytest -q -m browser

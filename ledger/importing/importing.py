@@ -127,7 +127,7 @@ def record_call(
 
 
 class _Import:
-    """One import, in passes over the calls: check, look, write, prove."""
+    """One import, in passes over the calls: check, look, write and prove."""
 
     def __init__(
         self, book: Ledger, pool: str, calls: Calls, changed: Changed, actor: str | None
@@ -163,8 +163,6 @@ class _Import:
             self._write(page)
             if progress is not None:
                 progress(len(page))
-        for page in self._pages():
-            self._prove(page)
         return self._result(is_dry_run=False)
 
     def _check(self) -> frozenset[bytes]:
@@ -215,8 +213,10 @@ class _Import:
             there = found.get(told.call.key)
             if there is None:
                 self._counts["new"] += 1
-            elif self._is_same(told, there):
+            elif self._says_so(told, there):
                 self._counts["known"] += 1
+            elif there.imported == told.call.usage:
+                self._counts["kept"] += 1
             elif told.is_named or self._changed is Changed.CORRECT:
                 self._counts["corrected"] += 1
             else:
@@ -229,28 +229,41 @@ class _Import:
                     "each a name of its own (--source)",
                 )
 
-    def _is_same(self, told: Told, there: Standing) -> bool:
-        """Tell whether a call was imported like this, or says so by now."""
-        wanted = amounts_of(self._axes, told.call.usage)
-        return there.imported == told.call.usage or wanted == amounts_of(self._axes, there.usage)
+    def _says_so(self, told: Told, there: Standing) -> bool:
+        """Tell whether the journal says of a call by now what the file says."""
+        usages = told.call.usage, there.usage
+        wanted, found = (amounts_of(self._axes, usage) for usage in usages)
+        return wanted == found
 
     def _write(self, page: Sequence[Told]) -> None:
+        """Import the calls of a page, correct those that changed, and read all of them again."""
         calls = [told.call for told in page]
         done = self._budget.import_calls(calls, self._reason, actor=self._actor)
+        corrected = {
+            told.call.key
+            for told, imported in zip(page, done, strict=True)
+            if imported.is_changed and self._correct(told, imported.entry)
+        }
+        found = self._standing(page)
         for told, imported in zip(page, done, strict=True):
-            if imported.is_changed:
-                self._counts[self._correct(told, imported.entry)] += 1
+            there = found[told.call.key]
+            _add(self._journal, amounts_of(self._axes, there.usage))
+            if not self._says_so(told, there):
+                self._counts["kept"] += 1
+            elif told.call.key in corrected:
+                self._counts["corrected"] += 1
             else:
                 self._counts["new" if imported.is_new else "known"] += 1
 
-    def _correct(self, told: Told, entry: int) -> str:
-        """Correct a call that was imported otherwise, once; return what it counts as."""
+    def _correct(self, told: Told, entry: int) -> bool:
+        """Correct a call that was imported otherwise, once; tell whether that was now."""
         said = digest_of(repr(amounts_of(USAGE_FIELDS, told.call.usage))).hex()
         for _try in range(_TRIES):
             before = self._budget.usage_of(entry)
             after = replace(before, **amounts_of(self._axes, told.call.usage))
             if before == after:
-                return "known"
+                return False
+            # Under a key: what was corrected otherwise since is not corrected back.
             with suppress(EntryCorrectedError):
                 try:
                     self._budget.correct(
@@ -262,14 +275,9 @@ class _Import:
                         actor=self._actor,
                     )
                 except IdempotencyConflictError:
-                    return "kept"
-                return "corrected" if self._budget.usage_of(entry) == after else "kept"
-        return "kept"
-
-    def _prove(self, page: Sequence[Told]) -> None:
-        """Add up what the journal says of a page, read anew."""
-        for there in self._standing(page).values():
-            _add(self._journal, amounts_of(self._axes, there.usage))
+                    return False
+                return True
+        return False
 
     def _standing(self, page: Sequence[Told]) -> dict[str, Standing]:
         keys = [told.call.key for told in page]
@@ -303,7 +311,7 @@ class _Import:
         )
 
 
-_WRITTEN = ("new", "known", "corrected")
+_WRITTEN = ("new", "known", "corrected", "kept")
 """What a look counts, and writing counts again."""
 _COUNTED = (
     *("calls", "new", "known", "corrected", "kept"),

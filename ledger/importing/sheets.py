@@ -39,7 +39,7 @@ def about(found: Imported) -> str:
     if found.corrected:
         said.append(f"{found.corrected:,} {to_be}corrected, since the file says something else now")
     if found.kept:
-        said.append(f"{found.kept:,} left as they were corrected since")
+        said.append(f"{found.kept:,} left as they were corrected since they were imported")
     if found.recorded:
         said.append(
             f"{found.recorded:,} left out, whose request ids are in the books (ledger reconcile "

@@ -26,8 +26,8 @@ class Imported:
         new: Calls that were imported now.
         known: Calls that were imported before, with the same usage.
         corrected: Calls that were imported before with another usage, and were corrected now.
-        kept: Calls whose change was imported before, and that were corrected otherwise since; they
-            were left as they are.
+        kept: Calls of which the journal says something else: they were corrected since the file,
+            or a later one, was imported. They were left as they are.
         recorded: Calls that are in the books without an import of this pool, under the same request
             id; they were left out.
         unnamed: Calls without a request id. It is not known whether they are in the books.

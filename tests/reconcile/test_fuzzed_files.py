@@ -120,7 +120,7 @@ def test_any_file_at_length(data: bytes, name: str) -> None:
 @given(at=st.integers(0, 10_000), put=st.binary(max_size=3), cut=st.integers(0, 40))
 def test_damaged_tables_of_libraries(kind: str, at: int, put: bytes, cut: int) -> None:
     """What a library raises about a damaged file is an error of ours."""
-    data = bytearray(_MADE.setdefault(kind, _made(kind)))
+    data = bytearray(_MADE.setdefault(kind, made(kind)))
     at %= len(data)
     data[at : at + cut] = put
     read(bytes(data), "generic")
@@ -129,16 +129,17 @@ def test_damaged_tables_of_libraries(kind: str, at: int, put: bytes, cut: int) -
 _MADE: dict[str, bytes] = {}
 
 
-def _made(kind: str) -> bytes:
-    made = io.BytesIO()
+def made(kind: str) -> bytes:
+    """Return a small table as a library writes it."""
+    whole = io.BytesIO()
     if kind == "xlsx":
         openpyxl = pytest.importorskip("openpyxl")
         book = openpyxl.Workbook()
         book.active.append(["at", "cost_usd"])
         book.active.append(["2026-03-01", 1.5])
-        book.save(made)
+        book.save(whole)
     else:
         pyarrow = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")
-        parquet.write_table(pyarrow.table({"at": ["2026-03-01"], "cost_usd": [1.5]}), made)
-    return made.getvalue()
+        parquet.write_table(pyarrow.table({"at": ["2026-03-01"], "cost_usd": [1.5]}), whole)
+    return whole.getvalue()

@@ -134,6 +134,18 @@ def test_what_changed_in_a_log_is_corrected_once(
     assert all(one.ok for one in book.verify())
 
 
+def test_an_older_file_changes_nothing_back(bring: Bring, team: LedgerBudgetManager) -> None:
+    """What it says was imported, and has been corrected since by a newer one."""
+    older = HEAD + "q1,2024-02-01,m,10,1,1\n"
+    bring(older)
+    bring(older.replace("10,1", "10,2"))
+    for dry_run in (True, False):
+        found = bring(older, dry_run=dry_run)
+        assert (0, 0, 0, 1, 0) == counts(found)
+    assert not found.agrees
+    assert 12 == team.status().balance.committed.tokens
+
+
 def test_the_last_message_of_a_session_may_change(bring: Bring, team: LedgerBudgetManager) -> None:
     """A session's log says a message's usage again and again while it grows."""
     content = SAMPLES["Claude Code"].content
