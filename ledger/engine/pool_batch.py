@@ -154,6 +154,7 @@ class PoolBatch:
                 self.info,
                 upto=self._before.seq,
                 boundaries=self.journal.boundaries,
+                sums=self.journal.imported,
                 staged=self.staged,
             )
         return self._history

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, literal_column, select, text
+from sqlalchemy import ColumnElement, bindparam, literal_column, select, text
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
@@ -24,6 +24,8 @@ from ledger.store.statements import Prepared, ReadEach
 
 PAGE = 1_000
 """How many corrections are read in one go, and about how many entries are kept."""
+_SUMS_KEPT = 128
+"""How many sums of imports are kept: one for each limit, and those that a denial looks at."""
 _KEPT = 32
 """For how many times the newest entry before them is kept."""
 
@@ -55,28 +57,44 @@ _NEWEST_IMPORTED = Prepared(
 )
 
 
-_DATED = Prepared(
-    select(
-        *(
-            literal_column(f"CAST(coalesce(sum({summed}), 0) AS BIGINT)").label(label)
-            for name in ("total_tokens", "cost_micros_usd")
-            # The sums of the upper and the lower 32 bits: that of whole amounts may overflow.
-            for summed, label in (
-                (f"usage_{name} >> 32", f"{name}_upper"),
-                (f"usage_{name} & {2**32 - 1}", f"{name}_lower"),
-            )
-        ),
-        literal_column(
-            f"CAST(sum(CASE WHEN {sql([EntryKind.IMPORT])} THEN 1 ELSE 0 END) AS BIGINT)"
-        ).label("requests"),
-    ).where(
-        _POOL,
-        IS_IMPORTED,
-        entries.c.seq > bindparam("after"),
-        entries.c.seq <= bindparam("upto"),
-        entries.c.occurred_at < bindparam("before"),
-    )
+def _sums(*conditions: str) -> Prepared:
+    """Return the query for what imports of a pool, and corrections of them, commit together."""
+    sums = {
+        # Of the upper and the lower 32 bits: the sum of whole amounts may overflow.
+        **{f"{name}_upper": f"usage_{name} >> 32" for name in _SUMMED},
+        **{f"{name}_lower": f"usage_{name} & {2**32 - 1}" for name in _SUMMED},
+        "requests": f"CASE WHEN {sql([EntryKind.IMPORT])} THEN 1 ELSE 0 END",
+    }
+    columns: list[ColumnElement[int]] = [
+        literal_column(f"CAST(coalesce(sum({summed}), 0) AS BIGINT)").label(name)
+        for name, summed in sums.items()
+    ]
+    given = (text(one) for one in conditions)
+    return Prepared(select(*columns).select_from(entries).where(_POOL, IS_IMPORTED, *given))
+
+
+_SUMMED = ("total_tokens", "cost_micros_usd")
+# What is added to 0 is looked up in no index: each query has one column to search by.
+_BY_SEQ = _sums("seq > :after", "seq <= :upto", "occurred_at + 0 < :before")
+_BY_TIME = _sums(
+    "occurred_at >= :since", "occurred_at < :before", "seq + 0 > :after", "seq + 0 <= :upto"
 )
+
+
+class ImportedSum(NamedTuple):
+    """What imports commit behind an entry, of calls that were made before a time.
+
+    Attributes:
+        after: The number of the entry.
+        before: The time.
+        upto: The newest entry that counts.
+        commits: What they commit.
+    """
+
+    after: int
+    before: Micros
+    upto: int
+    commits: Totals
 
 
 class StoredHistory(rules.History):
@@ -92,6 +110,7 @@ class StoredHistory(rules.History):
         *,
         upto: int,
         boundaries: dict[Micros, int] | None = None,
+        sums: list[ImportedSum] | None = None,
     ) -> None:
         self.upto = upto
         """The number of the newest entry that counts."""
@@ -102,8 +121,7 @@ class StoredHistory(rules.History):
         self._points: dict[int, rules.Point] = {}
         self._before: dict[Micros, int] = {}
         self._moved: list[rules.Moved] = []
-        self._dated: dict[tuple[int, Micros], tuple[int, Totals]] = {}
-        """What was imported behind an entry, of calls before a time, up to another entry."""
+        self._sums = [] if sums is None else sums
         self._imported_to = 0
         """The newest import, or correction of one, when corrections were last read."""
         self._moved_from = self._moved_to = I64_MAX
@@ -184,15 +202,41 @@ class StoredHistory(rules.History):
         """
         if self._imported_to <= after:
             return Totals()
-        read_to, found = self._dated.get((after, before), (after, Totals()))
-        if read_to < self.upto:
-            asked = {**self._pool, "after": read_to, "upto": self.upto, "before": before}
-            (row,) = self._read([(_DATED, asked)])[0]
-            found = found.plus(_summed(row))
-            if len(self._dated) >= _KEPT:
-                self._dated.clear()
-            self._dated[after, before] = self.upto, found
+        known = [
+            one
+            for one in self._sums
+            if one.after <= after and one.before <= before and one.upto <= self.upto
+        ]
+        last = max(known, key=lambda one: (one.before, one.upto), default=None)
+        found = self._from_sum(last, after, before)
+        if last is not None and self._sums[-1] is not last:  # the least used is forgotten first
+            self._sums.remove(last)
+            self._sums.append(last)
+        if last is None or last[:3] != (after, before, self.upto):
+            self._sums.append(ImportedSum(after, before, self.upto, found))
+            del self._sums[:-_SUMS_KEPT]
         return found
+
+    def _from_sum(self, known: ImportedSum | None, after: int, before: Micros) -> Totals:
+        """Return a sum; of one that is known already, only what came and went is read.
+
+        Without one, all that was imported behind the entry is read: about 1 us each.
+        """
+        if known is None or after >= known.upto:
+            asked = {"after": after, "upto": self.upto, "before": before}
+            return _summed(self._read([(_BY_SEQ, self._pool | asked)])[0][0])
+        if known[:3] == (after, before, self.upto):
+            return known.commits
+        seen = {"after": known.after, "upto": known.upto}
+        rows = self._read(
+            [
+                (_BY_SEQ, self._pool | {"after": known.upto, "upto": self.upto, "before": before}),
+                (_BY_TIME, self._pool | seen | {"since": known.before, "before": before}),
+                (_BY_SEQ, self._pool | seen | {"upto": after, "before": before}),
+            ]
+        )
+        newer, reached, passed = (_summed(found[0]) for found in rows)
+        return known.commits.plus(newer).plus(reached).minus(passed)
 
     def _correction(self, row: Row) -> rules.Moved:
         try:
@@ -215,9 +259,10 @@ class StagedHistory(StoredHistory):
         *,
         upto: int,
         boundaries: dict[Micros, int],
+        sums: list[ImportedSum],
         staged: Sequence[Row],
     ) -> None:
-        super().__init__(read, pool, upto=upto, boundaries=boundaries)
+        super().__init__(read, pool, upto=upto, boundaries=boundaries, sums=sums)
         self._staged = staged
         self._corrected: list[rules.Moved] = []
         self._imports: list[rules.Dated] = []
@@ -326,7 +371,7 @@ def _summed(row: Row) -> Totals:
         (row[f"{name}_upper"] << 32) + row[f"{name}_lower"]
         for name in ("total_tokens", "cost_micros_usd")
     )
-    return Totals(tokens, cost, row["requests"] or 0)
+    return Totals(tokens, cost, row["requests"])
 
 
 def _point(row: Row) -> rules.Point:

@@ -256,6 +256,13 @@ entries = Table(
         sqlite_where=IS_IMPORTED,
         postgresql_where=IS_IMPORTED,
     ),
+    Index(
+        "ix_entries_imported_at",
+        "pool_id",
+        "occurred_at",
+        sqlite_where=IS_IMPORTED,
+        postgresql_where=IS_IMPORTED,
+    ),
     # Reports: what one run did, and what happened when.
     Index("ix_entries_attribution_id", "pool_id", "attribution_id"),
     Index("ix_entries_at", "pool_id", text("coalesce(occurred_at, recorded_at)")),
