@@ -33,6 +33,7 @@ from benchmarks import (
     instructions,
     memory,
     peers,
+    pools,
     processes,
     report,
     reports,
@@ -71,6 +72,7 @@ SECTIONS = {
     "memory": Section(f"Memory ({TO_FLOOR})", memory.workloads, once=True),
     "growth": Section(f"Length of the history ({TO_BASE})", growth.workloads),
     "sweep": Section(f"A sweep with nothing due ({TO_BASE})", sweep.workloads),
+    "pools": Section(f"A look at many pools ({TO_BASE})", pools.workloads),
     "reports": Section(
         f"Reports of a long pool, against SQL by hand ({TO_BASE})", reports.workloads
     ),

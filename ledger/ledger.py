@@ -33,7 +33,7 @@ from ledger.errors import (
 )
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
-from ledger.store import migrate, snapshot
+from ledger.store import migrate, snapshot, standing
 from ledger.store.damage import refused_row
 from ledger.store.database import Database
 from ledger.store.journal import PoolJournal
@@ -371,8 +371,10 @@ class Ledger(Books):
             return self._expire_due(self._journal(pool))
         pools, found = self._database.read(self._directory.all)
         damaged: LeftOut = list(found.damaged.values())
+        due, unreadable = self._with_due(pools)
+        damaged += unreadable
         expired = 0
-        for one in pools:
+        for one in due:
             try:
                 expired += self._expire_due(one)
             except JournalDamagedError as error:
@@ -383,6 +385,16 @@ class Ledger(Books):
                 damaged.append(one.damaged(1, f"what follows from it is refused: {error}"))
         leave_out(damaged, left_out)
         return expired
+
+    def _with_due(self, pools: list[PoolJournal]) -> tuple[list[PoolJournal], LeftOut]:
+        """Return the pools to be swept: most have nothing that is due, and need no transaction."""
+        now = self._writer.now()
+        try:
+            return self._database.read(lambda read: standing.with_due(read, pools, now))
+        except LedgerUnavailableError as error:
+            if not refused_row(error):
+                raise
+            return pools, []  # each by itself, which says which one it is
 
     def _expire_due(self, pool: PoolJournal) -> int:
         # Raises if the pool or one above cannot be read.

@@ -6,13 +6,13 @@ lines that a picture draws between two points are approximate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from ledger.core import rules
 from ledger.core.axes import AXES
@@ -20,15 +20,15 @@ from ledger.core.checks import Micros, check_amount, from_micros, to_micros
 from ledger.core.entries import Balance, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.ledger import Ledger
-from ledger.reports.filters import Filter, Scope, TimeBasis, snapshot
+from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
 from ledger.reports.position import SIDES, Position, asked_moment, unpriced_in
-from ledger.reports.standing import journals_in, standing_in
+from ledger.reports.standing import journals_in, own_in
 from ledger.reports.stream import ends
 from ledger.store.history import StoredHistory, listed
 from ledger.store.policies import Terms
 from ledger.store.rows import balance_of
 from ledger.store.schema import entries
-from ledger.store.statements import rows_of_each
+from ledger.store.statements import Prepared, rows_of_each
 
 POINTS = 240
 """How many entries are looked at: about one for every three pixels of a picture."""
@@ -143,7 +143,7 @@ class _Credits:
 
     def __init__(self, connection: Connection, scope: Scope) -> None:
         self._read = partial(rows_of_each, connection)
-        self._pool = journals_in(connection)[scope.pool]
+        self._pool = journals_in(scope)[scope.pool]
         self._history = StoredHistory(self._read, self._pool.info, upto=0)
 
     def by(self, stood: Position, at: Micros) -> Position:
@@ -235,12 +235,12 @@ def _by_now(
     credits: _Credits,
 ) -> Iterator[BurnPoint]:
     """Yield how a pool changed after its newest entry, as nothing was written since."""
-    (stands,) = standing_in(connection, scope, Micros(0))
-    moments = {now} if stands.window is None else {min(now, stands.window.end), now}
+    head = own_in(connection, scope, Micros(0))
+    moments = {now} if head.window is None else {min(now, head.window.end), now}
     moments |= {one.recorded_at for one in _expired(newest, now, credits)}
     for moment in sorted(moments):
-        (stands,) = standing_in(connection, scope, moment)
-        own = newest._replace(balance=stands.balance, window=stands.window)
+        head = own_in(connection, scope, moment)
+        own = newest._replace(balance=head.balance, window=head.window)
         own = credits.by(own, max(moment, newest.recorded_at))
         point = _point(own, max(moment, to_micros("at", last.at)))
         if replace(point, at=last.at) != last:
@@ -248,21 +248,21 @@ def _by_now(
             last = point
 
 
-def _rows(connection: Connection, scope: Scope, seqs: set[int]) -> list[dict[str, Any]]:
-    e = entries.c
+@cache
+def _row(basis: TimeBasis) -> Prepared:
+    e, at = entries.c, Shape(asked=frozenset(), basis=basis, mirrors=True).at
     columns = (e.seq, e.recorded_at, e.policy_seq, e.window_seq, *(e[name] for name in SIDES))
-    found: list[dict[str, Any]] = []
-    for some in _pages(sorted(seqs)):
-        query = select(scope.at.label("at"), *columns).where(
-            e.pool_id == scope.pool, e.seq.in_(some)
+    return Prepared(
+        select(at.label("at"), *columns).where(
+            e.pool_id == bindparam("pool_id"), e.seq == bindparam("seq")
         )
-        found += [dict(row) for row in connection.execute(query).mappings()]
-    return found
+    )
 
 
-def _pages(seqs: Sequence[int]) -> list[Sequence[int]]:
-    """Return the numbers in parts of 500, since databases limit a statement's parameters."""
-    return [seqs[first : first + 500] for first in range(0, len(seqs), 500)]
+def _rows(connection: Connection, scope: Scope, seqs: set[int]) -> list[dict[str, Any]]:
+    query = _row(scope.where.basis)
+    asked = [(query, {"pool_id": scope.pool, "seq": seq}) for seq in sorted(seqs)]
+    return [row for rows in rows_of_each(connection, asked) for row in rows]
 
 
 def _position(

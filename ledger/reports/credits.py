@@ -96,7 +96,7 @@ def credits(
     at = asked_moment(book, where, now)
 
     def query(connection: Connection, scope: Scope) -> list[PoolCredit]:
-        journals = journals_in(connection)
+        journals = journals_in(scope)
         rows = []
         for stands in standing_in(connection, scope, at):
             found = {one.seq: one for one in stands.credits}

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Select,
     Subquery,
+    and_,
     bindparam,
     case,
     exists,
@@ -143,7 +144,11 @@ def added(parts: Iterable[Figures]) -> dict[str, Any]:
     }
 
 
-def is_open(as_of: ColumnElement[int] | int | None) -> ColumnElement[bool]:
+AsOf = ColumnElement[int] | int | None
+"""The last entry that counts, a parameter for it, or None without a limit."""
+
+
+def is_open(as_of: AsOf) -> ColumnElement[bool]:
     """Return the condition for a reservation with a lease that has not ended, or not by `as_of`."""
     end = entries.alias("lease_end")
     ended = exists().where(
@@ -153,7 +158,8 @@ def is_open(as_of: ColumnElement[int] | int | None) -> ColumnElement[bool]:
     )
     if as_of is not None:
         ended = ended.where(end.c.seq <= as_of)
-    return (entries.c.kind == EntryKind.RESERVATION) & ~ended
+    # SQLite plans a statement anew for each value of a parameter that a partial index depends on.
+    return and_(text(sql([EntryKind.RESERVATION], "entries.kind")), ~ended)
 
 
 def aggregate(
@@ -207,7 +213,7 @@ def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool
 def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subquery:
     """Return the entries of a shape, added up before texts and tags are joined; see `_query`."""
     e, at = entries.c, shape.at
-    as_of: ColumnElement[int] | None = bindparam("as_of") if "as_of" in shape.asked else None
+    as_of: AsOf = bindparam("as_of") if "as_of" in shape.asked else None
     # The keys are not in the order of an index: SQLite would scan that whole index to avoid a sort.
     keys: list[ColumnElement[Any]] = [e.kind, e.provenance]
     if attributed:

@@ -19,12 +19,12 @@ from ledger.core.checks import (
     check_type,
     to_micros,
 )
-from ledger.core.entries import EntryFlag, PoolId
+from ledger.core.entries import EntryFlag, PoolId, PoolInfo
 from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.store.damage import FAILS, find_damage, not_a_number
 from ledger.store.dialects.expressions import tag_value
-from ledger.store.pools import LeftOut, find_pools, leave_out, newest_seqs
+from ledger.store.pools import LeftOut, find_lines, find_pools, leave_out, newest_seqs
 from ledger.store.schema import attributions, entries, pools
 
 T = TypeVar("T")
@@ -194,12 +194,15 @@ class Scope:
         pools: The names of the pools that it selects, by their numbers.
         shape: The shape of its query.
         values: The values of the query's parameters, by their names in the shape.
+        infos: The pools that were looked up: those that it selects and all above them, a parent
+            before what is below it. There may be others.
     """
 
     where: Filter
     pools: Mapping[PoolId, str]
     shape: Shape
     values: Mapping[str, Any]
+    infos: Sequence[PoolInfo]
 
     @property
     def pool(self) -> PoolId:
@@ -242,14 +245,6 @@ class Scope:
     def whole(self, pool_id: PoolId) -> Scope:
         """Return the scope of one pool's entries, all of them up to the filter's `as_of`."""
         return self.of(pool_id, self.pools[pool_id])
-
-    def granted(self, pool_id: PoolId) -> Scope:
-        """Return the scope of what one pool granted, up to the filter's `as_of`.
-
-        A pool above repeats each lease of those that share with it, and is no second holder.
-        """
-        whole = self.whole(pool_id)
-        return replace(whole, shape=replace(whole.shape, mirrors=False))
 
     def of(self, pool_id: PoolId, name: str) -> Scope:
         """Return the same scope of a pool that may be another one."""
@@ -357,7 +352,7 @@ def _looked_up(
     connection: Connection, where: Filter, *, mirrors: bool, named: bool = False
 ) -> tuple[Scope, LeftOut]:
     """Look a filter up; also return what is wrong with damaged pools, which it leaves out."""
-    chosen, damaged = _pools(connection, where, named=named)
+    infos, chosen, damaged = _pools(connection, where, named=named)
     values: dict[str, Any] = {
         name: given for name in _ATTRIBUTED if (given := getattr(where, name)) is not None
     }
@@ -373,17 +368,21 @@ def _looked_up(
     shape = Shape(
         asked=frozenset(values), tags=tuple(where.tags), basis=where.basis, mirrors=mirrors
     )
-    return Scope(where=where, pools=chosen, shape=shape, values=values), damaged
+    return Scope(where=where, pools=chosen, shape=shape, values=values, infos=infos), damaged
 
 
 def _pools(
     connection: Connection, where: Filter, *, named: bool
-) -> tuple[dict[PoolId, str], LeftOut]:
-    """Return the pools that a filter selects, and what is wrong with those that are damaged."""
-    infos, damaged = find_pools(connection)
-    ids = {info.name: info.pool_id for info in infos}
+) -> tuple[list[PoolInfo], dict[PoolId, str], LeftOut]:
+    """Return pools, those of them that a filter selects, and what is wrong with damaged ones."""
+    # A store may hold many pools, and most reports name one.
+    few = where.pools and not where.descendants
+    infos, damaged = (
+        find_lines(connection, pools.c.name, where.pools) if few else find_pools(connection)
+    )
     if not where.pools:
-        return {info.pool_id: info.name for info in infos}, list(damaged.values())
+        return infos, {info.pool_id: info.name for info in infos}, list(damaged.values())
+    ids = {info.name: info.pool_id for info in infos}
     broken = {error.pool: error for error in damaged.values()}
     for name in where.pools:
         if name in broken and not named:
@@ -391,12 +390,12 @@ def _pools(
         if name not in broken and name not in ids:
             raise UnknownPoolError(name)
     chosen = {ids[name] for name in where.pools if name not in broken}
-    below = -1
-    while where.descendants and below != len(chosen):
-        below = len(chosen)
-        chosen |= {info.pool_id for info in infos if info.parent_id in chosen}
+    if where.descendants:
+        for info in infos:  # a parent comes before what is below it
+            if info.parent_id in chosen:
+                chosen.add(info.pool_id)
     found = {info.pool_id: info.name for info in infos if info.pool_id in chosen}
-    return found, [error for name, error in broken.items() if name in where.pools]
+    return infos, found, [error for name, error in broken.items() if name in where.pools]
 
 
 def _checked_as_of(connection: Connection, pool_id: PoolId, name: str, as_of: int) -> int:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     FromClause,
+    RowMapping,
+    bindparam,
     case,
     exists,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -22,14 +27,16 @@ from sqlalchemy import (
 
 from ledger.core.axes import AXES, Axis
 from ledger.core.checks import Micros, check_seconds, from_micros
-from ledger.core.entries import EntryFlag, Totals
+from ledger.core.entries import EntryFlag, PoolId, Totals
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
-from ledger.reports.figures import is_open
+from ledger.reports.figures import AsOf, is_open
 from ledger.reports.filters import EVERYTHING, IS_UNPRICED, Scope, Where, snapshot
 from ledger.reports.position import asked_moment, moment_of
 from ledger.store.pools import LeftOut
+from ledger.store.rows import Row
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
+from ledger.store.statements import Prepared, rows_of_each
 
 _SECOND_US = 1_000_000
 _AGES_S = (60, 600, 3_600, 86_400, 604_800)
@@ -162,9 +169,9 @@ def leases(
 
     def query(connection: Connection, scope: Scope) -> Leases:
         at = moment_of(connection, scope, asked)
-        found = _open(scope)
+        found = _open(scope.conditions, scope.where.as_of)
         oldest_first = select(found).order_by(found.c.at, found.c.pool_id, found.c.seq)
-        aged = [_aged(row, scope, at) for row in connection.execute(oldest_first)]
+        aged = [_aged(row, scope, at) for row in connection.execute(oldest_first).mappings()]
         return Leases(
             now=from_micros(at),
             stale_after_s=int(stale_after_s),
@@ -176,9 +183,7 @@ def leases(
     return snapshot(book, where, query, left_out=left_out)
 
 
-def with_newest_of_lease(
-    lease: ColumnElement[int], as_of: int | None
-) -> tuple[FromClause, FromClause]:
+def with_newest_of_lease(lease: ColumnElement[int], as_of: AsOf) -> tuple[FromClause, FromClause]:
     """Return the newest entry about each lease, and entries joined with it.
 
     Args:
@@ -200,11 +205,11 @@ def with_newest_of_lease(
     return last, entries.join(last, of_lease)
 
 
-def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
-    """Return the open leases in scope, each with what its newest entry says it holds."""
+def _open(conditions: Iterable[ColumnElement[bool]], as_of: AsOf) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
+    """Return the open leases of some entries, each with what its newest entry says it holds."""
     e, a = entries.c, attributions.c
-    bound = [] if scope.where.as_of is None else [scope.where.as_of]
-    last, joined = with_newest_of_lease(e.seq, scope.where.as_of)
+    bound = [] if as_of is None else [as_of]
+    last, joined = with_newest_of_lease(e.seq, as_of)
     expiry = entries.alias("expiry")
     expired = exists().where(
         expiry.c.pool_id == e.pool_id,
@@ -224,7 +229,7 @@ def _open(scope: Scope, *more: ColumnElement[bool]) -> Any:  # noqa: ANN401 - SQ
             *(_held(axis, last).label(f"held_{axis.name}") for axis in AXES),
         )
         .select_from(joined.outerjoin(attributions, IS_OF_ENTRY))
-        .where(*scope.conditions, is_open(scope.where.as_of), *more)
+        .where(*conditions, is_open(as_of))
         .subquery("open_leases")
     )
 
@@ -255,43 +260,90 @@ def _ages(found: Sequence[AgedLease]) -> list[LeaseAge]:
     ]
 
 
-def open_leases_in(
-    connection: Connection, scope: Scope, now: Micros, *, first: int, limit: int
-) -> list[AgedLease]:
-    """Return the leases in scope that have not ended, by their numbers from `first` on."""
-    found = _open(scope, entries.c.seq >= first)
-    query = select(found).order_by(found.c.pool_id, found.c.seq).limit(limit)
-    return [_aged(row, scope, now) for row in connection.execute(query)]
+@cache
+def _granted(*, as_of: bool) -> Any:  # noqa: ANN401 - as `_open`
+    """Return the open leases that one pool granted, from the entry `first` on.
+
+    A pool above repeats each lease of those that share with it, and is no second holder.
+    """
+    e = entries.c
+    granted = [e.pool_id == bindparam("pool_id"), e.seq >= bindparam("first")]
+    last: AsOf = bindparam("as_of", type_=BigInteger()) if as_of else None
+    bound = [] if last is None else [e.seq <= last]
+    return _open([*granted, e.origin_seq.is_(None), *bound], last)
 
 
-def holding_in(
-    connection: Connection, scope: Scope, now: Micros, *, first: int
-) -> tuple[int, int | None]:
-    """Return how many leases in scope hold something by now, from number `first` on.
+@cache
+def _oldest(*, as_of: bool) -> Prepared:
+    found = _granted(as_of=as_of)
+    return Prepared(select(found).order_by(found.c.seq).limit(bindparam("limit")))
+
+
+@cache
+def _holding(*, as_of: bool) -> Prepared:
+    found = _granted(as_of=as_of)
+    holds = or_(found.c.expires_at.is_(None), found.c.expires_at > bindparam("now"))
+    query = select(
+        func.sum(case((holds, 1), else_=0)).label("holding"), func.min(found.c.seq).label("oldest")
+    )
+    return Prepared(query.where(found.c.expired == literal_column("0")))
+
+
+def _asked(scope: Scope, first: Mapping[PoolId, int], **more: int) -> list[dict[str, Any]]:
+    more |= {name: scope.values[name] for name in ("as_of",) if name in scope.values}
+    return [{"pool_id": pool_id, "first": seq, **more} for pool_id, seq in first.items()]
+
+
+def open_leases_of_each(
+    connection: Connection, scope: Scope, now: Micros, *, first: Mapping[PoolId, int], limit: int
+) -> dict[PoolId, list[AgedLease]]:
+    """Return the leases that each pool granted and that have not ended, by their numbers.
+
+    Args:
+        connection: A snapshot.
+        scope: The pools' names, and the filter's `as_of`.
+        now: The moment at which ages are taken.
+        first: The pools, each with the number of the lease from which to search.
+        limit: How many leases of each pool are returned at most.
+    """
+    query = _oldest(as_of="as_of" in scope.values)
+    asked = [(query, given) for given in _asked(scope, first, limit=limit)]
+    return {
+        pool_id: [_aged(row, scope, now) for row in rows]
+        for pool_id, rows in zip(first, rows_of_each(connection, asked), strict=True)
+    }
+
+
+def holding_of_each(
+    connection: Connection, scope: Scope, now: Micros, *, first: Mapping[PoolId, int]
+) -> dict[PoolId, tuple[int, int | None]]:
+    """Return how many leases that each pool granted hold something by now.
 
     Behind it comes the first of those that may hold something in any later look, None without one.
+    See `open_leases_of_each`.
     """
-    found = _open(scope, entries.c.seq >= first)
-    holds = or_(found.c.expires_at.is_(None), found.c.expires_at > now)
-    query = select(func.sum(case((holds, 1), else_=0)), func.min(found.c.seq))
-    count, oldest = connection.execute(query.where(found.c.expired == 0)).one()
-    return int(count or 0), oldest
+    query = _holding(as_of="as_of" in scope.values)
+    asked = [(query, given) for given in _asked(scope, first, now=now)]
+    return {
+        pool_id: (int(row["holding"] or 0), row["oldest"])
+        for pool_id, (row,) in zip(first, rows_of_each(connection, asked), strict=True)
+    }
 
 
-def _aged(row: Any, scope: Scope, now: Micros) -> AgedLease:  # noqa: ANN401 - a row of `_open`
-    held = Totals(*(getattr(row, f"held_{name}") for name in Totals._fields))
-    due = row.expires_at is not None and row.expires_at <= now
+def _aged(row: Row | RowMapping, scope: Scope, now: Micros) -> AgedLease:
+    held = Totals(*(row[f"held_{name}"] for name in Totals._fields))
+    due = row["expires_at"] is not None and row["expires_at"] <= now
     return AgedLease(
-        pool=scope.name(row.pool_id),
-        lease=row.seq,
-        phase=LeasePhase.EXPIRED if row.expired or due else LeasePhase.OPEN,
-        reserved_at=from_micros(row.at),
-        age_s=(now - row.at) // _SECOND_US,
-        run_id=row.run_id,
-        agent=row.agent,
-        model=row.model,
+        pool=scope.name(row["pool_id"]),
+        lease=row["seq"],
+        phase=LeasePhase.EXPIRED if row["expired"] or due else LeasePhase.OPEN,
+        reserved_at=from_micros(row["at"]),
+        age_s=(now - row["at"]) // _SECOND_US,
+        run_id=row["run_id"],
+        agent=row["agent"],
+        model=row["model"],
         held=Totals() if due else held,
-        unpriced=bool(row.unpriced),
+        unpriced=bool(row["unpriced"]),
     )
 
 

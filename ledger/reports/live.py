@@ -12,7 +12,7 @@ from ledger.core.checks import check_type, from_micros
 from ledger.core.entries import PoolId, PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.leases import AgedLease, holding_in, open_leases_in
+from ledger.reports.leases import AgedLease, holding_of_each, open_leases_of_each
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
@@ -75,20 +75,28 @@ def glance(
     def query(connection: Connection, scope: Scope) -> Glance:
         at = moment_of(connection, scope, asked)
         pools = standing_in(connection, scope, at)
-        leases: list[AgedLease] = []
-        holding = 0
-        places: dict[PoolId, int] = {}
-        for one in pools:
-            pool_id = one.pool.pool_id
-            place = known.get(pool_id, 1)
-            of_pool = scope.granted(pool_id)
-            found = open_leases_in(connection, of_pool, at, first=place, limit=LEASES)
-            leases += found
-            holding += holding_in(connection, of_pool, at, first=place)[0]
-            places[pool_id] = found[0].lease if found else one.seq + 1
+        # Nothing is open where nothing was at the last look, and no entry was written since.
+        first = {
+            one.pool.pool_id: known.get(one.pool.pool_id, 1)
+            for one in pools
+            if known.get(one.pool.pool_id, 1) <= one.seq
+        }
+        found = open_leases_of_each(connection, scope, at, first=first, limit=LEASES)
+        holding = holding_of_each(connection, scope, at, first=first)
+        leases = [lease for of_pool in found.values() for lease in of_pool]
+        places = {
+            one.pool.pool_id: of_pool[0].lease
+            if (of_pool := found.get(one.pool.pool_id))
+            else one.seq + 1
+            for one in pools
+        }
         leases.sort(key=lambda lease: lease.reserved_at)
         return Glance(
-            at=from_micros(at), pools=pools, leases=leases, holding=holding, oldest=places
+            at=from_micros(at),
+            pools=pools,
+            leases=leases,
+            holding=sum(count for count, _ in holding.values()),
+            oldest=places,
         )
 
     lost: LeftOut = []

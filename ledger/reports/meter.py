@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
 from ledger.core.checks import Micros
 from ledger.core.entries import EntryFlag, PoolId, PoolStatus
 from ledger.core.kinds import COUNTED_AS
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.leases import holding_in
+from ledger.reports.leases import holding_of_each
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
 from ledger.store.schema import entries
+from ledger.store.statements import Prepared, rows_of_each
 
 _FLAGS = {"overruns": EntryFlag.OVERRUN, "late": EntryFlag.LATE, "unpriced": EntryFlag.UNPRICED}
 
@@ -99,43 +100,60 @@ class Meter:
 
     def _in(self, asked: Micros | None, connection: Connection, scope: Scope) -> list[Reading]:
         now = moment_of(connection, scope, asked)
+        stand = {one.pool.pool_id: one for one in standing_in(connection, scope, now)}
+        known: dict[PoolId, _Read] = {}
+        for pool_id, status in stand.items():
+            read = self._known.get(pool_id, _UNREAD)
+            # An entry that was read is gone where a backup was restored.
+            known[pool_id] = _UNREAD if status.seq < read.seq else read
+        first = {
+            pool_id: read.oldest
+            for pool_id, read in known.items()
+            if read.oldest <= stand[pool_id].seq
+        }
+        holding = holding_of_each(connection, scope, now, first=first)
+        more = _counted(connection, known, stand)
         found = []
-        for status in standing_in(connection, scope, now):
-            pool_id = status.pool.pool_id
-            known = self._known.get(pool_id, _UNREAD)
-            if status.seq < known.seq:  # a backup was restored
-                known = _UNREAD
-            counted = known.counted
-            if status.seq > known.seq:
-                counted = _counted(connection, pool_id, known, status.seq)
-            holding, oldest = holding_in(
-                connection, scope.granted(pool_id), now, first=known.oldest
-            )
+        for pool_id, status in stand.items():
+            leases, oldest = holding.get(pool_id, (0, None))
+            counted = {
+                name: count + int(more[pool_id][name] or 0) if pool_id in more else count
+                for name, count in known[pool_id].counted.items()
+            }
             # A lease that ended or expired never holds again, and entries stay as they are.
-            first = status.seq + 1 if oldest is None else oldest
-            self._known[pool_id] = _Read(status.seq, first, counted)
-            found.append(Reading(status=status, open_leases=holding, counted=counted))
+            place = status.seq + 1 if oldest is None else oldest
+            self._known[pool_id] = _Read(status.seq, place, counted)
+            found.append(Reading(status=status, open_leases=leases, counted=counted))
         return found
 
 
-def _counted(connection: Connection, pool_id: PoolId, known: _Read, upto: int) -> Mapping[str, int]:
-    values = {"pool": pool_id, "after": known.seq, "upto": upto}
-    row = connection.execute(_counts(), values).mappings().one()
-    return {name: known.counted[name] + int(row[name] or 0) for name in COUNTED}
+def _counted(
+    connection: Connection, known: Mapping[PoolId, _Read], stand: Mapping[PoolId, PoolStatus]
+) -> dict[PoolId, Mapping[str, Any]]:
+    """Count what was written to each pool since it was read; pools without entries are left out."""
+    asked = [
+        {"pool": pool_id, "after": read.seq, "upto": stand[pool_id].seq}
+        for pool_id, read in known.items()
+        if read.seq < stand[pool_id].seq
+    ]
+    read = rows_of_each(connection, [(_counts(), one) for one in asked])
+    return {PoolId(one["pool"]): row for one, (row,) in zip(asked, read, strict=True)}
 
 
 @functools.cache
-def _counts() -> Select[Any]:
+def _counts() -> Prepared:
     e = entries.c
     wanted: dict[str, ColumnElement[bool]] = {
         name: e.kind == kind for name, kind in COUNTED_AS.items()
     }
     wanted |= {name: e.flags.bitwise_and(int(flag)) != 0 for name, flag in _FLAGS.items()}
-    return select(
-        *(func.sum(case((which, 1), else_=0)).label(name) for name, which in wanted.items())
-    ).where(
-        e.pool_id == bindparam("pool"),
-        e.seq > bindparam("after"),
-        e.seq <= bindparam("upto"),
-        e.origin_seq.is_(None),
+    return Prepared(
+        select(
+            *(func.sum(case((which, 1), else_=0)).label(name) for name, which in wanted.items())
+        ).where(
+            e.pool_id == bindparam("pool"),
+            e.seq > bindparam("after"),
+            e.seq <= bindparam("upto"),
+            e.origin_seq.is_(None),
+        )
     )

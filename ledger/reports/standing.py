@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,10 +16,11 @@ from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.position import asked_moment, newest
-from ledger.store import history, pools
+from ledger.store import history
 from ledger.store import standing as stored
 from ledger.store.journal import NO_OPENING, PoolJournal
 from ledger.store.pools import LeftOut
+from ledger.store.rows import Head
 from ledger.store.statements import rows_of_each
 
 
@@ -92,12 +94,8 @@ def standing(
 
 def standing_in(connection: Connection, scope: Scope, now: Micros | None) -> list[PoolStatus]:
     """Return where the pools in scope stand; see `standing`."""
-    journals = journals_in(connection)
-    return [
-        _status(connection, scope, journals[pool_id], now)
-        for pool_id in journals
-        if pool_id in scope.pools
-    ]
+    journals = journals_in(scope)
+    return _statuses(connection, scope, [journals[pool_id] for pool_id in scope.pools], now)
 
 
 def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolStatus]:
@@ -105,27 +103,40 @@ def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolSt
 
     With `as_of` it is the pool alone: an entry does not say how those above stood.
     """
-    pool = journals_in(connection)[scope.pool]
+    pool = journals_in(scope)[scope.pool]
     above = pool.lineage[1:] if scope.where.as_of is None else ()
-    return [_status(connection, scope, one, now) for one in (pool, *above)]
+    return _statuses(connection, scope, [pool, *above], now)
 
 
-def journals_in(connection: Connection) -> dict[PoolId, PoolJournal]:
-    """Return every pool that can be read, by its number."""
+def own_in(connection: Connection, scope: Scope, now: Micros) -> Head:
+    """Return the one pool in scope by now, apart from those above it."""
+    pool = journals_in(scope)[scope.pool]
+    found = stored.present_of_each(connection, [pool], now)
+    return stored.own(pool, found).head
+
+
+def journals_in(scope: Scope) -> dict[PoolId, PoolJournal]:
+    """Return every pool that was looked up for a scope, by its number."""
     found: dict[PoolId, PoolJournal] = {}
-    for info in pools.find_pools(connection).infos:
+    for info in scope.infos:
         parent = None if info.parent_id is None else found[info.parent_id]
         found[info.pool_id] = PoolJournal(info, store=b"", parent=parent)
     return found
 
 
-def _status(
-    connection: Connection, scope: Scope, pool: PoolJournal, now: Micros | None
-) -> PoolStatus:
+def _statuses(
+    connection: Connection, scope: Scope, chosen: Sequence[PoolJournal], now: Micros | None
+) -> list[PoolStatus]:
     if scope.where.as_of is not None:
-        return _as_of(connection, scope, pool, now)
+        return [_as_of(connection, scope, pool, now) for pool in chosen]
+    needed = {one.info.pool_id: one for pool in chosen for one in reversed(pool.lineage)}
+    found = stored.present_of_each(connection, list(needed.values()), now)
+    return [_status(pool, found) for pool in chosen]
+
+
+def _status(pool: PoolJournal, found: stored.PresentOfEach) -> PoolStatus:
     try:
-        return stored.status_of(pool, stored.present_in(connection, pool, now))
+        return stored.status_of(pool, stored.line_of(pool, found))
     except JournalDamagedError as error:
         if error.pool == pool.info.name:
             raise

@@ -88,12 +88,25 @@ class Terms:
         """Return the query, with its parameters, for the terms that entry `seq` began."""
         return _BEGINNING, {"pool_id": self._pool_id, "seq": seq}
 
+    def unread(self, row: Row) -> set[int]:
+        """Return the entries that began the terms which an entry names, if they are unknown."""
+        unknown = set()
+        if row["policy_seq"] not in self._policies:
+            unknown.add(row["policy_seq"])
+        if row["window_seq"] is not None and row["window_seq"] not in self._windows:
+            unknown.add(row["window_seq"])
+        return unknown
+
     def learn(self, seq: int, found: Sequence[Row]) -> None:
-        """Remember the policy that was read; one that cannot be read raises when it is needed."""
+        """Remember the terms that were read; what cannot be read raises when it is needed."""
         with contextlib.suppress(*rows.UNREADABLE):
-            policy = rows.ruled_of(found[0]) if found else None
-            if policy is not None:
-                remember(self._policies, seq, policy)
+            ruled = rows.ruled_of(found[0]) if found else None
+            if ruled is not None:
+                remember(self._policies, seq, ruled)
+            if found and (ruled is None or ruled.policy.window is not None):
+                window = rows.window_of(found[0])
+                if window is not None:
+                    remember(self._windows, seq, window)
 
     def policy(self, connection: Connection, seq: int) -> SharedPoolBudgetOptions:
         """Return the policy that entry `seq` set.

@@ -42,19 +42,27 @@ def newest_seqs(
     connection: Connection, pool_ids: Collection[PoolId] | None = None
 ) -> dict[PoolId, int]:
     """Return the number of each pool's newest entry, or of these pools', the oldest pool first."""
+    if pool_ids is None:
+        found = connection.execute(_newest())
+    else:
+        found = connection.execute(_newest(some=True), {"pool_ids": list(pool_ids)})
+    return {row.pool_id: row.seq for row in found if row.seq is not None}
+
+
+@functools.cache
+def _newest(*, some: bool = False) -> Select[Any]:
     # One index lookup for each pool: grouping by pool would read every entry.
     newest = select(func.max(entries.c.seq)).where(entries.c.pool_id == pools.c.pool_id)
     query = select(pools.c.pool_id, newest.scalar_subquery().label("seq")).order_by(pools.c.pool_id)
-    if pool_ids is not None:
-        query = query.where(pools.c.pool_id.in_(pool_ids))
-    return {row.pool_id: row.seq for row in connection.execute(query) if row.seq is not None}
+    wanted = pools.c.pool_id.in_(bindparam("pool_ids", expanding=True))
+    return query.where(wanted) if some else query
 
 
 _ALL = select(pools).order_by(pools.c.pool_id)
 
 
 class Found(NamedTuple):
-    """The pools of a store, oldest first: a parent before what is below it."""
+    """Pools of a store, oldest first: a parent before what is below it."""
 
     infos: list[PoolInfo]
     damaged: dict[PoolId, JournalDamagedError]
@@ -66,17 +74,20 @@ def find_pools(connection: Connection) -> Found:
     return _found(connection.execute(_ALL).mappings())
 
 
+def find_lines(connection: Connection, column: Column[Any], sought: Collection[object]) -> Found:
+    """Return the pools with one of these values in a column, and all above them."""
+    return _found(connection.execute(_line_from(column), {"sought": list(sought)}).mappings())
+
+
 def find_above(
     connection: Connection, column: Column[Any], sought: Collection[object]
 ) -> list[PoolInfo]:
-    """Return the pools with one of these values in a column, and all above them, parents first.
-
-    Every operation by a pool's name begins here.
+    """Return the same pools, parents first. Every operation by a pool's name begins here.
 
     Raises:
         JournalDamagedError: The row of one of them cannot be read.
     """
-    found = _found(connection.execute(_line_from(column), {"sought": list(sought)}).mappings())
+    found = find_lines(connection, column, sought)
     for error in found.damaged.values():
         raise error
     return found.infos

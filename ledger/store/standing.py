@@ -6,7 +6,7 @@ It finds pools as the next write would: what is due has expired, and windows hav
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,7 @@ from ledger.errors import JournalDamagedError
 from ledger.store import history, pools, queries
 from ledger.store.database import Database
 from ledger.store.journal import PoolJournal
+from ledger.store.pools import LeftOut
 from ledger.store.rows import Head, Row
 from ledger.store.schema import pools as table
 from ledger.store.statements import Prepared, ReadEach, rows_of_each
@@ -56,6 +57,10 @@ class Present(NamedTuple):
 
     head: Head
     bounds: history.Bounds
+
+
+PresentOfEach = Mapping[PoolId, Present | JournalDamagedError]
+"""Pools by now, or why one of them cannot be read."""
 
 
 def present(database: Database, pool: PoolJournal, now: Micros | None) -> list[Present]:
@@ -86,31 +91,149 @@ def present(database: Database, pool: PoolJournal, now: Micros | None) -> list[P
 
 def present_in(connection: Connection, pool: PoolJournal, now: Micros | None) -> list[Present]:
     """Read the same in a transaction."""
-    for look in _looks(*pool.lineage):
-        read = rows_of_each(connection, [(look, _asked(one, now)) for one in pool.lineage])
-        newest = [one[0] if one else None for one in read]
-        # Each of them is asked: it is noted which of them hold something.
-        may_be_due = [_may_be_due(one, row) for one, row in zip(pool.lineage, newest, strict=True)]
-        if not any(may_be_due):
-            break
-    found = [one.head_from(connection, row) for one, row in zip(pool.lineage, newest, strict=True)]
-    at = Micros(next(row["now"] for row in newest if row is not None))
-    due = _due(connection, pool, at) if any(may_be_due) else {}
+    return line_of(pool, present_of_each(connection, pool.lineage, now))
+
+
+def line_of(pool: PoolJournal, found: PresentOfEach) -> list[Present]:
+    """Return a pool and those above that share with it, from what was read of many.
+
+    Raises:
+        JournalDamagedError: One of them cannot be read.
+    """
+    return [own(one, found) for one in pool.lineage]
+
+
+def own(pool: PoolJournal, found: PresentOfEach) -> Present:
+    """Return a pool, from what was read of many.
+
+    Raises:
+        JournalDamagedError: It cannot be read.
+    """
+    present = found[pool.info.pool_id]
+    if isinstance(present, JournalDamagedError):
+        raise present
+    return present
+
+
+def present_of_each(
+    connection: Connection, journals: Sequence[PoolJournal], now: Micros | None
+) -> PresentOfEach:
+    """Read many pools in a transaction, each once, in few messages.
+
+    Args:
+        connection: The transaction.
+        journals: The pools.
+        now: The time, or None for the store's.
+    """
+    heads, at, holds = _heads(connection, journals, now)
+    due = _due(connection, holds, heads)
     later = partial(rows_of_each, connection)
-    return [
-        _by_now(later, one, head, at, *due.get(one.info.pool_id, _NOTHING))
-        for one, head in zip(pool.lineage, found, strict=True)
+    return {
+        one.info.pool_id: head
+        if isinstance(head := heads[one.info.pool_id], JournalDamagedError)
+        else _by_now(later, one, head, at, *due.get(one.info.pool_id, _NOTHING))
+        for one in journals
+    }
+
+
+def with_due(
+    connection: Connection, journals: Sequence[PoolJournal], now: Micros | None
+) -> tuple[list[PoolJournal], LeftOut]:
+    """Return those of a store's pools that granted leases which are due.
+
+    Behind them comes what is wrong with pools that cannot be read, by themselves or above.
+
+    Args:
+        connection: A transaction.
+        journals: Every pool of the store that has a row that can be read.
+        now: The time, or None for the store's.
+    """
+    heads, _at, holds = _heads(connection, journals, now)
+    due: list[PoolJournal] = []
+    damaged: LeftOut = []
+    for pool in journals:
+        line = [heads[one.info.pool_id] for one in pool.lineage]
+        errors = [one for one in line if isinstance(one, JournalDamagedError)]
+        damaged += errors[:1]
+        if not errors and pool.info.pool_id in holds:
+            due.append(pool)
+    return due, damaged
+
+
+_Heads = Mapping[PoolId, Head | JournalDamagedError]
+
+
+def _heads(
+    connection: Connection, journals: Sequence[PoolJournal], now: Micros | None
+) -> tuple[_Heads, Micros, Mapping[PoolId, Totals]]:
+    """Read the newest entry of each pool, the time, and what leases that are due hold, by pool."""
+    newest = _newest_of_each(connection, journals, now)
+    _learn(connection, journals, newest)
+    heads: dict[PoolId, Head | JournalDamagedError] = {}
+    for one in journals:
+        pool_id = one.info.pool_id
+        try:
+            heads[pool_id] = one.head_from(connection, newest.get(pool_id))
+        except JournalDamagedError as error:
+            heads[pool_id] = error
+    at = Micros(max((row["now"] for row in newest.values()), default=0))
+    # What is due is asked for at the top: it counts in every pool on its way there.
+    tops = {
+        one.lineage[-1].info.pool_id: one.lineage[-1]
+        for one in journals
+        if isinstance(heads[one.info.pool_id], Head) and newest[one.info.pool_id]["may_be_due"]
+    }
+    read = rows_of_each(connection, [(queries.DUE_HOLDS, _asked(top, at)) for top in tops.values()])
+    holds = {
+        # None where the lease's newest entry is gone: the sweep says what is wrong with that pool.
+        PoolId(row["pool_id"]): Totals(*(int(row[name] or 0) for name in Totals._fields))
+        for rows in read
+        for row in rows
+    }
+    return heads, at, holds
+
+
+def _newest_of_each(
+    connection: Connection, journals: Sequence[PoolJournal], now: Micros | None
+) -> dict[PoolId, Row]:
+    """Read newest entries, and of pools that hold something whether a lease may be due."""
+    newest: dict[PoolId, Row] = {}
+    asked = {look: [one for one in journals if look in _looks(one)[:1]] for look in _LOOKS}
+    for look, pools_asked in asked.items():
+        read = rows_of_each(connection, [(look, _asked(one, now)) for one in pools_asked])
+        for one, rows in zip(pools_asked, read, strict=True):
+            if rows:
+                newest[one.info.pool_id] = rows[0]
+                if _may_be_due(one, rows[0]) and look is queries.HOLDING:
+                    asked[queries.STANDING].append(one)
+    return newest
+
+
+def _learn(
+    connection: Connection, journals: Sequence[PoolJournal], newest: Mapping[PoolId, Row]
+) -> None:
+    """Read the terms that newest entries name and that are not remembered, in one message."""
+    unknown = [
+        (one, seq)
+        for one in journals
+        if (row := newest.get(one.info.pool_id)) is not None
+        for seq in one.terms.unread(row)
     ]
+    read = rows_of_each(connection, [one.terms.asked(seq) for one, seq in unknown])
+    for (one, seq), found in zip(unknown, read, strict=True):
+        one.terms.learn(seq, found)
 
 
-def _looks(*lineage: PoolJournal) -> Sequence[Prepared]:
+_LOOKS = (queries.HOLDING, queries.STANDING)
+
+
+def _looks(pool: PoolJournal) -> Sequence[Prepared]:
     """Return the queries to ask one after the other, until one says that nothing may be due.
 
     A server takes three times as long for the second one as for the first: it plans it anew each
     time. Where something was held at the last look, the first one would say no more than that.
     """
-    finer = (queries.STANDING,)
-    return finer if any(one.holding for one in lineage) else (queries.HOLDING, *finer)
+    return _LOOKS[1:] if pool.holding else _LOOKS
 
 
 def _may_be_due(pool: PoolJournal, newest: Row | None) -> bool:
@@ -125,25 +248,23 @@ _Due = tuple[Totals, Totals]
 _NOTHING: _Due = Totals(), Totals()
 
 
-def _due(connection: Connection, pool: PoolJournal, now: Micros) -> Mapping[PoolId, _Due]:
-    """Return what is due of a pool's capacity, and of that of the pools above that share it."""
-    held = {
-        PoolId(row["pool_id"]): Totals(*(int(row[name]) for name in Totals._fields))
-        for row in queries.DUE_HOLDS.rows(connection, _asked(pool.lineage[-1], now))
-    }
-    if not held:
+def _due(
+    connection: Connection, holds: Mapping[PoolId, Totals], wanted: Iterable[PoolId]
+) -> Mapping[PoolId, _Due]:
+    """Return what is due of the capacity of each wanted pool, from what is due in each pool."""
+    if not holds:
         return {}
-    infos = {one.pool_id: one for one in pools.find_above(connection, table.c.pool_id, list(held))}
-    due: dict[PoolId, _Due] = {one.info.pool_id: _NOTHING for one in pool.lineage}
-    for pool_id, holds in held.items():
+    infos = {one.pool_id: one for one in pools.find_above(connection, table.c.pool_id, holds)}
+    due: dict[PoolId, _Due] = dict.fromkeys(wanted, _NOTHING)
+    for pool_id, held in holds.items():
         # A pool that cannot be read cannot be swept either.
         with contextlib.suppress(JournalDamagedError):
             policy = PoolJournal(infos[pool_id], store=b"").head(connection).policy
-            charge = rules.charged(policy.settlement, holds)
+            charge = rules.charged(policy.settlement, held)
             for above in _line(pool_id, infos):
                 if above in due:
                     all_held, all_charged = due[above]
-                    due[above] = all_held.plus(holds), all_charged.plus(charge)
+                    due[above] = all_held.plus(held), all_charged.plus(charge)
     return due
 
 
@@ -232,8 +353,8 @@ def _asked(pool: PoolJournal, now: Micros | None) -> dict[str, Any]:
 
 
 def _line(pool_id: PoolId, infos: Mapping[PoolId, PoolInfo]) -> Iterator[PoolId]:
-    """Yield a pool and those above it."""
+    """Yield a pool and those above that share with it."""
     at: PoolId | None = pool_id
     while at is not None:
         yield at
-        at = infos[at].parent_id
+        at = None if infos[at].carved_lease is not None else infos[at].parent_id

@@ -37,6 +37,17 @@ EXPECTED = {
         "reserve at 10 entries",
         "reserve at 30 entries",
     ],
+    "pools": [
+        f"{look}, 3 pools"
+        for look in (
+            "their names",
+            "where they stand",
+            "glance",
+            "glance again",
+            "meter again",
+            "expire_due",
+        )
+    ],
     "reports": [row for name in queries(300, 2, sqlite=True) for row in (f"{name}, by hand", name)],
     "indexes": [f"1 thread, {word} the indexes of reports" for word in ("without", "with")],
     "start": [BARE, *(name for name in PROGRAMS if name != BARE)],

@@ -18,7 +18,9 @@ from ledger import (
     ThresholdExceededError,
     Usage,
     UsageEstimate,
+    reports,
 )
+from ledger.reports.meter import Meter
 from ledger.store import queries
 from ledger.store.statements import Prepared, driver_of, rows_of_each
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
@@ -199,3 +201,33 @@ def test_what_is_asked_of_many_pools_is_answered_for_each(
     assert apart == together
     assert [1, 1, 1, 1, 0] == [len(rows) for rows in together[:5]]
     assert [[], [2], [3, 2], [4, 3, 2]] == [[row["lease"] for row in rows] for rows in together[9:]]
+
+
+def test_many_pools_are_looked_at_in_as_few_messages_as_a_few(
+    book: Ledger, wiretap: Wiretap
+) -> None:
+    """Where they stand, what is open, what is counted and due: none costs a message a pool."""
+    ttl = timedelta(hours=1)
+
+    def looks() -> list[int]:
+        seen = reports.glance(book)
+        wiretap.sent()
+        found = []
+        for look in (
+            lambda: reports.standing(book),
+            lambda: reports.glance(book),
+            lambda: reports.glance(book, oldest=seen.oldest),
+            Meter(book).read,
+            book.expire_due,
+        ):
+            look()
+            found.append(len(wiretap.sent()))
+        return found
+
+    counts = []
+    for many in (2, 8):
+        for number in range(many):
+            limits = SharedPoolBudgetOptions(capacity_tokens=1_000 + number, lease_ttl=ttl)
+            reserve(book.pool(f"{many} {number}", limits, parent="pool"))
+        counts.append(looks())
+    assert counts[0] == counts[1]

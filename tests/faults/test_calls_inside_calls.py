@@ -176,7 +176,7 @@ def test_a_handler_that_reserves_inside_a_commit_is_refused_at_once(
 
 def test_a_handler_opens_no_pool_inside_a_commit(book: Ledger, budget: LedgerBudgetManager) -> None:
     """Neither does what takes no place in the queue wait for its own thread."""
-    for work in (lambda: book.pool("another", OPTIONS), book.expire_due):
+    for work in (lambda: book.pool("another", OPTIONS), lambda: book.expire_due("pool")):
         with handler(work) as came:
             at_commit(book, strike)
             reserve(budget)
@@ -359,7 +359,7 @@ def test_a_call_that_comes_as_its_thread_has_the_turn_waits_for_nothing(
             return taken
 
     writer.transactions._turn = turn = Turn()
-    in_thread(book.expire_due).result(LATE_S)
+    in_thread(lambda: book.expire_due("pool")).result(LATE_S)
     assert turn.leader is not None
     turn.leader.result(LATE_S)
     wait_until_ended(budget, lease)

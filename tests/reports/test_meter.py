@@ -8,13 +8,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import start_http_server
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import event, text
+from sqlalchemy import Connection, text
 
 from ledger import (
     JournalDamagedError,
@@ -30,6 +31,7 @@ from ledger import (
     reports,
 )
 from ledger.reports.meter import COUNTED, Meter
+from ledger.store.statements import rows_of_each
 from ledger.telemetry import PoolCollector, Telemetry
 from ledger.telemetry.pools import METRICS
 
@@ -87,30 +89,27 @@ def test_a_reading_agrees_with_the_reports(busy: Ledger) -> None:
     assert 1 == found["team"].counted["overruns"]
 
 
-def test_each_reading_counts_what_is_new(busy: Ledger) -> None:
+def test_each_reading_counts_what_is_new(busy: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the entries behind the reading before are looked at, in pools that have any."""
     meter = Meter(busy)
     before = {one.status.pool.name: one for one in meter.read()}
-    asked = []
+    asked: list[dict[str, int]] = []
 
-    def heard(_conn: object, _cur: object, statement: str, parameters: object, *_: object) -> None:
-        if "overruns" in statement:
-            asked.append(parameters)
+    def noted(connection: Connection, selects: Any) -> list[list[dict[str, Any]]]:  # noqa: ANN401 - statements and their parameters
+        asked.extend(given for _, given in selects)
+        return rows_of_each(connection, selects)
 
-    engine = busy._database.engine
-    event.listen(engine, "before_cursor_execute", heard)
+    monkeypatch.setattr("ledger.reports.meter.rows_of_each", noted)
     team = busy.pool("team")
     flagged = RequestExtensions(Unpriced.FLAG)
     lease = team.reserve(flagged, CENT, RequestBudget.unlimited())
     team.record_used(lease, Usage(input_tokens=3))
     after = {one.status.pool.name: one for one in meter.read()}
-    event.remove(engine, "before_cursor_execute", heard)
     assert before["other"] == after["other"]
     changed = {name: after["team"].counted[name] - before["team"].counted[name] for name in COUNTED}
     assert {"requests": 1, "unpriced": 1} == {k: v for k, v in changed.items() if v}
     (only,) = asked
-    given = only.values() if isinstance(only, dict) else only
-    assert before["team"].status.seq in given
+    assert before["team"].status.seq == only["after"]
 
 
 def test_a_lease_that_expired_does_not_keep_a_reading_long(busy: Ledger) -> None:
