@@ -13,7 +13,7 @@ from ledger.cli.gathered import gathered
 from ledger.core.calendar import zone_named
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports import Filter, TimeBasis
+from ledger.reports import Filter, PoolState, TimeBasis
 from ledger.reports.render import printable
 from ledger.reports.stream import is_any_entry
 
@@ -42,6 +42,26 @@ Recorded = Annotated[
 Now = Annotated[
     str | None,
     typer.Option(help="The time of the report; by default the present.", show_default=False),
+]
+Pools = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pool",
+        help="Only this pool; may be given again. By default all pools.",
+        show_default=False,
+    ),
+]
+Descendants = Annotated[
+    bool, typer.Option("--descendants", help="Also the pools below the named ones.")
+]
+ParentOf = Annotated[
+    str | None, typer.Option("--parent", help="Only pools directly below this one.")
+]
+Matching = Annotated[
+    str | None,
+    typer.Option(
+        "--match", help="Only pools whose names match this pattern, such as 'customer-*'."
+    ),
 ]
 _DIGITS = 6
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -78,13 +98,13 @@ def moment_in(name: str, text: str | None, zone: ZoneInfo) -> datetime | None:
 
 def chosen(
     zone: Zone = "UTC",
-    pool: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this pool; may be given again. By default all pools."),
+    pool: Pools = None,
+    descendants: Descendants = False,
+    parent: ParentOf = None,
+    match: Matching = None,
+    state: Annotated[
+        PoolState | None, typer.Option(help="Only pools that are open or closed by now.")
     ] = None,
-    descendants: Annotated[
-        bool, typer.Option("--descendants", help="Also the pools below the named ones.")
-    ] = False,
     since: Since = None,
     until: Until = None,
     run: Annotated[str | None, typer.Option(help="Only this run.")] = None,
@@ -105,6 +125,9 @@ def chosen(
     return Filter(
         pools=pool or (),
         descendants=descendants,
+        parent=parent,
+        matching=match,
+        state=state,
         since=moment_in("--since", since, clock),
         until=moment_in("--until", until, clock),
         run_id=run,
@@ -116,6 +139,28 @@ def chosen(
         tags=dict(map(_tag, tag or ())),
         as_of=as_of,
         basis=basis_of(recorded=recorded),
+    )
+
+
+def listed(
+    pool: Pools = None,
+    descendants: Descendants = False,
+    parent: ParentOf = None,
+    match: Matching = None,
+    state: Annotated[
+        PoolState | None,
+        typer.Option(help="Pools that are open or closed. By default open; of named pools, all."),
+    ] = None,
+) -> Filter:
+    """Return the filter of a list of pools, which leaves closed pools out unless asked for."""
+    if state is None and not pool:
+        state = PoolState.OPEN
+    return Filter(
+        pools=pool or (),
+        descendants=descendants,
+        parent=parent,
+        matching=match,
+        state=state,
     )
 
 
@@ -139,6 +184,7 @@ def tell_unmatched(book: Ledger, where: Filter) -> None:
     asked = {"run": where.run_id} | {
         name: getattr(where, name) for name in ("tenant", "agent", "operation", "provider", "model")
     }
+    asked |= {"parent": where.parent, "match": where.matching, "state": where.state}
     words = [f"--{name} {value}" for name, value in asked.items() if value is not None]
     words += [f"--tag {name}={value}" for name, value in where.tags.items()]
     if words and not is_any_entry(book, where):
@@ -148,3 +194,5 @@ def tell_unmatched(book: Ledger, where: Filter) -> None:
 
 filtered = gathered("where", chosen)
 """Gives a command the options of a filter; it gets the filter as `where`."""
+listing = gathered("where", listed)
+"""Gives a command that lists pools the options that choose them; it gets `where`."""

@@ -20,14 +20,14 @@ from ledger.cli.common import (
     stdout,
     tell_left_out,
 )
-from ledger.cli.filters import Zone, moment_in
+from ledger.cli.filters import Zone, listing, moment_in
 from ledger.cli.policies import Changes, changing
 from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text
 from ledger.core.credits import PRIORITY_DEFAULT, Credit
 from ledger.core.entries import PoolStatus
 from ledger.ledger import Ledger
-from ledger.reports import Movement, standing, statement
+from ledger.reports import Filter, Movement, standing, statement
 from ledger.reports.render import PoolRow, pools_sheet, statement_notes, statement_sheet
 from ledger.simulate import parse_count, parse_usd
 from ledger.store.pools import LeftOut
@@ -90,16 +90,19 @@ def close_pool(
 
 
 @app.command("list")
-def list_pools(url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE) -> None:
+@listing
+def list_pools(
+    *, where: Filter, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+) -> None:
     """List the pools of the store with what is committed, held and left.
 
     A damaged pool is named on standard error and left out; the exit code is then 1.
 
-    Example: ledger pool list
+    Example: ledger pool list --match "customer-*" --state all
     """
     lost: LeftOut = []
     with existing(url) as book:
-        found = standing(book, left_out=lost)
+        found = standing(book, where, left_out=lost)
     _print(found, output_format)
     tell_left_out(lost)
 

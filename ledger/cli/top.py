@@ -8,7 +8,7 @@ import typer
 
 from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Url, Wide, existing, show, stdout, tell_left_out
-from ledger.cli.filters import length_s
+from ledger.cli.filters import length_s, listing
 from ledger.errors import InvalidInputError, MissingExtraError
 from ledger.reports.render import moment, open_leases_sheet, pools_sheet
 
@@ -16,11 +16,10 @@ _TIMEOUT_S = 2.0
 """How long one read may wait. After that the view says that the store is away, and reads again."""
 
 
+@listing
 def top(
-    pool: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this pool; may be given again. By default all pools."),
-    ] = None,
+    *,
+    where: reports.Filter,
     every: Annotated[str, typer.Option(help="How often to read the store: 1s, 10s, 1m.")] = "1s",
     once: Annotated[
         bool, typer.Option("--once", help="Print once and end; a pipe does the same.")
@@ -34,7 +33,6 @@ def top(
 
     Example: ledger top --every 2s
     """
-    where = reports.Filter(pools=pool or ())
     seconds = length_s("--every", every)
     if seconds == 0:
         raise InvalidInputError("--every", "must be 1s or more")

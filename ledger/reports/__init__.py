@@ -9,7 +9,7 @@ from ledger.reports.credits import PoolCredit, credits
 from ledger.reports.denials import Denied, DeniedGroup, denials, denials_by
 from ledger.reports.estimates import EstimateQuality, Held, Ratios, estimates
 from ledger.reports.figures import Figures
-from ledger.reports.filters import Filter, TimeBasis
+from ledger.reports.filters import Filter, PoolState, TimeBasis
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook, forecast
 from ledger.reports.history import OutputHistory, output_history
 from ledger.reports.increases import Increase
@@ -50,6 +50,7 @@ __all__ = [
     "OutputHistory",
     "Overview",
     "PoolCredit",
+    "PoolState",
     "Ratios",
     "Repriced",
     "RunCost",

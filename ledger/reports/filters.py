@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, select, tuple_
@@ -24,7 +25,7 @@ from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPoolErr
 from ledger.ledger import Ledger
 from ledger.store.damage import FAILS, find_damage, not_a_number
 from ledger.store.dialects.expressions import tag_value
-from ledger.store.pools import LeftOut, find_lines, find_pools, leave_out, newest_seqs
+from ledger.store.pools import LeftOut, closed_pools, find_lines, find_pools, leave_out, newest_seqs
 from ledger.store.schema import attributions, entries, pools
 
 T = TypeVar("T")
@@ -38,6 +39,14 @@ class TimeBasis(StrEnum):
 
     RECORDED = "recorded"
     """When the entry was recorded."""
+
+
+class PoolState(StrEnum):
+    """Which pools are wanted: those that take new reservations, the others, or both."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    ALL = "all"
 
 
 _ATTRIBUTED = ("run_id", "tenant", "agent", "operation", "provider", "model")
@@ -54,6 +63,11 @@ class Filter:
     Attributes:
         pools: Names of pools; none means all of them.
         descendants: Also the pools below those that are named.
+        parent: Only pools directly below this one.
+        matching: Only pools whose names match this pattern, in which `*` stands for any text, `?`
+            for one character and `[ab]` for one of these; upper and lower case differ.
+        state: Only pools that are open by now, only those that are closed, or both: without it
+            figures count both, and lists leave closed pools out.
         since: Only entries from this time on; it needs a time zone.
         until: Only entries before this time; it needs a time zone.
         run_id: Only entries of this run.
@@ -70,6 +84,9 @@ class Filter:
 
     pools: Sequence[str] = ()
     descendants: bool = False
+    parent: str | None = None
+    matching: str | None = None
+    state: PoolState | None = None
     since: datetime | None = None
     until: datetime | None = None
     run_id: str | None = None
@@ -85,10 +102,12 @@ class Filter:
     def __post_init__(self) -> None:
         check_several("pools", self.pools)
         object.__setattr__(self, "pools", tuple(check_text("pool", name) for name in self.pools))
-        for name in _ATTRIBUTED:
+        for name in ("parent", "matching", *_ATTRIBUTED):
             value = getattr(self, name)
             if value is not None:
                 check_text(name, value)
+        if self.state is not None:
+            check_type("state", self.state, PoolState)
         check_type("tags", self.tags, Mapping)
         tags = {check_text("tag", name): check_text("tag", self.tags[name]) for name in self.tags}
         object.__setattr__(self, "tags", tags)
@@ -101,10 +120,16 @@ class Filter:
             raise InvalidInputError("until", "must not be before since")
         if self.as_of is not None:
             check_amount("as_of", self.as_of, ceiling=I64_MAX)
-            if len(self.pools) != 1 or self.descendants:
+            if len(self.pools) != 1 or self.descendants or self.narrowed:
                 raise InvalidInputError(
                     "as_of", "is the number of an entry of one pool; name that pool alone"
                 )
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether pools are chosen by what they are, and not only by their names."""
+        by_state = self.state not in {None, PoolState.ALL}
+        return by_state or (self.parent, self.matching) != (None, None)
 
 
 Where = Filter | str
@@ -357,7 +382,7 @@ def _looked_up(
         name: given for name in _ATTRIBUTED if (given := getattr(where, name)) is not None
     }
     values |= {f"tag_{number}": given for number, given in enumerate(where.tags.values())}
-    if where.pools or damaged:
+    if where.pools or where.narrowed or damaged:
         values["pools"] = list(chosen)
     if where.as_of is not None:
         (pool_id,) = chosen
@@ -376,16 +401,15 @@ def _pools(
 ) -> tuple[list[PoolInfo], dict[PoolId, str], LeftOut]:
     """Return pools, those of them that a filter selects, and what is wrong with damaged ones."""
     # A store may hold many pools, and most reports name one.
-    few = where.pools and not where.descendants
+    few = where.pools and not where.descendants and where.parent is None
     infos, damaged = (
         find_lines(connection, pools.c.name, where.pools) if few else find_pools(connection)
     )
-    if not where.pools:
-        return infos, {info.pool_id: info.name for info in infos}, list(damaged.values())
     ids = {info.name: info.pool_id for info in infos}
     broken = {error.pool: error for error in damaged.values()}
-    for name in where.pools:
-        if name in broken and not named:
+    above = [] if where.parent is None else [where.parent]
+    for name in (*where.pools, *above):
+        if name in broken and not (named and name in where.pools):
             raise broken[name]
         if name not in broken and name not in ids:
             raise UnknownPoolError(name)
@@ -394,8 +418,17 @@ def _pools(
         for info in infos:  # a parent comes before what is below it
             if info.parent_id in chosen:
                 chosen.add(info.pool_id)
-    found = {info.pool_id: info.name for info in infos if info.pool_id in chosen}
-    return infos, found, [error for name, error in broken.items() if name in where.pools]
+    wanted = [info for info in infos if not where.pools or info.pool_id in chosen]
+    if where.parent is not None:
+        wanted = [info for info in wanted if info.parent_id == ids[where.parent]]
+    if where.matching is not None:
+        wanted = [info for info in wanted if fnmatchcase(info.name, where.matching)]
+    if where.state not in {None, PoolState.ALL}:
+        closed = closed_pools(connection)
+        sought = where.state is PoolState.CLOSED
+        wanted = [info for info in wanted if (info.pool_id in closed) is sought]
+    lost = [error for error in damaged.values() if not where.pools or error.pool in where.pools]
+    return infos, {info.pool_id: info.name for info in wanted}, lost
 
 
 def _checked_as_of(connection: Connection, pool_id: PoolId, name: str, as_of: int) -> int:

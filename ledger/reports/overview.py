@@ -29,6 +29,9 @@ class Overview:
         at: When it was taken.
         where: Which entries it is about.
         pools: Where each pool stands.
+        closed: How many closed pools are not among them: unless they are named, or asked for by
+            their state, closed pools are not listed. What was spent from them is counted all
+            the same.
         burn_downs: How each of them was spent, from its opening on.
         spend: Spend by day and model.
         runs: What each run cost, the earliest first.
@@ -44,6 +47,7 @@ class Overview:
     at: datetime
     where: Filter
     pools: list[PoolStatus]
+    closed: int
     burn_downs: list[BurnDown]
     spend: Spend
     runs: list[RunCost]
@@ -84,7 +88,9 @@ def overview(
     check_callable("progress", progress)
     chosen = Filter(pools=[where]) if isinstance(where, str) else where
     lost: LeftOut = []
-    found = standing(book, chosen, now=now, left_out=lost)
+    every = standing(book, chosen, now=now, left_out=lost)
+    asked_for = chosen.pools or chosen.state is not None
+    found = every if asked_for else [one for one in every if not one.closed]
     names = [one.pool.name for one in found]
     burn_downs = []
     for name in names:
@@ -95,13 +101,14 @@ def overview(
     verified = None
     if verify:
         # None is the whole store, which also finds entries that belong to no pool.
-        asked = names if chosen.pools else [None]
+        asked = names if chosen.pools or chosen.narrowed else [None]
         verified = [one for name in asked for one in book.verify(name, progress=progress)]
     return Overview(
         store=book.url,
         at=datetime.now(UTC),
         where=chosen,
         pools=found,
+        closed=len(every) - len(found),
         burn_downs=burn_downs,
         spend=spend(book, chosen, by=["day", "model"], zone=zone, left_out=lost),
         runs=runs(book, chosen, left_out=lost),

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Column, Connection, RowMapping, Select, bindparam, func, select
 
 from ledger.core.checks import I64_MAX, check_text
-from ledger.core.entries import PoolId, PoolInfo
+from ledger.core.entries import EntryFlag, PoolId, PoolInfo
 from ledger.errors import InvalidInputError, JournalDamagedError, NotALedgerError
 from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named
@@ -56,6 +56,23 @@ def _newest(*, some: bool = False) -> Select[Any]:
     query = select(pools.c.pool_id, newest.scalar_subquery().label("seq")).order_by(pools.c.pool_id)
     wanted = pools.c.pool_id.in_(bindparam("pool_ids", expanding=True))
     return query.where(wanted) if some else query
+
+
+_newest_entry = entries.alias("newest_entry")
+_FLAGS = (
+    select(_newest_entry.c.flags)
+    .where(_newest_entry.c.pool_id == pools.c.pool_id)
+    .order_by(_newest_entry.c.seq.desc())
+    .limit(1)
+)
+_CLOSED = select(pools.c.pool_id).where(
+    _FLAGS.scalar_subquery().bitwise_and(int(EntryFlag.CLOSED)) != 0
+)
+
+
+def closed_pools(connection: Connection) -> set[PoolId]:
+    """Return the pools that take no new reservations."""
+    return set(connection.execute(_CLOSED).scalars())
 
 
 _ALL = select(pools).order_by(pools.c.pool_id)

@@ -202,17 +202,17 @@ def test_every_door_says_what_is_left(
 ) -> None:
     """The call, the status, the reports and the command line, and then the next write."""
     some = books(seed)
-    book = some.book
+    book, every = some.book, ("--state", "all", "--url", store_url)
     stands = {one.pool.name: one for one in reports.standing(book)}
     glance = {one.pool.name: one for one in reports.glance(book).pools}
     listed = {
         one["pool"]: one
-        for one in json.loads(ledger("pool", "list", "--url", store_url, "--format", "json").out)
+        for one in json.loads(ledger("pool", "list", *every, "--format", "json").out)
     }
-    table = ledger("pool", "list", "--url", store_url).out
-    assert table.strip() in ledger("top", "--once", "--url", store_url).out
+    table = ledger("pool", "list", *every).out
+    assert table.strip() in ledger("top", "--once", *every).out
     page = folder / "page.html"
-    ledger("report", "page", "--html", page, "--no-verify", "--url", store_url)
+    ledger("report", "page", "--html", page, "--no-verify", *every)
     rows = [
         [
             unescape(re.sub("<[^>]+>", "", cell)).strip()

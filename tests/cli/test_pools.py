@@ -108,6 +108,28 @@ def test_list_shows_every_pool(ledger: Run, lines: Lines, store_url: str) -> Non
     ] == shown[-2:]
 
 
+def test_list_leaves_closed_pools_out_unless_they_are_asked_for(
+    ledger: Run, store_url: str
+) -> None:
+    """So does `top`; a name, a state and a pattern ask for them."""
+    for name in ("a-1", "a-2", "b"):
+        ledger("pool", "open", name, "--url", store_url)
+    ledger("pool", "close", "a-2", "--reason", "over", "--url", store_url)
+
+    def names(*words: object) -> list[str]:
+        shown = json.loads(
+            ledger("pool", "list", "--format", "json", "--url", store_url, *words).out
+        )
+        return [one["pool"] for one in shown]
+
+    assert ["a-1", "b"] == names()
+    assert ["a-1", "a-2", "b"] == names("--state", "all")
+    assert ["a-2"] == names("--state", "closed") == names("--pool", "a-2")
+    assert ["a-1"] == names("--match", "a-*")
+    assert "a-2" not in ledger("top", "--once", "--url", store_url).out
+    assert "a-2" in ledger("top", "--once", "--state", "all", "--url", store_url).out
+
+
 def test_show_prints_the_statement(ledger: Run, lines: Lines, store_url: str) -> None:
     """Opening balance, movements by kind, closing balance, capacity and what remains."""
     ledger("pool", "open", "team", "--url", store_url, "--capacity-tokens", 1_000)
@@ -393,7 +415,7 @@ def test_pools_below_pools(ledger: Run, refused: Run, store_url: str) -> None:
     assert "has no parent" in refused("pool", "open", "org", *url, "--parent", "team")
     assert "worker (closed)" in ledger("pool", "close", "worker", *url, "--reason", "done").out
     assert "is closed" in refused("pool", "close", "worker", *url, "--reason", "again")
-    shown = ledger("pool", "list", *url).out
+    shown = ledger("pool", "list", "--state", "all", *url).out
     assert "team (carved)" in shown
     assert "90.000000" in ledger("remaining", "org", *url).out
 

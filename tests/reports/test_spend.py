@@ -310,6 +310,10 @@ def test_what_is_refused(book: Ledger, given: dict[str, Any]) -> None:
         {"as_of": 1, "pools": ["a"], "descendants": True},
         {"as_of": -1, "pools": ["a"]},
         {"basis": "recorded"},
+        {"parent": ""},
+        {"matching": ""},
+        {"state": "open"},
+        {"as_of": 1, "pools": ["a"], "matching": "*"},
     ],
 )
 def test_filters_that_are_none(given: dict[str, Any]) -> None:

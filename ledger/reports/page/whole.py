@@ -78,7 +78,10 @@ def described(where: Filter) -> str:
         parts.append(f"pools: {', '.join(where.pools)}{below}")
     parts += [
         f"{name.removesuffix('_id')}: {value}"
-        for name in ("run_id", "tenant", "agent", "operation", "provider", "model")
+        for name in (
+            *("parent", "matching", "state"),
+            *("run_id", "tenant", "agent", "operation", "provider", "model"),
+        )
         if (value := getattr(where, name)) is not None
     ]
     parts += [f"tag {name}={value}" for name, value in where.tags.items()]
@@ -160,6 +163,8 @@ def _pools(found: Overview) -> Section:
     notes = ["Balances are those of whole pools, from their opening on."]
     if len(drawn) > _POOLS:
         notes.append(f"Drawn are the {_POOLS} of {len(drawn):,} pools that have spent most.")
+    if found.closed:
+        notes.append(f"Not listed, and counted below: {counted(found.closed, 'closed pool')}.")
     sheet = replace(pools_sheet(found.pools), title=counted(len(found.pools), "pool"))
     return Section(title="Pools", notes=notes, pictures=pictures, sheets=[sheet])
 

@@ -1,0 +1,72 @@
+"""Choosing pools by what they are: by their parent, by a pattern, open or closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ledger import Ledger, SharedPoolBudgetOptions, Usage, UsageEstimate, reports
+from ledger.errors import UnknownPoolError
+from ledger.reports import Filter, PoolState
+from ledger.reports.page import whole_page
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.conftest import STORES
+
+POOLS = {"org": None, "a-1": "org", "a-2": "org", "B-1": None, "a-1-x": "a-1"}
+SPENT = {name: 10**number for number, name in enumerate(POOLS)}
+
+
+@pytest.fixture(scope="module", params=STORES)
+def book(request: pytest.FixtureRequest, module_store: Callable[..., str]) -> Iterator[Ledger]:
+    """Return pools at three levels, each with spend of its own; a-2 is closed."""
+    with Ledger.open(module_store(request.param)) as opened:
+        for name, parent in POOLS.items():
+            budget = opened.pool(name, SharedPoolBudgetOptions(), parent=parent)
+            lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED)
+            budget.record_used(lease, Usage(total_tokens=SPENT[name]))
+        opened.close_pool("a-2", reason="the customer left")
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        (Filter(), set(POOLS)),
+        (Filter(matching="a-*"), {"a-1", "a-2", "a-1-x"}),
+        (Filter(matching="?-1"), {"a-1", "B-1"}),
+        (Filter(matching="b-1"), set()),
+        (Filter(parent="org"), {"a-1", "a-2"}),
+        (Filter(state=PoolState.OPEN), set(POOLS) - {"a-2"}),
+        (Filter(state=PoolState.CLOSED), {"a-2"}),
+        (Filter(pools=["a-2", "a-1"], state=PoolState.OPEN), {"a-1"}),
+        (Filter(pools=["org"], descendants=True, matching="a-1*"), {"a-1", "a-1-x"}),
+        (Filter(pools=["a-1"], parent="org"), {"a-1"}),
+    ],
+)
+def test_every_report_takes_the_same_choice(book: Ledger, where: Filter, names: set[str]) -> None:
+    """Where pools stand, and what was spent from them."""
+    assert names == {one.pool.name for one in reports.standing(book, where)}
+    spend = reports.spend(book, where, by=["pool"])
+    assert {name: SPENT[name] for name in names} == {
+        str(row.group["pool"]): row.total_tokens for row in spend.rows
+    }
+
+
+def test_a_page_lists_open_pools_and_counts_all(book: Ledger) -> None:
+    """Its totals must not shrink when a pool is closed."""
+    found = reports.overview(book)
+    assert set(POOLS) - {"a-2"} == {one.pool.name for one in found.pools}
+    assert 1 == found.closed
+    assert sum(SPENT.values()) == found.spend.total.total_tokens
+    notes = [note for section in whole_page(found).sections for note in section.notes]
+    assert "Not listed, and counted below: 1 closed pool." in notes
+    for where in (Filter(pools=["a-2"]), Filter(state=PoolState.CLOSED)):
+        found = reports.overview(book, where)
+        assert (["a-2"], 0) == ([one.pool.name for one in found.pools], found.closed)
+
+
+def test_a_parent_that_is_not_there(book: Ledger) -> None:
+    """It is named, since an empty list would say that it has no pools below."""
+    with pytest.raises(UnknownPoolError, match="nowhere"):
+        reports.standing(book, Filter(parent="nowhere"))
