@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -170,10 +171,18 @@ def verify(
 
     Example: ledger verify team
     """
-    anchors = [Anchor.read(one) for one in expect or ()]
+    print_verified(url, pool, expect=[Anchor.read(one) for one in expect or ()])
+
+
+def print_verified(url: str, pool: str | None = None, *, expect: Sequence[Anchor]) -> None:
+    """Verify a store, or one pool of it, and print what was found.
+
+    Raises:
+        typer.Exit: There is damage.
+    """
     with existing(url) as book, progress_bar() as bar:
         task = bar.add_task("Verifying", total=book.size(pool))
-        found = book.verify(pool, expect=anchors, progress=lambda count: bar.advance(task, count))
+        found = book.verify(pool, expect=expect, progress=lambda count: bar.advance(task, count))
     if not found:
         raise InvalidInputError("--url", "this store has no pool, so nothing was verified")
     out = stdout()

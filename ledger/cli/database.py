@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli.common import URL_DEFAULT, Url, show, stdout
+from ledger.cli.books import print_verified
+from ledger.cli.common import URL_DEFAULT, Url, progress_bar, show, stdout
 from ledger.ledger import DEFAULT_TIMEOUT_S
-from ledger.reports.render import Column, Sheet, printable
+from ledger.reports.render import Column, Sheet, counted, printable
 from ledger.store import migrate, schema
+from ledger.store.copying import copy
 from ledger.store.database import Database
 from ledger.store.dialects.roles import ROLES, check_prefix
 
@@ -65,6 +67,36 @@ def check(url: Url = URL_DEFAULT) -> None:
     if differences:
         raise typer.Exit(1)
     out.print(printable(f"{database.url} is as it should be"), markup=False, soft_wrap=True)
+
+
+@app.command("copy")
+def copy_store(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The URL of the store.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="The URL of an empty database, or of a copy.")
+    ],
+) -> None:
+    """Copy a store into another database, of either kind, and verify the copy.
+
+    Writers on the source may go on. Run it again to copy what they wrote since; to move a store,
+    stop them, run it once more, and start them with the new URL. Exit code 1 on damage.
+
+    Example: ledger db copy sqlite:///ledger.db postgresql://user@host/database
+    """
+    origin = Database(source, timeout_s=DEFAULT_TIMEOUT_S, create=False, read_only=True)
+    made = Database(target, timeout_s=DEFAULT_TIMEOUT_S, create=True)
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("Copying", total=None)
+            found = copy(origin, made, progress=lambda count: bar.advance(task, count))
+    finally:
+        made.close()
+        origin.close()
+    entries = counted(found.entries, "entry", "entries")
+    said = f"{entries} of {counted(found.pools, 'pool')} copied to {made.url}"
+    stdout().print(printable(said), markup=False, soft_wrap=True)
+    if found.pools:
+        print_verified(target, expect=found.anchors)
 
 
 @app.command("roles")

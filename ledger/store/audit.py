@@ -89,6 +89,22 @@ def explained(database: Database, store: bytes, found: list[Verification]) -> li
     return [replace(one, damage=cause) if one.damage == first else one for one in found]
 
 
+def require_all_visible(database: Database, operation: str) -> None:
+    """Make sure that the role in use sees the rows of every pool.
+
+    Raises:
+        NotPermittedError: The database may hide some of them.
+    """
+    hidden = database.read(database.dialect.hides, serializable=False)
+    if hidden:
+        raise NotPermittedError(
+            role=None,
+            operation=operation,
+            reason=f"row-level security hides rows of {', '.join(hidden)} from it; name one pool, "
+            "or take a role with BYPASSRLS",
+        )
+
+
 def verify_all(
     database: Database,
     directory: Directory,
@@ -101,14 +117,7 @@ def verify_all(
     Raises:
         NotPermittedError: The database may hide pools from the role in use.
     """
-    hidden = database.read(database.dialect.hides, serializable=False)
-    if hidden:
-        raise NotPermittedError(
-            role=None,
-            operation="verify all pools",
-            reason=f"row-level security hides rows of {', '.join(hidden)} from it; name one pool, "
-            "or take a role with BYPASSRLS",
-        )
+    require_all_visible(database, "verify all pools")
     known, rest = database.read(directory.all)
     found = [verify.verify(database, one, expect=expect, progress=progress) for one in known]
     found += [verify.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]

@@ -76,8 +76,12 @@ def require_current(database: Database, *, create: bool) -> None:
         raise SchemaVersionError(found=found, expected=schema.REVISION, url=database.url)
 
 
-def upgrade(database: Database) -> None:
+def upgrade(database: Database, *, identity: bytes | None = None) -> None:
     """Bring the schema up to date, in one transaction.
+
+    Args:
+        database: The store.
+        identity: The identity of a store that is made, 16 bytes; by default a random one.
 
     Raises:
         SchemaVersionError: It is newer than this library.
@@ -89,7 +93,9 @@ def upgrade(database: Database) -> None:
 
     try:
         with _alembic(database), _transaction(database) as connection:
-            command.upgrade(_config(connection), "head")
+            config = _config(connection)
+            config.attributes["identity"] = identity
+            command.upgrade(config, "head")
         _log.info("schema of %s is at revision %s", database.url, schema.REVISION)
     except CommandError as error:
         raise SchemaVersionError(

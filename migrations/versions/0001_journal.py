@@ -7,7 +7,7 @@ Revises:
 import os
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 
 from ledger.store.dialects import dialect_named
 from ledger.store.dialects.views import views
@@ -144,7 +144,9 @@ def upgrade() -> None:
         )
         bind.exec_driver_sql("ANALYZE sqlite_master")
     store = sa.table("store", *map(sa.column, ("store_id", "identity", "format_version")))
-    op.bulk_insert(store, [{"store_id": 1, "identity": os.urandom(16), "format_version": 1}])
+    # A copy of a store has that store's identity.
+    identity = context.config.attributes.get("identity") or os.urandom(16)
+    op.bulk_insert(store, [{"store_id": 1, "identity": identity, "format_version": 1}])
 
 
 def create_dimensions() -> None:

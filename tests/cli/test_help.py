@@ -78,6 +78,7 @@ def test_the_commands_are_known() -> None:
         "ledger db upgrade",
         "ledger db current",
         "ledger db check",
+        "ledger db copy",
         "ledger db roles",
     } == set(COMMANDS)
 
