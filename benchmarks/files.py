@@ -1,0 +1,125 @@
+"""How much processor time and memory it takes to read a bill, and to check a trace.
+
+python -m benchmarks.files                        500,000 lines of a bill, 1.4 million of a trace
+python -m benchmarks.files --lines 50000 --rows 100000
+python -m benchmarks.files --against HEAD~1       another commit beside this tree
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.against import HERE
+from benchmarks.trees import ROOT, Tree, checked_out
+
+_MEASURED = """
+import json, resource, sys, time
+from pathlib import Path
+{imports}
+path, began = Path(sys.argv[1]), time.process_time()
+{work}
+took = time.process_time() - began
+most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([took, most / (1 << 20 if sys.platform == "darwin" else 1 << 10)]))
+"""
+_BILL = _MEASURED.format(
+    imports="from ledger.reconcile import READY, read_bill",
+    work="read_bill(path, READY['generic'])",
+)
+# Traces had a reader of their own before they were read as bills are.
+_TRACE = _MEASURED.format(
+    imports="""
+from ledger.simulate import Backtest, RunRule
+runs = RunRule(every_s=600)
+try:
+    from ledger.simulate import Trace
+except ImportError:
+    from ledger.reconcile import READY, read_bill
+    def check(path):
+        Backtest(trace=read_bill(path, READY["trace"], attributed=True), runs=runs)
+else:
+    def check(path):
+        Backtest(trace=Trace(path), runs=runs).check()
+""",
+    work="check(path)",
+)
+
+
+class Found(NamedTuple):
+    """What a program took."""
+
+    cpu_s: float
+    peak_mib: float
+
+
+def measured(tree: Tree, program: str, path: Path) -> Found:
+    """Read a file by a library in a process of its own, which does nothing else."""
+    done = subprocess.run(  # noqa: S603 - one of the programs above
+        [sys.executable, "-c", program, str(path)],
+        cwd=tree.folder,
+        env={**os.environ, "PYTHONPATH": str(tree.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{tree.name} cannot read {path.name}: {done.stderr}")
+    return Found(*json.loads(done.stdout))
+
+
+def bill(lines: int) -> Iterator[str]:
+    """Yield the lines of a bill."""
+    yield "request_id,at,model,input_tokens,output_tokens,cost_usd\n"
+    for number in range(lines):
+        day, second = number % 28 + 1, number % 60
+        yield (
+            f"req_{number:012},2024-02-{day:02}T10:00:{second:02}Z,gpt-5,"
+            f"{number % 9_000},{number % 700},0.{number % 10**6:06}\n"
+        )
+
+
+def trace(rows: int) -> Iterator[str]:
+    """Yield the lines of a trace, as those of Azure are."""
+    yield "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    for number in range(rows):
+        minute, second = number // 60 % 60, number % 60
+        at = f"2023-11-16 {number // 3_600 % 24:02}:{minute:02}:{second:02}.{number % 10**6:06}"
+        yield f"{at},{number % 9_000},{number % 700}\n"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Write the files, read them, and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--lines", type=int, default=500_000, help="of the bill")
+    parser.add_argument("--rows", type=int, default=1_400_000, help="of the trace")
+    parser.add_argument("--against", help="a commit to measure beside this tree")
+    given = parser.parse_args(words)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ledger-files-")))
+        trees = [Tree(name=HERE, folder=ROOT)]
+        if given.against:
+            trees.append(stack.enter_context(checked_out(given.against)))
+        print(f"{'file':24} {'library':>12} {'CPU s':>8} {'peak MiB':>9}")
+        for name, program, content in (
+            (f"{given.lines:,} lines of a bill", _BILL, bill(given.lines)),
+            (f"{given.rows:,} of a trace", _TRACE, trace(given.rows)),
+        ):
+            path = folder / "file.csv"
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(content)
+            for tree in trees:
+                found = measured(tree, program, path)
+                print(f"{name:24} {tree.name:>12} {found.cpu_s:8.1f} {found.peak_mib:9.0f}")
+
+
+if __name__ == "__main__":
+    main()
