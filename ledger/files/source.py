@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -51,6 +52,8 @@ _DAMAGED = (
     zipfile.BadZipFile,
     NotImplementedError,  # a compression that Python does not know
     RuntimeError,  # an encrypted member
+    ValueError,  # a name that is not UTF-8, as which it is marked
+    struct.error,
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from fractions import Fraction
 from hashlib import sha256
@@ -129,6 +131,16 @@ def test_a_bad_file_is_named(bill: Read, content: str | bytes, line: int | None,
     assert line == caught.value.line
     assert said in str(caught.value)
     assert "bill.csv" in str(caught.value)
+
+
+def test_a_name_in_a_zip_that_is_none(bill: Read) -> None:
+    """It is marked as UTF-8, and is not."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("\xfc.csv", "at,cost_usd\n2024-02-29,1\n")
+    assert 1 == len(bill(packed.getvalue()).lines)
+    with pytest.raises(BillingFileError, match="not a zip file that can be read"):
+        bill(packed.getvalue().replace("\xfc".encode(), b"\xff\xfe"))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
