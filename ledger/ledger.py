@@ -94,8 +94,8 @@ class Ledger(Books):
             read_only: Whether only to read: a standby, say, or a file that may not be written. No
                 file is made, and a call that would write raises `ReadOnlyLedgerError`.
             record_denials: Whether denied reservations are kept as entries, for the audit.
-            timeout_s: How long one call may wait for other writers, in seconds: above 0, at most a
-                day.
+            timeout_s: How long one call may take, in seconds: above 0, at most a day. A server is
+                then asked to cancel, and given 2 s more to answer.
             clock: Returns the time in microseconds since 1970: by default the database server's
                 clock, and this machine's for SQLite. A time outside the years 1971 to 2999 is
                 refused (`InvalidInputError`) before anything is written.

@@ -43,7 +43,7 @@ the slowest hundredth waited a sixth longer (11.5 to 13.3 ms).
 """
 
 _GRACE_S = 5.0
-"""How many seconds longer than twice `timeout_s` a started call may take; see `_begun_s`."""
+"""How many seconds longer than `timeout_s` a started call may take; see `_begun_s`."""
 
 
 class CallQueue(ABC):
@@ -207,9 +207,9 @@ class CallQueue(ABC):
     @property
     def _begun_s(self) -> float:
         """How many seconds a call that a leader has started can take, from its entry."""
-        # The batch may wait until the deadline of its first caller, and its last statement as
-        # long again. No deadline ends the system's own write to the disk: hence the grace.
-        return 2 * self.database.timeout_s + _GRACE_S
+        # The batch ends by the deadline of its first caller, but for a server that does not answer,
+        # and for the system's own write to the disk, which no deadline ends: hence the grace.
+        return self.database.timeout_s + _GRACE_S
 
     def _give_up(self, caller: Caller) -> None:
         """Answer a caller that has waited too long with an error.
@@ -221,9 +221,9 @@ class CallQueue(ABC):
         if waited_s < self.database.timeout_s:
             return
         with self._mutex:
-            if caller in self._queue and not caller.again:
+            if caller in self._queue:
                 self._queue.remove(caller)
-                caller.outcome = self._contention()
+                caller.outcome = self._too_late(caller)
             elif caller.outcome is None and waited_s > self._begun_s:
                 caller.outcome = OutcomeUnknownError(caller.operation.key_to_repeat())
 
@@ -251,6 +251,12 @@ class CallQueue(ABC):
             self._look_later(loop)
         else:
             self._watched.discard(loop)
+
+    def _too_late(self, caller: Caller) -> StoreError:
+        """Return the error of a call that waited too long; an earlier batch may have done it."""
+        if caller.again:
+            return OutcomeUnknownError(caller.operation.key_to_repeat())
+        return self._contention()
 
     def _contention(self) -> ContentionError:
         holder, leader = self.database.last_holder(), self._leader

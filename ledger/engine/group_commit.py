@@ -302,8 +302,8 @@ class Writer(CallQueue):
         late_s = time.monotonic() - self.database.timeout_s
         in_time = []
         for one in batch:
-            if one.waits and one.entered_s < late_s and not one.again:
-                self._deliver([(one, self._contention())])
+            if one.waits and one.entered_s < late_s:
+                self._deliver([(one, self._too_late(one))])
             elif one.outcome is None and not is_gone(one):
                 in_time.append(one)
         return in_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -45,6 +46,8 @@ class Loan:
     """Whether nothing is open on the connection, and nothing went wrong with it."""
     thread = 0
     """The thread that took it."""
+    until_s = math.inf
+    """The deadline of the call, on the clock of `time.monotonic`."""
 
 
 class Connections:
@@ -163,12 +166,13 @@ class Connections:
         try:
             loan.lent = connection = self._idle.pop()
         except IndexError:
+            self.dialect.connect_until_s[loan.thread] = loan.until_s
             loan.lent = connection = self.engine.connect()
         loan.raw = driver_of(connection)
         return connection
 
     def _wait_for_one(self, loan: Loan) -> None:
-        deadline = time.monotonic() + self.timeout_s
+        deadline = min(loan.until_s, time.monotonic() + self.timeout_s)
         while True:
             self._lent.discard(loan)
             if time.monotonic() > deadline:

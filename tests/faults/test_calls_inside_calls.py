@@ -535,6 +535,37 @@ def test_who_is_in_the_batch_of_a_leader_that_stands_still_is_told_in_time(
     budget.record_used(numbered(budget, found.seq), Usage(total_tokens=1))
 
 
+def test_a_batch_that_fails_late_is_not_tried_call_by_call(
+    book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """A server that breaks the protocol may take the whole time of each try: one is all there is.
+
+    Whether a call took effect is then not known.
+    """
+    number, begun, writer, dialect = 8, [], book._writer, book._database.dialect
+    committing = threading.Event()
+
+    def broken(*_given: object, **_named: object) -> None:
+        begun.append(len(writer._batch))
+        for one in writer._batch:  # the time passes
+            one.entered_s -= TIMEOUT_S + 1
+        raise ValueError("no message of the protocol")
+
+    def during() -> None:
+        committing.set()
+        until(lambda: len(writer._queue) == number)
+        dialect.begin = broken
+
+    at_commit(book, during)
+    first = in_thread(lambda: reserve(budget))
+    assert committing.wait(LATE_S)
+    others = [in_thread(lambda: reserve(budget)) for _ in range(number)]
+    assert 2 == first.result(LATE_S).id
+    errors = [one.exception(LATE_S) for one in others]
+    assert [OutcomeUnknownError] * number == [type(error) for error in errors]
+    assert [number] == begun
+
+
 def test_closing_waits_no_longer_than_a_call_may_take(impatient: Ledger) -> None:
     """A leader that stands still does not keep a program from closing its ledger."""
 

@@ -6,10 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from ledger import (
     Attribution,
@@ -26,7 +27,9 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.store.connections import Loan
 from ledger.store.dialects import postgresql
+from ledger.store.dialects.session import Session
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S
 from tests.leases import numbered
@@ -327,3 +330,25 @@ def test_a_server_that_falls_silent_is_given_up(
     caller.join(LATE_S)
     assert ended, "the call still waits"
     assert isinstance(ended[0], BudgetLease | LedgerError)
+
+
+def test_a_connection_is_made_in_the_time_that_is_left(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late in a call the old one was lost."""
+    asked: list[int] = []
+
+    def refuse(*_given: object, connect_timeout: int, **_options: object) -> NoReturn:
+        asked.append(connect_timeout)
+        raise psycopg.OperationalError("refused")
+
+    monkeypatch.setattr(Session, "connect", refuse)
+    book._database._drop_idle()
+    book._database.timeout_s = book._database.dialect.timeout_s = 60.0
+    loan = Loan()
+    for left_s in (1_000, 10, 0):
+        loan.until_s = time.monotonic() + left_s
+        with pytest.raises(DBAPIError):
+            book._database.take(loan)
+        book._database.give_back(loan)
+    assert [60, 10, 2] == asked

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import pytest
 from sqlalchemy import make_url
 
 from ledger import (
+    ContentionError,
     IdempotencyKey,
     Ledger,
     LedgerUnavailableError,
@@ -25,7 +28,9 @@ from ledger import (
 )
 from ledger.store.dialects.postgresql import _MIGRATION_LOCK
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import LATE_S
+from tests import programs
+from tests.clocks import LATE_S, until
+from tests.faults.conftest import PROGRAM
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
@@ -113,18 +118,65 @@ def cancel_whoever_waits_for_a_standby(url: str) -> None:
             time.sleep(0.05)
 
 
-def test_a_standby_that_does_not_answer_leaves_the_outcome_unknown(url: str) -> None:
-    """COMMIT that stops waiting for its standby is not believed; its key tells the outcome."""
-    with Ledger.open(url, timeout_s=1) as book:
+def locks_held(url: str) -> int:
+    """Return how many locks of pools are held."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_class ON relation = pg_class.oid"
+            " WHERE relname LIKE 'pool_lock_%' AND mode = 'ExclusiveLock'"
+        ).fetchone()
+    assert found is not None
+    count: int = found[0]
+    return count
+
+
+def waits_for_a_standby(url: str, pid: int) -> bool:
+    """Tell whether a program's COMMIT does."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return bool(
+            connection.execute(
+                "SELECT 1 FROM pg_stat_activity"
+                " WHERE wait_event = 'SyncRep' AND starts_with(application_name, %s)",
+                [f"ledger {pid}@"],
+            ).fetchone()
+        )
+
+
+@pytest.mark.parametrize("ended_by", ["an administrator", "the deadline"])
+def test_a_standby_that_does_not_answer_leaves_the_outcome_unknown(url: str, ended_by: str) -> None:
+    """COMMIT that stops waiting for its standby is not believed; its key tells the outcome.
+
+    The server ends it, and keeps no lock: others go on at once.
+    """
+    by_deadline = ended_by == "the deadline"
+    with Ledger.open(url, timeout_s=1 if by_deadline else LATE_S) as book:
         budget = book.pool("pool", OPTIONS)
         with setting(url, "synchronous_standby_names", "nobody"), ThreadPoolExecutor(1) as thread:
-            thread.submit(cancel_whoever_waits_for_a_standby, url)
+            if not by_deadline:
+                thread.submit(cancel_whoever_waits_for_a_standby, url)
             with pytest.raises(OutcomeUnknownError) as unknown:
                 budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            assert 0 == locks_held(url)
         assert "synchronous replication" in str(unknown.value.__cause__)
         key = IdempotencyKey(unknown.value.idempotency_key)
         assert 2 == budget.reserve(RequestExtensions(key), ESTIMATE, UNLIMITED).id
         assert 2 == len(list(book.entries("pool")))
+
+
+def test_a_session_whose_client_was_killed_is_named(url: str, environment: dict[str, str]) -> None:
+    """Its COMMIT waits for a standby, and keeps the lock of the pool, which no time-out ends."""
+    with Ledger.open(url, timeout_s=1) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions())
+        with setting(url, "synchronous_standby_names", "nobody"):
+            words = [sys.executable, str(PROGRAM), "reserve", url]
+            with programs.Popen(words, env=environment, stdout=subprocess.DEVNULL) as client:
+                until(lambda: waits_for_a_standby(url, client.pid))
+                client.kill()
+            with pytest.raises(ContentionError, match=r"active \(SyncRep\) for") as contention:
+                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            assert f"'ledger {client.pid}@" in str(contention.value.holder)
+            cancel_whoever_waits_for_a_standby(url)
+        assert 3 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
 
 
 def test_a_read_only_server_is_unavailable_for_writes_alone(url: str) -> None:

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ledger import InvalidInputError, InvalidUrlError, Ledger
-from ledger.store.dialects import dialect_for
+from ledger import (
+    InvalidInputError,
+    InvalidUrlError,
+    Ledger,
+    LedgerUnavailableError,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+)
+from ledger.store.dialects import dialect_for, filesystems
 from ledger.store.dialects.addresses import shown_address
 
 
@@ -40,6 +47,7 @@ from ledger.store.dialects.addresses import shown_address
         "postgresql://user@one:1,two:2/database?no_such_parameter=1",
         "sqlite:///ledger\0.db",
         "sqlite:///ledger.db?timeout=soon",
+        "sqlite:///ledger.db?network=yes",
     ],
 )
 def test_what_is_not_the_address_of_a_store_is_refused(
@@ -102,3 +110,33 @@ def test_a_timeout_that_is_no_time_is_refused(timeout_s: object, tmp_path: Path)
     with pytest.raises(InvalidInputError, match="timeout_s"):
         Ledger.open(f"sqlite:///{tmp_path}/ledger.db", timeout_s=timeout_s)  # type: ignore[arg-type]
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_store_on_a_network_file_system_is_refused_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a file is made; a copy there may be read, and a local disk mounted below it is one."""
+    shared, local = tmp_path / "a share", tmp_path / "a share" / "local"
+    local.mkdir(parents=True)
+    mounted = tmp_path / "mountinfo"
+    escaped = str(shared).replace(" ", "\\040")
+    mounted.write_text(
+        f"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        f"30 21 0:40 / {escaped} rw shared:1 - nfs4 server:/export rw\n"
+        f"31 30 8:2 / {escaped}/local rw - ext4 /dev/sdb1 rw\n"
+    )
+    monkeypatch.setattr(filesystems, "_MOUNTED", mounted)
+    url = f"sqlite:///{shared}/ledger.db"
+    (tmp_path / "link").symlink_to(shared)
+    for address in (url, f"sqlite:///{tmp_path}/link/ledger.db"):
+        with pytest.raises(LedgerUnavailableError, match=r"\(nfs4\).*PostgreSQL.*network=allow"):
+            Ledger.open(address)
+    assert [local] == list(shared.iterdir())
+    with Ledger.open(f"{url}?network=allow") as book:
+        book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=9))
+    with Ledger.open(url, read_only=True) as book:
+        assert 9 == book.pool("pool").remaining(RequestExtensions()).tokens
+    Ledger.open(f"sqlite:///{local}/ledger.db").close()
+    Ledger.open(f"sqlite:///{tmp_path}/ledger.db").close()
+    monkeypatch.setattr(filesystems, "_MOUNTED", tmp_path / "none")  # not Linux
+    Ledger.open(f"sqlite:///{shared}/other.db").close()

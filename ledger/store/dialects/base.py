@@ -93,6 +93,8 @@ class Dialect(ABC):
         self.timeout_s = timeout_s
         self.read_only = read_only
         """Whether nothing but reading transactions is begun."""
+        self.connect_until_s: dict[int, float] = {}
+        """By thread, when it gives up to connect, on the clock of `time.monotonic`."""
 
     def files(self) -> Sequence[Path]:
         """Return the files that the store is made of, which no output may replace."""

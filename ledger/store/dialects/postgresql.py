@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,8 @@ _FEW_POOLS = 4
 _MIGRATION_LOCK = 0x6C65646765720001
 """Key of the advisory lock that keeps migrations apart: 'ledger' and a number."""
 
-_SILENCE_S = 2.0  # how much longer than the server's time-outs a session waits for an answer
+_UNDO_S = 1.0
+"""How many seconds a rollback may take before it is cancelled, and the connection closed."""
 
 _OPEN = {2, 3}
 """INTRANS and INERROR of `psycopg.pq.TransactionStatus`: the server waits for its client."""
@@ -101,7 +103,6 @@ class PostgreSQLDialect(Dialect):
             pool_reset_on_return=None,  # a returned connection has no transaction, or is closed
             connect_args={
                 **secrets,
-                "connect_timeout": max(2, math.ceil(self.timeout_s)),
                 "tcp_user_timeout": int(self.timeout_s * 1000),
                 "client_encoding": "utf8",
                 # A prepared statement belongs to a session, and keeps the plan of a tiny table.
@@ -120,6 +121,10 @@ class PostgreSQLDialect(Dialect):
         from ledger.store.dialects.session import Session  # noqa: PLC0415 - needs psycopg
 
         # Not in the engine's options: a forked child is another process.
+        until_s = self.connect_until_s.pop(threading.get_ident(), math.inf)
+        left_s = min(self.timeout_s, until_s - time.monotonic())
+        # Whole seconds, and two at least, by the driver's rules.
+        options["connect_timeout"] = max(2, math.ceil(left_s))
         options["fallback_application_name"] = f"ledger {os.getpid()}@{socket.gethostname()}"
         made = Session.connect(*args, **options)
         self._made.add(made)
@@ -127,8 +132,7 @@ class PostgreSQLDialect(Dialect):
 
     @staticmethod
     def _expect_answers(connection: Connection, timeout_s: float) -> None:
-        # The server's own time-outs come first; this one is for a server that says nothing.
-        _raw(connection).answers_until_s = time.monotonic() + timeout_s + _SILENCE_S
+        _raw(connection).answers_until_s = time.monotonic() + timeout_s
 
     def expect_answers(self, connection: Connection) -> None:
         """Wait for each answer as long as a report may take."""
@@ -219,7 +223,7 @@ class PostgreSQLDialect(Dialect):
         raw.unsent()
         try:
             if raw.pgconn.transaction_status in _OPEN:
-                raw.answers_until_s = time.monotonic() + _SILENCE_S
+                raw.answers_until_s = time.monotonic() + _UNDO_S
                 raw.rollback()
         except self.driver_errors:  # it is gone
             pass
@@ -233,7 +237,7 @@ class PostgreSQLDialect(Dialect):
             return REPLAY if state and self.read_only else None
 
         def ask(connection: Connection) -> str | None:
-            self._expect_answers(connection, _HOLDER_S - _SILENCE_S)
+            self._expect_answers(connection, _HOLDER_S)
             locks = ", ".join(f"'{lock_table(number)}'" for number in _locks_of(pool_ids))
             found = _raw(connection).execute(HOLDER.format(locks=locks)).fetchone()
             if found is None:

@@ -5,21 +5,27 @@ So BEGIN travels with a transaction's first read, and COMMIT with its last write
 is one round trip.
 
 The server's own time-outs end a slow statement, and TCP's end a dead network. Neither helps
-against a server process that is stopped, or a proxy that swallows its answers; so a session also
-stops waiting by itself.
+against a COMMIT that waits for its standby, a server process that is stopped, or a proxy that
+swallows its answers. So at the deadline a session asks the server to cancel what it does: a COMMIT
+then ends at once, and its locks are free. If that brings no answer either, it stops waiting.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator
 from typing import Any, Self, TypeVar
 
 import psycopg
+from psycopg import capabilities
 from psycopg.pq import Escaping
 from sqlalchemy.pool import ConnectionPoolEntry
 
 T = TypeVar("T")
+
+_CANCEL_S = 1.0
+"""How many seconds a session takes to ask the server to cancel, and as many it waits afterwards."""
 
 _REPORT_S = 3_600.0
 """How many seconds each answer to a report, or a migration, may take."""
@@ -39,7 +45,7 @@ class Session(psycopg.Connection[Any]):
     """A connection that keeps statements back, and waits no longer than it was told to."""
 
     answers_until_s: float | None = None
-    """When to give up, on the clock of `time.monotonic`; None: an hour after each question."""
+    """When to cancel, on the clock of `time.monotonic`; None: an hour after each question."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **options)
@@ -93,7 +99,8 @@ class Session(psycopg.Connection[Any]):
         """Run one of psycopg's generators until it has its answer, or the time is over.
 
         Raises:
-            psycopg.OperationalError: The server did not answer; the connection is closed.
+            psycopg.OperationalError: The server did not answer, not even when it was asked to
+                cancel; the connection is closed.
         """
         return super().wait(self._bounded(gen), interval=interval, timeout=timeout)
 
@@ -101,17 +108,27 @@ class Session(psycopg.Connection[Any]):
         until_s = self.answers_until_s
         if until_s is None:
             until_s = time.monotonic() + _REPORT_S
+        cancelled = False
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if not ready and time.monotonic() > until_s:
-                    self.pgconn.finish()
-                    raise psycopg.OperationalError("the server does not answer")
+                    if cancelled:
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError("the server does not answer")
+                    self._ask_to_cancel()
+                    cancelled, until_s = True, time.monotonic() + _CANCEL_S
                 wanted = gen.send(ready)
         except StopIteration as stop:
             answer: T = stop.value
             return answer
+
+    def _ask_to_cancel(self) -> None:
+        # With a libpq before 17 no time-out bounds that, and no other thread runs meanwhile.
+        if capabilities.has_cancel_safe():
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=_CANCEL_S)
 
 
 class SessionCursor(psycopg.Cursor[Any]):

@@ -24,6 +24,7 @@ from ledger.store.dialects.base import (
     alike,
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
+from ledger.store.dialects.filesystems import network_of
 from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.dialects.writerlock import LOCK_SUFFIXES, WriterLock, WriterLockTimeoutError
 from ledger.store.statements import Prepared, driver_of
@@ -89,6 +90,11 @@ class SQLiteDialect(Dialect):
                 "an in-memory SQLite database would forget everything; name a file "
                 "(sqlite:///ledger.db), or use SharedPoolBudgetManager",
             )
+        allowed = url.query.get("network")
+        if allowed not in {None, "allow"}:
+            reason = f"network is {allowed!r}, and can be allow: sqlite:///ledger.db?network=allow"
+            raise InvalidUrlError("url", reason)
+        self._may_be_remote = allowed is not None
         if "\0" in database:
             raise InvalidUrlError("url", "no NUL in a file's name; write sqlite:///ledger.db")
         self.path = Path(database).absolute()
@@ -103,7 +109,7 @@ class SQLiteDialect(Dialect):
         """Return an engine; without `create` the file must exist.
 
         Raises:
-            LedgerUnavailableError: There is no such file or folder.
+            LedgerUnavailableError: There is no such file or folder, or it is another machine's.
         """
         if not self.path.parent.is_dir():
             raise LedgerUnavailableError(f"no folder {self.path.parent}; make it first")
@@ -112,8 +118,16 @@ class SQLiteDialect(Dialect):
                 f"no file {self.path}: check the URL, or make the store first (Ledger.open does, "
                 "with create=True, and so does 'ledger pool open')"
             )
+        network = network_of(self.path.resolve())
+        if network is not None and not (self._may_be_remote or self.read_only):
+            raise LedgerUnavailableError(
+                f"{self.path} is on a network file system ({network}), where SQLite's locks and "
+                "its shared memory do not reach other machines: two of them can destroy the store. "
+                "Put it on a local disk, or use PostgreSQL; if one machine alone ever opens it, "
+                "end its URL in ?network=allow"
+            )
         engine = create_engine(
-            self.url,
+            self.url.difference_update_query(["network"]),
             isolation_level="AUTOCOMMIT",
             # Its pools keep locks that an interrupt may leave locked.
             poolclass=NullPool,
@@ -219,7 +233,7 @@ class SQLiteDialect(Dialect):
 
     def close(self) -> None:
         """Close the writer lock's files."""
-        self._writer.close()
+        self._writer.close(timeout_s=self.timeout_s)
 
     def forget_after_fork(self) -> None:
         """Start the child with a writer lock of its own."""

@@ -29,8 +29,6 @@ _QUEUE_POLL_S = 0.000_5
 """How many seconds the processes behind it sleep before they try again."""
 _PASS_S = 1.0
 """After how many seconds the first of the queue is passed if it does not take a free lock."""
-_CLOSE_S = 10.0
-"""How many seconds closing waits for the thread that holds the lock."""
 _PID_BYTES = 24
 
 
@@ -86,9 +84,9 @@ class WriterLock:
         finally:
             self._thread_lock.release()
 
-    def close(self) -> None:
-        """Close the files once no thread of this process writes, or after `_CLOSE_S`."""
-        owned = self._thread_lock.acquire(timeout=_CLOSE_S)
+    def close(self, *, timeout_s: float) -> None:
+        """Close the files once no thread of this process writes, or after so many seconds."""
+        owned = self._thread_lock.acquire(timeout=timeout_s)
         try:
             self.abandon()
         finally:
