@@ -27,6 +27,7 @@ from ledger.reports.render import (
     moment,
     printable,
     sparkline,
+    state,
     text,
     usd,
 )
@@ -235,6 +236,11 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
             whole = sum(getattr(each.left.plus(each.used), axis.name) for each in valid)
             used = whole - getattr(one.prepaid, axis.name)
             shares.append((used * 1_000 // whole if whole > 0 else 1_000, axis))
+        for limit in one.limits:
+            whole = axis.limit(limit.limit)
+            if whole is not None:
+                used = max(0, getattr(limit.counted, axis.name))
+                shares.append((used * 1_000 // whole if whole > 0 else 1_000, axis))
     return max(shares, key=lambda share: share[0], default=(0, COST))
 
 
@@ -262,7 +268,7 @@ def _lease_line(one: reports.AgedLease) -> list[Any]:
         _right(duration(max(0, one.age_s))),
         _name(one.pool),
         _right(f"{one.lease}"),
-        one.phase.value,
+        state(one),
         _right(f"{one.held.tokens:,}"),
         _right(usd(one.held.cost_micros_usd)),
         _name(one.run_id),

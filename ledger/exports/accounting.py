@@ -27,6 +27,7 @@ _BEFORE_ALL = date(1900, 1, 1)
 _ONE_DAY = timedelta(days=1)
 _NOTES = {
     "entry": "x_EntrySequence",
+    "flags": "x_EntryFlags",
     "model": "x_ModelName",
     "run": "x_RunId",
     "request": "x_RequestId",

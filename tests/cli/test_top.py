@@ -19,9 +19,12 @@ from ledger import (
     LeasePhase,
     Ledger,
     LedgerUnavailableError,
+    Limit,
     RequestBudget,
     RequestExtensions,
+    Rolling,
     SharedPoolBudgetOptions,
+    Unpriced,
     Usage,
     UsageEstimate,
     reports,
@@ -166,6 +169,29 @@ def test_it_shows_and_follows(busy: Ledger, second: Ledger) -> None:
             assert ["0.018000", "0.010000", "0.972000"] == team[3:6]
             assert re.fullmatch(r"\d+\.\d{6}", team[7])
             assert "USD per look" in head(app)
+
+    asyncio.run(watch())
+
+
+def test_limits_fill_the_bar_and_unpriced_leases_say_so(book: Ledger) -> None:
+    """A pool that has limits alone is used up when one of them is."""
+    limit = Limit(name="day", period=Rolling(timedelta(days=1)), capacity_cost_micros_usd=10_000)
+    limited = SharedPoolBudgetOptions(limits=[limit], unpriced=Unpriced.FLAG)
+    book.pool("team", limited)
+    spend(book, "team", settle=False)
+    book.pool("free", SharedPoolBudgetOptions(capacity_cost_micros_usd=9, unpriced=Unpriced.FLAG))
+    book.pool("free").reserve(
+        RequestExtensions(), UsageEstimate(total_tokens=1), RequestBudget.unlimited()
+    )
+
+    async def watch() -> None:
+        app = view(book, every_s=60)
+        async with app.run_test(size=(140, 40)):
+            shown = {line[0]: line[1] for line in lines(app, "pools")}
+            assert "█" * 16 + " 100%" == shown["team"]
+            assert "░" * 16 + "   0%" == shown["free"]
+            leases = {line[1]: line[3] for line in lines(app, "leases")}
+            assert {"team": "open", "free": "open, unpriced"} == leases
 
     asyncio.run(watch())
 

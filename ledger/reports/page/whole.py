@@ -160,7 +160,7 @@ def _pools(found: Overview) -> Section:
         for one in islice(drawn, _POOLS)
         for picture in burn_down_pictures(one, PAGE).values()
     ]
-    notes = ["Balances are those of whole pools, from their opening on."]
+    notes = ["Spent is what was spent in the present window, without windows from the opening on."]
     if len(drawn) > _POOLS:
         notes.append(f"Drawn are the {_POOLS} of {len(drawn):,} pools that have spent most.")
     if found.closed:

@@ -11,6 +11,7 @@ from ledger.reports.render.leases import (
     lease_ages_sheet,
     open_leases_sheet,
     stale_leases_sheet,
+    state,
 )
 from ledger.reports.render.pools import PoolRow, pools_sheet
 from ledger.reports.render.prices import (
@@ -82,6 +83,7 @@ __all__ = [
     "sparkline",
     "spend_sheet",
     "stale_leases_sheet",
+    "state",
     "statement_lines_sheet",
     "statement_notes",
     "statement_sheet",

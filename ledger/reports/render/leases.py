@@ -49,6 +49,11 @@ def stale_leases_sheet(found: Leases) -> Sheet:
     return _aged_sheet(found.stale, title)
 
 
+def state(lease: AgedLease) -> str:
+    """Return a lease's phase, and that its estimate is unpriced if it is."""
+    return f"{lease.phase}, unpriced" if lease.unpriced else str(lease.phase)
+
+
 def open_leases_sheet(found: Sequence[AgedLease]) -> Sheet:
     """Return leases that have not ended, the oldest first."""
     return _aged_sheet(found, f"Open: {counted(len(found), 'lease')}")
@@ -74,7 +79,7 @@ def _aged_sheet(found: Sequence[AgedLease], title: str) -> Sheet:
         sheet.add(
             text(row.pool),
             str(row.lease),
-            f"{row.phase}, unpriced" if row.unpriced else row.phase,
+            state(row),
             moment(row.reserved_at),
             duration(row.age_s),
             f"{row.held.tokens:,}",
