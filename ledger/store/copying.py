@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from sqlalchemy import Column, Connection, Table, bindparam, func, select
+from sqlalchemy import Column, Connection, Table, bindparam, select
 
+from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolId
-from ledger.errors import InvalidInputError
+from ledger.errors import InvalidInputError, LedgerUnavailableError, OutcomeUnknownError
 from ledger.store import migrate, pools, schema
 from ledger.store.anchors import Anchor
 from ledger.store.audit import require_all_visible
@@ -50,22 +51,27 @@ class _Numbered(NamedTuple):
 
     table: Table
     number: Column[int]
+    proof: Column[bytes]
+    """Tells two rows of one number apart."""
 
     def newest(self) -> Prepared:
-        """Return the query for a pool's highest number."""
+        """Return the query for a pool's row with the highest number, up to one."""
         t = self.table.c
         return Prepared(
-            select(func.max(self.number).label("number")).where(t.pool_id == bindparam("pool_id"))
+            select(self.number.label("number"), self.proof.label("proof"))
+            .where(t.pool_id == bindparam("pool_id"), self.number <= bindparam("upto"))
+            .order_by(self.number.desc())
+            .limit(1)
         )
 
     def rows(self) -> Prepared:
-        """Return the query for a pool's rows above one number, up to another."""
+        """Return the query for a pool's rows from one number to another."""
         t = self.table.c
         return Prepared(
             select(*t)
             .where(
                 t.pool_id == bindparam("pool_id"),
-                self.number > bindparam("after"),
+                self.number >= bindparam("after"),
                 self.number <= bindparam("upto"),
             )
             .order_by(self.number)
@@ -73,16 +79,22 @@ class _Numbered(NamedTuple):
 
 
 # Attributions come first, since entries name them.
-_ATTRIBUTIONS = _Numbered(schema.attributions, schema.attributions.c.attribution_id)
-_ENTRIES = _Numbered(schema.entries, schema.entries.c.seq)
-_HASH = Prepared(
-    select(schema.entries.c.hash).where(
-        schema.entries.c.pool_id == bindparam("pool_id"), schema.entries.c.seq == bindparam("seq")
-    )
+_ATTRIBUTIONS = _Numbered(
+    schema.attributions, schema.attributions.c.attribution_id, schema.attributions.c.digest
 )
+_ENTRIES = _Numbered(schema.entries, schema.entries.c.seq, schema.entries.c.hash)
+_POOLS = select(schema.pools).order_by(schema.pools.c.pool_id)
 
-_Numbers = Mapping[PoolId, int]
-"""The highest number of each pool; pools without rows are left out."""
+
+class _Newest(NamedTuple):
+    """A pool's newest row, by its number and its proof."""
+
+    number: int
+    proof: bytes
+
+
+_Numbers = Mapping[PoolId, _Newest]
+"""The newest row of each pool; pools without rows are left out."""
 
 
 def copy(source: Database, target: Database, *, progress: Progress | None = None) -> Copied:
@@ -116,22 +128,21 @@ def copy(source: Database, target: Database, *, progress: Progress | None = None
         )
     found, rows, attributions, entries = source.read(_standing, serializable=False)
     leave_out(found.damaged.values(), None)
-    names = {info.pool_id: info.name for info in found.infos}
-    there = target.read(partial(_newest, _ENTRIES, list(names)), serializable=False)
-    _check_continued(source, target, names, there)
-    known = target.read(partial(_newest, _ATTRIBUTIONS, list(names)), serializable=False)
-    for some in _pages(known, attributions):
-        _append(target, _ATTRIBUTIONS, _rows(source, _ATTRIBUTIONS, some))
+    target.read(lambda connection: _new_pools(connection, target, rows), serializable=False)
     copied = 0
-    for some in _pages(there, entries):
-        copied += _append(target, _ENTRIES, _rows(source, _ENTRIES, some))
-        if progress is not None:
-            progress(sum(upto - after for _, after, upto in some))
+    for one, ours in ((_ATTRIBUTIONS, attributions), (_ENTRIES, entries)):
+        there = target.read(partial(_newest, one, list(ours)), serializable=False)
+        for some in _pages(there, ours):
+            written = _append(source, target, one, some)
+            if one is _ENTRIES:
+                copied += written
+                if progress is not None:
+                    progress(sum(upto - after for _, after, upto in some))
     _add_pools(target, rows)
-    hashes = source.read(partial(_hashes, entries), serializable=False)
+    names = {info.pool_id: info.name for info in found.infos}
     anchors = [
-        Anchor(pool=names[pool_id], seq=seq, hash=hashes[pool_id])
-        for pool_id, seq in entries.items()
+        Anchor(pool=names[pool_id], seq=seq, hash=proof)
+        for pool_id, (seq, proof) in entries.items()
     ]
     return Copied(pools=len(names), entries=copied, anchors=anchors)
 
@@ -139,41 +150,25 @@ def copy(source: Database, target: Database, *, progress: Progress | None = None
 def _standing(connection: Connection) -> tuple[Found, list[Row], _Numbers, _Numbers]:
     """Return the pools, their rows, and their newest attributions and entries, at one moment."""
     found = pools.find_pools(connection)
-    rows: list[Row] = [dict(row) for row in connection.execute(select(schema.pools)).mappings()]
+    rows: list[Row] = [dict(row) for row in connection.execute(_POOLS).mappings()]
     ids = [info.pool_id for info in found.infos]
     attributions, entries = (_newest(one, ids, connection) for one in (_ATTRIBUTIONS, _ENTRIES))
     return found, rows, attributions, entries
 
 
 def _newest(one: _Numbered, ids: Sequence[PoolId], connection: Connection) -> _Numbers:
+    return _newest_upto(one, dict.fromkeys(ids, I64_MAX), connection)
+
+
+def _newest_upto(one: _Numbered, upto: Mapping[PoolId, int], connection: Connection) -> _Numbers:
     query = one.newest()
-    read = rows_of_each(connection, [(query, {"pool_id": pool_id}) for pool_id in ids])
-    return {
-        pool_id: row["number"]
-        for pool_id, (row,) in zip(ids, read, strict=True)
-        if row["number"] is not None
-    }
-
-
-def _hashes(at: _Numbers, connection: Connection) -> dict[PoolId, bytes]:
-    asked = [(_HASH, {"pool_id": pool_id, "seq": seq}) for pool_id, seq in at.items()]
+    asked = [(query, {"pool_id": pool_id, "upto": number}) for pool_id, number in upto.items()]
     read = rows_of_each(connection, asked)
-    return {pool_id: rows[0]["hash"] for pool_id, rows in zip(at, read, strict=True) if rows}
-
-
-def _check_continued(
-    source: Database, target: Database, names: Mapping[PoolId, str], there: _Numbers
-) -> None:
-    ours = source.read(partial(_hashes, there), serializable=False)
-    theirs = target.read(partial(_hashes, there), serializable=False)
-    for pool_id, seq in there.items():
-        if ours.get(pool_id) != theirs[pool_id]:
-            raise InvalidInputError(
-                "target",
-                f"{target.url} was written to since it was copied: entry {seq} of pool "
-                f"{names[pool_id]!r} is not in {source.url}. Go on with one of the two stores, and "
-                "copy into an empty database",
-            )
+    return {
+        pool_id: _Newest(rows[0]["number"], rows[0]["proof"])
+        for pool_id, rows in zip(upto, read, strict=True)
+        if rows
+    }
 
 
 class _Part(NamedTuple):
@@ -185,11 +180,16 @@ class _Part(NamedTuple):
 
 
 def _pages(there: _Numbers, newest: _Numbers) -> Iterator[list[_Part]]:
-    """Yield what is missing, in parts of at most `PAGE` numbers together."""
+    """Yield what is missing, in parts of at most `PAGE` numbers together.
+
+    A pool of which nothing is missing has a part without rows, which is held against the source.
+    """
     page: list[_Part] = []
     room = PAGE
-    for pool_id, upto in newest.items():
-        after = there.get(pool_id, 0)
+    for pool_id, (upto, _) in newest.items():
+        after = there[pool_id].number if pool_id in there else 0
+        if after >= upto:
+            page.append(_Part(pool_id, after, after))
         while after < upto:
             part = _Part(pool_id, after, min(upto, after + room))
             page.append(part)
@@ -202,37 +202,67 @@ def _pages(there: _Numbers, newest: _Numbers) -> Iterator[list[_Part]]:
         yield page
 
 
-def _rows(source: Database, one: _Numbered, parts: Sequence[_Part]) -> list[tuple[Any, ...]]:
+def _append(source: Database, target: Database, one: _Numbered, parts: Sequence[_Part]) -> int:
+    """Append rows that are not there yet, in one transaction, and return their number.
+
+    Raises:
+        InvalidInputError: The row before them is not the source's.
+    """
     query = one.rows()
+    # The row before the part is read, too: the target's must be the same.
     read = source.read_each([(query, part._asdict()) for part in parts])
-    return [tuple(row.values()) for rows in read for row in rows]
-
-
-def _append(target: Database, one: _Numbered, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Append rows that are not there yet, in one transaction, and return their number."""
     names = [column.name for column in one.table.columns]
-    number = names.index(one.number.name)
-    ids = sorted({row[0] for row in rows})
 
     def append(connection: Connection) -> int:
-        there = _newest(one, ids, connection)
-        missing = [row for row in rows if row[number] > there.get(row[0], 0)]
+        there = _newest_upto(one, {part.pool_id: part.upto for part in parts}, connection)
+        missing = []
+        for part, rows in zip(parts, read, strict=True):
+            at = there.get(part.pool_id, _NOTHING)
+            proofs = {row[one.number.name]: row[one.proof.name] for row in rows}
+            if at.number < part.after or proofs.get(at.number, b"") != at.proof:
+                raise _written_to(target, f"{one.table.name} of pool {part.pool_id}")
+            missing += [tuple(row.values()) for row in rows if row[one.number.name] > at.number]
         if missing:
             target.dialect.insert(connection, one.table.name, names, missing)
         return len(missing)
 
-    return _written(target, ids, append)
+    return _written(target, [part.pool_id for part in parts], append)
+
+
+_NOTHING = _Newest(0, b"")
+
+
+def _new_pools(connection: Connection, target: Database, rows: Sequence[Row]) -> list[Row]:
+    """Return those of the source's pools that the target lacks.
+
+    Raises:
+        InvalidInputError: The target has a pool that the source has not.
+    """
+    ours = {row["pool_id"]: row for row in rows}
+    there = [dict(row) for row in connection.execute(_POOLS).mappings()]
+    for row in there:
+        if ours.get(row["pool_id"]) != row:
+            raise _written_to(target, f"pool {row['name']!r}")
+    known = {row["pool_id"] for row in there}
+    return [row for row in rows if row["pool_id"] not in known]
 
 
 def _add_pools(target: Database, rows: Sequence[Row]) -> None:
     def add(connection: Connection) -> None:
-        known = set(connection.execute(select(schema.pools.c.pool_id)).scalars())
-        missing = [tuple(row.values()) for row in rows if row["pool_id"] not in known]
+        missing = [tuple(row.values()) for row in _new_pools(connection, target, rows)]
         if missing:
             names = [column.name for column in schema.pools.columns]
             target.dialect.insert(connection, schema.pools.name, names, missing)
 
     _written(target, [row["pool_id"] for row in rows], add)
+
+
+def _written_to(target: Database, what: str) -> InvalidInputError:
+    return InvalidInputError(
+        "target",
+        f"{target.url} was written to since it was copied: {what} is not as in the source. Go on "
+        "with one of the two stores, and copy into an empty database",
+    )
 
 
 def _written(target: Database, pool_ids: Sequence[int], work: Callable[[Connection], T]) -> T:
@@ -248,5 +278,12 @@ def _written(target: Database, pool_ids: Sequence[int], work: Callable[[Connecti
             finally:
                 target.give_back(transaction)
         except Exception as error:
-            if not transaction.is_repeated(error):
+            try:
+                repeated = transaction.is_repeated(error)
+            except OutcomeUnknownError as unknown:
+                raise LedgerUnavailableError(
+                    f"whether the newest rows are in {target.url} is not known; run the copy "
+                    "again, which goes on where it stands"
+                ) from unknown
+            if not repeated:
                 raise

@@ -165,9 +165,46 @@ def test_a_copy_that_was_written_to_is_no_copy_any_more(urls: tuple[str, str]) -
         with Ledger.open(url) as book:
             book.pool("top").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
         before = rows(target)
-        with pytest.raises(InvalidInputError, match=r"was written to .* pool 'top'"):
+        with pytest.raises(InvalidInputError, match=r"was written to .* entries of pool 1"):
             copied(source, target)
         assert before == rows(target)
+
+
+def test_a_copy_with_a_pool_of_its_own_is_no_copy_any_more(urls: tuple[str, str]) -> None:
+    """Another pool has the same number in the source, or will have it."""
+    source, target = urls
+    copied(source, target)
+    with Ledger.open(target) as book:
+        book.pool("mine", SharedPoolBudgetOptions())
+    with pytest.raises(InvalidInputError, match="pool 'mine' is not as in the source"):
+        copied(source, target)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_written_to_a_copy_meanwhile_is_found_out(
+    urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch, *, first: bool
+) -> None:
+    """Nothing is appended behind it, so that the copy stays what its own programs made of it."""
+    source, target = urls
+    if not first:
+        copied(source, target)
+        with Ledger.open(source) as book:
+            for _ in range(2):
+                book.pool("top").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    append = copying._append
+
+    def late(*given: Any) -> int:  # noqa: ANN401 - as `_append`
+        if given[2] is copying._ENTRIES:
+            with Ledger.open(target) as book:
+                budget = book.pool("top", SharedPoolBudgetOptions(capacity_tokens=1_000))
+                budget.release(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+        return append(*given)
+
+    monkeypatch.setattr(copying, "_append", late)
+    with pytest.raises(InvalidInputError, match="was written to"):
+        copied(source, target)
+    with Ledger.open(target) as book:
+        assert book.verify("top")[0].ok
 
 
 def test_another_store_is_no_copy(urls: tuple[str, str]) -> None:
