@@ -427,7 +427,9 @@ def _pools(
         closed = closed_pools(connection)
         sought = where.state is PoolState.CLOSED
         wanted = [info for info in wanted if (info.pool_id in closed) is sought]
-    lost = [error for error in damaged.values() if not where.pools or error.pool in where.pools]
+    # Where a damaged pool lies is not known: it may be below one of those that are named.
+    every = where.descendants or not where.pools
+    lost = [error for error in damaged.values() if every or error.pool in where.pools]
     return infos, {info.pool_id: info.name for info in wanted}, lost
 
 

@@ -76,11 +76,12 @@ def glance(
         at = moment_of(connection, scope, asked)
         pools = standing_in(connection, scope, at)
         # Nothing is open where nothing was at the last look, and no entry was written since.
-        first = {
-            one.pool.pool_id: known.get(one.pool.pool_id, 1)
-            for one in pools
-            if known.get(one.pool.pool_id, 1) <= one.seq
-        }
+        first = {}
+        for one in pools:
+            place = known.get(one.pool.pool_id, 1)
+            if place != one.seq + 1:
+                # An entry that was seen is gone where a backup was restored.
+                first[one.pool.pool_id] = place if place <= one.seq else 1
         found = open_leases_of_each(connection, scope, at, first=first, limit=LEASES)
         holding = holding_of_each(connection, scope, at, first=first)
         leases = [lease for of_pool in found.values() for lease in of_pool]

@@ -128,12 +128,19 @@ def present_of_each(
     heads, at, holds = _heads(connection, journals, now)
     due = _due(connection, holds, heads)
     later = partial(rows_of_each, connection)
-    return {
-        one.info.pool_id: head
-        if isinstance(head := heads[one.info.pool_id], JournalDamagedError)
-        else _by_now(later, one, head, at, *due.get(one.info.pool_id, _NOTHING))
-        for one in journals
-    }
+    found: dict[PoolId, Present | JournalDamagedError] = {}
+    for one in journals:
+        pool_id = one.info.pool_id
+        head = heads[pool_id]
+        try:
+            found[pool_id] = (
+                head
+                if isinstance(head, JournalDamagedError)
+                else _by_now(later, one, head, at, *due.get(pool_id, _NOTHING))
+            )
+        except JournalDamagedError as error:  # an entry that a limit or a credit counts from
+            found[pool_id] = error
+    return found
 
 
 def with_due(
@@ -254,9 +261,12 @@ def _due(
     """Return what is due of the capacity of each wanted pool, from what is due in each pool."""
     if not holds:
         return {}
-    infos = {one.pool_id: one for one in pools.find_above(connection, table.c.pool_id, holds)}
+    known = pools.find_lines(connection, table.c.pool_id, holds).infos
+    infos = {one.pool_id: one for one in known}
     due: dict[PoolId, _Due] = dict.fromkeys(wanted, _NOTHING)
     for pool_id, held in holds.items():
+        if pool_id not in infos:
+            continue
         # A pool that cannot be read cannot be swept either.
         with contextlib.suppress(JournalDamagedError):
             policy = PoolJournal(infos[pool_id], store=b"").head(connection).policy

@@ -120,6 +120,15 @@ def test_a_glance_goes_on_from_the_one_before(busy: Ledger) -> None:
     assert third.leases[0].lease == fourth.leases[0].lease
 
 
+def test_a_glance_behind_a_restored_backup_finds_older_leases(busy: Ledger) -> None:
+    """What was seen before it was restored says nothing of the leases that are there now."""
+    fresh = reports.glance(busy)
+    gone = {one.pool.pool_id: one.seq + 100 for one in fresh.pools}
+    found = reports.glance(busy, oldest=gone, now=fresh.at)
+    assert (fresh.leases, fresh.holding) == (found.leases, found.holding)
+    assert fresh.oldest == found.oldest
+
+
 def test_a_lease_below_others_is_counted_once(busy: Ledger) -> None:
     """And not again in each pool above; one that is due holds nothing any more."""
     busy.pool("below", SharedPoolBudgetOptions(), parent="team")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from ledger import Ledger, SharedPoolBudgetOptions, Usage, UsageEstimate, reports
-from ledger.errors import UnknownPoolError
+from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.reports import Filter, PoolState
+from ledger.reports.meter import Meter
 from ledger.reports.page import whole_page
+from ledger.store.pools import LeftOut
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import Clock
 from tests.conftest import STORES
 
 POOLS = {"org": None, "a-1": "org", "a-2": "org", "B-1": None, "a-1-x": "a-1"}
@@ -70,3 +77,30 @@ def test_a_parent_that_is_not_there(book: Ledger) -> None:
     """It is named, since an empty list would say that it has no pools below."""
     with pytest.raises(UnknownPoolError, match="nowhere"):
         reports.standing(book, Filter(parent="nowhere"))
+
+
+def test_a_damaged_pool_below_hides_no_other(tmp_path: Path) -> None:
+    """Not even one whose leases that are due hold of the pool above; it is named, or raised."""
+    clock = Clock()
+    file = tmp_path / "ledger.db"
+    with Ledger.open(f"sqlite:///{file}", clock=clock) as book:
+        limits = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=timedelta(minutes=1))
+        book.pool("org", limits)
+        for name in ("a", "b"):
+            budget = book.pool(name, limits, parent="org")
+            budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=10), UNLIMITED)
+        with closing(sqlite3.connect(file)) as raw, raw:
+            raw.execute("PRAGMA ignore_check_constraints = on")
+            raw.execute("DROP TRIGGER pools_no_update")
+            raw.execute("UPDATE pools SET name = '' WHERE name = 'a'")
+        clock.minutes(2)
+        for look in (
+            lambda lost: reports.standing(book, left_out=lost),
+            lambda lost: [one.status for one in Meter(book).read(left_out=lost)],
+        ):
+            lost: LeftOut = []
+            assert ["org", "b"] == [one.pool.name for one in look(lost)]
+            assert [""] == [error.pool for error in lost]
+        assert ["org", "b"] == [one.pool.name for one in reports.glance(book).pools]
+        with pytest.raises(JournalDamagedError, match="cannot be read"):
+            reports.spend(book, Filter(pools=["org"], descendants=True))
