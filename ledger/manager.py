@@ -326,7 +326,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
                 elif isinstance(outcome, LedgerError):
                     raise outcome
                 else:
-                    found.append(ImportedCall(outcome["seq"], is_new=call.is_new, is_changed=False))
+                    is_new = call.made(outcome)
+                    found.append(ImportedCall(outcome["seq"], is_new=is_new, is_changed=False))
         return found
 
     def _check_own(self, lease: BudgetLease) -> None:

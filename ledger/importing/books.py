@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, text
 
 from ledger.core.checks import to_micros
-from ledger.core.entries import EntryFlag
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, sql
+from ledger.core.past_calls import PastCall, import_key
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
-from ledger.reports.filters import Filter, Scope, snapshot
+from ledger.reports.filters import EVERYTHING, Filter, Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
 from ledger.store.schema import entries
@@ -94,10 +94,11 @@ def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, Standing
 def find_recorded(
     book: Ledger, pool: str, ids: Collection[bytes], *, since: datetime
 ) -> dict[bytes, Found]:
-    """Return which request ids are in the books, by other entries than imports of this pool.
+    """Return which request ids of a file are in the books, by other entries than its own imports.
 
     All pools of the store are searched, in bounded memory. Denials do not count, nor do leases that
-    were released: no call is known of them.
+    were released: no call is known of them. An import of this pool counts if it was made under
+    another key than the file's: the file would import the call again.
 
     Args:
         book: The store.
@@ -108,28 +109,61 @@ def find_recorded(
     Raises:
         LedgerUnavailableError: The store cannot be read.
     """
-    everywhere = Filter(since=since)
-    scope, last = snapshot(
-        book, everywhere, lambda connection, scope: (scope, ends(connection, scope))
-    )
     found: dict[bytes, Found] = {}
+    for request_id, one in _others(book, pool, Filter(since=since), import_key):
+        digest = digest_of(request_id)
+        if digest in ids:
+            found.setdefault(digest, one)
+    return found
+
+
+def find_call(book: Ledger, pool: str, call: PastCall) -> Found | None:
+    """Return an entry with a call's request id, other than its import into a pool under its key.
+
+    All entries are searched, of whatever time: that of the call may not be known. What counts is
+    what counts for `find_recorded`.
+
+    Raises:
+        LedgerUnavailableError: The store cannot be read.
+    """
+    same = entries.c.request_id == call.request_id
+    others = _others(book, pool, EVERYTHING, lambda _request_id: call.key, same)
+    return next((one for _, one in others), None)
+
+
+def _others(
+    book: Ledger,
+    pool: str,
+    where: Filter,
+    key_of: Callable[[str], str],
+    *conditions: ColumnElement[bool],
+) -> Iterator[tuple[str, Found]]:
+    """Yield the request ids that are in the books, other than by an import under their own key.
+
+    Args:
+        book: The store.
+        pool: The pool that calls are to be imported into.
+        where: Which entries are searched.
+        key_of: Returns the key under which a call is imported, given its request id.
+        conditions: What an entry must fulfil besides.
+    """
+    scope, last = snapshot(book, where, lambda connection, scope: (scope, ends(connection, scope)))
     for pool_id, end in last.items():
         name = scope.pools[pool_id]
-        query = _with_ids(scope).where(entries.c.pool_id == pool_id)
-        if name == pool:
-            query = query.where(entries.c.flags.bitwise_and(int(EntryFlag.IMPORTED)) == 0)
+        query = _with_ids(scope).where(entries.c.pool_id == pool_id, *conditions)
         for row in stream(book, query, after=0, end=end):
-            digest = digest_of(row["request_id"])
-            if digest in ids:
-                found.setdefault(digest, Found(name, row["seq"]))
-    return found
+            request_id = row["request_id"]
+            is_import = name == pool and row["kind"] == EntryKind.IMPORT
+            if not (is_import and row["idempotency_key"] == key_of(request_id)):
+                yield request_id, Found(name, row["seq"])
 
 
 def _with_ids(scope: Scope) -> Select[Any]:
     e = entries.c
-    return select(e.seq, e.request_id).where(
+    return select(e.seq, e.kind, e.request_id, e.idempotency_key).where(
         *scope.conditions,
         e.request_id.is_not(None),
+        e.kind != EntryKind.CORRECTION,  # it has the id and the time of the entry that it corrects
         e.usage_total_tokens.is_not(None) | is_open(None),
     )
 

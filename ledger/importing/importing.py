@@ -21,7 +21,7 @@ from ledger.errors import (
     InvalidInputError,
 )
 from ledger.files.rows import digest_of
-from ledger.importing.books import Standing, find_recorded, recorded_between, standing
+from ledger.importing.books import Standing, find_call, find_recorded, recorded_between, standing
 from ledger.importing.calls import Calls, Told, amounts_of
 from ledger.importing.values import Imported
 from ledger.ledger import Ledger
@@ -64,7 +64,7 @@ def import_calls(
     All lines are checked before the first is written. A call is in the pool once, however often the
     file is imported and however it has grown; the same import again, after an interrupt say, goes
     on where it ended. Calls that are in the books under the same request id, recorded or imported
-    into another pool, are left out and counted.
+    into another pool or under a key of their own, are left out and counted.
 
     Args:
         book: The store.
@@ -111,10 +111,8 @@ def record_call(
     check_text("reason", reason, max_chars=REASON_MAX_CHARS)
     budget = book.pool(pool)
     if call.request_id is not None:
-        found = find_recorded(
-            book, pool, {digest_of(call.request_id)}, since=call.occurred_at - _DAY
-        )
-        for other in found.values():
+        other = find_call(book, pool, call)
+        if other is not None:
             raise InvalidInputError(
                 "request_id",
                 f"{call.request_id!r} is in the books: entry {other.seq} of pool {other.pool!r}; "

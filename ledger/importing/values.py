@@ -27,9 +27,9 @@ class Imported:
         known: Calls that were imported before, with the same usage.
         corrected: Calls that were imported before with another usage, and were corrected now.
         kept: Calls of which the journal says something else: they were corrected since the file,
-            or a later one, was imported. They were left as they are.
-        recorded: Calls that are in the books without an import of this pool, under the same request
-            id; they were left out.
+            or another that says the same of them, was imported. They were left as they are.
+        recorded: Calls that are in the books under the same request id, other than by an import of
+            a file into this pool; they were left out.
         unnamed: Calls without a request id. It is not known whether they are in the books.
         recorded_then: If there are such calls, how many calls the pool recorded itself in the time
             from the first to the last of them.

@@ -103,3 +103,15 @@ def test_a_call_is_recorded_by_the_token_of_its_lease(
         assert f"lease {lease.token}  recorded" in ledger(*words, "--total-tokens", 7).out
     with Ledger.open(url, create=False) as book:
         assert 7 == book.pool("team").status().balance.committed.tokens
+
+
+def test_a_call_under_a_key_is_in_the_books(ledger: Run, refused: Run, url: str, log: Path) -> None:
+    """Recorded and then imported, or the other way round, without the time: it is there once."""
+    words = ("record", "team", "--url", url, "--reason", "lost", "--total-tokens", 15)
+    first = (*words, "--request-id", "q0", "--key", "k")
+    assert "recorded" in ledger(*first, "--at", "2024-02-20T10:00:00Z").out
+    assert "was there" in ledger(*first).out
+    shown = ledger("import", "team", log, "--mapping", "litellm", "--url", url).out
+    assert "2 calls imported; 0 imported before" in shown
+    said = str(refused(*words, "--request-id", "q1", "--key", "other"))
+    assert "'q1' is in the books: entry 3 of pool 'team'" in said

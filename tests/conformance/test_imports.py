@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from ledger import (
     Attribution,
     EntryFlag,
     EntryKind,
+    ImportedCall,
     InvalidInputError,
     Ledger,
     LedgerBudgetManager,
@@ -30,6 +33,7 @@ from ledger import (
     from_micros,
 )
 from ledger.core.rules import counts_from
+from ledger.store.database import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 
@@ -37,6 +41,10 @@ HOUR = timedelta(hours=1)
 DAILY = Window(period=Period.DAY)
 FIVE_HOURS = Limit(name="five", period=Rolling(5 * HOUR), capacity_tokens=900)
 TODAY = Limit(name="today", period=DAILY, capacity_tokens=800)
+
+
+class LostError(Exception):
+    """The connection was lost."""
 
 
 def past(at: datetime, tokens: int, key: str, **more: Any) -> PastCall:  # noqa: ANN401 - any field
@@ -198,6 +206,44 @@ def test_many_calls_share_transactions(timed: Ledger, clock: Clock) -> None:
     assert 2**63 - 1 == pool.status().balance.committed.tokens
     assert [0] == counted(pool)
     assert [] == damage(timed)
+
+
+@pytest.mark.parametrize("rival", [True, False])
+def test_who_imported_a_call_is_known_after_a_second_try(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, *, rival: bool
+) -> None:
+    """Not the first try, if that was rolled back and another process came between the two."""
+    commit, is_repeated = Transaction.commit, Transaction.is_repeated
+    with Ledger.open(store_url) as book, Ledger.open(store_url) as other:
+        pool = book.pool("team", SharedPoolBudgetOptions())
+        elsewhere = other.pool("team", SharedPoolBudgetOptions())
+        call = past(book.now() - HOUR, 5, "k")
+        others: list[ImportedCall] = []
+
+        def import_it() -> None:
+            others.extend(elsewhere.import_calls([call], "theirs"))
+
+        def fail(transaction: Transaction, connection: Connection) -> None:
+            monkeypatch.setattr(Transaction, "commit", commit)
+            if not rival:  # the connection is lost, and the call is there all the same
+                commit(transaction, connection)
+            raise LostError
+
+        def repeat(transaction: Transaction, error: Exception) -> bool:
+            if not isinstance(error, LostError):
+                return is_repeated(transaction, error)
+            if rival:
+                thread = threading.Thread(target=import_it)
+                thread.start()
+                thread.join()
+            return True
+
+        monkeypatch.setattr(Transaction, "commit", fail)
+        monkeypatch.setattr(Transaction, "is_repeated", repeat)
+        (found,) = pool.import_calls([call], "ours")
+        assert [True] * rival == [one.is_new for one in others]
+        assert (2, not rival) == (found.entry, found.is_new)
+        assert 5 == pool.status().balance.committed.tokens
 
 
 def test_bad_calls_are_refused(timed: Ledger, clock: Clock) -> None:

@@ -146,6 +146,16 @@ def test_an_older_file_changes_nothing_back(bring: Bring, team: LedgerBudgetMana
     assert 12 == team.status().balance.committed.tokens
 
 
+def test_what_was_said_before_is_not_said_anew(bring: Bring, team: LedgerBudgetManager) -> None:
+    """A file with amounts of an earlier one may be that one: they are corrected by hand."""
+    line = HEAD + "q1,2024-02-01,m,10,{},1\n"
+    changes = [bring(line.format(tokens)).corrected for tokens in (1, 2, 1, 3, 2)]
+    assert [0, 1, 0, 1, 0] == changes
+    assert 13 == team.status().balance.committed.tokens
+    team.correct(2, replace(team.usage_of(2), output_tokens=2, total_tokens=12), "it was 2")
+    assert (0, 1, 0, 0, 0) == counts(bring(line.format(2)))
+
+
 def test_the_last_message_of_a_session_may_change(bring: Bring, team: LedgerBudgetManager) -> None:
     """A session's log says a message's usage again and again while it grows."""
     content = SAMPLES["Claude Code"].content
@@ -335,3 +345,37 @@ def test_one_call_is_recorded_unless_it_is_known(
         record_call(book, "team", call("q2", Usage(total_tokens=3)), "lost with the disk")
     content = HEAD + "q1,2024-02-29T12:00:00Z,m,1,1,1\nq2,2024-02-29T12:00:00Z,m,1,1,1\n"
     assert (0, 1, 0, 0, 1) == counts(bring(content))
+
+
+def keyed(key: str | None, at: datetime = NOON) -> PastCall:
+    """Return the call `q1`, under a key of its own."""
+    usage = Usage(input_tokens=1, output_tokens=1, total_tokens=2, cost_micros_usd=1_000_000)
+    whom = Attribution(request_id="q1")
+    return PastCall(usage=usage, occurred_at=at, attribution=whom, idempotency_key=key)
+
+
+ONE = HEAD + "q1,2024-02-29T12:00:00Z,m,1,1,1\n"
+"""A log that tells of it."""
+
+
+def test_a_call_under_a_key_is_not_imported_again(book: Ledger, bring: Bring) -> None:
+    """The log is the other name of the same call; to record it again changes nothing."""
+    assert record_call(book, "team", keyed("k"), "lost").is_new
+    assert not record_call(book, "team", keyed("k"), "lost").is_new
+    assert (0, 0, 0, 0, 1) == counts(bring(ONE))
+    with pytest.raises(InvalidInputError, match="'q1' is in the books: entry 2 of pool 'team'"):
+        record_call(book, "team", keyed(None), "lost")
+    assert [("q1", 2)] == used(book)
+
+
+@pytest.mark.parametrize("days", [0, 400])
+def test_an_imported_call_is_not_recorded_under_a_key(
+    book: Ledger, bring: Bring, team: LedgerBudgetManager, days: int
+) -> None:
+    """Also after a correction, and if who records it does not know when it was made."""
+    bring(ONE)
+    team.correct(2, Usage(total_tokens=3), "bill")
+    with pytest.raises(InvalidInputError, match="'q1' is in the books: entry 2 of pool 'team'"):
+        record_call(book, "team", keyed("k", NOON + timedelta(days=days)), "lost")
+    assert (0, 0, 0, 1, 0) == counts(bring(ONE))
+    assert 3 == team.status().balance.committed.tokens

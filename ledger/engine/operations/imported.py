@@ -31,8 +31,8 @@ class Import(Operation[int]):
     provenance: Provenance
     reason: str
     actor: Actor
-    is_new: bool = False
-    """Whether it was decided here, and not under its key before."""
+    decided: tuple[int, Micros] | None = None
+    """The number and the time of the entry that the last try which decided it made."""
 
     @classmethod
     def of(cls, call: PastCall, reason: str, actor: Actor) -> Import:
@@ -79,7 +79,8 @@ class Import(Operation[int]):
         balance, lease, flags = rules.record_import(
             pool.head.balance, self.usage, lease_id=pool.head.seq + 1, ceiling=I64_MAX
         )
-        self.is_new = True
+        # As the entry will have them. A try may be rolled back, and the key be used by others then.
+        self.decided = pool.head.seq + 1, max(pool.head.recorded_at, pool.now)
         return drafted(
             EntryKind.IMPORT,
             balance,
@@ -96,6 +97,13 @@ class Import(Operation[int]):
             idempotency_key=self.key,
             payload_digest=self.payload_digest(),
         )
+
+    def made(self, row: Row) -> bool:
+        """Tell whether this call made the entry under its key, and not an earlier or another one.
+
+        That is also so if the connection was lost during COMMIT, and a later try found the entry.
+        """
+        return self.decided == (row["seq"], row["recorded_at"])
 
     def answer(self, row: Row, pool: PoolInfo) -> int:
         """Return the number of the entry."""
