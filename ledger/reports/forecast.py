@@ -282,7 +282,7 @@ def _axis(axis: Axis, line: _Line, begin: Micros, now: Micros) -> AxisForecast:
 
 
 def _ends(axis: Axis, one: PoolStatus, spent: int, begin: Micros, now: Micros) -> Iterator[_End]:
-    """Yield what becomes of a pool's own capacity, and of each of its limits.
+    """Yield what becomes of a pool's credits, of its own capacity, and of each of its limits.
 
     A rolling limit is told of only where nothing is left of it: what was spent of it comes back at
     the pace at which it was spent.
@@ -302,8 +302,6 @@ def _ends(axis: Axis, one: PoolStatus, spent: int, begin: Micros, now: Micros) -
         outlook, at = _prepaid(axis, one, kept, spent, begin, now)
         outlook = Outlook.BEYOND if outlook is Outlook.RUNS_OUT and at > _LAST else outlook
         yield _End(outlook, at, None, one.pool.name, None)
-        if axis.is_unlimited(one.policy):
-            return
     until = None if one.window is None else one.window.end
     yield end(left, kept, until, None)
     for each in one.limits:

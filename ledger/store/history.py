@@ -367,10 +367,7 @@ def correction_in(row: Row) -> rules.Moved:
 
 
 def _summed(row: Row) -> Totals:
-    tokens, cost = (
-        (row[f"{name}_upper"] << 32) + row[f"{name}_lower"]
-        for name in ("total_tokens", "cost_micros_usd")
-    )
+    tokens, cost = ((row[f"{name}_upper"] << 32) + row[f"{name}_lower"] for name in _SUMMED)
     return Totals(tokens, cost, row["requests"])
 
 

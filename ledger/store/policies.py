@@ -162,12 +162,15 @@ class Terms:
 
         Raises:
             JournalDamagedError: They cannot be read.
+            UnknownRulesError: The policy was set under rules that this library does not have.
         """
         known = self._policies.get(seq)
         if known is None:
             (found,) = read([self.asked(seq)])
             try:
                 known = rows.ruled_of(found[0])
+            except UnknownRulesError:
+                raise
             except rows.UNREADABLE as error:
                 raise self._damaged(seq, f"its policy cannot be read: {error}") from error
             if known is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,9 +20,12 @@ from ledger import (
     ThresholdExceededError,
     Usage,
     UsageEstimate,
+    reports,
 )
 from ledger.core.rules import admission, released
 from ledger.errors import UnknownRulesError
+from ledger.store.policies import Terms
+from ledger.store.statements import rows_of_each
 
 POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
 UNLIMITED = RequestBudget.unlimited()
@@ -153,6 +157,24 @@ def test_rules_that_this_library_does_not_have_are_named(
         assert 1 == found.damage.seq
         assert "budget-ledger 7.5" in found.damage.reason
         assert size == book.size("team")
+
+
+def test_credits_under_rules_that_this_library_does_not_have_are_not_damaged(
+    store_url: str, second: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the credits are read before the policy, too, the version is named."""
+    second()
+    with Ledger.open(store_url) as book:
+        book.pool("team", SharedPoolBudgetOptions(prepaid=["tokens"]))
+        (opening,) = book.entries("team")
+    monkeypatch.undo()
+    with Ledger.open(store_url) as book:
+        with pytest.raises(UnknownRulesError, match="version 2"):
+            next(iter(reports.credits(book)))
+        with book._database.engine.connect() as connection:
+            terms = Terms(opening.pool_id, "team")
+            with pytest.raises(UnknownRulesError, match="version 2"):
+                terms.book(partial(rows_of_each, connection), opening.seq)
 
 
 def test_the_version_is_part_of_the_policy_entry(store_url: str) -> None:

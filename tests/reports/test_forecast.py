@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from ledger import I64_MAX, Ledger, from_micros, reports
+from ledger import (
+    I64_MAX,
+    Credit,
+    Ledger,
+    Limit,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    Window,
+    from_micros,
+    reports,
+    usd,
+)
 from ledger.core.axes import AMOUNTS
 from ledger.errors import InvalidInputError
 from ledger.reports import Outlook, TimeBasis
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import Clock
 
 NOW = datetime(2024, 5, 8, tzinfo=UTC)
 DAY = timedelta(days=1)
+DAY_US = 86_400_000_000
 
 
 def spend(scribe: Any, *spent: tuple[float, int], pool: str = "team") -> Ledger:  # noqa: ANN401
@@ -97,6 +113,36 @@ def test_outlooks(
     scribe.pool("team", capacity_tokens=capacity)
     found = reports.forecast(spend(scribe, *spent), "team", now=NOW)
     assert (outlook, None) == (found.axes[0].outlook, found.axes[0].runs_out_at)
+
+
+def test_a_limit_of_a_balance(store_url: str) -> None:
+    """$20 a day of a balance of $500, without a capacity: the day's limit runs out first."""
+    clock = Clock()
+    clock.now -= clock.now % DAY_US
+    limit = Limit(name="day", period=Window("day"), capacity_cost_micros_usd=usd(20))
+    policy = SharedPoolBudgetOptions(prepaid=["cost_micros_usd"], limits=[limit])
+    with Ledger.open(store_url, clock=clock) as book:
+        book.pool("team", policy)
+        book.credit("team", Credit(name="paid", cost_micros_usd=usd(500)))
+        ends, found = from_micros(clock.now + DAY_US), []
+        clock.minutes(6 * 60)
+        for cost in (3, 9, 8):
+            lease = book.pool("team").reserve(EXTENSIONS, UsageEstimate(), UNLIMITED)
+            book.pool("team").record_used(lease, Usage(cost_micros_usd=usd(cost)))
+            clock.now += 1
+            axis = reports.forecast(book, "team").axes[1]
+            found.append((axis.outlook, axis.limit, axis.refills_at))
+            assert axis.capacity is None
+            assert book.pool("team").status().remaining.cost_micros_usd == axis.remaining
+        book.adjust("team", replace(policy, limits=()))
+        axis = reports.forecast(book, "team").axes[1]
+    assert (Outlook.RUNS_OUT, None, usd(480)) == (axis.outlook, axis.limit, axis.remaining)
+    # At 3 in 6 hours the day ends first, and what then decides is the balance.
+    assert [
+        (Outlook.RUNS_OUT, None, None),
+        (Outlook.RUNS_OUT, "day", ends),
+        (Outlook.OUT, "day", ends),
+    ] == found
 
 
 def test_as_of_an_entry(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own

@@ -41,6 +41,19 @@ class Spent(NamedTuple):
     call: int
     by: int
 
+    @property
+    def counts_at(self) -> int:
+        """When it counts."""
+        return self.at
+
+
+class Imported(NamedTuple):
+    """A call that is imported: when, when it was made, and what it used."""
+
+    at: int
+    counts_at: int
+    by: int
+
 
 class Given(NamedTuple):
     """A credit that is given."""
@@ -48,17 +61,28 @@ class Given(NamedTuple):
     at: int
     credit: Credit
 
+    @property
+    def counts_at(self) -> int:
+        """When it counts."""
+        return self.at
 
-Event = Spent | Given
+
+Event = Spent | Imported | Given
+Numbered = tuple[int, Event]
 
 
 @st.composite
 def journals(draw: st.DrawFn) -> list[Event]:
-    """Return credits, calls and corrections of calls in order of time."""
+    """Return credits, calls, corrections of calls and imports in the order of their entries."""
     at, used, events = BEGIN, dict[int, int](), list[Event]()
     for _ in range(draw(st.integers(0, 30))):
         at += draw(st.sampled_from([0, 1, 20 * MINUTE, 60 * MINUTE]))
-        if draw(st.integers(0, 3)) == 0:
+        kind = draw(st.integers(0, 5))
+        if kind == 0:
+            ago = draw(st.sampled_from([0, 1, 10, 20, 50, 70, 150]))
+            events.append(Imported(at, at - ago * MINUTE, draw(st.integers(1, 9))))
+            continue
+        if kind == 1:
             minutes = draw(st.sampled_from([None, 1, 20, 60, 90, 200]))
             credit = Credit(
                 name="some",
@@ -77,39 +101,56 @@ def journals(draw: st.DrawFn) -> list[Event]:
 class Paid:
     """What each credit has paid, found call by call."""
 
-    def __init__(self, events: list[Event], until: int) -> None:
+    def __init__(self, numbered: list[Numbered], until: int) -> None:
         self.left: dict[int, int] = {}
         self.debt = 0
-        self._valid: dict[int, Credit] = {}
-        for seq, (event, amount) in enumerate(zip(events, charges(events), strict=True), 1):
-            self._expire(event.at)
+        self.valid: dict[int, Credit] = {}
+        adds = charges([event for _, event in numbered])
+        in_time = zip(numbered, adds, strict=True)
+        for (seq, event), amount in sorted(in_time, key=lambda one: (one[0][1].counts_at, one[0])):
+            self._expire(event.counts_at)
             if isinstance(event, Given):
-                self._valid[seq], self.left[seq] = event.credit, event.credit.tokens
+                self.valid[seq], self.left[seq] = event.credit, event.credit.tokens
             self.debt += amount
-            for one in sorted(self._valid, key=self._place):
+            for one in sorted(self.valid, key=self._place):
                 taken = min(self.debt, self.left[one])
                 self.left[one] -= taken
                 self.debt -= taken
         self._expire(until)
 
     def _place(self, seq: int) -> tuple[int, datetime, int]:
-        credit = self._valid[seq]
+        credit = self.valid[seq]
         return credit.priority, credit.expires_at or datetime.max.replace(tzinfo=UTC), seq
 
     def _expire(self, now: int) -> None:
-        for seq, credit in [*self._valid.items()]:
+        for seq, credit in [*self.valid.items()]:
             if credit.expires_at is not None and credit.expires_at <= from_micros(now):
-                del self._valid[seq]
+                del self.valid[seq]
 
     @property
     def whole(self) -> int:
         """What can still be spent."""
-        return sum(self.left[seq] for seq in self._valid)
+        return sum(self.left[seq] for seq in self.valid)
+
+
+def counted(events: list[Event]) -> list[Numbered]:
+    """Return what counts, with its number: no import of a call before the list of credits begins.
+
+    It begins with each credit that is given when no other is good and nothing is owed.
+    """
+    begin, found = 0, list[Numbered]()
+    for seq, event in enumerate(events, 1):
+        if isinstance(event, Given):
+            paid = Paid(found, event.at)
+            begin = begin if paid.valid or paid.debt else event.at
+        if not isinstance(event, Imported) or event.counts_at >= begin:
+            found.append((seq, event))
+    return found
 
 
 def charges(events: list[Event]) -> list[int]:
     """Return what each event adds, as far as no later one takes it back from its call."""
-    adds = [event.by if isinstance(event, Spent) else 0 for event in events]
+    adds = [0 if isinstance(event, Given) else event.by for event in events]
     for place, event in enumerate(events):
         if not isinstance(event, Spent) or event.by >= 0:
             continue
@@ -138,10 +179,14 @@ def listed(events: list[Event]) -> tuple[CreditBook, rules.Track, Balance]:
             book = credits.with_credit(event.credit, seq, Micros(event.at), Balance(Totals(total)))
             continue
         total += event.by
+        point = rules.Point(seq, Micros(event.at), Totals(total))
+        if isinstance(event, Imported):
+            track.add(point, rules.Dated(seq, Micros(event.counts_at), Totals(event.by)))
+            continue
         known = event.call in first
         moved = rules.Moved(seq, first[event.call], Totals(event.by)) if known else None
         first.setdefault(event.call, seq)
-        track.add(rules.Point(seq, Micros(event.at), Totals(total)), moved)
+        track.add(point, moved)
     return book, track, Balance(Totals(total))
 
 
@@ -156,7 +201,7 @@ def test_credits_pay_what_a_plain_sum_says(
     at = Micros((events[-1].at if events else BEGIN) + later * MINUTE)
     book, track, balance = listed(events)
     assert book == book_from_json(book_to_json(book))
-    credits, expected = rules.Credits(POLICY, book, at, track), Paid(events, at)
+    credits, expected = rules.Credits(POLICY, book, at, track), Paid(counted(events), at)
     for state in credits.states(balance):
         assert expected.left[state.seq] == state.left.tokens + state.lost.tokens
         assert state.credit.tokens == sum(
@@ -182,6 +227,28 @@ def test_credits_pay_what_a_plain_sum_says(
             less = credits.with_credit(Credit(name="it", tokens=short - 1), 98, at, balance)
             short_of = rules.Credits(POLICY, less, at, track)
             assert rules.admit(POLICY, holding, *asking, credits=short_of) is not None
+
+
+@pytest.mark.parametrize("first", ["short", "long"])
+def test_an_import_between_two_expiries_is_paid_once(first: str) -> None:
+    """No entry stands between them, and the credits may have been given in either order."""
+    days: dict[str, int | None] = {"short": 5, "long": 10, "ever": None}
+    order = sorted(days, key=lambda name: (name == "ever", name != first))
+    day = 24 * 60 * MINUTE
+    events: list[Event] = [
+        *(
+            Given(BEGIN, Credit(name=name, tokens=1_000, expires_at=until))
+            for name in order
+            for after in (days[name],)
+            for until in (None if after is None else from_micros(BEGIN + after * day),)
+        ),
+        Imported(BEGIN + 20 * day, BEGIN + 7 * day, 100),
+    ]
+    book, track, balance = listed(events)
+    credits = rules.Credits(POLICY, book, Micros(BEGIN + 20 * day), track)
+    used = {one.credit.name: one.used.tokens for one in credits.states(balance)}
+    assert {"short": 0, "long": 100, "ever": 0} == used
+    assert 1_000 == rules.prepaid(POLICY, balance, credits).tokens
 
 
 def granted(number: int, *, used: int = 0) -> tuple[CreditBook, Balance]:

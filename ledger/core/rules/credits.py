@@ -282,7 +282,10 @@ def carried_on(
 def _moments(
     book: CreditBook, at: Micros, history: History
 ) -> Iterator[tuple[Point, Granted, bool]]:
-    """Yield the entries behind which a credit was given, or had expired, in their order."""
+    """Yield the entries behind which a credit was given, or had expired, in order of time.
+
+    Two credits may expire behind one entry: calls of the time between are imported later.
+    """
     found = []
     for one in book.listed:
         given = Point(one.seq, one.at, one.committed)
@@ -294,4 +297,10 @@ def _moments(
             last = history.newest_before(one.expires_at)
             # A history may leave out entries that commit nothing, such as the credit's own.
             found.append((max(last, given, key=lambda point: point.seq), one, True))
-    yield from sorted(found, key=lambda moment: (moment[0].seq, moment[2]))
+    yield from sorted(found, key=_when)
+
+
+def _when(moment: tuple[Point, Granted, bool]) -> tuple[Micros, bool, int]:
+    point, one, expires = moment
+    at = one.expires_at if expires else one.at
+    return at or one.at, not expires, point.seq
