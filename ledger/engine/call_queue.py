@@ -12,9 +12,16 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 
+from ledger.core.values import Usage
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
+from ledger.engine.operations import Record
 from ledger.engine.worker import Worker
-from ledger.errors import ContentionError, OutcomeUnknownError, StoreError
+from ledger.errors import (
+    ContentionError,
+    LedgerUnavailableError,
+    OutcomeUnknownError,
+    StoreError,
+)
 from ledger.store.database import Database
 
 _log = logging.getLogger(__name__)
@@ -29,7 +36,7 @@ _CALLED_S = 1.0
 """After how many seconds the worker is called again if it has not begun to lead."""
 
 _TRIES = 3
-"""How many times a call without a waiting caller is tried while others keep the store busy."""
+"""How many times a call without a waiting caller is tried if the store does not do it."""
 
 _GATHERED_MIN = 3
 """The smallest batch that is gathered: for one or two callers, a pause costs more than it saves."""
@@ -51,6 +58,7 @@ class CallQueue(ABC):
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._closed = False
         self.forget()
 
     def forget(self) -> None:
@@ -61,6 +69,8 @@ class CallQueue(ABC):
         self._mutex = threading.RLock()
         self._queue: deque[Caller] = deque()
         self._batch: list[Caller] = []
+        self._kept: deque[Caller] = deque()
+        """Calls without a waiting caller that are tried again once the store answers."""
         self._leader: ThreadCaller | Executor | None = None
         self._expected = 0
         """How many callers the last batch had."""
@@ -82,7 +92,15 @@ class CallQueue(ABC):
         """Do the waiting calls as one batch, as the leader."""
 
     def close(self) -> None:
-        """End the worker after its last batch; wait for that at most `_begun_s` seconds."""
+        """End the worker after its last batch; wait for that at most `_begun_s` seconds.
+
+        What was kept for a store that did not answer is tried a last time.
+        """
+        with self._mutex:
+            self._closed = True
+            left = self._take_back()
+        if left:
+            self._call_worker()
         with self._mutex:
             worker, self._worker = self._worker, None
         if worker is not None:
@@ -95,14 +113,49 @@ class CallQueue(ABC):
                 self._end_pause()
 
     def _retry(self, caller: Caller, error: StoreError) -> bool:
-        """Queue what a finaliser left again, if others only kept the store busy; else log it."""
+        """Have what a finaliser left tried again, if that may help; else log it.
+
+        It is queued at once if others only kept the store busy, and kept until the store has done
+        another batch if it cannot be reached.
+        """
+        operation = caller.operation
         if isinstance(error, ContentionError) and caller.tries < _TRIES:
             caller.tries += 1
             self._enter(caller)
             return True
-        left = caller.operation.name, caller.operation.lease_id, caller.pool.info.name
-        _log.error("%s of lease %s in pool %r, left in the queue, failed: %s", *left, error)
+        usage = _shown(operation.usage) if isinstance(operation, Record) else "no usage"
+        of = operation.name, operation.lease_id, caller.pool.info.name, usage
+        if self._keep(caller, error):
+            _log.warning(
+                "%s of lease %s in pool %r (%s), left in the queue, is kept: %s", *of, error
+            )
+            return True
+        _log.error("%s of lease %s in pool %r (%s), left in the queue, failed: %s", *of, error)
         return False
+
+    def _keep(self, caller: Caller, error: StoreError) -> bool:
+        """Keep a call about a lease until the store answers; tell whether it is kept."""
+        if not isinstance(error, LedgerUnavailableError | OutcomeUnknownError):
+            return False
+        with self._mutex:
+            if self._closed or caller.tries >= _TRIES or caller.operation.lease_id is None:
+                return False
+            caller.tries += 1
+            caller.again |= isinstance(error, OutcomeUnknownError)
+            self._kept.append(caller)
+        return True
+
+    def _take_back(self) -> bool:
+        """Queue what was kept; tell whether there was any."""
+        with self._mutex:
+            found = bool(self._kept)
+            while self._kept:
+                # Queued before it is kept no more: an interrupt in between loses none.
+                kept = self._kept[0]
+                if kept.outcome is None and kept not in self._queue:
+                    self._queue.append(kept)
+                self._kept.popleft()
+        return found
 
     def _gather(self) -> None:
         """Pause until as many callers wait as the last batch had, since most come right back.
@@ -192,7 +245,8 @@ class CallQueue(ABC):
 
         They may have taken effect.
         """
-        left = [one for one in self._batch if one.outcome is None and one not in self._queue]
+        waiting = (*self._queue, *self._kept)
+        left = [one for one in self._batch if one.outcome is None and one not in waiting]
         for caller in reversed(left):
             again = caller
             # The caller is gone, but a lease that its call was granted must be released.
@@ -263,3 +317,9 @@ class CallQueue(ABC):
         if holder is None and leader is not None and leader.alive:
             holder = f"thread {leader.thread} of this process ({os.getpid()})"
         return ContentionError(timeout_s=self.database.timeout_s, attempts=0, holder=holder)
+
+
+def _shown(usage: Usage) -> str:
+    """Return the figures of a usage that are not 0, for the log."""
+    figures = {name: getattr(usage, name) for name in Usage.__dataclass_fields__}
+    return ", ".join(f"{name} {figure}" for name, figure in figures.items() if figure) or "usage 0"

@@ -17,7 +17,13 @@ _thread: int | None = None
 
 def is_collecting() -> bool:
     """Tell whether this thread is in the middle of a collection."""
-    return _thread == threading.get_ident()
+    here = threading.get_ident()
+    if _thread != here:
+        return False
+    # An interrupt inside of `_note` may have left the note of a collection that is over. Inside of
+    # a collection this does nothing; outside it collects, and so notes what is the case.
+    gc.collect(0)
+    return _thread == here
 
 
 def _note(phase: str, _found: Mapping[str, Any]) -> None:

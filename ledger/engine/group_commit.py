@@ -294,6 +294,7 @@ class Writer(CallQueue):
             found = list(zip(batch, outcomes, strict=True))
             self._deliver([one for one in found if one[1] is not None])
             if done is not None:
+                self._take_back()
                 self._tell(done)
             batch = [caller for caller, outcome in found if outcome is None]
 

@@ -176,7 +176,10 @@ class Attempt:
         """Tell the listener how the attempt ended."""
         if is_collecting():
             # The thread may be in the middle of telemetry, whose locks let no thread in twice.
-            _thread.start_new_thread(self._tell, (how,))
+            try:
+                _thread.start_new_thread(self._tell, (how,))
+            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+                self._tell(how)
         else:
             self._tell(how)
 

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.aio import AsyncLedger
-from ledger.engine import call_queue
+from ledger.engine import call_queue, collecting
 from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, until
@@ -332,7 +333,138 @@ def test_what_a_collection_leaves_and_the_store_fails_is_logged(
     book._database.dialect.begin = fail
     gc.collect()
     until(lambda: "left in the queue" in caplog.text)
-    assert f"close of lease {lease.id} in pool 'pool', left in the queue, failed" in caplog.text
+    left = f"close of lease {lease.id} in pool 'pool' (no usage), left in the queue"
+    assert f"{left}, is kept" in caplog.text
+    book.close()
+    assert f"{left}, failed" in caplog.text
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("then", ["another call", "close"])
+def test_usage_that_a_collection_leaves_outlives_an_outage(
+    book: Ledger,
+    budget: LedgerBudgetManager,
+    store_url: str,
+    caplog: pytest.LogCaptureFixture,
+    then: str,
+) -> None:
+    """It is recorded once the store answers; the log says meanwhile what is not recorded yet."""
+    lease = garbage(budget, recording)
+    begin = book._database.dialect.begin
+
+    def fail(*_given: object, **_named: object) -> None:
+        raise OSError(5, "the disk failed")
+
+    book._database.dialect.begin = fail
+    gc.collect()
+    until(lambda: "left in the queue" in caplog.text)
+    shown = f"of lease {lease.id} in pool 'pool' (total_tokens 7), left in the queue, is kept: "
+    assert shown in caplog.text
+    assert ["WARNING"] == [one.levelname for one in caplog.records if shown in one.getMessage()]
+    until(lambda: book._writer._leader is None)
+    book._database.dialect.begin = begin
+    if then == "close":
+        book.close()
+    else:
+        reserve(budget)
+        wait_until_ended(budget, lease)
+    with Ledger.open(store_url) as another:
+        assert 7 == another.pool("pool").status().balance.committed.tokens
+        assert [None] == [found.damage for found in another.verify()]
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_usage_that_is_left_and_fails_again_and_again_is_given_up(
+    book: Ledger, budget: LedgerBudgetManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After three times the log names what was not recorded, as an error."""
+    lease = garbage(budget, recording)
+    writer, begin = book._writer, book._database.dialect.begin
+
+    def fail(*given: object, **named: object) -> None:
+        if any(one.operation.lease_id == lease.id for one in writer._batch):
+            raise OSError(5, "the disk failed")
+        begin(*given, **named)  # type: ignore[arg-type]
+
+    book._database.dialect.begin = fail
+    gc.collect()
+    until(lambda: "left in the queue" in caplog.text)
+    for _ in range(2):
+        until(lambda: writer._kept and writer._leader is None)
+        reserve(budget)
+    shown = f"of lease {lease.id} in pool 'pool' (total_tokens 7), left in the queue, failed: "
+    until(lambda: shown in caplog.text)
+    assert ["WARNING", "WARNING", "ERROR"] == [
+        one.levelname for one in caplog.records if "left in the queue" in one.getMessage()
+    ]
+    assert not writer._kept
+
+
+@pytest.fixture
+def nothing_left_is_done(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody do what a finaliser leaves in the queue."""
+    monkeypatch.setattr(book._writer, "_call_worker", lambda: None)
+
+
+@pytest.mark.usefixtures("nothing_left_is_done")
+def test_usage_is_durable_after_a_note_of_a_collection_was_left(
+    budget: LedgerBudgetManager, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note was not taken back when the collection ended: it is found out at the next call."""
+    lease = reserve(budget)
+    monkeypatch.setattr(collecting, "_thread", threading.get_ident())
+    budget.record_used(lease, Usage(total_tokens=7))
+    with Ledger.open(store_url) as another:
+        assert 7 == another.pool("pool").status().balance.committed.tokens
+
+
+@pytest.mark.usefixtures("no_collection", "nothing_left_is_done")
+def test_usage_is_durable_after_an_interrupt_at_the_end_of_a_collection(
+    budget: LedgerBudgetManager, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes during a collection is handled in the first Python code behind it."""
+    lease = reserve(budget)
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: ignored.append(found.object))
+    others = [one for one in gc.callbacks if one is not collecting._note]
+    gc.collect()
+    gc.freeze()  # the next one meets no finaliser in Python, which would be interrupted first
+    many: list[object] = [[] for _ in range(2_000_000)]
+    previous = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    gc.callbacks[:] = [collecting._note]
+    try:
+        # By the processor's time: a busy machine does not make it come before the collection.
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.005)
+        gc.collect()
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, previous)
+        gc.callbacks.extend(others)
+        gc.unfreeze()
+    del many
+    assert [collecting._note] == ignored
+    assert threading.get_ident() == collecting._thread
+    budget.record_used(lease, Usage(total_tokens=7))
+    with Ledger.open(store_url) as another:
+        assert 7 == another.pool("pool").status().balance.committed.tokens
+    assert collecting._thread is None
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_collection_is_known_as_long_as_it_lasts() -> None:
+    """To ask for it, as often as one likes, ends neither it nor the note of it."""
+
+    class Asking:
+        def __del__(self) -> None:
+            told.extend(collecting.is_collecting() for _ in range(3))
+
+    told: list[bool] = []
+    cycle: list[object] = [Asking()]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert [True] * 3 == told
+    assert not collecting.is_collecting()
 
 
 def test_a_call_that_comes_as_its_thread_has_the_turn_waits_for_nothing(

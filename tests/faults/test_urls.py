@@ -140,3 +140,20 @@ def test_a_store_on_a_network_file_system_is_refused_unless_told(
     Ledger.open(f"sqlite:///{tmp_path}/ledger.db").close()
     monkeypatch.setattr(filesystems, "_MOUNTED", tmp_path / "none")  # not Linux
     Ledger.open(f"sqlite:///{shared}/other.db").close()
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u00a0", "\u0085", "\x0b", "\x1c", "\r"])
+def test_a_folder_may_be_mounted_under_any_name(
+    sign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system escapes blanks, tabs and line ends alone; no other sign ends a name or a line."""
+    shared = tmp_path / f"a{sign}share"
+    shared.mkdir()
+    mounted = tmp_path / "mountinfo"
+    mounted.write_bytes(
+        f"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        f"30 21 0:40 / {shared} rw shared:1 - nfs4 server:/export rw\n".encode()
+    )
+    monkeypatch.setattr(filesystems, "_MOUNTED", mounted)
+    assert "nfs4" == filesystems.network_of(shared / "ledger.db")
+    assert filesystems.network_of(tmp_path / "ledger.db") is None

@@ -26,7 +26,7 @@ from ledger import Attribution, InvalidInputError, LedgerBudgetManager, usd
 from ledger.prices import PriceList
 from ledger.telemetry import Telemetry
 from ledger.telemetry.calls import PROVIDERS
-from ledger.transport import budgeted
+from ledger.transport import attempts, budgeted
 from ledger.transport.requests import PROVIDERS as KNOWN
 from tests.clocks import LATE_S, until
 from tests.transport import wire
@@ -251,6 +251,32 @@ def test_a_stream_that_is_collected_inside_telemetry_waits_for_no_lock_of_it(
                 lock.release()
 
     exported.tracers.add_span_processor(Locking())
+    leave_a_stream(pool, exported)
+    with lock:
+        gc.collect()
+    until(lambda: entered)
+    assert [("chat gpt-4o", True)] == entered
+    until(lambda: not pool.status().balance.reserved.requests)
+
+
+def test_a_stream_that_is_collected_as_the_interpreter_shuts_down_is_told_of(
+    pool: LedgerBudgetManager, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread can be started then: the finaliser ends the span itself, and the lease."""
+
+    def refuse(*_given: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    leave_a_stream(pool, exported)
+    with monkeypatch.context() as patched:
+        patched.setattr(attempts._thread, "start_new_thread", refuse)
+        gc.collect()
+    assert ["chat gpt-4o"] == [span.name for span in exported.spans]
+    until(lambda: not pool.status().balance.reserved.requests)
+
+
+def leave_a_stream(pool: LedgerBudgetManager, exported: Exported) -> None:
+    """Leave a stream, which was begun, to the garbage collector."""
     stream = httpx.Response(
         200, headers={"content-type": "text/event-stream"}, content=b"".join(CHAT.stream.parts)
     )
@@ -261,12 +287,6 @@ def test_a_stream_that_is_collected_inside_telemetry_waits_for_no_lock_of_it(
     next(parts)
     cycle: list[object] = [parts]
     cycle.append(cycle)
-    del parts, cycle
-    with lock:
-        gc.collect()
-    until(lambda: entered)
-    assert [("chat gpt-4o", True)] == entered
-    until(lambda: not pool.status().balance.reserved.requests)
 
 
 def test_a_call_that_is_cancelled_while_it_waits_is_a_span(

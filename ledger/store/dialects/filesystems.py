@@ -23,16 +23,18 @@ def network_of(path: Path) -> str | None:
     On other systems than Linux it is not known.
     """
     try:
-        mounted = _MOUNTED.read_text(encoding="utf-8", errors="surrogateescape")
+        # As bytes: as text, a carriage return, which a name may have, would end a line.
+        mounted = _MOUNTED.read_bytes().decode("utf-8", errors="surrogateescape")
     except OSError:
         return None
     place, kind = Path("/"), ""
-    for line in mounted.splitlines():
+    # Cut at these two alone, which are escaped in names: other blanks and line ends are not.
+    for line in filter(None, mounted.split("\n")):
         before, _, after = line.partition(" - ")
-        folder = Path(_unescaped(before.split()[4]))
+        folder = Path(_unescaped(before.split(" ")[4]))
         # What is mounted later hides what was mounted there before.
         if path.is_relative_to(folder) and len(folder.parts) >= len(place.parts):
-            place, kind = folder, after.split()[0]
+            place, kind = folder, after.split(" ")[0]
     return kind if kind in _NETWORKS else None
 
 
