@@ -79,6 +79,7 @@ class AsyncLedgerBudgetManager(
 
     correct = awaited(LedgerBudgetManager.correct)
     import_calls = awaited(LedgerBudgetManager.import_calls)
+    reserve_and_settle = awaited(LedgerBudgetManager.reserve_and_settle)
     usage_of = awaited(LedgerBudgetManager.usage_of)
     status = awaited(LedgerBudgetManager.status)
     _block = leasing(AsyncLeaseBlock)

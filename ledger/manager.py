@@ -52,6 +52,7 @@ from ledger.engine.operations import (
     Renew,
     Reserve,
 )
+from ledger.engine.replaying import KnownCall, checked, reserve_and_settle
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import (
     IdempotencyConflictError,
@@ -241,6 +242,37 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         by = actors.named(self._actor if actor is None else actor)
         asked = [Import.of(call, reason, by) for call in calls]
         return self._read(lambda: self._import(asked))
+
+    def reserve_and_settle(
+        self, calls: Sequence[KnownCall], *, at_once: int = 1
+    ) -> list[BudgetLease | None]:
+        """Reserve and settle calls whose usage is known, as a back-test does.
+
+        Each call leads to the entries of a `reserve` and a `record_used`, in the order of the
+        calls, and once under its key. 128 calls share a transaction. If a key is that of another
+        call, nothing of its transaction is written.
+
+        Args:
+            calls: The calls. A denial is kept in the journal.
+            at_once: How many leases are held at the same time, 1 to 128: each is settled when so
+                many are. All are settled at the end of a transaction.
+
+        Returns:
+            The lease of each call, None where it was denied.
+
+        Raises:
+            InvalidInputError: An argument of another type or out of range, a call without an
+                idempotency key, or one dated more than a day ahead of the store's clock.
+            IdempotencyConflictError: A key was used for another call. The calls of transactions
+                before it were recorded.
+            BudgetError: A call is refused, and not for what is left. Other calls of its
+                transaction, and of those before it, were recorded.
+            AmountOutOfRangeError: An amount is above 2^63-1. Nothing was written.
+        """
+        asked = checked(calls, at_once)
+        return self._read(
+            lambda: [*reserve_and_settle(self._writer, self._journal, asked, at_once)]
+        )
 
     def usage_of(self, entry: Entry | int) -> Usage:
         """Return the usage of a settlement or an observation after all its corrections.

@@ -38,6 +38,7 @@ from ledger.cli.policies import (
 )
 from ledger.core.checks import check_text
 from ledger.core.policy import check_storable_policy
+from ledger.engine.replaying import AT_ONCE_MAX
 from ledger.ledger import Ledger
 from ledger.reports.render import (
     counted,
@@ -93,7 +94,7 @@ def _chosen(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="How many threads make calls at the same time.")
+        int, typer.Option(min=1, max=AT_ONCE_MAX, help="How many calls are made at the same time.")
     ] = 1,
 ) -> Backtest:
     """Return the back-test that a command's options make."""

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ledger.contract import RequestExtensions
 from ledger.core.checks import I64_MAX, check_amount, check_moment
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     Attribution,
     IdempotencyKey,
     OccurredAt,
-    RequestBudget,
     Usage,
     UsageEstimate,
 )
+from ledger.engine.replaying import AT_ONCE_MAX, KnownCall
 from ledger.errors import (
     BillingFileError,
-    BudgetError,
     IdempotencyConflictError,
     InvalidInputError,
     TraceAlreadyRunError,
-    UnpricedCallError,
 )
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
@@ -36,7 +31,6 @@ from ledger.files.mapping import COST
 from ledger.files.numbers import Amount
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
 from ledger.simulate.pricing import Prices
 from ledger.simulate.runs import RunRule
 
@@ -77,7 +71,8 @@ class Backtest:
         prices: What tokens cost, where a row does not say what the call cost.
         estimate_output_tokens: The output tokens that every call is estimated at. With None, each
             call is estimated at what was recorded of it.
-        workers: How many threads run rows at once, 1 or more. With one, rows are run in order.
+        workers: How many calls are made at the same time, 1 to 128: each is settled when so many
+            are reserved. With one, each is settled before the next is reserved.
 
     Raises:
         BillingFileError: A row lacks its time, or has amounts that no store can hold; or there are
@@ -101,8 +96,8 @@ class Backtest:
                     "the trace says what each call cost in the end, which no estimate may know: "
                     "give the prices of tokens (--input-price, --output-price)",
                 )
-        if self.workers < 1:
-            raise InvalidInputError("workers", "must be 1 or more")
+        if not 1 <= self.workers <= AT_ONCE_MAX:
+            raise InvalidInputError("workers", f"must be 1 to {AT_ONCE_MAX}")
         lacking = [axis for axis in _AXES if axis not in self.trace.axes]
         if lacking or self.trace.mapping.at is None:
             said = ", ".join(lacking) or "time"
@@ -125,11 +120,40 @@ class Backtest:
 
     def estimate(self, row: BillLine) -> UsageEstimate:
         """Return what is held for a row before it is run."""
-        recorded = self.usage(row)
-        output = self.estimate_output_tokens
-        if output is None:
-            output = recorded.output_tokens
-        cost = recorded.cost_micros_usd
+        return self._estimate(self.usage(row))
+
+    def usage(self, row: BillLine) -> Usage:
+        """Return what a row really used; its own cost wins over one computed from prices."""
+        said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
+        if not row.has_cost:
+            said[COST] = self.prices.cost_micros_usd(*(said[axis] for axis in _AXES))
+        return Usage(**said)
+
+    def call(self, row: BillLine, position: int, key: str) -> KnownCall:
+        """Return what is asked of a budget for a row.
+
+        Args:
+            row: The row.
+            position: How many rows come before it.
+            key: The idempotency key of its reservation.
+        """
+        assert row.at is not None  # noqa: S101 - it was checked
+        attribution = Attribution(
+            run_id=self.runs.run_id(row, position),
+            model=row.model,
+            provider=row.provider,
+            tenant=row.tenant,
+            agent=row.agent,
+            request_id=row.request_id,
+        )
+        extensions = RequestExtensions(attribution, OccurredAt(row.at), IdempotencyKey(key))
+        usage = self.usage(row)
+        return extensions, self._estimate(usage), usage
+
+    def _estimate(self, recorded: Usage) -> UsageEstimate:
+        output, cost = recorded.output_tokens, recorded.cost_micros_usd
+        if self.estimate_output_tokens is not None:
+            output = self.estimate_output_tokens
         if self.estimate_output_tokens is not None or self.prices != Prices():
             cost = self.prices.cost_micros_usd(recorded.input_tokens, output)
         return UsageEstimate(
@@ -138,13 +162,6 @@ class Backtest:
             total_tokens=recorded.input_tokens + output,
             cost_micros_usd=cost,
         )
-
-    def usage(self, row: BillLine) -> Usage:
-        """Return what a row really used; its own cost wins over one computed from prices."""
-        said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
-        if not row.has_cost:
-            said[COST] = self.prices.cost_micros_usd(*(said[axis] for axis in _AXES))
-        return Usage(**said)
 
     def _check_row(self, row: BillLine) -> None:
         if row.at is None:
@@ -191,7 +208,7 @@ def run(
         again: Run a trace that was run before, and count its rows once more.
         resume: Continue the newest run of this trace in this pool: where it was interrupted, or
             with the calls that were logged since.
-        progress: Called with the outcome of each row, in the worker's thread.
+        progress: Called with the outcome of each row, once it is in the books.
 
     Raises:
         TraceAlreadyRunError: The trace was run into this store, and neither flag is given.
@@ -205,62 +222,32 @@ def run(
         )
     take = _take(book, pool, backtest.trace, again=again, resume=resume)
     budget = book.pool(pool, options)
-    counts = dict.fromkeys(Outcome, 0)
-    denied: list[str] = []
-    counting = threading.Lock()
-
-    def work(position: int, row: BillLine) -> None:
-        key = _key(backtest.trace, row, take)
-        outcome = _run_row(budget, backtest, row, position, key)
-        with counting:
-            counts[outcome] += 1
-            if outcome is Outcome.DENIED and len(denied) < _DENIALS_KEPT:
-                denied.append(key)
-        if progress is not None:
-            progress(outcome)
-
+    admitted = denied = 0
+    denied_keys: list[str] = []
+    rows = enumerate(backtest.trace.lines)
     try:
-        rows = enumerate(backtest.trace.lines)
-        # The first row runs before all others: `_take` looks for its key to find earlier runs.
-        work(*next(rows))
-        _in_threads(backtest.workers, rows, work)
+        while batch := [*itertools.islice(rows, AT_ONCE_MAX)]:
+            keys = [_key(backtest.trace, row, take) for _position, row in batch]
+            calls = [
+                backtest.call(row, position, key)
+                for (position, row), key in zip(batch, keys, strict=True)
+            ]
+            leases = budget.reserve_and_settle(calls, at_once=backtest.workers)
+            for key, lease in zip(keys, leases, strict=True):
+                if lease is None:
+                    denied += 1
+                    denied_keys += [key] if denied <= _DENIALS_KEPT else []
+                else:
+                    admitted += 1
+                if progress is not None:
+                    progress(Outcome.DENIED if lease is None else Outcome.ADMITTED)
     except IdempotencyConflictError as error:
         raise InvalidInputError(
             "resume",
             "the run was begun with other prices or estimates, or a request id is that of another "
             "call; give the same again, or count all anew with again (--again)",
         ) from error
-    return Result(
-        admitted=counts[Outcome.ADMITTED], denied=counts[Outcome.DENIED], denied_keys=denied
-    )
-
-
-def _run_row(
-    budget: LedgerBudgetManager, backtest: Backtest, row: BillLine, position: int, key: str
-) -> Outcome:
-    assert row.at is not None  # noqa: S101 - `Backtest` has checked it
-    extensions = RequestExtensions(
-        Attribution(
-            run_id=backtest.runs.run_id(row, position),
-            model=row.model,
-            provider=row.provider,
-            tenant=row.tenant,
-            agent=row.agent,
-            request_id=row.request_id,
-        ),
-        OccurredAt(row.at),
-        IdempotencyKey(key),
-    )
-    try:
-        lease = budget.reserve(extensions, backtest.estimate(row), RequestBudget.unlimited())
-    except UnpricedCallError:
-        raise  # no verdict on the row: the back-test was asked without prices
-    except BudgetError:
-        return Outcome.DENIED
-    budget.record_used(
-        lease, backtest.usage(row), report=UsageReport(idempotency_key=f"{key}:used")
-    )
-    return Outcome.ADMITTED
+    return Result(admitted=admitted, denied=denied, denied_keys=denied_keys)
 
 
 def _take(book: Ledger, pool: str, trace: Bill, *, again: bool, resume: bool) -> int:
@@ -286,22 +273,3 @@ def _key(trace: Bill, row: BillLine, take: int) -> str:
     if row.request_id is not None:
         return f"trace:{take}:{digest_of(row.request_id).hex()}"
     return f"trace:{take}:{trace.sha256[:32]}:{row.line}"
-
-
-def _in_threads(
-    workers: int,
-    rows: Iterator[tuple[int, BillLine]],
-    work: Callable[[int, BillLine], None],
-) -> None:
-    """Run rows in threads, at most two per thread submitted at a time, up to the first error."""
-    with ThreadPoolExecutor(workers) as threads:
-        pending: set[Future[None]] = set()
-        for position, row in rows:
-            pending.add(threads.submit(work, position, row))
-            if len(pending) >= 2 * workers:
-                # No time-out here: a row is a few calls of the budget, and each has its own.
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for finished in done:
-                    finished.result()
-        for unfinished in pending:
-            unfinished.result()

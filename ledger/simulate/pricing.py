@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.errors import InvalidInputError
@@ -60,7 +61,17 @@ class Prices:
 
     def cost_micros_usd(self, input_tokens: int, output_tokens: int) -> int:
         """Return the cost of a call, computed exactly and rounded up once."""
-        # Fractions, because Decimal rounds to 28 digits, and a count times a price can have more.
-        return math.ceil(
-            input_tokens * Fraction(self.input_usd) + output_tokens * Fraction(self.output_usd)
-        )
+        per_input, per_output, unit = _in_integers(self)
+        return -(-(input_tokens * per_input + output_tokens * per_output) // unit)
+
+
+@lru_cache
+def _in_integers(prices: Prices) -> tuple[int, int, int]:
+    """Return what a token of input and of output costs, and in how many parts of a micro-USD.
+
+    Integers, because Decimal rounds to 28 digits, and a count times a price can have more.
+    """
+    given = Fraction(prices.input_usd), Fraction(prices.output_usd)
+    unit = math.lcm(*(price.denominator for price in given))
+    per_input, per_output = (price.numerator * unit // price.denominator for price in given)
+    return per_input, per_output, unit

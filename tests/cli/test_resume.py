@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from tests import programs
 
 Run = Callable[..., Any]
 
-PROGRAM = Path(sys.executable).with_name("ledger")
 ROWS = 500
 
 
@@ -33,20 +31,39 @@ def count(url: str, pool: str = "trace") -> int:
         return 0
 
 
+STOPPED = """
+import os, sys
+import ledger.cli.simulate as simulate
+from ledger.cli import main
+number, run = int(sys.argv.pop(1)), simulate.run
+def stopped(*given, progress, **more):
+    seen = []
+    def told(outcome):
+        progress(outcome)
+        seen.append(outcome)
+        if len(seen) == 150:
+            os.kill(os.getpid(), number)
+    return run(*given, progress=told, **more)
+simulate.run = stopped
+sys.argv[0] = "ledger"
+main()
+"""
+"""The program, which sends itself a signal when it has told of 150 rows."""
+
+
 def interrupt(url: str, path: Path, number: signal.Signals, *words: object) -> int:
-    """Run a trace, send a signal when a part of it is in the books, and return how it ended."""
+    """Run a trace up to a signal in the middle of it, and return how it ended."""
     process = programs.Popen(
-        [PROGRAM, "simulate", path, "--url", url, *map(str, words)],
+        [
+            sys.executable,
+            "-c",
+            STOPPED,
+            *map(str, (int(number), "simulate", path, "--url", url, *words)),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=os.environ.copy(),
     )
-    deadline = time.monotonic() + 60
-    while count(url) < 100:
-        assert process.poll() is None, "it ended early"
-        assert time.monotonic() < deadline, "it stands still"
-        time.sleep(0.02)
-    process.send_signal(number)
     _out, err = process.communicate(timeout=60)
     assert b"Traceback" not in err
     return process.returncode

@@ -15,6 +15,11 @@ from ledger.engine.operations.lost import RecordLost
 from ledger.engine.operations.record import Record
 from ledger.engine.operations.release import Close, Release
 from ledger.engine.operations.renew import Renew
+from ledger.engine.operations.replayed import (
+    NotReservedError,
+    OtherCallError,
+    Replayed,
+)
 from ledger.engine.operations.reserve import NotYetError, Reserve
 
 __all__ = [
@@ -25,12 +30,15 @@ __all__ = [
     "Ensure",
     "Import",
     "InForceError",
+    "NotReservedError",
     "NotYetError",
     "Operation",
+    "OtherCallError",
     "Record",
     "RecordLost",
     "Release",
     "Renew",
+    "Replayed",
     "Reserve",
     "TopUp",
 ]

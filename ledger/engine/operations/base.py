@@ -144,7 +144,7 @@ class LeaseOperation(Operation[T]):
     calls about a lease that it has just granted."""
 
     @property
-    def lease_id(self) -> int:
+    def lease_id(self) -> int | None:
         """The lease this is about."""
         return self.lease
 

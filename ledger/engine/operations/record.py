@@ -26,7 +26,8 @@ from ledger.store.amounts import BUDGET, USAGE
 from ledger.store.drafts import Draft, drafted
 from ledger.store.rows import Interned, Row, request_budget_of, used_of
 
-_NO_REPORT = Fitted()
+NO_REPORT = Fitted()
+"""Of a call that says nothing more than its usage."""
 
 # Before Python 3.12, to look up a member in its class is a function call.
 _REPORTED = Provenance.REPORTED
@@ -51,7 +52,7 @@ class Record(LeaseOperation[None]):
         """
         check_storable("usage", usage, USAGE_FIELDS)
         # Its copies: the caller may change what the report holds at any time.
-        fitted = _NO_REPORT if report is None else fit(report)
+        fitted = NO_REPORT if report is None else fit(report)
         return cls(
             lease=lease.id,
             proof=lease.proof,
@@ -124,7 +125,7 @@ class Record(LeaseOperation[None]):
 
     def _attribution(self, pool: PoolBatch, captured: Interned | None) -> Interned | None:
         report = self.report
-        if report is _NO_REPORT:
+        if report is NO_REPORT:
             return captured
         overrides: dict[str, Any] = {
             name: value

@@ -1,0 +1,119 @@
+"""Calls that are over: each is reserved and settled, both in one transaction with many others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ledger.contract import RequestExtensions
+from ledger.core.kinds import EntryKind
+from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageEstimate
+from ledger.engine.batch import Batch
+from ledger.engine.operations.base import check_storable
+from ledger.engine.operations.record import NO_REPORT, Record
+from ledger.engine.operations.reserve import Reserve
+from ledger.engine.pool_batch import PoolBatch
+from ledger.errors import LedgerError
+from ledger.store.drafts import Draft
+from ledger.store.rows import Row
+
+
+class NotReservedError(LedgerError):
+    """The call was denied, or its lease is not there yet. Callers never see this."""
+
+    def __init__(self) -> None:
+        super().__init__("no lease was reserved for the call")
+
+
+class OtherCallError(Exception):
+    """The key is another call's, so that nothing of the transaction is to be written.
+
+    Attributes:
+        seq: The entry that has the key.
+    """
+
+    def __init__(self, key: str, seq: int) -> None:
+        super().__init__(f"entry {seq} has the key {key}")
+        self.key, self.seq = key, seq
+
+
+@dataclass(slots=True, kw_only=True)
+class ReserveReplayed(Reserve):
+    """Hold an estimate for a call whose usage is known."""
+
+    def led_to(self, row: Row) -> bool:
+        """Tell whether an entry that has this key is this call's.
+
+        Raises:
+            OtherCallError: It is not.
+        """
+        if not Reserve.led_to(self, row):
+            raise OtherCallError(self.key, row["seq"])
+        return True
+
+
+@dataclass(slots=True, kw_only=True)
+class SettleReplayed(Record):
+    """Settle the lease that an operation before this one has reserved, most often in this batch."""
+
+    reservation: Reserve
+
+    @property
+    def lease_id(self) -> None:
+        """The lease, which is not known before the reservation is decided."""
+        return
+
+    def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
+        """Return the settlement.
+
+        Raises:
+            NotReservedError: There is no lease.
+        """
+        row = pool.known.get(self.reservation.key)
+        if row is None or row["kind"] == EntryKind.DENIAL:
+            raise NotReservedError
+        self.lease, self.proof = row["seq"], row["hash"]
+        pool.lease(self.lease)  # reads it, if an interrupted run reserved it
+        return Record.decide(self, batch, pool)
+
+    def led_to(self, row: Row) -> bool:
+        """Tell whether an entry that has this key is this call's.
+
+        Raises:
+            OtherCallError: It is not.
+        """
+        self.lease = row["lease"]
+        if not Record.led_to(self, row):
+            raise OtherCallError(self.key, row["seq"])
+        return True
+
+
+class Replayed(NamedTuple):
+    """The two operations of a call."""
+
+    reserve: Reserve
+    settle: SettleReplayed
+
+    @classmethod
+    def of(
+        cls, key: str, extensions: RequestExtensions, estimate: UsageEstimate, usage: Usage
+    ) -> Replayed:
+        """Return what a call asks for.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        check_storable("usage", usage, USAGE_FIELDS)
+        reserve = ReserveReplayed.of(
+            extensions, estimate, RequestBudget.unlimited(), keep_denial=True
+        )
+        settle = SettleReplayed(
+            key=f"{key}:used",
+            key_given=True,
+            lease=0,
+            usage=usage,
+            report=NO_REPORT,
+            closes=True,
+            reservation=reserve,
+        )
+        return cls(reserve, settle)
