@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ STORES = ("sqlite", "postgresql")
 
 LEFT_OUT = {
     "browser": "pages in a real browser, which needs Debian's chromium",
+    "clients": "libraries and services that are not in the extra dev, which are fetched",
     "focus": "exports under the official FOCUS validator, which needs Python 3.12 or newer",
     "long": "the same as others on more histories, places and calls, which takes minutes",
     "tools": "exports in pandas, DuckDB, hledger and others, which are fetched",
@@ -275,3 +277,19 @@ def book(store_url: str) -> Iterator[Ledger]:
     """Return an open ledger on a new store, on each database in turn."""
     with Ledger.open(store_url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the packages that tests marked `clients` need, for PYTHONPATH.
+
+    LEDGER_TEST_CLIENTS names it; without that, they are fetched.
+    """
+    found = os.environ.get("LEDGER_TEST_CLIENTS")
+    if found:
+        return Path(found)
+    folder = tmp_path_factory.mktemp("clients")
+    wanted = Path(__file__).with_name("clients.txt")
+    words = [sys.executable, "-m", "pip", "install", "-q", "--target", folder, "-r", wanted]
+    subprocess.run(words, check=True)
+    return folder

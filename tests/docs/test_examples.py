@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
+import json
+import os
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -11,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -18,18 +24,55 @@ def test_there_are_examples() -> None:
     """The folder was found, and each program stands in its table of contents."""
     assert EXAMPLES
     contents = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
-    for path in EXAMPLES:
+    for path in EXAMPLES + NOTEBOOKS:
         assert f"`{path.name}`" in contents
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in EXAMPLES if path.name != "web_service.py"], ids=lambda path: path.stem
+)
 def test_an_example_prints_what_it_says(
     path: Path, run: Callable[..., str], tmp_path: Path
 ) -> None:
     """The block behind `Prints:` is the program's output, to the letter; it leaves no file."""
+    assert said_by(path) == run(sys.executable, path, cwd=tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+def said_by(path: Path) -> str:
+    """Return what a program says that it prints."""
     says = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=True)
     assert says is not None
     _title, found, block = says.partition("\nPrints:\n\n")
     assert found, "the docstring has no block 'Prints:'"
-    assert textwrap.dedent(block).rstrip() + "\n" == run(sys.executable, path, cwd=tmp_path)
+    return textwrap.dedent(block).rstrip() + "\n"
+
+
+@pytest.mark.clients
+def test_the_web_service_prints_what_it_says(fetched: Path, tmp_path: Path) -> None:
+    """The same of the one that needs a web framework."""
+    path = ROOT / "examples" / "web_service.py"
+    done = subprocess.run(
+        [sys.executable, path],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(fetched)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (said_by(path), "") == (done.stdout, done.stderr)
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_prints_what_it_shows(path: Path) -> None:
+    """Its cells run one after the other, and each prints the output that is kept below it."""
+    names: dict[str, object] = {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec("".join(cell["source"]), names)  # noqa: S102 - this project's own notebook
+        kept = ["".join(output["text"]) for output in cell["outputs"]]
+        assert "".join(kept) == printed.getvalue()

@@ -11,6 +11,7 @@ from tests import programs
 ROOT = Path(__file__).parents[2]
 MARKED = {
     "browser": "tests/browser/test_page.py::",
+    "clients": "all_servers",
     "focus": "validator_passes",
     "long": "many",
     "sweep": "most",
@@ -19,6 +20,7 @@ MARKED = {
 """Markers, and what stands in the ids of tests that have them, in the files below."""
 FILES = (
     "tests/browser",
+    "tests/docs/test_web_service.py",
     "tests/reports/test_export_focus.py",
     "tests/reports/test_export_tools.py",
     "tests/stateful",
