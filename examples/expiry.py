@@ -8,9 +8,9 @@ Prints:
     late usage recorded: 700 are left
       2 reservation
       3 renewal
-      4 expiry       EXPIRED
-      5 correction   LATE
-      6 settlement   LATE
+      4 expiry       EXPIRED AT_EXPIRY
+      5 correction   LATE AT_EXPIRY
+      6 settlement   LATE AT_EXPIRY
     settled twice: UnknownLeaseError
 """
 

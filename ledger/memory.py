@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import reduce
 from typing import Any, TypeVar
 
 from typing_extensions import override
@@ -38,6 +39,7 @@ from ledger.core.entries import (
     Balance,
     CreditStatus,
     Direction,
+    EntryFlag,
     LeaseState,
     ThresholdCrossing,
     Totals,
@@ -122,13 +124,11 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
         self._due: list[tuple[int, int]] = []
         self._granted = 0
-        # What limits and credits count, where there are any, and in it the numbers of the entries
-        # by which leases expired: late usage corrects those.
+        # What limits and credits count, where there are any.
         self._history = rules.Track()
         self._credit_book = CreditBook(0, self._recorded_at, Totals())
         """The credits; those of a manager that is not prepaid are none."""
         self._counts_back = bool(options.limits or options.prepaid)
-        self._expired: dict[int, int] = {}
         self._proof = os.urandom(8)
         """What all leases of this manager have: another manager grants the same numbers."""
         self._booked: dict[str, Usage] = {}
@@ -319,8 +319,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             if self._poisoned:
                 return Remaining(0, 0, True)
             now = self._clock()
-            bounds = self._limits(now), self._credits(now)
-            return rules.remaining(self._policy, *self._stands(now), *bounds)
+            due = self._due_by(now)
+            bounds = self._limits(now, due), self._credits(now, due)
+            return rules.remaining(self._policy, *self._stands(now, due), *bounds)
 
     lease = leasing(LeaseBlock)
 
@@ -354,8 +355,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Return how far each credit is used by now, in the order in which they were given."""
         with self._lock:
             now = self._clock()
-            credits = self._credits(now)
-            return [] if credits is None else [*credits.states(self._stands(now).balance)]
+            due = self._due_by(now)
+            credits = self._credits(now, due)
+            return [] if credits is None else [*credits.states(self._stands(now, due).balance)]
 
     def alerts(self, after: str | None = None) -> list[Alert]:
         """Return every threshold crossing behind a cursor, in order, as `Books.alerts` does.
@@ -429,37 +431,48 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Return `ttl_us` after now, or after the newest change if the clock went back."""
         return Micros(max(now, self._recorded_at) + ttl_us)
 
-    def _limits(self, now: Micros) -> rules.Limits | None:
+    def _limits(self, now: Micros, due: Sequence[LeaseState] = ()) -> rules.Limits | None:
         """Return the policy's limits by now, None where it has none."""
         if not self._policy.limits:
             return None
-        return rules.Limits(self._policy, max(now, self._recorded_at), self._history)
+        return rules.Limits(self._policy, max(now, self._recorded_at), self._counted(due))
 
-    def _credits(self, now: Micros | None = None) -> rules.Credits | None:
+    def _credits(
+        self, now: Micros | None = None, due: Sequence[LeaseState] = ()
+    ) -> rules.Credits | None:
         """Return the credits by now, or as the newest change left them; None if not prepaid."""
         if not self._policy.prepaid:
             return None
         at = self._recorded_at if now is None else max(now, self._recorded_at)
-        return rules.Credits(self._policy, self._credit_book, at, self._history)
+        return rules.Credits(self._policy, self._credit_book, at, self._counted(due))
+
+    def _counted(self, due: Sequence[LeaseState]) -> rules.History:
+        """Return what limits and credits count once leases that are due have expired."""
+        if not due:
+            return self._history
+        settlement = self._policy.settlement
+        return self._history.with_due(
+            [(_ends(lease), rules.charged(settlement, lease.held)) for lease in due]
+        )
 
     def _note_committed(
-        self,
-        now: Micros,
-        balance: Balance,
-        correction: tuple[Mapping[str, Any], UsageDifference] | None = None,
+        self, now: Micros, balance: Balance, dated: tuple[Micros, Totals] | None = None
     ) -> None:
         at = max(now, self._recorded_at)
         book = self._credit_book if self._policy.prepaid else None
-        self._history.record(self._policy.limits, at, balance.committed, correction, book)
+        self._history.record(self._policy.limits, at, balance.committed, dated, book)
 
-    def _stands(self, now: Micros) -> rules.Standing:
+    def _due_by(self, now: Micros) -> list[LeaseState]:
+        """Return the leases that are due, which the next change lets expire."""
+        if not self._due or self._due[0][0] > now:
+            return []
+        numbers = {lease_id for expires_at, lease_id in self._due if expires_at <= now}
+        found = (self._leases.get(lease_id) for lease_id in sorted(numbers))
+        return [lease for lease in found if lease is not None and rules.due(lease, now)]
+
+    def _stands(self, now: Micros, due: Sequence[LeaseState]) -> rules.Standing:
         """Return the balance and the window as the next change finds them."""
-        held = Totals()
-        if self._due and self._due[0][0] <= now:
-            for lease_id in {lease_id for expires_at, lease_id in self._due if expires_at <= now}:
-                lease = self._leases.get(lease_id)
-                if lease is not None and rules.due(lease, now):
-                    held = held.plus(lease.held)
+        held = reduce(Totals.plus, (lease.held for lease in due), Totals())
         charge = rules.charged(self._policy.settlement, held)
         return rules.stand(
             self._policy,
@@ -533,9 +546,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._take_back(lease.id, UsageDifference.between(before, after), kind, usage)
         if self._counts_back:
             self._reached_before = self._reached()
-            detail = {"corrects": self._expired[lease.id], "late": kind}
-            moved = UsageDifference.between(before, after)
-            self._note_committed(now, effect.balance, (detail, moved))
+            self._note_committed(now, effect.balance, self._dated(effect))
+            self._balance = effect.balance  # what the usage commits is counted from here
         return effect.balance, effect.lease
 
     def _take_back(
@@ -549,6 +561,12 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         by = Totals.of(moved, requests=requests).plus(Totals.of(usage or Usage.zero(), requests=0))
         self._window_after = rules.without(self._window, rules.taken_back(by))
 
+    def _dated(self, effect: rules.Effect) -> tuple[Micros, Totals] | None:
+        """Return when else an entry counts than now, and what it commits; None if it is now."""
+        if not effect.flags & _OF_EXPIRED:
+            return None
+        return _ends(effect.lease), effect.balance.committed.minus(self._balance.committed)
+
     def _apply(self, effect: rules.Effect, now: Micros) -> None:
         lease, before = effect.lease, self._leases.get(effect.lease.lease)
         reached, self._reached_before = self._reached_before, None
@@ -557,9 +575,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if self._window_after is not None:
             self._window, self._window_after = self._window_after, None
         if self._counts_back and effect.balance.committed != self._balance.committed:
-            self._note_committed(now, effect.balance)
-            if lease.phase is LeasePhase.EXPIRED:
-                self._expired.setdefault(lease.lease, self._history.last)
+            self._note_committed(now, effect.balance, self._dated(effect))
         self._balance = effect.balance
         self._recorded_at = max(self._recorded_at, now)
         self._note_crossings(reached)
@@ -569,7 +585,6 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             del self._leases[lease.lease]
             self._assumed.pop(lease.lease, None)
             self._charged_in.pop(lease.lease, None)
-            self._expired.pop(lease.lease, None)
             return
         self._leases[lease.lease] = lease
         if lease.expires_at is not None and (
@@ -603,6 +618,15 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if lease.proof != self._proof:
             raise LostLeaseError(lease.id)
         return self._leases.get(lease.id)
+
+
+_OF_EXPIRED = EntryFlag.EXPIRED | EntryFlag.LATE
+
+
+def _ends(lease: LeaseState) -> Micros:
+    """Return when the hold of a lease that is due, or has expired, ended."""
+    assert lease.expires_at is not None  # noqa: S101 - others are never due
+    return lease.expires_at
 
 
 _THE_POOL = 0

@@ -105,11 +105,16 @@ class EntryFlag(IntFlag):
     """Its report did not fit, or said nothing where it should; the detail names the fields."""
     EXPIRED = 64
     """The hold ended by time-out before the usage was recorded, so that the usage is assumed."""
+    AT_EXPIRY = 256
+    """On limits and credits it counts when the hold of its lease ended: an expiry, usage that came
+    later, and corrections of both."""
     CLOSED = 32
     """The pool is closed: set on its closing, and on every later entry."""
 
 
-REPEATED_FLAGS = EntryFlag.UNPRICED | EntryFlag.SHORTENED
+DATED_FLAGS = EntryFlag.IMPORTED | EntryFlag.AT_EXPIRY
+"""The flags of entries that count on limits and credits at another time than they are recorded."""
+REPEATED_FLAGS = EntryFlag.UNPRICED | EntryFlag.SHORTENED | EntryFlag.AT_EXPIRY
 """The flags that a mirror takes over from the entry that it repeats."""
 
 
@@ -142,7 +147,8 @@ class LeaseAfter(NamedTuple):
         phase: Where it stands after the entry.
         held: What it still holds.
         used: What it has used so far.
-        expires_at: When its hold ends by itself, None for never, and once the lease has ended.
+        expires_at: When its hold ends by itself, None for never. Once the lease has ended only
+            entries say it that count when the hold ended.
     """
 
     lease: int
@@ -152,10 +158,11 @@ class LeaseAfter(NamedTuple):
     expires_at: Micros | None
 
     @classmethod
-    def of(cls, state: LeaseState) -> LeaseAfter:
-        """Return what the entry that leaves a lease in this state says of it."""
+    def of(cls, state: LeaseState, flags: EntryFlag = EntryFlag.NONE) -> LeaseAfter:
+        """Return what an entry with these flags says of a lease that it leaves in this state."""
         lease, _, _, phase, held, used, expires_at = state
-        return cls(lease, phase, held, used, None if phase is LeasePhase.ENDED else expires_at)
+        ended = phase is LeasePhase.ENDED and not flags & EntryFlag.AT_EXPIRY
+        return cls(lease, phase, held, used, None if ended else expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

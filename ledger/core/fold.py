@@ -558,8 +558,8 @@ def _move_of(entry: Entry) -> rules.Move | None:
     """Return how an entry moves what had been committed before it, None where it does not."""
     if entry.usage is None:
         return None
-    said = entry.kind, entry.flags, entry.detail, entry.usage, entry.occurred_at
-    return rules.move_of(entry.seq, *said)
+    dates = entry.occurred_at, None if entry.lease is None else entry.lease.expires_at
+    return rules.move_of(entry.seq, entry.kind, entry.flags, entry.detail, entry.usage, dates)
 
 
 def _is_call(entry: Entry) -> bool:

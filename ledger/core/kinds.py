@@ -226,7 +226,9 @@ BEGINS_LEASE = tuple(
 )
 """The kinds of the entry whose number is the lease's."""
 MAKES_CALL = tuple(
-    kind for kind, row in KINDS.items() if row.is_charged and (row.ends_lease or row.is_whole)
+    kind
+    for kind, row in KINDS.items()
+    if row.is_charged and (row.ends_lease or row.is_whole or row.phase is LeasePhase.EXPIRED)
 )
 """The kinds of which each entry says that a call was made, and what it used last."""
 ENDS_HOLD = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ledger.core import rules
@@ -40,11 +41,7 @@ def refusal(
         admit = rules.admission(head.rules_version)
         asked = estimate, request_budget
         window = one.session() or head.window
-        bounds: dict[str, Any] = {"requests": requests}
-        if head.policy.limits:
-            bounds["limits"] = one.limits()
-        if head.policy.prepaid:
-            bounds["credits"] = one.credits()
+        bounds = _bounds(one, requests)
         denial = admit(head.policy, head.balance, *asked, window, **bounds)
         if denial is None:
             continue
@@ -60,11 +57,22 @@ def refusal(
             found = spared(batch, one)
             free = rules.swept(head.balance, found.held, found.charged, ceiling=I64_MAX)
             window = one.session(free) or head.window
+            bounds = _bounds(one, requests, found.dated)
             if admit(head.policy, free, *asked, window, **bounds) is None:
                 expire_spared(batch, found)
                 continue
         return denial.of_pool(one.info.name)
     return None
+
+
+def _bounds(pool: PoolBatch, requests: int, due: Sequence[rules.Due] = ()) -> dict[str, Any]:
+    """Return what bounds a reservation beside the balance, once what is due has expired."""
+    bounds: dict[str, Any] = {"requests": requests}
+    if pool.head.policy.limits:
+        bounds["limits"] = pool.limits(due)
+    if pool.head.policy.prepaid:
+        bounds["credits"] = pool.credits(due=due)
+    return bounds
 
 
 def begin_sessions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Totals, requests_made
+from ledger.core.entries import EntryFlag, Totals, requests_made
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.values import Usage, UsageDifference
 from ledger.engine.batch import Batch
@@ -19,6 +19,8 @@ def correction(
 ) -> Draft:
     """Return the correction of an entry, which has the entry's attribution and time.
 
+    On limits and credits it counts when the entry does.
+
     Args:
         found: The entry, with its usage after earlier corrections.
         after: The usage that it should have.
@@ -27,6 +29,10 @@ def correction(
         reason: Why.
     """
     corrected = found.row
+    dated = EntryFlag(corrected["flags"]) & EntryFlag.AT_EXPIRY
+    if dated:
+        state = effect.lease._replace(expires_at=corrected["expires_at"])
+        effect = effect._replace(lease=state, flags=effect.flags | dated)
     return about_lease(EntryKind.CORRECTION, effect, lease)._replace(
         usage=UsageDifference.between(found.usage, after),
         attribution=found.attribution,

@@ -71,15 +71,18 @@ def _expiry(pool: PoolBatch, row: LeaseRow) -> Draft:
     """Return the expiry of a lease, charged as the pool's settlement policy says."""
     policy, state = pool.head.policy.settlement, row.state
     assumed = rules.assumed(policy, state)
+    usage = None if assumed is None else assumed.usage
     effect = rules.expire(
         pool.head.balance,
         state,
-        None if assumed is None else assumed.usage,
+        usage,
         lease_id=state.lease,
         ceiling=I64_MAX,
     )
+    version = pool.head.rules_version
     return about_lease(EntryKind.EXPIRY, effect, row)._replace(
-        usage=None if assumed is None else assumed.usage,
+        flags=effect.flags | rules.dating_flag(version, effect.flags, usage),
+        usage=usage,
         provenance=None if assumed is None else assumed.provenance,
         detail={"settlement": str(policy)},
     )
@@ -93,20 +96,26 @@ class Spared(NamedTuple):
     """What they hold together."""
     charged: Totals
     """What is committed for them together once they expire."""
+    dated: list[rules.Due]
+    """The parts of it that count when the holds ended."""
 
 
 def spared(batch: Batch, pool: PoolBatch) -> Spared:
     """Return the spared leases that still hold some of a pool's capacity."""
     due: list[tuple[PoolBatch, list[LeaseState]]] = []
+    dated: list[rules.Due] = []
     held = charged = Totals()
     for one in batch.sharing(pool):
         own = [row.state for row in one.leases.values() if row.origin_pool_id is None]
         states = [state for state in own if rules.due(state, one.now)]
         for state in states:
             held = held.plus(state.held)
-            charged = charged.plus(rules.charged(one.head.policy.settlement, state.held))
+            by = rules.charged(one.head.policy.settlement, state.held)
+            charged = charged.plus(by)
+            if rules.dates_expiries(one.head.rules_version):
+                dated.append((Micros(state.expires_at or 0), by))
         due.append((one, states))
-    return Spared(due, held, charged)
+    return Spared(due, held, charged, dated)
 
 
 def expire_spared(batch: Batch, found: Spared) -> None:

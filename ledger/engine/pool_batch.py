@@ -99,13 +99,16 @@ class PoolBatch:
         self._interned: dict[str, Interned] = {}
         self._history: StagedHistory | None = None
 
-    def limits(self) -> rules.Limits:
+    def limits(self, due: Sequence[rules.Due] = ()) -> rules.Limits:
         """Return the limits of the pool's policy, with all that is staged.
+
+        Args:
+            due: What leases that are due will be charged, as if they had expired.
 
         Raises:
             JournalDamagedError: An entry that one of them counts from cannot be read.
         """
-        return rules.Limits(self.head.policy, self.at, self._committed())
+        return rules.Limits(self.head.policy, self.at, self._committed(due))
 
     def book(self) -> CreditBook | None:
         """Return the credits that the pool lists, None where it never was prepaid.
@@ -119,7 +122,12 @@ class PoolBatch:
         return self.journal.terms.book(partial(rows_of_each, self.connection), self.head.policy_seq)
 
     def credits(
-        self, draft: Draft | None = None, *, at: Micros | None = None, always: bool = False
+        self,
+        draft: Draft | None = None,
+        *,
+        at: Micros | None = None,
+        always: bool = False,
+        due: Sequence[rules.Due] = (),
     ) -> rules.Credits | None:
         """Return the pool's credits, None where it is not prepaid.
 
@@ -127,6 +135,7 @@ class PoolBatch:
             draft: An entry that is decided, as if it was staged; by default none.
             at: The time; by default when the next entry is recorded.
             always: Whether they are asked for where the pool was prepaid once, too.
+            due: What leases that are due will be charged, as if they had expired.
 
         Raises:
             JournalDamagedError: They cannot be read, or an entry from which they count.
@@ -138,15 +147,16 @@ class PoolBatch:
         elif policy.prepaid or always:
             book = self.book()
         if draft is not None and draft.usage is not None:
-            said = draft.kind, draft.flags, draft.detail or {}, draft.usage, draft.occurred_at
-            move = rules.move_of(self.head.seq + 1, *said)
+            dates = draft.occurred_at, None if draft.lease is None else draft.lease.expires_at
+            said = draft.kind, draft.flags, draft.detail or {}, draft.usage
+            move = rules.move_of(self.head.seq + 1, *said, dates)
             more = [] if move is None else [move]
         if book is None:
             return None
         at = self.at if at is None else at
-        return rules.Credits(policy, book, at, self._committed(), more)
+        return rules.Credits(policy, book, at, self._committed(due), more)
 
-    def _committed(self) -> StagedHistory:
+    def _committed(self, due: Sequence[rules.Due] = ()) -> StagedHistory:
         """Return what was committed at the pool's entries, staged ones included."""
         if self._history is None:
             self._history = StagedHistory(
@@ -154,10 +164,10 @@ class PoolBatch:
                 self.info,
                 upto=self._before.seq,
                 boundaries=self.journal.boundaries,
-                sums=self.journal.imported,
+                sums=self.journal.dated,
                 staged=self.staged,
             )
-        return self._history
+        return self._history.with_due(due) if due else self._history
 
     @property
     def at(self) -> Micros:
@@ -276,10 +286,14 @@ class PoolBatch:
                 detail = {**detail, "corrects": corrects}
             effect = self._follow(draft, found.state, detail)
         balance, lease, flags = effect
+        if draft.flags:
+            flags |= draft.flags & REPEATED_FLAGS
+            if flags & EntryFlag.AT_EXPIRY:
+                lease = lease._replace(expires_at=draft.lease.expires_at)
         return draft._replace(
             balance=balance,
             lease=lease,
-            flags=flags | draft.flags & REPEATED_FLAGS if draft.flags else flags,
+            flags=flags,
             detail=detail,
             attribution=self._own(draft.attribution, captured),
             idempotency_key=None,

@@ -235,13 +235,12 @@ def _by_now(
     credits: _Credits,
 ) -> Iterator[BurnPoint]:
     """Yield how a pool changed after its newest entry, as nothing was written since."""
-    head = own_in(connection, scope, Micros(0))
+    head = own_in(connection, scope, Micros(0)).head
     moments = {now} if head.window is None else {min(now, head.window.end), now}
     moments |= {one.recorded_at for one in _expired(newest, now, credits)}
     for moment in sorted(moments):
-        head = own_in(connection, scope, moment)
-        own = newest._replace(balance=head.balance, window=head.window)
-        own = credits.by(own, max(moment, newest.recorded_at))
+        head, bounds = own_in(connection, scope, moment)
+        own = newest._replace(balance=head.balance, window=head.window, credits=bounds.credits)
         point = _point(own, max(moment, to_micros("at", last.at)))
         if replace(point, at=last.at) != last:
             yield point

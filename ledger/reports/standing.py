@@ -20,7 +20,6 @@ from ledger.store import history
 from ledger.store import standing as stored
 from ledger.store.journal import NO_OPENING, PoolJournal
 from ledger.store.pools import LeftOut
-from ledger.store.rows import Head
 from ledger.store.statements import rows_of_each
 
 
@@ -108,11 +107,11 @@ def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolSt
     return _statuses(connection, scope, [pool, *above], now)
 
 
-def own_in(connection: Connection, scope: Scope, now: Micros) -> Head:
+def own_in(connection: Connection, scope: Scope, now: Micros) -> stored.Present:
     """Return the one pool in scope by now, apart from those above it."""
     pool = journals_in(scope)[scope.pool]
     found = stored.present_of_each(connection, [pool], now)
-    return stored.own(pool, found).head
+    return stored.own(pool, found)
 
 
 def journals_in(scope: Scope) -> dict[PoolId, PoolJournal]:

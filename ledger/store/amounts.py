@@ -7,7 +7,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from ledger.core.axes import AXES
-from ledger.core.entries import LeaseAfter, LeaseState, Totals
+from ledger.core.entries import EntryFlag, LeaseAfter, LeaseState, Totals
 from ledger.core.kinds import DIFFERENCES, EntryKind, LeasePhase
 from ledger.core.values import (
     ESTIMATE_FIELDS,
@@ -77,6 +77,7 @@ BUDGET = Group("budget", BUDGET_FIELDS)
 USAGE = UsageGroup("usage", USAGE_FIELDS)
 HELD = Group("held", Totals._fields)
 USED = UsageGroup("used", USAGE_FIELDS)
+_AT_EXPIRY = int(EntryFlag.AT_EXPIRY)
 _NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
 NO_HELD = HELD.values(None)
 _NO_USED = USED.values(None)
@@ -89,6 +90,7 @@ def amount_values(
     request_budget: RequestBudget | None,
     usage: Usage | UsageDifference | None,
     lease: LeaseState | LeaseAfter | None,
+    flags: int,
 ) -> tuple[int | None, ...]:
     """Return the values of the columns `AMOUNTS`.
 
@@ -106,7 +108,9 @@ def amount_values(
     used = spent if lease.used is usage else USED.values(lease.used)
     if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
         used = _NO_USED
-    expires_at = None if lease.phase is _ENDED else lease.expires_at
+    expires_at = lease.expires_at
+    if lease.phase is _ENDED and not flags & _AT_EXPIRY:
+        expires_at = None
     return (*estimated, *budget, *spent, lease.lease, *held, *used, expires_at)
 
 

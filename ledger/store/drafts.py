@@ -215,7 +215,7 @@ def _row(
     # In the order of the table's columns; the attribution's columns come between the two parts.
     values = (
         *(pool_id, seq, str(kind), flags, _detail(draft) if explained else None),
-        *amount_values(kind, estimate, request_budget, usage, lease),
+        *amount_values(kind, estimate, request_budget, usage, lease, flags),
         *committed,
         *reserved,
         *under,

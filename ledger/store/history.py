@@ -11,21 +11,21 @@ from sqlalchemy import ColumnElement, bindparam, literal_column, select, text
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import EntryFlag, PoolInfo, Totals, requests_made
-from ledger.core.kinds import EntryKind, sql
+from ledger.core.entries import DATED_FLAGS, PoolInfo, Totals
+from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, sql
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.journal import PoolJournal
 from ledger.store.rows import Row
-from ledger.store.schema import IS_IMPORTED, entries
+from ledger.store.schema import DATED_AT, IS_DATED, entries
 from ledger.store.statements import Prepared, ReadEach
 
 PAGE = 1_000
 """How many corrections are read in one go, and about how many entries are kept."""
 _SUMS_KEPT = 128
-"""How many sums of imports are kept: one for each limit, and those that a denial looks at."""
+"""How many sums of dated entries are kept: one for each limit, and those that a denial looks at."""
 _KEPT = 32
 """For how many times the newest entry before them is kept."""
 
@@ -51,38 +51,44 @@ _CORRECTIONS = Prepared(
     .order_by(entries.c.seq)
     .limit(bindparam("page"))
 )
-_IMPORTED = int(EntryFlag.IMPORTED)
-_NEWEST_IMPORTED = Prepared(
-    select(entries.c.seq).where(_POOL, IS_IMPORTED).order_by(entries.c.seq.desc()).limit(1)
+_DATED = int(DATED_FLAGS)
+_NEWEST_DATED = Prepared(
+    select(entries.c.seq).where(_POOL, IS_DATED).order_by(entries.c.seq.desc()).limit(1)
 )
+_ENDED_LATE = " OR ".join(f'detail LIKE \'%"late":"{kind}"%\'' for kind in sorted(ENDS_LEASE))
+_REQUESTS = (
+    f"CASE WHEN {sql([EntryKind.CORRECTION])} THEN CASE WHEN {_ENDED_LATE} THEN -1 ELSE 0 END"
+    f" WHEN {sql(MAKES_CALL)} THEN 1 ELSE 0 END"
+)
+"""How many calls a dated entry adds, as `requests_made` says."""
 
 
 def _sums(*conditions: str) -> Prepared:
-    """Return the query for what imports of a pool, and corrections of them, commit together."""
+    """Return the query for what dated entries of a pool commit together."""
     sums = {
         # Of the upper and the lower 32 bits: the sum of whole amounts may overflow.
         **{f"{name}_upper": f"usage_{name} >> 32" for name in _SUMMED},
         **{f"{name}_lower": f"usage_{name} & {2**32 - 1}" for name in _SUMMED},
-        "requests": f"CASE WHEN {sql([EntryKind.IMPORT])} THEN 1 ELSE 0 END",
+        "requests": _REQUESTS,
     }
     columns: list[ColumnElement[int]] = [
         literal_column(f"CAST(coalesce(sum({summed}), 0) AS BIGINT)").label(name)
         for name, summed in sums.items()
     ]
     given = (text(one) for one in conditions)
-    return Prepared(select(*columns).select_from(entries).where(_POOL, IS_IMPORTED, *given))
+    return Prepared(select(*columns).select_from(entries).where(_POOL, IS_DATED, *given))
 
 
 _SUMMED = ("total_tokens", "cost_micros_usd")
 # What is added to 0 is looked up in no index: each query has one column to search by.
-_BY_SEQ = _sums("seq > :after", "seq <= :upto", "occurred_at + 0 < :before")
+_BY_SEQ = _sums("seq > :after", "seq <= :upto", f"{DATED_AT} + 0 < :before")
 _BY_TIME = _sums(
-    "occurred_at >= :since", "occurred_at < :before", "seq + 0 > :after", "seq + 0 <= :upto"
+    f"{DATED_AT} >= :since", f"{DATED_AT} < :before", "seq + 0 > :after", "seq + 0 <= :upto"
 )
 
 
-class ImportedSum(NamedTuple):
-    """What imports commit behind an entry, of calls that were made before a time.
+class DatedSum(NamedTuple):
+    """What dated entries behind an entry commit that count before a time.
 
     Attributes:
         after: The number of the entry.
@@ -110,7 +116,7 @@ class StoredHistory(rules.History):
         *,
         upto: int,
         boundaries: dict[Micros, int] | None = None,
-        sums: list[ImportedSum] | None = None,
+        sums: list[DatedSum] | None = None,
     ) -> None:
         self.upto = upto
         """The number of the newest entry that counts."""
@@ -122,8 +128,8 @@ class StoredHistory(rules.History):
         self._before: dict[Micros, int] = {}
         self._moved: list[rules.Moved] = []
         self._sums = [] if sums is None else sums
-        self._imported_to = 0
-        """The newest import, or correction of one, when corrections were last read."""
+        self._dated_to = 0
+        """The newest dated entry, when corrections were last read."""
         self._moved_from = self._moved_to = I64_MAX
         """The corrections of the entries between these two numbers have been read."""
 
@@ -185,22 +191,22 @@ class StoredHistory(rules.History):
         while self._moved_to < self.upto:
             asked = {**self._pool, "after": self._moved_to, "page": PAGE}
             # The newest entry first: what is written between the two reads is read again.
-            newest, page, imported = self._read(
-                [(_NEWEST, self._pool), (_CORRECTIONS, asked), (_NEWEST_IMPORTED, self._pool)]
+            newest, page, dated = self._read(
+                [(_NEWEST, self._pool), (_CORRECTIONS, asked), (_NEWEST_DATED, self._pool)]
             )
-            self._moved += [self._correction(row) for row in page if not row["flags"] & _IMPORTED]
-            self._imported_to = imported[0]["seq"] if imported else 0
+            self._moved += [self._correction(row) for row in page if not row["flags"] & _DATED]
+            self._dated_to = dated[0]["seq"] if dated else 0
             full = len(page) == PAGE
             self._moved_to = page[-1]["seq"] if full else max(self.upto, newest[0]["seq"])
         begin = bisect_left(self._moved, after + 1, key=_seq)
         return self._moved[begin : bisect_left(self._moved, self.upto + 1, key=_seq)]
 
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what imports commit behind an entry, of calls that were made before a time.
+        """Return what dated entries behind an entry commit that count before a time.
 
-        It is asked after `moved`, which tells whether there are imports at all.
+        It is asked after `moved`, which tells whether there are any.
         """
-        if self._imported_to <= after:
+        if self._dated_to <= after:
             return Totals()
         known = [
             one
@@ -213,14 +219,14 @@ class StoredHistory(rules.History):
             self._sums.remove(last)
             self._sums.append(last)
         if last is None or last[:3] != (after, before, self.upto):
-            self._sums.append(ImportedSum(after, before, self.upto, found))
+            self._sums.append(DatedSum(after, before, self.upto, found))
             del self._sums[:-_SUMS_KEPT]
         return found
 
-    def _from_sum(self, known: ImportedSum | None, after: int, before: Micros) -> Totals:
+    def _from_sum(self, known: DatedSum | None, after: int, before: Micros) -> Totals:
         """Return a sum; of one that is known already, only what came and went is read.
 
-        Without one, all that was imported behind the entry is read: about 1 us each.
+        Without one, all dated entries behind the entry are read: about 1 us each.
         """
         if known is None or after >= known.upto:
             asked = {"after": after, "upto": self.upto, "before": before}
@@ -259,15 +265,15 @@ class StagedHistory(StoredHistory):
         *,
         upto: int,
         boundaries: dict[Micros, int],
-        sums: list[ImportedSum],
+        sums: list[DatedSum],
         staged: Sequence[Row],
     ) -> None:
         super().__init__(read, pool, upto=upto, boundaries=boundaries, sums=sums)
         self._staged = staged
         self._corrected: list[rules.Moved] = []
-        self._imports: list[rules.Dated] = []
+        self._dated: list[rules.Dated] = []
         self._looked = 0
-        """How many of the staged entries were looked at for corrections and imports."""
+        """How many of the staged entries were looked at for corrections and dated entries."""
 
     @property
     def last(self) -> int:
@@ -287,20 +293,21 @@ class StagedHistory(StoredHistory):
         return [*super().moved(after), *(one for one in self._corrected if one.seq > after)]
 
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what imports commit behind an entry, of calls that were made before a time."""
+        """Return what dated entries behind an entry commit that count before a time."""
         self._look()
-        staged = (one.by for one in self._imports if one.seq > after and one.at < before)
+        staged = (one.by for one in self._dated if one.seq > after and one.at < before)
         return reduce(Totals.plus, staged, super().dated(after, before))
 
     def _look(self) -> None:
         for row in self._staged[self._looked :]:
-            if row["flags"] & _IMPORTED:
-                usage = rows.usage_of(row) or Usage.zero()
-                requests = requests_made(row["kind"], rows.detail_of(row))
-                by = Totals.of(usage, requests=requests)
-                self._imports.append(rules.Dated(row["seq"], row["occurred_at"], by))
-            elif row["kind"] == EntryKind.CORRECTION:
-                self._corrected.append(correction_in(row))
+            if row["flags"] & _DATED or row["kind"] == EntryKind.CORRECTION:
+                said = row["flags"], rows.detail_of(row), rows.usage_of(row) or Usage.zero()
+                dates = row["occurred_at"], row["expires_at"]
+                move = rules.move_of(row["seq"], row["kind"], *said, dates)
+                if isinstance(move, rules.Dated):
+                    self._dated.append(move)
+                elif move is not None:
+                    self._corrected.append(move)
         self._looked = len(self._staged)
 
 
@@ -324,6 +331,7 @@ def bounds(
     policy_seq: int,
     upto: int,
     at: Micros,
+    due: Sequence[rules.Due] = (),
 ) -> Bounds:
     """Return the limits and the credits of a pool at one of its entries and at a time.
 
@@ -334,6 +342,7 @@ def bounds(
         policy_seq: The entry that set it.
         upto: The number of the newest entry that counts.
         at: The time, not before that entry.
+        due: What leases that are due by then will be charged, as far as it counts when they ended.
 
     Raises:
         JournalDamagedError: An entry from which one of them counts cannot be read, or the credits.
@@ -341,6 +350,7 @@ def bounds(
     if not policy.limits and not policy.prepaid:
         return _UNBOUNDED
     history = StoredHistory(read, pool.info, upto=upto)
+    history.due = due
     limits = rules.Limits(policy, at, history) if policy.limits else None
     return Bounds(limits, listed(read, pool, policy, policy_seq, at, history))
 

@@ -76,8 +76,8 @@ class PoolJournal:
         """Whether open leases held something at the last look: a guess of what to ask first."""
         self.boundaries: dict[Micros, int] = {}
         """Some times, each with the newest entry before it: limits are counted from there."""
-        self.imported: list[Any] = []
-        """Sums of imports that were read for limits, the least used first."""
+        self.dated: list[Any] = []
+        """Sums of dated entries that were read for limits, the least used first."""
 
     def place(self) -> dict[str, Any] | None:
         """Return the pool's parent as its opening records it, None for a pool without one."""
@@ -169,7 +169,7 @@ class PoolJournal:
             self.terms = Terms(self.info.pool_id, self.info.name)
             self._leases, self._mirrors = {}, {}
             self.attributions = Attributions(self.info)
-            self.imported = []
+            self.dated = []
             self.quiet_until = Micros(0)
         elif len(since) == PAGE or not self._leases:  # later entries may not have been read
             self._leases.clear()

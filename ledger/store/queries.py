@@ -246,7 +246,11 @@ def _swept_until(pool: ColumnElement[int], of: FromClause) -> ColumnElement[int]
 _sharers = select(pools.c.pool_id).where(pools.c.pool_id == _POOL).cte("sharers", recursive=True)
 _sharers = _sharers.union_all(_sharing(_sharers.c.pool_id))
 _due = (
-    select(_sharers.c.pool_id.label("pool_id"), *(_held(axis).label(axis.name) for axis in AXES))
+    select(
+        _sharers.c.pool_id.label("pool_id"),
+        entries.c.expires_at,
+        *(_held(axis).label(axis.name) for axis in AXES),
+    )
     .select_from(_sharers.join(entries, entries.c.pool_id == _sharers.c.pool_id))
     .where(
         entries.c.expires_at > _swept_until(_sharers.c.pool_id, _sharers),
@@ -264,6 +268,16 @@ DUE_HOLDS = Prepared(
 
 A pool where no lease is due is left out.
 """
+DUE_HOLDS_BY_TIME = Prepared(
+    select(
+        _due.c.pool_id,
+        _due.c.expires_at,
+        *(func.sum(_due.c[axis.name]).label(axis.name) for axis in AXES),
+    )
+    .group_by(_due.c.pool_id, _due.c.expires_at)
+    .order_by(_due.c.pool_id, _due.c.expires_at)
+)
+"""The same, apart for each time at which such leases were due: limits and credits count by it."""
 _own = entries.alias("own")
 _child, _grandchild = pools.alias("child"), pools.alias("grandchild")
 

@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeEngine
 from ledger.core import kinds
 from ledger.core.axes import AXES
 from ledger.core.checks import DETAIL_MAX_CHARS, NAME_MAX_CHARS
-from ledger.core.entries import EntryFlag, Totals
+from ledger.core.entries import DATED_FLAGS, Totals
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX_CHARS, USAGE_FIELDS
 
 REVISION = "0001"
@@ -130,8 +130,10 @@ REPORTS_THRESHOLD = text(kinds.sql([kinds.EntryKind.THRESHOLD]))
 REFUSES = text(kinds.sql([kinds.EntryKind.DENIAL]))
 """The condition for denials."""
 _CORRECTS = text(kinds.sql([kinds.EntryKind.CORRECTION]))
-IS_IMPORTED = text(f"(flags & {int(EntryFlag.IMPORTED)}) <> 0")
-"""The condition for imports and corrections of imports, which count at the time of the call."""
+IS_DATED = text(f"(flags & {int(DATED_FLAGS)}) <> 0")
+"""The condition for entries that count at another time than when they are recorded."""
+DATED_AT = "coalesce(expires_at, occurred_at)"
+"""When they count, as SQL: when the hold ended, or when a call was made that had none."""
 _KEYED = text("payload_digest IS NOT NULL")
 """The condition for entries under a key that the caller gave."""
 _MIRRORS = text("origin_seq IS NOT NULL")
@@ -240,8 +242,8 @@ entries = Table(
         sqlite_where=REFUSES,
         postgresql_where=REFUSES,
     ),
-    # What limits count: corrections move what was committed before them, and imports count at the
-    # time of the call.
+    # What limits count: corrections move what was committed before them, and dated entries count at
+    # a time of their own.
     Index(
         "ix_entries_correction",
         "pool_id",
@@ -250,18 +252,18 @@ entries = Table(
         postgresql_where=_CORRECTS,
     ),
     Index(
-        "ix_entries_imported",
+        "ix_entries_dated",
         "pool_id",
         "seq",
-        sqlite_where=IS_IMPORTED,
-        postgresql_where=IS_IMPORTED,
+        sqlite_where=IS_DATED,
+        postgresql_where=IS_DATED,
     ),
     Index(
-        "ix_entries_imported_at",
+        "ix_entries_dated_at",
         "pool_id",
-        "occurred_at",
-        sqlite_where=IS_IMPORTED,
-        postgresql_where=IS_IMPORTED,
+        text(DATED_AT),
+        sqlite_where=IS_DATED,
+        postgresql_where=IS_DATED,
     ),
     # Reports: what one run did, and what happened when.
     Index("ix_entries_attribution_id", "pool_id", "attribution_id"),

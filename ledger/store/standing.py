@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
@@ -85,7 +85,7 @@ def present(database: Database, pool: PoolJournal, now: Micros | None) -> list[P
             if not _may_be_due(pool, row):
                 head = pool.head_of(database, row)
                 now = Micros(row["now"] if row else 0)
-                return [_by_now(database.read_each, pool, head, now, *_NOTHING)]
+                return [_by_now(database.read_each, pool, head, now, _NOTHING)]
     return database.read(lambda connection: present_in(connection, pool, now))
 
 
@@ -136,7 +136,7 @@ def present_of_each(
             found[pool_id] = (
                 head
                 if isinstance(head, JournalDamagedError)
-                else _by_now(later, one, head, at, *due.get(pool_id, _NOTHING))
+                else _by_now(later, one, head, at, due.get(pool_id, _NOTHING))
             )
         except JournalDamagedError as error:  # an entry that a limit or a credit counts from
             found[pool_id] = error
@@ -168,12 +168,14 @@ def with_due(
 
 
 _Heads = Mapping[PoolId, Head | JournalDamagedError]
+_Holds = Mapping[PoolId, Sequence[tuple[Micros, Totals]]]
+"""What leases that are due hold, by their pool, and apart by when they were due if that matters."""
 
 
 def _heads(
     connection: Connection, journals: Sequence[PoolJournal], now: Micros | None
-) -> tuple[_Heads, Micros, Mapping[PoolId, Totals]]:
-    """Read the newest entry of each pool, the time, and what leases that are due hold, by pool."""
+) -> tuple[_Heads, Micros, _Holds]:
+    """Read the newest entry of each pool, the time, and what leases that are due hold."""
     newest = _newest_of_each(connection, journals, now)
     _learn(connection, journals, newest)
     heads: dict[PoolId, Head | JournalDamagedError] = {}
@@ -190,14 +192,20 @@ def _heads(
         for one in journals
         if isinstance(heads[one.info.pool_id], Head) and newest[one.info.pool_id]["may_be_due"]
     }
-    read = rows_of_each(connection, [(queries.DUE_HOLDS, _asked(top, at)) for top in tops.values()])
-    holds = {
+    timed = any(isinstance(head, Head) and _is_bounded(head.policy) for head in heads.values())
+    query = queries.DUE_HOLDS_BY_TIME if timed else queries.DUE_HOLDS
+    read = rows_of_each(connection, [(query, _asked(top, at)) for top in tops.values()])
+    holds: dict[PoolId, list[tuple[Micros, Totals]]] = {}
+    for row in (row for rows in read for row in rows):
         # None where the lease's newest entry is gone: the sweep says what is wrong with that pool.
-        PoolId(row["pool_id"]): Totals(*(int(row[name] or 0) for name in Totals._fields))
-        for rows in read
-        for row in rows
-    }
+        held = Totals(*(int(row[name] or 0) for name in Totals._fields))
+        holds.setdefault(PoolId(row["pool_id"]), []).append((row.get("expires_at", at), held))
     return heads, at, holds
+
+
+def _is_bounded(policy: SharedPoolBudgetOptions) -> bool:
+    """Tell whether it matters in a pool when the holds of leases ended."""
+    return bool(policy.limits or policy.prepaid)
 
 
 def _newest_of_each(
@@ -250,42 +258,67 @@ def _may_be_due(pool: PoolJournal, newest: Row | None) -> bool:
     return bool(newest["may_be_due"])
 
 
-_Due = tuple[Totals, Totals]
-"""What the leases that are due hold of a pool's capacity, and what they will be charged."""
-_NOTHING: _Due = Totals(), Totals()
+class _Due(NamedTuple):
+    """What is due of a pool's capacity.
+
+    Attributes:
+        held: What the leases that are due hold.
+        charge: What they will be charged.
+        dated: The part of it that counts when the holds ended.
+    """
+
+    held: Totals = Totals()
+    charge: Totals = Totals()
+    dated: tuple[rules.Due, ...] = ()
+
+    def plus(self, other: _Due) -> _Due:
+        """Return both together."""
+        held, charge = self.held.plus(other.held), self.charge.plus(other.charge)
+        return _Due(held, charge, self.dated + other.dated)
 
 
-def _due(
-    connection: Connection, holds: Mapping[PoolId, Totals], wanted: Iterable[PoolId]
-) -> Mapping[PoolId, _Due]:
+_NOTHING = _Due()
+
+
+def _due(connection: Connection, holds: _Holds, wanted: Iterable[PoolId]) -> Mapping[PoolId, _Due]:
     """Return what is due of the capacity of each wanted pool, from what is due in each pool."""
     if not holds:
         return {}
     known = pools.find_lines(connection, table.c.pool_id, holds).infos
     infos = {one.pool_id: one for one in known}
     due: dict[PoolId, _Due] = dict.fromkeys(wanted, _NOTHING)
-    for pool_id, held in holds.items():
+    for pool_id, found in holds.items():
         if pool_id not in infos:
             continue
         # A pool that cannot be read cannot be swept either.
         with contextlib.suppress(JournalDamagedError):
-            policy = PoolJournal(infos[pool_id], store=b"").head(connection).policy
-            charge = rules.charged(policy.settlement, held)
+            head = PoolJournal(infos[pool_id], store=b"").head(connection)
+            charges = [(at, rules.charged(head.policy.settlement, held)) for at, held in found]
+            dated = charges if rules.dates_expiries(head.rules_version) else []
+            own = _Due(_sum(held for _, held in found), _sum(by for _, by in charges), (*dated,))
             for above in _line(pool_id, infos):
                 if above in due:
-                    all_held, all_charged = due[above]
-                    due[above] = all_held.plus(held), all_charged.plus(charge)
+                    due[above] = due[above].plus(own)
     return due
 
 
-def _by_now(
-    read: ReadEach, pool: PoolJournal, head: Head, now: Micros, held: Totals, charge: Totals
-) -> Present:
+def _sum(totals: Iterable[Totals]) -> Totals:
+    return reduce(Totals.plus, totals, Totals())
+
+
+def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: _Due) -> Present:
     at = max(now, head.recorded_at)
     bounds = history.bounds(
-        read, pool, head.policy, policy_seq=head.policy_seq, upto=head.seq, at=at
+        read,
+        pool,
+        head.policy,
+        policy_seq=head.policy_seq,
+        upto=head.seq,
+        at=at,
+        due=due.dated,
     )
-    if head.window is None and not any(held):  # most pools; each answer of `remaining` comes here
+    # Most pools; each answer of `remaining` comes here.
+    if head.window is None and not any(due.held):
         return Present(head, bounds)
     balance, window = rules.stand(
         head.policy,
@@ -293,8 +326,8 @@ def _by_now(
         head.window,
         now,
         recorded_at=head.recorded_at,
-        held=held,
-        charge=charge,
+        held=due.held,
+        charge=due.charge,
         ceiling=I64_MAX,
     )
     return Present(head._replace(balance=balance, window=window), bounds)

@@ -172,7 +172,8 @@ def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
             return f"{kind} {'without' if name in needed else 'with'} {name}"
     if row["provenance"] not in {None, *Provenance}:
         return f"provenance {row['provenance']!r} is none that there is"
-    amounts = amount_values(kind, entry.estimate, entry.request_budget, entry.usage, entry.lease)
+    said = entry.estimate, entry.request_budget, entry.usage, entry.lease
+    amounts = amount_values(kind, *said, entry.flags)
     if amounts_in(row) != amounts:
         return f"{kind} whose amounts are not as they are written"
     return _detail_problem(row, entry, state)
@@ -287,7 +288,14 @@ def _kept(row: Row) -> tuple[str | None, ...] | None:
 
 
 def correction_problem(row: Row, corrected: Row) -> str | None:
-    """Check that a correction made here has the attribution of the entry that it corrects."""
+    """Check that a correction counts when the entry does that it corrects.
+
+    One that was made here also has the attribution of that entry.
+    """
+    if (row["flags"] ^ corrected["flags"]) & EntryFlag.AT_EXPIRY:
+        return f"correction that counts at another time than entry {corrected['seq']}"
+    if row["origin_seq"] is not None:
+        return None
     at = corrected["recorded_at"] if corrected["occurred_at"] is None else corrected["occurred_at"]
     expected = {
         **{name: corrected[name] for name in ("attribution_id", "request_id", "provenance")},

@@ -239,16 +239,14 @@ class _Checker:
         self._history.upto = self.seq
         effect = self.state.apply(entry)
         lease: LeaseAfter | None = None
-        flags, budget = EntryFlag.NONE, entry.request_budget
+        flags, budget = self._flags(entry, effect), entry.request_budget
         if effect is not None:
-            lease, flags = LeaseAfter.of(effect.lease), effect.flags
+            lease = LeaseAfter.of(effect.lease, flags)
+            if entry.kind == EntryKind.CORRECTION and flags & EntryFlag.AT_EXPIRY:
+                # It is compared with that of the entry that is corrected.
+                lease = lease._replace(expires_at=entry.lease and entry.lease.expires_at)
             if "usage" in KINDS[EntryKind(entry.kind)].has:
                 budget = effect.lease.request_budget
-        flags |= self._unpriced(entry)
-        if "shortened" in entry.detail:
-            flags |= EntryFlag.SHORTENED
-        if self.state.closed:
-            flags |= EntryFlag.CLOSED
         expected: dict[str, object] = {
             "balance": self.state.balance,
             "lease": lease,
@@ -265,6 +263,19 @@ class _Checker:
         return self._trail.problem(row, entry, self.state) or self._related_problem(
             row, entry, ahead
         )
+
+    def _flags(self, entry: Entry, effect: rules.Effect | None) -> EntryFlag:
+        """Return the flags that an entry must have."""
+        flags = EntryFlag.NONE if effect is None else effect.flags
+        flags |= self._unpriced(entry)
+        repeats = entry.origin is not None and "carving" not in entry.detail
+        if entry.kind == EntryKind.CORRECTION or repeats:
+            flags |= entry.flags & EntryFlag.AT_EXPIRY  # it is compared with that of another entry
+        else:
+            flags |= rules.dating_flag(self.state.rules_version, flags, entry.usage)
+        if "shortened" in entry.detail:
+            flags |= EntryFlag.SHORTENED
+        return flags | EntryFlag.CLOSED if self.state.closed else flags
 
     def _unpriced(self, entry: Entry) -> EntryFlag:
         """Return the flag of an entry that leaves out what the pool limits.
@@ -316,13 +327,15 @@ class _Checker:
         if said.usage != found.before:
             return f"correction of entry {found.corrects} from {found.before}, not {said.usage}"
         moved = UsageDifference.between(found.before, found.after)
+        if before is not None and entry.flags & EntryFlag.AT_EXPIRY:
+            before = before._replace(expires_at=said.row["expires_at"])
         if before is None or lease != LeaseAfter.of(
-            before._replace(used=moved.added_to(before.used, ceiling=I64_MAX))
+            before._replace(used=moved.added_to(before.used, ceiling=I64_MAX)), entry.flags
         ):
             return f"lease should be {before} moved by {moved}, but is {lease}"
         if (entry.estimate, entry.request_budget) != (before.estimate, before.request_budget):
             return f"its estimate or budget is not that of lease {lease.lease}"
-        return None if entry.origin is not None else trail.correction_problem(row, said.row)
+        return trail.correction_problem(row, said.row)
 
 
 def _attribution_problem(row: Mapping[str, Any]) -> str | None:

@@ -38,8 +38,8 @@ LONG_POOL = {
         "ix_entries_threshold": "1000 1000 1",
         "ix_entries_denial": "1000 1000 1",
         "ix_entries_correction": "1000 1000 1",
-        "ix_entries_imported": "1000 1000 1",
-        "ix_entries_imported_at": "1000 1000 2",
+        "ix_entries_dated": "1000 1000 1",
+        "ix_entries_dated_at": "1000 1000 2",
         "ix_entries_attribution_id": "1000000 1000000 10",
         "ix_entries_at": "1000000 1000000 100",
     },
@@ -273,8 +273,9 @@ def create_entries() -> None:
     index("ix_entries_threshold", ["pool_id", "seq"], "kind = 'threshold'", unique=False)
     index("ix_entries_denial", ["pool_id", "seq"], "kind = 'denial'", unique=False)
     index("ix_entries_correction", ["pool_id", "seq"], "kind = 'correction'", unique=False)
-    index("ix_entries_imported", ["pool_id", "seq"], "(flags & 8) <> 0", unique=False)
-    index("ix_entries_imported_at", ["pool_id", "occurred_at"], "(flags & 8) <> 0", unique=False)
+    dated_at = sa.text("coalesce(expires_at, occurred_at)")
+    index("ix_entries_dated", ["pool_id", "seq"], "(flags & 264) <> 0", unique=False)
+    index("ix_entries_dated_at", ["pool_id", dated_at], "(flags & 264) <> 0", unique=False)
     op.create_index("ix_entries_attribution_id", "entries", ["pool_id", "attribution_id"])
     at = sa.text("coalesce(occurred_at, recorded_at)")
     op.create_index("ix_entries_at", "entries", ["pool_id", at])

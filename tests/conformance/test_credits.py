@@ -165,8 +165,8 @@ def test_what_no_credit_pays_is_a_debt_of_the_next(make: Make) -> None:
     assert 2 == left(budget)
 
 
-def test_late_usage_is_paid_when_it_arrives(make: Make, clock: Clock) -> None:
-    """What was assumed goes back to the credit that paid it, which has expired since."""
+def test_late_usage_is_paid_by_the_credits_of_its_lease(make: Make, clock: Clock) -> None:
+    """It takes the place of what was assumed; the credit that paid that has expired since."""
     made = make(replace(PREPAID, lease_ttl=timedelta(minutes=1)))
     budget, give = made.budget, made.give
     give("short", 10, 1)
@@ -178,7 +178,7 @@ def test_late_usage_is_paid_when_it_arrives(make: Make, clock: Clock) -> None:
     clock.minutes(60)
     assert 20 == left(budget)
     budget.record_used(lease, Usage(total_tokens=6))
-    assert 14 == left(budget)
+    assert 20 == left(budget)
 
 
 def test_percentages_count_credits(make: Make, clock: Clock) -> None:
@@ -238,7 +238,7 @@ def test_an_expiry_crosses_with_the_next_entry(make: Make, clock: Clock) -> None
 
 
 def test_late_usage_crosses_by_how_much_it_differs(make: Make, clock: Clock) -> None:
-    """What was assumed is given back to the credits of then, in the same step."""
+    """It is paid by the credits of then, so that what is used since the newest top-up stays."""
     some = {"some": 40}
     made = make(replace(PREPAID, thresholds=some, lease_ttl=timedelta(minutes=1)))
     told = teller(made)
@@ -247,8 +247,14 @@ def test_late_usage_crosses_by_how_much_it_differs(make: Make, clock: Clock) -> 
     clock.minutes(2)
     made.give("b", 10)  # 12 are left, of which nothing is used
     told()
-    made.budget.record_used(lease, Usage(total_tokens=8))  # of 20, then, 8 are used
-    assert [("reached", 12)] == told()
+    made.budget.record_used(lease, Usage(total_tokens=8))
+    assert [] == told()
+    lease = made.budget.reserve(EXTENSIONS, tokens(4), UNLIMITED)  # of 12, a third is used
+    clock.minutes(2)
+    spend(made.budget, 0)
+    assert [] == told()
+    made.budget.record_used(lease, Usage(total_tokens=5))
+    assert [("reached", 7)] == told()
 
 
 def test_windows_and_limits_hold_beside_credits(make: Make, clock: Clock) -> None:
@@ -512,14 +518,21 @@ def test_memory_forgets_what_no_credit_needs() -> None:
     clock.minutes(2)
     spend(budget, 0)
     clock.minutes(60)
-    budget.record_used(late, Usage(total_tokens=9))  # what was assumed is lost, long ago in the end
-    for _ in range(3_000):
+    budget.record_used(late, Usage(total_tokens=8))  # in place of what was assumed, long ago
+    dies = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
+    for number in range(3_000):
         clock.now += HOUR_US // 100
-        spend(budget, 2)
+        if number % 3:
+            spend(budget, 2)
+        else:
+            budget.reserve(dies, tokens(2), UNLIMITED)
+    clock.minutes(2)
     short, long = budget.credits()
-    assert (0, 99) == (short.used.tokens, short.lost.tokens)
-    assert (6_009, 2_991) == (long.used.tokens, long.left.tokens)
-    assert len(budget._history._points) < 2_500
+    assert (8, 91) == (short.used.tokens, short.lost.tokens)
+    assert (6_000, 3_000) == (long.used.tokens, long.left.tokens)
+    history = budget._history
+    assert len(history._points) < 2_500
+    assert len(history._dated) == len(history._recorded) < 1_000
 
 
 def test_an_import_is_paid_by_the_credits_of_its_time(timed: Ledger, clock: Clock) -> None:

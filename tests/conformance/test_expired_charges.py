@@ -175,7 +175,10 @@ def test_the_expiry_says_what_it_assumes(
     clock.minutes(2)
     assert 1 == timed.expire_due("pool")
     *_, expiry = timed.entries("pool")
-    assert (EntryKind.EXPIRY, EntryFlag.EXPIRED) == (expiry.kind, expiry.flags)
+    assert (EntryKind.EXPIRY, EntryFlag.EXPIRED | EntryFlag.AT_EXPIRY) == (
+        expiry.kind,
+        expiry.flags,
+    )
     assert (usage, provenance) == (expiry.usage, expiry.provenance)
     assert {"settlement": "estimated"} == expiry.detail
     assert expiry.attribution is not None
@@ -250,14 +253,17 @@ def test_the_replacement_is_appended(timed: Ledger, clock: Clock) -> None:
         "reason": "settlement after the expiry",
         "late": "settlement",
     } == correction.detail
-    assert (None, EntryFlag.LATE) == (correction.idempotency_key, correction.flags)
+    assert (None, EntryFlag.LATE | EntryFlag.AT_EXPIRY) == (
+        correction.idempotency_key,
+        correction.flags,
+    )
     assert Balance() == correction.balance
     assert (usage, "reported", "k") == (
         settlement.usage,
         settlement.provenance,
         settlement.idempotency_key,
     )
-    flags = EntryFlag.LATE | EntryFlag.OVERRUN | EntryFlag.UNPRICED
+    flags = EntryFlag.LATE | EntryFlag.AT_EXPIRY | EntryFlag.OVERRUN | EntryFlag.UNPRICED
     assert flags == settlement.flags
     assert settlement.lease is not None
     assert usage == settlement.lease.used
@@ -291,7 +297,7 @@ def test_a_part_that_replaces_nothing_is_one_entry(timed: Ledger, clock: Clock) 
     budget.observe(lease, Usage(total_tokens=4))
     budget.observe(lease, Usage(total_tokens=5))
     budget.record_used(lease, Usage())
-    late, expired = EntryFlag.LATE, EntryFlag.EXPIRED
+    late, expired = EntryFlag.LATE | EntryFlag.AT_EXPIRY, EntryFlag.EXPIRED | EntryFlag.AT_EXPIRY
     assert [
         ("expiry", expired, 4),
         ("correction", late, -4),
@@ -665,7 +671,7 @@ def test_an_assumed_charge_that_stands_beside_its_usage_is_found(
                 used_input_tokens=30,
                 used_output_tokens=10,
                 used_cost_micros_usd=20,
-                flags=int(EntryFlag.LATE | EntryFlag.OVERRUN),
+                flags=int(EntryFlag.LATE | EntryFlag.OVERRUN | EntryFlag.AT_EXPIRY),
             )
             vandal.rechain()
 

@@ -207,7 +207,10 @@ def test_late_usage_is_flagged_and_linked(timed: Ledger, clock: Clock) -> None:
     budget.record_used(lease, used(40))
     *_, expiry, settlement = timed.entries("pool")
     assert ("expiry", LeasePhase.EXPIRED) == (expiry.kind, expiry.lease and expiry.lease.phase)
-    assert (EntryFlag.LATE, lease.id) == (settlement.flags, settlement.lease.lease)
+    assert (EntryFlag.LATE | EntryFlag.AT_EXPIRY, lease.id) == (
+        settlement.flags,
+        settlement.lease.lease,
+    )
     assert timed.verify("pool")[0].ok
 
 

@@ -108,9 +108,9 @@ def test_late_usage_takes_the_place_of_what_was_assumed(make: Any, clock: Clock)
     spend(budget, 0)
     clock.minutes(5 * 60 + 1)
     assert 100 == budget.remaining(EXTENSIONS).tokens
-    # The charge has left the five hours: what is less than it gives nothing back a second time.
+    # The charge has left the five hours: what takes its place counts no second time.
     budget.record_used(late, Usage(total_tokens=30))
-    assert 70 == budget.remaining(EXTENSIONS).tokens
+    assert 100 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_an_overspent_limit_and_a_missing_figure_are_refused(make: Any) -> None:  # noqa: ANN401 - as above

@@ -247,7 +247,7 @@ def test_the_origin_s_sweep_expires_a_lease_in_all_its_pools(timed: Ledger, cloc
     run.record_used(lease, used(12))
     assert [(12, 0), (12, 0), (13, 0)] == held(timed, *LEVELS)
     late = [list(timed.entries(name))[-1].flags for name in LEVELS]
-    assert [EntryFlag.LATE] * 3 == late
+    assert [EntryFlag.LATE | EntryFlag.AT_EXPIRY] * 3 == late
     sound(timed)
 
 

@@ -27,25 +27,27 @@ from ledger.errors import UnknownRulesError
 from ledger.store.policies import Terms
 from ledger.store.statements import rows_of_each
 
+NOW = released.CURRENT
+NEXT = NOW + 1
 POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
 UNLIMITED = RequestBudget.unlimited()
 
 
 def halved(policy: SharedPoolBudgetOptions, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - those of `admit`
-    """Decide as if a pool had half its tokens: a rule that differs from the first version."""
+    """Decide as if a pool had half its tokens: a rule that differs from the present one."""
     half = SharedPoolBudgetOptions(capacity_tokens=policy.capacity_tokens // 2)
-    return released.RELEASED[1].admit(half, *arguments, **more)
+    return admission(NOW)(half, *arguments, **more)
 
 
 @pytest.fixture
-def second(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return a function that releases a second version of the rules."""
+def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that releases another version of the rules."""
 
-    def release() -> None:
-        monkeypatch.setitem(released.RELEASED, 2, released.Released("7.5", halved))
-        monkeypatch.setattr(released, "CURRENT", 2)
+    def another() -> None:
+        monkeypatch.setitem(released.RELEASED, NEXT, released.Released("7.5", halved))
+        monkeypatch.setattr(released, "CURRENT", NEXT)
 
-    return release
+    return another
 
 
 def ask(pool: Any, tokens: int) -> BudgetLease:  # noqa: ANN401 - a manager of any kind
@@ -70,57 +72,57 @@ def versions(book: Ledger, pool: str) -> list[int]:
 
 
 def test_an_old_journal_is_verified_under_the_rules_of_its_time(
-    store_url: str, second: Callable[[], None]
+    store_url: str, release: Callable[[], None]
 ) -> None:
-    """What the first version admitted is good, although the second one would have refused it."""
+    """What one version admitted is good, although the next one would have refused it."""
     with Ledger.open(store_url, record_denials=True) as book:
         pool = book.pool("team", POLICY)
         pool.record_used(ask(pool, 80), Usage(total_tokens=80))
         assert refused(pool, 30)
-    second()
+    release()
     with Ledger.open(store_url, record_denials=True) as book:
         pool = book.pool("team")
-        assert not refused(pool, 20), "the pool was not adjusted: its rules are the first ones"
+        assert not refused(pool, 20), "the pool was not adjusted: its rules are as before"
         assert refused(pool, 21)
-        assert [1] == versions(book, "team")
+        assert [NOW] == versions(book, "team")
         assert all(one.ok for one in book.verify())
         assert book.replay("team").balance == pool.status().balance
 
 
-def test_a_new_pool_goes_by_the_new_rules(store_url: str, second: Callable[[], None]) -> None:
-    """Its verdicts, and their proof, are those of the second version."""
-    second()
+def test_a_new_pool_goes_by_the_new_rules(store_url: str, release: Callable[[], None]) -> None:
+    """Its verdicts, and their proof, are those of the next version."""
+    release()
     with Ledger.open(store_url, record_denials=True) as book:
         pool = book.pool("team", POLICY)
         assert refused(pool, 51)
         assert not refused(pool, 50)
-        assert [2] == versions(book, "team")
+        assert [NEXT] == versions(book, "team")
         assert all(one.ok for one in book.verify())
 
 
 def test_an_adjustment_puts_a_pool_under_the_new_rules(
-    store_url: str, second: Callable[[], None]
+    store_url: str, release: Callable[[], None]
 ) -> None:
     """One journal of two versions: each entry is decided by the one that held."""
     with Ledger.open(store_url, record_denials=True) as book:
         pool = book.pool("team", POLICY)
         assert not refused(pool, 80)
-        second()
+        release()
         assert not refused(pool, 80)
         book.adjust("team", POLICY)
         assert refused(pool, 80)
         assert not refused(pool, 50)
-        assert [1, 2] == versions(book, "team")
+        assert [NOW, NEXT] == versions(book, "team")
         assert all(one.ok for one in book.verify())
 
 
 def test_each_pool_of_a_lineage_goes_by_its_own_rules(
-    store_url: str, second: Callable[[], None]
+    store_url: str, release: Callable[[], None]
 ) -> None:
     """A pool under the new rules asks one under the old."""
     with Ledger.open(store_url) as book:
         book.pool("org", POLICY)
-        second()
+        release()
         pool = book.pool("team", POLICY, parent="org")
         assert refused(pool, 51)
         assert not refused(pool, 50)
@@ -130,28 +132,28 @@ def test_each_pool_of_a_lineage_goes_by_its_own_rules(
         assert all(one.ok for one in book.verify())
 
 
-def test_memory_goes_by_the_newest_rules(second: Callable[[], None]) -> None:
+def test_memory_goes_by_the_newest_rules(release: Callable[[], None]) -> None:
     """A manager in memory was made by this library, and has no older entries."""
     assert not refused(SharedPoolBudgetManager(POLICY), 80)
-    second()
+    release()
     assert refused(SharedPoolBudgetManager(POLICY), 80)
 
 
 def test_rules_that_this_library_does_not_have_are_named(
-    store_url: str, second: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    store_url: str, release: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is decided, written or told to be damaged beyond what the library cannot know."""
-    second()
+    release()
     with Ledger.open(store_url) as book:
         ask(book.pool("team", POLICY), 10)
         size = book.size("team")
     monkeypatch.undo()
-    named = r"version 2 .* budget-ledger 7\.5"
+    named = rf"version {NEXT} .* budget-ledger 7\.5"
     with Ledger.open(store_url) as book:
         for call in (lambda: ask(book.pool("team"), 1), lambda: book.pool("team").status()):
             with pytest.raises(UnknownRulesError, match=named) as error:
                 call()
-            assert (2, "7.5") == (error.value.version, error.value.since)
+            assert (NEXT, "7.5") == (error.value.version, error.value.since)
         (found,) = book.verify("team")
         assert found.damage is not None
         assert 1 == found.damage.seq
@@ -160,20 +162,20 @@ def test_rules_that_this_library_does_not_have_are_named(
 
 
 def test_credits_under_rules_that_this_library_does_not_have_are_not_damaged(
-    store_url: str, second: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    store_url: str, release: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the credits are read before the policy, too, the version is named."""
-    second()
+    release()
     with Ledger.open(store_url) as book:
         book.pool("team", SharedPoolBudgetOptions(prepaid=["tokens"]))
         (opening,) = book.entries("team")
     monkeypatch.undo()
     with Ledger.open(store_url) as book:
-        with pytest.raises(UnknownRulesError, match="version 2"):
+        with pytest.raises(UnknownRulesError, match=f"version {NEXT}"):
             next(iter(reports.credits(book)))
         with book._database.engine.connect() as connection:
             terms = Terms(opening.pool_id, "team")
-            with pytest.raises(UnknownRulesError, match="version 2"):
+            with pytest.raises(UnknownRulesError, match=f"version {NEXT}"):
                 terms.book(partial(rows_of_each, connection), opening.seq)
 
 
@@ -185,6 +187,6 @@ def test_the_version_is_part_of_the_policy_entry(store_url: str) -> None:
         ask(pool, 1)
         for one in book.entries("team"):
             sets = one.kind in {EntryKind.OPENING, EntryKind.ADJUSTMENT}
-            expected = {"version": 1, "since": "0.1.0"} if sets else None
+            expected = {"version": NOW, "since": "0.1.0"} if sets else None
             assert expected == one.detail.get("rules")
-    assert released.RELEASED[1].admit is admission()
+    assert released.RELEASED[NOW].admit is admission()

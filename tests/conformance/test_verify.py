@@ -232,7 +232,7 @@ USED = {f"used_{name}": 0 for name in ESTIMATE_FIELDS} | {"used_total_tokens": 7
 
 TINY = (
     '{"actor":{"user":"u"},"policy":{"capacity_cost_micros_usd":null,"capacity_tokens":1,'
-    '"stop_threshold_cost_micros_usd":0,"stop_threshold_tokens":0},"rules":{"since":"0.1.0","version":1}}'
+    '"stop_threshold_cost_micros_usd":0,"stop_threshold_tokens":0},"rules":{"since":"0.1.0","version":2}}'
 )
 """The detail of an opening with less capacity than was reserved."""
 
@@ -286,8 +286,8 @@ FORGERIES: list[tuple[int, dict[str, Any], int, str]] = [
     (ADJUSTMENT, {"policy_seq": 1}, ADJUSTMENT, "policy_seq should be 6"),
     (OPENING, {"detail": '{"policy":{"capacity_tokens":1}}'}, OPENING, "under which version"),
     (OPENING, {"detail": TINY}, RESERVATION, "the rules say"),
-    (OPENING, {"detail": TINY.replace('"version":1', '"other":1')}, OPENING, "under which version"),
-    (OPENING, {"detail": TINY.replace('"version":1', '"version":7')}, OPENING, "0.1.0 or newer"),
+    (OPENING, {"detail": TINY.replace('"version":2', '"other":1')}, OPENING, "under which version"),
+    (OPENING, {"detail": TINY.replace('"version":2', '"version":7')}, OPENING, "0.1.0 or newer"),
 ]
 """An entry, what is changed in it, and where that is found, and why."""
 

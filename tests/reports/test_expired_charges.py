@@ -139,7 +139,7 @@ def test_charges_of_both_months_add_up(timed: Ledger, clock: Clock, tmp_path: Pa
         )
         for row in rows
     ]
-    assert ["expired", "expired"] == [row["x_EntryFlags"] for row in rows[:2]]
+    assert ["expired at_expiry"] * 2 == [row["x_EntryFlags"] for row in rows[:2]]
 
 
 def test_views_follow(timed: Ledger, clock: Clock, store_url: str) -> None:

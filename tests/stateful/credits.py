@@ -12,7 +12,7 @@ from ledger.core.checks import Micros
 class PlainHistory(rules.History):
     """What a pool had committed at each of its entries."""
 
-    def __init__(self, points: Sequence[rules.Point], moves: Sequence[rules.Moved]) -> None:
+    def __init__(self, points: Sequence[rules.Point], moves: Sequence[rules.Move]) -> None:
         self.all = points
         self.moves = moves
 
@@ -27,11 +27,15 @@ class PlainHistory(rules.History):
 
     def moved(self, after: int) -> Sequence[rules.Moved]:
         """Return the corrections behind an entry."""
-        return [one for one in self.moves if one.seq > after]
+        return [one for one in self.moves if isinstance(one, rules.Moved) and one.seq > after]
 
-    def dated(self, after: int, before: Micros) -> Totals:  # noqa: ARG002 - none here is imported
-        """Return what imports commit behind an entry: nothing."""
-        return Totals()
+    def dated(self, after: int, before: Micros) -> Totals:
+        """Return what counts before a time, and was recorded behind an entry."""
+        found = Totals()
+        for one in self.moves:
+            if isinstance(one, rules.Dated) and one.seq > after and one.at < before:
+                found = found.plus(one.by)
+        return found
 
     def before(self, since: Micros) -> int:
         """Return the number of the newest entry recorded before a time."""

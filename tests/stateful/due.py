@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ledger import (
     BudgetLease,
+    Credit,
     LeasePhase,
     LeaseTtl,
     Ledger,
@@ -30,10 +31,12 @@ from ledger import (
     from_micros,
 )
 from ledger.core import rules
+from ledger.core.axes import NAMES
+from ledger.core.checks import Micros
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 from tests.stateful.books import Outcome, outcome
-from tests.stateful.choices import MINUTES, NUMBERS, POLICIES, TIMES
+from tests.stateful.choices import CREDITS, MINUTES, NUMBERS, POLICIES, TIMES
 
 FEW = st.integers(0, 12) | st.just(40)
 """Amounts of which no sum is too large for a store."""
@@ -49,9 +52,8 @@ CROWDED = st.builds(
     capacity_cost_micros_usd=CAPACITIES,
     capacity_requests=st.sampled_from([20, 60]),
     lease_ttl=SHORT,
-    limits=st.just(()),  # what an expiry assumes counts on a limit from when it is recorded
-    prepaid=st.just(()),  # and it is paid by the credits of that time
 )
+MINUTE_US = 60_000_000
 YEARS = timedelta(days=9 * 365)
 
 
@@ -91,7 +93,7 @@ class DueMachine(RuleBasedStateMachine):
         """Do a call on both, and compare the answers."""
         model = outcome(lambda: call(self.model))
         stored = outcome(lambda: call(self.stored[number % 2]))
-        assert shown(model) == shown(stored)
+        assert shown(model) == shown(stored), (model, stored)
         return model[0], Pair(model[1], stored[1])
 
     def about(self, number: int, which: int, call: Callable[[Any, BudgetLease], object]) -> Outcome:
@@ -143,6 +145,18 @@ class DueMachine(RuleBasedStateMachine):
             estimate = UsageEstimate(total_tokens=amount, cost_micros_usd=amount)
             self.reserve(number, estimate, UNLIMITED, None)
 
+    @rule(number=NUMBERS, amounts=CREDITS, minutes=st.none() | MINUTES)
+    def give_a_credit(self, number: int, amounts: dict[str, Any], minutes: int | None) -> None:
+        """Give a credit: what is due by then is paid by those before it."""
+        prepaid = self.model._policy.prepaid
+        given = {name: one for name, one in amounts.items() if name not in NAMES or name in prepaid}
+        if not any(given.get(name) for name in NAMES):
+            return
+        until = None if minutes is None else from_micros(self.clock() + minutes * MINUTE_US)
+        credit, ledger = Credit(**given, expires_at=until), self.ledgers[number % 2]
+        model = outcome(lambda: self.model.credit(credit))
+        assert model == outcome(lambda: ledger.credit(self.name, credit))
+
     @precondition(lambda self: self.pairs)
     @rule(number=NUMBERS, which=NUMBERS, usage=USAGES, last=st.booleans())
     def spend(self, number: int, which: int, usage: Usage, last: bool) -> None:  # noqa: FBT001 - hypothesis calls by name
@@ -177,7 +191,12 @@ class DueMachine(RuleBasedStateMachine):
             assert self.model.remaining(EXTENSIONS) == stored.remaining(EXTENSIONS)
         status = self.stored[0].status()
         assert self.model._balance == status.balance
-        assert self.model._stands(self.clock()).window == status.window
+        assert self.stands().window == status.window
+
+    def stands(self) -> rules.Standing:
+        """Return where the pool in memory stands by now."""
+        now = Micros(self.clock())
+        return self.model._stands(now, self.model._due_by(now))
 
     def held_longer(self) -> dict[int, LeasePhase]:
         """Return the leases that the store still holds and memory does not."""
@@ -201,7 +220,7 @@ class DueMachine(RuleBasedStateMachine):
         }
         assert open_in_memory.keys() == found.keys()
         now = from_micros(self.clock())
-        committed, reserved = self.model._stands(self.clock()).balance
+        committed, reserved = self.stands().balance
         settlement = self.model._policy.settlement
         for pair in pairs:
             if pair.model.id in late:

@@ -29,12 +29,13 @@ class PlainLimits(rules.Limits):
         policy: SharedPoolBudgetOptions,
         at: Micros,
         points: Sequence[rules.Point],
-        moves: Sequence[rules.Moved],
+        moves: Sequence[rules.Move],
     ) -> None:
         self.policy = policy
         self.at = at
         self.points = points
-        self.moves = moves
+        self.moves = [one for one in moves if isinstance(one, rules.Moved)]
+        self.dated = [one for one in moves if isinstance(one, rules.Dated)]
 
     def counted(self, limit: Limit, balance: Balance, at: Micros) -> Totals:
         """Return what counts at a time: what was committed since it began, and what is held."""
@@ -48,6 +49,9 @@ class PlainLimits(rules.Limits):
                 if one.of == of and one.seq > newest:
                     sums.append(sums[-1].plus(one.by))
             spent = spent.minus(Totals(*map(min, zip(*sums, strict=True))))
+        for late in self.dated:
+            if late.seq > newest and late.at < since:
+                spent = spent.minus(late.by)
         return spent.plus(balance.reserved)
 
     def states(self, balance: Balance) -> Iterator[LimitStatus]:
@@ -103,7 +107,8 @@ class PlainLimits(rules.Limits):
                 continue
             length = limit.period
             if isinstance(length, Rolling):
-                times = [Micros(one.at + length.length_us) for one in self.points]
+                moments = sorted({one.at for one in (*self.points, *self.dated)})
+                times = [Micros(at + length.length_us) for at in moments]
                 times.append(Micros(self.at + length.length_us))
             else:
                 times = [calendar.begins(length, calendar.number(length, self.at) + 1)]

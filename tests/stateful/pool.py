@@ -90,8 +90,8 @@ class Pool:
         self.entries: list[tuple[EntryKind, EntryFlag]] = [(EntryKind.OPENING, EntryFlag.NONE)]
         self.points = [rules.Point(1, now, Totals())]
         """What was committed at each entry."""
-        self.moves: list[rules.Moved] = []
-        """What corrections moved."""
+        self.moves: list[rules.Move] = []
+        """What corrections moved, and what counts at another time than it was recorded."""
         self.repeats: dict[tuple[Pool, int], int] = {}
         """The entries here that entries of the pools below led to, and those of this pool."""
         self.reported: set[object] = set()
@@ -132,17 +132,31 @@ class Pool:
 
     def left(self, now: Micros) -> Remaining:
         """Return what this pool alone has left, once all that is due has expired."""
-        stands = self.balance_at(now), self.window_at(now)
-        return rules.remaining(self.policy, *stands, self.limits(now), self.credits(now))
+        stands, due = (self.balance_at(now), self.window_at(now)), self.due(now)
+        bounds = self.limits(now, due), self.credits(now, due)
+        return rules.remaining(self.policy, *stands, *bounds)
 
-    def limits(self, now: Micros) -> PlainLimits | None:
+    def due(self, now: Micros) -> list[rules.Move]:
+        """Return what leases that are due are charged, here and below, when their holds ended."""
+        return [
+            rules.Dated(
+                len(self.entries) + 1, lease.expires_at or now, Totals.of(usage, requests=1)
+            )
+            for below in self.books.pools
+            if self in below.lineage
+            for lease in (below.leases[number] for number in below.granted)
+            if rules.due(lease, now) and (usage := below.assumes(lease.lease)) is not None
+        ]
+
+    def limits(self, now: Micros, due: Sequence[rules.Move] = ()) -> PlainLimits | None:
         """Return the limits of the policy at a time."""
         if not self.policy.limits:
             return None
-        return PlainLimits(self.policy, max(now, self.recorded_at), self.points, self.moves)
+        moves = [*self.moves, *due]
+        return PlainLimits(self.policy, max(now, self.recorded_at), self.points, moves)
 
     def credits(
-        self, now: Micros, more: Sequence[rules.Moved] = (), *, always: bool = False
+        self, now: Micros, more: Sequence[rules.Move] = (), *, always: bool = False
     ) -> rules.Credits | None:
         """Return the credits at a time, None where they do not matter or there never were any."""
         if self.book is None or not (self.policy.prepaid or always):
@@ -152,7 +166,7 @@ class Pool:
 
     def credit_states(self, now: Micros) -> list[CreditStatus]:
         """Return how far each credit is used at a time, once all that is due has expired."""
-        credits = self.credits(now)
+        credits = self.credits(now, self.due(now))
         return [] if credits is None else [*credits.states(self.balance_at(now))]
 
     def balance_at(self, now: Micros) -> Balance:
@@ -400,9 +414,7 @@ class Pool:
         moved = UsageDifference.between(before, after)
         by = Totals.of(moved, requests=requests)
         windows = [one.window_after(one.repeats[self, seq], by, late) for one in self.lineage]
-        moves = [
-            rules.Moved(len(one.entries) + 1, one.repeats[self, seq], by) for one in self.lineage
-        ]
+        moves = [one.move_of(one.repeats[self, seq], by) for one in self.lineage]
         here = self.post(
             EntryKind.CORRECTION,
             lease,
@@ -415,10 +427,16 @@ class Pool:
         )
         for one, move in zip(self.lineage, moves, strict=True):
             assert one.repeats[self, here] == move.seq
-            one.moves.append(move)
-            one.refunds += [move] if late is None else []
+            refund = rules.Moved(move.seq, one.repeats[self, seq], by)
+            one.refunds += [refund] if late is None else []
         self.spends[seq] = lease, after
         return moved
+
+    def move_of(self, seq: int, by: Totals) -> rules.Move:
+        """Return how the next entry moves totals which corrects one: it counts when that does."""
+        at = {one.seq: one.at for one in self.moves if isinstance(one, rules.Dated)}.get(seq)
+        number = len(self.entries) + 1
+        return rules.Moved(number, seq, by) if at is None else rules.Dated(number, at, by)
 
     def window_after(self, seq: int, by: Totals, late: Totals | None) -> WindowState | None:
         """Return the window once a correction has moved an entry: it is not refunded for others."""
@@ -436,6 +454,8 @@ class Pool:
     def adjust(self, policy: SharedPoolBudgetOptions) -> None:
         """Replace the policy, perhaps by one below what is spent."""
         self.require_open()
+        if policy.prepaid != self.policy.prepaid:
+            self.books.sweep_below(self)
         at = max(self.books.now, self.recorded_at)
         window = rules.adjust_window(self.policy, policy, at, self.balance.committed)
         book = rules.carried_on(
@@ -452,6 +472,7 @@ class Pool:
     def give(self, credit: Credit) -> None:
         """Add a credit."""
         self.require_open()
+        self.books.sweep_below(self)
         credits = self.credits(self.books.now)
         if credits is None:
             raise InvalidInputError("credit", "")
@@ -500,7 +521,7 @@ class Pool:
         requests: int = 0,
         late: bool = False,
         windows: Sequence[WindowState | None] = (),
-        moves: Sequence[rules.Moved | None] = (),
+        moves: Sequence[rules.Move] = (),
     ) -> int:
         """Append an entry about a lease here, and what repeats it above: all of them, or none."""
         decided = [
@@ -510,7 +531,9 @@ class Pool:
         if self.closed and usage is not None:
             self._pass_on(kind, usage, requests)
         found = windows or [None] * len(decided)
-        moved = moves or [None] * len(decided)
+        moved: Sequence[rules.Move | None] = moves or [
+            one.late_move(kind, effect, usage) for one, effect in decided
+        ]
         seqs = [
             one.append(kind, effect, flag, late=late, window=window, moved=by)
             for (one, effect), window, by in zip(decided, found, moved, strict=True)
@@ -518,6 +541,18 @@ class Pool:
         for one, seq in zip(self.lineage, seqs, strict=True):
             one.repeats[self, seqs[0]] = seq
         return seqs[0]
+
+    def late_move(
+        self, kind: EntryKind, effect: rules.Effect, usage: Usage | UsageDifference | None
+    ) -> rules.Dated | None:
+        """Return when an expiry, or usage that comes later, counts; None for all else."""
+        if usage is None or not effect.flags & (EntryFlag.EXPIRED | EntryFlag.LATE):
+            return None
+        calls = int(kind is not EntryKind.OBSERVATION)
+        by = Totals.of(usage, requests=calls)
+        if self.name is None:  # memory keeps no more than what is committed
+            by = effect.balance.committed.minus(self.balance.committed)
+        return rules.Dated(len(self.entries) + 1, Micros(effect.lease.expires_at or 0), by)
 
     def _pass_on(self, kind: EntryKind, late: Usage | UsageDifference, requests: int) -> None:
         """Spend in the parent what comes late to a carved pool that is closed."""
@@ -546,11 +581,12 @@ class Pool:
         *,
         late: bool = False,
         window: WindowState | None = None,
-        moved: rules.Moved | None = None,
+        moved: rules.Move | None = None,
     ) -> int:
         """Append an entry about a lease, and return its number."""
         self.leases[effect.lease.lease] = effect.lease
         flags = effect.flags | flag
+        flags |= EntryFlag.AT_EXPIRY if isinstance(moved, rules.Dated) else EntryFlag.NONE
         return self.move(kind, effect.balance, flags=flags, late=late, window=window, moved=moved)
 
     def move(
@@ -563,7 +599,7 @@ class Pool:
         window: WindowState | None = None,
         late: bool = False,
         book: CreditBook | None = None,
-        moved: rules.Moved | None = None,
+        moved: rules.Move | None = None,
     ) -> int:
         """Append an entry, and behind it a report of each threshold that it crosses.
 
@@ -579,20 +615,21 @@ class Pool:
         if window is not None and kind is not EntryKind.CORRECTION:
             self.began = seq
         self.reached_before = before if late else None
+        self.moves += [] if moved is None else [moved]
         if late:
             return seq
         if policy is not None or kind is EntryKind.ROLLOVER:
             self.reported.clear()
-        after = self.reached([] if moved is None else [moved])
+        after = self.reached()
         for crossing in rules.crossings(self.policy, before, after):
             if (crossing.name, crossing.direction) not in self.reported:
                 self.reported.add((crossing.name, crossing.direction))
                 self._report(crossing)
         return seq
 
-    def reached(self, more: Sequence[rules.Moved] = ()) -> set[str]:
+    def reached(self) -> set[str]:
         """Return the thresholds that were reached when the newest entry was recorded."""
-        credits = self.credits(self.recorded_at, more)
+        credits = self.credits(self.recorded_at)
         return rules.reached(self.policy, self.balance, self.window, credits)
 
     def _report(self, crossing: rules.Crossing) -> None:

@@ -39,16 +39,22 @@ class Change(NamedTuple):
     at: int
     call: int
     by: int
+    dated: int | None = None
+    """When all of the call counts; None for when each change is recorded."""
 
 
 def history(changes: list[Change]) -> rules.Track:
     """Return the history that these changes make; the first of each call is its settlement."""
     track, first, total = rules.Track(), dict[int, int](), 0
-    for seq, (at, call, by) in enumerate(changes, 1):
+    for seq, (at, call, by, dated) in enumerate(changes, 1):
         total += by
-        moved = rules.Moved(seq, first[call], Totals(by)) if call in first else None
+        move: rules.Move | None = None
+        if dated is not None:
+            move = rules.Dated(seq, Micros(dated), Totals(by))
+        elif call in first:
+            move = rules.Moved(seq, first[call], Totals(by))
         first.setdefault(call, seq)
-        track.add(rules.Point(seq, Micros(at), Totals(total)), moved)
+        track.add(rules.Point(seq, Micros(at), Totals(total)), move)
     return track
 
 
@@ -61,6 +67,10 @@ def counted(changes: list[Change], since: int) -> int:
     found = 0
     for call in {one.call for one in changes}:
         own = [one for one in changes if one.call == call]
+        dated = own[0].dated
+        if dated is not None:
+            found += sum(one.by for one in own) if dated >= since else 0
+            continue
         before = sum(one.by for one in own if one.at < since)
         least = used = before
         for one in own:
@@ -74,14 +84,16 @@ def counted(changes: list[Change], since: int) -> int:
 @st.composite
 def journals(draw: st.DrawFn) -> list[Change]:
     """Return calls and their corrections in order of time, a few of them at one time."""
-    at, used, changes = 0, dict[int, int](), list[Change]()
+    at, used, changes, dates = 0, dict[int, int](), list[Change](), dict[int, int]()
     for _ in range(draw(st.integers(0, 40))):
         at += draw(st.sampled_from([0, 1, 7, 20, 59, 60])) * SECOND
         call = draw(st.integers(0, 12))
         to = draw(st.integers(0, 9))
         by = to - used.get(call, 0)
         used[call] = to
-        changes.append(Change(at, call, by))
+        if call >= 8:  # an import, or an expiry and what came later: of some time before
+            dates.setdefault(call, at - draw(st.sampled_from([0, 1, 20, 60, 90])) * SECOND)
+        changes.append(Change(at, call, by, dates.get(call)))
     return changes
 
 
@@ -115,7 +127,8 @@ def test_a_rolling_limit_counts_what_a_plain_sum_does(
     assert admits(at) is (denial is None)
     if denial is not None:
         assert isinstance(denial, ThresholdExceededError)
-        frees = [one.at + 60 * SECOND for one in changes if one.at + 60 * SECOND > at]
+        moments = {one.at if one.dated is None else one.dated for one in changes}
+        frees = [now + 60 * SECOND for now in sorted(moments) if now + 60 * SECOND > at]
         first = next((now for now in frees if admits(now)), None)
         assert (None if first is None else from_micros(first)) == denial.retry_at
 
@@ -141,19 +154,22 @@ def test_a_long_history_is_searched_in_few_steps(entries: int) -> None:
 
 
 def test_a_history_in_memory_forgets_what_no_limit_reaches() -> None:
-    """It stays short, and counts the same as one that keeps everything."""
+    """It stays short, and counts the same as one that keeps everything, dated entries too."""
     short, whole = rules.Track(), rules.Track()
     for seq in range(1, 5_001):
         point = rules.Point(seq, Micros(seq * SECOND), Totals(seq * 3))
-        moved = rules.Moved(seq, seq - 1, Totals(-1)) if seq % 3 == 0 else None
+        move: rules.Move | None = rules.Moved(seq, seq - 1, Totals(-1)) if seq % 3 == 0 else None
+        if seq % 5 == 0:
+            move = rules.Dated(seq, Micros((seq - seq % 40) * SECOND), Totals(3))
         for track in (short, whole):
-            track.add(point, moved)
+            track.add(point, move)
         since = Micros((seq - 100) * SECOND)
         if seq % 700 == 0:
             short.forget(since)
         found = [track.base(track.point(track.before(since)), since) for track in (short, whole)]
         assert found[0] == found[1]
     assert len(short._points) < 900
+    assert len(short._dated) == len(short._recorded) < 200
     assert 5_000 == short.last == whole.last
 
 

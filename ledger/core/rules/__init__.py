@@ -57,6 +57,7 @@ from ledger.core.rules.leases import (
 )
 from ledger.core.rules.limits import (
     Dated,
+    Due,
     History,
     Limits,
     Move,
@@ -66,7 +67,14 @@ from ledger.core.rules.limits import (
     moved_by,
     since,
 )
-from ledger.core.rules.released import admission, current, stamp, version_in
+from ledger.core.rules.released import (
+    admission,
+    current,
+    dates_expiries,
+    dating_flag,
+    stamp,
+    version_in,
+)
 from ledger.core.rules.remainder import counted, least
 from ledger.core.rules.standing import Standing, spent_in, stand
 from ledger.core.rules.track import Track
@@ -78,6 +86,7 @@ __all__ = [
     "Crossing",
     "Dated",
     "Denial",
+    "Due",
     "Effect",
     "History",
     "Limits",
@@ -102,6 +111,8 @@ __all__ = [
     "crossings",
     "current",
     "current_window",
+    "dates_expiries",
+    "dating_flag",
     "denial_figures",
     "denial_of",
     "due",

@@ -5,7 +5,7 @@ the credits of that time, in the order of their use. What none of them pays is a
 next credits pay. So what a credit has paid follows from what had been committed at these moments,
 however many entries lie between them. A correction that takes usage back takes it from the time in
 which the call counted: a credit that has expired since loses it.
-An import counts at the time of the call.
+A dated entry, an import or an expiry, is paid by the credits of its own time.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Credits:
             book: The credits that the pool lists.
             at: The time.
             history: What the pool had committed at its entries.
-            more: The correction or import behind them that is being decided, if it is one.
+            more: The correction or dated entry behind them that is being decided, if it is one.
         """
         self._policy = policy
         self._book = book

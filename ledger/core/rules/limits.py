@@ -3,21 +3,25 @@
 A hold counts from its reservation until it ends. Usage counts from when it is recorded, as long as
 the limit's period holds that time. So a call counts without a gap from its reservation on. A
 correction that adds usage counts like any other; one that takes usage back takes it from what that
-call counted last, and nothing back that no longer counts. Calls that are imported count when they
-were made, and so do corrections of them.
+call counted last, and nothing back that no longer counts.
+
+Some entries are dated: they count at another time than when they are recorded. Calls that are
+imported count when they were made. What an expiry is charged counts when the hold ended, whenever
+that is written, and so does usage that comes later. Corrections of all of them count when they do.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ledger.core import calendar
 from ledger.core.checks import Micros, from_micros
-from ledger.core.entries import Balance, EntryFlag, LimitStatus, Totals, requests_made
+from ledger.core.entries import DATED_FLAGS, Balance, EntryFlag, LimitStatus, Totals, requests_made
 from ledger.core.kinds import EntryKind
 from ledger.core.limits import Limit, Rolling
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -46,13 +50,15 @@ class Moved(NamedTuple):
 
 
 class Dated(NamedTuple):
-    """An import, or a correction of one: its number, when the call was made, what it commits."""
+    """An import, an expiry, or what came later: its number, when it counts, what it commits."""
 
     seq: int
     at: Micros
     by: Totals
 
 
+Due = tuple[Micros, Totals]
+"""When the holds of leases that are due ended, and what they will be charged."""
 Move = Moved | Dated
 """What an entry changes of what had been committed before it."""
 
@@ -69,15 +75,25 @@ def move_of(
     flags: EntryFlag,
     detail: Mapping[str, Any],
     usage: Usage | UsageDifference,
-    occurred_at: Micros | None,
+    dates: tuple[Micros | None, Micros | None],
 ) -> Move | None:
     """Return how an entry moves what had been committed before it, None where it does not.
 
-    A correction takes back, or adds, what its call counted; an import, and a correction of one,
-    count at the time of the call.
+    A correction takes back, or adds, what its call counted. An entry that is dated counts at
+    another time than when it is recorded.
+
+    Args:
+        seq: Its number.
+        kind: Its kind.
+        flags: Its flags.
+        detail: Its detail.
+        usage: Its usage.
+        dates: When the call was made, and when the hold of its lease ends, as the entry says.
     """
-    if flags & EntryFlag.IMPORTED and occurred_at is not None:
-        return Dated(seq, occurred_at, Totals.of(usage, requests=requests_made(kind, detail)))
+    occurred_at, expires_at = dates
+    at = occurred_at if flags & EntryFlag.IMPORTED else expires_at
+    if flags & DATED_FLAGS and at is not None:
+        return Dated(seq, at, Totals.of(usage, requests=requests_made(kind, detail)))
     return moved_by(seq, detail, usage) if isinstance(usage, UsageDifference) else None
 
 
@@ -92,6 +108,8 @@ class History(ABC):
 
     first: int = 0
     """A number that is before every time that is asked for; 0 is before all entries."""
+    due: Sequence[Due] = ()
+    """What leases that are due will be charged: it counts as if their expiries were written."""
 
     @property
     @abstractmethod
@@ -106,19 +124,23 @@ class History(ABC):
     def moved(self, after: int) -> Sequence[Moved]:
         """Return the corrections behind the entry of a sequence number, oldest first.
 
-        Corrections of imports are not among them: these are dated.
+        Those that are dated are not among them.
         """
 
     @abstractmethod
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what imports commit behind an entry, of calls that were made before a time.
-
-        Corrections of imports count, too, at the time of the call.
+        """Return what dated entries behind an entry commit that count before a time.
 
         Args:
             after: The sequence number of the entry.
             before: The time.
         """
+
+    def with_due(self, due: Sequence[Due]) -> Self:
+        """Return this history as it will be once leases that are due have expired."""
+        found = copy.copy(self)
+        found.due = due
+        return found
 
     def before(self, since: Micros) -> int:
         """Return the number of the newest entry recorded before a time, `first` where none was."""
@@ -164,13 +186,13 @@ class History(ABC):
         """Return what was committed before a time, by what is known now.
 
         That is what an entry and those before it committed, less what was taken back of it since: a
-        correction takes usage from what was counted last of the corrected entry. To it come the
-        calls that were made before that time, and imported later.
+        correction takes usage from what was counted last of the corrected entry. To it comes what
+        counts before that time, and was recorded later.
 
         Args:
             point: The newest entry that was recorded before the time.
             since: The time.
-            more: The correction or import that comes next, if there is one.
+            more: The correction or dated entry that comes next, if there is one.
         """
         sums: dict[int, Totals] = {}
         lowest: dict[int, Totals] = {}
@@ -181,7 +203,12 @@ class History(ABC):
                 lowest[of] = Totals(*map(min, lowest.get(of, _NOTHING), moved))
         known = reduce(Totals.plus, lowest.values(), point.committed)
         dated = (one.by for one in more if isinstance(one, Dated) and one.at < since)
-        return reduce(Totals.plus, dated, known.plus(self.dated(point.seq, since)))
+        return reduce(Totals.plus, dated, known.plus(self.recorded_later(point, since)))
+
+    def recorded_later(self, point: Point, since: Micros) -> Totals:
+        """Return what counts before a time and was recorded behind an entry, or is due."""
+        due = (by for at, by in self.due if at < since)
+        return reduce(Totals.plus, due, self.dated(point.seq, since))
 
 
 class Refusal(NamedTuple):
@@ -259,10 +286,11 @@ class Limits:
         found = history.search(number, lambda point: fits(point, point.at))
         # What is about to be committed, if all entries so far are not enough, counts from now on.
         last = history.point(found).at if found <= history.last else self._at
-        # Calls that were imported cease to count at times of their own, between those of entries.
+        # Dated entries cease to count at times of their own, between those of other entries.
         point = history.point(found - 1)
         first = max(point.at, since(limit, self._at) - 1)
-        if history.dated(point.seq, Micros(last)) != history.dated(point.seq, Micros(first + 1)):
+        later = history.recorded_later
+        if later(point, Micros(last)) != later(point, Micros(first + 1)):
             moments = range(first, last)
             fitting = bisect_left(moments, True, key=lambda moment: fits(point, moment))
             last = Micros(first + fitting)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from ledger.core.entries import Balance, WindowState
+from ledger.core.entries import Balance, EntryFlag, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.admission import Denial, admit
 from ledger.core.rules.credits import Credits
 from ledger.core.rules.limits import Limits
-from ledger.core.values import RequestBudget, UsageEstimate
+from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import InvalidInputError, UnknownRulesError
 
 
@@ -43,20 +43,49 @@ class Released(NamedTuple):
     Attributes:
         since: The first version of the library that has it.
         admit: How it decides a reservation.
+        dates_expiries: Whether limits and credits count what an expiry is charged, and usage that
+            comes later, when the hold ended; else when it is recorded.
     """
 
     since: str
     admit: Admit
+    dates_expiries: bool = True
 
 
-RELEASED = {1: Released("0.1.0", admit)}
-CURRENT = 1
+RELEASED = {
+    1: Released("0.1.0", admit, dates_expiries=False),
+    2: Released("0.1.0", admit),
+}
+CURRENT = 2
 """The version under which policies are set today."""
 
 
 def admission(version: int | None = None) -> Admit:
     """Return how a version decides a reservation; None is the current one."""
     return RELEASED[CURRENT if version is None else version].admit
+
+
+def dates_expiries(version: int) -> bool:
+    """Tell whether a version counts an expired lease when its hold ended."""
+    return RELEASED[version].dates_expiries
+
+
+def dating_flag(version: int, flags: EntryFlag, usage: Usage | UsageDifference | None) -> EntryFlag:
+    """Return the flag of an entry that counts when the hold of its lease ended.
+
+    Such are the expiry, and usage that comes later. A correction counts when that does which it
+    corrects, and in a pool above an entry counts when the one does that it repeats.
+
+    Args:
+        version: The version of the rules in the pool that granted the lease.
+        flags: The flags that the entry has besides.
+        usage: Its usage, None where it records none.
+    """
+    late = usage is not None and flags & _OF_EXPIRED
+    return EntryFlag.AT_EXPIRY if late and dates_expiries(version) else EntryFlag.NONE
+
+
+_OF_EXPIRED = EntryFlag.EXPIRED | EntryFlag.LATE
 
 
 def current() -> int:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 from ledger.core.checks import Micros
 from ledger.core.credit_book import CreditBook
 from ledger.core.entries import Totals
 from ledger.core.limits import Limit
-from ledger.core.rules.limits import Dated, History, Move, Moved, Point, moved_by, since
-from ledger.core.values import UsageDifference
+from ledger.core.rules.limits import Dated, History, Move, Moved, Point, since
 
 _KEPT = 1_024
 """How many entries there are before any is forgotten."""
@@ -25,6 +23,8 @@ class Track(History):
         self._points: list[Point] = []
         self._moved: list[Moved] = []
         self._dated: list[Dated] = []
+        self._recorded: dict[int, Micros] = {}
+        """When dated entries were recorded, by their numbers."""
         self._most = _KEPT
         self._marks: dict[Micros, Point] = {}
         """The newest entries before some times that have passed."""
@@ -54,16 +54,17 @@ class Track(History):
         return known
 
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what imports commit behind an entry, of calls that were made before a time."""
+        """Return what dated entries behind an entry commit that count before a time."""
         begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
         early = (one.by for one in self._dated[begin:] if one.at < before)
         return reduce(Totals.plus, early, Totals())
 
     def add(self, point: Point, move: Move | None = None) -> None:
-        """Add the next entry, and what it corrects or imports."""
+        """Add the next entry, and what it corrects, or when else it counts."""
         self._points.append(point)
         if isinstance(move, Dated):
             self._dated.append(move)
+            self._recorded[move.seq] = point.at
         elif move is not None:
             self._moved.append(move)
 
@@ -72,7 +73,7 @@ class Track(History):
         limits: Sequence[Limit],
         at: Micros,
         committed: Totals,
-        correction: tuple[Mapping[str, Any], UsageDifference] | None = None,
+        dated: tuple[Micros, Totals] | None = None,
         book: CreditBook | None = None,
     ) -> None:
         """Add the next entry under a number of its own, and forget what cannot be reached.
@@ -81,29 +82,38 @@ class Track(History):
             limits: All limits that are ever asked for.
             at: When it is recorded.
             committed: What is committed by then.
-            correction: What its detail says, and by how much it corrects, where it is one.
+            dated: Where it is dated, when it counts, and what it commits.
             book: The credits, None without.
         """
         seq = self.last + 1
-        self.add(Point(seq, at, committed), correction and moved_by(seq, *correction))
+        self.add(Point(seq, at, committed), dated and Dated(seq, *dated))
         for one in () if book is None else book.listed:
             if one.ended is None and one.expires_at is not None and one.expires_at <= at:
                 self.newest_before(one.expires_at)
         if len(self._points) >= self._most:
             reached = min((since(limit, at) for limit in limits), default=at)
-            self.forget(reached, None if book is None else book.since)
+            self.forget(reached, book)
 
-    def forget(self, since: Micros, corrected: int | None = None) -> None:
+    def forget(self, since: Micros, book: CreditBook | None = None) -> None:
         """Forget entries before a time, except for the newest of them.
 
         Args:
             since: The time.
-            corrected: Corrections behind this entry are kept; None is the oldest that is kept.
+            book: The credits, None without: corrections behind their beginning are kept, and dated
+                entries that count before a credit expired and were recorded later.
         """
         number = self.before(since)
         if number > self.first:
             del self._points[: number - (self.first or 1)]
             self.first = number
             oldest = self._points[0].seq
-            self._moved = list(self.moved(oldest if corrected is None else min(oldest, corrected)))
+            self._moved = list(self.moved(oldest if book is None else min(oldest, book.since)))
+            ends = [] if book is None else [book.at, *(one.expires_at for one in book.listed)]
+            self._dated = [
+                one
+                for one in self._dated
+                if one.seq > oldest
+                or any(one.at < end <= self._recorded[one.seq] for end in ends if end is not None)
+            ]
+            self._recorded = {one.seq: self._recorded[one.seq] for one in self._dated}
         self._most = max(_KEPT, 2 * len(self._points))

@@ -69,8 +69,17 @@ class Adjust(Operation[None]):
         return ("adjust", canonical_json(policy_to_json(self.policy)), self.reason)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the adjustment; it revokes no lease, even with less capacity than is committed."""
+        """Return the adjustment; it revokes no lease, even with less capacity than is committed.
+
+        Raises:
+            PoolClosedError: The pool is closed.
+            InvalidInputError: It is carved out of another one, and would have more than that funds.
+            MorePoolsError: Leases of other pools must expire first.
+            UnsweptError: More leases must expire first than one transaction expires.
+        """
         pool.require_open()
+        if pool.head.policy.prepaid != self.policy.prepaid:
+            batch.require_swept(pool)  # what is due by now is paid by the credits before
         if pool.info.carved_lease is not None:
             self._check_funded(pool.journal.terms.policy(pool.connection, 1))
         head, credits = pool.head, pool.credits(always=True)

@@ -66,8 +66,11 @@ class TopUp(Operation[None]):
         Raises:
             PoolClosedError: The pool is closed.
             InvalidInputError: The pool does not spend this of credits, or the credit has expired.
+            MorePoolsError: Leases of other pools must expire first.
+            UnsweptError: More leases must expire first than one transaction expires.
         """
         pool.require_open()
+        batch.require_swept(pool)  # what is due by now is paid by the credits before this one
         detail = actors.detail(pool.connection, self.actor, self.name, self.reason)
         head, credits = pool.head, pool.credits()
         if credits is None:

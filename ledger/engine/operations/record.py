@@ -97,6 +97,8 @@ class Record(LeaseOperation[None]):
             ceiling=I64_MAX,
         )
         found = pool.leases[self.lease]
+        if flags:
+            flags |= rules.dating_flag(pool.head.rules_version, flags, self.usage)
         if report.shortened:
             flags |= EntryFlag.SHORTENED
         return drafted(
