@@ -36,6 +36,12 @@ long:
 sweep:
     {{bin}}/python -m pytest -q -m sweep
 
+# All tests on PostgreSQL with stores in partitions. Two files compare a schema that has none;
+# tests/migration/test_partitions.py says the same of one that has.
+partitions:
+    LEDGER_TEST_PARTITIONS=8 {{bin}}/python -m pytest -q -k postgresql \
+        --ignore tests/migration/test_schema.py --ignore tests/migration/test_definitions.py
+
 # Looks for files that a reader cannot take, until it is interrupted: just fuzz -max_total_time=600
 fuzz *options:
     {{bin}}/python -m tests.fuzz {{options}}

@@ -8,10 +8,14 @@ from typing import Any
 
 from benchmarks.bench import Bench, fresh_pool
 from benchmarks.measure import Round, Workload
+from benchmarks.stores import beside
 from benchmarks.work import TIMEOUT_S, at_random
 from benchmarks.worker import Report, run_together
 from ledger import Ledger
+from ledger.store import migrate
+from ledger.store.database import Database
 
+PARTITIONS = 8
 FAIRNESS, TAIL, RETRIES = "slow/fast", "p99/p50", "retries %"
 
 
@@ -20,7 +24,7 @@ def workloads(bench: Bench) -> list[Workload]:
     book, scale = bench.book(), bench.scale
     many = [fresh_pool(book).name for _ in range(scale.pools)]
     each = f"{scale.processes} x {scale.threads_each} threads"
-    return [
+    found = [
         Workload(
             name=f"{each}, 1 pool",
             run=lambda: together(bench, [fresh_pool(book).name]),
@@ -34,6 +38,28 @@ def workloads(bench: Bench) -> list[Workload]:
             labels={"pools": scale.pools},
         ),
     ]
+    if bench.store == "postgresql":
+        divided = _divided(bench)
+        opened = divided.book()
+        others = [fresh_pool(opened).name for _ in range(scale.pools)]
+        found.append(
+            Workload(
+                name=f"{found[-1].name} in {PARTITIONS} partitions",
+                run=lambda: together(divided, others),
+                base=bench.floor,
+                labels={"pools": scale.pools, "partitions": PARTITIONS},
+            )
+        )
+    return found
+
+
+def _divided(bench: Bench) -> Bench:
+    """Return a store in partitions, on the same server."""
+    url = bench.stack.enter_context(beside(bench.url, "partitions"))
+    database = Database(url, timeout_s=TIMEOUT_S, create=True)
+    migrate.upgrade(database, partitions=PARTITIONS)
+    database.close()
+    return replace(bench, url=url)
 
 
 def together(bench: Bench, pools: Sequence[str]) -> Round:

@@ -45,7 +45,7 @@ class Books:
 
     def _check_store(self) -> None:
         store = self._directory.store
-        look = partial(audit.is_of_another_store, store=store)
+        look = partial(audit.pools_of_another_store, store=store)
         if self._database.read(look, serializable=False):
             raise OtherStoreError(url=self.url)
 

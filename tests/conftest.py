@@ -30,7 +30,7 @@ LEFT_OUT = {
     "clients": "libraries and services that are not in the extra dev, which are fetched",
     "focus": "exports under the official FOCUS validator, which needs Python 3.12 or newer",
     "long": "the same as others on more histories, places and calls, which takes minutes",
-    "tools": "exports in pandas, DuckDB, hledger and others, which are fetched",
+    "tools": "exports in pandas, DuckDB, hledger and others, and Litestream, which are fetched",
     "sweep": "every place and every value that others take a sample of, which takes half an hour",
 }
 """Markers of tests that need more time, or more than a virtual environment: -m names them."""
@@ -240,6 +240,39 @@ def _stores(folder: Path, shared: Shared) -> Iterator[Callable[..., str]]:
     yield make
     for url in made:
         shared.drop_database(make_url(url).database)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that runs a command, expects its exit code, and returns what it says."""
+
+    def run(*words: str, code: int = 0) -> str:
+        from ledger.cli import main  # noqa: PLC0415 - most tests run no command
+
+        monkeypatch.setattr("sys.argv", ["ledger", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert code == (ended.value.code or 0), said
+        return " ".join((said.out + said.err).split())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a PATH on which the programs are.
+
+    LEDGER_TEST_TOOLS names the folder that has them; without that, an environment is made.
+    """
+    found = os.environ.get("LEDGER_TEST_TOOLS")
+    if not found:
+        made = tmp_path_factory.mktemp("tools") / "venv"
+        wanted = Path(__file__).parent / "reports" / "tools.txt"
+        subprocess.run([sys.executable, "-m", "venv", made], check=True)
+        subprocess.run([made / "bin" / "pip", "install", "-q", "-r", wanted], check=True)
+        found = str(made / "bin")
+    return f"{found}:{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="module")

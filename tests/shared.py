@@ -18,9 +18,15 @@ import psycopg
 from sqlalchemy import make_url
 
 from ledger import Ledger
+from ledger.ledger import DEFAULT_TIMEOUT_S
+from ledger.store import migrate
+from ledger.store.database import Database
 
 NAMED_SERVER = "LEDGER_TEST_POSTGRESQL_URL"
 """The environment variable that names a server, in place of one that the tests start."""
+
+PARTITIONS = "LEDGER_TEST_PARTITIONS"
+"""The environment variable that says by how many partitions stores on PostgreSQL are divided."""
 
 # No test of this server cuts the power, and a process that is killed loses nothing without fsync.
 # Tests that stop or configure a server have one of their own, with the settings of a release.
@@ -174,7 +180,10 @@ class Shared:
 
     def _make_template(self) -> str:
         url = self.create_database()
-        Ledger.open(url).close()
+        database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=True)
+        partitions = os.environ.get(PARTITIONS)
+        migrate.upgrade(database, partitions=int(partitions) if partitions else None)
+        database.close()
         return str(make_url(url).database)
 
     def _make_sqlite(self) -> str:

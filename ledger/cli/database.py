@@ -20,16 +20,30 @@ app = typer.Typer(
 )
 
 
+_Partitions = Annotated[
+    int | None,
+    typer.Option(help="Divide a store that is made by its pools, by hash (PostgreSQL)."),
+]
+
+
 @app.command("upgrade")
-def upgrade(url: Url = URL_DEFAULT) -> None:
+def upgrade(
+    url: Url = URL_DEFAULT,
+    partitions: _Partitions = None,
+    for_restore: Annotated[
+        bool,
+        typer.Option("--for-restore", help="Make tables alone, for a dump's data or a replica."),
+    ] = False,
+) -> None:
     """Bring a store's schema up to date, making it if there is none.
 
     Example: ledger db upgrade --url postgresql://user@host/database
     """
     database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=True)
     try:
-        migrate.upgrade(database)
-        said = printable(f"{database.url} is at {migrate.current(database)}")
+        migrate.upgrade(database, partitions=partitions, for_restore=for_restore)
+        state = "waits for its data" if for_restore else f"is at {migrate.current(database)}"
+        said = printable(f"{database.url} {state}")
         stdout().print(said, markup=False, soft_wrap=True)
     finally:
         database.close()
@@ -75,6 +89,7 @@ def copy_store(
     target: Annotated[
         str, typer.Argument(metavar="TO", help="The URL of an empty database, or of a copy.")
     ],
+    partitions: _Partitions = None,
 ) -> None:
     """Copy a store into another database, of either kind, and verify the copy.
 
@@ -88,7 +103,12 @@ def copy_store(
     try:
         with progress_bar() as bar:
             task = bar.add_task("Copying", total=None)
-            found = copy(origin, made, progress=lambda count: bar.advance(task, count))
+            found = copy(
+                origin,
+                made,
+                partitions=partitions,
+                progress=lambda count: bar.advance(task, count),
+            )
     finally:
         made.close()
         origin.close()

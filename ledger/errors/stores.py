@@ -176,16 +176,17 @@ class NotALedgerError(StoreError):
 class OtherStoreError(StoreError):
     """The entries were written in another store than the one whose schema they are in now.
 
-    So it is if data alone is restored into a schema that `ledger db upgrade` has made.
+    So it is if data alone is restored into a schema that has an identity of its own already.
     """
 
     def __init__(self, *, url: str) -> None:
         super().__init__(
-            f"the pools at {url} were written in another store: no hash of theirs fits its "
-            "identity. A backup's data was restored into a schema that was made for a new store. "
-            "Nothing was written. Restore the whole backup, with its schema, into an empty "
-            "database; do not run 'ledger db upgrade' before. Until then this one can be read with "
-            "read_only=True"
+            f"the pools at {url} were written in another store: no first hash of theirs fits its "
+            "identity. A backup's data was restored into a schema that was made for a new store "
+            "(or the first entry of the only pool was changed). Nothing was written. Restore the "
+            "whole backup, with its schema, into an empty database; or make the tables by 'ledger "
+            "db upgrade --for-restore', and restore the data into them. Until then this one can be "
+            "read with read_only=True"
         )
 
 

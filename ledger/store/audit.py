@@ -26,9 +26,13 @@ from ledger.store.verify import Damage, Progress, Verification
 OTHER_STORE = (
     "written in another store: no pool's first hash fits this store's identity. A backup's data "
     "was restored into the schema of a new store; restore the whole backup, with its schema, into "
-    "an empty database"
+    "an empty database, or its data alone after 'ledger db upgrade --for-restore'"
 )
 """The one cause why every pool is damaged at its first entry."""
+CHANGED_OR_OTHER_STORE = (
+    f"{verify.CHANGED}; or a backup's data was restored into the schema of a new store"
+)
+"""The two causes why the only pool is: nothing tells them apart."""
 
 _OPENINGS = (
     select(
@@ -58,11 +62,11 @@ def entry_with_key(database: Database, pool: PoolJournal, key: str) -> Entry | N
     return None if row is None else verify.entry_of(pool, row)
 
 
-def is_of_another_store(connection: Connection, store: bytes) -> bool:
-    """Tell whether there are several pools, and the first entry of none was written in this store.
+def pools_of_another_store(connection: Connection, store: bytes) -> int:
+    """Return how many pools there are if the first entry of none was written in this store, else 0.
 
-    Then data alone was restored into a schema that had an identity of its own. Where an entry
-    cannot be read, this cannot be told; nor from one pool, whose first entry may have been changed.
+    Then data alone was restored into a schema that had an identity of its own; or there is one pool
+    and its first entry was changed. Where an entry cannot be read, this cannot be told.
     """
     count = 0
     for query in (_OPENINGS.limit(1), _OPENINGS):  # nearly always the first one tells
@@ -72,10 +76,10 @@ def is_of_another_store(connection: Connection, store: bytes) -> bool:
             try:
                 genesis = genesis_of(store=store, pool=row["pool_identity"], name=row["pool_name"])
                 if row["hash"] == row_hash(genesis, dict(row), None):
-                    return False
+                    return 0
             except UNREADABLE:
-                return False
-    return count > 1
+                return 0
+    return count
 
 
 def explained(database: Database, store: bytes, found: list[Verification]) -> list[Verification]:
@@ -83,9 +87,10 @@ def explained(database: Database, store: bytes, found: list[Verification]) -> li
     first = Damage(seq=1, reason=verify.CHANGED)
     if first not in (one.damage for one in found):
         return found
-    if not database.read(partial(is_of_another_store, store=store), serializable=False):
+    count = database.read(partial(pools_of_another_store, store=store), serializable=False)
+    if not count:
         return found
-    cause = Damage(seq=1, reason=OTHER_STORE)
+    cause = Damage(seq=1, reason=OTHER_STORE if count > 1 else CHANGED_OR_OTHER_STORE)
     return [replace(one, damage=cause) if one.damage == first else one for one in found]
 
 

@@ -97,7 +97,13 @@ _Numbers = Mapping[PoolId, _Newest]
 """The newest row of each pool; pools without rows are left out."""
 
 
-def copy(source: Database, target: Database, *, progress: Progress | None = None) -> Copied:
+def copy(
+    source: Database,
+    target: Database,
+    *,
+    partitions: int | None = None,
+    progress: Progress | None = None,
+) -> Copied:
     """Copy every row that the target lacks, up to one moment of the source.
 
     The target's pools can be found only once all of their entries are there.
@@ -105,6 +111,7 @@ def copy(source: Database, target: Database, *, progress: Progress | None = None
     Args:
         source: The store.
         target: An empty database, or an earlier copy of that store to which nothing was written.
+        partitions: By how many partitions the copy is divided; see `migrate.upgrade`.
         progress: Called with how many more entries are there, out of those at that moment.
 
     Raises:
@@ -117,8 +124,8 @@ def copy(source: Database, target: Database, *, progress: Progress | None = None
     migrate.require_current(source, create=False)
     require_all_visible(source, "copy a store")
     identity = source.read(pools.store_identity, serializable=False)
-    if migrate.current(target) is None:
-        migrate.upgrade(target, identity=identity)
+    if migrate.current(target) is None or partitions is not None:
+        migrate.upgrade(target, identity=identity, partitions=partitions)
     migrate.require_current(target, create=False)
     if target.read(pools.store_identity, serializable=False) != identity:
         raise InvalidInputError(

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, inspect
 
-from ledger.errors import ContentionError, NotALedgerError, SchemaVersionError
+from ledger.errors import (
+    ContentionError,
+    InvalidInputError,
+    NotALedgerError,
+    SchemaVersionError,
+)
 from ledger.store import schema
 from ledger.store.database import Database
 from ledger.store.dialects import NoReferenceError
@@ -39,25 +44,36 @@ def current(database: Database) -> str | None:
     """Return the store's revision, None for a database without tables.
 
     Raises:
-        NotALedgerError: The database holds tables, but no ledger's.
+        NotALedgerError: The database holds tables, but no ledger's, or they wait for their data.
         LedgerUnavailableError: It cannot be read.
     """
 
     def read(connection: Connection) -> str | None:
-        tables = set(inspect(connection).get_table_names())
-        if schema.VERSION_TABLE not in tables:
-            if not tables:
-                return None
+        found = _revision(database, connection)
+        tables = inspect(connection).get_table_names() if found is None else ()
+        if tables:
             raise NotALedgerError(
                 f"{database.url} holds other tables ({', '.join(sorted(tables)[:5])}), and no "
                 "ledger; name another database, or run 'ledger db upgrade' to add one beside them"
             )
-        found = connection.exec_driver_sql(
-            f"SELECT version_num FROM {schema.VERSION_TABLE}"  # noqa: S608 - a constant
-        ).scalar()
-        return None if found is None else str(found)
+        return found
 
     return database.read(read, serializable=False)
+
+
+def _revision(database: Database, connection: Connection) -> str | None:
+    if schema.VERSION_TABLE not in inspect(connection).get_table_names():
+        return None
+    found = connection.exec_driver_sql(
+        f"SELECT version_num FROM {schema.VERSION_TABLE}"  # noqa: S608 - a constant
+    ).scalar()
+    if found is None:
+        raise NotALedgerError(
+            f"{database.url} has the tables of a ledger and not its data: {schema.VERSION_TABLE} "
+            "is empty. They were made by 'ledger db upgrade --for-restore'; restore a dump's data "
+            "into them, of all tables"
+        )
+    return str(found)
 
 
 def require_current(database: Database, *, create: bool) -> None:
@@ -76,14 +92,27 @@ def require_current(database: Database, *, create: bool) -> None:
         raise SchemaVersionError(found=found, expected=schema.REVISION, url=database.url)
 
 
-def upgrade(database: Database, *, identity: bytes | None = None) -> None:
+def upgrade(
+    database: Database,
+    *,
+    identity: bytes | None = None,
+    partitions: int | None = None,
+    for_restore: bool = False,
+) -> None:
     """Bring the schema up to date, in one transaction.
 
     Args:
         database: The store.
         identity: The identity of a store that is made, 16 bytes; by default a random one.
+        partitions: By how many partitions, 1 to 1,000, a store that is made is divided, by its
+            pools; by default it is not.
+        for_restore: Whether to make the tables alone, without a row: an identity and a revision
+            are a store's data, and come with it.
 
     Raises:
+        InvalidInputError: The database has no partitions, or the store has others; or it is there
+            already, and none can be restored into it.
+        NotALedgerError: The tables wait for their data.
         SchemaVersionError: It is newer than this library.
         ContentionError: Another migration did not end in time.
         LedgerUnavailableError: It cannot be written.
@@ -91,11 +120,28 @@ def upgrade(database: Database, *, identity: bytes | None = None) -> None:
     from alembic import command  # noqa: PLC0415 - see the module's docstring
     from alembic.util import CommandError  # noqa: PLC0415
 
+    if partitions is not None:
+        database.dialect.partitions(schema.entries.name, partitions)  # refuses before any writing
+    told = {"identity": identity, "partitions": partitions, "for_restore": for_restore}
     try:
         with _alembic(database), _transaction(database) as connection:
-            config = _config(connection)
-            config.attributes["identity"] = identity
-            command.upgrade(config, "head")
+            there = _revision(database, connection)
+            if for_restore and there is not None:
+                raise InvalidInputError(
+                    "for_restore",
+                    f"{database.url} is a store already, at {there}; name an empty database",
+                )
+            command.upgrade(_config(connection, **told), "head")
+            if for_restore:
+                connection.exec_driver_sql(f"DELETE FROM {schema.VERSION_TABLE}")  # noqa: S608 - a constant
+            found = database.dialect.partition_count(connection)
+            if partitions not in {None, found}:
+                raise InvalidInputError(
+                    "partitions",
+                    f"{database.url} is a store with {found} partitions, and cannot be "
+                    f"divided now: make an empty database, and run 'ledger db copy --partitions "
+                    f"{partitions}' from this one to that",
+                )
         _log.info("schema of %s is at revision %s", database.url, schema.REVISION)
     except CommandError as error:
         raise SchemaVersionError(
@@ -136,9 +182,10 @@ def differences(database: Database) -> list[str]:
     from alembic import command  # noqa: PLC0415 - see the module's docstring
 
     def make(connection: Connection) -> None:
-        command.upgrade(_config(connection), "head")
+        command.upgrade(_config(connection, partitions=partitions), "head")
 
     found = database.read(database.dialect.definitions, serializable=False)
+    partitions = database.read(database.dialect.partition_count, serializable=False)
     with _alembic(database), database.named_errors(), database.connect() as connection:
         connection.rollback()  # it may be the one that was read on
         try:
@@ -227,14 +274,15 @@ def _transaction(database: Database) -> Iterator[Connection]:
             database.dialect.end()
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection, **attributes: object) -> Config:
+    """Return alembic's configuration, with what the migrations are told."""
     from alembic.config import Config  # noqa: PLC0415
 
     package = Path(__file__).parent.parent
     folders: tuple[Any, ...] = (package / "migrations", package.parent / "migrations")
     config = Config()
     config.set_main_option("script_location", str(next(filter(Path.is_dir, folders))))
-    config.attributes["connection"] = connection
+    config.attributes.update(attributes, connection=connection)
     return config
 
 

@@ -23,6 +23,7 @@ TOTALS = ("tokens", "cost_micros_usd", "requests")
 TEXTS = ("run_id", "parent_run_id", "tenant", "agent", "operation", "provider", "model")
 STRICT = {"sqlite_strict": True, "sqlite_with_rowid": False}
 POOL_LOCKS = 16
+PARTITIONED = ("attributions", "entries")
 
 # Statistics of a store with one long pool, as SQLite's ANALYZE writes them: the number of rows,
 # then how many rows have the same first column, the same first two columns, and so on.
@@ -115,14 +116,21 @@ def index(name: str, columns: list[str], where: str, *, unique: bool) -> None:
 def upgrade() -> None:
     """Create everything, and give the store its identity."""
     bind = op.get_bind()
-    create_dimensions()
-    create_entries()
+    told = context.config.attributes
+    partitions = told.get("partitions") or 0
+    by_pool = {"postgresql_partition_by": "HASH (pool_id)"} if partitions else {}
+    create_dimensions(by_pool)
+    create_entries(by_pool)
     dialect = dialect_named(bind.dialect.name)
     for table, keys in GUARDED.items():
         for statement in dialect.guards(table, keys):
             bind.exec_driver_sql(statement)
     for statement in dialect.rights():
         bind.exec_driver_sql(statement)
+    # After all else of their tables, which the server then gives to each of them.
+    for table in PARTITIONED if partitions else ():
+        for statement in dialect.partitions(table, partitions):
+            bind.exec_driver_sql(statement)
     for view in views(dialect.readable):
         bind.exec_driver_sql(view)
     if bind.dialect.name == "postgresql":
@@ -143,13 +151,15 @@ def upgrade() -> None:
             ],
         )
         bind.exec_driver_sql("ANALYZE sqlite_master")
+    if told.get("for_restore"):
+        return
     store = sa.table("store", *map(sa.column, ("store_id", "identity", "format_version")))
     # A copy of a store has that store's identity.
-    identity = context.config.attributes.get("identity") or os.urandom(16)
+    identity = told.get("identity") or os.urandom(16)
     op.bulk_insert(store, [{"store_id": 1, "identity": identity, "format_version": 1}])
 
 
-def create_dimensions() -> None:
+def create_dimensions(by_pool: dict[str, str]) -> None:
     """Create the tables that entries point to."""
     op.create_table(
         "store",
@@ -199,11 +209,12 @@ def create_dimensions() -> None:
         *(length(name, "attributions", 255) for name in TEXTS),
         length("tags", "attributions", 40_000, 2),
         **STRICT,
+        **by_pool,
     )
     op.create_index(op.f("ix_attributions_run_id"), "attributions", ["run_id"])
 
 
-def create_entries() -> None:
+def create_entries(by_pool: dict[str, str]) -> None:
     """Create the journal and its indexes."""
     op.create_table(
         "entries",
@@ -248,6 +259,7 @@ def create_entries() -> None:
         length("payload_digest", "entries", 32, 32),
         length("hash", "entries", 32, 32),
         **STRICT,
+        **by_pool,
     )
     index(
         "uq_entries_idempotency_key",

@@ -194,9 +194,9 @@ def test_a_leader_may_be_interrupted_while_it_gathers(
     struck: str | None = "nothing yet"
     place, places = 0, set()
     while struck is not None:
-        for one in batches.share(reserve, 3):
+        before = held() + 4
+        for one in batches.share(reserve, 3):  # behind one
             one.result(20)
-        before = held()
         interrupter = Interrupter(str(call_queue.__file__), place)
         leader = in_thread(partial(interrupter.during, reserve))
         other = in_thread(reserve)

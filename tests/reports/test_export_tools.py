@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from decimal import Decimal
@@ -81,22 +80,6 @@ def test_double_entry(
     assert done.rows == exports.write(book, reports.Filter(), path, format=format).rows
     with pytest.raises(InvalidInputError, match=f"checked by {format} itself"):
         exports.verify(book, path, format=format)
-
-
-@pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a PATH on which the programs are.
-
-    LEDGER_TEST_TOOLS names the folder that has them; without that, an environment is made.
-    """
-    found = os.environ.get("LEDGER_TEST_TOOLS")
-    if not found:
-        made = tmp_path_factory.mktemp("tools") / "venv"
-        wanted = Path(__file__).with_name("tools.txt")
-        subprocess.run([sys.executable, "-m", "venv", made], check=True)
-        subprocess.run([made / "bin" / "pip", "install", "-q", "-r", wanted], check=True)
-        found = str(made / "bin")
-    return f"{found}:{os.environ['PATH']}"
 
 
 def run(line: str, folder: Path, path: str) -> subprocess.CompletedProcess[str]:

@@ -248,6 +248,23 @@ class Dialect(ABC):
         """
 
     @staticmethod
+    def partitions(table: str, count: int) -> list[str]:  # noqa: ARG004 - SQLite has none
+        """Return DDL that makes the partitions of a table that is partitioned by its pools.
+
+        Args:
+            table: The table's name; it has its indexes and guards.
+            count: How many partitions it gets.
+
+        Raises:
+            InvalidInputError: The database has no partitions, or not so many.
+        """
+        raise InvalidInputError("partitions", "are for PostgreSQL; leave them out on SQLite")
+
+    def partition_count(self, connection: Connection) -> int:  # noqa: ARG002 - as above
+        """Return in how many partitions the journal lies, 0 if it is one table."""
+        return 0
+
+    @staticmethod
     def rights() -> list[str]:
         """Return DDL that refuses entries to roles that may not write them, where there are any."""
         return []

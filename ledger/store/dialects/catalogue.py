@@ -24,6 +24,8 @@ SELECT c.relname, CASE WHEN c.relkind = 'v' THEN 'view ' ELSE 'table ' END || c.
                  CASE c.relpersistence WHEN 'u' THEN 'unlogged' WHEN 't' THEN 'temporary' END,
                  CASE WHEN c.relrowsecurity THEN 'with row-level security' END,
                  CASE WHEN c.relforcerowsecurity THEN 'forced' END,
+                 CASE WHEN c.relkind = 'p' THEN 'BY ' || pg_get_partkeydef(c.oid) END,
+                 pg_get_expr(c.relpartbound, c.oid),
                  CASE WHEN c.relkind = 'v' THEN concat_ws(' ', array_to_string(c.reloptions, ' '),
                       pg_get_viewdef(c.oid)) END)
 FROM pg_class c WHERE c.relnamespace = {0} AND c.relkind NOT IN ('i', 'I', 'c', 't')

@@ -29,9 +29,11 @@ from ledger.store.dialects.base import (
 from ledger.store.dialects.catalogue import Definitions, hidden_tables, postgresql_definitions
 from ledger.store.dialects.clock import standby_times
 from ledger.store.dialects.holders import HOLDER, REPLAY, Holder
+from ledger.store.dialects.partitions import make_partitions, partitions_of, refuse_truncate
 from ledger.store.dialects.roles import POOL_LOCKS, lock_table, make_roles, rights_guard
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
+from ledger.store.schema import metadata
 from ledger.store.statements import Prepared, driver_of, rows_of
 
 if TYPE_CHECKING:
@@ -345,16 +347,24 @@ class PostgreSQLDialect(Dialect):
     @staticmethod
     def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:  # noqa: ARG004 - an insert replaces nothing here, ON CONFLICT is an UPDATE
         """Refuse UPDATE, DELETE and TRUNCATE, on a replica's session too."""
-        refuse, rows, whole = f"{table}_append_only()", f"{table}_no_change", f"{table}_no_truncate"
+        refuse, rows = f"{table}_append_only()", f"{table}_no_change"
         body = f"$$BEGIN RAISE EXCEPTION '{table} is append-only'; END$$"
         do = f"EXECUTE FUNCTION {refuse}"
         return [
             f"CREATE FUNCTION {refuse} RETURNS trigger LANGUAGE plpgsql AS {body}",
             f"CREATE TRIGGER {rows} BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW {do}",
-            f"CREATE TRIGGER {whole} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT {do}",
             f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {rows}",
-            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {whole}",
+            *refuse_truncate(table, table),
         ]
+
+    @staticmethod
+    def partitions(table: str, count: int) -> list[str]:
+        """Return DDL for partitions by hash."""
+        return make_partitions(table, count)
+
+    def partition_count(self, connection: Connection) -> int:
+        """Ask the catalogue for the partitions of the entries."""
+        return len(partitions_of(connection, "entries"))
 
     @staticmethod
     def rights() -> list[str]:
@@ -373,7 +383,10 @@ class PostgreSQLDialect(Dialect):
         """Return the statements that make the roles, in the schema and the database in use."""
         found = _raw(connection).execute("SELECT current_schema(), current_database()").fetchone()
         assert found is not None  # noqa: S101 - a SELECT of one row
-        return make_roles(prefix, schema=found[0], database=found[1])
+        partitions = [
+            name for table in metadata.tables for name in partitions_of(connection, table)
+        ]
+        return make_roles(prefix, schema=found[0], database=found[1], partitions=partitions)
 
 
 def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:

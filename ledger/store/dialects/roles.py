@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger.core import kinds
@@ -65,7 +66,7 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def make_roles(prefix: str, *, schema: str, database: str) -> list[str]:
+def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[str]) -> list[str]:
     """Return the statements that make the roles of a store, and give them what they may do.
 
     They may be run again: each role then has what is listed here, and no more of these tables.
@@ -74,6 +75,7 @@ def make_roles(prefix: str, *, schema: str, database: str) -> list[str]:
         prefix: What the roles' names begin with.
         schema: The schema that the store is in.
         database: The database.
+        partitions: The names of the partitions of its tables.
     """
     auditor, worker, holder, owner = (prefix + role.name for role in ROLES)
     everybody, writers = f"{auditor}, {worker}, {holder}", f"{worker}, {holder}"
@@ -100,7 +102,7 @@ def make_roles(prefix: str, *, schema: str, database: str) -> list[str]:
         f"GRANT INSERT ON pools TO {holder}",
         # LOCK TABLE asks for UPDATE; these tables are empty.
         f"GRANT UPDATE ON {locks} TO {writers}",
-        *(f"ALTER TABLE {name} OWNER TO {owner}" for name in (*_TABLES, *_LOCKS)),
+        *(f"ALTER TABLE {name} OWNER TO {owner}" for name in (*_TABLES, *_LOCKS, *partitions)),
         *(f"ALTER VIEW {name} OWNER TO {owner}" for name in VIEWS),
         *(f"ALTER FUNCTION {name}() OWNER TO {owner}" for name in FUNCTIONS),
     ]

@@ -1,0 +1,55 @@
+"""Partitions of PostgreSQL: a store's large tables, divided by the hash of their pools."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from ledger.errors import InvalidInputError
+
+MAX_PARTITIONS = 1_000
+"""The most partitions: a report over all pools opens each of them, and names have three digits."""
+
+_OF = """
+SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = to_regclass('{}') ORDER BY relname
+"""
+
+
+def make_partitions(table: str, count: int) -> list[str]:
+    """Return DDL that makes the partitions of a table, with what the server does not hand on.
+
+    Raises:
+        InvalidInputError: There are not so many.
+    """
+    if not 1 <= count <= MAX_PARTITIONS:
+        raise InvalidInputError("partitions", f"must be 1 to {MAX_PARTITIONS:,}, not {count}")
+    made = []
+    for number in range(count):
+        name = f"{table}_p{number:03}"
+        part = f"MODULUS {count}, REMAINDER {number}"
+        made += [
+            f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES WITH ({part})",
+            f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {table}_no_change",
+            *refuse_truncate(name, table),
+        ]
+    return made
+
+
+def refuse_truncate(name: str, table: str) -> list[str]:
+    """Return DDL for a table's guard against TRUNCATE; each partition needs one of its own.
+
+    Args:
+        name: What is guarded: the table, or a partition of it.
+        table: The table.
+    """
+    guard, do = f"{table}_no_truncate", f"EXECUTE FUNCTION {table}_append_only()"
+    return [
+        f"CREATE TRIGGER {guard} BEFORE TRUNCATE ON {name} FOR EACH STATEMENT {do}",
+        f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {guard}",
+    ]
+
+
+def partitions_of(connection: Connection, table: str) -> list[str]:
+    """Return the names of a table's partitions; a table that is not divided has none."""
+    found = connection.exec_driver_sql(_OF.format(table)).scalars()
+    return [str(name) for name in found]
