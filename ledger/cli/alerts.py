@@ -73,6 +73,8 @@ def alerts(
     """
     if after is not None and cursor is not None:
         raise InvalidInputError("--after", "is in the file of --cursor; give one of them")
+    if cursor is not None and not cursor.absolute().parent.is_dir():
+        raise InvalidInputError("--cursor", f"no folder {cursor.absolute().parent}; make it first")
     every_s = length_s("--every", every)
     if every_s == 0:
         raise InvalidInputError("--every", "must be 1s or more")

@@ -122,6 +122,11 @@ def copy(
         LedgerUnavailableError: One of them cannot be reached, read or written.
     """
     migrate.require_current(source, create=False)
+    files = set(source.dialect.files())
+    if source.url == target.url or files.intersection(target.dialect.files()):
+        raise InvalidInputError(
+            "target", f"{target.url} is the store itself; name an empty database"
+        )
     require_all_visible(source, "copy a store")
     identity = source.read(pools.store_identity, serializable=False)
     if migrate.current(target) is None or partitions is not None:

@@ -63,6 +63,11 @@ def test_people_read_lines_and_programs_rows(ledger: Run) -> None:
         assert found[number + 1 :] == rows(ended.out)
 
 
+def test_a_cursor_that_cannot_be_kept_is_refused_before_anything_is_told(ledger: Run) -> None:
+    """Also while nothing is crossed: a job must not fail only on the day that it is for."""
+    assert "no folder" in ledger("alerts", "--cursor", "nowhere/kept", code=2).err
+
+
 def test_cron_goes_on_where_it_was(ledger: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """0 where nothing is new; killed between a line and its cursor, it prints the line again."""
     cron = ("alerts", "--cursor", "kept")

@@ -159,12 +159,29 @@ def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+def test_a_device_is_no_file(tmp_path: Path) -> None:
+    """Nothing is made beside it: a link to it stands for it."""
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    with pytest.raises(LedgerUnavailableError, match="a folder or a device; name a file"):
+        Ledger.open(f"sqlite:///{link}")
+    assert [link] == list(tmp_path.iterdir())
+
+
+def test_a_missing_table_is_named_with_what_to_do(path: Path) -> None:
+    """It is what is left where another program took it away."""
+    fill(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE entries")
+    with pytest.raises(LedgerUnavailableError, match=r"no such table.*'ledger db check'"):
+        Ledger.open(f"sqlite:///{path}")
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     """A folder in the file's place gives a typed error."""
     (tmp_path / "ledger.db").mkdir()
-    with pytest.raises(LedgerUnavailableError) as unavailable:
+    with pytest.raises(LedgerUnavailableError, match="is a folder or a device"):
         Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
-    assert unavailable.value.__cause__ is not None
     assert [] == list((tmp_path / "ledger.db").iterdir())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,6 +206,20 @@ def test_what_is_written_to_a_copy_meanwhile_is_found_out(
         copied(source, target)
     with Ledger.open(target) as book:
         assert book.verify("top")[0].ok
+
+
+def test_a_store_is_no_copy_of_itself(urls: tuple[str, str], tmp_path: Path) -> None:
+    """Neither under its own name nor under another."""
+    url, _ = urls
+    fill(url)
+    names = [url]
+    if url.startswith("sqlite"):
+        link = tmp_path / "link.db"
+        link.symlink_to(url.removeprefix("sqlite:///"))
+        names.append(f"sqlite:///{link}")
+    for name in names:
+        with pytest.raises(InvalidInputError, match="is the store itself"):
+            copied(url, name)
 
 
 def test_another_store_is_no_copy(urls: tuple[str, str]) -> None:

@@ -48,6 +48,8 @@ from ledger.store.dialects.addresses import shown_address
         "sqlite:///ledger\0.db",
         "sqlite:///ledger.db?timeout=soon",
         "sqlite:///ledger.db?network=yes",
+        "sqlite:///ledger.db?mode=ro",
+        "sqlite:///file:ledger.db?mode=ro&uri=true&timeout=5",
     ],
 )
 def test_what_is_not_the_address_of_a_store_is_refused(

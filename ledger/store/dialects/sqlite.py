@@ -34,6 +34,9 @@ _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 SIDE_FILES = ("-wal", "-shm", "-journal", *(f"-lock{suffix}" for suffix in LOCK_SUFFIXES))
 """The suffixes of files beside a database: SQLite's own, and those of the writer lock."""
 
+_URI_PARAMETERS = {"mode", "cache", "vfs", "immutable", "nolock", "psow"}
+"""What SQLite itself takes in the name of a file that begins with `file:`."""
+
 _HINTS = {
     sqlite3.SQLITE_READONLY: "the file is read-only for this program; check its permissions",
     sqlite3.SQLITE_FULL: "the disk is full; free some space",
@@ -90,6 +93,13 @@ class SQLiteDialect(Dialect):
                 "an in-memory SQLite database would forget everything; name a file "
                 "(sqlite:///ledger.db), or use SharedPoolBudgetManager",
             )
+        taken = {"network", "uri"} | (_URI_PARAMETERS if "uri" in url.query else set())
+        if unknown := sorted(set(url.query) - taken):
+            raise InvalidUrlError(
+                "url",
+                f"a file has no parameter {unknown[0]!r}; write sqlite:///ledger.db, and give "
+                "Ledger.open what else it takes (read_only=True, timeout_s=10)",
+            )
         allowed = url.query.get("network")
         if allowed not in {None, "allow"}:
             reason = f"network is {allowed!r}, and can be allow: sqlite:///ledger.db?network=allow"
@@ -113,6 +123,8 @@ class SQLiteDialect(Dialect):
         """
         if not self.path.parent.is_dir():
             raise LedgerUnavailableError(f"no folder {self.path.parent}; make it first")
+        if self.path.exists() and not self.path.is_file():
+            raise LedgerUnavailableError(f"{self.path} is a folder or a device; name a file")
         if not create and not self.path.exists():
             raise LedgerUnavailableError(
                 f"no file {self.path}: check the URL, or make the store first (Ledger.open does, "
@@ -316,6 +328,8 @@ class SQLiteDialect(Dialect):
         """Say what to do about the commonest result codes."""
         text = str(getattr(error, "orig", error))
         hint = _HINTS.get(_primary_code(error) or 0)
+        if text.startswith("no such "):
+            hint = "a part of the schema is missing; run 'ledger db check'"
         return f"{self.path}: {text}" + (f" ({hint})" if hint else "")
 
     @staticmethod
