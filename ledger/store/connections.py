@@ -133,9 +133,18 @@ class Connections:
         if self.after_fork is not None:
             self.after_fork()
 
-    def _lend(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on a connection; if it raises, what it left open is undone."""
+    def _lend(self, work: Callable[[Connection], T], *, until_s: float) -> T:
+        """Run `work` on a connection; if it raises, what it left open is undone.
+
+        Args:
+            work: Gets the connection.
+            until_s: How long one is waited for, on the clock of `time.monotonic`.
+
+        Raises:
+            TimeoutError: All were in use until then.
+        """
         loan = Loan()
+        loan.until_s = until_s
         try:
             result = work(self.take(loan))
             loan.sound = True

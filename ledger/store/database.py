@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -39,6 +38,10 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+_LEAST_S = 0.001
+"""The least time, in seconds, that a read gets once it has a connection."""
+_EXPLAINED_S = 1.0
+"""How many seconds a connection is waited for that only explains an error."""
 _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.1
 
@@ -84,7 +87,9 @@ class Database(Connections):
             LedgerUnavailableError: The store cannot be reached or read.
         """
         return self._retried(
-            lambda connection: self.dialect.read_alone(connection, statement, parameters)
+            lambda connection, left_s: self.dialect.read_alone(
+                connection, statement, parameters, timeout_s=left_s
+            )
         )
 
     def read_each(
@@ -110,21 +115,27 @@ class Database(Connections):
             NotALedgerError: The file is not a database.
         """
 
-        def once(connection: Connection) -> T:
-            self.dialect.begin_read(connection, serializable=serializable)
+        def once(connection: Connection, left_s: float) -> T:
+            self.dialect.begin_read(connection, serializable=serializable, timeout_s=left_s)
             found = work(connection)
             self.dialect.rollback(connection)
             return found
 
         return self._retried(once)
 
-    def _retried(self, once: Callable[[Connection], T]) -> T:
+    def _retried(self, once: Callable[[Connection, float], T]) -> T:
         deadline_s = time.monotonic() + self.timeout_s
         attempts = 0
+
+        def in_time(connection: Connection) -> T:
+            # A free connection may have been waited for.
+            left_s = max(_LEAST_S, deadline_s - time.monotonic())
+            return self._unchanged(connection, once, left_s)
+
         while True:
             attempts += 1
             try:
-                return self._lend(partial(self._unchanged, once))
+                return self._lend(in_time, until_s=deadline_s)
             except self.errors as error:
                 failure = self.failure_of(error)
                 late = time.monotonic() >= deadline_s
@@ -132,10 +143,12 @@ class Database(Connections):
                     raise self.refused(error, failure, attempts) from error
                 _pause("read", failure, attempts, error)
 
-    def _unchanged(self, once: Callable[[Connection], T], connection: Connection) -> T:
+    def _unchanged(
+        self, connection: Connection, once: Callable[[Connection, float], T], left_s: float
+    ) -> T:
         """Run a read, and believe neither its answer nor its error if the store changed."""
         try:
-            found = once(connection)
+            found = once(connection, left_s)
         except Exception:
             self.dialect.check_unchanged(connection)
             raise
@@ -210,17 +223,21 @@ class Database(Connections):
     def _find_holder(self, error: Exception, pool_ids: Sequence[int]) -> str | None:
         """Return who holds the lock that was waited for in vain, as far as it can be known."""
         try:
-            holder = self.dialect.holder(error, pool_ids, self._lend)
+            holder = self.dialect.holder(error, pool_ids, self._lend_soon)
         except self._unanswered:  # the name only makes the error more helpful
             return None
         if holder is not None:
             self._held_up = time.monotonic(), holder
         return holder
 
+    def _lend_soon(self, work: Callable[[Connection], T]) -> T:
+        """Lend a connection for what only explains an error: it is not waited for for long."""
+        return self._lend(work, until_s=time.monotonic() + _EXPLAINED_S)
+
     def _role(self) -> str | None:
         """Return the role that was refused something, as far as it can be known."""
         try:
-            (found,) = self._lend(lambda connection: LOGIN_ROLE.rows(connection, {}))
+            (found,) = self._lend_soon(lambda connection: LOGIN_ROLE.rows(connection, {}))
         except self._unanswered:  # as above; it may not even log in
             return None
         role: str | None = found["role"]

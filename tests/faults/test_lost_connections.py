@@ -6,10 +6,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ledger import (
@@ -27,6 +29,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.store import connections
 from ledger.store.connections import Loan
 from ledger.store.dialects import postgresql
 from ledger.store.dialects.session import Session
@@ -330,6 +333,34 @@ def test_a_server_that_falls_silent_is_given_up(
     caller.join(LATE_S)
     assert ended, "the call still waits"
     assert isinstance(ended[0], BudgetLease | LedgerError)
+
+
+def test_a_read_has_what_is_left_once_a_connection_was_free(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait for one and the read end together at the deadline; and an error waits no longer."""
+    database = book._database
+    book.pool("pool", OPTIONS)
+    monkeypatch.setattr(connections, "_LENT_MAX", 1)
+
+    waits = threading.Event()
+
+    def notice(low: float, high: float) -> float:
+        waits.set()
+        return low + high
+
+    monkeypatch.setattr(connections.random, "uniform", notice)
+
+    def left_ms(connection: Connection) -> int:
+        asked = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+        return int(connection.exec_driver_sql(asked).scalar_one())
+
+    with ThreadPoolExecutor() as pool:
+        with database.connect():
+            reading = pool.submit(database.read, left_ms)
+            assert waits.wait(LATE_S)
+            time.sleep(0.02)
+        assert reading.result(LATE_S) <= 1_000 * database.timeout_s - 20
 
 
 def test_a_connection_is_made_in_the_time_that_is_left(

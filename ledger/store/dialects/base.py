@@ -116,12 +116,23 @@ class Dialect(ABC):
         """Tell whether a transaction that begins on these pools locks all pools of the store."""
 
     @abstractmethod
-    def begin_read(self, connection: Connection, *, serializable: bool) -> None:
-        """Begin a reading transaction on one snapshot."""
+    def begin_read(self, connection: Connection, *, serializable: bool, timeout_s: float) -> None:
+        """Begin a reading transaction on one snapshot.
+
+        Args:
+            connection: Outside any transaction.
+            serializable: False for long reports, which take as long as they need.
+            timeout_s: How long others may take, in seconds.
+        """
 
     @abstractmethod
     def read_alone(
-        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int | None]
+        self,
+        connection: Connection,
+        statement: Prepared,
+        parameters: Mapping[str, int | None],
+        *,
+        timeout_s: float,
     ) -> list[dict[str, Any]]:
         """Run one SELECT as a whole serializable transaction, in one round trip."""
 

@@ -160,28 +160,32 @@ class PostgreSQLDialect(Dialect):
         """Tell whether it takes every lock there is."""
         return len(pool_ids) > _FEW_POOLS
 
-    def begin_read(self, connection: Connection, *, serializable: bool) -> None:
+    def begin_read(self, connection: Connection, *, serializable: bool, timeout_s: float) -> None:
         """Begin read-only; a long report takes a plain snapshot, so that it disturbs no writer."""
         if serializable:
-            self._expect_answers(connection, self.timeout_s)
-            self._begin_alone(connection)
+            self._begin_alone(connection, timeout_s)
         else:
             self.expect_answers(connection)
             _raw(connection).later("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def read_alone(
-        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int | None]
+        self,
+        connection: Connection,
+        statement: Prepared,
+        parameters: Mapping[str, int | None],
+        *,
+        timeout_s: float,
     ) -> list[dict[str, Any]]:
         """Send BEGIN, the SELECT and COMMIT as one message."""
-        self._expect_answers(connection, self.timeout_s)
-        self._begin_alone(connection)
+        self._begin_alone(connection, timeout_s)
         text = statement.text(connection, parameters)
         return rows_of(_raw(connection).execute(f"{text};COMMIT"))
 
-    def _begin_alone(self, connection: Connection) -> None:
+    def _begin_alone(self, connection: Connection, timeout_s: float) -> None:
+        self._expect_answers(connection, timeout_s)
         _raw(connection).later(
             f"BEGIN ISOLATION LEVEL {self._read_level} READ ONLY",
-            f"SET LOCAL statement_timeout = {max(1, int(self.timeout_s * 1000))}",
+            f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}",
             "SET LOCAL enable_seqscan = off",
         )
 

@@ -189,12 +189,17 @@ class SQLiteDialect(Dialect):
         """Return True: there is one lock for the whole file."""
         return True
 
-    def begin_read(self, connection: Connection, *, serializable: bool) -> None:  # noqa: ARG002 - a snapshot of the whole file is both
+    def begin_read(self, connection: Connection, *, serializable: bool, timeout_s: float) -> None:  # noqa: ARG002 - a snapshot of the whole file is both, and waits for nobody
         """Begin on a snapshot of the whole file."""
         driver_of(connection).execute("BEGIN")
 
     def read_alone(
-        self, connection: Connection, statement: Prepared, parameters: Mapping[str, int | None]
+        self,
+        connection: Connection,
+        statement: Prepared,
+        parameters: Mapping[str, int | None],
+        *,
+        timeout_s: float,  # noqa: ARG002 - as above
     ) -> list[dict[str, Any]]:
         """Run the SELECT: a statement outside a transaction is one."""
         return statement.rows(connection, parameters)
