@@ -35,6 +35,8 @@ class Strike(Enum):
     """Close both sides without passing it on."""
     LATE = auto()
     """Close the client's side, and pass the message on half a second later."""
+    GARBLE = auto()
+    """Pass it on, and answer with what is no message of the protocol."""
     STALL = auto()
     """Keep both sides open, and say nothing any more."""
 
@@ -134,9 +136,13 @@ class Proxy:
     def _do_strike(self, message: bytes, client: socket.socket, server: socket.socket) -> None:
         self.struck += 1
         strike = self._strike
-        if strike is Strike.SWALLOW:
+        if strike in {Strike.SWALLOW, Strike.GARBLE}:
             server.sendall(message)
             server.recv(65_536)
+        if strike is Strike.GARBLE:
+            client.sendall(b"?" * 64)
+            client.recv(65_536)
+            return
         if strike is Strike.STALL:
             client.recv(65_536)
             return

@@ -34,7 +34,7 @@ from ledger.store.connections import Loan
 from ledger.store.dialects import postgresql
 from ledger.store.dialects.session import Session
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import LATE_S
+from tests.clocks import LATE_S, until
 from tests.leases import numbered
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)
-STRIKES = ["SWALLOW", "CUT", "LATE"]
+STRIKES = ["SWALLOW", "CUT", "LATE", "GARBLE"]
 
 
 @pytest.fixture
@@ -87,6 +87,34 @@ def test_a_reservation_lost_in_commit_is_looked_up(
     assert {"opening": 1, "reservation": 1} == kinds(url)
     assert (2, ESTIMATE) == (lease.id, lease.reserved)
     assert 990 == budget.remaining(EXTENSIONS).tokens
+
+
+def test_a_batch_answered_by_garbage_is_looked_up_as_one(
+    url: str, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """Callers of one transaction learn together what became of it, and none is done twice."""
+    number = 8
+    budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    committing, dialect = threading.Event(), book._database.dialect
+    commit = dialect.commit
+
+    def gather(connection: Connection) -> None:
+        committing.set()
+        until(lambda: len(book._writer._queue) == number)
+        dialect.commit = commit  # type: ignore[method-assign]
+        commit(connection)
+        proxy.arm(b"COMMIT", strike_named("GARBLE", proxy))
+
+    dialect.commit = gather  # type: ignore[method-assign]
+    with ThreadPoolExecutor(number + 1) as pool:
+        first = pool.submit(budget.reserve, EXTENSIONS, ESTIMATE, UNLIMITED)
+        assert committing.wait(LATE_S)
+        calls = [
+            pool.submit(budget.reserve, EXTENSIONS, ESTIMATE, UNLIMITED) for _ in range(number)
+        ]
+        leases = {call.result(LATE_S).id for call in (first, *calls)}
+    assert (1, number + 1) == (proxy.struck, len(leases))
+    assert {"opening": 1, "reservation": number + 2} == kinds(url)
 
 
 @pytest.mark.parametrize("name", STRIKES)
