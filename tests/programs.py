@@ -193,8 +193,9 @@ if __name__ == "__main__":
     # so that each command would take most of a second of the processor for its own part.
     for extra in ("alembic.command", "psycopg", "rich.markdown", "sqlalchemy.dialects.sqlite"):
         importlib.import_module(extra)
+    others = ("__main__", "integrations", "migrations", "testing")  # which no program imports
     for module in pkgutil.walk_packages(ledger.__path__, "ledger."):
-        if not module.name.startswith(("ledger.__main__", "ledger.testing", "ledger.migrations")):
+        if not module.name.startswith(tuple(f"ledger.{name}" for name in others)):
             importlib.import_module(module.name)
 
     gc.freeze()

@@ -7,6 +7,6 @@ needs the extra `prices`.
 
 from ledger.transport.clients import budgeted
 from ledger.transport.refusals import denial_of
-from ledger.transport.settings import attributed
+from ledger.transport.settings import agent_run, attributed
 
-__all__ = ["attributed", "budgeted", "denial_of"]
+__all__ = ["agent_run", "attributed", "budgeted", "denial_of"]

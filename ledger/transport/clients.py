@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ledger.contract import RequestExtensions
 from ledger.core.values import Attribution, RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.prices import PriceList
-from ledger.transport.http_transport import Transport, transport_of
+from ledger.transport.bedrock import is_bedrock, wrap_bedrock
+from ledger.transport.http_transport import Shared, Transport, transport_of
 from ledger.transport.listening import NOBODY, CallListener
-from ledger.transport.settings import AnyBudget, Settings, for_threads
+from ledger.transport.settings import TWICE, AnyBudget, Settings, for_threads
 
 T = TypeVar("T")
 
@@ -22,8 +25,19 @@ _INSIDE = (
     "_client",  # openai, anthropic
     "_api_client._httpx_client",  # google-genai
     "_api_client._async_httpx_client",
+    "sdk_configuration.client",  # mistral
+    "sdk_configuration.async_client",
 )
 """Where the clients of libraries have their HTTP clients."""
+_CLIENTS = (
+    "client",  # a model of pydantic-ai
+    "model.client",  # an agent of pydantic-ai
+    "root_client",  # langchain-openai
+    "root_async_client",
+    "_client",  # langchain-anthropic; a model of openai-agents
+    "_async_client",
+)
+"""Where frameworks have the clients of libraries."""
 _TRANSPORT, _MOUNTS, _MAKE = "_transport", "_mounts", "_inner_client_cls"
 """httpx has no public names for what a client sends by; instruments of others use these, too."""
 
@@ -46,7 +60,8 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
 ) -> T:
     """Put a budget around every request to a model that a client makes, and return the client.
 
-    The client itself is changed, with all that share its HTTP client. Each attempt of a call has a
+    The client itself is changed, with all that share its HTTP client (of a framework's model, the
+    model alone). Each attempt of a call has a
     lease of its own: what it may cost at most is reserved before the request leaves, and what the
     answer says that it used is recorded. A call that the budget refuses is answered by 402, or by
     503 if the store cannot be asked; `denial_of` finds the reason in the client's error.
@@ -56,9 +71,10 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     All other requests pass, uncounted.
 
     Args:
-        client: A client of openai, anthropic or google-genai; a client of httpx or httpx2, such as
-            other libraries take as theirs; or a transport of these, of which a wrapped one is
-            returned.
+        client: A client of openai, anthropic, google-genai, mistral or groq; a model of
+            langchain-openai, langchain-anthropic, pydantic-ai (or an agent) or openai-agents; a
+            client of boto3 for `bedrock-runtime`; a client of httpx or httpx2, such as other
+            libraries take as theirs; or a transport of these, of which a wrapped one is returned.
         pool: Whose budget pays: what `Ledger.pool` and `Ledger.router` return, their counterparts
             of `AsyncLedger` if the client is for asyncio alone, or `SharedPoolBudgetManager`.
         run_id: The run that the calls belong to; short for an attribution.
@@ -71,7 +87,8 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
         max_output_tokens: What is reserved for an answer whose request has no limit.
         ask_for_usage: Whether the usage of streams is asked for where the caller did not
             (`stream_options.include_usage`).
-        show_usage: Whether the caller gets to see the chunk of usage that it did not ask for.
+        show_usage: Whether the caller gets to see the chunk of usage that it did not ask for. It is
+            shown to frameworks in any case: they count by it.
         telemetry: What is told of each attempt, such as `ledger.telemetry.Telemetry()`.
 
     Raises:
@@ -97,24 +114,35 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     if _is_transport(client):
         wrapped: T = transport_of(client, settings)
         return wrapped
+    if is_bedrock(client):
+        wrap_bedrock(client, settings)
+    else:
+        _wrap_all(client, settings)
+    return client
+
+
+def _wrap_all(client: object, settings: Settings) -> None:
+    """Wrap all transports that a client, or one inside it, calls models by."""
+    libraries: list[object] = [client]
     found = list(_http_clients(client))
+    if not found:  # a framework's, which counts by the usage that it sees
+        settings = replace(settings, shows_usage=True)
+        libraries = [_inside(client, path) for path in _CLIENTS]
+        found = [one for library in libraries for one in _detached(library)]
     if not found:
         raise InvalidInputError(
             "client",
             f"a {type(client).__name__} has no HTTP client of httpx or httpx2 that is known here; "
             "if it takes one, make it with http_client=budgeted(httpx.Client(), pool=...)",
         )
-    for one in found:
-        if isinstance(getattr(one, _TRANSPORT), Transport):
-            raise InvalidInputError(
-                "client", "has a budget already; `attributed` says what single calls are for"
-            )
+    if any(isinstance(getattr(one, _TRANSPORT), Transport) for one in found):
+        raise InvalidInputError("client", TWICE)
     if not any(hasattr(one, "aclose") for one in found):
         for_threads(settings.budget)  # raises at once, rather than at the first call
     for one in found:
         _wrap(one, settings)
-    _keep_to_httpx(client)
-    return client
+    for library in libraries:
+        _keep_to_httpx(library)
 
 
 def _is_transport(client: object) -> bool:
@@ -122,13 +150,40 @@ def _is_transport(client: object) -> bool:
 
 
 def _http_clients(client: object) -> Iterator[Any]:
-    """Yield the HTTP clients of httpx and httpx2 that an object calls models by."""
+    """Yield the HTTP clients of httpx and httpx2 that a library's client calls models by."""
     for path in ("", *_INSIDE):
-        inner: Any = client
-        for name in path.split(".") if path else ():
-            inner = getattr(inner, name, None)
+        inner = _inside(client, path)
         if hasattr(inner, _TRANSPORT) and hasattr(inner, _MOUNTS):
             yield inner
+
+
+def _detached(library: object) -> Iterator[Any]:
+    """Yield HTTP clients of a library's client, each a copy of the one that it had.
+
+    langchain-openai, langchain-anthropic and pydantic-ai have one HTTP client for all models of an
+    address: those of others must not pay by this budget.
+    """
+    for path in _INSIDE:
+        before, _, name = path.rpartition(".")
+        holder = _inside(library, before)
+        inner = getattr(holder, name, None)
+        if not hasattr(inner, _TRANSPORT) or not hasattr(inner, _MOUNTS):
+            continue
+        own = copy.copy(inner)
+        if not isinstance(getattr(own, _TRANSPORT), Transport):
+            setattr(own, _TRANSPORT, Shared(inner, getattr(inner, _TRANSPORT)))
+            mounts = getattr(inner, _MOUNTS)
+            own_mounts = {pattern: one and Shared(inner, one) for pattern, one in mounts.items()}
+            setattr(own, _MOUNTS, own_mounts)
+            setattr(holder, name, own)
+        yield own
+
+
+def _inside(client: object, path: str) -> Any:  # noqa: ANN401 - whatever is there
+    inner: Any = client
+    for name in path.split(".") if path else ():
+        inner = getattr(inner, name, None)
+    return inner
 
 
 def _wrap(client: Any, settings: Settings) -> Any:  # noqa: ANN401 - of httpx or httpx2

@@ -16,6 +16,7 @@ from ledger.contract import AsyncBudget, Budget
 from ledger.errors import LedgerError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock, finished
 from ledger.transport.attempts import Attempt, Part, call_of
+from ledger.transport.counting import is_counted
 from ledger.transport.refusals import refusal
 from ledger.transport.requests import protocol_of, provider_of, read_request
 from ledger.transport.settings import Settings, for_tasks, for_threads
@@ -52,7 +53,7 @@ class Transport:
 
     def handle_request(self, request: Any) -> Any:  # noqa: ANN401 - of the module
         """Reserve, send, and read the answer while it passes."""
-        if protocol_of(request.method, request.url.path) is None:
+        if is_counted() or protocol_of(request.method, request.url.path) is None:
             return self._inner.handle_request(request)
         attempt = self._attempt(request, request.read())
         try:
@@ -79,7 +80,7 @@ class Transport:
 
     async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - of the module
         """Reserve, send, and read the answer while it passes."""
-        if protocol_of(request.method, request.url.path) is None:
+        if is_counted() or protocol_of(request.method, request.url.path) is None:
             return await self._inner.handle_async_request(request)
         attempt = self._attempt(request, await request.aread())
         try:
@@ -309,6 +310,22 @@ async def _in_full(call: Coroutine[Any, Any, None]) -> None:
         raise interruption
 
 
+class Shared:
+    """The transport of a client that others use, too: it is closed with the last of them."""
+
+    def __init__(self, client: object, inner: Any) -> None:  # noqa: ANN401 - any transport
+        self._client = client  # it closes the transport when it is collected
+        self.inner = inner
+        self.handle_request = getattr(inner, "handle_request", None)
+        self.handle_async_request = getattr(inner, "handle_async_request", None)
+
+    def close(self) -> None:
+        """Leave it open."""
+
+    async def aclose(self) -> None:
+        """Leave it open."""
+
+
 def transport_of(inner: Any, settings: Settings) -> Any:  # noqa: ANN401 - of httpx or httpx2
     """Return a transport of the same module that puts a lease around requests to models."""
     return _classes(module_of(inner))(inner, settings)
@@ -320,6 +337,7 @@ def module_of(part: object) -> str:
     Raises:
         StopIteration: It is of neither.
     """
+    part = part.inner if isinstance(part, Shared) else part
     names = (one.__module__.partition(".")[0] for one in type(part).__mro__)
     return next(name for name in names if name in {"httpx", "httpx2"})
 

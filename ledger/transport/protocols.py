@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Fields = Mapping[str, Any]
@@ -146,6 +146,15 @@ def _whole(*names: str) -> Callable[[Said, Fields], None]:
     return read
 
 
+def _converse_event(said: Said, event: Fields) -> None:
+    """Read an answer, or an event of a stream, whose last one is `metadata`."""
+    metadata = event.get("metadata")
+    source = metadata if isinstance(metadata, Mapping) else event
+    said.keep(source, "serviceTier")
+    said.use("usage", source.get("usage"))
+    said.final = bool(said.answer.get("usage"))
+
+
 _RESPONSE_STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -215,3 +224,17 @@ PROTOCOLS = (
         whole=_whole("model", "usage"),
     ),
 )
+
+CONVERSE = replace(
+    PROTOCOLS[0],
+    name="converse",
+    paths=("/converse", "/converse-stream"),
+    inputs=("system", "messages", "toolConfig"),
+    limits=(("inferenceConfig", "maxTokens"),),
+    answers=(),
+    usage_on_request=False,
+    tells=re.compile(rb"(?!)"),  # it comes as objects
+    event=_converse_event,
+    whole=_converse_event,
+)
+"""Amazon Bedrock's; its streams are no server-sent events, so that httpx does not carry them."""

@@ -44,6 +44,8 @@ _MEDIA = frozenset(
 )
 """Types of parts that are no text. Gemini's have no type: they are under names of their own."""
 _GEMINI_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
+_BEDROCK_MEDIA = frozenset({"document", "image", "video"})
+"""So are Bedrock's, each with its source."""
 _TIERS_TO_BE_CHOSEN = frozenset({"auto", "standard_only"})
 """Tiers that leave the choice to the provider; the answer says which it was."""
 
@@ -205,7 +207,8 @@ def _without_media(content: object) -> tuple[object, int]:
     def _named(value: Fields) -> Iterator[tuple[str, object]]:
         nonlocal media
         for name, one in value.items():
-            if name in _GEMINI_MEDIA:
+            of_bedrock = name in _BEDROCK_MEDIA and isinstance(one, Mapping) and "source" in one
+            if name in _GEMINI_MEDIA or of_bedrock:
                 media += 1
             else:
                 yield name, kept(one)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from typing_extensions import override
@@ -25,9 +26,14 @@ from ledger.transport.listening import CallListener
 P = ParamSpec("P")
 T = TypeVar("T")
 
+TWICE = "has a budget already; `attributed` says what single calls are for"
+
 AnyBudget = Budget[LeaseBlock] | AsyncBudget[AsyncLeaseBlock]
 
 _attribution: ContextVar[Attribution | None] = ContextVar("attribution of calls", default=None)
+_outermost: ContextVar[bool] = ContextVar(
+    "whether the run is below that of its client", default=False
+)
 
 
 @contextmanager
@@ -46,6 +52,60 @@ def attributed(attribution: Attribution) -> Iterator[None]:
         yield
     finally:
         _attribution.reset(token)
+
+
+@contextmanager
+def agent_run(
+    agent: str | None = None, *, run_id: str | None = None, tags: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Make the calls inside the block a run of their own, below the run that they are in.
+
+    That is the run of the block around this one, or of the client. So an agent that starts others
+    shows in reports with what each of them, and all of them, cost; a router (`Ledger.router`) that
+    chooses by `Attribution.agent` or `Attribution.run_id` lets each pay by a pool of its own.
+
+    Args:
+        agent: The agent's name.
+        run_id: The run's; a new one without it.
+        tags: As in `attributed`.
+
+    Yields:
+        The run's id.
+
+    Raises:
+        InvalidInputError: A name, or a tag, cannot be used.
+    """
+    outer = _attribution.get()
+    parent = None if outer is None else outer.run_id
+    run_id = f"run-{secrets.token_hex(8)}" if run_id is None else run_id
+    own = Attribution(run_id=run_id, parent_run_id=parent, agent=agent, tags=tags or {})
+    given = _over(own, outer) or own
+    token = _attribution.set(replace(given, parent_run_id=parent))
+    outermost = _outermost.set(parent is None)
+    try:
+        yield run_id
+    finally:
+        _outermost.reset(outermost)
+        _attribution.reset(token)
+
+
+def attribute(attribution: Attribution | None) -> None:
+    """Say from now on, in this thread or task, what calls are for, over what was said before.
+
+    For hooks of libraries, which cannot hold a block open; `attribution_now` gives what to go back
+    to, and `back_to` does.
+    """
+    _attribution.set(_over(attribution, _attribution.get()))
+
+
+def attribution_now() -> Attribution | None:
+    """Return whom and what calls are for in this thread or task."""
+    return _attribution.get()
+
+
+def back_to(before: Attribution | None) -> None:
+    """Say again what calls were for before."""
+    _attribution.set(before)
 
 
 def _over(newer: Attribution | None, older: Attribution | None) -> Attribution | None:
@@ -106,7 +166,10 @@ class Settings:
 
     def attribution_of(self, call: Attribution) -> Attribution:
         """Return whom and what a call is for: what is known of it gives way to what was said."""
-        said = _over(_attribution.get(), self.attribution)
+        own = _attribution.get()
+        said = _over(own, self.attribution)
+        if own is not None and said is not None and _outermost.get():
+            said = replace(said, parent_run_id=self.attribution.run_id)
         return _over(said, call) or call
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -98,9 +98,13 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("name", modules())
 def test_every_module_says_what_it_is_for(name: str) -> None:
     """A module's docstring names its job in one sentence."""
-    module: ModuleType = importlib.import_module(name)
-    assert module.__doc__
-    assert module.__doc__.strip().splitlines()[0].rstrip().endswith((".", ":", "`"))
+    # It is not imported: some need a library that need not be there.
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    says = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    assert says
+    assert says.splitlines()[0].rstrip().endswith((".", ":", "`"))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -33,12 +33,17 @@ def call(*words: object, cwd: Path, code: int = 0) -> str:
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
     proxies = tuple(name for name in os.environ if name.lower().endswith("_proxy"))
     indexes = tuple(name for name in os.environ if name.startswith(("PIP_", "SSL_")))
+    providers = tuple(name for name in os.environ if name.endswith(("_API_KEY", "_BASE_URL")))
     done = subprocess.run(
         list(map(str, words)),
         cwd=cwd,
         capture_output=True,
         encoding="utf-8",
-        env={name: os.environ[name] for name in (*kept, *proxies, *indexes) if name in os.environ},
+        env={
+            name: os.environ[name]
+            for name in (*kept, *proxies, *indexes, *providers)
+            if name in os.environ
+        },
         timeout=240,
         check=False,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,3 +72,11 @@ def of_openai(server: wire.Server) -> Iterator[Callable[..., openai.OpenAI]]:
 def pool(new_pool: Callable[..., LedgerBudgetManager]) -> LedgerBudgetManager:
     """Return a new pool."""
     return new_pool()
+
+
+@pytest.fixture
+def libraries(fetched: Path) -> Iterator[None]:
+    """Let libraries be imported that were fetched, behind those that are installed."""
+    sys.path.append(str(fetched))
+    yield
+    sys.path.remove(str(fetched))

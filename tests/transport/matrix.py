@@ -27,7 +27,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 def cells() -> Iterator[tuple[str, str, str]]:
     """Yield the fault, the library and the outcome of each cell that the page has."""
     _, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- matrix -->\n")
-    table, _, _ = rest.partition("<!-- /matrix -->")
+    yield from cells_of(rest.partition("<!-- /matrix -->")[0])
+
+
+def cells_of(table: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the same of a table as it is printed."""
     for part in table.split("\n\n"):
         head, _, *rows = [_cells(line) for line in part.strip().splitlines()]
         for fault, *found in rows:

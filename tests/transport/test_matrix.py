@@ -8,6 +8,7 @@ from ledger import Ledger, LedgerBudgetManager
 from tests.transport import matrix, wire
 from tests.transport.faults import FAULTS
 from tests.transport.libraries import COLUMNS
+from tests.transport.releases import differences
 
 CELLS = list(matrix.cells())
 
@@ -21,6 +22,16 @@ def test_the_page_has_every_cell() -> None:
     """Each fault with each library."""
     every = {(fault, library) for library in COLUMNS for fault in FAULTS}
     assert every == {(fault, library) for fault, library, _ in CELLS}
+
+
+def test_what_changes_is_said() -> None:
+    """A cell that another release makes otherwise, and one that the page does not have."""
+    (fault, library, said), *_ = CELLS
+    table = f"| what happens | {library} | new |\n|---|---|---|\n| {fault} | no | {said} |\n"
+    assert [
+        f"{library}: {fault}: no, not {said}",
+        f"new: {fault}: {said}, not None",
+    ] == differences(table)
 
 
 @pytest.mark.parametrize(

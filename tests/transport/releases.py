@@ -1,0 +1,64 @@
+"""What other releases of the client libraries do: held against the matrix in docs/clients.md.
+
+`python -m tests.transport.releases` takes the newest ones, and is meant to be run once a week;
+`python -m tests.transport.releases openai==2.0.0` takes those that are named. It installs them in a
+folder of their own, says which cells have changed, and ends with 1 if any has.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import distributions
+from pathlib import Path
+
+from tests.transport.matrix import cells, cells_of
+
+NEWEST = ("openai", "anthropic", "google-genai", "httpx", "httpx2")
+
+
+def main() -> None:
+    """Install, make the matrix, and compare."""
+    with tempfile.TemporaryDirectory() as folder:
+        print("\n".join(installed(sys.argv[1:] or NEWEST, folder)), flush=True)
+        changed = list(differences(matrix(folder)))
+    print("\n".join(changed) or "nothing has changed")
+    sys.exit(bool(changed))
+
+
+def installed(wanted: tuple[str, ...] | list[str], folder: str) -> list[str]:
+    """Install packages in a folder, and return those of them that were named, with versions."""
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--target", folder, *wanted]
+    subprocess.run(pip, check=True)
+    named = {one.partition("=")[0] for one in wanted}
+    found = {one.name: one.version for one in distributions(path=[folder])}
+    return [f"{name} {found[name]}" for name in sorted(named)]
+
+
+def matrix(folder: str) -> str:
+    """Return the matrix as the packages in a folder make it, before all others."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.transport.matrix"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": folder},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+    )
+    return done.stdout
+
+
+def differences(table: str) -> list[str]:
+    """Return what a table says otherwise than the page."""
+    said = {(fault, library): outcome for fault, library, outcome in cells()}
+    return [
+        f"{library}: {fault}: {outcome}, not {said.get((fault, library))}"
+        for fault, library, outcome in cells_of(table)
+        if said.get((fault, library)) != outcome
+    ]
+
+
+if __name__ == "__main__":
+    main()

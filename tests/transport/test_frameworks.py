@@ -1,0 +1,250 @@
+"""Frameworks around clients: each attempt is counted once, for its run, agent and tool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ledger import (
+    Attribution,
+    InvalidInputError,
+    Ledger,
+    LedgerBudgetManager,
+    RequestExtensions,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    usd,
+)
+from ledger.transport import agent_run, attributed, budgeted, denial_of
+from tests.transport import wire
+from tests.transport.shapes import BY_NAME
+from tests.transport.test_agent_runs import attributions
+
+CHAT, MESSAGE = BY_NAME["chat"], BY_NAME["messages"]
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.usefixtures("libraries"),
+    pytest.mark.filterwarnings("ignore"),  # of the libraries, about themselves
+]
+MakePool = Callable[..., LedgerBudgetManager]
+
+
+def wishes(tool: str, **arguments: str) -> wire.Reply:
+    """Return an answer that wants a tool to be called."""
+    answer = json.loads(CHAT.whole.parts[0])
+    wish = {"name": tool, "arguments": json.dumps(arguments)}
+    call = {"id": "call_1", "type": "function", "function": wish}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {**answer["choices"][0], "message": message, "finish_reason": "tool_calls"}
+    return wire.whole({**answer, "choices": [choice]})
+
+
+def openai_model(server: wire.Server, **more: Any) -> Any:
+    """Return a model of pydantic-ai."""
+    from openai import AsyncOpenAI
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", **more)
+    return OpenAIChatModel("gpt-4o", provider=OpenAIProvider(openai_client=client))
+
+
+def test_agents_of_pydantic_ai(book: Ledger, new_pool: MakePool, server: wire.Server) -> None:
+    """A tool that starts another agent: a run below the first, paid by a pool below the first."""
+    from pydantic_ai import Agent
+
+    from ledger.integrations.pydantic_ai import Attributed
+
+    pool = new_pool()
+    below = SharedPoolBudgetOptions(capacity_cost_micros_usd=usd("0.1"))
+    helpers = book.pool(f"{pool.name} / helper", below, parent=pool.name)
+    by_agent = {"lead": pool.name, "helper": helpers.name}
+
+    def payer(call: RequestExtensions) -> str:
+        return by_agent[call.get(Attribution).agent]  # type: ignore[union-attr, index]
+
+    helper = Agent(openai_model(server), name="helper", capabilities=[Attributed()])
+    lead = Agent(openai_model(server), name="lead", capabilities=[Attributed()])
+
+    @lead.tool_plain
+    async def research(topic: str) -> str:
+        return (await helper.run(topic)).output
+
+    for agent in (lead, helper):
+        budgeted(agent, pool=book.router(payer), run_id="nightly")
+    server.answers(wishes("research", topic="ledgers"), CHAT.whole)
+
+    async def run() -> Any:
+        return await lead.run("Hi")
+
+    result = asyncio.run(run())
+    assert 3 == len(server.requests)
+    first, last = attributions(book, pool)
+    (within,) = attributions(book, helpers)
+    assert first == last
+    assert ("lead", "nightly", {}) == (first.agent, first.parent_run_id, first.tags)
+    assert ("helper", first.run_id) == (within.agent, within.parent_run_id)
+    assert {"tool": "research"} == within.tags
+    assert result.run_id == first.run_id
+    assert 3 * 3_750 == pool.status().balance.committed.cost_micros_usd
+    assert 3_750 == helpers.status().balance.committed.cost_micros_usd
+
+
+def test_streams_and_refusals_of_pydantic_ai(
+    book: Ledger, pool: LedgerBudgetManager, new_pool: MakePool, server: wire.Server
+) -> None:
+    """A stream is one run, and its usage is the framework's, too; a refusal says why."""
+    from pydantic_ai import Agent
+
+    from ledger.integrations.pydantic_ai import Attributed
+
+    server.answers(CHAT.stream)
+    agent = Agent(openai_model(server), name="lead", capabilities=[Attributed()])
+    budgeted(agent, pool=pool)
+
+    async def run() -> int:
+        async with agent.run_stream("Hi") as result:
+            assert "Hello there" == await result.get_output()
+            return result.usage.total_tokens
+
+    assert 1_200 == asyncio.run(run())
+    (found,) = attributions(book, pool)
+    assert "lead" == found.agent
+    poor = Agent(openai_model(server), name="poor")
+    budgeted(poor, pool=new_pool(capacity_cost_micros_usd=1))
+
+    async def refused() -> None:
+        await poor.run("Hi")
+
+    with pytest.raises(Exception, match=r"402|cannot grant") as raised:
+        asyncio.run(refused())
+    assert isinstance(denial_of(raised.value), ThresholdExceededError)
+    assert 1 == len(server.requests)
+
+
+def of_langchain(server: wire.Server) -> Any:
+    """Return a model of LangChain."""
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model="gpt-4o", base_url=f"{server.url}/v1", api_key="none")
+
+
+@pytest.mark.parametrize("in_asyncio", [False, True])
+def test_tools_of_langchain(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, *, in_asyncio: bool
+) -> None:
+    """An invocation is a run; a call within a tool says so, and behind it nothing is left over."""
+    from langchain_core.runnables import RunnableLambda
+    from langchain_core.tools import tool
+
+    from ledger.integrations.langchain import Attributed
+
+    model = budgeted(of_langchain(server), pool=pool)
+    server.answers(CHAT.whole)
+
+    @tool
+    def research(topic: str) -> str:
+        """Look it up."""
+        return str(model.invoke(topic).content)
+
+    @tool("research")
+    async def aresearch(topic: str) -> str:
+        """Look it up."""
+        return str((await model.ainvoke(topic)).content)
+
+    def lead(question: str) -> str:
+        return str(model.invoke(str(research.invoke(question))).content)
+
+    async def alead(question: str) -> str:
+        return str((await model.ainvoke(str(await aresearch.ainvoke(question)))).content)
+
+    config: Any = {"callbacks": [handler := Attributed()]}
+    with attributed(Attribution(run_id="nightly")):
+        if in_asyncio:
+            asyncio.run(RunnableLambda(alead).ainvoke("Hi", config))
+        else:
+            RunnableLambda(lead).invoke("Hi", config)
+        model.invoke("Hi")
+    within, then, after = attributions(book, pool)
+    assert ("nightly", {"tool": "research"}) == (within.parent_run_id, within.tags)
+    assert (within.run_id, "nightly", {}) == (then.run_id, then.parent_run_id, then.tags)
+    assert ("nightly", None) == (after.run_id, after.parent_run_id)
+    assert 3 * 3_750 == pool.status().balance.committed.cost_micros_usd
+    assert ({}, {}) == (handler._parts, handler._before)
+
+
+def test_streams_of_langchain(pool: LedgerBudgetManager, server: wire.Server) -> None:
+    """Its own usage, which it leaves out with an address of one's own, is there again."""
+    from langchain_anthropic import ChatAnthropic
+
+    server.answers(CHAT.stream)
+    model = budgeted(of_langchain(server), pool=pool)
+    said = [chunk.usage_metadata for chunk in model.stream("Hi")]
+    assert 1_200 == sum(one["total_tokens"] for one in said if one)
+    assert 3_750 == pool.status().balance.committed.cost_micros_usd
+
+    server.answers(MESSAGE.whole)
+    claude = ChatAnthropic(
+        model=MESSAGE.model, base_url=server.url, api_key="none", max_tokens=1_000
+    )
+    budgeted(claude, pool=pool).invoke("Hi")
+    assert 3_750 + 12_300 == pool.status().balance.committed.cost_micros_usd
+
+
+def test_a_refusal_of_langchain(new_pool: MakePool, server: wire.Server) -> None:
+    """It is not repeated, and says why; another model, with the same HTTP client, pays nothing."""
+    other = of_langchain(server)
+    model = budgeted(of_langchain(server), pool=new_pool(capacity_cost_micros_usd=1))
+    server.answers(CHAT.whole)
+    other.invoke("Hi")
+    server.answers()
+    with pytest.raises(InvalidInputError, match="has a budget already"):
+        budgeted(model, pool=new_pool())
+    with pytest.raises(Exception, match=r"402|cannot grant") as raised:
+        model.invoke("Hi")
+    assert isinstance(denial_of(raised.value), ThresholdExceededError)
+    assert [] == server.requests
+
+
+def test_a_run_of_openai_agents(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """Its stream has its usage with any address, and the run is attributed by a block around it."""
+    import agents
+    from openai import AsyncOpenAI
+
+    agents.set_tracing_disabled(disabled=True)
+    client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+    model = agents.OpenAIChatCompletionsModel(model="gpt-4o", openai_client=client)
+    agent = agents.Agent(name="triage", model=budgeted(model, pool=pool))
+    server.answers(CHAT.stream)
+
+    async def run() -> int:
+        with agent_run("triage"):
+            result = agents.Runner.run_streamed(agent, "Hi")
+            async for _ in result.stream_events():
+                pass
+            return result.context_wrapper.usage.total_tokens
+
+    assert 1_200 == asyncio.run(run())
+    (found,) = attributions(book, pool)
+    assert "triage" == found.agent
+    assert 3_750 == pool.status().balance.committed.cost_micros_usd
+
+
+def test_clients_of_groq_and_mistral(pool: LedgerBudgetManager, server: wire.Server) -> None:
+    """Their clients have httpx of their own inside."""
+    import groq
+    from mistralai.client import Mistral
+
+    asked: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+    server.answers(CHAT.whole)
+    client = budgeted(groq.Groq(base_url=server.url, api_key="none"), pool=pool)
+    client.chat.completions.create(**asked)
+    mistral = budgeted(Mistral(server_url=server.url, api_key="none"), pool=pool)
+    mistral.chat.complete(**asked)
+    assert 2 * 3_750 == pool.status().balance.committed.cost_micros_usd
