@@ -15,7 +15,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, runtime
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from ledger.core.arguments import check_lease as check_lease  # noqa: PLC0414 - for managers of others
+from ledger.core.arguments import check_abandon as check_abandon  # noqa: PLC0414 - for managers of others
+from ledger.core.arguments import check_lease as check_lease  # noqa: PLC0414 - as above
 from ledger.core.arguments import check_lost as check_lost  # noqa: PLC0414 - as above
 from ledger.core.arguments import check_record as check_record  # noqa: PLC0414 - as above
 from ledger.core.checks import check_type
@@ -161,7 +162,7 @@ class Leasing(Protocol[Block_co]):
         """Return a lease for the length of a `with` block, or of an `async with` block.
 
         The block reserves when it is entered, not before; an object is good for one block. It has
-        `observe`, `record`, `renew` and `release`. If the block ends without a `record` or a
+        `observe`, `record`, `restate`, `renew` and `release`. If the block ends without `record` or
         `release` (by return, exception, cancellation or the closing of a generator), the lease is
         ended by the pool's settlement policy, as by `abandon`; or released, if nothing was observed
         and the exception says that the provider did not do the work (see `register_unbilled`).
@@ -289,15 +290,22 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         """
         ...
 
-    def abandon(self, lease: BudgetLease) -> None:
+    def abandon(self, lease: BudgetLease, *, estimate: UsageEstimate | None = None) -> None:
         """End a lease whose usage was not recorded, as the pool's settlement policy says.
 
         By default it is settled at the larger of the observed and the estimated usage, and marked
         as estimated: usage that is counted too high is safer than usage that is not counted. The
-        same policy decides what is charged when a hold expires.
+        total covers what was observed of the input and what is assumed of the output. The same
+        policy decides what is charged when a hold expires.
+
+        Args:
+            lease: The lease.
+            estimate: What the call used at most, with what was observed of it, as far as that is
+                known by now. It takes the place of the estimate that was reserved.
 
         Raises:
             InvalidInputError: An argument of another type.
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
             UnknownLeaseError: No such lease in this pool, or already ended, or expired: then the
                 policy was applied.
         """

@@ -27,6 +27,7 @@ from typing import (
 )
 
 from ledger.contract import AsyncBudget, Budget, Leasing, RequestExtensions
+from ledger.core.checks import check_type
 from ledger.core.unbilled import is_unbilled
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
@@ -78,6 +79,8 @@ class _Block(Generic[B]):
         self._lease: BudgetLease | None = None
         self._ended = False
         self._observed = False
+        self._known: UsageEstimate | None = None
+        """What the call used at most, as far as that is known by now."""
         self._entry = threading.Lock()
         self._unused = True
 
@@ -102,6 +105,18 @@ class _Block(Generic[B]):
     def id(self) -> int:
         """The lease's id."""
         return self.lease.id
+
+    def restate(self, estimate: UsageEstimate) -> None:
+        """Say what the call used at most, now that more is known: its input, or its attempts.
+
+        Nothing is written. The pool's settlement policy takes it in place of the estimate that was
+        reserved, if the block ends without `record` or `release`; see `Budget.abandon`.
+
+        Raises:
+            InvalidInputError: It is no estimate.
+        """
+        check_type("estimate", estimate, UsageEstimate)
+        self._known = estimate
 
     def _enter(self) -> None:
         """Mark the block as entered; a second entry would lose the lease of the first.
@@ -174,7 +189,7 @@ class LeaseBlock(_Block[Budget]):
             if self._is_unbilled(error):
                 self._budget.release(self.lease)
             else:
-                self._budget.abandon(self.lease)
+                self._budget.abandon(self.lease, estimate=self._known)
         except LostLeaseError as failure:
             _unended(self.lease, failure, error)
         except BudgetError:
@@ -246,10 +261,13 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         if self._ended or self._is_inherited():
             return
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
-            _leave(self._budget.abandon(self.lease))
+            _leave(self._budget.abandon(self.lease, estimate=self._known))
             return
-        end = self._budget.release if self._is_unbilled(error) else self._budget.abandon
-        failure, cancelled = await finished(end(self.lease))
+        if self._is_unbilled(error):
+            end = self._budget.release(self.lease)
+        else:
+            end = self._budget.abandon(self.lease, estimate=self._known)
+        failure, cancelled = await finished(end)
         if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
             _unended(self.lease, failure, error or cancelled)
         if isinstance(failure, LostLeaseError):
@@ -389,10 +407,10 @@ class PoolLeases(ABC, Generic[Found, Block]):
 
         In asyncio the open lease is awaited, and the block is an `async with` block. An estimate
         gives a block. The block reserves when it is entered, not before; an object is good for one
-        block. It has `observe`, `record`, `renew` and `release`. If the block ends without a
-        `record` or a `release` (by return, exception, cancellation or the closing of a generator),
-        the lease is ended by the pool's settlement policy, as by `abandon`; or released, if the
-        exception says that the provider did not do the work.
+        block. It has `observe`, `record`, `restate`, `renew` and `release`. If the block ends
+        without a `record` or a `release` (by return, exception, cancellation or the closing of a
+        generator), the lease is ended by the pool's settlement policy, as by `abandon`; or
+        released, if the exception says that the provider did not do the work.
 
         Args:
             lease: The token of a lease, which any process may have been granted; or an estimate.

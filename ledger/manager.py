@@ -13,6 +13,7 @@ from typing_extensions import override
 from ledger.contract import (
     Budget,
     RequestExtensions,
+    check_abandon,
     check_lease,
     check_lost,
     check_record,
@@ -151,9 +152,10 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return self._do(Release.of(lease, idempotency_key))
 
     @override
-    def abandon(self, lease: BudgetLease) -> None:
-        self._check_own(lease)
-        return self._do(Close(lease=lease.id, proof=lease.proof))
+    def abandon(self, lease: BudgetLease, *, estimate: UsageEstimate | None = None) -> None:
+        check_abandon(lease, estimate)
+        self._check_granted(lease)
+        return self._do(Close.by_policy(lease, estimate))
 
     @override
     def record_lost(
@@ -190,8 +192,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         entry starts from the corrected usage.
 
         Args:
-            entry: A settlement or an observation of this pool, or its number; or an expiry, for
-                what it assumed.
+            entry: A settlement, an observation or an import of this pool, or its number; or an
+                expiry, for what it assumed.
             usage: The whole usage that the entry should have recorded.
             reason: Why, 1 to 2,000 characters; kept in the journal.
             idempotency_key: The caller's name for this correction: repeating it changes nothing.
@@ -275,7 +277,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         )
 
     def usage_of(self, entry: Entry | int) -> Usage:
-        """Return the usage of a settlement or an observation after all its corrections.
+        """Return the usage of a settlement, observation or import after all its corrections.
 
         Raises:
             InvalidInputError: `entry` is neither an entry nor a number.

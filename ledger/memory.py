@@ -22,7 +22,13 @@ from ledger.contract import (
 )
 from ledger.core import rules
 from ledger.core.alerts import Alert, Crossings
-from ledger.core.arguments import check_lease, check_lost, check_record, not_lost
+from ledger.core.arguments import (
+    check_abandon,
+    check_lease,
+    check_lost,
+    check_record,
+    not_lost,
+)
 from ledger.core.calendar import Window, check_anchor
 from ledger.core.checks import (
     U64_MAX,
@@ -108,7 +114,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         # its own thread: an ordinary lock would deadlock there.
         self._lock = threading.RLock()
         # Leases that were abandoned in the middle of a change; they are ended right after it.
-        self._left: deque[BudgetLease] = deque()
+        self._left: deque[tuple[BudgetLease, UsageEstimate | None]] = deque()
         self._balance = Balance()
         self._recorded_at = self._clock()
         self._window = rules.begin_window(options, self._recorded_at, Totals())
@@ -257,10 +263,10 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._change(change, spared=lease.id)
 
     @override
-    def abandon(self, lease: BudgetLease) -> None:
-        check_lease(lease)
+    def abandon(self, lease: BudgetLease, *, estimate: UsageEstimate | None = None) -> None:
+        check_abandon(lease, estimate)
         if self._changes_here():  # called by a finaliser: the change it interrupted comes first
-            self._left.append(lease)
+            self._left.append((lease, estimate))
             return
         self._change(
             lambda _now: rules.abandon(
@@ -269,6 +275,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                 self._known(lease),
                 lease_id=lease.id,
                 ceiling=U64_MAX,
+                estimate=estimate,
             )[0],
             spared=lease.id,
         )
@@ -400,7 +407,8 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
                     self._announcer.tell([self._crossed.popleft()])
                 while self._left:
                     with contextlib.suppress(BudgetError):  # another call ended the lease
-                        self.abandon(self._left.popleft())
+                        left, estimate = self._left.popleft()
+                        self.abandon(left, estimate=estimate)
 
     def _changes_here(self) -> bool:
         """Tell whether this call interrupts a change of its own thread."""

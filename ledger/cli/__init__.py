@@ -59,7 +59,7 @@ _COMMANDS = {
     ),
     "correct": _Command(
         "correct:correct",
-        "Correct the usage of a settlement, observation or expiry. What no option names stays.",
+        "Correct the usage of a settlement, observation, import or expiry.",
     ),
     "record": _Command(
         "importing:record",
@@ -172,7 +172,7 @@ app = typer.Typer(
     epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder. "
     "Exit codes: 0 done, 1 damage found, 2 it could not be done, 3 a threshold was crossed, "
     "130 interrupted, 141 output no longer read. "
-    "Example: ledger simulate trace.csv --capacity-usd 50",
+    "Example: ledger simulate trace.csv --capacity-usd 50 --input-price 3 --output-price 15",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -21,7 +21,8 @@ def correct(
     entry: Annotated[
         int,
         typer.Argument(
-            help="The number of a settlement, observation or expiry.", show_default=False
+            help="The number of a settlement, observation, import or expiry.",
+            show_default=False,
         ),
     ],
     reason: Annotated[
@@ -44,7 +45,9 @@ def correct(
     ] = None,
     actor: Acting = None,
 ) -> None:
-    """Correct the usage of a settlement, observation or expiry. What no option names stays.
+    """Correct the usage of a settlement, observation, import or expiry.
+
+    What no option names stays.
 
     The difference is appended as an entry of its own, and both stay in the books. With --key the
     whole usage should be named: the same command again must ask for the same.

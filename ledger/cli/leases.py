@@ -16,7 +16,7 @@ from ledger.core.kinds import EntryKind
 from ledger.core.tokens import parse_token
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Provenance, RequestBudget, Usage, UsageEstimate
-from ledger.errors import RequestBudgetExceededError, UnknownLeaseError
+from ledger.errors import InvalidInputError, RequestBudgetExceededError, UnknownLeaseError
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reports.render import usd
@@ -126,7 +126,15 @@ def _lease(book: Ledger, budget: LedgerBudgetManager, lease: str) -> BudgetLease
     A repeated call, under its key, is about one that has ended.
     """
     if not lease.removeprefix("-").isdecimal():
-        lease_id, proof = parse_token(lease)
+        try:
+            lease_id, proof = parse_token(lease)
+        except InvalidInputError:
+            raise InvalidInputError(
+                "lease",
+                "must be a lease's number (17) or its token (17-3fa9c0d1e2b3a495), not "
+                f"{lease!r:.40}. 'ledger leases list' shows the numbers, and with --format json "
+                "the tokens",
+            ) from None
     else:
         lease_id = int(lease)
         if not 0 < lease_id <= I64_MAX:

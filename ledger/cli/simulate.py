@@ -160,6 +160,7 @@ def simulate(
         unpriced=unpriced,
     )
     check_storable_policy(options)
+    backtest.check_priced(options)
     with Ledger.open(url, record_denials=True) as book:
         with progress_bar() as bar:
             task = bar.add_task("Simulating", total=len(backtest.trace.lines))

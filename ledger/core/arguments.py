@@ -21,6 +21,17 @@ def check_record(lease: object, usage: object, report: object = None) -> None:
     check_record_of(usage, report)
 
 
+def check_abandon(lease: object, estimate: object) -> None:
+    """Refuse arguments of `abandon` that are of another type.
+
+    Raises:
+        InvalidInputError: One of them is something else.
+    """
+    check_lease(lease)
+    if estimate is not None:
+        check_type("estimate", estimate, UsageEstimate)
+
+
 def check_record_of(usage: object, report: object = None) -> None:
     """Refuse a usage and a report that are of another type.
 

@@ -130,7 +130,10 @@ KINDS = {
         is_charged=True,
         can_be_corrected=True,
         gives_back=True,
-        details=_details("", "report", "shortened", "report shortened", "settlement", "carving"),
+        details=_details(
+            *("", "report", "shortened", "report shortened", "carving"),
+            *("settlement", "settlement estimate"),
+        ),
     ),
     EntryKind.RELEASE: Kind(
         _OF_LEASE,
@@ -256,6 +259,12 @@ GIVES_BACK = frozenset(_those("gives_back"))
 COUNTED_AS = {row.counted_as: kind for kind, row in KINDS.items() if row.counted_as is not None}
 COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if "usage" not in KINDS[kind].has)
 """Kinds that reports count although nothing may be charged for them."""
+
+
+def named(kinds: Iterable[EntryKind]) -> str:
+    """Return kinds as a sentence says them: "an observation, a settlement or an import"."""
+    *others, last = [f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" for kind in kinds]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def sql(kinds: Iterable[EntryKind], column: str = "kind") -> str:

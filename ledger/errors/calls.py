@@ -179,10 +179,7 @@ class UncorrectableEntryError(LedgerError):
     """
 
     def __init__(self, seq: int, reason: str) -> None:
-        super().__init__(
-            f"entry {seq} of this pool cannot be corrected: {reason}. Only a settlement or an "
-            "observation of a lease that has ended can be corrected"
-        )
+        super().__init__(f"entry {seq} of this pool cannot be corrected: {reason}")
         self.seq = seq
         self.reason = reason
 

@@ -102,8 +102,9 @@ def record_call(
         actor: Who imports; by default the `actor` of `Ledger.open`.
 
     Raises:
-        InvalidInputError: An argument of another type; or the request id is in the books already.
-        IdempotencyConflictError: The call was imported before with another usage.
+        InvalidInputError: An argument of another type; or the request id is in the books already,
+            from a live call or with another usage.
+        IdempotencyConflictError: The key was used for a call with another usage.
         UnknownPoolError: There is no such pool.
     """
     check_type("book", book, Ledger)
@@ -113,15 +114,21 @@ def record_call(
     if call.request_id is not None:
         other = find_call(book, pool, call)
         if other is not None:
-            raise InvalidInputError(
-                "request_id",
-                f"{call.request_id!r} is in the books: entry {other.seq} of pool {other.pool!r}; "
-                "correct that entry if it is wrong (ledger correct)",
-            )
+            raise _in_the_books(call.request_id, other.seq, other.pool)
     (imported,) = budget.import_calls([call], reason, actor=actor)
+    if imported.is_changed and call.request_id is not None and call.idempotency_key is None:
+        raise _in_the_books(call.request_id, imported.entry, pool)
     if imported.is_changed:
         raise IdempotencyConflictError(call.key, seq=imported.entry)
     return imported
+
+
+def _in_the_books(request_id: str, seq: int, pool: str) -> InvalidInputError:
+    return InvalidInputError(
+        "request_id",
+        f"{request_id!r} is in the books: entry {seq} of pool {pool!r}; correct that entry if it "
+        "is wrong (ledger correct)",
+    )
 
 
 class _Import:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from ledger.contract import RequestExtensions
 from ledger.core.checks import I64_MAX, check_amount, check_moment
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.rules import require_priced
 from ledger.core.values import (
     Attribution,
     IdempotencyKey,
@@ -24,6 +25,7 @@ from ledger.errors import (
     IdempotencyConflictError,
     InvalidInputError,
     TraceAlreadyRunError,
+    UnpricedCallError,
 )
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
@@ -163,6 +165,25 @@ class Backtest:
             cost_micros_usd=cost,
         )
 
+    def check_priced(self, options: SharedPoolBudgetOptions) -> None:
+        """Refuse a trace whose calls have no cost, where the pool limits cost.
+
+        Raises:
+            InvalidInputError: Neither the trace nor the prices say what a row costs.
+        """
+        if self.prices.input_usd and self.prices.output_usd:
+            return  # every row that uses a token has a cost
+        for row in self.trace.lines:
+            try:
+                require_priced(options, self.estimate(row), None, None)
+            except UnpricedCallError as error:
+                raise InvalidInputError(
+                    "prices",
+                    f"the pool limits what calls cost, and {self.trace.file}, line {row.line}, has "
+                    "no cost: give the prices of tokens (--input-price, --output-price), limit "
+                    "tokens alone, or let such calls through (--unpriced flag)",
+                ) from error
+
     def _check_row(self, row: BillLine) -> None:
         if row.at is None:
             raise self._bad(row.line, "the time is missing")
@@ -213,13 +234,14 @@ def run(
     Raises:
         TraceAlreadyRunError: The trace was run into this store, and neither flag is given.
         InvalidInputError: Both flags are given; or there is no run to continue, or it was begun
-            with other prices or estimates.
+            with other prices or estimates; or a row has no cost, and the pool limits cost.
         PoolConflictError: The pool exists under another policy.
     """
     if again and resume:
         raise InvalidInputError(
             "resume", "cannot be combined with again: again counts the whole trace once more"
         )
+    backtest.check_priced(options)
     take = _take(book, pool, backtest.trace, again=again, resume=resume)
     budget = book.pool(pool, options)
     admitted = denied = 0

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select, text
 
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Entry, LeaseState, PoolId, Totals, late_in
-from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
+from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, named, sql
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.store import queries, rows
@@ -110,7 +110,11 @@ def spending(
         raise UncorrectableEntryError(seq, "there is no such entry")
     if row["kind"] not in CORRECTABLE:
         if row["kind"] != EntryKind.EXPIRY:
-            raise UncorrectableEntryError(seq, f"it is of kind {row['kind']}")
+            raise UncorrectableEntryError(
+                seq,
+                f"it is of kind {row['kind']}. What can be corrected is {named(CORRECTABLE)}, and "
+                f"{named([EntryKind.EXPIRY])} for what it assumed",
+            )
         if row["usage_total_tokens"] is None:
             raise UncorrectableEntryError(seq, "it gave back what was held, and assumed nothing")
     given = {"pool_id": pool.info.pool_id, "lease": row["lease"], "before": before}

@@ -18,7 +18,14 @@ from ledger.core.entries import (
 )
 from ledger.core.kinds import HAS_BUDGET, SETS_EXPIRY, EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions, policy_to_json
-from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageDifference, UsageEstimate
+from ledger.core.values import (
+    ESTIMATE_FIELDS,
+    USAGE_FIELDS,
+    RequestBudget,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+)
 from ledger.store.amounts import amount_values
 from ledger.store.rows import COLUMNS, Head, Interned, LeaseRow, window_json
 
@@ -139,9 +146,10 @@ def about_lease(
     )
 
 
-def amounts(usage: Usage) -> dict[str, int]:
-    """Return a usage as a correction's detail holds it: the amounts that are not 0."""
-    return {name: amount for name in USAGE_FIELDS if (amount := getattr(usage, name))}
+def amounts(counted: Usage | UsageEstimate) -> dict[str, int]:
+    """Return a usage or an estimate as a detail holds it: the amounts that are not 0."""
+    names = USAGE_FIELDS if isinstance(counted, Usage) else ESTIMATE_FIELDS
+    return {name: amount for name in names if (amount := getattr(counted, name))}
 
 
 def first_row(draft: Draft, *, pool_id: PoolId, genesis: bytes, now: Micros) -> Staged:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from ledger.core import rules
-from ledger.core.checks import NAME_MAX_CHARS, canonical_json
+from ledger.core.checks import I64_MAX, NAME_MAX_CHARS, canonical_json
 from ledger.core.entries import Entry, EntryFlag, LeaseAfter, LeaseState, PoolId, late_in
 from ledger.core.fold import Replay
 from ledger.core.kinds import (
@@ -24,7 +24,8 @@ from ledger.core.kinds import (
 )
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.usage_reports import REPORTED
-from ledger.core.values import Provenance
+from ledger.core.values import Provenance, UsageEstimate
+from ledger.errors import InvalidInputError
 from ledger.store.amounts import amount_values, amounts_in
 from ledger.store.rows import Row, window_json
 
@@ -276,11 +277,29 @@ def _abandoned_problem(entry: Entry, before: _Carried, state: Replay) -> str | N
         return f"settlement should be {str(policy)!r}, but is {said!r}"
     if entry.flags & EntryFlag.LATE:
         return "it ends a lease by policy whose hold had ended so before"
-    assumed = rules.assumed(policy, lease)
+    try:
+        assumed = rules.assumed(policy, _restated(entry, lease))
+    except (TypeError, InvalidInputError):
+        return "the estimate that it goes by cannot be read, or leaves out a part of the total"
     usage, provenance = (None, None) if assumed is None else assumed
     if (entry.usage, entry.provenance) != (usage, provenance):
         return f"a lease abandoned under policy {said!r} should be settled at {usage}, {provenance}"
     return None
+
+
+def _restated(entry: Entry, lease: LeaseState) -> LeaseState:
+    """Return the lease with the estimate by which a settlement abandons it, if it says another.
+
+    Raises:
+        TypeError: It says no amounts.
+        InvalidInputError: An amount cannot be one, or the total is too low.
+    """
+    if entry.kind != EntryKind.SETTLEMENT or "estimate" not in entry.detail:
+        return lease
+    known = UsageEstimate(**entry.detail["estimate"])
+    if rules.restated(lease, known, ceiling=I64_MAX) != known:
+        raise InvalidInputError("estimate", "leaves out a part of the total")
+    return lease._replace(estimate=known)
 
 
 def _kept(row: Row) -> tuple[str | None, ...] | None:

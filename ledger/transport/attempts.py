@@ -24,7 +24,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ledger.contract import RequestExtensions
@@ -38,6 +38,7 @@ from ledger.errors import (
     UnpricedCallError,
 )
 from ledger.prices import Recording
+from ledger.prices.rates import price
 from ledger.transport.answers import EventReader, JsonReader, Reader
 from ledger.transport.listening import AttemptListener
 from ledger.transport.requests import Asked
@@ -142,6 +143,7 @@ class Attempt:
                 request_id=f"call-{call.id}.{call.attempts}",
             )
         )
+        self._block: Any = None
         self._listener = AttemptListener()
         with self._unheard():
             self._listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
@@ -150,13 +152,14 @@ class Attempt:
         """Return the attempt's lease as a block of this budget, to be entered."""
         extensions = RequestExtensions()
         extensions.push_fallback(self._settings.extensions)
-        return budget.lease(
+        self._block = budget.lease(
             self._estimate,
             request_budget=self._settings.request_budget,
             attribution=self._attribution,
             extensions=extensions,
             wait_s=self._settings.wait_s,
         )
+        return self._block
 
     def refusal(self, error: LedgerError) -> LedgerError:
         """Return why the attempt was refused: an unknown price says more than a missing amount."""
@@ -278,10 +281,32 @@ class Attempt:
         except LedgerError as error:
             _log.warning("the usage of call %s cannot be read: %s", self._call.id, error)
             return None
-        return found
+        # Of the provider holds what the lease says; else it is whom the call was priced as.
+        served = None
+        if self._attribution.provider is None and found.price is not None:
+            served = found.price.rates.provider
+        return replace(found, report=replace(found.report, provider=served))
 
     def _part(self, name: str, recording: Recording) -> Part:
         before, whole = self._observed, recording.usage
         rest = Usage(**{f: max(0, getattr(whole, f) - getattr(before, f)) for f in _FIGURES})
         self._observed = before.saturating_add(rest)
+        if name == "observe":
+            self._block.restate(self._at_most(recording))
         return Part(name, rest, recording.report)
+
+    def _at_most(self, recording: Recording) -> UsageEstimate:
+        """Return what a call used at most that has said a part: that, and all output reserved."""
+        known, missing = recording.usage, self._estimate.output_tokens
+        missing = max(0, missing - known.output_tokens)
+        cost = self._estimate.cost_micros_usd
+        if recording.price is not None:
+            first, *others = recording.price.requests
+            written = replace(first, output_tokens=first.output_tokens + missing)
+            cost = price(recording.price.rates, [written, *others]).cost_micros_usd
+        return UsageEstimate(
+            input_tokens=known.input_tokens,
+            output_tokens=known.output_tokens + missing,
+            total_tokens=known.total_tokens + missing,
+            cost_micros_usd=cost,
+        )

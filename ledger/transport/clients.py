@@ -63,8 +63,9 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     The client itself is changed, with all that share its HTTP client (of a framework's model, the
     model alone). Each attempt of a call has a
     lease of its own: what it may cost at most is reserved before the request leaves, and what the
-    answer says that it used is recorded. A call that the budget refuses is answered by 402, or by
-    503 if the store cannot be asked; `denial_of` finds the reason in the client's error.
+    answer says that it used is recorded. A call that the budget refuses is answered by 402, by 403
+    if no pool is found that pays for it, and by 503 if the store cannot be asked; `denial_of` finds
+    the reason in the client's error.
 
     Requests to OpenAI's chat completions, completions, responses and embeddings, to Anthropic's
     messages and to Gemini's generateContent are counted, with whom ever these protocols are spoken.
@@ -83,7 +84,10 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
         request_budget: The limit of each attempt; unlimited without it.
         wait_s: How long a call waits for capacity, in seconds, before it is refused.
         prices: What calls cost; `PriceList()` without it, which needs the extra `prices`.
-        provider: Who serves the models, as price lists name it; without it, by the host.
+        provider: Who serves the models, as price lists name it. It is short for an attribution, in
+            which it counts as well; without it the host says so. At an address that is not known
+            it is whose model of that name a price list has, or else, if that has the model, the
+            provider whose protocol is spoken.
         max_output_tokens: What is reserved for an answer whose request has no limit.
         ask_for_usage: Whether the usage of streams is asked for where the caller did not
             (`stream_options.include_usage`).
@@ -98,6 +102,8 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     """
     if attribution is not None and run_id is not None:
         raise InvalidInputError("run_id", "stands in the attribution, too; give one of them")
+    if None not in {provider, attribution and attribution.provider}:
+        raise InvalidInputError("provider", "stands in the attribution, too; give one of them")
     settings = Settings(
         budget=pool,
         attribution=Attribution(run_id=run_id) if attribution is None else attribution,

@@ -9,16 +9,18 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
 from ledger.contract import AsyncBudget, Budget
+from ledger.core.values import Attribution
 from ledger.errors import LedgerError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock, finished
 from ledger.transport.attempts import Attempt, Part, call_of
 from ledger.transport.counting import is_counted
 from ledger.transport.refusals import refusal
-from ledger.transport.requests import protocol_of, provider_of, read_request
+from ledger.transport.requests import protocol_of, provider_of, read_request, served_by
 from ledger.transport.settings import Settings, for_tasks, for_threads
 
 _DECODED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
@@ -131,9 +133,10 @@ class Transport:
         url = request.url
         protocol = protocol_of(request.method, url.path)
         assert protocol is not None  # noqa: S101 - otherwise the request is passed on as it is
-        asked = read_request(
-            protocol, url.path, content, provider=self._settings.provider or provider_of(url.host)
-        )
+        known = self._settings.provider or provider_of(url.host)
+        asked = read_request(protocol, url.path, content, provider=known)
+        said = self._settings.attribution_of(Attribution()).provider
+        asked = replace(asked, provider=served_by(asked, self._settings.prices, said))
         same = id(self._settings), str(url), len(content), hash(content)
         call = call_of(same, request.headers.get("x-stainless-retry-count"))
         return Attempt(self._settings, asked, call)

@@ -56,6 +56,7 @@ class Protocol:
     Attributes:
         name: Of the protocol.
         operation: What the call does, as OpenTelemetry names it.
+        provider: Who speaks it first of all, as price lists name it.
         paths: How the paths of its requests end.
         inputs: The parts of a request that the model reads.
         limits: Where a request says how much output it wants at most, by preference.
@@ -70,6 +71,7 @@ class Protocol:
 
     name: str
     operation: str
+    provider: str
     paths: tuple[str, ...]
     inputs: tuple[str, ...]
     limits: tuple[tuple[str, ...], ...] = ()
@@ -162,6 +164,7 @@ PROTOCOLS = (
     Protocol(
         name="chat",
         operation="chat",
+        provider="openai",
         paths=("/chat/completions",),
         inputs=("messages", "tools", "functions", "response_format"),
         limits=(("max_completion_tokens",), ("max_tokens",)),
@@ -173,6 +176,7 @@ PROTOCOLS = (
     Protocol(
         name="completions",
         operation="text_completion",
+        provider="openai",
         paths=("/v1/completions", "/openai/completions"),
         inputs=("prompt", "suffix"),
         limits=(("max_tokens",),),
@@ -184,6 +188,7 @@ PROTOCOLS = (
     Protocol(
         name="responses",
         operation="chat",
+        provider="openai",
         paths=("/responses",),
         inputs=("input", "instructions", "tools", "text"),
         limits=(("max_output_tokens",),),
@@ -194,6 +199,7 @@ PROTOCOLS = (
     Protocol(
         name="messages",
         operation="chat",
+        provider="anthropic",
         paths=("/messages", ":rawPredict", ":streamRawPredict"),
         inputs=("system", "messages", "tools"),
         limits=(("max_tokens",),),
@@ -204,6 +210,7 @@ PROTOCOLS = (
     Protocol(
         name="gemini",
         operation="generate_content",
+        provider="google",
         paths=(":generateContent", ":streamGenerateContent"),
         inputs=("contents", "systemInstruction", "tools"),
         limits=(("generationConfig", "maxOutputTokens"),),
@@ -216,6 +223,7 @@ PROTOCOLS = (
     Protocol(
         name="embeddings",
         operation="embeddings",
+        provider="openai",
         paths=("/embeddings",),
         inputs=("input",),
         writes=0,

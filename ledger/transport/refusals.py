@@ -12,12 +12,20 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ledger.errors import BudgetError, LedgerError
+from ledger.errors import BudgetError, LedgerError, StoreError
 
 EXTENSION = "ledger_denial"
 """The denial's name in the extensions of the answer."""
 
-_REFUSED, _UNAVAILABLE = 402, 503
+_ANSWERS: Mapping[type[LedgerError], tuple[int, str]] = {
+    BudgetError: (402, "budget_exceeded"),
+    StoreError: (503, "budget_unavailable"),
+    # No pool of that name, or the program's own function did not choose one: to try later is no
+    # use. Clients repeat 408, 409, 429 and 5xx.
+    LedgerError: (403, "budget_not_found"),
+}
+"""Status and type of the answer, by what the budget says; the first class that fits."""
+
 _KEPT = 1_000
 """How many denials are remembered for errors that keep no more than an answer's content."""
 _CHAIN_MAX = 16
@@ -40,8 +48,7 @@ def refusal(http: Any, request: Any, denial: LedgerError) -> Any:  # noqa: ANN40
     _denials[mark] = denial
     while len(_denials) > _KEPT:
         _denials.popitem(last=False)
-    verdict = isinstance(denial, BudgetError)
-    kind = "budget_exceeded" if verdict else "budget_unavailable"
+    status, kind = next(found for of, found in _ANSWERS.items() if isinstance(denial, of))
     content = {
         "type": "error",
         "error": {
@@ -53,7 +60,7 @@ def refusal(http: Any, request: Any, denial: LedgerError) -> Any:  # noqa: ANN40
         },
     }
     return http.Response(
-        _REFUSED if verdict else _UNAVAILABLE,
+        status,
         headers={"content-type": "application/json", "x-should-retry": "false"},
         content=json.dumps(content).encode(),
         request=request,

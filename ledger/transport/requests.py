@@ -9,7 +9,7 @@ from typing import Any
 
 from ledger.core.values import UsageEstimate
 from ledger.errors import UnknownPriceError
-from ledger.prices import PriceList, count_tokens
+from ledger.prices import PriceList, Rates, count_tokens
 from ledger.transport.protocols import PROTOCOLS, Protocol
 
 Fields = Mapping[str, Any]
@@ -175,6 +175,37 @@ def provider_of(host: str) -> str | None:
     if found is None:
         found = next((name for end, name in _PROVIDER_ENDS.items() if host.endswith(end)), None)
     return found
+
+
+def served_by(asked: Asked, prices: PriceList, said: str | None) -> str | None:
+    """Return who serves a request, as price lists name it; None if that is not known.
+
+    A name that was said for reports may be none of a price list. At an address that is not known
+    the list says whose model it is, or else the protocol does.
+
+    Args:
+        asked: The request, with the provider that the program or the host names.
+        prices: What calls cost.
+        said: The provider in the call's attribution.
+    """
+    if asked.model is None or (said in {None, asked.provider} and asked.provider is not None):
+        return said or asked.provider
+    if said is not None and _priced_at(asked.model, prices, said) is not None:
+        return said
+    if asked.provider is not None:
+        return asked.provider
+    anywhere = _priced_at(asked.model, prices, None)
+    if anywhere is not None:
+        return anywhere.provider
+    spoken = asked.protocol.provider
+    return None if _priced_at(asked.model, prices, spoken) is None else spoken
+
+
+def _priced_at(model: str, prices: PriceList, provider: str | None) -> Rates | None:
+    try:
+        return prices.rates(model, provider=provider)
+    except UnknownPriceError:
+        return None
 
 
 def _number(body: Fields, where: Sequence[str]) -> int | None:

@@ -65,6 +65,7 @@ def test_every_amount_can_be_named(ledger: Run, url: str) -> None:
     [
         (["nope", "3", "--total-tokens", "1"], "no pool 'nope'"),
         (["team", "2", "--total-tokens", "1"], "it is of kind reservation"),
+        (["team", "1", "--total-tokens", "1"], "a settlement or an import, and an expiry for what"),
         (["team", "9", "--total-tokens", "1"], "there is no such entry"),
         (["team", "three", "--total-tokens", "1"], "not a whole number"),
         (["team", "3", "--total-tokens", "-1"], "not a whole number"),

@@ -84,6 +84,9 @@ def test_one_call_is_recorded(ledger: Run, refused: Run, url: str, log: Path) ->
     call = (*words, "--request-id", "q0", *usage, "--cost-usd", "0.000002", "--model", "m")
     assert "entry 2  recorded  tokens 15  USD 0.000002\n" == ledger(*call).out
     assert "entry 2  was there  tokens 15  USD 0.000002\n" == ledger(*call).out
+    again = str(refused(*words, "--request-id", "q0", "--cost-usd", "1"))
+    assert "'q0' is in the books: entry 2 of pool 'team'" in again
+    assert "(ledger correct)" in again
     shown = ledger("import", "team", log, "--mapping", "litellm", "--url", url).out
     assert "2 calls imported; 1 imported before" in shown
     assert "no request id says" in str(refused(*words, "--cost-usd", "1"))

@@ -137,3 +137,19 @@ def test_what_is_no_lease_is_refused(ledger: Run, url: str, command: str, lease:
     refused = ledger("leases", command, "--url", url, *amounts, "--", "team", lease, code=2)
     assert f"no open lease {lease}" in refused.err
     assert Totals(1_000, 50, 1) == committed(url)
+
+
+@pytest.mark.parametrize("command", ["settle", "abandon", "release"])
+def test_a_lease_is_named_as_it_is_listed(ledger: Run, url: str, command: str) -> None:
+    """By its number, or by its token; the message for anything else says where both stand."""
+    amounts = ("--total-tokens", 5) if command == "settle" else ()
+    words = ("leases", command, "--url", url, *amounts, "team")
+    said = ledger(*words, "xyz", code=2).err
+    assert "number (17) or its token" in said
+    assert "'ledger leases list'" in said
+    assert "open_leases" not in said
+    (listed, *_) = json.loads(
+        ledger("leases", "list", "team", "--url", url, "--format", "json").out
+    )
+    assert f"lease {listed['token']}" in ledger(*words, listed["token"]).out
+    assert "no open lease 2" in ledger(*words, listed["lease"], code=2).err

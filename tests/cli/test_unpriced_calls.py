@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ledger import Ledger, Unpriced, Usage, UsageEstimate
@@ -35,9 +37,20 @@ def test_a_policy_s_option_lets_them_through(ledger: Run, store_url: str) -> Non
 
 
 def test_a_simulation_without_prices_is_refused(
-    ledger: Run, traffic: Callable[..., Any], store_url: str
+    ledger: Run, traffic: Callable[..., Any], folder: Path
 ) -> None:
     """A budget in dollars would look untouched; the option says that it is meant."""
-    words = ("simulate", traffic(3), "--url", store_url, "--capacity-usd", 9)
-    assert "cost_micros_usd" in ledger(*words, code=2).err
+    words = ("simulate", traffic(3), "--capacity-usd", 9)
+    said = ledger(*words, code=2).err
+    assert "line 2, has no cost: give the prices of tokens (--input-price, --output-price)" in said
+    assert [] == list(folder.glob("*.db*"))  # nothing was written
     assert "3 admitted" in ledger(*words, "--unpriced", "flag", "--pool", "free").out
+
+
+def test_the_first_example_of_all_works(ledger: Run, traffic: Callable[..., Any]) -> None:
+    """The one that `ledger --help` ends with, on a file of that name."""
+    shown = " ".join(ledger("--help").out.split())
+    (example,) = re.findall(r"Example: ledger (simulate [-. a-z0-9]*)", shown)
+    file = traffic(3)
+    Path("trace.csv").write_bytes(Path(file).read_bytes())
+    assert "3 admitted" in ledger(*example.split()).out

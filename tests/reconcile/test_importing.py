@@ -341,7 +341,7 @@ def test_one_call_is_recorded_unless_it_is_known(
         record_call(book, "team", call("q1"), "lost with the disk")
     assert record_call(book, "team", call("q2"), "lost with the disk").is_new
     assert not record_call(book, "team", call("q2"), "lost with the disk").is_new
-    with pytest.raises(IdempotencyConflictError):
+    with pytest.raises(InvalidInputError, match="'q2' is in the books: entry 4 of pool 'team'"):
         record_call(book, "team", call("q2", Usage(total_tokens=3)), "lost with the disk")
     content = HEAD + "q1,2024-02-29T12:00:00Z,m,1,1,1\nq2,2024-02-29T12:00:00Z,m,1,1,1\n"
     assert (0, 1, 0, 0, 1) == counts(bring(content))
@@ -362,6 +362,8 @@ def test_a_call_under_a_key_is_not_imported_again(book: Ledger, bring: Bring) ->
     """The log is the other name of the same call; to record it again changes nothing."""
     assert record_call(book, "team", keyed("k"), "lost").is_new
     assert not record_call(book, "team", keyed("k"), "lost").is_new
+    with pytest.raises(IdempotencyConflictError, match="'k'"):
+        record_call(book, "team", replace(keyed("k"), usage=Usage(total_tokens=3)), "lost")
     assert (0, 0, 0, 0, 1) == counts(bring(ONE))
     with pytest.raises(InvalidInputError, match="'q1' is in the books: entry 2 of pool 'team'"):
         record_call(book, "team", keyed(None), "lost")

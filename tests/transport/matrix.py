@@ -63,22 +63,25 @@ def outcome(
     assert what.refused or len(server.requests) == len(found)
     assert len({one.call for one in found}) == 1
     assert [one.number for one in found] == list(range(1, len(found) + 1))
-    said = [_said(one, shape.billed, shape.known) for one in found]
+    said = [_said(one, shape.billed, shape.known, shape.at_most) for one in found]
     counted = [(end, len(list(same))) for end, same in groupby(said)]
     return ", ".join(end if times == 1 else f"{times} × {end}" for end, times in counted)
 
 
-def _said(one: Attempt, billed: tuple[int, int], known: tuple[int, int]) -> str:
+def _said(
+    one: Attempt, billed: tuple[int, int], known: tuple[int, int], at_most: tuple[int, int]
+) -> str:
     if one.end == "billed":
         assert billed == one.used
         return "billed"
     if one.end == "released":
         assert (0, 0) == one.used == one.observed
         return "released"
-    assert tuple(map(max, one.reserved, one.observed)) == one.used
     if one.observed == (0, 0):
+        assert one.reserved == one.used
         return "estimated"
     assert known == one.observed
+    assert at_most == one.used
     return "known, estimated"
 
 

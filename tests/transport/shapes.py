@@ -54,6 +54,7 @@ class Shape:
         broken: The stream, with an error in its middle.
         billed: Tokens and micro-USD.
         known: What a stream that breaks off in its middle has said of its input, in the same way.
+        at_most: What such a stream used at most: that input, and all output that was reserved.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Shape:
     broken: Reply
     billed: tuple[int, int]
     known: tuple[int, int] = (0, 0)
+    at_most: tuple[int, int] = (0, 0)
 
 
 def _chat(usage: object) -> dict[str, Any]:
@@ -243,6 +245,7 @@ SHAPES = (
         # 100 at 3 a million, 5,000 at 0.30, 2,000 at 3.75, 200 at 15; then with 1 of output
         billed=(7_300, 12_300),
         known=(7_101, 9_315),
+        at_most=(8_100, 24_300),
     ),
     Shape(
         name="gemini",
@@ -256,6 +259,7 @@ SHAPES = (
         # 400 at 1.25 a million, 600 at 0.125, 200 at 10
         billed=(1_200, 2_575),
         known=(1_000, 575),
+        at_most=(5_096, 41_535),
     ),
 )
 BY_NAME = {shape.name: shape for shape in SHAPES}

@@ -7,6 +7,7 @@ import gc
 import itertools
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
+    reports,
     usd,
 )
 from ledger.prices import PriceList
@@ -197,7 +199,8 @@ def test_the_input_is_recorded_while_the_answer_comes(
         budgeted(httpx.Client(), pool=pool) as client,
         client.stream("POST", f"{server.url}/v1/messages", json=body) as answer,
     ):
-        next(answer.iter_bytes())
+        content = answer.iter_bytes()  # kept: a stream that is thrown away ends its lease
+        next(content)
         committed = pool.status().balance.committed
         assert MESSAGE.known == (committed.tokens, committed.cost_micros_usd)
 
@@ -342,3 +345,85 @@ def test_google_genai_keeps_to_httpx(
         assert client._api_client._use_aiohttp()
         budgeted(client, pool=pool)
         assert not client._api_client._use_aiohttp()
+
+
+EMBEDDED = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.0]}],
+    "model": "text-embedding-3-small",
+    "usage": {"prompt_tokens": 1_000, "total_tokens": 1_000},
+}
+OF_OPENAI = Attribution(provider="openai")
+
+
+@pytest.mark.parametrize(
+    ("options", "inside", "provider"),
+    [
+        ({}, None, "openai"),
+        ({"provider": "openai"}, None, "openai"),
+        ({"attribution": OF_OPENAI}, None, "openai"),
+        ({"provider": "azure"}, OF_OPENAI, "openai"),
+        ({"attribution": Attribution(provider="our gateway")}, None, "our gateway"),
+    ],
+)
+def test_a_model_behind_an_unknown_address_has_a_provider(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    of_openai: MakeClient,
+    options: dict[str, Any],
+    inside: Attribution | None,
+    provider: str,
+) -> None:
+    """The one that was said, to `budgeted` or of the call; else whose protocol is spoken."""
+    server.answers(wire.whole(EMBEDDED))
+    with attributed(inside or Attribution()):
+        of_openai(pool, **options).embeddings.create(model="text-embedding-3-small", input="a")
+    _, *found = book.entries(pool.name)
+    assert [provider] * 2 == [one.attribution.provider for one in found]
+    assert 20 == pool.status().balance.committed.cost_micros_usd
+    server.answers(CHAT.whole)
+    with attributed(inside or Attribution()):
+        chat = of_openai(pool, **(options | {"provider": None})).chat
+        chat.completions.create(model="gpt-4o", messages=MESSAGES)
+    assert provider == list(book.entries(pool.name))[-1].attribution.provider
+
+
+CUT_USAGE = {
+    "input_tokens": 40,
+    "cache_read_input_tokens": 1_000,
+    "cache_creation_input_tokens": 200,
+    "output_tokens": 1,
+}
+
+
+@pytest.mark.parametrize("kind", ["ledger", "memory"])
+def test_a_cut_stream_is_charged_its_known_input_and_all_output(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, kind: str
+) -> None:
+    """Though less input was estimated; the total follows, and no figure is missing."""
+    budget = pool if kind == "ledger" else SharedPoolBudgetManager(OPTIONS)
+    started = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5"}
+    begun = {"type": "message_start", "message": {**started, "usage": CUT_USAGE}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"}}
+    server.answers(wire.events([begun, delta], end=wire.End.UNMARKED))
+    body = {
+        "model": "claude-sonnet-4-5",
+        "messages": MESSAGES,
+        "max_tokens": 1_000,
+        "stream": True,
+    }
+    with budgeted(httpx.Client(), pool=budget) as client, suppress(httpx.HTTPError):
+        client.post(f"{server.url}/v1/messages", json=body)
+    left = budget.remaining(RequestExtensions())
+    # 40 at 3 a million, 1,000 at 0.30, 200 at 3.75, 1,000 at 15
+    assert usd("1") - 16_170 == left.cost_micros_usd
+    if kind == "ledger":
+        assert ["estimated"] == [one.end for one in attempts(book, pool)]
+        spent = reports.spend(book, pool.name).total
+        assert (1_240, 1_000, 2_240) == (
+            spent.input_tokens,
+            spent.output_tokens,
+            spent.total_tokens,
+        )
+        assert 0 == spent.unpriced

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from ledger import (
+    InvalidInputError,
     Ledger,
     LedgerBudgetManager,
     LedgerUnavailableError,
@@ -20,6 +21,7 @@ from ledger import (
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
+    UnknownPoolError,
     Unpriced,
     UnpricedCallError,
 )
@@ -215,3 +217,26 @@ def test_callers_at_once_do_not_overspend(
     assert ADMITTED == len(server.requests)
     left = pool.remaining(RequestExtensions())
     assert capacity - ADMITTED * 3_750 == left.cost_micros_usd
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kind"), [("nobody's", UnknownPoolError), (None, InvalidInputError)]
+)
+def test_a_call_that_no_pool_pays_for_is_not_to_be_tried_later(
+    book: Ledger,
+    server: wire.Server,
+    of_openai: MakeClient,
+    chosen: str | None,
+    kind: type[LedgerError],
+) -> None:
+    """The router's function chose no pool that there is: that is no outage of the store."""
+    import openai
+
+    server.answers(CHAT.whole)
+    client = of_openai(book.router(lambda _: chosen))  # type: ignore[arg-type,return-value]
+    with pytest.raises(openai.PermissionDeniedError) as raised:
+        chat(client)
+    assert (403, "budget_not_found") == (raised.value.status_code, raised.value.type)
+    assert "0" == raised.value.request.headers["x-stainless-retry-count"]
+    assert isinstance(denial_of(raised.value), kind)
+    assert [] == server.requests

@@ -66,7 +66,7 @@ REVEALED = {
     "observe": "lease: BudgetLease, usage: Usage, *, report: UsageReport | None =) -> None",
     "renew": "lease: BudgetLease, ttl: timedelta, *, idempotency_key: str | None =) -> datetime",
     "release": "lease: BudgetLease, *, idempotency_key: str | None =) -> None",
-    "abandon": "lease: BudgetLease) -> None",
+    "abandon": "lease: BudgetLease, *, estimate: UsageEstimate | None =) -> None",
     "record_lost": "lease: BudgetLease | str, usage: Usage, *, attribution: Attribution | None =, "
     "report: UsageReport | None =) -> None",
     "remaining": "extensions: RequestExtensions, *, max_age_s: float =) -> Remaining",

@@ -146,7 +146,7 @@ ERRORS: list[tuple[LedgerError, dict[str, Any], list[str]]] = [
     (
         UncorrectableEntryError(41, "it is of kind denial"),
         {"seq": 41, "reason": "it is of kind denial"},
-        ["entry 41", "it is of kind denial", "a settlement or an observation"],
+        ["entry 41", "it is of kind denial"],
     ),
     (PoisonedError(), {}, ["new manager"]),
     (InvalidInputError("name", "too long"), {"field": "name"}, ["name: too long"]),

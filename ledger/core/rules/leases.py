@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from ledger.core.checks import Micros
@@ -214,6 +215,30 @@ def assumed(policy: SettlementPolicy, lease: LeaseState) -> Assumed | None:
     return Assumed(usage, Provenance.UNKNOWN if unseen else Provenance.REPORTED)
 
 
+def restated(
+    lease: LeaseState, estimate: UsageEstimate | None = None, *, ceiling: int
+) -> UsageEstimate:
+    """Return what the call of a lease used at most, as far as that is known by its end.
+
+    What was observed may be more than was estimated, on the input alone. The total then covers it
+    and what is missing of the other part: otherwise less is charged than the call may have used.
+
+    Args:
+        lease: The lease.
+        estimate: What the caller knows by now; without it, what the lease was reserved for.
+        ceiling: The most that a total may be.
+    """
+    known, used = estimate or lease.estimate, lease.used
+    if not known.total_tokens or used == _NOTHING:
+        return known
+    missing = sum(
+        max(0, getattr(known, name) - getattr(used, name))
+        for name in ("input_tokens", "output_tokens")
+    )
+    total = min(max(known.total_tokens, used.total_tokens + missing), ceiling)
+    return replace(known, total_tokens=total)
+
+
 def _less(usage: Usage, other: Usage) -> Usage:
     """Return by how much the first usage is more, for each amount."""
     return Usage(
@@ -228,17 +253,18 @@ def abandon(
     *,
     lease_id: int,
     ceiling: int,
+    estimate: UsageEstimate | None = None,
 ) -> tuple[Effect, Assumed | None]:
     """Return the effect of ending a lease whose usage was not recorded, and its last usage.
 
     The usage is None where the lease is released. A lease whose hold has expired was treated by
-    the policy then.
+    the policy then. An `estimate` takes the place of the lease's; see `restated`.
 
     Raises:
         UnknownLeaseError: There is no such lease, or its hold has ended.
     """
     lease = _open(lease, lease_id)
-    found = assumed(policy, lease)
+    found = assumed(policy, lease._replace(estimate=restated(lease, estimate, ceiling=ceiling)))
     if found is None:
         return release(balance, lease, lease_id=lease_id), None
     return settle(balance, lease, found.usage, lease_id=lease_id, ceiling=ceiling), found

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolInfo
 from ledger.core.kinds import EntryKind
-from ledger.core.values import BudgetLease
+from ledger.core.policy import SettlementPolicy
+from ledger.core.values import ESTIMATE_FIELDS, BudgetLease, UsageEstimate
 from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import LeaseOperation, keyed
+from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.store.drafts import Draft, about_lease
+from ledger.store.amounts import ESTIMATE
+from ledger.store.drafts import Draft, about_lease, amounts
 from ledger.store.rows import Row
 
 
@@ -56,17 +59,42 @@ class Release(LeaseOperation[None]):
 class Close(Release):
     """End a lease without a record of its usage, as the pool's settlement policy says."""
 
+    estimate: UsageEstimate | None = None
+    """What the call used at most, as far as the caller knows by now."""
+
+    @classmethod
+    def by_policy(cls, lease: BudgetLease, estimate: UsageEstimate | None) -> Close:
+        """Return the operation a call asks for.
+
+        Raises:
+            AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
+        """
+        if estimate is not None:
+            check_storable("estimate", estimate, ESTIMATE_FIELDS)
+        return cls(lease=lease.id, proof=lease.proof, estimate=estimate)
+
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the lease."""
-        return ("close", self.lease)
+        """Return the lease, and the estimate if there is one."""
+        known = () if self.estimate is None else ESTIMATE.values(self.estimate)
+        return ("close", self.lease, *known)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return a settlement with the usage that the policy assumes, or a release."""
         pool.require_granted(self.lease, self.proof)
         policy, state = pool.head.policy.settlement, pool.state(self.lease)
         effect, assumed = rules.abandon(
-            policy, pool.head.balance, state, lease_id=self.lease, ceiling=I64_MAX
+            policy,
+            pool.head.balance,
+            state,
+            lease_id=self.lease,
+            ceiling=I64_MAX,
+            estimate=self.estimate,
         )
+        detail: dict[str, Any] = {"settlement": str(policy)}
+        if policy is SettlementPolicy.ESTIMATED and state is not None:
+            known = rules.restated(state, self.estimate, ceiling=I64_MAX)
+            if known != state.estimate:
+                detail["estimate"] = amounts(known)
         kind = EntryKind.RELEASE if assumed is None else EntryKind.SETTLEMENT
         return about_lease(
             kind,
@@ -74,7 +102,7 @@ class Close(Release):
             pool.leases[self.lease],
             usage=None if assumed is None else assumed.usage,
             provenance=None if assumed is None else assumed.provenance,
-            detail={"settlement": str(policy)},
+            detail=detail,
             idempotency_key=self.key,
             payload_digest=self.kept_digest(),
         )

@@ -1,0 +1,128 @@
+"""A lease that ends without a record, of which more input was observed than was estimated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ledger import (
+    EntryKind,
+    InvalidInputError,
+    Ledger,
+    SettlementPolicy,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    reports,
+)
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.conformance.conftest import Vandal
+
+CAPACITY = 10_000
+ESTIMATE = UsageEstimate(
+    input_tokens=12, output_tokens=1_000, total_tokens=1_012, cost_micros_usd=1_012
+)
+KNOWN = Usage(input_tokens=1_240, output_tokens=1, total_tokens=1_241, cost_micros_usd=200)
+AT_MOST = UsageEstimate(
+    input_tokens=1_240, output_tokens=1_000, total_tokens=2_240, cost_micros_usd=1_199
+)
+
+
+def options(settlement: SettlementPolicy = SettlementPolicy.ESTIMATED) -> SharedPoolBudgetOptions:
+    """Return a policy that limits tokens and cost."""
+    return SharedPoolBudgetOptions(
+        capacity_tokens=CAPACITY, capacity_cost_micros_usd=CAPACITY, settlement=settlement
+    )
+
+
+@pytest.mark.parametrize(
+    ("settlement", "estimate", "spent"),
+    [
+        (SettlementPolicy.ESTIMATED, None, (2_240, 1_012)),
+        (SettlementPolicy.ESTIMATED, AT_MOST, (2_240, 1_199)),
+        (SettlementPolicy.OBSERVED, AT_MOST, (1_241, 200)),
+        (SettlementPolicy.RELEASE, AT_MOST, (1_241, 200)),
+    ],
+)
+def test_the_total_follows_its_parts(
+    timed_budgets: Callable[[SharedPoolBudgetOptions], Any],
+    settlement: SettlementPolicy,
+    estimate: UsageEstimate | None,
+    spent: tuple[int, int],
+) -> None:
+    """And the cost what the caller knows; what the policy does not assume is not charged."""
+    budget = timed_budgets(options(settlement))
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget.observe(lease, KNOWN)
+    budget.abandon(lease, estimate=estimate)
+    left = budget.remaining(EXTENSIONS)
+    assert spent == (CAPACITY - left.tokens, CAPACITY - left.cost_micros_usd)
+
+
+def test_a_block_restates_what_its_call_used_at_most(timed: Ledger) -> None:
+    """The settlement says so in its detail, and its figures agree: nothing is missing."""
+    budget = timed.pool("pool", options())
+    with budget.lease(ESTIMATE) as lease:
+        lease.observe(KNOWN)
+        with pytest.raises(InvalidInputError, match="estimate"):
+            lease.restate(KNOWN)  # type: ignore[arg-type]
+        lease.restate(AT_MOST)
+    (settled,) = timed.entries("pool", kind=EntryKind.SETTLEMENT)
+    assert {"input_tokens": 1_240, "output_tokens": 1_000, "total_tokens": 2_240} == {
+        name: amount for name, amount in settled.detail["estimate"].items() if "tokens" in name
+    }
+    total = reports.spend(timed, "pool").total
+    assert (2_240, 1_199, 0) == (total.total_tokens, total.cost_micros_usd, total.unpriced)
+    assert timed.verify("pool")[0].ok
+
+
+def test_less_input_than_estimated_is_charged_as_it_is(timed: Ledger) -> None:
+    """What the caller knows takes the place of the estimate, in both directions."""
+    budget = timed.pool("pool", options())
+    with budget.lease(ESTIMATE) as lease:
+        lease.observe(Usage(input_tokens=5, total_tokens=5, cost_micros_usd=5))
+        lease.restate(
+            UsageEstimate(
+                input_tokens=5, output_tokens=1_000, total_tokens=1_005, cost_micros_usd=1_005
+            )
+        )
+    committed = budget.status().balance.committed
+    assert (1_005, 1_005) == (committed.tokens, committed.cost_micros_usd)
+
+
+def test_anything_but_an_estimate_is_refused(
+    timed_budgets: Callable[[SharedPoolBudgetOptions], Any],
+) -> None:
+    """The lease stays open."""
+    budget = timed_budgets(options())
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    with pytest.raises(InvalidInputError, match="estimate"):
+        budget.abandon(lease, estimate=KNOWN)
+    budget.release(lease)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "says"),
+    [
+        ("x", "the estimate that it goes by"),
+        ({"output_tokens": 1_000, "total_tokens": 1_012}, "the estimate that it goes by"),
+        ({"total_tokens": 9_000}, "should be settled at"),
+    ],
+)
+def test_a_forged_estimate_is_damage(
+    book: Ledger, vandal: Vandal, estimate: object, says: str
+) -> None:
+    """The settlement must come to what it says that it assumed."""
+    budget = book.pool("pool", options())
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget.observe(lease, KNOWN)
+    budget.abandon(lease, estimate=AT_MOST)
+    assert book.verify("pool")[0].ok
+    detail = {"estimate": estimate, "settlement": "estimated"}
+    vandal.forge(4, detail=json.dumps(detail, sort_keys=True, separators=(",", ":")))
+    damage = book.verify("pool")[0].damage
+    assert damage is not None
+    assert says in damage.reason
