@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
+from itertools import chain
 from typing import Any, BinaryIO
 
-from ledger.exports.columns import Column, Value
+from ledger.exports.columns import Column, Page, Value
 
 HEADER = "; Charges of budget-ledger"
 """How every such file begins."""
@@ -74,7 +75,7 @@ HLEDGER = Dialect(
 def write_accounting(
     dialect: Dialect,
     columns: Sequence[Column],
-    rows: Iterable[Sequence[Value]],
+    pages: Iterable[Page],
     out: BinaryIO,
     _at: object = None,
 ) -> None:
@@ -88,7 +89,7 @@ def write_accounting(
         out.write(form.format(**values).encode())
 
     out.write(f"{HEADER}\n{dialect.begin}".encode())
-    for row in rows:
+    for row in chain.from_iterable(zip(*page, strict=True) for page in pages):
         found = dict(zip(names, row, strict=True))
         cost, day = found["BilledCost"], _booked_on(found)
         assert isinstance(cost, Decimal)  # noqa: S101 - a column of decimals

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, auto
-from functools import cache
-from operator import itemgetter
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, TypeVar
 
 from ledger.core.checks import from_micros
 from ledger.core.entries import EntryFlag, Totals, actor_in
@@ -21,6 +20,14 @@ from ledger.store.rows import Row
 Value = str | int | Decimal | datetime | None
 """What stands in a cell; every format gives the same values back."""
 
+Stored = Mapping[str, Sequence[Any]]
+"""Several entries as they are stored: the values of each column by its name."""
+
+Page = Sequence[Sequence[Value]]
+"""Rows of an export, column by column."""
+
+T = TypeVar("T")
+
 PLACES = 6
 """How many decimal places a decimal has: a millionth of a US dollar needs six."""
 
@@ -28,6 +35,12 @@ DIGITS = 25
 """How many digits a decimal may have: 19 for any signed integer of 64 bits, and six places."""
 
 _COST = "cost_micros_usd"
+_HELD = "held"
+_HELD_OF = (
+    "kind",
+    *(f"held_{name}" for name in Totals._fields),
+    *(f"estimate_{name}" for name in ESTIMATE_FIELDS),
+)
 
 
 class Kind(Enum):
@@ -51,21 +64,56 @@ class Column:
     Attributes:
         name: Its name in the header.
         kind: What its values are.
-        read: Returns the column's value, given a stored entry with its attribution and the name
-            of its pool.
+        of: The columns of a stored entry, with its attribution and the name of its pool, that it
+            is made of.
+        shown: Returns its value, given theirs; without it, it is that of the only one.
         personal: Whether its value comes from the attribution, which the owner of the books may
             have erased since.
     """
 
     name: str
     kind: Kind
-    read: Callable[[Row], Value]
+    of: Sequence[str]
+    shown: Callable[..., Value] | None = None
     personal: bool = False
 
+    def values(self, found: Stored) -> Sequence[Value]:
+        """Return its values of several entries.
 
-def values_of(columns: Sequence[Column], row: Row) -> tuple[Value, ...]:
-    """Return an entry as a row of an export."""
-    return tuple([column.read(row) for column in columns])
+        It raises one of `UNREADABLE` where an entry cannot be read.
+        """
+        if self.shown is None:
+            return found[self.of[0]]
+        if len(self.of) == 1:
+            return each_once(self.shown, found[self.of[0]])
+        shown = self.shown
+        given = zip(*[found[name] for name in self.of], strict=True)
+        return each_once(lambda one: shown(*one), list(given))
+
+
+def each_once(convert: Callable[[Any], T], values: Sequence[Any]) -> Sequence[T]:
+    """Return what each value is converted to; equal values are converted once.
+
+    Half of the cells of an export say what other rows of the page say, too.
+    """
+    converted = {value: convert(value) for value in set(values)}
+    return list(map(converted.__getitem__, values))
+
+
+def with_held(found: Stored) -> Stored:
+    """Return entries with one more column: what the lease of each still holds.
+
+    It raises one of `UNREADABLE` where an entry does not say it.
+    """
+    given = zip(*[found[name] for name in _HELD_OF], strict=True)
+    said = [
+        None if lease is None else one for lease, one in zip(found["lease"], given, strict=True)
+    ]
+    return {**found, _HELD: each_once(_held_of, said)}
+
+
+def _held_of(said: Sequence[Any] | None) -> Totals | None:
+    return None if said is None else rows.held_of(dict(zip(_HELD_OF, said, strict=True)))
 
 
 def moment(micros: int | None) -> datetime | None:
@@ -73,6 +121,7 @@ def moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
 
 
+@lru_cache(1 << 12)  # a cost is in several columns
 def dollars(micros: int | None) -> Decimal | None:
     """Return millionths of a US dollar as dollars, exactly."""
     return None if micros is None else Decimal(micros).scaleb(-PLACES)
@@ -84,64 +133,76 @@ def is_redacted(row: Row) -> bool:
 
 
 def _text(name: str, *, kind: Kind = Kind.TEXT, personal: bool = False) -> Column:
-    return Column(name=name, kind=kind, read=itemgetter(name), personal=personal)
+    return Column(name=name, kind=kind, of=[name], personal=personal)
 
 
 def _integer(name: str) -> Column:
-    return Column(name=name, kind=Kind.INTEGER, read=itemgetter(name))
+    return Column(name=name, kind=Kind.INTEGER, of=[name])
 
 
 def _moment(name: str) -> Column:
-    return Column(name=name, kind=Kind.MOMENT, read=lambda row: moment(row[name]))
+    return Column(name=name, kind=Kind.MOMENT, of=[name], shown=moment)
+
+
+_Read = tuple[Sequence[str], Callable[..., int | None]]
+"""The columns that an amount is made of, and what makes it of their values."""
 
 
 def _amounts(
-    prefix: str, names: Sequence[str], read: Callable[[Row, str], int | None] | None = None
+    prefix: str, names: Sequence[str], reader: Callable[[str], _Read] | None = None
 ) -> list[Column]:
     """Return the columns of a group of amounts; its cost also in US dollars.
 
     Args:
         prefix: What their names begin with.
         names: Their names.
-        read: Returns one of them; without it, what its column stores.
+        reader: Returns how one of them is made; without it, it is what its column stores.
     """
-    if read is None:
-        read = _stored(prefix)
-
-    def integer(name: str) -> Column:
-        return Column(name=f"{prefix}_{name}", kind=Kind.INTEGER, read=lambda row: read(row, name))
-
-    return [
-        *map(integer, names),
-        Column(name=f"{prefix}_usd", kind=Kind.DECIMAL, read=lambda row: dollars(read(row, _COST))),
-    ]
-
-
-def _stored(prefix: str) -> Callable[[Row, str], int | None]:
-    return lambda row, name: row[f"{prefix}_{name}"]
+    usd = f"{prefix}_usd"
+    if reader is None:
+        stored = [f"{prefix}_{name}" for name in names]
+        cost = Column(name=usd, kind=Kind.DECIMAL, of=[f"{prefix}_{_COST}"], shown=dollars)
+        return [*map(_integer, stored), cost]
+    found = []
+    for name in names:
+        of, made = reader(name)
+        found.append(Column(name=f"{prefix}_{name}", kind=Kind.INTEGER, of=of, shown=made))
+    of, made = reader(_COST)
+    cost = Column(name=usd, kind=Kind.DECIMAL, of=of, shown=lambda *values: dollars(made(*values)))
+    return [*found, cost]
 
 
-def _spent(row: Row, name: str) -> int | None:
-    return None if row["usage_total_tokens"] is None else row[f"usage_{name}"] or 0
+def _spent(name: str) -> _Read:
+    def made(total: int | None, amount: int | None) -> int | None:
+        return None if total is None else amount or 0
+
+    return ["usage_total_tokens", f"usage_{name}"], made
 
 
-def _held(row: Row, name: str) -> int | None:
-    return None if row["lease"] is None else getattr(rows.held_of(row), name)
+def _held(name: str) -> _Read:
+    place = Totals._fields.index(name)
+    return [_HELD], lambda held: None if held is None else held[place]
 
 
-def _used(row: Row, name: str) -> int | None:
-    """Return what the lease has used: stored, or else what this entry alone records."""
-    if row["lease"] is None:
-        return None
-    group = "usage" if row["used_total_tokens"] is None else "used"
-    return row[f"{group}_{name}"] or 0
+def _used(name: str) -> _Read:
+    """Return how to make what the lease has used: stored, or what this entry alone records."""
+
+    def made(
+        lease: int | None, total: int | None, used: int | None, usage: int | None
+    ) -> int | None:
+        if lease is None:
+            return None
+        return (usage if total is None else used) or 0
+
+    return ["lease", "used_total_tokens", f"used_{name}", f"usage_{name}"], made
 
 
 def _digest(name: str) -> Column:
-    def read(row: Row) -> str | None:
-        return None if row[name] is None else bytes(row[name]).hex()
+    return Column(name=name, kind=Kind.TEXT, of=[name], shown=_hexadecimal)
 
-    return Column(name=name, kind=Kind.TEXT, read=read)
+
+def _hexadecimal(digest: bytes | None) -> str | None:
+    return None if digest is None else bytes(digest).hex()
 
 
 @cache
@@ -149,18 +210,14 @@ def _flag_names(flags: int) -> str | None:
     return " ".join(str(flag.name).lower() for flag in EntryFlag if flag & flags) or None
 
 
-def _reason(row: Row) -> str | None:
-    if row["detail"] is None:
-        return None
-    detail: Mapping[str, Any] = rows.detail_of(row)
+def _reason(text: str | None) -> str | None:
+    detail = rows.detail_of({"detail": text})
     found: str | None = detail.get("reason", detail.get("denial", {}).get("reason"))
     return found
 
 
-def _actor(row: Row) -> str | None:
-    if row["detail"] is None:
-        return None
-    actor = actor_in(rows.detail_of(row))
+def _actor(text: str | None) -> str | None:
+    actor = actor_in(rows.detail_of({"detail": text}))
     return None if actor is None else str(actor)
 
 
@@ -168,7 +225,7 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _text("pool"),
     _integer("seq"),
     _text("kind"),
-    Column(name="flags", kind=Kind.TEXT, read=lambda row: _flag_names(row["flags"])),
+    Column(name="flags", kind=Kind.TEXT, of=["flags"], shown=_flag_names),
     _moment("recorded_at"),
     _moment("occurred_at"),
     _integer("lease"),
@@ -190,8 +247,8 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _moment("swept_until"),
     _text("origin_pool"),
     _integer("origin_seq"),
-    Column(name="reason", kind=Kind.TEXT, read=_reason),
-    Column(name="actor", kind=Kind.TEXT, read=_actor),
+    Column(name="reason", kind=Kind.TEXT, of=["detail"], shown=_reason),
+    Column(name="actor", kind=Kind.TEXT, of=["detail"], shown=_actor),
     _text("detail", kind=Kind.JSON),
     _digest("payload_digest"),
     _integer("hash_version"),

@@ -6,10 +6,11 @@ docs/exports.md says of every column where its value comes from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from uuid import UUID
 
 from ledger.core.checks import from_micros
@@ -20,7 +21,6 @@ from ledger.exports.columns import (
     Value,
     dollars,
 )
-from ledger.store.rows import Row
 
 
 class FocusVersion(StrEnum):
@@ -42,18 +42,17 @@ def focus_columns(version: FocusVersion) -> Sequence[Column]:
     return _COLUMNS[version]
 
 
-def _charged_at(row: Row) -> datetime:
-    micros = row["recorded_at"] if row["occurred_at"] is None else row["occurred_at"]
+_Read = tuple[Sequence[str], Callable[..., Value]]
+"""The stored columns that a column is made of, and what makes it of their values."""
+
+_AT = ("recorded_at", "occurred_at")
+"""The stored columns that tell when a charge was made, as the functions below take them."""
+
+
+@lru_cache(1 << 12)  # a time is in six columns
+def _charged_at(recorded_at: int, occurred_at: int | None) -> datetime:
+    micros = recorded_at if occurred_at is None else occurred_at
     return from_micros(micros).replace(microsecond=0)
-
-
-def _billed_at(row: Row) -> datetime:
-    """Return a time in the billing period of a charge: when it was recorded.
-
-    A month that is over may have been sent, so what is recorded of it later corrects it, in the
-    month in which that is booked. A call that is dated ahead of the clock is billed at its date.
-    """
-    return max(_charged_at(row), from_micros(row["recorded_at"]))
 
 
 @cache
@@ -62,26 +61,32 @@ def _months(year: int, month: int, zone: object) -> tuple[datetime, datetime]:
     return begin, (begin + timedelta(days=31)).replace(day=1)
 
 
-def _billing_period(row: Row) -> tuple[datetime, datetime]:
-    at = _billed_at(row)
+@lru_cache(1 << 12)
+def _billing_period(recorded_at: int, occurred_at: int | None) -> tuple[datetime, datetime]:
+    """Return the billing period of a charge: that in which it was recorded.
+
+    A month that is over may have been sent, so what is recorded of it later corrects it, in the
+    month in which that is booked. A call that is dated ahead of the clock is billed at its date.
+    """
+    at = max(_charged_at(recorded_at, occurred_at), from_micros(recorded_at))
     return _months(at.year, at.month, at.tzinfo)
 
 
-def _charge_class(row: Row) -> str | None:
+def _charge_class(recorded_at: int, occurred_at: int | None) -> str | None:
     """Return `Correction` if the entry corrects a charge of an earlier billing period."""
-    return "Correction" if _charged_at(row) < _billing_period(row)[0] else None
+    begin = _billing_period(recorded_at, occurred_at)[0]
+    return "Correction" if _charged_at(recorded_at, occurred_at) < begin else None
 
 
-def _description(row: Row) -> str:
-    model = "" if row["model"] is None else f" of {row['model']}"
-    return _ascii(
-        f"{row['kind'].capitalize()}{model}: {row['usage_input_tokens']} input tokens, "
-        f"{row['usage_output_tokens']} output tokens"
-    )
+def _description(
+    kind: str, model: str | None, tokens_in: int | None, tokens_out: int | None
+) -> str:
+    of = "" if model is None else f" of {model}"
+    return _ascii(f"{kind.capitalize()}{of}: {tokens_in} input tokens, {tokens_out} output tokens")
 
 
-def _provider(row: Row) -> str:
-    return _ascii(row["provider"] or UNKNOWN)
+def _provider(name: str | None) -> str:
+    return _ascii(name or UNKNOWN)
 
 
 def _ascii(text: str) -> str:
@@ -89,28 +94,23 @@ def _ascii(text: str) -> str:
     return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()
 
 
-def _uuid(name: str) -> Callable[[Row], str]:
-    return lambda row: str(UUID(bytes=bytes(row[name])))
+def _uuid(identity: bytes) -> str:
+    return str(UUID(bytes=bytes(identity)))
 
 
-def _cost(row: Row) -> Decimal | None:
-    return dollars(row["usage_cost_micros_usd"])
-
-
-def _tokens(row: Row) -> Decimal:
+@lru_cache(1 << 12)
+def _tokens(total: int) -> Decimal:
     # The specification's quantities are decimals, even where they are whole numbers.
-    return Decimal(row["usage_total_tokens"]).quantize(Decimal("0.000001"))
+    return Decimal(total).quantize(Decimal("0.000001"))
 
 
-def _constant(value: str | None) -> Callable[[Row], str | None]:
-    return lambda _row: value
+def _to_seconds(micros: int) -> datetime:
+    return from_micros(micros).replace(microsecond=0)
 
 
-def _to_seconds(row: Row) -> datetime:
-    return from_micros(row["recorded_at"]).replace(microsecond=0)
+def _constant(value: str | None) -> _Read:
+    return ["seq"], lambda _seq: value
 
-
-_Read = Callable[[Row], Value]
 
 _PROVIDERS = (
     "HostProviderName",
@@ -120,11 +120,11 @@ _PROVIDERS = (
     "ServiceProviderName",
 )
 _TEXTS: Mapping[str, _Read] = {
-    "BillingAccountId": _uuid("store_identity"),
+    "BillingAccountId": (["store_identity"], _uuid),
     "BillingAccountName": _constant(None),
     "BillingCurrency": _constant("USD"),
     "ChargeCategory": _constant("Usage"),
-    "ChargeClass": _charge_class,
+    "ChargeClass": (_AT, _charge_class),
     "ChargeFrequency": _constant("Usage-Based"),
     "CommitmentDiscountStatus": _constant(None),
     "ConsumedUnit": _constant("Tokens"),
@@ -133,23 +133,26 @@ _TEXTS: Mapping[str, _Read] = {
     "ServiceCategory": _constant("AI and Machine Learning"),
     "ServiceName": _constant("Language Model Inference"),
     "ServiceSubcategory": _constant("Generative AI"),
-    "SubAccountId": _uuid("pool_identity"),
-    "SubAccountName": lambda row: _ascii(row["pool"]),
+    "SubAccountId": (["pool_identity"], _uuid),
+    "SubAccountName": (["pool"], _ascii),
 }
 _MOMENTS: Mapping[str, _Read] = {
-    "BillingPeriodEnd": lambda row: _billing_period(row)[1],
-    "BillingPeriodStart": lambda row: _billing_period(row)[0],
-    "ChargePeriodEnd": lambda row: _charged_at(row) + _SECOND,
-    "ChargePeriodStart": _charged_at,
+    "BillingPeriodEnd": (_AT, lambda *at: _billing_period(*at)[1]),
+    "BillingPeriodStart": (_AT, lambda *at: _billing_period(*at)[0]),
+    "ChargePeriodEnd": (_AT, lambda *at: _charged_at(*at) + _SECOND),
+    "ChargePeriodStart": (_AT, _charged_at),
 }
+_COST: _Read = (["usage_cost_micros_usd"], dollars)
+_TOKENS: _Read = (["usage_total_tokens"], _tokens)
 _DECIMALS: Mapping[str, _Read] = {
-    "BilledCost": _cost,
-    "ConsumedQuantity": _tokens,
-    "ContractedCost": _cost,
-    "EffectiveCost": _cost,
-    "ListCost": _cost,
-    "PricingQuantity": _tokens,
+    "BilledCost": _COST,
+    "ConsumedQuantity": _TOKENS,
+    "ContractedCost": _COST,
+    "EffectiveCost": _COST,
+    "ListCost": _COST,
+    "PricingQuantity": _TOKENS,
 }
+_DESCRIBED = ("kind", "model", "usage_input_tokens", "usage_output_tokens")
 _OURS = {
     "x_AgentName": "agent",
     "x_CacheCreationTokens": "usage_cache_creation_tokens",
@@ -179,16 +182,22 @@ _OURS = {
 
 def _renamed(name: str, entry: str) -> Column:
     found = _ENTRY[entry]
-    return Column(name=name, kind=found.kind, read=found.read, personal=found.personal)
+    return replace(found, name=name)
+
+
+def _made(name: str, kind: Kind, read: _Read, *, personal: bool = False) -> Column:
+    of, shown = read
+    return Column(name=name, kind=kind, of=of, shown=shown, personal=personal)
 
 
 def _standard() -> list[Column]:
+    provider: _Read = (["provider"], _provider)
     found = [
-        *(Column(name=name, kind=Kind.TEXT, read=_provider, personal=True) for name in _PROVIDERS),
-        *(Column(name=name, kind=Kind.TEXT, read=read) for name, read in _TEXTS.items()),
-        *(Column(name=name, kind=Kind.MOMENT, read=read) for name, read in _MOMENTS.items()),
-        *(Column(name=name, kind=Kind.DECIMAL, read=read) for name, read in _DECIMALS.items()),
-        Column(name="ChargeDescription", kind=Kind.TEXT, read=_description, personal=True),
+        *(_made(name, Kind.TEXT, provider, personal=True) for name in _PROVIDERS),
+        *(_made(name, Kind.TEXT, read) for name, read in _TEXTS.items()),
+        *(_made(name, Kind.MOMENT, read) for name, read in _MOMENTS.items()),
+        *(_made(name, Kind.DECIMAL, read) for name, read in _DECIMALS.items()),
+        _made("ChargeDescription", Kind.TEXT, (_DESCRIBED, _description), personal=True),
         _renamed("Tags", "tags"),
     ]
     return sorted(found, key=lambda column: column.name)
@@ -197,7 +206,7 @@ def _standard() -> list[Column]:
 def _columns(without: Sequence[str]) -> list[Column]:
     ours = [
         *(_renamed(name, entry) for name, entry in _OURS.items()),
-        Column(name="x_RecordedAt", kind=Kind.MOMENT, read=_to_seconds),
+        _made("x_RecordedAt", Kind.MOMENT, (["recorded_at"], _to_seconds)),
     ]
     return [
         *(column for column in _standard() if column.name not in without),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import islice
 from types import ModuleType
 from typing import Any, BinaryIO
 
 from ledger.errors import MissingExtraError
-from ledger.exports.columns import DIGITS, PLACES, Column, Kind, Value
+from ledger.exports.columns import DIGITS, PLACES, Column, Kind, Page, Value
 
 GROUP_ROWS = 10_000
 """How many rows are in a row group of the file; so many are in memory at once."""
@@ -17,7 +16,7 @@ GROUP_ROWS = 10_000
 
 def write_parquet(
     columns: Sequence[Column],
-    rows: Iterable[Sequence[Value]],
+    pages: Iterable[Page],
     out: BinaryIO,
     _at: datetime | None = None,
 ) -> None:
@@ -35,14 +34,28 @@ def write_parquet(
         Kind.MOMENT: pa.timestamp("us", tz="UTC"),
     }
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
-    waiting = iter(rows)
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-        while group := list(islice(waiting, GROUP_ROWS)):
+        for group in _groups(pages):
             arrays = [
                 pa.array(values, type=types[column.kind])
-                for column, values in zip(columns, zip(*group, strict=True), strict=True)
+                for column, values in zip(columns, group, strict=True)
             ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _groups(pages: Iterable[Page]) -> Iterator[Page]:
+    """Yield pages put together, up to `GROUP_ROWS` rows at a time."""
+    waiting: list[list[Value]] = []
+    for page in pages:
+        if waiting and len(waiting[0]) + len(page[0]) > GROUP_ROWS:
+            yield waiting
+            waiting = []
+        if not waiting:
+            waiting = [[] for _ in page]
+        for known, more in zip(waiting, page, strict=True):
+            known.extend(more)
+    if waiting:
+        yield waiting
 
 
 def read_parquet(file: BinaryIO) -> tuple[list[str], Iterator[Sequence[Any]]]:

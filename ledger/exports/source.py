@@ -11,15 +11,18 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
 from ledger.core.entries import PoolId
 from ledger.core.kinds import CHARGED
+from ledger.core.values import ATTRIBUTION_TEXTS
 from ledger.errors import InvalidInputError
-from ledger.exports.columns import Column, Value, values_of
+from ledger.exports.columns import Column, Page, Stored, Value, with_held
 from ledger.ledger import Ledger
 from ledger.reports.filters import Scope, Where, snapshot
-from ledger.reports.stream import ends, stream, unreadable
+from ledger.reports.stream import ends, pages, stream, unreadable
 from ledger.store.attributions import CONTENT
-from ledger.store.columns import check_entry
+from ledger.store.columns import are_plain_entries, check_entry
 from ledger.store.rows import UNREADABLE, Row, attribution_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools, store
+
+_ATTRIBUTED = ("salt", *ATTRIBUTION_TEXTS, "tags")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +45,33 @@ class Source:
     as_of: datetime | None
     conditions: Sequence[ColumnElement[bool]] = field(repr=False)
 
-    def rows(self) -> Iterator[tuple[Value, ...]]:
-        """Yield the export's rows, in bounded memory.
+    def pages(self) -> Iterator[Page]:
+        """Yield the export's rows, some at a time, in bounded memory.
 
         Raises:
             JournalDamagedError: An entry cannot be read.
             LedgerUnavailableError: The store cannot be read.
         """
         for name in self.ends:
-            for row in self.entries(name):
-                yield self.row_of(name, row)
+            for names, found in pages(self.book, self._query(name), after=0, end=self.ends[name]):
+                page = self._page(dict(zip(names, zip(*found, strict=True), strict=True)))
+                if page is None:
+                    rows = (dict(zip(names, row, strict=True)) for row in found)
+                    page = list(zip(*(self.row_of(name, row) for row in rows), strict=True))
+                yield page
+
+    def _page(self, found: Stored) -> Page | None:
+        """Return entries as rows of the export; None if each must be looked at by itself."""
+        contents = set(zip(*[found[name] for name in _ATTRIBUTED], strict=True))
+        try:
+            if not are_plain_entries(found):
+                return None
+            for content in contents:
+                attribution_of(dict(zip(_ATTRIBUTED, content, strict=True)))
+            found = with_held(found)
+            return [column.values(found) for column in self.columns]
+        except UNREADABLE:
+            return None
 
     def row_of(self, name: str, row: Row) -> tuple[Value, ...]:
         """Return an entry of a pool as a row of the export.
@@ -62,7 +82,8 @@ class Source:
         try:
             check_entry(row)
             attribution_of(row)
-            return values_of(self.columns, row)
+            stored = with_held({column: [value] for column, value in row.items()})
+            return tuple([column.values(stored)[0] for column in self.columns])
         except UNREADABLE as error:
             raise unreadable(name, row["seq"], error) from error
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ledger.errors import InvalidInputError
 from ledger.exports.accounting import BEANCOUNT, HLEDGER, write_accounting
-from ledger.exports.columns import ENTRY_COLUMNS, Column, Value
+from ledger.exports.columns import ENTRY_COLUMNS, Column, Page
 from ledger.exports.focus import FocusVersion, focus_columns
 from ledger.exports.parquet import read_parquet, write_parquet
 from ledger.exports.text import read_csv, read_jsonl, write_csv, write_jsonl
@@ -71,7 +71,7 @@ FOCUS = {
 TABLES = (ENTRIES, *FOCUS.values())
 
 
-Write = Callable[[Sequence[Column], Iterable[Sequence[Value]], BinaryIO, datetime | None], None]
+Write = Callable[[Sequence[Column], Iterable[Page], BinaryIO, datetime | None], None]
 
 
 class Container(NamedTuple):

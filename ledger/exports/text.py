@@ -11,27 +11,23 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from ledger.core.checks import canonical_json
-from ledger.exports.columns import DIGITS, Column, Kind, Value
-from ledger.reports.render.text_formats import GUARD, Figure, csv_row, json_line
+from ledger.exports.columns import DIGITS, Column, Kind, Page, Value, each_once
+from ledger.reports.render.text_formats import GUARD, Figure, csv_cell, csv_row, json_line
 
 _TEXTUAL = (Kind.TEXT, Kind.JSON)
 
 
 def write_csv(
-    columns: Sequence[Column], rows: Iterable[Sequence[Value]], out: BinaryIO, _at: object = None
+    columns: Sequence[Column], pages: Iterable[Page], out: BinaryIO, _at: object = None
 ) -> None:
     """Write rows as CSV by RFC 4180: UTF-8, CRLF, a header; None is an empty cell.
 
     `csv_row` says how text differs from figures, and how formulas are kept from being computed.
     """
-    textual = [column.kind in _TEXTUAL for column in columns]
     out.write(csv_row((Figure(column.name) for column in columns), end="\r\n").encode())
-    for row in rows:
-        cells = (
-            value if is_text and isinstance(value, str) else _figure(value)
-            for is_text, value in zip(textual, row, strict=True)
-        )
-        out.write(csv_row(cells, end="\r\n").encode())
+    for page in pages:
+        cells = [_cells(column.kind, values) for column, values in zip(columns, page, strict=True)]
+        out.write("".join([f"{','.join(row)}\r\n" for row in zip(*cells, strict=True)]).encode())
 
 
 def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
@@ -42,23 +38,21 @@ def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
 
 
 def write_jsonl(
-    columns: Sequence[Column], rows: Iterable[Sequence[Value]], out: BinaryIO, _at: object = None
+    columns: Sequence[Column], pages: Iterable[Page], out: BinaryIO, _at: object = None
 ) -> None:
     """Write each row as one JSON object on a line of its own.
 
     Integers are numbers, US dollars and times are text, so that no reader rounds them; tags and
     detail are the JSON that they hold.
     """
-    nested = [column.kind is Kind.JSON for column in columns]
-    names = [column.name for column in columns]
-    for row in rows:
-        found: dict[str, Any] = {}
-        for name, is_json, value in zip(names, nested, row, strict=True):
-            if is_json and isinstance(value, str):
-                found[name] = json.loads(value)
-            else:
-                found[name] = value if isinstance(value, int) else written(value)
-        out.write(f"{json_line(found)}\n".encode())
+    names = [json_line(column.name) for column in columns]
+    for page in pages:
+        members = [
+            _members(column.kind, name, values)
+            for column, name, values in zip(columns, names, page, strict=True)
+        ]
+        lines = [f"{{{','.join(row)}}}\n" for row in zip(*members, strict=True)]
+        out.write("".join(lines).encode())
 
 
 def read_jsonl(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
@@ -99,9 +93,27 @@ def parsed(kind: Kind, cell: object) -> Value:
         return text
 
 
-def _figure(value: Value) -> Figure | None:
-    text = written(value)
-    return None if text is None else Figure(text)
+def _cells(kind: Kind, values: Sequence[Value]) -> Sequence[str]:
+    """Return the cells of a column of CSV."""
+    if kind is Kind.INTEGER:
+        return ["" if value is None else str(value) for value in values]
+    return each_once(csv_cell if kind in _TEXTUAL else _figure, values)
+
+
+def _figure(value: Value) -> str:
+    return written(value) or ""
+
+
+def _members(kind: Kind, name: str, values: Sequence[Value]) -> Sequence[str]:
+    """Return the members of a column of JSON Lines, each with its name."""
+    if kind is Kind.INTEGER:
+        return [f"{name}:null" if value is None else f"{name}:{value}" for value in values]
+    shown = _nested if kind is Kind.JSON else written
+    return each_once(lambda value: f"{name}:{json_line(shown(value))}", values)
+
+
+def _nested(value: Value) -> object:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

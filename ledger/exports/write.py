@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,7 @@ from ledger.core.checks import check_type
 from ledger.core.entries import EntryFlag
 from ledger.errors import InvalidInputError
 from ledger.exports.accounting import HEADER as ACCOUNTED
-from ledger.exports.columns import Value
+from ledger.exports.columns import Page
 from ledger.exports.focus import FocusVersion
 from ledger.exports.source import source
 from ledger.exports.tables import (
@@ -102,25 +102,26 @@ def write(
     table = FOCUS[focus_version] if charges else ENTRIES
     found = source(book, where, table.columns, charges=table.charges, up_to=up_to)
     (flags,) = (place for place, one in enumerate(table.columns) if one.name in _FLAGS)
-    counted = _Counted(found.rows(), flags)
+    counted = _Counted(found.pages(), flags)
     with output_file(to, force=force, keep=book.files, recognises=_is_export) as out:
         write_rows(table.columns, counted, out, found.as_of)
     return Exported(rows=counted.rows, up_to=found.ends, unpriced=counted.unpriced)
 
 
 class _Counted:
-    """Passes rows on and counts them."""
+    """Passes pages on and counts their rows."""
 
-    def __init__(self, rows: Iterator[Sequence[Value]], flags: int) -> None:
-        self._waiting = rows
+    def __init__(self, pages: Iterator[Page], flags: int) -> None:
+        self._waiting = pages
         self._flags = flags
         self.rows = self.unpriced = 0
 
-    def __iter__(self) -> Iterator[Sequence[Value]]:
-        for row in self._waiting:
-            self.rows += 1
-            self.unpriced += _UNPRICED in str(row[self._flags])
-            yield row
+    def __iter__(self) -> Iterator[Page]:
+        for page in self._waiting:
+            flags = page[self._flags]
+            self.rows += len(flags)
+            self.unpriced += sum(_UNPRICED in str(one) for one in flags)
+            yield page
 
 
 def _is_export(file: BinaryIO) -> bool:

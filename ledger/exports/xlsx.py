@@ -6,11 +6,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from ledger.errors import InvalidInputError, MissingExtraError
-from ledger.exports.columns import PLACES, Column, Value
+from ledger.exports.columns import PLACES, Column, Page, Value
 from ledger.exports.text import written
 
 SHEET_ROWS = 1_048_576
@@ -25,7 +26,7 @@ _EXACT = 10**15
 
 def write_xlsx(
     columns: Sequence[Column],
-    rows: Iterable[Sequence[Value]],
+    pages: Iterable[Page],
     out: BinaryIO,
     as_of: datetime | None = None,
 ) -> None:
@@ -42,7 +43,7 @@ def write_xlsx(
         with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
             book = xlsxwriter.Workbook(_Quiet(out), {**options, "tmpdir": folder})
             try:
-                _fill(book, columns, rows, as_of)
+                _fill(book, columns, pages, as_of)
             finally:
                 book.close()
     except xlsxwriter.exceptions.FileCreateError as error:
@@ -52,7 +53,7 @@ def write_xlsx(
 def _fill(
     book: Any,  # noqa: ANN401 - the library has no types
     columns: Sequence[Column],
-    rows: Iterable[Sequence[Value]],
+    pages: Iterable[Page],
     as_of: datetime | None,
 ) -> None:
     book.use_zip64()
@@ -64,7 +65,7 @@ def _fill(
         dollars=book.add_format({"num_format": "0." + "0" * PLACES}),
     )
     sheet, line = _sheet(book, columns, formats), 1
-    for row in rows:
+    for row in chain.from_iterable(zip(*page, strict=True) for page in pages):
         if line == SHEET_ROWS:
             sheet, line = _sheet(book, columns, formats), 1
         for place, (column, value) in enumerate(zip(columns, row, strict=True)):

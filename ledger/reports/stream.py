@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
@@ -29,8 +29,19 @@ def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
     return newest if as_of is None else dict.fromkeys(newest, as_of)
 
 
+Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
+"""The names of columns, and rows of them."""
+
+
 def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a query on entries of one pool, in order.
+    """Yield the rows of `pages` one by one, each by its columns' names."""
+    for names, rows in pages(book, query, after=after, end=end):
+        for row in rows:
+            yield dict(zip(names, row, strict=True))
+
+
+def pages(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[Rows]:
+    """Yield the rows of a query on entries of one pool, in order, `PAGE` or fewer at a time.
 
     Entries are only appended, so those up to a number that was once the newest never change. They
     are one snapshot although each page is read by itself.
@@ -51,10 +62,11 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
     while after < end:
         last = min(end, after + span)
         page = query.where(seq > after, seq <= last).order_by(seq).limit(PAGE)
-        rows = book.read(functools.partial(_rows, query=page))
-        yield from rows
+        names, rows = book.read(functools.partial(_rows, query=page))
+        if rows:
+            yield names, rows
         full = len(rows) == PAGE
-        after = rows[-1]["seq"] if full else last
+        after = rows[-1][names.index("seq")] if full else last
         span = max(PAGE, span // 2) if full else span * 2
 
 
@@ -74,10 +86,9 @@ def _is_any(connection: Connection, scope: Scope) -> bool:
     return connection.execute(found).first() is not None
 
 
-def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
+def _rows(connection: Connection, query: Select[Any]) -> Rows:
     result = connection.execute(query)
-    names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result.all()]
+    return tuple(result.keys()), result.all()
 
 
 def unreadable(pool: str, seq: int, error: Exception) -> JournalDamagedError:

@@ -11,6 +11,7 @@ from sqlalchemy import Table, Text
 from ledger.store.schema import entries
 
 _GOOD_MAX = 1_024
+_NOTHING = type(None)
 _TOTALS = ("held_", "committed_", "reserved_")
 """How columns of totals begin. One below zero leads to others that no column can hold."""
 _TIMES = ("recorded_at", "occurred_at", "expires_at", "swept_until")
@@ -49,6 +50,20 @@ class Columns:
             if total is not None and total < 0:
                 raise ValueError(f"{name} is below zero: {total}")
 
+    def are_plain(self, found: Mapping[str, Sequence[Any]]) -> bool:
+        """Tell whether `check` refuses none of several rows, which are given by their columns."""
+        for name, wanted, nullable in zip(self._names, self._types, self._nullable, strict=True):
+            types = set(map(type, found[name]))
+            if nullable:
+                types.discard(_NOTHING)
+            if not types <= {wanted}:
+                return False
+        if any(_least(found[name]) < 0 for name in self._totals):
+            return False
+        return all(
+            _is_utf8("".join([text for text in found[name] if text])) for name in self._texts
+        )
+
     def _check_types(self, values: tuple[Any, ...], types: tuple[type, ...]) -> None:
         for name, value, wanted, nullable in zip(
             self._names, values, self._types, self._nullable, strict=True
@@ -63,10 +78,20 @@ class Columns:
 
 
 def _check_utf8(name: str, text: str) -> None:
+    if not _is_utf8(text):
+        raise ValueError(f"{name} holds text that is not UTF-8: {text!r:.40}")
+
+
+def _is_utf8(text: str) -> bool:
     try:
-        text.encode()
+        text.isascii() or text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name} holds text that is not UTF-8: {text!r:.40}") from None
+        return False
+    return True
+
+
+def _least(values: Sequence[int | None]) -> int:
+    return min([value for value in values if value is not None], default=0)
 
 
 _ENTRY = Columns(entries, [column.name for column in entries.columns])
@@ -82,6 +107,13 @@ def check_entry(row: Mapping[str, Any]) -> None:
     for name in _TIMES:
         if not is_time(row[name]):
             raise ValueError(f"{name}: {row[name]} is outside the years 1 to 9999")
+
+
+def are_plain_entries(found: Mapping[str, Sequence[Any]]) -> bool:
+    """Tell whether `check_entry` refuses none of several entries, given by their columns."""
+    return _ENTRY.are_plain(found) and all(
+        is_time(micros) for name in _TIMES for micros in set(found[name])
+    )
 
 
 def is_time(micros: int | None) -> bool:

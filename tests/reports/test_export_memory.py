@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from sqlalchemy import insert, select
 
 from ledger import Ledger, SharedPoolBudgetOptions, exports
 from ledger.exports import parquet
-from ledger.exports.columns import ENTRY_COLUMNS, Kind, Value
+from ledger.exports.columns import ENTRY_COLUMNS, Kind, Page, Value
 from ledger.exports.tables import CONTAINERS
 from ledger.reports import stream
 from ledger.store import schema
@@ -37,6 +38,12 @@ def generated(count: int) -> Iterator[tuple[Value, ...]]:
             ),
         }
         yield tuple(made[column.kind](place) for place, column in enumerate(ENTRY_COLUMNS))
+
+
+def paged(rows: Iterator[tuple[Value, ...]]) -> Iterator[Page]:
+    """Yield rows some at a time, by their columns."""
+    while found := [*islice(rows, FEW // 5)]:
+        yield [*zip(*found, strict=True)]
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
@@ -64,7 +71,7 @@ def test_writing_and_reading(
 
     def write(count: int) -> None:
         with path.open("wb") as out:
-            container.write(ENTRY_COLUMNS, generated(count), out, None)
+            container.write(ENTRY_COLUMNS, paged(generated(count)), out, None)
 
     def read() -> None:
         with path.open("rb") as file:

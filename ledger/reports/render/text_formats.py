@@ -36,7 +36,7 @@ def csv_row(cells: Iterable[object], *, end: str) -> str:
     apostrophe in front, and so does one that begins with an apostrophe: the text is what is left
     when one is taken off the front.
     """
-    return ",".join(map(_cell, cells)) + end
+    return ",".join(map(csv_cell, cells)) + end
 
 
 def json_line(value: object) -> str:
@@ -56,11 +56,12 @@ def printable(value: str) -> str:
     )
 
 
-def _cell(value: object) -> str:
+def csv_cell(value: object) -> str:
+    """Return a cell of such a row."""
     if value is None:
         return ""
     text = str(value)
-    if isinstance(value, int | Figure):
+    if type(value) is not str and isinstance(value, int | Figure):
         return text
     guard = GUARD if text.startswith(_FORMULA) else ""
     doubled = text.replace('"', '""')
