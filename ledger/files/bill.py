@@ -16,7 +16,7 @@ from ledger.errors import BillingFileError, InvalidInputError
 from ledger.files.cells import CellReader
 from ledger.files.lines import BillLine, Lines
 from ledger.files.mapping import ATTRIBUTION, BillMapping, Identical, Repeats
-from ledger.files.numbers import shown
+from ledger.files.numbers import Amount, shown
 from ledger.files.rows import COLUMNS_MAX, LIST, Row, Table, digest_of
 from ledger.files.source import Source, opened
 from ledger.files.tables import tables
@@ -41,6 +41,9 @@ class Bill:
         not_selected: How many more lines the mapping's `only` leaves out.
         replaced: How many more lines were replaced by a later line of their request.
         identical: The numbers of the lines that repeat an earlier line in every cell.
+        undated: How many lines have no time.
+        least: The smallest amount of a line on each axis, 0 without lines.
+        most: The largest one.
         first: The earliest time that a line says, also one without amounts; None if none says one.
         last: The latest time at which a line ends, or begins if it says no end.
         unread_columns: The columns that the mapping does not name.
@@ -59,6 +62,9 @@ class Bill:
     not_selected: int
     replaced: int
     identical: Sequence[int]
+    undated: int
+    least: Sequence[Amount]
+    most: Sequence[Amount]
     first: datetime | None
     last: datetime | None
     unread_columns: Sequence[str]
@@ -94,7 +100,8 @@ def read_bill(
         mappings = [replace(one, **without) for one in mappings]
     with fitted_table(path, mappings) as (source, mapping, table):
         reader = _Reader(mapping, table.columns)
-        for number, row in enumerate(table.rows(reader.cells.asked)):
+        rows = table.rows(reader.cells.asked, hashed=reader.compares_rows)
+        for number, row in enumerate(rows):
             if progress is not None and number % _TOLD_EVERY == 0:
                 progress(*source.position)
             try:
@@ -115,6 +122,9 @@ def read_bill(
             not_selected=reader.not_selected,
             replaced=reader.replaced,
             identical=reader.identical,
+            undated=reader.undated,
+            least=reader.least,
+            most=reader.most,
             first=reader.first,
             last=reader.last,
             unread_columns=[
@@ -224,6 +234,12 @@ class _Reader:
         """The hash of the row that began the session that the next row is of."""
         self.first: datetime | None = None
         self.last: datetime | None = None
+        self.undated = 0
+        self.least: Sequence[Amount] = (0,) * len(mapping.axes)
+        self.most: Sequence[Amount] = self.least
+        self._adds_all = mapping.request_id is None and mapping.identical is Identical.ADD
+        self.compares_rows = not self._adds_all or bool(mapping.begins)
+        """Whether any line may be one that the file has already."""
 
     def add(self, row: Row) -> None:
         """Add a row.
@@ -248,6 +264,7 @@ class _Reader:
         if self._mapping.identity:
             row = row._replace(digest=self.cells.identity(row.cells, self._session))
         line = self.cells.line(row, when)
+        self._note(line)
         if line.request_id is None and self._mapping.identical is Identical.ADD:
             self.lines.add(line, row.digest)
             return
@@ -261,6 +278,20 @@ class _Reader:
                 self.lines.add(line, row.digest)
         else:
             self._add_more(line, row.digest, key, place)
+
+    def _note(self, line: BillLine) -> None:
+        """Note between what a line's time and amounts are."""
+        if line.at is None:
+            self.undated += 1
+        amounts = line.amounts
+        if not len(self.lines):
+            self.least = self.most = amounts
+            return
+        for amount, least, most in zip(amounts, self.least, self.most, strict=True):
+            if amount < least or amount > most:
+                self.least = tuple(map(min, self.least, amounts))
+                self.most = tuple(map(max, self.most, amounts))
+                return
 
     def _add_more(self, line: BillLine, digest: bytes, key: bytes, place: int) -> None:
         """Add a further line of a request."""

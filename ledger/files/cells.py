@@ -14,8 +14,8 @@ from ledger.core.checks import check_text
 from ledger.errors import InvalidInputError
 from ledger.files.lines import BillLine
 from ledger.files.mapping import ATTRIBUTION, COST, BillMapping, CostUnit, TokenCounting
-from ledger.files.moments import ISO, moment
-from ledger.files.numbers import Amount, money, shown, tokens, unit_of
+from ledger.files.moments import ISO, full_time, moment
+from ledger.files.numbers import Amount, is_plain, money, shown, tokens, unit_of
 from ledger.files.rows import SEPARATOR, Row, digest_of
 
 _MICROS_IN = {CostUnit.USD: 1_000_000, CostUnit.CENTS: 10_000, CostUnit.MICROS_USD: 1}
@@ -49,7 +49,7 @@ class CellReader:
             name: [column for column in named if column != mapping.quantity]
             for name, named in mapping.amounts.items()
         }
-        self._counted = {column for named in mapping.amounts.values() for column in named}
+        self._counted = [*{column for named in mapping.amounts.values() for column in named}]
         self._axes = mapping.axes
         self._micros = _MICROS_IN[mapping.cost_unit]
         self._unit = 1
@@ -96,10 +96,11 @@ class CellReader:
 
     def has_amounts(self, cells: Cells) -> bool:
         """Tell whether a row has any amount: an export's empty day has none."""
-        return any(
-            text and text not in self._empty
-            for text in (cells.get(column) for column in self._counted)
-        )
+        for column in self._counted:
+            text = cells.get(column)
+            if text and text not in self._empty:
+                return True
+        return False
 
     def identity(self, cells: Cells, session: bytes) -> bytes:
         """Return a hash of the cells that say which line of its session a row is, and of which."""
@@ -118,28 +119,29 @@ class CellReader:
             if currency and currency.lower() != "usd":
                 raise InvalidInputError(column, f"{shown(currency)} is not USD")
         request_id = self._cell(cells, mapping.request_id)
-        if request_id is None and when is None:
+        if request_id is not None:
+            check_text(f"{mapping.request_id}", request_id)
+        elif when is None:
             raise InvalidInputError("line", "has neither a request id nor a day")
         model = self._cell(cells, mapping.model)
         at, day, end = (None, None, None) if when is None else when
         amounts = self._amounts(cells)
+        named = {
+            name: check_text(column, text)
+            for name, column in self._named
+            if (text := self._cell(cells, column)) is not None
+        }
         return BillLine(
             line=row.line,
-            request_id=None
-            if request_id is None
-            else check_text(f"{mapping.request_id}", request_id),
+            request_id=request_id,
             model=None if model is None else self._model(model),
             at=at,
             end=end,
             day=day,
-            amounts=tuple(amounts[name] for name in self._axes),
-            has_cost=any(self._cell(cells, column) for column in mapping.cost),
+            amounts=tuple([amounts[name] for name in self._axes]),
+            has_cost=bool(mapping.cost) and any(self._cell(cells, one) for one in mapping.cost),
             identity=row.digest.hex() if mapping.identity else None,
-            **{
-                name: check_text(column, text)
-                for name, column in self._named
-                if (text := self._cell(cells, column)) is not None
-            },
+            **named,
         )
 
     def _cell(self, cells: Cells, column: str | None) -> str | None:
@@ -147,6 +149,9 @@ class CellReader:
         return text if text and text not in self._empty else None
 
     def _moment(self, column: str, text: str) -> tuple[datetime, str]:
+        found = None if self._mapping.at_format else full_time(text)
+        if found is not None:
+            return found.replace(tzinfo=self._zone), found.date().isoformat()
         at = moment(column, text, self._mapping.at_format, self._zone, self._start)
         return at, at.astimezone(self._zone).date().isoformat()
 
@@ -184,6 +189,9 @@ class CellReader:
         for column in columns:
             text = cells.get(column)
             if not text:
+                continue
+            if unit == 1 and name != COST and is_plain(text) and text not in self._empty:
+                total += int(text)
                 continue
             for one in text.split(SEPARATOR) if SEPARATOR in text else (text,):
                 if not one or one in self._empty:

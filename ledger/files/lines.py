@@ -5,13 +5,12 @@ from __future__ import annotations
 import marshal
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
 from io import SEEK_END
 from tempfile import SpooledTemporaryFile
 from threading import Lock
-from typing import overload
+from typing import Any, NamedTuple, overload
 from weakref import finalize
 from zoneinfo import ZoneInfo
 
@@ -28,8 +27,7 @@ _EPOCH = from_micros(0)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillLine:
+class BillLine(NamedTuple):
     """What one line of a bill, a log or a trace says was used.
 
     Attributes:
@@ -92,6 +90,12 @@ class Lines(Sequence[BillLine]):
             digest: The hash of its row.
             at: The place of the line that it replaces.
         """
+        amounts: tuple[Any, ...] = line.amounts
+        if Fraction in map(type, amounts):
+            amounts = tuple(
+                one if isinstance(one, int) else (one.numerator, one.denominator)
+                for one in line.amounts
+            )
         record = marshal.dumps(
             (
                 line.line,
@@ -100,10 +104,7 @@ class Lines(Sequence[BillLine]):
                 None if line.at is None else _micros(line.at),
                 None if line.end is None else _micros(line.end),
                 line.day,
-                tuple(
-                    one if isinstance(one, int) else (one.numerator, one.denominator)
-                    for one in line.amounts
-                ),
+                amounts,
                 digest,
                 line.has_cost,
                 (line.run_id, line.provider, line.tenant, line.agent, line.identity),

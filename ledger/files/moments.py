@@ -58,6 +58,18 @@ def check_format(name: str, text: str) -> str:
     return text
 
 
+def full_time(text: str) -> datetime | None:
+    """Return a day and a time in ISO 8601 that say no zone, as most of a trace; else None."""
+    if len(text) > _TIME_FROM and text[4] == "-" and text[10] in "T ":
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        if at.tzinfo is None and MINYEAR < at.year < MAXYEAR:
+            return at
+    return None
+
+
 def moment(
     name: str, text: str, forms: Sequence[str], zone: ZoneInfo, start: datetime | None = None
 ) -> datetime:

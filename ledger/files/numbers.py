@@ -27,6 +27,11 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}...")
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether a text is a whole number below 2^63 without a sign, as most are."""
+    return text.isdigit() and text.isascii() and len(text) < 19  # noqa: PLR2004 - digits of 2^63
+
+
 def money(name: str, text: str, micros: int, decimal: str | None) -> Amount:
     """Return an amount of money in micro-USD, exactly; it may be below 0, as a credit is.
 
@@ -58,7 +63,7 @@ def tokens(name: str, text: str, unit: int, decimal: str | None) -> Amount:
         InvalidInputError: It is no whole number, or may be read in two ways.
         AmountOutOfRangeError: It is above 2^63-1 tokens.
     """
-    if text.isdigit() and text.isascii() and len(text) < 19:  # noqa: PLR2004 - below 2^63
+    if is_plain(text):
         return (
             int(text) * unit if unit == 1 else check_amount(name, int(text) * unit, ceiling=I64_MAX)
         )

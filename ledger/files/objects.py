@@ -89,7 +89,7 @@ class Objects:
     def require_sound(self) -> None:
         """Accept the columns: the keys of an object are different ones."""
 
-    def rows(self, asked: Collection[str]) -> Generator[Row, None, None]:
+    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Row, None, None]:
         """Yield the rows: the innermost objects, each with the cells of those around it.
 
         A bucket without rows is yielded, too: it says what time is empty.
@@ -106,7 +106,8 @@ class Objects:
                         if text is not None:
                             cells[name] = text
                             break
-                yield Row(number if self._whole else line, cells, digest_of(repr(chain)))
+                digest = digest_of(repr(chain)) if hashed else b""
+                yield Row(number if self._whole else line, cells, digest)
 
     def _note(self, value: Mapping[str, Any]) -> None:
         for name in names_of(value, ""):

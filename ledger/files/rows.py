@@ -31,7 +31,7 @@ class Row(NamedTuple):
     Attributes:
         line: Its number in the file, from 1: a line of text, or an object of one JSON document.
         cells: The texts of the columns that are asked for; a column without a text may be missing.
-        digest: A hash of all of its cells, 16 bytes.
+        digest: A hash of all of its cells, 16 bytes; empty if it is not asked for.
     """
 
     line: int
@@ -69,8 +69,13 @@ class Table(Protocol):
     def require_sound(self) -> None:
         """Refuse a header with too many columns, or with a name twice."""
 
-    def rows(self, asked: Collection[str]) -> Generator[Row, None, None]:
-        """Yield the rows; this may be called again, once the one before has ended."""
+    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Row, None, None]:
+        """Yield the rows; this may be called again, once the one before has ended.
+
+        Args:
+            asked: The columns that are read.
+            hashed: Whether rows have a digest, which takes longer than to read a short row.
+        """
 
 
 def digest_of(content: str) -> bytes:

@@ -107,7 +107,7 @@ class Calls:
                 yield self._told(line, clock)
             elif (amounts := sums[key]) is not None:
                 sums[key] = None
-                yield self._told(replace(line, amounts=amounts), clock)
+                yield self._told(line._replace(amounts=amounts), clock)
 
     def _sums(self) -> dict[bytes, tuple[Amount, ...] | None]:
         """Return the amounts of each call that has several lines, by the hash of its name."""

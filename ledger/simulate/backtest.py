@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from ledger.contract import RequestExtensions
@@ -30,7 +31,6 @@ from ledger.errors import (
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
 from ledger.files.mapping import COST
-from ledger.files.numbers import Amount
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
 from ledger.simulate.pricing import Prices
@@ -106,19 +106,7 @@ class Backtest:
             raise self._bad(None, f"mapping {self.trace.mapping.name!r} reads no {said} of calls")
         if not self.trace.lines:
             raise self._bad(None, "the trace has no rows")
-        most: Sequence[Amount] = [0] * len(self.trace.axes)
-        for row in self.trace.lines:
-            self._check_row(row)
-            most = [*map(max, most, row.amounts)]
-        # Costs grow with tokens: if a row with the most of everything fits, all of them do.
-        largest = replace(self.trace.lines[0], amounts=tuple(most))
-        if self._fits(replace(largest, has_cost=True)) and self._fits(
-            replace(largest, has_cost=False)
-        ):
-            return
-        for row in self.trace.lines:
-            if not self._fits(row):
-                raise self._bad(row.line, "the amounts are above 2^63-1")
+        self._check_rows()
 
     def estimate(self, row: BillLine) -> UsageEstimate:
         """Return what is held for a row before it is run."""
@@ -183,6 +171,20 @@ class Backtest:
                     "no cost: give the prices of tokens (--input-price, --output-price), limit "
                     "tokens alone, or let such calls through (--unpriced flag)",
                 ) from error
+
+    def _check_rows(self) -> None:
+        """Refuse rows that no pool can hold, by the extremes if these say that there are none."""
+        trace = self.trace
+        if trace.undated or min(trace.least) < 0 or not _is_time(trace.first, trace.last):
+            for row in trace.lines:
+                self._check_row(row)
+        # Costs grow with tokens: if a row with the most of everything fits, all of them do.
+        largest = trace.lines[0]._replace(amounts=tuple(trace.most))
+        if all(self._fits(largest._replace(has_cost=has_cost)) for has_cost in (True, False)):
+            return
+        for row in trace.lines:
+            if not self._fits(row):
+                raise self._bad(row.line, "the amounts are above 2^63-1")
 
     def _check_row(self, row: BillLine) -> None:
         if row.at is None:
@@ -270,6 +272,16 @@ def run(
             "call; give the same again, or count all anew with again (--again)",
         ) from error
     return Result(admitted=admitted, denied=denied, denied_keys=denied_keys)
+
+
+def _is_time(*moments: datetime | None) -> bool:
+    """Tell whether each is a time that a journal has."""
+    try:
+        for moment in moments:
+            check_moment("time", moment)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _take(book: Ledger, pool: str, trace: Bill, *, again: bool, resume: bool) -> int:
