@@ -1,7 +1,7 @@
-"""How much processor time and memory it takes to read a bill, and to check a trace.
+"""What it takes to read a bill, to check and to run a trace, and to export what that wrote.
 
 python -m benchmarks.files                        500,000 lines of a bill, 1.4 million of a trace
-python -m benchmarks.files --lines 50000 --rows 100000
+python -m benchmarks.files --lines 50000 --rows 100000 --calls 5000
 python -m benchmarks.files --against HEAD~1       another commit beside this tree
 """
 
@@ -23,48 +23,69 @@ from benchmarks.trees import ROOT, Tree, checked_out
 
 _MEASURED = """
 import json, resource, sys, time
+from decimal import Decimal
 from pathlib import Path
 {imports}
-path, began = Path(sys.argv[1]), time.process_time()
+path, store = Path(sys.argv[1]), sys.argv[2]
+began, began_s = time.process_time(), time.perf_counter()
 {work}
-took = time.process_time() - began
+took, took_s = time.process_time() - began, time.perf_counter() - began_s
 most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([took, most / (1 << 20 if sys.platform == "darwin" else 1 << 10)]))
+print(json.dumps([took, took_s, most / (1 << 20 if sys.platform == "darwin" else 1 << 10)]))
 """
 _BILL = _MEASURED.format(
     imports="from ledger.reconcile import READY, read_bill",
     work="read_bill(path, READY['generic'])",
 )
 # Traces had a reader of their own before they were read as bills are.
-_TRACE = _MEASURED.format(
-    imports="""
-from ledger.simulate import Backtest, RunRule
-runs = RunRule(every_s=600)
+_READ_TRACE = """
+from ledger import Ledger, SharedPoolBudgetOptions, exports
+from ledger.simulate import Backtest, Prices, RunRule, run
+given = {"runs": RunRule(every_s=600), "prices": Prices(input_usd=Decimal(3)), "workers": 4}
 try:
     from ledger.simulate import Trace
 except ImportError:
     from ledger.reconcile import READY, read_bill
     def check(path):
-        Backtest(trace=read_bill(path, READY["trace"], attributed=True), runs=runs)
+        return Backtest(trace=read_bill(path, READY["trace"], attributed=True), **given)
 else:
     def check(path):
-        Backtest(trace=Trace(path), runs=runs).check()
+        made = Backtest(trace=Trace(path), **given)
+        made.check()
+        return made
+"""
+_TRACE = _MEASURED.format(imports=_READ_TRACE, work="check(path)")
+_RUN = _MEASURED.format(
+    imports=_READ_TRACE
+    + """
+made = check(Path(sys.argv[1]))
+book = Ledger.open(sys.argv[2], record_denials=True)
 """,
-    work="check(path)",
+    work="run(book, 'trace', SharedPoolBudgetOptions(), made, resume=RESUME)",
 )
+_EXPORT = _MEASURED.format(
+    imports="""
+from ledger import Ledger, exports
+book = Ledger.open(sys.argv[2])
+""",
+    work="exports.write(book, 'trace', path.with_suffix(ENDING), format=exports.Format(KIND))",
+)
+_FORMATS = {"csv": ".out.csv", "jsonl": ".jsonl", "focus": ".focus.csv", "parquet": ".parquet"}
 
 
 class Found(NamedTuple):
     """What a program took."""
 
     cpu_s: float
+    seconds: float
     peak_mib: float
 
 
 def measured(tree: Tree, program: str, path: Path) -> Found:
-    """Read a file by a library in a process of its own, which does nothing else."""
+    """Let a library do something with a file in a process of its own, which does nothing else."""
+    store = f"sqlite:///{path.with_suffix(f'.{tree.name.split()[0]}.db')}"
     done = subprocess.run(  # noqa: S603 - one of the programs above
-        [sys.executable, "-c", program, str(path)],
+        [sys.executable, "-c", program, str(path), store],
         cwd=tree.folder,
         env={**os.environ, "PYTHONPATH": str(tree.folder)},
         capture_output=True,
@@ -101,6 +122,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lines", type=int, default=500_000, help="of the bill")
     parser.add_argument("--rows", type=int, default=1_400_000, help="of the trace")
+    parser.add_argument("--calls", type=int, default=20_000, help="of a trace that is run")
     parser.add_argument("--against", help="a commit to measure beside this tree")
     given = parser.parse_args(words)
     with ExitStack() as stack:
@@ -108,17 +130,37 @@ def main(words: Sequence[str] | None = None) -> None:
         trees = [Tree(name=HERE, folder=ROOT)]
         if given.against:
             trees.append(stack.enter_context(checked_out(given.against)))
-        print(f"{'file':24} {'library':>12} {'CPU s':>8} {'peak MiB':>9}")
-        for name, program, content in (
-            (f"{given.lines:,} lines of a bill", _BILL, bill(given.lines)),
-            (f"{given.rows:,} of a trace", _TRACE, trace(given.rows)),
+        print(f"{'what':30} {'library':>12} {'CPU s':>8} {'seconds':>8} {'peak MiB':>9}")
+        run, again = (_RUN.replace("RESUME", str(resume)) for resume in (False, True))
+        calls = f"{given.calls:,} calls"
+        for file, content, programs in (
+            ("bill.csv", bill(given.lines), {f"read {given.lines:,} lines": _BILL}),
+            ("trace.csv", trace(given.rows), {f"check {given.rows:,} rows": _TRACE}),
+            (
+                "run.csv",
+                trace(given.calls),
+                {
+                    f"run {calls}, 4 workers": run,
+                    f"resume {calls}": again,
+                    **{f"export {calls}, {kind}": _exporting(kind) for kind in _FORMATS},
+                },
+            ),
         ):
-            path = folder / "file.csv"
-            with path.open("w", encoding="utf-8") as file:
-                file.writelines(content)
-            for tree in trees:
-                found = measured(tree, program, path)
-                print(f"{name:24} {tree.name:>12} {found.cpu_s:8.1f} {found.peak_mib:9.0f}")
+            path = folder / file
+            with path.open("w", encoding="utf-8") as out:
+                out.writelines(content)
+            for what, program in programs.items():
+                for tree in trees:
+                    found = measured(tree, program, path)
+                    print(
+                        f"{what:30} {tree.name:>12} {found.cpu_s:8.1f} {found.seconds:8.1f} "
+                        f"{found.peak_mib:9.0f}",
+                        flush=True,
+                    )
+
+
+def _exporting(kind: str) -> str:
+    return _EXPORT.replace("ENDING", repr(_FORMATS[kind])).replace("KIND", repr(kind))
 
 
 if __name__ == "__main__":
