@@ -46,7 +46,7 @@ from ledger.store.pools import LeftOut
 class RemainingRow:
     """What `ledger remaining` prints; an axis without a limit is None.
 
-    It holds until `until`, when a window, the period of a limit or a credit ends; None without.
+    It holds until `until`, when less counts on a limit, a window or a credit ends; None for never.
     """
 
     pool: str

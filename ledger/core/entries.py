@@ -349,8 +349,9 @@ class PoolStatus:
         own: What is left of its own capacity, of its own limits, and of its credits.
         remaining: What is left here, the answer of `remaining`: on each axis the least that the
             pool or one above that shares its capacity has left.
-        until: When the first window of these pools ends, or the period of a calendar limit, so that
-            capacity comes back, or when a credit expires that has something left; None without.
+        until: When what is left changes first, if nothing is written: a window of these pools ends,
+            less counts on a limit, or a credit expires that has something left; None for never. A
+            hold that ends by itself changes it only where the policy gives some of it back.
         closed: Whether it takes no new reservations.
         parent: The name of the pool above it.
         window: The present window, None without windows.

@@ -173,7 +173,7 @@ def _as_of(
         spent=rules.spent_in(found.window, found.balance),
         own=left,
         remaining=left,
-        until=min(stored.ends_of(found, states), default=None),
+        until=min(stored.ends_of(found, bounds, states), default=None),
         closed=found.closed,
         parent=None if pool.parent is None else pool.parent.info.name,
         window=found.window,

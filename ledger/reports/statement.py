@@ -79,8 +79,8 @@ class Statement:
             own capacity at the last entry if the range ends earlier.
         window: The window that it is by then, None without windows.
         opening_seq: The entry before the range, 0 if it begins with the first.
-        until: Until when that is left, if nothing else happens: then the first window, the period
-            of a calendar limit or a credit ends, here or above. None without.
+        until: Until when that is left, if nothing else happens: then the first window ends, less
+            counts on a limit, or a credit expires, here or above. None for never.
         limits: How far each limit of the policy is used by then.
         credits: How far each credit is used by then, of those that the pool lists.
         debt: What was spent by then that no credit has paid.

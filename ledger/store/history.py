@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -84,6 +84,20 @@ _SUMMED = ("total_tokens", "cost_micros_usd")
 _BY_SEQ = _sums("seq > :after", "seq <= :upto", f"{DATED_AT} + 0 < :before")
 _BY_TIME = _sums(
     f"{DATED_AT} >= :since", f"{DATED_AT} < :before", "seq + 0 > :after", "seq + 0 <= :upto"
+)
+
+
+_DATES = Prepared(
+    select(literal_column(DATED_AT).label("at"))
+    .select_from(entries)
+    .where(
+        _POOL,
+        IS_DATED,
+        text(f"{DATED_AT} > :first"),
+        text(f"{DATED_AT} < :last"),
+        text("seq + 0 > :after"),
+        text("seq + 0 <= :upto"),
+    )
 )
 
 
@@ -244,6 +258,16 @@ class StoredHistory(rules.History):
         newer, reached, passed = (_summed(found[0]) for found in rows)
         return known.commits.plus(newer).plus(reached).minus(passed)
 
+    def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
+        """Return when dated entries behind an entry count, between two times.
+
+        It is asked after `moved`, as `dated` is.
+        """
+        if self._dated_to <= after:
+            return ()
+        asked = {"after": after, "upto": self.upto, "first": first, "last": last}
+        return [row["at"] for row in self._read([(_DATES, self._pool | asked)])[0]]
+
     def _correction(self, row: Row) -> rules.Moved:
         try:
             return correction_in(row)
@@ -297,6 +321,12 @@ class StagedHistory(StoredHistory):
         self._look()
         staged = (one.by for one in self._dated if one.seq > after and one.at < before)
         return reduce(Totals.plus, staged, super().dated(after, before))
+
+    def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
+        """Return when dated entries behind an entry count, between two times."""
+        self._look()
+        staged = (one.at for one in self._dated if one.seq > after and first < one.at < last)
+        return [*super().dates(after, first, last), *staged]
 
     def _look(self) -> None:
         for row in self._staged[self._looked :]:

@@ -344,7 +344,7 @@ def status_of(pool: PoolJournal, found: Sequence[Present]) -> PoolStatus:
     """Return where a pool stands, from what `present` returned of it."""
     head = found[0].head
     states = [states_of(*one) for one in found]
-    ends = [end for one, each in zip(found, states, strict=True) for end in ends_of(one.head, each)]
+    ends = [end for one, each in zip(found, states, strict=True) for end in ends_of(*one, each)]
     return PoolStatus(
         pool=pool.info,
         seq=head.seq,
@@ -381,11 +381,15 @@ def states_of(stands: Stands, bounds: history.Bounds) -> States:
     )
 
 
-def ends_of(stands: Stands, states: States) -> Iterator[Micros]:
-    """Yield when what is left of a pool changes without a write, later than it was looked at."""
+def ends_of(stands: Stands, bounds: history.Bounds, states: States) -> Iterator[Micros]:
+    """Yield when what is left of a pool changes without a write, later than it was looked at.
+
+    A hold that ends is not among these times: by default it is charged what it held.
+    """
     if stands.window is not None:
         yield stands.window.end
-    yield from (one.until for one in states.limits if one.until is not None)
+    if bounds.limits is not None:
+        yield from bounds.limits.ends(stands.balance)
     for one in states.credits:
         if one.credit.expires_at is not None and any(one.left):
             yield to_micros("expires_at", one.credit.expires_at)

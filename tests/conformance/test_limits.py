@@ -12,6 +12,7 @@ import pytest
 from ledger import (
     EntryKind,
     IdempotencyKey,
+    LeaseTtl,
     Ledger,
     Limit,
     Period,
@@ -24,6 +25,7 @@ from ledger import (
     Usage,
     UsageEstimate,
     Window,
+    reports,
 )
 from ledger.core.checks import from_micros, to_micros
 from ledger.engine.capacity_queue import Action, ThreadWaiter
@@ -111,6 +113,31 @@ def test_late_usage_takes_the_place_of_what_was_assumed(make: Any, clock: Clock)
     # The charge has left the five hours: what takes its place counts no second time.
     budget.record_used(late, Usage(total_tokens=30))
     assert 100 == budget.remaining(EXTENSIONS).tokens
+
+
+def test_what_is_left_holds_until_less_counts(timed: Ledger, clock: Clock) -> None:
+    """Until the first call, or the first hold that has ended, ceases to count, here or above."""
+    begin, us = clock.now, 60_000_000
+    cost = Limit(name="cost", period=Rolling(HOUR), capacity_cost_micros_usd=9)
+    timed.pool("org", limited(RATE, cost, unpriced="flag"))
+    options = limited(FIVE_HOURS, lease_ttl=timedelta(minutes=30), unpriced="flag")
+    budget = timed.pool("pool", options, parent="org")
+    assert None is budget.status().until
+    spend(budget, 20)
+    assert begin + us == budget.status().until  # the rate above; what it cost is nothing
+    clock.minutes(2)
+    assert begin + 300 * us == budget.status().until
+    budget.reserve(EXTENSIONS, tokens(30), UNLIMITED)
+    budget.reserve(RequestExtensions(LeaseTtl(timedelta(minutes=10))), tokens(10), UNLIMITED)
+    for minute, until in ((299, 300), (300, 312), (311, 312), (312, 332), (331, 332), (332, None)):
+        clock.now = begin + minute * us
+        expected = None if until is None else begin + until * us
+        assert expected == budget.status().until
+        assert (
+            None is until
+            or from_micros(begin + until * us) == reports.statement(timed, "pool").until
+        )
+    assert 1 + 2 + 2 == budget.status().seq, "nothing was written meanwhile"
 
 
 def test_an_overspent_limit_and_a_missing_figure_are_refused(make: Any) -> None:  # noqa: ANN401 - as above

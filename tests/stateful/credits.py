@@ -37,6 +37,11 @@ class PlainHistory(rules.History):
                 found = found.plus(one.by)
         return found
 
+    def dates(self, after: int, first: Micros, last: Micros) -> list[Micros]:
+        """Return when entries count that were recorded behind an entry, between two times."""
+        dated = (one for one in self.moves if isinstance(one, rules.Dated) and one.seq > after)
+        return [one.at for one in dated if first < one.at < last]
+
     def before(self, since: Micros) -> int:
         """Return the number of the newest entry recorded before a time."""
         return sum(point.at < since for point in self.all)

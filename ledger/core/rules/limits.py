@@ -15,11 +15,12 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple, Self
 
 from ledger.core import calendar
+from ledger.core.axes import AXES
 from ledger.core.checks import Micros, from_micros
 from ledger.core.entries import DATED_FLAGS, Balance, EntryFlag, LimitStatus, Totals, requests_made
 from ledger.core.kinds import EntryKind
@@ -136,6 +137,10 @@ class History(ABC):
             before: The time.
         """
 
+    @abstractmethod
+    def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
+        """Return when dated entries behind an entry count, between two times and without these."""
+
     def with_due(self, due: Sequence[Due]) -> Self:
         """Return this history as it will be once leases that are due have expired."""
         found = copy.copy(self)
@@ -251,6 +256,23 @@ class Limits:
                 remaining=left_of(capacities_of(limit), counts, _NOTHING),
             )
 
+    def ends(self, balance: Balance) -> Iterator[Micros]:
+        """Yield of each limit when less counts on it first, if nothing is written until then.
+
+        A calendar period ends at a time of its own; of a rolling one, on which nothing counts but
+        what is held, no such time is known.
+        """
+        for limit, number, base in self._counted:
+
+            def differs(later: Totals, limit: Limit = limit, base: Totals = base) -> bool:
+                pairs = zip(AXES, later, base, strict=True)
+                return any(
+                    one != other and not axis.is_unlimited(limit) for axis, one, other in pairs
+                )
+
+            if not isinstance(limit.period, Rolling) or differs(balance.committed):
+                yield self._ceases(limit, number, differs)
+
     def refusals(
         self, balance: Balance, estimate: UsageEstimate, requests: int
     ) -> Iterator[Refusal]:
@@ -264,36 +286,44 @@ class Limits:
                     capacities_of(limit), counts, _NOTHING, estimate, requests, strict
                 )
 
+            def fits(base: Totals, short: Callable[[Totals], Three | None] = short) -> bool:
+                return short(base) is None
+
             left = short(base)
             if left is not None:
                 frees_at = None
                 if short(balance.committed) is None:  # once nothing but what is held counts
-                    frees_at = self._frees_at(limit, number, short)
+                    frees_at = self._ceases(limit, number, fits)
                 yield Refusal(limit, left, frees_at)
 
-    def _frees_at(
-        self, limit: Limit, number: int, short: Callable[[Totals], Three | None]
-    ) -> Micros:
-        """Return when enough of what counts on a limit by now will not count any more."""
+    def _ceases(self, limit: Limit, number: int, enough: Callable[[Totals], bool]) -> Micros:
+        """Return when enough of what counts on a limit by now will not count any more.
+
+        Args:
+            limit: The limit.
+            number: The newest entry that does not count on it.
+            enough: Tells of what was committed before a time whether it is enough that does not
+                count. All entries together are.
+        """
         if not isinstance(limit.period, Rolling):
             return _end(limit.period, self._at)
         history = self._history
 
         def fits(point: Point, last: int) -> bool:
-            """Tell whether it is admitted once nothing counts any more until a last moment."""
-            return short(history.base(point, Micros(last + 1))) is None
+            """Tell whether it is enough that nothing counts any more until a last moment."""
+            return enough(history.base(point, Micros(last + 1)))
 
         found = history.search(number, lambda point: fits(point, point.at))
         # What is about to be committed, if all entries so far are not enough, counts from now on.
         last = history.point(found).at if found <= history.last else self._at
         # Dated entries cease to count at times of their own, between those of other entries.
         point = history.point(found - 1)
-        first = max(point.at, since(limit, self._at) - 1)
-        later = history.recorded_later
-        if later(point, Micros(last)) != later(point, Micros(first + 1)):
-            moments = range(first, last)
-            fitting = bisect_left(moments, True, key=lambda moment: fits(point, moment))
-            last = Micros(first + fitting)
+        first = Micros(max(point.at, since(limit, self._at) - 1))
+        moments = {at for at, _ in history.due if first < at < last}
+        moments.update(history.dates(point.seq, first, last))
+        ordered = sorted(moments)
+        fitting = bisect_left(ordered, True, key=lambda moment: fits(point, moment))
+        last = ordered[fitting] if fitting < len(ordered) else last
         return Micros(last + limit.period.length_us)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from ledger.core.checks import Micros
@@ -58,6 +58,11 @@ class Track(History):
         begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
         early = (one.by for one in self._dated[begin:] if one.at < before)
         return reduce(Totals.plus, early, Totals())
+
+    def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
+        """Return when dated entries behind an entry count, between two times."""
+        begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
+        return (one.at for one in self._dated[begin:] if first < one.at < last)
 
     def add(self, point: Point, move: Move | None = None) -> None:
         """Add the next entry, and what it corrects, or when else it counts."""
