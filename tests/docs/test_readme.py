@@ -20,8 +20,8 @@ def lines(text: str) -> list[str]:
 
 
 def test_python_runs_as_written(readme: str, run: Start, tmp_path: Path) -> None:
-    """The first block of Python is a program that can be run twice, and counts what it spent."""
-    text, _around_a_client = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    """What is recorded by hand is a program that can be run twice, and counts what it spent."""
+    _around_a_client, text = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     program = tmp_path / "program.py"
     program.write_text(text, encoding="utf-8")
     for left in (49_997_550, 49_995_100):
@@ -31,11 +31,12 @@ def test_python_runs_as_written(readme: str, run: Start, tmp_path: Path) -> None
 def test_the_first_programs_share_a_folder(
     readme: str, run: Start, root: Path, tmp_path: Path
 ) -> None:
-    """The first program of the README and that of the contract may be tried one after another."""
+    """The README's program by hand and the contract's first one may be tried one after another."""
     contract = (root / "docs" / "contract.md").read_text(encoding="utf-8")
     program = tmp_path / "program.py"
-    for text in (readme, contract):
-        program.write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8")
+    for text, which in ((readme, 1), (contract, 0)):
+        found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[which]
+        program.write_text(found, encoding="utf-8")
         assert run(sys.executable, program, cwd=tmp_path)
 
 

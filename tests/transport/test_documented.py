@@ -48,7 +48,7 @@ def test_the_program_prints_what_the_page_says(
 def test_the_readme_puts_a_budget_around_a_client() -> None:
     """Its three lines are all that a call needs."""
     page = (PAGE.parent.parent / "README.md").read_text(encoding="utf-8")
-    _by_hand, program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    program, _by_hand = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     Path("program.py").write_text(program, encoding="utf-8")
     names = runpy.run_path("program.py")
     with names["client"] as client, names["book"]:
