@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,3 +82,6 @@ def libraries(fetched: Path) -> Iterator[None]:
     sys.path.append(str(fetched))
     yield
     sys.path.remove(str(fetched))
+    with warnings.catch_warnings():  # frameworks keep connections of loops that have ended
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
