@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     Subquery,
     and_,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal_column,
     select,
     text,
 )
@@ -201,7 +203,7 @@ def _query(shape: Shape, labels: tuple[Label, ...], sums: Sums, *, grained: bool
         .select_from(
             parts.outerjoin(
                 attributions,
-                (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution_id),
+                (a.pool_id == parts.c.pool_id) & (a.attribution_id == parts.c.attribution),
             )
             if labels
             else parts
@@ -214,11 +216,17 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
     """Return the entries of a shape, added up before texts and tags are joined; see `_query`."""
     e, at = entries.c, shape.at
     as_of: AsOf = bindparam("as_of") if "as_of" in shape.asked else None
+    end, is_end = _end_of_lease(as_of)
     # The keys are not in the order of an index: SQLite would scan that whole index to avoid a sort.
     keys: list[ColumnElement[Any]] = [e.kind, e.provenance]
-    if attributed:
-        keys += [e.pool_id, e.attribution_id]
     columns = list(keys)
+    # A call stands beside its cost: under what its end says, which may name another model.
+    named = case((end.c.seq.is_(None), e.attribution_id), else_=end.c.attribution_id)
+    # Only a filter that needs it: what entries say themselves is in an index.
+    compared = named if shape.reported else e.attribution_id
+    if attributed:
+        keys += [e.pool_id, literal_column("attribution")]
+        columns += [e.pool_id, named.label("attribution")]
     if grained:
         grain = bindparam("grain_us", type_=BigInteger())
         # SQL's % has the sign of the dividend, so a time before 1970 would be rounded up.
@@ -230,7 +238,7 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
             func.sum(case((IS_UNPRICED, 1), else_=0)).label("unpriced"),
-            func.sum(case((is_open(as_of), 1), else_=0)).label("open"),
+            func.sum(case((end.c.seq.is_(None), 1), else_=0)).label("open"),
             *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(
                 part
@@ -240,10 +248,28 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
             func.min(at).label("first_at"),
             func.max(at).label("last_at"),
         )
-        .where(*shape.conditions(), e.kind.in_(COUNTED_ALONE) | e.usage_total_tokens.is_not(None))
+        .select_from(entries.outerjoin(end, is_end))
+        .where(
+            *shape.conditions(attribution=compared),
+            e.kind.in_(COUNTED_ALONE) | e.usage_total_tokens.is_not(None),
+        )
         .group_by(*keys, *([text("grain")] if grained else []))
         .subquery("parts")
     )
+
+
+def _end_of_lease(as_of: AsOf) -> tuple[FromClause, ColumnElement[bool]]:
+    """Return the entry that ends the lease of a reservation, and how it is joined."""
+    end = entries.alias("lease_end")
+    found: list[Any] = [
+        text(sql([EntryKind.RESERVATION], "entries.kind")),
+        end.c.pool_id == entries.c.pool_id,
+        end.c.lease == entries.c.seq,
+        text(sql(ENDS_LEASE, "lease_end.kind")),
+    ]
+    if as_of is not None:
+        found.append(end.c.seq <= as_of)
+    return end, and_(*found)
 
 
 def _folded(parts: Subquery, sums: Sums) -> Sequence[ColumnElement[Any]]:

@@ -169,13 +169,21 @@ class Shape:
             return e.recorded_at
         return func.coalesce(e.occurred_at, e.recorded_at)
 
+    @property
+    def reported(self) -> bool:
+        """Whether an entry is compared with what an answer may say otherwise than its request."""
+        return bool(self.tags or self.asked & {"model", "provider"})
+
     def conditions(
-        self, value: Callable[[str], BindParameter[Any]] = bindparam
+        self,
+        value: Callable[[str], BindParameter[Any]] = bindparam,
+        attribution: ColumnElement[Any] = entries.c.attribution_id,
     ) -> list[ColumnElement[bool]]:
         """Return the conditions that an entry must fulfil.
 
         Args:
             value: Returns the parameter for a value, given the value's name.
+            attribution: The number of the attribution that an entry counts under.
         """
         e, asked = entries.c, self.asked
         found: list[ColumnElement[bool]] = []
@@ -192,9 +200,11 @@ class Shape:
             found.append(self.at >= value("since"))
         if "until" in asked:
             found.append(self.at < value("until"))
-        return found + self._attributed(value)
+        return found + self._attributed(value, attribution)
 
-    def _attributed(self, value: Callable[[str], BindParameter[Any]]) -> list[ColumnElement[bool]]:
+    def _attributed(
+        self, value: Callable[[str], BindParameter[Any]], attribution: ColumnElement[Any]
+    ) -> list[ColumnElement[bool]]:
         a = attributions.c
         wanted: list[ColumnElement[bool]] = [
             a[name] == value(name) for name in _ATTRIBUTED if name in self.asked
@@ -207,7 +217,7 @@ class Shape:
             return []
         # The attributions are few and the entries many: look the few up first.
         found: Any = select(a.pool_id, a.attribution_id).where(*wanted)
-        return [tuple_(entries.c.pool_id, entries.c.attribution_id).in_(found)]
+        return [tuple_(entries.c.pool_id, attribution).in_(found)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,7 @@ def _is(*kinds: EntryKind) -> str:
 def _spend_by_day(readable: Readable) -> str:
     """Return the view that sums what was spent, by days and by attribution.
 
+    A call that has ended is counted under what its end says, as in the report.
     The cost is NULL where nothing was used, as on a day on which all calls were denied.
     """
     day = readable.day
@@ -136,8 +137,12 @@ SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS
        SUM(e.usage_cost_micros_usd) AS cost_micros_usd
 FROM entries e
 JOIN pools p ON p.pool_id = e.pool_id
+LEFT JOIN entries d
+       ON {_is(EntryKind.RESERVATION)} AND d.pool_id = e.pool_id AND d.lease = e.seq
+      AND {sql(ENDS_LEASE, "d.kind")}
 LEFT JOIN attributions a
-       ON a.pool_id = e.pool_id AND a.attribution_id = e.attribution_id
+       ON a.pool_id = e.pool_id
+      AND a.attribution_id = CASE WHEN d.seq IS NULL THEN e.attribution_id ELSE d.attribution_id END
 WHERE e.origin_seq IS NULL
   AND ({_is(EntryKind.RESERVATION, EntryKind.DENIAL)} OR e.usage_total_tokens IS NOT NULL)
 GROUP BY 1, 2, 3, 4, 5, 6, 7
