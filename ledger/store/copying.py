@@ -129,9 +129,11 @@ def copy(
         )
     require_all_visible(source, "copy a store")
     identity = source.read(pools.store_identity, serializable=False)
-    if migrate.current(target) is None or partitions is not None:
+    if migrate.current(target) is None:
         migrate.upgrade(target, identity=identity, partitions=partitions)
     migrate.require_current(target, create=False)
+    if partitions is not None:  # an earlier copy has as many, or it is refused
+        migrate.upgrade(target, partitions=partitions)
     if target.read(pools.store_identity, serializable=False) != identity:
         raise InvalidInputError(
             "target",

@@ -7,6 +7,7 @@ schema takes one query.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,9 @@ _ALEMBIC_MIN_S = 60.0
 """The shortest wait, in seconds, for another thread's migration: many stores may be in front."""
 
 DEFAULT_TIMEOUT_S = 30.0
+
+_MAKES_GUARD = re.compile(r"CREATE TRIGGER (\w+) .*? ON (\w+)", re.DOTALL)
+_HOLDS_GUARD = re.compile(r"ALTER TABLE (\w+) ENABLE ALWAYS TRIGGER (\w+)")
 
 
 def current(database: Database) -> str | None:
@@ -192,7 +196,7 @@ def differences(database: Database) -> list[str]:
             expected = database.dialect.fresh_definitions(connection, make)
         except NoReferenceError as error:
             refused = f"definitions were not compared, only whether parts are missing: {error}"
-            return [refused, *_missing(database, found)]
+            return [refused, *_missing(database, found, partitions)]
     ours = {relation for relation, _ in expected}
     return [
         difference
@@ -212,13 +216,13 @@ def _difference(label: str, found: str | None, expected: str | None) -> str | No
     return f"{label} is {found!r}, and should be {expected!r}"
 
 
-def _missing(database: Database, found: Definitions) -> list[str]:
+def _missing(database: Database, found: Definitions, partitions: int) -> list[str]:
     """Return the columns, indexes and guards that a store lacks, by their names alone."""
-    labels = {label.split(" of ")[0] for _, label in found}
+    labels = {label for _, label in found}
     named = [
         *(f"column {column}" for table in _tables() for column in table.columns),
         *(f"index {index.name}" for table in _tables() for index in table.indexes),
-        *(f"trigger {name}" for name in sorted(_guard_names(database))),
+        *_guards(database, partitions),
     ]
     return [f"{name} is missing" for name in named if name not in labels]
 
@@ -290,11 +294,16 @@ def _tables() -> Iterable[Table]:
     return schema.metadata.tables.values()
 
 
-def _guard_names(database: Database) -> set[str]:
+def _guards(database: Database, partitions: int) -> list[str]:
+    """Return the labels of all triggers, of each partition, too."""
+    dialect = database.dialect
     statements = [
-        statement
-        for table in schema.metadata.tables
-        for statement in database.dialect.guards(table, [("pool_id",)])
+        one for name in schema.metadata.tables for one in dialect.guards(name, [("seq",)])
     ]
-    statements += database.dialect.rights()
-    return {words[2] for words in map(str.split, statements) if words[:2] == ["CREATE", "TRIGGER"]}
+    statements += dialect.rights()
+    for name in schema.DIVIDED if partitions else ():
+        statements += dialect.partitions(name, partitions)
+    made = [words for one in statements for words in _MAKES_GUARD.findall(one)]
+    # A guard of rows is made once, and handed on to partitions, where it is made to hold always.
+    held = [(guard, name) for one in statements for name, guard in _HOLDS_GUARD.findall(one)]
+    return sorted({dialect.trigger_label(guard, name) for guard, name in (*made, *held)})

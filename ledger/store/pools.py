@@ -26,6 +26,8 @@ def store_identity(connection: Connection) -> bytes:
         NotALedgerError: Its entries are written in a format this version does not know.
     """
     found = connection.execute(select(store.c.identity, store.c.format_version)).all()
+    if not found:
+        raise NotALedgerError("the table 'store' is empty: the store's data is not all there yet")
     row = found[0] if len(found) == 1 else None
     if row is None or type(row.identity) is not bytes or len(row.identity) != _IDENTITY_BYTES:
         raise NotALedgerError("the store's row in 'store', which names it, is damaged")

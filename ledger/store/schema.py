@@ -35,6 +35,9 @@ FORMAT_VERSION = 1
 VERSION_TABLE = "ledger_version"
 """Alembic's own table, named so that a program's own migrations can share the database."""
 
+DIVIDED = ("attributions", "entries")
+"""The tables that a store in partitions has them of."""
+
 metadata = MetaData(
     naming_convention={
         "ck": "ck_%(table_name)s_%(constraint_name)s",

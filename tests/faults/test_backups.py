@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from ledger import (
     reports,
 )
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests import programs
 from tests.clocks import until
 from tests.faults.servers import Servers, run_postgresql
 from tests.shared import quick_folder
@@ -110,11 +114,16 @@ def test_a_warehouse_replicates_the_tables(servers: Servers, ran: Run) -> None:
     servers.ask(servers.first, "CREATE DATABASE warehouse")
     warehouse = servers.first.set(database="warehouse")
     url = warehouse.render_as_string()
-    with Ledger.open(servers.first.render_as_string()) as book:
+    source = servers.first.render_as_string()
+    ran("db", "upgrade", "--partitions", "2", "--url", source)
+    with Ledger.open(source) as book:
         spend(book, 10)
         ran("db", "upgrade", "--for-restore", "--partitions", "3", "--url", url)
         tables = "store, pools, attributions, entries, ledger_version"
-        servers.ask(servers.first, f"CREATE PUBLICATION books FOR TABLE {tables}")
+        servers.ask(
+            servers.first,
+            f"CREATE PUBLICATION books FOR TABLE {tables} WITH (publish_via_partition_root = true)",
+        )
         # Between two databases of one server, the slot must be there before.
         servers.ask(servers.first, "SELECT pg_create_logical_replication_slot('books', 'pgoutput')")
         at = f"host={servers.sockets('first')} user=postgres dbname=postgres"
@@ -123,12 +132,12 @@ def test_a_warehouse_replicates_the_tables(servers: Servers, ran: Run) -> None:
             f"CREATE SUBSCRIPTION books CONNECTION '{at}' PUBLICATION books"
             " WITH (create_slot = false, slot_name = books)",
         )
+        until(lambda: servers.ask(warehouse, "SELECT count(*) FROM ledger_version"))
+        ran("db", "roles", "--apply", "--url", url)
         spend(book, 5)
         expected = anchors(book)
     entries = sum(int(one.split("=")[1].split(":")[0]) for one in expected)
     until(lambda: entries == servers.ask(warehouse, "SELECT count(*) FROM entries"))
-    until(lambda: servers.ask(warehouse, "SELECT count(*) FROM ledger_version"))
-    ran("db", "roles", "--apply", "--url", url)
     ran("db", "check", "--url", url)
     servers.ask(warehouse, "CREATE ROLE analyst LOGIN IN ROLE ledger_auditor")
     reader = warehouse.set(username="analyst").render_as_string()
@@ -139,16 +148,21 @@ def test_a_warehouse_replicates_the_tables(servers: Servers, ran: Run) -> None:
         book.pool("one").reserve(EXTENSIONS, UsageEstimate(total_tokens=1), UNLIMITED)
 
 
+@pytest.mark.parametrize("divided", [[], ["--partitions", "3"]])
 def test_data_alone_is_restored_into_tables_that_wait_for_it(
-    new_store: Callable[..., str], tmp_path: Path, ran: Run
+    divided: list[str], new_store: Callable[..., str], tmp_path: Path, ran: Run
 ) -> None:
-    """Until then no program takes them for a store, and a store is no place to restore into."""
-    source, target = new_store("postgresql"), new_store("postgresql", empty=True)
+    """Until then no program takes them for a store, and a store is no place to restore into.
+
+    A dump has the rows of each partition by its name.
+    """
+    source, target = (new_store("postgresql", empty=True) for _ in range(2))
+    ran("db", "upgrade", *divided, "--url", source)
     with Ledger.open(source) as book:
         spend(book, 10)
         expected = anchors(book)
     run_postgresql("pg_dump", "--format=custom", "--data-only", f"--file={tmp_path}/dump", source)
-    ran("db", "upgrade", "--for-restore", "--url", target)
+    ran("db", "upgrade", "--for-restore", *divided, "--url", target)
     for words in (["db", "current"], ["pool", "list"], ["db", "upgrade"]):
         assert "not its data" in ran(*words, "--url", target, code=2)
     with pytest.raises(NotALedgerError, match="restore a dump's data"):
@@ -158,6 +172,34 @@ def test_data_alone_is_restored_into_tables_that_wait_for_it(
         assert expected == anchors(book)
         spend(book, 1)
     assert "is a store already" in ran("db", "upgrade", "--for-restore", "--url", target, code=2)
+
+
+def test_a_file_is_put_back_once_what_was_beside_it_is_gone(tmp_path: Path) -> None:
+    """A program that was killed leaves a WAL, which SQLite would apply to the backup."""
+    file, kept = tmp_path / "ledger.db", tmp_path / "kept.db"
+    url = f"sqlite:///{file}"
+    with Ledger.open(url) as book:
+        spend(book, 10)
+        expected = anchors(book)
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(kept)) as target:
+        source.backup(target)
+    code = (
+        "import os; from ledger import *; from ledger.testing.calls import *;"
+        f"pool = Ledger.open({url!r}).pool('one');"
+        "pool.reserve(EXTENSIONS, UsageEstimate(total_tokens=500), UNLIMITED);"
+        "os.kill(os.getpid(), 9)"
+    )
+    killed = programs.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert -9 == killed.returncode, killed.stderr
+    shutil.copyfile(kept, file)
+    with Ledger.open(url, read_only=True) as book:
+        assert expected != anchors(book)
+    for end in ("-wal", "-shm"):
+        Path(f"{file}{end}").unlink()
+    shutil.copyfile(kept, file)
+    with Ledger.open(url) as book:
+        assert expected == anchors(book)
+        spend(book, 1)
 
 
 @pytest.mark.tools

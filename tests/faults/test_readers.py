@@ -165,6 +165,12 @@ COMMANDS = [
     ["remaining", "pool"],
     ["top", "--once"],
     ["report", "spend"],
+    ["pool", "list"],
+    ["pool", "show", "pool"],
+    ["leases", "list", "pool"],
+    ["alerts"],
+    ["report", "runs"],
+    ["report", "statement", "pool"],
 ]
 
 

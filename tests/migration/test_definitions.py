@@ -295,4 +295,4 @@ def test_a_role_that_may_make_no_schema_is_told_so(new_store: Callable[..., str]
         run(url, [f"DROP OWNED BY {role}", f"DROP ROLE {role}"])
     assert "definitions were not compared" in found[0]
     assert "permission denied" in found[0]
-    assert ["trigger entries_no_change is missing"] == found[1:]
+    assert ["trigger entries_no_change of entries is missing"] == found[1:]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from ledger import Ledger, SharedPoolBudgetOptions, Usage, UsageEstimate
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
@@ -79,6 +80,18 @@ def test_a_partition_that_lacks_a_guard_is_named(
     assert named in ran("db", "check", "--url", divided, code=1)
 
 
+def test_a_reader_is_told_of_partitions_without_guards(divided: str, ran: Run) -> None:
+    """Where no schema may be made to compare with, each guard is looked for by its name."""
+    with psycopg.connect(divided, autocommit=True) as connection:
+        connection.execute("DROP TRIGGER entries_no_truncate ON entries_p001")
+        connection.execute(
+            f"ALTER DATABASE {make_url(divided).database} SET default_transaction_read_only = on"
+        )
+    said = ran("db", "check", "--url", divided, code=1)
+    assert "definitions were not compared" in said
+    assert said.endswith("trigger entries_no_truncate of entries_p001 is missing")
+
+
 def test_a_store_is_divided_when_it_is_made_or_never(
     divided: str, new_store: Callable[..., str], tmp_path: Path, ran: Run
 ) -> None:
@@ -126,6 +139,8 @@ def test_roles_own_and_may_write_partitions(divided: str, ran: Run) -> None:
     with psycopg.connect(divided, autocommit=True) as connection:
         try:
             assert [(f"{prefix}owner",)] == connection.execute(owners, [PARTITIONS]).fetchall()
+            connection.execute(f"GRANT INSERT ON entries_p000 TO {prefix}worker")
+            ran("db", "roles", "--prefix", prefix, "--apply", "--url", divided)
             for role in ("worker", "holder", "auditor"):
                 found = connection.execute(reach, [PARTITIONS, prefix + role]).fetchone()
                 assert (0,) == found

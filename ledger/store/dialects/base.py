@@ -271,6 +271,11 @@ class Dialect(ABC):
         """
         raise InvalidInputError("partitions", "are for PostgreSQL; leave them out on SQLite")
 
+    @staticmethod
+    def trigger_label(name: str, table: str) -> str:  # noqa: ARG004 - a file's triggers have names of their own
+        """Return what `definitions` calls a trigger of a table."""
+        return f"trigger {name}"
+
     def partition_count(self, connection: Connection) -> int:  # noqa: ARG002 - as above
         """Return in how many partitions the journal lies, 0 if it is one table."""
         return 0

@@ -33,7 +33,7 @@ from ledger.store.dialects.partitions import make_partitions, partitions_of, ref
 from ledger.store.dialects.roles import POOL_LOCKS, lock_table, make_roles, rights_guard
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
-from ledger.store.schema import metadata
+from ledger.store.schema import DIVIDED
 from ledger.store.statements import Prepared, driver_of, rows_of
 
 if TYPE_CHECKING:
@@ -366,6 +366,11 @@ class PostgreSQLDialect(Dialect):
         """Return DDL for partitions by hash."""
         return make_partitions(table, count)
 
+    @staticmethod
+    def trigger_label(name: str, table: str) -> str:
+        """Return its name and its table's: a table's partitions have triggers of the same name."""
+        return f"trigger {name} of {table}"
+
     def partition_count(self, connection: Connection) -> int:
         """Ask the catalogue for the partitions of the entries."""
         return len(partitions_of(connection, "entries"))
@@ -387,9 +392,7 @@ class PostgreSQLDialect(Dialect):
         """Return the statements that make the roles, in the schema and the database in use."""
         found = _raw(connection).execute("SELECT current_schema(), current_database()").fetchone()
         assert found is not None  # noqa: S101 - a SELECT of one row
-        partitions = [
-            name for table in metadata.tables for name in partitions_of(connection, table)
-        ]
+        partitions = [name for table in DIVIDED for name in partitions_of(connection, table)]
         return make_roles(prefix, schema=found[0], database=found[1], partitions=partitions)
 
 

@@ -96,7 +96,7 @@ def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[
         f"GRANT CREATE ON DATABASE {whole} TO {owner}",
         f"GRANT USAGE, CREATE ON SCHEMA {where} TO {owner}",
         f"GRANT USAGE ON SCHEMA {where} TO {everybody}",
-        f"REVOKE ALL ON {readable}, {locks} FROM {everybody}",
+        f"REVOKE ALL ON {', '.join((readable, locks, *partitions))} FROM {everybody}",
         f"GRANT SELECT ON {readable} TO {everybody}",
         f"GRANT INSERT ON attributions, entries TO {writers}",
         f"GRANT INSERT ON pools TO {holder}",
