@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -24,7 +24,8 @@ from ledger.cli.common import (
 )
 from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
-from ledger.core.entries import OpenLease
+from ledger.core.entries import OpenLease, Totals
+from ledger.core.kinds import LeasePhase
 from ledger.errors import InvalidInputError
 from ledger.reports.render import (
     Sheet,
@@ -109,7 +110,8 @@ def leases(
     Example: ledger leases list team
     """
     with existing(url) as book:
-        found = list(book.open_leases(pool))
+        now = book.now()
+        found = [_by_now(one, now) for one in book.open_leases(pool)]
         axes = shown_axes([book.pool(pool).status().policy])
     sheet = Sheet(
         columns=columns(
@@ -198,6 +200,13 @@ def print_verified(url: str, pool: str | None = None, *, expect: Sequence[Anchor
         out.print(printable(line), markup=False, soft_wrap=True)
     if not all(one.ok for one in found):
         raise typer.Exit(1)
+
+
+def _by_now(found: OpenLease, now: datetime) -> OpenLease:
+    """Return a lease that is due as the next write will leave it."""
+    if found.expires_at is None or found.expires_at > now:
+        return found
+    return replace(found, phase=LeasePhase.EXPIRED, held=Totals())
 
 
 def _lease_row(found: OpenLease) -> LeaseRow:

@@ -259,12 +259,12 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
 
 
 def _end_of_lease(as_of: AsOf) -> tuple[FromClause, ColumnElement[bool]]:
-    """Return the entry that ends the lease of a reservation, and how it is joined."""
+    """Return the entry that ends the lease of a reservation, or of a part, and how it is joined."""
     end = entries.alias("lease_end")
     found: list[Any] = [
-        text(sql([EntryKind.RESERVATION], "entries.kind")),
+        text(sql([EntryKind.RESERVATION, EntryKind.OBSERVATION], "entries.kind")),
         end.c.pool_id == entries.c.pool_id,
-        end.c.lease == entries.c.seq,
+        end.c.lease == entries.c.lease,
         text(sql(ENDS_LEASE, "lease_end.kind")),
     ]
     if as_of is not None:

@@ -66,9 +66,9 @@ def spend(
 ) -> Spend:
     """Return spend by one or more dimensions.
 
-    A call that has ended is counted, with its estimate, under what its end says: a model that
-    answered in place of another one has the call and its usage. An open one is counted under its
-    reservation, and a part that was observed before the end under what its entry says.
+    A call that has ended is counted, with its estimate and all its usage, under what its end says:
+    a model that answered in place of another one has them. An open one is counted under its
+    reservation, and what was observed of it under what the observation says.
 
     Args:
         book: The books.

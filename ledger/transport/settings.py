@@ -31,9 +31,8 @@ TWICE = "has a budget already; `attributed` says what single calls are for"
 AnyBudget = Budget[LeaseBlock] | AsyncBudget[AsyncLeaseBlock]
 
 _attribution: ContextVar[Attribution | None] = ContextVar("attribution of calls", default=None)
-_outermost: ContextVar[bool] = ContextVar(
-    "whether the run is below that of its client", default=False
-)
+_outermost: ContextVar[str | None] = ContextVar("the run that no other is around", default=None)
+"""It is below the run of the client, which only the client knows."""
 
 
 @contextmanager
@@ -81,7 +80,7 @@ def agent_run(
     own = Attribution(run_id=run_id, parent_run_id=parent, agent=agent, tags=tags or {})
     given = _over(own, outer) or own
     token = _attribution.set(replace(given, parent_run_id=parent))
-    outermost = _outermost.set(parent is None)
+    outermost = _outermost.set(run_id if parent is None else _outermost.get())
     try:
         yield run_id
     finally:
@@ -95,6 +94,8 @@ def attribute(attribution: Attribution | None) -> None:
     For hooks of libraries, which cannot hold a block open; `attribution_now` gives what to go back
     to, and `back_to` does.
     """
+    if attribution is not None and attribution.parent_run_id is None:
+        _outermost.set(attribution.run_id)
     _attribution.set(_over(attribution, _attribution.get()))
 
 
@@ -168,7 +169,7 @@ class Settings:
         """Return whom and what a call is for: what is known of it gives way to what was said."""
         own = _attribution.get()
         said = _over(own, self.attribution)
-        if own is not None and said is not None and _outermost.get():
+        if own is not None and said is not None and own.run_id == _outermost.get() is not None:
             said = replace(said, parent_run_id=self.attribution.run_id)
         return _over(said, call) or call
 

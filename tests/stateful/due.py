@@ -82,6 +82,10 @@ class DueMachine(RuleBasedStateMachine):
         self.ledgers = [Ledger.open(self.url, clock=self.clock) for _ in range(2)]
         self.stored = [one.pool(self.name, policy) for one in self.ledgers]
         self.model = SharedPoolBudgetManager(policy, clock=self.clock)
+        if policy.prepaid:  # else a pool with a stop threshold grants nothing, not even nothing
+            first = Credit(name="first", **dict.fromkeys(policy.prepaid, 100))
+            self.model.credit(first)
+            self.ledgers[0].credit(self.name, first)
         asked = RequestExtensions(LeaseTtl(YEARS)), UsageEstimate.zero(), UNLIMITED
         self.anchor = Pair(*(one.reserve(*asked) for one in (self.model, self.stored[0])))
 

@@ -138,7 +138,8 @@ SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS
 FROM entries e
 JOIN pools p ON p.pool_id = e.pool_id
 LEFT JOIN entries d
-       ON {_is(EntryKind.RESERVATION)} AND d.pool_id = e.pool_id AND d.lease = e.seq
+       ON {_is(EntryKind.RESERVATION, EntryKind.OBSERVATION)}
+      AND d.pool_id = e.pool_id AND d.lease = e.lease
       AND {sql(ENDS_LEASE, "d.kind")}
 LEFT JOIN attributions a
        ON a.pool_id = e.pool_id
