@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from ledger.contract import RequestExtensions
 from ledger.core.checks import check_text
 from ledger.core.values import Attribution, RequestBudget
-from ledger.errors import LedgerError, RequestBudgetExceededError
+from ledger.errors import InvalidInputError, LedgerError, RequestBudgetExceededError
 from ledger.prices import PriceList, Recording, count_tokens
 from ledger.transport.clients import MAX_OUTPUT_TOKENS
 from ledger.transport.counting import counted_here
@@ -103,7 +103,15 @@ class Counted:
         return Call(self._settings, self._model, given)
 
     def __call__(self, function: F) -> F:
-        """Return a function that counts its calls."""
+        """Return a function that counts its calls.
+
+        Raises:
+            InvalidInputError: It is a generator, which goes on after the call.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise InvalidInputError(
+                "function", "is a generator: put what it calls in a block, with counted.call(...)"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -147,8 +155,10 @@ class Call:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._inside.close()
-        self._block.__exit__(*error)
+        try:
+            self._inside.close()
+        finally:
+            self._block.__exit__(*error)
 
     async def __aenter__(self) -> Self:
         self._block = self._lease(for_tasks(self._settings.budget))
@@ -157,8 +167,10 @@ class Call:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self._inside.close()
-        await self._block.__aexit__(*error)
+        try:
+            self._inside.close()
+        finally:
+            await self._block.__aexit__(*error)
 
     def record(self, answer: object) -> None:
         """Record what the answer says that the call used; it raises nothing of what was spent.

@@ -6,6 +6,7 @@ not is refused: a call that nobody counts is no call of a budgeted client.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -43,10 +44,13 @@ def wrap_bedrock(client: Any, settings: Settings) -> None:  # noqa: ANN401 - a c
     """Put a lease around each attempt that a client makes.
 
     Raises:
-        InvalidInputError: It has a budget already, or the budget is for tasks alone.
+        InvalidInputError: It has a budget already, the budget is for tasks alone, or the client is.
     """
     if hasattr(client, _MARK):
         raise InvalidInputError("client", TWICE)
+    make = client._make_api_call  # noqa: SLF001 - an interrupt of it is told by no event
+    if inspect.iscoroutinefunction(make):
+        raise InvalidInputError("client", "is one for tasks; call a client of boto3 in threads")
     leases = _Leases(settings)
     events = client.meta.events
     for name in _OPERATIONS:
@@ -54,6 +58,15 @@ def wrap_bedrock(client: Any, settings: Settings) -> None:  # noqa: ANN401 - a c
         events.register_first(f"response-received.{_SERVICE}.{name}", leases.received)
     for name in _UNCOUNTED:
         events.register_first(f"before-call.{_SERVICE}.{name}", _refuse)
+
+    def made(operation: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of botocore
+        try:
+            return make(operation, parameters)
+        except BaseException as error:
+            leases.leave(error)
+            raise
+
+    client._make_api_call = made  # noqa: SLF001 - as above
     setattr(client, _MARK, leases)
 
 
@@ -90,6 +103,14 @@ class _Leases:
             attempt.tell(error=error)
             raise
         self._open.found = attempt, block
+
+    def leave(self, error: BaseException) -> None:
+        """End the lease of an attempt that was interrupted."""
+        found, self._open.found = self._open.found, None
+        if found is not None:
+            attempt, block = found
+            attempt.tell(error=error)
+            block.__exit__(type(error), error, error.__traceback__)
 
     def received(
         self,

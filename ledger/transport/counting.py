@@ -6,19 +6,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_counted: ContextVar[bool] = ContextVar("whether calls are counted by a block", default=False)
+
+class _Block:
+    """A block, and whether it is open: tasks that are made in it know it for good."""
+
+    is_open = True
+
+    def __init__(self, outer: _Block | None) -> None:
+        self.outer = outer
+
+
+_block: ContextVar[_Block | None] = ContextVar("the block that counts calls", default=None)
 
 
 @contextmanager
 def counted_here() -> Iterator[None]:
     """Let requests inside the block pass uncounted: the block counts them as one call."""
-    token = _counted.set(True)
+    outer = _block.get()
+    block = _Block(outer)
+    _block.set(block)
     try:
         yield
     finally:
-        _counted.reset(token)
+        block.is_open = False
+        if _block.get() is block:  # it may be left in another context than it was entered in
+            _block.set(outer)
 
 
 def is_counted() -> bool:
     """Tell whether a block around this request counts it."""
-    return _counted.get()
+    block = _block.get()
+    while block is not None and not block.is_open:
+        block = block.outer
+    return block is not None

@@ -129,6 +129,30 @@ def test_the_key_of_another_call_writes_nothing(
     assert 2 + 2 * 128 == pool.status().seq - 1
 
 
+def test_what_another_call_recorded_under_its_name_is_not_its_own(
+    timed: Ledger, clock: Clock
+) -> None:
+    """Its own lease would stay open, and its usage unrecorded."""
+    pool = timed.pool("pool", SharedPoolBudgetOptions())
+    extensions, estimate, usage = known(1, clock)
+    other = pool.reserve(EXTENSIONS, estimate, UNLIMITED)
+    pool.record_used(other, usage, report=UsageReport(idempotency_key="call 1:used"))
+    for _ in range(2):
+        with pytest.raises(IdempotencyConflictError, match="call 1:used"):
+            pool.reserve_and_settle([(extensions, estimate, usage)])
+    assert [] == list(timed.open_leases("pool"))
+
+
+def test_a_key_of_any_length_has_one_for_its_usage(timed: Ledger, clock: Clock) -> None:
+    """The longest that a caller may give, too, and once."""
+    pool = timed.pool("pool", SharedPoolBudgetOptions())
+    extensions, estimate, usage = known(1, clock)
+    extensions.insert(IdempotencyKey("k" * 255))
+    for _ in range(2):
+        pool.reserve_and_settle([(extensions, estimate, usage)])
+    assert 7 == pool.status().balance.committed.tokens
+
+
 def test_leases_that_are_due_expire_first(timed: Ledger, clock: Clock) -> None:
     """More of them than one transaction expires: those who wait for them are done behind."""
     options = SharedPoolBudgetOptions(

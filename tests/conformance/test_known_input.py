@@ -38,6 +38,19 @@ def options(settlement: SettlementPolicy = SettlementPolicy.ESTIMATED) -> Shared
     )
 
 
+def test_a_total_without_parts_is_charged_once(
+    timed_budgets: Callable[[SharedPoolBudgetOptions], Any],
+) -> None:
+    """It may be for the parts that are missing: the larger of observed and estimated is charged."""
+    budget = timed_budgets(options())
+    for observed, charged in ((1_000, 1_012), (1_100, 1_100)):
+        before = budget.remaining(EXTENSIONS).tokens
+        lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        budget.observe(lease, Usage(total_tokens=observed, output_tokens=100))
+        budget.abandon(lease)
+        assert charged == before - budget.remaining(EXTENSIONS).tokens
+
+
 @pytest.mark.parametrize(
     ("settlement", "estimate", "spent"),
     [

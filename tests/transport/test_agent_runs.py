@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,45 @@ def test_a_block_counts_what_is_below_it_once(
     assert "Ask." == ask.__doc__
     assert 5 * 3_750 == pool.status().balance.committed.cost_micros_usd
     assert ["r", "r", "r", None, None] == [one.run_id for one in attributions(book, pool)]
+
+
+def test_what_goes_on_after_a_block_is_counted(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """A task that was made inside, also where the block is left in another context."""
+    from ledger.integrations.calls import Counted
+
+    counted = Counted(pool, model="gpt-4o", max_output_tokens=400)
+    server.answers(CHAT.whole)
+    url, body = f"{server.url}/v1/chat/completions", {"model": "gpt-4o", "messages": MESSAGES}
+
+    async def in_asyncio() -> None:
+        ended = asyncio.Event()
+
+        async def later() -> None:
+            await ended.wait()
+            async with budgeted(httpx.AsyncClient(), pool=pool) as client:
+                await client.post(url, json=body)
+
+        async with counted.call("Hi") as call:
+            task = asyncio.create_task(later())
+            await asyncio.sleep(0)
+            await call.arecord({"usage": CHAT_USAGE})
+        ended.set()
+        await task
+
+    asyncio.run(in_asyncio())
+    assert 2 * 3_750 == pool.status().balance.committed.cost_micros_usd
+    block = counted.call("Hi")
+    contextvars.copy_context().run(block.__enter__)
+    contextvars.copy_context().run(block.__exit__, None, None, None)
+    assert [] == list(book.open_leases(pool.name))
+
+    def several(_question: str) -> Iterator[str]:
+        yield "a part"
+
+    with pytest.raises(InvalidInputError, match="is a generator"):
+        counted(several)
 
 
 def test_a_counted_call_ends_as_any_other(

@@ -152,6 +152,31 @@ def test_what_becomes_of_the_attempts(
     assert 1 == len({one.call for one in found})
 
 
+def test_an_interrupt_ends_the_lease(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    of_boto3: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Botocore tells it by no event; the next call of the thread has a lease of its own."""
+    from botocore.httpsession import URLLib3Session
+
+    server.answers(WHOLE)
+    client = of_boto3(pool)
+    with monkeypatch.context() as patched:
+        patched.setattr(URLLib3Session, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.converse(**ASKED)
+    client.converse(**ASKED)
+    assert ["estimated", "billed"] == [one.end for one in attempts(book, pool)]
+
+
+def interrupted(*_given: object) -> None:
+    """Stand in for what sends."""
+    raise KeyboardInterrupt
+
+
 def test_a_stream_that_is_left(
     book: Ledger, pool: LedgerBudgetManager, server: wire.Server, of_boto3: Callable[[Any], Any]
 ) -> None:

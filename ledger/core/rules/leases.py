@@ -235,7 +235,10 @@ def restated(
         max(0, getattr(known, name) - getattr(used, name))
         for name in ("input_tokens", "output_tokens")
     )
-    total = min(max(known.total_tokens, used.total_tokens + missing), ceiling)
+    # A total that says more than its parts may have been for what is missing of them.
+    unsaid = max(0, used.total_tokens - used.input_tokens - used.output_tokens)
+    more = max(0, missing - unsaid)
+    total = min(max(known.total_tokens, used.total_tokens + more), ceiling)
     return replace(known, total_tokens=total)
 
 

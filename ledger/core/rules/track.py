@@ -113,7 +113,10 @@ class Track(History):
             self.first = number
             oldest = self._points[0].seq
             self._moved = list(self.moved(oldest if book is None else min(oldest, book.since)))
-            ends = [] if book is None else [book.at, *(one.expires_at for one in book.listed)]
+            ends: list[Micros | None] = []
+            if book is not None:
+                ends = [book.at]
+                ends += [at for one in book.listed for at in (one.at, one.expires_at)]
             self._dated = [
                 one
                 for one in self._dated

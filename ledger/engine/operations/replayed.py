@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ledger.contract import RequestExtensions
 from ledger.core.kinds import EntryKind
+from ledger.core.usage_reports import UsageReport, fit
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageEstimate
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import check_storable
@@ -41,6 +42,9 @@ class OtherCallError(Exception):
 class ReserveReplayed(Reserve):
     """Hold an estimate for a call whose usage is known."""
 
+    found: int | None = None
+    """The lease, where an earlier run has reserved it."""
+
     def led_to(self, row: Row) -> bool:
         """Tell whether an entry that has this key is this call's.
 
@@ -49,6 +53,7 @@ class ReserveReplayed(Reserve):
         """
         if not Reserve.led_to(self, row):
             raise OtherCallError(self.key, row["seq"])
+        self.found = row["seq"]
         return True
 
 
@@ -56,7 +61,7 @@ class ReserveReplayed(Reserve):
 class SettleReplayed(Record):
     """Settle the lease that an operation before this one has reserved, most often in this batch."""
 
-    reservation: Reserve
+    reservation: ReserveReplayed
 
     @property
     def lease_id(self) -> None:
@@ -83,7 +88,7 @@ class SettleReplayed(Record):
             OtherCallError: It is not.
         """
         self.lease = row["lease"]
-        if not Record.led_to(self, row):
+        if not Record.led_to(self, row) or self.lease != self.reservation.found:
             raise OtherCallError(self.key, row["seq"])
         return True
 
@@ -91,7 +96,7 @@ class SettleReplayed(Record):
 class Replayed(NamedTuple):
     """The two operations of a call."""
 
-    reserve: Reserve
+    reserve: ReserveReplayed
     settle: SettleReplayed
 
     @classmethod
@@ -108,7 +113,7 @@ class Replayed(NamedTuple):
             extensions, estimate, RequestBudget.unlimited(), keep_denial=True
         )
         settle = SettleReplayed(
-            key=f"{key}:used",
+            key=str(fit(UsageReport(idempotency_key=f"{key}:used")).idempotency_key),
             key_given=True,
             lease=0,
             usage=usage,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from ledger.contract import RequestExtensions
 from ledger.core import hashing, rules
@@ -75,7 +75,7 @@ class Reserve(Operation[BudgetLease]):
         request_budget: RequestBudget,
         *,
         keep_denial: bool,
-    ) -> Reserve:
+    ) -> Self:
         """Return the operation a call asks for.
 
         Raises:
