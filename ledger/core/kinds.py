@@ -216,6 +216,8 @@ def _those(trait: str) -> tuple[EntryKind, ...]:
 
 
 PHASES = {kind: row.phase for kind, row in KINDS.items() if row.phase is not None}
+LEAVES_OPEN = tuple(kind for kind, phase in PHASES.items() if phase is LeasePhase.OPEN)
+"""The kinds after which a lease is open."""
 SETS_EXPIRY = _those("sets_expiry")
 ENDS_LEASE = _those("ends_lease")
 FOLLOWS_UP = tuple(

@@ -33,6 +33,7 @@ from ledger.core.kinds import (
     COUNTED_ALONE,
     COUNTED_AS,
     ENDS_LEASE,
+    LEAVES_OPEN,
     EntryKind,
     sql,
 )
@@ -262,7 +263,7 @@ def _end_of_lease(as_of: AsOf) -> tuple[FromClause, ColumnElement[bool]]:
     """Return the entry that ends the lease of a reservation, or of a part, and how it is joined."""
     end = entries.alias("lease_end")
     found: list[Any] = [
-        text(sql([EntryKind.RESERVATION, EntryKind.OBSERVATION], "entries.kind")),
+        text(sql(LEAVES_OPEN, "entries.kind")),
         end.c.pool_id == entries.c.pool_id,
         end.c.lease == entries.c.lease,
         text(sql(ENDS_LEASE, "lease_end.kind")),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ledger.core.axes import AMOUNTS, AXES, Axis
 from ledger.core.checks import to_micros
 from ledger.core.entries import EntryFlag
-from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, sql
+from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, LEAVES_OPEN, EntryKind, sql
 
 _UNPRICED = int(EntryFlag.UNPRICED)
 
@@ -138,7 +138,7 @@ SELECT p.name AS pool, {day.format("COALESCE(e.occurred_at, e.recorded_at)")} AS
 FROM entries e
 JOIN pools p ON p.pool_id = e.pool_id
 LEFT JOIN entries d
-       ON {_is(EntryKind.RESERVATION, EntryKind.OBSERVATION)}
+       ON {_is(*LEAVES_OPEN)}
       AND d.pool_id = e.pool_id AND d.lease = e.lease
       AND {sql(ENDS_LEASE, "d.kind")}
 LEFT JOIN attributions a
