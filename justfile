@@ -38,8 +38,8 @@ sweep:
 
 # All tests on PostgreSQL with stores in partitions. Left out are two files that compare a schema
 # without any; tests/migration/test_partitions.py compares one that has them.
-partitions:
-    LEDGER_TEST_PARTITIONS=8 {{bin}}/python -m pytest -q \
+partitions *where:
+    LEDGER_TEST_PARTITIONS=8 {{bin}}/python -m pytest -q {{where}} \
         -k "postgresql or roles or lost_connections or group_commit or pooler or copies or backups or secrets" \
         --ignore tests/migration/test_schema.py --ignore tests/migration/test_definitions.py
 
