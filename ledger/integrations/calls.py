@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from ledger.contract import RequestExtensions
 from ledger.core.checks import check_text
 from ledger.core.values import Attribution, RequestBudget
-from ledger.errors import InvalidInputError, LedgerError, RequestBudgetExceededError
-from ledger.prices import PriceList, Recording, count_tokens
-from ledger.transport.clients import MAX_OUTPUT_TOKENS
+from ledger.errors import InvalidInputError
+from ledger.prices import PriceList, Recording
+from ledger.transport.attempts import Attempt, Part, call_of
 from ledger.transport.counting import counted_here
-from ledger.transport.listening import NOBODY
-from ledger.transport.settings import AnyBudget, Settings, for_tasks, for_threads
-
-_log = logging.getLogger(__name__)
+from ledger.transport.listening import NOBODY, CallListener
+from ledger.transport.protocols import ANY
+from ledger.transport.requests import Asked, served_by
+from ledger.transport.settings import (
+    MAX_OUTPUT_TOKENS,
+    AnyBudget,
+    Settings,
+    for_tasks,
+    for_threads,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,6 +64,7 @@ class Counted:
         request_budget: RequestBudget | None = None,
         wait_s: float = 0,
         prices: PriceList | None = None,
+        telemetry: CallListener = NOBODY,
     ) -> None:
         """Say who pays, and for which model.
 
@@ -71,24 +78,23 @@ class Counted:
             request_budget: The limit of each call; unlimited without it.
             wait_s: How long a call waits for capacity, in seconds.
             prices: What calls cost; `PriceList()` without it, which needs the extra `prices`.
+            telemetry: What is told of each call, such as `ledger.telemetry.Telemetry()`.
 
         Raises:
             InvalidInputError: An argument cannot be used.
             MissingExtraError: genai-prices is not installed, and no prices were given.
         """
         self._model = check_text("model", model)
-        self._settings = Settings(
-            budget=pool,
-            prices=PriceList() if prices is None else prices,
-            attribution=Attribution() if attribution is None else attribution,
-            extensions=RequestExtensions() if extensions is None else extensions,
-            request_budget=RequestBudget.unlimited() if request_budget is None else request_budget,
+        self._settings = Settings.of(
+            pool,
+            attribution=attribution,
+            extensions=extensions,
+            request_budget=request_budget,
             wait_s=wait_s,
+            prices=prices,
             provider=provider,
             max_output_tokens=max_output_tokens,
-            asks_for_usage=False,
-            shows_usage=False,
-            telemetry=NOBODY,
+            telemetry=telemetry,
         )
 
     def call(self, *given: object) -> Call:
@@ -96,9 +102,6 @@ class Counted:
 
         Args:
             given: What the model reads: texts, or what JSON has.
-
-        Raises:
-            UnknownPriceError: There is no price for the model.
         """
         return Call(self._settings, self._model, given)
 
@@ -134,41 +137,43 @@ class Counted:
 
 
 class Call:
-    """One call; `Counted.call` makes it."""
+    """One call, which is one attempt; `Counted.call` makes it."""
 
     def __init__(self, settings: Settings, model: str, given: object) -> None:
         self._settings = settings
-        self._model = model
-        self._estimate = settings.prices.estimate(
-            model=model,
-            provider=settings.provider,
-            input_tokens=count_tokens(given, model=model),
-            max_output_tokens=settings.max_output_tokens,
-        )
+        asked = Asked(protocol=ANY, model=model, provider=settings.provider, body={"input": given})
+        said = settings.attribution_of(Attribution()).provider
+        asked = replace(asked, provider=served_by(asked, settings.prices, said))
+        self._attempt = Attempt(settings, asked, call_of(object(), "0"))
         self._block: Any = None
+        self._recorded: Recording | None = None
         self._inside = ExitStack()
 
     def __enter__(self) -> Self:
-        self._block = self._lease(for_threads(self._settings.budget))
-        self._block.__enter__()
+        self._block = self._attempt.lease(for_threads(self._settings.budget))
+        with self._attempt.reserving():
+            self._block.__enter__()
         self._inside.enter_context(counted_here())
+        self._inside.enter_context(self._attempt.sending())
         return self
 
     def __exit__(self, *error: object) -> None:
         try:
-            self._inside.close()
+            self._leave(error[1])
         finally:
             self._block.__exit__(*error)
 
     async def __aenter__(self) -> Self:
-        self._block = self._lease(for_tasks(self._settings.budget))
-        await self._block.__aenter__()
+        self._block = self._attempt.lease(for_tasks(self._settings.budget))
+        with self._attempt.reserving():
+            await self._block.__aenter__()
         self._inside.enter_context(counted_here())
+        self._inside.enter_context(self._attempt.sending())
         return self
 
     async def __aexit__(self, *error: object) -> None:
         try:
-            self._inside.close()
+            self._leave(error[1])
         finally:
             await self._block.__aexit__(*error)
 
@@ -178,49 +183,25 @@ class Call:
         Args:
             answer: As `ledger.prices.read_answer` takes it, or `Counts`.
         """
-        found = self._recording(answer)
-        if found is not None:
-            with self._passed_on():
-                self._block.record(found.usage, report=found.report)
+        if (part := self._part(answer)) is not None:
+            with self._attempt.failing():
+                part.of(self._block)
 
     async def arecord(self, answer: object) -> None:
         """Record the same in a task."""
-        found = self._recording(answer)
-        if found is not None:
-            with self._passed_on():
-                await self._block.record(found.usage, report=found.report)
+        if (part := self._part(answer)) is not None:
+            with self._attempt.failing():
+                await part.of(self._block)
 
-    def _lease(self, budget: Any) -> Any:
-        settings = self._settings
-        extensions = RequestExtensions()
-        extensions.push_fallback(settings.extensions)
-        return budget.lease(
-            self._estimate,
-            request_budget=settings.request_budget,
-            attribution=settings.attribution_of(
-                Attribution(provider=settings.provider, model=self._model)
-            ),
-            extensions=extensions,
-            wait_s=settings.wait_s,
-        )
-
-    def _recording(self, answer: object) -> Recording | None:
-        prices, provider = self._settings.prices, self._settings.provider
-        try:
-            found = prices.recording(answer, provider=provider)
-            if found.unpriced is not None:  # the answer's own name has no price
-                found = prices.recording(answer, model=self._model, provider=provider)
-        except LedgerError as error:
-            _log.warning("the usage of a call to %s cannot be read: %s", self._model, error)
+    def _part(self, answer: object) -> Part | None:
+        found = self._attempt.reading(answer, "complete")
+        if found is None:
             return None
-        return found
+        self._recorded = found
+        return Part("record", found.usage, found.report)
 
-    @contextmanager
-    def _passed_on(self) -> Iterator[None]:
-        """Log an error of the recording: the answer is there, and paid for."""
-        try:
-            yield
-        except RequestBudgetExceededError:
-            pass  # it was recorded
-        except LedgerError as error:
-            _log.error("the usage of a call to %s could not be recorded: %s", self._model, error)
+    def _leave(self, error: object) -> None:
+        self._inside.close()
+        found = self._recorded
+        how: Any = {"content": "complete", "recording": found, "final": True} if found else {}
+        self._attempt.tell(error=error, **how)

@@ -161,11 +161,21 @@ class Attempt:
         )
         return self._block
 
-    def refusal(self, error: LedgerError) -> LedgerError:
-        """Return why the attempt was refused: an unknown price says more than a missing amount."""
-        if self._unpriced is not None and isinstance(error, UnpricedCallError):
-            return self._unpriced
-        return error
+    @contextmanager
+    def reserving(self) -> Iterator[None]:
+        """Tell the listener if the lease is refused, and raise why.
+
+        Raises:
+            UnknownPriceError: It says more than the missing amount that the pool refused.
+        """
+        try:
+            yield
+        except BaseException as error:
+            unknown = self._unpriced if isinstance(error, UnpricedCallError) else None
+            self.tell(error=unknown or error)
+            if unknown is not None:
+                raise unknown from error
+            raise
 
     @contextmanager
     def sending(self) -> Iterator[None]:
@@ -264,8 +274,15 @@ class Attempt:
         """Return what the answer says was used, None if it does not say so."""
         assert self.reader is not None  # noqa: S101 - asked after an answer came
         answer = self.reader.said.answer
-        if not answer.get(self.asked.protocol.usage):
-            return None
+        return self.reading(answer, how) if answer.get(self.asked.protocol.usage) else None
+
+    def reading(self, answer: object, how: str) -> Recording | None:
+        """Return what an answer says was used, None if it cannot be read.
+
+        Args:
+            answer: As `ledger.prices.read_answer` takes it, or `Counts`.
+            how: How its content ended.
+        """
         given: dict[str, Any] = {
             "provider": self.asked.provider,
             "service_tier": self.asked.service_tier,

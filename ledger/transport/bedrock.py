@@ -18,10 +18,10 @@ from ledger.lease import LeaseBlock
 from ledger.transport.answers import Reader
 from ledger.transport.attempts import Attempt, call_of
 from ledger.transport.counting import is_counted
-from ledger.transport.http_transport import _Stream
 from ledger.transport.protocols import CONVERSE
 from ledger.transport.requests import read_request
 from ledger.transport.settings import TWICE, Settings, for_threads
+from ledger.transport.streams import Stream
 
 _SERVICE = "bedrock-runtime"
 _MARK = "_ledger_budget"
@@ -97,11 +97,8 @@ class _Leases:
         call = call_of((id(self._settings), request.url, hash(body)), None)
         attempt = Attempt(self._settings, replace(asked, model=model), call)
         block = attempt.lease(self._budget)
-        try:
+        with attempt.reserving():
             block.__enter__()
-        except BaseException as error:
-            attempt.tell(error=error)
-            raise
         self._open.found = attempt, block
 
     def leave(self, error: BaseException) -> None:
@@ -162,7 +159,7 @@ class _ObjectReader(Reader):
         return b""
 
 
-class _Events(_Stream):
+class _Events(Stream):
     """The events of an answer; in all else the stream of botocore."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of botocore

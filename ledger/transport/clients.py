@@ -14,12 +14,15 @@ from ledger.prices import PriceList
 from ledger.transport.bedrock import is_bedrock, wrap_bedrock
 from ledger.transport.http_transport import Shared, Transport, transport_of
 from ledger.transport.listening import NOBODY, CallListener
-from ledger.transport.settings import TWICE, AnyBudget, Settings, for_threads
+from ledger.transport.settings import (
+    MAX_OUTPUT_TOKENS,
+    TWICE,
+    AnyBudget,
+    Settings,
+    for_threads,
+)
 
 T = TypeVar("T")
-
-MAX_OUTPUT_TOKENS = 4_096
-"""What a call without a limit of its own is held at."""
 
 _INSIDE = (
     "_client",  # openai, anthropic
@@ -61,15 +64,11 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     """Put a budget around every request to a model that a client makes, and return the client.
 
     The client itself is changed, with all that share its HTTP client (of a framework's model, the
-    model alone). Each attempt of a call has a
-    lease of its own: what it may cost at most is reserved before the request leaves, and what the
-    answer says that it used is recorded. A call that the budget refuses is answered by 402, by 403
-    if no pool is found that pays for it, and by 503 if the store cannot be asked; `denial_of` finds
-    the reason in the client's error.
-
-    Requests to OpenAI's chat completions, completions, responses and embeddings, to Anthropic's
-    messages and to Gemini's generateContent are counted, with whom ever these protocols are spoken.
-    All other requests pass, uncounted.
+    model alone). Each attempt has a lease of its own: what it may cost at most is reserved before
+    the request leaves, and what its answer used is recorded. A refused call is answered by 402, by
+    403 if no pool is found, by 503 if the store cannot be asked; `denial_of` says why. Counted are
+    OpenAI's chat completions, completions, responses and embeddings, Anthropic's messages and
+    Gemini's generateContent, whoever speaks them. All other requests pass.
 
     Args:
         client: A client of openai, anthropic, google-genai, mistral or groq; a model of
@@ -100,23 +99,25 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
             in the client, or it has a budget already.
         MissingExtraError: genai-prices is not installed, and no prices were given.
     """
-    if attribution is not None and run_id is not None:
-        raise InvalidInputError("run_id", "stands in the attribution, too; give one of them")
-    if None not in {provider, attribution and attribution.provider}:
-        raise InvalidInputError("provider", "stands in the attribution, too; give one of them")
-    settings = Settings(
-        budget=pool,
-        attribution=Attribution(run_id=run_id) if attribution is None else attribution,
-        extensions=RequestExtensions() if extensions is None else extensions,
-        request_budget=RequestBudget.unlimited() if request_budget is None else request_budget,
+    settings = Settings.of(
+        pool,
+        run_id=run_id,
+        attribution=attribution,
+        extensions=extensions,
+        request_budget=request_budget,
         wait_s=wait_s,
+        prices=prices,
         provider=provider,
         max_output_tokens=max_output_tokens,
         asks_for_usage=ask_for_usage,
         shows_usage=show_usage,
         telemetry=telemetry,
-        prices=PriceList() if prices is None else prices,
     )
+    return _with_budget(client, settings)
+
+
+def _with_budget(client: T, settings: Settings) -> T:
+    """Wrap what a client sends by."""
     if _is_transport(client):
         wrapped: T = transport_of(client, settings)
         return wrapped

@@ -5,30 +5,24 @@ Neither module is imported: the classes are made from the module of the transpor
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
 from ledger.contract import AsyncBudget, Budget
 from ledger.core.values import Attribution
-from ledger.errors import LedgerError
-from ledger.lease import AsyncLeaseBlock, LeaseBlock, finished
-from ledger.transport.attempts import Attempt, Part, call_of
+from ledger.lease import AsyncLeaseBlock, LeaseBlock
+from ledger.transport.attempts import Attempt, call_of
 from ledger.transport.counting import is_counted
 from ledger.transport.refusals import refusal
 from ledger.transport.requests import protocol_of, provider_of, read_request, served_by
 from ledger.transport.settings import Settings, for_tasks, for_threads
+from ledger.transport.streams import AsyncStream, Stream
 
 _DECODED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
 """Encodings that httpx decodes, if it has asked for them."""
 _REWRITTEN = frozenset({b"content-length", b"transfer-encoding"})
-
-_endings: set[asyncio.Task[None]] = set()
-"""Ends of attempts whose streams were thrown away; a loop keeps only weak references to tasks."""
 
 
 class Transport:
@@ -59,15 +53,11 @@ class Transport:
             return self._inner.handle_request(request)
         attempt = self._attempt(request, request.read())
         try:
-            block = attempt.lease(self._budget)
-            block.__enter__()
-        except LedgerError as denial:
-            reason = attempt.refusal(denial)
-            attempt.tell(error=reason)
-            return refusal(self.http, request, reason)
-        except BaseException as error:
-            attempt.tell(error=error)
-            raise
+            with attempt.reserving():
+                block = attempt.lease(self._budget)
+                block.__enter__()
+        except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
+            return refusal(self.http, request, error)
         try:
             with attempt.sending():
                 answer = self._inner.handle_request(self._sent(request, attempt))
@@ -86,15 +76,11 @@ class Transport:
             return await self._inner.handle_async_request(request)
         attempt = self._attempt(request, await request.aread())
         try:
-            block = attempt.lease(self._async_budget)
-            await block.__aenter__()
-        except LedgerError as denial:
-            reason = attempt.refusal(denial)
-            attempt.tell(error=reason)
-            return refusal(self.http, request, reason)
-        except BaseException as error:
-            attempt.tell(error=error)
-            raise
+            with attempt.reserving():
+                block = attempt.lease(self._async_budget)
+                await block.__aenter__()
+        except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
+            return refusal(self.http, request, error)
         try:
             with attempt.sending():
                 answer = await self._inner.handle_async_request(self._sent(request, attempt))
@@ -174,145 +160,6 @@ class Transport:
         return answer
 
 
-class _Stream:
-    """The content of an answer for threads."""
-
-    def __init__(self, source: Any, attempt: Attempt, block: LeaseBlock) -> None:  # noqa: ANN401 - of the module
-        self._source = source
-        self._attempt = attempt
-        self._block = block
-
-    def __iter__(self) -> Iterator[bytes]:
-        reader = self._attempt.reader
-        assert reader is not None  # noqa: S101 - the answer is no error
-        try:
-            source = self._source
-            for chunk in source.iter_bytes() if hasattr(source, "iter_bytes") else source:
-                passed = reader.feed(chunk)
-                if reader.said.early:
-                    self._make(self._attempt.early())
-                if passed:
-                    yield passed
-        except BaseException as error:
-            self.end("left" if isinstance(error, GeneratorExit) else "cut")
-            raise
-        rest = reader.end()
-        self.end("complete")
-        if rest:
-            yield rest
-
-    def close(self) -> None:
-        """Close the answer, and end the attempt if that was not done."""
-        try:
-            self._source.close()
-        finally:
-            self.end("left")
-
-    def end(self, how: str) -> None:
-        """End the attempt, once."""
-        if not self._attempt.ends():
-            return
-        for part in self._attempt.parts(how):
-            self._make(part)
-        with self._attempt.failing():
-            self._block.__exit__(None, None, None)
-
-    def _make(self, part: Part | None) -> None:
-        if part is not None:
-            with self._attempt.failing():
-                part.of(self._block)
-
-
-class _AsyncStream:
-    """The content of an answer for tasks."""
-
-    def __init__(self, source: Any, attempt: Attempt, block: AsyncLeaseBlock) -> None:  # noqa: ANN401 - of the module
-        self._source = source
-        self._attempt = attempt
-        self._block = block
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        reader = self._attempt.reader
-        assert reader is not None  # noqa: S101 - the answer is no error
-        passing = False
-        try:
-            source = self._source
-            async for chunk in source.aiter_bytes() if hasattr(source, "aiter_bytes") else source:
-                passed = reader.feed(chunk)
-                if reader.said.early:
-                    await _in_full(self._make(self._attempt.early()))
-                if passed:
-                    passing = True
-                    yield passed
-                    passing = False
-        except GeneratorExit:
-            # Who closes this generator awaits it. Where it waits for a chunk, it is torn down from
-            # outside, with all that awaits it.
-            if passing and asyncio._get_running_loop() is not None:  # noqa: SLF001 - None is no error here
-                await self.end("left")
-            else:
-                self._leave()
-            raise
-        except BaseException:
-            await self.end("cut")
-            raise
-        rest = reader.end()
-        await self.end("complete")
-        if rest:
-            yield rest
-
-    async def aclose(self) -> None:
-        """Close the answer, and end the attempt if that was not done."""
-        try:
-            await self._source.aclose()
-        finally:
-            await self.end("left")
-
-    async def end(self, how: str) -> None:
-        """End the attempt, once, also if the task is cancelled meanwhile."""
-        if self._attempt.ends():
-            await _in_full(self._end(how))
-
-    async def _end(self, how: str) -> None:
-        try:
-            for part in self._attempt.parts(how):
-                await self._make(part)
-        except BaseException as error:
-            # The loop is shut down, or this task thrown away: the end by policy is queued.
-            await self._block.__aexit__(type(error), error, error.__traceback__)
-            raise
-        with self._attempt.failing():
-            await self._block.__aexit__(None, None, None)
-
-    async def _make(self, part: Part | None) -> None:
-        if part is not None:
-            with self._attempt.failing():
-                await part.of(self._block)
-
-    def _leave(self) -> None:
-        """End the attempt without awaiting it."""
-        if not self._attempt.ends():
-            return
-        loop = asyncio._get_running_loop()  # noqa: SLF001 - None is no error here
-        if loop is None:
-            # The end by the pool's policy is left in the queue.
-            self._attempt.tell(content="left")
-            with suppress(StopIteration):
-                self._block.__aexit__(GeneratorExit, None, None).send(None)
-        else:
-            task = loop.create_task(self._end("left"))
-            _endings.add(task)
-            task.add_done_callback(_endings.discard)
-
-
-async def _in_full(call: Coroutine[Any, Any, None]) -> None:
-    """Await calls about a lease, which a cancellation does not interrupt."""
-    failure, cancelled = await finished(call)
-    interruption = failure or cancelled
-    if interruption is not None:
-        raise interruption
-
-
 class Shared:
     """The transport of a client that others use, too: it is closed with the last of them."""
 
@@ -353,7 +200,7 @@ def _classes(name: str) -> Any:  # noqa: ANN401 - a class
         (Transport, http.BaseTransport, http.AsyncBaseTransport),
         {
             "http": http,
-            "stream": type("BudgetStream", (_Stream, http.SyncByteStream), {}),
-            "async_stream": type("AsyncBudgetStream", (_AsyncStream, http.AsyncByteStream), {}),
+            "stream": type("BudgetStream", (Stream, http.SyncByteStream), {}),
+            "async_stream": type("AsyncBudgetStream", (AsyncStream, http.AsyncByteStream), {}),
         },
     )

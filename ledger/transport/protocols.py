@@ -246,3 +246,6 @@ CONVERSE = replace(
     whole=_converse_event,
 )
 """Amazon Bedrock's; its streams are no server-sent events, so that httpx does not carry them."""
+
+ANY = replace(CONVERSE, name="any", paths=(), inputs=("input",), limits=())
+"""What a program says for itself, of calls that go by no transport that is known."""

@@ -7,12 +7,15 @@ with `x-should-retry: false` is not repeated by any that was tried.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ledger.errors import BudgetError, LedgerError, StoreError
+from ledger.errors import BudgetError, InvalidInputError, LedgerError, StoreError
+
+_log = logging.getLogger(__name__)
 
 EXTENSION = "ledger_denial"
 """The denial's name in the extensions of the answer."""
@@ -36,14 +39,15 @@ _TEXTS = ("body", "message", "args")
 _denials: OrderedDict[str, LedgerError] = OrderedDict()
 
 
-def refusal(http: Any, request: Any, denial: LedgerError) -> Any:  # noqa: ANN401 - of httpx or httpx2
+def refusal(http: Any, request: Any, error: Exception) -> Any:  # noqa: ANN401 - of httpx or httpx2
     """Return the answer that refuses a request; the content suits all protocols.
 
     Args:
         http: The module, `httpx` or `httpx2`.
         request: The request, of this module.
-        denial: Why.
+        error: Why: the budget's, or one of the program's own function that chooses the pool.
     """
+    denial = error if isinstance(error, LedgerError) else _of_the_program(error)
     mark = _MARK + secrets.token_hex(8)
     _denials[mark] = denial
     while len(_denials) > _KEPT:
@@ -66,6 +70,14 @@ def refusal(http: Any, request: Any, denial: LedgerError) -> Any:  # noqa: ANN40
         request=request,
         extensions={EXTENSION: denial},
     )
+
+
+def _of_the_program(error: Exception) -> LedgerError:
+    """Return an error of the budget in place of another, which clients would repeat."""
+    _log.error("the pool of a call could not be chosen", exc_info=error)
+    denial = InvalidInputError("pool", f"could not be chosen: {error!r}")
+    denial.__cause__ = error
+    return denial
 
 
 def denial_of(error: object) -> LedgerError | None:

@@ -68,11 +68,11 @@ class Asked:
     protocol: Protocol
     model: str | None
     provider: str | None
-    service_tier: str | None
-    answers: int
-    max_output_tokens: int | None
+    service_tier: str | None = None
+    answers: int = 1
+    max_output_tokens: int | None = None
     body: Fields
-    asks_usage: bool
+    asks_usage: bool = False
 
     @property
     def leaves_usage_out(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from typing_extensions import override
 
@@ -21,12 +21,15 @@ from ledger.manager import LedgerBudgetManager
 from ledger.memory import SharedPoolBudgetManager
 from ledger.prices import PriceList
 from ledger.router import BudgetRouter
-from ledger.transport.listening import CallListener
+from ledger.transport.listening import NOBODY, CallListener
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 TWICE = "has a budget already; `attributed` says what single calls are for"
+
+MAX_OUTPUT_TOKENS = 4_096
+"""What a call without a limit of its own is held at."""
 
 AnyBudget = Budget[LeaseBlock] | AsyncBudget[AsyncLeaseBlock]
 
@@ -164,6 +167,47 @@ class Settings:
         check_amount("max_output_tokens", self.max_output_tokens)
         if self.provider is not None:
             check_text("provider", self.provider)
+
+    @classmethod
+    def of(  # noqa: PLR0913 - each is an option of its own
+        cls,
+        pool: AnyBudget,
+        *,
+        run_id: str | None = None,
+        attribution: Attribution | None = None,
+        extensions: RequestExtensions | None = None,
+        request_budget: RequestBudget | None = None,
+        wait_s: float = 0,
+        prices: PriceList | None = None,
+        provider: str | None = None,
+        max_output_tokens: int = MAX_OUTPUT_TOKENS,
+        asks_for_usage: bool = True,
+        shows_usage: bool = False,
+        telemetry: CallListener = NOBODY,
+    ) -> Self:
+        """Return what was given, with what holds where nothing was.
+
+        Raises:
+            InvalidInputError: An argument cannot be used, or was given twice.
+            MissingExtraError: genai-prices is not installed, and no prices were given.
+        """
+        if attribution is not None and run_id is not None:
+            raise InvalidInputError("run_id", "stands in the attribution, too; give one of them")
+        if None not in {provider, attribution and attribution.provider}:
+            raise InvalidInputError("provider", "stands in the attribution, too; give one of them")
+        return cls(
+            budget=pool,
+            prices=PriceList() if prices is None else prices,
+            attribution=Attribution(run_id=run_id) if attribution is None else attribution,
+            extensions=RequestExtensions() if extensions is None else extensions,
+            request_budget=RequestBudget.unlimited() if request_budget is None else request_budget,
+            wait_s=wait_s,
+            provider=provider,
+            max_output_tokens=max_output_tokens,
+            asks_for_usage=asks_for_usage,
+            shows_usage=shows_usage,
+            telemetry=telemetry,
+        )
 
     def attribution_of(self, call: Attribution) -> Attribution:
         """Return whom and what a call is for: what is known of it gives way to what was said."""

@@ -19,6 +19,7 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
+    UnknownPriceError,
     usd,
 )
 from ledger.transport import agent_run, attributed, budgeted
@@ -183,6 +184,26 @@ def test_a_block_counts_what_is_below_it_once(
     assert "Ask." == ask.__doc__
     assert 5 * 3_750 == pool.status().balance.committed.cost_micros_usd
     assert ["r", "r", "r", None, None] == [one.run_id for one in attributions(book, pool)]
+
+
+def test_a_counted_call_says_what_a_budgeted_one_does(
+    book: Ledger, new_pool: Callable[..., LedgerBudgetManager], pool: LedgerBudgetManager
+) -> None:
+    """Its provider, its number, and why a model without a price is refused; tokens alone pass."""
+    from ledger.integrations.calls import Counted
+
+    Counted(pool, model="gpt-4o")(lambda _: {"usage": CHAT_USAGE})("Hi")
+    (found,) = attributions(book, pool)
+    assert ("openai", "gpt-4o", "chat") == (found.provider, found.model, found.operation)
+    (entry,) = (one for one in book.entries(pool.name) if one.kind == EntryKind.SETTLEMENT)
+    assert f"call-{entry.detail['report']['attempt']['call']}.1" == entry.request_id
+    with pytest.raises(UnknownPriceError, match="no price for the model 'house-1'"):
+        Counted(pool, model="house-1")(lambda _: {"usage": CHAT_USAGE})("Hi")
+    tokens = new_pool(capacity_cost_micros_usd=2**64 - 1, capacity_tokens=10_000)
+    Counted(tokens, model="house-1")(lambda _: {"usage": CHAT_USAGE})("Hi")
+    assert 1_200 == tokens.status().balance.committed.tokens
+    with pytest.raises(InvalidInputError, match="stands in the attribution"):
+        Counted(pool, model="gpt-4o", provider="azure", attribution=Attribution(provider="azure"))
 
 
 def test_what_goes_on_after_a_block_is_counted(

@@ -240,3 +240,43 @@ def test_a_call_that_no_pool_pays_for_is_not_to_be_tried_later(
     assert "0" == raised.value.request.headers["x-stainless-retry-count"]
     assert isinstance(denial_of(raised.value), kind)
     assert [] == server.requests
+
+
+@pytest.mark.parametrize("in_asyncio", [False, True])
+@pytest.mark.parametrize("library", ["openai, chat", "anthropic", "google-genai"])
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
+def test_an_error_of_the_routers_function_is_not_repeated(
+    book: Ledger,
+    server: wire.Server,
+    caplog: pytest.LogCaptureFixture,
+    library: str,
+    *,
+    in_asyncio: bool,
+) -> None:
+    """A library takes an exception for a broken connection: it gets an answer in its place."""
+    asked = []
+
+    def choose(call: RequestExtensions) -> str:
+        asked.append(call)
+        raise KeyError("acme")
+
+    make, shape = COLUMNS[library]
+    with closing(make(shape, server.url, 30, {"pool": book.router(choose)})) as calls:
+
+        async def awaited() -> None:
+            try:
+                await calls.awhole()
+            finally:
+                await calls.aclose()
+
+        with pytest.raises(Exception, match="403") as raised:
+            asyncio.run(awaited()) if in_asyncio else calls.whole()
+    denial = denial_of(raised.value)
+    assert isinstance(denial, InvalidInputError)
+    assert isinstance(denial.__cause__, KeyError)
+    assert "could not be chosen: KeyError('acme')" in str(denial)
+    assert 1 == len(asked)
+    assert ["the pool of a call could not be chosen"] == [
+        one.message for one in caplog.records if one.name.startswith("ledger")
+    ]
+    assert [] == server.requests

@@ -22,7 +22,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
-from ledger import Attribution, InvalidInputError, LedgerBudgetManager, usd
+from ledger import (
+    Attribution,
+    InvalidInputError,
+    LedgerBudgetManager,
+    ThresholdExceededError,
+    usd,
+)
 from ledger.prices import PriceList
 from ledger.telemetry import Telemetry
 from ledger.telemetry.calls import PROVIDERS
@@ -31,7 +37,7 @@ from ledger.transport.requests import PROVIDERS as KNOWN
 from tests.clocks import LATE_S, until
 from tests.transport import wire
 from tests.transport.libraries import MESSAGES
-from tests.transport.shapes import BY_NAME
+from tests.transport.shapes import BY_NAME, CHAT_USAGE
 
 if TYPE_CHECKING:
     import openai
@@ -211,6 +217,25 @@ def test_whatever_happens_a_span_ends(
     assert [("cut", "cut"), (None, "left"), ("ConnectError", None)] == [
         ((span.attributes or {}).get("error.type"), (span.attributes or {}).get("ledger.content"))
         for span in exported.spans
+    ]
+
+
+def test_a_counted_call_is_a_span(
+    pool: LedgerBudgetManager, exported: Exported, new_pool: Callable[..., LedgerBudgetManager]
+) -> None:
+    """One that is recorded, one that fails, and one that is refused: each has one."""
+    from ledger.integrations.calls import Counted
+
+    counted = Counted(pool, model="gpt-4o", telemetry=exported.telemetry)
+    counted(lambda _: {"usage": CHAT_USAGE})("Hi")
+    with pytest.raises(ZeroDivisionError):
+        counted(lambda _: 1 // 0)("Hi")
+    poor = new_pool(capacity_cost_micros_usd=1)
+    with pytest.raises(ThresholdExceededError):
+        Counted(poor, model="gpt-4o", telemetry=exported.telemetry)(str)("Hi")
+    said = [span.attributes or {} for span in exported.spans]
+    assert [(3_750, None), (None, "ZeroDivisionError"), (None, "ThresholdExceededError")] == [
+        (one.get("ledger.cost_micros_usd"), one.get("error.type")) for one in said
     ]
 
 
