@@ -8,9 +8,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import reduce
 from typing import Any, TypeVar
 
 from typing_extensions import override
@@ -45,7 +44,6 @@ from ledger.core.entries import (
     Balance,
     CreditStatus,
     Direction,
-    EntryFlag,
     LeaseState,
     ThresholdCrossing,
     Totals,
@@ -79,6 +77,8 @@ from ledger.errors import (
     UnknownLeaseError,
 )
 from ledger.lease import LeaseBlock, leasing
+
+_NOTHING_DUE = rules.Due()
 
 _Effect = TypeVar("_Effect", bound=rules.Effect | None)
 """What a change does to a lease and the balance; a credit does nothing to either."""
@@ -439,57 +439,48 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Return `ttl_us` after now, or after the newest change if the clock went back."""
         return Micros(max(now, self._recorded_at) + ttl_us)
 
-    def _limits(self, now: Micros, due: Sequence[LeaseState] = ()) -> rules.Limits | None:
+    def _limits(self, now: Micros, due: rules.Due = _NOTHING_DUE) -> rules.Limits | None:
         """Return the policy's limits by now, None where it has none."""
         if not self._policy.limits:
             return None
-        return rules.Limits(self._policy, max(now, self._recorded_at), self._counted(due))
+        return rules.Limits(
+            self._policy, max(now, self._recorded_at), self._history.with_due(due.dated)
+        )
 
     def _credits(
-        self, now: Micros | None = None, due: Sequence[LeaseState] = ()
+        self, now: Micros | None = None, due: rules.Due = _NOTHING_DUE
     ) -> rules.Credits | None:
         """Return the credits by now, or as the newest change left them; None if not prepaid."""
         if not self._policy.prepaid:
             return None
         at = self._recorded_at if now is None else max(now, self._recorded_at)
-        return rules.Credits(self._policy, self._credit_book, at, self._counted(due))
-
-    def _counted(self, due: Sequence[LeaseState]) -> rules.History:
-        """Return what limits and credits count once leases that are due have expired."""
-        if not due:
-            return self._history
-        settlement = self._policy.settlement
-        return self._history.with_due(
-            [(_ends(lease), rules.charged(settlement, lease.held)) for lease in due]
-        )
+        return rules.Credits(self._policy, self._credit_book, at, self._history.with_due(due.dated))
 
     def _note_committed(
-        self, now: Micros, balance: Balance, dated: tuple[Micros, Totals] | None = None
+        self, now: Micros, balance: Balance, dated: rules.Charge | None = None
     ) -> None:
         at = max(now, self._recorded_at)
         book = self._credit_book if self._policy.prepaid else None
         self._history.record(self._policy.limits, at, balance.committed, dated, book)
 
-    def _due_by(self, now: Micros) -> list[LeaseState]:
-        """Return the leases that are due, which the next change lets expire."""
+    def _due_by(self, now: Micros) -> rules.Due:
+        """Return what leases that are due come to, which the next change lets expire."""
         if not self._due or self._due[0][0] > now:
-            return []
+            return _NOTHING_DUE
         numbers = {lease_id for expires_at, lease_id in self._due if expires_at <= now}
         found = (self._leases.get(lease_id) for lease_id in sorted(numbers))
-        return [lease for lease in found if lease is not None and rules.due(lease, now)]
+        holds = [(_ends(one), one.held) for one in found if one is not None and rules.due(one, now)]
+        return rules.overdue(rules.current(), self._policy.settlement, holds)
 
-    def _stands(self, now: Micros, due: Sequence[LeaseState]) -> rules.Standing:
+    def _stands(self, now: Micros, due: rules.Due) -> rules.Standing:
         """Return the balance and the window as the next change finds them."""
-        held = reduce(Totals.plus, (lease.held for lease in due), Totals())
-        charge = rules.charged(self._policy.settlement, held)
         return rules.stand(
             self._policy,
             self._balance,
             self._window,
             now,
             recorded_at=self._recorded_at,
-            held=held,
-            charge=charge,
+            due=due,
             ceiling=U64_MAX,
         )
 
@@ -554,7 +545,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._take_back(lease.id, UsageDifference.between(before, after), kind, usage)
         if self._counts_back:
             self._reached_before = self._reached()
-            self._note_committed(now, effect.balance, self._dated(effect))
+            self._note_committed(now, effect.balance, self._dated(effect, now))
             self._balance = effect.balance  # what the usage commits is counted from here
         return effect.balance, effect.lease
 
@@ -569,9 +560,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         by = Totals.of(moved, requests=requests).plus(Totals.of(usage or Usage.zero(), requests=0))
         self._window_after = rules.without(self._window, rules.taken_back(by))
 
-    def _dated(self, effect: rules.Effect) -> tuple[Micros, Totals] | None:
+    def _dated(self, effect: rules.Effect, now: Micros) -> rules.Charge | None:
         """Return when else an entry counts than now, and what it commits; None if it is now."""
-        if not effect.flags & _OF_EXPIRED:
+        if not rules.has_ended(effect.lease, max(now, self._recorded_at)):
             return None
         return _ends(effect.lease), effect.balance.committed.minus(self._balance.committed)
 
@@ -583,7 +574,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if self._window_after is not None:
             self._window, self._window_after = self._window_after, None
         if self._counts_back and effect.balance.committed != self._balance.committed:
-            self._note_committed(now, effect.balance, self._dated(effect))
+            self._note_committed(now, effect.balance, self._dated(effect, now))
         self._balance = effect.balance
         self._recorded_at = max(self._recorded_at, now)
         self._note_crossings(reached)
@@ -626,9 +617,6 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         if lease.proof != self._proof:
             raise LostLeaseError(lease.id)
         return self._leases.get(lease.id)
-
-
-_OF_EXPIRED = EntryFlag.EXPIRED | EntryFlag.LATE
 
 
 def _ends(lease: LeaseState) -> Micros:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntFlag, StrEnum
+from functools import reduce
 from operator import attrgetter
 from typing import Any, NamedTuple, NewType
 from uuid import UUID
@@ -45,6 +46,11 @@ class Totals(NamedTuple):
         """Return the totals that the amounts of `requests` calls add up to."""
         tokens, cost = _amounts(amounts)
         return make(cls, (tokens, cost, requests))
+
+    @classmethod
+    def sum(cls, found: Iterable[Totals], start: Totals | None = None) -> Totals:
+        """Return the sum of many on each axis, added to a first one."""
+        return reduce(Totals.plus, found, start or cls())
 
     def plus(self, other: Totals) -> Totals:
         """Return the sum on each axis."""
@@ -107,7 +113,7 @@ class EntryFlag(IntFlag):
     """The hold ended by time-out before the usage was recorded, so that the usage is assumed."""
     AT_EXPIRY = 256
     """On limits and credits it counts when the hold of its lease ended: an expiry, usage that came
-    later, and corrections of both."""
+    later than that, whether the expiry was written or not, and corrections of both."""
     CLOSED = 32
     """The pool is closed: set on its closing, and on every later entry."""
 

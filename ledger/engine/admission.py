@@ -55,9 +55,9 @@ def refusal(
         batch.require_swept(one, below=hopeful)
         if hopeful:
             found = spared(batch, one)
-            free = rules.swept(head.balance, found.held, found.charged, ceiling=I64_MAX)
+            free = rules.swept(head.balance, found.due.held, found.due.charged, ceiling=I64_MAX)
             window = one.session(free) or head.window
-            bounds = _bounds(one, requests, found.dated)
+            bounds = _bounds(one, requests, found.due.dated)
             if admit(head.policy, free, *asked, window, **bounds) is None:
                 expire_spared(batch, found)
                 continue
@@ -65,7 +65,7 @@ def refusal(
     return None
 
 
-def _bounds(pool: PoolBatch, requests: int, due: Sequence[rules.Due] = ()) -> dict[str, Any]:
+def _bounds(pool: PoolBatch, requests: int, due: Sequence[rules.Charge] = ()) -> dict[str, Any]:
     """Return what bounds a reservation beside the balance, once what is due has expired."""
     bounds: dict[str, Any] = {"requests": requests}
     if pool.head.policy.limits:

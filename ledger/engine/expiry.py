@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import LeaseState, Totals
+from ledger.core.entries import LeaseState
 from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
@@ -79,9 +79,8 @@ def _expiry(pool: PoolBatch, row: LeaseRow) -> Draft:
         lease_id=state.lease,
         ceiling=I64_MAX,
     )
-    version = pool.head.rules_version
     return about_lease(EntryKind.EXPIRY, effect, row)._replace(
-        flags=effect.flags | rules.dating_flag(version, effect.flags, usage),
+        flags=effect.flags | pool.dating_flag(effect, usage),
         usage=usage,
         provenance=None if assumed is None else assumed.provenance,
         detail={"settlement": str(policy)},
@@ -91,35 +90,27 @@ def _expiry(pool: PoolBatch, row: LeaseRow) -> Draft:
 class Spared(NamedTuple):
     """Due leases that were not expired because operations of the same batch are about them."""
 
-    due: list[tuple[PoolBatch, list[LeaseState]]]
-    held: Totals
-    """What they hold together."""
-    charged: Totals
-    """What is committed for them together once they expire."""
-    dated: list[rules.Due]
-    """The parts of it that count when the holds ended."""
+    leases: list[tuple[PoolBatch, list[LeaseState]]]
+    due: rules.Due
+    """What they come to together."""
 
 
 def spared(batch: Batch, pool: PoolBatch) -> Spared:
     """Return the spared leases that still hold some of a pool's capacity."""
-    due: list[tuple[PoolBatch, list[LeaseState]]] = []
-    dated: list[rules.Due] = []
-    held = charged = Totals()
+    leases: list[tuple[PoolBatch, list[LeaseState]]] = []
+    due = rules.Due()
     for one in batch.sharing(pool):
         own = [row.state for row in one.leases.values() if row.origin_pool_id is None]
         states = [state for state in own if rules.due(state, one.now)]
-        for state in states:
-            held = held.plus(state.held)
-            by = rules.charged(one.head.policy.settlement, state.held)
-            charged = charged.plus(by)
-            if rules.dates_expiries(one.head.rules_version):
-                dated.append((Micros(state.expires_at or 0), by))
-        due.append((one, states))
-    return Spared(due, held, charged, dated)
+        holds = [(Micros(state.expires_at or 0), state.held) for state in states]
+        head = one.head
+        due = due.plus(rules.overdue(head.rules_version, head.policy.settlement, holds))
+        leases.append((one, states))
+    return Spared(leases, due)
 
 
 def expire_spared(batch: Batch, found: Spared) -> None:
     """Stage the expiry of spared leases; usage that later operations record for them is late."""
-    for pool, states in found.due:
+    for pool, states in found.leases:
         ending = [Ending(state.lease, Micros(state.expires_at or 0)) for state in states]
         expire(batch, pool, ending, spared=(), until=pool.head.swept_until or Micros(0))

@@ -28,7 +28,7 @@ from ledger.core.entries import (
     requests_of,
 )
 from ledger.core.kinds import CHANGES_WINDOW, GIVES_BACK, EntryKind, LeasePhase
-from ledger.core.values import Usage
+from ledger.core.values import Usage, UsageDifference
 from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import (
     JournalDamagedError,
@@ -99,7 +99,7 @@ class PoolBatch:
         self._interned: dict[str, Interned] = {}
         self._history: StagedHistory | None = None
 
-    def limits(self, due: Sequence[rules.Due] = ()) -> rules.Limits:
+    def limits(self, due: Sequence[rules.Charge] = ()) -> rules.Limits:
         """Return the limits of the pool's policy, with all that is staged.
 
         Args:
@@ -127,7 +127,7 @@ class PoolBatch:
         *,
         at: Micros | None = None,
         always: bool = False,
-        due: Sequence[rules.Due] = (),
+        due: Sequence[rules.Charge] = (),
     ) -> rules.Credits | None:
         """Return the pool's credits, None where it is not prepaid.
 
@@ -156,7 +156,7 @@ class PoolBatch:
         at = self.at if at is None else at
         return rules.Credits(policy, book, at, self._committed(due), more)
 
-    def _committed(self, due: Sequence[rules.Due] = ()) -> StagedHistory:
+    def _committed(self, due: Sequence[rules.Charge] = ()) -> rules.History:
         """Return what was committed at the pool's entries, staged ones included."""
         if self._history is None:
             self._history = StagedHistory(
@@ -167,7 +167,7 @@ class PoolBatch:
                 sums=self.journal.dated,
                 staged=self.staged,
             )
-        return self._history.with_due(due) if due else self._history
+        return self._history.with_due(due)
 
     @property
     def at(self) -> Micros:
@@ -178,6 +178,10 @@ class PoolBatch:
         """Return the session that a reservation begins here, with this balance or the newest."""
         head = self.head
         return rules.begin_session(head.policy, head.window, balance or head.balance, self.at)
+
+    def dating_flag(self, effect: rules.Effect, usage: Usage | UsageDifference | None) -> EntryFlag:
+        """Return the flag of the next entry if it counts when the hold of its lease ended."""
+        return rules.dating_flag(self.head.rules_version, effect.lease, usage, self.at)
 
     def require_open(self) -> None:
         """Refuse an operation that a closed pool does not take.

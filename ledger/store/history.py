@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, literal_column, select, text
@@ -320,7 +319,7 @@ class StagedHistory(StoredHistory):
         """Return what dated entries behind an entry commit that count before a time."""
         self._look()
         staged = (one.by for one in self._dated if one.seq > after and one.at < before)
-        return reduce(Totals.plus, staged, super().dated(after, before))
+        return Totals.sum(staged, super().dated(after, before))
 
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
         """Return when dated entries behind an entry count, between two times."""
@@ -361,7 +360,7 @@ def bounds(
     policy_seq: int,
     upto: int,
     at: Micros,
-    due: Sequence[rules.Due] = (),
+    due: Sequence[rules.Charge] = (),
 ) -> Bounds:
     """Return the limits and the credits of a pool at one of its entries and at a time.
 
@@ -379,8 +378,7 @@ def bounds(
     """
     if not policy.limits and not policy.prepaid:
         return _UNBOUNDED
-    history = StoredHistory(read, pool.info, upto=upto)
-    history.due = due
+    history = StoredHistory(read, pool.info, upto=upto).with_due(due)
     limits = rules.Limits(policy, at, history) if policy.limits else None
     return Bounds(limits, listed(read, pool, policy, policy_seq, at, history))
 
@@ -391,7 +389,7 @@ def listed(
     policy: SharedPoolBudgetOptions,
     policy_seq: int,
     at: Micros,
-    history: StoredHistory,
+    history: rules.History,
 ) -> rules.Credits | None:
     """Return the credits of a pool at a time, None where it is not prepaid."""
     book = pool.terms.book(read, policy_seq) if policy.prepaid else None

@@ -6,8 +6,8 @@ It finds pools as the next write would: what is due has expired, and windows hav
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial, reduce
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
@@ -168,7 +168,7 @@ def with_due(
 
 
 _Heads = Mapping[PoolId, Head | JournalDamagedError]
-_Holds = Mapping[PoolId, Sequence[tuple[Micros, Totals]]]
+_Holds = Mapping[PoolId, Sequence[rules.Charge]]
 """What leases that are due hold, by their pool, and apart by when they were due if that matters."""
 
 
@@ -258,55 +258,32 @@ def _may_be_due(pool: PoolJournal, newest: Row | None) -> bool:
     return bool(newest["may_be_due"])
 
 
-class _Due(NamedTuple):
-    """What is due of a pool's capacity.
-
-    Attributes:
-        held: What the leases that are due hold.
-        charge: What they will be charged.
-        dated: The part of it that counts when the holds ended.
-    """
-
-    held: Totals = Totals()
-    charge: Totals = Totals()
-    dated: tuple[rules.Due, ...] = ()
-
-    def plus(self, other: _Due) -> _Due:
-        """Return both together."""
-        held, charge = self.held.plus(other.held), self.charge.plus(other.charge)
-        return _Due(held, charge, self.dated + other.dated)
+_NOTHING = rules.Due()
 
 
-_NOTHING = _Due()
-
-
-def _due(connection: Connection, holds: _Holds, wanted: Iterable[PoolId]) -> Mapping[PoolId, _Due]:
-    """Return what is due of the capacity of each wanted pool, from what is due in each pool."""
+def _due(connection: Connection, holds: _Holds, heads: _Heads) -> Mapping[PoolId, rules.Due]:
+    """Return what is due of the capacity of each pool, from what is due in each and below."""
     if not holds:
         return {}
     known = pools.find_lines(connection, table.c.pool_id, holds).infos
     infos = {one.pool_id: one for one in known}
-    due: dict[PoolId, _Due] = dict.fromkeys(wanted, _NOTHING)
+    due: dict[PoolId, rules.Due] = dict.fromkeys(heads, _NOTHING)
     for pool_id, found in holds.items():
         if pool_id not in infos:
             continue
         # A pool that cannot be read cannot be swept either.
         with contextlib.suppress(JournalDamagedError):
-            head = PoolJournal(infos[pool_id], store=b"").head(connection)
-            charges = [(at, rules.charged(head.policy.settlement, held)) for at, held in found]
-            dated = charges if rules.dates_expiries(head.rules_version) else []
-            own = _Due(_sum(held for _, held in found), _sum(by for _, by in charges), (*dated,))
+            head = heads.get(pool_id) or PoolJournal(infos[pool_id], store=b"").head(connection)
+            if isinstance(head, JournalDamagedError):
+                continue
+            own = rules.overdue(head.rules_version, head.policy.settlement, found)
             for above in _line(pool_id, infos):
                 if above in due:
                     due[above] = due[above].plus(own)
     return due
 
 
-def _sum(totals: Iterable[Totals]) -> Totals:
-    return reduce(Totals.plus, totals, Totals())
-
-
-def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: _Due) -> Present:
+def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: rules.Due) -> Present:
     at = max(now, head.recorded_at)
     bounds = history.bounds(
         read,
@@ -326,8 +303,7 @@ def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: _Du
         head.window,
         now,
         recorded_at=head.recorded_at,
-        held=due.held,
-        charge=due.charge,
+        due=due,
         ceiling=I64_MAX,
     )
     return Present(head._replace(balance=balance, window=window), bounds)

@@ -272,7 +272,9 @@ class _Checker:
         if entry.kind == EntryKind.CORRECTION or repeats:
             flags |= entry.flags & EntryFlag.AT_EXPIRY  # it is compared with that of another entry
         else:
-            flags |= rules.dating_flag(self.state.rules_version, flags, entry.usage)
+            lease = None if effect is None else effect.lease
+            said = lease, entry.usage, entry.recorded_at
+            flags |= rules.dating_flag(self.state.rules_version, *said)
         if "shortened" in entry.detail:
             flags |= EntryFlag.SHORTENED
         return flags | EntryFlag.CLOSED if self.state.closed else flags

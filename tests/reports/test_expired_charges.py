@@ -16,6 +16,7 @@ from ledger import (
     Attribution,
     LeaseTtl,
     Ledger,
+    OccurredAt,
     RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
@@ -23,6 +24,7 @@ from ledger import (
     UsageEstimate,
     UsageReport,
     exports,
+    from_micros,
     reports,
 )
 from ledger.reports.render import runs_sheet
@@ -64,6 +66,20 @@ def write(book: Ledger, clock: Clock) -> None:
     clock.minutes(24 * 60)
     usage = Usage(input_tokens=40, output_tokens=5, total_tokens=45, cost_micros_usd=3_500_000)
     book.pool("team").record_used(late, usage, report=UsageReport(model="dear"))
+
+
+def test_an_expiry_has_the_time_at_which_it_was_written(timed: Ledger, clock: Clock) -> None:
+    """A month that was reported before gets nothing added, unless the call said when it was."""
+    budget = timed.pool("team", SharedPoolBudgetOptions(capacity_tokens=1_000))
+    reserve(timed, "undated")
+    dated = RequestExtensions(OccurredAt(from_micros(clock.now)), LeaseTtl(timedelta(minutes=1)))
+    budget.reserve(dated, UsageEstimate(total_tokens=7), RequestBudget.unlimited())
+    clock.minutes(2 * 24 * 60)
+    assert 2 == timed.expire_due()
+    rows = reports.spend(timed, by=["month"]).rows
+    assert [("2024-02", 7), ("2024-03", 40)] == [
+        (row.group["month"], row.total_tokens) for row in rows
+    ]
 
 
 def test_runs_show_expiries_where_there_are_any(timed: Ledger, clock: Clock) -> None:

@@ -100,10 +100,20 @@ class DueMachine(RuleBasedStateMachine):
         assert shown(model) == shown(stored), (model, stored)
         return model[0], Pair(model[1], stored[1])
 
-    def about(self, number: int, which: int, call: Callable[[Any, BudgetLease], object]) -> Outcome:
-        """Do a call about a lease on both, open, due, expired or ended."""
+    def about(
+        self,
+        number: int,
+        which: int,
+        call: Callable[[Any, BudgetLease], object],
+        *,
+        sweeps: bool = True,
+    ) -> Outcome:
+        """Do a call about a lease on both, open, due, expired or ended.
+
+        Usage counts alike whether its lease is due or has expired, if there are no windows.
+        """
         pair = self.pairs[-1 - which % len(self.pairs)]
-        if self.expired_in_memory(pair):
+        if sweeps and self.expired_in_memory(pair):
             self.sweep(number)
         return self.ask(
             number,
@@ -166,7 +176,12 @@ class DueMachine(RuleBasedStateMachine):
     def spend(self, number: int, which: int, usage: Usage, last: bool) -> None:  # noqa: FBT001 - hypothesis calls by name
         """Observe or settle a lease."""
         name = "record_used" if last else "observe"
-        self.about(number, which, lambda to, lease: getattr(to, name)(lease, usage))
+        self.about(
+            number,
+            which,
+            lambda to, lease: getattr(to, name)(lease, usage),
+            sweeps=self.model._policy.window is not None,
+        )
 
     @precondition(lambda self: self.pairs)
     @rule(number=NUMBERS, which=NUMBERS, ttl=SHORT)

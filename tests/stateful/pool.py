@@ -531,8 +531,9 @@ class Pool:
         if self.closed and usage is not None:
             self._pass_on(kind, usage, requests)
         found = windows or [None] * len(decided)
+        at = max(self.books.now, self.recorded_at)  # decided here for the pools above, too
         moved: Sequence[rules.Move | None] = moves or [
-            one.late_move(kind, effect, usage) for one, effect in decided
+            one.late_move(kind, effect, usage, at) for one, effect in decided
         ]
         seqs = [
             one.append(kind, effect, flag, late=late, window=window, moved=by)
@@ -543,10 +544,15 @@ class Pool:
         return seqs[0]
 
     def late_move(
-        self, kind: EntryKind, effect: rules.Effect, usage: Usage | UsageDifference | None
+        self,
+        kind: EntryKind,
+        effect: rules.Effect,
+        usage: Usage | UsageDifference | None,
+        at: Micros,
     ) -> rules.Dated | None:
-        """Return when an expiry, or usage that comes later, counts; None for all else."""
-        if usage is None or not effect.flags & (EntryFlag.EXPIRED | EntryFlag.LATE):
+        """Return when usage counts that is recorded once a hold has ended; None for all else."""
+        ends = effect.lease.expires_at
+        if usage is None or ends is None or ends > at:
             return None
         calls = int(kind is not EntryKind.OBSERVATION)
         by = Totals.of(usage, requests=calls)

@@ -46,6 +46,7 @@ from ledger.core.rules.leases import (
     due,
     expire,
     follow,
+    has_ended,
     make_room,
     observe,
     release,
@@ -57,8 +58,8 @@ from ledger.core.rules.leases import (
     swept,
 )
 from ledger.core.rules.limits import (
+    Charge,
     Dated,
-    Due,
     History,
     Limits,
     Move,
@@ -68,6 +69,7 @@ from ledger.core.rules.limits import (
     moved_by,
     since,
 )
+from ledger.core.rules.overdue import Due, overdue
 from ledger.core.rules.released import (
     admission,
     current,
@@ -83,6 +85,7 @@ from ledger.core.rules.unpriced import left_out, require_priced, unpriced, unpri
 
 __all__ = [
     "Assumed",
+    "Charge",
     "Credits",
     "Crossing",
     "Dated",
@@ -119,6 +122,7 @@ __all__ = [
     "due",
     "expire",
     "follow",
+    "has_ended",
     "least",
     "left_out",
     "make_room",
@@ -126,6 +130,7 @@ __all__ = [
     "moved_by",
     "observe",
     "over_request_budget",
+    "overdue",
     "prepaid",
     "reached",
     "record_import",

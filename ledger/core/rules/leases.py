@@ -392,9 +392,14 @@ def renew(
     return Effect(balance, lease._replace(expires_at=expires_at), _UNFLAGGED)
 
 
+def has_ended(lease: LeaseState, at: Micros) -> bool:
+    """Tell whether the time of a lease's hold is over, whatever became of it."""
+    return lease.expires_at is not None and lease.expires_at <= at
+
+
 def due(lease: LeaseState, now: Micros) -> bool:
     """Tell whether a lease's hold ends by time-out."""
-    return lease.phase is _OPEN and lease.expires_at is not None and lease.expires_at <= now
+    return lease.phase is _OPEN and has_ended(lease, now)
 
 
 def release(balance: Balance, lease: LeaseState | None, *, lease_id: int) -> Effect:

@@ -12,12 +12,10 @@ that is written, and so does usage that comes later. Corrections of all of them 
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from ledger.core import calendar
 from ledger.core.axes import AXES
@@ -58,8 +56,8 @@ class Dated(NamedTuple):
     by: Totals
 
 
-Due = tuple[Micros, Totals]
-"""When the holds of leases that are due ended, and what they will be charged."""
+Charge = tuple[Micros, Totals]
+"""When the hold of a lease that is due ended, and what it will be charged."""
 Move = Moved | Dated
 """What an entry changes of what had been committed before it."""
 
@@ -109,8 +107,6 @@ class History(ABC):
 
     first: int = 0
     """A number that is before every time that is asked for; 0 is before all entries."""
-    due: Sequence[Due] = ()
-    """What leases that are due will be charged: it counts as if their expiries were written."""
 
     @property
     @abstractmethod
@@ -141,11 +137,9 @@ class History(ABC):
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
         """Return when dated entries behind an entry count, between two times and without these."""
 
-    def with_due(self, due: Sequence[Due]) -> Self:
+    def with_due(self, charges: Sequence[Charge]) -> History:
         """Return this history as it will be once leases that are due have expired."""
-        found = copy.copy(self)
-        found.due = due
-        return found
+        return _WithDue(self, charges) if charges else self
 
     def before(self, since: Micros) -> int:
         """Return the number of the newest entry recorded before a time, `first` where none was."""
@@ -206,14 +200,52 @@ class History(ABC):
             if of <= point.seq:
                 sums[of] = moved = sums.get(of, _NOTHING).plus(by)
                 lowest[of] = Totals(*map(min, lowest.get(of, _NOTHING), moved))
-        known = reduce(Totals.plus, lowest.values(), point.committed)
+        known = Totals.sum(lowest.values(), point.committed)
         dated = (one.by for one in more if isinstance(one, Dated) and one.at < since)
-        return reduce(Totals.plus, dated, known.plus(self.recorded_later(point, since)))
+        return Totals.sum(dated, known.plus(self.dated(point.seq, since)))
 
-    def recorded_later(self, point: Point, since: Micros) -> Totals:
-        """Return what counts before a time and was recorded behind an entry, or is due."""
-        due = (by for at, by in self.due if at < since)
-        return reduce(Totals.plus, due, self.dated(point.seq, since))
+
+class _WithDue(History):
+    """A history with the expiries of leases that are due, as if they were written behind it.
+
+    It keeps nothing itself: what is read for it, the history behind it remembers.
+    """
+
+    def __init__(self, written: History, charges: Sequence[Charge]) -> None:
+        self._written = written
+        self._charges = charges
+        self.first = written.first
+
+    @property
+    def last(self) -> int:
+        """How many entries there are, without the expiries."""
+        return self._written.last
+
+    def points(self, numbers: range) -> Sequence[Point]:
+        """Return entries by their numbers."""
+        return self._written.points(numbers)
+
+    def before(self, since: Micros) -> int:
+        """Return the number of the newest entry recorded before a time."""
+        return self._written.before(since)
+
+    def newest_before(self, since: Micros) -> Point:
+        """Return the newest entry recorded before a time."""
+        return self._written.newest_before(since)
+
+    def moved(self, after: int) -> Sequence[Moved]:
+        """Return the corrections behind an entry."""
+        return self._written.moved(after)
+
+    def dated(self, after: int, before: Micros) -> Totals:
+        """Return what counts before a time: of the entries behind one, and of what is due."""
+        due = (by for at, by in self._charges if at < before)
+        return Totals.sum(due, self._written.dated(after, before))
+
+    def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
+        """Return when the entries behind one count, and what is due, between two times."""
+        due = (at for at, _ in self._charges if first < at < last)
+        return [*self._written.dates(after, first, last), *due]
 
 
 class Refusal(NamedTuple):
@@ -319,9 +351,7 @@ class Limits:
         # Dated entries cease to count at times of their own, between those of other entries.
         point = history.point(found - 1)
         first = Micros(max(point.at, since(limit, self._at) - 1))
-        moments = {at for at, _ in history.due if first < at < last}
-        moments.update(history.dates(point.seq, first, last))
-        ordered = sorted(moments)
+        ordered = sorted({*history.dates(point.seq, first, last)})
         fitting = bisect_left(ordered, True, key=lambda moment: fits(point, moment))
         last = ordered[fitting] if fitting < len(ordered) else last
         return Micros(last + limit.period.length_us)

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from ledger.core.entries import Balance, EntryFlag, WindowState
+from ledger.core.checks import Micros
+from ledger.core.entries import Balance, EntryFlag, LeaseState, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.admission import Denial, admit
 from ledger.core.rules.credits import Credits
+from ledger.core.rules.leases import has_ended
 from ledger.core.rules.limits import Limits
 from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import InvalidInputError, UnknownRulesError
@@ -44,7 +46,7 @@ class Released(NamedTuple):
         since: The first version of the library that has it.
         admit: How it decides a reservation.
         dates_expiries: Whether limits and credits count what an expiry is charged, and usage that
-            comes later, when the hold ended; else when it is recorded.
+            comes later than the hold ended, when it ended; else when it is recorded.
     """
 
     since: str
@@ -70,22 +72,23 @@ def dates_expiries(version: int) -> bool:
     return RELEASED[version].dates_expiries
 
 
-def dating_flag(version: int, flags: EntryFlag, usage: Usage | UsageDifference | None) -> EntryFlag:
+def dating_flag(
+    version: int, lease: LeaseState | None, usage: Usage | UsageDifference | None, at: Micros
+) -> EntryFlag:
     """Return the flag of an entry that counts when the hold of its lease ended.
 
-    Such are the expiry, and usage that comes later. A correction counts when that does which it
-    corrects, and in a pool above an entry counts when the one does that it repeats.
+    Such are the expiry, and usage that comes later, whether the expiry was written by then or not:
+    who writes first decides nothing. A correction counts when that does which it corrects, and in a
+    pool above an entry counts when the one does that it repeats.
 
     Args:
         version: The version of the rules in the pool that granted the lease.
-        flags: The flags that the entry has besides.
+        lease: The lease after the entry, None where it is about none.
         usage: Its usage, None where it records none.
+        at: When it is recorded.
     """
-    late = usage is not None and flags & _OF_EXPIRED
+    late = usage is not None and lease is not None and has_ended(lease, at)
     return EntryFlag.AT_EXPIRY if late and dates_expiries(version) else EntryFlag.NONE
-
-
-_OF_EXPIRED = EntryFlag.EXPIRED | EntryFlag.LATE
 
 
 def current() -> int:

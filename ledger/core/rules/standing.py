@@ -9,6 +9,7 @@ from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.carry_over import current_window
 from ledger.core.rules.leases import swept
+from ledger.core.rules.overdue import Due
 
 
 class Standing(NamedTuple):
@@ -25,8 +26,7 @@ def stand(
     now: Micros,
     *,
     recorded_at: Micros,
-    held: Totals,
-    charge: Totals,
+    due: Due,
     ceiling: int,
 ) -> Standing:
     """Return where a pool stands by now, in the order of every write.
@@ -41,12 +41,11 @@ def stand(
         window: The window that the newest entry was written in.
         now: The time.
         recorded_at: When the newest entry was recorded.
-        held: What the leases that are due hold together, those of the pools below included.
-        charge: What is committed for them once they expire.
+        due: What the leases that are due come to, those of the pools below included.
         ceiling: The most that a total may be.
     """
-    if any(held):
-        balance = swept(balance, held, charge, ceiling=ceiling)
+    if any(due.held):
+        balance = swept(balance, due.held, due.charged, ceiling=ceiling)
     return Standing(balance, current_window(policy, window, balance, now, recorded_at=recorded_at))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from functools import reduce
 
 from ledger.core.checks import Micros
 from ledger.core.credit_book import CreditBook
@@ -57,7 +56,7 @@ class Track(History):
         """Return what dated entries behind an entry commit that count before a time."""
         begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
         early = (one.by for one in self._dated[begin:] if one.at < before)
-        return reduce(Totals.plus, early, Totals())
+        return Totals.sum(early)
 
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
         """Return when dated entries behind an entry count, between two times."""

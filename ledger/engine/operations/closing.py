@@ -49,7 +49,7 @@ class ClosePool(Operation[None]):
             batch.require_swept(pool)
             found = spared(batch, pool)
             open_leases = pool.head.balance.reserved.requests
-            if found.held.requests < open_leases:
+            if found.due.held.requests < open_leases:
                 raise OpenLeasesError(pool.info.name, open_leases=open_leases)
             expire_spared(batch, found)
         return Draft(

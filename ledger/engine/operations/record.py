@@ -89,7 +89,7 @@ class Record(LeaseOperation[None]):
         attribution = None if found is None else self._attribution(pool, found.attribution)
         make_room(batch, pool, self.lease, kind, self.usage)
         spend = rules.settle if self.closes else rules.observe
-        balance, lease, flags = spend(
+        effect = balance, lease, flags = spend(
             pool.head.balance,
             pool.state(self.lease),
             self.usage,
@@ -97,8 +97,8 @@ class Record(LeaseOperation[None]):
             ceiling=I64_MAX,
         )
         found = pool.leases[self.lease]
-        if flags:
-            flags |= rules.dating_flag(pool.head.rules_version, flags, self.usage)
+        if lease.expires_at is not None:
+            flags |= pool.dating_flag(effect, self.usage)
         if report.shortened:
             flags |= EntryFlag.SHORTENED
         return drafted(

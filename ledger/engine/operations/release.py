@@ -96,11 +96,13 @@ class Close(Release):
             if known != state.estimate:
                 detail["estimate"] = amounts(known)
         kind = EntryKind.RELEASE if assumed is None else EntryKind.SETTLEMENT
+        usage = None if assumed is None else assumed.usage
+        flags = effect.flags | pool.dating_flag(effect, usage)
         return about_lease(
             kind,
-            effect,
+            effect._replace(flags=flags),
             pool.leases[self.lease],
-            usage=None if assumed is None else assumed.usage,
+            usage=usage,
             provenance=None if assumed is None else assumed.provenance,
             detail=detail,
             idempotency_key=self.key,
