@@ -29,6 +29,7 @@ _SCOPE = "ledger"
 _MICROS = 1_000_000
 
 PROVIDERS = {
+    "aws": "aws.bedrock",
     "azure": "azure.ai.openai",
     "google": "gcp.gemini",
     "mistral": "mistral_ai",

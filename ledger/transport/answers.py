@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import re
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -37,6 +39,10 @@ class Reader(ABC):
         self.said = Said(answers)
         self._protocol = protocol
         self._hides_usage = hides_usage
+
+    def head(self, headers: Mapping[str, str]) -> None:
+        """Read the headers of the answer."""
+        self._understand(self._protocol.head, headers)
 
     def _understand(self, read: Callable[[Said, Fields], None], content: Fields) -> None:
         try:
@@ -100,6 +106,48 @@ class EventReader(Reader):
             return False
         self._understand(self._protocol.event, event)
         return event.get("choices") == [] and bool(event.get("usage"))
+
+
+class FrameReader(Reader):
+    """Reads events as Amazon frames them: lengths, headers, and JSON, which may hold an event."""
+
+    _held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Read the frames that end in this chunk, and pass it on."""
+        held, begin = self._held + chunk, 0
+        while len(held) - begin >= _FRAME_MIN:
+            size, of_headers = struct.unpack_from("!II", held, begin)
+            if not _FRAME_MIN <= size <= len(held) - begin:
+                break
+            headers = begin + _PRELUDE
+            body = headers + of_headers
+            self._read(held[headers:body], held[body : begin + size - 4])
+            begin += size
+        self._held = held[begin:]
+        return chunk
+
+    def end(self) -> bytes:
+        """Return nothing: all was passed on."""
+        return b""
+
+    def _read(self, headers: bytes, body: bytes) -> None:
+        _, found, rest = headers.partition(_EVENT_TYPE)
+        try:
+            event = json.loads(body)
+            if isinstance(event, Mapping) and isinstance(event.get("bytes"), str):
+                event = json.loads(base64.b64decode(event["bytes"]))
+            elif found:
+                event = {rest[2 : 2 + int.from_bytes(rest[:2])].decode(): event}
+        except ValueError:
+            return
+        if isinstance(event, Mapping):
+            self._understand(self._protocol.event, event)
+
+
+_PRELUDE, _FRAME_MIN = 12, 16
+_EVENT_TYPE = b":event-type\x07"
+"""The name of a header, and the mark of a text."""
 
 
 class JsonReader(Reader):

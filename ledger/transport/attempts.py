@@ -21,7 +21,7 @@ import _thread
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ from ledger.errors import (
 )
 from ledger.prices import Recording
 from ledger.prices.rates import price
-from ledger.transport.answers import EventReader, JsonReader, Reader
+from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
 from ledger.transport.listening import AttemptListener
 from ledger.transport.requests import Asked
 from ledger.transport.settings import Settings
@@ -213,18 +213,26 @@ class Attempt:
         """Whether the usage of the answer is asked for, because the caller did not."""
         return self.asked.leaves_usage_out and self._settings.asks_for_usage
 
-    def answered(self, status: int, content_type: str) -> bool:
+    def answered(self, status: int, headers: Mapping[str, str]) -> bool:
         """Take the head of an answer, and tell whether its content says what was used."""
         self._status = status
         if not 200 <= status < 300:  # noqa: PLR2004 - by HTTP
             return False
-        kind = EventReader if "event-stream" in content_type else JsonReader
+        content_type = headers.get("content-type", "")
+        kind: type[Reader] = EventReader if "event-stream" in content_type else JsonReader
+        if "amazon.eventstream" in content_type:
+            kind = FrameReader
+        self.read_by(kind, headers)
+        return True
+
+    def read_by(self, kind: type[Reader], headers: Mapping[str, str]) -> None:
+        """Read the answer by a reader of this kind, and what its head says of its usage."""
         self.reader = kind(
             self.asked.protocol,
             self.asked.answers,
             hides_usage=self.asks_for_usage and not self._settings.shows_usage,
         )
-        return True
+        self.reader.head(headers)
 
     def early(self) -> Part | None:
         """Return what is recorded before the end: the input that an answer begins with."""

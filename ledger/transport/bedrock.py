@@ -1,37 +1,36 @@
 """The budget around a client of boto3 for Amazon Bedrock, by the events of botocore.
 
-One lease for each attempt, as with httpx. `converse` and `converse_stream` are counted. What is
-not is refused: a call that nobody counts is no call of a budgeted client.
+One lease for each attempt, as with httpx. `converse` and `invoke_model` are counted, whole and as
+streams. What is not is refused: a call that nobody counts is no call of a budgeted client.
 """
 
 from __future__ import annotations
 
 import inspect
+import io
+import json
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+
+from typing_extensions import override
 
 from ledger.errors import InvalidInputError
 from ledger.lease import LeaseBlock
 from ledger.transport.answers import Reader
 from ledger.transport.attempts import Attempt, call_of
 from ledger.transport.counting import is_counted
-from ledger.transport.protocols import CONVERSE
-from ledger.transport.requests import read_request
+from ledger.transport.requests import protocol_of, read_request
 from ledger.transport.settings import TWICE, Settings, for_threads
 from ledger.transport.streams import Stream
 
 _SERVICE = "bedrock-runtime"
 _MARK = "_ledger_budget"
-_OPERATIONS = ("Converse", "ConverseStream")
-_UNCOUNTED = (
-    "InvokeModel",
-    "InvokeModelWithResponseStream",
-    "InvokeModelWithBidirectionalStream",
-    "StartAsyncInvoke",
-)
+_OPERATIONS = ("Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream")
+_UNCOUNTED = ("InvokeModelWithBidirectionalStream", "StartAsyncInvoke")
 
 
 def is_bedrock(client: object) -> bool:
@@ -73,7 +72,8 @@ def wrap_bedrock(client: Any, settings: Settings) -> None:  # noqa: ANN401 - a c
 def _refuse(model: Any, **_more: object) -> None:  # noqa: ANN401 - of botocore
     raise InvalidInputError(
         "client",
-        f"{model.name} is not counted: call converse or converse_stream, or another client",
+        f"{model.name} is not counted: call converse or invoke_model, whole or as streams, "
+        "or another client",
     )
 
 
@@ -91,11 +91,12 @@ class _Leases:
         if is_counted():
             return
         path = urlsplit(request.url).path
-        body = request.body if isinstance(request.body, bytes) else b""
-        asked = read_request(CONVERSE, path, body, provider=self._settings.provider)
-        model = unquote(path.partition("/model/")[2].rpartition("/")[0])
-        call = call_of((id(self._settings), request.url, hash(body)), None)
-        attempt = Attempt(self._settings, replace(asked, model=model), call)
+        body = request.body if isinstance(request.body, bytes | bytearray) else b""
+        protocol = protocol_of("POST", path)
+        assert protocol is not None  # noqa: S101 - the events are of such requests alone
+        asked = read_request(protocol, path, bytes(body), provider=self._settings.provider)
+        call = call_of((id(self._settings), request.url, hash(bytes(body))), None)
+        attempt = Attempt(self._settings, asked, call)
         block = attempt.lease(self._budget)
         with attempt.reserving():
             block.__enter__()
@@ -125,18 +126,54 @@ class _Leases:
             attempt.tell(error=exception)
             block.__exit__(type(exception), exception, exception.__traceback__)
             return
-        status = response_dict["status_code"]
-        if not attempt.answered(status, ""):
+        headers = response_dict["headers"]
+        if not attempt.answered(response_dict["status_code"], headers):
             _Events((), attempt, block).end("refused")
             return
-        attempt.reader = reader = _ObjectReader(CONVERSE, 1, hides_usage=False)
-        reader.said.answer["id"] = parsed_response.get("ResponseMetadata", {}).get("RequestId")
-        if "stream" in parsed_response:
-            parsed_response["stream"] = _Events(parsed_response["stream"], attempt, block)
+        body = parsed_response.get("body")
+        if not hasattr(body, "iter_chunks"):  # an answer that is parsed, or will be by its events
+            attempt.read_by(_ObjectReader, headers)
+        assert attempt.reader is not None  # noqa: S101 - the answer is no error
+        said = attempt.reader.said
+        said.answer["id"] = parsed_response.get("ResponseMetadata", {}).get("RequestId")
+        if hasattr(body, "iter_chunks"):
+            parsed_response["body"] = _read(body, attempt, block)
             return
+        for name in ("stream", "body"):
+            if name in parsed_response:
+                parsed_response[name] = _Events(parsed_response[name], attempt, block)
+                return
         for _ in (whole := _Events([parsed_response], attempt, block)):
             pass
         whole.end("complete")
+
+
+def _read(body: Any, attempt: Attempt, block: LeaseBlock) -> Any:  # noqa: ANN401 - of botocore
+    """Read the content of an answer, and return it as one that is still to be read."""
+    parts: list[bytes] = []
+    broken: Exception | None = None
+    try:
+        parts.extend(_Events(body.iter_chunks(), attempt, block))
+    except Exception as error:  # noqa: BLE001 - it is raised where the caller reads
+        broken = error
+    body.close()
+    return type(body)(_Replayed(b"".join(parts), broken), None)
+
+
+class _Replayed(io.BytesIO):
+    """Content that was read, and how that ended."""
+
+    def __init__(self, content: bytes, broken: Exception | None) -> None:
+        super().__init__(content)
+        self._broken = broken
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._broken is not None and (
+            size is None or size < 0 or self.tell() + size > len(self.getvalue())
+        ):
+            raise self._broken
+        return super().read(size)
 
 
 class _Current(threading.local):
@@ -149,9 +186,13 @@ class _ObjectReader(Reader):
     """Reads answers that botocore has parsed already."""
 
     def feed(self, chunk: Any) -> Any:  # noqa: ANN401 - a mapping in place of bytes
-        """Read an answer, or an event."""
-        if isinstance(chunk, Mapping):
-            self._understand(self._protocol.event, chunk)
+        """Read an answer, or an event, which may hold one of the model's maker."""
+        event = chunk
+        if isinstance(chunk, Mapping) and isinstance(chunk.get("chunk"), Mapping):
+            with suppress(ValueError):
+                event = json.loads(chunk["chunk"].get("bytes", b""))
+        if isinstance(event, Mapping):
+            self._understand(self._protocol.event, event)
         return chunk
 
     def end(self) -> bytes:

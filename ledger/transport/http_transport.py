@@ -65,7 +65,7 @@ class Transport:
             attempt.tell(error=error)
             block.__exit__(type(error), error, error.__traceback__)
             raise
-        if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
+        if not attempt.answered(answer.status_code, answer.headers):
             self.stream(answer.stream, attempt, block).end("refused")
             return answer
         return self._passing(answer, self.stream, attempt, block)
@@ -88,7 +88,7 @@ class Transport:
             attempt.tell(error=error)
             await block.__aexit__(type(error), error, error.__traceback__)
             raise
-        if not attempt.answered(answer.status_code, answer.headers.get("content-type", "")):
+        if not attempt.answered(answer.status_code, answer.headers):
             await self.async_stream(answer.stream, attempt, block).end("refused")
             return answer
         return self._passing(answer, self.async_stream, attempt, block)

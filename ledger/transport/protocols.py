@@ -56,7 +56,7 @@ class Protocol:
     Attributes:
         name: Of the protocol.
         operation: What the call does, as OpenTelemetry names it.
-        provider: Who speaks it first of all, as price lists name it.
+        provider: Who speaks it first of all, as price lists name it; None if anybody may.
         paths: How the paths of its requests end.
         inputs: The parts of a request that the model reads.
         limits: Where a request says how much output it wants at most, by preference.
@@ -65,13 +65,14 @@ class Protocol:
         usage_on_request: Whether a stream leaves its usage out unless `stream_options` ask for it.
         usage: The part of an answer that says what was used.
         tells: An event of a stream that does not match this says nothing of usage or end.
+        head: Reads what the headers of an answer say of its usage.
         event: Reads an event of a stream.
         whole: Reads an answer in one piece.
     """
 
     name: str
     operation: str
-    provider: str
+    provider: str | None
     paths: tuple[str, ...]
     inputs: tuple[str, ...]
     limits: tuple[tuple[str, ...], ...] = ()
@@ -82,6 +83,7 @@ class Protocol:
     tells: re.Pattern[bytes]
     event: Callable[[Said, Fields], None]
     whole: Callable[[Said, Fields], None]
+    head: Callable[[Said, Mapping[str, str]], None] = lambda _said, _headers: None
 
 
 def _chat_event(said: Said, event: Fields) -> None:
@@ -155,6 +157,47 @@ def _converse_event(said: Said, event: Fields) -> None:
     said.keep(source, "serviceTier")
     said.use("usage", source.get("usage"))
     said.final = bool(said.answer.get("usage"))
+
+
+_METRICS = "amazon-bedrock-invocationMetrics"
+_INVOKED = {
+    "input_tokens": ("x-amzn-bedrock-input-token-count", "inputTokenCount"),
+    "output_tokens": ("x-amzn-bedrock-output-token-count", "outputTokenCount"),
+    "cache_read_input_tokens": (
+        "x-amzn-bedrock-cache-read-input-token-count",
+        "cacheReadInputTokenCount",
+    ),
+    "cache_creation_input_tokens": (
+        "x-amzn-bedrock-cache-write-input-token-count",
+        "cacheWriteInputTokenCount",
+    ),
+}
+"""What Bedrock counted for any model, by its headers, and by the last event of a stream."""
+
+
+def _invoked_head(said: Said, headers: Mapping[str, str]) -> None:
+    counts = {name: headers.get(header) for name, (header, _) in _INVOKED.items()}
+    said.use("usage", {name: int(n) for name, n in counts.items() if n is not None})
+    said.final = bool(said.answer.get("usage"))  # the bytes behind it may break off
+
+
+def _invoked_event(said: Said, event: Fields) -> None:
+    _message_event(said, event)  # Claude's; others have the metrics alone
+    metrics = event.get(_METRICS)
+    if isinstance(metrics, Mapping):
+        if not said.answer.get("usage"):
+            said.use("usage", {name: metrics.get(metric) for name, (_, metric) in _INVOKED.items()})
+        said.final = True
+    said.answer.pop("model", None)  # it is priced by the name that it was asked by, with its region
+
+
+def _invoked(said: Said, answer: Fields) -> None:
+    said.keep(answer, "id")
+    usage = answer.get("usage")
+    # Claude's says more than the headers, and others' in ways of their own.
+    if isinstance(usage, Mapping) and ("input_tokens" in usage or not said.answer.get("usage")):
+        said.use("usage", usage)
+    said.final = True
 
 
 _RESPONSE_STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
@@ -236,16 +279,39 @@ PROTOCOLS = (
 CONVERSE = replace(
     PROTOCOLS[0],
     name="converse",
+    provider="aws",
     paths=("/converse", "/converse-stream"),
     inputs=("system", "messages", "toolConfig"),
     limits=(("inferenceConfig", "maxTokens"),),
     answers=(),
     usage_on_request=False,
-    tells=re.compile(rb"(?!)"),  # it comes as objects
+    tells=re.compile(rb"(?!)"),  # it has no server-sent events
     event=_converse_event,
     whole=_converse_event,
 )
-"""Amazon Bedrock's; its streams are no server-sent events, so that httpx does not carry them."""
+"""Amazon Bedrock's own."""
 
-ANY = replace(CONVERSE, name="any", paths=(), inputs=("input",), limits=())
+INVOKE = replace(
+    CONVERSE,
+    name="invoke",
+    paths=("/invoke", "/invoke-with-response-stream"),
+    inputs=(
+        *("system", "messages", "tools", "toolConfig", "prompt", "message", "chat_history"),
+        *("preamble", "documents", "inputText", "inputs", "texts"),
+    ),
+    limits=(
+        *(("max_tokens",), ("max_gen_len",), ("maxTokens",), ("max_tokens_to_sample",)),
+        ("textGenerationConfig", "maxTokenCount"),
+        *(("inferenceConfig", name) for name in ("maxTokens", "max_new_tokens", "maxNewTokens")),
+    ),
+    answers=("num_generations",),
+    event=_invoked_event,
+    whole=_invoked,
+    head=_invoked_head,
+)
+"""Amazon Bedrock's for requests as each model's maker writes them."""
+
+INVOKE_EMBEDDINGS = replace(INVOKE, operation="embeddings", writes=0)
+
+ANY = replace(PROTOCOLS[0], name="any", provider=None, paths=(), inputs=("input",), limits=())
 """What a program says for itself, of calls that go by no transport that is known."""

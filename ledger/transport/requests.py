@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from ledger.core.values import UsageEstimate
 from ledger.errors import UnknownPriceError
 from ledger.prices import PriceList, Rates, count_tokens
-from ledger.transport.protocols import PROTOCOLS, Protocol
+from ledger.transport.protocols import CONVERSE, INVOKE, INVOKE_EMBEDDINGS, PROTOCOLS, Protocol
 
 Fields = Mapping[str, Any]
 
@@ -154,10 +156,39 @@ def protocol_of(method: str, path: str) -> Protocol | None:
     """Return the protocol of a request's answer, None if it is none that is known here."""
     if method != "POST":
         return None
-    return next((one for one in PROTOCOLS if path.endswith(one.paths)), None)
+    return next((one for one in PROTOCOLS if path.endswith(one.paths)), None) or _of_bedrock(path)
+
+
+def _of_bedrock(path: str) -> Protocol | None:
+    model = bedrock_model(path)
+    if model is None:
+        return None
+    if path.endswith(CONVERSE.paths):
+        return CONVERSE
+    return INVOKE_EMBEDDINGS if "embed" in model else INVOKE
+
+
+_BEDROCK = re.compile(
+    r"/model/(.+)/(?:converse|converse-stream|invoke|invoke-with-response-stream)$"
+)
+_MODEL_ARN = re.compile(r"arn:[^/]+:(?:foundation-model|inference-profile)/(.+)")
+"""Names that hold a model's; those of profiles and throughput of one's own do not."""
+
+
+def bedrock_model(path: str) -> str | None:
+    """Return the model that a request to Amazon Bedrock names, None if it is none."""
+    found = _BEDROCK.search(path)
+    if found is None:
+        return None
+    named = unquote(found[1])
+    arn = _MODEL_ARN.fullmatch(named)
+    return named if arn is None else arn[1]
 
 
 def _model(path: str, body: Fields) -> str | None:
+    of_bedrock = bedrock_model(path)
+    if of_bedrock is not None:
+        return of_bedrock
     model = body.get("model")
     if isinstance(model, str) and model:
         return model

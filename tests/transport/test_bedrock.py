@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import binascii
 import gc
 import json
-import struct
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from ledger import InvalidInputError, Ledger, LedgerBudgetManager, ThresholdExceededError
+from ledger import (
+    InvalidInputError,
+    Ledger,
+    LedgerBudgetManager,
+    ThresholdExceededError,
+    UnknownPriceError,
+)
+from ledger.prices import PriceList
 from ledger.transport import budgeted
 from tests.transport import wire
 from tests.transport.attempts import attempts
+from tests.transport.frames import chunk, event
+from tests.transport.shapes import BY_NAME
 from tests.transport.wire import End, Reply
 
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore")]
@@ -44,22 +51,7 @@ ASKED: Any = {
     "messages": [{"role": "user", "content": [{"text": "Hi"}]}],
     "inferenceConfig": {"maxTokens": 1_000},
 }
-
-
-def event(kind: str, content: object, *, of: str = "event") -> bytes:
-    """Return an event as AWS frames it."""
-    named = {":message-type": of, f":{of}-type": kind, ":content-type": "application/json"}
-    headers = b"".join(
-        struct.pack("!B", len(name))
-        + name.encode()
-        + struct.pack("!BH", 7, len(value))
-        + value.encode()
-        for name, value in named.items()
-    )
-    body = json.dumps(content).encode()
-    prelude = struct.pack("!II", 16 + len(headers) + len(body), len(headers))
-    framed = prelude + struct.pack("!I", binascii.crc32(prelude)) + headers + body
-    return framed + struct.pack("!I", binascii.crc32(framed))
+ASKED_OF_CLAUDE: Any = {"messages": [{"role": "user", "content": "Hi"}]}
 
 
 STREAM = Reply(
@@ -74,12 +66,12 @@ STREAM = Reply(
 
 
 @pytest.fixture
-def of_boto3(libraries: None, server: wire.Server) -> Callable[[Any], Any]:  # noqa: ARG001 - makes it importable
+def of_boto3(libraries: None, server: wire.Server) -> Callable[..., Any]:  # noqa: ARG001 - makes it importable
     """Return a function that makes clients, which wait a moment before they repeat a request."""
     import boto3
     import botocore.config
 
-    def make(pool: Any) -> Any:
+    def make(pool: Any, **options: Any) -> Any:
         config = botocore.config.Config(
             retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=0.5
         )
@@ -91,9 +83,175 @@ def of_boto3(libraries: None, server: wire.Server) -> Callable[[Any], Any]:  # n
             aws_secret_access_key="none",  # noqa: S106 - nobody asks for it
             config=config,
         )
-        return budgeted(client, pool=pool)
+        return budgeted(client, pool=pool, **options)
 
     return make
+
+
+CLAUDE = json.loads(BY_NAME["messages"].whole.parts[0])
+BODY = json.dumps(
+    {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 1_000, **ASKED_OF_CLAUDE}
+)
+COUNTED = {
+    "x-amzn-bedrock-input-token-count": "100",
+    "x-amzn-bedrock-output-token-count": "200",
+    "x-amzn-bedrock-cache-read-input-token-count": "5000",
+    "x-amzn-bedrock-cache-write-input-token-count": "2000",
+}
+METRICS = {
+    "inputTokenCount": 100,
+    "outputTokenCount": 200,
+    "cacheReadInputTokenCount": 5_000,
+    "cacheWriteInputTokenCount": 2_000,
+}
+
+
+def chunks(*contents: object) -> Reply:
+    """Return such a stream."""
+    return Reply(parts=tuple(map(chunk, contents)), content_type=STREAM.content_type)
+
+
+BY_CLAUDE = [json.loads(one.partition(b"data: ")[2]) for one in BY_NAME["messages"].stream.parts]
+INVOKED: dict[str, tuple[Reply, list[str]]] = {
+    "whole, as Claude says it": (wire.whole({**CLAUDE, "model": "claude-x"}), ["billed"]),
+    "whole, by the headers": (wire.whole({"generation": "Hi"}, headers=COUNTED), ["billed"]),
+    "whole, as another says it": (wire.whole({"output": {}, "usage": USAGE}), ["billed"]),
+    "whole, by both": (wire.whole(CLAUDE, headers=COUNTED), ["billed"]),
+    "whole, half of it": (
+        Reply(parts=(b'{"generation": "H',), headers=COUNTED, end=End.SHORT),
+        ["billed"],
+    ),
+    "whole, no usage": (wire.whole({"text": "Hi"}), ["estimated"]),
+    "whole, half of it without headers": (
+        Reply(parts=(b'{"generation": "H',), end=End.SHORT),
+        ["estimated"],
+    ),
+    "stream of Claude": (chunks(*BY_CLAUDE), ["billed"]),
+    "stream of another": (
+        chunks(
+            {"generation": "Hi"}, {"generation": "", "amazon-bedrock-invocationMetrics": METRICS}
+        ),
+        ["billed"],
+    ),
+    "stream of Claude, cut": (
+        chunks(*BY_CLAUDE[:4]).cut(4, End.UNMARKED),
+        ["estimated"],
+    ),
+    "stream of another, without its end": (chunks({"generation": "Hi"}), ["estimated"]),
+}
+
+
+@pytest.mark.parametrize("way", INVOKED)
+def test_requests_as_the_models_makers_write_them(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    of_boto3: Callable[..., Any],
+    way: str,
+) -> None:
+    """`invoke_model`: by the usage of Claude's answers, or by what Bedrock counted itself."""
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
+
+    reply, ends = INVOKED[way]
+    server.answers(reply)
+    client = of_boto3(pool)
+    asked = {"modelId": MODEL, "body": BODY}
+    with (
+        pytest.raises((BotoCoreError, HTTPError))
+        if "half" in way or "cut" in way
+        else nullcontext()
+    ):
+        if "stream" in way:
+            events = list(client.invoke_model_with_response_stream(**asked)["body"])
+            assert len(events) == len(reply.parts)
+        else:
+            body = client.invoke_model(**asked)["body"]
+            assert reply.parts[0][:5] == body.read(5)
+            assert reply.parts[0][5:] == body.read()
+    found = attempts(book, pool)
+    assert ends == [one.end for one in found]
+    assert {BILLED} >= {one.used for one in found if one.end == "billed"}
+    if way == "stream of Claude, cut":
+        (one,) = found
+        assert (7_101, 9_315) == one.observed
+        assert (8_100, 24_300) == one.used
+
+
+def test_models_by_the_names_of_profiles(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, of_boto3: Callable[..., Any]
+) -> None:
+    """A region's profile, by id and by ARN; a profile of one's own says no model, and is named."""
+    server.answers(WHOLE)
+    client = of_boto3(pool)
+    arn = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us." + MODEL
+    names = ("us." + MODEL, arn, "arn:aws:bedrock:us-east-1::foundation-model/" + MODEL)
+    for name in names:
+        client.converse(**{**ASKED, "modelId": name})
+    settled = [one for one in book.entries(pool.name) if one.kind == "settlement"]
+    assert ["us." + MODEL, "us." + MODEL, MODEL] == [one.attribution.model for one in settled]
+    assert 3 * BILLED[1] == pool.status().balance.committed.cost_micros_usd
+    own = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"
+    with pytest.raises(UnknownPriceError, match="application-inference-profile/abc123"):
+        client.converse(**{**ASKED, "modelId": own})
+    own_prices = PriceList({"price": [{"model": own, "input": 3, "output": 15}]})
+    of_boto3(pool, prices=own_prices).converse(**{**ASKED, "modelId": own})
+    server.answers(
+        wire.whole({"embedding": [0.1]}, headers={"x-amzn-bedrock-input-token-count": "9"})
+    )
+    client.invoke_model(
+        modelId="amazon.titan-embed-text-v2:0", body=json.dumps({"inputText": "Hi"})
+    )
+    (*_, last) = attempts(book, pool)
+    assert ("billed", (9, 1)) == (last.end, last.used)
+    assert last.reserved[0] < 100
+
+
+@pytest.mark.parametrize("way", ["whole, as Claude says it", "stream of Claude", "whole, no usage"])
+@pytest.mark.usefixtures("libraries")
+def test_claude_on_bedrock_by_anthropics_client(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, way: str
+) -> None:
+    """It goes by httpx2, with Amazon's frames for its streams."""
+    from anthropic import AnthropicBedrock
+
+    reply, ends = INVOKED[way]
+    server.answers(reply)
+    client = AnthropicBedrock(
+        aws_access_key="none",
+        aws_secret_key="none",  # noqa: S106 - nobody asks for it
+        aws_region="us-east-1",
+        base_url=server.url,
+    )
+    asked: Any = {"model": "us." + MODEL, "max_tokens": 1_000, **ASKED_OF_CLAUDE}
+    with budgeted(client, pool=pool):
+        answer = client.messages.create(**asked, stream="stream" in way)
+        assert "stream" not in way or "Hello there" == "".join(
+            one.delta.text for one in answer if one.type == "content_block_delta"
+        )
+    (found,) = attempts(book, pool)
+    assert ends == [found.end]
+    assert found.used in {BILLED, found.reserved}
+
+
+def test_a_stubber_answers_uncounted(
+    pool: LedgerBudgetManager, server: wire.Server, of_boto3: Callable[..., Any]
+) -> None:
+    """Botocore's own stand-in answers before anything is sent: nothing is spent."""
+    from botocore.stub import Stubber
+
+    client = of_boto3(pool)
+    answer = {
+        "output": {"message": MESSAGE},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3},
+        "metrics": {"latencyMs": 1},
+    }
+    with Stubber(client) as stub:
+        stub.add_response("converse", answer)
+        client.converse(**ASKED)
+    assert [] == server.requests
+    assert 0 == pool.status().balance.committed.tokens
 
 
 def read(client: Any) -> list[Any]:
@@ -131,7 +289,7 @@ def test_what_becomes_of_the_attempts(
     book: Ledger,
     pool: LedgerBudgetManager,
     server: wire.Server,
-    of_boto3: Callable[[Any], Any],
+    of_boto3: Callable[..., Any],
     way: str,
 ) -> None:
     """Each has one end, and what is billed is what was recorded."""
@@ -156,7 +314,7 @@ def test_an_interrupt_ends_the_lease(
     book: Ledger,
     pool: LedgerBudgetManager,
     server: wire.Server,
-    of_boto3: Callable[[Any], Any],
+    of_boto3: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Botocore tells it by no event; the next call of the thread has a lease of its own."""
@@ -178,7 +336,7 @@ def interrupted(*_given: object) -> None:
 
 
 def test_a_stream_that_is_left(
-    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, of_boto3: Callable[[Any], Any]
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, of_boto3: Callable[..., Any]
 ) -> None:
     """Closed, or thrown away: the estimate is charged."""
     server.answers(STREAM.cut(2, End.NEVER))
@@ -197,15 +355,21 @@ def test_refusals(
     new_pool: Callable[..., LedgerBudgetManager],
     pool: LedgerBudgetManager,
     server: wire.Server,
-    of_boto3: Callable[[Any], Any],
+    of_boto3: Callable[..., Any],
 ) -> None:
     """The budget's own error, before anything is sent; what cannot be counted is not called."""
     client = of_boto3(new_pool(capacity_cost_micros_usd=1))
     for call in (lambda: client.converse(**ASKED), lambda: read(client)):
         with pytest.raises(ThresholdExceededError):
             call()
-    with pytest.raises(InvalidInputError, match="InvokeModel is not counted"):
-        client.invoke_model(modelId=MODEL, body=b"{}")
+    with pytest.raises(ThresholdExceededError):
+        client.invoke_model(modelId=MODEL, body=BODY)
+    with pytest.raises(InvalidInputError, match="StartAsyncInvoke is not counted"):
+        client.start_async_invoke(
+            modelId=MODEL,
+            modelInput={},
+            outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://bucket"}},
+        )
     with pytest.raises(InvalidInputError, match="has a budget already"):
         budgeted(client, pool=pool)
     assert [] == server.requests

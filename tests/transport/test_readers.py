@@ -6,15 +6,17 @@ import json
 
 import pytest
 
-from ledger.transport.answers import EventReader, JsonReader
-from ledger.transport.protocols import PROTOCOLS
+from ledger.prices import read_answer
+from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
+from ledger.transport.protocols import CONVERSE, INVOKE, PROTOCOLS
 from tests.transport import wire
+from tests.transport.frames import chunk, event
 from tests.transport.shapes import CHAT_USAGE, GEMINI_USAGE, SHAPES, Shape, chat_events
 
 BY_NAME = {one.name: one for one in PROTOCOLS}
 
 
-def read(reader: EventReader | JsonReader, content: bytes, size: int) -> bytes:
+def read(reader: Reader, content: bytes, size: int) -> bytes:
     """Feed a content in chunks of a size, and return what was passed on."""
     chunks = [content[place : place + size] for place in range(0, len(content), size)]
     return b"".join([*map(reader.feed, chunks), reader.end()])
@@ -118,3 +120,32 @@ def test_events_of_another_form_pass(event: str) -> None:
     reader = EventReader(BY_NAME["chat"], 1, hides_usage=True)
     assert content == read(reader, content, 5)
     assert not reader.said.final
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_the_name_that_answered_is_kept(shape: Shape) -> None:
+    """Each protocol's, whole and as a stream: it says more than the one that was asked for."""
+    protocol = BY_NAME[shape.name]
+    whole = JsonReader(protocol, 1)
+    read(whole, b"".join(shape.whole.parts), 100)
+    stream = EventReader(protocol, 1, hides_usage=False)
+    read(stream, b"".join(shape.stream.parts), 100)
+    names = {read_answer(one.said.answer).model for one in (whole, stream)}
+    assert {json.loads(shape.whole.parts[0]).get("model", "gemini-2.5-pro")} == names
+
+
+def test_amazons_frames_may_come_in_chunks_of_any_size() -> None:
+    """Each is read when it is whole; what is no frame is passed on, and read no further."""
+    metrics = {"inputTokenCount": 7, "outputTokenCount": 2}
+    content = chunk({"generation": "Hi"}) + chunk({"amazon-bedrock-invocationMetrics": metrics})
+    usage = event("metadata", {"usage": {"inputTokens": 7, "outputTokens": 2, "totalTokens": 9}})
+    for protocol, framed in ((INVOKE, content), (CONVERSE, usage)):
+        for size in (1, 2, 11, 12, 13, 50, len(framed)):
+            reader = FrameReader(protocol, 1, hides_usage=False)
+            assert framed == read(reader, framed, size)
+            assert reader.said.final
+            assert 9 == read_answer(reader.said.answer).total_tokens
+    broken = FrameReader(INVOKE, 1, hides_usage=False)
+    for no_frame in (b"\0" * 100, b"\xff" * 100, chunk("Hi")[:-1], event("chunk", {"bytes": "!"})):
+        assert no_frame == read(broken, no_frame, 40)
+    assert not broken.said.final
