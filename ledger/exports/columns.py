@@ -8,9 +8,10 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum, auto
 from functools import cache, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from ledger.core.checks import from_micros
+from ledger.core.columns import each_once
 from ledger.core.entries import EntryFlag, Totals, actor_in
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store import rows
@@ -25,8 +26,6 @@ Stored = Mapping[str, Sequence[Any]]
 
 Page = Sequence[Sequence[Value]]
 """Rows of an export, column by column."""
-
-T = TypeVar("T")
 
 PLACES = 6
 """How many decimal places a decimal has: a millionth of a US dollar needs six."""
@@ -88,16 +87,7 @@ class Column:
             return each_once(self.shown, found[self.of[0]])
         shown = self.shown
         given = zip(*[found[name] for name in self.of], strict=True)
-        return each_once(lambda one: shown(*one), list(given))
-
-
-def each_once(convert: Callable[[Any], T], values: Sequence[Any]) -> Sequence[T]:
-    """Return what each value is converted to; equal values are converted once.
-
-    Half of the cells of an export say what other rows of the page say, too.
-    """
-    converted = {value: convert(value) for value in set(values)}
-    return list(map(converted.__getitem__, values))
+        return each_once(lambda one: shown(*one), given)
 
 
 def with_held(found: Stored) -> Stored:

@@ -11,7 +11,8 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from ledger.core.checks import canonical_json
-from ledger.exports.columns import DIGITS, Column, Kind, Page, Value, each_once
+from ledger.core.columns import each_once
+from ledger.exports.columns import DIGITS, Column, Kind, Page, Value
 from ledger.reports.render.text_formats import GUARD, Figure, csv_cell, csv_row, json_line
 
 _TEXTUAL = (Kind.TEXT, Kind.JSON)

@@ -1,30 +1,44 @@
-"""A row's cells as a line of a bill, by a mapping."""
+"""Rows as lines of a bill, by a mapping, column by column."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import timedelta
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from ledger.core.calendar import zone_named
-from ledger.core.checks import check_text
+from ledger.core.checks import check_text, from_micros
+from ledger.core.columns import each_once
 from ledger.errors import InvalidInputError
-from ledger.files.lines import BillLine
-from ledger.files.mapping import ATTRIBUTION, COST, BillMapping, CostUnit, TokenCounting
+from ledger.files.lines import Columns
+from ledger.files.mapping import COST, BillMapping, CostUnit, TokenCounting
 from ledger.files.moments import ISO, full_time, moment
-from ledger.files.numbers import Amount, is_plain, money, shown, tokens, unit_of
-from ledger.files.rows import SEPARATOR, Row, digest_of
+from ledger.files.numbers import Amount, money, plain_numbers, shown, tokens, unit_of
+from ledger.files.rows import SEPARATOR, Rows, digest_of
 
 _MICROS_IN = {CostUnit.USD: 1_000_000, CostUnit.CENTS: 10_000, CostUnit.MICROS_USD: 1}
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")
-_REMEMBERED = 4_096
-"""How many texts of times, models and kinds are remembered with what they mean."""
+_EPOCH = from_micros(0)
+_MICROSECOND = timedelta(microseconds=1)
 
-_T = TypeVar("_T")
-Cells = Mapping[str, str]
+T = TypeVar("T")
+Moments = Sequence[int | None]
+"""Times in microseconds since 1970; a bill may have some that no journal has."""
+
+
+class Read(NamedTuple):
+    """Several rows as lines.
+
+    Attributes:
+        columns: The lines, column by column.
+        other_kinds: How many of them each kind of token has that the mapping does not name.
+    """
+
+    columns: Columns
+    other_kinds: Counter[str]
 
 
 class CellReader:
@@ -32,19 +46,21 @@ class CellReader:
 
     Attributes:
         asked: The columns that it reads.
-        other_kinds: How many lines each kind of token has that the mapping does not name.
     """
 
     def __init__(self, mapping: BillMapping, columns: Sequence[str]) -> None:
         self._mapping = mapping
         self._zone = zone_named(mapping.zone)
         self._currencies = _currencies(mapping, columns)
+        offset = self._zone.utcoffset(None)
+        self._begin = None if offset is None else _EPOCH.replace(tzinfo=None) + offset
+        """When 1970 began in the zone, if its clock is never changed: half the work for a time."""
         self._start = None
         if mapping.start is not None:
             self._start = moment("start", mapping.start, (ISO,), self._zone)
-        self._empty = frozenset(mapping.empty)
+        self._nothing = frozenset(("", *mapping.empty))
+        """The texts of cells without a value."""
         self.asked = mapping.columns | {*self._currencies}
-        self.other_kinds: Counter[str] = Counter()
         self._sums = {
             name: [column for column in named if column != mapping.quantity]
             for name, named in mapping.amounts.items()
@@ -56,160 +72,220 @@ class CellReader:
         self._unit_column = mapping.unit_column
         if mapping.token_unit is not None and self._unit_column is None:
             self._unit = unit_of("token_unit", mapping.token_unit)
-        remember: Callable[[Callable[[str], _T]], Callable[[str], _T]] = lru_cache(_REMEMBERED)
-        self._at = remember(lambda text: self._moment(f"{mapping.at}", text))
-        self._ends_at = remember(lambda text: self._moment(f"{mapping.end}", text))
-        self._model = remember(self._named_model)
-        self._named = [
-            ("run_id" if name == "run" else name, column)
-            for name in ATTRIBUTION
-            if (column := getattr(mapping, name)) is not None
-        ]
-        self._kind = remember(lambda text: _fitting(mapping.kinds, text))
-        self._tokens_in = remember(lambda text: unit_of(f"{self._unit_column}", text))
 
-    def is_selected(self, cells: Cells) -> bool:
-        """Tell whether a row is one of those that the mapping reads."""
-        return _is_one_of(cells, self._mapping.only)
+    def selected(self, rows: Rows) -> Sequence[bool]:
+        """Tell which rows are those that the mapping reads."""
+        return _are_of(rows, self._mapping.only)
 
-    def begins_session(self, cells: Cells) -> bool:
-        """Tell whether a row begins a session: lines before it are no longer repeated."""
-        return _is_one_of(cells, self._mapping.begins)
+    def begin_session(self, rows: Rows) -> Sequence[bool]:
+        """Tell which rows begin a session: lines before one are no longer repeated."""
+        return _are_of(rows, self._mapping.begins)
 
-    def times(self, cells: Cells) -> tuple[datetime, str, datetime | None] | None:
-        """Return when a row begins, that day in the mapping's zone, and when it ends.
+    def have_amounts(self, rows: Rows) -> Sequence[bool]:
+        """Tell which rows have any amount: an export's empty day has none."""
+        return self._say_any(rows, self._counted)
+
+    def identities(self, rows: Rows, sessions: Sequence[bytes]) -> list[bytes]:
+        """Return a hash of the cells that say which line of its session each row is, and of which.
+
+        Args:
+            rows: The rows.
+            sessions: The hash of the row that began the session of each.
+        """
+        said = [rows.cells[column] for column in self._mapping.identity]
+        of_session = [session.hex() for session in sessions]
+        return [digest_of(SEPARATOR.join(one)) for one in zip(of_session, *said, strict=True)]
+
+    def times(self, rows: Rows) -> tuple[Moments, Moments]:
+        """Return when each row begins, and when it ends.
 
         Raises:
-            InvalidInputError: It is no time, or the end is not after the beginning.
+            InvalidInputError: A cell is no time, or an end is not after the beginning.
         """
-        text = self._cell(cells, self._mapping.at)
-        if text is None:
-            return None
-        at, day = self._at(text)
-        text = self._cell(cells, self._mapping.end)
-        if text is None:
-            return at, day, None
-        end, _day = self._ends_at(text)
-        if end <= at:
+        begins = self._each(rows, self._mapping.at, self._moment)
+        if self._mapping.end is None:
+            return begins, [None] * len(begins)
+        ends = self._each(rows, self._mapping.end, self._moment)
+        pairs = [*zip(begins, ends, strict=True)]
+        if any(at is not None and end is not None and end <= at for at, end in pairs):
             raise InvalidInputError(f"{self._mapping.end}", "is not after the beginning")
-        return at, day, end
+        return begins, [None if at is None else end for at, end in pairs]
 
-    def has_amounts(self, cells: Cells) -> bool:
-        """Tell whether a row has any amount: an export's empty day has none."""
-        for column in self._counted:
-            text = cells.get(column)
-            if text and text not in self._empty:
-                return True
-        return False
+    def lines(self, rows: Rows, begins: Moments, ends: Moments) -> Read:
+        """Return rows as lines.
 
-    def identity(self, cells: Cells, session: bytes) -> bytes:
-        """Return a hash of the cells that say which line of its session a row is, and of which."""
-        said = [session.hex(), *(cells.get(column, "") for column in self._mapping.identity)]
-        return digest_of(SEPARATOR.join(said))
-
-    def line(self, row: Row, when: tuple[datetime, str, datetime | None] | None) -> BillLine:
-        """Return a row as a line.
+        Args:
+            rows: The rows.
+            begins: When each begins, as `times` says.
+            ends: When each ends.
 
         Raises:
             InvalidInputError: A cell cannot be read.
         """
-        cells, mapping = row.cells, self._mapping
+        mapping = self._mapping
         for column in self._currencies:
-            currency = self._cell(cells, column)
-            if currency and currency.lower() != "usd":
-                raise InvalidInputError(column, f"{shown(currency)} is not USD")
-        request_id = self._cell(cells, mapping.request_id)
-        if request_id is not None:
-            check_text(f"{mapping.request_id}", request_id)
-        elif when is None:
+            for currency in {*rows.cells[column]} - self._nothing:
+                if currency.lower() != "usd":
+                    raise InvalidInputError(column, f"{shown(currency)} is not USD")
+        request_ids = self._each(rows, mapping.request_id, check_text)
+        if (None, None) in zip(request_ids, begins, strict=True):
             raise InvalidInputError("line", "has neither a request id nor a day")
-        model = self._cell(cells, mapping.model)
-        at, day, end = (None, None, None) if when is None else when
-        amounts = self._amounts(cells)
-        named = {
-            name: check_text(column, text)
-            for name, column in self._named
-            if (text := self._cell(cells, column)) is not None
-        }
-        return BillLine(
-            line=row.line,
-            request_id=request_id,
-            model=None if model is None else self._model(model),
-            at=at,
-            end=end,
-            day=day,
-            amounts=tuple([amounts[name] for name in self._axes]),
-            has_cost=bool(mapping.cost) and any(self._cell(cells, one) for one in mapping.cost),
-            identity=row.digest.hex() if mapping.identity else None,
-            **named,
+        amounts, other_kinds = self._amounts(rows)
+        identities: Sequence[str | None] = [None] * len(rows.lines)
+        if mapping.identity:
+            identities = [digest.hex() for digest in rows.digests]
+        columns = Columns(
+            line=rows.lines,
+            request_id=request_ids,
+            model=self._each(rows, mapping.model, self._model),
+            at=begins,
+            end=ends,
+            amounts=[*zip(*(amounts[name] for name in self._axes), strict=True)],
+            has_cost=self._say_any(rows, mapping.cost),
+            run_id=self._each(rows, mapping.run, check_text),
+            provider=self._each(rows, mapping.provider, check_text),
+            tenant=self._each(rows, mapping.tenant, check_text),
+            agent=self._each(rows, mapping.agent, check_text),
+            identity=identities,
+            digest=rows.digests,
+        )
+        return Read(columns, other_kinds)
+
+    def _each(
+        self, rows: Rows, column: str | None, meaning: Callable[[str, str], T]
+    ) -> list[T | None]:
+        """Return what the texts of a column mean; None where there is none."""
+        if column is None:
+            return [None] * len(rows.lines)
+        nothing = self._nothing
+        return each_once(
+            lambda text: None if text in nothing else meaning(column, text), rows.cells[column]
         )
 
-    def _cell(self, cells: Cells, column: str | None) -> str | None:
-        text = cells.get(column) if column is not None else None
-        return text if text and text not in self._empty else None
+    def _say_any(self, rows: Rows, columns: Sequence[str]) -> Sequence[bool]:
+        """Tell which rows have a value in any of several columns."""
+        texts = [rows.cells[column] for column in columns]
+        if any(self._nothing.isdisjoint(column) for column in texts):
+            return [True] * len(rows.lines)
+        if not texts:
+            return [False] * len(rows.lines)
+        return [not self._nothing.issuperset(one) for one in zip(*texts, strict=True)]
 
-    def _moment(self, column: str, text: str) -> tuple[datetime, str]:
+    def _moment(self, column: str, text: str) -> int:
         found = None if self._mapping.at_format else full_time(text)
+        if found is not None and self._begin is not None:
+            return (found - self._begin) // _MICROSECOND
         if found is not None:
-            return found.replace(tzinfo=self._zone), found.date().isoformat()
-        at = moment(column, text, self._mapping.at_format, self._zone, self._start)
-        return at, at.astimezone(self._zone).date().isoformat()
+            at = found.replace(tzinfo=self._zone)
+        else:
+            at = moment(column, text, self._mapping.at_format, self._zone, self._start)
+        return (at - _EPOCH) // _MICROSECOND
 
-    def _named_model(self, text: str) -> str:
+    def _model(self, column: str, text: str) -> str:
         mapping = self._mapping
         if mapping.model_until is not None:
             text = text.partition(mapping.model_until)[0]
-        return check_text(f"{mapping.model}", _fitting(mapping.models, text) or text)
+        return check_text(column, _fitting(mapping.models, text) or text)
 
-    def _amounts(self, cells: Cells) -> dict[str, Amount]:
+    def _amounts(self, rows: Rows) -> tuple[dict[str, list[Amount]], Counter[str]]:
         """Return amounts as the journal counts them: input with cache tokens, and a total."""
-        unit, mapping = self._unit, self._mapping
-        if self._unit_column is not None:
-            said = self._cell(cells, self._unit_column)
-            unit = 1 if said is None else self._tokens_in(said)
-        found = {name: self._sum(cells, named, name, unit) for name, named in self._sums.items()}
-        kind = self._cell(cells, mapping.kind)
-        quantity = self._cell(cells, mapping.quantity)
-        if kind is not None and quantity is not None:
-            axis = self._kind(kind)
-            if axis is None:
-                self.other_kinds[kind] += 1
-            else:
-                found[axis] += tokens(f"{mapping.quantity}", quantity, unit, mapping.decimal)
-        if mapping.tokens is TokenCounting.CACHE_EXCLUDED and "input_tokens" in found:
-            found["input_tokens"] += sum(found.get(name, 0) for name in _CACHE)
+        units = self._units(rows)
+        found = {name: self._sum(rows, named, name, units) for name, named in self._sums.items()}
+        other_kinds = self._add_kinds(rows, units, found)
+        if self._mapping.tokens is TokenCounting.CACHE_EXCLUDED and "input_tokens" in found:
+            for name in _CACHE:
+                if name in found:
+                    found["input_tokens"] = _added(found["input_tokens"], found[name])
         if "total_tokens" in self._axes and "total_tokens" not in found:
-            found["total_tokens"] = found.get("input_tokens", 0) + found.get("output_tokens", 0)
-        return found
+            none: list[Amount] = [0] * len(rows.lines)
+            found["total_tokens"] = _added(
+                found.get("input_tokens", none), found.get("output_tokens", none)
+            )
+        return found, other_kinds
 
-    def _sum(self, cells: Cells, columns: Sequence[str], name: str, unit: int) -> Amount:
-        """Return the sum of several cells. An empty one is 0; the values of a list are added."""
+    def _units(self, rows: Rows) -> Sequence[int] | None:
+        """Return how many tokens one is in each row; None if it is the same in every row."""
+        if self._unit_column is None:
+            return None
+        said = self._each(rows, self._unit_column, unit_of)
+        return [1 if unit is None else unit for unit in said]
+
+    def _sum(
+        self, rows: Rows, columns: Sequence[str], name: str, units: Sequence[int] | None
+    ) -> list[Amount]:
+        """Return the sums of several columns."""
+        if not columns:
+            return [0] * len(rows.lines)
+        first, *others = (self._values(rows, column, name, units) for column in columns)
+        for values in others:
+            first = _added(first, values)
+        return first
+
+    def _values(
+        self, rows: Rows, column: str, name: str, units: Sequence[int] | None
+    ) -> list[Amount]:
+        """Return the amounts in a column. An empty cell is 0."""
+        texts = rows.cells[column]
+        if units is not None:
+            pairs = zip(texts, units, strict=True)
+            return each_once(lambda one: self._value(column, name, *one), pairs)
+        if self._unit == 1 and name != COST and self._nothing.isdisjoint(texts):
+            whole = plain_numbers(texts)
+            if whole is not None:
+                return [*whole]
+        return each_once(lambda text: self._value(column, name, text, self._unit), texts)
+
+    def _value(self, column: str, name: str, text: str, unit: int) -> Amount:
+        """Return the amount in a cell; the values of a list are added."""
         total: Amount = 0
-        mapping = self._mapping
-        for column in columns:
-            text = cells.get(column)
-            if not text:
+        for one in text.split(SEPARATOR):
+            if one in self._nothing:
                 continue
-            if unit == 1 and name != COST and is_plain(text) and text not in self._empty:
-                total += int(text)
-                continue
-            for one in text.split(SEPARATOR) if SEPARATOR in text else (text,):
-                if not one or one in self._empty:
-                    continue
-                if name == COST:
-                    amount = money(column, one, self._micros, mapping.decimal)
-                else:
-                    amount = tokens(column, one, unit, mapping.decimal)
-                total = total + amount if total else amount
+            if name == COST:
+                amount = money(column, one, self._micros, self._mapping.decimal)
+            else:
+                amount = tokens(column, one, unit, self._mapping.decimal)
+            total = total + amount if total else amount
         return total
 
+    def _add_kinds(
+        self, rows: Rows, units: Sequence[int] | None, found: Mapping[str, list[Amount]]
+    ) -> Counter[str]:
+        """Add the tokens of rows that say their kind; return how many say each other kind."""
+        others: Counter[str] = Counter()
+        mapping = self._mapping
+        if mapping.kind is None or mapping.quantity is None:
+            return others
+        kinds, quantities = rows.cells[mapping.kind], rows.cells[mapping.quantity]
+        axes = each_once(lambda text: _fitting(mapping.kinds, text), kinds)
+        units = units or [self._unit] * len(kinds)
+        for place, (kind, axis, quantity, unit) in enumerate(
+            zip(kinds, axes, quantities, units, strict=True)
+        ):
+            if kind in self._nothing or quantity in self._nothing:
+                continue
+            if axis is None:
+                others[kind] += 1
+            else:
+                found[axis][place] += tokens(mapping.quantity, quantity, unit, mapping.decimal)
+        return others
 
-def _is_one_of(cells: Cells, rows: Mapping[str, Sequence[str]]) -> bool:
-    """Tell whether a row has one of the values in every column that is named."""
-    return all(
-        any(fnmatchcase(cells.get(column, ""), pattern) for pattern in patterns)
-        for column, patterns in rows.items()
-    )
+
+def _added(known: Sequence[Amount], more: Sequence[Amount]) -> list[Amount]:
+    return [one + other if one else other for one, other in zip(known, more, strict=True)]
+
+
+def _are_of(rows: Rows, wanted: Mapping[str, Sequence[str]]) -> Sequence[bool]:
+    """Tell which rows have one of the values in every column that is named."""
+    found = [
+        each_once(partial(_fits_any, patterns), rows.cells[column])
+        for column, patterns in wanted.items()
+    ]
+    return [*map(all, zip(*found, strict=True))] if found else [True] * len(rows.lines)
+
+
+def _fits_any(patterns: Sequence[str], text: str) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
 def _fitting(names: Mapping[str, str], text: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ledger.errors import LedgerError, MissingExtraError
 from ledger.files.objects import names_of, text_at
-from ledger.files.rows import COLUMNS_MAX, LIST, Row, cell_of, digest_of
+from ledger.files.rows import COLUMNS_MAX, LIST, Row, Rows, cell_of, digest_of, together
 from ledger.files.source import Source
 
 _SAMPLE_ROWS = 50
@@ -56,8 +56,11 @@ class WorkbookTable:
         """
         _require_sound(self._source, self._skip + 1, self.columns)
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Row, None, None]:
-        """Yield the rows that are not empty."""
+    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+        """Yield the rows that are not empty, some at a time."""
+        yield from together(self._rows(asked, hashed=hashed), asked)
+
+    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[Row]:
         places = [(name, place) for place, name in enumerate(self.columns) if name in asked]
         with _workbook(self._source) as book:
             values = enumerate(_values(book[self._sheet]), start=1)
@@ -153,8 +156,11 @@ class ParquetTable:
         """
         _require_sound(self._source, None, self.columns)
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Row, None, None]:
-        """Yield the rows."""
+    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+        """Yield the rows, some at a time."""
+        yield from together(self._rows(asked, hashed=hashed), asked)
+
+    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[Row]:
         paths = [(name, name.split(".")) for name in asked]
         with self._open() as file:
             for line, value in enumerate(_batches(file, None), start=1):

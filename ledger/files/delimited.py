@@ -9,12 +9,23 @@ from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from itertools import islice
 
-from ledger.files.rows import COLUMNS_MAX, LINE_MAX, SEPARATOR, Row, digest_of
+from ledger.files.rows import (
+    CHARS_MAX,
+    COLUMNS_MAX,
+    LINE_MAX,
+    ROWS_MAX,
+    SEPARATOR,
+    Rows,
+    digest_of,
+)
 from ledger.files.source import Source
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE_LINES = 50
 """How many lines are searched for the header."""
+
+_CHUNK = 1 << 16
+"""How many characters are read at once."""
 
 _BROKEN = re.compile("[\ud800-\udfff]")
 """Bytes that are not UTF-8, as `Source.text` gives them."""
@@ -55,28 +66,35 @@ class Delimited:
             if name and count > 1:
                 raise self._source.refuse(line, f"two columns are called {name!r}")
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Row, None, None]:
-        """Yield the rows.
+    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+        """Yield the rows, some at a time.
 
         Raises:
             LedgerError: A line is not CSV, or has more cells than the header.
         """
-        places = [(name, place) for place, name in enumerate(self.columns) if name in asked]
-        size = len(self.columns)
+        places = {name: place for place, name in enumerate(self.columns) if name in asked}
         with self._source.text() as text:
-            found = _records(self._source, text, self._delimiter, self._skip)
-            next(found, None)
-            for line, cells in found:
-                if len(cells) != size:
-                    if len(cells) > size:
-                        reason = f"{len(cells)} cells, where the header has {size}"
-                        raise self._source.refuse(line, reason)
-                    cells.extend([""] * (size - len(cells)))
-                yield Row(
-                    line,
-                    {name: cells[place].strip() for name, place in places},
-                    digest_of(SEPARATOR.join(cells)) if hashed else b"",
-                )
+            for numbers, found in _records(self._source, text, self._delimiter, self._skip):
+                self._fill(numbers, found)
+                blank = [""] * len(found)
+                cells = {name: blank for name in asked if name not in places}
+                for name, place in places.items():
+                    cells[name] = [row[place].strip() for row in found]
+                hashes = [b""] * len(found)
+                if hashed:
+                    hashes = [digest_of(SEPARATOR.join(row)) for row in found]
+                yield Rows(numbers, cells, hashes)
+
+    def _fill(self, numbers: Sequence[int], found: Sequence[list[str]]) -> None:
+        """Give rows that are too short the cells that they lack."""
+        size = len(self.columns)
+        if set(map(len, found)) == {size}:
+            return
+        for number, row in zip(numbers, found, strict=True):
+            if len(row) > size:
+                reason = f"{len(row)} cells, where the header has {size}"
+                raise self._source.refuse(number, reason)
+            row.extend([""] * (size - len(row)))
 
 
 def delimited(source: Source, *, delimiter: str | None, skip: int | None) -> Iterator[Delimited]:
@@ -91,7 +109,7 @@ def delimited(source: Source, *, delimiter: str | None, skip: int | None) -> Ite
         LedgerError: The file is empty, or cannot be read as lines.
     """
     with source.text() as text:
-        sample = [*islice(_lines(source, text), (skip or 0) + _SAMPLE_LINES)]
+        sample = [*islice(_Lines(source, text), (skip or 0) + _SAMPLE_LINES)]
     if not any(line.strip() for line in sample):
         raise source.refuse(None, "the file is empty")
     signs = [*_DELIMITERS] if delimiter is None else [delimiter]
@@ -131,28 +149,71 @@ def _likely(sample: Sequence[str], found: Collection[tuple[str, int]]) -> tuple[
     return (sign, min(starts)) if starts else next(iter(found))
 
 
-def _lines(source: Source, text: io.TextIOWrapper) -> Iterator[str]:
-    """Yield the lines of a text, each with its end, in bounded memory."""
-    number = 0
-    while line := text.readline(LINE_MAX + 1):
-        number += 1
-        if len(line) > LINE_MAX:
-            raise source.refuse(number, f"longer than {LINE_MAX:,} characters; is it a table?")
-        if not line.isascii() and _BROKEN.search(line):
-            raise source.refuse(number, "not UTF-8 text; save the file as UTF-8")
-        yield line
+class _Lines:
+    """The lines of a text, each with its end, in bounded memory.
+
+    Attributes:
+        chars: How many characters are read so far.
+    """
+
+    def __init__(self, source: Source, text: io.TextIOWrapper) -> None:
+        self._source = source
+        self._text = text
+        self.chars = 0
+
+    def __iter__(self) -> Iterator[str]:
+        number = 0
+        rest = ""
+        while more := self._text.read(_CHUNK):
+            self.chars += len(more)
+            found = rest + more
+            # A carriage return at the end may be the first half of an end of line.
+            end = max(found.rfind("\n"), found.rfind("\r", 0, -1)) + 1
+            rest = found[end:]
+            lines = self._checked(found[:end], number)
+            yield from lines
+            number += len(lines)
+            if len(rest) > LINE_MAX:
+                raise self._too_long(number + 1)
+        yield from self._checked(rest, number)
+
+    def _checked(self, found: str, before: int) -> list[str]:
+        lines = io.StringIO(found, newline="").readlines()
+        if not found.isascii() and (broken := _BROKEN.search(found)):
+            number = before + len(io.StringIO(found[: broken.end()], newline="").readlines())
+            raise self._source.refuse(number, "not UTF-8 text; save the file as UTF-8")
+        # Only the first one may have begun before the text that was read right now.
+        if lines and len(lines[0]) > LINE_MAX:
+            raise self._too_long(before + 1)
+        return lines
+
+    def _too_long(self, number: int) -> Exception:
+        return self._source.refuse(number, f"longer than {LINE_MAX:,} characters; is it a table?")
 
 
 def _records(
     source: Source, text: io.TextIOWrapper, delimiter: str, skip: int
-) -> Iterator[tuple[int, list[str]]]:
-    lines = _lines(source, text)
-    for _line in islice(lines, skip):
-        pass
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """Yield the rows below the header, some at a time: on which line each ends, and its cells."""
+    lines = _Lines(source, text)
+    reader = csv.reader(islice(lines, skip, None), delimiter=delimiter, strict=True)
+    numbers: list[int] = []
+    rows: list[list[str]] = []
+    chars = 0
     try:
+        next((cells for cells in reader if cells), None)
         for cells in reader:
             if cells:
-                yield skip + reader.line_num, cells
+                numbers.append(skip + reader.line_num)
+                rows.append(cells)
+            if len(rows) == ROWS_MAX or lines.chars - chars > CHARS_MAX:
+                chars = lines.chars
+                if rows:
+                    yield numbers, rows
+                numbers, rows = [], []
     except csv.Error as error:
+        if rows:
+            yield numbers, rows
         raise source.refuse(skip + reader.line_num, f"not CSV: {error}") from error
+    if rows:
+        yield numbers, rows

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import marshal
 from array import array
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from fractions import Fraction
 from io import SEEK_END
+from itertools import chain
 from tempfile import SpooledTemporaryFile
 from threading import Lock
 from typing import Any, NamedTuple, overload
@@ -22,9 +24,8 @@ from ledger.files.numbers import Amount
 _IN_MEMORY = 4 * 2**20
 """Up to how many bytes the lines are kept in memory."""
 
-_WRITTEN_AT_ONCE = 1 << 16
-_EPOCH = from_micros(0)
-_MICROSECOND = timedelta(microseconds=1)
+_WRITTEN_AT_ONCE = 128
+"""How many lines are written together, and read together where one of them is asked for."""
 
 
 class BillLine(NamedTuple):
@@ -63,9 +64,69 @@ class BillLine(NamedTuple):
     identity: str | None = None
 
 
-def _micros(at: datetime) -> int:
-    """Return a time in microseconds since 1970; a bill may have times that no journal has."""
-    return (at - _EPOCH) // _MICROSECOND
+class Record(NamedTuple):
+    """A line as it is kept: as a `BillLine`, with times in microseconds since 1970.
+
+    A bill may have times that no journal has. `digest` is the hash of its row.
+    """
+
+    line: int
+    request_id: str | None
+    model: str | None
+    at: int | None
+    end: int | None
+    amounts: tuple[Amount, ...]
+    has_cost: bool
+    run_id: str | None
+    provider: str | None
+    tenant: str | None
+    agent: str | None
+    identity: str | None
+    digest: bytes
+
+    def bill_line(self, zone: ZoneInfo) -> BillLine:
+        """Return it as a line, with times in a zone."""
+        at = None if self.at is None else from_micros(self.at).astimezone(zone)
+        return BillLine(
+            line=self.line,
+            request_id=self.request_id,
+            model=self.model,
+            at=at,
+            end=None if self.end is None else from_micros(self.end).astimezone(zone),
+            day=None if at is None else at.date().isoformat(),
+            amounts=self.amounts,
+            has_cost=self.has_cost,
+            run_id=self.run_id,
+            provider=self.provider,
+            tenant=self.tenant,
+            agent=self.agent,
+            identity=self.identity,
+        )
+
+
+class Columns(NamedTuple):
+    """Several lines as they are kept, field by field of `Record`."""
+
+    line: Sequence[int]
+    request_id: Sequence[str | None]
+    model: Sequence[str | None]
+    at: Sequence[int | None]
+    end: Sequence[int | None]
+    amounts: Sequence[tuple[Amount, ...]]
+    has_cost: Sequence[bool]
+    run_id: Sequence[str | None]
+    provider: Sequence[str | None]
+    tenant: Sequence[str | None]
+    agent: Sequence[str | None]
+    identity: Sequence[str | None]
+    digest: Sequence[bytes]
+
+    def records(self) -> Iterator[Record]:
+        """Yield the lines one by one."""
+        return map(Record._make, zip(*self, strict=True))
+
+
+_AMOUNTS = Record._fields.index("amounts")
 
 
 class Lines(Sequence[BillLine]):
@@ -76,56 +137,46 @@ class Lines(Sequence[BillLine]):
         self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed below
         finalize(self, self._file.close)
         self._lock = Lock()
-        self._begins = array("Q")
-        self._sizes = array("I")
-        self._end = 0
-        self._pending = bytearray()
-        """What comes at the end of the file, and is not written yet."""
+        self._records = array("Q")
+        """Which record each line is, in the order in which they were added."""
+        self._firsts = array("Q")
+        """The first record of each part of the file."""
+        self._begins = array("Q", [0])
+        """Where each part begins, and where the last one ends."""
+        self._written = 0
+        self._waiting: list[list[Any]] = [[] for _ in Record._fields]
+        """The columns of the records that are not written yet."""
+        self._read: tuple[int, list[tuple[Any, ...]]] = 0, []
+        """The records that were read right now, and the number of the first of them."""
 
-    def add(self, line: BillLine, digest: bytes, *, at: int | None = None) -> int:
-        """Add a line, or put it in place of an earlier one, and return its place.
+    def extend(self, columns: Columns) -> None:
+        """Add lines."""
+        self._records.extend(range(self._count, self._count + len(columns.line)))
+        self._append(columns)
 
-        Args:
-            line: The line.
-            digest: The hash of its row.
-            at: The place of the line that it replaces.
-        """
-        amounts: tuple[Any, ...] = line.amounts
-        if Fraction in map(type, amounts):
-            amounts = tuple(
-                one if isinstance(one, int) else (one.numerator, one.denominator)
-                for one in line.amounts
-            )
-        record = marshal.dumps(
-            (
-                line.line,
-                line.request_id,
-                line.model,
-                None if line.at is None else _micros(line.at),
-                None if line.end is None else _micros(line.end),
-                line.day,
-                amounts,
-                digest,
-                line.has_cost,
-                (line.run_id, line.provider, line.tenant, line.agent, line.identity),
-            )
-        )
+    def add(self, record: Record) -> int:
+        """Add a line, and return its place."""
+        self._records.append(self._count)
+        self._append([value] for value in record)
+        return len(self) - 1
+
+    def replace(self, place: int, record: Record) -> None:
+        """Put a line in place of an earlier one."""
+        self._records[place] = self._count
+        self._append([value] for value in record)
+
+    def record(self, place: int) -> Record:
+        """Return a line as it is kept."""
+        number = self._records[place]
         with self._lock:
-            self._pending += record
-            if len(self._pending) > _WRITTEN_AT_ONCE:
-                self._flush()
-        if at is None:
-            at = len(self._begins)
-            self._begins.append(self._end)
-            self._sizes.append(len(record))
-        else:
-            self._begins[at], self._sizes[at] = self._end, len(record)
-        self._end += len(record)
-        return at
-
-    def digest(self, place: int) -> bytes:
-        """Return the hash of a line's row."""
-        found: bytes = self._record(place)[7]
+            first, records = self._read
+            if not first <= number < first + len(records):
+                first, records = self._read = self._part_with(number)
+        found = Record._make(records[number - first])
+        if tuple in map(type, found.amounts):
+            amounts: Any = found.amounts
+            amounts = (one if isinstance(one, int) else Fraction(*one) for one in amounts)
+            return found._replace(amounts=tuple(amounts))
         return found
 
     @override
@@ -139,7 +190,7 @@ class Lines(Sequence[BillLine]):
 
     @override
     def __len__(self) -> int:
-        return len(self._begins)
+        return len(self._records)
 
     @overload
     def __getitem__(self, index: int) -> BillLine: ...
@@ -149,42 +200,47 @@ class Lines(Sequence[BillLine]):
     def __getitem__(self, index: int | slice) -> BillLine | list[BillLine]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        (number, request_id, model, at, end, day, amounts, _digest, has_cost, names) = self._record(
-            index
-        )
-        run_id, provider, tenant, agent, identity = names
-        return BillLine(
-            line=number,
-            request_id=request_id,
-            model=model,
-            at=None if at is None else from_micros(at).astimezone(self._zone),
-            end=None if end is None else from_micros(end).astimezone(self._zone),
-            day=day,
-            amounts=tuple(one if isinstance(one, int) else Fraction(*one) for one in amounts),
-            has_cost=has_cost,
-            run_id=run_id,
-            provider=provider,
-            tenant=tenant,
-            agent=agent,
-            identity=identity,
-        )
+        return self.record(index).bill_line(self._zone)
 
     @override
     def __iter__(self) -> Iterator[BillLine]:
         for place in range(len(self)):
             yield self[place]
 
-    def _flush(self) -> None:
-        if self._pending:
-            self._file.seek(0, SEEK_END)
-            self._file.write(self._pending)
-            self._pending.clear()
+    @property
+    def _count(self) -> int:
+        """How many records there are, replaced ones among them."""
+        return self._written + len(self._waiting[0])
 
-    def _record(self, place: int) -> tuple:  # type: ignore[type-arg] # as `add` writes it
-        begin, size = self._begins[place], self._sizes[place]
+    def _append(self, columns: Iterable[Sequence[Any]]) -> None:
         with self._lock:
-            self._flush()
-            self._file.seek(begin)
-            record = self._file.read(size)
-        found: tuple = marshal.loads(record)  # type: ignore[type-arg]  # noqa: S302 - written above
-        return found
+            for waiting, values in zip(self._waiting, columns, strict=True):
+                waiting.extend(values)
+            while len(self._waiting[0]) >= _WRITTEN_AT_ONCE:
+                self._write([column[:_WRITTEN_AT_ONCE] for column in self._waiting])
+                for column in self._waiting:
+                    del column[:_WRITTEN_AT_ONCE]
+
+    def _write(self, columns: list[list[Any]]) -> None:
+        amounts = columns[_AMOUNTS]
+        if Fraction in map(type, chain.from_iterable(amounts)):
+            columns[_AMOUNTS] = [tuple(map(_plain, one)) for one in amounts]
+        self._file.seek(0, SEEK_END)
+        size = self._file.write(marshal.dumps(columns))
+        self._firsts.append(self._written)
+        self._begins.append(self._begins[-1] + size)
+        self._written += len(amounts)
+
+    def _part_with(self, number: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """Return the records that were written together with one, and the number of the first."""
+        if number >= self._written:
+            return self._written, [*zip(*self._waiting, strict=True)]
+        part = bisect_right(self._firsts, number) - 1
+        begin, end = self._begins[part : part + 2]
+        self._file.seek(begin)
+        columns = marshal.loads(self._file.read(end - begin))  # noqa: S302 - written above
+        return self._firsts[part], [*zip(*columns, strict=True)]
+
+
+def _plain(amount: Amount) -> int | tuple[int, int]:
+    return amount if isinstance(amount, int) else (amount.numerator, amount.denominator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 from ledger.core.checks import I64_MAX, check_amount
@@ -13,6 +14,8 @@ Amount = int | Fraction
 _SHOWN_MAX = 60  # characters of a given text that an error message shows
 _DIGITS_MAX = 120
 """How many digits a number may have; Decimal128 of MongoDB has 34, BigQuery's 76."""
+
+_PLAIN_DIGITS = 19  # of 2^63
 
 _NUMBER = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,6}))?")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
@@ -29,7 +32,15 @@ def shown(text: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Tell whether a text is a whole number below 2^63 without a sign, as most are."""
-    return text.isdigit() and text.isascii() and len(text) < 19  # noqa: PLR2004 - digits of 2^63
+    return text.isdigit() and text.isascii() and len(text) < _PLAIN_DIGITS
+
+
+def plain_numbers(texts: Sequence[str]) -> list[int] | None:
+    """Return the numbers of several texts if each of them `is_plain`; else None."""
+    whole = "".join(texts)
+    if whole.isdigit() and whole.isascii() and min(map(len, texts)) > 0:
+        return [*map(int, texts)] if max(map(len, texts)) < _PLAIN_DIGITS else None
+    return None
 
 
 def money(name: str, text: str, micros: int, decimal: str | None) -> Amount:

@@ -15,8 +15,10 @@ from ledger.files.rows import (
     LIST,
     SEPARATOR,
     Row,
+    Rows,
     cell_of,
     digest_of,
+    together,
 )
 from ledger.files.source import Source
 
@@ -89,11 +91,14 @@ class Objects:
     def require_sound(self) -> None:
         """Accept the columns: the keys of an object are different ones."""
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Row, None, None]:
+    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
         """Yield the rows: the innermost objects, each with the cells of those around it.
 
         A bucket without rows is yielded, too: it says what time is empty.
         """
+        yield from together(self._rows(asked, hashed=hashed), asked)
+
+    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[Row]:
         paths = [(name, name.split(".")) for name in asked]
         number = 0
         for _document, found in self._documents():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
+
+from ledger.core.columns import kept
 
 LINE_MAX = 2**20
 """How many characters a line of text or an object of JSON may have.
@@ -25,6 +27,13 @@ SEPARATOR = "\x1f"
 """What stands between the values of a list in one cell. It is a control character of ASCII."""
 
 
+ROWS_MAX = 1_000
+"""How many rows are read together."""
+
+CHARS_MAX = 2**20
+"""After how many characters no more rows are read together with those that are read."""
+
+
 class Row(NamedTuple):
     """One row.
 
@@ -37,6 +46,58 @@ class Row(NamedTuple):
     line: int
     cells: Mapping[str, str]
     digest: bytes
+
+
+class Rows(NamedTuple):
+    """Some rows, column by column.
+
+    Attributes:
+        lines: The number of each in the file.
+        cells: The texts of each column that is asked for; "" where a row has none.
+        digests: The hash of each.
+    """
+
+    lines: Sequence[int]
+    cells: Mapping[str, Sequence[str]]
+    digests: Sequence[bytes]
+
+    def kept(self, mask: Sequence[bool]) -> Rows:
+        """Return the rows that a mask keeps."""
+        if all(mask):
+            return self
+        return Rows(
+            kept(self.lines, mask),
+            {name: kept(texts, mask) for name, texts in self.cells.items()},
+            kept(self.digests, mask),
+        )
+
+    def each(self) -> Iterator[Rows]:
+        """Yield each row by itself."""
+        for place, line in enumerate(self.lines):
+            cells = {name: [texts[place]] for name, texts in self.cells.items()}
+            yield Rows([line], cells, [self.digests[place]])
+
+
+def together(rows: Iterable[Row], asked: Collection[str]) -> Generator[Rows, None, None]:
+    """Yield rows, several at a time."""
+    waiting: list[Row] = []
+    chars = 0
+    for row in rows:
+        waiting.append(row)
+        chars += sum(map(len, row.cells.values()))
+        if len(waiting) == ROWS_MAX or chars > CHARS_MAX:
+            yield _columns(waiting, asked)
+            waiting, chars = [], 0
+    if waiting:
+        yield _columns(waiting, asked)
+
+
+def _columns(rows: Sequence[Row], asked: Collection[str]) -> Rows:
+    return Rows(
+        [row.line for row in rows],
+        {name: [row.cells.get(name, "") for row in rows] for name in asked},
+        [row.digest for row in rows],
+    )
 
 
 class Table(Protocol):
@@ -69,8 +130,8 @@ class Table(Protocol):
     def require_sound(self) -> None:
         """Refuse a header with too many columns, or with a name twice."""
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Row, None, None]:
-        """Yield the rows; this may be called again, once the one before has ended.
+    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+        """Yield the rows, some at a time; this may be called again, once the one before has ended.
 
         Args:
             asked: The columns that are read.

@@ -7,14 +7,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+from ledger.core.calendar import zone_named
 from ledger.core.checks import I64_MAX, check_amount, check_path
 from ledger.errors import InvalidInputError
 from ledger.files.bill import fitted_table
 from ledger.files.cells import CellReader
 from ledger.files.lines import BillLine
 from ledger.files.mapping import COLUMN_FIELDS, BillMapping
-from ledger.files.rows import LIST, Row
+from ledger.files.rows import LIST, Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,9 @@ def explain(path: str | Path, mappings: Sequence[BillMapping], *, rows: int = 5)
     with fitted_table(path, mappings) as (_source, mapping, table):
         reader = CellReader(mapping, table.columns)
         with closing(table.rows(reader.asked)) as found:
-            shown = [_explained(reader, row) for row in islice(found, rows)]
+            each = (row for several in found for row in several.each())
+            zone = zone_named(mapping.zone)
+            shown = [_explained(reader, row, zone) for row in islice(each, rows)]
         return Explained(
             file=path.name,
             looks=table.looks,
@@ -95,16 +99,18 @@ def explain(path: str | Path, mappings: Sequence[BillMapping], *, rows: int = 5)
         )
 
 
-def _explained(reader: CellReader, row: Row) -> ExplainedRow:
+def _explained(reader: CellReader, row: Rows, zone: ZoneInfo) -> ExplainedRow:
+    """Explain a row, which is given by itself."""
     line, reason = None, None
     try:
-        if not reader.is_selected(row.cells):
+        if not all(reader.selected(row)):
             reason = "left out by only"
-        elif not reader.has_amounts(row.cells):
+        elif not all(reader.have_amounts(row)):
             reason = "without any amount"
         else:
-            line = reader.line(row, reader.times(row.cells))
+            read = reader.lines(row, *reader.times(row))
+            (line,) = (record.bill_line(zone) for record in read.columns.records())
     except InvalidInputError as error:
         reason = str(error)
-    cells = {name: text for name, text in row.cells.items() if text}
-    return ExplainedRow(line=row.line, cells=cells, read=line, reason=reason)
+    cells = {name: text for name, (text,) in row.cells.items() if text}
+    return ExplainedRow(line=row.lines[0], cells=cells, read=line, reason=reason)
