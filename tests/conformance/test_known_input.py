@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +20,9 @@ from ledger import (
     UsageEstimate,
     reports,
 )
+from ledger.core.values import ESTIMATE_FIELDS
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import Clock
 from tests.conformance.conftest import Vandal
 
 CAPACITY = 10_000
@@ -73,6 +77,45 @@ def test_the_total_follows_its_parts(
     budget.abandon(lease, estimate=estimate)
     left = budget.remaining(EXTENSIONS)
     assert spent == (CAPACITY - left.tokens, CAPACITY - left.cost_micros_usd)
+
+
+@pytest.mark.parametrize(
+    ("observed", "charged", "abandoned"),
+    [
+        ((0, 0, 0, 0), (1_012, 1_012), (1_012, 1_012)),
+        ((10, 0, 10, 2), (1_012, 1_012), (1_012, 1_012)),
+        ((400, 0, 400, 350), (1_012, 1_012), (1_400, 1_012)),
+        ((400, 7, 407, 360), (1_012, 1_012), (1_400, 1_012)),
+        ((2_000, 0, 2_000, 1_500), (2_000, 1_500), (3_000, 1_500)),
+    ],
+)
+def test_a_process_that_dies_in_mid_stream_is_charged_what_it_held(
+    timed_budgets: Callable[[SharedPoolBudgetOptions], Any],
+    clock: Clock,
+    observed: tuple[int, int, int, int],
+    charged: tuple[int, int],
+    abandoned: tuple[int, int],
+) -> None:
+    """More input than was estimated takes from what was held for the output, as the contract says.
+
+    What ends in a process that lives covers the tokens of all output.
+    """
+    budget = timed_budgets(replace(options(), lease_ttl=timedelta(minutes=1)))
+    part = Usage(**dict(zip(ESTIMATE_FIELDS, observed, strict=True)))
+
+    def spent() -> tuple[int, int]:
+        left = budget.remaining(EXTENSIONS)
+        return CAPACITY - left.tokens, CAPACITY - left.cost_micros_usd
+
+    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget.observe(lease, part)
+    budget.abandon(lease)
+    assert abandoned == (before := spent())
+    budget.observe(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), part)
+    assert charged == (spent()[0] - before[0], spent()[1] - before[1])
+    clock.minutes(2)  # nobody recorded the end, nor will
+    budget.release(budget.reserve(EXTENSIONS, UsageEstimate.zero(), UNLIMITED))
+    assert charged == (spent()[0] - before[0], spent()[1] - before[1])
 
 
 def test_a_block_restates_what_its_call_used_at_most(timed: Ledger) -> None:
