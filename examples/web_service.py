@@ -112,7 +112,7 @@ def make_app(store_url: str, client: AsyncOpenAI) -> FastAPI:
             return JSONResponse({"error": "no answer from the model"}, 502)
         if denied.pool == "service":
             return JSONResponse({"error": "the service is over its budget"}, 503)
-        wait_s = await asyncio.to_thread(retry_after_s, app.state.book.sync, denied)
+        wait_s = retry_after_s(denied, await asyncio.to_thread(app.state.book.sync.now))
         return JSONResponse(
             {"error": "over budget", "limit": denied.limit},
             429,
@@ -122,25 +122,23 @@ def make_app(store_url: str, client: AsyncOpenAI) -> FastAPI:
     return app
 
 
-def retry_after_s(book: Ledger, denied: ThresholdExceededError) -> int | None:
+CALL_S = 5
+"""How many seconds a call takes, about."""
+
+
+def retry_after_s(denied: ThresholdExceededError, now: datetime) -> int | None:
     """Return after how many seconds to ask again, None if no time would help.
 
-    The pool says when it has enough again. Where open leases are in the way it cannot know: most
-    use less than they hold. The first of them has ended when its time to live is over.
+    The pool says when it has enough again. Where open leases are in the way it cannot know: they
+    are calls that are running, which mostly use less than they hold.
+
+    Args:
+        denied: The refusal.
+        now: The time by the store's clock: this machine's may be another one.
     """
-    at = denied.retry_at
-    if at is None and denied.pool is not None:
-        leases = list(book.open_leases(denied.pool))
-        held = sum(one.held.cost_micros_usd for one in leases)
-        if denied.remaining_cost_micros_usd + held >= denied.requested_cost_micros_usd:
-            at = min((one.expires_at for one in leases if one.expires_at), default=None)
-    # By the store's clock: this machine's may be another one.
-    return None if at is None else seconds_until(at, book.now())
-
-
-def seconds_until(at: datetime, now: datetime) -> int:
-    """Return the seconds from now to a time, rounded up, at least 1."""
-    return max(1, math.ceil((at - now).total_seconds()))
+    if denied.retry_at is not None:
+        return max(1, math.ceil((denied.retry_at - now).total_seconds()))
+    return CALL_S if denied.held_by_leases else None
 
 
 def main() -> None:

@@ -69,8 +69,12 @@ class ThresholdExceededError(BudgetError):
             where no denial is kept.
         limit: The name of the limit that refused, of those that did the one that frees up last;
             None for the pool's own capacity. What remained is what remained of it.
-        retry_at: When the pool would grant this request if nothing else happened; None if it
-            would never. By the pool's clock, with a time zone.
+        retry_at: When the pool would grant this request if nothing else happened, and every open
+            lease went on holding what it does; None if it would never. By the pool's clock, with a
+            time zone.
+        held_by_leases: Where `retry_at` is None, whether open leases hold what is missing: the
+            request may pass once they have ended, and used less than they hold; when is not known.
+            If False, no time helps: the policy, the credits or the request must change.
         top_up: Where the credits of a prepaid pool refused: by axis, the least credit that would
             have admitted the request. What remained is what remained of them. None elsewhere.
         expired: The name of the credit that expired last with something left, if credits refused.
@@ -90,6 +94,7 @@ class ThresholdExceededError(BudgetError):
         kept_since: datetime | None = None,
         limit: str | None = None,
         retry_at: datetime | None = None,
+        held_by_leases: bool = False,
         top_up: Mapping[str, int] | None = None,
         expired: str | None = None,
         expired_at: datetime | None = None,
@@ -121,6 +126,8 @@ class ThresholdExceededError(BudgetError):
                 "its stop threshold, it grants nothing"
             )
         when = "" if retry_at is None else f". Try again at {retry_at.isoformat()}"
+        if held_by_leases:
+            when = ". Open leases hold what is missing: try again once they have ended"
         if expired is not None and expired_at is not None:
             when += f". Credit {expired!r} expired at {expired_at.isoformat()} with a rest"
         do = "Ask for less, settle or release open leases, or raise the capacity with adjust()"
@@ -149,6 +156,7 @@ class ThresholdExceededError(BudgetError):
         self.kept_since = kept_since
         self.limit = limit
         self.retry_at = retry_at
+        self.held_by_leases = held_by_leases
         self.top_up = top_up
         self.expired = expired
         self.expired_at = expired_at
@@ -157,12 +165,20 @@ class ThresholdExceededError(BudgetError):
         """Return the same refusal with the name of the pool that refused."""
         return self._but(pool=name)
 
+    def by_leases(self) -> ThresholdExceededError:
+        """Return the same refusal, which open leases may take back when they end."""
+        return self._but(held_by_leases=True)
+
     def kept_at(self, moment: datetime) -> ThresholdExceededError:
         """Return the same refusal as the one that an idempotency key has kept since a moment."""
         return self._but(kept_since=moment)
 
     def _but(
-        self, *, pool: str | None = None, kept_since: datetime | None = None
+        self,
+        *,
+        pool: str | None = None,
+        kept_since: datetime | None = None,
+        held_by_leases: bool = False,
     ) -> ThresholdExceededError:
         return ThresholdExceededError(
             requested_tokens=self.requested_tokens,
@@ -175,6 +191,7 @@ class ThresholdExceededError(BudgetError):
             kept_since=kept_since or self.kept_since,
             limit=self.limit,
             retry_at=self.retry_at,
+            held_by_leases=held_by_leases or self.held_by_leases,
             top_up=self.top_up,
             expired=self.expired,
             expired_at=self.expired_at,

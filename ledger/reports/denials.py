@@ -77,6 +77,7 @@ class Denied:
             pool's own capacity. More capacity would not have helped where a limit refused.
         retry_at: When the call would have been admitted if nothing else had happened; None for
             never.
+        held_by_leases: Whether open leases held what was missing, where `retry_at` is None.
         by_credits: Whether the credits of a prepaid pool refused.
     """
 
@@ -103,6 +104,7 @@ class Denied:
     limit: str | None = None
     retry_at: datetime | None = None
     by_credits: bool = False
+    held_by_leases: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +314,7 @@ def _denial(found: _Found) -> Denied:
         limit=figures.get("limit"),
         retry_at=None if retry_at is None else from_micros(retry_at),
         by_credits="top_up" in figures,
+        held_by_leases=figures.get("held_by_leases", False),
     )
 
 

@@ -271,6 +271,19 @@ def test_windows_and_limits_hold_beside_credits(make: Make, clock: Clock) -> Non
     assert {"tokens": 1} == refused(budget, 5).top_up
 
 
+def test_a_refusal_says_whether_leases_hold_what_is_missing(make: Make) -> None:
+    """Credits do not come back by time: they are held, and may be given back, or they are spent."""
+    made = make(PREPAID)
+    budget, give = made.budget, made.give
+    give("paid", 10)
+    assert not refused(budget, 11).held_by_leases
+    lease = budget.reserve(EXTENSIONS, tokens(6), UNLIMITED)
+    assert [True, True, False] == [refused(budget, one).held_by_leases for one in (5, 10, 11)]
+    budget.record_used(lease, Usage(total_tokens=6))
+    found = refused(budget, 5)
+    assert (None, False, {"tokens": 1}) == (found.retry_at, found.held_by_leases, found.top_up)
+
+
 def test_a_credit_of_another_kind_is_refused(make: Make) -> None:
     """On an axis that is not prepaid, expired, or without a pool that spends credits."""
     made = make(PREPAID)

@@ -97,12 +97,11 @@ def test_tenants_share_a_budget_over_all_servers(
         provider.answers(answer)
         calls = [callers.submit(ask, servers[number % 2]) for number in range(CALLERS)]
         until(lambda: sum(call.done() for call in calls) == CALLERS - ADMITTED)
-        # What is in the way are leases: the first of them ends in ten minutes at the latest.
-        before = book.now()
-        refused = ask(servers[0])
-        first = min(lease.expires_at for lease in book.open_leases("tenant acme"))
-        assert seconds(refused, first, before, book.now())
-        assert 600 >= int(refused.headers["Retry-After"])
+        # What is in the way are calls that are running: they may end at any time.
+        assert (429, "5") == (
+            (refused := ask(servers[0])).status_code,
+            refused.headers["Retry-After"],
+        )
         is_open.set()
 
         answers = [call.result() for call in calls]

@@ -131,6 +131,8 @@ def test_a_rolling_limit_counts_what_a_plain_sum_does(
         frees = [now + 60 * SECOND for now in sorted(moments) if now + 60 * SECOND > at]
         first = next((now for now in frees if admits(now)), None)
         assert (None if first is None else from_micros(first)) == denial.retry_at
+        # Without what is held all that counts ceases to one day.
+        assert (first is None and held > 0 and asked <= capacity) is denial.held_by_leases
 
 
 @pytest.mark.parametrize("entries", [1, 63, 64, 65, 1_000, 5_000])

@@ -79,9 +79,10 @@ def opening(policy: SharedPoolBudgetOptions = POLICY) -> Entry:
 
 
 def denial(seq: int, tokens: int, *, left: int) -> Entry:
-    """Return a denial, with what was left when it was given."""
+    """Return a denial, with what was left when it was given, while leases held the rest."""
     figures = {
         "reason": "threshold",
+        "held_by_leases": True,
         "remaining_tokens": left,
         "uncounted": {"cost_micros_usd": 0},
     }

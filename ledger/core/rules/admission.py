@@ -84,6 +84,25 @@ def admit(
     """
     if not request_budget.allows_estimate(estimate):
         return _over(request_budget, estimate)
+    asked = policy, estimate, window, requests, limits, credits
+    denial = _refusal(balance, *asked)
+    if denial is None or denial.retry_at is not None or not any(balance.reserved):
+        return denial
+    # No time helps as long as open leases hold what they do. Does it once they have ended?
+    unheld = _refusal(Balance(balance.committed), *asked)
+    return denial.by_leases() if unheld is None or unheld.retry_at is not None else denial
+
+
+def _refusal(
+    balance: Balance,
+    policy: SharedPoolBudgetOptions,
+    estimate: UsageEstimate,
+    window: WindowState | None,
+    requests: int,
+    limits: Limits | None,
+    credits: Credits | None,
+) -> ThresholdExceededError | None:
+    """Return why the pool denies a reservation; see `admit`."""
     capacities, kept_back = capacities_of(policy), _kept_back(policy)
     rest = too_little(
         capacities, used(balance, window), kept_back, estimate, requests, policy.strict
@@ -169,6 +188,8 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
         figures["limit"] = denial.limit
     if denial.retry_at is not None:
         figures["retry_at"] = to_micros("retry_at", denial.retry_at)
+    if denial.held_by_leases:
+        figures["held_by_leases"] = True
     if denial.top_up is not None:
         figures["top_up"] = dict(denial.top_up)
     if denial.expired is not None:
@@ -202,6 +223,7 @@ def denial_of(
         pool=pool,
         limit=figures.get("limit"),
         retry_at=None if retry_at is None else from_micros(retry_at),
+        held_by_leases=figures.get("held_by_leases", False),
         top_up=figures.get("top_up"),
         expired=None if expired is None else expired["name"],
         expired_at=None if expired is None else from_micros(expired["at"]),

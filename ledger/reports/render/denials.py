@@ -52,9 +52,16 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             *(text(getattr(row, name)) for name in _WHO),
             "" if row.refused_by is None else text(row.refused_by),
             text(row.limit),
-            "" if row.retry_at is None else moment(row.retry_at),
+            _frees(row),
         )
     return sheet
+
+
+def _frees(row: Denied) -> str:
+    """Return when a call would have passed, as far as that was known."""
+    if row.retry_at is not None:
+        return moment(row.retry_at)
+    return "as leases end" if row.held_by_leases else ""
 
 
 def _left(axis: Axis, row: Denied) -> int | None:

@@ -1,0 +1,102 @@
+"""A refusal without a time says whether to wait: open leases are in the way, or no time helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ledger import (
+    IdempotencyKey,
+    Ledger,
+    Limit,
+    Period,
+    RequestExtensions,
+    Rolling,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Window,
+    reports,
+)
+from ledger.reports.render import denials_sheet
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests.clocks import Clock
+from tests.conformance.conftest import refused, spend
+
+WHOLE = 100
+POLICIES = {
+    "a capacity": SharedPoolBudgetOptions(capacity_tokens=WHOLE),
+    "a threshold": SharedPoolBudgetOptions(capacity_tokens=WHOLE + 5, stop_threshold_tokens=5),
+    "a window": SharedPoolBudgetOptions(capacity_tokens=WHOLE, window=Window(period=Period.MONTH)),
+    "a session": SharedPoolBudgetOptions(
+        capacity_tokens=WHOLE, window=Window(period=timedelta(hours=5), session=True)
+    ),
+    "a limit": SharedPoolBudgetOptions(
+        limits=[Limit(name="5h", period=Rolling(timedelta(hours=5)), capacity_tokens=WHOLE)]
+    ),
+}
+COME_BACK = {"a window", "a session", "a limit"}
+"""Those of which what is spent comes back."""
+
+
+@pytest.fixture(params=POLICIES)
+def name(request: pytest.FixtureRequest) -> str:
+    """Return what bounds a pool, each in turn."""
+    return str(request.param)
+
+
+def answer(budget: Any, amount: int) -> tuple[bool, bool]:  # noqa: ANN401 - any manager
+    """Return whether a refusal names a time, and whether it says that leases are in the way."""
+    found = refused(budget, amount)
+    assert ("once they have ended" in str(found)) is found.held_by_leases
+    return found.retry_at is not None, found.held_by_leases
+
+
+def test_soon_is_told_from_never(
+    timed_budgets: Callable[..., Any], clock: Clock, name: str
+) -> None:
+    """Of a pool that is held, spent, held and spent, and of a request that is larger than it."""
+    budget = timed_budgets(POLICIES[name])
+    never, soon, later = (False, False), (False, True), (name in COME_BACK, False)
+    assert never == answer(budget, WHOLE + 1)
+    lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
+    assert soon == answer(budget, 50)
+    assert soon == answer(budget, WHOLE)
+    assert never == answer(budget, WHOLE + 1)
+    spend(budget, 40)  # all is used up, and what is held does not come back by time
+    assert soon == answer(budget, 60)
+    # More than what is held: it takes both that the leases end and that what is spent comes back.
+    assert (False, name in COME_BACK) == answer(budget, 61)
+    clock.minutes(1)
+    budget.release(lease)
+    spend(budget, 60)
+    assert later == answer(budget, 1)
+    assert never == answer(budget, WHOLE + 1)
+
+
+def test_a_pool_above_says_it_too_and_a_key_keeps_it(timed: Ledger) -> None:
+    """What the journal keeps is proved, given again, and reported."""
+    timed.pool("org", SharedPoolBudgetOptions(capacity_tokens=WHOLE))
+    budget = timed.pool("team", SharedPoolBudgetOptions(), parent="org")
+    lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
+    asked = RequestExtensions(IdempotencyKey("once")), tokens(50), UNLIMITED
+    for _ in range(2):
+        with pytest.raises(ThresholdExceededError) as found:
+            budget.reserve(*asked)
+        assert ("org", True, None) == (
+            found.value.pool,
+            found.value.held_by_leases,
+            found.value.retry_at,
+        )
+    budget.release(lease)
+    spend(budget, 60)
+    with pytest.raises(ThresholdExceededError) as found:
+        budget.reserve(RequestExtensions(IdempotencyKey("twice")), tokens(50), UNLIMITED)
+    assert not found.value.held_by_leases
+    assert [None, None] == [one.damage for one in timed.verify()]
+    rows = [*reports.denials(timed, "team")]
+    assert [True, False] == [row.held_by_leases for row in rows]
+    shown = [row for row in denials_sheet(rows).rows if row is not None]
+    assert ["as leases end", ""] == [row[-1] for row in shown]
