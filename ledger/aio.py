@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -23,12 +24,20 @@ from ledger.lease import AsyncLeaseBlock, PoolLeases, leasing
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
+from ledger.store.database import begun
 from ledger.store.pools import LeftOut
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 Store = TypeVar("Store", bound="AsyncLedger")
+
+
+async def _soon(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make a call on a thread of the loop's executor, in the time that it has from now on."""
+    return await asyncio.to_thread(
+        begun, time.monotonic(), functools.partial(call, *args, **kwargs)
+    )
 
 
 class _TaskCalls(LedgerBudgetManager):
@@ -53,7 +62,7 @@ class _TaskCalls(LedgerBudgetManager):
 
     @override
     def _read(self, read: Callable[[], Any]) -> Any:
-        return asyncio.to_thread(read)
+        return asyncio.to_thread(begun, time.monotonic(), read)
 
 
 class AsyncLedgerBudgetManager(
@@ -111,7 +120,7 @@ class AsyncBudgetRouter(AsyncBudget[AsyncLeaseBlock]):
     ) -> T:
         key, find = self._router.route(method, *args, **kwargs)
         if key not in self._budgets:  # find() may read the store, which would block the loop
-            self._budgets[key] = AsyncLedgerBudgetManager(await asyncio.to_thread(find))
+            self._budgets[key] = AsyncLedgerBudgetManager(await _soon(find))
         answer: T = await getattr(self._budgets[key], method.__name__)(*args, **kwargs)
         return answer
 
@@ -167,7 +176,7 @@ def _opening(
         construct: Callable[[type[Store], Ledger], Store],
     ) -> Callable[Concatenate[type[Store], P], Opening[Store]]:
         async def opened(cls: type[Store], *args: P.args, **kwargs: P.kwargs) -> Store:
-            return construct(cls, await asyncio.to_thread(open_store, *args, **kwargs))
+            return construct(cls, await _soon(open_store, *args, **kwargs))
 
         @functools.wraps(getattr(open_store, "__func__", open_store))
         def call(cls: type[Store], /, *args: P.args, **kwargs: P.kwargs) -> Opening[Store]:
@@ -196,7 +205,7 @@ def _in_thread(
 
     @functools.wraps(method)
     async def call(self: AsyncLedger, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return then(await asyncio.to_thread(method, self.sync, *args, **kwargs))
+        return then(await _soon(method, self.sync, *args, **kwargs))
 
     return call
 
@@ -242,7 +251,7 @@ class AsyncLedger:
 
         What that raises at once is raised when the first alert is asked for.
         """
-        found = await asyncio.to_thread(self.sync.alerts, after, pool=pool, left_out=left_out)
+        found = await _soon(self.sync.alerts, after, pool=pool, left_out=left_out)
         while (alert := await asyncio.to_thread(next, found, None)) is not None:
             yield alert
 

@@ -26,7 +26,7 @@ from ledger.errors import OtherStoreError, UnknownPoolError
 from ledger.store import audit, pools, verify
 from ledger.store.alerts import alerts
 from ledger.store.anchors import Anchor
-from ledger.store.database import Database
+from ledger.store.database import Database, Reads
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import open_leases
@@ -222,9 +222,10 @@ class Books:
         """
         return audit.size(self._database, None if pool is None else self._journal(pool))
 
-    def _journal(self, name: str) -> PoolJournal:
+    def _journal(self, name: str, reads: Reads | None = None) -> PoolJournal:
         check_text("name", name)
-        found = self._database.read(lambda connection: self._directory.named(connection, name))
+        reads = self._database.reads() if reads is None else reads
+        found = reads.read(lambda connection: self._directory.named(connection, name))
         if found is None:
             raise UnknownPoolError(name)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from datetime import datetime
 from types import TracebackType
@@ -22,7 +23,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.announcements import Announcer, OnThreshold, check_callback
 from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening
-from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError, TopUp
+from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError, Operation, TopUp
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import (
     InvalidInputError,
@@ -35,7 +36,7 @@ from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
 from ledger.store import migrate, snapshot, standing
 from ledger.store.damage import refused_row
-from ledger.store.database import Database
+from ledger.store.database import Database, Reads
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut, leave_out
 
@@ -95,7 +96,7 @@ class Ledger(Books):
                 file is made, and a call that would write raises `ReadOnlyLedgerError`.
             record_denials: Whether denied reservations are kept as entries, for the audit.
             timeout_s: How long one call may take, in seconds: above 0, at most a day. A server is
-                then asked to cancel, and given 2 s more to answer.
+                then asked to cancel, and given a second to answer.
             clock: Returns the time in microseconds since 1970: by default the database server's
                 clock, and this machine's for SQLite. A time outside the years 1971 to 2999 is
                 refused (`InvalidInputError`) before anything is written.
@@ -125,11 +126,12 @@ class Ledger(Books):
             check_text("actor", actor)
         check_type("read_only", read_only, bool)
         database = Database(url, timeout_s=timeout_s, create=create, read_only=read_only)
+        database.until_s = database.reads().began_s + timeout_s
         try:
             migrate.require_current(database, create=create and not read_only)
             if not read_only:
                 database.mend()
-            return cls(
+            opened = cls(
                 database,
                 record_denials=record_denials,
                 clock=clock,
@@ -139,6 +141,8 @@ class Ledger(Books):
         except BaseException:
             database.close()
             raise
+        database.until_s = math.inf
+        return opened
 
     def __enter__(self) -> Self:
         return self
@@ -209,13 +213,19 @@ class Ledger(Books):
             AmountOutOfRangeError: The policy has an amount above what a store holds.
         """
         opening = Opening.of(name, options, parent, carved=carved, actor=self._acting(actor))
-        pool = self._database.read(lambda connection: opening.find(connection, self._directory))
+        return self._manager(self._opened(opening, options, self._database.reads()))
+
+    def _opened(
+        self, opening: Opening, options: SharedPoolBudgetOptions | None, reads: Reads
+    ) -> PoolJournal:
+        pool = reads.read(lambda connection: opening.find(connection, self._directory))
         if pool is None:
             if options is None:
-                raise UnknownPoolError(name)
-            above = None if parent is None else self._journal(parent)
-            pool = self._directory.of(self._writer.open(opening, above).info)
-        return self._manager(pool)
+                raise UnknownPoolError(opening.name)
+            above = None if opening.parent is None else self._journal(opening.parent, reads)
+            opened = self._writer.open(opening, above, began_s=reads.began_s)
+            pool = self._directory.of(opened.info)
+        return pool
 
     def ensure(
         self,
@@ -252,12 +262,14 @@ class Ledger(Books):
         """
         check_type("options", options, SharedPoolBudgetOptions)
         change = Ensure.of(options, reason, None, self._acting(actor))
+        opening = Opening.of(name, options, parent, carved=carved, actor=self._acting(actor))
+        reads = self._database.reads()
         with contextlib.suppress(PoolConflictError):
-            self.pool(name, options, parent=parent, carved=carved, actor=actor)
-        pool = self._journal(name)
-        if options != self._database.read(lambda connection: pool.head(connection).policy):
+            self._opened(opening, options, reads)
+        pool = self._journal(name, reads)
+        if options != reads.read(lambda connection: pool.head(connection).policy):
             with contextlib.suppress(InForceError):
-                self._writer.run(pool, change)
+                self._writer.run(pool, change, began_s=reads.began_s)
         return self._manager(pool)
 
     def router(self, choose: Choose) -> BudgetRouter:
@@ -290,7 +302,7 @@ class Ledger(Books):
             IdempotencyConflictError: The key was used with other arguments.
         """
         closing = ClosePool.of(reason, idempotency_key, self._acting(actor))
-        self._writer.run(self._journal(name), closing)
+        self._change(name, closing)
 
     def adjust(
         self,
@@ -315,7 +327,7 @@ class Ledger(Books):
         """
         check_type("options", options, SharedPoolBudgetOptions)
         adjustment = Adjust.of(options, reason, idempotency_key, self._acting(actor))
-        self._writer.run(self._journal(name), adjustment)
+        self._change(name, adjustment)
 
     def credit(
         self,
@@ -350,7 +362,7 @@ class Ledger(Books):
         """
         check_type("credit", credit, Credit)
         top_up = TopUp.of(credit, reason, idempotency_key, self._acting(actor))
-        self._writer.run(self._journal(name), top_up)
+        self._change(name, top_up)
 
     def expire_due(self, pool: str | None = None, *, left_out: LeftOut | None = None) -> int:
         """Expire the leases that are due, and return their number.
@@ -413,6 +425,10 @@ class Ledger(Books):
             record_denials=self._record_denials,
             actor=self._actor,
         )
+
+    def _change(self, name: str, operation: Operation[None]) -> None:
+        reads = self._database.reads()
+        self._writer.run(self._journal(name, reads), operation, began_s=reads.began_s)
 
     def _acting(self, actor: str | None) -> str | None:
         return self._actor if actor is None else actor

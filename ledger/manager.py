@@ -332,7 +332,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return standing.status_of(self._journal, self._present())
 
     def _present(self) -> list[standing.Present]:
-        return standing.present(self._writer.database, self._journal, self._writer.now())
+        reads = self._writer.database.reads()
+        return standing.present(reads, self._journal, self._writer.now())
 
     def _find(self, lease: int, proof: bytes) -> BudgetLease:
         found = None

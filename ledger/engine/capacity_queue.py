@@ -63,7 +63,8 @@ class Waiter(ABC):
         """Whether capacity may have come back since it last asked."""
         self.until_s = 0.0
         """When its sleep ends, on the clock of `time.monotonic`."""
-        self._deadline_s = time.monotonic() + wait_s
+        self.deadline_s = time.monotonic() + wait_s
+        """When it asks a last time, on the same clock."""
         self._ask_s = self._look_s = 0.0
         self._frees_s = math.inf
         self._action: Action | None = None
@@ -86,10 +87,10 @@ class Waiter(ABC):
             self._frees_s = time.monotonic() + max(pause_s, LOOK_MIN_S)
 
     def _next(self, now_s: float, *, first: bool) -> Action:
-        if now_s >= self._deadline_s:
+        if now_s >= self.deadline_s:
             return Action.ASK_LAST
         if not first:  # it looks up now and then: the first may have died
-            self.until_s = min(self._deadline_s, now_s + ASK_S)
+            self.until_s = min(self.deadline_s, now_s + ASK_S)
             return Action.SLEEP
         if self.worth or now_s >= self._ask_s:
             # Cleared before it asks: capacity that comes back meanwhile must make it ask again.
@@ -97,7 +98,7 @@ class Waiter(ABC):
             return Action.ASK
         if now_s >= self._look_s:
             return Action.LOOK
-        self.until_s = min(self._deadline_s, self._ask_s, self._look_s)
+        self.until_s = min(self.deadline_s, self._ask_s, self._look_s)
         return Action.SLEEP
 
     @abstractmethod

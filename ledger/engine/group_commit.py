@@ -109,8 +109,15 @@ class Writer(CallQueue):
         self._tell(done)
         return done.expired[pool.info.pool_id]
 
-    def open(self, opening: Opening, parent: PoolJournal | None) -> PoolJournal:
+    def open(
+        self, opening: Opening, parent: PoolJournal | None, *, began_s: float | None = None
+    ) -> PoolJournal:
         """Find a pool, or make it below its parent, and return it once it is durable.
+
+        Args:
+            opening: The pool.
+            parent: The pool above it, if there is one.
+            began_s: When the call began, on the clock of `time.monotonic`; by default now.
 
         Raises:
             LedgerError: It exists with another policy or parent, or a pool above does not admit it.
@@ -121,7 +128,7 @@ class Writer(CallQueue):
         )
         while True:  # this ends: each time, 256 more of the due leases have expired
             with named("open pool"):
-                done = self.transactions.run(open_it, lineage, key=opening.key)
+                done = self.transactions.run(open_it, lineage, key=opening.key, began_s=began_s)
             self._tell(done)
             if done.opened is not None:
                 return done.opened
@@ -152,11 +159,16 @@ class Writer(CallQueue):
             outcomes |= {number: outcome for number, outcome in found if outcome is not None}
         return [outcomes[number] for number in range(len(operations))]
 
-    def run(self, pool: PoolJournal, operation: Operation[T]) -> T:
+    def run(self, pool: PoolJournal, operation: Operation[T], *, began_s: float | None = None) -> T:
         """Do an operation from a thread, and return its answer once it is durable.
 
         If the thread is interrupted meanwhile, a lease that is granted all the same is released,
         unless its caller can ask for it again by the key it gave.
+
+        Args:
+            pool: The pool.
+            operation: The operation.
+            began_s: When the call began, on the clock of `time.monotonic`; by default now.
 
         Raises:
             LedgerError: The operation's refusal, or the reason why it was not done.
@@ -164,6 +176,8 @@ class Writer(CallQueue):
         if self._is_left(operation):
             return cast("T", self._leave(pool, operation))
         caller = ThreadCaller(pool, operation)
+        if began_s is not None:
+            caller.entered_s = began_s
         try:
             self._enter(caller)
             while caller.outcome is None:
@@ -184,12 +198,19 @@ class Writer(CallQueue):
         caller.alive = False
         return answer
 
-    async def run_async(self, pool: PoolJournal, operation: Operation[T]) -> T:
+    async def run_async(
+        self, pool: PoolJournal, operation: Operation[T], *, began_s: float | None = None
+    ) -> T:
         """Do an operation from a task, and return its answer once it is durable.
 
         If the task is cancelled before the operation has started, it is not done. Later, it is
         completed, and a lease that it grants is released, unless its caller can ask for it again
         by the key it gave.
+
+        Args:
+            pool: The pool.
+            operation: The operation.
+            began_s: When the call began, on the clock of `time.monotonic`; by default now.
 
         Raises:
             LedgerError: The operation's refusal, or the reason why it was not done.
@@ -197,6 +218,8 @@ class Writer(CallQueue):
         if asyncio._get_running_loop() is None:  # noqa: SLF001 - a coroutine that is collected
             return cast("T", self._leave(pool, operation))
         caller = TaskCaller(pool, operation)
+        if began_s is not None:
+            caller.entered_s = began_s
         try:
             self._enter(caller)
             self._call_worker_after_turn(caller.loop)

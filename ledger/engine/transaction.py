@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from ledger.core.entries import PoolId
 from ledger.engine.batch import MorePoolsError
 from ledger.errors import ContentionError, NotPermittedError
-from ledger.store.database import Database, Transaction
+from ledger.store.database import Database, Reads, Transaction
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 
@@ -155,7 +155,8 @@ class Transactions:
                             self._database.give_back(transaction)
                             raise
                 except MorePoolsError as more:  # this ends: each time, more pools are locked
-                    locked |= self._numbered(more.pool_ids)
+                    reads = Reads(self._database, transaction.until_s - self._database.timeout_s)
+                    locked |= self._numbered(reads, more.pool_ids)
                 except Exception as error:
                     if not transaction.is_repeated(error):
                         raise
@@ -176,7 +177,7 @@ class Transactions:
             names = [pool.info.name for pool in pools]
             _log.warning("waited %.1f s for other writers of pools %s", waited_s, names)
 
-    def _numbered(self, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
-        return self._database.read(
+    def _numbered(self, reads: Reads, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
+        return reads.read(
             lambda connection: self._directory.numbered(connection, pool_ids), serializable=False
         )

@@ -16,6 +16,7 @@ from ledger.engine.capacity_queue import CapacityQueues, TaskWaiter, ThreadWaite
 from ledger.engine.group_commit import Writer
 from ledger.engine.operations import NotYetError, Reserve
 from ledger.store import standing
+from ledger.store.database import Reads
 from ledger.store.journal import PoolJournal
 
 
@@ -36,18 +37,19 @@ class WaitingReservations:
     def reserve(self, pool: PoolJournal, operation: Reserve, wait_s: float) -> BudgetLease:
         """Do a reservation once the pool has enough left, or try a last time after `wait_s`.
 
+        Its deadline is `wait_s` later than that of a call that does not wait.
+
         A request that is over its own budget does not wait, since waiting cannot help it.
 
         Raises:
             LedgerError: The reservation's refusal, or the reason why it was not done.
         """
+        waiter = ThreadWaiter([one.info.pool_id for one in pool.lineage], wait_s)
+        reads = self._writer.database.reads()
         if not operation.request_budget.allows_estimate(operation.estimate) or (
-            operation.key_known and self._is_answered(pool, operation)
+            operation.key_known and self._is_answered(reads, pool, operation)
         ):
-            return self._writer.run(pool, operation)
-        draws_on = [one.info.pool_id for one in pool.lineage]
-
-        waiter = ThreadWaiter(draws_on, wait_s)
+            return self._writer.run(pool, operation, began_s=reads.began_s)
 
         def ask() -> BudgetLease | None:
             try:
@@ -61,20 +63,20 @@ class WaitingReservations:
             waiter,
             ask=ask,
             look=lambda: self._is_worth_it(pool, operation),
-            ask_last=lambda: self._writer.run(pool, operation),
+            ask_last=lambda: self._writer.run(pool, operation, began_s=waiter.deadline_s),
         )
 
     async def reserve_async(
         self, pool: PoolJournal, operation: Reserve, wait_s: float
     ) -> BudgetLease:
         """Do a reservation from a task; as `reserve`. One that is cancelled leaves the queue."""
+        waiter = TaskWaiter([one.info.pool_id for one in pool.lineage], wait_s)
+        reads = self._writer.database.reads()
         if not operation.request_budget.allows_estimate(operation.estimate) or (
-            operation.key_known and await asyncio.to_thread(self._is_answered, pool, operation)
+            operation.key_known
+            and await asyncio.to_thread(self._is_answered, reads, pool, operation)
         ):
-            return await self._writer.run_async(pool, operation)
-        draws_on = [one.info.pool_id for one in pool.lineage]
-
-        waiter = TaskWaiter(draws_on, wait_s)
+            return await self._writer.run_async(pool, operation, began_s=reads.began_s)
 
         async def ask() -> BudgetLease | None:
             try:
@@ -88,12 +90,12 @@ class WaitingReservations:
             waiter,
             ask=ask,
             look=lambda: asyncio.to_thread(self._is_worth_it, pool, operation),
-            ask_last=lambda: self._writer.run_async(pool, operation),
+            ask_last=lambda: self._writer.run_async(pool, operation, began_s=waiter.deadline_s),
         )
 
-    def _is_answered(self, pool: PoolJournal, operation: Reserve) -> bool:
+    def _is_answered(self, reads: Reads, pool: PoolJournal, operation: Reserve) -> bool:
         """Tell whether the key was used before: then there is an answer without waiting."""
-        found = self._writer.database.read(
+        found = reads.read(
             lambda connection: pool.by_keys(connection, *operation.sought()), serializable=False
         )
         return bool(found)
@@ -111,6 +113,6 @@ class WaitingReservations:
                 credits=credits,
             )
             for head, (limits, credits) in standing.present(
-                self._writer.database, pool, self._writer.now()
+                self._writer.database.reads(), pool, self._writer.now()
             )
         )

@@ -123,7 +123,7 @@ def _crossing(database: Database, pool: PoolJournal, row: Row) -> ThresholdCross
     Raises:
         JournalDamagedError: It cannot be read.
     """
-    head = pool.head_of(database, row)
+    head = pool.head_of(database.reads(), row)
     history = StoredHistory(database.read_each, pool.info, upto=head.seq)
     credits = listed(
         database.read_each, pool, head.policy, head.policy_seq, head.recorded_at, history

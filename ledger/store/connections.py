@@ -89,9 +89,10 @@ class Connections:
     def connect(self) -> Iterator[Connection]:
         """Lend a connection. The caller translates the driver's errors, see `named_errors`."""
         loan = Loan()
+        loan.until_s = time.monotonic() + self.timeout_s
         try:
             connection = self.take(loan)
-            self.dialect.expect_answers(connection)
+            self.dialect.expect_answers(connection, None)
             yield connection
             try:
                 connection.rollback()

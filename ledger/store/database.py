@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -31,6 +34,7 @@ from ledger.store.dialects import (
     dialect_for,
 )
 from ledger.store.dialects.addresses import without_secrets
+from ledger.store.dialects.base import ROUND_TRIP_S
 from ledger.store.dialects.expressions import LOGIN_ROLE
 from ledger.store.statements import Prepared, rows_of_each
 
@@ -40,10 +44,20 @@ _log = logging.getLogger(__name__)
 
 _LEAST_S = 0.001
 """The least time, in seconds, that a read gets once it has a connection."""
-_EXPLAINED_S = 1.0
-"""How many seconds a connection is waited for that only explains an error."""
 _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.1
+
+_began_s: ContextVar[float | None] = ContextVar("began_s", default=None)
+"""When the call began that this thread is about to make, if that is a while ago."""
+
+
+def begun(began_s: float, call: Callable[[], T]) -> T:
+    """Make a call that has waited for a thread: its deadline counts from when it began.
+
+    It needs a context of its own, as `asyncio.to_thread` gives it.
+    """
+    _began_s.set(began_s)
+    return call()
 
 
 class Database(Connections):
@@ -58,6 +72,8 @@ class Database(Connections):
         """Roughly how many writing transactions were committed through this object."""
         self.retries = 0
         """Roughly how often a writing transaction had to run again."""
+        self.until_s = math.inf
+        """While the store is being opened: when that ends, on the clock of `time.monotonic`."""
         self._held_up: tuple[float, str] | None = None
         self.errors: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -77,54 +93,37 @@ class Database(Connections):
             )
         super().close()
 
-    def read_rows(
-        self, statement: Prepared, parameters: Mapping[str, int | None]
-    ) -> list[dict[str, Any]]:
-        """Run one SELECT in a serializable transaction of its own, in one round trip.
-
-        Raises:
-            ContentionError: The snapshot kept clashing with writers until the deadline.
-            LedgerUnavailableError: The store cannot be reached or read.
-        """
-        return self._retried(
-            lambda connection, left_s: self.dialect.read_alone(
-                connection, statement, parameters, timeout_s=left_s
-            )
-        )
+    def reads(self) -> Reads:
+        """Begin a call that reads, or that reads before it writes."""
+        began_s = _began_s.get()
+        if began_s is not None:
+            _began_s.set(None)  # a call of many transactions has a deadline for each
+        return Reads(self, time.monotonic() if began_s is None else began_s)
 
     def read_each(
         self, asked: Sequence[tuple[Prepared, Mapping[str, Any]]]
     ) -> list[list[dict[str, Any]]]:
-        """Run several SELECTs of entries, which do not change, and return the rows of each.
-
-        Raises:
-            LedgerUnavailableError: The store cannot be reached or read.
-        """
+        """Run several SELECTs for a report; see `Reads.read_each`."""
         return self.read(lambda connection: rows_of_each(connection, asked), serializable=False)
 
     def read(self, work: Callable[[Connection], T], *, serializable: bool = True) -> T:
-        """Run `work` in a read-only transaction on one snapshot.
+        """Run `work` in a call of its own; see `Reads.read`.
 
         Args:
             work: Gets the connection.
-            serializable: False for long reports, which then disturb no writer.
-
-        Raises:
-            ContentionError: The snapshot kept clashing with writers until the deadline.
-            LedgerUnavailableError: The store cannot be reached or read.
-            NotALedgerError: The file is not a database.
+            serializable: False for reports, which disturb no writer, and which take as long as the
+                server works on them.
         """
+        is_bounded = serializable or self.until_s < math.inf
+        return self.reads().read(work, serializable=serializable, is_bounded=is_bounded)
 
-        def once(connection: Connection, left_s: float) -> T:
-            self.dialect.begin_read(connection, serializable=serializable, timeout_s=left_s)
-            found = work(connection)
-            self.dialect.rollback(connection)
-            return found
+    def retried(self, once: Callable[[Connection, float], T], deadline_s: float) -> T:
+        """Run a read until it succeeds, or until its deadline; see `Reads`.
 
-        return self._retried(once)
-
-    def _retried(self, once: Callable[[Connection, float], T]) -> T:
-        deadline_s = time.monotonic() + self.timeout_s
+        Args:
+            once: Gets the connection, and how many seconds are left.
+            deadline_s: The deadline, on the clock of `time.monotonic`.
+        """
         attempts = 0
 
         def in_time(connection: Connection) -> T:
@@ -140,7 +139,7 @@ class Database(Connections):
                 failure = self.failure_of(error)
                 late = time.monotonic() >= deadline_s
                 if late or not self.is_worth_another(error, failure, attempts):
-                    raise self.refused(error, failure, attempts) from error
+                    raise self.refused(error, failure, attempts, until_s=deadline_s) from error
                 _pause("read", failure, attempts, error)
 
     def _unchanged(
@@ -205,39 +204,62 @@ class Database(Connections):
         return failure in {Failure.BUSY, Failure.ENDED}
 
     def refused(
-        self, error: Exception, failure: Failure, attempts: int, pool_ids: Sequence[int] = ()
+        self,
+        error: Exception,
+        failure: Failure,
+        attempts: int,
+        pool_ids: Sequence[int] = (),
+        *,
+        until_s: float = math.inf,
     ) -> StoreError:
-        """Return what callers get instead of one of `errors`."""
+        """Return what callers get instead of one of `errors`.
+
+        Args:
+            error: The error.
+            failure: What it means.
+            attempts: How many there were.
+            pool_ids: The pools that were to be locked.
+            until_s: The deadline of the call; what only explains the error ends a round trip later.
+        """
+        until_s = min(until_s, time.monotonic())
         if failure is Failure.BUSY:
-            holder = self._find_holder(error, pool_ids)
+            holder = self._find_holder(error, pool_ids, until_s)
             return ContentionError(timeout_s=self.timeout_s, attempts=attempts, holder=holder)
         text = without_secrets(self.dialect.hint(error), self.dialect.url)
         if failure is Failure.FORBIDDEN:
-            return NotPermittedError(role=self._role(), operation="do this", reason=text)
+            return NotPermittedError(role=self._role(until_s), operation="do this", reason=text)
         if failure is Failure.DISCARDED:
             return RowsDiscardedError()
         if failure is Failure.FOREIGN:
             return NotALedgerError(text)
         return LedgerUnavailableError(text)
 
-    def _find_holder(self, error: Exception, pool_ids: Sequence[int]) -> str | None:
+    def _find_holder(self, error: Exception, pool_ids: Sequence[int], until_s: float) -> str | None:
         """Return who holds the lock that was waited for in vain, as far as it can be known."""
         try:
-            holder = self.dialect.holder(error, pool_ids, self._lend_soon)
+            lend = partial(self._lend_soon, until_s=until_s)
+            holder = self.dialect.holder(error, pool_ids, lend)
         except self._unanswered:  # the name only makes the error more helpful
             return None
         if holder is not None:
             self._held_up = time.monotonic(), holder
         return holder
 
-    def _lend_soon(self, work: Callable[[Connection], T]) -> T:
-        """Lend a connection for what only explains an error: it is not waited for for long."""
-        return self._lend(work, until_s=time.monotonic() + _EXPLAINED_S)
+    def _lend_soon(self, work: Callable[[Connection], T], *, until_s: float) -> T:
+        """Lend a connection for what only explains an error: all of it is one round trip."""
 
-    def _role(self) -> str | None:
+        def soon(connection: Connection) -> T:
+            self.dialect.expect_answers(connection, until_s)
+            return work(connection)
+
+        return self._lend(soon, until_s=until_s + ROUND_TRIP_S)
+
+    def _role(self, until_s: float) -> str | None:
         """Return the role that was refused something, as far as it can be known."""
         try:
-            (found,) = self._lend_soon(lambda connection: LOGIN_ROLE.rows(connection, {}))
+            (found,) = self._lend_soon(
+                lambda connection: LOGIN_ROLE.rows(connection, {}), until_s=until_s
+            )
         except self._unanswered:  # as above; it may not even log in
             return None
         role: str | None = found["role"]
@@ -249,6 +271,78 @@ class Database(Connections):
         if seen is None or time.monotonic() - seen[0] > self.timeout_s:
             return None
         return seen[1]
+
+
+class Reads:
+    """The reads of one call: all of them together end at its deadline."""
+
+    def __init__(self, database: Database, began_s: float) -> None:
+        """Read nothing yet.
+
+        Args:
+            database: The store.
+            began_s: When the call began, on the clock of `time.monotonic`.
+        """
+        self._database = database
+        self.began_s = began_s
+        self._until_s = min(began_s + database.timeout_s, database.until_s)
+
+    def read_rows(
+        self, statement: Prepared, parameters: Mapping[str, int | None]
+    ) -> list[dict[str, Any]]:
+        """Run one SELECT in a serializable transaction of its own, in one round trip.
+
+        Raises:
+            ContentionError: The snapshot kept clashing with writers until the deadline.
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        read_alone = self._database.dialect.read_alone
+        return self._database.retried(
+            lambda connection, left_s: read_alone(
+                connection, statement, parameters, timeout_s=left_s
+            ),
+            self._until_s,
+        )
+
+    def read_each(
+        self, asked: Sequence[tuple[Prepared, Mapping[str, Any]]]
+    ) -> list[list[dict[str, Any]]]:
+        """Run several SELECTs of entries, which do not change, and return the rows of each.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be reached or read.
+        """
+        return self.read(lambda connection: rows_of_each(connection, asked), serializable=False)
+
+    def read(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        serializable: bool = True,
+        is_bounded: bool = True,
+    ) -> T:
+        """Run `work` in a read-only transaction on one snapshot.
+
+        Args:
+            work: Gets the connection.
+            serializable: Whether no other transaction may come in between this one and others.
+            is_bounded: False for reports, which the server may work on behind the deadline.
+
+        Raises:
+            ContentionError: The snapshot kept clashing with writers until the deadline.
+            LedgerUnavailableError: The store cannot be reached or read.
+            NotALedgerError: The file is not a database.
+        """
+        dialect = self._database.dialect
+
+        def once(connection: Connection, left_s: float) -> T:
+            timeout_s = left_s if is_bounded else None
+            dialect.begin_read(connection, serializable=serializable, timeout_s=timeout_s)
+            found = work(connection)
+            dialect.rollback(connection)
+            return found
+
+        return self._database.retried(once, self._until_s)
 
 
 class Transaction(Loan):
@@ -325,7 +419,9 @@ class Transaction(Loan):
                 _pause("transaction", failure, self.attempts, error)
                 return True
             if not self._in_doubt:
-                raise database.refused(error, failure, self.attempts, self._pool_ids) from error
+                raise database.refused(
+                    error, failure, self.attempts, self._pool_ids, until_s=self.until_s
+                ) from error
         if self._in_doubt:
             raise OutcomeUnknownError(self._key) from error
         return False

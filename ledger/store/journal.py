@@ -15,7 +15,7 @@ from ledger.core.kinds import EntryKind, LeasePhase, sql
 from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import queries, restored, rows
 from ledger.store.attributions import Attributions, remember
-from ledger.store.database import Database
+from ledger.store.database import Reads
 from ledger.store.dialects import dialect_named
 from ledger.store.drafts import ENTRY_COLUMNS, Staged
 from ledger.store.policies import InForce, Terms
@@ -119,7 +119,7 @@ class PoolJournal:
             raise self.damaged(newest["seq"], "no number is left for an entry behind it")
         return newest
 
-    def head_of(self, database: Database, newest: Row | None) -> Head:
+    def head_of(self, reads: Reads, newest: Row | None) -> Head:
         """Return the head that the newest entry makes, reading its terms if they are not known.
 
         Raises:
@@ -129,7 +129,7 @@ class PoolJournal:
         row = self._there(newest)
         known = self.terms.known(row)
         if known is None:
-            known = database.read(lambda connection: self.terms.of(connection, row))
+            known = reads.read(lambda connection: self.terms.of(connection, row))
         return _head(row, known)
 
     def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:

@@ -28,7 +28,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError
 from ledger.store import history, pools, queries
-from ledger.store.database import Database
+from ledger.store.database import Reads
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut
 from ledger.store.rows import Head, Row
@@ -63,14 +63,14 @@ PresentOfEach = Mapping[PoolId, Present | JournalDamagedError]
 """Pools by now, or why one of them cannot be read."""
 
 
-def present(database: Database, pool: PoolJournal, now: Micros | None) -> list[Present]:
+def present(reads: Reads, pool: PoolJournal, now: Micros | None) -> list[Present]:
     """Read a pool and those above that share with it, as the next write would find them.
 
     A lease that is due counts as expired, in the pools below, too. Where nothing can be due this is
     one read, in one round trip, unless something is held since the read before.
 
     Args:
-        database: The store.
+        reads: The call's.
         pool: The pool.
         now: The time, or None for the store's.
 
@@ -80,13 +80,13 @@ def present(database: Database, pool: PoolJournal, now: Micros | None) -> list[P
     """
     if len(pool.lineage) == 1:
         for look in _looks(pool):
-            found = database.read_rows(look, _asked(pool, now))
+            found = reads.read_rows(look, _asked(pool, now))
             row = found[0] if found else None
             if not _may_be_due(pool, row):
-                head = pool.head_of(database, row)
+                head = pool.head_of(reads, row)
                 now = Micros(row["now"] if row else 0)
-                return [_by_now(database.read_each, pool, head, now, _NOTHING)]
-    return database.read(lambda connection: present_in(connection, pool, now))
+                return [_by_now(reads.read_each, pool, head, now, _NOTHING)]
+    return reads.read(lambda connection: present_in(connection, pool, now))
 
 
 def present_in(connection: Connection, pool: PoolJournal, now: Micros | None) -> list[Present]:

@@ -293,7 +293,7 @@ def test_looks_are_plain_snapshots(second: Ledger, monkeypatch: pytest.MonkeyPat
         return read(work, serializable=serializable)
 
     monkeypatch.setattr(second._database, "read", spied)
-    monkeypatch.setattr(second._database, "read_rows", None)
+    monkeypatch.setattr(second._database.dialect, "read_alone", None)
     reports.glance(second, oldest=reports.glance(second).oldest)
     assert not any(asked)
 

@@ -425,7 +425,7 @@ def test_slow_reads_do_not_block_the_loop(store_url: str, monkeypatch: pytest.Mo
 
     async def main() -> None:
         async with opened(store_url) as (book, budget, _):
-            read = book._database.read_rows
+            read = book._database.retried
             begun, go = threading.Event(), threading.Event()
 
             def slowly(*arguments: Any) -> Any:  # noqa: ANN401 - passed on
@@ -433,7 +433,7 @@ def test_slow_reads_do_not_block_the_loop(store_url: str, monkeypatch: pytest.Mo
                 assert go.wait(30), "the loop stands still"
                 return read(*arguments)
 
-            monkeypatch.setattr(book._database, "read_rows", slowly)
+            monkeypatch.setattr(book._database, "retried", slowly)
             asked = asyncio.gather(budget.remaining(EXTENSIONS), budget.status())
             await until(begun.is_set)
             go.set()

@@ -337,8 +337,8 @@ def test_who_waits_does_nothing_much(
     """In two seconds no more than four attempts and a few dozen cheap reads."""
     take(budget, 100)
     database, looks = book._database, []
-    read_rows, before = database.read_rows, database.transactions
-    monkeypatch.setattr(database, "read_rows", lambda *given: looks.append(1) or read_rows(*given))
+    retried, before = database.retried, database.transactions
+    monkeypatch.setattr(database, "retried", lambda *given: looks.append(1) or retried(*given))
     with pytest.raises(ThresholdExceededError):
         take(budget, 10, wait_s=2.5)
     assert 4 >= database.transactions - before
@@ -546,7 +546,7 @@ def test_a_waiting_task_does_not_block_its_loop(
 ) -> None:
     """While ten tasks wait, other threads look and ask for them; the loop only goes round."""
     lease, threads_used = take(budget, 100), set[int]()
-    dialect, read_rows = book._database.dialect, book._database.read_rows
+    dialect, retried = book._database.dialect, book._database.retried
     commit = dialect.commit
 
     def noted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -557,7 +557,7 @@ def test_a_waiting_task_does_not_block_its_loop(
         return called
 
     monkeypatch.setattr(dialect, "commit", noted(commit))
-    monkeypatch.setattr(book._database, "read_rows", noted(read_rows))
+    monkeypatch.setattr(book._database, "retried", noted(retried))
 
     async def main() -> None:
         tasks = await AsyncLedger(book).pool("pool")

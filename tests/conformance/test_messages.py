@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import Connection
 
 from ledger import (
     Attribution,
@@ -76,13 +77,14 @@ def test_the_small_question_is_asked_first(
 ) -> None:
     """Whether a lease is due is asked of a pool that holds something, and then at once."""
     asked: list[Prepared] = []
-    read_rows, budget = book._database.read_rows, book.pool("pool")
+    dialect, budget = book._database.dialect, book.pool("pool")
+    read_alone = dialect.read_alone
 
-    def noted(statement: Prepared, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    def noted(connection: Connection, statement: Prepared, *given: Any, **by_name: Any) -> Any:  # noqa: ANN401 - passed on
         asked.append(statement)
-        return read_rows(statement, parameters)
+        return read_alone(connection, statement, *given, **by_name)
 
-    monkeypatch.setattr(book._database, "read_rows", noted)
+    monkeypatch.setattr(dialect, "read_alone", noted)
     budget.remaining(EXTENSIONS)
     with Ledger.open(url) as other:
         other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)

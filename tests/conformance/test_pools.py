@@ -117,9 +117,9 @@ def test_of_two_programs_that_start_at_once_one_adjusts(
     book.pool("pool", FIRST)
     run = book._writer.run
 
-    def overtaken(pool: PoolJournal, operation: Operation[None]) -> None:
+    def overtaken(pool: PoolJournal, operation: Operation[None], *, began_s: float) -> None:
         asyncio.run(first())
-        run(pool, operation)
+        run(pool, operation, began_s=began_s)
 
     async def first() -> None:
         async with AsyncLedger.open(store_url) as elsewhere:

@@ -50,6 +50,7 @@ class Proxy:
         self._needle: bytes | None = None
         self._strike = Strike.CUT
         self._then_refuse = False
+        self._silent = False
         self.struck = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -65,6 +66,10 @@ class Proxy:
     def arm(self, needle: bytes, strike: Strike, *, then_refuse: bool = False) -> None:
         """Strike once, at the next message that holds `needle`."""
         self._strike, self._then_refuse, self._needle = strike, then_refuse, needle
+
+    def fall_silent(self) -> None:
+        """Take what comes, on new connections too, and say nothing any more."""
+        self._silent = True
 
     def refuse(self) -> None:
         """Close every connection, and accept no other."""
@@ -122,11 +127,14 @@ class Proxy:
                 answer = server.recv(65_536)
                 if not answer:
                     return
-                client.sendall(answer)
+                if not self._silent:
+                    client.sendall(answer)
             if client in readable:
                 message = client.recv(65_536)
                 if not message:
                     return
+                if self._silent:
+                    continue
                 if self._needle is not None and self._needle in message:
                     self._needle = None
                     self._do_strike(message, client, server)

@@ -34,7 +34,7 @@ from ledger.store.connections import Loan
 from ledger.store.dialects import postgresql
 from ledger.store.dialects.session import Session
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import LATE_S, until
+from tests.clocks import LATE_S, impatient, until
 from tests.leases import numbered
 
 if TYPE_CHECKING:
@@ -361,6 +361,28 @@ def test_a_server_that_falls_silent_is_given_up(
     caller.join(LATE_S)
     assert ended, "the call still waits"
     assert isinstance(ended[0], BudgetLease | LedgerError)
+
+
+def test_a_report_ends_when_its_answer_was_lost(
+    proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """The proxy keeps its connection and passes nothing on; the server has nothing to do."""
+    with impatient(book, 1.0), ThreadPoolExecutor() as pool:
+        book._database._drop_idle()
+        assert 1 == len(list(book.entries(budget.name)))
+        proxy.arm(b"FROM entries", strike_named("STALL", proxy))
+        reading = pool.submit(lambda: list(book.entries(budget.name)))
+        with pytest.raises(LedgerUnavailableError, match="does not answer"):
+            reading.result(LATE_S)
+    assert 1 == proxy.struck
+
+
+def test_a_report_takes_as_long_as_the_server_works_on_it(book: Ledger) -> None:
+    """Its deadline is long over, and it is asked about more than once."""
+    with impatient(book, 0.5):
+        book._database._drop_idle()
+        slowly = "SELECT 7 FROM pg_sleep(2)"
+        assert 7 == book.read(lambda read: read.exec_driver_sql(slowly).scalar_one())
 
 
 def test_a_read_has_what_is_left_once_a_connection_was_free(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
@@ -21,6 +24,10 @@ from ledger.store.statements import Prepared
 Lend = Callable[[Callable[[Connection], str | None]], str | None]
 """Runs a question on a connection of its own."""
 
+
+ROUND_TRIP_S = 1.0
+"""How many seconds a call gives a server after its deadline, whatever it asks then: to cancel, to
+roll back, or who holds a lock."""
 
 _NONES = repeat(None)
 
@@ -96,6 +103,11 @@ class Dialect(ABC):
         self.connect_until_s: dict[int, float] = {}
         """By thread, when it gives up to connect, on the clock of `time.monotonic`."""
 
+    def left_to_connect_s(self) -> float:
+        """Return how many seconds this thread may take for the connection that it makes now."""
+        until_s = self.connect_until_s.pop(threading.get_ident(), math.inf)
+        return max(0.0, min(self.timeout_s, until_s - time.monotonic()))
+
     def files(self) -> Sequence[Path]:
         """Return the files that the store is made of, which no output may replace."""
         return ()
@@ -116,13 +128,16 @@ class Dialect(ABC):
         """Tell whether a transaction that begins on these pools locks all pools of the store."""
 
     @abstractmethod
-    def begin_read(self, connection: Connection, *, serializable: bool, timeout_s: float) -> None:
+    def begin_read(
+        self, connection: Connection, *, serializable: bool, timeout_s: float | None
+    ) -> None:
         """Begin a reading transaction on one snapshot.
 
         Args:
             connection: Outside any transaction.
-            serializable: False for long reports, which take as long as they need.
-            timeout_s: How long others may take, in seconds.
+            serializable: Whether it is one of those that could run one after the other.
+            timeout_s: How long it may take, in seconds; None for reports, which take as long as the
+                server works on them.
         """
 
     @abstractmethod
@@ -167,8 +182,14 @@ class Dialect(ABC):
         It goes past SQLAlchemy, so that the locks at the server, or of the file, are free at once.
         """
 
-    def expect_answers(self, connection: Connection) -> None:  # noqa: B027 - only a server answers
-        """Wait for each answer on this connection as long as a report may take."""
+    def expect_answers(self, connection: Connection, until_s: float | None) -> None:  # noqa: B027 - only a server answers
+        """Ask the server to cancel what it has not answered on this connection by then.
+
+        Args:
+            connection: The connection.
+            until_s: When, on the clock of `time.monotonic`; None to wait for as long as the server
+                works on it.
+        """
 
     @abstractmethod
     def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +44,6 @@ _FEW_POOLS = 4
 _MIGRATION_LOCK = 0x6C65646765720001
 """Key of the advisory lock that keeps migrations apart: 'ledger' and a number."""
 
-_UNDO_S = 1.0
-"""How many seconds a rollback may take before it is cancelled, and the connection closed."""
-
 _OPEN = {2, 3}
 """INTRANS and INERROR of `psycopg.pq.TransactionStatus`: the server waits for its client."""
 
@@ -56,9 +52,6 @@ _MIGRATION_STILL_S = 3_600.0
 
 _STILL_MIN_S = 1.0
 """The least time, in seconds, that a writer may idle in its transaction."""
-
-_HOLDER_S = 1.0
-"""How many seconds it may take to find out which session holds a lock."""
 
 _LITERAL_ROWS = 8
 """The most rows for which literals in one statement were measured to be quicker than COPY."""
@@ -123,27 +116,29 @@ class PostgreSQLDialect(Dialect):
         from ledger.store.dialects.session import Session  # noqa: PLC0415 - needs psycopg
 
         # Not in the engine's options: a forked child is another process.
-        until_s = self.connect_until_s.pop(threading.get_ident(), math.inf)
-        left_s = min(self.timeout_s, until_s - time.monotonic())
+        left_s = self.left_to_connect_s()
         # Whole seconds, and two at least, by the driver's rules.
         options["connect_timeout"] = max(2, math.ceil(left_s))
         options["fallback_application_name"] = f"ledger {os.getpid()}@{socket.gethostname()}"
-        made = Session.connect(*args, **options)
+        until_s = time.monotonic() + left_s
+
+        def another(until_s: float) -> Session:
+            return Session.connect_until(until_s, *args, **options)
+
+        made = another(until_s)
+        made.answers_until_s = until_s  # SQLAlchemy asks the first one what server it is
+        made.another, made.silent_s = another, self.timeout_s
         self._made.add(made)
         return made
 
-    @staticmethod
-    def _expect_answers(connection: Connection, timeout_s: float) -> None:
-        _raw(connection).answers_until_s = time.monotonic() + timeout_s
-
-    def expect_answers(self, connection: Connection) -> None:
-        """Wait for each answer as long as a report may take."""
-        _raw(connection).answers_until_s = None
+    def expect_answers(self, connection: Connection, until_s: float | None) -> None:
+        """Tell the session when to cancel."""
+        _raw(connection).answers_until_s = until_s
 
     def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
         """Begin with the first read, after the locks: an earlier snapshot would be stale."""
         limit_ms = max(1, int(timeout_s * 1000))
-        self._expect_answers(connection, timeout_s)
+        self.expect_answers(connection, time.monotonic() + timeout_s)
         locks = ", ".join(map(lock_table, _locks_of(pool_ids)))
         _raw(connection).later(
             "BEGIN ISOLATION LEVEL SERIALIZABLE",
@@ -160,13 +155,20 @@ class PostgreSQLDialect(Dialect):
         """Tell whether it takes every lock there is."""
         return len(pool_ids) > _FEW_POOLS
 
-    def begin_read(self, connection: Connection, *, serializable: bool, timeout_s: float) -> None:
+    def begin_read(
+        self, connection: Connection, *, serializable: bool, timeout_s: float | None
+    ) -> None:
         """Begin read-only; a long report takes a plain snapshot, so that it disturbs no writer."""
-        if serializable:
-            self._begin_alone(connection, timeout_s)
+        level = self._read_level if serializable else "REPEATABLE READ"
+        if timeout_s is not None:
+            self._begin_alone(connection, level, timeout_s)
         else:
-            self.expect_answers(connection)
-            _raw(connection).later("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            self.expect_answers(connection, None)
+            _raw(connection).later(
+                f"BEGIN ISOLATION LEVEL {level} READ ONLY",
+                # Nobody works on a report that waits for a lock.
+                f"SET LOCAL lock_timeout = {max(1, int(self.timeout_s * 1000))}",
+            )
 
     def read_alone(
         self,
@@ -177,14 +179,14 @@ class PostgreSQLDialect(Dialect):
         timeout_s: float,
     ) -> list[dict[str, Any]]:
         """Send BEGIN, the SELECT and COMMIT as one message."""
-        self._begin_alone(connection, timeout_s)
+        self._begin_alone(connection, self._read_level, timeout_s)
         text = statement.text(connection, parameters)
         return rows_of(_raw(connection).execute(f"{text};COMMIT"))
 
-    def _begin_alone(self, connection: Connection, timeout_s: float) -> None:
-        self._expect_answers(connection, timeout_s)
+    def _begin_alone(self, connection: Connection, level: str, timeout_s: float) -> None:
+        self.expect_answers(connection, time.monotonic() + timeout_s)
         _raw(connection).later(
-            f"BEGIN ISOLATION LEVEL {self._read_level} READ ONLY",
+            f"BEGIN ISOLATION LEVEL {level} READ ONLY",
             f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}",
             "SET LOCAL enable_seqscan = off",
         )
@@ -229,7 +231,9 @@ class PostgreSQLDialect(Dialect):
         raw.unsent()
         try:
             if raw.pgconn.transaction_status in _OPEN:
-                raw.answers_until_s = time.monotonic() + _UNDO_S
+                # One round trip from now, and from the deadline, if that is over.
+                now_s = time.monotonic()
+                raw.answers_until_s = min(now_s, raw.answers_until_s or now_s)
                 raw.rollback()
         except self.driver_errors:  # it is gone
             pass
@@ -243,7 +247,6 @@ class PostgreSQLDialect(Dialect):
             return REPLAY if state and self.read_only else None
 
         def ask(connection: Connection) -> str | None:
-            self._expect_answers(connection, _HOLDER_S)
             locks = ", ".join(f"'{lock_table(number)}'" for number in _locks_of(pool_ids))
             found = _raw(connection).execute(HOLDER.format(locks=locks)).fetchone()
             if found is None:
@@ -324,7 +327,7 @@ class PostgreSQLDialect(Dialect):
     ) -> Definitions:
         """Return the definitions in a schema that is made in a transaction and rolled back."""
         name = f"ledger_check_{os.urandom(8).hex()}"
-        self._expect_answers(connection, self.timeout_s)
+        self.expect_answers(connection, None)
         connection.begin()
         try:
             raw = _raw(connection)

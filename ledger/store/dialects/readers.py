@@ -55,6 +55,8 @@ class Connection(sqlite3.Connection):
 
     seen: Look | None = None
     """What the file looked like before, where SQLite itself would notice no change."""
+    busy_ms = -1
+    """How long a statement was last let wait for other programs; -1 before the first time."""
     copy: tempfile.TemporaryDirectory[str] | None = None
     """The folder of the copy that is read in place of the file."""
 

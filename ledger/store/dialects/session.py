@@ -8,13 +8,19 @@ The server's own time-outs end a slow statement, and TCP's end a dead network. N
 against a COMMIT that waits for its standby, a server process that is stopped, or a proxy that
 swallows its answers. So at the deadline a session asks the server to cancel what it does: a COMMIT
 then ends at once, and its locks are free. If that brings no answer either, it stops waiting.
+
+A report has no deadline while the server works on it. But a server that is gone, and a proxy that
+has lost a connection, say nothing: so now and then a session asks, on another connection, whether
+the server works on it still.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -22,13 +28,15 @@ from psycopg import capabilities
 from psycopg.pq import Escaping
 from sqlalchemy.pool import ConnectionPoolEntry
 
-T = TypeVar("T")
+from ledger.store.dialects.base import ROUND_TRIP_S
 
-_CANCEL_S = 1.0
-"""How many seconds a session takes to ask the server to cancel, and as many it waits afterwards."""
+T = TypeVar("T")
 
 _REPORT_S = 3_600.0
 """How many seconds each answer to a report, or a migration, may take."""
+
+_connecting = threading.local()
+"""`until_s`: when this thread gives up to connect, on the clock of `time.monotonic`."""
 
 
 class _HexDumper(psycopg.adapt.Dumper):
@@ -45,7 +53,11 @@ class Session(psycopg.Connection[Any]):
     """A connection that keeps statements back, and waits no longer than it was told to."""
 
     answers_until_s: float | None = None
-    """When to cancel, on the clock of `time.monotonic`; None: an hour after each question."""
+    """When to cancel, on the clock of `time.monotonic`; None for as long as the server works."""
+    silent_s = _REPORT_S
+    """After how many seconds without a word the server is asked whether it works still."""
+    another: Callable[[float], Session] | None = None
+    """Connects to the same server once more, until a time."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - psycopg's own
         super().__init__(*args, **options)
@@ -54,12 +66,37 @@ class Session(psycopg.Connection[Any]):
         self._escape = Escaping(self.pgconn).escape_literal
 
     @classmethod
+    def connect_until(cls, until_s: float, *args: Any, **options: Any) -> Self:  # noqa: ANN401 - psycopg's own
+        """Return a new connection, to whichever host of several, made by then."""
+        _connecting.until_s = until_s
+        try:
+            return cls.connect(*args, **options)
+        finally:
+            _connecting.until_s = math.inf
+
+    @classmethod
     def connect(cls, *args: Any, **options: Any) -> Self:  # noqa: ANN401 - psycopg's own
         """Return a new connection."""
         made = super().connect(*args, **options)
         # Only now: a new connection takes over the adapters of its context.
         made.adapters.register_dumper(bytes, _HexDumper)
         return made
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> Generator[Any, Any, Self]:
+        # The driver knows whole seconds alone, two at least, and for each host anew.
+        until_s = getattr(_connecting, "until_s", math.inf)
+        gen = super()._connect_gen(conninfo)
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if time.monotonic() > until_s:
+                    raise psycopg.errors.ConnectionTimeout("connection timeout expired")
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            made: Self = stop.value
+            return made
 
     def cursor(self, name: str = "", **options: Any) -> Any:  # noqa: ANN401 - psycopg's own
         """Return a cursor; one with a name is the server's, and sends nothing ahead by itself."""
@@ -106,29 +143,62 @@ class Session(psycopg.Connection[Any]):
 
     def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
         until_s = self.answers_until_s
-        if until_s is None:
-            until_s = time.monotonic() + _REPORT_S
-        cancelled = False
+        if until_s is not None:
+            ask_s, end_s = until_s, until_s + ROUND_TRIP_S
+        else:
+            ask_s, end_s = self._asked_in(time.monotonic())
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() > until_s:
-                    if cancelled:
-                        self.pgconn.finish()
-                        raise psycopg.OperationalError("the server does not answer")
-                    self._ask_to_cancel()
-                    cancelled, until_s = True, time.monotonic() + _CANCEL_S
+                now_s = time.monotonic()
+                if ready:
+                    if until_s is None:
+                        ask_s, end_s = self._asked_in(now_s)
+                elif now_s > end_s:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("the server does not answer")
+                elif now_s > ask_s:
+                    if until_s is not None:
+                        self._ask_to_cancel(end_s - now_s)
+                        ask_s = math.inf
+                    elif self._is_worked_on(now_s + ROUND_TRIP_S):
+                        ask_s = time.monotonic() + self.silent_s
+                    else:  # its answer may be on its way
+                        ask_s, end_s = math.inf, now_s + ROUND_TRIP_S
                 wanted = gen.send(ready)
         except StopIteration as stop:
             answer: T = stop.value
             return answer
 
-    def _ask_to_cancel(self) -> None:
+    def _asked_in(self, now_s: float) -> tuple[float, float]:
+        """Return when the server is asked whether it works on a report, and when that ends."""
+        return now_s + self.silent_s, now_s + _REPORT_S
+
+    def _ask_to_cancel(self, timeout_s: float) -> None:
         # With a libpq before 17 no time-out bounds that, and no other thread runs meanwhile.
         if capabilities.has_cancel_safe():
             with contextlib.suppress(psycopg.Error):
-                self.cancel_safe(timeout=_CANCEL_S)
+                self.cancel_safe(timeout=timeout_s)
+
+    def _is_worked_on(self, until_s: float) -> bool:
+        """Tell whether the server works on this session; True where it refuses to say.
+
+        A pooler's sessions have numbers of their own, which the server does not know.
+        """
+        if self.another is None:
+            return True
+        try:
+            other = self.another(until_s)
+            other.answers_until_s = until_s - ROUND_TRIP_S
+            try:
+                asked = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+                found = other.execute(asked, [self.pgconn.backend_pid]).fetchone()
+            finally:
+                other.pgconn.finish()
+        except psycopg.Error:
+            return time.monotonic() < until_s
+        return found is None or found[0] in {None, "active"}
 
 
 class SessionCursor(psycopg.Cursor[Any]):

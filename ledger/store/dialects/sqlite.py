@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sqlite3
 import tempfile
 import time
@@ -64,9 +63,6 @@ class _Connection(readers.Connection):
     SQLite keeps a closed connection, and the locks it holds, for as long as one of its statements
     is unfinished; and the traceback of an interrupt may hold such a statement for good.
     """
-
-    busy_ms = -1
-    """How long the last `begin` let a statement wait for other programs; -1 before the first."""
 
     def close(self) -> None:
         """Roll back what is open, and close."""
@@ -158,7 +154,8 @@ class SQLiteDialect(Dialect):
         return readers.connect(self.path, **options)
 
     def _configure(self, connection: sqlite3.Connection, _record: object) -> None:
-        pragmas = [f"busy_timeout = {int(self.timeout_s * 1000)}", "cell_size_check = ON"]
+        busy_ms = int(self.left_to_connect_s() * 1000)
+        pragmas = [f"busy_timeout = {busy_ms}", "cell_size_check = ON"]
         if not self.read_only:
             pragmas += [
                 # NORMAL loses acknowledged commits on power loss in WAL mode; FULL loses none.
@@ -175,22 +172,34 @@ class SQLiteDialect(Dialect):
         """Take the writer lock, then the database's own write lock before anything is read."""
         until_s = time.monotonic() + timeout_s
         self._writer.acquire(timeout_s=timeout_s)
-        raw: _Connection = driver_of(connection)
+        self._wait_at_most(connection, until_s - time.monotonic())
+        driver_of(connection).execute("BEGIN IMMEDIATE")
+
+    def _wait_at_most(self, connection: Connection, timeout_s: float) -> None:
+        """Let statements wait so long for other programs, or a little less."""
         # In sixteenths of the time-out, and only when it changes: a new number is a statement to
-        # compile, which took 19 us of the 310 us of a lone caller's transaction.
+        # compile, which took 19 us of the 310 us of a lone caller's transaction. What is left of a
+        # call after the last sixteenth is waited for by trying again.
+        raw: readers.Connection = driver_of(connection)
         step_ms = max(1, int(self.timeout_s * 1000) // 16)
-        busy_ms = step_ms * max(0, math.ceil((until_s - time.monotonic()) * 1000 / step_ms))
+        busy_ms = step_ms * max(0, int(timeout_s * 1000) // step_ms)
         if busy_ms != raw.busy_ms:
             raw.execute(f"PRAGMA busy_timeout = {busy_ms}")
             raw.busy_ms = busy_ms
-        raw.execute("BEGIN IMMEDIATE")
 
     def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:  # noqa: ARG002 - one lock covers the file
         """Return True: there is one lock for the whole file."""
         return True
 
-    def begin_read(self, connection: Connection, *, serializable: bool, timeout_s: float) -> None:  # noqa: ARG002 - a snapshot of the whole file is both, and waits for nobody
-        """Begin on a snapshot of the whole file."""
+    def begin_read(
+        self,
+        connection: Connection,
+        *,
+        serializable: bool,  # noqa: ARG002 - a snapshot of the whole file is both
+        timeout_s: float | None,
+    ) -> None:
+        """Begin on a snapshot of the whole file, which in WAL mode waits for nobody."""
+        self._wait_at_most(connection, self.timeout_s if timeout_s is None else timeout_s)
         driver_of(connection).execute("BEGIN")
 
     def read_alone(
@@ -199,9 +208,10 @@ class SQLiteDialect(Dialect):
         statement: Prepared,
         parameters: Mapping[str, int | None],
         *,
-        timeout_s: float,  # noqa: ARG002 - as above
+        timeout_s: float,
     ) -> list[dict[str, Any]]:
         """Run the SELECT: a statement outside a transaction is one."""
+        self._wait_at_most(connection, timeout_s)
         return statement.rows(connection, parameters)
 
     def check_unchanged(self, connection: Connection) -> None:
