@@ -73,7 +73,8 @@ def tasks(url: str, book: Ledger, count: int, pairs: int) -> Round:
     name = fresh_pool(book).name
 
     async def run() -> Round:
-        async with AsyncLedger.open(url, timeout_s=TIMEOUT_S) as own:
+        # Awaited first: ledgers of earlier commits know no other way.
+        async with await AsyncLedger.open(url, timeout_s=TIMEOUT_S) as own:
             return await in_tasks(count, pairs, await own.pool(name))
 
     return asyncio.run(run())

@@ -52,7 +52,10 @@ def beside(url: str, name: str) -> Iterator[str]:
     store = make_url(url)
     if store.get_backend_name() == "sqlite":
         path = sqlite_path(url)
-        yield f"sqlite:///{path.with_name(f'{path.stem}_{name}.db')}"
+        file = path.with_name(f"{path.stem}_{name}.db")
+        for suffix in ("", "-wal", "-shm"):  # of an earlier store of this name
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+        yield f"sqlite:///{file}"
         return
     with _database(url, f"{store.database}_{name}") as other:
         yield other
