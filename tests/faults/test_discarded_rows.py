@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from ledger import (
     Attribution,
+    EntryKind,
     Ledger,
     RequestBudget,
     RequestExtensions,
@@ -17,6 +21,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store.dialects import dialect_for
+from tests.clocks import Clock
 
 UNLIMITED = RequestBudget.unlimited()
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
@@ -65,6 +70,29 @@ def test_one_row_of_many_that_is_dropped_takes_the_others_with_it(
         budget.reserve(RequestExtensions(), UsageEstimate(total_tokens=1), UNLIMITED)
     assert [1] * 11 == [book.size(f"pool {number}") for number in range(11)]
     assert all(found.ok for found in book.verify())
+
+
+@pytest.mark.parametrize("dropped", [1, 40, 85, None])
+def test_many_rows_of_a_transaction_are_written_in_order_or_not_at_all(
+    store_url: str, dropped: int | None
+) -> None:
+    """They go in statements of 64 rows, 16, 4 and 1 on SQLite: 85 leases expire at once."""
+    clock = Clock()
+    with Ledger.open(store_url, clock=clock) as book:
+        budget = book.pool("pool", replace(OPTIONS, lease_ttl=timedelta(minutes=1)))
+        for _ in range(85):
+            budget.reserve(RequestExtensions(), UsageEstimate(total_tokens=1), UNLIMITED)
+        clock.minutes(2)
+        if dropped is None:
+            assert 85 == book.expire_due("pool")
+            written = [one.seq for one in book.entries("pool", kind=EntryKind.EXPIRY)]
+            assert [*range(87, 172)] == written
+        else:
+            discard(store_url, "entries", f"NEW.kind = 'expiry' AND NEW.seq = {86 + dropped}")
+            with pytest.raises(RowsDiscardedError):
+                book.expire_due("pool")
+            assert 86 == book.size("pool")
+        assert all(found.ok for found in book.verify())
 
 
 def test_a_dropped_attribution_is_an_error(book: Ledger, store_url: str) -> None:

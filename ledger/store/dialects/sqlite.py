@@ -7,7 +7,8 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,21 @@ _HINTS = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
     sqlite3.SQLITE_NOTADB: "the file is not an SQLite database",
 }
+
+_ROWS_EACH = (64, 16, 4, 1)
+"""How many rows a statement inserts: as many as there are, in few sizes, which the driver keeps.
+
+A row takes 6.5 us in a statement of 64, and 8.4 us in one of its own. And the driver lends the
+interpreter's lock to other threads at each statement, so a batch is interrupted less often.
+"""
+
+
+@lru_cache(maxsize=256)
+def _insert(table: str, columns: tuple[str, ...], rows: int) -> str:
+    """Return the statement that inserts some rows."""
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
+
 
 _SECOND = "{0} / 1000000 - ({0} % 1000000 < 0)"
 _READABLE = Readable(
@@ -298,12 +314,15 @@ class SQLiteDialect(Dialect):
     ) -> None:
         """Insert the rows now."""
         for names, values in alike(columns, rows).items():
-            places = ", ".join("?" * len(names))
-            cursor = driver_of(connection).executemany(
-                f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", values
-            )
-            if cursor.rowcount != len(values):
-                raise RowsDiscardedError
+            done = 0
+            for size in _ROWS_EACH:
+                while done + size <= len(values):
+                    several = chain.from_iterable(values[done : done + size])
+                    insert = _insert(table, names, size)
+                    cursor = driver_of(connection).execute(insert, tuple(several))
+                    if cursor.rowcount != size:
+                        raise RowsDiscardedError
+                    done += size
 
     def definitions(self, connection: Connection) -> Definitions:
         """Return the definitions in the file."""
