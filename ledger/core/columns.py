@@ -10,12 +10,15 @@ V = TypeVar("V", bound=Hashable)
 
 
 def each_once(convert: Callable[[V], T], values: Iterable[V]) -> list[T]:
-    """Return what each value is converted to; equal values are converted once.
+    """Return what each value is converted to. Of many equal ones only one is converted.
 
     Half of the cells of a file say what other rows near them say, too.
     """
     values = [*values]
-    converted = {value: convert(value) for value in set(values)}
+    different = set(values)
+    if 2 * len(different) > len(values):  # to look most of them up takes longer
+        return [*map(convert, values)]
+    converted = {value: convert(value) for value in different}
     return [*map(converted.__getitem__, values)]
 
 

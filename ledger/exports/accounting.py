@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import date, timedelta
 from hashlib import sha256
 from itertools import chain
 from typing import Any, BinaryIO
 
+from ledger.core.checks import from_micros
 from ledger.exports.columns import Column, Page, Value
+from ledger.exports.text import dollars
 
 HEADER = "; Charges of budget-ledger"
 """How every such file begins."""
@@ -61,14 +62,14 @@ BEANCOUNT = Dialect(
     opened="\n1900-01-01 open {account} USD\n",
     transaction='\n{day} * "{provider}" "{what}"\n',
     note='  {name}: "{value}"\n',
-    closing="\n{day} balance {account}  {amount:f} ~ 0 USD\n",
+    closing="\n{day} balance {account}  {amount} ~ 0 USD\n",
 )
 HLEDGER = Dialect(
     begin="commodity 1000.000000 USD\n",
     opened="\naccount {account}\n",
     transaction="\n{day} * {provider} | {what}\n",
     note="    ; {name}: {value}\n",
-    closing="\n{day} * what all charges come to\n  {account}  0 USD = {amount:f} USD\n",
+    closing="\n{day} * what all charges come to\n  {account}  0 USD = {amount} USD\n",
 )
 
 
@@ -81,7 +82,7 @@ def write_accounting(
 ) -> None:
     """Write the rows of charges, in FOCUS columns, as transactions."""
     names = [column.name for column in columns]
-    pools: dict[str, Decimal] = {}
+    pools: dict[str, int] = {}
     opened: set[str] = set()
     last = _BEFORE_ALL
 
@@ -92,7 +93,7 @@ def write_accounting(
     for row in chain.from_iterable(zip(*page, strict=True) for page in pages):
         found = dict(zip(names, row, strict=True))
         cost, day = found["BilledCost"], _booked_on(found)
-        assert isinstance(cost, Decimal)  # noqa: S101 - a column of decimals
+        assert isinstance(cost, int)  # noqa: S101 - a column of decimals
         provider = str(found["x_ProviderName"] or found["InvoiceIssuerName"])
         pool = _account("Expenses", str(found["x_PoolName"]), str(found["SubAccountId"])[:8])
         accounts = {pool: cost, _account("Liabilities", provider): -cost}
@@ -106,18 +107,18 @@ def write_accounting(
             if found[column] is not None:
                 say(dialect.note, name=name, value=_plain(str(found[column])))
         for account, amount in accounts.items():
-            say("  {account}  {amount:f} USD\n", account=account, amount=amount)
-        pools[pool] = pools.get(pool, Decimal(0)) + cost
+            say("  {account}  {amount} USD\n", account=account, amount=dollars(amount))
+        pools[pool] = pools.get(pool, 0) + cost
         last = max(last, day)
     for account, amount in pools.items():
-        say(dialect.closing, day=last + _ONE_DAY, account=account, amount=amount)
+        say(dialect.closing, day=last + _ONE_DAY, account=account, amount=dollars(amount))
 
 
 def _booked_on(found: dict[str, Value]) -> date:
     """Return the day of a charge; one of a month that was over is booked when it was recorded."""
     at = found["ChargePeriodStart"] if found["ChargeClass"] is None else found["x_RecordedAt"]
-    assert isinstance(at, datetime)  # noqa: S101 - a column of times
-    return at.date()
+    assert isinstance(at, int)  # noqa: S101 - a column of times
+    return from_micros(at).date()
 
 
 def _account(kind: str, name: str, mark: str | None = None) -> str:

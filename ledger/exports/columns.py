@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from enum import Enum, auto
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
-from ledger.core.checks import from_micros
 from ledger.core.columns import each_once
 from ledger.core.entries import EntryFlag, Totals, actor_in
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
@@ -18,8 +15,11 @@ from ledger.store import rows
 from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.rows import Row
 
-Value = str | int | Decimal | datetime | None
-"""What stands in a cell; every format gives the same values back."""
+Value = str | int | None
+"""What stands in a cell: a decimal in millionths, a time in microseconds since 1970.
+
+Every format gives the same values back.
+"""
 
 Stored = Mapping[str, Sequence[Any]]
 """Several entries as they are stored: the values of each column by its name."""
@@ -29,6 +29,9 @@ Page = Sequence[Sequence[Value]]
 
 PLACES = 6
 """How many decimal places a decimal has: a millionth of a US dollar needs six."""
+
+UNIT = 1_000_000
+"""What one is, in the millionths that decimals are given in."""
 
 DIGITS = 25
 """How many digits a decimal may have: 19 for any signed integer of 64 bits, and six places."""
@@ -65,7 +68,8 @@ class Column:
         kind: What its values are.
         of: The columns of a stored entry, with its attribution and the name of its pool, that it
             is made of.
-        shown: Returns its value, given theirs; without it, it is that of the only one.
+        made: Returns its values of several entries, given theirs; without it, they are those of
+            the only one.
         personal: Whether its value comes from the attribution, which the owner of the books may
             have erased since.
     """
@@ -73,7 +77,7 @@ class Column:
     name: str
     kind: Kind
     of: Sequence[str]
-    shown: Callable[..., Value] | None = None
+    made: Callable[..., Sequence[Value]] | None = None
     personal: bool = False
 
     def values(self, found: Stored) -> Sequence[Value]:
@@ -81,13 +85,19 @@ class Column:
 
         It raises one of `UNREADABLE` where an entry cannot be read.
         """
-        if self.shown is None:
-            return found[self.of[0]]
-        if len(self.of) == 1:
-            return each_once(self.shown, found[self.of[0]])
-        shown = self.shown
-        given = zip(*[found[name] for name in self.of], strict=True)
-        return each_once(lambda one: shown(*one), given)
+        given = [found[name] for name in self.of]
+        return given[0] if self.made is None else self.made(*given)
+
+
+def each(convert: Callable[..., Value]) -> Callable[..., Sequence[Value]]:
+    """Return what makes a column by a function of each entry's values."""
+
+    def made(*given: Sequence[Any]) -> Sequence[Value]:
+        if len(given) == 1:
+            return each_once(convert, given[0])
+        return each_once(lambda values: convert(*values), zip(*given, strict=True))
+
+    return made
 
 
 def with_held(found: Stored) -> Stored:
@@ -106,17 +116,6 @@ def _held_of(said: Sequence[Any] | None) -> Totals | None:
     return None if said is None else rows.held_of(dict(zip(_HELD_OF, said, strict=True)))
 
 
-def moment(micros: int | None) -> datetime | None:
-    """Return microseconds since 1970 as a time in UTC."""
-    return None if micros is None else from_micros(micros)
-
-
-@lru_cache(1 << 12)  # a cost is in several columns
-def dollars(micros: int | None) -> Decimal | None:
-    """Return millionths of a US dollar as dollars, exactly."""
-    return None if micros is None else Decimal(micros).scaleb(-PLACES)
-
-
 def is_redacted(row: Row) -> bool:
     """Tell whether the attribution of an entry was erased."""
     return row["attribution_id"] is not None and row["salt"] is None
@@ -131,15 +130,15 @@ def _integer(name: str) -> Column:
 
 
 def _moment(name: str) -> Column:
-    return Column(name=name, kind=Kind.MOMENT, of=[name], shown=moment)
+    return Column(name=name, kind=Kind.MOMENT, of=[name])
 
 
-_Read = tuple[Sequence[str], Callable[..., int | None]]
-"""The columns that an amount is made of, and what makes it of their values."""
+Read = tuple[Sequence[str], Callable[..., Sequence[Value]] | None]
+"""The columns of stored entries that a column is made of, and what makes it of their values."""
 
 
 def _amounts(
-    prefix: str, names: Sequence[str], reader: Callable[[str], _Read] | None = None
+    prefix: str, names: Sequence[str], reader: Callable[[str], Read] | None = None
 ) -> list[Column]:
     """Return the columns of a group of amounts; its cost also in US dollars.
 
@@ -148,47 +147,47 @@ def _amounts(
         names: Their names.
         reader: Returns how one of them is made; without it, it is what its column stores.
     """
-    usd = f"{prefix}_usd"
-    if reader is None:
-        stored = [f"{prefix}_{name}" for name in names]
-        cost = Column(name=usd, kind=Kind.DECIMAL, of=[f"{prefix}_{_COST}"], shown=dollars)
-        return [*map(_integer, stored), cost]
-    found = []
-    for name in names:
-        of, made = reader(name)
-        found.append(Column(name=f"{prefix}_{name}", kind=Kind.INTEGER, of=of, shown=made))
-    of, made = reader(_COST)
-    cost = Column(name=usd, kind=Kind.DECIMAL, of=of, shown=lambda *values: dollars(made(*values)))
-    return [*found, cost]
+
+    def column(name: str, kind: Kind, amount: str) -> Column:
+        stored = [f"{prefix}_{amount}"]
+        of, made = (stored, None) if reader is None else reader(amount)
+        return Column(name=f"{prefix}_{name}", kind=kind, of=of, made=made)
+
+    found = [column(name, Kind.INTEGER, name) for name in names]
+    return [*found, column("usd", Kind.DECIMAL, _COST)]
 
 
-def _spent(name: str) -> _Read:
-    def made(total: int | None, amount: int | None) -> int | None:
-        return None if total is None else amount or 0
+def _spent(name: str) -> Read:
+    def made(totals: Sequence[int | None], amounts: Sequence[int | None]) -> Sequence[int | None]:
+        pairs = zip(totals, amounts, strict=True)
+        return [None if total is None else amount or 0 for total, amount in pairs]
 
     return ["usage_total_tokens", f"usage_{name}"], made
 
 
-def _held(name: str) -> _Read:
+def _held(name: str) -> Read:
     place = Totals._fields.index(name)
-    return [_HELD], lambda held: None if held is None else held[place]
+
+    def made(held: Sequence[Totals | None]) -> Sequence[int | None]:
+        return [None if one is None else one[place] for one in held]
+
+    return [_HELD], made
 
 
-def _used(name: str) -> _Read:
+def _used(name: str) -> Read:
     """Return how to make what the lease has used: stored, or what this entry alone records."""
 
-    def made(
-        lease: int | None, total: int | None, used: int | None, usage: int | None
-    ) -> int | None:
-        if lease is None:
-            return None
-        return (usage if total is None else used) or 0
+    def made(*given: Sequence[int | None]) -> Sequence[int | None]:
+        return [
+            None if lease is None else (usage if total is None else used) or 0
+            for lease, total, used, usage in zip(*given, strict=True)
+        ]
 
     return ["lease", "used_total_tokens", f"used_{name}", f"usage_{name}"], made
 
 
 def _digest(name: str) -> Column:
-    return Column(name=name, kind=Kind.TEXT, of=[name], shown=_hexadecimal)
+    return Column(name=name, kind=Kind.TEXT, of=[name], made=each(_hexadecimal))
 
 
 def _hexadecimal(digest: bytes | None) -> str | None:
@@ -215,7 +214,7 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _text("pool"),
     _integer("seq"),
     _text("kind"),
-    Column(name="flags", kind=Kind.TEXT, of=["flags"], shown=_flag_names),
+    Column(name="flags", kind=Kind.TEXT, of=["flags"], made=each(_flag_names)),
     _moment("recorded_at"),
     _moment("occurred_at"),
     _integer("lease"),
@@ -237,8 +236,8 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _moment("swept_until"),
     _text("origin_pool"),
     _integer("origin_seq"),
-    Column(name="reason", kind=Kind.TEXT, of=["detail"], shown=_reason),
-    Column(name="actor", kind=Kind.TEXT, of=["detail"], shown=_actor),
+    Column(name="reason", kind=Kind.TEXT, of=["detail"], made=each(_reason)),
+    Column(name="actor", kind=Kind.TEXT, of=["detail"], made=each(_actor)),
     _text("detail", kind=Kind.JSON),
     _digest("payload_digest"),
     _integer("hash_version"),

@@ -5,22 +5,15 @@ docs/exports.md says of every column where its value comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
 from uuid import UUID
 
-from ledger.core.checks import from_micros
-from ledger.exports.columns import (
-    ENTRY_COLUMNS,
-    Column,
-    Kind,
-    Value,
-    dollars,
-)
+from ledger.core.checks import from_micros, to_micros
+from ledger.exports.columns import ENTRY_COLUMNS, UNIT, Column, Kind, Read, each
 
 
 class FocusVersion(StrEnum):
@@ -33,7 +26,7 @@ class FocusVersion(StrEnum):
 UNKNOWN = "Unknown"
 """Stands for the provider if the call named none, since the specification requires a name."""
 
-_SECOND = timedelta(seconds=1)
+_SECOND_US = 1_000_000
 _ENTRY = {column.name: column for column in ENTRY_COLUMNS}
 
 
@@ -42,34 +35,34 @@ def focus_columns(version: FocusVersion) -> Sequence[Column]:
     return _COLUMNS[version]
 
 
-_Read = tuple[Sequence[str], Callable[..., Value]]
-"""The stored columns that a column is made of, and what makes it of their values."""
-
 _AT = ("recorded_at", "occurred_at")
 """The stored columns that tell when a charge was made, as the functions below take them."""
 
 
-@lru_cache(1 << 12)  # a time is in six columns
-def _charged_at(recorded_at: int, occurred_at: int | None) -> datetime:
-    micros = recorded_at if occurred_at is None else occurred_at
-    return from_micros(micros).replace(microsecond=0)
+def _charged_at(recorded_at: int, occurred_at: int | None) -> int:
+    return _to_seconds(recorded_at if occurred_at is None else occurred_at)
+
+
+def _to_seconds(micros: int) -> int:
+    return micros - micros % _SECOND_US
 
 
 @cache
-def _months(year: int, month: int, zone: object) -> tuple[datetime, datetime]:
-    begin = datetime(year, month, 1, tzinfo=zone)  # type: ignore[arg-type]
-    return begin, (begin + timedelta(days=31)).replace(day=1)
+def _months(year: int, month: int) -> tuple[int, int]:
+    begin = datetime(year, month, 1, tzinfo=UTC)
+    end = (begin + timedelta(days=31)).replace(day=1)
+    return to_micros("month", begin), to_micros("month", end)
 
 
-@lru_cache(1 << 12)
-def _billing_period(recorded_at: int, occurred_at: int | None) -> tuple[datetime, datetime]:
+@lru_cache(1 << 12)  # a time is in three columns
+def _billing_period(recorded_at: int, occurred_at: int | None) -> tuple[int, int]:
     """Return the billing period of a charge: that in which it was recorded.
 
     A month that is over may have been sent, so what is recorded of it later corrects it, in the
     month in which that is booked. A call that is dated ahead of the clock is billed at its date.
     """
-    at = max(_charged_at(recorded_at, occurred_at), from_micros(recorded_at))
-    return _months(at.year, at.month, at.tzinfo)
+    at = from_micros(max(_charged_at(recorded_at, occurred_at), recorded_at))
+    return _months(at.year, at.month)
 
 
 def _charge_class(recorded_at: int, occurred_at: int | None) -> str | None:
@@ -98,18 +91,13 @@ def _uuid(identity: bytes) -> str:
     return str(UUID(bytes=bytes(identity)))
 
 
-@lru_cache(1 << 12)
-def _tokens(total: int) -> Decimal:
+def _tokens(total: int) -> int:
     # The specification's quantities are decimals, even where they are whole numbers.
-    return Decimal(total).quantize(Decimal("0.000001"))
+    return total * UNIT
 
 
-def _to_seconds(micros: int) -> datetime:
-    return from_micros(micros).replace(microsecond=0)
-
-
-def _constant(value: str | None) -> _Read:
-    return ["seq"], lambda _seq: value
+def _constant(value: str | None) -> Read:
+    return ["seq"], lambda seqs: [value] * len(seqs)
 
 
 _PROVIDERS = (
@@ -119,12 +107,12 @@ _PROVIDERS = (
     "PublisherName",
     "ServiceProviderName",
 )
-_TEXTS: Mapping[str, _Read] = {
-    "BillingAccountId": (["store_identity"], _uuid),
+_TEXTS: Mapping[str, Read] = {
+    "BillingAccountId": (["store_identity"], each(_uuid)),
     "BillingAccountName": _constant(None),
     "BillingCurrency": _constant("USD"),
     "ChargeCategory": _constant("Usage"),
-    "ChargeClass": (_AT, _charge_class),
+    "ChargeClass": (_AT, each(_charge_class)),
     "ChargeFrequency": _constant("Usage-Based"),
     "CommitmentDiscountStatus": _constant(None),
     "ConsumedUnit": _constant("Tokens"),
@@ -133,18 +121,18 @@ _TEXTS: Mapping[str, _Read] = {
     "ServiceCategory": _constant("AI and Machine Learning"),
     "ServiceName": _constant("Language Model Inference"),
     "ServiceSubcategory": _constant("Generative AI"),
-    "SubAccountId": (["pool_identity"], _uuid),
-    "SubAccountName": (["pool"], _ascii),
+    "SubAccountId": (["pool_identity"], each(_uuid)),
+    "SubAccountName": (["pool"], each(_ascii)),
 }
-_MOMENTS: Mapping[str, _Read] = {
-    "BillingPeriodEnd": (_AT, lambda *at: _billing_period(*at)[1]),
-    "BillingPeriodStart": (_AT, lambda *at: _billing_period(*at)[0]),
-    "ChargePeriodEnd": (_AT, lambda *at: _charged_at(*at) + _SECOND),
-    "ChargePeriodStart": (_AT, _charged_at),
+_MOMENTS: Mapping[str, Read] = {
+    "BillingPeriodEnd": (_AT, each(lambda *at: _billing_period(*at)[1])),
+    "BillingPeriodStart": (_AT, each(lambda *at: _billing_period(*at)[0])),
+    "ChargePeriodEnd": (_AT, each(lambda *at: _charged_at(*at) + _SECOND_US)),
+    "ChargePeriodStart": (_AT, each(_charged_at)),
 }
-_COST: _Read = (["usage_cost_micros_usd"], dollars)
-_TOKENS: _Read = (["usage_total_tokens"], _tokens)
-_DECIMALS: Mapping[str, _Read] = {
+_COST: Read = (["usage_cost_micros_usd"], None)
+_TOKENS: Read = (["usage_total_tokens"], each(_tokens))
+_DECIMALS: Mapping[str, Read] = {
     "BilledCost": _COST,
     "ConsumedQuantity": _TOKENS,
     "ContractedCost": _COST,
@@ -185,19 +173,19 @@ def _renamed(name: str, entry: str) -> Column:
     return replace(found, name=name)
 
 
-def _made(name: str, kind: Kind, read: _Read, *, personal: bool = False) -> Column:
-    of, shown = read
-    return Column(name=name, kind=kind, of=of, shown=shown, personal=personal)
+def _made(name: str, kind: Kind, read: Read, *, personal: bool = False) -> Column:
+    of, made = read
+    return Column(name=name, kind=kind, of=of, made=made, personal=personal)
 
 
 def _standard() -> list[Column]:
-    provider: _Read = (["provider"], _provider)
+    provider: Read = (["provider"], each(_provider))
     found = [
         *(_made(name, Kind.TEXT, provider, personal=True) for name in _PROVIDERS),
         *(_made(name, Kind.TEXT, read) for name, read in _TEXTS.items()),
         *(_made(name, Kind.MOMENT, read) for name, read in _MOMENTS.items()),
         *(_made(name, Kind.DECIMAL, read) for name, read in _DECIMALS.items()),
-        _made("ChargeDescription", Kind.TEXT, (_DESCRIBED, _description), personal=True),
+        _made("ChargeDescription", Kind.TEXT, (_DESCRIBED, each(_description)), personal=True),
         _renamed("Tags", "tags"),
     ]
     return sorted(found, key=lambda column: column.name)
@@ -206,7 +194,9 @@ def _standard() -> list[Column]:
 def _columns(without: Sequence[str]) -> list[Column]:
     ours = [
         *(_renamed(name, entry) for name, entry in _OURS.items()),
-        _made("x_RecordedAt", Kind.MOMENT, (["recorded_at"], _to_seconds)),
+        _made(
+            "x_RecordedAt", Kind.MOMENT, (["recorded_at"], each(lambda at: _charged_at(at, None)))
+        ),
     ]
     return [
         *(column for column in _standard() if column.name not in without),

@@ -37,10 +37,18 @@ def write_parquet(
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         for group in _groups(pages):
             arrays = [
-                pa.array(values, type=types[column.kind])
+                _array(pa, types[column.kind], values)
                 for column, values in zip(columns, group, strict=True)
             ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _array(pa: ModuleType, kind: Any, values: Sequence[Value]) -> Any:  # noqa: ANN401 - pyarrow has no types
+    if not pa.types.is_decimal(kind):
+        return pa.array(values, type=kind)
+    # The same integers, with their last digits behind the point.
+    millionths = pa.array(values, type=pa.decimal128(DIGITS, 0))
+    return pa.Array.from_buffers(kind, len(values), millionths.buffers())
 
 
 def _groups(pages: Iterable[Page]) -> Iterator[Page]:

@@ -23,6 +23,8 @@ from ledger.store.rows import UNREADABLE, Row, attribution_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools, store
 
 _ATTRIBUTED = ("salt", *ATTRIBUTION_TEXTS, "tags")
+_KNOWN_MAX = 10_000
+"""How many attributions are remembered that could be read: about 10 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,22 +54,32 @@ class Source:
             JournalDamagedError: An entry cannot be read.
             LedgerUnavailableError: The store cannot be read.
         """
+        known: set[tuple[object, ...]] = set()
         for name in self.ends:
             for names, found in pages(self.book, self._query(name), after=0, end=self.ends[name]):
-                page = self._page(dict(zip(names, zip(*found, strict=True), strict=True)))
+                columns = zip(*found, strict=True)
+                page = self._page(dict(zip(names, columns, strict=True)), known)
                 if page is None:
                     rows = (dict(zip(names, row, strict=True)) for row in found)
                     page = list(zip(*(self.row_of(name, row) for row in rows), strict=True))
                 yield page
 
-    def _page(self, found: Stored) -> Page | None:
-        """Return entries as rows of the export; None if each must be looked at by itself."""
+    def _page(self, found: Stored, known: set[tuple[object, ...]]) -> Page | None:
+        """Return entries as rows of the export; None if each must be looked at by itself.
+
+        Args:
+            found: The entries.
+            known: Attributions that could be read; some more are added.
+        """
         contents = set(zip(*[found[name] for name in _ATTRIBUTED], strict=True))
         try:
             if not are_plain_entries(found):
                 return None
-            for content in contents:
+            for content in contents - known:
                 attribution_of(dict(zip(_ATTRIBUTED, content, strict=True)))
+            if len(known) > _KNOWN_MAX:
+                known.clear()
+            known |= contents
             found = with_held(found)
             return [column.values(found) for column in self.columns]
         except UNREADABLE:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from ledger.core.checks import canonical_json
+from ledger.core.checks import canonical_json, from_micros, to_micros
 from ledger.core.columns import each_once
-from ledger.exports.columns import DIGITS, Column, Kind, Page, Value
+from ledger.exports.columns import DIGITS, PLACES, UNIT, Column, Kind, Page, Value
 from ledger.reports.render.text_formats import GUARD, Figure, csv_cell, csv_row, json_line
 
 _TEXTUAL = (Kind.TEXT, Kind.JSON)
@@ -26,9 +27,8 @@ def write_csv(
     `csv_row` says how text differs from figures, and how formulas are kept from being computed.
     """
     out.write(csv_row((Figure(column.name) for column in columns), end="\r\n").encode())
-    for page in pages:
-        cells = [_cells(column.kind, values) for column, values in zip(columns, page, strict=True)]
-        out.write("".join([f"{','.join(row)}\r\n" for row in zip(*cells, strict=True)]).encode())
+    form = csv_row([Figure("%s")] * len(columns), end="\r\n")
+    _write_rows(columns, pages, out, _Form(form, "", _CSV))
 
 
 def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
@@ -46,14 +46,9 @@ def write_jsonl(
     Integers are numbers, US dollars and times are text, so that no reader rounds them; tags and
     detail are the JSON that they hold.
     """
-    names = [json_line(column.name) for column in columns]
-    for page in pages:
-        members = [
-            _members(column.kind, name, values)
-            for column, name, values in zip(columns, names, page, strict=True)
-        ]
-        lines = [f"{{{','.join(row)}}}\n" for row in zip(*members, strict=True)]
-        out.write("".join(lines).encode())
+    names = [json_line(column.name).replace("%", "%%") for column in columns]
+    form = f"{{{','.join(f'{name}:%s' for name in names)}}}\n"
+    _write_rows(columns, pages, out, _Form(form, "null", _JSON))
 
 
 def read_jsonl(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
@@ -65,56 +60,106 @@ def read_jsonl(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
     return names, (_values(_object(line), names) for line in chain([first], file))
 
 
-def written(value: Value) -> str | None:
-    """Return a value as text, exactly: six decimal places, ISO 8601 with a zone."""
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+def dollars(millionths: int) -> str:
+    """Return a decimal, which is given in millionths, with six places."""
+    digits = f"{abs(millionths):0{PLACES + 1}}"
+    return f"{'-' if millionths < 0 else ''}{digits[:-PLACES]}.{digits[-PLACES:]}"
+
+
+def moment(micros: int) -> str:
+    """Return a time, which is given in microseconds since 1970, by ISO 8601 with its zone."""
+    return from_micros(micros).isoformat().replace("+00:00", "Z")
+
+
+def written(kind: Kind, value: Value) -> str | None:
+    """Return a value as text, exactly; one that is not of its kind, as it is."""
+    if kind is Kind.DECIMAL and isinstance(value, int):
+        return dollars(value)
+    if kind is Kind.MOMENT and isinstance(value, int):
+        return moment(value)
     return None if value is None else str(value)
 
 
 def parsed(kind: Kind, cell: object) -> Value:
-    """Return the value of a cell; a cell that is not of this kind is returned unchanged.
+    """Return the value of a cell; a cell that is not of this kind is returned as text.
 
     A comparison can then show the cell as it is in the file.
     """
-    if kind in _TEXTUAL or cell is None or isinstance(cell, bool):
-        return cell  # type: ignore[return-value]
+    if cell is None or (kind in _TEXTUAL and isinstance(cell, str)):
+        return cell
     text = str(cell)
+    if kind in _TEXTUAL or isinstance(cell, bool):
+        return text
     try:
         if kind is Kind.MOMENT:
-            return cell if isinstance(cell, datetime) else datetime.fromisoformat(text)
+            at = cell if isinstance(cell, datetime) else datetime.fromisoformat(text)
+            return to_micros("cell", at)
         if kind is Kind.INTEGER:
             return int(cell) if isinstance(cell, float) and cell.is_integer() else int(text)
-        number = Decimal(text)
-        # A number such as 1e999 stays text: no export has one, and shown in full it is all zeros.
-        return number if abs(number.adjusted()) <= DIGITS else text
+        return _millionths(text)
     except (ValueError, ArithmeticError):
         return text
 
 
-def _cells(kind: Kind, values: Sequence[Value]) -> Sequence[str]:
-    """Return the cells of a column of CSV."""
-    if kind is Kind.INTEGER:
-        return ["" if value is None else str(value) for value in values]
-    return each_once(csv_cell if kind in _TEXTUAL else _figure, values)
+def _millionths(text: str) -> int:
+    """Return a decimal in millionths.
+
+    Raises:
+        ValueError: It has more digits than one in an export.
+    """
+    number = Decimal(text)
+    # One such as 1e999 is not even computed.
+    found = Fraction(number) * UNIT if abs(number.adjusted()) <= DIGITS else None
+    if found is None or found.denominator != 1:
+        raise ValueError(text)
+    return int(found)
 
 
-def _figure(value: Value) -> str:
-    return written(value) or ""
+class _Form(NamedTuple):
+    """How a format writes rows.
+
+    Attributes:
+        row: A row, with `%s` for each cell.
+        nothing: A cell without a value.
+        shown: Returns the text of a value, by its kind; integers are written as they are.
+    """
+
+    row: str
+    nothing: str
+    shown: Mapping[Kind, Callable[[Any], str]]
 
 
-def _members(kind: Kind, name: str, values: Sequence[Value]) -> Sequence[str]:
-    """Return the members of a column of JSON Lines, each with its name."""
-    if kind is Kind.INTEGER:
-        return [f"{name}:null" if value is None else f"{name}:{value}" for value in values]
-    shown = _nested if kind is Kind.JSON else written
-    return each_once(lambda value: f"{name}:{json_line(shown(value))}", values)
+_CSV: Mapping[Kind, Callable[[Any], str]] = {
+    Kind.TEXT: csv_cell,
+    Kind.JSON: csv_cell,
+    Kind.DECIMAL: dollars,
+    Kind.MOMENT: moment,
+}
+_JSON: Mapping[Kind, Callable[[Any], str]] = {
+    Kind.TEXT: json_line,
+    Kind.JSON: lambda text: json_line(json.loads(text)),
+    Kind.DECIMAL: lambda millionths: f'"{dollars(millionths)}"',
+    Kind.MOMENT: lambda micros: f'"{moment(micros)}"',
+}
 
 
-def _nested(value: Value) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+def _write_rows(
+    columns: Sequence[Column], pages: Iterable[Page], out: BinaryIO, form: _Form
+) -> None:
+    for page in pages:
+        cells = [
+            _cells(values, form.nothing, form.shown.get(column.kind, str))
+            for column, values in zip(columns, page, strict=True)
+        ]
+        rows = zip(*cells, strict=True)
+        out.write("".join([form.row % row for row in rows]).encode())
+
+
+def _cells(values: Sequence[Value], nothing: str, shown: Callable[[Any], str]) -> Sequence[Value]:
+    """Return the cells of a column; integers stay what they are, which `%s` writes as well."""
+    if shown is str:
+        return values if None not in values else [nothing if v is None else v for v in values]
+    return each_once(lambda value: nothing if value is None else shown(value), values)
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ledger.core.checks import check_path, check_type
 from ledger.errors import ExportError, LedgerError
-from ledger.exports.columns import Value, is_redacted
+from ledger.exports.columns import Kind, Value, is_redacted
 from ledger.exports.source import Source, source
 from ledger.exports.tables import TABLES, Container, Format, Table, container_of
 from ledger.exports.text import parsed, written
@@ -208,7 +208,7 @@ class _Check:
 
     def _compare_row(self, name: str, row: Row, cells: Sequence[Value]) -> None:
         if cells[self._seq] != row["seq"]:
-            found = written(cells[self._seq])
+            found = cells[self._seq]
             raise _DiffersError(
                 f"it is missing in the file, which goes on with entry {found}{_FILTER}"
             )
@@ -217,7 +217,8 @@ class _Check:
         for column, journal, cell in zip(self._table.columns, expected, cells, strict=True):
             if cell != journal and not (redacted and column.personal):
                 raise _DiffersError(
-                    f"{column.name} is {_shown(cell)} in the file, and {_shown(journal)} "
+                    f"{column.name} is {_shown(column.kind, cell)} in the file, and "
+                    f"{_shown(column.kind, journal)} "
                     "in the journal"
                 )
         self._redacted += redacted
@@ -245,5 +246,5 @@ class _Ahead:
             self.row = [parsed(kind, cell) for kind, cell in zip(self._kinds, cells, strict=True)]
 
 
-def _shown(value: Value) -> str:
-    return "empty" if value is None else repr(written(value))
+def _shown(kind: Kind, value: Value) -> str:
+    return "empty" if value is None else repr(written(kind, value))

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from ledger.errors import InvalidInputError, MissingExtraError
-from ledger.exports.columns import PLACES, Column, Page, Value
+from ledger.exports.columns import PLACES, Column, Kind, Page, Value
 from ledger.exports.text import written
 
 SHEET_ROWS = 1_048_576
@@ -165,12 +165,14 @@ def _write(
     value: Value,
     formats: _Formats,
 ) -> None:
-    if isinstance(value, int) and abs(value) < _EXACT:
+    if value is None:
+        return
+    if column.kind is Kind.INTEGER and isinstance(value, int) and abs(value) < _EXACT:
         sheet.write_number(line, place, value, formats.whole)
-    elif isinstance(value, Decimal) and abs(value).scaleb(PLACES) < _EXACT:
-        sheet.write_number(line, place, value, formats.dollars)
-    elif value is not None:
-        text = written(value) or ""
+    elif column.kind is Kind.DECIMAL and isinstance(value, int) and abs(value) < _EXACT:
+        sheet.write_number(line, place, Decimal(value).scaleb(-PLACES), formats.dollars)
+    else:
+        text = written(column.kind, value) or ""
         if len(text) > CELL_MAX_CHARS:
             raise InvalidInputError(
                 column.name,

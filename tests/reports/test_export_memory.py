@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
@@ -32,10 +30,8 @@ def generated(count: int) -> Iterator[tuple[Value, ...]]:
             Kind.TEXT: lambda place, number=number: f"text {number} {place}",
             Kind.JSON: lambda place, number=number: f'{{"n":{number * 100 + place}}}',
             Kind.INTEGER: lambda place, number=number: 10**9 + number * 100 + place,
-            Kind.DECIMAL: lambda place, number=number: Decimal(number * 100 + place).scaleb(-6),
-            Kind.MOMENT: lambda place, number=number: datetime.fromtimestamp(
-                number * 100 + place, UTC
-            ),
+            Kind.DECIMAL: lambda place, number=number: number * 100 + place,
+            Kind.MOMENT: lambda place, number=number: (number * 100 + place) * 10**6,
         }
         yield tuple(made[column.kind](place) for place, column in enumerate(ENTRY_COLUMNS))
 
