@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,37 @@ def test_pools_show_the_axis_that_is_limited(
     assert axis.shown in out
     assert capacity_of(axis) in out
     assert "unlimited" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "groups"),
+    [
+        (("pool", "list"), ("policy", "own", "remaining")),
+        (("pool", "show", "team"), ("policy", "remaining")),
+        (("remaining", "team"), ("",)),
+    ],
+    ids=["list", "show", "remaining"],
+)
+def test_unlimited_is_null_in_json(
+    ledger: Run, dry: str, axis: Axis, words: tuple[str, ...], groups: tuple[str, ...]
+) -> None:
+    """No number stands for it: programs see null, of the capacity and of what is left."""
+    (found,) = json.loads(ledger(*words, "--format", "json", "--url", dry).out)
+    for group in groups:
+        part = found[group] if group else found
+        for one in AXES:
+            amount = part[one.capacity if group == "policy" else one.name]
+            assert (amount is None) == (one is not axis), (group, one)
+
+
+def test_unlimited_is_null_in_json_of_forecasts(ledger: Run, dry: str, axis: Axis) -> None:
+    """Likewise where each axis is a row."""
+    (found,) = json.loads(
+        ledger("report", "forecast", "team", "--format", "json", "--url", dry).out
+    )
+    assert {one.name: one is not axis for one in AXES} == {
+        row["axis"]: row["capacity"] is None and row["remaining"] is None for row in found["axes"]
+    }
 
 
 def test_open_leases_show_what_they_hold_of_it(ledger: Run, store_url: str, axis: Axis) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -87,6 +88,24 @@ def test_an_answer_is_recorded_with_what_it_was_priced_with(
         ],
     } == kept
     assert estimate.cost_micros_usd >= settled.usage.cost_micros_usd
+
+
+def test_a_cost_finer_than_a_micro_is_kept_exactly(store_url: str) -> None:
+    """Whole micros are charged; what a call cost exactly is in its hashed entry, to be summed."""
+    prices = PriceList(PriceTable({"price": [{"model": "m", "input": "0.15"}]}), library=False)
+    with Ledger.open(store_url) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        for tokens in (1, 2, 7):
+            it = prices.recording(Counts(input_tokens=tokens), model="m")
+            estimate = prices.estimate(model="m", input_tokens=tokens, max_output_tokens=0)
+            lease = budget.reserve(RequestExtensions(), estimate, RequestBudget())
+            budget.record_used(lease, it.usage, report=it.report)
+        settled = [entry for entry in book.entries("team") if entry.kind == "settlement"]
+        assert [None] == [found.damage for found in book.verify()]
+    assert [1, 1, 2] == [one.usage and one.usage.cost_micros_usd for one in settled]
+    exactly = [one.detail["report"]["price"]["cost_usd"] for one in settled]
+    assert ["0.00000015", "0.0000003", "0.00000105"] == exactly
+    assert Decimal("0.0000015") == sum(map(Decimal, exactly))
 
 
 def test_a_later_price_changes_nothing_that_is_written(store_url: str) -> None:

@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from ledger import I64_MAX, LeasePhase, Ledger, reports
+from ledger import (
+    I64_MAX,
+    BudgetLease,
+    LeasePhase,
+    Ledger,
+    SharedPoolBudgetOptions,
+    ThresholdExceededError,
+    Usage,
+    UsageEstimate,
+    reports,
+)
+
+Call = Callable[..., BudgetLease]
 
 NOW = datetime(2124, 1, 1, tzinfo=UTC)
 
@@ -132,3 +144,28 @@ def test_days_are_those_of_utc(scribe: Any) -> None:  # noqa: ANN401 - the conft
         scribe.book, "SELECT day, total_tokens, cost_micros_usd FROM spend_by_day ORDER BY 1"
     )
     assert [("1969-12-31", 2, -2), ("2024-02-29", 2, -2)] == [tuple(row.values()) for row in found]
+
+
+def test_money_is_null_where_there_is_none(audited: Ledger, call: Call) -> None:
+    """An entry that is about no money has NULL, not 0: means and counts of costs leave it out."""
+    budget = audited.pool("team", SharedPoolBudgetOptions(capacity_tokens=10))
+    lease = call(audited, "team", UsageEstimate(total_tokens=10), run="spent")
+    with pytest.raises(ThresholdExceededError):
+        call(audited, "team", UsageEstimate(total_tokens=1), run="denied")
+    budget.record_used(lease, Usage(total_tokens=4))
+    audited.adjust("team", SharedPoolBudgetOptions(capacity_tokens=20))
+    budget.release(call(audited, "team", UsageEstimate(total_tokens=1), run="given back"))
+    found = rows(audited, "SELECT * FROM journal WHERE pool = 'team' ORDER BY seq")
+    assert [
+        # What is estimated, used, and held by the lease.
+        ("opening", None, None, None),
+        ("reservation", 0, None, 0),
+        ("denial", 0, None, None),
+        ("settlement", None, 0, 0),
+        ("adjustment", None, None, None),
+        ("reservation", 0, None, 0),
+        ("release", None, None, 0),
+    ] == [
+        (row["kind"], *(row[f"{name}_cost_micros_usd"] for name in ("estimate", "usage", "held")))
+        for row in found
+    ]
