@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from ledger.transport.protocols import Fields, Protocol, Said
 
 _log = logging.getLogger(__name__)
@@ -43,6 +45,12 @@ class Reader(ABC):
     def head(self, headers: Mapping[str, str]) -> None:
         """Read the headers of the answer."""
         self._understand(self._protocol.head, headers)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a stream has said all: many clients read no further, and do not close it."""
+        said, protocol = self.said, self._protocol
+        return said.final and not protocol.more_behind and bool(said.answer.get(protocol.usage))
 
     def _understand(self, read: Callable[[Said, Fields], None], content: Fields) -> None:
         try:
@@ -156,6 +164,11 @@ class JsonReader(Reader):
     def __init__(self, protocol: Protocol, answers: int, *, hides_usage: bool = False) -> None:
         super().__init__(protocol, answers, hides_usage=hides_usage)
         self._parts: list[bytes] = []
+
+    @property
+    @override
+    def is_over(self) -> bool:
+        return False  # it is read at its end
 
     def feed(self, chunk: bytes) -> bytes:
         """Keep the chunk, and pass it on."""

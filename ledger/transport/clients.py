@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from ledger.prices import PriceList
 from ledger.transport.bedrock import is_bedrock, wrap_bedrock
 from ledger.transport.http_transport import Shared, Transport, transport_of
 from ledger.transport.listening import NOBODY, CallListener
+from ledger.transport.litellm import is_litellm, is_wrapped, wrap_litellm
 from ledger.transport.settings import (
     MAX_OUTPUT_TOKENS,
     TWICE,
@@ -30,6 +32,7 @@ _INSIDE = (
     "_api_client._async_httpx_client",
     "sdk_configuration.client",  # mistral
     "sdk_configuration.async_client",
+    "client",  # litellm's own
 )
 """Where the clients of libraries have their HTTP clients."""
 _CLIENTS = (
@@ -73,8 +76,8 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     Args:
         client: A client of openai, anthropic, google-genai, mistral or groq; a model of
             langchain-openai, langchain-anthropic, pydantic-ai (or an agent) or openai-agents; a
-            client of boto3 for `bedrock-runtime`; a client of httpx or httpx2, such as other
-            libraries take as theirs; or a transport of these, of which a wrapped one is returned.
+            client of boto3 for `bedrock-runtime`; litellm itself; a client of httpx or httpx2, such
+            as other libraries take; or a transport of these, of which a wrapped one is returned.
         pool: Whose budget pays: what `Ledger.pool` and `Ledger.router` return, their counterparts
             of `AsyncLedger` if the client is for asyncio alone, or `SharedPoolBudgetManager`.
         run_id: The run that the calls belong to; short for an attribution.
@@ -123,6 +126,11 @@ def _with_budget(client: T, settings: Settings) -> T:
         return wrapped
     if is_bedrock(client):
         wrap_bedrock(client, settings)
+    elif is_litellm(client):
+        if is_wrapped(client):
+            raise InvalidInputError("client", TWICE)
+        for_threads(settings.budget)
+        wrap_litellm(client, functools.partial(_wrap_found, replace(settings, shows_usage=True)))
     else:
         _wrap_all(client, settings)
     return client
@@ -152,16 +160,25 @@ def _wrap_all(client: object, settings: Settings) -> None:
         _keep_to_httpx(library)
 
 
+def _wrap_found(settings: Settings, library: object) -> None:
+    """Wrap the HTTP clients of a library's client, if it has any that are not wrapped."""
+    for one in _http_clients(library):
+        if not isinstance(getattr(one, _TRANSPORT), Transport):
+            _wrap(one, settings)
+
+
 def _is_transport(client: object) -> bool:
     return hasattr(client, "handle_request") or hasattr(client, "handle_async_request")
 
 
 def _http_clients(client: object) -> Iterator[Any]:
     """Yield the HTTP clients of httpx and httpx2 that a library's client calls models by."""
+    found = []
     for path in ("", *_INSIDE):
         inner = _inside(client, path)
-        if hasattr(inner, _TRANSPORT) and hasattr(inner, _MOUNTS):
-            yield inner
+        if hasattr(inner, _TRANSPORT) and hasattr(inner, _MOUNTS) and inner not in found:
+            found.append(inner)
+    yield from found
 
 
 def _detached(library: object) -> Iterator[Any]:

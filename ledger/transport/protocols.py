@@ -65,6 +65,7 @@ class Protocol:
         usage_on_request: Whether a stream leaves its usage out unless `stream_options` ask for it.
         usage: The part of an answer that says what was used.
         tells: An event of a stream that does not match this says nothing of usage or end.
+        more_behind: Whether usage may still come behind the end of a stream.
         head: Reads what the headers of an answer say of its usage.
         event: Reads an event of a stream.
         whole: Reads an answer in one piece.
@@ -83,6 +84,7 @@ class Protocol:
     tells: re.Pattern[bytes]
     event: Callable[[Said, Fields], None]
     whole: Callable[[Said, Fields], None]
+    more_behind: bool = False
     head: Callable[[Said, Mapping[str, str]], None] = lambda _said, _headers: None
 
 
@@ -262,6 +264,7 @@ PROTOCOLS = (
         tells=re.compile(rb'"(?:usageMetadata|finishReason|blockReason)":'),
         event=_gemini_event,
         whole=_gemini_event,
+        more_behind=True,
     ),
     Protocol(
         name="embeddings",

@@ -31,9 +31,21 @@ TWICE = "has a budget already; `attributed` says what single calls are for"
 MAX_OUTPUT_TOKENS = 4_096
 """What a call without a limit of its own is held at."""
 
+
+class Acting:
+    """Who acts in a run by now, if that changes: for hooks that are called in tasks of their own.
+
+    Attributes:
+        agent: The agent's name; None if it is the run's.
+    """
+
+    agent: str | None = None
+
+
 AnyBudget = Budget[LeaseBlock] | AsyncBudget[AsyncLeaseBlock]
 
 _attribution: ContextVar[Attribution | None] = ContextVar("attribution of calls", default=None)
+_acting: ContextVar[Acting | None] = ContextVar("who acts in a run", default=None)
 _outermost: ContextVar[str | None] = ContextVar("the run that no other is around", default=None)
 """It is below the run of the client, which only the client knows."""
 
@@ -84,9 +96,11 @@ def agent_run(
     given = _over(own, outer) or own
     token = _attribution.set(replace(given, parent_run_id=parent))
     outermost = _outermost.set(run_id if parent is None else _outermost.get())
+    acting = _acting.set(Acting())
     try:
         yield run_id
     finally:
+        _acting.reset(acting)
         _outermost.reset(outermost)
         _attribution.reset(token)
 
@@ -100,6 +114,11 @@ def attribute(attribution: Attribution | None) -> None:
     if attribution is not None and attribution.parent_run_id is None:
         _outermost.set(attribution.run_id)
     _attribution.set(_over(attribution, _attribution.get()))
+
+
+def acting_now() -> Acting:
+    """Return who acts in the innermost run of `agent_run`."""
+    return _acting.get() or Acting()
 
 
 def attribution_now() -> Attribution | None:
@@ -211,7 +230,9 @@ class Settings:
 
     def attribution_of(self, call: Attribution) -> Attribution:
         """Return whom and what a call is for: what is known of it gives way to what was said."""
-        own = _attribution.get()
+        own, acting = _attribution.get(), _acting.get()
+        if own is not None and acting is not None and acting.agent is not None:
+            own = replace(own, agent=acting.agent)
         said = _over(own, self.attribution)
         if own is not None and said is not None and own.run_id == _outermost.get() is not None:
             said = replace(said, parent_run_id=self.attribution.run_id)

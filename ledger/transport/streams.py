@@ -31,6 +31,8 @@ class Stream:
                 passed = reader.feed(chunk)
                 if reader.said.early:
                     self._make(self._attempt.early())
+                if reader.is_over:
+                    self.end("complete")
                 if passed:
                     yield passed
         except BaseException as error:
@@ -81,6 +83,8 @@ class AsyncStream:
                 passed = reader.feed(chunk)
                 if reader.said.early:
                     await _in_full(self._make(self._attempt.early()))
+                if reader.is_over:
+                    await self.end("complete")
                 if passed:
                     passing = True
                     yield passed

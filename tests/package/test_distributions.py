@@ -103,7 +103,7 @@ def test_the_metadata(wheel: zipfile.Path) -> None:
     }
     assert {
         *("postgresql", "parquet", "xlsx", "html", "top", "prices", "tokens", "metrics", "otel"),
-        *("anthropic", "langchain", "pydantic-ai", "peers", "testing", "dev"),
+        *("anthropic", "langchain", "openai-agents", "pydantic-ai", "peers", "testing", "dev"),
     } == set(metadata.get_all("Provides-Extra", []))
     scripts = (info / "entry_points.txt").read_text(encoding="utf-8")
     for name in ("ledger", "budget-ledger"):

@@ -427,3 +427,52 @@ def test_a_cut_stream_is_charged_its_known_input_and_all_output(
             spent.total_tokens,
         )
         assert 0 == spent.unpriced
+
+
+@pytest.mark.parametrize("in_asyncio", [False, True])
+@pytest.mark.parametrize("protocol", ["chat", "responses", "messages"])
+def test_a_stream_ends_where_its_protocol_does(
+    pool: LedgerBudgetManager, server: wire.Server, protocol: str, *, in_asyncio: bool
+) -> None:
+    """Many clients read no further, and some never close it: the lease does not wait for that."""
+    shape = BY_NAME[protocol]
+    path = {
+        "chat": "/v1/chat/completions",
+        "responses": "/v1/responses",
+        "messages": "/v1/messages",
+    }
+    server.answers(shape.stream.cut(len(shape.stream.parts), wire.End.NEVER))
+    body = {"model": shape.model, "messages": MESSAGES, "input": "Hi", "stream": True}
+    body |= {"stream_options": {"include_usage": True}} if protocol == "chat" else {}
+    request = {"method": "POST", "url": f"{server.url}{path[protocol]}", "json": body}
+    size = sum(map(len, shape.stream.parts))
+
+    def settled() -> None:
+        balance = pool.status().balance
+        assert (0, shape.billed[1]) == (
+            balance.reserved.requests,
+            balance.committed.cost_micros_usd,
+        )
+
+    async def awaited() -> None:
+        async with (
+            budgeted(httpx.AsyncClient(), pool=pool) as client,
+            client.stream(**request) as it,
+        ):
+            read = 0
+            async for chunk in it.aiter_raw():
+                read += len(chunk)
+                if read == size:
+                    settled()
+                    return
+
+    if in_asyncio:
+        asyncio.run(awaited())
+        return
+    with budgeted(httpx.Client(), pool=pool) as client, client.stream(**request) as answer:
+        read = 0
+        for chunk in answer.iter_raw():
+            read += len(chunk)
+            if read == size:
+                settled()
+                break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,7 +37,7 @@ def wishes(tool: str, **arguments: str) -> wire.Reply:
     """Return an answer that wants a tool to be called."""
     answer = json.loads(CHAT.whole.parts[0])
     wish = {"name": tool, "arguments": json.dumps(arguments)}
-    call = {"id": "call_1", "type": "function", "function": wish}
+    call = {"id": f"call_{tool}", "type": "function", "function": wish}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     choice = {**answer["choices"][0], "message": message, "finish_reason": "tool_calls"}
     return wire.whole({**answer, "choices": [choice]})
@@ -234,6 +234,170 @@ def test_a_run_of_openai_agents(
     (found,) = attributions(book, pool)
     assert "triage" == found.agent
     assert 3_750 == pool.status().balance.committed.cost_micros_usd
+
+
+def agent_of(server: wire.Server, name: str, budget: Any, **more: Any) -> Any:
+    """Return an agent of openai-agents."""
+    import agents
+    from openai import AsyncOpenAI
+
+    agents.set_tracing_disabled(disabled=True)
+    client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    model = agents.OpenAIChatCompletionsModel(model="gpt-4o", openai_client=client)
+    return agents.Agent(name=name, model=budgeted(model, pool=budget, run_id="nightly"), **more)
+
+
+@pytest.fixture
+def runs(libraries: None) -> Iterator[None]:  # noqa: ARG001 - makes it importable
+    """Attribute runs of openai-agents in this test alone."""
+    from agents.run import get_default_agent_runner, set_default_agent_runner
+
+    from ledger.integrations.openai_agents import attribute_runs
+
+    before = get_default_agent_runner()
+    attribute_runs()
+    attribute_runs()  # once more changes nothing
+    yield
+    set_default_agent_runner(before)
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("way", ["run", "run_sync", "run_streamed"])
+def test_agents_below_agents_of_openai_agents(
+    book: Ledger, new_pool: MakePool, server: wire.Server, way: str
+) -> None:
+    """A tool that runs another agent, and a handoff: each is said, and pays by a pool below."""
+    import agents
+
+    pool = new_pool()
+    below = SharedPoolBudgetOptions(capacity_cost_micros_usd=usd("0.1"))
+    helpers = book.pool(f"{pool.name} / helper", below, parent=pool.name)
+    by_agent = {"lead": pool.name, "helper": helpers.name, "writer": pool.name}
+
+    def payer(call: RequestExtensions) -> str:
+        return by_agent[call.get(Attribution).agent]  # type: ignore[union-attr, index]
+
+    budget = book.router(payer)
+    helper = agent_of(server, "helper", budget)
+    writer = agent_of(server, "writer", budget)
+    lead = agent_of(
+        server, "lead", budget, tools=[helper.as_tool("research", "Looks up.")], handoffs=[writer]
+    )
+    seen: list[str] = []
+
+    class Hooks(agents.RunHooks[Any]):
+        async def on_agent_start(self, _context: Any, agent: Any) -> None:
+            seen.append(agent.name)
+
+    wish = wishes("research", input="ledgers"), CHAT.whole, wishes("transfer_to_writer")
+    server.answers(
+        *(
+            as_stream(one) if way == "run_streamed" and number != 1 else one
+            for number, one in enumerate((*wish, CHAT.whole))
+        )
+    )
+
+    async def in_asyncio() -> None:
+        if way == "run":
+            await agents.Runner.run(lead, "Hi", hooks=Hooks())
+            return
+        result = agents.Runner.run_streamed(lead, "Hi", hooks=Hooks())
+        async for _ in result.stream_events():
+            pass
+
+    if way == "run_sync":
+        agents.Runner.run_sync(lead, "Hi", hooks=Hooks())
+    else:
+        asyncio.run(in_asyncio())
+    assert ["lead", "writer"] == seen
+    first, second, third = attributions(book, pool)
+    (within,) = attributions(book, helpers)
+    assert ["lead", "lead", "writer"] == [one.agent for one in (first, second, third)]
+    assert {first.run_id} == {second.run_id, third.run_id}
+    assert ("nightly", first.run_id) == (first.parent_run_id, within.parent_run_id)
+    assert "helper" == within.agent
+    assert 4 * 3_750 == pool.status().balance.committed.cost_micros_usd
+    assert 3_750 == helpers.status().balance.committed.cost_micros_usd
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_run_of_openai_agents_that_fails(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """No hook is called then; what is called afterwards is for no run of it."""
+    import agents
+
+    agent = agent_of(server, "triage", pool)
+
+    async def run() -> None:
+        server.answers(wire.error(400))
+        with pytest.raises(Exception, match="400"):
+            await agents.Runner.run(agent, "Hi")
+        server.answers(CHAT.whole)
+        await agent.model.get_response(
+            system_instructions=None,
+            input="Hi",
+            model_settings=agents.ModelSettings(),
+            tools=[],
+            output_schema=None,
+            handoffs=[],
+            tracing=agents.ModelTracing.DISABLED,
+            previous_response_id=None,
+            conversation_id=None,
+            prompt=None,
+        )
+
+    asyncio.run(run())
+    (found,) = attributions(book, pool)
+    assert ("nightly", None, None) == (found.run_id, found.parent_run_id, found.agent)
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_run_of_openai_agents_that_is_left_spends_no_more(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """Without it the run goes on behind the loop: tools are called, and models again."""
+    import agents
+
+    called: list[str] = []
+
+    @agents.function_tool
+    def research(topic: str) -> str:
+        """Look it up."""
+        called.append(topic)
+        return "all about it"
+
+    agent = agent_of(server, "triage", pool, tools=[research])
+    server.answers(as_stream(wishes("research", topic="ledgers")))
+
+    async def run() -> None:
+        result = agents.Runner.run_streamed(agent, "Hi", max_turns=50)
+        async for event in result.stream_events():
+            if event.type == "run_item_stream_event":
+                break
+        await asyncio.sleep(0.3)
+        requests = len(server.requests)
+        await asyncio.sleep(0.3)
+        assert requests == len(server.requests) < 5
+
+    asyncio.run(run())
+    assert [] == list(book.open_leases(pool.name))
+
+
+def as_stream(whole: wire.Reply) -> wire.Reply:
+    """Return the same answer as a stream of chat."""
+    answer = json.loads(whole.parts[0])
+    (choice,) = answer["choices"]
+    message = choice["message"]
+    for number, call in enumerate(message.get("tool_calls") or ()):
+        call["index"] = number
+    base = {**answer, "object": "chat.completion.chunk", "usage": None}
+    chunks = [
+        {"index": 0, "delta": message, "finish_reason": None},
+        {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]},
+    ]
+    made = [{**base, "choices": [one]} for one in chunks]
+    return wire.events([*made, {**base, "choices": [], "usage": answer["usage"]}, "[DONE]"])
 
 
 def test_clients_of_groq_and_mistral(pool: LedgerBudgetManager, server: wire.Server) -> None:
