@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -27,7 +28,8 @@ from ledger.core.checks import check_text
 from ledger.core.credits import PRIORITY_DEFAULT, Credit
 from ledger.core.entries import PoolStatus
 from ledger.ledger import Ledger
-from ledger.reports import Filter, Movement, standing, statement
+from ledger.manager import LedgerBudgetManager
+from ledger.reports import Filter, Movement, standing, statement, unpriced
 from ledger.reports.render import PoolRow, pools_sheet, statement_notes, statement_sheet
 from ledger.simulate import parse_count, parse_usd
 from ledger.store.pools import LeftOut
@@ -68,7 +70,7 @@ def open_pool(
         known = pool in {info.name for info in book.pools(left_out=[])}
         # Without options an existing pool is opened as it is, and a new one has no limits.
         asked = None if known and options == NO_LIMITS else options
-        _print([book.pool(pool, asked, parent=parent, carved=carved).status()])
+        _print_one(book, book.pool(pool, asked, parent=parent, carved=carved))
 
 
 @app.command("close")
@@ -86,7 +88,7 @@ def close_pool(
     """
     with existing(url, actor=actor) as book:
         book.close_pool(pool, reason=reason)
-        _print([book.pool(pool).status()])
+        _print_one(book, book.pool(pool))
 
 
 @app.command("list")
@@ -103,7 +105,8 @@ def list_pools(
     lost: LeftOut = []
     with existing(url) as book:
         found = standing(book, where, left_out=lost)
-    _print(found, output_format)
+        records = unpriced(book, where, left_out=[])
+    _print(found, records, output_format)
     tell_left_out(lost)
 
 
@@ -148,7 +151,7 @@ def adjust(
     with existing(url, actor=actor) as book:
         options = changed(book.pool(pool).status().policy)
         book.adjust(pool, options, reason=reason)
-        _print([book.pool(pool).status()])
+        _print_one(book, book.pool(pool))
 
 
 @app.command("credit")
@@ -209,7 +212,7 @@ def credit(
     )
     with existing(url, actor=actor) as book:
         book.credit(pool, given, reason=reason, idempotency_key=key)
-        _print([book.pool(pool).status()])
+        _print_one(book, book.pool(pool))
 
 
 @app.command("ensure")
@@ -234,13 +237,22 @@ def ensure(
     options = changed(NO_LIMITS)
     with Ledger.open(url, actor=actor) as book:
         budget = book.ensure(pool, options, reason=reason, parent=parent, carved=carved)
-        _print([budget.status()])
+        _print_one(book, budget)
 
 
-def _print(found: list[PoolStatus], output_format: Format = Format.TABLE) -> None:
+def _print_one(book: Ledger, budget: LedgerBudgetManager) -> None:
+    status = budget.status()
+    _print([status], unpriced(book, status.pool.name))
+
+
+def _print(
+    found: list[PoolStatus],
+    records: Mapping[str, int],
+    output_format: Format = Format.TABLE,
+) -> None:
     emit(
-        [PoolRow.of(one) for one in found],
+        [PoolRow.of(one, records.get(one.pool.name, 0)) for one in found],
         PoolRow,
         output_format,
-        lambda: show(pools_sheet(found)),
+        lambda: show(pools_sheet(found, records)),
     )

@@ -127,7 +127,7 @@ class _Matching:
         )
         self._billed: list[Amount] = [0] * len(axes)
         self._recorded = [0] * len(axes)
-        self._lines = 0
+        self._lines = self._unpriced = 0
         self._by_day = by_model = False
         self._elsewhere: set[str] = set()
         for line in bill.lines:
@@ -168,6 +168,7 @@ class _Matching:
         pair = self._pairs[key]
         pair.recorded = _added(pair.recorded, one.amounts)
         self._recorded = _added(self._recorded, one.amounts)
+        self._unpriced += one.unpriced
         pair.entries += 1
         if not one.corrects:
             pair.costing += COST in self.axes and one.amounts[self.axes.index(COST)] > 0
@@ -209,6 +210,7 @@ class _Matching:
             identical=self._bill.mapping.identical,
             unread_columns=self._bill.unread_columns,
             unread_lists=self._bill.unread_lists,
+            unpriced=self._unpriced,
             tolerance_tokens=tolerance_tokens,
             tolerance_cost_micros_usd=tolerance_cost_micros_usd,
             matches=matches,

@@ -25,6 +25,7 @@ class Recorded(NamedTuple):
         ref: The entry.
         corrects: Whether it is a correction of another entry, and so cannot be corrected itself.
         assumed: Whether an expiry assumed it, or later usage took it back.
+        unpriced: Whether it leaves out a figure that its pool limits.
         request_id: The provider's request id.
         model: The model.
         at: The time at which it counts, in microseconds since 1970.
@@ -34,6 +35,7 @@ class Recorded(NamedTuple):
     ref: EntryRef
     corrects: bool
     assumed: bool
+    unpriced: bool
     request_id: str | None
     model: str | None
     at: int
@@ -59,6 +61,7 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
                 corrects=row["kind"] not in CORRECTABLE,
                 assumed=row["kind"] == EntryKind.EXPIRY
                 or (row["kind"] == EntryKind.CORRECTION and row["flags"] & EntryFlag.LATE != 0),
+                unpriced=row["flags"] & EntryFlag.UNPRICED != 0,
                 request_id=row["request_id"],
                 model=row["model"],
                 at=row["at"],

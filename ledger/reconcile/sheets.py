@@ -166,6 +166,9 @@ def about(found: Reconciliation) -> str:
         begin = "" if found.since is None else f" from {found.since.isoformat()}"
         end = "" if found.until is None else f" to {found.until.isoformat()}"
         said.append(f"entries{begin}{end}")
+    if found.unpriced:
+        many = counted(found.unpriced, "entry", "entries")
+        said.append(f"{many} of the journal unpriced, so that too little is recorded")
     if found.rounded_up_micros_usd:
         part = usd_exactly(found)
         said.append(f"billed USD hold {part} from rounding each match up to a micro")

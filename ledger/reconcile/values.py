@@ -168,6 +168,8 @@ class Reconciliation:
         identical: What the mapping says that identical lines mean.
         unread_columns: The columns of the file that the mapping does not name.
         unread_lists: How many values each list in the file has that the mapping does not name.
+        unpriced: How many of the entries that were compared leave out a figure that their pool
+            limits: the journal has too little of it.
         tolerance_tokens: The largest difference in tokens, on each axis, that still matches.
         tolerance_cost_micros_usd: The largest difference in cost that still matches.
         matches: All matches of every status.
@@ -201,6 +203,7 @@ class Reconciliation:
     identical: Identical
     unread_columns: Sequence[str]
     unread_lists: Mapping[str, int]
+    unpriced: int
     tolerance_tokens: int
     tolerance_cost_micros_usd: int
     matches: Sequence[Match]

@@ -19,7 +19,7 @@ from ledger.reports.overview import Overview, overview
 from ledger.reports.reprice import Repriced, reprice
 from ledger.reports.runs import RunCost, RunTree, run_trees, runs
 from ledger.reports.spend import Spend, SpendRow, spend
-from ledger.reports.standing import standing
+from ledger.reports.standing import standing, unpriced
 from ledger.reports.statement import (
     Movement,
     Statement,
@@ -77,4 +77,5 @@ __all__ = [
     "standing",
     "statement",
     "statement_lines",
+    "unpriced",
 ]

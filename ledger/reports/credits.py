@@ -14,7 +14,7 @@ from ledger.core.checks import Micros
 from ledger.core.entries import CreditStatus, Totals
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Filter, Scope, Where, scope_of, snapshot
-from ledger.reports.position import Position, asked_moment, newest
+from ledger.reports.position import Position, asked_moment, newest, unpriced_of_each
 from ledger.reports.standing import journals_in, standing_in
 from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
@@ -37,6 +37,8 @@ class PoolCredit:
         used: What was spent of it.
         left: What can still be spent of it, held amounts included.
         lost: What was left of it when it expired.
+        unpriced: How many records of usage of the pool, from its opening on, leave out a figure
+            that the pool limits: what they used is paid by none of its credits.
     """
 
     pool: str
@@ -49,9 +51,10 @@ class PoolCredit:
     used: Totals
     left: Totals
     lost: Totals
+    unpriced: int = 0
 
     @classmethod
-    def of(cls, pool: str, status: CreditStatus) -> PoolCredit:
+    def of(cls, pool: str, status: CreditStatus, unpriced: int = 0) -> PoolCredit:
         """Return a credit as a row of a report."""
         credit = status.credit
         return cls(
@@ -65,6 +68,7 @@ class PoolCredit:
             used=status.used,
             left=status.left,
             lost=status.lost,
+            unpriced=unpriced,
         )
 
 
@@ -97,13 +101,15 @@ def credits(
 
     def query(connection: Connection, scope: Scope) -> list[PoolCredit]:
         journals = journals_in(scope)
-        rows = []
+        rows, unpriced = [], unpriced_of_each(connection, scope)
         for stands in standing_in(connection, scope, at):
             found = {one.seq: one for one in stands.credits}
             pool = journals[stands.pool.pool_id]
             for one in _listed(connection, pool, stands.seq, at):
                 found.setdefault(one.seq, one)
-            rows += [PoolCredit.of(pool.info.name, found[seq]) for seq in sorted(found)]
+            name = pool.info.name
+            many = unpriced.get(name, 0)
+            rows += [PoolCredit.of(name, found[seq], many) for seq in sorted(found)]
         return rows
 
     return snapshot(book, where, query, mirrors=True, left_out=left_out)

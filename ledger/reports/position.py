@@ -15,12 +15,12 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports.filters import IS_UNPRICED, Filter, Scope, Shape, Where
+from ledger.reports.filters import Filter, Scope, Shape, Where
 from ledger.store import rows
 from ledger.store.columns import Columns
 from ledger.store.journal import NO_OPENING
 from ledger.store.policies import Terms
-from ledger.store.schema import entries
+from ledger.store.schema import IS_UNPRICED, entries
 
 SIDES = tuple(f"{side}_{name}" for side in ("committed", "reserved") for name in Totals._fields)
 """The columns of a balance."""
@@ -123,7 +123,16 @@ def newest(connection: Connection, scope: Scope) -> Position | None:
 
 def unpriced_in(connection: Connection, scope: Scope) -> int:
     """Return how many records of usage in scope leave out a figure that their pool limits."""
-    query = select(func.count()).where(
-        *scope.conditions, IS_UNPRICED, entries.c.usage_total_tokens.is_not(None)
+    return sum(unpriced_of_each(connection, scope).values())
+
+
+def unpriced_of_each(connection: Connection, scope: Scope) -> dict[str, int]:
+    """Return the same for each pool that has any, by its name."""
+    own = entries.c.pool_id
+    query = (
+        select(own, func.count())
+        .where(*scope.conditions, IS_UNPRICED, entries.c.usage_total_tokens.is_not(None))
+        .group_by(own)
     )
-    return int(connection.execute(query).scalar_one())
+    found = connection.execute(query).all()
+    return {scope.pools[pool_id]: int(many) for pool_id, many in found if pool_id in scope.pools}

@@ -15,7 +15,7 @@ from ledger.core.entries import PoolId, PoolStatus, Totals
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
-from ledger.reports.position import asked_moment, newest
+from ledger.reports.position import asked_moment, newest, unpriced_of_each
 from ledger.store import history
 from ledger.store import standing as stored
 from ledger.store.journal import NO_OPENING, PoolJournal
@@ -89,6 +89,29 @@ def standing(
         mirrors=True,
         left_out=left_out,
     )
+
+
+def unpriced(
+    book: Ledger, where: Where = EVERYTHING, *, left_out: LeftOut | None = None
+) -> dict[str, int]:
+    """Return how many records of usage of each pool leave out a figure that the pool limits.
+
+    That is `Figures.unpriced` for what moved a pool's balance, what other pools passed on to it
+    included: so much less is left there in truth. Pools that have none are left out. An index holds
+    these entries, so that only they are read.
+
+    Args:
+        book: The books.
+        where: Which pools, or the name of one, and which of their entries.
+        left_out: Gets what is wrong with each damaged pool of the whole store. Without it, the
+            first of these errors is raised.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        InvalidInputError: An argument of another type.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    return snapshot(book, where, unpriced_of_each, mirrors=True, left_out=left_out)
 
 
 def standing_in(connection: Connection, scope: Scope, now: Micros | None) -> list[PoolStatus]:

@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeEngine
 from ledger.core import kinds
 from ledger.core.axes import AXES
 from ledger.core.checks import DETAIL_MAX_CHARS, NAME_MAX_CHARS
-from ledger.core.entries import DATED_FLAGS, Totals
+from ledger.core.entries import DATED_FLAGS, EntryFlag, Totals
 from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX_CHARS, USAGE_FIELDS
 
 REVISION = "0001"
@@ -135,6 +135,8 @@ REFUSES = text(kinds.sql([kinds.EntryKind.DENIAL]))
 _CORRECTS = text(kinds.sql([kinds.EntryKind.CORRECTION]))
 IS_DATED = text(f"(flags & {int(DATED_FLAGS)}) <> 0")
 """The condition for entries that count at another time than when they are recorded."""
+IS_UNPRICED = text(f"(flags & {int(EntryFlag.UNPRICED)}) <> 0")
+"""The condition for entries that leave out a figure which their pool limits."""
 DATED_AT = "coalesce(expires_at, occurred_at)"
 """When they count, as SQL: when the hold ended, or when a call was made that had none."""
 _KEYED = text("payload_digest IS NOT NULL")
@@ -268,7 +270,14 @@ entries = Table(
         sqlite_where=IS_DATED,
         postgresql_where=IS_DATED,
     ),
-    # Reports: what one run did, and what happened when.
+    # Reports: how many there are of them, what one run did, and what happened when.
+    Index(
+        "ix_entries_unpriced",
+        "pool_id",
+        "seq",
+        sqlite_where=IS_UNPRICED,
+        postgresql_where=IS_UNPRICED,
+    ),
     Index("ix_entries_attribution_id", "pool_id", "attribution_id"),
     Index("ix_entries_at", "pool_id", text("coalesce(occurred_at, recorded_at)")),
     CheckConstraint("seq > 0", name="seq_positive"),

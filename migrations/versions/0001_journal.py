@@ -41,6 +41,7 @@ LONG_POOL = {
         "ix_entries_correction": "1000 1000 1",
         "ix_entries_dated": "1000 1000 1",
         "ix_entries_dated_at": "1000 1000 2",
+        "ix_entries_unpriced": "1000 1000 1",
         "ix_entries_attribution_id": "1000000 1000000 10",
         "ix_entries_at": "1000000 1000000 100",
     },
@@ -288,6 +289,7 @@ def create_entries(by_pool: dict[str, str]) -> None:
     dated_at = sa.text("coalesce(expires_at, occurred_at)")
     index("ix_entries_dated", ["pool_id", "seq"], "(flags & 264) <> 0", unique=False)
     index("ix_entries_dated_at", ["pool_id", dated_at], "(flags & 264) <> 0", unique=False)
+    index("ix_entries_unpriced", ["pool_id", "seq"], "(flags & 16) <> 0", unique=False)
     op.create_index("ix_entries_attribution_id", "entries", ["pool_id", "attribution_id"])
     at = sa.text("coalesce(occurred_at, recorded_at)")
     op.create_index("ix_entries_at", "entries", ["pool_id", at])

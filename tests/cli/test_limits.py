@@ -54,6 +54,10 @@ def test_limits_are_set_replaced_and_taken_away(ledger: Run, store_url: str) -> 
     """Every part arrives; those that are not named stay."""
     ledger("pool", "open", "team", "--url", store_url, *OPEN)
     assert [HOURS, RATE, DAY] == limits_of(store_url)
+    # Nothing is called unlimited beside what limits leave, nor is their time that of a window.
+    shown = ledger("pool", "list", "--url", store_url).out
+    assert ("unlimited" in shown, shown.count("by limits")) == (False, 2)
+    assert "Until" in shown
     changes = ("--limit", "rate: off", "--limit", "5h rolling: 11 USD", "--limit", "week: 5 tokens")
     ledger("pool", "adjust", "team", "--url", store_url, "--reason", "less", *changes)
     assert [

@@ -28,6 +28,8 @@ def test_a_policy_s_option_lets_them_through(ledger: Run, store_url: str) -> Non
     header, row = ledger("report", "spend", *url, "--format", "csv").out.splitlines()
     assert ("unpriced", "1") in zip(header.split(","), row.split(","), strict=True)
     assert "Unpriced" in ledger("report", "runs", *url).out
+    assert 1 == json.loads(ledger("pool", "list", *url, "--format", "json").out)[0]["unpriced"]
+    assert "Unpriced" in ledger("pool", "list", *url).out
     assert "2 unpriced" in ledger("report", "statement", "team", *url, "--wide").out
     said = ledger("export", "out.csv", "--pool", "team", *url).err
     assert "3 rows, 2 of them unpriced" in said

@@ -131,7 +131,7 @@ def test_pools_show_their_windows(ledger: Run, store_url: str) -> None:
     now = [100 * month]
     options = ("--window", "31d", "--carry-over", "--capacity-tokens", 100)
     ledger("pool", "open", "team", "--url", store_url, *options)
-    assert "Window ends" in ledger("pool", "list", "--url", store_url).out
+    assert "Until" in ledger("pool", "list", "--url", store_url).out
     shown = ledger("pool", "show", "team", "--url", store_url).out
     assert re.search(r"Window \S+Z to \S+Z: committed 0 tokens and 0\.000000 USD, rem", shown)
     assert "carried over" not in shown

@@ -99,6 +99,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
             "spend",
             "standing",
             "statement",
+            "unpriced",
         ),
         *("statement_lines", "write", "verify", "read_bill", "explain", "reconcile", "apply"),
         *("read_mappings", "BillMapping", "write_page"),

@@ -23,6 +23,7 @@ REPORTS: dict[str, tuple[Callable[[Ledger], object], str]] = {
     "a day's spend": (lambda book: reports.spend(book, PART, by=["hour"]), "ix_entries_at"),
     "a day's estimates": (lambda book: reports.estimates(book, PART), "ix_entries_at"),
     "denials": (reports.denials_by, "ix_entries_denial"),
+    "unpriced records": (reports.unpriced, "ix_entries_unpriced"),
     "a forecast": (lambda book: reports.forecast(book, "team"), "ix_entries_at"),
 }
 

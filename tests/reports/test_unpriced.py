@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from ledger import (
     Attribution,
+    Credit,
     EntryFlag,
     Ledger,
     RequestExtensions,
@@ -21,14 +22,18 @@ from ledger import (
     Usage,
     UsageEstimate,
     exports,
+    reconcile,
     reports,
 )
+from ledger.reconcile.sheets import about
 from ledger.reports.charts import burn_down_pictures
 from ledger.reports.page.whole import whole_page
 from ledger.reports.render import (
     assumptions,
+    credits_sheet,
     estimates_sheet,
     lease_ages_sheet,
+    pools_sheet,
     runs_sheet,
     spend_sheet,
     statement_sheet,
@@ -117,6 +122,47 @@ def test_other_reports_count_them_too(partly: Ledger) -> None:
     assert stale.unpriced
     partly.pool("other", SharedPoolBudgetOptions(capacity_tokens=10))
     assert 0 == reports.forecast(partly, "other").unpriced
+
+
+def test_lists_of_pools_and_of_credits_count_them(partly: Ledger) -> None:
+    """Also those that a pool below passed on; a pool that has none is left out."""
+    below = partly.pool("below", SharedPoolBudgetOptions(), parent="pool")
+    partly.pool("other", SharedPoolBudgetOptions(capacity_tokens=10))
+    below.record_used(below.reserve(EXTENSIONS, UsageEstimate(total_tokens=9), UNLIMITED), FREE)
+    assert {"pool": 4, "below": 1} == reports.unpriced(partly)
+    assert {"below": 1} == reports.unpriced(partly, "below")
+    found = reports.standing(partly)
+    shown = pools_sheet(found, reports.unpriced(partly))
+    assert "Unpriced" == shown.columns[-1].heading
+    assert ["4", "1", "0"] == [row[-1] for row in shown.rows if row is not None]
+    assert "Unpriced" not in [one.heading for one in pools_sheet(found).columns]
+
+    prepaid = SharedPoolBudgetOptions(prepaid=["cost_micros_usd"], unpriced=Unpriced.FLAG)
+    paid = partly.pool("paid", prepaid)
+    partly.credit("paid", Credit(name="one", cost_micros_usd=5))
+    (before,) = reports.credits(partly, "paid")
+    paid.record_used(paid.reserve(EXTENSIONS, UsageEstimate(total_tokens=9), UNLIMITED), FREE)
+    (after,) = reports.credits(partly, "paid")
+    assert (0, 1) == (before.unpriced, after.unpriced)
+    assert [False, True] == [
+        "Unpriced" in credits_sheet([one]).columns[-1].heading for one in (before, after)
+    ]
+
+
+def test_a_reconciliation_counts_them(partly: Ledger, tmp_path: Path) -> None:
+    """The journal has too little of what they used, and the closing line says so."""
+    bill, day = tmp_path / "bill.csv", partly.now().date().isoformat()
+    bill.write_text(f"at,model,cost_usd\n{day},ma,0.00001\n", encoding="utf-8")
+    mapping = reconcile.BillMapping(at="at", model="model", cost="cost_usd")
+    found = reconcile.reconcile(partly, reconcile.read_bill(bill, [mapping]))
+    assert 3 == found.unpriced
+    assert "3 entries of the journal unpriced, so that too little is recorded" in about(found)
+    partly.pool("other", SharedPoolBudgetOptions(capacity_tokens=10))
+    other = reconcile.reconcile(
+        partly, reconcile.read_bill(bill, [mapping]), reports.Filter(pools=["other"])
+    )
+    assert 0 == other.unpriced
+    assert "unpriced" not in about(other)
 
 
 def test_a_page_warns_of_them(partly: Ledger) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,8 +30,7 @@ class PoolRow:
         reserved: What open leases hold.
         own: What is left of its own capacity, and of its own limits.
         remaining: What is left here: less, if a pool above has less left.
-        until: When the first window of these pools ends, or the period of a calendar limit, or a
-            credit expires; None without.
+        until: When what is left changes first, if nothing is written; see `PoolStatus.until`.
         closed: Whether it takes no new reservations.
         parent: The pool above it.
         carved: Whether it is carved out of its parent, and not only below it.
@@ -42,6 +41,8 @@ class PoolRow:
         limits: How far each of its limits is used.
         credits: How far each of its credits is used, those that it lists.
         debt: What was spent that no credit has paid.
+        unpriced: How many records of usage leave out a figure that the pool limits, from the
+            opening on: less is left in truth.
     """
 
     pool: str
@@ -63,9 +64,10 @@ class PoolRow:
     limits: Sequence[LimitStatus]
     credits: Sequence[CreditStatus]
     debt: Totals
+    unpriced: int
 
     @classmethod
-    def of(cls, status: PoolStatus) -> PoolRow:
+    def of(cls, status: PoolStatus, unpriced: int) -> PoolRow:
         """Return the row of a pool."""
         window = PresentWindow.of(status)
         return cls(
@@ -88,24 +90,29 @@ class PoolRow:
             limits=status.limits,
             credits=status.credits,
             debt=status.debt,
+            unpriced=unpriced,
         )
 
 
-def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
+def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None = None) -> Sheet:
     """Return pools as a table, a line each.
 
     What is spent is counted from the opening on, or in a pool with windows in the present one:
-    beside a capacity that comes back, nothing else says how much of it is used. The table has the
+    beside a capacity that comes back, nothing else says how much of it is used. A capacity without
+    a limit says by what an axis is bounded all the same: by credits or limits. The table has the
     column of parents if a pool has a parent, the columns of calls if a pool limits
-    them, and the end of the first window if a pool, or one above, has windows, or the first expiry
-    of a credit.
+    them, until when what remains is so, if any of it ends by time, and how many records of usage
+    are unpriced, where there are any.
+
+    Args:
+        found: The pools.
+        unpriced: How many records of usage are unpriced, by the pool's name.
     """
+    many = unpriced or {}
     shown = tuple(found)
     nested = any(one.parent is not None for one in shown)
-    windowed = any(one.until is not None for one in shown)
+    ending = any(one.until is not None for one in shown)
     axes = shown_axes(one.policy for one in shown)
-    # With credits the first end may be an expiry, by which less is left.
-    end = "Until" if any(one.policy.prepaid for one in shown) else "Window ends"
     headings = columns(
         "Pool",
         *(
@@ -113,7 +120,8 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
             for what in ("Capacity", "Spent", "Held", "Remaining")
             for axis in axes
         ),
-        *([end] if windowed else []),
+        *(["Until"] if ending else []),
+        *(["Unpriced"] if many else []),
     )
     place = [Column(heading="Parent", left=True)] if nested else []
     sheet = Sheet(columns=[headings[0], *place, *headings[1:]])
@@ -125,7 +133,8 @@ def pools_sheet(found: Iterable[PoolStatus]) -> Sheet:
             *figures(axes, one.spent),
             *figures(axes, one.balance.reserved),
             *(figure(axis, axis.left(one.remaining)) for axis in axes),
-            *([_ends(one)] if windowed else []),
+            *([_ends(one)] if ending else []),
+            *([f"{many.get(one.pool.name, 0):,}"] if many else []),
         )
     return sheet
 

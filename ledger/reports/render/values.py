@@ -31,9 +31,15 @@ def figure(axis: Axis, amount: int | None) -> str:
 
 
 def capacity(axis: Axis, policy: SharedPoolBudgetOptions) -> str:
-    """Return the capacity that a policy gives an axis as people see it."""
-    if axis.is_unlimited(policy) and axis.name in policy.prepaid:
-        return "prepaid"
+    """Return the capacity that a policy gives an axis as people see it.
+
+    Without one it is what bounds the axis all the same: credits, or limits.
+    """
+    if axis.is_unlimited(policy):
+        if axis.name in policy.prepaid:
+            return "prepaid"
+        if not all(axis.is_unlimited(limit) for limit in policy.limits):
+            return "by limits"
     return figure(axis, axis.limit(policy))
 
 
