@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 import typer
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -41,7 +40,6 @@ Acting = Annotated[
         show_default=False,
     ),
 ]
-_UNBOUNDED = 100_000
 
 URL_DEFAULT = DEFAULT_URL
 NO_LIMITS = SharedPoolBudgetOptions()
@@ -90,10 +88,7 @@ def show(sheet: Sheet, *, wide: bool = False) -> None:
     width = console.width if console.is_terminal else None
     table = sheet.table(width=width, wide=wide)
     # No figure is ever cut or folded: a terminal that is too narrow wraps the lines itself.
-    console.width = max(
-        console.width,
-        Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum,
-    )
+    console.width = max(console.width, table.width)
     if sheet.title is not None:
         console.print(printable(sheet.title), style="bold", markup=False, soft_wrap=True)
     console.print(table, crop=False)

@@ -19,6 +19,9 @@ from ledger.reports.standing import standing
 from ledger.store.pools import LeftOut, leave_out
 from ledger.store.verify import Progress, Verification
 
+BURN_DOWNS = 12
+"""How many pools' burn-downs there are at most: each reads some hundred entries."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
@@ -32,7 +35,8 @@ class Overview:
         closed: How many closed pools are not among them: unless they are named, or asked for by
             their state, closed pools are not listed. What was spent from them is counted all
             the same.
-        burn_downs: How each of them was spent, from its opening on.
+        burn_downs: How the twelve of them were spent that have spent most, from their opening on;
+            the one that has spent most is the first.
         spend: Spend by day and model.
         runs: What each run cost, the earliest first.
         estimates: How good estimates were, by model.
@@ -92,10 +96,14 @@ def overview(
     asked_for = chosen.pools or chosen.state is not None
     found = every if asked_for else [one for one in every if not one.closed]
     names = [one.pool.name for one in found]
-    burn_downs = []
-    for name in names:
+    burn_downs: list[BurnDown] = []
+    for one in sorted(found, key=lambda one: one.balance.committed[1::-1], reverse=True):
+        if len(burn_downs) == BURN_DOWNS:
+            break
         try:
-            burn_downs.append(burn_down(book, name, as_of=chosen.as_of, basis=chosen.basis))
+            burn_downs.append(
+                burn_down(book, one.pool.name, as_of=chosen.as_of, basis=chosen.basis)
+            )
         except JournalDamagedError as error:
             leave_out([error], None if chosen.pools else lost)
     verified = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -58,6 +59,18 @@ def test_every_report_takes_the_same_choice(book: Ledger, where: Filter, names: 
     assert {name: SPENT[name] for name in names} == {
         str(row.group["pool"]): row.total_tokens for row in spend.rows
     }
+
+
+def test_a_page_draws_the_pools_that_have_spent_most(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other burn-down is put together: each reads some hundred entries."""
+    monkeypatch.setattr(sys.modules["ledger.reports.overview"], "BURN_DOWNS", 2)
+    found = reports.overview(book, verify=False)
+    most = sorted(found.pools, key=lambda one: one.balance.committed.tokens, reverse=True)
+    assert [one.pool.name for one in most[:2]] == [one.pool for one in found.burn_downs]
+    notes = [note for section in whole_page(found).sections for note in section.notes]
+    assert "Drawn are the 2 of 4 pools that have spent most." in notes
 
 
 def test_a_page_lists_open_pools_and_counts_all(book: Ledger) -> None:

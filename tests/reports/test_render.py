@@ -9,12 +9,18 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 import pytest
-from rich.console import Console
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ledger import I64_MAX, U64_MAX, Balance, Remaining, SharedPoolBudgetOptions, Totals
 from ledger.core.axes import TOKENS
 from ledger.reports import Denied, Movement, RunCost, Statement
 from ledger.reports.render import (
+    Column,
     Sheet,
     as_csv,
     as_json,
@@ -269,6 +275,54 @@ def test_a_narrow_terminal_leaves_columns_out_by_rank() -> None:
         out = io.StringIO()
         Console(file=out, width=500, color_system=None).print(table)
         assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
+
+
+_CELLS = st.one_of(
+    st.text("ab字🙂é", max_size=6),
+    st.text("ab字🙂é", max_size=6).map(Text),
+    st.text("ab字", min_size=1, max_size=6).map(lambda word: Text(word, style="red")),
+    st.text("ab字", min_size=1, max_size=6).map(lambda word: Text(word) + Text("!", style="bold")),
+)
+
+
+@given(data=st.data())
+def test_lines_are_those_of_richs_own_tables(data: st.DataObject) -> None:
+    """Wide characters, styles, headings of two lines, sections: the same characters come out."""
+    number = data.draw(st.integers(1, 4))
+    headings = [data.draw(st.sampled_from(["", "A", "One\nTwo", "字\nA"])) for _ in range(number)]
+    left = [data.draw(st.booleans()) for _ in range(number)]
+    sheet = Sheet(
+        columns=[Column(heading=h, left=one) for h, one in zip(headings, left, strict=True)]
+    )
+    expected = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for place, heading in enumerate(headings):
+        justify = "left" if place == 0 or left[place] else "right"
+        expected.add_column(Text(heading), justify=justify, no_wrap=True)
+    for row in data.draw(st.lists(st.none() | st.tuples(*[_CELLS] * number), max_size=6)):
+        if row is None:
+            sheet.add_section()
+            expected.add_section()
+        else:
+            sheet.add(*row)
+            expected.add_row(*row)
+    assert drawn(expected) == drawn(sheet.table())
+
+
+def drawn(table: RenderableType) -> str:
+    """Return what is printed, without styles."""
+    out = io.StringIO()
+    Console(file=out, width=500, color_system=None, markup=False, emoji=False).print(table)
+    return out.getvalue()
+
+
+def test_a_style_reaches_a_terminal() -> None:
+    """What a cell has of colour is drawn, and headings are bold."""
+    sheet = Sheet(columns=[Column(heading="Pool")])
+    sheet.add(Text("red", style="red"))
+    out = io.StringIO()
+    Console(file=out, width=80, force_terminal=True, color_system="standard").print(sheet.table())
+    assert "\x1b[1mPool" in out.getvalue()
+    assert "\x1b[31mred\x1b[0m" in out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
 
 from ledger.reports.charts import (
     PAGE,
@@ -33,8 +32,8 @@ from ledger.reports.render import (
     usd,
 )
 
-_POOLS, _RUNS, _LEASES = 12, 20, 100
-"""How many pools, runs and leases are drawn or listed; the page says how many there are."""
+_RUNS, _LEASES = 20, 100
+"""How many runs and leases are drawn or listed; the page says how many there are."""
 
 
 def whole_page(found: Overview) -> Document:
@@ -152,17 +151,13 @@ def _tiles(found: Overview) -> list[Tile]:
 
 
 def _pools(found: Overview) -> Section:
-    # The limited ones are watched; of these, those that have spent most.
-    spent = {one.pool.name: one.balance.committed for one in found.pools}
-    drawn = sorted(found.burn_downs, key=lambda one: spent[one.pool][1::-1], reverse=True)
+    drawn = len(found.burn_downs)
     pictures: list[Picture] = [
-        picture
-        for one in islice(drawn, _POOLS)
-        for picture in burn_down_pictures(one, PAGE).values()
+        picture for one in found.burn_downs for picture in burn_down_pictures(one, PAGE).values()
     ]
     notes = ["Spent is what was spent in the present window, without windows from the opening on."]
-    if len(drawn) > _POOLS:
-        notes.append(f"Drawn are the {_POOLS} of {len(drawn):,} pools that have spent most.")
+    if drawn < len(found.pools):
+        notes.append(f"Drawn are the {drawn} of {len(found.pools):,} pools that have spent most.")
     if found.closed:
         notes.append(f"Not listed, and counted below: {counted(found.closed, 'closed pool')}.")
     sheet = replace(pools_sheet(found.pools), title=counted(len(found.pools), "pool"))
