@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,32 +23,25 @@ from ledger.cli.common import (
     show,
     stdout,
 )
-from ledger.cli.correct import Cost, Count, named_amounts
 from ledger.cli.filters import moment_in
-from ledger.cli.mappings import (
-    MappingName,
-    Start,
-    WhatIdenticalMean,
-    WhatRepeatsMean,
-    mappings,
-    read,
-)
+from ledger.cli.mappings import read, reading
+from ledger.cli.usage import for_whom, used
 from ledger.core.calendar import zone_named
 from ledger.core.past_calls import PastCall
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Attribution, Provenance, Usage
 from ledger.errors import RequestBudgetExceededError
+from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
 from ledger.importing.sheets import about, summary_sheet
+from ledger.manager import LedgerBudgetManager
 from ledger.reports.render import printable, usd
 
-Run = Annotated[str | None, typer.Option(help="The run it was for.", show_default=False)]
-Tenant = Annotated[str | None, typer.Option(help="The tenant it was for.", show_default=False)]
-Agent = Annotated[str | None, typer.Option(help="The agent that made it.", show_default=False)]
-Provider = Annotated[str | None, typer.Option(help="The provider.", show_default=False)]
 From = Annotated[Provenance, typer.Option(help="Where the figures are from.")]
 
 
+@reading
+@for_whom
 def import_(
     pool: PoolName,
     file: Annotated[
@@ -58,10 +53,7 @@ def import_(
         ),
     ],
     *,
-    mapping: MappingName = "generic",
-    repeats: WhatRepeatsMean = None,
-    identical: WhatIdenticalMean = None,
-    start: Start = None,
+    chosen: Sequence[BillMapping],
     changed: Annotated[
         Changed,
         typer.Option(
@@ -77,10 +69,7 @@ def import_(
             show_default=False,
         ),
     ] = None,
-    run: Run = None,
-    tenant: Tenant = None,
-    agent: Agent = None,
-    provider: Provider = None,
+    whom: Attribution,
     provenance: From = Provenance.RECOVERED,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done; nothing is written.")
@@ -92,17 +81,15 @@ def import_(
 ) -> None:
     """Import history into a pool: each call once, at its own time, with the totals proved.
 
-    The same file may be imported again, also once it has grown. Exit code 0 if the journal then
-    says of these calls what the file says, 1 if not, 2 if the file or a line of it cannot be
-    imported: then nothing is.
+    The pool must exist: open it first (ledger pool open team). The same file may be imported again,
+    also once it has grown. Exit code 0 if the journal then says of these calls what the file says,
+    1 if not, 2 if the file or a line of it cannot be imported: then nothing is.
 
     Example: ledger import team session.jsonl --mapping claude-code
     """
-    chosen = mappings(mapping, repeats=repeats, identical=identical, start=start)
-    for_whom = Attribution(run_id=run, tenant=tenant, agent=agent, provider=provider)
     calls = Calls(
         bill=read(file, chosen, attributed=True),
-        attribution=None if for_whom == Attribution() else for_whom,
+        attribution=None if whom == Attribution() else whom,
         source=source,
         provenance=provenance,
     )
@@ -126,6 +113,8 @@ def _print(found: Imported, *, wide: bool) -> None:
     stdout().print(printable(about(found)), markup=False, soft_wrap=True)
 
 
+@used
+@for_whom
 def record(
     pool: PoolName,
     reason: Annotated[
@@ -151,18 +140,9 @@ def record(
             show_default=False,
         ),
     ] = None,
-    input_tokens: Count = None,
-    output_tokens: Count = None,
-    total_tokens: Count = None,
-    cost_usd: Cost = None,
-    cache_creation_tokens: Count = None,
-    cache_read_tokens: Count = None,
-    reasoning_tokens: Count = None,
+    used: dict[str, int],
     model: Annotated[str | None, typer.Option(help="The model.", show_default=False)] = None,
-    run: Run = None,
-    tenant: Tenant = None,
-    agent: Agent = None,
-    provider: Provider = None,
+    whom: Attribution,
     key: Annotated[
         str | None,
         typer.Option(
@@ -179,37 +159,15 @@ def record(
 
     Example: ledger record team --request-id req_9 --cost-usd 0.02 --reason "lost with the disk"
     """
-    usage = Usage(
-        **named_amounts(
-            cost_usd,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            total_tokens=total_tokens,
-            cache_creation_tokens=cache_creation_tokens,
-            cache_read_tokens=cache_read_tokens,
-            reasoning_tokens=reasoning_tokens,
-        )
-    )
-    attribution = Attribution(
-        run_id=run,
-        tenant=tenant,
-        agent=agent,
-        provider=provider,
-        model=model,
-        request_id=request_id,
-    )
+    usage = Usage(**used)
+    attribution = replace(whom, model=model, request_id=request_id)
     when = moment_in("at", at, zone_named("UTC"))
     with existing(url, actor=actor) as book:
         if lease is not None:
             report = UsageReport(
                 provenance=Provenance.RECOVERED, occurred_at=when, detail={"reason": reason}
             )
-            over = ""
-            try:
-                book.pool(pool).record_lost(lease, usage, attribution=attribution, report=report)
-            except RequestBudgetExceededError:  # it is recorded all the same
-                over = "  (over the request's own budget)"
-            said = f"lease {lease}  recorded{over}"
+            said = _record_lost(book.pool(pool), lease, usage, attribution, report)
         else:
             call = PastCall(
                 usage=usage,
@@ -224,3 +182,19 @@ def record(
         markup=False,
         soft_wrap=True,
     )
+
+
+def _record_lost(
+    budget: LedgerBudgetManager,
+    lease: str,
+    usage: Usage,
+    attribution: Attribution,
+    report: UsageReport,
+) -> str:
+    """Record a call of a lease that the store lost, and return what is said of it."""
+    over = ""
+    try:
+        budget.record_lost(lease, usage, attribution=attribution, report=report)
+    except RequestBudgetExceededError:  # it is recorded all the same
+        over = "  (over the request's own budget)"
+    return f"lease {lease}  recorded{over}"

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from ledger.cli import books
 from ledger.cli.common import URL_DEFAULT, PoolName, Url, existing, stdout
-from ledger.cli.correct import Cost, Count, named_amounts
+from ledger.cli.usage import used
 from ledger.core.checks import I64_MAX
 from ledger.core.kinds import EntryKind
 from ledger.core.tokens import parse_token
@@ -46,17 +46,13 @@ app.command("list")(books.leases)
 
 
 @app.command("settle")
+@used
 def settle(
     pool: PoolName,
     lease: LeaseId,
+    *,
     url: Url = URL_DEFAULT,
-    input_tokens: Count = None,
-    output_tokens: Count = None,
-    total_tokens: Count = None,
-    cost_usd: Cost = None,
-    cache_creation_tokens: Count = None,
-    cache_read_tokens: Count = None,
-    reasoning_tokens: Count = None,
+    used: dict[str, int],
     provenance: Annotated[
         Provenance, typer.Option(help="Where the figures are from.")
     ] = Provenance.RECOVERED,
@@ -68,17 +64,7 @@ def settle(
 
     Example: ledger leases settle team 42 --total-tokens 1180 --cost-usd 0.0042
     """
-    usage = Usage(
-        **named_amounts(
-            cost_usd,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            total_tokens=total_tokens,
-            cache_creation_tokens=cache_creation_tokens,
-            cache_read_tokens=cache_read_tokens,
-            reasoning_tokens=reasoning_tokens,
-        )
-    )
+    usage = Usage(**used)
     report = UsageReport(provenance=provenance, idempotency_key=key)
     over = ""
     with existing(url, writes=True) as book:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.cli.common import progress_bar
+from ledger.cli.gathered import gathered
 from ledger.errors import InvalidInputError
 from ledger.files.bill import Bill, read_bill
 from ledger.files.mapping import BillMapping, Identical, Repeats
@@ -50,11 +51,11 @@ Start = Annotated[
 
 
 def mappings(
-    named: str,
     *,
-    repeats: Repeats | None = None,
-    identical: Identical | None = None,
-    start: str | None = None,
+    mapping: MappingName = "generic",
+    repeats: WhatRepeatsMean = None,
+    identical: WhatIdenticalMean = None,
+    start: Start = None,
 ) -> Sequence[BillMapping]:
     """Return the mappings of a name or a file, with what options say otherwise.
 
@@ -63,7 +64,7 @@ def mappings(
     """
     given = {"repeats": repeats, "identical": identical, "start": start}
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return [replace(one, **said) for one in _named(named)]
+    return [replace(one, **said) for one in _named(mapping)]
 
 
 def _named(named: str) -> Sequence[BillMapping]:
@@ -91,3 +92,7 @@ def read(path: Path, chosen: Sequence[BillMapping], *, attributed: bool = False)
             attributed=attributed,
             progress=lambda done, size: bar.update(task, completed=done, total=size),
         )
+
+
+reading = gathered("chosen", mappings)
+"""Gives a command the options above; it gets the mappings as `chosen`."""

@@ -22,7 +22,8 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.cli.filters import filtered
-from ledger.cli.mappings import MappingName, WhatIdenticalMean, WhatRepeatsMean, mappings, read
+from ledger.cli.mappings import read, reading
+from ledger.files.mapping import BillMapping
 from ledger.reconcile import (
     Explained,
     ExplainedRow,
@@ -40,27 +41,41 @@ from ledger.simulate import parse_count, parse_usd
 
 _TOP = 20
 
+BillPath = Annotated[
+    Path,
+    typer.Argument(
+        help="The provider's bill, or a log: CSV, JSON, .xlsx or Parquet, also in gzip or zip.",
+        show_default=False,
+    ),
+]
+Axes = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only this amount, such as cost_micros_usd; may be given again. By default all "
+        "amounts in the file."
+    ),
+]
 By = Annotated[Unit, typer.Option(help="Compare lines without a request id by this piece of time.")]
+Apply = Annotated[
+    bool, typer.Option("--apply", help="Append a correction for each request that differs.")
+]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Only print what the mapping reads of the file's first rows; nothing is compared, "
+        "and no store is opened.",
+    ),
+]
 
 
+@reading
 @filtered
 def reconcile(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="The provider's bill, or a log: CSV, JSON, .xlsx or Parquet, also in gzip or zip.",
-            show_default=False,
-        ),
-    ],
+    file: BillPath,
     *,
-    mapping: MappingName = "generic",
-    axis: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this amount, such as cost_micros_usd; may be given again. By default all "
-            "amounts in the file."
-        ),
-    ] = None,
+    chosen: Sequence[BillMapping],
+    axis: Axes = None,
     tolerance_tokens: Annotated[
         str, typer.Option(help="By how many tokens both may differ and still match.")
     ] = "0",
@@ -68,21 +83,9 @@ def reconcile(
         str, typer.Option(help="By how many US dollars both may differ and still match.")
     ] = "0",
     by: By = Unit.DAY,
-    repeats: WhatRepeatsMean = None,
-    identical: WhatIdenticalMean = None,
-    apply_: Annotated[
-        bool,
-        typer.Option("--apply", help="Append a correction for each request that differs."),
-    ] = False,
+    apply_: Apply = False,
     actor: Acting = None,
-    explain_: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help="Only print what the mapping reads of the file's first rows; nothing is compared, "
-            "and no store is opened.",
-        ),
-    ] = False,
+    explain_: Explain = False,
     top: Annotated[
         int, typer.Option(min=0, help="How many matches of a kind a table shows; JSON has all.")
     ] = _TOP,
@@ -98,7 +101,6 @@ def reconcile(
 
     Example: ledger reconcile usage.csv --mapping openai-usage --provider openai --axis total_tokens
     """
-    chosen = mappings(mapping, repeats=repeats, identical=identical)
     if explain_:
         explained = explain(file, chosen, rows=top)
         emit(

@@ -98,7 +98,7 @@ def _chosen(
     ] = 1,
 ) -> Backtest:
     """Return the back-test that a command's options make."""
-    chosen = mappings(mapping, repeats=repeats, identical=identical, start=start)
+    chosen = mappings(mapping=mapping, repeats=repeats, identical=identical, start=start)
     recorded = read(trace, chosen, attributed=True)
     default = "10m" if recorded.mapping.run is None else "column"
     actual = estimate_output == "actual"
@@ -176,6 +176,12 @@ def simulate(
         ignored = [*backtest.trace.unread_columns, *backtest.trace.unread_lists]
         if ignored:
             said = printable(f"Columns not used: {', '.join(ignored)}")
+            stdout().print(said, markup=False, soft_wrap=True)
+        if not backtest.has_costs:
+            said = (
+                "Every cost is 0: the trace says none, and no prices of tokens are given "
+                "(--input-price, --output-price)."
+            )
             stdout().print(said, markup=False, soft_wrap=True)
         _print(book, name, result)
 

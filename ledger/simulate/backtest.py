@@ -92,7 +92,7 @@ class Backtest:
     def __post_init__(self) -> None:
         if self.estimate_output_tokens is not None:
             check_amount("estimate_output_tokens", self.estimate_output_tokens, ceiling=I64_MAX)
-            if COST in self.trace.axes and self.prices == Prices():
+            if self.costs_are_recorded:
                 raise InvalidInputError(
                     "prices",
                     "the trace says what each call cost in the end, which no estimate may know: "
@@ -153,6 +153,16 @@ class Backtest:
             cost_micros_usd=cost,
         )
 
+    @property
+    def costs_are_recorded(self) -> bool:
+        """Whether calls cost what the trace says: it has costs, and no prices are given."""
+        return COST in self.trace.axes and self.prices == Prices()
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether anything says what calls cost."""
+        return COST in self.trace.axes or self.prices != Prices()
+
     def check_priced(self, options: SharedPoolBudgetOptions) -> None:
         """Refuse a trace whose calls have no cost, where the pool limits cost.
 
@@ -161,10 +171,13 @@ class Backtest:
         """
         if self.prices.input_usd and self.prices.output_usd:
             return  # every row that uses a token has a cost
+        if self.costs_are_recorded and self.trace.least[self.trace.axes.index(COST)] > 0:
+            return
+        if _refusal(options, UsageEstimate(total_tokens=1)) is None:
+            return
         for row in self.trace.lines:
-            try:
-                require_priced(options, self.estimate(row), None, None)
-            except UnpricedCallError as error:
+            error = _refusal(options, self.estimate(row))
+            if error is not None:
                 raise InvalidInputError(
                     "prices",
                     f"the pool limits what calls cost, and {self.trace.file}, line {row.line}, has "
@@ -272,6 +285,15 @@ def run(
             "call; give the same again, or count all anew with again (--again)",
         ) from error
     return Result(admitted=admitted, denied=denied, denied_keys=denied_keys)
+
+
+def _refusal(options: SharedPoolBudgetOptions, estimate: UsageEstimate) -> UnpricedCallError | None:
+    """Return why a pool refuses an estimate as one without a cost, None if it does not."""
+    try:
+        require_priced(options, estimate, None, None)
+    except UnpricedCallError as error:
+        return error
+    return None
 
 
 def _is_time(*moments: datetime | None) -> bool:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ledger import Entry, EntryKind, Ledger, Verification, reports
+from ledger import Entry, EntryKind, Ledger, SharedPoolBudgetOptions, Verification, reports
+from ledger.files.lines import BillLine
+from ledger.files.lines import Lines as KeptLines
+from ledger.reconcile import READY, read_bill
+from ledger.simulate import Backtest, RunRule
 
 Run = Callable[..., Any]
 Lines = Callable[[str], list[str]]
@@ -322,6 +326,43 @@ def test_costs_are_exact_and_rounded_up_once(
     )
     (found,) = json.loads(ledger("report", "runs", "--format", "json").out)
     assert 2 * cost == found["cost_micros_usd"]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "prices", "times"),
+    [
+        ("TIMESTAMP,ContextTokens,GeneratedTokens", "2024-02-29,7,3", (), 1),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens", "2024-02-29,7,3", ("--input-price", 1), 0),
+        ("at,input_tokens,output_tokens,cost_usd", "2024-02-29,7,3,0.5", (), 0),
+    ],
+    ids=["nothing", "prices", "costs"],
+)
+def test_costs_of_nothing_are_said_to_be_so(
+    ledger: Run, tmp_path: Path, header: str, row: str, prices: tuple[object, ...], times: int
+) -> None:
+    """Where neither the trace nor an option says what calls cost."""
+    path = tmp_path / "trace.csv"
+    path.write_text(f"{header}\n{row}\n")
+    out = ledger("simulate", path, *prices).out
+    assert times == out.count("Every cost is 0: the trace says none")
+
+
+@pytest.mark.parametrize(
+    ("limit", "cost"), [("capacity_cost_micros_usd", "0.5"), ("capacity_tokens", "0")]
+)
+def test_no_row_is_looked_at_to_see_that_calls_have_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, cost: str
+) -> None:
+    """Where every call has one, or the pool limits none: a long trace is not gone through again."""
+    path = tmp_path / "trace.csv"
+    path.write_text(f"at,input_tokens,output_tokens,cost_usd\n2024-02-29,7,3,{cost}\n")
+    made = Backtest(trace=read_bill(path, READY["trace"]), runs=RunRule(every_s=600))
+
+    def refuse(_lines: KeptLines) -> Iterator[BillLine]:
+        raise AssertionError("the trace is gone through")
+
+    monkeypatch.setattr(KeptLines, "__iter__", refuse)
+    made.check_priced(SharedPoolBudgetOptions(**{limit: 100}))
 
 
 TIMES = ("2024-02-28 23:59:59.9", "2024-02-29 00:00:00", "2024-02-29 00:59:59", "2024-02-29 01:00")

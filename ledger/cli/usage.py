@@ -1,0 +1,62 @@
+"""Options that say what a call used, and for whom it was made."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ledger.cli.gathered import gathered
+from ledger.core.values import Attribution
+from ledger.errors import InvalidInputError
+from ledger.simulate import parse_count, parse_usd
+
+Count = Annotated[str | None, typer.Option(help="Tokens really used.", show_default=False)]
+Cost = Annotated[str | None, typer.Option(help="US dollars really charged.", show_default=False)]
+Run = Annotated[str | None, typer.Option(help="The run it was for.", show_default=False)]
+Tenant = Annotated[str | None, typer.Option(help="The tenant it was for.", show_default=False)]
+Agent = Annotated[str | None, typer.Option(help="The agent that made it.", show_default=False)]
+Provider = Annotated[str | None, typer.Option(help="The provider.", show_default=False)]
+
+
+def _used(
+    *,
+    input_tokens: Count = None,
+    output_tokens: Count = None,
+    total_tokens: Count = None,
+    cost_usd: Cost = None,
+    cache_creation_tokens: Count = None,
+    cache_read_tokens: Count = None,
+    reasoning_tokens: Count = None,
+) -> dict[str, int]:
+    """Return the amounts of a usage that were named on the command line.
+
+    Raises:
+        InvalidInputError: None was, or one of them is no amount.
+    """
+    counts = {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "total_tokens": total_tokens,
+        "cache_creation_tokens": cache_creation_tokens,
+        "cache_read_tokens": cache_read_tokens,
+        "reasoning_tokens": reasoning_tokens,
+    }
+    named = {name: parse_count(name, text) for name, text in counts.items() if text is not None}
+    if cost_usd is not None:
+        named["cost_micros_usd"] = parse_usd("cost_usd", cost_usd)
+    if not named:
+        raise InvalidInputError("usage", "name at least one amount, such as --total-tokens")
+    return named
+
+
+def _for_whom(
+    *, run: Run = None, tenant: Tenant = None, agent: Agent = None, provider: Provider = None
+) -> Attribution:
+    return Attribution(run_id=run, tenant=tenant, agent=agent, provider=provider)
+
+
+used = gathered("used", _used)
+"""Gives a command the options of a usage; it gets the amounts that are named as `used`."""
+for_whom = gathered("whom", _for_whom)
+"""Gives a command the options of an attribution; it gets that as `whom`."""
