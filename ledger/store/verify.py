@@ -20,6 +20,7 @@ from ledger.core.entries import (
     PoolId,
     PoolInfo,
 )
+from ledger.core.entry_shape import Contradiction, correction_of
 from ledger.core.kinds import KINDS, EntryKind
 from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
 from ledger.errors import JournalDamagedError, StoreError, UncorrectableEntryError
@@ -111,11 +112,11 @@ def replay(database: Database, pool: PoolJournal) -> fold.Replay:
         history.upto = state.entries
         try:
             state.apply(_entry_of(row))
-        except fold.Contradiction as error:
+        except Contradiction as error:
             raise pool.damaged(row["seq"], str(error)) from error
     try:
         state.end()
-    except fold.Contradiction as error:
+    except Contradiction as error:
         raise pool.damaged(state.entries + 1, str(error)) from error
     return state
 
@@ -193,7 +194,7 @@ class _Checker:
         """Move on over a good row and return None, or return what is wrong with it."""
         try:
             reason = self._chain_problem(row) or self._entry_problem(row, _entry_of(row))
-        except fold.Contradiction as error:
+        except Contradiction as error:
             return str(error)
         except JournalDamagedError as error:  # another entry, which this one builds on, is damaged
             return error.reason
@@ -211,7 +212,7 @@ class _Checker:
             return Damage(seq=1, reason=journal.NO_OPENING)
         try:
             self.state.end()
-        except fold.Contradiction as error:
+        except Contradiction as error:
             return Damage(seq=self.seq + 1, reason=str(error))
         return None
 
@@ -313,7 +314,7 @@ class _Checker:
 
     def _correction_problem(self, row: Mapping[str, Any], entry: Entry) -> str | None:
         """Check a correction against the entry it corrects, and against its lease before it."""
-        found, lease = fold.correction_of(entry), entry.lease
+        found, lease = correction_of(entry), entry.lease
         assert lease is not None  # noqa: S101 - by its shape
 
         def look(connection: Connection) -> tuple[Spending, LeaseState | None]:
@@ -361,14 +362,14 @@ def _attribution_of(row: Mapping[str, Any]) -> Attribution | None:
     try:
         return rows.attribution_of(row)
     except rows.UNREADABLE as error:
-        raise fold.Contradiction(f"its attribution cannot be read: {error}") from error
+        raise Contradiction(f"its attribution cannot be read: {error}") from error
 
 
 def _entry_of(row: Mapping[str, Any]) -> Entry:
     try:
         return rows.entry_of(row, None)
     except rows.UNREADABLE as error:
-        raise fold.Contradiction(f"it cannot be read: {error}") from error
+        raise Contradiction(f"it cannot be read: {error}") from error
 
 
 def entry_of(pool: PoolJournal, row: Mapping[str, Any]) -> Entry:

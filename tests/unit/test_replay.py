@@ -22,6 +22,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.core import fold
+from ledger.core.entry_shape import Contradiction
 from ledger.testing.calls import UNLIMITED
 
 POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
@@ -334,6 +335,6 @@ def test_what_the_rules_cannot_have_written(journal: list[Entry], reason: str) -
     """The last entry contradicts the ones before it, and the reason is told."""
     pool = fold.replay(journal[:-1])
     before = replace(pool, leases=dict(pool.leases))
-    with pytest.raises(fold.Contradiction, match=reason):
+    with pytest.raises(Contradiction, match=reason):
         pool.apply(journal[-1])
     assert before == pool

@@ -1,0 +1,61 @@
+"""The credits that an entry leaves its pool: it must say what the rules make of those before it."""
+
+from __future__ import annotations
+
+from ledger.core import rules
+from ledger.core.credit_book import CreditBook, book_from_json
+from ledger.core.entries import Balance, Entry, Totals
+from ledger.core.entry_shape import Contradiction
+from ledger.core.kinds import EntryKind
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.errors import InvalidInputError
+
+_UNREADABLE = (LookupError, TypeError, AttributeError, InvalidInputError)
+"""What reading a part of a detail raises that is not what it should be."""
+
+
+def book_behind(
+    entry: Entry,
+    policy: SharedPoolBudgetOptions,
+    book: CreditBook | None,
+    credits: rules.Credits | None,
+    balance: Balance,
+) -> CreditBook | None:
+    """Return the credits that a pool lists after an entry, as the entry says.
+
+    Args:
+        entry: The entry.
+        policy: The policy before it.
+        book: The credits that the pool listed before, None if it never was prepaid.
+        credits: The same credits, when the entry was recorded.
+        balance: The balance before it.
+
+    Raises:
+        Contradiction: The entry says something else than the rules, or cannot be read.
+    """
+    if entry.policy is None:
+        return book
+    if entry.kind == EntryKind.OPENING:
+        begun = CreditBook(entry.seq, entry.recorded_at, Totals())
+        return begun if entry.policy.prepaid else None
+    try:
+        said = entry.detail.get("credits")
+        stated = None if said is None else book_from_json(said)
+    except _UNREADABLE as error:
+        raise Contradiction(f"{entry.kind} whose credits cannot be read: {error}") from error
+    if entry.kind == EntryKind.CREDIT:
+        if credits is None or stated is None or not stated.listed:
+            raise Contradiction("credit of a pool that is not prepaid, or none at all")
+        if entry.policy != policy:
+            raise Contradiction("credit that sets another policy")
+        given = stated.listed[-1].credit, entry.seq, entry.recorded_at
+        try:
+            expected: CreditBook | None = credits.with_credit(*given, balance)
+        except InvalidInputError as error:
+            raise Contradiction(f"{entry.kind}: {error}") from error
+    else:
+        policies, at = (policy, entry.policy), (entry.seq, entry.recorded_at)
+        expected = rules.carried_on(book, credits, *policies, *at, balance)
+    if stated != expected:
+        raise Contradiction(f"credits should be {expected}, but are {stated}")
+    return stated
