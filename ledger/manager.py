@@ -329,7 +329,11 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return seen
 
     def _status(self) -> PoolStatus:
-        return standing.status_of(self._journal, self._present())
+        found = self._present()
+        read = self._writer.database.reads().read_each
+        lineage = zip(self._journal.lineage, found, strict=True)
+        holds = standing.hold_ends(read, lineage, self._writer.now())
+        return standing.status_of(self._journal, found, holds)
 
     def _present(self) -> list[standing.Present]:
         reads = self._writer.database.reads()

@@ -40,7 +40,7 @@ def top(
         found = reports.glance(book, where)
         if once or not stdout().is_terminal:
             stdout().print(f"At {moment(found.at)}", soft_wrap=True)
-            show(pools_sheet(found.pools), wide=wide)
+            show(pools_sheet(found.pools, found.unpriced), wide=wide)
             show(open_leases_sheet(found.leases), wide=wide)
             tell_left_out(found.left_out)
             return

@@ -356,8 +356,9 @@ class PoolStatus:
         remaining: What is left here, the answer of `remaining`: on each axis the least that the
             pool or one above that shares its capacity has left.
         until: When what is left changes first, if nothing is written: a window of these pools ends,
-            less counts on a limit, or a credit expires that has something left. None where nothing
-            of these comes; open holds, which may end by themselves, are left out.
+            less counts on a limit, a credit expires that has something left, or a hold ends that
+            one of these pools granted, and whose settlement policy gives some of it back. None
+            where nothing of these comes; holds that pools below granted are left out.
         closed: Whether it takes no new reservations.
         parent: The name of the pool above it.
         window: The present window, None without windows.

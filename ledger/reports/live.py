@@ -13,7 +13,7 @@ from ledger.core.entries import PoolId, PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import AgedLease, holding_of_each, open_leases_of_each
-from ledger.reports.position import asked_moment, moment_of
+from ledger.reports.position import asked_moment, moment_of, unpriced_of_each
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
 
@@ -34,6 +34,8 @@ class Glance:
         oldest: The entry of each pool from which the next glance needs to search for open leases.
             Pass it to that glance.
         left_out: What is wrong with each damaged pool that was left out, if no pool was named.
+        unpriced: How many records of usage of each pool are unpriced, where there are any; see
+            `reports.unpriced`.
     """
 
     at: datetime
@@ -42,6 +44,7 @@ class Glance:
     holding: int
     oldest: Mapping[PoolId, int] = field(hash=False)
     left_out: LeftOut = field(default_factory=list, hash=False)
+    unpriced: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 def glance(
@@ -98,6 +101,7 @@ def glance(
             leases=leases,
             holding=sum(count for count, _ in holding.values()),
             oldest=places,
+            unpriced=unpriced_of_each(connection, scope),
         )
 
     lost: LeftOut = []

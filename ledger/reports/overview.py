@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ from ledger.reports.filters import EVERYTHING, Filter, Where
 from ledger.reports.leases import Leases, leases
 from ledger.reports.runs import RunCost, runs
 from ledger.reports.spend import Spend, spend
-from ledger.reports.standing import standing
+from ledger.reports.standing import standing, unpriced
 from ledger.store.pools import LeftOut, leave_out
 from ledger.store.verify import Progress, Verification
 
@@ -42,6 +43,7 @@ class Overview:
         estimates: How good estimates were, by model.
         leases: The open leases.
         verified: What verifying each pool found; None if it was not asked for.
+        unpriced: How many records of usage of each pool are unpriced, where there are any.
         left_out: What is wrong with each damaged pool that one of these parts leaves out, as a
             whole or from some entry on.
         standby: How far the store has come, if it is a standby.
@@ -58,6 +60,7 @@ class Overview:
     estimates: list[EstimateQuality]
     leases: Leases
     verified: list[Verification] | None
+    unpriced: Mapping[str, int] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=list)
     standby: Standby | None = None
 
@@ -123,6 +126,7 @@ def overview(
         estimates=estimates(book, chosen, by=["model"], left_out=lost),
         leases=leases(book, chosen, now=now, left_out=lost),
         verified=verified,
+        unpriced=unpriced(book, chosen, left_out=lost),
         standby=book.standby(),
         left_out=list({str(error): error for error in lost}.values()),
     )

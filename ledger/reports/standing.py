@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -153,12 +153,20 @@ def _statuses(
         return [_as_of(connection, scope, pool, now) for pool in chosen]
     needed = {one.info.pool_id: one for pool in chosen for one in reversed(pool.lineage)}
     found = stored.present_of_each(connection, list(needed.values()), now)
-    return [_status(pool, found) for pool in chosen]
+    readable = [
+        (one, there)
+        for one in needed.values()
+        if isinstance(there := found[one.info.pool_id], stored.Present)
+    ]
+    holds = stored.hold_ends(partial(rows_of_each, connection), readable, now)
+    return [_status(pool, found, holds) for pool in chosen]
 
 
-def _status(pool: PoolJournal, found: stored.PresentOfEach) -> PoolStatus:
+def _status(
+    pool: PoolJournal, found: stored.PresentOfEach, holds: Mapping[PoolId, Micros]
+) -> PoolStatus:
     try:
-        return stored.status_of(pool, stored.line_of(pool, found))
+        return stored.status_of(pool, stored.line_of(pool, found), holds)
     except JournalDamagedError as error:
         if error.pool == pool.info.name:
             raise

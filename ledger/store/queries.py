@@ -174,6 +174,13 @@ ENDING = Prepared(
     .limit(bindparam("page"))
 )
 """The holds that end soon, and those that are due and have not expired yet."""
+NEXT_END = Prepared(
+    select(entries.c.expires_at)
+    .where(entries.c.pool_id == _POOL, entries.c.expires_at > _ONCE, *_HOLDS_STILL)
+    .order_by(entries.c.expires_at)
+    .limit(1)
+)
+"""When the first hold ends that a pool granted and that still lasts."""
 
 
 def _sharing(parent: ColumnElement[int]) -> Select[tuple[int]]:

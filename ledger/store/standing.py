@@ -6,7 +6,7 @@ It finds pools as the next write would: what is due has expired, and windows hav
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +24,7 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
-from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError
 from ledger.store import history, pools, queries
@@ -316,11 +316,39 @@ def left(found: Sequence[Present]) -> Remaining:
     )
 
 
-def status_of(pool: PoolJournal, found: Sequence[Present]) -> PoolStatus:
-    """Return where a pool stands, from what `present` returned of it."""
+def hold_ends(
+    read: ReadEach, found: Iterable[tuple[PoolJournal, Present]], now: Micros | None
+) -> dict[PoolId, Micros]:
+    """Return when the first hold ends of each pool whose policy then gives some of it back.
+
+    Where a hold is charged what it held, nothing changes by its end, and no pool is asked.
+
+    Args:
+        read: Reads them, in one message.
+        found: The pools, as `present` or `present_of_each` returned them.
+        now: The time, or None for the store's.
+    """
+    asked = [
+        pool
+        for pool, (head, _) in found
+        if any(head.balance.reserved) and head.policy.settlement is not SettlementPolicy.ESTIMATED
+    ]
+    rows = read([(queries.NEXT_END, _asked(pool, now)) for pool in asked]) if asked else []
+    return {
+        pool.info.pool_id: Micros(one[0]["expires_at"])
+        for pool, one in zip(asked, rows, strict=True)
+        if one
+    }
+
+
+def status_of(
+    pool: PoolJournal, found: Sequence[Present], holds: Mapping[PoolId, Micros]
+) -> PoolStatus:
+    """Return where a pool stands, from what `present` and `hold_ends` returned of it."""
     head = found[0].head
     states = [states_of(*one) for one in found]
     ends = [end for one, each in zip(found, states, strict=True) for end in ends_of(*one, each)]
+    ends += [holds[one.info.pool_id] for one in pool.lineage if one.info.pool_id in holds]
     return PoolStatus(
         pool=pool.info,
         seq=head.seq,
@@ -360,7 +388,7 @@ def states_of(stands: Stands, bounds: history.Bounds) -> States:
 def ends_of(stands: Stands, bounds: history.Bounds, states: States) -> Iterator[Micros]:
     """Yield when what is left of a pool changes without a write, later than it was looked at.
 
-    A hold that ends is not among these times: by default it is charged what it held.
+    Ends of holds are not among these times; see `hold_ends`.
     """
     if stands.window is not None:
         yield stands.window.end

@@ -160,7 +160,8 @@ def _pools(found: Overview) -> Section:
         notes.append(f"Drawn are the {drawn} of {len(found.pools):,} pools that have spent most.")
     if found.closed:
         notes.append(f"Not listed, and counted below: {counted(found.closed, 'closed pool')}.")
-    sheet = replace(pools_sheet(found.pools), title=counted(len(found.pools), "pool"))
+    listed = pools_sheet(found.pools, found.unpriced)
+    sheet = replace(listed, title=counted(len(found.pools), "pool"))
     return Section(title="Pools", notes=notes, pictures=pictures, sheets=[sheet])
 
 

@@ -108,8 +108,9 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
         found: The pools.
         unpriced: How many records of usage are unpriced, by the pool's name.
     """
-    many = unpriced or {}
     shown = tuple(found)
+    many = {one.pool.name: (unpriced or {}).get(one.pool.name, 0) for one in shown}
+    incomplete = any(many.values())
     nested = any(one.parent is not None for one in shown)
     ending = any(one.until is not None for one in shown)
     axes = shown_axes(one.policy for one in shown)
@@ -121,7 +122,7 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
             for axis in axes
         ),
         *(["Until"] if ending else []),
-        *(["Unpriced"] if many else []),
+        *(["Unpriced"] if incomplete else []),
     )
     place = [Column(heading="Parent", left=True)] if nested else []
     sheet = Sheet(columns=[headings[0], *place, *headings[1:]])
@@ -134,7 +135,7 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
             *figures(axes, one.balance.reserved),
             *(figure(axis, axis.left(one.remaining)) for axis in axes),
             *([_ends(one)] if ending else []),
-            *([f"{many.get(one.pool.name, 0):,}"] if many else []),
+            *([f"{many[one.pool.name]:,}"] if incomplete else []),
         )
     return sheet
 
