@@ -205,6 +205,16 @@ class Books:
             )
         return audit.explained(self._database, self._directory.store, found)
 
+    def saw(self, found: Iterable[tuple[PoolInfo, int]], began_s: float) -> None:
+        """Note the newest entries of pools that a report has read; say if the store went back.
+
+        Args:
+            found: Pools, each with the number of its newest entry.
+            began_s: When the report began, on the clock of `time.monotonic`.
+        """
+        for info, seq in found:
+            self._directory.seen(info).note(info.name, seq, began_s)
+
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a report's query on one read-only snapshot, without disturbing writers.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -231,6 +232,7 @@ class Scope:
         values: The values of the query's parameters, by their names in the shape.
         infos: The pools that were looked up: those that it selects and all above them, a parent
             before what is below it. There may be others.
+        newest: Gets the newest entry of each pool that is read, by its number.
     """
 
     where: Filter
@@ -238,6 +240,7 @@ class Scope:
     shape: Shape
     values: Mapping[str, Any]
     infos: Sequence[PoolInfo]
+    newest: dict[PoolId, int] = field(default_factory=dict)
 
     @property
     def pool(self) -> PoolId:
@@ -335,12 +338,17 @@ def snapshot(
         scopes[:] = [scope]
         return query(connection, scope), damaged
 
+    began_s = time.monotonic()
     try:
         answer, unnamed = book.read(run)
     except FAILS as error:
         if not scopes:
             raise
         answer, unnamed = _without_damaged(book, scopes[0], query, wanted, error)
+    newest = scopes[0].newest
+    book.saw(
+        [(one, newest[one.pool_id]) for one in scopes[0].infos if one.pool_id in newest], began_s
+    )
     leave_out(unnamed, wanted)
     return answer
 

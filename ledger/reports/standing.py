@@ -133,8 +133,9 @@ def lineage_in(connection: Connection, scope: Scope, now: Micros) -> list[PoolSt
 def own_in(connection: Connection, scope: Scope, now: Micros) -> stored.Present:
     """Return the one pool in scope by now, apart from those above it."""
     pool = journals_in(scope)[scope.pool]
-    found = stored.present_of_each(connection, [pool], now)
-    return stored.own(pool, found)
+    found = stored.own(pool, stored.present_of_each(connection, [pool], now))
+    scope.newest[scope.pool] = found.head.seq
+    return found
 
 
 def journals_in(scope: Scope) -> dict[PoolId, PoolJournal]:
@@ -158,6 +159,7 @@ def _statuses(
         for one in needed.values()
         if isinstance(there := found[one.info.pool_id], stored.Present)
     ]
+    scope.newest.update((one.info.pool_id, there.head.seq) for one, there in readable)
     holds = stored.hold_ends(partial(rows_of_each, connection), readable, now)
     return [_status(pool, found, holds) for pool in chosen]
 

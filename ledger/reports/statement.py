@@ -209,6 +209,8 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
     closing = newest(connection, scope_of(connection, replace(where, since=None), mirrors=True))
     if closing is None:
         raise InvalidInputError("until", f"pool {where.pools[0]!r} was opened later")
+    if where.until is None and where.as_of is None:
+        scope.newest[scope.pool] = closing.seq
     balance = Balance() if opening is None else opening.balance
     opening_seq = 0 if opening is None else opening.seq
     of_then = replace(where, since=None, until=None, as_of=closing.seq if now is None else None)

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection
 from ledger.core.entries import PoolId, PoolInfo
 from ledger.store import pools
 from ledger.store.journal import PoolJournal
+from ledger.store.restored import Seen
 from ledger.store.schema import pools as table
 
 
@@ -23,6 +24,7 @@ class Directory:
         # No lock guards it: each change is one step of the interpreter. A finaliser may come
         # between any two, in this thread, and wait for a batch whose leader looks up a pool here.
         self._journals: dict[PoolId, PoolJournal] = {}
+        self._seen: dict[UUID, Seen] = {}
 
     def named(self, connection: Connection, name: str) -> PoolJournal | None:
         """Return the pool of this name, None if there is no such pool."""
@@ -57,7 +59,11 @@ class Directory:
 
     def fresh(self, info: PoolInfo, parent: PoolJournal | None) -> PoolJournal:
         """Return a journal that is not remembered: its pool is not committed yet."""
-        return PoolJournal(info, store=self.store, parent=parent)
+        return PoolJournal(info, store=self.store, parent=parent, seen=self.seen(info))
+
+    def seen(self, info: PoolInfo) -> Seen:
+        """Return what readers have seen of a pool, under whatever name and number."""
+        return self._seen.setdefault(info.identity, Seen())
 
     def _newest(
         self, connection: Connection, column: Column[Any], sought: object

@@ -53,9 +53,17 @@ class PoolJournal:
     forgotten. The newest entry itself is always read.
     """
 
-    def __init__(self, info: PoolInfo, *, store: bytes, parent: PoolJournal | None = None) -> None:
+    def __init__(
+        self,
+        info: PoolInfo,
+        *,
+        store: bytes,
+        parent: PoolJournal | None = None,
+        seen: restored.Seen | None = None,
+    ) -> None:
         self.info = info
         self.parent = parent
+        self.seen = restored.Seen() if seen is None else seen
         shared = parent.lineage if parent is not None and info.carved_lease is None else ()
         self.lineage: tuple[PoolJournal, ...] = (self, *shared)
         """The pools in which a hold here counts: this one, and those above that share with it."""
@@ -165,7 +173,7 @@ class PoolJournal:
         went_back = anew and self.remembers
         if anew:
             if went_back:
-                restored.tell(self.info.name, seen=self._leases_at[0], newest=newest["seq"])
+                self.seen.forget(self.info.name, seen=self._leases_at[0], newest=newest["seq"])
             self.terms = Terms(self.info.pool_id, self.info.name)
             self._leases, self._mirrors = {}, {}
             self.attributions = Attributions(self.info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,42 @@ from ledger.store.statements import Prepared
 _log = logging.getLogger(__name__)
 
 _IDENTITY = Prepared(select(pools.c.identity).where(pools.c.pool_id == bindparam("pool_id")))
+
+
+class Seen:
+    """The newest entry that readers of this ledger have seen of a pool.
+
+    It is compared with what is read anyway. Reads of several threads end in any order: an entry is
+    gone only if a read that began after it was seen does not find it.
+    """
+
+    def __init__(self) -> None:
+        self._seq = self.told = 0
+        """The newest entry, and the one that was told to be gone."""
+        self._at_s = 0.0
+
+    def note(self, pool: str, seq: int, began_s: float) -> bool:
+        """Note the newest entry of a read; say, and return, whether the store went back.
+
+        Args:
+            pool: The pool's name.
+            seq: The number of the entry.
+            began_s: When the read began, on the clock of `time.monotonic`.
+        """
+        before = self._seq
+        went_back = seq < before and began_s > self._at_s
+        if went_back or seq > before:
+            self._seq, self._at_s = seq, time.monotonic()
+        if went_back:
+            self.told = before
+            tell(pool, seen=before, newest=seq)
+        return went_back
+
+    def forget(self, pool: str, *, seen: int, newest: int) -> None:
+        """Say, unless a reader was told already, that an entry that was written or read is gone."""
+        if seen > self.told:
+            tell(pool, seen=seen, newest=newest)
+        self._seq, self._at_s, self.told = newest, time.monotonic(), 0
 
 
 def tell(pool: str, *, seen: int, newest: int) -> None:

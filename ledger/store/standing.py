@@ -26,8 +26,8 @@ from ledger.core.entries import (
 )
 from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions
 from ledger.core.values import Remaining
-from ledger.errors import JournalDamagedError
-from ledger.store import history, pools, queries
+from ledger.errors import JournalDamagedError, UnknownPoolError
+from ledger.store import history, pools, queries, restored
 from ledger.store.database import Reads
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut
@@ -84,9 +84,26 @@ def present(reads: Reads, pool: PoolJournal, now: Micros | None) -> list[Present
             row = found[0] if found else None
             if not _may_be_due(pool, row):
                 head = pool.head_of(reads, row)
+                _note(reads, [pool], [head])
                 now = Micros(row["now"] if row else 0)
                 return [_by_now(reads.read_each, pool, head, now, _NOTHING)]
-    return reads.read(lambda connection: present_in(connection, pool, now))
+    presents = reads.read(lambda connection: present_in(connection, pool, now))
+    _note(reads, pool.lineage, [one.head for one in presents])
+    return presents
+
+
+def _note(reads: Reads, pools: Sequence[PoolJournal], heads: Sequence[Head]) -> None:
+    """Note how far pools are; of one that went back, ask whether its number is its own still.
+
+    Raises:
+        UnknownPoolError: It is another pool's, or nobody's.
+    """
+    for pool, head in zip(pools, heads, strict=True):
+        if pool.seen.note(pool.info.name, head.seq, reads.began_s):
+            (found,) = reads.read_each([restored.asked(pool.info)])
+            pool.is_there = restored.is_of(pool.info, found)
+            if not pool.is_there:
+                raise UnknownPoolError(pool.info.name)
 
 
 def present_in(connection: Connection, pool: PoolJournal, now: Micros | None) -> list[Present]:

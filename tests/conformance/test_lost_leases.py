@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -35,7 +36,9 @@ from ledger import (
     UnknownPoolError,
     Usage,
     UsageReport,
+    reports,
 )
+from ledger.reports.meter import Meter
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 if TYPE_CHECKING:
@@ -247,6 +250,109 @@ def test_a_store_that_went_back_says_so_once(
         (one.pool, one.seen, one.newest) for one in found
     )
     assert 2 == len([one for one in caplog.records if one.name == "ledger.store.restored"])
+
+
+READS: dict[str, Callable[[Ledger], object]] = {
+    "remaining": lambda book: book.pool("pool").remaining(EXTENSIONS),
+    "status": lambda book: book.pool("pool").status(),
+    "standing": reports.standing,
+    "glance": lambda book: reports.glance(book, "pool"),
+    "statement": lambda book: reports.statement(book, "pool"),
+    "overview": lambda book: reports.overview(book, verify=False),
+    "burn_down": lambda book: reports.burn_down(book, "pool"),
+    "forecast": lambda book: reports.forecast(book, "pool"),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_whoever_only_reads_is_told_once(
+    budget: LedgerBudgetManager,
+    vandal: Vandal,
+    store_url: str,
+    read: Callable[[Ledger], object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By every read of where the pool stands, and not again when entries follow."""
+    lease = budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    budget.release(lease)
+    with Ledger.open(store_url, read_only=True) as book:
+        read(book)
+        put_back(vandal, to=2)
+        with caplog.at_level(logging.ERROR, "ledger"), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                read(book)
+        found = {(one.message.pool, one.message.seen, one.message.newest) for one in told}  # type: ignore[union-attr]
+        assert ("pool", 3, 2) in found
+        assert found <= {("pool", 3, 2), ("org", 3, 2)}
+        assert len(told) == len(found) == len(caplog.records)
+        with Ledger.open(store_url) as writer, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            writer.pool("pool").reserve(EXTENSIONS, tokens(1), UNLIMITED)
+            read(book)
+    assert len(found) == len(caplog.records)
+
+
+def test_a_meter_tells_that_the_store_went_back(
+    budget: LedgerBudgetManager, vandal: Vandal, store_url: str
+) -> None:
+    """`top` and the metrics read by one."""
+    budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    with Ledger.open(store_url, read_only=True) as book:
+        meter = Meter(book)
+        meter.read()
+        put_back(vandal, to=1)
+        with pytest.warns(StoreWentBackWarning):
+            meter.read()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            meter.read()
+
+
+def test_who_reads_and_writes_is_told_once(
+    budget: LedgerBudgetManager, vandal: Vandal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By whichever comes first; and again when the store goes back once more."""
+    for times in (1, 2):
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        budget.remaining(EXTENSIONS)
+        put_back(vandal, to=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            budget.remaining(EXTENSIONS)
+            budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+            budget.remaining(EXTENSIONS)
+        assert 2 * times == len(
+            [one for one in caplog.records if one.name == "ledger.store.restored"]
+        )
+
+
+def test_reads_that_end_in_another_order_are_no_restore(
+    book: Ledger, budget: LedgerBudgetManager
+) -> None:
+    """One that began before the newest entry was seen may well not have found it."""
+    began_s = time.monotonic()
+    info = budget.status().pool
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        book.saw([(info, 7)], time.monotonic())
+        book.saw([(info, 6)], began_s)
+
+
+def test_a_reader_is_not_given_another_pool_s_figures(
+    book: Ledger, vandal: Vandal, store_url: str
+) -> None:
+    """Its pool is gone, and the number is another's by now."""
+    budget = book.pool("gone", OPTIONS)
+    budget.release(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED))
+    with Ledger.open(store_url, read_only=True) as reader:
+        reading = reader.pool("gone")
+        reading.remaining(EXTENSIONS)
+        vandal.run("DELETE FROM entries", "DELETE FROM pools")
+        with Ledger.open(store_url) as other:
+            other.pool("other", OPTIONS)
+        with pytest.warns(StoreWentBackWarning), pytest.raises(UnknownPoolError):
+            reading.remaining(EXTENSIONS)
 
 
 def test_where_warnings_are_errors_the_call_is_still_made(

@@ -6,8 +6,10 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -197,15 +199,14 @@ def test_another_user_reads_and_leaves_nothing_behind(
     """Whether he could make files or not; the owner writes on, before and after."""
     path.chmod(0o644)
     book = Ledger.open(f"sqlite:///{path}")
-    book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    if state == "crashed":
+        book.close()
+        kill_in_the_middle(path, "budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)")
+        assert Path(f"{path}-wal").stat().st_size
+    else:
+        book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
     if state == "closed":
         book.close()
-    if state == "crashed":
-        crashed = path.with_name("crashed.db")
-        for end in ("", "-wal", "-shm"):
-            shutil.copyfile(f"{path}{end}", f"{crashed}{end}")
-        book.close()
-        path = crashed
     path.parent.chmod(folder_mode)
     before = names(path)
     try:
@@ -218,6 +219,42 @@ def test_another_user_reads_and_leaves_nothing_behind(
     book.close()
     with Ledger.open(f"sqlite:///{path}") as book:
         assert 4 == book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+
+
+def kill_in_the_middle(path: Path, call: str, **options: object) -> None:
+    """Let a program with an open store make a call, and kill it while it has the store open."""
+    code = f"""
+import sys, time
+from ledger import Ledger
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+with Ledger.open({f"sqlite:///{path}"!r}, **{options!r}) as book:
+    budget = book.pool("pool")
+    {call}
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "ready\n" == process.stdout.readline()
+        process.kill()
+    assert -signal.SIGKILL == process.returncode
+
+
+def test_a_reader_that_is_killed_holds_nothing(path: Path) -> None:
+    """In the middle of a read, beside a writer: that goes on, and so does its checkpoint."""
+    with Ledger.open(f"sqlite:///{path}") as book:
+        budget = book.pool("pool")
+        budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        reading = "raw = book._database.connect().__enter__().connection.driver_connection"
+        reading += "; raw.execute('BEGIN'); raw.execute('SELECT * FROM entries').fetchone()"
+        kill_in_the_middle(path, reading, read_only=True)
+        before = names(path)
+        assert 4 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert before == names(path)
+        with closing(sqlite3.connect(path)) as other:
+            assert (0,) == other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[:1]
+        assert [True] == [one.ok for one in book.verify()]
 
 
 @pytest.fixture

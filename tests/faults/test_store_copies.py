@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -156,6 +158,40 @@ def test_a_copy_that_was_interrupted_goes_on(
         assert [] == book.pools()
     assert 0 < copied(source, target).entries < len(rows(source)["entries"])
     assert rows(source) == rows(target)
+
+
+@pytest.mark.parametrize("at", [0, 2, 5])
+def test_a_copy_that_was_killed_goes_on(urls: tuple[str, str], at: int) -> None:
+    """With SIGKILL, after some rows were written and before their COMMIT; then by the command."""
+    source, target = urls
+    code = f"""
+import os, signal, sys
+from ledger.cli import main
+from ledger.store import copying
+from ledger.store.dialects import dialect_for
+copying.PAGE, dialect, calls = 3, type(dialect_for({target!r}, timeout_s=1)), iter(range(1_000))
+insert = dialect.insert
+def killed(*given):
+    insert(*given)
+    if next(calls) == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+dialect.insert = staticmethod(killed)
+sys.argv = ["ledger", "db", "copy", {source!r}, {target!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert -signal.SIGKILL == done.returncode, done.stderr
+    with Ledger.open(target) as book:
+        assert [] == book.pools()
+    whole = len(rows(source)["entries"])
+    assert len(rows(target)["entries"]) < whole
+    words = ["-m", "ledger", "db", "copy", source, target]
+    said = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert (0, "") == (said.returncode, said.stderr)
+    assert rows(source) == rows(target)
+    with Ledger.open(target) as book:
+        assert all(one.ok for one in book.verify())
+        assert whole == book.size()
 
 
 def test_a_copy_that_was_written_to_is_no_copy_any_more(urls: tuple[str, str]) -> None:
