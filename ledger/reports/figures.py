@@ -153,16 +153,9 @@ AsOf = ColumnElement[int] | int | None
 
 def is_open(as_of: AsOf) -> ColumnElement[bool]:
     """Return the condition for a reservation with a lease that has not ended, or not by `as_of`."""
-    end = entries.alias("lease_end")
-    ended = exists().where(
-        end.c.pool_id == entries.c.pool_id,
-        end.c.lease == entries.c.seq,
-        text(sql(ENDS_LEASE, "lease_end.kind")),
-    )
-    if as_of is not None:
-        ended = ended.where(end.c.seq <= as_of)
+    _end, is_end = _end_of_lease(as_of)
     # SQLite plans a statement anew for each value of a parameter that a partial index depends on.
-    return and_(text(sql([EntryKind.RESERVATION], "entries.kind")), ~ended)
+    return and_(text(sql([EntryKind.RESERVATION], "entries.kind")), ~exists().where(is_end))
 
 
 def aggregate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -78,21 +78,13 @@ def glance(
     def query(connection: Connection, scope: Scope) -> Glance:
         at = moment_of(connection, scope, asked)
         pools = standing_in(connection, scope, at)
-        # Nothing is open where nothing was at the last look, and no entry was written since.
-        first = {}
-        for one in pools:
-            place = known.get(one.pool.pool_id, 1)
-            if place != one.seq + 1:
-                # An entry that was seen is gone where a backup was restored.
-                first[one.pool.pool_id] = place if place <= one.seq else 1
+        first = search_from(pools, known)
         found = open_leases_of_each(connection, scope, at, first=first, limit=LEASES)
         holding = holding_of_each(connection, scope, at, first=first)
         leases = [lease for of_pool in found.values() for lease in of_pool]
+        oldest_of = {pool_id: of_pool[0].lease for pool_id, of_pool in found.items() if of_pool}
         places = {
-            one.pool.pool_id: of_pool[0].lease
-            if (of_pool := found.get(one.pool.pool_id))
-            else one.seq + 1
-            for one in pools
+            one.pool.pool_id: searched_to(one.seq, oldest_of.get(one.pool.pool_id)) for one in pools
         }
         leases.sort(key=lambda lease: lease.reserved_at)
         return Glance(
@@ -107,3 +99,30 @@ def glance(
     lost: LeftOut = []
     found = snapshot(book, where, query, mirrors=True, left_out=lost)
     return replace(found, left_out=lost)
+
+
+def search_from(stand: Iterable[PoolStatus], known: Mapping[PoolId, int]) -> dict[PoolId, int]:
+    """Return the pools in which a lease may be open, each with the entry to search from.
+
+    Args:
+        stand: Where the pools stand.
+        known: What `searched_to` returned of each at an earlier look.
+    """
+    first = {}
+    for one in stand:
+        place = known.get(one.pool.pool_id, 1)
+        # Nothing is open where nothing was at the last look, and no entry was written since.
+        if place != one.seq + 1:
+            # An entry that was seen is gone where a backup was restored.
+            first[one.pool.pool_id] = place if place <= one.seq else 1
+    return first
+
+
+def searched_to(newest: int, oldest: int | None) -> int:
+    """Return the entry from which the next look needs to search: an ended lease stays ended.
+
+    Args:
+        newest: The pool's newest entry.
+        oldest: The oldest lease that is open there, None without one.
+    """
+    return newest + 1 if oldest is None else oldest

@@ -16,6 +16,7 @@ from ledger.core.kinds import COUNTED_AS
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
 from ledger.reports.leases import holding_of_each
+from ledger.reports.live import search_from, searched_to
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
@@ -106,11 +107,8 @@ class Meter:
             read = self._known.get(pool_id, _UNREAD)
             # An entry that was read is gone where a backup was restored.
             known[pool_id] = _UNREAD if status.seq < read.seq else read
-        first = {
-            pool_id: read.oldest
-            for pool_id, read in known.items()
-            if read.oldest <= stand[pool_id].seq
-        }
+        oldest_of = {pool_id: read.oldest for pool_id, read in known.items()}
+        first = search_from(stand.values(), oldest_of)
         holding = holding_of_each(connection, scope, now, first=first)
         more = _counted(connection, known, stand)
         found = []
@@ -120,9 +118,7 @@ class Meter:
                 name: count + int(more[pool_id][name] or 0) if pool_id in more else count
                 for name, count in known[pool_id].counted.items()
             }
-            # A lease that ended or expired never holds again, and entries stay as they are.
-            place = status.seq + 1 if oldest is None else oldest
-            self._known[pool_id] = _Read(status.seq, place, counted)
+            self._known[pool_id] = _Read(status.seq, searched_to(status.seq, oldest), counted)
             found.append(Reading(status=status, open_leases=leases, counted=counted))
         return found
 

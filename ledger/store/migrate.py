@@ -138,19 +138,24 @@ def upgrade(
             command.upgrade(_config(connection, **told), "head")
             if for_restore:
                 connection.exec_driver_sql(f"DELETE FROM {schema.VERSION_TABLE}")  # noqa: S608 - a constant
-            found = database.dialect.partition_count(connection)
-            if partitions not in {None, found}:
-                raise InvalidInputError(
-                    "partitions",
-                    f"{database.url} is a store with {found} partitions, and cannot be "
-                    f"divided now: make an empty database, and run 'ledger db copy --partitions "
-                    f"{partitions}' from this one to that",
-                )
+            if partitions is not None:
+                _require_partitions(database, connection, partitions)
         _log.info("schema of %s is at revision %s", database.url, schema.REVISION)
     except CommandError as error:
         raise SchemaVersionError(
             found=current(database), expected=schema.REVISION, url=database.url
         ) from error
+
+
+def _require_partitions(database: Database, connection: Connection, partitions: int) -> None:
+    found = database.dialect.partition_count(connection)
+    if partitions != found:
+        raise InvalidInputError(
+            "partitions",
+            f"{database.url} is a store with {found} partitions, and cannot be divided now: make "
+            f"an empty database, and run 'ledger db copy --partitions {partitions}' from this one "
+            "to that",
+        )
 
 
 def roles(database: Database, prefix: str, *, apply: bool) -> list[str]:
