@@ -558,7 +558,7 @@ NAMES = [f"{kind}-{how}-{'beside a busy thread' if busy else 'alone'}" for kind,
     ("sample", "least"),
     [
         (1, 8),
-        pytest.param(3, 100, marks=pytest.mark.long),
+        pytest.param(2, 80, marks=pytest.mark.long),
         pytest.param(EVERY_PLACE, 2_000, marks=pytest.mark.sweep),
     ],
     ids=["a sample", "every kind", "every place"],

@@ -246,8 +246,10 @@ def test_a_reader_that_is_killed_holds_nothing(path: Path) -> None:
     with Ledger.open(f"sqlite:///{path}") as book:
         budget = book.pool("pool")
         budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
-        reading = "raw = book._database.connect().__enter__().connection.driver_connection"
-        reading += "; raw.execute('BEGIN'); raw.execute('SELECT * FROM entries').fetchone()"
+        reading = (
+            "lent = book._database.connect(); raw = lent.__enter__().connection.driver_connection;"
+            " raw.execute('BEGIN'); found = raw.execute('SELECT * FROM entries'); found.fetchone()"
+        )
         kill_in_the_middle(path, reading, read_only=True)
         before = names(path)
         assert 4 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
