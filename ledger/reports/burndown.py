@@ -24,16 +24,19 @@ from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
 from ledger.reports.position import SIDES, Position, asked_moment, unpriced_in
 from ledger.reports.standing import journals_in, own_in
 from ledger.reports.stream import ends
-from ledger.store.history import StoredHistory, listed
+from ledger.store.history import Bounds, StoredHistory, listed
 from ledger.store.policies import Terms
 from ledger.store.rows import balance_of
 from ledger.store.schema import entries
+from ledger.store.standing import ends_of, states_of
 from ledger.store.statements import Prepared, rows_of_each
 
 POINTS = 240
 """How many entries are looked at: about one for every three pixels of a picture."""
 _POINTS_MAX = 10_000
 """The largest number of entries that may be asked for."""
+_CHANGES = 32
+"""How many changes without an entry are looked up in a row: ends of windows, less that counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +51,8 @@ class BurnPoint:
         capacity_cost_micros_usd: The same in millionths of a US dollar.
         stop_threshold_tokens: What was kept back then.
         stop_threshold_cost_micros_usd: The same in millionths of a US dollar.
-        remaining_tokens: What was left of the pool's own capacity and of its credits, None if
-            neither limited it; limits of its policy may have left less.
+        remaining_tokens: What was left of the pool's own capacity, of its limits and of its
+            credits, None if none of them limited it.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         capacity_requests: How many calls the pool took then, None if it had no limit.
         stop_threshold_requests: How many of them were kept back.
@@ -101,9 +104,9 @@ def burn_down(
     Entries are looked up at even distances by their numbers, so a long history costs no more than
     a short one, and busy times have more points than quiet ones. The entries that set the policy
     or began the window of one of them are points too. What other pools passed on to this one has
-    moved its balance, and is included. Where a window ended and nothing was written for a while, a
-    point of its own says when the capacity came back. Where leases are due, the last point says
-    what is left once they have expired.
+    moved its balance, and is included. Where a window ended, a credit expired or less counted on a
+    limit, and nothing was written for a while, points of their own say what was left then. Where
+    leases are due, the last point says what is left once they have expired.
 
     A balance exists only in the order in which entries were recorded. By `basis` a point has the
     time at which its call happened, but never a time earlier than the point before it. The
@@ -128,18 +131,17 @@ def burn_down(
     now = asked_moment(book, where, None)
 
     def query(connection: Connection, scope: Scope) -> BurnDown:
-        credits = _Credits(connection, scope)
-        found, last = _points(connection, scope, max(2, points), credits)
+        found, last = _points(connection, scope, max(2, points), _Bounds(connection, scope))
         if now is not None:
-            found += _by_now(connection, scope, found[-1], last, now, credits)
+            found += _by_now(connection, scope, found[-1], last, now)
         unpriced = unpriced_in(connection, scope)
         return BurnDown(pool=pool, basis=basis, points=found, unpriced=unpriced)
 
     return snapshot(book, where, query, mirrors=True)
 
 
-class _Credits:
-    """The credits of a pool at its entries, asked for in their order."""
+class _Bounds:
+    """What bounds a pool at its entries beside its capacity, asked for in their order."""
 
     def __init__(self, connection: Connection, scope: Scope) -> None:
         self._read = partial(rows_of_each, connection)
@@ -147,14 +149,16 @@ class _Credits:
         self._history = StoredHistory(self._read, self._pool.info, upto=0)
 
     def by(self, stood: Position, at: Micros) -> Position:
-        """Return a pool with its credits at a time, not before its newest entry."""
+        """Return a pool by a time, not before its newest entry, if nothing was written since."""
         self._history.upto = stood.seq
-        of_then = self._read, self._pool, stood.policy, stood.policy_seq, at
-        return stood._replace(credits=listed(*of_then, self._history))
+        policy = stood.policy
+        credits = listed(self._read, self._pool, policy, stood.policy_seq, at, self._history)
+        limits = rules.Limits(policy, at, self._history) if policy.limits else None
+        return stood._replace(recorded_at=at, credits=credits, limits=limits)
 
 
 def _points(
-    connection: Connection, scope: Scope, count: int, credits: _Credits
+    connection: Connection, scope: Scope, count: int, bounds: _Bounds
 ) -> tuple[list[BurnPoint], Position]:
     """Return a point for each entry that is looked at, and the pool at the last of them."""
     newest = ends(connection, scope)[scope.pool]
@@ -175,12 +179,12 @@ def _points(
     found: list[BurnPoint] = []
     before: Position | None = None
     for row in rows:
-        stood = credits.by(_position(row, *terms.of(connection, row)[:2]), row["recorded_at"])
+        stood = bounds.by(_position(row, *terms.of(connection, row)[:2]), row["recorded_at"])
         # The opening is not a call, so its point takes the earliest time of all points.
         at = max(latest, row["at"]) if row["seq"] > 1 else latest
         # Between two entries that are not neighbours, others may have changed what comes back.
         if before is not None and before.seq + 1 == row["seq"]:
-            for changed in _between(before, stood, credits):
+            for changed in _between(before, stood, bounds):
                 latest = min(max(latest, changed.recorded_at), at)
                 found.append(_point(changed, latest))
         found.append(_point(stood, at))
@@ -189,26 +193,29 @@ def _points(
     return found, before
 
 
-def _between(before: Position, stood: Position, credits: _Credits) -> Iterator[Position]:
-    """Yield how a pool changed between two entries, as nothing was written then."""
-    found: list[Position] = []
-    if _is_over(before, stood):
-        refilled = _refilled(before)
-        found += [] if refilled is None else [refilled]
-    found += _expired(before, stood.recorded_at, credits)
-    yield from sorted(found, key=lambda one: one.recorded_at)
+def _between(before: Position, stood: Position, bounds: _Bounds) -> Iterator[Position]:
+    """Yield how a pool changed between two entries, as nothing was written then.
 
-
-def _expired(stood: Position, until: Micros, credits: _Credits) -> Iterator[Position]:
-    """Yield a pool as each of its credits that expires leaves it, if that changes what is left."""
-    states = () if stood.credits is None else stood.credits.states(stood.balance)
-    ends = {
-        to_micros("expires_at", one.credit.expires_at)
-        for one in states
-        if one.credit.expires_at is not None and any(one.left)
-    }
-    for end in sorted(end for end in ends if end <= until):
-        yield credits.by(stood, end)._replace(recorded_at=end)
+    Between two windows it is the end of the first, and then what changes in the one behind it.
+    """
+    now = before
+    for _ in range(_CHANGES):
+        now = bounds.by(now, now.recorded_at)
+        said = Bounds(now.limits, now.credits)
+        ends = ends_of(now, said, states_of(now, said))
+        over = _is_over(now, stood)
+        later = (end for end in ends if now.window is None or over or end != now.window.end)
+        end = min((end for end in later if now.recorded_at < end), default=None)
+        if end is None or end > stood.recorded_at:
+            return
+        window = now.window
+        if window is not None and over:
+            at = now.policy, window, now.balance, end
+            window = rules.current_window(*at, recorded_at=end)
+        changed = bounds.by(now._replace(window=window), end)
+        if changed.remaining != now.remaining:
+            yield changed
+        now = changed
 
 
 def _is_over(before: Position, after: Position) -> bool:
@@ -217,34 +224,29 @@ def _is_over(before: Position, after: Position) -> bool:
     return ended is not None and window is not None and ended[:2] != window[:2]
 
 
-def _refilled(stood: Position) -> Position | None:
-    """Return a pool as the end of its window leaves it, None if nothing is different then."""
-    assert stood.window is not None  # noqa: S101 - the caller asks only then
-    end = stood.window.end
-    window = rules.current_window(stood.policy, stood.window, stood.balance, end, recorded_at=end)
-    refilled = stood._replace(window=window, recorded_at=end)
-    return None if refilled.remaining == stood.remaining else refilled
-
-
 def _by_now(
-    connection: Connection,
-    scope: Scope,
-    last: BurnPoint,
-    newest: Position,
-    now: Micros,
-    credits: _Credits,
+    connection: Connection, scope: Scope, last: BurnPoint, newest: Position, now: Micros
 ) -> Iterator[BurnPoint]:
     """Yield how a pool changed after its newest entry, as nothing was written since."""
-    head = own_in(connection, scope, Micros(0)).head
-    moments = {now} if head.window is None else {min(now, head.window.end), now}
-    moments |= {one.recorded_at for one in _expired(newest, now, credits)}
-    for moment in sorted(moments):
+    moment, refilled = newest.recorded_at, False
+    for step in range(_CHANGES + 1):
         head, bounds = own_in(connection, scope, moment)
-        own = newest._replace(balance=head.balance, window=head.window, credits=bounds.credits)
+        own = newest._replace(balance=head.balance, window=head.window)
+        own = own._replace(credits=bounds.credits, limits=bounds.limits)
         point = _point(own, max(moment, to_micros("at", last.at)))
         if replace(point, at=last.at) != last:
             yield point
             last = point
+        if moment >= now:
+            return
+        ends = ends_of(head, bounds, states_of(head, bounds))
+        # Of windows that ended in silence the first is looked at: each look reads the pool.
+        window_end = None if head.window is None else head.window.end
+        later = (
+            end for end in ends if moment < end <= now and not (refilled and end == window_end)
+        )
+        moment = min(later, default=now) if step < _CHANGES - 1 else now
+        refilled = refilled or moment == window_end
 
 
 @cache

@@ -44,11 +44,13 @@ class Position(NamedTuple):
     closed: bool = False
     credits: rules.Credits | None = None
     """The pool's credits, where they were looked for."""
+    limits: rules.Limits | None = None
+    """The limits of its policy, where they were looked for."""
 
     @property
     def remaining(self) -> Remaining:
-        """What was left of its own capacity under that policy, in that window, and of credits."""
-        return rules.remaining(self.policy, self.balance, self.window, None, self.credits)
+        """What was left of its own capacity under that policy, in that window, and of these."""
+        return rules.remaining(self.policy, self.balance, self.window, self.limits, self.credits)
 
 
 def asked_moment(book: Ledger, where: Where, now: datetime | None) -> Micros | None:

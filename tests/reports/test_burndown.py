@@ -14,8 +14,10 @@ from ledger import (
     AmountOutOfRangeError,
     InvalidInputError,
     Ledger,
+    Limit,
     RequestBudget,
     RequestExtensions,
+    Rolling,
     SharedPoolBudgetOptions,
     UnknownPoolError,
     Usage,
@@ -23,7 +25,7 @@ from ledger import (
     Window,
     reports,
 )
-from ledger.core.checks import from_micros
+from ledger.core.checks import from_micros, to_micros
 from ledger.reports import TimeBasis, render
 from ledger.testing.calls import tokens
 from tests.clocks import Clock
@@ -145,7 +147,10 @@ def test_no_point_is_false_however_few_there_are(new_store: Callable[..., str], 
     """Windows end one after another between two points: each says what was left at its time."""
     chance, clock = random.Random(seed), Clock()
     window = Window(period=timedelta(hours=1), carry_over=chance.random() < 0.5)
-    options = SharedPoolBudgetOptions(capacity_tokens=100, window=window)
+    rolling = Limit(name="rolling", period=Rolling(timedelta(minutes=90)), capacity_tokens=60)
+    options = SharedPoolBudgetOptions(
+        capacity_tokens=100, window=window, limits=[rolling] if seed % 2 else []
+    )
     with Ledger.open(new_store("sqlite"), clock=clock) as book:
         budget = book.pool("pool", options)
         for _ in range(60):
@@ -162,3 +167,32 @@ def test_no_point_is_false_however_few_there_are(new_store: Callable[..., str], 
             # An entry that begins a window ends it at the same moment.
             assert (stood.balance, stood.own.tokens) == (point.balance, point.remaining_tokens)
     assert len(found) > 4
+
+
+def test_limits_bound_it_and_free_up_by_time(new_store: Callable[[str], str]) -> None:
+    """What was left under them, between entries and since the newest, also without a capacity."""
+    clock, hour = Clock(), Rolling(timedelta(hours=1))
+    options = SharedPoolBudgetOptions(
+        limits=[Limit(name="hour", period=hour, capacity_tokens=10)], lease_ttl=timedelta(minutes=5)
+    )
+    with Ledger.open(new_store("sqlite"), clock=clock) as book:
+        budget, begin = book.pool("pool", options), clock.now
+        for used in (3, 4):
+            lease = budget.reserve(RequestExtensions(), tokens(used), RequestBudget.unlimited())
+            budget.record_used(lease, Usage(total_tokens=used))
+            clock.minutes(20)
+        clock.minutes(30)  # 70 minutes, then a call that nobody records
+        budget.reserve(RequestExtensions(), tokens(5), RequestBudget.unlimited())
+        clock.minutes(170)
+        found = reports.burn_down(book, "pool").points
+        drawn = [
+            ((to_micros("at", one.at) - begin) // 60_000_000, one.remaining_tokens) for one in found
+        ]
+        # The first call ceases to count after 60 minutes, the second after 80; the due one an hour
+        # after its hold ended, at 75 minutes.
+        assert [
+            *((0, 10), (0, 7), (0, 7), (20, 3), (20, 3), (60, 6), (70, 1)),
+            *((80, 5), (135, 10)),
+        ] == drawn
+        assert {None} == {one.capacity_tokens for one in found}
+        assert 10 == budget.remaining(RequestExtensions()).tokens
