@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ from ledger.store.schema import attributions, entries, metadata, pools, store
 from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
+from tests.roles import role_logins, worker_budgets
 from tests.shared import Shared
 
 
@@ -57,11 +59,30 @@ def runner() -> Iterator[asyncio.Runner]:
         yield made
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite", "async postgresql"])
+@pytest.fixture(scope="session")
+def role_urls(shared: Shared) -> Iterator[Mapping[str, str]]:
+    """Return the addresses of a store for the whole run, by the role that uses it."""
+    with role_logins(shared, f"c{os.getpid()}_") as urls:
+        yield urls
+
+
+@pytest.fixture(scope="session")
+def worker(role_urls: Mapping[str, str]) -> Iterator[Callable[..., BudgetManager]]:
+    """Return a function that makes a pool as a budget holder, and opens it as a worker."""
+    with worker_budgets(role_urls) as make:
+        yield lambda options, name="pool": make(options, f"{uuid4().hex} {name}")
+
+
+@pytest.fixture(
+    params=["memory", "sqlite", "postgresql", "async sqlite", "async postgresql", "worker"]
+)
 def make(request: pytest.FixtureRequest) -> Callable[..., BudgetManager]:
     """Return a function that makes a manager of each kind in turn."""
     if request.param == "memory":
         return lambda options, name="pool": SharedPoolBudgetManager(options)  # noqa: ARG005 - as below
+    if request.param == "worker":
+        made: Callable[..., BudgetManager] = request.getfixturevalue("worker")
+        return made
     face, _, kind = request.param.rpartition(" ")
     book, prefix = request.getfixturevalue(f"shared_{kind}"), uuid4().hex
     if face != "async":
@@ -87,13 +108,17 @@ def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
         yield book
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite", "worker"])
 def timed_budgets(
     request: pytest.FixtureRequest, clock: Clock, new_store: Callable[[str], str]
 ) -> Iterator[Callable[[SharedPoolBudgetOptions], Any]]:
     """Return a function that makes a manager that goes by `clock`."""
     if request.param == "memory":
         yield lambda options: SharedPoolBudgetManager(options, clock=clock)
+        return
+    if request.param == "worker":
+        with worker_budgets(request.getfixturevalue("role_urls"), clock=clock) as make:
+            yield make
         return
     face, _, kind = request.param.rpartition(" ")
     with Ledger.open(new_store(kind), clock=clock) as book:

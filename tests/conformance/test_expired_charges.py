@@ -41,6 +41,7 @@ from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 from tests.conformance.conftest import Vandal
+from tests.roles import worker_budgets
 
 MINUTE = timedelta(minutes=1)
 OPTIONS = SharedPoolBudgetOptions(
@@ -53,7 +54,7 @@ OPTIONS = SharedPoolBudgetOptions(
 ESTIMATE = UsageEstimate(input_tokens=30, output_tokens=10, total_tokens=40, cost_micros_usd=20)
 ASSUMED = Usage.from_estimate(ESTIMATE)
 
-KINDS = ["memory", "sqlite", "postgresql", "async sqlite", "async postgresql"]
+KINDS = ["memory", "sqlite", "postgresql", "async sqlite", "async postgresql", "worker"]
 
 
 @pytest.fixture(params=KINDS)
@@ -63,6 +64,10 @@ def make(
     """Return a function that makes a manager of each kind in turn, for threads and for tasks."""
     if request.param == "memory":
         yield lambda options: SharedPoolBudgetManager(options, clock=clock)
+        return
+    if request.param == "worker":
+        with worker_budgets(request.getfixturevalue("role_urls"), clock=clock) as made:
+            yield made
         return
     face, _, kind = request.param.rpartition(" ")
     with Ledger.open(new_store(kind), clock=clock) as book:

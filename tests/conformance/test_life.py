@@ -39,6 +39,7 @@ from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
 from tests.clocks import Clock
+from tests.roles import worker_budgets
 
 MINUTE = timedelta(minutes=1)
 OPTIONS = SharedPoolBudgetOptions(
@@ -49,13 +50,19 @@ OPTIONS = SharedPoolBudgetOptions(
 Make = Callable[..., Any]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite", "async postgresql"])
+@pytest.fixture(
+    params=["memory", "sqlite", "postgresql", "async sqlite", "async postgresql", "worker"]
+)
 def manager(
     request: pytest.FixtureRequest, new_store: Callable[[str], str], clock: Clock
 ) -> Iterator[Any]:
     """Return a manager of each kind in turn, of 100 tokens that leases hold for ten minutes."""
     if request.param == "memory":
         yield SharedPoolBudgetManager(OPTIONS, clock=clock)
+        return
+    if request.param == "worker":
+        with worker_budgets(request.getfixturevalue("role_urls"), clock=clock) as made:
+            yield made(OPTIONS)
         return
     face, _, kind = request.param.rpartition(" ")
     with Ledger.open(new_store(kind), clock=clock) as book:

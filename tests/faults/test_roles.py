@@ -11,10 +11,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from ledger import (
+    AsyncLedger,
     BudgetLease,
     Credit,
     Entry,
@@ -40,41 +40,23 @@ from ledger.store import migrate
 from ledger.store.database import Database
 from ledger.store.dialects.roles import ROLES
 from ledger.store.schema import entries
-from ledger.testing import ManagerContract, ReleaseContract
+from ledger.testing import AsyncManagerContract, ManagerContract, ReleaseContract
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, Make
 from tests.clocks import Clock
+from tests.roles import NAMES, role_logins
 from tests.shared import Shared
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 MORE = SharedPoolBudgetOptions(capacity_tokens=999_900)
 ESTIMATE = UsageEstimate(total_tokens=10)
 PREFIX = f"r{os.getpid()}_"
-WORD = "open-sesame"
-NAMES = ("auditor", "worker", "holder", "owner")
 
 
 @pytest.fixture(scope="module")
 def urls(shared: Shared) -> Iterator[Mapping[str, str]]:
     """Return a store's address for its administrator ("admin") and a login of each role."""
-    made = shared.create_database(template=shared.template)
-    found = {"admin": made}
-    at = ["roles", "--url", made, "--prefix", PREFIX, "--apply"]
-    logins = [f"{PREFIX}{name}_login" for name in NAMES]
-    with psycopg.connect(shared.server_url, autocommit=True) as connection:
-        try:
-            for _ in range(2):  # the second time changes nothing
-                ended = CliRunner().invoke(app, at)
-                assert 0 == ended.exit_code, ended.output
-            for name, login in zip(NAMES, logins, strict=True):
-                connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{WORD}'")
-                connection.execute(f"GRANT {PREFIX}{name} TO {login}")
-                url = make_url(made).set(username=login, password=WORD)
-                found[name] = url.render_as_string(hide_password=False)
-            yield found
-        finally:
-            shared.drop_database(make_url(made).database)
-            for role in (*logins, *(PREFIX + name for name in NAMES)):
-                connection.execute(f"DROP ROLE IF EXISTS {role}")
+    with role_logins(shared, PREFIX) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +91,21 @@ class TestWorker(ManagerContract, ReleaseContract):
             name = next(fresh_names)
             opened["holder"].pool(name, options)
             return opened["worker"].pool(name)
+
+        return make
+
+
+class TestWorkerInAsyncio(AsyncManagerContract, ReleaseContract):
+    """The same from tasks; tests/conformance holds a worker to all that managers share besides."""
+
+    @pytest.fixture
+    def make_manager(self, opened: Mapping[str, Ledger], fresh_names: Iterator[str]) -> Make:
+        """Return a function that opens a pool as the holder, and again as the worker."""
+
+        async def make(options: SharedPoolBudgetOptions) -> Any:  # noqa: ANN401 - as above
+            name = next(fresh_names)
+            opened["holder"].pool(name, options)
+            return await AsyncLedger(opened["worker"]).pool(name)
 
         return make
 
