@@ -69,9 +69,9 @@ def _bounds(pool: PoolBatch, requests: int, due: Sequence[rules.Charge] = ()) ->
     """Return what bounds a reservation beside the balance, once what is due has expired."""
     bounds: dict[str, Any] = {"requests": requests}
     if pool.head.policy.limits:
-        bounds["limits"] = pool.limits(due)
+        bounds["limits"] = pool.counts.limits(pool.head, pool.at, due)
     if pool.head.policy.prepaid:
-        bounds["credits"] = pool.credits(due=due)
+        bounds["credits"] = pool.counts.credits(pool.head, pool.at, due=due)
     return bounds
 
 

@@ -1,21 +1,16 @@
-"""A pool batch: one pool inside one transaction, with what was read of it and its new entries.
-
-It knows no other pool: `engine.batch` plans the entries that follow in other pools.
-"""
+"""One pool's part of a batch. It knows no other pool: `engine.batch` plans what follows there."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.credit_book import CreditBook, book_from_json
 from ledger.core.entries import (
     REPEATED_FLAGS,
     Balance,
@@ -29,6 +24,7 @@ from ledger.core.entries import (
 )
 from ledger.core.kinds import CHANGES_WINDOW, GIVES_BACK, EntryKind, LeasePhase
 from ledger.core.values import Usage, UsageDifference
+from ledger.engine.pool_counts import PoolCounts
 from ledger.engine.thresholds import PoolThresholds
 from ledger.errors import (
     JournalDamagedError,
@@ -36,21 +32,12 @@ from ledger.errors import (
     PoolClosedError,
     UncorrectableEntryError,
 )
-from ledger.store import drafts
+from ledger.store import corrections, drafts
 from ledger.store.attributions import NO_CONTENT
-from ledger.store.corrections import (
-    Spending,
-    expiry_of,
-    mirror_of,
-    settlement_of,
-    spending,
-)
 from ledger.store.drafts import Draft, Staged
-from ledger.store.history import StagedHistory
 from ledger.store.journal import PoolJournal, Wanted, leases
-from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row, book_of
+from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
 from ledger.store.snapshot import Ending
-from ledger.store.statements import rows_of_each
 
 
 class PoolBatch:
@@ -97,77 +84,7 @@ class PoolBatch:
         self._began: int | None = None
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
-        self._history: StagedHistory | None = None
-
-    def limits(self, due: Sequence[rules.Charge] = ()) -> rules.Limits:
-        """Return the limits of the pool's policy, with all that is staged.
-
-        Args:
-            due: What leases that are due will be charged, as if they had expired.
-
-        Raises:
-            JournalDamagedError: An entry that one of them counts from cannot be read.
-        """
-        return rules.Limits(self.head.policy, self.at, self._committed(due))
-
-    def book(self) -> CreditBook | None:
-        """Return the credits that the pool lists, None where it never was prepaid.
-
-        Raises:
-            JournalDamagedError: They cannot be read.
-        """
-        number = self.head.policy_seq - self._before.seq
-        if number > 0:
-            return book_of(self.staged[number - 1])
-        return self.journal.terms.book(partial(rows_of_each, self.connection), self.head.policy_seq)
-
-    def credits(
-        self,
-        draft: Draft | None = None,
-        *,
-        at: Micros | None = None,
-        always: bool = False,
-        due: Sequence[rules.Charge] = (),
-    ) -> rules.Credits | None:
-        """Return the pool's credits, None where it is not prepaid.
-
-        Args:
-            draft: An entry that is decided, as if it was staged; by default none.
-            at: The time; by default when the next entry is recorded.
-            always: Whether they are asked for where the pool was prepaid once, too.
-            due: What leases that are due will be charged, as if they had expired.
-
-        Raises:
-            JournalDamagedError: They cannot be read, or an entry from which they count.
-        """
-        policy, book, more = self.head.policy, None, list[rules.Move]()
-        if draft is not None and draft.policy is not None:
-            policy, said = draft.policy, (draft.detail or {}).get("credits")
-            book = None if said is None else book_from_json(said)
-        elif policy.prepaid or always:
-            book = self.book()
-        if draft is not None and draft.usage is not None:
-            dates = draft.occurred_at, None if draft.lease is None else draft.lease.expires_at
-            said = draft.kind, draft.flags, draft.detail or {}, draft.usage
-            move = rules.move_of(self.head.seq + 1, *said, dates)
-            more = [] if move is None else [move]
-        if book is None:
-            return None
-        at = self.at if at is None else at
-        return rules.Credits(policy, book, at, self._committed(due), more)
-
-    def _committed(self, due: Sequence[rules.Charge] = ()) -> rules.History:
-        """Return what was committed at the pool's entries, staged ones included."""
-        if self._history is None:
-            self._history = StagedHistory(
-                partial(rows_of_each, self.connection),
-                self.info,
-                upto=self._before.seq,
-                boundaries=self.journal.boundaries,
-                sums=self.journal.dated,
-                staged=self.staged,
-            )
-        return self._history.with_due(due)
+        self.counts = PoolCounts(connection, journal, upto=head.seq, staged=self.staged)
 
     @property
     def at(self) -> Micros:
@@ -251,9 +168,9 @@ class PoolBatch:
             return ()
         if self.thresholds is None:
             self.thresholds = PoolThresholds(
-                self.connection, self.info, self.window_began, self.credits
+                self.connection, self.info, self.window_began, self.counts
             )
-        return self.thresholds.crossings(self.head, draft)
+        return self.thresholds.crossings(self.head, self.at, draft)
 
     def mirror_of(self, draft: Draft, below: PoolJournal) -> Draft:
         """Return this pool's mirror of an entry about a lease that a pool below granted.
@@ -286,8 +203,9 @@ class PoolBatch:
             captured = found.attribution
             if detail is not None and draft.kind is EntryKind.CORRECTION:
                 origin = below.info.pool_id, detail["corrects"]
-                corrects = mirror_of(self.connection, self.journal, origin, staged=self.staged)
-                detail = {**detail, "corrects": corrects}
+                here = self.connection, self.journal
+                own = corrections.mirror_of(*here, origin, staged=self.staged)
+                detail = {**detail, "corrects": own}
             effect = self._follow(draft, found.state, detail)
         balance, lease, flags = effect
         if draft.flags:
@@ -413,33 +331,33 @@ class PoolBatch:
         found = self.leases.get(lease_id)
         return None if found is None or found.origin_pool_id is not None else found.state
 
-    def spending(self, seq: int) -> Spending:
+    def spending(self, seq: int) -> corrections.Spending:
         """Return an entry that records usage, with its usage after corrections.
 
         Raises:
             UncorrectableEntryError: There is no such entry, or it records no usage of its own.
             JournalDamagedError: It, or a correction of it, cannot be read.
         """
-        return spending(self.connection, self.journal, seq, staged=self.staged)
+        return corrections.spending(self.connection, self.journal, seq, staged=self.staged)
 
-    def assumed(self, lease_id: int) -> Spending | None:
+    def assumed(self, lease_id: int) -> corrections.Spending | None:
         """Return the entry by which a lease expired, None if that gave back what it held.
 
         Raises:
             JournalDamagedError: There is none, or it cannot be read.
         """
-        seq = expiry_of(self.connection, self.journal, lease_id, staged=self.staged)
+        seq = corrections.expiry_of(self.connection, self.journal, lease_id, staged=self.staged)
         with contextlib.suppress(UncorrectableEntryError):
             return self.spending(seq)
         return None
 
-    def settlement_of(self, lease_id: int) -> Spending:
+    def settlement_of(self, lease_id: int) -> corrections.Spending:
         """Return the entry that settled a lease, with its usage after corrections.
 
         Raises:
             JournalDamagedError: No entry settled it, or the entry cannot be read.
         """
-        seq = settlement_of(self.connection, self.journal, lease_id, staged=self.staged)
+        seq = corrections.settlement_of(self.connection, self.journal, lease_id, staged=self.staged)
         return self.spending(seq)
 
     def lease(self, lease_id: int) -> LeaseRow:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection
 
 from ledger.core import rules
-from ledger.core.checks import from_micros
+from ledger.core.checks import Micros, from_micros
 from ledger.core.entries import Direction, PoolInfo, ThresholdCrossing, late_in
 from ledger.core.kinds import EntryKind
+from ledger.engine.pool_counts import PoolCounts
 from ledger.store.crossings import reported
 from ledger.store.drafts import Draft, window_behind
 from ledger.store.rows import Head, Row
@@ -23,22 +24,21 @@ class PoolThresholds:
         connection: Connection,
         pool: PoolInfo,
         window_began: Callable[[], int],
-        credits: Callable[..., rules.Credits | None],
+        counts: PoolCounts,
     ) -> None:
         self.crossed: list[ThresholdCrossing] = []
         """Thresholds that the staged entries crossed."""
         self._connection = connection
         self._pool = pool
         self._window_began = window_began
-        self._credits = credits
-        """Returns the pool's credits behind an entry that is decided, or those of a time."""
+        self._counts = counts
         self._reported: set[tuple[str, Direction]] | None = None
         self._reached: set[str] | None = None
         """What was reached before a draft that another one replaces at once."""
         self._before_late: set[str] = set()
         """The same, while that draft is not staged yet."""
 
-    def crossings(self, head: Head, draft: Draft) -> Sequence[rules.Crossing]:
+    def crossings(self, head: Head, at: Micros, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses, and that are still to be reported.
 
         After an entry that sets a policy or begins a window, earlier reports no longer count.
@@ -63,7 +63,7 @@ class PoolThresholds:
                 policy,
                 draft.balance,
                 window_behind(head, draft),
-                self._credits(draft) if policy.prepaid else None,
+                self._counts.credits(head, at, draft) if policy.prepaid else None,
             ),
         )
         if not found or _begins_anew(draft):
@@ -98,7 +98,7 @@ class PoolThresholds:
         )
 
     def _credits_at(self, head: Head) -> rules.Credits | None:
-        return self._credits(at=head.recorded_at) if head.policy.prepaid else None
+        return self._counts.credits(head, head.recorded_at) if head.policy.prepaid else None
 
     def _reached_at(self, head: Head) -> set[str]:
         """Return what was reached when the newest entry was recorded; credits may expire since."""

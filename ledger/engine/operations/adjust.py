@@ -82,9 +82,16 @@ class Adjust(Operation[None]):
             batch.require_swept(pool)  # what is due by now is paid by the credits before
         if pool.info.carved_lease is not None:
             self._check_funded(pool.journal.terms.policy(pool.connection, 1))
-        head, credits = pool.head, pool.credits(always=True)
+        head, at = pool.head, pool.at
+        credits = pool.counts.credits(head, at, always=True)
         book = rules.carried_on(
-            pool.book(), credits, head.policy, self.policy, head.seq + 1, pool.at, head.balance
+            pool.counts.book(head),
+            credits,
+            head.policy,
+            self.policy,
+            head.seq + 1,
+            at,
+            head.balance,
         )
         detail = actors.detail(pool.connection, self.actor, self.name, self.reason)
         return Draft(

@@ -72,7 +72,7 @@ class TopUp(Operation[None]):
         pool.require_open()
         batch.require_swept(pool)  # what is due by now is paid by the credits before this one
         detail = actors.detail(pool.connection, self.actor, self.name, self.reason)
-        head, credits = pool.head, pool.credits()
+        head, credits = pool.head, pool.counts.credits(pool.head, pool.at)
         if credits is None:
             raise InvalidInputError(
                 "credit", "the pool is not prepaid; make it so with adjust(), naming the axes"
