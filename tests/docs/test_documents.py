@@ -114,3 +114,13 @@ def test_names_in_documents_exist(path: Path) -> None:
     for names in re.findall(r"(?m)^from ledger import (.*)$", text):
         for name in re.findall(r"\w+", names):
             assert hasattr(ledger, name), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_that_documents_name_exist(path: Path) -> None:
+    """Each file, and each test in it; some documents leave the folder's name out."""
+    text = path.read_text(encoding="utf-8")
+    for folder, file, test in re.findall(r"`(tests/)?([\w/]+/test_\w+\.py)(?:::(\w+))?`", text):
+        found = ROOT / "tests" / file
+        assert found.is_file(), f"{folder}{file}"
+        assert f"def {test}(" in found.read_text(encoding="utf-8") or not test, f"{file}::{test}"
