@@ -7,7 +7,6 @@ schema takes one query.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from ledger.errors import (
 from ledger.store import schema
 from ledger.store.database import Database
 from ledger.store.dialects import NoReferenceError
+from ledger.store.dialects.base import MakesTrigger
 from ledger.store.dialects.catalogue import Definitions
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ _ALEMBIC_MIN_S = 60.0
 """The shortest wait, in seconds, for another thread's migration: many stores may be in front."""
 
 DEFAULT_TIMEOUT_S = 30.0
-
-_MAKES_GUARD = re.compile(r"CREATE TRIGGER (\w+) .*? ON (\w+)", re.DOTALL)
-_HOLDS_GUARD = re.compile(r"ALTER TABLE (\w+) ENABLE ALWAYS TRIGGER (\w+)")
 
 
 def current(database: Database) -> str | None:
@@ -308,7 +305,5 @@ def _guards(database: Database, partitions: int) -> list[str]:
     statements += dialect.rights()
     for name in schema.DIVIDED if partitions else ():
         statements += dialect.partitions(name, partitions)
-    made = [words for one in statements for words in _MAKES_GUARD.findall(one)]
-    # A guard of rows is made once, and handed on to partitions, where it is made to hold always.
-    held = [(guard, name) for one in statements for name, guard in _HOLDS_GUARD.findall(one)]
-    return sorted({dialect.trigger_label(guard, name) for guard, name in (*made, *held)})
+    guards = [one for one in statements if isinstance(one, MakesTrigger)]
+    return sorted({dialect.trigger_label(one.trigger, one.table) for one in guards})

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from itertools import compress, repeat
 from operator import is_not
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import URL, Connection, Engine
 
@@ -65,6 +65,20 @@ class NoReferenceError(Exception):
 
 class RolledBackError(Exception):
     """COMMIT was answered by a quiet rollback: nothing was written."""
+
+
+class MakesTrigger(str):
+    """DDL that makes a trigger, or has it hold in every session."""
+
+    __slots__ = ("table", "trigger")
+    trigger: str
+    table: str
+
+    def __new__(cls, statement: str, *, trigger: str, table: str) -> Self:
+        """Return the statement, which knows the names of the trigger and of its table."""
+        made = super().__new__(cls, statement)
+        made.trigger, made.table = trigger, table
+        return made
 
 
 def alike(

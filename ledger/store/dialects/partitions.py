@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from ledger.errors import InvalidInputError
+from ledger.store.dialects.base import MakesTrigger
 
 MAX_PARTITIONS = 1_000
 """The most partitions: a report over all pools opens each of them, and names have three digits."""
@@ -29,7 +30,7 @@ def make_partitions(table: str, count: int) -> list[str]:
         part = f"MODULUS {count}, REMAINDER {number}"
         made += [
             f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES WITH ({part})",
-            f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {table}_no_change",
+            always(f"{table}_no_change", name),
             *refuse_truncate(name, table),
         ]
     return made
@@ -43,10 +44,14 @@ def refuse_truncate(name: str, table: str) -> list[str]:
         table: The table.
     """
     guard, do = f"{table}_no_truncate", f"EXECUTE FUNCTION {table}_append_only()"
-    return [
-        f"CREATE TRIGGER {guard} BEFORE TRUNCATE ON {name} FOR EACH STATEMENT {do}",
-        f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {guard}",
-    ]
+    made = f"CREATE TRIGGER {guard} BEFORE TRUNCATE ON {name} FOR EACH STATEMENT {do}"
+    return [MakesTrigger(made, trigger=guard, table=name), always(guard, name)]
+
+
+def always(trigger: str, table: str) -> MakesTrigger:
+    """Return DDL that has a trigger hold in every session, a replica's too."""
+    enabled = f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"
+    return MakesTrigger(enabled, trigger=trigger, table=table)
 
 
 def partitions_of(connection: Connection, table: str) -> list[str]:

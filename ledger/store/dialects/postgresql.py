@@ -21,6 +21,7 @@ from ledger.store.dialects.base import (
     Dialect,
     Failure,
     Lend,
+    MakesTrigger,
     NoReferenceError,
     RolledBackError,
     alike,
@@ -28,7 +29,12 @@ from ledger.store.dialects.base import (
 from ledger.store.dialects.catalogue import Definitions, hidden_tables, postgresql_definitions
 from ledger.store.dialects.clock import standby_times
 from ledger.store.dialects.holders import HOLDER, REPLAY, Holder
-from ledger.store.dialects.partitions import make_partitions, partitions_of, refuse_truncate
+from ledger.store.dialects.partitions import (
+    always,
+    make_partitions,
+    partitions_of,
+    refuse_truncate,
+)
 from ledger.store.dialects.roles import POOL_LOCKS, lock_table, make_roles, rights_guard
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
@@ -359,8 +365,12 @@ class PostgreSQLDialect(Dialect):
         do = f"EXECUTE FUNCTION {refuse}"
         return [
             f"CREATE FUNCTION {refuse} RETURNS trigger LANGUAGE plpgsql AS {body}",
-            f"CREATE TRIGGER {rows} BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW {do}",
-            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {rows}",
+            MakesTrigger(
+                f"CREATE TRIGGER {rows} BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW {do}",
+                trigger=rows,
+                table=table,
+            ),
+            always(rows, table),
             *refuse_truncate(table, table),
         ]
 

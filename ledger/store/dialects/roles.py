@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ledger.core import kinds
 from ledger.errors import InvalidInputError
+from ledger.store.dialects.base import MakesTrigger
 from ledger.store.dialects.views import VIEWS
 from ledger.store.schema import VERSION_TABLE, metadata
 
@@ -143,10 +144,14 @@ BEGIN
   RETURN NULL;
 END$$
 """,
-        f"""
+        MakesTrigger(
+            f"""
 CREATE TRIGGER {RIGHTS} AFTER INSERT ON entries FOR EACH ROW
 WHEN ({guarded} OR NEW.policy_seq = NEW.seq) EXECUTE FUNCTION {RIGHTS}()
 """,
+            trigger=RIGHTS,
+            table="entries",
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from ledger.store.dialects.base import (
     Dialect,
     Failure,
     Lend,
+    MakesTrigger,
     alike,
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
@@ -371,10 +372,14 @@ class SQLiteDialect(Dialect):
         """Refuse UPDATE, DELETE, and every INSERT that would replace a row through a key."""
         refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
         taken = " OR ".join(_is_taken(table, key) for key in keys)
+        refused = {
+            f"{table}_no_update": f"UPDATE ON {table}",
+            f"{table}_no_delete": f"DELETE ON {table}",
+            f"{table}_no_replace": f"INSERT ON {table} WHEN {taken}",
+        }
         return [
-            f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
-            f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {taken} {refuse}",
+            MakesTrigger(f"CREATE TRIGGER {name} BEFORE {when} {refuse}", trigger=name, table=table)
+            for name, when in refused.items()
         ]
 
 
