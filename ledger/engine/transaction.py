@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 from ledger.core.entries import PoolId
 from ledger.engine.batch import MorePoolsError
 from ledger.errors import ContentionError, NotPermittedError
-from ledger.store.database import Database, Reads, Transaction
+from ledger.store.database import Database, Reads
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
+from ledger.store.writing import Transaction
 
 
 class _Remembers(Protocol):

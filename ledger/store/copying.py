@@ -19,11 +19,12 @@ from ledger.errors import InvalidInputError, LedgerUnavailableError, OutcomeUnkn
 from ledger.store import migrate, pools, schema
 from ledger.store.anchors import Anchor
 from ledger.store.audit import require_all_visible
-from ledger.store.database import Database, Transaction
+from ledger.store.database import Database
 from ledger.store.pools import Found, leave_out
 from ledger.store.rows import Row
 from ledger.store.statements import Prepared, rows_of_each
 from ledger.store.verify import Progress
+from ledger.store.writing import Transaction
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ from ledger import (
     from_micros,
 )
 from ledger.core.rules import counts_from
-from ledger.store.database import Transaction
+from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 

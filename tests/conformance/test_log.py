@@ -15,7 +15,7 @@ from ledger import LeaseTtl, Ledger, RequestExtensions, SharedPoolBudgetOptions
 from ledger.engine import transaction
 from ledger.engine.callers import Caller, Executor
 from ledger.engine.operations import Release
-from ledger.store.database import Transaction
+from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 

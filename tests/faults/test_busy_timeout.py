@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger, SharedPoolBudgetOptions
-from ledger.store.database import Transaction
 from ledger.store.statements import driver_of
+from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=10)

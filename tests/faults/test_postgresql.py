@@ -33,9 +33,9 @@ from ledger import (
     UsageReport,
 )
 from ledger.store import journal
-from ledger.store.database import Transaction
 from ledger.store.dialects import Failure, postgresql
 from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
+from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient
 from tests.shared import Shared

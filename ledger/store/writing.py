@@ -1,0 +1,95 @@
+"""Transactions that write: each is begun again until it is committed or given up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from ledger.errors import OutcomeUnknownError, ReadOnlyLedgerError
+from ledger.store.connections import Loan
+from ledger.store.database import Database, pause
+from ledger.store.dialects import CommitInDoubtError, Failure
+
+
+class Transaction(Loan):
+    """A serializable transaction that writes, begun again until it is committed or given up.
+
+    Each try is `begin`, the work, `commit`, and in any case `Database.give_back`. The work may run
+    several times, so it must have no side effects. From the second try on, an earlier one may have
+    taken effect: the work must look that up before it does anything.
+    """
+
+    writes = True
+
+    def __init__(self, database: Database, *, key: str, began_s: float | None = None) -> None:
+        """Begin nothing yet.
+
+        Args:
+            database: The store.
+            key: The idempotency key under which an earlier try can be looked up.
+            began_s: When the caller began to wait, on the clock of `time.monotonic`; the deadline
+                counts from there, or else from now.
+
+        Raises:
+            ReadOnlyLedgerError: The store was opened to be read alone.
+        """
+        if database.dialect.read_only:
+            raise ReadOnlyLedgerError(url=database.url)
+        self._database = database
+        self._key = key
+        self.until_s = (time.monotonic() if began_s is None else began_s) + database.timeout_s
+        """The deadline, on the clock of `time.monotonic`."""
+        self.attempts = 0
+        self._pool_ids: Sequence[int] = ()
+        self._committing = False
+        self._in_doubt = False
+        """Whether the connection was lost during the COMMIT of an earlier try."""
+
+    def begin(self, pool_ids: Sequence[int]) -> Connection:
+        """Begin a try that locks these pools."""
+        self.attempts += 1
+        self.raw, self.sound = None, False  # what an earlier try had is no longer this one's
+        self._pool_ids, self._committing = pool_ids, False
+        database = self._database
+        connection = database.take(self)
+        timeout_s = self.until_s - time.monotonic()
+        database.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
+        return connection
+
+    def commit(self, connection: Connection) -> None:
+        """Commit what was done on the connection of this try, durably."""
+        self._committing = True
+        self._database.dialect.commit(connection)
+        self._database.transactions += 1
+        self.sound = True
+
+    def is_repeated(self, error: Exception) -> bool:
+        """Tell whether a failed try is to be repeated; False if the error is none of the store's.
+
+        Raises:
+            ContentionError: Others kept the store busy until the deadline; nothing was written.
+            LedgerUnavailableError: The store cannot be reached or written; nothing was written.
+            OutcomeUnknownError: The connection died during COMMIT and no later try got through
+                to look the key up, or the server stopped waiting for its standby.
+        """
+        database = self._database
+        if isinstance(error, CommitInDoubtError):
+            raise OutcomeUnknownError(self._key) from error
+        if isinstance(error, database.errors):
+            failure = database.failure_of(error)
+            self._in_doubt |= self._committing and failure is Failure.LOST
+            if time.monotonic() < self.until_s and (
+                self._in_doubt or database.is_worth_another(error, failure, self.attempts)
+            ):
+                database.retries += 1
+                pause("transaction", failure, self.attempts, error)
+                return True
+            if not self._in_doubt:
+                raise database.refused(
+                    error, failure, self.attempts, self._pool_ids, until_s=self.until_s
+                ) from error
+        if self._in_doubt:
+            raise OutcomeUnknownError(self._key) from error
+        return False
