@@ -189,10 +189,9 @@ class SQLiteDialect(Dialect):
         """Take the writer lock, then the database's own write lock before anything is read."""
         until_s = time.monotonic() + timeout_s
         self._writer.acquire(timeout_s=timeout_s)
-        self._wait_at_most(connection, until_s - time.monotonic())
-        driver_of(connection).execute("BEGIN IMMEDIATE")
+        self._wait_at_most(connection, until_s - time.monotonic()).execute("BEGIN IMMEDIATE")
 
-    def _wait_at_most(self, connection: Connection, timeout_s: float) -> None:
+    def _wait_at_most(self, connection: Connection, timeout_s: float) -> readers.Connection:
         """Let statements wait so long for other programs, or a little less."""
         # In sixteenths of the time-out, and only when it changes: a new number is a statement to
         # compile, which took 19 us of the 310 us of a lone caller's transaction. What is left of a
@@ -203,6 +202,7 @@ class SQLiteDialect(Dialect):
         if busy_ms != raw.busy_ms:
             raw.execute(f"PRAGMA busy_timeout = {busy_ms}")
             raw.busy_ms = busy_ms
+        return raw
 
     def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:  # noqa: ARG002 - one lock covers the file
         """Return True: there is one lock for the whole file."""
@@ -216,8 +216,8 @@ class SQLiteDialect(Dialect):
         timeout_s: float | None,
     ) -> None:
         """Begin on a snapshot of the whole file, which in WAL mode waits for nobody."""
-        self._wait_at_most(connection, self.timeout_s if timeout_s is None else timeout_s)
-        driver_of(connection).execute("BEGIN")
+        left_s = self.timeout_s if timeout_s is None else timeout_s
+        self._wait_at_most(connection, left_s).execute("BEGIN")
 
     def read_alone(
         self,

@@ -109,7 +109,7 @@ class WriterLock:
         lock, *queue = self._files
         held: int | None = None
         for file in (*reversed(queue), lock):
-            advanced = self._wait_for(file, deadline, pass_s=pass_s)
+            advanced = file if _try(file) else self._wait_for(file, deadline, pass_s=pass_s)
             if held is not None:
                 fcntl.flock(held, fcntl.LOCK_UN)
             held = advanced
