@@ -1,32 +1,25 @@
-"""`ledger report`: reports from the rows."""
+"""`ledger report`: reports from the rows, most of them about the entries of a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from ledger import reports
+from ledger.cli.balances import credits, forecast, statement
 from ledger.cli.common import (
     URL_DEFAULT,
-    Format,
-    PoolName,
     Url,
     existing,
     tell_left_out,
 )
 from ledger.cli.filters import (
-    AsOf,
     Now,
-    Recorded,
-    Since,
-    Until,
     Zone,
-    basis_of,
     filtered,
     length_s,
     moment_in,
@@ -37,20 +30,15 @@ from ledger.cli.page import chart, page
 from ledger.core.calendar import zone_named
 from ledger.reports.charts import (
     PAGE,
-    burn_down_pictures,
     estimates_picture,
     runs_picture,
     spend_picture,
 )
 from ledger.reports.render import (
     Sheet,
-    assumptions,
-    burned,
-    credits_sheet,
     denials_sheet,
     denied_groups_sheet,
     estimates_sheet,
-    forecast_sheet,
     held_sheet,
     late_uses_sheet,
     lease_ages_sheet,
@@ -58,7 +46,6 @@ from ledger.reports.render import (
     runs_sheet,
     spend_sheet,
     stale_leases_sheet,
-    statement_lines_sheet,
     trend,
 )
 from ledger.simulate import parse_count, parse_usd
@@ -67,6 +54,9 @@ from ledger.store.pools import LeftOut
 app = typer.Typer(help="Reports from the rows of the journal.", no_args_is_help=True)
 app.command("page")(page)
 app.command("chart")(chart)
+app.command("statement")(statement)
+app.command("credits")(credits)
+app.command("forecast")(forecast)
 
 
 @app.command("runs")
@@ -152,42 +142,6 @@ def spend(
             dimensions=found.by,
         )
     tell_left_out(lost)
-
-
-@app.command("statement")
-@printed
-def statement(
-    *,
-    pool: PoolName,
-    since: Since = None,
-    until: Until = None,
-    zone: Zone = "UTC",
-    as_of: AsOf = None,
-    url: Url = URL_DEFAULT,
-    output: Output,
-) -> None:
-    """Print a pool's statement: opening balance, a line for each entry, closing balance.
-
-    Times are those at which entries were recorded: balances exist only in that order.
-
-    Example: ledger report statement team --since 2024-02-01 --until 2024-03-01
-    """
-    clock = zone_named(zone)
-    with existing(url) as book:
-        found = reports.statement(
-            book,
-            pool,
-            since=moment_in("--since", since, clock),
-            until=moment_in("--until", until, clock),
-            as_of=as_of,
-        )
-        lines = reports.statement_lines(book, found)
-        output.give(
-            lines,
-            reports.StatementLine,
-            lambda: [statement_lines_sheet(found, lines)],
-            book=book,
-        )
 
 
 @app.command("estimates")
@@ -299,33 +253,6 @@ def leases(
     tell_left_out(lost)
 
 
-@app.command("credits")
-@printed
-def credits(
-    *,
-    pool: Annotated[
-        str | None,
-        typer.Argument(help="Only this pool; by default all pools.", show_default=False),
-    ] = None,
-    now: Now = None,
-    zone: Zone = "UTC",
-    as_of: AsOf = None,
-    url: Url = URL_DEFAULT,
-    output: Output,
-) -> None:
-    """Print the credits of prepaid pools: what is used, left, and lost since they expired.
-
-    Example: ledger report credits team --format csv
-    """
-    lost: LeftOut = []
-    at = moment_in("--now", now, zone_named(zone))
-    where = reports.Filter(pools=[] if pool is None else [pool], as_of=as_of)
-    with existing(url) as book:
-        found = reports.credits(book, where, now=at, left_out=lost)
-        output.give(found, reports.PoolCredit, lambda: [credits_sheet(found)], book=book)
-    tell_left_out(lost)
-
-
 @app.command("denials")
 @printed
 @filtered
@@ -380,47 +307,6 @@ def _kept(sheet: Sheet) -> Sheet:
         "record_denials=True all of them)"
     )
     return replace(sheet, title=f"{sheet.title}: {none}")
-
-
-@app.command("forecast")
-@printed
-def forecast(
-    *,
-    pool: PoolName,
-    window: Annotated[
-        str,
-        typer.Option(help="How much of the past the rate of spend is taken from: 12h, 7d, 30d."),
-    ] = "7d",
-    now: Now = None,
-    zone: Zone = "UTC",
-    as_of: AsOf = None,
-    recorded: Recorded = False,
-    url: Url = URL_DEFAULT,
-    output: Output,
-) -> None:
-    """Print when a pool runs out if spend goes on at its recent rate.
-
-    Example: ledger report forecast team --window 30d
-    """
-    with existing(url) as book:
-        found = reports.forecast(
-            book,
-            pool,
-            window=timedelta(seconds=length_s("--window", window)),
-            now=moment_in("--now", now, zone_named(zone)),
-            as_of=as_of,
-            basis=basis_of(recorded=recorded),
-        )
-        history = reports.burn_down(book, pool, as_of=as_of, basis=found.basis)
-        rows: Sequence[Any] = found.axes if output.format is Format.CSV else [found]
-        output.give(
-            rows,
-            reports.AxisForecast,
-            lambda: [forecast_sheet(found)],
-            book=book,
-            notes=[assumptions(found), *burned(history)],
-            pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
-        )
 
 
 def _names(text: str) -> list[str]:

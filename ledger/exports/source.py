@@ -15,7 +15,8 @@ from ledger.core.values import ATTRIBUTION_TEXTS
 from ledger.errors import InvalidInputError
 from ledger.exports.columns import Column, Page, Stored, Value, with_held
 from ledger.ledger import Ledger
-from ledger.reports.filters import Scope, Where, snapshot
+from ledger.reports.filters import Where
+from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, pages, stream, unreadable
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import are_plain_entries, check_entry

@@ -62,8 +62,10 @@ def read_jsonl(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
 
 def dollars(millionths: int) -> str:
     """Return a decimal, which is given in millionths, with six places."""
-    digits = f"{abs(millionths):0{PLACES + 1}}"
-    return f"{'-' if millionths < 0 else ''}{digits[:-PLACES]}.{digits[-PLACES:]}"
+    if millionths < 0:
+        return f"-{dollars(-millionths)}"
+    digits = str(millionths) if millionths >= UNIT else f"{millionths:0{PLACES + 1}}"
+    return f"{digits[:-PLACES]}.{digits[-PLACES:]}"
 
 
 def moment(micros: int) -> str:
@@ -157,8 +159,10 @@ def _write_rows(
 
 def _cells(values: Sequence[Value], nothing: str, shown: Callable[[Any], str]) -> Sequence[Value]:
     """Return the cells of a column; integers stay what they are, which `%s` writes as well."""
+    if None not in values:
+        return values if shown is str else each_once(shown, values)
     if shown is str:
-        return values if None not in values else [nothing if v is None else v for v in values]
+        return [nothing if value is None else value for value in values]
     return each_once(lambda value: nothing if value is None else shown(value), values)
 
 

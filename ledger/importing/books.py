@@ -15,7 +15,8 @@ from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
-from ledger.reports.filters import EVERYTHING, Filter, Scope, snapshot
+from ledger.reports.filters import EVERYTHING, Filter
+from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
 from ledger.store.schema import entries

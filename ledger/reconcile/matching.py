@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from ledger.files.mapping import COST
 from ledger.files.numbers import Amount
 from ledger.ledger import Ledger
 from ledger.reconcile.recorded import Recorded, recorded
+from ledger.reconcile.span import moved, with_range
 from ledger.reconcile.values import Amounts, EntryRef, Match, Part, Reconciliation, Status
 from ledger.reports.buckets import Unit, bucket
 from ledger.reports.filters import EVERYTHING, Filter
@@ -121,7 +122,7 @@ class _Matching:
         self._by = by
         self._bill = bill
         self._zone = zone_named(bill.mapping.zone)
-        self._where = _with_range(bill, where, by)
+        self._where = with_range(bill, where, by)
         self._pairs: dict[_Key, _Pair] = defaultdict(
             lambda: _Pair([0] * len(self.axes), [0] * len(self.axes))
         )
@@ -156,7 +157,7 @@ class _Matching:
         named = any(key.request_id is not None for key in self._pairs)
         return replace(
             self._where,
-            since=_moved(self._where.since, -_DAY),
+            since=moved(self._where.since, -_DAY),
             until=None if named else self._where.until,
         )
 
@@ -352,52 +353,3 @@ def _order(match: Match) -> tuple[object, ...]:
         match.line or 0,
         match.request_id or "",
     )
-
-
-def _with_range(bill: Bill, where: Filter, by: Unit) -> Filter:
-    """Return the filter with the first and last day of the bill for the times that it lacks.
-
-    Lines that are all dated by the first day of a week or a month are for the whole of it.
-    """
-    if bill.first is None or bill.last is None:
-        return where
-    zone = zone_named(bill.mapping.zone)
-    begin = _midnight(bill.first.astimezone(zone))
-    last = _midnight(bill.last.astimezone(zone))
-    end = _moved(last, _DAY)
-    if by in _LONGER and all(
-        line.at is None or (line.end is None and _begins(line.at.astimezone(zone), by))
-        for line in bill.lines
-    ):
-        while end is not None and not _begins(end, by):
-            end = _moved(end, _DAY)
-    since = begin if where.since is None else where.since
-    until = end if where.until is None else where.until
-    if until is not None and since > until:
-        # The filter's time is outside the bill: the range is empty, and every line is left out.
-        since, until = (since, since) if where.until is None else (until, until)
-    return replace(where, since=since, until=until)
-
-
-_LONGER = {Unit.WEEK, Unit.MONTH}
-
-
-def _begins(at: datetime, by: Unit) -> bool:
-    """Tell whether a week or a month begins on the day of a time."""
-    return at.weekday() == 0 if by is Unit.WEEK else at.day == 1
-
-
-def _midnight(at: datetime) -> datetime:
-    return at.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-
-
-def _moved(at: datetime | None, by: timedelta) -> datetime | None:
-    """Return a time moved by `by`; None (no limit) if that is outside the calendar."""
-    if at is None:
-        return None
-    try:
-        moved = at + by
-        moved.astimezone(UTC)
-    except OverflowError:
-        return None
-    return moved

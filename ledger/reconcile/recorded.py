@@ -12,7 +12,8 @@ from ledger.core.kinds import CORRECTABLE, EntryKind
 from ledger.core.values import USAGE_FIELDS
 from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
-from ledger.reports.filters import Filter, Scope, snapshot
+from ledger.reports.filters import Filter
+from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries

@@ -20,8 +20,9 @@ from ledger.core.checks import Micros, check_amount, from_micros, to_micros
 from ledger.core.entries import Balance, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.ledger import Ledger
-from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
+from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import SIDES, Position, asked_moment, unpriced_in
+from ledger.reports.scopes import Scope, Shape, snapshot
 from ledger.reports.standing import journals_in, own_in
 from ledger.reports.stream import ends
 from ledger.store.history import Bounds, StoredHistory, listed

@@ -13,8 +13,9 @@ from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import CreditStatus, Totals
 from ledger.ledger import Ledger
-from ledger.reports.filters import EVERYTHING, Filter, Scope, Where, scope_of, snapshot
+from ledger.reports.filters import EVERYTHING, Filter, Where
 from ledger.reports.position import Position, asked_moment, newest, unpriced_of_each
+from ledger.reports.scopes import Scope, scope_of, snapshot
 from ledger.reports.standing import journals_in, standing_in
 from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal

@@ -18,9 +18,10 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import COLUMNS
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.increases import Increase, Lack, Shortfall, increase, shortfall_of
 from ledger.reports.position import SIDES
+from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.columns import Columns
 from ledger.store.policies import Terms

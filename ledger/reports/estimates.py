@@ -23,9 +23,10 @@ from ledger.core.entries import EntryFlag
 from ledger.core.kinds import FOLLOWS_UP, EntryKind, sql
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import checked, label
-from ledger.reports.filters import EVERYTHING, IS_UNPRICED, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
+from ledger.reports.scopes import IS_UNPRICED, Scope, snapshot
 from ledger.store.pools import LeftOut
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 

@@ -38,7 +38,7 @@ from ledger.core.kinds import (
     sql,
 )
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
-from ledger.reports.filters import IS_UNPRICED, Scope, Shape
+from ledger.reports.scopes import IS_UNPRICED, Scope, Shape
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import attributions, entries
 

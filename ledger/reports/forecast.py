@@ -20,8 +20,9 @@ from ledger.core.credits import order_of_use
 from ledger.core.entries import PoolStatus
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports.filters import Filter, Scope, Shape, TimeBasis, snapshot
+from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import asked_moment, moment_of, unpriced_in
+from ledger.reports.scopes import Scope, Shape, snapshot
 from ledger.reports.standing import lineage_in
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import entries

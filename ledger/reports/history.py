@@ -10,9 +10,10 @@ from ledger.core.checks import check_amount
 from ledger.core.kinds import EntryKind
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import percentile
+from ledger.reports.scopes import Scope, snapshot
 from ledger.store.pools import LeftOut
 from ledger.store.schema import entries
 

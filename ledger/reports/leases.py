@@ -31,8 +31,9 @@ from ledger.core.entries import EntryFlag, PoolId, Totals
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
 from ledger.reports.figures import AsOf, is_open
-from ledger.reports.filters import EVERYTHING, IS_UNPRICED, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment, moment_of
+from ledger.reports.scopes import IS_UNPRICED, Scope, snapshot
 from ledger.store.pools import LeftOut
 from ledger.store.rows import Row
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries

@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 from ledger.core.checks import check_type, from_micros
 from ledger.core.entries import PoolId, PoolStatus
 from ledger.ledger import Ledger
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import AgedLease, holding_of_each, open_leases_of_each
 from ledger.reports.position import asked_moment, moment_of, unpriced_of_each
+from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
 

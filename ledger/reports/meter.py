@@ -14,10 +14,11 @@ from ledger.core.checks import Micros
 from ledger.core.entries import EntryFlag, PoolId, PoolStatus
 from ledger.core.kinds import COUNTED_AS
 from ledger.ledger import Ledger
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import holding_of_each
 from ledger.reports.live import search_from, searched_to
 from ledger.reports.position import asked_moment, moment_of
+from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.standing import standing_in
 from ledger.store.pools import LeftOut
 from ledger.store.schema import entries

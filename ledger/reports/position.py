@@ -15,7 +15,8 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports.filters import Filter, Scope, Shape, Where
+from ledger.reports.filters import Filter, Where
+from ledger.reports.scopes import Scope, Shape
 from ledger.store import rows
 from ledger.store.columns import Columns
 from ledger.store.journal import NO_OPENING

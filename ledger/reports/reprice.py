@@ -17,7 +17,8 @@ from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPriceEr
 from ledger.ledger import Ledger
 from ledger.prices import PriceList
 from ledger.prices.kept import kept_in
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
+from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.amounts import USAGE
 from ledger.store.pools import LeftOut, leave_out

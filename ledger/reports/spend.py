@@ -17,7 +17,8 @@ from ledger.ledger import Ledger
 from ledger.reports.buckets import Unit, bucket, fits, grains_us, place
 from ledger.reports.dimensions import UNITS, checked, label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
+from ledger.reports.scopes import Scope, snapshot
 from ledger.store.pools import LeftOut
 
 OTHER = "other"

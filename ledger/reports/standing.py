@@ -14,8 +14,9 @@ from ledger.core.checks import Micros, from_micros
 from ledger.core.entries import PoolId, PoolStatus, Totals
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports.filters import EVERYTHING, Scope, Where, snapshot
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment, newest, unpriced_of_each
+from ledger.reports.scopes import Scope, snapshot
 from ledger.store import history
 from ledger.store import standing as stored
 from ledger.store.journal import NO_OPENING, PoolJournal

@@ -26,8 +26,9 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
-from ledger.reports.filters import IS_UNPRICED, Filter, Scope, TimeBasis, scope_of, snapshot
+from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import SIDES, asked_moment, newest
+from ledger.reports.scopes import IS_UNPRICED, Scope, scope_of, snapshot
 from ledger.reports.standing import PresentWindow, standing_in
 from ledger.reports.stream import stream, unreadable
 from ledger.reports.sums import Sums, summed, whole

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Select, select
 from ledger.core.entries import PoolId
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports.filters import Scope, Where, snapshot
+from ledger.reports.filters import Where
+from ledger.reports.scopes import Scope, snapshot
 from ledger.store.damage import not_a_number
 from ledger.store.journal import PAGE
 from ledger.store.pools import LeftOut, newest_seqs
