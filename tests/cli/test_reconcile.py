@@ -71,6 +71,9 @@ def test_a_table_for_people(ledger: Run, url: str, bill: Path) -> None:
         "[bold]mine 2024-02-29 gpt-5 team 7 0 0.000000 6 0.000040 -6 -0.000040",
     ):
         assert line in lines, shown
+    kinds = ("Differing", "Billed but not recorded", "Recorded but not billed", "Matched")
+    places = [lines.index(f"{kind}: 1") for kind in kinds]
+    assert sorted(places) == places, "what differs is printed before what matches"
     assert "3 lines of the bill" in shown
     assert "billed USD hold 0.0000005 from rounding" in shown
     short = ledger("reconcile", bill, "--url", url, "--top", 0, code=1).out

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from ledger import Entry, EntryKind, Ledger, SharedPoolBudgetOptions, Verification, reports
+from ledger.files.cells import CellReader, Read
 from ledger.files.lines import BillLine
 from ledger.files.lines import Lines as KeptLines
+from ledger.files.rows import Rows
 from ledger.reconcile import READY, read_bill
 from ledger.simulate import Backtest, RunRule
 
@@ -363,6 +365,37 @@ def test_no_row_is_looked_at_to_see_that_calls_have_costs(
 
     monkeypatch.setattr(KeptLines, "__iter__", refuse)
     made.check_priced(SharedPoolBudgetOptions(**{limit: 100}))
+
+
+def test_a_row_is_read_once(
+    ledger: Run, trace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first call is written, and not again when calls are made of the rows."""
+    read: list[int] = []
+    lines = CellReader.lines
+
+    def counted(reader: CellReader, rows: Rows, *times: Any) -> Read:  # noqa: ANN401 - as given
+        read.extend(rows.lines)
+        return lines(reader, rows, *times)
+
+    monkeypatch.setattr(CellReader, "lines", counted)
+    ledger("simulate", trace(*[f"2024-02-29,{number},1" for number in range(1, 1_501)]))
+    assert [*range(2, 1_502)] == read
+
+
+def test_a_trace_s_costs_are_no_estimates(ledger: Run, trace: Callable[..., Path]) -> None:
+    """A cost is known after the call: where output is estimated, so is what it costs, by prices."""
+    path = trace("2024-02-29,10,3,0.5", header="at,input_tokens,output_tokens,cost_usd")
+    held = ("--estimate-output", "40")
+    refused = ledger("simulate", path, *held, code=2).err
+    assert "give the prices of tokens" in " ".join(refused.split())
+    ledger("simulate", path, *held, "--input-price", "2", "--output-price", "5")
+    (reservation,) = [e for e in entries() if e.kind == EntryKind.RESERVATION]
+    (settlement,) = [e for e in entries() if e.kind == EntryKind.SETTLEMENT]
+    assert reservation.estimate is not None
+    assert settlement.usage is not None
+    costs = (reservation.estimate.cost_micros_usd, settlement.usage.cost_micros_usd)
+    assert (2 * 10 + 5 * 40, 500_000) == costs
 
 
 TIMES = ("2024-02-28 23:59:59.9", "2024-02-29 00:00:00", "2024-02-29 00:59:59", "2024-02-29 01:00")

@@ -23,7 +23,7 @@ from ledger.files.bill import fitted_table
 from ledger.files.cells import CellReader
 from ledger.files.numbers import is_plain, plain_numbers
 from ledger.files.rows import Rows
-from ledger.reconcile import READY, Bill, BillMapping
+from ledger.reconcile import READY, Bill, BillMapping, read_bill
 
 Read = Callable[..., Bill]
 
@@ -137,3 +137,16 @@ def test_many_long_cells_are_not_read_together(tmp_path: Path, name: str) -> Non
         blocks = [len(block.lines) for block in table.rows(mapping.columns)]
     assert count == sum(blocks)
     assert max(blocks) * len(wide) < 2 * rows.CHARS_MAX
+
+
+def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
+    """In bytes of the file, again and again."""
+    path = tmp_path / "bill.csv"
+    path.write_text("at,total_tokens\n" + "2024-02-29,1\n" * 20 * rows.ROWS_MAX)
+    told: list[tuple[int, int]] = []
+    read_bill(path, [GENERIC], progress=lambda done, size: told.append((done, size)))
+    size = path.stat().st_size
+    assert {size} == {one for _done, one in told}
+    done = [one for one, _size in told]
+    assert sorted(done) == done
+    assert done[0] < size == done[-1]

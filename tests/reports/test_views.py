@@ -169,3 +169,13 @@ def test_money_is_null_where_there_is_none(audited: Ledger, call: Call) -> None:
         (row["kind"], *(row[f"{name}_cost_micros_usd"] for name in ("estimate", "usage", "held")))
         for row in found
     ]
+
+
+def test_calls_below_a_parent_are_counted_once(audited: Ledger, call: Call) -> None:
+    """An entry that repeats one from below names its origin, in the view of the journal, too."""
+    audited.pool("org", SharedPoolBudgetOptions())
+    audited.pool("team", SharedPoolBudgetOptions(), parent="org")
+    call(audited, "team", UsageEstimate(total_tokens=5), Usage(total_tokens=4, cost_micros_usd=3))
+    query = "SELECT SUM(usage_cost_micros_usd) AS cost FROM journal"
+    assert [{"cost": 6}] == rows(audited, query)
+    assert [{"cost": 3}] == rows(audited, f"{query} WHERE origin_seq IS NULL")
