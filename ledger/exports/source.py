@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
 from ledger.core.entries import PoolId
 from ledger.core.kinds import CHARGED
-from ledger.core.values import ATTRIBUTION_TEXTS
 from ledger.errors import InvalidInputError
 from ledger.exports.columns import Column, Page, Stored, Value, with_held
 from ledger.ledger import Ledger
 from ledger.reports.filters import Where
 from ledger.reports.scopes import Scope, snapshot
-from ledger.reports.stream import ends, pages, stream, unreadable
+from ledger.reports.stream import ends, pages, unreadable
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import are_plain_entries, check_entry
 from ledger.store.rows import UNREADABLE, Row, attribution_of
-from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools, store
+from ledger.store.schema import attributions, entries, pools, store
 
-_ATTRIBUTED = ("salt", *ATTRIBUTION_TEXTS, "tags")
+_CONTENT = tuple(column.name for column in CONTENT)
+_Content = tuple[Any, ...]
+"""An attribution as it is stored: the values of `_CONTENT`."""
+
+_NOTHING: _Content = (None,) * len(_CONTENT)
 _KNOWN_MAX = 10_000
-"""How many attributions are remembered that could be read: about 10 MB."""
+"""How many attributions are remembered, so that each is read once: about 10 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,33 +60,27 @@ class Source:
             JournalDamagedError: An entry cannot be read.
             LedgerUnavailableError: The store cannot be read.
         """
-        known: set[tuple[object, ...]] = set()
         for name in self.ends:
-            for names, found in pages(self.book, self._query(name), after=0, end=self.ends[name]):
-                columns = zip(*found, strict=True)
-                page = self._page(dict(zip(names, columns, strict=True)), known)
+            for stored, contents in self._stored(name):
+                page = self._page(stored, contents)
                 if page is None:
-                    rows = (dict(zip(names, row, strict=True)) for row in found)
-                    page = list(zip(*(self.row_of(name, row) for row in rows), strict=True))
+                    rows = (self.row_of(name, row) for row in _rows(stored))
+                    page = list(zip(*rows, strict=True))
                 yield page
 
-    def _page(self, found: Stored, known: set[tuple[object, ...]]) -> Page | None:
+    def _page(self, stored: Stored, contents: Iterable[_Content]) -> Page | None:
         """Return entries as rows of the export; None if each must be looked at by itself.
 
         Args:
-            found: The entries.
-            known: Attributions that could be read; some more are added.
+            stored: The entries.
+            contents: Their attributions that were not among those of earlier entries.
         """
-        contents = set(zip(*[found[name] for name in _ATTRIBUTED], strict=True))
         try:
-            if not are_plain_entries(found):
+            if not are_plain_entries(stored):
                 return None
-            for content in contents - known:
-                attribution_of(dict(zip(_ATTRIBUTED, content, strict=True)))
-            if len(known) > _KNOWN_MAX:
-                known.clear()
-            known |= contents
-            found = with_held(found)
+            for content in contents:
+                attribution_of(dict(zip(_CONTENT, content, strict=True)))
+            found = with_held(stored)
             return [column.values(found) for column in self.columns]
         except UNREADABLE:
             return None
@@ -106,7 +105,33 @@ class Source:
         Raises:
             LedgerUnavailableError: The store cannot be read.
         """
-        return stream(self.book, self._query(name), after=0, end=self.ends[name])
+        for stored, _contents in self._stored(name):
+            yield from _rows(stored)
+
+    def _stored(self, name: str) -> Iterator[tuple[Stored, Iterable[_Content]]]:
+        """Yield entries, some at a time, and their attributions that were not yielded before.
+
+        An attribution is that of many entries, and a pool's identity that of all: to join them to
+        every entry would take a third of the query's time.
+        """
+        pool_id = self._number(name)
+        same = self.book.read(partial(_identities, pool_id=pool_id))
+        known: dict[object, _Content] = {}
+        for names, found in pages(self.book, self._query(name), after=0, end=self.ends[name]):
+            columns = zip(*found, strict=True)
+            stored: dict[str, Sequence[Any]] = dict(zip(names, columns, strict=True))
+            numbers = stored["attribution_id"]
+            if len(known) > _KNOWN_MAX:
+                known = {}
+            missing = set(numbers) - known.keys()
+            if missing:
+                known |= dict.fromkeys(missing, _NOTHING)
+                read = partial(_contents_of, pool_id=pool_id, numbers=missing - {None})
+                known |= self.book.read(read)
+            contents = zip(*[known[number] for number in numbers], strict=True)
+            stored |= dict(zip(_CONTENT, contents, strict=True))
+            stored |= {column: [value] * len(found) for column, value in same.items()}
+            yield stored, [known[number] for number in missing]
 
     def count(self, name: str, after: int) -> int:
         """Return how many entries of a pool the export has after the entry `after`.
@@ -122,29 +147,50 @@ class Source:
         )
         return self.book.read(lambda connection: connection.execute(query).scalar_one())
 
-    def _of(self, name: str) -> list[ColumnElement[bool]]:
+    def _number(self, name: str) -> PoolId:
         (pool_id,) = (number for number, known in self.names.items() if known == name)
-        return [entries.c.pool_id == pool_id, *self.conditions]
+        return pool_id
+
+    def _of(self, name: str) -> list[ColumnElement[bool]]:
+        return [entries.c.pool_id == self._number(name), *self.conditions]
 
     def _query(self, name: str) -> Select[tuple[object, ...]]:
-        e, origin = entries.c, pools.alias("origin")
+        origin = pools.alias("origin")
         return (
-            select(
-                *e,
-                *CONTENT,
-                pools.c.name.label("pool"),
-                pools.c.identity.label("pool_identity"),
-                store.c.identity.label("store_identity"),
-                origin.c.name.label("origin_pool"),
-            )
-            .select_from(
-                entries.join(pools, pools.c.pool_id == e.pool_id)
-                .join(store, store.c.store_id == 1)
-                .outerjoin(attributions, IS_OF_ENTRY)
-                .outerjoin(origin, origin.c.pool_id == e.origin_pool_id)
-            )
+            select(*entries.c, origin.c.name.label("origin_pool"))
+            .select_from(entries.outerjoin(origin, origin.c.pool_id == entries.c.origin_pool_id))
             .where(*self._of(name))
         )
+
+
+def _rows(stored: Stored) -> Iterator[Row]:
+    for row in zip(*stored.values(), strict=True):
+        yield dict(zip(stored, row, strict=True))
+
+
+def _identities(connection: Connection, pool_id: PoolId) -> dict[str, object]:
+    """Return the names of a pool and of its store, which are the same for each entry."""
+    query = (
+        select(
+            pools.c.name.label("pool"),
+            pools.c.identity.label("pool_identity"),
+            store.c.identity.label("store_identity"),
+        )
+        .select_from(pools.join(store, store.c.store_id == 1))
+        .where(pools.c.pool_id == pool_id)
+    )
+    return dict(connection.execute(query).mappings().one())
+
+
+def _contents_of(
+    connection: Connection, pool_id: PoolId, numbers: Collection[object]
+) -> dict[object, _Content]:
+    """Return the attributions of a pool that have these numbers."""
+    a = attributions.c
+    query = select(a.attribution_id, *CONTENT).where(
+        a.pool_id == pool_id, a.attribution_id.in_(list(numbers))
+    )
+    return {row[0]: tuple(row[1:]) for row in connection.execute(query)}
 
 
 def source(

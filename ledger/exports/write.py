@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ledger.core.checks import check_type
+from ledger.core.columns import each_once
 from ledger.core.entries import EntryFlag
 from ledger.errors import InvalidInputError
 from ledger.exports.accounting import HEADER as ACCOUNTED
-from ledger.exports.columns import Page
+from ledger.exports.columns import Page, Value
 from ledger.exports.focus import FocusVersion
 from ledger.exports.source import source
 from ledger.exports.tables import (
@@ -120,8 +121,12 @@ class _Counted:
         for page in self._waiting:
             flags = page[self._flags]
             self.rows += len(flags)
-            self.unpriced += sum(_UNPRICED in str(one) for one in flags)
+            self.unpriced += sum(each_once(_is_unpriced, flags))
             yield page
+
+
+def _is_unpriced(flags: Value) -> bool:
+    return flags is not None and _UNPRICED in str(flags)
 
 
 def _is_export(file: BinaryIO) -> bool:
