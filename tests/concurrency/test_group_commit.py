@@ -56,7 +56,7 @@ from ledger.aio import AsyncLedgerBudgetManager
 from ledger.engine import call_queue, callers, group_commit, transaction
 from ledger.engine.operations import Release
 from ledger.engine.perform import perform
-from ledger.store import connections, database, journal, statements
+from ledger.store import connections, journal, statements, writing
 from ledger.store.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
 from ledger.store.schema import entries
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
@@ -1074,7 +1074,7 @@ def new_pool(new_store: Callable[..., str], kind: str) -> str:
 @pytest.mark.parametrize(
     "module",
     [
-        *(group_commit, call_queue, callers, transaction, database, connections),
+        *(group_commit, call_queue, callers, transaction, writing, connections),
         *(sqlite, writerlock),
         *(journal, sys.modules[perform.__module__]),
         *(session, postgresql, statements),
