@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from ledger import Ledger, SharedPoolBudgetOptions, Usage, UsageEstimate, reports
+from ledger import Ledger, PoolStatus, SharedPoolBudgetOptions, Usage, UsageEstimate, reports
 from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.reports import Filter, PoolState
 from ledger.reports.meter import Meter
 from ledger.reports.page import whole_page
+from ledger.reports.render import pools_sheet
 from ledger.store.pools import LeftOut
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
+from tests.conformance.test_path_of_a_reserve import calls_of
 from tests.conftest import STORES
 
 POOLS = {"org": None, "a-1": "org", "a-2": "org", "B-1": None, "a-1-x": "a-1"}
@@ -71,6 +76,40 @@ def test_a_page_draws_the_pools_that_have_spent_most(
     assert [one.pool.name for one in most[:2]] == [one.pool for one in found.burn_downs]
     notes = [note for section in whole_page(found).sections for note in section.notes]
     assert "Drawn are the 2 of 4 pools that have spent most." in notes
+
+
+LOOKS: dict[str, tuple[int, Callable[[Ledger], object]]] = {
+    "standing": (90, reports.standing),
+    "glance": (110, reports.glance),
+    "meter": (110, lambda book: Meter(book).read()),
+    "expire_due": (35, lambda book: book.expire_due()),
+    "pool list": (190, lambda book: drawn(reports.standing(book))),
+}
+"""Looks at many pools, each with the most functions of the library that one pool more may run.
+
+A hundred of them take about 0.1 ms.
+"""
+
+
+@pytest.mark.parametrize(("most", "look"), LOOKS.values(), ids=LOOKS)
+def test_one_pool_more_is_cheap_to_look_at(
+    new_store: Callable[..., str], most: int, look: Callable[[Ledger], object]
+) -> None:
+    """It runs few functions, and no statement is put together for it."""
+    with Ledger.open(new_store("sqlite")) as book:
+        book.pool("org", SharedPoolBudgetOptions())
+        counts = []
+        for number in range(60):
+            book.pool(f"pool {number}", SharedPoolBudgetOptions(), parent="org")
+            if number in {19, 59}:
+                look(book)  # statements are put together once
+                counts.append(calls_of(partial(look, book)))
+    assert (counts[1] - counts[0]) / 40 <= most
+
+
+def drawn(found: list[PoolStatus]) -> None:
+    """Print the pools as `ledger pool list` does."""
+    Console(file=io.StringIO(), width=500).print(pools_sheet(found).table())
 
 
 def test_a_page_lists_open_pools_and_counts_all(book: Ledger) -> None:
