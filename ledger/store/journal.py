@@ -174,10 +174,9 @@ class PoolJournal:
         if anew:
             if went_back:
                 self.seen.forget(self.info.name, seen=self._leases_at[0], newest=newest["seq"])
-            self.terms = Terms(self.info.pool_id, self.info.name)
+            self.forget_terms()
             self._leases, self._mirrors = {}, {}
             self.attributions = Attributions(self.info)
-            self.dated = []
             self.quiet_until = Micros(0)
         elif len(since) == PAGE or not self._leases:  # later entries may not have been read
             self._leases.clear()
@@ -189,6 +188,12 @@ class PoolJournal:
             self._leases.pop(row["lease"], None)
         self._leases_at = newest["seq"], newest["hash"]
         return went_back
+
+    def forget_terms(self) -> None:
+        """Forget the policies, and the sums of earlier entries; they are read again when needed."""
+        self.terms = Terms(self.info.pool_id, self.info.name)
+        self.dated = []
+        self.boundaries = {}
 
     def since(self) -> dict[str, int]:
         """Return the parameters that read the remembered entry, and later ones if needed."""

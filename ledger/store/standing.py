@@ -84,26 +84,34 @@ def present(reads: Reads, pool: PoolJournal, now: Micros | None) -> list[Present
             row = found[0] if found else None
             if not _may_be_due(pool, row):
                 head = pool.head_of(reads, row)
-                _note(reads, [pool], [head])
+                if _went_back(reads, [pool], [head]):
+                    return present(reads, pool, now)
                 now = Micros(row["now"] if row else 0)
                 return [_by_now(reads.read_each, pool, head, now, _NOTHING)]
     presents = reads.read(lambda connection: present_in(connection, pool, now))
-    _note(reads, pool.lineage, [one.head for one in presents])
+    if _went_back(reads, pool.lineage, [one.head for one in presents]):
+        return present(reads, pool, now)
     return presents
 
 
-def _note(reads: Reads, pools: Sequence[PoolJournal], heads: Sequence[Head]) -> None:
-    """Note how far pools are; of one that went back, ask whether its number is its own still.
+def _went_back(reads: Reads, pools: Sequence[PoolJournal], heads: Sequence[Head]) -> bool:
+    """Note how far pools are; tell whether one went back, so that all is to be read again.
+
+    What was remembered of its policies is forgotten.
 
     Raises:
-        UnknownPoolError: It is another pool's, or nobody's.
+        UnknownPoolError: Its number is another pool's by now, or nobody's.
     """
+    went_back = False
     for pool, head in zip(pools, heads, strict=True):
         if pool.seen.note(pool.info.name, head.seq, reads.began_s):
+            went_back = True
+            pool.forget_terms()
             (found,) = reads.read_each([restored.asked(pool.info)])
             pool.is_there = restored.is_of(pool.info, found)
             if not pool.is_there:
                 raise UnknownPoolError(pool.info.name)
+    return went_back
 
 
 def present_in(connection: Connection, pool: PoolJournal, now: Micros | None) -> list[Present]:

@@ -355,6 +355,21 @@ def test_a_reader_is_not_given_another_pool_s_figures(
             reading.remaining(EXTENSIONS)
 
 
+def test_a_reader_forgets_the_policy_that_is_gone(
+    book: Ledger, budget: LedgerBudgetManager, vandal: Vandal, store_url: str
+) -> None:
+    """Another one was set under its number since."""
+    book.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=500))
+    budget.release(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED))
+    with Ledger.open(store_url, read_only=True) as reader:
+        assert 500 == reader.pool("pool").remaining(EXTENSIONS).tokens
+        put_back(vandal, to=1)
+        with Ledger.open(store_url) as other:
+            other.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=70))
+        with pytest.warns(StoreWentBackWarning):
+            assert 70 == reader.pool("pool").remaining(EXTENSIONS).tokens
+
+
 def test_where_warnings_are_errors_the_call_is_still_made(
     budget: LedgerBudgetManager, vandal: Vandal
 ) -> None:
