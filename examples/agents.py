@@ -1,5 +1,7 @@
 """An agent that hands work to others: each has a pool of its own, below the pool of the run.
 
+Install: `pip install '.[prices]' openai`
+
 Prints:
 
     research: 2 calls, then over its budget: pool 'run 7 / research'

@@ -1,5 +1,7 @@
 """Who spent what, what was refused, and the proof that no row was changed.
 
+Install: `pip install .`
+
 Prints:
 
     alice  1 request   900 tokens

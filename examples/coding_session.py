@@ -1,5 +1,7 @@
 """The budget of a coding assistant: sessions of five hours that begin with a call, and a week.
 
+Install: `pip install '.[prices]' anthropic`
+
 Prints:
 
     Mon 09:00  session   0 % used, ends 14:00  week   0 % used

@@ -1,5 +1,7 @@
 """A provider's invoice says otherwise: the difference is appended, and the books show both.
 
+Install: `pip install .`
+
 Prints:
 
     recorded   1,200 tokens, 0.003600 USD

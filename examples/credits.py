@@ -1,5 +1,7 @@
 """A prepaid budget: credits that expire, used in an order, and topped up when they run out.
 
+Install: `pip install .`
+
 Prints:
 
     before the first payment   0.00 USD remain

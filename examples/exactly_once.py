@@ -1,5 +1,7 @@
 """A call that is retried is counted once.
 
+Install: `pip install .`
+
 Prints:
 
     first try:  lease 2

@@ -1,5 +1,7 @@
 """A worker dies: its lease expires and is charged, until usage that comes late takes its place.
 
+Install: `pip install .`
+
 Prints:
 
     the worker holds 600 tokens, 400 are left

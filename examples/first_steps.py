@@ -1,5 +1,7 @@
 """Reserve before a call, record after it, ask what is left; then do it again after a restart.
 
+Install: `pip install .`
+
 Prints:
 
     granted lease 2

@@ -1,5 +1,7 @@
 """Sixteen threads share one pool and ask for twice what it holds: none can overspend it.
 
+Install: `pip install .`
+
 Prints:
 
     granted 50 calls of 100, denied 50

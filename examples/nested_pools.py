@@ -1,5 +1,7 @@
 """An organisation, its teams, and a machine with a budget of its own, served by one manager.
 
+Install: `pip install .`
+
 Prints:
 
     research asks for 80,000: pool 'org' cannot grant it, 60,000 remain

@@ -1,5 +1,7 @@
 """A call is reserved at what it may cost, and recorded with what it did cost, and why.
 
+Install: `pip install '.[prices]'`
+
 Prints:
 
     may cost at most 0.093750 USD

@@ -1,5 +1,7 @@
 """A provider's bill is held against the books, and what differs is corrected exactly once.
 
+Install: `pip install .`
+
 Prints:
 
     before: 3 lines billed, difference +70 tokens, +0.000190 USD

@@ -1,4 +1,6 @@
-"""The books as one page that needs no network, and a picture of a pool; `pip install '...[html]'`.
+"""The books as one page that needs no network, and a picture of a pool.
+
+Install: `pip install '.[html]'`
 
 Prints:
 

@@ -1,5 +1,7 @@
 """Count calls: a third axis beside tokens and cost.
 
+Install: `pip install .`
+
 Prints:
 
     3 requests are left

@@ -1,5 +1,7 @@
 """A lease in a `with` block is ended whatever happens in it.
 
+Install: `pip install .`
+
 Prints:
 
     recorded: 120 tokens committed

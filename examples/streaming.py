@@ -1,5 +1,7 @@
 """A stream, and a call that was tried twice: each part is in the books as soon as it is known.
 
+Install: `pip install .`
+
 Prints:
 
     reserved 1,000 tokens

@@ -1,5 +1,7 @@
 """Take entries out of the books, and show later that the file says what the journal says.
 
+Install: `pip install .`
+
 Prints:
 
     5 rows, up to entry 5

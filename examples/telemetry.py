@@ -1,5 +1,7 @@
 """A call as a span, and its pool as metrics, for OpenTelemetry and for Prometheus.
 
+Install: `pip install '.[prices,otel,metrics]' opentelemetry-sdk httpx`
+
 Prints:
 
     chat gpt-4o: 1000 + 200 tokens, 4500 micro-USD, complete

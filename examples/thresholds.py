@@ -1,5 +1,7 @@
 """Be told before a budget runs out, and stop a strict pool at its reserve.
 
+Install: `pip install .`
+
 Prints:
 
     soft: half (50 %) reached, 400 tokens left

@@ -1,5 +1,7 @@
 """Wait for capacity instead of failing at once, first come, first served.
 
+Install: `pip install .`
+
 Prints:
 
     the pool is empty: ThresholdExceededError

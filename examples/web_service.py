@@ -1,5 +1,7 @@
 """A web service with a budget for each tenant: 429 with `Retry-After` once it is spent.
 
+Install: `pip install '.[prices]' openai fastapi uvicorn`
+
 As a program of its own it serves until it is stopped, and calls the provider that openai's client
 finds (`OPENAI_API_KEY`, `OPENAI_BASE_URL`). Any number of processes may share the store:
 

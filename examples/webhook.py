@@ -1,5 +1,7 @@
 """Send every threshold crossing to a webhook: at least once, whatever stops in between.
 
+Install: `pip install .`
+
 As a program of its own it goes on until it is stopped, and may be killed at any moment:
 
     python webhook.py sqlite:///ledger.db https://example.com/hook alerts.cursor

@@ -1,5 +1,7 @@
 """A capacity that comes back every day, in a time zone; what is left is carried over, up to a cap.
 
+Install: `pip install .`
+
 Prints:
 
     Sat 28 Mar 12:00  remaining 10,000

@@ -1,5 +1,7 @@
 """Worker processes that share a budget: they take jobs until it is spent, and lose none.
 
+Install: `pip install '.[prices]' httpx`
+
 Prints:
 
     2 workers, 8 jobs: 5 done, 3 left until the budget comes back

@@ -142,8 +142,8 @@ class Call:
     def __init__(self, settings: Settings, model: str, given: object) -> None:
         self._settings = settings
         asked = Asked(protocol=ANY, model=model, provider=settings.provider, body={"input": given})
-        said = settings.attribution_of(Attribution()).provider
-        asked = replace(asked, provider=served_by(asked, settings.prices, said))
+        provider = served_by(asked, settings.prices, settings.said_provider)
+        asked = replace(asked, provider=provider)
         self._attempt = Attempt(settings, asked, call_of(object(), "0"))
         self._block: Any = None
         self._recorded: Recording | None = None

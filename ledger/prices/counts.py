@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from itertools import combinations
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.core.values import Usage
@@ -64,8 +64,10 @@ class Counts:
             # Several of these are made for every call: a valid count costs no function call.
             if value.__class__ is not int or not 0 <= value <= I64_MAX:
                 check_amount(name, value, ceiling=I64_MAX)
+        if not any(_parts(values)):  # as in most estimates
+            return
         for whole, parts in _FITS:
-            if sum(values[part] for part in parts) > values[whole]:
+            if sum(map(values.__getitem__, parts)) > values[whole]:
                 said = " + ".join(_FIELDS[part] for part in parts)
                 raise InvalidInputError(
                     _FIELDS[whole], f"{values[whole]} does not include {said}, which it must"
@@ -73,7 +75,7 @@ class Counts:
 
     def of(self, kind: str) -> int:
         """Return the count of a kind, by its name in `KINDS`."""
-        count: int = getattr(self, KINDS[kind].field)
+        count: int = getattr(self, _FIELD_OF[kind])
         return count
 
     @property
@@ -96,7 +98,7 @@ class Counts:
 
     def used(self) -> dict[str, int]:
         """Return the kinds that are not 0, requests left out, by their names in `KINDS`."""
-        return {name: self.of(name) for name in KINDS if name != "requests" and self.of(name)}
+        return {name: count for name, field in _USED if (count := getattr(self, field))}
 
     def usage(self, cost_micros_usd: int, *, total_tokens: int = 0) -> Usage:
         """Return them as a usage.
@@ -133,6 +135,8 @@ class Counts:
 
 _FIELDS = tuple(part.name for part in fields(Counts))
 _values: Callable[[Counts], tuple[int, ...]] = attrgetter(*_FIELDS)
+_FIELD_OF = {name: kind.field for name, kind in KINDS.items()}
+_USED = tuple((name, field) for name, field in _FIELD_OF.items() if name != "requests")
 
 _EXCLUSIVE = (frozenset({"audio", "image", "video"}), frozenset({"read", "write"}))
 """Traits of which a token has one alone."""
@@ -160,6 +164,9 @@ def _fits() -> Iterator[tuple[int, tuple[int, ...]]]:
 
 
 _FITS = tuple(_fits())
+_parts: Callable[[tuple[int, ...]], tuple[int, ...]] = itemgetter(
+    *sorted({part for _, parts in _FITS for part in parts})
+)
 
 
 def _overlaps() -> Iterator[tuple[str, str, str]]:

@@ -153,7 +153,9 @@ def _charged(rates: Rates, request: Counts) -> dict[str, int]:
     for name in DEEPEST_FIRST:
         if name not in rates.rates:
             continue
-        count = request.of(name) - sum(charged.get(part, 0) for part in PARTS[name])
+        count = request.of(name)
+        for part in PARTS[name]:
+            count -= charged.get(part, 0)
         if count < 0:
             raise UnknownPriceError(
                 f"{rates.model}: the parts of {_said(name)} are more than the whole, unless some "
@@ -164,10 +166,11 @@ def _charged(rates: Rates, request: Counts) -> dict[str, int]:
 
 
 def _check_priced(rates: Rates, request: Counts) -> None:
-    for name in request.used():
-        kind = KINDS[name]
+    used = request.used()
+    for name in used:
         if name in rates.rates:
             continue
+        kind = KINDS[name]
         wider = [other for other in KINDS if name in PARTS[other] and other in rates.rates]
         if not wider or kind.apart:
             instead = f"; the price of {_said(wider[0])} is not what they cost" if wider else ""
@@ -176,7 +179,7 @@ def _check_priced(rates: Rates, request: Counts) -> None:
                 f"{instead}. Add {name!r} for this model to a price table of your own"
             )
     for one, two, both in OVERLAPS:
-        if request.of(both) and both not in rates.rates and {one, two} <= rates.rates.keys():
+        if both in used and both not in rates.rates and {one, two} <= rates.rates.keys():
             raise UnknownPriceError(
                 f"{rates.named} has prices for {_said(one)} and {_said(two)} of {rates.model}, but "
                 f"none for what is both. Add {both!r} to the price table"

@@ -21,6 +21,8 @@ _ENCODINGS = (
     ),
     ("cl100k_base", re.compile(r"(gpt-4|gpt-3\.5|text-embedding-)")),
 )
+_MAPPINGS, _SEQUENCES = (dict, Mapping), (list, Sequence)
+"""The built-in one first: it is known at once, and these stand in every request."""
 _BYTES_PER_TOKEN = 3
 _WEIGHTY = re.compile(r"[!-@\[-`{-~]")
 """ASCII digits and punctuation: they make more tokens than letters do."""
@@ -76,9 +78,9 @@ def encoding_of(model: str | None) -> str | None:
 
 
 def _messages(content: object) -> int:
-    if isinstance(content, Mapping):
+    if isinstance(content, _MAPPINGS):
         return int("role" in content) + sum(map(_messages, content.values()))
-    if isinstance(content, Sequence) and not isinstance(content, str | bytes):
+    if isinstance(content, _SEQUENCES) and not isinstance(content, str | bytes):
         return sum(map(_messages, content))
     return 0
 
@@ -90,7 +92,7 @@ def _texts(content: object) -> Iterator[str]:
                 "content", "holds a picture or a file: count its tokens yourself, and add them"
             )
         yield content
-    elif isinstance(content, Mapping):
+    elif isinstance(content, _MAPPINGS):
         for name, value in content.items():
             if isinstance(value, bytes) or (name == "data" and "media_type" in content):
                 raise InvalidInputError(
@@ -98,7 +100,7 @@ def _texts(content: object) -> Iterator[str]:
                 )
             yield str(name)
             yield from _texts(value)
-    elif isinstance(content, Sequence) and not isinstance(content, bytes):
+    elif isinstance(content, _SEQUENCES) and not isinstance(content, bytes):
         for one in content:
             yield from _texts(one)
     elif isinstance(content, bool | int | float) or content is None:

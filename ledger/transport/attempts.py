@@ -310,6 +310,8 @@ class Attempt:
         served = None
         if self._attribution.provider is None and found.price is not None:
             served = found.price.rates.provider
+        if found.report.provider == (served or self._attribution.provider):
+            return found  # as in most calls: a report takes a while to make
         return replace(found, report=replace(found.report, provider=served))
 
     def _part(self, name: str, recording: Recording) -> Part:

@@ -11,7 +11,6 @@ from functools import cache, cached_property
 from typing import Any
 
 from ledger.contract import AsyncBudget, Budget
-from ledger.core.values import Attribution
 from ledger.lease import AsyncLeaseBlock, LeaseBlock
 from ledger.transport.attempts import Attempt, call_of
 from ledger.transport.counting import is_counted
@@ -121,8 +120,9 @@ class Transport:
         assert protocol is not None  # noqa: S101 - otherwise the request is passed on as it is
         known = self._settings.provider or provider_of(url.host)
         asked = read_request(protocol, url.path, content, provider=known)
-        said = self._settings.attribution_of(Attribution()).provider
-        asked = replace(asked, provider=served_by(asked, self._settings.prices, said))
+        provider = served_by(asked, self._settings.prices, self._settings.said_provider)
+        if provider != asked.provider:
+            asked = replace(asked, provider=provider)
         same = id(self._settings), str(url), len(content), hash(content)
         call = call_of(same, request.headers.get("x-stainless-retry-count"))
         return Attempt(self._settings, asked, call)

@@ -228,6 +228,12 @@ class Settings:
             telemetry=telemetry,
         )
 
+    @property
+    def said_provider(self) -> str | None:
+        """Who serves the calls, by what was said of them."""
+        own = _attribution.get()
+        return (own and own.provider) or self.attribution.provider
+
     def attribution_of(self, call: Attribution) -> Attribution:
         """Return whom and what a call is for: what is known of it gives way to what was said."""
         own, acting = _attribution.get(), _acting.get()

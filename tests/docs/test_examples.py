@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,49 @@ def test_there_are_examples() -> None:
     contents = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     for path in EXAMPLES + NOTEBOOKS:
         assert f"`{path.name}`" in contents
+
+
+BROUGHT = {
+    "httpx2": ("openai", "anthropic"),
+    "pydantic": ("fastapi",),
+    "prometheus_client": ("metrics",),
+    "opentelemetry": ("opentelemetry-sdk",),
+    "ledger.transport": ("prices",),
+    "ledger.prices": ("prices",),
+    "ledger.telemetry": ("otel",),
+    "ledger.reports.page": ("html",),
+}
+"""What brings a module, where that has another name: a package, or an extra."""
+
+
+@pytest.mark.parametrize("path", EXAMPLES + NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_example_says_what_to_install(path: Path) -> None:
+    """In its first lines, and nothing that it imports is left out."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        title, *code = ("".join(cell["source"]) for cell in cells)
+        text = "\n".join(
+            one for one, cell in zip(code, cells[1:], strict=True) if cell["cell_type"] == "code"
+        )
+    else:
+        title = "\n".join(text.splitlines()[:4])
+    found = re.search(r"^Install: `pip install (.+)`$", title, re.MULTILINE)
+    assert found is not None
+    installed = set(re.findall(r"[a-z0-9-]+", found[1]))
+    for module in imported(text):
+        name, known = module.partition(".")[0], set(sys.stdlib_module_names) | {"ledger"}
+        wanted = BROUGHT.get(module) or BROUGHT.get(name) or ((name,) if name not in known else ())
+        assert not wanted or installed & set(wanted), module
+
+
+def imported(program: str) -> set[str]:
+    """Return the modules that a program imports."""
+    nodes = list(ast.walk(ast.parse(program)))
+    names = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+    return names | {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module
+    }
 
 
 @pytest.mark.parametrize(

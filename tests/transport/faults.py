@@ -103,7 +103,7 @@ async def _acollected(library: Library, _server: wire.Server) -> None:
 async def _cancelled_before(library: Library, server: wire.Server) -> None:
     """Cancel the task before the answer begins."""
     task = asyncio.ensure_future(library.awhole())
-    while not server.requests:  # noqa: ASYNC110 - the server runs in a thread
+    while not server.requests and not task.done():  # noqa: ASYNC110 - the server is in a thread
         await asyncio.sleep(0.001)
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -116,7 +116,10 @@ async def _cancelled_within(library: Library, _server: wire.Server) -> None:
     begun = asyncio.Event()
 
     async def read() -> None:
-        async for _ in await library.astream():
+        try:
+            async for _ in await library.astream():
+                begun.set()
+        finally:
             begun.set()
 
     task = asyncio.ensure_future(read())
@@ -129,6 +132,8 @@ async def _cancelled_within(library: Library, _server: wire.Server) -> None:
 OPENAI = ("openai, chat",)
 ANTHROPIC = ("anthropic",)
 EACH_PROTOCOL = (*OPENAI, "openai, responses", *ANTHROPIC, "google-genai")
+OF_EACH = ("whole", "stream", "429, then whole", "stream, cut in the middle")
+"""What is tried in every run with libraries that are fetched."""
 
 FAULTS = {
     "whole": Fault(core=("httpx",), replies=lambda shape: [shape.whole], call=_whole),

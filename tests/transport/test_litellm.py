@@ -19,6 +19,7 @@ from ledger import (
 from ledger.transport import agent_run, attributed, budgeted, denial_of
 from tests.transport import wire
 from tests.transport.attempts import attempts
+from tests.transport.fetched import unbudgeted
 from tests.transport.libraries import MESSAGES
 from tests.transport.shapes import BY_NAME
 from tests.transport.test_agent_runs import attributions
@@ -39,15 +40,8 @@ def litellm(libraries: None, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: A
     """Return the module, whose clients are those of this test alone."""
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
 
-    monkeypatch.setattr(litellm, "in_memory_llm_clients_cache", litellm.LLMClientCache())
-    for one in (AsyncHTTPHandler, HTTPHandler):
-        for name in ("__init__", "create_client"):
-            if hasattr(one, name):
-                monkeypatch.setattr(one, name, getattr(one, name))
-    monkeypatch.setattr(litellm, "module_level_client", HTTPHandler(), raising=False)
-    monkeypatch.setattr(litellm, "module_level_aclient", AsyncHTTPHandler(), raising=False)
+    unbudgeted(litellm, monkeypatch)
     return litellm
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ledger import Ledger, LedgerBudgetManager
-from tests.transport import matrix, wire
-from tests.transport.faults import FAULTS
-from tests.transport.libraries import COLUMNS
+from tests.transport import fetched, matrix, wire
+from tests.transport.faults import FAULTS, OF_EACH
 from tests.transport.releases import differences
 
 CELLS = list(matrix.cells())
@@ -15,12 +14,14 @@ CELLS = list(matrix.cells())
 
 def marked(fault: str, library: str) -> list[pytest.MarkDecorator]:
     """Return what keeps a cell out of the ordinary run, which has one library for each fault."""
+    if library in fetched.COLUMNS and fault in OF_EACH:
+        return [pytest.mark.clients]
     return [] if library in FAULTS[fault].core else [pytest.mark.sweep]
 
 
 def test_the_page_has_every_cell() -> None:
     """Each fault with each library."""
-    every = {(fault, library) for library in COLUMNS for fault in FAULTS}
+    every = {(fault, library) for library in matrix.COLUMNS for fault in FAULTS}
     assert every == {(fault, library) for fault, library, _ in CELLS}
 
 
@@ -40,6 +41,7 @@ def test_what_changes_is_said() -> None:
 )
 @pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
 def test_what_becomes_of_the_attempts(
+    request: pytest.FixtureRequest,
     book: Ledger,
     pool: LedgerBudgetManager,
     server: wire.Server,
@@ -48,4 +50,6 @@ def test_what_becomes_of_the_attempts(
     said: str,
 ) -> None:
     """Each attempt has one end, no lease stays open, and what is billed is what was recorded."""
+    if library in fetched.COLUMNS:
+        request.getfixturevalue("libraries")
     assert said == matrix.outcome(book, pool, server, fault, library)
