@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 from ledger import Entry, EntryKind, LeasePhase, Ledger, LedgerBudgetManager, Provenance
@@ -34,7 +35,7 @@ class Attempt:
 def attempts(book: Ledger, pool: LedgerBudgetManager) -> list[Attempt]:
     """Return the attempts of a pool, each of which has ended once; nothing is damaged."""
     # The end of a stream that was thrown away is left to the next batch.
-    until(lambda: LeasePhase.OPEN not in {one.phase for one in book.open_leases(pool.name)})
+    until(lambda: _ended(book, pool))
     by_lease: dict[int, list[Entry]] = {}
     for entry in book.entries(pool.name):
         if entry.lease is not None:
@@ -45,6 +46,13 @@ def attempts(book: Ledger, pool: LedgerBudgetManager) -> list[Attempt]:
     assert (0, 0) == (spent.reserved.tokens, spent.reserved.cost_micros_usd)
     assert sum(one.used[1] for one in found) == spent.committed.cost_micros_usd
     return found
+
+
+def _ended(book: Ledger, pool: LedgerBudgetManager) -> bool:
+    if LeasePhase.OPEN not in {one.phase for one in book.open_leases(pool.name)}:
+        return True
+    gc.collect()  # a thread of the library may have kept a stream that was thrown away
+    return False
 
 
 def _attempt(entries: list[Entry]) -> Attempt:

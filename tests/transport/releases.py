@@ -14,16 +14,19 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from tests.transport.matrix import cells, cells_of
+from tests.transport.matrix import COLUMNS, cells, cells_of
 
-NEWEST = ("openai", "anthropic", "google-genai", "httpx", "httpx2")
+NEWEST = tuple(dict.fromkeys(column.partition(",")[0] for column in COLUMNS))
 
 
 def main() -> None:
     """Install, make the matrix, and compare."""
     with tempfile.TemporaryDirectory() as folder:
-        print("\n".join(installed(sys.argv[1:] or NEWEST, folder)), flush=True)
-        changed = list(differences(matrix(folder)))
+        wanted = sys.argv[1:] or NEWEST
+        print("\n".join(installed(wanted, folder)), flush=True)
+        named = {one.partition("=")[0] for one in wanted}
+        columns = [one for one in COLUMNS if one.partition(",")[0] in named]
+        changed = list(differences(matrix(folder, columns)))
     print("\n".join(changed) or "nothing has changed")
     sys.exit(bool(changed))
 
@@ -37,10 +40,10 @@ def installed(wanted: tuple[str, ...] | list[str], folder: str) -> list[str]:
     return [f"{name} {found[name]}" for name in sorted(named)]
 
 
-def matrix(folder: str) -> str:
+def matrix(folder: str, columns: list[str]) -> str:
     """Return the matrix as the packages in a folder make it, before all others."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.transport.matrix"],
+        [sys.executable, "-m", "tests.transport.matrix", *columns],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": folder},
         stdout=subprocess.PIPE,
