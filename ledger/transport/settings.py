@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from typing_extensions import override
@@ -146,7 +146,7 @@ _BUDGETS = (LedgerBudgetManager, BudgetRouter, SharedPoolBudgetManager, AsyncBud
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `budgeted` was given; it says what each means.
+    """What `budgeted` was given; it says what each means. `caller` is what tells two clients apart.
 
     Raises:
         InvalidInputError: Something is of another type, or out of range.
@@ -164,6 +164,7 @@ class Settings:
     asks_for_usage: bool
     shows_usage: bool
     telemetry: CallListener
+    caller: object = field(default_factory=object)
 
     def __post_init__(self) -> None:
         if not isinstance(self.budget, _BUDGETS):

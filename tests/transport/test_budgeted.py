@@ -476,3 +476,18 @@ def test_a_stream_ends_where_its_protocol_does(
             if read == size:
                 settled()
                 break
+
+
+def test_another_client_makes_another_call(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """Asking for the same after a failure, also where the first client is gone and forgotten."""
+    for _ in range(20):  # a new object soon lies where an old one did
+        server.answers(wire.error(400))
+        with budgeted(httpx.Client(), pool=pool) as client:
+            client.post(f"{server.url}/v1/chat/completions", json=BODY)
+        del client
+        gc.collect()
+    found = attempts(book, pool)
+    assert {1} == {one.number for one in found}
+    assert len(found) == len({one.call for one in found})
