@@ -33,6 +33,7 @@ _INSIDE = (
     "sdk_configuration.client",  # mistral
     "sdk_configuration.async_client",
     "client",  # litellm's own
+    "_client_wrapper.httpx_client.httpx_client",  # cohere
 )
 """Where the clients of libraries have their HTTP clients."""
 _CLIENTS = (
@@ -74,7 +75,7 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     generateContent and Bedrock's requests, whoever speaks them. All other requests pass.
 
     Args:
-        client: A client of openai, anthropic, google-genai, mistral or groq; a model of
+        client: A client of openai, anthropic, google-genai, mistral, groq or cohere; a model of
             langchain-openai, langchain-anthropic, pydantic-ai (or an agent) or openai-agents; a
             client of boto3 for `bedrock-runtime`; litellm itself; a client of httpx or httpx2, such
             as other libraries take; or a transport of these, of which a wrapped one is returned.

@@ -7,6 +7,7 @@ holds, and nothing is added up.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -152,6 +153,22 @@ def _whole(*names: str) -> Callable[[Said, Fields], None]:
     return read
 
 
+def _cohere_event(said: Said, event: Fields) -> None:
+    delta = event.get("delta")
+    if event.get("type") == "message-end" and isinstance(delta, Mapping):
+        _cohere(said, delta)
+
+
+def _cohere(said: Said, answer: Fields) -> None:
+    said.keep(answer, "id")
+    usage = answer.get("usage")
+    units = usage.get("billed_units") if isinstance(usage, Mapping) else None
+    if isinstance(units, Mapping):  # what the model saw, beside it, is more than what is charged
+        counts = {name: units.get(name) for name in ("input_tokens", "output_tokens")}
+        said.use("usage", {name: math.ceil(n) for name, n in counts.items() if n is not None})
+    said.final = True
+
+
 def _converse_event(said: Said, event: Fields) -> None:
     """Read an answer, or an event of a stream, whose last one is `metadata`."""
     metadata = event.get("metadata")
@@ -265,6 +282,18 @@ PROTOCOLS = (
         event=_gemini_event,
         whole=_gemini_event,
         more_behind=True,
+    ),
+    Protocol(
+        name="cohere",
+        operation="chat",
+        provider="cohere",
+        paths=("/v2/chat",),
+        inputs=("messages", "tools", "documents", "response_format"),
+        limits=(("max_tokens",),),
+        answers=(),
+        tells=re.compile(rb'"type":\s*"message-end"'),
+        event=_cohere_event,
+        whole=_cohere,
     ),
     Protocol(
         name="embeddings",

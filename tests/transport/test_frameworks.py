@@ -21,6 +21,7 @@ from ledger import (
 )
 from ledger.transport import agent_run, attributed, budgeted, denial_of
 from tests.transport import wire
+from tests.transport.attempts import attempts
 from tests.transport.shapes import BY_NAME
 from tests.transport.test_agent_runs import attributions
 
@@ -412,3 +413,53 @@ def test_clients_of_groq_and_mistral(pool: LedgerBudgetManager, server: wire.Ser
     mistral = budgeted(Mistral(server_url=server.url, api_key="none"), pool=pool)
     mistral.chat.complete(**asked)
     assert 2 * 3_750 == pool.status().balance.committed.cost_micros_usd
+
+
+@pytest.mark.parametrize("way", ["whole", "stream", "stream, cut"])
+def test_clients_of_cohere(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, way: str
+) -> None:
+    """What is billed counts, not what the model saw; both are said as fractions."""
+    import cohere
+
+    usage = {
+        "billed_units": {"input_tokens": 900.0, "output_tokens": 200.0},
+        "tokens": {"input_tokens": 1000.0, "output_tokens": 210.0},
+    }
+    text = {"type": "text", "text": "Hello there"}
+    message = {"role": "assistant", "content": [text]}
+    end = {"finish_reason": "COMPLETE", "usage": usage}
+    stream = wire.events(
+        [
+            {"type": "message-start", "id": "c1", "delta": {"message": {"role": "assistant"}}},
+            {
+                "type": "content-delta",
+                "index": 0,
+                "delta": {"message": {"content": {"text": "Hello there"}}},
+            },
+            {"type": "message-end", "delta": end},
+        ]
+    )
+    server.answers(
+        wire.whole({"id": "c1", "message": message, **end})
+        if way == "whole"
+        else stream.cut(2 if "cut" in way else 3, wire.End.MARKED)
+    )
+    client = budgeted(cohere.ClientV2(base_url=server.url, api_key="none"), pool=pool)
+    asked: Any = {
+        "model": "command-r-08-2024",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 500,
+    }
+    if way == "whole":
+        client.chat(**asked)
+    else:
+        list(client.chat_stream(**asked))
+    (found,) = attempts(book, pool)
+    if "cut" in way:
+        assert ("estimated", found.reserved) == (found.end, found.used)
+        return
+    # 900 at 0.15 a million, 200 at 0.60
+    assert ("billed", (1_100, 255)) == (found.end, found.used)
+    (who,) = attributions(book, pool)
+    assert "cohere" == who.provider
