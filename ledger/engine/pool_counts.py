@@ -110,6 +110,7 @@ class PoolCounts:
                 upto=self._upto,
                 boundaries=self._journal.boundaries,
                 sums=self._journal.dated,
+                ends=self._journal.ends,
                 staged=self._staged,
             )
         return self._history.with_due(due)

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, bindparam, literal_column, select, text
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
+from ledger.core.credits import CREDITS_MAX
 from ledger.core.entries import DATED_FLAGS, PoolInfo, Totals
 from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, sql
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -27,6 +28,8 @@ _SUMS_KEPT = 128
 """How many sums of dated entries are kept: one for each limit, and those that a denial looks at."""
 _KEPT = 32
 """For how many times the newest entry before them is kept."""
+_ENDS_KEPT = 4 * CREDITS_MAX
+"""For how many times that have passed it is kept, such as ends of credits."""
 
 _POOL = entries.c.pool_id == bindparam("pool_id")
 _COMMITTED = [entries.c[f"committed_{name}"] for name in Totals._fields]
@@ -130,6 +133,7 @@ class StoredHistory(rules.History):
         upto: int,
         boundaries: dict[Micros, int] | None = None,
         sums: list[DatedSum] | None = None,
+        ends: dict[Micros, rules.Point] | None = None,
     ) -> None:
         self.upto = upto
         """The number of the newest entry that counts."""
@@ -141,6 +145,8 @@ class StoredHistory(rules.History):
         self._before: dict[Micros, int] = {}
         self._moved: list[rules.Moved] = []
         self._sums = [] if sums is None else sums
+        self._ends = {} if ends is None else ends
+        """The newest entries before times that have passed: no later entry is before them."""
         self._dated_to = 0
         """The newest dated entry, when corrections were last read."""
         self._moved_from = self._moved_to = I64_MAX
@@ -160,6 +166,21 @@ class StoredHistory(rules.History):
         if len(self._boundaries) > _KEPT:
             self._boundaries.clear()
         self._boundaries[since] = found
+        return found
+
+    def newest_before(self, since: Micros) -> rules.Point:
+        """Return the newest entry recorded before a time; it is kept once the time has passed.
+
+        Raises:
+            JournalDamagedError: An entry is missing.
+        """
+        found = self._ends.get(since)
+        if found is None or found.seq > self.upto:
+            found = super().newest_before(since)
+            if found.seq < self.upto:  # an entry behind it is committed, which is not before then
+                if len(self._ends) >= _ENDS_KEPT:
+                    self._ends.clear()
+                self._ends[since] = found
         return found
 
     def near(self, since: Micros) -> int:
@@ -290,8 +311,9 @@ class StagedHistory(StoredHistory):
         boundaries: dict[Micros, int],
         sums: list[DatedSum],
         staged: Sequence[Row],
+        ends: dict[Micros, rules.Point] | None = None,
     ) -> None:
-        super().__init__(read, pool, upto=upto, boundaries=boundaries, sums=sums)
+        super().__init__(read, pool, upto=upto, boundaries=boundaries, sums=sums, ends=ends)
         self._staged = staged
         self._corrected: list[rules.Moved] = []
         self._dated: list[rules.Dated] = []

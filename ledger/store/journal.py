@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, CursorResult, text
 
-from ledger.core import hashing
+from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo
 from ledger.core.kinds import EntryKind, LeasePhase, sql
@@ -86,6 +86,8 @@ class PoolJournal:
         """Some times, each with the newest entry before it: limits are counted from there."""
         self.dated: list[Any] = []
         """Sums of dated entries that were read for limits, the least used first."""
+        self.ends: dict[Micros, rules.Point] = {}
+        """What had been committed by times that have passed, such as the ends of credits."""
 
     def place(self) -> dict[str, Any] | None:
         """Return the pool's parent as its opening records it, None for a pool without one."""
@@ -192,7 +194,7 @@ class PoolJournal:
     def forget_terms(self) -> None:
         """Forget the policies, and the sums of earlier entries; they are read again when needed."""
         self.terms = Terms(self.info.pool_id, self.info.name)
-        self.dated = []
+        self.dated, self.ends = [], {}
         self.boundaries = {}
 
     def since(self) -> dict[str, int]:

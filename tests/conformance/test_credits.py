@@ -37,6 +37,7 @@ from ledger import (
     from_micros,
 )
 from ledger.core.checks import to_micros
+from ledger.store.history import StoredHistory
 from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
@@ -574,3 +575,58 @@ def test_an_import_is_paid_by_the_credits_of_its_time(timed: Ledger, clock: Cloc
     budget.correct(entry, Usage(total_tokens=1), "an invoice")
     assert 9 == left(budget)
     assert all(found.ok for found in timed.verify())
+
+
+def test_expired_credits_are_looked_up_once(
+    timed: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reservation reads no entry for a credit whose end an earlier one has found."""
+    budget = timed.pool("pool", PREPAID)
+    for number in range(20):
+        until = from_micros(clock.now + (number + 1) * HOUR_US)
+        timed.credit("pool", Credit(name=str(number), tokens=2, expires_at=until))
+    timed.credit("pool", Credit(name="paid", tokens=90))
+    for _ in range(21):
+        spend(budget, 3)
+        clock.now += HOUR_US
+    looked: list[int] = []
+    entries_of = StoredHistory._entries
+
+    def count(history: StoredHistory, *asked: Any) -> Any:  # noqa: ANN401 - as there
+        looked.append(1)
+        return entries_of(history, *asked)
+
+    monkeypatch.setattr(StoredHistory, "_entries", count)
+    spend(budget, 1)  # the last one has ended since
+    assert len(looked) < 5
+    looked.clear()
+    spend(budget, 1)
+    assert [] == looked
+    monkeypatch.undo()
+    assert [None] == [one.damage for one in timed.verify()]
+
+
+def test_a_restored_backup_forgets_what_was_spent_by_an_end(
+    timed: Ledger, store_url: str, clock: Clock
+) -> None:
+    """The running program counts what the books say by now, not what it had found before."""
+    budget = timed.pool("pool", PREPAID)
+    timed.credit("pool", Credit(name="gift", tokens=9, expires_at=from_micros(clock.now + HOUR_US)))
+    timed.credit("pool", Credit(name="paid", tokens=90))
+    kept = budget.status().seq
+    spend(budget, 4)
+    clock.now += 2 * HOUR_US
+    spend(budget, 1)
+    spend(budget, 1)  # of the gift 4 were used by its end
+    assert 88 == left(budget)
+    vandal = Vandal(store_url)
+    try:
+        vandal.run(f"DELETE FROM entries WHERE seq > {kept}")
+    finally:
+        vandal.close()
+    for _ in range(2):
+        spend(budget, 30)
+    assert 30 == left(budget)
+    assert {"tokens": 1} == refused(budget, 31).top_up
+    spend(budget, 30)
+    assert [None] == [one.damage for one in timed.verify()]
