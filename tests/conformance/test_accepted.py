@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import BytesIO
 from typing import Any
 from zoneinfo import available_timezones
@@ -20,15 +21,18 @@ from ledger import (
     AmountOutOfRangeError,
     Attribution,
     BudgetError,
+    Credit,
     IdempotencyKey,
     InvalidInputError,
     LeaseTtl,
     Ledger,
+    Limit,
     OccurredAt,
     Period,
     Provenance,
     RequestBudget,
     RequestExtensions,
+    Rolling,
     SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
@@ -78,6 +82,24 @@ def windows(draw: Any) -> Window:  # noqa: ANN401 - hypothesis's own
     )
 
 
+SESSIONS = st.builds(
+    Window, period=st.timedeltas(timedelta(seconds=1), TEN_YEARS), session=st.just(True)
+)
+
+
+@st.composite
+def limits(draw: Any) -> list[Limit]:  # noqa: ANN401 - hypothesis's own
+    """Return any limits that are accepted: rolling ones, and those of the calendar."""
+    rolling = st.builds(Rolling, st.timedeltas(timedelta(seconds=1), TEN_YEARS))
+    plain = windows().map(
+        lambda one: Window(period=one.period, time_zone=one.time_zone, anchor=one.anchor)
+    )
+    return [
+        Limit(name=f"{number}", period=period, capacity_tokens=draw(AMOUNTS))
+        for number, period in enumerate(draw(st.lists(rolling | plain, max_size=3)))
+    ]
+
+
 POLICIES = st.builds(
     SharedPoolBudgetOptions,
     capacity_tokens=st.sampled_from([0, 300, I64_MAX, U64_MAX]),
@@ -87,7 +109,17 @@ POLICIES = st.builds(
     lease_ttl=st.none() | TIMES,
     settlement=st.sampled_from(SettlementPolicy),
     thresholds=st.dictionaries(TEXTS.map(lambda text: text[:64]), st.integers(1, 100), max_size=3),
-    window=st.none() | windows(),
+    window=st.none() | windows() | SESSIONS,
+    limits=limits(),
+    prepaid=st.sampled_from([(), (), ("tokens",), ("cost_micros_usd", "requests")]),
+)
+CREDITS = st.fixed_dictionaries(
+    {
+        "name": TEXTS,
+        "amount": st.sampled_from([1, 50, I64_MAX]),
+        "expires_at": st.none() | MOMENTS,
+        "priority": st.integers(0, 100),
+    }
 )
 ATTRIBUTIONS = st.builds(
     Attribution,
@@ -120,6 +152,7 @@ CASES = st.fixed_dictionaries(
         "occurred": st.none() | MOMENTS,
         "ttl": st.none() | TIMES,
         "reason": TEXTS,
+        "credits": st.lists(CREDITS, min_size=3, max_size=3),
     }
 )
 
@@ -148,6 +181,15 @@ def call(budget: Any, case: dict[str, Any], **keyed: str) -> None:  # noqa: ANN4
             budget.record_used(lease, usage, report=case["report"])
 
 
+def top_up(give: Callable[[Credit], object], prepaid: Sequence[str], given: Any) -> None:  # noqa: ANN401 - a case's
+    """Give a credit on each axis that is prepaid, unless it has expired."""
+    if prepaid:
+        amounts = dict.fromkeys(prepaid, given["amount"])
+        said = {name: given[name] for name in ("name", "expires_at", "priority")}
+        with contextlib.suppress(InvalidInputError):
+            give(Credit(**amounts, **said))
+
+
 def read(book: Ledger, name: str) -> None:
     """Ask for everything that the books say of a pool."""
     seqs = [entry.seq for entry in book.entries(name)]
@@ -169,6 +211,8 @@ def read(book: Ledger, name: str) -> None:
     list(reports.denials(book, name))
     reports.denials_by(book, name, by=["reason"])
     reports.standing(book, name)
+    reports.credits(book, name)
+    reports.unpriced(book, name)
     for wanted in (exports.Format.CSV, exports.Format.JSONL, exports.Format.FOCUS):
         with contextlib.suppress(InvalidInputError):  # a text that a format cannot hold
             exports.write(book, name, BytesIO(), format=wanted)
@@ -210,6 +254,10 @@ def test_whatever_is_accepted_can_be_read(
                 clock.now = now
                 budget = book.pool(name, first if number == 0 else None)
                 memory = memory or SharedPoolBudgetManager(first, clock=clock)
+                given = case["credits"][number]
+                prepaid = budget.status().policy.prepaid
+                top_up(partial(book.credit, name), prepaid, given)
+                top_up(memory.credit, first.prepaid, given)
                 for one, keyed in ((budget, {"key": f"{number}"}), (memory, {})):
                     call(one, case, **keyed)
                     one.remaining(RequestExtensions())

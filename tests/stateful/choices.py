@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
@@ -40,6 +40,13 @@ WINDOWS = st.none() | st.sampled_from(
         Window(period=HOUR, deduct_overage=True),
         Window(period=HOUR, carry_over=True, carry_cap_tokens=10, carry_cap_cost_micros_usd=0),
         Window(period=Period.DAY, time_zone="Europe/Berlin", carry_over=True),
+        Window(period=Period.MONTH, time_zone="Europe/Berlin", deduct_overage=True),
+        Window(
+            period=Period.WEEK,
+            time_zone="Europe/Berlin",
+            anchor=datetime(2026, 1, 4, 1, 30, tzinfo=UTC),  # Sundays, 02:30
+            carry_over=True,
+        ),
     ]
 )
 MORE_LIMITS = st.sampled_from(
@@ -59,7 +66,8 @@ MORE_LIMITS = st.sampled_from(
         ),
     ]
 )
-MINUTES = st.sampled_from([1, 30, 59, 60, 61, 200, 1_440, 4_000])
+MINUTES = st.sampled_from([1, 30, 59, 60, 61, 200, 1_440, 4_000, 20_000, 303_110])
+"""The last one leads from where the machines begin, in a spring night, into one in autumn."""
 TIMES = st.sampled_from([timedelta(minutes=number) for number in (1, 30, 59, 60, 90, 1_500)])
 """How long leases hold."""
 THRESHOLDS = st.sampled_from([{}, {"half": 50, "warning": 80}, {"little": 1, "all": 100}])
