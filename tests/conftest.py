@@ -31,7 +31,7 @@ LEFT_OUT = {
     "focus": "exports under the official FOCUS validator, which needs Python 3.12 or newer",
     "long": "the same as others on more histories, places and calls, which takes minutes",
     "tools": "exports in pandas, DuckDB, hledger and others, and Litestream, which are fetched",
-    "sweep": "every place and every value that others take a sample of, which takes half an hour",
+    "sweep": "every place and every value that others take a sample of, which takes an hour or two",
 }
 """Markers of tests that need more time, or more than a virtual environment: -m names them."""
 
