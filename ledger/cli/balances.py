@@ -66,6 +66,7 @@ def statement(
             reports.StatementLine,
             lambda: [statement_lines_sheet(found, lines)],
             book=book,
+            due=found.due,
         )
 
 
@@ -131,5 +132,6 @@ def forecast(
             lambda: [forecast_sheet(found)],
             book=book,
             notes=[assumptions(found), *burned(history)],
+            due=found.due,
             pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
         )

@@ -14,7 +14,7 @@ from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, stdout
 from ledger.cli.filters import filtered
 from ledger.cli.output import Force, target
 from ledger.errors import InvalidInputError
-from ledger.reports.render import counted, printable, usd
+from ledger.reports.render import counted, not_yet_charged, printable, usd
 
 ExportFormat = Annotated[
     exports.Format | None,
@@ -62,13 +62,12 @@ def export(
             up_to=_ends(up_to),
             force=force,
         )
+        waiting = [] if up_to else not_yet_charged(reports.due(book, where, left_out=[]))
     ends = "".join(f" --up-to {shlex.quote(f'{name}={seq}')}" for name, seq in found.up_to.items())
     unpriced = f", {found.unpriced:,} of them unpriced" if found.unpriced else ""
-    stderr().print(
-        printable(f"{counted(found.rows, 'row')}{unpriced};{ends or ' no pool'}"),
-        markup=False,
-        soft_wrap=True,
-    )
+    said = f"{counted(found.rows, 'row')}{unpriced};{ends or ' no pool'}"
+    for line in (said, *waiting):
+        stderr().print(printable(line), markup=False, soft_wrap=True)
 
 
 @filtered

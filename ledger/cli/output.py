@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledger.cli.common import Format, OutputFormat, Wide, emit, show, stdout
+from ledger import reports
+from ledger.cli.common import Format, OutputFormat, Wide, emit, show, stderr, stdout
 from ledger.cli.gathered import gathered
 from ledger.ledger import Ledger
 from ledger.reports.charts import Picture
 from ledger.reports.output_file import Target
 from ledger.reports.page import Document, Section, write_page
-from ledger.reports.render import Sheet, behind, printable
+from ledger.reports.render import Sheet, behind, not_yet_charged, printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -63,6 +64,7 @@ class Output:
         *,
         book: Ledger,
         notes: Sequence[str] = (),
+        due: reports.DueLeases | None = None,
         pictures: Callable[[], Sequence[Picture]] = tuple,
         dimensions: Sequence[str] = (),
     ) -> None:
@@ -74,6 +76,8 @@ class Output:
             sheets: Makes the tables for people.
             book: The store that the report is about.
             notes: The notes below the tables.
+            due: The leases that the report would count once they expire; said on standard error
+                where programs read the report.
             pictures: Draws the pictures that a page shows above the tables.
             dimensions: The names of the dimensions that the rows are grouped by.
 
@@ -81,7 +85,12 @@ class Output:
             ExportError: The file cannot be written, or must not be replaced.
             MissingExtraError: The extra `html` is not installed.
         """
+        waiting = [] if due is None else not_yet_charged(due)
+        notes = [*notes, *waiting]
         if self.html is None:
+            if self.format is not Format.TABLE:
+                for line in waiting:
+                    stderr().print(line, markup=False, soft_wrap=True)
 
             def people() -> None:
                 for sheet in sheets():

@@ -89,6 +89,7 @@ def runs(
                 reports.RunTree,
                 lambda: [run_trees_sheet(trees)],
                 book=book,
+                due=reports.due(book, where, left_out=[]),
             )
         else:
             rows = reports.runs(book, where, left_out=lost)
@@ -97,6 +98,7 @@ def runs(
                 reports.RunCost,
                 lambda: [runs_sheet(rows)],
                 book=book,
+                due=reports.due(book, where, left_out=[]),
                 pictures=lambda: [runs_picture(rows, PAGE)],
             )
     tell_left_out(lost)
@@ -138,6 +140,7 @@ def spend(
             lambda: [spend_sheet(found)],
             book=book,
             notes=trend(found),
+            due=reports.due(book, where, left_out=[]),
             pictures=lambda: [spend_picture(found, PAGE)] if by_day else [],
             dimensions=found.by,
         )

@@ -7,6 +7,7 @@ nothing is counted twice. A `Filter` or the name of a pool selects the entries.
 from ledger.reports.burndown import BurnDown, BurnPoint, burn_down
 from ledger.reports.credits import PoolCredit, credits
 from ledger.reports.denials import Denied, DeniedGroup, denials, denials_by
+from ledger.reports.due import DueLeases, due
 from ledger.reports.estimates import EstimateQuality, Held, Ratios, estimates
 from ledger.reports.figures import Figures
 from ledger.reports.filters import Filter, PoolState, TimeBasis
@@ -35,6 +36,7 @@ __all__ = [
     "BurnPoint",
     "Denied",
     "DeniedGroup",
+    "DueLeases",
     "EstimateQuality",
     "Figures",
     "Filter",
@@ -64,6 +66,7 @@ __all__ = [
     "credits",
     "denials",
     "denials_by",
+    "due",
     "estimates",
     "forecast",
     "glance",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -20,6 +20,7 @@ from ledger.core.credits import order_of_use
 from ledger.core.entries import PoolStatus
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
+from ledger.reports.due import DueLeases, due_of_each
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import asked_moment, moment_of, unpriced_in
 from ledger.reports.scopes import Scope, Shape, snapshot
@@ -74,7 +75,7 @@ class AxisForecast:
             capacity, if a pool above has less left. None if none of these capacities has a limit.
         stop_threshold: What is kept back: at this much the pool has run out.
         held: What open leases hold.
-        spent: What was spent in the window.
+        spent: What was spent in the window, and what leases that are due are charged.
         per_day: The rate of `spent`, in 24 hours.
     """
 
@@ -107,6 +108,7 @@ class Forecast:
         axes: One forecast an axis.
         unpriced: How many records of spend in the window leave out a figure that the pool limits:
             the rate may be higher.
+        due: The leases that are due here, and in the pools below that share with this one.
         steady: Assumed: spend goes on as in the window, evenly.
         held_is_spent: Assumed: what open leases hold is used, so it is not among what remains.
         capacity_stays: Assumed: the pool is not adjusted.
@@ -120,6 +122,7 @@ class Forecast:
     basis: TimeBasis
     axes: list[AxisForecast]
     unpriced: int = 0
+    due: DueLeases = field(default_factory=DueLeases)
     steady: bool = True
     held_is_spent: bool = True
     capacity_stays: bool = True
@@ -164,10 +167,14 @@ def forecast(
         at = moment_of(connection, scope, asked)
         began = connection.execute(_began(scope.shape), {**scope.values, "now": at}).scalar()
         begin = Micros(max(at - window // _MICROSECOND, at if began is None else began))
+        lineage = lineage_in(connection, scope, at)
+        due = due_of_each(connection, scope, at, [one.pool.pool_id for one in lineage])
         line = []
-        for one in lineage_in(connection, scope, at):
-            of_pool = scope.of(one.pool.pool_id, one.pool.name)
-            line.append((one, _spent(connection, of_pool.between(begin, at))))
+        for one in lineage:
+            of_pool = scope.of(one.pool.pool_id, one.pool.name).between(begin, at)
+            charged = due[one.pool.pool_id].charged._asdict()
+            spent = _spent(connection, of_pool)
+            line.append((one, {axis: spent[axis] + charged[axis] for axis in spent}))
         return Forecast(
             pool=pool,
             now=from_micros(at),
@@ -177,6 +184,7 @@ def forecast(
             basis=basis,
             axes=[_axis(axis, line, begin, at) for axis in AXES],
             unpriced=unpriced_in(connection, scope.between(begin, at)),
+            due=due[scope.pool],
         )
 
     return snapshot(book, where, query, mirrors=True)

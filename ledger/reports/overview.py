@@ -11,6 +11,7 @@ from ledger.core.entries import PoolStatus, Standby
 from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.burndown import BurnDown, burn_down
+from ledger.reports.due import DueLeases, due
 from ledger.reports.estimates import EstimateQuality, estimates
 from ledger.reports.filters import EVERYTHING, Filter, Where
 from ledger.reports.leases import Leases, leases
@@ -44,6 +45,7 @@ class Overview:
         leases: The open leases.
         verified: What verifying each pool found; None if it was not asked for.
         unpriced: How many records of usage of each pool are unpriced, where there are any.
+        due: The leases that these pools granted and that are due: pools count them, spend does not.
         left_out: What is wrong with each damaged pool that one of these parts leaves out, as a
             whole or from some entry on.
         standby: How far the store has come, if it is a standby.
@@ -61,6 +63,7 @@ class Overview:
     leases: Leases
     verified: list[Verification] | None
     unpriced: Mapping[str, int] = field(default_factory=dict)
+    due: DueLeases = field(default_factory=DueLeases)
     left_out: LeftOut = field(default_factory=list)
     standby: Standby | None = None
 
@@ -127,6 +130,7 @@ def overview(
         leases=leases(book, chosen, now=now, left_out=lost),
         verified=verified,
         unpriced=unpriced(book, chosen, left_out=lost),
+        due=due(book, chosen, now=now, left_out=lost),
         standby=book.standby(),
         left_out=list({str(error): error for error in lost}.values()),
     )

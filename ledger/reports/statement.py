@@ -26,6 +26,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
+from ledger.reports.due import DueLeases, due_of_each
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import SIDES, asked_moment, newest
 from ledger.reports.scopes import IS_UNPRICED, Scope, scope_of, snapshot
@@ -85,6 +86,7 @@ class Statement:
         limits: How far each limit of the policy is used by then.
         credits: How far each credit is used by then, of those that the pool lists.
         debt: What was spent by then that no credit has paid.
+        due: The leases that are due by now, here and in the pools below that share with this one.
     """
 
     pool: str
@@ -101,6 +103,7 @@ class Statement:
     limits: Sequence[LimitStatus] = ()
     credits: Sequence[CreditStatus] = ()
     debt: Totals = field(default_factory=Totals)
+    due: DueLeases = field(default_factory=DueLeases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +218,8 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
     balance = Balance() if opening is None else opening.balance
     opening_seq = 0 if opening is None else opening.seq
     of_then = replace(where, since=None, until=None, as_of=closing.seq if now is None else None)
-    (stands,) = standing_in(connection, scope_of(connection, of_then, mirrors=True), now)
+    of_now = scope_of(connection, of_then, mirrors=True)
+    (stands,) = standing_in(connection, of_now, now)
     return Statement(
         pool=where.pools[0],
         opening=balance,
@@ -231,6 +235,7 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
         limits=stands.limits,
         credits=stands.credits,
         debt=stands.debt,
+        due=due_of_each(connection, of_now, now, of_now.pools)[of_now.pool],
     )
 
 

@@ -192,6 +192,21 @@ def with_due(
     return due, damaged
 
 
+def due_of_each(
+    connection: Connection, journals: Sequence[PoolJournal], now: Micros | None, *, below: bool
+) -> Mapping[PoolId, rules.Due]:
+    """Return what leases that are due come to in each pool, as its balance by now counts them.
+
+    Args:
+        connection: A transaction.
+        journals: The pools. One that cannot be read has none.
+        now: The time, or None for the store's.
+        below: Whether those of the pools below that share with a pool count there, too.
+    """
+    heads, _at, holds = _heads(connection, journals, now)
+    return _due(connection, holds, heads, below=below)
+
+
 _Heads = Mapping[PoolId, Head | JournalDamagedError]
 _Holds = Mapping[PoolId, Sequence[rules.Charge]]
 """What leases that are due hold, by their pool, and apart by when they were due if that matters."""
@@ -286,7 +301,9 @@ def _may_be_due(pool: PoolJournal, newest: Row | None) -> bool:
 _NOTHING = rules.Due()
 
 
-def _due(connection: Connection, holds: _Holds, heads: _Heads) -> Mapping[PoolId, rules.Due]:
+def _due(
+    connection: Connection, holds: _Holds, heads: _Heads, *, below: bool = True
+) -> Mapping[PoolId, rules.Due]:
     """Return what is due of the capacity of each pool, from what is due in each and below."""
     if not holds:
         return {}
@@ -302,7 +319,7 @@ def _due(connection: Connection, holds: _Holds, heads: _Heads) -> Mapping[PoolId
             if isinstance(head, JournalDamagedError):
                 continue
             own = rules.overdue(head.rules_version, head.policy.settlement, found)
-            for above in _line(pool_id, infos):
+            for above in _line(pool_id, infos) if below else (pool_id,):
                 if above in due:
                     due[above] = due[above].plus(own)
     return due

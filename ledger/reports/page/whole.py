@@ -24,6 +24,7 @@ from ledger.reports.render import (
     estimates_sheet,
     lease_ages_sheet,
     moment,
+    not_yet_charged,
     pools_sheet,
     runs_sheet,
     spend_sheet,
@@ -52,6 +53,7 @@ def whole_page(found: Overview) -> Document:
             _pools(found),
             Section(
                 title="Spend per day by model",
+                notes=not_yet_charged(found.due),
                 pictures=[spend_picture(found.spend, PAGE)] if found.spend.rows else [],
                 sheets=[spend_sheet(found.spend)],
             ),
@@ -120,8 +122,9 @@ def _tiles(found: Overview) -> list[Tile]:
             name="Spent, USD",
             figure=usd(total.cost_micros_usd),
             note=f"{counted(total.total_tokens, 'token')}, {counted(total.requests, 'request')}"
-            + (f", {total.unpriced:,} unpriced" if total.unpriced else ""),
-            bad=bool(total.unpriced),
+            + (f", {total.unpriced:,} unpriced" if total.unpriced else "")
+            + "".join(f"; {line}" for line in not_yet_charged(found.due)),
+            bad=bool(total.unpriced or found.due.leases),
         ),
         Tile(
             name="Pools",

@@ -11,6 +11,7 @@ from rich.text import Text
 from ledger.core.axes import AXES, Axis
 from ledger.core.entries import Standby, Totals
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.reports.due import DueLeases
 from ledger.reports.render.text_formats import printable
 
 _MICROS = 1_000_000
@@ -89,6 +90,16 @@ def behind(standby: Standby | None) -> str:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun: `1 entry`, `2 entries`."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def not_yet_charged(found: DueLeases) -> list[str]:
+    """Return in words which leases are due and not charged yet, and what charges them."""
+    if not found.leases:
+        return []
+    axes = [axis for axis in AXES if axis.amount is not None]
+    amounts = in_words(axes, [getattr(found.charged, axis.name) for axis in axes])
+    are = "lease is" if found.leases == 1 else "leases are"
+    return [f"{found.leases:,} {are} due and not yet charged with {amounts}: run 'ledger expire'"]
 
 
 def decimal(value: Fraction, places: int) -> str:
