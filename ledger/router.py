@@ -113,7 +113,9 @@ class BudgetRouter(Budget[LeaseBlock]):
             UnknownPoolError: There is no such pool.
         """
         if name not in self._by_name:
-            self._by_name[name] = self._named(name)
+            found = self._by_name[name] = self._named(name)
+            # So that a lease can be settled, or its usage kept, while the store is away.
+            self._by_identity[found.identity] = found
         return self._by_name[name]
 
     def granted(self, lease: BudgetLease) -> LedgerBudgetManager:

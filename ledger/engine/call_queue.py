@@ -12,10 +12,12 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
-from ledger.core.values import Usage
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
-from ledger.engine.operations import Record
+from ledger.engine.keeping import is_kept, lease_named, shown
+from ledger.engine.operations import Operation, Record
+from ledger.engine.operations.base import LeaseOperation
 from ledger.engine.worker import Worker
 from ledger.errors import (
     ContentionError,
@@ -117,19 +119,32 @@ class CallQueue(ABC):
             if len(self._queue) == self._wanted:
                 self._end_pause()
 
+    def _result(self, caller: Caller) -> Any:  # noqa: ANN401 - whatever the operation answers with
+        """Return or raise what a caller gets; a call that is kept counts as done for it."""
+        try:
+            return caller.result()
+        except (ContentionError, LedgerUnavailableError, OutcomeUnknownError) as error:
+            if not is_kept() or caller.operation.lease_id is None or self._closed:
+                raise
+            ownerless = Caller(caller.pool, caller.operation)
+            ownerless.again = caller.again or isinstance(error, OutcomeUnknownError)
+            self._retry(ownerless, error)
+            self._call_worker()
+            return None
+
     def _retry(self, caller: Caller, error: StoreError) -> bool:
-        """Have what a finaliser left tried again, if that may help; else log it.
+        """Have a call that nobody waits for tried again, if that may help; else log it.
 
         It is queued at once if others only kept the store busy, and kept until the store has done
-        another batch if it cannot be reached.
+        another batch if it cannot be reached, or is busy for longer.
         """
         operation = caller.operation
         if isinstance(error, ContentionError) and caller.tries < _TRIES:
             caller.tries += 1
             self._enter(caller)
             return True
-        usage = _shown(operation.usage) if isinstance(operation, Record) else "no usage"
-        of = operation.name, operation.lease_id, caller.pool.info.name, usage
+        lease = lease_named(operation.lease_id, getattr(operation, "proof", None))
+        of = operation.name, lease, caller.pool.info.name, _spent(operation)
         if self._keep(caller, error):
             _log.warning(
                 "%s of lease %s in pool %r (%s), left in the queue, is kept: %s", *of, error
@@ -140,27 +155,33 @@ class CallQueue(ABC):
 
     def _keep(self, caller: Caller, error: StoreError) -> bool:
         """Keep a call about a lease until the store answers; tell whether it is kept."""
-        if not isinstance(error, LedgerUnavailableError | OutcomeUnknownError):
+        busy = isinstance(error, ContentionError)
+        if not busy and not isinstance(error, LedgerUnavailableError | OutcomeUnknownError):
             return False
         with self._mutex:
-            if self._closed or caller.tries >= _TRIES or caller.operation.lease_id is None:
+            spent = caller.tries >= _TRIES and not busy
+            if self._closed or spent or caller.operation.lease_id is None:
                 return False
-            caller.tries += 1
             caller.again |= isinstance(error, OutcomeUnknownError)
             self._kept.append(caller)
         return True
 
-    def _take_back(self) -> bool:
-        """Queue what was kept; tell whether there was any."""
+    def _take_back(self, of: Operation[Any] | None = None) -> bool:
+        """Queue what was kept, in its order; tell whether there was any.
+
+        Args:
+            of: A call whose lease alone is meant, since it must be done behind them; by default
+                all are, and each is tried once more: the store answers.
+        """
         with self._mutex:
-            found = bool(self._kept)
-            while self._kept:
+            found = [one for one in list(self._kept) if of is None or _same(one.operation, of)]
+            for kept in found:
                 # Queued before it is kept no more: an interrupt in between loses none.
-                kept = self._kept[0]
                 if kept.outcome is None and kept not in self._queue:
+                    kept.tries += of is None
                     self._queue.append(kept)
-                self._kept.popleft()
-        return found
+                self._kept.remove(kept)
+        return bool(found)
 
     def _gather(self) -> None:
         """Pause until as many callers wait as the last batch had, since most come right back.
@@ -329,7 +350,17 @@ class CallQueue(ABC):
         return ContentionError(timeout_s=self.database.timeout_s, attempts=0, holder=holder)
 
 
-def _shown(usage: Usage) -> str:
-    """Return the figures of a usage that are not 0, for the log."""
-    figures = {name: getattr(usage, name) for name in Usage.__dataclass_fields__}
-    return ", ".join(f"{name} {figure}" for name, figure in figures.items() if figure) or "usage 0"
+def _same(one: Operation[Any], other: Operation[Any]) -> bool:
+    """Tell whether two calls are about the same lease."""
+    return (
+        isinstance(one, LeaseOperation)
+        and isinstance(other, LeaseOperation)
+        and (one.lease, one.proof) == (other.lease, other.proof)
+    )
+
+
+def _spent(operation: Operation[Any]) -> str:
+    """Return what a call records, for the log."""
+    if not isinstance(operation, Record):
+        return "no usage"
+    return shown(operation.usage, operation.report.request_id)

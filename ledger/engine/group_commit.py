@@ -40,6 +40,7 @@ from ledger.engine.callers import (
     wake_tasks,
 )
 from ledger.engine.collecting import is_collecting
+from ledger.engine.keeping import is_kept
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Close, Operation, Record, Release
 from ledger.engine.perform import Call, Done, no_calls, perform
@@ -173,6 +174,8 @@ class Writer(CallQueue):
         Raises:
             LedgerError: The operation's refusal, or the reason why it was not done.
         """
+        if self._kept and is_kept():
+            self._take_back(operation)
         if self._is_left(operation):
             return cast("T", self._leave(pool, operation))
         caller = ThreadCaller(pool, operation)
@@ -188,7 +191,7 @@ class Writer(CallQueue):
                     if caller.outcome is None:
                         self._give_up(caller)
             caller.wake_behind()
-            answer: T = caller.result()
+            answer: T = self._result(caller)
         except BaseException:
             caller.wake_behind()
             # After a verdict there is nothing to drop; an interrupt may leave an unused lease.
@@ -217,6 +220,8 @@ class Writer(CallQueue):
         """
         if asyncio._get_running_loop() is None:  # noqa: SLF001 - a coroutine that is collected
             return cast("T", self._leave(pool, operation))
+        if self._kept and is_kept():
+            self._take_back(operation)
         caller = TaskCaller(pool, operation)
         if began_s is not None:
             caller.entered_s = began_s
@@ -228,7 +233,7 @@ class Writer(CallQueue):
         except BaseException:
             self._drop(caller)
             raise
-        answer: T = caller.result()
+        answer: T = self._result(caller)
         return answer
 
     def _reset(self) -> None:
@@ -251,7 +256,7 @@ class Writer(CallQueue):
             and not self.transactions.is_written_here()
         ):
             return False
-        if not isinstance(operation, Release):
+        if not isinstance(operation, Release) and not (is_kept() and operation.lease_id):
             raise ContentionError.in_another_call()
         return True
 
@@ -416,9 +421,10 @@ class Writer(CallQueue):
             if caller in self._queue:
                 place = self._queue.index(caller)
                 del self._queue[place]
-                # Two kinds stay, without a caller: one that may have been done, which must be
-                # looked up, and one that ends a lease.
-                if caller.again or isinstance(caller.operation, Close):
+                # These stay, without a caller: one that may have been done, which must be looked
+                # up, one that ends a lease, and one that is kept.
+                kept = is_kept() and caller.operation.lease_id is not None
+                if caller.again or kept or isinstance(caller.operation, Close):
                     ownerless = Caller(caller.pool, caller.operation)
                     ownerless.again, ownerless.abandoned = caller.again, True
                     self._queue.insert(place, ownerless)

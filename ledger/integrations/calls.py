@@ -184,13 +184,13 @@ class Call:
             answer: As `ledger.prices.read_answer` takes it, or `Counts`.
         """
         if (part := self._part(answer)) is not None:
-            with self._attempt.failing():
+            with self._attempt.failing(part):
                 part.of(self._block)
 
     async def arecord(self, answer: object) -> None:
         """Record the same in a task."""
         if (part := self._part(answer)) is not None:
-            with self._attempt.failing():
+            with self._attempt.failing(part):
                 await part.of(self._block)
 
     def _part(self, answer: object) -> Part | None:

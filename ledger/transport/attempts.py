@@ -31,6 +31,7 @@ from ledger.contract import RequestExtensions
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Attribution, Usage, UsageEstimate
 from ledger.engine.collecting import is_collecting
+from ledger.engine.keeping import kept, lease_named, shown
 from ledger.errors import (
     LedgerError,
     RequestBudgetExceededError,
@@ -269,14 +270,31 @@ class Attempt:
         return [] if nothing_new else [part]
 
     @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Log an error of a call about the lease: the answer is passed on all the same."""
+    def failing(self, part: Part | None = None) -> Iterator[None]:
+        """Log an error of a call about the lease: the answer is passed on all the same.
+
+        While the store is away, what was spent is kept, and recorded once it answers.
+
+        Args:
+            part: The call, if it records usage.
+        """
         try:
-            yield
+            with kept():
+                yield
         except RequestBudgetExceededError:
             pass  # it was recorded, and the answer is there
         except LedgerError as error:
-            _log.error("the usage of call %s could not be recorded: %s", self._call.id, error)
+            lease, spent = self._block.lease, "no usage"
+            if part is not None and part.usage is not None:
+                spent = shown(part.usage, None if part.report is None else part.report.request_id)
+            _log.error(
+                "the usage of call %s (lease %s of pool %s: %s) could not be recorded: %s",
+                self._call.id,
+                lease_named(lease.id, lease.proof),
+                lease.pool,
+                spent,
+                error,
+            )
 
     def _recording(self, how: str) -> Recording | None:
         """Return what the answer says was used, None if it does not say so."""

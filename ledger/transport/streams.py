@@ -61,7 +61,7 @@ class Stream:
 
     def _make(self, part: Part | None) -> None:
         if part is not None:
-            with self._attempt.failing():
+            with self._attempt.failing(part):
                 part.of(self._block)
 
 
@@ -130,7 +130,7 @@ class AsyncStream:
 
     async def _make(self, part: Part | None) -> None:
         if part is not None:
-            with self._attempt.failing():
+            with self._attempt.failing(part):
                 await part.of(self._block)
 
     def _leave(self) -> None:

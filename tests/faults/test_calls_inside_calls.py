@@ -333,7 +333,7 @@ def test_what_a_collection_leaves_and_the_store_fails_is_logged(
     book._database.dialect.begin = fail
     gc.collect()
     until(lambda: "left in the queue" in caplog.text)
-    left = f"close of lease {lease.id} in pool 'pool' (no usage), left in the queue"
+    left = f"close of lease {lease.token} in pool 'pool' (no usage), left in the queue"
     assert f"{left}, is kept" in caplog.text
     book.close()
     assert f"{left}, failed" in caplog.text
@@ -358,7 +358,7 @@ def test_usage_that_a_collection_leaves_outlives_an_outage(
     book._database.dialect.begin = fail
     gc.collect()
     until(lambda: "left in the queue" in caplog.text)
-    shown = f"of lease {lease.id} in pool 'pool' (total_tokens 7), left in the queue, is kept: "
+    shown = f"of lease {lease.token} in pool 'pool' (total_tokens 7), left in the queue, is kept: "
     assert shown in caplog.text
     assert ["WARNING"] == [one.levelname for one in caplog.records if shown in one.getMessage()]
     until(lambda: book._writer._leader is None)
@@ -392,7 +392,7 @@ def test_usage_that_is_left_and_fails_again_and_again_is_given_up(
     for _ in range(2):
         until(lambda: writer._kept and writer._leader is None)
         reserve(budget)
-    shown = f"of lease {lease.id} in pool 'pool' (total_tokens 7), left in the queue, failed: "
+    shown = f"of lease {lease.token} in pool 'pool' (total_tokens 7), left in the queue, failed: "
     until(lambda: shown in caplog.text)
     assert ["WARNING", "WARNING", "ERROR"] == [
         one.levelname for one in caplog.records if "left in the queue" in one.getMessage()

@@ -247,6 +247,8 @@ def test_an_answer_arrives_whatever_becomes_of_its_record(
     assert 1_200 == answer.usage.total_tokens
     assert 1 == len(server.requests)
     assert "could not be recorded: the store is away" in caplog.text
+    for said in ("total_tokens 1200, cost_micros_usd 3750", "request 'chatcmpl-1')"):
+        assert said in caplog.text
     assert usd("1") - 40_998 == budget.remaining(RequestExtensions()).cost_micros_usd
 
 

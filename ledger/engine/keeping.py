@@ -1,0 +1,48 @@
+"""Calls about a lease that nobody would repeat: they are kept while the store is away.
+
+What a provider billed has been said once, to an adapter that must pass the answer on. So its call
+counts as done for it, and the queue tries it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+
+from ledger.core.tokens import is_proof, token_of
+from ledger.core.values import Usage
+
+_kept: ContextVar[bool] = ContextVar("calls about leases are kept", default=False)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Have the calls about leases in the block kept if the store does not do them now."""
+    token = _kept.set(True)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # a coroutine that is thrown away may end in another context
+            _kept.reset(token)
+
+
+def is_kept() -> bool:
+    """Tell whether a call that is made here is kept."""
+    return _kept.get()
+
+
+def shown(usage: Usage, request_id: str | None) -> str:
+    """Return what was spent, for the log: figures that are not 0, and the provider's id."""
+    figures = {name: getattr(usage, name) for name in Usage.__dataclass_fields__}
+    said = [f"{name} {figure}" for name, figure in figures.items() if figure] or ["usage 0"]
+    if request_id is not None:
+        said.append(f"request {request_id!r}")
+    return ", ".join(said)
+
+
+def lease_named(lease_id: int | None, proof: bytes | None) -> str:
+    """Return a lease's token, for the log; its number where it has none."""
+    if lease_id is None or not is_proof(proof):
+        return str(lease_id)
+    return token_of(lease_id, proof)
