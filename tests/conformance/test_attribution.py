@@ -152,6 +152,46 @@ def test_the_rest_of_a_report_is_kept_on_the_settlement(
     assert shared_book.verify(fresh_name)[0].ok
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["remembered", "read again"])
+@pytest.mark.parametrize("end", ["settle", "release", "renew", "abandon"])
+def test_a_report_of_an_observation_stays_with_it(store_url: str, end: str, *, again: bool) -> None:
+    """Later entries of the lease say what its reservation captured."""
+    said = UsageReport(
+        provider="p2",
+        model="m2",
+        request_id="other",
+        provenance=Provenance.RECOVERED,
+        occurred_at=LATER,
+        tags={"c": "3"},
+        detail={"finish": "length"},
+    )
+    captured = replace(CAPTURED, request_id="mine")
+    with Ledger.open(store_url) as book:
+        budget = book.pool("pool", OPEN)
+        lease = budget.reserve(
+            RequestExtensions(captured, OccurredAt(THEN)), UsageEstimate(total_tokens=9), UNLIMITED
+        )
+        budget.observe(lease, Usage(total_tokens=3), report=said)
+    with Ledger.open(store_url) as book:
+        budget = book.pool("pool", OPEN)
+        if not again:
+            budget.observe(lease, Usage(total_tokens=1), report=said)
+        if end == "settle":
+            budget.record_used(lease, Usage(total_tokens=2))
+        elif end == "renew":
+            budget.renew(lease, timedelta(minutes=1))
+        else:
+            getattr(budget, end)(lease)
+        reservation, observation, *_, last = list(book.entries("pool"))[1:]
+    assert ("other", LATER) == (observation.request_id, observation.at)
+    assert "m2" == (observation.attribution or Attribution()).model
+    for entry in (reservation, last):
+        assert without_request_id(captured) == entry.attribution
+        assert ("mine", THEN) == (entry.request_id, entry.at)
+    assert "report" not in last.detail
+    assert Provenance.RECOVERED != last.provenance
+
+
 def test_usage_is_taken_as_reported(shared_book: Ledger, fresh_name: str) -> None:
     """That is the provenance where no report says otherwise."""
     _, settlement = settled(shared_book, fresh_name)
