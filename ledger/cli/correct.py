@@ -44,6 +44,9 @@ def correct(
     The difference is appended as an entry of its own, and both stay in the books. With --key the
     whole usage should be named: the same command again must ask for the same.
 
+    A correction keeps the entry's request id. If that is not the bill's, correct the entry to 0,
+    and record the call under the bill's id with 'ledger record'.
+
     Example: ledger correct team 42 --total-tokens 1180 --cost-usd 0.0042 --reason "invoice 17"
     """
     with existing(url, actor=actor) as book:

@@ -10,7 +10,9 @@ from typing_extensions import override
 
 from ledger.cli import books
 from ledger.cli.common import URL_DEFAULT, PoolName, Url, existing, stdout
+from ledger.cli.filters import moment_in
 from ledger.cli.usage import used
+from ledger.core.calendar import zone_named
 from ledger.core.checks import I64_MAX
 from ledger.core.kinds import EntryKind
 from ledger.core.tokens import parse_token
@@ -56,16 +58,43 @@ def settle(
     provenance: Annotated[
         Provenance, typer.Option(help="Where the figures are from.")
     ] = Provenance.RECOVERED,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            help="The provider's id of the call: a bill is matched by it.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model that answered.", show_default=False)
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Who served the call.", show_default=False)
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="When the call ended, such as 2024-02-29T12:00:00Z; now without it.",
+            show_default=False,
+        ),
+    ] = None,
     key: Key = None,
 ) -> None:
     """Record what a lease used, beyond what was observed, and end it.
 
-    The usage of a lease that has expired takes the place of what was assumed then.
+    The usage of a lease that has expired takes the place of what was assumed then. What is not said
+    of the call is as its reservation says.
 
     Example: ledger leases settle team 42 --total-tokens 1180 --cost-usd 0.0042
     """
     usage = Usage(**used)
-    report = UsageReport(provenance=provenance, idempotency_key=key)
+    report = UsageReport(
+        provider=provider,
+        model=model,
+        request_id=request_id,
+        provenance=provenance,
+        occurred_at=moment_in("at", at, zone_named("UTC")),
+        idempotency_key=key,
+    )
     over = ""
     with existing(url, writes=True) as book:
         budget = book.pool(pool)

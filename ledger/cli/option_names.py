@@ -22,6 +22,7 @@ def in_options(app: typer.Typer, error: LedgerError) -> str:
     name = error.field.rpartition(".")[2]
     for axis in AXES:
         name = name.replace(axis.name, axis.shown.lower())
+    name = name.removeprefix("idempotency_")
     option = f"--{name.replace('_', '-')}"
     return option + text.removeprefix(error.field) if option in _options(app) else text
 
