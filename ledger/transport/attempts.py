@@ -43,7 +43,7 @@ from ledger.prices.rates import price
 from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
 from ledger.transport.listening import AttemptListener
 from ledger.transport.requests import Asked
-from ledger.transport.settings import Settings
+from ledger.transport.settings import Settings, note_call
 
 _log = logging.getLogger(__name__)
 
@@ -177,6 +177,7 @@ class Attempt:
             if unknown is not None:
                 raise unknown from error
             raise
+        note_call(self._attribution)
 
     @contextmanager
     def sending(self) -> Iterator[None]:

@@ -42,10 +42,40 @@ class Acting:
     agent: str | None = None
 
 
+class _Run:
+    """A run of `agent_run`, and the one that it is in."""
+
+    called = False
+    """Whether a call of its own was granted: reports know no other runs."""
+
+    def __init__(self, run_id: str, around: _Run | str | None) -> None:
+        self.run_id = run_id
+        self.around = around
+        self._parents: dict[str | None, str | None] = {}
+
+    def parent(self, client: str | None) -> str | None:
+        """Return the run that this one is below in reports, which stays as it was first.
+
+        Args:
+            client: The run of the client that calls.
+        """
+        return self._parents.setdefault(client, self.below(client))
+
+    def below(self, client: str | None) -> str | None:
+        """Return the nearest run around this one that has made a call; else the outermost."""
+        outermost, found = self, self.around
+        while isinstance(found, _Run) and not found.called:
+            outermost, found = found, found.around
+        if isinstance(found, _Run):
+            return found.run_id
+        return found or client or (None if outermost is self else outermost.run_id)
+
+
 AnyBudget = Budget[LeaseBlock] | AsyncBudget[AsyncLeaseBlock]
 
 _attribution: ContextVar[Attribution | None] = ContextVar("attribution of calls", default=None)
 _acting: ContextVar[Acting | None] = ContextVar("who acts in a run", default=None)
+_run: ContextVar[_Run | None] = ContextVar("the innermost run of `agent_run`", default=None)
 _outermost: ContextVar[str | None] = ContextVar("the run that no other is around", default=None)
 """It is below the run of the client, which only the client knows."""
 
@@ -74,7 +104,9 @@ def agent_run(
 ) -> Iterator[str]:
     """Make the calls inside the block a run of their own, below the run that they are in.
 
-    That is the run of the block around this one, or of the client. So an agent that starts others
+    That is the nearest block around this one that has made a call by the time of the first call in
+    this one, or else the run of the client: a run without a call of its own is in no report, and
+    what is below it would not be found. So an agent that starts others
     shows in reports with what each of them, and all of them, cost; a router (`Ledger.router`) that
     chooses by `Attribution.agent` or `Attribution.run_id` lets each pay by a pool of its own.
 
@@ -95,13 +127,14 @@ def agent_run(
     own = Attribution(run_id=run_id, parent_run_id=parent, agent=agent, tags=tags or {})
     given = _over(own, outer) or own
     token = _attribution.set(replace(given, parent_run_id=parent))
-    outermost = _outermost.set(run_id if parent is None else _outermost.get())
+    around = _run.get()
+    run = _run.set(_Run(run_id, around if around and around.run_id == parent else parent))
     acting = _acting.set(Acting())
     try:
         yield run_id
     finally:
         _acting.reset(acting)
-        _outermost.reset(outermost)
+        _run.reset(run)
         _attribution.reset(token)
 
 
@@ -114,6 +147,13 @@ def attribute(attribution: Attribution | None) -> None:
     if attribution is not None and attribution.parent_run_id is None:
         _outermost.set(attribution.run_id)
     _attribution.set(_over(attribution, _attribution.get()))
+
+
+def note_call(attribution: Attribution) -> None:
+    """Note that a call was granted: from now on its run may have others below it."""
+    run = _run.get()
+    if run is not None and attribution.run_id == run.run_id:
+        run.called = True
 
 
 def acting_now() -> Acting:
@@ -241,9 +281,23 @@ class Settings:
         if own is not None and acting is not None and acting.agent is not None:
             own = replace(own, agent=acting.agent)
         said = _over(own, self.attribution)
-        if own is not None and said is not None and own.run_id == _outermost.get() is not None:
-            said = replace(said, parent_run_id=self.attribution.run_id)
+        if own is not None and own.run_id is not None and said is not None:
+            said = replace(said, parent_run_id=self._parent(own, said.parent_run_id))
         return _over(said, call) or call
+
+    def _parent(self, own: Attribution, given: str | None) -> str | None:
+        """Return the run that a call's own run is below.
+
+        Args:
+            own: What was said of the call in its thread or task.
+            given: The run that it is below as far as that is said.
+        """
+        run, client = _run.get(), self.attribution.run_id
+        if run is not None and own.run_id == run.run_id:
+            return run.parent(client)
+        if run is not None and own.parent_run_id == run.run_id and not run.called:
+            return run.below(client) or given  # a hook's, in a run without a call of its own
+        return client if own.run_id == _outermost.get() else given
 
 
 class _InMemory(AsyncBudget[AsyncLeaseBlock]):

@@ -270,3 +270,65 @@ def test_a_counted_call_ends_as_any_other(
         balance.committed.cost_micros_usd,
         balance.reserved.cost_micros_usd,
     )
+
+
+def test_runs_below_an_agent_that_makes_no_call(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """They are below the nearest run around them that has made one, or below the client's run."""
+    server.answers(CHAT.whole)
+    url, body = f"{server.url}/v1/chat/completions", {"model": "gpt-4o", "messages": MESSAGES}
+    found = {}
+
+    async def in_asyncio(client: httpx.AsyncClient) -> None:
+        async def ask(agent: str) -> None:
+            with agent_run(agent, run_id=agent):
+                await client.post(url, json=body)
+                await client.post(url, json=body)
+
+        async def lead(name: str, *, calls: bool) -> None:
+            with agent_run(name, run_id=name):
+                if calls:
+                    await client.post(url, json=body)
+                with agent_run("middle", run_id=f"{name} middle"):
+                    await asyncio.gather(ask(f"{name} 1"), ask(f"{name} 2"))
+                await client.post(url, json=body)
+                await ask(f"{name} 3")
+
+        await asyncio.gather(lead("quiet", calls=False), lead("busy", calls=True))
+
+    async def with_run() -> None:
+        async with budgeted(httpx.AsyncClient(), pool=pool, run_id="job-9") as client:
+            await in_asyncio(client)
+
+    asyncio.run(with_run())
+    for one in attributions(book, pool):
+        assert found.setdefault(one.run_id, one.parent_run_id) == one.parent_run_id
+    quiet = {"quiet": "job-9", "quiet 1": "job-9", "quiet 2": "job-9", "quiet 3": "quiet"}
+    busy = {"busy": "job-9", "busy 1": "busy", "busy 2": "busy", "busy 3": "busy"}
+    assert quiet | busy == found
+
+
+def test_runs_below_an_agent_that_makes_no_call_of_a_client_without_a_run(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """They stay together, below the outermost; a refused call is none, and a named run counts."""
+    server.answers(CHAT.whole)
+    url, body = f"{server.url}/v1/chat/completions", {"model": "gpt-4o", "messages": MESSAGES}
+    poor = SharedPoolBudgetOptions(capacity_cost_micros_usd=1)
+    with (
+        budgeted(httpx.Client(), pool=pool) as client,
+        budgeted(httpx.Client(), pool=book.pool(f"{pool.name} / poor", poor)) as refused,
+    ):
+        with agent_run("lead", run_id="lead"), agent_run("middle", run_id="middle"):
+            assert 402 == refused.post(url, json=body).status_code
+            for name in "ab":
+                with agent_run(name, run_id=name):
+                    client.post(url, json=body)
+        with attributed(Attribution(run_id="job")), agent_run(run_id="c"), agent_run(run_id="d"):
+            client.post(url, json=body)
+        with agent_run(run_id="e"):
+            client.post(url, json=body)
+    assert [("a", "lead"), ("b", "lead"), ("d", "job"), ("e", None)] == [
+        (one.run_id, one.parent_run_id) for one in attributions(book, pool)
+    ]
