@@ -7,6 +7,9 @@ finds (`OPENAI_API_KEY`, `OPENAI_BASE_URL`). Any number of processes may share t
 
     python web_service.py sqlite:///ledger.db 8000
 
+It opens a pool for a tenant that it has never seen. On PostgreSQL its login therefore needs the
+role `ledger_holder`; `ledger_worker` is enough where somebody else opens the pools.
+
 Without arguments it serves itself, with a provider of its own:
 
 Prints:

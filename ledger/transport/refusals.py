@@ -13,7 +13,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ledger.errors import BudgetError, InvalidInputError, LedgerError, StoreError
+from ledger.errors import (
+    BudgetError,
+    InvalidInputError,
+    LedgerError,
+    NotPermittedError,
+    ReadOnlyLedgerError,
+    StoreError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +29,9 @@ EXTENSION = "ledger_denial"
 
 _ANSWERS: Mapping[type[LedgerError], tuple[int, str]] = {
     BudgetError: (402, "budget_exceeded"),
+    # What the role, or a ledger that was opened to be read, may not do: to try later is no use.
+    NotPermittedError: (403, "budget_not_permitted"),
+    ReadOnlyLedgerError: (403, "budget_not_permitted"),
     StoreError: (503, "budget_unavailable"),
     # No pool of that name, or the program's own function did not choose one: to try later is no
     # use. Clients repeat 408, 409, 429 and 5xx.

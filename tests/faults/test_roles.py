@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from typer.testing import CliRunner
@@ -23,6 +24,7 @@ from ledger import (
     LeaseTtl,
     Ledger,
     NotPermittedError,
+    ReadOnlyLedgerError,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -42,6 +44,7 @@ from ledger.store.dialects.roles import ROLES
 from ledger.store.schema import entries
 from ledger.testing import AsyncManagerContract, ManagerContract, ReleaseContract
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, Make
+from ledger.transport import budgeted, denial_of
 from tests.clocks import Clock
 from tests.roles import NAMES, role_logins
 from tests.shared import Shared
@@ -188,6 +191,33 @@ def test_each_role_may_do_what_is_its_own(
         )
         assert (before, pools) == (list(admin.entries(name)), len(admin.pools()))
     assert [None] == [found.damage for found in admin.verify(name)]
+
+
+@pytest.mark.parametrize("who", ["auditor", "reader"])
+def test_a_client_that_may_not_reserve_is_told_that_for_good(
+    opened: Mapping[str, Ledger], urls: Mapping[str, str], name: str, who: str
+) -> None:
+    """It is answered with 403: 503 would have it tried again later. Nothing leaves."""
+    opened["holder"].pool(name, SharedPoolBudgetOptions(capacity_cost_micros_usd=1_000_000))
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(500)
+
+    book = opened["auditor"] if who == "auditor" else Ledger.open(urls["worker"], read_only=True)
+    inner = httpx.Client(transport=httpx.MockTransport(answer))
+    with budgeted(inner, pool=book.pool(name)) as client:
+        found = client.post(
+            "https://api.openai.com/v1/chat/completions",
+            json={"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]},
+        )
+    if who == "reader":
+        book.close()
+    assert (403, "budget_not_permitted") == (found.status_code, found.json()["error"]["type"])
+    expected = NotPermittedError if who == "auditor" else ReadOnlyLedgerError
+    assert isinstance(denial_of(found), expected)
+    assert [] == sent
 
 
 def test_one_forbidden_call_does_not_fail_the_others_of_its_batch(
