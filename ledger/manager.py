@@ -64,6 +64,7 @@ from ledger.errors import (
 from ledger.lease import LeaseBlock, PoolLeases, leasing
 from ledger.store import actors, standing
 from ledger.store.corrections import seq_of, spending
+from ledger.store.database import Reads
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import lease_of
 
@@ -324,19 +325,18 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         read_at_s, seen = self._seen
         if seen is None or time.monotonic() - read_at_s >= max_age_s:
             asked_at_s = time.monotonic()  # before the read: the answer is never older than it says
-            seen = standing.left(self._present())
+            seen = standing.left(self._present(self._writer.database.reads()))
             self._seen = asked_at_s, seen
         return seen
 
     def _status(self) -> PoolStatus:
-        found = self._present()
-        read = self._writer.database.reads().read_each
+        reads = self._writer.database.reads()
+        found = self._present(reads)
         lineage = zip(self._journal.lineage, found, strict=True)
-        holds = standing.hold_ends(read, lineage, self._writer.now())
+        holds = standing.hold_ends(reads.read_each, lineage, self._writer.now())
         return standing.status_of(self._journal, found, holds)
 
-    def _present(self) -> list[standing.Present]:
-        reads = self._writer.database.reads()
+    def _present(self, reads: Reads) -> list[standing.Present]:
         return standing.present(reads, self._journal, self._writer.now())
 
     def _find(self, lease: int, proof: bytes) -> BudgetLease:

@@ -105,11 +105,14 @@ class CellReader:
         begins = self._each(rows, self._mapping.at, self._moment)
         if self._mapping.end is None:
             return begins, [None] * len(begins)
-        ends = self._each(rows, self._mapping.end, self._moment)
+        # What stands there on a line without a beginning, such as one of totals, is no end.
+        dated = rows.kept([at is not None for at in begins])
+        found = iter(self._each(dated, self._mapping.end, self._moment))
+        ends = [None if at is None else next(found) for at in begins]
         pairs = [*zip(begins, ends, strict=True)]
         if any(at is not None and end is not None and end <= at for at, end in pairs):
             raise InvalidInputError(f"{self._mapping.end}", "is not after the beginning")
-        return begins, [None if at is None else end for at, end in pairs]
+        return begins, ends
 
     def lines(self, rows: Rows, begins: Moments, ends: Moments) -> Read:
         """Return rows as lines.

@@ -157,23 +157,26 @@ def _read(body: Any, attempt: Attempt, block: LeaseBlock) -> Any:  # noqa: ANN40
     except Exception as error:  # noqa: BLE001 - it is raised where the caller reads
         broken = error
     body.close()
-    return type(body)(_Replayed(b"".join(parts), broken), None)
+    return type(body)(io.BufferedReader(_Replayed(b"".join(parts), broken)), None)
 
 
-class _Replayed(io.BytesIO):
+class _Replayed(io.RawIOBase):
     """Content that was read, and how that ended."""
 
     def __init__(self, content: bytes, broken: Exception | None) -> None:
-        super().__init__(content)
+        self._content = io.BytesIO(content)
         self._broken = broken
 
     @override
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self._broken is not None and (
-            size is None or size < 0 or self.tell() + size > len(self.getvalue())
-        ):
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Any, /) -> int:
+        size = self._content.readinto(buffer)
+        if not size and self._broken is not None:
             raise self._broken
-        return super().read(size)
+        return size
 
 
 class _Current(threading.local):

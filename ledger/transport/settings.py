@@ -36,10 +36,14 @@ class Acting:
     """Who acts in a run by now, if that changes: for hooks that are called in tasks of their own.
 
     Attributes:
-        agent: The agent's name; None if it is the run's.
+        began: The agent of the run.
+        agent: The agent that acts; None if it is the run's.
     """
 
     agent: str | None = None
+
+    def __init__(self, began: str | None) -> None:
+        self.began = began
 
 
 class _Run:
@@ -129,7 +133,7 @@ def agent_run(
     token = _attribution.set(replace(given, parent_run_id=parent))
     around = _run.get()
     run = _run.set(_Run(run_id, around if around and around.run_id == parent else parent))
-    acting = _acting.set(Acting())
+    acting = _acting.set(Acting(given.agent))
     try:
         yield run_id
     finally:
@@ -158,7 +162,7 @@ def note_call(attribution: Attribution) -> None:
 
 def acting_now() -> Acting:
     """Return who acts in the innermost run of `agent_run`."""
-    return _acting.get() or Acting()
+    return _acting.get() or Acting(None)
 
 
 def attribution_now() -> Attribution | None:
@@ -279,7 +283,8 @@ class Settings:
         """Return whom and what a call is for: what is known of it gives way to what was said."""
         own, acting = _attribution.get(), _acting.get()
         if own is not None and acting is not None and acting.agent is not None:
-            own = replace(own, agent=acting.agent)
+            # An agent that was named inside the run, for a part of it, stays.
+            own = replace(own, agent=acting.agent) if own.agent == acting.began else own
         said = _over(own, self.attribution)
         if own is not None and own.run_id is not None and said is not None:
             said = replace(said, parent_run_id=self._parent(own, said.parent_run_id))

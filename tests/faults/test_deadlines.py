@@ -30,6 +30,7 @@ from ledger import (
     LedgerBudgetManager,
     LedgerError,
     RequestExtensions,
+    SettlementPolicy,
     SharedPoolBudgetOptions,
     Usage,
     reports,
@@ -45,7 +46,8 @@ TIMEOUT_S = 3.0
 NOISE_S = 1.9
 """What a busy machine adds; two time-outs would take longer than all three together."""
 WAIT_S = 1.0
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
+OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000, settlement=SettlementPolicy.RELEASE)
+"""A status asks for the ends of holds, too, which a policy gives back."""
 OTHER = SharedPoolBudgetOptions(capacity_tokens=2_000)
 TOGETHER = 12
 """How many calls share a batch, or the six threads that reads of tasks have on two processors."""

@@ -57,6 +57,16 @@ def test_the_first_bad_line_is_named(bill: Read, place: int) -> None:
         bill("\n".join(["request_id,at,total_tokens", *content]))
 
 
+def test_what_stands_in_the_end_of_a_line_without_a_beginning_is_no_time(bill: Read) -> None:
+    """Such as the last one of an export, which holds totals."""
+    mapping = replace(GENERIC, at="from", end="to", request_id=None)
+    content = "from,to,total_tokens\n2024-02-29,2024-03-01,7\n,Total,\n"
+    read = bill(content, [mapping])
+    assert [(7, datetime(2024, 3, 1, tzinfo=ZoneInfo("UTC")))] == [
+        (line.amounts[0], line.end) for line in read.lines
+    ]
+
+
 def test_a_line_that_repeats_another_is_named_before_a_later_bad_one(bill: Read) -> None:
     """Rows are compared in their order, too."""
     content = "request_id,at,total_tokens\nr1,2024-02-29,1\nr1,2024-02-29,2\nr2,never,2\n"

@@ -12,6 +12,7 @@ from ledger.core.checks import from_micros
 from ledger.core.entries import Totals
 from ledger.reports import DueLeases, Filter
 from ledger.reports.page import whole_page
+from ledger.reports.render.values import not_yet_charged
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 
@@ -118,3 +119,9 @@ def test_the_page_says_so_beside_what_was_spent(book: Ledger) -> None:
     assert SAID in shown.tiles[0].note
     assert shown.tiles[0].bad
     assert SAID in shown.sections[1].notes
+
+
+def test_nothing_is_said_of_holds_that_are_given_back() -> None:
+    """A policy that releases charges nothing for them."""
+    assert [] == not_yet_charged(DueLeases(leases=1, held=Totals(40, HELD, 1)))
+    assert [SAID] == not_yet_charged(ONE)

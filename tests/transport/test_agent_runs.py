@@ -17,12 +17,14 @@ from ledger import (
     Ledger,
     LedgerBudgetManager,
     RequestExtensions,
+    SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnknownPriceError,
     usd,
 )
 from ledger.transport import agent_run, attributed, budgeted
+from ledger.transport.settings import Settings, acting_now
 from tests.transport import wire
 from tests.transport.libraries import MESSAGES
 from tests.transport.shapes import BY_NAME, CHAT_USAGE, GEMINI_USAGE
@@ -39,6 +41,18 @@ def attributions(book: Ledger, pool: LedgerBudgetManager) -> Iterator[Attributio
         if entry.kind == EntryKind.SETTLEMENT and entry.origin is None:
             assert entry.attribution is not None
             yield entry.attribution
+
+
+def test_an_agent_that_is_named_for_a_part_of_a_run_stays() -> None:
+    """Hooks say who acts in a run; a tool inside it may say that it acts for somebody else."""
+    settings = Settings.of(SharedPoolBudgetManager(SharedPoolBudgetOptions()), run_id="job")
+    call = Attribution(model="m")
+    with agent_run("triage"):
+        acting_now().agent = "billing"
+        assert "billing" == settings.attribution_of(call).agent
+        with attributed(Attribution(agent="researcher")):
+            assert "researcher" == settings.attribution_of(call).agent
+        assert "billing" == settings.attribution_of(call).agent
 
 
 def test_an_agent_that_starts_another(

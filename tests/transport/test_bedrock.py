@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from ledger import (
 )
 from ledger.prices import PriceList
 from ledger.transport import budgeted
+from ledger.transport.bedrock import _Replayed
 from tests.transport import wire
 from tests.transport.attempts import attempts
 from tests.transport.frames import chunk, event
@@ -373,3 +375,22 @@ def test_refusals(
     with pytest.raises(InvalidInputError, match="has a budget already"):
         budgeted(client, pool=pool)
     assert [] == server.requests
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda content: content.read(),
+        lambda content: content.readline(),
+        lambda content: content.readlines(),
+        list,
+        lambda content: [*iter(lambda: content.readinto(bytearray(2)), 0)],
+    ],
+)
+def test_content_that_broke_is_an_error_however_it_is_read(read: Callable[[Any], object]) -> None:
+    """What came before is given first, to those who ask for no more."""
+    content = io.BufferedReader(_Replayed(b'{"half', ConnectionError("cut")))
+    assert b'{"h' == content.read(3)
+    with pytest.raises(ConnectionError, match="cut"):
+        read(content)
+    assert b"whole" == io.BufferedReader(_Replayed(b"whole", None)).read()

@@ -2,7 +2,8 @@
 
 A pool keeps the version under which its policy was set, until it is adjusted. So `verify` checks an
 old entry by the rules of its time, not by today's. To change a rule, add a version here, and leave
-those before it as they are.
+those before it as they are. (Until the first release the newest version may still change, too:
+no journal must be read for ever yet.)
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _tiles(found: Overview) -> list[Tile]:
             note=f"{counted(total.total_tokens, 'token')}, {counted(total.requests, 'request')}"
             + (f", {total.unpriced:,} unpriced" if total.unpriced else "")
             + "".join(f"; {line}" for line in not_yet_charged(found.due)),
-            bad=bool(total.unpriced or found.due.leases),
+            bad=bool(total.unpriced or any(found.due.charged)),
         ),
         Tile(
             name="Pools",

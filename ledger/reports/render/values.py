@@ -94,7 +94,7 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 def not_yet_charged(found: DueLeases) -> list[str]:
     """Return in words which leases are due and not charged yet, and what charges them."""
-    if not found.leases:
+    if not any(found.charged):
         return []
     axes = [axis for axis in AXES if axis.amount is not None]
     amounts = in_words(axes, [getattr(found.charged, axis.name) for axis in axes])
