@@ -552,7 +552,7 @@ NAMES = [f"{kind}-{how}-{'beside a busy thread' if busy else 'alone'}" for kind,
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(14_400)
 @pytest.mark.parametrize("case", range(len(CASES)), ids=NAMES)
 @pytest.mark.parametrize(
     ("sample", "least"),
