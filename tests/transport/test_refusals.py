@@ -219,6 +219,50 @@ def test_callers_at_once_do_not_overspend(
     assert capacity - ADMITTED * 3_750 == left.cost_micros_usd
 
 
+@pytest.mark.parametrize("library", COLUMNS)
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
+def test_callers_of_each_library_do_not_overspend(
+    library: str,
+    book: Ledger,
+    new_pool: Callable[..., LedgerBudgetManager],
+    server: wire.Server,
+) -> None:
+    """The same by real clients: 32 callers, and ten of their calls leave."""
+    make, shape = COLUMNS[library]
+    probe = new_pool()
+    server.answers(shape.whole)
+    with closing(make(shape, server.url, 60, {"pool": probe})) as calls:
+        calls.whole()
+    (one,) = attempts(book, probe)
+    pool = new_pool(capacity_cost_micros_usd=ADMITTED * one.reserved[1])
+    gate = Gate(CALLERS - ADMITTED)
+
+    def answer(_request: wire.Request) -> wire.Reply:
+        gate.answer(_request)
+        return shape.whole
+
+    server.answers(answer)
+    said: list[object] = []
+
+    def call() -> None:
+        try:
+            calls.whole()
+            said.append(None)
+        except Exception as error:  # noqa: BLE001 - each library has its own
+            said.append(denial_of(error))
+            gate.refused()
+
+    with closing(make(shape, server.url, 60, {"pool": pool})) as calls:
+        threads = [threading.Thread(target=call) for _ in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert ADMITTED == said.count(None) == len(server.requests)
+    assert CALLERS - ADMITTED == sum(isinstance(one, ThresholdExceededError) for one in said)
+    assert ADMITTED * shape.billed[1] == sum(one.used[1] for one in attempts(book, pool))
+
+
 @pytest.mark.parametrize(
     ("chosen", "kind"), [("nobody's", UnknownPoolError), (None, InvalidInputError)]
 )
