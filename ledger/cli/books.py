@@ -37,6 +37,7 @@ from ledger.reports.render import (
     printable,
     shown_axes,
     text,
+    usd,
 )
 from ledger.store.anchors import Anchor
 from ledger.store.audit import OTHER_STORE
@@ -60,7 +61,10 @@ class RemainingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRow:
-    """What `ledger leases` prints a lease."""
+    """What `ledger leases` prints a lease.
+
+    What it is charged is what was recorded of it so far: of an expired one, what was assumed.
+    """
 
     lease: int
     token: str
@@ -70,6 +74,8 @@ class LeaseRow:
     held_tokens: int
     held_cost_micros_usd: int
     held_requests: int
+    charged_tokens: int
+    charged_cost_micros_usd: int
 
 
 def remaining(
@@ -81,7 +87,7 @@ def remaining(
     """
     with existing(url) as book:
         status = book.pool(pool).status()
-    left = status.remaining
+    left = status.reservable
     row = RemainingRow(
         pool=pool,
         **{axis.name: axis.left(left) for axis in AXES},
@@ -96,6 +102,7 @@ def remaining(
             if not (axis.only_if_limited and left.is_unlimited(axis.name))
         )
         stop = "  (at or below the stop threshold)" if left.below_threshold else ""
+        stop = "  (closed)" if status.closed else stop
         until = "" if row.until is None else f"  (until {moment(row.until)})"
         stdout().print(f"{shown}{stop}{until}", soft_wrap=True)
 
@@ -115,7 +122,9 @@ def leases(
         axes = shown_axes([book.pool(pool).status().policy])
     sheet = Sheet(
         columns=columns(
-            "Lease", "State", "Run", "Reserved", *(f"Held\n{axis.shown}" for axis in axes)
+            *("Lease", "State", "Run", "Reserved"),
+            *(f"Held\n{axis.shown}" for axis in axes),
+            *("Charged\ntokens", "Charged\nUSD"),
         ),
         title=f"Open leases of pool {pool}: {len(found):,}",
     )
@@ -127,6 +136,8 @@ def leases(
             text(row.run_id),
             moment(row.reserved_at),
             *figures(axes, one.held),
+            f"{row.charged_tokens:,}",
+            usd(row.charged_cost_micros_usd),
         )
     emit(rows, LeaseRow, output_format, lambda: show(sheet))
 
@@ -217,4 +228,6 @@ def _lease_row(found: OpenLease) -> LeaseRow:
         run_id=None if found.attribution is None else found.attribution.run_id,
         reserved_at=found.reserved_at,
         **{f"held_{name}": amount for name, amount in found.held._asdict().items()},
+        charged_tokens=found.used.total_tokens,
+        charged_cost_micros_usd=found.used.cost_micros_usd,
     )

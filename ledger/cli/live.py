@@ -246,7 +246,7 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
 
 def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
     share, axis = _used(one)
-    left = one.remaining
+    left = one.reservable
     rate = pace.per_minute(one.pool.pool_id)
     filled = share * _BAR // 1_000
     bar = Text("█" * filled + "░" * (_BAR - filled) + f" {share // 10:>3}%")

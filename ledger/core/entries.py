@@ -340,6 +340,9 @@ class CreditStatus:
     lost: Totals
 
 
+_NOTHING_LEFT = Remaining(0, 0, below_threshold=True, requests=0, unlimited=frozenset())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
     """A pool by now, as the next write would find it.
@@ -383,6 +386,11 @@ class PoolStatus:
     prepaid: Remaining | None = None
     debt: Totals = field(default_factory=Totals)
     credits: Sequence[CreditStatus] = ()
+
+    @property
+    def reservable(self) -> Remaining:
+        """What can still be reserved here: what remains, and nothing once the pool is closed."""
+        return _NOTHING_LEFT if self.closed else self.remaining
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

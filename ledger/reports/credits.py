@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -40,6 +40,7 @@ class PoolCredit:
         lost: What was left of it when it expired.
         unpriced: How many records of usage of the pool, from its opening on, leave out a figure
             that the pool limits: what they used is paid by none of its credits.
+        owed: What the pool has spent that none of its credits has paid; the next one does first.
     """
 
     pool: str
@@ -53,9 +54,10 @@ class PoolCredit:
     left: Totals
     lost: Totals
     unpriced: int = 0
+    owed: Totals = field(default_factory=Totals)
 
     @classmethod
-    def of(cls, pool: str, status: CreditStatus, unpriced: int = 0) -> PoolCredit:
+    def of(cls, pool: str, status: CreditStatus, unpriced: int, owed: Totals) -> PoolCredit:
         """Return a credit as a row of a report."""
         credit = status.credit
         return cls(
@@ -70,6 +72,7 @@ class PoolCredit:
             left=status.left,
             lost=status.lost,
             unpriced=unpriced,
+            owed=owed,
         )
 
 
@@ -110,7 +113,7 @@ def credits(
                 found.setdefault(one.seq, one)
             name = pool.info.name
             many = unpriced.get(name, 0)
-            rows += [PoolCredit.of(name, found[seq], many) for seq in sorted(found)]
+            rows += [PoolCredit.of(name, found[seq], many, stands.debt) for seq in sorted(found)]
         return rows
 
     return snapshot(book, where, query, mirrors=True, left_out=left_out)

@@ -282,7 +282,7 @@ def _axis(axis: Axis, line: _Line, begin: Micros, now: Micros) -> AxisForecast:
         decided_by=first.pool,
         limit=first.limit,
         capacity=axis.limit(stands.policy),
-        remaining=axis.left(stands.remaining),
+        remaining=axis.left(stands.reservable),
         stop_threshold=getattr(stands.policy, axis.stop_threshold),
         held=getattr(stands.balance.reserved, axis.name),
         spent=spent,
@@ -305,6 +305,9 @@ def _ends(axis: Axis, one: PoolStatus, spent: int, begin: Micros, now: Micros) -
             outlook = Outlook.BEYOND
         return _End(outlook, at, until, one.pool.name, limit)
 
+    if one.closed:
+        yield _End(Outlook.OUT, now, None, one.pool.name, None)
+        return
     left = axis.left(rules.remaining(one.policy, one.balance, one.window))
     kept = getattr(one.policy, axis.stop_threshold)
     if axis.name in one.policy.prepaid:

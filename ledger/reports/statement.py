@@ -38,7 +38,7 @@ from ledger.store.columns import Columns
 from ledger.store.rows import balance_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
-_LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease")
+_LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease", "provenance")
 """The columns of a statement's line, besides those of the balance."""
 _COLUMNS = Columns(entries, (*_LINE, *SIDES))
 
@@ -77,7 +77,7 @@ class Statement:
         policy: The policy in force at it.
         balance: The balance by now, in which leases that are due have expired; that of the last
             entry if the range ends earlier.
-        remaining: What is left here by now, the answer of `remaining`; what was left of the pool's
+        remaining: What is left here by now, nothing once the pool is closed; what was left of its
             own capacity at the last entry if the range ends earlier.
         window: The window that it is by then, None without windows.
         opening_seq: The entry before the range, 0 if it begins with the first.
@@ -125,6 +125,7 @@ class StatementLine:
         balance: The balance after it.
         policy: The policy that it set, None where it set none.
         actor: Who opened, adjusted, closed, topped up or corrected, None on other entries.
+        provenance: Where its usage is from, such as `reported` or `estimated`; None if it has none.
     """
 
     seq: int
@@ -140,6 +141,7 @@ class StatementLine:
     balance: Balance
     policy: SharedPoolBudgetOptions | None
     actor: Actor | None = None
+    provenance: str | None = None
 
 
 def statement(
@@ -228,7 +230,7 @@ def _statement(connection: Connection, scope: Scope, now: Micros | None) -> Stat
         seq=closing.seq,
         policy=closing.policy,
         balance=stands.balance,
-        remaining=stands.remaining,
+        remaining=stands.reservable,
         window=PresentWindow.of(stands),
         opening_seq=opening_seq,
         until=None if stands.until is None else from_micros(stands.until),
@@ -295,6 +297,7 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         balance=balance,
         policy=rows.policy_of(row) if "policy" in detail else None,
         actor=actor_in(detail),
+        provenance=row["provenance"],
     )
 
 

@@ -44,7 +44,7 @@ def _on(axis: Axis) -> Iterator[Metric]:
 
     yield shown("capacity", "What may be spent", lambda one: axis.limit(one.status.policy))
     yield shown(
-        "remaining", "What is left, here and above", lambda one: axis.left(one.status.remaining)
+        "remaining", "What is left, here and above", lambda one: axis.left(one.status.reservable)
     )
     yield shown(
         "spent", "What was spent in the present window", lambda one: _of(one.status.spent, axis)

@@ -13,6 +13,7 @@ from ledger.reports.render.values import figures, moment, text
 def credits_sheet(found: Sequence[PoolCredit]) -> Sheet:
     """Return credits as a table, a line each, on the axes on which one of them gives something."""
     axes = [axis for axis in AXES if any(getattr(one.granted, axis.name) for one in found)]
+    owing = [axis for axis in AXES if any(getattr(one.owed, axis.name) for one in found)]
     unpriced = any(one.unpriced for one in found)
 
     def for_each(what: str, rank: int) -> list[Column]:
@@ -30,6 +31,7 @@ def credits_sheet(found: Sequence[PoolCredit]) -> Sheet:
             *for_each("Used", 1),
             *for_each("Left", 0),
             *for_each("Lost", 3),
+            *(Column(heading=f"Owed by\nthe pool, {axis.shown}") for axis in owing),
             *([Column(heading="Unpriced\nin the pool", rank=1)] if unpriced else []),
         ],
         title=f"Credits: {len(found):,}",
@@ -46,6 +48,7 @@ def credits_sheet(found: Sequence[PoolCredit]) -> Sheet:
             *figures(axes, one.used),
             *figures(axes, one.left),
             *figures(axes, one.lost),
+            *figures(owing, one.owed),
             *([f"{one.unpriced:,}"] if unpriced else []),
         )
     return sheet

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from rich.text import Text
 
+from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
 from ledger.core.entries import CreditStatus, LimitStatus, PoolStatus, Totals
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -29,7 +30,7 @@ class PoolRow:
         spent: What was spent in its present window; from the opening on without windows.
         reserved: What open leases hold.
         own: What is left of its own capacity, and of its own limits.
-        remaining: What is left here: less, if a pool above has less left.
+        remaining: What is left here: less, if a pool above has less left; nothing once closed.
         until: When what is left changes first, if nothing is written; see `PoolStatus.until`.
         closed: Whether it takes no new reservations.
         parent: The pool above it.
@@ -78,7 +79,7 @@ class PoolRow:
             spent=status.spent,
             reserved=status.balance.reserved,
             own=status.own,
-            remaining=status.remaining,
+            remaining=status.reservable,
             until=None if status.until is None else from_micros(status.until),
             closed=status.closed,
             parent=status.parent,
@@ -101,8 +102,8 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
     beside a capacity that comes back, nothing else says how much of it is used. A capacity without
     a limit says by what an axis is bounded all the same: by credits or limits. The table has the
     column of parents if a pool has a parent, the columns of calls if a pool limits
-    them, until when what remains is so, if any of it ends by time, and how many records of usage
-    are unpriced, where there are any.
+    them, until when what remains is so, if any of it ends by time, and what is owed and how many
+    records of usage are unpriced, where there are any. Of a closed pool nothing remains.
 
     Args:
         found: The pools.
@@ -114,6 +115,7 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
     nested = any(one.parent is not None for one in shown)
     ending = any(one.until is not None for one in shown)
     axes = shown_axes(one.policy for one in shown)
+    owing = [axis for axis in AXES if any(getattr(one.debt, axis.name) for one in shown)]
     headings = columns(
         "Pool",
         *(
@@ -121,6 +123,7 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
             for what in ("Capacity", "Spent", "Held", "Remaining")
             for axis in axes
         ),
+        *(f"Owed\n{axis.shown}" for axis in owing),
         *(["Until"] if ending else []),
         *(["Unpriced"] if incomplete else []),
     )
@@ -133,7 +136,8 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
             *(capacity(axis, one.policy) for axis in axes),
             *figures(axes, one.spent),
             *figures(axes, one.balance.reserved),
-            *(figure(axis, axis.left(one.remaining)) for axis in axes),
+            *(figure(axis, axis.left(one.reservable)) for axis in axes),
+            *figures(owing, one.debt),
             *([_ends(one)] if ending else []),
             *([f"{many[one.pool.name]:,}"] if incomplete else []),
         )

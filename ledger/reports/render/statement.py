@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ledger.core.axes import AXES, Axis
 from ledger.core.entries import Balance, CreditStatus, LimitStatus, Totals
+from ledger.core.values import Provenance
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import (
@@ -18,6 +19,9 @@ from ledger.reports.render.values import (
     text,
 )
 from ledger.reports.statement import Statement, StatementLine
+
+_NOT_KNOWN = {Provenance.ESTIMATED, Provenance.UNKNOWN}
+"""Where figures are from that nobody said the call used."""
 
 
 def statement_sheet(found: Statement) -> Sheet:
@@ -181,7 +185,8 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
 
 def _remarks(line: StatementLine) -> str:
     actor = None if line.actor is None else f"by {line.actor}"
-    return " ".join(filter(None, (line.flags, line.reason, actor)))
+    guess = line.provenance if line.provenance in _NOT_KNOWN else None
+    return " ".join(filter(None, (line.flags, guess, line.reason, actor)))
 
 
 def _balance(
