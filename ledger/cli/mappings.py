@@ -11,11 +11,14 @@ import typer
 
 from ledger.cli.common import progress_bar
 from ledger.cli.gathered import gathered
-from ledger.errors import InvalidInputError
-from ledger.files.bill import Bill, read_bill
+from ledger.errors import BillingFileError, InvalidInputError, LedgerError
+from ledger.files.bill import Bill, fitted_table, read_bill
 from ledger.files.mapping import BillMapping, Identical, Repeats
 from ledger.files.mapping_files import read_mappings
 from ledger.files.ready import READY
+
+_LOOKED_THROUGH_BYTES = 1 << 24
+"""How large a file may be for which each ready mapping is tried: 16 MiB."""
 
 MappingName = Annotated[
     str,
@@ -82,16 +85,38 @@ def read(path: Path, chosen: Sequence[BillMapping], *, attributed: bool = False)
     """Read a file behind a progress bar.
 
     Raises:
-        BillingFileError: It cannot be read.
+        BillingFileError: It cannot be read. If another ready mapping fits it, the error names that.
     """
-    with progress_bar() as bar:
-        task = bar.add_task("Reading", total=None)
-        return read_bill(
-            path,
-            chosen,
-            attributed=attributed,
-            progress=lambda done, size: bar.update(task, completed=done, total=size),
-        )
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("Reading", total=None)
+            return read_bill(
+                path,
+                chosen,
+                attributed=attributed,
+                progress=lambda done, size: bar.update(task, completed=done, total=size),
+            )
+    except BillingFileError as error:
+        others = [] if error.line is not None or _fits(path, chosen) else _that_fit(path)
+        if not others:
+            raise
+        reason = f"{error.reason}. It has the columns of --mapping {' and of '.join(others)}"
+        raise BillingFileError(str(path), line=None, reason=reason) from error
+
+
+def _that_fit(path: Path) -> list[str]:
+    """Return the ready mappings that a file fits, unless it takes long to find out."""
+    if not path.is_file() or path.stat().st_size > _LOOKED_THROUGH_BYTES:
+        return []
+    return [name for name, shapes in READY.items() if _fits(path, shapes)]
+
+
+def _fits(path: Path, chosen: Sequence[BillMapping]) -> bool:
+    try:
+        with fitted_table(path, chosen) as (_source, _mapping, table):
+            return table.has_rows
+    except LedgerError:
+        return False
 
 
 reading = gathered("chosen", mappings)

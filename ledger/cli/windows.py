@@ -114,7 +114,11 @@ def window(
     elif length is not None:
         length, _, kind = length.partition(" ")
         if kind.strip() not in {"", "session"}:
-            raise InvalidInputError("--window", f"{kind!r} is no kind of window; write 5h session")
+            raise InvalidInputError(
+                "--window",
+                f"{kind!r} is no kind of window; write 5h session, or, for what a rolling length "
+                "of time may use, --limit '5h rolling: 10 USD'",
+            )
         base = _of_length(base, _period(length), session=kind != "")
     if base is None:
         if any(option is not None for option in named):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from operator import ge
 
-from ledger.core.axes import AXES, COST, TOKENS, U64_MAX, Axis
+from ledger.core.axes import AXES, COST, REQUESTS, TOKENS, U64_MAX, Axis
 from ledger.errors.root import LedgerError
 
 
@@ -119,6 +119,7 @@ class ThresholdExceededError(BudgetError):
         if top_up is not None:
             who += ", by its credits,"
         asked = (requested_tokens, requested_cost_micros_usd, 1)
+        call = "" if REQUESTS.name in unlimited else " and 1 request"
         why = ""
         if all(map(ge, left.values(), asked)):  # enough remains: it is the threshold that refuses
             why = (
@@ -130,12 +131,13 @@ class ThresholdExceededError(BudgetError):
             when = ". Open leases hold what is missing: try again once they have ended"
         if expired is not None and expired_at is not None:
             when += f". Credit {expired!r} expired at {expired_at.isoformat()} with a rest"
-        do = "Ask for less, settle or release open leases, or raise the capacity with adjust()"
+        less = "Ask for less, settle or release open leases," if held_by_leases else "Ask for less,"
+        do = f"{less} or raise the capacity with adjust()"
         if top_up is not None:
             more = " and ".join(
                 _amount(axis, top_up[axis.name]) for axis in AXES if axis.name in top_up
             )
-            do = f"Ask for less, settle or release open leases, or give a credit of {more}"
+            do = f"{less} or give a credit of {more}"
         again = ""
         if kept_since is not None:
             again = (
@@ -144,7 +146,7 @@ class ThresholdExceededError(BudgetError):
             )
         super().__init__(
             f"{who} cannot grant {requested_tokens:,} tokens and "
-            f"{requested_cost_micros_usd:,} micro-USD: {shown} remain{why}{when}. {do}{again}"
+            f"{requested_cost_micros_usd:,} micro-USD{call}: {shown} remain{why}{when}. {do}{again}"
         )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd

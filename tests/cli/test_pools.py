@@ -277,7 +277,7 @@ def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
     shown = lines(ledger("leases", "team", "--url", store_url).out)
     assert "Open leases of pool team: 1" == shown[0]
     assert shown[-1].startswith("4 open nightly[1] ")
-    assert shown[-1].endswith(" 80 2.000000")
+    assert shown[-1].endswith(" 80 2.000000 0 0.000000")
     (row,) = json.loads(ledger("leases", "team", "--url", store_url, "--format", "json").out)
     reserved_at = row.pop("reserved_at")
     assert timedelta(0) == datetime.fromisoformat(reserved_at).utcoffset()
@@ -291,11 +291,14 @@ def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
         "held_tokens": 80,
         "held_cost_micros_usd": 2_000_000,
         "held_requests": 1,
+        "charged_tokens": 0,
+        "charged_cost_micros_usd": 0,
     } == row
     lines = ledger("leases", "team", "--url", store_url, "--format", "csv").out.splitlines()
+    held = "held_tokens,held_cost_micros_usd,held_requests"
     assert [
-        "lease,token,phase,run_id,reserved_at,held_tokens,held_cost_micros_usd,held_requests",
-        f'4,"{token}","open","nightly[1]",{reserved_at},80,2000000,1',
+        f"lease,token,phase,run_id,reserved_at,{held},charged_tokens,charged_cost_micros_usd",
+        f'4,"{token}","open","nightly[1]",{reserved_at},80,2000000,1,0,0',
     ] == lines
 
 

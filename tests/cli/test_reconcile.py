@@ -155,3 +155,20 @@ def test_reconcile_refuses(refused: Run, url: str, bill: Path, words: list[str],
     assert said in refused("reconcile", *words, "--apply", "--url", url)
     with Ledger.open(url) as book:
         assert 7 == book.pool("team").status().seq
+
+
+COSTS = """start_time,end_time,amount_value,amount_currency,line_item
+1772323200,1772409600,0.8958740000000000,usd,"gpt-5, output"
+1772409600,1772496000,0.1000000000000000,usd,"gpt-5, output"
+1772496000,1772582400,0.2000000000000000,usd,"gpt-5, output"
+"""
+
+
+def test_the_mapping_that_fits_is_named(refused: Run, url: str, folder: Path) -> None:
+    """Where the one that was asked for does not; a file that none fits is refused as ever."""
+    path = folder / "costs.csv"
+    path.write_text(COSTS, encoding="utf-8")
+    said = refused("reconcile", path, "--url", url)
+    assert said.endswith("It has the columns of --mapping openai-costs")
+    path.write_text("colour,shape\nred,round\n", encoding="utf-8")
+    assert "It has the columns of" not in refused("reconcile", path, "--url", url)

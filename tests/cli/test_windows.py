@@ -107,7 +107,7 @@ def test_windows_are_adjusted(
         (["--window", "none", "--carry-over"], "--window: name a day"),
         (["--window", "hour"], "'hour' is none; write day, week, month"),
         (["--window", "0s"], "window.period"),
-        (["--window", "5h rolling"], "'rolling' is no kind of window"),
+        (["--window", "5h rolling"], "--limit '5h rolling: 10 USD'"),
         (["--window", "day session"], "window.session"),
         (["--window", "day", "--time-zone", "Mars/Olympus"], "no time zone 'Mars/Olympus'"),
         (["--window", "6h", "--time-zone", "Europe/Berlin"], "a fixed length has none"),

@@ -50,6 +50,7 @@ from ledger import (
     UnpricedCallError,
     errors,
 )
+from ledger.core.axes import U64_MAX
 
 OPTIONS = [SharedPoolBudgetOptions(capacity_tokens=number) for number in (101, 202, 303)]
 
@@ -353,3 +354,20 @@ def test_a_cause_is_kept() -> None:
     with pytest.raises(LedgerUnavailableError) as caught:
         raise LedgerUnavailableError("no disk") from cause
     assert cause is caught.value.__cause__
+
+
+def test_a_refusal_by_a_limit_of_requests_says_what_was_asked() -> None:
+    """One request, of none that remain; and no word of leases where none holds what is missing."""
+    refused = ThresholdExceededError(
+        requested_tokens=25,
+        requested_cost_micros_usd=100,
+        remaining_tokens=U64_MAX,
+        remaining_cost_micros_usd=U64_MAX,
+        remaining_requests=0,
+        limit="1m rolling",
+    )
+    said = "cannot grant 25 tokens and 100 micro-USD and 1 request: unlimited tokens"
+    assert said in str(refused)
+    assert "and 0 requests remain. Ask for less, or raise" in str(refused)
+    assert "leases" not in str(refused)
+    assert "Ask for less, settle or release open leases, or raise" in str(refused.by_leases())
