@@ -227,6 +227,9 @@ def test_every_door_says_what_is_left(
         status = budget.status()
         assert left == status.remaining
         assert status == stands[name] == glance[name]
+        # The call says what is not spent; doors, that nothing can be reserved in a closed pool.
+        left = status.reservable
+        assert left == (Remaining(0, 0, True, 0) if status.closed else said[name])
         assert left == reports.statement(book, name).remaining
         forecast = reports.forecast(book, name)
         assert [axis.left(left) for axis in AXES] == [one.remaining for one in forecast.axes]
