@@ -290,7 +290,13 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         """
         ...
 
-    def abandon(self, lease: BudgetLease, *, estimate: UsageEstimate | None = None) -> None:
+    def abandon(
+        self,
+        lease: BudgetLease,
+        *,
+        estimate: UsageEstimate | None = None,
+        report: UsageReport | None = None,
+    ) -> None:
         """End a lease whose usage was not recorded, as the pool's settlement policy says.
 
         By default it is settled at the larger of the observed and the estimated usage, and marked
@@ -302,6 +308,8 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
             lease: The lease.
             estimate: What the call used at most, with what was observed of it, as far as that is
                 known by now. It takes the place of the estimate that was reserved.
+            report: What is known of the call all the same: its `request_id`, `provider` and
+                `model` are kept with what is charged. The rest of it is not.
 
         Raises:
             InvalidInputError: An argument of another type.

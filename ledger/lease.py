@@ -81,6 +81,8 @@ class _Block(Generic[B]):
         self._observed = False
         self._known: UsageEstimate | None = None
         """What the call used at most, as far as that is known by now."""
+        self._report: UsageReport | None = None
+        """What else is known of it by now."""
         self._entry = threading.Lock()
         self._unused = True
 
@@ -106,17 +108,20 @@ class _Block(Generic[B]):
         """The lease's id."""
         return self.lease.id
 
-    def restate(self, estimate: UsageEstimate) -> None:
+    def restate(self, estimate: UsageEstimate, *, report: UsageReport | None = None) -> None:
         """Say what the call used at most, now that more is known: its input, or its attempts.
 
         Nothing is written. The pool's settlement policy takes it in place of the estimate that was
-        reserved, if the block ends without `record` or `release`; see `Budget.abandon`.
+        reserved, if the block ends without `record` or `release`, with the model and the provider's
+        id of the report; see `Budget.abandon`.
 
         Raises:
-            InvalidInputError: It is no estimate.
+            InvalidInputError: It is no estimate, or the report is none.
         """
         check_type("estimate", estimate, UsageEstimate)
-        self._known = estimate
+        if report is not None:
+            check_type("report", report, UsageReport)
+        self._known, self._report = estimate, report
 
     def _enter(self) -> None:
         """Mark the block as entered; a second entry would lose the lease of the first.
@@ -189,7 +194,7 @@ class LeaseBlock(_Block[Budget]):
             if self._is_unbilled(error):
                 self._budget.release(self.lease)
             else:
-                self._budget.abandon(self.lease, estimate=self._known)
+                self._budget.abandon(self.lease, estimate=self._known, report=self._report)
         except LostLeaseError as failure:
             _unended(self.lease, failure, error)
         except BudgetError:
@@ -261,12 +266,12 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         if self._ended or self._is_inherited():
             return
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
-            _leave(self._budget.abandon(self.lease, estimate=self._known))
+            _leave(self._budget.abandon(self.lease, estimate=self._known, report=self._report))
             return
         if self._is_unbilled(error):
             end = self._budget.release(self.lease)
         else:
-            end = self._budget.abandon(self.lease, estimate=self._known)
+            end = self._budget.abandon(self.lease, estimate=self._known, report=self._report)
         failure, cancelled = await finished(end)
         if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
             _unended(self.lease, failure, error or cancelled)

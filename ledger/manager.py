@@ -153,10 +153,16 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return self._do(Release.of(lease, idempotency_key))
 
     @override
-    def abandon(self, lease: BudgetLease, *, estimate: UsageEstimate | None = None) -> None:
-        check_abandon(lease, estimate)
+    def abandon(
+        self,
+        lease: BudgetLease,
+        *,
+        estimate: UsageEstimate | None = None,
+        report: UsageReport | None = None,
+    ) -> None:
+        check_abandon(lease, estimate, report)
         self._check_granted(lease)
-        return self._do(Close.by_policy(lease, estimate))
+        return self._do(Close.by_policy(lease, estimate, report))
 
     @override
     def record_lost(

@@ -263,8 +263,14 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._change(change, spared=lease.id)
 
     @override
-    def abandon(self, lease: BudgetLease, *, estimate: UsageEstimate | None = None) -> None:
-        check_abandon(lease, estimate)
+    def abandon(
+        self,
+        lease: BudgetLease,
+        *,
+        estimate: UsageEstimate | None = None,
+        report: UsageReport | None = None,
+    ) -> None:
+        check_abandon(lease, estimate, report)
         if self._changes_here():  # called by a finaliser: the change it interrupted comes first
             self._left.append((lease, estimate))
             return

@@ -21,7 +21,7 @@ def check_record(lease: object, usage: object, report: object = None) -> None:
     check_record_of(usage, report)
 
 
-def check_abandon(lease: object, estimate: object) -> None:
+def check_abandon(lease: object, estimate: object, report: object = None) -> None:
     """Refuse arguments of `abandon` that are of another type.
 
     Raises:
@@ -30,6 +30,8 @@ def check_abandon(lease: object, estimate: object) -> None:
     check_lease(lease)
     if estimate is not None:
         check_type("estimate", estimate, UsageEstimate)
+    if report is not None:
+        check_type("report", report, UsageReport)
 
 
 def check_record_of(usage: object, report: object = None) -> None:

@@ -87,10 +87,20 @@ def read_answer(answer: object) -> Answer:
     return Answer(
         requests=requests,
         total_tokens=max(stated, sum(request.total_tokens for request in requests)),
-        model=_text(whole, "model", "modelVersion", "model_version"),
-        request_id=_text(whole, "id", "responseId", "response_id"),
+        model=model_of(whole),
+        request_id=id_of(whole),
         conditions=_conditions(usage, whole),
     )
+
+
+def model_of(whole: Fields) -> str | None:
+    """Return the model that answered, None where the answer does not say."""
+    return _text(whole, "model", "modelVersion", "model_version")
+
+
+def id_of(whole: Fields) -> str | None:
+    """Return the provider's id of an answer, None where it has none."""
+    return _text(whole, "id", "responseId", "response_id")
 
 
 def _conditions(usage: Fields, whole: Fields) -> dict[str, str]:

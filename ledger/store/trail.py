@@ -251,10 +251,15 @@ def _carried_problem(row: Row, entry: Entry, before: _Carried) -> str | None:
         return f"lease {row['lease']} is of pool {before.origin_pool_id or row['pool_id']}"
     if row["origin_pool_id"] is not None:
         return None  # compared with what it repeats
-    reported = row["kind"] in CORRECTABLE and "settlement" not in entry.detail
+    # Who abandons a lease may know which model answered, and under which id; an expiry does not.
+    by_policy = "settlement" in entry.detail
+    reported = row["kind"] in CORRECTABLE
+    if by_policy:
+        reported = row["kind"] == EntryKind.SETTLEMENT
     for name in ("request_id", "occurred_at"):
         value, earlier = row[name], getattr(before, name)
-        if value != earlier and not (reported and value is not None):
+        may_differ = reported and value is not None and (name == "request_id" or not by_policy)
+        if value != earlier and not may_differ:
             return f"{name} should be {earlier!r} as its lease was granted, but is {value!r}"
     if row["attribution_id"] == before.attribution_id:
         return None

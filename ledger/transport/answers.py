@@ -99,7 +99,8 @@ class EventReader(Reader):
     def _read(self, held: bytes, begin: int, end: int) -> bool:
         """Read an event, and tell whether it is the extra chunk of usage."""
         tells = self._protocol.tells.search(held, begin, end) is not None
-        if not tells and held.find(_DONE, begin, end) < 0:
+        named = any(self.said.answer.values())  # the first events say which model, and which id
+        if named and not tells and held.find(_DONE, begin, end) < 0:
             return False
         lines = held[begin:end].splitlines()
         data = b"\n".join(line[5:].lstrip(b" ") for line in lines if line.startswith(b"data:"))

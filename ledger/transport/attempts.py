@@ -39,6 +39,7 @@ from ledger.errors import (
     UnpricedCallError,
 )
 from ledger.prices import Recording
+from ledger.prices.answers import id_of, model_of
 from ledger.prices.rates import price
 from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
 from ledger.transport.listening import AttemptListener
@@ -265,10 +266,19 @@ class Attempt:
         recording = self._recording(how)
         self.tell(status=self._status, content=how, recording=recording, final=said.final)
         if recording is None:
+            self.name()
             return []
         part = self._part("record" if said.final else "observe", recording)
         nothing_new = not said.final and part.usage == Usage()
         return [] if nothing_new else [part]
+
+    def name(self) -> None:
+        """Say which model answers, and under which id, for the end by the pool's policy."""
+        assert self.reader is not None  # noqa: S101 - asked after an answer came
+        answer = self.reader.said.answer
+        report = UsageReport(model=model_of(answer), request_id=id_of(answer))
+        if self._observed == Usage() and report != UsageReport():
+            self._block.restate(self._estimate, report=report)
 
     @contextmanager
     def failing(self, part: Part | None = None) -> Iterator[None]:
@@ -338,7 +348,7 @@ class Attempt:
         rest = Usage(**{f: max(0, getattr(whole, f) - getattr(before, f)) for f in _FIGURES})
         self._observed = before.saturating_add(rest)
         if name == "observe":
-            self._block.restate(self._at_most(recording))
+            self._block.restate(self._at_most(recording), report=recording.report)
         return Part(name, rest, recording.report)
 
     def _at_most(self, recording: Recording) -> UsageEstimate:

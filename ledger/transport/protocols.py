@@ -106,8 +106,12 @@ def _chat_event(said: Said, event: Fields) -> None:
 
 def _response_event(said: Said, event: Fields) -> None:
     response = event.get("response")
-    if event.get("type") in _RESPONSE_ENDS and isinstance(response, Mapping):
+    if not isinstance(response, Mapping):
+        return
+    if event.get("type") in _RESPONSE_ENDS:
         _response(said, response)
+    else:
+        said.keep(response, "id", "model")
 
 
 def _response(said: Said, response: Fields) -> None:
@@ -194,7 +198,12 @@ _INVOKED = {
 """What Bedrock counted for any model, by its headers, and by the last event of a stream."""
 
 
+def _amazon_head(said: Said, headers: Mapping[str, str]) -> None:
+    said.keep({"id": headers.get("x-amzn-requestid")}, "id")
+
+
 def _invoked_head(said: Said, headers: Mapping[str, str]) -> None:
+    _amazon_head(said, headers)
     counts = {name: headers.get(header) for name, (header, _) in _INVOKED.items()}
     said.use("usage", {name: int(n) for name, n in counts.items() if n is not None})
     said.final = bool(said.answer.get("usage"))  # the bytes behind it may break off
@@ -320,6 +329,7 @@ CONVERSE = replace(
     tells=re.compile(rb"(?!)"),  # it has no server-sent events
     event=_converse_event,
     whole=_converse_event,
+    head=_amazon_head,
 )
 """Amazon Bedrock's own."""
 

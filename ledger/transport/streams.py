@@ -141,6 +141,7 @@ class AsyncStream:
         if loop is None:
             # The end by the pool's policy is left in the queue.
             self._attempt.tell(content="left")
+            self._attempt.name()
             with suppress(StopIteration):
                 self._block.__aexit__(GeneratorExit, None, None).send(None)
         else:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ledger import (
+    Attribution,
     EntryKind,
     InvalidInputError,
     Ledger,
@@ -18,6 +19,7 @@ from ledger import (
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
+    UsageReport,
     reports,
 )
 from ledger.core.values import ESTIMATE_FIELDS
@@ -147,6 +149,27 @@ def test_less_input_than_estimated_is_charged_as_it_is(timed: Ledger) -> None:
         )
     committed = budget.status().balance.committed
     assert (1_005, 1_005) == (committed.tokens, committed.cost_micros_usd)
+
+
+@pytest.mark.parametrize("settlement", list(SettlementPolicy))
+def test_what_is_charged_has_the_id_and_the_model_that_are_known(
+    timed: Ledger, settlement: SettlementPolicy
+) -> None:
+    """They say which line of a bill it is; a release that charges nothing is as it was granted."""
+    budget = timed.pool("pool", options(settlement))
+    asked = Attribution(model="alias", run_id="run", request_id="call-1.1")
+    report = UsageReport(model="model-2", request_id="id-1", tags={"not": "kept"})
+    with budget.lease(ESTIMATE, attribution=asked) as lease:
+        lease.restate(ESTIMATE, report=report)
+        with pytest.raises(InvalidInputError, match="report"):
+            lease.restate(ESTIMATE, report=asked)  # type: ignore[arg-type]
+    kind = EntryKind.RELEASE if settlement is SettlementPolicy.RELEASE else EntryKind.SETTLEMENT
+    (ended,) = timed.entries("pool", kind=kind)
+    expected = ("id-1", "model-2") if kind is EntryKind.SETTLEMENT else ("call-1.1", "alias")
+    assert ended.attribution is not None
+    assert expected == (ended.request_id, ended.attribution.model)
+    assert ("run", {}) == (ended.attribution.run_id, ended.attribution.tags)
+    assert timed.verify("pool")[0].ok
 
 
 def test_anything_but_an_estimate_is_refused(

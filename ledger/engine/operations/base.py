@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import PoolInfo
+from ledger.core.usage_reports import Fitted
+from ledger.core.values import Attribution
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import AmountOutOfRangeError, InvalidInputError
 from ledger.store.drafts import Draft
 from ledger.store.keys import Receipt, is_made, new_key
-from ledger.store.rows import Row
+from ledger.store.rows import Interned, Row
 
 T = TypeVar("T")
+
+NO_REPORT = Fitted()
+"""Of a call that says nothing more than what it is about."""
 
 
 def keyed(idempotency_key: str | None, *, spent: bool = False) -> dict[str, Any]:
@@ -147,6 +152,19 @@ class LeaseOperation(Operation[T]):
     def lease_id(self) -> int | None:
         """The lease this is about."""
         return self.lease
+
+
+def reported(report: Fitted, pool: PoolBatch, captured: Interned | None) -> Interned | None:
+    """Return the attribution of an entry: what its lease captured, under what a report says."""
+    overrides: dict[str, Any] = {
+        name: value
+        for name in ("provider", "model", "tags")
+        if (value := getattr(report, name)) is not None
+    }
+    if not overrides:
+        return captured
+    base = (captured and captured.value) or Attribution()
+    return pool.intern(hashing.attribution_content(replace(base, **overrides)))
 
 
 def check_storable(what: str, value: object, names: Sequence[str]) -> None:

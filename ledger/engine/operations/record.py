@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ledger.core import hashing, rules
@@ -13,21 +13,17 @@ from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import Fitted, UsageReport, fit
 from ledger.core.values import (
     USAGE_FIELDS,
-    Attribution,
     BudgetLease,
     Provenance,
     Usage,
 )
 from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
+from ledger.engine.operations.base import NO_REPORT, LeaseOperation, check_storable, keyed, reported
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.amounts import BUDGET, USAGE
 from ledger.store.drafts import Draft, drafted
-from ledger.store.rows import Interned, Row, request_budget_of, used_of
-
-NO_REPORT = Fitted()
-"""Of a call that says nothing more than its usage."""
+from ledger.store.rows import Row, request_budget_of, used_of
 
 # Before Python 3.12, to look up a member in its class is a function call.
 _REPORTED = Provenance.REPORTED
@@ -86,7 +82,9 @@ class Record(LeaseOperation[None]):
         pool.require_granted(self.lease, self.proof)
         kind = EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION
         report, found = self.report.by(batch.now), pool.leases.get(self.lease)
-        attribution = None if found is None else self._attribution(pool, found.attribution)
+        attribution = None if found is None else found.attribution
+        if self.report is not NO_REPORT and found is not None:
+            attribution = reported(self.report, pool, attribution)
         make_room(batch, pool, self.lease, kind, self.usage)
         spend = rules.settle if self.closes else rules.observe
         effect = balance, lease, flags = spend(
@@ -124,20 +122,6 @@ class Record(LeaseOperation[None]):
         excess = rules.over_request_budget(request_budget_of(row), used_of(row))
         if excess is not None:
             raise excess
-
-    def _attribution(self, pool: PoolBatch, captured: Interned | None) -> Interned | None:
-        report = self.report
-        if report is NO_REPORT:
-            return captured
-        overrides: dict[str, Any] = {
-            name: value
-            for name in ("provider", "model", "tags")
-            if (value := getattr(report, name)) is not None
-        }
-        if not overrides:
-            return captured
-        base = (captured and captured.value) or Attribution()
-        return pool.intern(hashing.attribution_content(replace(base, **overrides)))
 
 
 def _detail_of(report: Fitted) -> dict[str, Any] | None:

@@ -11,14 +11,24 @@ from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SettlementPolicy
+from ledger.core.usage_reports import Fitted, UsageReport, fit
 from ledger.core.values import ESTIMATE_FIELDS, BudgetLease, UsageEstimate
 from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import LeaseOperation, check_storable, keyed
+from ledger.engine.operations.base import (
+    NO_REPORT,
+    LeaseOperation,
+    check_storable,
+    keyed,
+    reported,
+)
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.amounts import ESTIMATE
 from ledger.store.drafts import Draft, about_lease, amounts
 from ledger.store.rows import Row
+
+_NAMED = ("provider", "model", "request_id")
+"""What of a report names a call whose usage is not known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,9 +71,13 @@ class Close(Release):
 
     estimate: UsageEstimate | None = None
     """What the call used at most, as far as the caller knows by now."""
+    report: Fitted = NO_REPORT
+    """What is known of the call: the model that answered, and the provider's id."""
 
     @classmethod
-    def by_policy(cls, lease: BudgetLease, estimate: UsageEstimate | None) -> Close:
+    def by_policy(
+        cls, lease: BudgetLease, estimate: UsageEstimate | None, report: UsageReport | None
+    ) -> Close:
         """Return the operation a call asks for.
 
         Raises:
@@ -71,12 +85,17 @@ class Close(Release):
         """
         if estimate is not None:
             check_storable("estimate", estimate, ESTIMATE_FIELDS)
-        return cls(lease=lease.id, proof=lease.proof, estimate=estimate)
+        known = NO_REPORT
+        if report is not None:
+            named = {name: getattr(report, name) for name in _NAMED}
+            known = fit(UsageReport(**named))
+        return cls(lease=lease.id, proof=lease.proof, estimate=estimate, report=known)
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the lease, and the estimate if there is one."""
+        """Return the lease, and the estimate and what is known of the call, if there is any."""
         known = () if self.estimate is None else ESTIMATE.values(self.estimate)
-        return ("close", self.lease, *known)
+        report = () if self.report is NO_REPORT else [getattr(self.report, one) for one in _NAMED]
+        return ("close", self.lease, *known, *report)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return a settlement with the usage that the policy assumes, or a release."""
@@ -98,10 +117,16 @@ class Close(Release):
         kind = EntryKind.RELEASE if assumed is None else EntryKind.SETTLEMENT
         usage = None if assumed is None else assumed.usage
         flags = effect.flags | pool.dating_flag(effect, usage)
+        found = pool.leases[self.lease]
+        if self.report is not NO_REPORT and usage is not None:
+            found = found._replace(
+                attribution=reported(self.report, pool, found.attribution),
+                request_id=self.report.request_id or found.request_id,
+            )
         return about_lease(
             kind,
             effect._replace(flags=flags),
-            pool.leases[self.lease],
+            found,
             usage=usage,
             provenance=None if assumed is None else assumed.provenance,
             detail=detail,

@@ -10,8 +10,8 @@ from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import UsageReport, fit
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageEstimate
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import check_storable
-from ledger.engine.operations.record import NO_REPORT, Record
+from ledger.engine.operations.base import NO_REPORT, check_storable
+from ledger.engine.operations.record import Record
 from ledger.engine.operations.reserve import Reserve
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError
