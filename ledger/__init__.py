@@ -9,7 +9,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
-    from ledger.contract import AsyncBudgetManager, BudgetManager, RequestExtensions
+    from ledger.contract import AsyncBudgetManager, BudgetManager
     from ledger.core.alerts import Alert
     from ledger.core.calendar import Period, Window
     from ledger.core.checks import I64_MAX, U64_MAX, from_micros, usd
@@ -17,34 +17,39 @@ if typing.TYPE_CHECKING:
     from ledger.core.entries import (
         Actor,
         Balance,
-        CreditStatus,
         Direction,
         Entry,
         EntryFlag,
         LeaseAfter,
         LeaseState,
-        LimitStatus,
-        OpenLease,
         PoolInfo,
-        PoolStatus,
-        Standby,
-        ThresholdCrossing,
         Totals,
         WindowState,
+    )
+    from ledger.core.extensions import (
+        Attribution,
+        IdempotencyKey,
+        LeaseTtl,
+        OccurredAt,
+        RequestExtensions,
     )
     from ledger.core.kinds import EntryKind, LeasePhase
     from ledger.core.limits import Limit, Rolling
     from ledger.core.past_calls import ImportedCall, PastCall
     from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
+    from ledger.core.status import (
+        CreditStatus,
+        LimitStatus,
+        OpenLease,
+        PoolStatus,
+        Standby,
+        ThresholdCrossing,
+    )
     from ledger.core.unbilled import is_unbilled, register_unbilled
     from ledger.core.usage_reports import UsageReport
     from ledger.core.values import (
-        Attribution,
         BudgetLease,
         Counting,
-        IdempotencyKey,
-        LeaseTtl,
-        OccurredAt,
         Provenance,
         Remaining,
         RequestBudget,
@@ -214,7 +219,6 @@ _NAMES = {
     "contract": (
         "AsyncBudgetManager",
         "BudgetManager",
-        "RequestExtensions",
     ),
     "core.alerts": ("Alert",),
     "core.calendar": (
@@ -231,20 +235,21 @@ _NAMES = {
     "core.entries": (
         "Actor",
         "Balance",
-        "CreditStatus",
         "Direction",
         "Entry",
         "EntryFlag",
         "LeaseAfter",
         "LeaseState",
-        "LimitStatus",
-        "OpenLease",
         "PoolInfo",
-        "PoolStatus",
-        "Standby",
-        "ThresholdCrossing",
         "Totals",
         "WindowState",
+    ),
+    "core.extensions": (
+        "Attribution",
+        "IdempotencyKey",
+        "LeaseTtl",
+        "OccurredAt",
+        "RequestExtensions",
     ),
     "core.kinds": (
         "EntryKind",
@@ -267,14 +272,18 @@ _NAMES = {
         "is_unbilled",
         "register_unbilled",
     ),
+    "core.status": (
+        "CreditStatus",
+        "LimitStatus",
+        "OpenLease",
+        "PoolStatus",
+        "Standby",
+        "ThresholdCrossing",
+    ),
     "core.usage_reports": ("UsageReport",),
     "core.values": (
-        "Attribution",
         "BudgetLease",
         "Counting",
-        "IdempotencyKey",
-        "LeaseTtl",
-        "OccurredAt",
         "Provenance",
         "Remaining",
         "RequestBudget",

@@ -19,9 +19,10 @@ from ledger.core.checks import (
     check_type,
     from_micros,
 )
-from ledger.core.entries import Entry, OpenLease, PoolInfo, Standby
+from ledger.core.entries import Entry, PoolInfo
 from ledger.core.fold import Replay
 from ledger.core.kinds import EntryKind
+from ledger.core.status import OpenLease, Standby
 from ledger.errors import OtherStoreError, UnknownPoolError
 from ledger.store import audit, pools, verify
 from ledger.store.alerts import alerts

@@ -11,7 +11,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -20,74 +20,14 @@ from ledger.core.arguments import check_lease as check_lease  # noqa: PLC0414 - 
 from ledger.core.arguments import check_lost as check_lost  # noqa: PLC0414 - as above
 from ledger.core.arguments import check_record as check_record  # noqa: PLC0414 - as above
 from ledger.core.checks import check_type
+from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import (
-    Attribution,
-    BudgetLease,
-    Remaining,
-    RequestBudget,
-    Usage,
-    UsageEstimate,
-)
+from ledger.core.values import BudgetLease, Remaining, RequestBudget, Usage, UsageEstimate
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Block_co = TypeVarWithDefault("Block_co", covariant=True, default=Any)
 """The type that `lease` returns: `LeaseBlock`, or `AsyncLeaseBlock`."""
-
-
-class RequestExtensions:
-    """What a caller attaches to a request: a map from type to value, in layers.
-
-    A read looks in the newest layer first. A change is made in the newest layer only.
-    """
-
-    __slots__ = ("_layers",)
-
-    def __init__(self, *values: object) -> None:
-        self._layers: list[dict[type, Any]] = [{type(value): value for value in values}]
-
-    def __repr__(self) -> str:
-        seen: dict[type, object] = {}
-        for layer in reversed(self._layers):
-            seen.update(layer)
-        return f"RequestExtensions({', '.join(map(repr, seen.values()))})"
-
-    def insert(self, value: T) -> T | None:
-        """Put `value` into the newest layer under its type; return the value replaced there."""
-        newest = self._layers[0]
-        previous = newest.get(type(value))
-        newest[type(value)] = value
-        return cast("T | None", previous)
-
-    def get(self, kind: type[T]) -> T | None:
-        """Return the newest value of exactly this type, or None."""
-        for layer in self._layers:
-            if kind in layer:
-                return cast("T", layer[kind])
-        return None
-
-    def remove(self, kind: type[T]) -> T | None:
-        """Remove the value of this type from the newest layer, so that `get` finds an older one."""
-        return cast("T | None", self._layers[0].pop(kind, None))
-
-    def contains(self, kind: type) -> bool:
-        """Tell whether any layer holds a value of exactly this type."""
-        return any(kind in layer for layer in self._layers)
-
-    def extend(self, other: RequestExtensions) -> None:
-        """Add a copy of `other` as the newest layers: `get` looks there first, then here."""
-        check_type("other", other, RequestExtensions)
-        self._layers[:0] = [dict(layer) for layer in other._layers]
-
-    def push_fallback(self, older: RequestExtensions) -> None:
-        """Add a copy of `older` as the oldest layers: `get` looks here first, then there."""
-        check_type("older", older, RequestExtensions)
-        self._layers += [dict(layer) for layer in older._layers]
-
-    def is_empty(self) -> bool:
-        """Tell whether no layer holds anything."""
-        return not any(self._layers)
 
 
 @runtime_checkable

@@ -26,17 +26,12 @@ from typing import (
     overload,
 )
 
-from ledger.contract import AsyncBudget, Budget, Leasing, RequestExtensions
+from ledger.contract import AsyncBudget, Budget, Leasing
 from ledger.core.checks import check_type
+from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.unbilled import is_unbilled
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import (
-    Attribution,
-    BudgetLease,
-    RequestBudget,
-    Usage,
-    UsageEstimate,
-)
+from ledger.core.values import BudgetLease, RequestBudget, Usage, UsageEstimate
 from ledger.errors import (
     BudgetError,
     InvalidInputError,

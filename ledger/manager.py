@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from ledger.contract import (
     Budget,
-    RequestExtensions,
     check_abandon,
     check_lease,
     check_lost,
@@ -27,13 +26,14 @@ from ledger.core.checks import (
     check_text,
     check_type,
 )
-from ledger.core.entries import Entry, PoolStatus
+from ledger.core.entries import Entry
+from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.kinds import LeasePhase
 from ledger.core.past_calls import ImportedCall, PastCall
+from ledger.core.status import PoolStatus
 from ledger.core.tokens import is_proof, parse_token
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
-    Attribution,
     BudgetLease,
     Remaining,
     RequestBudget,

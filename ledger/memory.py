@@ -14,11 +14,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
-from ledger.contract import (
-    Budget,
-    RequestExtensions,
-    check_reserve,
-)
+from ledger.contract import Budget, check_reserve
 from ledger.core import rules
 from ledger.core.alerts import Alert, Crossings
 from ledger.core.arguments import (
@@ -40,24 +36,15 @@ from ledger.core.checks import (
 )
 from ledger.core.credit_book import CreditBook
 from ledger.core.credits import Credit
-from ledger.core.entries import (
-    Balance,
-    CreditStatus,
-    Direction,
-    LeaseState,
-    ThresholdCrossing,
-    Totals,
-    WindowState,
-    requests_made,
-)
+from ledger.core.entries import Balance, Direction, LeaseState, Totals, WindowState, requests_made
+from ledger.core.extensions import Attribution, LeaseTtl, RequestExtensions
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
+from ledger.core.status import CreditStatus, ThresholdCrossing
 from ledger.core.tokens import is_proof
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
-    Attribution,
     BudgetLease,
-    LeaseTtl,
     Remaining,
     RequestBudget,
     Usage,

@@ -27,9 +27,10 @@ from ledger.cli.filters import moment_in
 from ledger.cli.mappings import read, reading
 from ledger.cli.usage import for_whom, used
 from ledger.core.calendar import zone_named
+from ledger.core.extensions import Attribution
 from ledger.core.past_calls import PastCall
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import Attribution, Provenance, Usage
+from ledger.core.values import Provenance, Usage
 from ledger.errors import RequestBudgetExceededError
 from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call

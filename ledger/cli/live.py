@@ -16,7 +16,8 @@ from textual.widgets import DataTable, Footer, Static
 from ledger import reports
 from ledger.core.axes import COST, MONEY_FIRST, Axis
 from ledger.core.checks import to_micros
-from ledger.core.entries import PoolId, PoolStatus
+from ledger.core.entries import PoolId
+from ledger.core.status import PoolStatus
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger
 from ledger.reports.render import (

@@ -26,7 +26,7 @@ from ledger.cli.policies import Changes, changing
 from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text
 from ledger.core.credits import PRIORITY_DEFAULT, Credit
-from ledger.core.entries import PoolStatus
+from ledger.core.status import PoolStatus
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reports import Filter, Movement, standing, statement, unpriced

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli.gathered import gathered
-from ledger.core.values import Attribution
+from ledger.core.extensions import Attribution
 from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count, parse_usd
 

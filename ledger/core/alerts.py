@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from ledger.core.checks import I64_MAX, canonical_json, check_amount, check_type
-from ledger.core.entries import ThresholdCrossing
+from ledger.core.status import ThresholdCrossing
 from ledger.errors import InvalidInputError
 
 _HASH_BYTES = 8

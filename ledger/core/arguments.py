@@ -5,9 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from ledger.core.checks import check_type
+from ledger.core.extensions import Attribution
 from ledger.core.tokens import parse_token, token_of
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import Attribution, BudgetLease, RequestBudget, Usage, UsageEstimate
+from ledger.core.values import BudgetLease, RequestBudget, Usage, UsageEstimate
 from ledger.errors import InvalidInputError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntFlag, StrEnum
@@ -13,14 +13,10 @@ from uuid import UUID
 
 from ledger.core.axes import AMOUNTS
 from ledger.core.checks import Micros, from_micros
-from ledger.core.credits import Credit
+from ledger.core.extensions import Attribution
 from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, LeasePhase
-from ledger.core.limits import Limit
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import (
-    Attribution,
-    BudgetLease,
-    Remaining,
     RequestBudget,
     Usage,
     UsageDifference,
@@ -297,147 +293,3 @@ class PoolInfo:
     name: str
     parent_id: PoolId | None = None
     carved_lease: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitStatus:
-    """A limit of a pool's policy at one time.
-
-    Attributes:
-        limit: The limit.
-        since: When the time began that counts on it.
-        until: When it ends, and all that was spent in it comes back; None for a rolling limit,
-            whose capacity comes back bit by bit.
-        counted: What counts on it: what was committed since then, and what open leases hold.
-        remaining: What is left of it.
-    """
-
-    limit: Limit
-    since: datetime
-    until: Micros | None
-    counted: Totals
-    remaining: Remaining
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditStatus:
-    """A credit of a pool at one time.
-
-    Attributes:
-        seq: The entry that gave it.
-        credit: What it gave, until when, and its priority.
-        granted_at: When it was given.
-        used: What was spent of it.
-        left: What can still be spent of it, held amounts included; nothing once it has expired.
-        lost: What was left of it when it expired.
-    """
-
-    seq: Seq
-    credit: Credit
-    granted_at: datetime
-    used: Totals
-    left: Totals
-    lost: Totals
-
-
-_NOTHING_LEFT = Remaining(0, 0, below_threshold=True, requests=0, unlimited=frozenset())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStatus:
-    """A pool by now, as the next write would find it.
-
-    Leases that are due count as expired, and a window that has ended as rolled over.
-
-    Attributes:
-        pool: The pool.
-        seq: Its newest entry.
-        policy: The policy in force.
-        balance: What was committed from the opening on, and what open leases hold.
-        spent: What was committed in its present window; from the opening on without windows.
-        own: What is left of its own capacity, of its own limits, and of its credits.
-        remaining: What is left here, the answer of `remaining`: on each axis the least that the
-            pool or one above that shares its capacity has left.
-        until: When what is left changes first, if nothing is written: a window of these pools ends,
-            less counts on a limit, a credit expires that has something left, or a hold ends that
-            one of these pools granted, and whose settlement policy gives some of it back. None
-            where nothing of these comes; holds that pools below granted are left out.
-        closed: Whether it takes no new reservations.
-        parent: The name of the pool above it.
-        window: The present window, None without windows.
-        limits: How far each limit of its policy is used.
-        prepaid: What is left of its credits together, less what is held; None if it spends none.
-        debt: What was spent that no credit has paid; the next credit pays it first.
-        credits: Its credits, in the order in which they were given: those that it lists.
-    """
-
-    pool: PoolInfo
-    seq: Seq
-    policy: SharedPoolBudgetOptions
-    balance: Balance
-    spent: Totals
-    own: Remaining
-    remaining: Remaining
-    until: Micros | None = None
-    closed: bool = False
-    parent: str | None = None
-    window: WindowState | None = None
-    limits: Sequence[LimitStatus] = ()
-    prepaid: Remaining | None = None
-    debt: Totals = field(default_factory=Totals)
-    credits: Sequence[CreditStatus] = ()
-
-    @property
-    def reservable(self) -> Remaining:
-        """What can still be reserved here: what remains, and nothing once the pool is closed."""
-        return _NOTHING_LEFT if self.closed else self.remaining
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standby:
-    """How far a standby has come, as far as it can know.
-
-    Attributes:
-        at: Its clock, when it was asked.
-        replayed_until: When the primary committed the newest transaction that it has, by the
-            primary's clock; None if it has replayed none since it started.
-    """
-
-    at: datetime
-    replayed_until: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThresholdCrossing:
-    """A named threshold of a pool's policy that was crossed.
-
-    Attributes:
-        pool: The pool's name, None for an in-memory manager.
-        threshold: The threshold's name.
-        percent: How much of a capacity it stands for, 1 to 100.
-        direction: Which way.
-        seq: The entry that reports it, None in memory.
-        remaining: What is left after it.
-        recorded_at: When.
-    """
-
-    pool: str | None
-    threshold: str
-    percent: int
-    direction: Direction
-    seq: Seq | None
-    remaining: Remaining
-    recorded_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenLease:
-    """A lease that has not ended, with what it holds and since when."""
-
-    lease: BudgetLease
-    phase: LeasePhase
-    held: Totals
-    used: Usage
-    attribution: Attribution | None
-    reserved_at: datetime
-    expires_at: datetime | None

@@ -15,7 +15,7 @@ from hashlib import sha256
 from operator import attrgetter
 
 from ledger.core.checks import canonical_json
-from ledger.core.values import ATTRIBUTION_TEXTS, Attribution
+from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 
 HASH_VERSION = 1
 

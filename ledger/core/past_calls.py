@@ -8,7 +8,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from ledger.core.checks import Micros, check_moment, check_text, check_type, to_micros
-from ledger.core.values import Attribution, Provenance, Usage
+from ledger.core.extensions import Attribution
+from ledger.core.values import Provenance, Usage
 from ledger.errors import InvalidInputError
 
 

@@ -24,7 +24,8 @@ from ledger.core.checks import (
     check_moment,
     check_text,
 )
-from ledger.core.values import TAGS_MAX, TAGS_MAX_CHARS, Provenance, check_tags
+from ledger.core.extensions import TAGS_MAX, TAGS_MAX_CHARS, check_tags
+from ledger.core.values import Provenance
 from ledger.errors import InvalidInputError
 
 DETAIL_SHOWN_CHARS = 1_000

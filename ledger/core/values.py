@@ -6,9 +6,9 @@ booleans are refused, so that no rounding error can enter the books.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from operator import add, attrgetter
 from typing import Self
@@ -17,17 +17,10 @@ from uuid import UUID
 from ledger.core.axes import NAMES, REQUESTS
 from ledger.core.checks import (
     U64_MAX,
-    canonical_json,
     check_amount,
-    check_moment,
-    check_text,
 )
-from ledger.core.policy import check_ttl
 from ledger.core.tokens import token_of
 from ledger.errors import InvalidInputError
-
-TAGS_MAX = 64
-TAGS_MAX_CHARS = 40_000
 
 
 class _Amounts:
@@ -328,77 +321,3 @@ class Provenance(StrEnum):
     RECOVERED = "recovered"
     ESTIMATED = "estimated"
     UNKNOWN = "unknown"
-
-
-def check_tags(tags: object) -> dict[str, str]:
-    """Return tags that every store can hold, in order, as a copy.
-
-    Raises:
-        InvalidInputError: They are no mapping of at most 64 texts to texts, or too long.
-    """
-    if not isinstance(tags, Mapping) or len(tags) > TAGS_MAX:
-        raise InvalidInputError("tags", f"must be a mapping of at most {TAGS_MAX} str to str")
-    checked = {check_text("tag", key): check_text(f"tag {key!r}", tags[key]) for key in tags}
-    if len(canonical_json(checked)) > TAGS_MAX_CHARS:
-        raise InvalidInputError("tags", f"must have at most {TAGS_MAX_CHARS} characters as JSON")
-    return dict(sorted(checked.items()))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribution:
-    """Whom and what a call is for; put it into the `RequestExtensions` of a reservation.
-
-    All optional; texts have 1 to 255 characters; at most 64 tags.
-    """
-
-    run_id: str | None = None
-    parent_run_id: str | None = None
-    tenant: str | None = None
-    agent: str | None = None
-    operation: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    request_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        for name in (*ATTRIBUTION_TEXTS, "request_id"):
-            value = getattr(self, name)
-            if value is not None:
-                check_text(name, value)
-        object.__setattr__(self, "tags", check_tags(self.tags))
-
-
-ATTRIBUTION_TEXTS = tuple(
-    part.name for part in fields(Attribution) if part.name not in {"request_id", "tags"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class OccurredAt:
-    """When the call really happened, if not now; put it into the `RequestExtensions`."""
-
-    at: datetime
-
-    def __post_init__(self) -> None:
-        check_moment("occurred_at", self.at)
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseTtl:
-    """How long this lease holds its estimate; put it into the `RequestExtensions`."""
-
-    ttl: timedelta
-
-    def __post_init__(self) -> None:
-        check_ttl("lease_ttl", self.ttl)
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """The caller's name for one call, 1 to 255 characters: repeating it changes nothing."""
-
-    key: str
-
-    def __post_init__(self) -> None:
-        check_text("idempotency_key", self.key)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from ledger.core.entries import ThresholdCrossing
+from ledger.core.status import ThresholdCrossing
 from ledger.engine.worker import Worker
 from ledger.errors import InvalidInputError
 

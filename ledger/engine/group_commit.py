@@ -27,8 +27,9 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from ledger.core.checks import Micros
-from ledger.core.entries import PoolId, ThresholdCrossing
+from ledger.core.entries import PoolId
 from ledger.core.kinds import EntryKind
+from ledger.core.status import ThresholdCrossing
 from ledger.engine.call_queue import CallQueue
 from ledger.engine.callers import (
     Caller,

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import PoolId, ThresholdCrossing
+from ledger.core.entries import PoolId
 from ledger.core.kinds import EntryKind
+from ledger.core.status import ThresholdCrossing
 from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.expiry import expire
 from ledger.engine.operations.base import Operation

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ledger.contract import RequestExtensions, check_reserve
+from ledger.contract import check_reserve
 from ledger.core.checks import check_amount, check_several, check_type
+from ledger.core.extensions import IdempotencyKey, RequestExtensions
 from ledger.core.kinds import EntryKind
-from ledger.core.values import BudgetLease, IdempotencyKey, RequestBudget, Usage, UsageEstimate
+from ledger.core.values import BudgetLease, RequestBudget, Usage, UsageEstimate
 from ledger.engine.group_commit import BATCH_MAX, Writer
 from ledger.engine.operations import NotReservedError, OtherCallError, Replayed
 from ledger.engine.operations.base import Operation

@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import Micros, from_micros
-from ledger.core.entries import Direction, PoolInfo, ThresholdCrossing, late_in
+from ledger.core.entries import Direction, PoolInfo, late_in
 from ledger.core.kinds import EntryKind
+from ledger.core.status import ThresholdCrossing
 from ledger.engine.pool_counts import PoolCounts
 from ledger.store.crossings import reported
 from ledger.store.drafts import Draft, window_behind

@@ -10,7 +10,8 @@ from typing import Any
 
 from ledger.core.columns import each_once
 from ledger.core.entries import EntryFlag, Totals, actor_in
-from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.core.extensions import ATTRIBUTION_TEXTS
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store import rows
 from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.rows import Row

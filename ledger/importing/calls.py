@@ -19,8 +19,9 @@ from ledger.core.checks import (
     from_micros,
     to_micros,
 )
+from ledger.core.extensions import Attribution
 from ledger.core.past_calls import PastCall, import_key
-from ledger.core.values import Attribution, Provenance, Usage
+from ledger.core.values import Provenance, Usage
 from ledger.errors import BillingFileError, InvalidInputError
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine

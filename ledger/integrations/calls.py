@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
-from ledger.contract import RequestExtensions
 from ledger.core.checks import check_text
-from ledger.core.values import Attribution, RequestBudget
+from ledger.core.extensions import Attribution, RequestExtensions
+from ledger.core.values import RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.prices import PriceList, Recording
 from ledger.transport.attempts import Attempt, Part, call_of

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from typing_extensions import override
 
-from ledger.core.values import Attribution
+from ledger.core.extensions import Attribution
 from ledger.errors import MissingExtraError
 from ledger.transport.settings import attribute, attribution_now, back_to
 

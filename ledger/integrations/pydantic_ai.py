@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from ledger.core.values import Attribution
+from ledger.core.extensions import Attribution
 from ledger.errors import MissingExtraError
 from ledger.transport.settings import agent_run, attributed
 

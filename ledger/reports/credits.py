@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import Micros
-from ledger.core.entries import CreditStatus, Totals
+from ledger.core.entries import Totals
+from ledger.core.status import CreditStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Filter, Where
 from ledger.reports.position import Position, asked_moment, newest, unpriced_of_each

@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from ledger.core.checks import check_type, from_micros
-from ledger.core.entries import PoolId, PoolStatus
+from ledger.core.entries import PoolId
+from ledger.core.status import PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import AgedLease, holding_of_each, open_leases_of_each

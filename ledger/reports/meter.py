@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
 from ledger.core.checks import Micros
-from ledger.core.entries import EntryFlag, PoolId, PoolStatus
+from ledger.core.entries import EntryFlag, PoolId
 from ledger.core.kinds import COUNTED_AS
+from ledger.core.status import PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import holding_of_each

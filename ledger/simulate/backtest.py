@@ -9,17 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ledger.contract import RequestExtensions
 from ledger.core.checks import I64_MAX, check_amount, check_moment
+from ledger.core.extensions import Attribution, IdempotencyKey, OccurredAt, RequestExtensions
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules import require_priced
-from ledger.core.values import (
-    Attribution,
-    IdempotencyKey,
-    OccurredAt,
-    Usage,
-    UsageEstimate,
-)
+from ledger.core.values import Usage, UsageEstimate
 from ledger.engine.replaying import AT_ONCE_MAX, KnownCall
 from ledger.errors import (
     BillingFileError,

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, func, select
 from ledger.core import rules
 from ledger.core.alerts import Alert, Given, Place, read_cursor
 from ledger.core.checks import check_amount, check_text, from_micros
-from ledger.core.entries import Direction, PoolId, ThresholdCrossing
+from ledger.core.entries import Direction, PoolId
 from ledger.core.kinds import EntryKind
+from ledger.core.status import ThresholdCrossing
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.database import Database

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from ledger.core.checks import Micros, OutOfCalendarError, from_micros
-from ledger.core.entries import OpenLease
+from ledger.core.status import OpenLease
 from ledger.core.values import BudgetLease
 from ledger.store.database import Database
 from ledger.store.journal import PoolJournal

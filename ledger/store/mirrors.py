@@ -22,8 +22,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ledger.core.axes import AMOUNTS
 from ledger.core.entries import REPEATED_FLAGS, EntryFlag
+from ledger.core.extensions import ATTRIBUTION_TEXTS
 from ledger.core.kinds import CHANGES_WINDOW, EntryKind
-from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.journal import PoolJournal
 from ledger.store.schema import attributions, entries, pools

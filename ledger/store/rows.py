@@ -22,6 +22,7 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
+from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import (
     CHANGES_WINDOW,
     DIFFERENCES,
@@ -33,14 +34,7 @@ from ledger.core.kinds import (
     LeasePhase,
 )
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
-from ledger.core.values import (
-    ATTRIBUTION_TEXTS,
-    Attribution,
-    RequestBudget,
-    Usage,
-    UsageDifference,
-    UsageEstimate,
-)
+from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import LedgerError
 from ledger.store.amounts import BUDGET, ESTIMATE, HELD, NO_HELD, USAGE, USED, Group, held_by_kind
 from ledger.store.columns import check_entry, is_time

@@ -24,7 +24,8 @@ from ledger.core import kinds
 from ledger.core.axes import AXES
 from ledger.core.checks import DETAIL_MAX_CHARS, NAME_MAX_CHARS
 from ledger.core.entries import DATED_FLAGS, EntryFlag, Totals
-from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, TAGS_MAX_CHARS, USAGE_FIELDS
+from ledger.core.extensions import ATTRIBUTION_TEXTS, TAGS_MAX_CHARS
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 
 REVISION = "0001"
 """The newest revision under migrations/; revisions sort as text."""

@@ -14,17 +14,9 @@ from sqlalchemy import Connection
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros, to_micros
-from ledger.core.entries import (
-    Balance,
-    CreditStatus,
-    LimitStatus,
-    PoolId,
-    PoolInfo,
-    PoolStatus,
-    Totals,
-    WindowState,
-)
+from ledger.core.entries import Balance, PoolId, PoolInfo, Totals, WindowState
 from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions
+from ledger.core.status import CreditStatus, LimitStatus, PoolStatus
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import history, pools, queries, restored

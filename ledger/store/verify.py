@@ -21,8 +21,9 @@ from ledger.core.entries import (
     PoolInfo,
 )
 from ledger.core.entry_shape import Contradiction, correction_of
+from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import KINDS, EntryKind
-from ledger.core.values import ATTRIBUTION_TEXTS, Attribution, UsageDifference
+from ledger.core.values import UsageDifference
 from ledger.errors import JournalDamagedError, StoreError, UncorrectableEntryError
 from ledger.store import journal, mirrors, rows, trail
 from ledger.store.anchors import Anchor, Expected

@@ -15,7 +15,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from ledger.core.values import Attribution, UsageEstimate
+from ledger.core.extensions import Attribution
+from ledger.core.values import UsageEstimate
 from ledger.errors import MissingExtraError
 from ledger.ledger import Ledger
 from ledger.prices import Recording

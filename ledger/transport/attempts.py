@@ -27,9 +27,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ledger.contract import RequestExtensions
+from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import Attribution, Usage, UsageEstimate
+from ledger.core.values import Usage, UsageEstimate
 from ledger.engine.collecting import is_collecting
 from ledger.engine.keeping import kept, lease_named, shown
 from ledger.errors import (

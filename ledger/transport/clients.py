@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ledger.contract import RequestExtensions
-from ledger.core.values import Attribution, RequestBudget
+from ledger.core.extensions import Attribution, RequestExtensions
+from ledger.core.values import RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.prices import PriceList
 from ledger.transport.bedrock import is_bedrock, wrap_bedrock

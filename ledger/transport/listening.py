@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from ledger.core.values import Attribution, UsageEstimate
+from ledger.core.extensions import Attribution
+from ledger.core.values import UsageEstimate
 from ledger.prices import Recording
 from ledger.transport.requests import Asked
 

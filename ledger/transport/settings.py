@@ -12,9 +12,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from typing_extensions import override
 
 from ledger.aio import AsyncBudgetRouter, AsyncLedgerBudgetManager
-from ledger.contract import AsyncBudget, Budget, RequestExtensions
+from ledger.contract import AsyncBudget, Budget
 from ledger.core.checks import check_amount, check_seconds, check_text, check_type
-from ledger.core.values import Attribution, RequestBudget
+from ledger.core.extensions import Attribution, RequestExtensions
+from ledger.core.values import RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock, leasing
 from ledger.manager import LedgerBudgetManager

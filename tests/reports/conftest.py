@@ -24,7 +24,8 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.core.values import ATTRIBUTION_TEXTS, ESTIMATE_FIELDS, USAGE_FIELDS
+from ledger.core.extensions import ATTRIBUTION_TEXTS
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store import schema
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, 250_000, tzinfo=UTC)

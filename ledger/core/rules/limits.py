@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from ledger.core import calendar
 from ledger.core.axes import AXES
 from ledger.core.checks import Micros, from_micros
-from ledger.core.entries import DATED_FLAGS, Balance, EntryFlag, LimitStatus, Totals, requests_made
+from ledger.core.entries import DATED_FLAGS, Balance, EntryFlag, Totals, requests_made
 from ledger.core.kinds import EntryKind
 from ledger.core.limits import Limit, Rolling
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.remainder import Three, capacities_of, left_of, too_little
+from ledger.core.status import LimitStatus
 from ledger.core.values import Usage, UsageDifference, UsageEstimate
 
 _NOTHING = Totals()

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import PoolInfo
+from ledger.core.extensions import Attribution
 from ledger.core.usage_reports import Fitted
-from ledger.core.values import Attribution
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import AmountOutOfRangeError, InvalidInputError

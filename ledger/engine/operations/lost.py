@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ledger.contract import RequestExtensions
 from ledger.core import hashing
 from ledger.core.arguments import not_lost
 from ledger.core.entries import PoolInfo
+from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import Attribution, BudgetLease, Usage, UsageEstimate
+from ledger.core.values import BudgetLease, Usage, UsageEstimate
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation
 from ledger.engine.operations.record import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ledger.contract import RequestExtensions
+from ledger.core.extensions import RequestExtensions
 from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import UsageReport, fit
 from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageEstimate

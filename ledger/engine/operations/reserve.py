@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
-from ledger.contract import RequestExtensions
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, check_not_ahead, from_micros, to_micros
 from ledger.core.entries import PoolInfo
-from ledger.core.kinds import EntryKind
-from ledger.core.policy import Unpriced, check_ttl
-from ledger.core.values import (
-    ESTIMATE_FIELDS,
+from ledger.core.extensions import (
     Attribution,
-    BudgetLease,
     IdempotencyKey,
     LeaseTtl,
     OccurredAt,
-    RequestBudget,
-    UsageEstimate,
+    RequestExtensions,
 )
+from ledger.core.kinds import EntryKind
+from ledger.core.policy import Unpriced, check_ttl
+from ledger.core.values import ESTIMATE_FIELDS, BudgetLease, RequestBudget, UsageEstimate
 from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, check_storable, keyed

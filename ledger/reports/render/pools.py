@@ -10,8 +10,9 @@ from rich.text import Text
 
 from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
-from ledger.core.entries import CreditStatus, LimitStatus, PoolStatus, Totals
+from ledger.core.entries import Totals
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.status import CreditStatus, LimitStatus, PoolStatus
 from ledger.core.values import Remaining
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.values import capacity, figure, figures, moment, shown_axes, text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.entries import Balance, CreditStatus, LimitStatus, Totals
+from ledger.core.entries import Balance, Totals
+from ledger.core.status import CreditStatus, LimitStatus
 from ledger.core.values import Provenance
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.text_formats import printable

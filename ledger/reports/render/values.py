@@ -9,8 +9,9 @@ from fractions import Fraction
 from rich.text import Text
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.entries import Standby, Totals
+from ledger.core.entries import Totals
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.status import Standby
 from ledger.reports.due import DueLeases
 from ledger.reports.render.text_formats import printable
 
