@@ -22,7 +22,7 @@ from ledger import (
     reports,
 )
 from ledger.reports.meter import Meter
-from ledger.store import queries
+from ledger.store import journal, queries, snapshot
 from ledger.store.statements import Prepared, driver_of, rows_of_each
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 
@@ -36,6 +36,16 @@ INSERT = "WITH"
 """The first word of an INSERT of a few rows: the statement counts what it wrote."""
 TWO = ["BEGIN", INSERT]
 MANY_ROWS = ["BEGIN", "COPY", "CopyDone", "COMMIT"]
+
+
+@pytest.fixture(autouse=True)
+def _remembers_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process remember for a minute that no hold ends, and not for half a second.
+
+    On a busy machine more than that passes between two calls, and the next one asks again.
+    """
+    monkeypatch.setattr(journal, "AHEAD_US", 120_000_000)
+    monkeypatch.setattr(snapshot, "_QUIET_US", 60_000_000)
 
 
 @pytest.fixture
