@@ -298,7 +298,11 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     "payload_digest": {"own": KEYED, "from above": KEYED},
     # What nothing else repeats: a denial is one entry.
     "attribution_id": {"own": {"denial", "import"}, "from above": {"denial"}},
-    "request_id": {"own": {"denial", "import", "settlement"}, "from above": {"denial"}},
+    "request_id": {
+        "own": {"denial", "import", "settlement"},
+        "own of an abandoned lease": {"settlement"},
+        "from above": {"denial"},
+    },
     "occurred_at": {"own": {"denial", "import", "settlement"}, "from above": {"denial"}},
     **{
         name: {"own": {"denial"}, "from above": {"denial"}}
@@ -321,11 +325,13 @@ UNDETERMINED: dict[str, dict[str, set[str]]] = {
     },
     # What was said after the call, in a pool that shares with none above.
     "provenance": {"own": {"import", "settlement"}},
-    # Policies and credits until a verdict depends on it, reasons, reports, and whether a lease
-    # was abandoned or ended so.
+    # Policies and credits until a verdict depends on it, reasons, reports, whether a lease was
+    # abandoned or ended so, and whether leases held what a pool above had too little of: it may
+    # have had as little a moment earlier or later, without them.
     "detail": {
         "own": {"adjustment", "closing", "correction", "credit", "import", "opening", "settlement"},
         "own of an abandoned lease": {"release", "settlement"},
+        "from above": {"denial"},
     },
 }
 """Columns of which another value is not found, each with the roles and kinds of the entries.
