@@ -12,6 +12,14 @@ from ledger.store.connections import Loan
 from ledger.store.database import Database, pause
 from ledger.store.dialects import CommitInDoubtError, Failure
 
+_TRIES_BESIDE_OTHERS = 5
+"""After how many tries a transaction locks the whole store.
+
+One that reads much is marked by PostgreSQL as a reader of whole tables, and every write beside it
+may send it back. Beside a single busy writer of another pool, one of a pool with limits was sent
+back 761 times in a minute.
+"""
+
 
 class Transaction(Loan):
     """A serializable transaction that writes, begun again until it is committed or given up.
@@ -55,7 +63,8 @@ class Transaction(Loan):
         database = self._database
         connection = database.take(self)
         timeout_s = self.until_s - time.monotonic()
-        database.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
+        alone = self.attempts > _TRIES_BESIDE_OTHERS
+        database.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s, alone=alone)
         return connection
 
     def commit(self, connection: Connection) -> None:

@@ -295,9 +295,9 @@ def spied_begins(book: Ledger) -> list[tuple[int, ...]]:
     begun: list[tuple[int, ...]] = []
     begin = book._database.dialect.begin
 
-    def spied(connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
+    def spied(connection: Connection, *, pool_ids: Sequence[int], **given: Any) -> None:  # noqa: ANN401 - passed on
         begun.append(tuple(pool_ids))
-        begin(connection, pool_ids=pool_ids, timeout_s=timeout_s)
+        begin(connection, pool_ids=pool_ids, **given)
 
     book._database.dialect.begin = spied
     return begun

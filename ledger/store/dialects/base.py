@@ -131,10 +131,23 @@ class Dialect(ABC):
         """Return an engine for the store; `create` allows a new file."""
 
     @abstractmethod
-    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
+    def begin(
+        self,
+        connection: Connection,
+        *,
+        pool_ids: Sequence[int],
+        timeout_s: float,
+        alone: bool = False,
+    ) -> None:
         """Begin a serializable writing transaction that locks these pools.
 
         `end` releases what this takes beside the connection, also if this raises.
+
+        Args:
+            connection: Outside any transaction.
+            pool_ids: The pools.
+            timeout_s: How long it may wait, and take.
+            alone: Whether it locks all other pools, too.
         """
 
     @abstractmethod

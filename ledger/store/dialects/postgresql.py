@@ -141,11 +141,19 @@ class PostgreSQLDialect(Dialect):
         """Tell the session when to cancel."""
         _raw(connection).answers_until_s = until_s
 
-    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:
+    def begin(
+        self,
+        connection: Connection,
+        *,
+        pool_ids: Sequence[int],
+        timeout_s: float,
+        alone: bool = False,
+    ) -> None:
         """Begin with the first read, after the locks: an earlier snapshot would be stale."""
         limit_ms = max(1, int(timeout_s * 1000))
         self.expect_answers(connection, time.monotonic() + timeout_s)
-        locks = ", ".join(map(lock_table, _locks_of(pool_ids)))
+        numbers = range(POOL_LOCKS) if alone else _locks_of(pool_ids)
+        locks = ", ".join(map(lock_table, numbers))
         _raw(connection).later(
             "BEGIN ISOLATION LEVEL SERIALIZABLE",
             f"SET LOCAL statement_timeout = {limit_ms}",

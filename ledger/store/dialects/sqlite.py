@@ -185,7 +185,14 @@ class SQLiteDialect(Dialect):
         # Text that is not UTF-8 is damage for verify to name, not an error of every reader.
         connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
-    def begin(self, connection: Connection, *, pool_ids: Sequence[int], timeout_s: float) -> None:  # noqa: ARG002 - one lock covers the file
+    def begin(
+        self,
+        connection: Connection,
+        *,
+        pool_ids: Sequence[int],  # noqa: ARG002 - one lock covers the file
+        timeout_s: float,
+        alone: bool = False,  # noqa: ARG002 - as above
+    ) -> None:
         """Take the writer lock, then the database's own write lock before anything is read."""
         until_s = time.monotonic() + timeout_s
         self._writer.acquire(timeout_s=timeout_s)
