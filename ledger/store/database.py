@@ -122,6 +122,7 @@ class Database(Connections):
             deadline_s: The deadline, on the clock of `time.monotonic`.
         """
         attempts = 0
+        busy: Exception | None = None
 
         def in_time(connection: Connection) -> T:
             # A free connection may have been waited for.
@@ -136,7 +137,10 @@ class Database(Connections):
                 failure = self.failure_of(error)
                 late = time.monotonic() >= deadline_s
                 if late or not self.is_worth_another(error, failure, attempts):
-                    raise self.refused(error, failure, attempts, until_s=deadline_s) from error
+                    raise self.refused(
+                        error, failure, attempts, until_s=deadline_s, busy=busy
+                    ) from error
+                busy = error if failure is Failure.BUSY else busy
                 pause("read", failure, attempts, error)
 
     def _unchanged(
@@ -196,8 +200,7 @@ class Database(Connections):
         if failure is Failure.LOST:
             # A pooled connection may have died while idle, so a retry may help. It does not if a
             # new connection cannot be made.
-            fresh = isinstance(error, DBAPIError) and error.statement is None
-            return attempts == 1 and not fresh
+            return attempts == 1 and not _is_fresh(error)
         return failure in {Failure.BUSY, Failure.ENDED}
 
     def refused(
@@ -208,6 +211,7 @@ class Database(Connections):
         pool_ids: Sequence[int] = (),
         *,
         until_s: float = math.inf,
+        busy: Exception | None = None,
     ) -> StoreError:
         """Return what callers get instead of one of `errors`.
 
@@ -217,8 +221,13 @@ class Database(Connections):
             attempts: How many there were.
             pool_ids: The pools that were to be locked.
             until_s: The deadline of the call; what only explains the error ends a round trip later.
+            busy: Why an earlier try failed, if others kept the store busy.
         """
-        until_s = min(until_s, time.monotonic())
+        now_s = time.monotonic()
+        if busy is not None and now_s >= until_s and failure is Failure.LOST and _is_fresh(error):
+            # There was no time left for a new connection, which says nothing about the server.
+            error, failure = busy, Failure.BUSY
+        until_s = min(until_s, now_s)
         if failure is Failure.BUSY:
             holder = self._find_holder(error, pool_ids, until_s)
             return ContentionError(timeout_s=self.timeout_s, attempts=attempts, holder=holder)
@@ -340,6 +349,11 @@ class Reads:
             return found
 
         return self._database.retried(once, self._until_s)
+
+
+def _is_fresh(error: Exception) -> bool:
+    """Tell whether the error is that no new connection could be made."""
+    return isinstance(error, DBAPIError) and error.statement is None
 
 
 def pause(what: str, failure: Failure, attempts: int, error: Exception) -> None:

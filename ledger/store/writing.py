@@ -52,6 +52,8 @@ class Transaction(Loan):
         self.attempts = 0
         self._pool_ids: Sequence[int] = ()
         self._committing = False
+        self._busy: Exception | None = None
+        """Why an earlier try failed, if others kept the store busy."""
         self._in_doubt = False
         """Whether the connection was lost during the COMMIT of an earlier try."""
 
@@ -93,11 +95,17 @@ class Transaction(Loan):
                 self._in_doubt or database.is_worth_another(error, failure, self.attempts)
             ):
                 database.retries += 1
+                self._busy = error if failure is Failure.BUSY else self._busy
                 pause("transaction", failure, self.attempts, error)
                 return True
             if not self._in_doubt:
                 raise database.refused(
-                    error, failure, self.attempts, self._pool_ids, until_s=self.until_s
+                    error,
+                    failure,
+                    self.attempts,
+                    self._pool_ids,
+                    until_s=self.until_s,
+                    busy=self._busy,
                 ) from error
         if self._in_doubt:
             raise OutcomeUnknownError(self._key) from error

@@ -22,6 +22,7 @@ from ledger import (
     Attribution,
     ContentionError,
     Ledger,
+    LedgerBudgetManager,
     LedgerUnavailableError,
     MissingExtraError,
     RequestExtensions,
@@ -35,6 +36,7 @@ from ledger import (
 from ledger.store import journal
 from ledger.store.dialects import Failure, postgresql
 from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
+from ledger.store.dialects.session import Session
 from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient
@@ -281,6 +283,40 @@ def test_a_lock_held_past_the_deadline_is_contention(url: str) -> None:
             assert 1_000 == budget.remaining(EXTENSIONS).tokens
         assert 1 == len(list(book.entries("pool")))
         assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("begin", lambda budget: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)),
+        ("read_alone", lambda budget: budget.remaining(EXTENSIONS)),
+    ],
+    ids=["a write", "a read"],
+)
+def test_a_deadline_while_connecting_again_is_still_contention(
+    url: str,
+    method: str,
+    call: Callable[[LedgerBudgetManager], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A try was sent back; a slow server has no time left for the connection of the next one."""
+
+    def too_late(until_s: float, *_args: object, **_options: object) -> Session:
+        time.sleep(max(0.0, until_s - time.monotonic()) + 0.01)
+        raise psycopg.errors.ConnectionTimeout("connection timeout expired")
+
+    with Ledger.open(url) as book:
+        budget = book.pool("pool", OPTIONS)
+        dialect = book._database.dialect
+
+        def sent_back(*_args: object, **_options: object) -> None:
+            monkeypatch.setattr(Session, "connect_until", too_late)
+            raise psycopg.errors.SerializationFailure("sent back")
+
+        with monkeypatch.context() as patched, impatient(book, 0.5):
+            patched.setattr(dialect, method, sent_back)
+            with pytest.raises(ContentionError):
+                call(budget)
 
 
 def test_every_write_is_serializable(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

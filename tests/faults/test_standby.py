@@ -116,7 +116,7 @@ def test_replay_that_ends_a_long_read_is_named(pair: Pair) -> None:
         pair.catch_up()
         connection.exec_driver_sql("SELECT count(*) FROM entries")
 
-    with Ledger.open(pair.standby.render_as_string(), read_only=True, timeout_s=0.5) as book:
+    with Ledger.open(pair.standby.render_as_string(), read_only=True, timeout_s=3) as book:
         with pytest.raises(ContentionError, match="replay of a standby"):
             book.read(look)
         assert 1_000 == book.pool("replay").remaining(EXTENSIONS).tokens

@@ -150,7 +150,8 @@ class PostgreSQLDialect(Dialect):
         alone: bool = False,
     ) -> None:
         """Begin with the first read, after the locks: an earlier snapshot would be stale."""
-        limit_ms = max(1, int(timeout_s * 1000))
+        # Up: ended a part of a millisecond too early, it would seem worth another try.
+        limit_ms = max(1, math.ceil(timeout_s * 1000))
         self.expect_answers(connection, time.monotonic() + timeout_s)
         numbers = range(POOL_LOCKS) if alone else _locks_of(pool_ids)
         locks = ", ".join(map(lock_table, numbers))
@@ -201,7 +202,7 @@ class PostgreSQLDialect(Dialect):
         self.expect_answers(connection, time.monotonic() + timeout_s)
         _raw(connection).later(
             f"BEGIN ISOLATION LEVEL {level} READ ONLY",
-            f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}",
+            f"SET LOCAL statement_timeout = {max(1, math.ceil(timeout_s * 1000))}",
             "SET LOCAL enable_seqscan = off",
         )
 
