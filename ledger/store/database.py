@@ -208,7 +208,7 @@ class Database(Connections):
         error: Exception,
         failure: Failure,
         attempts: int,
-        pool_ids: Sequence[int] = (),
+        pool_ids: Sequence[int] | None = (),
         *,
         until_s: float = math.inf,
         busy: Exception | None = None,
@@ -219,7 +219,7 @@ class Database(Connections):
             error: The error.
             failure: What it means.
             attempts: How many there were.
-            pool_ids: The pools that were to be locked.
+            pool_ids: The pools that were to be locked; None for all there are.
             until_s: The deadline of the call; what only explains the error ends a round trip later.
             busy: Why an earlier try failed, if others kept the store busy.
         """
@@ -240,7 +240,9 @@ class Database(Connections):
             return NotALedgerError(text)
         return LedgerUnavailableError(text)
 
-    def _find_holder(self, error: Exception, pool_ids: Sequence[int], until_s: float) -> str | None:
+    def _find_holder(
+        self, error: Exception, pool_ids: Sequence[int] | None, until_s: float
+    ) -> str | None:
         """Return who holds the lock that was waited for in vain, as far as it can be known."""
         try:
             lend = partial(self._lend_soon, until_s=until_s)

@@ -50,7 +50,8 @@ class Transaction(Loan):
         self.until_s = (time.monotonic() if began_s is None else began_s) + database.timeout_s
         """The deadline, on the clock of `time.monotonic`."""
         self.attempts = 0
-        self._pool_ids: Sequence[int] = ()
+        self._pool_ids: Sequence[int] | None = ()
+        """Those that the present try locks; None for all there are."""
         self._committing = False
         self._busy: Exception | None = None
         """Why an earlier try failed, if others kept the store busy."""
@@ -58,15 +59,15 @@ class Transaction(Loan):
         """Whether the connection was lost during the COMMIT of an earlier try."""
 
     def begin(self, pool_ids: Sequence[int]) -> Connection:
-        """Begin a try that locks these pools."""
+        """Begin a try that locks these pools, at least."""
         self.attempts += 1
         self.raw, self.sound = None, False  # what an earlier try had is no longer this one's
-        self._pool_ids, self._committing = pool_ids, False
+        self._pool_ids = pool_ids if self.attempts <= _TRIES_BESIDE_OTHERS else None
+        self._committing = False
         database = self._database
         connection = database.take(self)
         timeout_s = self.until_s - time.monotonic()
-        alone = self.attempts > _TRIES_BESIDE_OTHERS
-        database.dialect.begin(connection, pool_ids=pool_ids, timeout_s=timeout_s, alone=alone)
+        database.dialect.begin(connection, pool_ids=self._pool_ids, timeout_s=timeout_s)
         return connection
 
     def commit(self, connection: Connection) -> None:

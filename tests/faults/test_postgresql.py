@@ -475,9 +475,9 @@ def test_who_takes_no_lock_takes_no_number_twice(
         theirs, begin = elsewhere.pool("pool"), elsewhere._database.dialect.begin
 
         def begin_without_lock(
-            connection: Connection, *, pool_ids: object, timeout_s: float, alone: bool
+            connection: Connection, *, pool_ids: object, timeout_s: float
         ) -> None:
-            del pool_ids, alone
+            del pool_ids
             begin(connection, pool_ids=(), timeout_s=timeout_s)
 
         monkeypatch.setattr(elsewhere._database.dialect, "begin", begin_without_lock)
@@ -557,9 +557,8 @@ def test_without_its_locks_a_pool_is_slow_and_right(
         *,
         pool_ids: object,
         timeout_s: float,
-        alone: bool,
     ) -> None:
-        del pool_ids, alone
+        del pool_ids
         begin(self, connection, pool_ids=(), timeout_s=timeout_s)
 
     def note_failure(self: PostgreSQLDialect, error: BaseException) -> Failure:

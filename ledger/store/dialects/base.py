@@ -135,9 +135,8 @@ class Dialect(ABC):
         self,
         connection: Connection,
         *,
-        pool_ids: Sequence[int],
+        pool_ids: Sequence[int] | None,
         timeout_s: float,
-        alone: bool = False,
     ) -> None:
         """Begin a serializable writing transaction that locks these pools.
 
@@ -145,9 +144,8 @@ class Dialect(ABC):
 
         Args:
             connection: Outside any transaction.
-            pool_ids: The pools.
+            pool_ids: The pools; None for all there are.
             timeout_s: How long it may wait, and take.
-            alone: Whether it locks all other pools, too.
         """
 
     @abstractmethod
@@ -219,12 +217,12 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:
+    def holder(self, error: Exception, pool_ids: Sequence[int] | None, lend: Lend) -> str | None:
         """Say who holds what a writer of these pools waited for in vain, None if that is unknown.
 
         Args:
             error: What the wait ended in.
-            pool_ids: The pools that were to be locked.
+            pool_ids: The pools that were to be locked; None for all there are.
             lend: Lends a connection, if one is needed to find out.
         """
 

@@ -145,16 +145,14 @@ class PostgreSQLDialect(Dialect):
         self,
         connection: Connection,
         *,
-        pool_ids: Sequence[int],
+        pool_ids: Sequence[int] | None,
         timeout_s: float,
-        alone: bool = False,
     ) -> None:
         """Begin with the first read, after the locks: an earlier snapshot would be stale."""
         # Up: ended a part of a millisecond too early, it would seem worth another try.
         limit_ms = max(1, math.ceil(timeout_s * 1000))
         self.expect_answers(connection, time.monotonic() + timeout_s)
-        numbers = range(POOL_LOCKS) if alone else _locks_of(pool_ids)
-        locks = ", ".join(map(lock_table, numbers))
+        locks = ", ".join(map(lock_table, _locks_of(pool_ids)))
         _raw(connection).later(
             "BEGIN ISOLATION LEVEL SERIALIZABLE",
             f"SET LOCAL statement_timeout = {limit_ms}",
@@ -255,7 +253,7 @@ class PostgreSQLDialect(Dialect):
         finally:
             raw.pgconn.finish()
 
-    def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:
+    def holder(self, error: Exception, pool_ids: Sequence[int] | None, lend: Lend) -> str | None:
         """Ask the server which session holds one of the locks of these pools."""
         state = sqlstate(error)
         if state not in WAITED:
@@ -418,14 +416,14 @@ class PostgreSQLDialect(Dialect):
         return make_roles(prefix, schema=found[0], database=found[1], partitions=partitions)
 
 
-def _locks_of(pool_ids: Sequence[int]) -> Sequence[int]:
+def _locks_of(pool_ids: Sequence[int] | None) -> Sequence[int]:
     """Return which locks a transaction takes, in the order that all others take them in.
 
     Over more than four pools it takes every lock. It reads a few rows of each pool; past some
     thirty rows the server marks the whole table as read, and every concurrent write then clashes
     with it. With their own locks alone, one in four such batches had to run again (now 1 to 2 %).
     """
-    if len(pool_ids) > _FEW_POOLS:
+    if pool_ids is None or len(pool_ids) > _FEW_POOLS:
         return range(POOL_LOCKS)
     return sorted({pool_id % POOL_LOCKS for pool_id in pool_ids})
 

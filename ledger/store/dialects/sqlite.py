@@ -189,9 +189,8 @@ class SQLiteDialect(Dialect):
         self,
         connection: Connection,
         *,
-        pool_ids: Sequence[int],  # noqa: ARG002 - one lock covers the file
+        pool_ids: Sequence[int] | None,  # noqa: ARG002 - one lock covers the file
         timeout_s: float,
-        alone: bool = False,  # noqa: ARG002 - as above
     ) -> None:
         """Take the writer lock, then the database's own write lock before anything is read."""
         until_s = time.monotonic() + timeout_s
@@ -266,7 +265,12 @@ class SQLiteDialect(Dialect):
         with contextlib.suppress(sqlite3.Error):
             raw.close()
 
-    def holder(self, error: Exception, pool_ids: Sequence[int], lend: Lend) -> str | None:  # noqa: ARG002 - a file says it
+    def holder(
+        self,
+        error: Exception,
+        pool_ids: Sequence[int] | None,  # noqa: ARG002 - a file says it
+        lend: Lend,  # noqa: ARG002 - as above
+    ) -> str | None:
         """Name the process that has the writer lock; other programs leave no name."""
         if isinstance(error, WriterLockTimeoutError):
             return error.holder
