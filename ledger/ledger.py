@@ -56,6 +56,7 @@ class Ledger(Books):
         database: Database,
         *,
         record_denials: bool = False,
+        exact_costs: bool = False,
         clock: Clock | None = None,
         on_threshold: OnThreshold | None = None,
         actor: str | None = None,
@@ -71,16 +72,18 @@ class Ledger(Books):
         self._announcer = Announcer(on_threshold)
         self._writer.on_crossed.append(self._announcer.tell)
         self._record_denials = record_denials
+        self._exact_costs = exact_costs
         self._actor = actor
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - each is an option of its own
         cls,
         url: str | None = None,
         *,
         create: bool = True,
         read_only: bool = False,
         record_denials: bool = False,
+        exact_costs: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         clock: Clock | None = None,
         on_threshold: OnThreshold | None = None,
@@ -95,6 +98,9 @@ class Ledger(Books):
             read_only: Whether only to read: a standby, say, or a file that may not be written. No
                 file is made, and a call that would write raises `ReadOnlyLedgerError`.
             record_denials: Whether denied reservations are kept as entries, for the audit.
+            exact_costs: Whether an import keeps what a call cost exactly where its file says that
+                finer than a micro-USD, as `ledger.prices` keeps it of a live call; whole micro-USD
+                are charged.
             timeout_s: How long one call may take, in seconds: above 0, at most a day. A server is
                 then asked to cancel, and given a second to answer.
             clock: Returns the time in microseconds since 1970: by default the database server's
@@ -125,6 +131,7 @@ class Ledger(Books):
         if actor is not None:
             check_text("actor", actor)
         check_type("read_only", read_only, bool)
+        check_type("exact_costs", exact_costs, bool)
         database = Database(url, timeout_s=timeout_s, create=create, read_only=read_only)
         database.until_s = database.reads().began_s + timeout_s
         try:
@@ -134,6 +141,7 @@ class Ledger(Books):
             opened = cls(
                 database,
                 record_denials=record_denials,
+                exact_costs=exact_costs,
                 clock=clock,
                 on_threshold=on_threshold,
                 actor=actor,
@@ -423,6 +431,7 @@ class Ledger(Books):
             pool,
             self._waiting,
             record_denials=self._record_denials,
+            exact_costs=self._exact_costs,
             actor=self._actor,
         )
 

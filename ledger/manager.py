@@ -89,12 +89,14 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         waiting: WaitingReservations,
         *,
         record_denials: bool,
+        exact_costs: bool,
         actor: str | None,
     ) -> None:
         self._writer = writer
         self._journal = journal
         self._waiting = waiting
         self._record_denials = record_denials
+        self._exact_costs = exact_costs
         self._actor = actor
         # The newest answer of `remaining` and when it was asked for, for calls with `max_age_s`.
         self._seen: tuple[float, Remaining | None] = (0.0, None)
@@ -249,7 +251,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
             check_type("calls", call, PastCall)
         check_text("reason", reason, max_chars=REASON_MAX_CHARS)
         by = actors.named(self._actor if actor is None else actor)
-        asked = [Import.of(call, reason, by) for call in calls]
+        asked = [Import.of(call, reason, by, exact_costs=self._exact_costs) for call in calls]
         return self._read(lambda: self._import(asked))
 
     def reserve_and_settle(

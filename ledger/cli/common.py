@@ -135,6 +135,7 @@ class _Terminal(io.StringIO):
 
 class _Acting(TypedDict, total=False):
     actor: str | None
+    exact_costs: bool
 
 
 def existing(
@@ -150,7 +151,8 @@ def existing(
         url: Its address.
         writes: Whether the command writes.
         timeout_s: How long each of its calls may wait.
-        acting: The `actor` of a command that takes one; such a command writes.
+        acting: The `actor` of a command that takes one, and whether it keeps exact costs; such a
+            command writes.
 
     Raises:
         ExportError: Standard output is a file of the store itself (`>> ledger.db`).

@@ -75,6 +75,13 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done; nothing is written.")
     ] = False,
+    exact_costs: Annotated[
+        bool,
+        typer.Option(
+            "--exact-costs",
+            help="Keep what a call cost exactly, where the file says that finer than a micro-USD.",
+        ),
+    ] = False,
     actor: Acting = None,
     url: Url = URL_DEFAULT,
     output_format: OutputFormat = Format.TABLE,
@@ -94,7 +101,10 @@ def import_(
         source=source,
         provenance=provenance,
     )
-    with existing(url, actor=actor) as book, progress_bar() as bar:
+    with (
+        existing(url, actor=actor, exact_costs=exact_costs) as book,
+        progress_bar() as bar,
+    ):
         task = bar.add_task("Importing", total=len(calls.bill.lines))
         found = import_calls(
             book,

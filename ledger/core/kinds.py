@@ -206,7 +206,10 @@ KINDS = {
         can_be_corrected=True,
         counted_as="imports",
         has_actor=True,
-        details=_details("actor reason", "actor reason window"),
+        details=_details(
+            *("actor reason", "actor reason report"),
+            *("actor reason window", "actor reason report window"),
+        ),
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -11,6 +12,10 @@ from ledger.core.checks import Micros, check_moment, check_text, check_type, to_
 from ledger.core.extensions import Attribution
 from ledger.core.values import Provenance, Usage
 from ledger.errors import InvalidInputError
+
+COST_PLACES_MAX = 200
+"""How many decimal places an exact cost may have."""
+_CEILING = Context(prec=COST_PLACES_MAX, rounding=ROUND_CEILING, traps=[InvalidOperation])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,8 @@ class PastCall:
         idempotency_key: The name by which it is imported once into a pool, 1 to 255 characters; by
             default made from the request id.
         provenance: Where the figures are from.
+        cost_usd: What it cost in US dollars, exactly, where `usage` rounds that up to a micro-USD;
+            at most 200 decimal places. Kept where the store was opened with `exact_costs`.
 
     Raises:
         InvalidInputError: A value of another type or out of range, or neither a request id nor an
@@ -35,6 +42,7 @@ class PastCall:
     attribution: Attribution | None = None
     idempotency_key: str | None = None
     provenance: Provenance = Provenance.RECOVERED
+    cost_usd: Decimal | None = None
 
     def __post_init__(self) -> None:
         check_type("usage", self.usage, Usage)
@@ -47,6 +55,17 @@ class PastCall:
         elif self.request_id is None:
             raise InvalidInputError(
                 "idempotency_key", "must be given where no request id says which call it is"
+            )
+        if self.cost_usd is not None:
+            check_type("cost_usd", self.cost_usd, Decimal)
+            self._check_cost(self.cost_usd)
+
+    def _check_cost(self, exactly: Decimal) -> None:
+        if exact_cost_in(str(exactly), self.usage.cost_micros_usd) is None:
+            raise InvalidInputError(
+                "cost_usd",
+                f"{exactly} is no amount that is {self.usage.cost_micros_usd:,} micro-USD, as the "
+                f"usage says, when it is rounded up (at most {COST_PLACES_MAX} decimal places)",
             )
 
     @property
@@ -63,6 +82,24 @@ class PastCall:
     def at(self) -> Micros:
         """When it was made."""
         return to_micros("occurred_at", self.occurred_at)
+
+
+def exact_cost_in(text: object, micros: int) -> Decimal | None:
+    """Return the cost in US dollars that a text says; None if it is not `micros` when rounded up.
+
+    Args:
+        text: What an entry or a caller says.
+        micros: What was charged, in micro-USD.
+    """
+    try:
+        cost = Decimal(text) if isinstance(text, str) else Decimal("NaN")
+        places = cost.as_tuple().exponent
+        if not isinstance(places, int) or abs(places) > COST_PLACES_MAX:
+            return None
+        charged = cost.scaleb(6, _CEILING).to_integral_value(context=_CEILING)
+    except InvalidOperation:
+        return None
+    return cost if charged == micros else None
 
 
 def import_key(named: str) -> str:

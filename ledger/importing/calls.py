@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Context, Decimal, Inexact
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from ledger.core.checks import (
     to_micros,
 )
 from ledger.core.extensions import Attribution
-from ledger.core.past_calls import PastCall, import_key
+from ledger.core.past_calls import COST_PLACES_MAX, PastCall, import_key
 from ledger.core.values import Provenance, Usage
 from ledger.errors import BillingFileError, InvalidInputError
 from ledger.files.bill import Bill
@@ -29,6 +30,8 @@ from ledger.files.mapping import COST, Identical
 from ledger.files.numbers import Amount
 from ledger.files.rows import digest_of
 
+_MICROS = 1_000_000
+_EXACT = Context(prec=2 * COST_PLACES_MAX, traps=[Inexact])
 _UNIT = "\x1f"
 """What stands between the parts of a name; request ids and times have none."""
 
@@ -148,6 +151,7 @@ class Calls:
                 attribution=self._attribution(line),
                 idempotency_key=import_key(self._name(line)),
                 provenance=self.provenance,
+                cost_usd=_exactly(cost),
             )
         except InvalidInputError as error:
             raise BillingFileError(self.bill.file, line=line.line, reason=str(error)) from error
@@ -175,6 +179,13 @@ def _check_amounts(amounts: Mapping[str, Amount]) -> None:
         if not 0 <= amount <= I64_MAX:
             reason = f"{float(amount):,.0f} is not 0 to 2^63-1, which an entry can record"
             raise InvalidInputError(name, reason)
+
+
+def _exactly(cost: Amount) -> Decimal | None:
+    """Return a cost in US dollars; None if whole micro-USD say it."""
+    if isinstance(cost, int) or cost.denominator == 1:
+        return None
+    return _EXACT.divide(Decimal(cost.numerator), Decimal(cost.denominator * _MICROS))
 
 
 def _moment(part: datetime | str | None) -> str:

@@ -7,6 +7,7 @@ extra `prices`, unless the table is all there is.
 
 from ledger.prices.answers import Answer, read_answer
 from ledger.prices.counts import Counts
+from ledger.prices.kept import exact_cost
 from ledger.prices.pricelist import PriceList, Recording
 from ledger.prices.rates import Line, Price, Rate, Rates
 from ledger.prices.table import PriceTable
@@ -23,5 +24,6 @@ __all__ = [
     "Rates",
     "Recording",
     "count_tokens",
+    "exact_cost",
     "read_answer",
 ]

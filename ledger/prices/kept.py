@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from ledger.core.entries import Entry
+from ledger.core.past_calls import exact_cost_in
 from ledger.core.values import Usage
 from ledger.prices.counts import Counts
 from ledger.prices.kinds import KINDS
@@ -90,3 +93,20 @@ def kept_in(detail: Mapping[str, Any], usage: Usage) -> Kept:
     if not requests or first.usage(0) != recorded.usage(0):
         return Kept(requests=(recorded,), conditions=conditions)
     return Kept(requests=requests, conditions=conditions)
+
+
+def exact_cost(entry: Entry) -> Decimal | None:
+    """Return what an entry says that was spent, in US dollars; None if it says nothing of it.
+
+    That is the cost that was kept with it, where its micro-USD are that cost rounded up, and else
+    its micro-USD. The sum over all entries of a pool is what was spent, corrections included.
+    """
+    if entry.usage is None:
+        return None
+    micros = entry.usage.cost_micros_usd
+    report = entry.detail.get("report")
+    said: Any = report if isinstance(report, Mapping) else {}
+    price = said.get(PRICE)
+    kept = price.get("cost_usd") if isinstance(price, Mapping) else said.get("cost_usd")
+    exactly = exact_cost_in(kept, micros)
+    return Decimal(micros).scaleb(-6) if exactly is None else exactly

@@ -22,6 +22,7 @@ from ledger.core.kinds import (
     SETS_EXPIRY,
     EntryKind,
 )
+from ledger.core.past_calls import exact_cost_in
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.usage_reports import REPORTED
 from ledger.core.values import Provenance, UsageEstimate
@@ -188,6 +189,8 @@ def _detail_problem(row: Row, entry: Entry, state: Replay) -> str | None:
         entry.origin is None and "carving" in detail
     ):
         return f"{kind} whose detail holds {', '.join(sorted(detail)) or 'nothing'}"
+    if kind == EntryKind.IMPORT and "report" in detail and not _is_cost(entry):
+        return f"{kind} whose exact cost is not what it charged"
     return _said_problem(entry, state)
 
 
@@ -207,6 +210,17 @@ def _said_problem(entry: Entry, state: Replay) -> str | None:
     if "shortened" in detail and not _names_fields(detail["shortened"]):
         return f"{kind} that does not say what of its report was shortened"
     return None
+
+
+def _is_cost(entry: Entry) -> bool:
+    """Tell whether what is reported of an import is its cost alone, and the same rounded up."""
+    said = entry.detail["report"]
+    micros = -1 if entry.usage is None else entry.usage.cost_micros_usd
+    return (
+        isinstance(said, dict)
+        and set(said) == {"cost_usd"}
+        and exact_cost_in(said["cost_usd"], micros) is not None
+    )
 
 
 def _is_actor(said: object) -> bool:

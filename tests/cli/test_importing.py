@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger import Ledger, SharedPoolBudgetOptions, Usage
+from ledger import EntryKind, Ledger, SharedPoolBudgetOptions, Usage
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
 Run = Callable[..., Any]
@@ -50,6 +50,15 @@ def test_a_log_is_imported(ledger: Run, url: str, log: Path) -> None:
     assert "history" in ledger("report", "runs", "--url", url).out
     assert "import" in ledger("pool", "show", "team", "--url", url).out
     assert ledger("verify", "--url", url).code == 0
+
+
+def test_exact_costs_are_kept_where_asked_for(ledger: Run, url: str, log: Path) -> None:
+    """The micro-USD are charged; the entry has what the file says."""
+    log.write_text(LOG.replace("0.000002", "0.00000015"), encoding="utf-8")
+    ledger("import", "team", log, "--mapping", "litellm", "--exact-costs", "--url", url)
+    with Ledger.open(url) as book:
+        found = [one.detail["report"] for one in book.entries("team", kind=EntryKind.IMPORT)]
+    assert [{"cost_usd": "0.00000015"}] * 3 == found
 
 
 def test_a_bad_file_is_refused_and_named(ledger: Run, refused: Run, url: str, log: Path) -> None:

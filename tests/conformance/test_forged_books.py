@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ledger import (
     Damage,
     LeaseTtl,
     Ledger,
+    PastCall,
     RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
@@ -89,6 +91,38 @@ def test_a_carving_whose_hold_was_given_back_is_found(book: Ledger, vandal: Vand
     )
     vandal.rechain_all()
     assert Damage(seq=3, reason="lease 2 is of pool 2") == damage(book, "org")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        '{"cost_usd":"0.0000021"}',
+        '{"cost_usd":1}',
+        '{"cost_usd":"0.0000015","x":1}',
+        '"0.0000015"',
+    ],
+    ids=["more", "no text", "something else", "no mapping"],
+)
+def test_an_exact_cost_that_is_not_what_was_charged_is_found(
+    store_url: str, vandal: Vandal, forged: str
+) -> None:
+    """What a call of the past cost exactly is what its micros are when rounded up, and no more."""
+    with Ledger.open(store_url, exact_costs=True) as book:
+        budget = book.pool("pool", limit(100))
+        call = PastCall(
+            usage=Usage(cost_micros_usd=2),
+            occurred_at=datetime(2024, 2, 29, tzinfo=UTC),
+            idempotency_key="k",
+            cost_usd=Decimal("0.0000015"),
+        )
+        budget.import_calls([call], "moved")
+        assert book.verify("pool")[0].ok
+        kept = '{"cost_usd":"0.0000015"}'
+        there, instead = (text.replace(":", "\\:") for text in (kept, forged))
+        vandal.run(f"UPDATE entries SET detail = replace(detail, '{there}', '{instead}')")
+        vandal.rechain_all()
+        reason = "import whose exact cost is not what it charged"
+        assert Damage(seq=2, reason=reason) == damage(book, "pool")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -24,8 +25,10 @@ from ledger import (
     UnknownPoolError,
     Usage,
     UsageEstimate,
+    UsageReport,
 )
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
+from ledger.prices import exact_cost
 from ledger.reconcile import (
     READY,
     BillMapping,
@@ -108,6 +111,82 @@ def test_a_log_is_imported_once_however_it_has_grown(book: Ledger, bring: Bring)
     assert f"imported: log.csv, SHA-256 {first.sha256}" == entry.detail["reason"]
     assert datetime(2024, 2, 1, 10, tzinfo=UTC) == entry.at
     assert all(one.ok for one in book.verify())
+
+
+def test_a_store_that_keeps_exact_costs_adds_up_to_the_bill(
+    store_url: str, write: Callable[..., Any]
+) -> None:
+    """Whole micros are charged; the exact costs are in the hashed entries, on every store."""
+    bill = HEAD + "".join(f"q{one},2024-02-01,m,1,0,0.00000015\n" for one in range(20))
+    more = "q20,2024-02-01,m,1,0,0.000003\nq21,2024-02-02,m,1,0,3e-7\n"
+    calls = Calls(bill=read_bill(write(bill + more), [NAMED], attributed=True))
+    with Ledger.open(store_url, exact_costs=True) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        assert import_calls(book, "team", calls).agrees
+        assert 22 == import_calls(book, "team", calls).known
+        assert [None] == [one.damage for one in book.verify()]
+        kept = [one.detail.get("report") for one in book.entries("team", kind=EntryKind.IMPORT)]
+        assert [{"cost_usd": "0.00000015"}] * 20 + [None, {"cost_usd": "0.0000003"}] == kept
+        assert Decimal("0.0000063") == spent(book)
+        # A correction is in whole micros.
+        budget.correct(2, replace(budget.usage_of(2), cost_micros_usd=3), "billed")
+        assert Decimal("0.0000083") == spent(book)
+
+
+def test_a_store_keeps_whole_micros_by_itself(book: Ledger, bring: Bring) -> None:
+    """Without the option an entry has no exact cost, and what it says is its micro-USD."""
+    bring(HEAD + "q1,2024-02-01,m,1,0,0.00000015\n")
+    (entry,) = book.entries("team", kind=EntryKind.IMPORT)
+    assert "report" not in entry.detail
+    assert Decimal("0.000001") == spent(book)
+
+
+def spent(book: Ledger) -> Decimal:
+    """Return what the pool's entries say that was spent, in US dollars."""
+    return sum((exact_cost(one) or Decimal(0) for one in book.entries("team")), Decimal(0))
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        "0.000002",
+        "0.0000011",
+        "-0.00000015",
+        "NaN",
+        "Infinity",
+        "1E-999999999",
+        "1E+999999999",
+        0.15,
+    ],
+)
+def test_an_exact_cost_is_that_of_the_call(cost: Any) -> None:  # noqa: ANN401 - of any type
+    """One that does not round up to the micros that are charged is refused, and so is a float."""
+    given = Decimal(cost) if isinstance(cost, str) else cost
+    with pytest.raises(InvalidInputError, match="cost_usd"):
+        PastCall(
+            usage=Usage(cost_micros_usd=1), occurred_at=NOON, idempotency_key="k", cost_usd=given
+        )
+
+
+@pytest.mark.parametrize(
+    ("detail", "found"),
+    [
+        ({"cost_usd": "0.0000015"}, "0.0000015"),
+        ({"cost_usd": "0.0000025"}, "0.000002"),
+        ({"cost_usd": "much"}, "0.000002"),
+        ({"cost_usd": "Infinity"}, "0.000002"),
+        ({"cost_usd": 2}, "0.000002"),
+        ({"price": "none"}, "0.000002"),
+        ({"price": {"cost_usd": "0.0000019"}}, "0.0000019"),
+    ],
+)
+def test_what_a_callers_detail_says_counts_if_it_rounds_up_to_what_is_charged(
+    team: LedgerBudgetManager, book: Ledger, detail: dict[str, Any], found: str
+) -> None:
+    """Any other text, number or amount there is the caller's own matter."""
+    lease = team.reserve(RequestExtensions(), UsageEstimate(), UNLIMITED)
+    team.record_used(lease, Usage(cost_micros_usd=2), report=UsageReport(detail=detail))
+    assert [None, None, Decimal(found)] == [exact_cost(one) for one in book.entries("team")]
 
 
 def test_what_changed_in_a_log_is_corrected_once(

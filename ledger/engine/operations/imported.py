@@ -31,12 +31,19 @@ class Import(Operation[int]):
     provenance: Provenance
     reason: str
     actor: Actor
+    cost_usd: str | None = None
     decided: tuple[int, Micros] | None = None
     """The number and the time of the entry that the last try which decided it made."""
 
     @classmethod
-    def of(cls, call: PastCall, reason: str, actor: Actor) -> Import:
+    def of(cls, call: PastCall, reason: str, actor: Actor, *, exact_costs: bool) -> Import:
         """Return the operation for one call.
+
+        Args:
+            call: The call.
+            reason: Why.
+            actor: Who imports.
+            exact_costs: Whether the entry keeps a cost that is finer than a micro-USD.
 
         Raises:
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
@@ -53,6 +60,7 @@ class Import(Operation[int]):
             provenance=call.provenance,
             reason=reason,
             actor=actor,
+            cost_usd=f"{call.cost_usd:f}" if exact_costs and call.cost_usd is not None else None,
         )
 
     @property
@@ -79,13 +87,15 @@ class Import(Operation[int]):
         balance, lease, flags = rules.record_import(
             pool.head.balance, self.usage, lease_id=pool.head.seq + 1, ceiling=I64_MAX
         )
+        # Where a live call's report says it, too.
+        exactly = {} if self.cost_usd is None else {"report": {"cost_usd": self.cost_usd}}
         # As the entry will have them. A try may be rolled back, and the key be used by others then.
         self.decided = pool.head.seq + 1, max(pool.head.recorded_at, pool.now)
         return drafted(
             EntryKind.IMPORT,
             balance,
             flags=flags,
-            detail={**asked, "reason": self.reason},
+            detail={**asked, "reason": self.reason, **exactly},
             estimate=lease.estimate,
             request_budget=lease.request_budget,
             usage=self.usage,
