@@ -45,7 +45,7 @@ class Granted(NamedTuple):
     @property
     def amounts(self) -> Totals:
         """What it gave."""
-        return Totals(self.credit.tokens, self.credit.cost_micros_usd, self.credit.requests)
+        return Totals.on_axes(self.credit)
 
     @property
     def expires_at(self) -> Micros | None:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, NewType
 from uuid import UUID
 
-from ledger.core.axes import AMOUNTS
+from ledger.core.axes import AMOUNTS, NAMES
 from ledger.core.checks import Micros, from_micros
 from ledger.core.extensions import Attribution
 from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, LeasePhase
@@ -44,6 +44,11 @@ class Totals(NamedTuple):
         return make(cls, (tokens, cost, requests))
 
     @classmethod
+    def on_axes(cls, amounts: object) -> Totals:
+        """Return the amounts of something that names them as the axes are named: a credit."""
+        return make(cls, _on_axes(amounts))
+
+    @classmethod
     def sum(cls, found: Iterable[Totals], start: Totals | None = None) -> Totals:
         """Return the sum of many on each axis, added to a first one."""
         return reduce(Totals.plus, found, start or cls())
@@ -63,6 +68,7 @@ class Totals(NamedTuple):
 
 
 _amounts: Callable[[object], tuple[int, ...]] = attrgetter(*AMOUNTS)
+_on_axes: Callable[[object], tuple[int, ...]] = attrgetter(*NAMES)
 
 
 class Balance(NamedTuple):

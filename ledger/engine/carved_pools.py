@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger.core import rules
+from ledger.core import carving, rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance, PoolInfo, Totals, requests_made
 from ledger.core.kinds import EntryKind
@@ -24,7 +24,7 @@ def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance)
     Raises:
         UnknownLeaseError: The lease has ended.
     """
-    usage = Usage(total_tokens=spent.tokens, cost_micros_usd=spent.cost_micros_usd)
+    usage = carving.spent_usage(spent)
     effect = rules.settle(
         balance,
         lease.state,
@@ -33,7 +33,7 @@ def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance)
         ceiling=I64_MAX,
         requests=spent.requests,
     )
-    detail = _detail(pool, spent.requests)
+    detail = carving.detail(pool.name, spent.requests)
     return about_lease(EntryKind.SETTLEMENT, effect, lease, usage=usage, detail=detail)
 
 
@@ -51,9 +51,7 @@ def correction(
         lease: That lease.
         balance: The balance of the pool that granted the lease.
     """
-    usage = late.usage or Usage.zero()
-    # Total tokens and cost alone: the settlement records no other amounts.
-    moved = UsageDifference(total_tokens=usage.total_tokens, cost_micros_usd=usage.cost_micros_usd)
+    moved = carving.late_usage(late.usage or Usage.zero())
     before, seq = settled.usage, settled.row["seq"]
     after = moved.added_to(before, ceiling=I64_MAX)
     requests = requests_made(late.kind, late.detail)
@@ -66,12 +64,8 @@ def correction(
         "corrects": seq,
         "from": amounts(before),
         "to": amounts(after),
-        "reason": f"late {late.kind} in pool {pool.name!r}",
-        **_detail(pool, requests),
+        "reason": carving.late_reason(pool.name, late.kind),
+        **carving.detail(pool.name, requests),
     }
     usage_moved = UsageDifference.between(before, after)
     return about_lease(EntryKind.CORRECTION, effect, lease, usage=usage_moved, detail=detail)
-
-
-def _detail(pool: PoolInfo, requests: int) -> dict[str, dict[str, str | int]]:
-    return {"carving": {"pool": pool.name, "requests": requests}}

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from ledger.core import rules
-from ledger.core.axes import AXES, CAPACITIES
-from ledger.core.checks import I64_MAX, U64_MAX, Micros, check_text, check_type
+from ledger.core import carving, rules
+from ledger.core.axes import AXES
+from ledger.core.checks import I64_MAX, Micros, check_text, check_type
 from ledger.core.entries import Actor, Balance, PoolId, PoolInfo, Seq
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
@@ -18,7 +18,7 @@ from ledger.core.policy import (
     check_carved,
     check_storable_policy,
 )
-from ledger.core.values import RequestBudget, UsageEstimate
+from ledger.core.values import RequestBudget
 from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.perform import Done, finish, no_calls, prepare
@@ -192,12 +192,7 @@ class Opening:
                     axis.capacity,
                     f"must have a limit: pool {self.parent!r}, or one above it, has one",
                 )
-        tokens, cost, requests = (
-            0 if capacity == U64_MAX else capacity
-            for capacity in (getattr(options, name) for name in CAPACITIES)
-        )
-        requests = requests or 1
-        estimate = UsageEstimate(total_tokens=tokens, cost_micros_usd=cost)
+        estimate, requests = carving.funding(options)
         unlimited_budget = RequestBudget.unlimited()
         denial = refusal(batch, pool, estimate, unlimited_budget, requests=requests)
         if denial is not None:
@@ -217,7 +212,7 @@ class Opening:
                 kind=EntryKind.RESERVATION,
                 balance=balance,
                 flags=flags,
-                detail={"carving": {"pool": self.name, "requests": requests}},
+                detail=carving.detail(self.name, requests),
                 estimate=estimate,
                 request_budget=unlimited_budget,
                 lease=lease,

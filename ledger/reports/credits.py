@@ -68,7 +68,7 @@ class PoolCredit:
             priority=credit.priority,
             granted_at=status.granted_at,
             expires_at=credit.expires_at,
-            granted=Totals(credit.tokens, credit.cost_micros_usd, credit.requests),
+            granted=Totals.on_axes(credit),
             used=status.used,
             left=status.left,
             lost=status.lost,

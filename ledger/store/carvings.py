@@ -6,11 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ledger.core.axes import CAPACITIES
-from ledger.core.checks import U64_MAX
+from ledger.core import carving
 from ledger.core.entries import Entry, EntryFlag, PoolId, PoolInfo, requests_made
 from ledger.core.kinds import CHANGES_WINDOW, EntryKind
-from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
+from ledger.core.values import RequestBudget
 from ledger.errors import JournalDamagedError
 from ledger.store import pools, rows
 from ledger.store.corrections import entry_row, settlement_of
@@ -136,8 +135,10 @@ class Below:
             return _funding(below, other)
         if kinds == (EntryKind.SETTLEMENT, EntryKind.CLOSING):
             spent = rows.balance_of(other).committed
-            usage = Usage(total_tokens=spent.tokens, cost_micros_usd=spent.cost_micros_usd)
-            return {"usage": usage, "detail": _detail(below, spent.requests)}
+            return {
+                "usage": carving.spent_usage(spent),
+                "detail": carving.detail(below.name, spent.requests),
+            }
         said = rows.usage_of(other)
         if row["kind"] != EntryKind.CORRECTION or said is None:
             return None
@@ -147,14 +148,12 @@ class Below:
         requests = requests_made(other["kind"], rows.detail_of(other))
         corrects = settlement_of(connection, self._pool, row["lease"])
         return {
-            "usage": UsageDifference(
-                total_tokens=said.total_tokens, cost_micros_usd=said.cost_micros_usd
-            ),
+            "usage": carving.late_usage(said),
             "detail": {
                 **{name: detail[name] for name in _PROVED if name in detail},
                 "corrects": corrects,
-                "reason": f"late {other['kind']} in pool {below.name!r}",
-                **_detail(below, requests),
+                "reason": carving.late_reason(below.name, other["kind"]),
+                **carving.detail(below.name, requests),
             },
         }
 
@@ -169,19 +168,12 @@ def _funding(below: PoolInfo, opening: Row) -> dict[str, Any] | None:
     policy = rows.policy_of(opening)
     if policy is None:
         return None
-    tokens, cost, requests = (
-        0 if capacity == U64_MAX else capacity
-        for capacity in (getattr(policy, name) for name in CAPACITIES)
-    )
+    estimate, requests = carving.funding(policy)
     return {
-        "estimate": UsageEstimate(total_tokens=tokens, cost_micros_usd=cost),
+        "estimate": estimate,
         "request_budget": RequestBudget.unlimited(),
-        "detail": _detail(below, requests or 1),
+        "detail": carving.detail(below.name, requests),
     }
-
-
-def _detail(below: PoolInfo, requests: int) -> dict[str, dict[str, str | int]]:
-    return {"carving": {"pool": below.name, "requests": requests}}
 
 
 def _together(row: Row, ahead: int | None, other: Row, other_ahead: int | None) -> bool:

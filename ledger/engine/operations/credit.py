@@ -9,7 +9,7 @@ from ledger.core import hashing
 from ledger.core.checks import REASON_MAX_CHARS, check_text, to_micros
 from ledger.core.credit_book import book_to_json
 from ledger.core.credits import Credit
-from ledger.core.entries import Actor, PoolInfo
+from ledger.core.entries import Actor, PoolInfo, Totals
 from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
@@ -54,7 +54,7 @@ class TopUp(Operation[None]):
         return (
             "credit",
             credit.name,
-            *(credit.tokens, credit.cost_micros_usd, credit.requests),
+            *Totals.on_axes(credit),
             None if expires_at is None else to_micros("expires_at", expires_at),
             credit.priority,
             self.reason,
