@@ -15,6 +15,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -59,6 +60,11 @@ def _int64() -> TypeEngine[int]:
 
 def _integers(*names: str, nullable: bool = False) -> list[Column[int]]:
     return [Column(name, _int64(), nullable=nullable) for name in names]
+
+
+def _where(condition: TextClause) -> dict[str, Any]:
+    """Return the options of an index that has only the rows of a condition."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
 
 
 def _length(name: str, maximum: int, minimum: int = 1) -> CheckConstraint:
@@ -189,8 +195,7 @@ entries = Table(
         "pool_id",
         "idempotency_key",
         unique=True,
-        sqlite_where=_KEYED,
-        postgresql_where=_KEYED,
+        **_where(_KEYED),
     ),
     Index(
         "uq_entries_origin",
@@ -198,24 +203,21 @@ entries = Table(
         "origin_pool_id",
         "origin_seq",
         unique=True,
-        sqlite_where=_MIRRORS,
-        postgresql_where=_MIRRORS,
+        **_where(_MIRRORS),
     ),
     Index(
         "uq_entries_lease_end",
         "pool_id",
         "lease",
         unique=True,
-        sqlite_where=_ENDS,
-        postgresql_where=_ENDS,
+        **_where(_ENDS),
     ),
     Index(
         "uq_entries_lease_expiry",
         "pool_id",
         "lease",
         unique=True,
-        sqlite_where=_EXPIRES,
-        postgresql_where=_EXPIRES,
+        **_where(_EXPIRES),
     ),
     # Most leases have nothing but a reservation and an end: these have other indexes.
     Index(
@@ -223,30 +225,26 @@ entries = Table(
         "pool_id",
         "lease",
         "seq",
-        sqlite_where=_FOLLOWS_UP,
-        postgresql_where=_FOLLOWS_UP,
+        **_where(_FOLLOWS_UP),
     ),
     Index(
         "ix_entries_expires_at",
         "pool_id",
         "expires_at",
         "lease",
-        sqlite_where=SETS_EXPIRY,
-        postgresql_where=SETS_EXPIRY,
+        **_where(SETS_EXPIRY),
     ),
     Index(
         "ix_entries_threshold",
         "pool_id",
         "seq",
-        sqlite_where=REPORTS_THRESHOLD,
-        postgresql_where=REPORTS_THRESHOLD,
+        **_where(REPORTS_THRESHOLD),
     ),
     Index(
         "ix_entries_denial",
         "pool_id",
         "seq",
-        sqlite_where=REFUSES,
-        postgresql_where=REFUSES,
+        **_where(REFUSES),
     ),
     # What limits count: corrections move what was committed before them, and dated entries count at
     # a time of their own.
@@ -254,30 +252,26 @@ entries = Table(
         "ix_entries_correction",
         "pool_id",
         "seq",
-        sqlite_where=_CORRECTS,
-        postgresql_where=_CORRECTS,
+        **_where(_CORRECTS),
     ),
     Index(
         "ix_entries_dated",
         "pool_id",
         "seq",
-        sqlite_where=IS_DATED,
-        postgresql_where=IS_DATED,
+        **_where(IS_DATED),
     ),
     Index(
         "ix_entries_dated_at",
         "pool_id",
         text(DATED_AT),
-        sqlite_where=IS_DATED,
-        postgresql_where=IS_DATED,
+        **_where(IS_DATED),
     ),
     # Reports: how many there are of them, what one run did, and what happened when.
     Index(
         "ix_entries_unpriced",
         "pool_id",
         "seq",
-        sqlite_where=IS_UNPRICED,
-        postgresql_where=IS_UNPRICED,
+        **_where(IS_UNPRICED),
     ),
     Index("ix_entries_attribution_id", "pool_id", "attribution_id"),
     Index("ix_entries_at", "pool_id", text("coalesce(occurred_at, recorded_at)")),
