@@ -29,7 +29,8 @@ from ledger import (
     Usage,
 )
 from ledger.core.entries import LeaseState
-from ledger.renewal import Renewer, renewer
+from ledger.lease import renewal
+from ledger.lease.renewal import Renewer, renewer
 from ledger.testing.calls import EXTENSIONS, tokens
 from tests import programs
 from tests.clocks import Clock, until
@@ -169,7 +170,7 @@ def test_a_failure_is_logged_and_the_block_goes_on(
         return renew(self, *given, **more)
 
     monkeypatch.setattr(type(budget), "renew", failing)
-    with caplog.at_level(logging.WARNING, "ledger.renewal"), budget.lease(tokens(1)) as lease:
+    with caplog.at_level(logging.WARNING, renewal.__name__), budget.lease(tokens(1)) as lease:
         clock.now += TTL_US // 2
         until(lambda: state(budget, lease.id).expires_at == clock.now + TTL_US)
     assert 2 == sum("could not be renewed" in one.getMessage() for one in caplog.records)
@@ -181,7 +182,7 @@ def test_a_hold_that_ended_is_not_renewed_for_ever(
     """Somebody else ended the lease: that is logged once."""
     with Ledger.open(new_store("sqlite"), clock=clock) as book:
         budget = book.pool("pool", OPTIONS)
-        with caplog.at_level(logging.WARNING, "ledger.renewal"), budget.lease(tokens(1)) as lease:
+        with caplog.at_level(logging.WARNING, renewal.__name__), budget.lease(tokens(1)) as lease:
             budget.release(lease.lease)
             until(lambda: caplog.records)
             assert {} == renewer()._kept
@@ -194,7 +195,7 @@ def test_a_closed_ledger_is_not_asked_for_ever(
     """Its block may go on; that its lease is renewed no longer is logged once."""
     book = Ledger.open(new_store("sqlite"))
     block = book.pool("pool", OPTIONS).lease(tokens(1))
-    with caplog.at_level(logging.WARNING, "ledger.renewal"):
+    with caplog.at_level(logging.WARNING, renewal.__name__):
         block.__enter__()
         book.close()
         until(lambda: caplog.records and block._kept not in renewer()._kept)
