@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
-from ledger.core.checks import I64_MAX, check_amount, check_moment
+from ledger.core.checks import I64_MAX, check_amount, check_moment, to_micros
 from ledger.core.extensions import Attribution, IdempotencyKey, OccurredAt, RequestExtensions
+from ledger.core.hashing import attribution_content
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules import require_priced
-from ledger.core.values import Usage, UsageEstimate
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Usage, UsageEstimate
 from ledger.engine.replaying import AT_ONCE_MAX, KnownCall
 from ledger.errors import (
     BillingFileError,
@@ -28,6 +30,7 @@ from ledger.files.mapping import COST
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
 from ledger.simulate.pricing import Prices
+from ledger.simulate.resuming import Outline, finished
 from ledger.simulate.runs import RunRule
 
 _AXES = ("input_tokens", "output_tokens")
@@ -104,14 +107,11 @@ class Backtest:
 
     def estimate(self, row: BillLine) -> UsageEstimate:
         """Return what is held for a row before it is run."""
-        return self._estimate(self.usage(row))
+        return UsageEstimate(**dict(zip(ESTIMATE_FIELDS, self._figures(row)[0], strict=True)))
 
     def usage(self, row: BillLine) -> Usage:
         """Return what a row really used; its own cost wins over one computed from prices."""
-        said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
-        if not row.has_cost:
-            said[COST] = self.prices.cost_micros_usd(*(said[axis] for axis in _AXES))
-        return Usage(**said)
+        return Usage(**dict(zip(USAGE_FIELDS, self._figures(row)[1], strict=True)))
 
     def call(self, row: BillLine, position: int, key: str) -> KnownCall:
         """Return what is asked of a budget for a row.
@@ -122,40 +122,50 @@ class Backtest:
             key: The idempotency key of its reservation.
         """
         assert row.at is not None  # noqa: S101 - it was checked
-        attribution = Attribution(
-            run_id=self.runs.run_id(row, position),
-            model=row.model,
-            provider=row.provider,
-            tenant=row.tenant,
-            agent=row.agent,
-            request_id=row.request_id,
+        attribution = self._attribution(row, position)
+        extensions = RequestExtensions(
+            replace(attribution, request_id=row.request_id), OccurredAt(row.at), IdempotencyKey(key)
         )
-        extensions = RequestExtensions(attribution, OccurredAt(row.at), IdempotencyKey(key))
-        usage = self.usage(row)
-        return extensions, self._estimate(usage), usage
+        return extensions, self.estimate(row), self.usage(row)
 
-    def _estimate(self, recorded: Usage) -> UsageEstimate:
-        output, cost = recorded.output_tokens, recorded.cost_micros_usd
+    def outline(self, row: BillLine, position: int, key: str) -> Outline:
+        """Return the same, as far as the digest of its entries covers it."""
+        estimate, usage = self._figures(row)
+        attribution = attribution_content(self._attribution(row, position))
+        occurred_at = to_micros("occurred_at", row.at)
+        return Outline(key, estimate, usage, attribution, row.request_id, occurred_at)
+
+    def _attribution(self, row: BillLine, position: int) -> Attribution:
+        run_id = self.runs.run_id(row, position)
+        return _attribution(run_id, row.model, row.provider, row.tenant, row.agent)
+
+    def _figures(self, row: BillLine) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the amounts of what is held for a row, and of what it used."""
+        said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
+        tokens_in, output = (said[axis] for axis in _AXES)
+        if not row.has_cost:
+            said[COST] = self.prices.cost_micros_usd(tokens_in, output)
+        cost = said.get(COST, 0)
+        usage = tuple(said.get(name, 0) for name in USAGE_FIELDS)
         if self.estimate_output_tokens is not None:
             output = self.estimate_output_tokens
-        if self.estimate_output_tokens is not None or self.prices != Prices():
-            cost = self.prices.cost_micros_usd(recorded.input_tokens, output)
-        return UsageEstimate(
-            input_tokens=recorded.input_tokens,
-            output_tokens=output,
-            total_tokens=recorded.input_tokens + output,
-            cost_micros_usd=cost,
-        )
+        if self.estimate_output_tokens is not None or (row.has_cost and self._has_prices):
+            cost = self.prices.cost_micros_usd(tokens_in, output)
+        return (tokens_in, output, tokens_in + output, cost), usage
 
     @property
     def costs_are_recorded(self) -> bool:
         """Whether calls cost what the trace says: it has costs, and no prices are given."""
-        return COST in self.trace.axes and self.prices == Prices()
+        return COST in self.trace.axes and not self._has_prices
 
     @property
     def has_costs(self) -> bool:
         """Whether anything says what calls cost."""
-        return COST in self.trace.axes or self.prices != Prices()
+        return COST in self.trace.axes or self._has_prices
+
+    @property
+    def _has_prices(self) -> bool:
+        return self.prices != Prices()
 
     def check_priced(self, options: SharedPoolBudgetOptions) -> None:
         """Refuse a trace whose calls have no cost, where the pool limits cost.
@@ -259,19 +269,22 @@ def run(
     try:
         while batch := [*itertools.islice(rows, AT_ONCE_MAX)]:
             keys = [_key(backtest.trace, row, take) for _position, row in batch]
-            calls = [
-                backtest.call(row, position, key)
-                for (position, row), key in zip(batch, keys, strict=True)
-            ]
-            leases = budget.reserve_and_settle(calls, at_once=backtest.workers)
-            for key, lease in zip(keys, leases, strict=True):
-                if lease is None:
+            asked = [(row, position, key) for (position, row), key in zip(batch, keys, strict=True)]
+            done = None
+            if resume:
+                done = finished(book, budget, [backtest.outline(*one) for one in asked])
+            if done is None:
+                calls = [backtest.call(*one) for one in asked]
+                leases = budget.reserve_and_settle(calls, at_once=backtest.workers)
+                done = [lease is not None for lease in leases]
+            for key, was_admitted in zip(keys, done, strict=True):
+                if was_admitted:
+                    admitted += 1
+                else:
                     denied += 1
                     denied_keys += [key] if denied <= _DENIALS_KEPT else []
-                else:
-                    admitted += 1
                 if progress is not None:
-                    progress(Outcome.DENIED if lease is None else Outcome.ADMITTED)
+                    progress(Outcome.ADMITTED if was_admitted else Outcome.DENIED)
     except IdempotencyConflictError as error:
         raise InvalidInputError(
             "resume",
@@ -279,6 +292,18 @@ def run(
             "call; give the same again, or count all anew with again (--again)",
         ) from error
     return Result(admitted=admitted, denied=denied, denied_keys=denied_keys)
+
+
+@lru_cache(maxsize=256)
+def _attribution(
+    run_id: str | None,
+    model: str | None,
+    provider: str | None,
+    tenant: str | None,
+    agent: str | None,
+) -> Attribution:
+    """Return whom calls were for, without their ids: most of a trace's have the same."""
+    return Attribution(run_id=run_id, model=model, provider=provider, tenant=tenant, agent=agent)
 
 
 def _refusal(options: SharedPoolBudgetOptions, estimate: UsageEstimate) -> UnpricedCallError | None:

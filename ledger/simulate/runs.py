@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from ledger.errors import InvalidInputError
 from ledger.files.lines import BillLine
@@ -49,6 +50,7 @@ class RunRule:
         return row.run_id
 
 
+@lru_cache(maxsize=256)
 def _iso(second: int) -> str:
     try:
         began = _EPOCH + timedelta(seconds=second)

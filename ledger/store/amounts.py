@@ -60,6 +60,11 @@ class UsageGroup(Group):
         tokens_in, tokens_out, tokens, cost, created, read, reasoned = self._present(value)
         return tokens_in, tokens_out, tokens, cost, created or None, read or None, reasoned or None
 
+    def stored_as(self, *amounts: int) -> tuple[int | None, ...]:
+        """Return the values of the columns of a usage's amounts."""
+        given = len(ESTIMATE_FIELDS)
+        return (*amounts[:given], *(amount or None for amount in amounts[given:]))
+
     def of(self, row: _Row) -> dict[str, Any]:
         """Read a usage's fields from its columns."""
         found = super().of(row)

@@ -60,19 +60,8 @@ class Record(LeaseOperation[None]):
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the lease, the usage and the report."""
-        report = self.report
-        return (
-            "settle" if self.closes else "observe",
-            self.lease,
-            *USAGE.values(self.usage),
-            report.provider,
-            report.model,
-            report.request_id,
-            report.provenance,
-            report.occurred_at,
-            None if report.tags is None else canonical_json(report.tags),
-            None if report.detail is None else canonical_json(report.detail),
-        )
+        name = "settle" if self.closes else "observe"
+        return arguments_of(name, self.lease, USAGE.values(self.usage), self.report)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the settlement or observation: the usage is committed whatever it is.
@@ -122,6 +111,24 @@ class Record(LeaseOperation[None]):
         excess = rules.over_request_budget(request_budget_of(row), used_of(row))
         if excess is not None:
             raise excess
+
+
+def arguments_of(
+    name: str, lease: int, usage: Sequence[int | None], report: Fitted
+) -> Sequence[hashing.Value]:
+    """Return the arguments of a recording, as values to be digested."""
+    return (
+        name,
+        lease,
+        *usage,
+        report.provider,
+        report.model,
+        report.request_id,
+        report.provenance,
+        report.occurred_at,
+        None if report.tags is None else canonical_json(report.tags),
+        None if report.detail is None else canonical_json(report.detail),
+    )
 
 
 def _detail_of(report: Fitted) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ledger.core.checks import NAME_MAX_CHARS
 from ledger.core.extensions import RequestExtensions
 from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import UsageReport, fit
@@ -93,6 +94,14 @@ class SettleReplayed(Record):
         return True
 
 
+def used_key(key: str) -> str:
+    """Return the idempotency key of the settlement, from that of the reservation."""
+    used = f"{key}:used"
+    if len(used) <= NAME_MAX_CHARS:
+        return used
+    return str(fit(UsageReport(idempotency_key=used)).idempotency_key)
+
+
 class Replayed(NamedTuple):
     """The two operations of a call."""
 
@@ -113,7 +122,7 @@ class Replayed(NamedTuple):
             extensions, estimate, RequestBudget.unlimited(), keep_denial=True
         )
         settle = SettleReplayed(
-            key=str(fit(UsageReport(idempotency_key=f"{key}:used")).idempotency_key),
+            key=used_key(key),
             key_given=True,
             lease=0,
             usage=usage,

@@ -104,11 +104,9 @@ class Reserve(Operation[BudgetLease]):
 
     def arguments(self) -> Sequence[hashing.Value]:
         """Return the estimate, the request budget, the attribution and the times."""
-        return (
-            "reserve",
-            *ESTIMATE.values(self.estimate),
-            self.request_budget.tokens,
-            self.request_budget.cost_micros_usd,
+        return arguments_of(
+            ESTIMATE.values(self.estimate),
+            (self.request_budget.tokens, self.request_budget.cost_micros_usd),
             self.attribution,
             self.request_id,
             self.occurred_at,
@@ -195,6 +193,19 @@ class Reserve(Operation[BudgetLease]):
             ttl=_ttl_of(row),
             proof=row["hash"],
         )
+
+
+def arguments_of(
+    estimate: Sequence[int | None],
+    request_budget: Sequence[int | None],
+    attribution: str | None,
+    request_id: str | None,
+    occurred_at: Micros | None,
+    ttl_us: int | None,
+) -> Sequence[hashing.Value]:
+    """Return the arguments of a reservation, as values to be digested."""
+    told = (attribution, request_id, occurred_at, ttl_us)
+    return ("reserve", *estimate, *request_budget, *told)
 
 
 def _ttl_of(row: Row) -> timedelta | None:
