@@ -125,7 +125,7 @@ class AsyncBudgetRouter(AsyncBudget[AsyncLeaseBlock]):
         return answer
 
 
-class Opening(Coroutine[Any, Any, Store]):
+class StoreOpening(Coroutine[Any, Any, Store]):
     """The opening of a store: `await` it, or enter it with `async with`."""
 
     def __init__(self, opening: Coroutine[Any, Any, Store]) -> None:
@@ -164,7 +164,8 @@ class Opening(Coroutine[Any, Any, Store]):
 def _opening(
     open_store: Callable[P, Ledger],
 ) -> Callable[
-    [Callable[[type[Store], Ledger], Store]], Callable[Concatenate[type[Store], P], Opening[Store]]
+    [Callable[[type[Store], Ledger], Store]],
+    Callable[Concatenate[type[Store], P], StoreOpening[Store]],
 ]:
     """Return a decorator that turns a constructor from an open store into a class method.
 
@@ -174,13 +175,13 @@ def _opening(
 
     def decorate(
         construct: Callable[[type[Store], Ledger], Store],
-    ) -> Callable[Concatenate[type[Store], P], Opening[Store]]:
+    ) -> Callable[Concatenate[type[Store], P], StoreOpening[Store]]:
         async def opened(cls: type[Store], *args: P.args, **kwargs: P.kwargs) -> Store:
             return construct(cls, await _soon(open_store, *args, **kwargs))
 
         @functools.wraps(getattr(open_store, "__func__", open_store))
-        def call(cls: type[Store], /, *args: P.args, **kwargs: P.kwargs) -> Opening[Store]:
-            return Opening(opened(cls, *args, **kwargs))
+        def call(cls: type[Store], /, *args: P.args, **kwargs: P.kwargs) -> StoreOpening[Store]:
+            return StoreOpening(opened(cls, *args, **kwargs))
 
         return call
 

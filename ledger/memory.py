@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from ledger.contract import Budget, check_reserve
 from ledger.core import rules
-from ledger.core.alerts import Alert, Crossings
+from ledger.core.alerts import Alert, NewestCrossings
 from ledger.core.arguments import (
     check_abandon,
     check_lease,
@@ -131,7 +131,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         self._announcer = Announcer(on_threshold)
         self._reported: set[tuple[str, Direction]] = set()
         self._crossed: deque[ThresholdCrossing] = deque()
-        self._crossings = Crossings(self._proof)
+        self._crossings = NewestCrossings(self._proof)
 
     @override
     def reserve(

@@ -30,7 +30,7 @@ _CROSSED = 3
 """The exit code where something was crossed."""
 
 
-class Lines(StrEnum):
+class AlertFormat(StrEnum):
     """How crossings are printed."""
 
     TEXT = "text"
@@ -61,8 +61,8 @@ def alerts(
     ] = False,
     every: Annotated[str, typer.Option(help="How often --follow looks: 1s, 10s, 1m.")] = "2s",
     output_format: Annotated[
-        Lines, typer.Option("--format", help="Text for people, JSON Lines for programs.")
-    ] = Lines.TEXT,
+        AlertFormat, typer.Option("--format", help="Text for people, JSON Lines for programs.")
+    ] = AlertFormat.TEXT,
     url: Url = URL_DEFAULT,
 ) -> None:
     """Print every threshold crossing behind a cursor: at least once, and none is lost.
@@ -177,7 +177,7 @@ def _json(alert: Alert) -> str:
     )
 
 
-_AS: dict[Lines, Callable[[Alert], str]] = {Lines.TEXT: _text, Lines.JSONL: _json}
+_AS: dict[AlertFormat, Callable[[Alert], str]] = {AlertFormat.TEXT: _text, AlertFormat.JSONL: _json}
 
 
 def _kept(path: Path) -> str | None:

@@ -23,7 +23,7 @@ from ledger.cli.filters import (
 )
 from ledger.cli.output import Output, printed
 from ledger.core.calendar import zone_named
-from ledger.reports.charts import PAGE, burn_down_pictures
+from ledger.reports.charts import ON_PAGE, burn_down_pictures
 from ledger.reports.render import (
     assumptions,
     burned,
@@ -133,5 +133,5 @@ def forecast(
             book=book,
             notes=[assumptions(found), *burned(history)],
             due=found.due,
-            pictures=lambda: list(burn_down_pictures(history, PAGE).values()),
+            pictures=lambda: list(burn_down_pictures(history, ON_PAGE).values()),
         )

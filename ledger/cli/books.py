@@ -61,7 +61,7 @@ class RemainingRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseRow:
+class ListedLease:
     """What `ledger leases` prints a lease.
 
     What it is charged is what was recorded of it so far: of an expired one, what was assumed.
@@ -140,7 +140,7 @@ def leases(
             f"{row.charged_tokens:,}",
             usd(row.charged_cost_micros_usd),
         )
-    emit(rows, LeaseRow, output_format, lambda: show(sheet))
+    emit(rows, ListedLease, output_format, lambda: show(sheet))
 
 
 def expire(
@@ -221,8 +221,8 @@ def _by_now(found: OpenLease, now: datetime) -> OpenLease:
     return replace(found, phase=LeasePhase.EXPIRED, held=Totals())
 
 
-def _lease_row(found: OpenLease) -> LeaseRow:
-    return LeaseRow(
+def _lease_row(found: OpenLease) -> ListedLease:
+    return ListedLease(
         lease=found.lease.id,
         token=found.lease.token,
         phase=found.phase,

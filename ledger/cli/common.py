@@ -86,7 +86,7 @@ def show(sheet: Sheet, *, wide: bool = False) -> None:
     """
     console = stdout()
     width = console.width if console.is_terminal else None
-    table = sheet.table(width=width, wide=wide)
+    table = sheet.fitted(width=width, wide=wide)
     # No figure is ever cut or folded: a terminal that is too narrow wraps the lines itself.
     console.width = max(console.width, table.width)
     if sheet.title is not None:

@@ -36,7 +36,7 @@ class Chart(StrEnum):
     ESTIMATES = "estimates"
 
 
-class Axis(StrEnum):
+class PictureAxis(StrEnum):
     """What a burn-down counts."""
 
     USD = "usd"
@@ -44,7 +44,7 @@ class Axis(StrEnum):
     REQUESTS = "requests"
 
 
-_AXES = {Axis(axis.shown.lower()): axis.name for axis in AXES}
+_AXES = {PictureAxis(axis.shown.lower()): axis.name for axis in AXES}
 
 
 @filtered
@@ -98,7 +98,7 @@ def chart(
         typer.Option("--out", help="The file: its name ends in .svg or .png.", show_default=False),
     ],
     axis: Annotated[
-        Axis | None,
+        PictureAxis | None,
         typer.Option(help="What a burn-down counts; by default the first axis with a limit."),
     ] = None,
     zone: Zone = "UTC",
@@ -122,7 +122,7 @@ def _drawn(
     book: Ledger,
     where: reports.Filter,
     name: Chart,
-    axis: Axis | None,
+    axis: PictureAxis | None,
     zone: str,
     lost: LeftOut,
 ) -> Picture:
@@ -139,7 +139,7 @@ def _drawn(
             return estimates_picture(reports.estimates(book, where, by=["model"], left_out=lost))
 
 
-def _burn_down(book: Ledger, where: reports.Filter, axis: Axis | None) -> Picture:
+def _burn_down(book: Ledger, where: reports.Filter, axis: PictureAxis | None) -> Picture:
     if len(where.pools) != 1 or where.descendants:
         raise InvalidInputError("--pool", "a burn-down is that of one pool; name it alone")
     whole = reports.Filter(pools=where.pools, as_of=where.as_of, basis=where.basis)

@@ -29,7 +29,7 @@ from ledger.cli.output import Output, printed
 from ledger.cli.page import chart, page
 from ledger.core.calendar import zone_named
 from ledger.reports.charts import (
-    PAGE,
+    ON_PAGE,
     estimates_picture,
     runs_picture,
     spend_picture,
@@ -99,7 +99,7 @@ def runs(
                 lambda: [runs_sheet(rows)],
                 book=book,
                 due=reports.due(book, where, left_out=[]),
-                pictures=lambda: [runs_picture(rows, PAGE)],
+                pictures=lambda: [runs_picture(rows, ON_PAGE)],
             )
     tell_left_out(lost)
 
@@ -141,7 +141,7 @@ def spend(
             book=book,
             notes=trend(found),
             due=reports.due(book, where, left_out=[]),
-            pictures=lambda: [spend_picture(found, PAGE)] if by_day else [],
+            pictures=lambda: [spend_picture(found, ON_PAGE)] if by_day else [],
             dimensions=found.by,
         )
     tell_left_out(lost)
@@ -193,7 +193,7 @@ def estimates(
             reports.EstimateQuality,
             lambda: [estimates_sheet(rows, names), held_sheet(rows, names)],
             book=book,
-            pictures=lambda: [estimates_picture(rows, PAGE)],
+            pictures=lambda: [estimates_picture(rows, ON_PAGE)],
             dimensions=names,
         )
     tell_left_out(lost)

@@ -105,7 +105,7 @@ def read_cursor(cursor: str | None, store: bytes) -> dict[int, Given]:
     return given
 
 
-class Crossings:
+class NewestCrossings:
     """The crossings of an in-memory manager, the newest ones alone."""
 
     KEPT = 10_000

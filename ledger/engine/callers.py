@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ledger.engine.operations import Operation
-from ledger.engine.perform import Outcome
+from ledger.engine.perform import Result
 from ledger.errors import LedgerError, NotPermittedError, OutcomeUnknownError, StoreError
 from ledger.store import rows
 from ledger.store.journal import PoolJournal
@@ -30,7 +30,7 @@ class Caller:
     """Whether a thread or a task waits for the outcome."""
     again = False
     """Whether an earlier batch may have done it already, so that it must be looked up."""
-    outcome: Outcome | Exception | None = None
+    outcome: Result | Exception | None = None
     alive = True
     """False once the calling thread has left: it neither waits for the call nor leads."""
     abandoned = False

@@ -23,14 +23,14 @@ from ledger.store.drafts import Draft, Staged
 from ledger.store.journal import PoolJournal, Wanted
 from ledger.store.rows import Memo, Row
 
-Outcome = Row | LedgerError | None
+Result = Row | LedgerError | None
 """An operation's result: its entry, the error why it has none, or None: it must be tried again."""
 
 
 class Done(NamedTuple):
     """The result of a batch."""
 
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[Result]
     memos: list[tuple[PoolJournal, Memo]]
     expired: dict[PoolId, int]
     """How many leases of each pool were found due."""
@@ -89,10 +89,10 @@ def perform(
         MorePoolsError: An operation needs pools that this transaction has not locked.
     """
     batch, todo = prepare(connection, pools, look_up=look_up, calls=calls, now=now)
-    outcomes: list[Outcome] = []
+    outcomes: list[Result] = []
     begun = batch.pools
     for asked, operation in todo:
-        outcome: Outcome
+        outcome: Result
         try:
             pool = begun.get(asked.info.pool_id) or batch.pool(asked.info.pool_id)
             outcome = pool.known.get(operation.key)
@@ -115,7 +115,7 @@ def perform(
 
 def finish(
     batch: Batch,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Result],
     *,
     opened: PoolJournal | None = None,
     also: Sequence[Staged] = (),

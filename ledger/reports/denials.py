@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
-from ledger.core.axes import NAMES
+from ledger.core.axes import AMOUNTS, NAMES
 from ledger.core.checks import check_several, from_micros
 from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -33,8 +33,7 @@ _DECIDED = (
     "seq",
     "policy_seq",
     "window_seq",
-    "estimate_total_tokens",
-    "estimate_cost_micros_usd",
+    *(f"estimate_{amount}" for amount in AMOUNTS),
     "detail",
 )
 _COLUMNS = Columns(entries, (*_DECIDED, *SIDES))

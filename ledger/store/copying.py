@@ -20,7 +20,7 @@ from ledger.store import migrate, pools, schema
 from ledger.store.anchors import Anchor
 from ledger.store.audit import require_all_visible
 from ledger.store.database import Database
-from ledger.store.pools import Found, leave_out
+from ledger.store.pools import FoundPools, leave_out
 from ledger.store.rows import Row
 from ledger.store.statements import Prepared, rows_of_each
 from ledger.store.verify import Progress
@@ -162,7 +162,7 @@ def copy(
     return Copied(pools=len(names), entries=copied, anchors=anchors)
 
 
-def _standing(connection: Connection) -> tuple[Found, list[Row], _Numbers, _Numbers]:
+def _standing(connection: Connection) -> tuple[FoundPools, list[Row], _Numbers, _Numbers]:
     """Return the pools, their rows, and their newest attributions and entries, at one moment."""
     found = pools.find_pools(connection)
     rows: list[Row] = [dict(row) for row in connection.execute(_POOLS).mappings()]

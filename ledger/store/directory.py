@@ -41,7 +41,7 @@ class Directory:
         found = pools.find_above(connection, table.c.pool_id, pool_ids)
         return {info.pool_id: self.of(info) for info in found}
 
-    def all(self, connection: Connection) -> tuple[list[PoolJournal], pools.Found]:
+    def all(self, connection: Connection) -> tuple[list[PoolJournal], pools.FoundPools]:
         """Return every pool that can be read, oldest first, and what was found of all of them."""
         found = pools.find_pools(connection)
         return [self.of(info) for info in found.infos], found

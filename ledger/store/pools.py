@@ -80,7 +80,7 @@ def closed_pools(connection: Connection) -> set[PoolId]:
 _ALL = select(pools).order_by(pools.c.pool_id)
 
 
-class Found(NamedTuple):
+class FoundPools(NamedTuple):
     """Pools of a store, oldest first: a parent before what is below it."""
 
     infos: list[PoolInfo]
@@ -88,12 +88,14 @@ class Found(NamedTuple):
     """Pools that cannot be read, by their own row or that of a pool above, and why."""
 
 
-def find_pools(connection: Connection) -> Found:
+def find_pools(connection: Connection) -> FoundPools:
     """Return every pool of the store."""
     return _found(connection.execute(_ALL).mappings())
 
 
-def find_lines(connection: Connection, column: Column[Any], sought: Collection[object]) -> Found:
+def find_lines(
+    connection: Connection, column: Column[Any], sought: Collection[object]
+) -> FoundPools:
     """Return the pools with one of these values in a column, and all above them."""
     return _found(connection.execute(_line_from(column), {"sought": list(sought)}).mappings())
 
@@ -148,7 +150,7 @@ def add_pool(connection: Connection, info: PoolInfo) -> None:
     )
 
 
-def _found(rows: Iterable[RowMapping]) -> Found:
+def _found(rows: Iterable[RowMapping]) -> FoundPools:
     infos: dict[PoolId | None, PoolInfo] = {}
     damaged: dict[PoolId, JournalDamagedError] = {}
     for row in rows:
@@ -162,7 +164,7 @@ def _found(rows: Iterable[RowMapping]) -> Found:
             damaged[row["pool_id"]] = JournalDamagedError(pool=name, seq=1, reason=reason)
         else:
             infos[info.pool_id] = info
-    return Found(list(infos.values()), damaged)
+    return FoundPools(list(infos.values()), damaged)
 
 
 def _info(row: RowMapping) -> PoolInfo:

@@ -26,7 +26,7 @@ from ledger import (
     Usage,
     Window,
 )
-from ledger.core.alerts import Crossings
+from ledger.core.alerts import NewestCrossings
 from ledger.store import journal
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import LATE_S, Clock
@@ -174,7 +174,7 @@ def test_many_crossings_are_read_in_parts(
 ) -> None:
     """Memory does not grow with the history; in memory, the manager keeps the newest."""
     monkeypatch.setattr(journal, "PAGE", 3)
-    monkeypatch.setattr(Crossings, "KEPT", 3)
+    monkeypatch.setattr(NewestCrossings, "KEPT", 3)
     budget, manager = shared_book.pool(fresh_name, OPTIONS), SharedPoolBudgetManager(OPTIONS)
     cross(budget)
     cross(manager)

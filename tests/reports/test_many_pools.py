@@ -109,7 +109,7 @@ def test_one_pool_more_is_cheap_to_look_at(
 
 def drawn(found: list[PoolStatus]) -> None:
     """Print the pools as `ledger pool list` does."""
-    Console(file=io.StringIO(), width=500).print(pools_sheet(found).table())
+    Console(file=io.StringIO(), width=500).print(pools_sheet(found).fitted())
 
 
 def test_a_page_lists_open_pools_and_counts_all(book: Ledger) -> None:

@@ -93,7 +93,7 @@ def row(run_id: str | None, *, times: int = 1) -> RunCost:
 def printed(sheet: Sheet, *, width: int = 250) -> list[list[str]]:
     """Return a table's lines as words."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(sheet.table())
+    Console(file=out, width=width, color_system=None).print(sheet.fitted())
     return [line.split() for line in out.getvalue().splitlines()]
 
 
@@ -271,7 +271,7 @@ def test_a_narrow_terminal_leaves_columns_out_by_rank() -> None:
         " ".join(gone) for gone in {tuple(gone): None for gone in narrow} if gone
     ][:3]
     for width in range(70, 240, 7):
-        table = sheet.table(width=width)
+        table = sheet.fitted(width=width)
         out = io.StringIO()
         Console(file=out, width=500, color_system=None).print(table)
         assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= width
@@ -305,7 +305,7 @@ def test_lines_are_those_of_richs_own_tables(data: st.DataObject) -> None:
         else:
             sheet.add(*row)
             expected.add_row(*row)
-    assert drawn(expected) == drawn(sheet.table())
+    assert drawn(expected) == drawn(sheet.fitted())
 
 
 def drawn(table: RenderableType) -> str:
@@ -320,7 +320,7 @@ def test_a_style_reaches_a_terminal() -> None:
     sheet = Sheet(columns=[Column(heading="Pool")])
     sheet.add(Text("red", style="red"))
     out = io.StringIO()
-    Console(file=out, width=80, force_terminal=True, color_system="standard").print(sheet.table())
+    Console(file=out, width=80, force_terminal=True, color_system="standard").print(sheet.fitted())
     assert "\x1b[1mPool" in out.getvalue()
     assert "\x1b[31mred\x1b[0m" in out.getvalue()
 

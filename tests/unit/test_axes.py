@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,12 +22,14 @@ from ledger import (
     Window,
     reports,
 )
-from ledger.cli.page import _AXES, Axis
-from ledger.core import rules
+from ledger.cli.page import _AXES, PictureAxis
+from ledger.core import axes, rules
 from ledger.core.axes import AMOUNTS, AXES, MONEY_FIRST, NAMES, U64_MAX
 from ledger.core.entries import WindowState
 from ledger.errors import InvalidInputError
 from ledger.store.schema import entries
+
+PACKAGE = Path(axes.__file__).parents[1]
 
 
 def named(kind: type, prefix: str) -> set[str]:
@@ -59,7 +63,38 @@ def test_every_value_has_a_field_for_every_axis() -> None:
         assert set(AMOUNTS) <= {part.name for part in fields(kind)}
     assert set(AXES) == set(MONEY_FIRST)
     assert every == set(_AXES.values())
-    assert set(Axis) == set(_AXES)
+    assert set(PictureAxis) == set(_AXES)
+
+
+def listed(node: ast.AST) -> set[str]:
+    """Return the axes that a list, a mapping or a call names by fields or texts, one after another.
+
+    Plain names do not count: they are parameters of commands, and the unrolled arithmetic of rules.
+    """
+    parts: list[ast.expr | None] = []
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        parts = [*node.elts]
+    elif isinstance(node, ast.Dict):
+        parts = [*node.keys]
+    elif isinstance(node, ast.Call):
+        parts = [*node.args]
+    words = [
+        str(one.value) if isinstance(one, ast.Constant) else one.attr
+        for one in parts
+        if isinstance(one, ast.Constant | ast.Attribute)
+    ]
+    return {name for name in NAMES for word in words if word == name or word.endswith(f"_{name}")}
+
+
+def test_no_other_module_lists_the_axes() -> None:
+    """A list elsewhere would be forgotten with the next axis: there is a row for each."""
+    found = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.expr) and listed(node) == set(NAMES)
+    ]
+    assert [] == found
 
 
 amounts = st.integers(0, 2**63 - 1)

@@ -5,13 +5,13 @@ values.
 """
 
 from ledger.reports.charts.burndown import burn_down_pictures
-from ledger.reports.charts.canvas import PAGE, PAPER, Palette, Picture
+from ledger.reports.charts.canvas import ON_PAGE, ON_PAPER, Palette, Picture
 from ledger.reports.charts.costs import estimates_picture, most_expensive, runs_picture
 from ledger.reports.charts.spend import spend_picture
 
 __all__ = [
-    "PAGE",
-    "PAPER",
+    "ON_PAGE",
+    "ON_PAPER",
     "Palette",
     "Picture",
     "burn_down_pictures",

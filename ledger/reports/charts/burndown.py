@@ -6,7 +6,7 @@ from ledger.core.axes import COST, MONEY_FIRST, Axis
 from ledger.reports.burndown import BurnDown, BurnPoint
 from ledger.reports.charts.canvas import (
     MILLION,
-    PAPER,
+    ON_PAPER,
     SERIES,
     Palette,
     Picture,
@@ -20,7 +20,7 @@ from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import counted, figure, moment, usd
 
 
-def burn_down_pictures(found: BurnDown, palette: Palette = PAPER) -> dict[str, Picture]:
+def burn_down_pictures(found: BurnDown, palette: Palette = ON_PAPER) -> dict[str, Picture]:
     """Return a pool's burn-down by axis: on each that is limited, or else what was spent.
 
     Raises:

@@ -28,7 +28,7 @@ _PNG_HEADER_BYTES = 33
 """The length of a PNG's signature and of its header chunk, which must come first."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
-Row = dict[str, Any]
+Datum = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +50,10 @@ class Palette:
     width: int | str = 640
 
 
-PAPER = Palette()
+ON_PAPER = Palette()
 """The palette of a picture in a file: dark on white, whatever page it is put on."""
 
-PAGE = Palette(
+ON_PAGE = Palette(
     ink="var(--ink)",
     faint="var(--line)",
     alert="var(--alert)",
@@ -119,7 +119,7 @@ def _png_text(maker: str) -> bytes:
 
 def picture(
     layers: Sequence[alt.Chart],
-    rows: Sequence[Row],
+    rows: Sequence[Datum],
     palette: Palette,
     *,
     title: str,

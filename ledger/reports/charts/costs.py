@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ledger.reports.charts.canvas import (
     MILLION,
-    PAPER,
+    ON_PAPER,
     SERIES,
     Palette,
     Picture,
@@ -26,7 +26,7 @@ _GROUPS = 12
 """How many runs, and how many groups of estimates, a picture shows at most."""
 
 
-def runs_picture(rows: Sequence[RunCost], palette: Palette = PAPER) -> Picture:
+def runs_picture(rows: Sequence[RunCost], palette: Palette = ON_PAPER) -> Picture:
     """Return the most expensive runs as bars, with what was estimated for each.
 
     Raises:
@@ -66,7 +66,7 @@ def runs_picture(rows: Sequence[RunCost], palette: Palette = PAPER) -> Picture:
     )
 
 
-def estimates_picture(rows: Sequence[EstimateQuality], palette: Palette = PAPER) -> Picture:
+def estimates_picture(rows: Sequence[EstimateQuality], palette: Palette = ON_PAPER) -> Picture:
     """Return what was estimated against what was used, in US dollars, a pair of bars a group.
 
     Raises:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from ledger.reports.charts.canvas import (
     MILLION,
-    PAPER,
+    ON_PAPER,
     SERIES,
     Palette,
     Picture,
@@ -27,7 +27,7 @@ _WEEK, _YEAR = 7, 400
 """At least this many days are shown, and above this many, days without spend are left out."""
 
 
-def spend_picture(found: Spend, palette: Palette = PAPER) -> Picture:
+def spend_picture(found: Spend, palette: Palette = ON_PAPER) -> Picture:
     """Return spend per day by model as stacked bars; `found` is by day and model.
 
     Raises:

@@ -84,7 +84,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
+class _HtmlTable:
     """A sheet as an HTML table: its lines in groups, those of totals as the foot."""
 
     caption: str
@@ -153,7 +153,7 @@ def _spelled(value: object) -> object:
     return printable(str(value)) if is_plain else value
 
 
-def _table(sheet: Sheet) -> _Table:
+def _table(sheet: Sheet) -> _HtmlTable:
     shown = sheet.shown()
     groups: list[list[list[str]]] = [[]]
     for row in sheet.rows:
@@ -164,7 +164,7 @@ def _table(sheet: Sheet) -> _Table:
             groups[-1].append([cell.plain if isinstance(cell, Text) else cell for cell in cells])
     # A single gap is above the totals. A sheet with more gaps is a statement, which has an order.
     total = len(groups) == 2  # noqa: PLR2004 - see above
-    return _Table(
+    return _HtmlTable(
         caption=printable(sheet.title or ""),
         columns=[
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ledger.reports.charts import (
-    PAGE,
+    ON_PAGE,
     Picture,
     burn_down_pictures,
     estimates_picture,
@@ -54,14 +54,14 @@ def whole_page(found: Overview) -> Document:
             Section(
                 title="Spend per day by model",
                 notes=not_yet_charged(found.due),
-                pictures=[spend_picture(found.spend, PAGE)] if found.spend.rows else [],
+                pictures=[spend_picture(found.spend, ON_PAGE)] if found.spend.rows else [],
                 sheets=[spend_sheet(found.spend)],
             ),
             _runs(found),
             Section(
                 title="Estimated against actual",
                 notes=["Calls that were settled and had an estimate above 0, by model."],
-                pictures=[estimates_picture(found.estimates, PAGE)] if found.estimates else [],
+                pictures=[estimates_picture(found.estimates, ON_PAGE)] if found.estimates else [],
                 sheets=[estimates_sheet(found.estimates, ["model"])],
             ),
             _leases(found),
@@ -156,7 +156,7 @@ def _tiles(found: Overview) -> list[Tile]:
 def _pools(found: Overview) -> Section:
     drawn = len(found.burn_downs)
     pictures: list[Picture] = [
-        picture for one in found.burn_downs for picture in burn_down_pictures(one, PAGE).values()
+        picture for one in found.burn_downs for picture in burn_down_pictures(one, ON_PAGE).values()
     ]
     notes = ["Spent is what was spent in the present window, without windows from the opening on."]
     if drawn < len(found.pools):
@@ -173,7 +173,7 @@ def _runs(found: Overview) -> Section:
     title = f"{counted(len(dearest), 'run')} of {len(found.runs):,}, the most expensive first"
     return Section(
         title="The most expensive runs",
-        pictures=[runs_picture(found.runs, PAGE)] if dearest else [],
+        pictures=[runs_picture(found.runs, ON_PAGE)] if dearest else [],
         sheets=[replace(runs_sheet(dearest), title=title)],
     )
 

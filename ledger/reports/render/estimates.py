@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from ledger.core.axes import AXES
 from ledger.reports.estimates import EstimateQuality, Held
 from ledger.reports.ranks import PERCENTS
 from ledger.reports.render.sheet import Column, Sheet
-from ledger.reports.render.values import decimal, text, usd
+from ledger.reports.render.values import decimal, figure, text
 
 _RATIO_PLACES = 3
 _AXES: dict[str, tuple[str, Callable[[int], str]]] = {
-    "tokens": ("tokens", "{:,}".format),
-    "cost_micros_usd": ("USD", usd),
+    axis.name: (axis.shown, partial(figure, axis)) for axis in AXES if axis.amount is not None
 }
 
 

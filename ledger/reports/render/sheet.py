@@ -84,10 +84,10 @@ class Sheet:
             del widths[last]
         return list(widths)
 
-    def table(self, *, width: int | None = None, wide: bool = False) -> Table:
-        """Return the table with the columns for which there is room."""
+    def fitted(self, *, width: int | None = None, wide: bool = False) -> FittedSheet:
+        """Return the lines with the columns for which there is room."""
         shown = self.shown(width=width, wide=wide)
-        return Table(
+        return FittedSheet(
             headings=[self.columns[number].heading.split("\n") for number in shown],
             left=[number == 0 or self.columns[number].left for number in shown],
             widths=[self._width(number) for number in shown],
@@ -110,7 +110,7 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class FittedSheet:
     """The lines of a sheet, for Rich to print; none of them is folded.
 
     Attributes:
