@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from ledger import Ledger
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MINUTE_US, HOUR_US, DAY_US = 60_000_000, 3_600_000_000, 86_400_000_000
 
 LATE_S = 30.0
 """What should end soon has ended by then, on the slowest machine; what holds it up lasts longer."""
@@ -24,7 +28,7 @@ class Clock:
 
     def minutes(self, number: int) -> None:
         """Move on, or back."""
-        self.now += number * 60_000_000
+        self.now += number * MINUTE_US
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -17,8 +17,8 @@ from ledger import Ledger, LedgerUnavailableError, SharedPoolBudgetOptions
 from ledger.cli import alerts
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
+from tests.fixtures import Run
 
-Run = Callable[..., Any]
 Refused = Callable[..., str]
 
 PROGRAM = Path(sys.executable).with_name("ledger")

@@ -41,11 +41,9 @@ from ledger import (
 from ledger.core.axes import AXES
 from ledger.reports.render import moment
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import Clock
+from tests.clocks import DAY_US, Clock
+from tests.fixtures import Run
 
-Run = Callable[..., Any]
-
-DAY_US = 86_400_000_000
 STEPS = 70
 AMOUNTS = (0, 1, 2, 3, 5, 8, 40)
 TTLS = (timedelta(hours=1), timedelta(days=2), timedelta(days=400))

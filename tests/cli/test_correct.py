@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from ledger import (
@@ -16,8 +13,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 
 @pytest.fixture

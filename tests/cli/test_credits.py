@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -25,8 +23,8 @@ from ledger.core.checks import to_micros
 from ledger.reports import Outlook
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
+from tests.fixtures import Run
 
-Run = Callable[..., Any]
 YEAR = timedelta(days=365)
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ledger import Ledger, SharedPoolBudgetOptions, UsageEstimate
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 SAID = "1 lease is due and not yet charged with 40 tokens and 0.000453 USD: run 'ledger expire'"
 REPORTS = {

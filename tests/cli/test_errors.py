@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
 from ledger import Ledger
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 READING = [
     ("pool", "list"),

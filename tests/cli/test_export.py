@@ -7,11 +7,10 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 pytestmark = pytest.mark.usefixtures("books")
 

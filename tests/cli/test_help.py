@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import pytest
 import typer
 
 from ledger.cli import app
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 MANUAL = Path(__file__).parents[2] / "docs" / "command-line.md"
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ledger import EntryKind, Ledger, SharedPoolBudgetOptions, Usage
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 LOG = "request_id,startTime,model,prompt_tokens,completion_tokens,total_tokens,spend\n" + "".join(
     f"q{one},2024-02-2{one}T10:00:00Z,m,10,5,15,0.000002\n" for one in range(3)

@@ -12,14 +12,13 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ledger.reports.output_file import output_file
 from tests import programs
+from tests.fixtures import Run
 
-Run = Callable[..., Any]
 Refused = Callable[..., str]
 
 PROGRAM = Path(sys.executable).with_name("ledger")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -21,9 +19,8 @@ from ledger import (
     UsageEstimate,
 )
 from tests.clocks import Clock
+from tests.fixtures import Run
 from tests.leases import numbered
-
-Run = Callable[..., Any]
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=5_000, lease_ttl=timedelta(days=3_650))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -22,8 +20,7 @@ from ledger import (
     Window,
 )
 from ledger.testing.calls import UNLIMITED
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 HOURS = Limit(name="5h rolling", period=Rolling(timedelta(hours=5)), capacity_cost_micros_usd=10**7)
 RATE = Limit(

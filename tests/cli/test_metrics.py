@@ -8,15 +8,14 @@ import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from ledger import Ledger, SharedPoolBudgetOptions
 from tests import programs
 from tests.cli.conftest import PROGRAM
+from tests.fixtures import Run
 
-Run = Callable[..., Any]
 URL = "sqlite:///ledger.db"
 
 

@@ -11,13 +11,11 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import programs
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 PROGRAM = Path(sys.executable).with_name("ledger")
 NAMES = (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,9 +18,8 @@ from ledger import (
 from ledger.core.kinds import EntryKind
 from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
+from tests.fixtures import Run
 from tests.leases import numbered
-
-Run = Callable[..., Any]
 
 BILLED = ("--input-tokens", 60, "--output-tokens", 15, "--total-tokens", 75, "--cost-usd", "0.0003")
 CALL = ("--request-id", "chatcmpl-12", "--model", "gpt-4o-2024-08-06", *BILLED)

@@ -15,14 +15,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import programs
-
-Run = Callable[..., Any]
-Lines = Callable[[str], list[str]]
+from tests.fixtures import Lines, Run
 
 PROGRAM = Path(sys.executable).with_name("ledger")
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens,run,cost_micros_usd"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,9 +26,7 @@ from ledger import (
     UsageEstimate,
     from_micros,
 )
-
-Run = Callable[..., Any]
-Lines = Callable[[str], list[str]]
+from tests.fixtures import Lines, Run
 
 DAY = from_micros(1_709_164_800_000_000)  # 2024-02-29T00:00:00Z
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,8 +20,7 @@ from ledger import (
     UsageEstimate,
     from_micros,
 )
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 NOON_US = 1_709_208_000_000_000
 CALLS = [("same", 100, 500), ("other", 120, 900), ("[bold]mine", 6, 40)]

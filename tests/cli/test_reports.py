@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -22,9 +21,7 @@ from ledger import (
     UsageEstimate,
 )
 from tests.conftest import STORES
-
-Run = Callable[..., Any]
-Lines = Callable[[str], list[str]]
+from tests.fixtures import Lines, Run
 
 DAY = datetime(2024, 2, 29, 23, 30, tzinfo=UTC)
 REPORTS = ["runs", "spend", "estimates", "leases", "denials"]

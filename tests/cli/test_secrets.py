@@ -6,7 +6,6 @@ import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -20,8 +19,7 @@ from ledger import (
     UnknownPoolError,
 )
 from ledger.store.dialects.addresses import shown_address, without_secrets
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 PLAIN = "hunter2/+ü"
 QUOTED = "hunter2%2F%2B%C3%BC"

@@ -21,9 +21,7 @@ from ledger.files.lines import Lines as KeptLines
 from ledger.files.rows import Rows
 from ledger.reconcile import READY, read_bill
 from ledger.simulate import Backtest, RunRule
-
-Run = Callable[..., Any]
-Lines = Callable[[str], list[str]]
+from tests.fixtures import Lines, Run
 
 AZURE = Path(__file__).parents[2] / "examples" / "azure_code_2023.csv"
 

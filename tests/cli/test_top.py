@@ -30,8 +30,8 @@ from ledger import (
     reports,
 )
 from ledger.cli.live import LiveView, Pace
+from tests.fixtures import Run
 
-Run = Callable[..., Any]
 CENT = UsageEstimate(total_tokens=100, cost_micros_usd=10_000)
 USED = Usage(total_tokens=80, cost_micros_usd=9_000)
 

@@ -6,14 +6,12 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ledger import I64_MAX, Attribution, Entry, EntryKind, Ledger
+from tests.fixtures import Run
 from tests.reconcile.samples import SAMPLES
-
-Run = Callable[..., Any]
 
 PLAIN = "TIMESTAMP,ContextTokens,GeneratedTokens"
 GOOD = "2024-02-29 10:00:00,10,2"

@@ -10,8 +10,7 @@ from typing import Any
 
 from ledger import Ledger, Unpriced, Usage, UsageEstimate
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 
 def test_a_policy_s_option_lets_them_through(ledger: Run, store_url: str) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -17,8 +16,7 @@ from sqlalchemy import create_engine, make_url
 from ledger import Ledger, RequestBudget, RequestExtensions, Usage, UsageEstimate
 from ledger.store.dialects import dialect_for
 from tests import programs
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 
 def execute(url: str, *statements: str) -> None:

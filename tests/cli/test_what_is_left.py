@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -23,8 +22,8 @@ from ledger.reports.meter import Meter
 from ledger.telemetry.pools import METRICS
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
+from tests.fixtures import Run
 
-Run = Callable[..., Any]
 COST = Usage(cost_micros_usd=1_500_000)
 
 

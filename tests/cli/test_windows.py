@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -20,8 +18,7 @@ from ledger import (
     UsageEstimate,
     Window,
 )
-
-Run = Callable[..., Any]
+from tests.fixtures import Run
 
 MONTHS = Window(
     period=Period.MONTH,

@@ -23,6 +23,7 @@ from ledger.engine.callers import ThreadCaller
 from ledger.engine.worker import Worker
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import until
+from tests.threads import in_thread
 
 COMMIT_S = 1.0
 PAUSE_S = COMMIT_S / 2
@@ -60,20 +61,6 @@ class Batches:
         self.gate.set()
         first.result(20)
         return futures
-
-
-def in_thread(work: Callable[[], Any]) -> Future[Any]:
-    """Run `work` in a thread of its own."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 @pytest.fixture

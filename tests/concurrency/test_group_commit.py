@@ -62,6 +62,7 @@ from ledger.store.schema import entries
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
 from tests.clocks import LATE_S, Clock, impatient, until
+from tests.threads import in_thread
 
 if TYPE_CHECKING:
     from ledger import Entry
@@ -79,20 +80,6 @@ INSERT = "WITH"
 def keyed(key: str) -> RequestExtensions:
     """Return what a request with this idempotency key carries."""
     return RequestExtensions(IdempotencyKey(key), Attribution(request_id=key))
-
-
-def in_thread(work: Callable[[], Any]) -> Future[Any]:
-    """Run `work` in a thread that the process does not wait for."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def outcome(future: Future[Any]) -> object:

@@ -27,8 +27,7 @@ from ledger import (
 )
 from ledger.reports.render import statement_lines_sheet
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-
-Vandal = Any  # the class is in conftest.py
+from tests.fixtures import Vandal
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ESTIMATE = UsageEstimate(total_tokens=10)

@@ -30,8 +30,8 @@ from ledger.core.alerts import NewestCrossings
 from ledger.store import journal
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import LATE_S, Clock
+from tests.fixtures import Vandal
 
-Vandal = Any  # the class is in conftest.py
 Read = Callable[[str | None], list[Alert]]
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, thresholds={"half": 50, "most": 90})

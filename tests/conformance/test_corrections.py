@@ -38,12 +38,11 @@ from ledger import (
     reports,
 )
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.fixtures import Vandal
 
 POLICY = SharedPoolBudgetOptions(capacity_tokens=1_000)
 SETTLEMENT = 3
 """The number of the settlement in a pool that `spent` made."""
-
-Vandal = Any  # the class is in conftest.py
 
 
 def reserve(budget: LedgerBudgetManager, amount: int = 100) -> BudgetLease:

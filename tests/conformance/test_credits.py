@@ -40,10 +40,9 @@ from ledger.core.checks import to_micros
 from ledger.store.history import StoredHistory
 from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import Clock
+from tests.clocks import HOUR_US, Clock
 from tests.conformance.conftest import Vandal, refused, spend
 
-HOUR_US = 3_600_000_000
 PREPAID = SharedPoolBudgetOptions(prepaid=["tokens"])
 
 Make = Callable[[SharedPoolBudgetOptions], "Prepaid"]

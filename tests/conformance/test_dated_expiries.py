@@ -29,11 +29,9 @@ from ledger import (
 )
 from ledger.core.rules import released
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import Clock
+from tests.clocks import HOUR, MINUTE, Clock
 from tests.conformance.conftest import Vandal, refused
 
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
 FIVE_HOURS = Limit(name="5h", period=Rolling(5 * HOUR), capacity_tokens=100)
 DAY = Limit(name="day", period=Window(period=Period.DAY), capacity_tokens=150)
 MIDNIGHT = 1_700_006_400_000_000

@@ -13,7 +13,6 @@ from ledger import (
     LeaseTtl,
     Ledger,
     PastCall,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -23,12 +22,12 @@ from ledger import (
     from_micros,
 )
 from ledger.core.kinds import KINDS, LeasePhase
+from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
 
 ASKED = UsageEstimate(total_tokens=10)
 LITTLE = UsageEstimate(total_tokens=8)
 """What one call leaves that is settled, and another one that is charged its estimate."""
-UNLIMITED = RequestBudget.unlimited()
 
 
 def test_every_kind_is_written_by_an_operation(timed: Ledger, clock: Clock) -> None:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -39,11 +38,10 @@ from ledger import (
 from ledger.store import journal
 from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import Clock
+from tests.clocks import MINUTE, Clock
 from tests.conformance.conftest import Vandal
 from tests.roles import worker_budgets
 
-MINUTE = timedelta(minutes=1)
 OPTIONS = SharedPoolBudgetOptions(
     capacity_tokens=100,
     capacity_cost_micros_usd=100,

@@ -13,18 +13,15 @@ from ledger import (
     LeaseTtl,
     Ledger,
     PastCall,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Usage,
     UsageEstimate,
 )
+from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
-
-Vandal = Any  # the class is in conftest.py
-
-UNLIMITED = RequestBudget.unlimited()
+from tests.fixtures import Vandal
 
 
 def limit(tokens: int) -> SharedPoolBudgetOptions:

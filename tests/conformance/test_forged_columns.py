@@ -36,8 +36,7 @@ from ledger import (
     from_micros,
 )
 from tests.clocks import Clock
-
-Vandal = Any  # the class is in conftest.py
+from tests.fixtures import Vandal
 
 BUDGET = RequestBudget(tokens=400, cost_micros_usd=90_000)
 THEN = datetime(2023, 11, 14, 22, 0, tzinfo=UTC)

@@ -35,9 +35,8 @@ from ledger import (
 from ledger.core.rules import counts_from
 from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import Clock
+from tests.clocks import HOUR, Clock
 
-HOUR = timedelta(hours=1)
 DAILY = Window(period=Period.DAY)
 FIVE_HOURS = Limit(name="five", period=Rolling(5 * HOUR), capacity_tokens=900)
 TODAY = Limit(name="today", period=DAILY, capacity_tokens=800)

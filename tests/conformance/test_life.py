@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -38,10 +37,9 @@ from ledger import (
 from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
-from tests.clocks import Clock
+from tests.clocks import MINUTE, Clock
 from tests.roles import worker_budgets
 
-MINUTE = timedelta(minutes=1)
 OPTIONS = SharedPoolBudgetOptions(
     capacity_tokens=100, lease_ttl=10 * MINUTE, settlement=SettlementPolicy.RELEASE
 )

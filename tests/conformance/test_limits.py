@@ -30,10 +30,9 @@ from ledger import (
 from ledger.core.checks import from_micros, to_micros
 from ledger.engine.capacity_queue import Action, ThreadWaiter
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import Clock
+from tests.clocks import HOUR, Clock
 from tests.conformance.conftest import Vandal, refused, spend
 
-HOUR = timedelta(hours=1)
 FIVE_HOURS = Limit(name="5h", period=Rolling(5 * HOUR), capacity_tokens=100)
 RATE = Limit(name="rate", period=Rolling(timedelta(minutes=1)), capacity_requests=3)
 DAY = Limit(name="day", period=Window(period=Period.DAY), capacity_tokens=150)

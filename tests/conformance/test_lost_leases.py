@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +39,12 @@ from ledger import (
 )
 from ledger.reports.meter import Meter
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests.clocks import HOUR
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Vandal
 
 Budget = LedgerBudgetManager | SharedPoolBudgetManager
-HOUR = timedelta(hours=1)
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000, lease_ttl=HOUR)
 SPENT = Usage(total_tokens=480, cost_micros_usd=3)
 

@@ -44,6 +44,7 @@ from ledger import (
 from ledger.core.tokens import token_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
+from tests.fixtures import Vandal
 
 
 def limit(tokens: int | None = None, **more: Any) -> SharedPoolBudgetOptions:  # noqa: ANN401 - any option
@@ -498,9 +499,6 @@ def test_a_closing_and_what_comes_late_in_one_batch(store_url: str, clock: Clock
             sound(book.sync)
 
     asyncio.run(main())
-
-
-Vandal = Any  # the class is in conftest.py
 
 
 def test_a_damaged_pool_below_keeps_nobody_waiting(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -25,10 +24,10 @@ from ledger import (
     UsageReport,
 )
 from ledger.testing import Awaited
+from tests.clocks import MINUTE
 
 LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 MORE = SharedPoolBudgetOptions(capacity_tokens=200)
-MINUTE = timedelta(minutes=1)
 
 Call = Callable[[Any, Any, BudgetLease, int], object]
 """A call to a store and to a pool, about a lease; the number makes it another call."""

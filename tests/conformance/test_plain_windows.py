@@ -32,10 +32,9 @@ from ledger import (
     from_micros,
 )
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import Clock
+from tests.clocks import MINUTE_US, Clock
 
 CAPACITY = 20
-MINUTE_US = 60_000_000
 BERLIN = "Europe/Berlin"
 
 

@@ -13,7 +13,6 @@ from ledger import (
     BudgetLease,
     EntryKind,
     Ledger,
-    RequestBudget,
     RequestExtensions,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
@@ -26,11 +25,11 @@ from ledger.core.rules import admission, released
 from ledger.errors import UnknownRulesError
 from ledger.store.policies import Terms
 from ledger.store.statements import rows_of_each
+from ledger.testing.calls import UNLIMITED
 
 NOW = released.CURRENT
 NEXT = NOW + 1
 POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
-UNLIMITED = RequestBudget.unlimited()
 
 
 def halved(policy: SharedPoolBudgetOptions, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - those of `admit`

@@ -22,10 +22,9 @@ from ledger import (
     reports,
 )
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import Clock
+from tests.clocks import MINUTE_US, Clock
 from tests.conformance.conftest import spend
 
-MINUTE_US = 60_000_000
 CALL = SharedPoolBudgetOptions(capacity_tokens=100, lease_ttl=timedelta(minutes=10))
 
 

@@ -30,8 +30,7 @@ from ledger.core.values import ESTIMATE_FIELDS
 from ledger.store import journal
 from ledger.store.schema import entries
 from ledger.testing.calls import UNLIMITED
-
-Vandal = Any  # the class is in conftest.py
+from tests.fixtures import Vandal
 
 SMALL = SharedPoolBudgetOptions(capacity_tokens=100)
 BIG = SharedPoolBudgetOptions(capacity_tokens=500)

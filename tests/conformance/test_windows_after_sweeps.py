@@ -16,9 +16,8 @@ from ledger import (
 )
 from ledger.store.snapshot import POOLS_PAGE
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import Clock
+from tests.clocks import HOUR, Clock
 
-HOUR = timedelta(hours=1)
 TEN = UsageEstimate(total_tokens=10)
 ABOVE = SharedPoolBudgetOptions(capacity_tokens=10_000, window=Window(period=HOUR, carry_over=True))
 BELOW = SharedPoolBudgetOptions(capacity_tokens=50, lease_ttl=timedelta(minutes=5))

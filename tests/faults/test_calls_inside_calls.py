@@ -39,6 +39,7 @@ from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, until
 from tests.leases import numbered
+from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("few_objects")
 
@@ -66,20 +67,6 @@ def reserve(budget: Any) -> BudgetLease:  # noqa: ANN401 - any manager
     """Reserve a token."""
     lease: BudgetLease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
     return lease
-
-
-def in_thread(work: Callable[[], Any]) -> Future[Any]:
-    """Run `work` in a thread that the process does not wait for."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def at_commit(book: Ledger, then: Callable[[], object]) -> None:

@@ -13,7 +13,6 @@ from ledger import (
     Attribution,
     EntryKind,
     Ledger,
-    RequestBudget,
     RequestExtensions,
     RowsDiscardedError,
     SharedPoolBudgetOptions,
@@ -21,9 +20,9 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.store.dialects import dialect_for
+from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
 
-UNLIMITED = RequestBudget.unlimited()
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 
 

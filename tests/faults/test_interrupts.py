@@ -22,7 +22,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -63,6 +62,7 @@ from ledger.store.statements import driver_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
 from tests.clocks import LATE_S, Clock
+from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("few_objects", "own_statements")
 
@@ -180,20 +180,6 @@ class OtherProcess:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-
-
-def in_thread(work: Callable[[], Any]) -> Future[Any]:
-    """Run `work` in a thread that the process does not wait for."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def held(budget: LedgerBudgetManager, *, leases: list[BudgetLease]) -> Iterator[None]:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,14 +23,13 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
-from ledger.reconcile import Bill, Outcome, Reconciliation, Status, apply, reconcile
+from ledger.reconcile import Outcome, Reconciliation, Status, apply, reconcile
 from ledger.reports import Filter
 from tests import programs
+from tests.fixtures import Read, Write
 
-Read = Callable[..., Bill]
 Spend = Callable[..., Any]
 Used = Callable[..., Usage]
-Write = Callable[..., Path]
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 HEADER = "request_id,at,model,input_tokens,output_tokens,cost_usd\n"

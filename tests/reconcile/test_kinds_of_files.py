@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +13,9 @@ import pytest
 
 from ledger import BillingFileError
 from ledger.reconcile import READY, Bill, BillMapping, read_bill
+from tests.fixtures import Read
 from tests.reconcile.samples import DAY, SAMPLES, Sample
 
-Read = Callable[..., Bill]
 ROOT = Path(__file__).parents[2]
 
 

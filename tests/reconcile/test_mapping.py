@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ import pytest
 
 from ledger import BillingFileError, InvalidInputError
 from ledger.reconcile import Bill, BillMapping, CostUnit, TokenCounting, read_mappings
-
-Read = Callable[..., Bill]
-Write = Callable[..., Path]
+from tests.fixtures import Read, Write
 
 OWN = {
     "request_id": "id",

@@ -32,9 +32,7 @@ from ledger.reconcile import (
 )
 from ledger.reconcile.sheets import about
 from ledger.reports import Filter
-
-Read = Callable[..., Bill]
-Write = Callable[..., Path]
+from tests.fixtures import Read, Write
 
 KINDS = (
     "day,usage_type,amount,unit,cost,product\n"

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from ledger import InvalidInputError, Ledger, LedgerBudgetManager, SharedPoolBudgetOptions, Usage
 from ledger.reconcile import (
     READY,
-    Bill,
     BillMapping,
     Reconciliation,
     Repeats,
@@ -27,8 +26,8 @@ from ledger.reconcile import (
     reconcile,
 )
 from ledger.reports import Filter, TimeBasis
+from tests.fixtures import Read
 
-Read = Callable[..., Bill]
 Spend = Callable[..., Any]
 Used = Callable[..., Usage]
 Plain = Callable[[Any], dict[str, int]]

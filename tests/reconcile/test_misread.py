@@ -13,7 +13,6 @@ import pytest
 from ledger import BillingFileError, InvalidInputError, Ledger, LedgerBudgetManager, Usage
 from ledger.reconcile import (
     READY,
-    Bill,
     BillMapping,
     Identical,
     Outcome,
@@ -25,8 +24,8 @@ from ledger.reconcile import (
 )
 from ledger.reconcile.sheets import about
 from ledger.reports.buckets import Unit
+from tests.fixtures import Read
 
-Read = Callable[..., Bill]
 Spend = Callable[..., Any]
 Used = Callable[..., Usage]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +13,8 @@ import pytest
 
 from ledger import BillingFileError
 from ledger.files import source
-from ledger.reconcile import READY, Bill, read_bill
-
-Read = Callable[..., Bill]
-Write = Callable[..., Path]
+from ledger.reconcile import READY, read_bill
+from tests.fixtures import Read
 
 HEADER = "request_id,at,model,total_tokens,cost_usd\n"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -23,9 +22,8 @@ from ledger.files.bill import fitted_table
 from ledger.files.cells import CellReader
 from ledger.files.numbers import is_plain, plain_numbers
 from ledger.files.rows import Rows
-from ledger.reconcile import READY, Bill, BillMapping, read_bill
-
-Read = Callable[..., Bill]
+from ledger.reconcile import READY, BillMapping, read_bill
+from tests.fixtures import Read
 
 COUNT = 2 * rows.ROWS_MAX + 3
 (GENERIC,) = READY["generic"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 
@@ -14,9 +13,8 @@ from ledger.reports import DueLeases, Filter
 from ledger.reports.page import whole_page
 from ledger.reports.render.values import not_yet_charged
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import Clock
+from tests.clocks import MINUTE, Clock
 
-MINUTE = timedelta(minutes=1)
 CAPACITY, SPENT, HELD = 4_500, 3_900, 453
 SAID = "1 lease is due and not yet charged with 40 tokens and 0.000453 USD: run 'ledger expire'"
 ONE = DueLeases(leases=1, held=Totals(40, HELD, 1), charged=Totals(40, HELD, 1))

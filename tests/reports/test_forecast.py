@@ -27,11 +27,9 @@ from ledger.core.axes import AMOUNTS
 from ledger.errors import InvalidInputError
 from ledger.reports import Outlook, TimeBasis
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import Clock
+from tests.clocks import DAY, DAY_US, Clock
 
 NOW = datetime(2024, 5, 8, tzinfo=UTC)
-DAY = timedelta(days=1)
-DAY_US = 86_400_000_000
 
 
 def spend(scribe: Any, *spent: tuple[float, int], pool: str = "team") -> Ledger:  # noqa: ANN401

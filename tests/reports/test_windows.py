@@ -30,8 +30,8 @@ from ledger.core import rules
 from ledger.core.checks import to_micros
 from ledger.engine.operations import Reserve
 from ledger.reports import Increase, Outlook
+from tests.clocks import HOUR_US
 
-HOUR_US = 3_600_000_000
 POLICY = SharedPoolBudgetOptions(
     capacity_tokens=100, window=Window(period=timedelta(hours=1), carry_over=True)
 )

@@ -20,6 +20,7 @@ from ledger import (
     UsageEstimate,
     Window,
 )
+from tests.clocks import HOUR
 
 # Small amounts make limits be met, those at the end of the range make totals overflow.
 AMOUNTS = st.integers(0, 12) | st.sampled_from([0, 1, 40, 100, I64_MAX - 1, I64_MAX])
@@ -31,7 +32,6 @@ LIMITS = st.none() | AMOUNTS
 NUMBERS = st.integers(0, 99)
 """Which manager, pool, lease or entry: taken modulo how many there are."""
 
-HOUR = timedelta(hours=1)
 WINDOWS = st.none() | st.sampled_from(
     [
         Window(period=HOUR, session=True),

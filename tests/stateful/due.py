@@ -34,7 +34,7 @@ from ledger.core import rules
 from ledger.core.axes import NAMES
 from ledger.core.checks import Micros
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
-from tests.clocks import Clock
+from tests.clocks import MINUTE_US, Clock
 from tests.stateful.books import Outcome, outcome
 from tests.stateful.choices import CREDITS, MINUTES, NUMBERS, POLICIES, TIMES
 
@@ -53,7 +53,6 @@ CROWDED = st.builds(
     capacity_requests=st.sampled_from([20, 60]),
     lease_ttl=SHORT,
 )
-MINUTE_US = 60_000_000
 YEARS = timedelta(days=9 * 365)
 
 

@@ -38,6 +38,7 @@ from ledger import (
 from ledger.core.axes import NAMES
 from ledger.core.checks import Micros
 from ledger.testing.calls import EXTENSIONS
+from tests.clocks import MINUTE_US
 from tests.stateful.books import Books, Outcome, by_the_rules, outcome
 from tests.stateful.choices import (
     BUDGETS,
@@ -52,8 +53,6 @@ from tests.stateful.choices import (
     USAGES,
 )
 from tests.stateful.pool import Pool
-
-MINUTE_US = 60_000_000
 
 
 class Grant(NamedTuple):

@@ -33,8 +33,8 @@ from ledger import (
 from ledger.core import calendar, rules
 from ledger.core.checks import Micros, from_micros, to_micros
 from ledger.core.policy import check_storable_policy, policy_from_json, policy_to_json
+from tests.clocks import HOUR, HOUR_US
 
-HOUR = timedelta(hours=1)
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 
 
@@ -338,7 +338,6 @@ def test_no_calendar_reaches_so_far(period: Period | timedelta, moment: int) -> 
 HOURS = SharedPoolBudgetOptions(
     capacity_tokens=100, window=Window(period=HOUR, carry_over=True, carry_cap_tokens=250)
 )
-HOUR_US = 3_600_000_000
 FIRST = WindowState(Micros(0), Micros(HOUR_US), Totals(40, 0, 0))
 
 
