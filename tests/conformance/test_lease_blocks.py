@@ -256,7 +256,7 @@ def test_an_async_block_is_entered_once(in_task: Callable[..., None]) -> None:
 
 
 def test_after_an_async_block_its_lease_is_known_and_ended(in_task: Callable[..., None]) -> None:
-    """As for threads."""
+    """After the block its number can be read, and the lease takes no further usage."""
 
     async def use(budget: Any) -> None:  # noqa: ANN401 - any manager
         async with budget.lease(TEN) as lease:
@@ -295,7 +295,7 @@ def test_a_store_is_opened_by_await_or_by_async_with(store_url: str) -> None:
 
 
 def test_a_store_that_is_never_opened_warns(store_url: str) -> None:
-    """As any coroutine does."""
+    """Python says of it, as of any coroutine, that it was never awaited."""
 
     async def main() -> None:
         assert "never awaited" in told_when_dropped([AsyncLedger.open(store_url)])

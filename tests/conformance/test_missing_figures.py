@@ -227,7 +227,7 @@ def test_an_overspent_pool_admits_nothing_that_uses_anything(
 
 
 def test_an_overspent_pool_admits_what_uses_nothing(make: Make) -> None:
-    """As before: a call of nothing changes nothing."""
+    """A call that estimates 0 on every axis is granted."""
     budget = make(TOKENS)
     budget.record_used(
         budget.reserve(EXTENSIONS, UsageEstimate.zero(), UNLIMITED), Usage(total_tokens=1_001)

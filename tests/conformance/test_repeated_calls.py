@@ -105,7 +105,7 @@ def test_a_repeated_call_writes_nothing(
 
 @pytest.mark.usefixtures("leases")
 def test_a_key_of_another_call_writes_nothing_either(timed: Ledger, clock: Clock) -> None:
-    """A conflict is a refusal."""
+    """The conflict is found before what is due expires, and before a window begins."""
     reserving(5)(timed, {})
     clock.minutes(200)
     size = timed.size()

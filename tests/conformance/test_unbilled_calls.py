@@ -220,7 +220,7 @@ def test_a_refusal_after_output_is_settled_by_policy(budget: Any) -> None:  # no
 
 
 def test_a_refusal_after_the_record_changes_nothing(budget: Any) -> None:  # noqa: ANN401 - any manager
-    """It is of another call."""
+    """The lease was settled before it, by what was recorded."""
     error = made(OPENAI_LIMIT, status_code=429)
     leave(budget.lease(ESTIMATE), error, lambda lease: lease.record(Usage(total_tokens=3)))
     assert 97 == budget.remaining(EXTENSIONS).tokens
@@ -301,6 +301,6 @@ def test_what_is_no_class_of_errors_is_refused(given: Any) -> None:  # noqa: ANN
 
 
 def test_what_is_no_rule_is_refused() -> None:
-    """A status is not enough."""
+    """A rule is a function that looks at the error; a number of HTTP is none."""
     with pytest.raises(InvalidInputError, match="when"):
         register_unbilled("groq.APIStatusError", 429)  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def test_entries_are_verified_page_by_page(filled: Ledger, monkeypatch: pytest.M
 
 
 def test_the_flags_say_what_was_remarkable(filled: Ledger) -> None:
-    """Only the overrun is."""
+    """In this journal that is the overrun alone."""
     flagged = {entry.seq: entry.flags for entry in filled.entries("pool") if entry.flags}
     assert {SETTLEMENT: EntryFlag.OVERRUN} == flagged
 

@@ -94,7 +94,7 @@ def said_by(path: Path) -> str:
 
 @pytest.mark.clients
 def test_the_web_service_prints_what_it_says(fetched: Path, tmp_path: Path) -> None:
-    """The same of the one that needs a web framework."""
+    """It needs a web framework, and so it is run apart from the other examples."""
     path = ROOT / "examples" / "web_service.py"
     done = subprocess.run(
         [sys.executable, path],

@@ -41,7 +41,7 @@ def test_python_prints_what_the_page_shows(ran: tuple[Path, str]) -> None:
 
 
 def test_there_are_commands() -> None:
-    """Each of the three is shown."""
+    """The page shows each of the three: otherwise the next test would have nothing to run."""
     assert ["price", "prices", "reprice"] == [words.split()[1] for words, _ in COMMANDS]
 
 

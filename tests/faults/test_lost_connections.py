@@ -148,7 +148,7 @@ def test_a_correction_lost_in_commit_is_looked_up(
 def test_an_adjustment_lost_in_commit_is_looked_up(
     name: str, url: str, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
 ) -> None:
-    """A policy is replaced once."""
+    """The journal has one adjustment, although the answer to its COMMIT was lost."""
     proxy.arm(b"COMMIT", strike_named(name, proxy))
     book.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=70), reason="less")
     assert 1 == proxy.struck

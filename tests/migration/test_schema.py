@@ -226,7 +226,7 @@ def test_what_was_taken_away_is_reported(
 
 
 def test_an_index_of_the_same_name_elsewhere_does_not_count(new_store: Callable[..., str]) -> None:
-    """An index is one of its table."""
+    """One on another table does not stand in for the one that is missing."""
     url = new_store("sqlite")
     Ledger.open(url).close()
     with connected(url) as connection:

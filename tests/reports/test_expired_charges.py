@@ -117,7 +117,7 @@ def test_a_model_is_charged_for_what_it_used(timed: Ledger, clock: Clock) -> Non
 
 
 def test_late_usage_is_listed_and_what_it_replaces_is_not(timed: Ledger, clock: Clock) -> None:
-    """One line a usage."""
+    """The correction that takes the assumed charge back is no line of its own."""
     write(timed, clock)
     (found,) = reports.leases(timed).late
     assert (45, 3_500_000, "late") == (found.total_tokens, found.cost_micros_usd, found.run_id)

@@ -67,7 +67,7 @@ def test_a_text_no_store_can_hold_is_refused(value: object) -> None:
 
 
 def test_another_length_can_be_asked_for() -> None:
-    """A limit is inclusive."""
+    """A text of exactly that length is taken."""
     assert "abc" == check_text("reason", "abc", max_chars=3)
     with pytest.raises(InvalidInputError, match="1 to 3 characters, has 4"):
         check_text("reason", "abcd", max_chars=3)

@@ -57,7 +57,7 @@ def test_what_is_no_exact_amount_is_refused(amount: Any) -> None:  # noqa: ANN40
 
 @pytest.mark.parametrize("amount", [-1, Decimal(-1), "18446744073709.551616", 2**64])
 def test_amounts_have_a_range(amount: str | int | Decimal) -> None:
-    """As everywhere."""
+    """A price or a cost that no amount can hold is refused, like any other amount."""
     with pytest.raises(AmountOutOfRangeError):
         usd(amount)
 

@@ -20,7 +20,7 @@ JOURNAL = Path(__file__).parents[2] / "docs" / "journal.md"
 
 
 def test_every_kind_has_its_row() -> None:
-    """And no row is of another."""
+    """The table has the kinds in their order, and nothing else."""
     assert list(EntryKind) == list(KINDS)
 
 
@@ -51,7 +51,7 @@ def test_every_kind_has_its_place_in_the_docs() -> None:
 
 
 def test_every_flag_has_its_place_in_the_docs() -> None:
-    """With its number."""
+    """The page gives each flag the number that is stored."""
     (line,) = re.findall(r"\| `flags` \| integer \| (.*) \|", JOURNAL.read_text())
     known = {name: int(number) for number, name in re.findall(r"(\d+) (\w+)", line)}
     assert {flag.name.lower(): flag.value for flag in EntryFlag if flag.name} == known

@@ -140,7 +140,7 @@ def test_an_attribution_s_digest_is_salted() -> None:
     ("tags", "expected"), [({}, None), ({"b": "\u00e9", "a": "1"}, '{"a":"1","b":"\u00e9"}')]
 )
 def test_tags_are_stored_as_canonical_json(tags: dict[str, str], expected: str | None) -> None:
-    """No tags are no text."""
+    """Their order does not matter; without tags there is no text."""
     assert expected == hashing.tags_text(Attribution(tags=tags))
 
 

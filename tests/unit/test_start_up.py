@@ -99,7 +99,7 @@ def test_every_public_name_can_be_had() -> None:
 
 
 def test_a_name_that_is_not_there_is_refused() -> None:
-    """As by any other module."""
+    """The errors are those of any module: AttributeError, and ImportError where it is imported."""
     with pytest.raises(AttributeError, match="module 'ledger' has no attribute 'Budget'"):
         _ = ledger.Budget
     with pytest.raises(ImportError, match="cannot import name 'Budget'"):
