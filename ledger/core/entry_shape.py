@@ -50,7 +50,7 @@ def correction_of(entry: Entry) -> Correction:
 
 
 def committed_by(entry: Entry) -> Totals:
-    """Return by how much an import, or a correction of one, moves what is committed."""
+    """Return by how much an entry that records usage moves what is committed."""
     assert entry.usage is not None  # noqa: S101 - by its shape
     return Totals.of(entry.usage, requests=requests_made(entry.kind, entry.detail))
 

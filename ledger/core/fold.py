@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ledger.core import rules
-from ledger.core.assumptions import Assumptions, check_taken_back
+from ledger.core.assumptions import Assumptions, Owed, check_taken_back
 from ledger.core.book_checks import book_behind
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.credit_book import CreditBook
@@ -62,7 +62,8 @@ class Replay:
     window_began: int = 0
     """The entry that began the window; `window_seq` may be a correction that changed it since."""
     moved: dict[int, list[Totals]] = field(default_factory=dict)
-    """By how much corrections in this window have moved each entry of earlier windows."""
+    """By how much corrections in this window have moved each entry of earlier windows. What came
+    late in place of a charge of one begins with how much it was more than that."""
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
     assumed: Assumptions = field(default_factory=Assumptions)
@@ -85,9 +86,8 @@ class Replay:
             Contradiction: The rules cannot have written this entry at this place.
         """
         self._check_report(entry)
-        before: Collection[str] = self._reached(self.recorded_at)
-        if self.assumed.owed is not None:
-            before = self.assumed.owed.reached
+        owed = self.assumed.owed
+        before: Collection[str] = self._reached(self.recorded_at) if owed is None else owed.reached
         try:
             effect = self._effect(entry)
             if entry.policy is not None:
@@ -109,7 +109,7 @@ class Replay:
         if isinstance(self.history, rules.Track):
             self._record(self.history, entry)
         self.assumed.note(entry, before, self._moved(entry), self.window)
-        self._note_moved(entry)
+        self._note_moved(entry, owed)
         self._move_on(entry)
         self.book = book
         self._note_crossings(entry, before)
@@ -136,15 +136,17 @@ class Replay:
             point = rules.Point(entry.seq, entry.recorded_at, self.balance.committed)
             history.add(point, move_of(entry))
 
-    def _note_moved(self, entry: Entry) -> None:
+    def _note_moved(self, entry: Entry, owed: Owed | None) -> None:
         """Note by how much a correction moves an entry of an earlier window."""
-        if entry.kind == EntryKind.CORRECTION and late_in(entry.detail) is None:
+        if owed is not None and any(owed.moved) and entry.usage is not None:
+            self.moved[entry.seq] = [owed.moved.plus(committed_by(entry))]
+        elif entry.kind == EntryKind.CORRECTION and late_in(entry.detail) is None:
             corrects = correction_of(entry).corrects
             if self._is_of_earlier_window(corrects):
                 self.moved.setdefault(corrects, []).append(self._moved(entry))
 
     def _is_of_earlier_window(self, seq: int) -> bool:
-        return self.window is not None and seq < self.window_began
+        return self.window is not None and (seq < self.window_began or seq in self.moved)
 
     def _moved(self, entry: Entry) -> Totals:
         """Return by how much a correction moves what was committed in an earlier window."""

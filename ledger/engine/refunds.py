@@ -7,7 +7,7 @@ from ledger.core.entries import EntryFlag, Totals, WindowState, late_in, request
 from ledger.core.kinds import CHANGES_WINDOW
 from ledger.core.values import UsageDifference
 from ledger.engine.pool_batch import PoolBatch
-from ledger.store.corrections import moved_since
+from ledger.store.corrections import counted_late, moved_since
 from ledger.store.drafts import Draft
 from ledger.store.rows import window_json
 
@@ -38,19 +38,20 @@ def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
             return _changed(draft, earlier_window, began)
         if "corrects" not in detail:
             return draft
+    here = pool.connection, pool.journal, detail["corrects"]
+    counted = None
     if detail["corrects"] >= began:
-        return draft
+        counted = counted_late(*here, began=began, staged=pool.staged)
+        if counted is None:
+            return draft
     assert isinstance(draft.usage, UsageDifference)  # noqa: S101 - a correction has no other
     by = rules.moved_by(0, detail, draft.usage).by
     if late_in(detail) is not None:
         taken = rules.taken_back(by.plus(replaced))
     else:
         assert draft.lease is not None  # noqa: S101 - nor is it about none
-        corrected = detail["corrects"], draft.lease.lease
-        earlier = moved_since(
-            pool.connection, pool.journal, *corrected, after=began, staged=pool.staged
-        )
-        taken = rules.taken_back(by, earlier)
+        earlier = moved_since(*here, draft.lease.lease, after=began, staged=pool.staged)
+        taken = rules.taken_back(by, earlier if counted is None else [counted, *earlier])
     if not any(taken):
         return draft
     return _changed(draft, rules.without(window, taken), began)

@@ -8,7 +8,15 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, select, text
 
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import Entry, LeaseState, PoolId, Totals, late_in
+from ledger.core.entries import (
+    Entry,
+    EntryFlag,
+    LeaseState,
+    PoolId,
+    Totals,
+    late_in,
+    requests_made,
+)
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, named, sql
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError, UncorrectableEntryError
@@ -168,6 +176,44 @@ def moved_since(
         if correction.of == seq and correction.seq > after and late_in(rows.detail_of(row)) is None:
             moved.append(correction.by)
     return moved
+
+
+def counted_late(
+    connection: Connection, pool: PoolJournal, seq: int, *, began: int, staged: Sequence[Row]
+) -> Totals | None:
+    """Return by how much late usage is more than the charge of an earlier window it replaced.
+
+    None where it replaced none: then all of it counts in the window in which it was recorded.
+
+    Args:
+        connection: A transaction.
+        pool: The pool.
+        seq: The entry that records the usage.
+        began: The entry that began the pool's window.
+        staged: Entries that are decided, and not yet written.
+
+    Raises:
+        JournalDamagedError: What it replaced cannot be read.
+    """
+
+    def row_of(number: int) -> Row | None:
+        new = next((one for one in staged if one["seq"] == number), None)
+        return new or entry_row(connection, pool.info.pool_id, number)
+
+    row = row_of(seq)
+    if row is None or not row["flags"] & EntryFlag.LATE:
+        return None
+    before = row_of(seq - 1)  # what is replaced is taken back right ahead of it
+    try:
+        if before is None or late_in(rows.detail_of(before)) is None:
+            return None
+        taken_back = correction_in(before)
+        usage = Usage(**USAGE.of(row))
+    except rows.UNREADABLE as error:
+        raise pool.damaged(seq, f"what it replaced cannot be read: {error}") from error
+    if taken_back.of >= began:
+        return None
+    return taken_back.by.plus(Totals.of(usage, requests=requests_made(row["kind"], None)))
 
 
 def entry_row(connection: Connection, pool_id: PoolId, seq: int) -> Row | None:

@@ -339,6 +339,10 @@ def test_late_usage_counts_by_how_much_it_differs(
         assert remaining == left(budget)
         budget.release(budget.reserve(EXTENSIONS, tokens(remaining), UNLIMITED))
     assert remaining == left(above)
+    *_, settled = timed.entries("pool", kind=EntryKind.SETTLEMENT)
+    for real in (usage - 35, 0):  # takes back what counted here, and nothing of what was charged
+        budgets[0].correct(settled, Usage(total_tokens=real), "the invoice")
+        assert 100 - max(0, real - 30) == left(budgets[0]) == left(above)
     assert all(one.ok for one in timed.verify())
 
 

@@ -123,12 +123,13 @@ def roll_over(
 def taken_back(by: Totals, earlier: Iterable[Totals] = ()) -> Totals:
     """Return how much of a correction takes back what does not count in the present window.
 
-    The corrected entry was written in an earlier window. What corrections have added to it since
-    counts in this one, and is taken back first.
+    The corrected entry was written in an earlier window, or in place of what one was charged. What
+    corrections have added to it since counts in this one, and is taken back first.
 
     Args:
         by: By how much the correction moves what is committed.
-        earlier: By how much corrections of the same entry moved it before, in this window.
+        earlier: By how much corrections of the same entry moved it before, in this window; ahead of
+            them, of late usage, by how much it was more than the charge that it replaced.
     """
     counting = Totals()
     for one in earlier:
