@@ -102,7 +102,7 @@ if typing.TYPE_CHECKING:
     from ledger.memory import SharedPoolBudgetManager
     from ledger.router import BudgetRouter
     from ledger.store.anchors import Anchor
-    from ledger.store.verify import Damage, Verification
+    from ledger.store.verifications import Damage, Verification
 
 __version__ = "0.1.0"
 
@@ -336,7 +336,7 @@ _NAMES = {
     "memory": ("SharedPoolBudgetManager",),
     "router": ("BudgetRouter",),
     "store.anchors": ("Anchor",),
-    "store.verify": (
+    "store.verifications": (
         "Damage",
         "Verification",
     ),

@@ -32,7 +32,7 @@ from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import open_leases
 from ledger.store.pools import LeftOut, leave_out
-from ledger.store.verify import Progress, Verification
+from ledger.store.verifications import Progress, Verification
 
 T = TypeVar("T")
 

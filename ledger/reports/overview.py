@@ -19,7 +19,7 @@ from ledger.reports.runs import RunCost, runs
 from ledger.reports.spend import Spend, spend
 from ledger.reports.standing import standing, unpriced
 from ledger.store.pools import LeftOut, leave_out
-from ledger.store.verify import Progress, Verification
+from ledger.store.verifications import Progress, Verification
 
 BURN_DOWNS = 12
 """How many pools' burn-downs there are at most: each reads some hundred entries."""

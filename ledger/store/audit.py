@@ -12,7 +12,7 @@ from ledger.core.entries import Entry
 from ledger.core.hashing import genesis as genesis_of
 from ledger.core.kinds import EntryKind
 from ledger.errors import NotPermittedError
-from ledger.store import pools, verify
+from ledger.store import pools, verifications, verify
 from ledger.store.anchors import Anchor
 from ledger.store.database import Database
 from ledger.store.directory import Directory
@@ -21,7 +21,7 @@ from ledger.store.keys import made_keys
 from ledger.store.rows import UNREADABLE, row_hash
 from ledger.store.schema import entries as table
 from ledger.store.schema import pools as pools_table
-from ledger.store.verify import Damage, Progress, Verification
+from ledger.store.verifications import Damage, Progress, Verification
 
 OTHER_STORE = (
     "written in another store: no pool's first hash fits this store's identity. A backup's data "
@@ -125,12 +125,12 @@ def verify_all(
     require_all_visible(database, "verify all pools")
     known, rest = database.read(directory.all)
     found = [verify.verify(database, one, expect=expect, progress=progress) for one in known]
-    found += [verify.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]
+    found += [verifications.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]
     strays = database.read(pools.stray_pool_ids, serializable=False)
-    found += [verify.stray(pool_id) for pool_id in strays]
+    found += [verifications.stray(pool_id) for pool_id in strays]
     there = {one.pool.name for one in found}
     gone = dict.fromkeys(one.pool for one in expect if one.pool not in there)
-    return found + [verify.absent(name) for name in gone]
+    return found + [verifications.absent(name) for name in gone]
 
 
 def size(database: Database, pool: PoolJournal | None) -> int:

@@ -23,7 +23,7 @@ from ledger.store.database import Database
 from ledger.store.pools import FoundPools, leave_out
 from ledger.store.rows import Row
 from ledger.store.statements import Prepared, rows_of_each
-from ledger.store.verify import Progress
+from ledger.store.verifications import Progress
 from ledger.store.writing import Transaction
 
 T = TypeVar("T")

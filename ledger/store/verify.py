@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection
 
 from ledger.core import fold, hashing, rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import (
-    Balance,
     Entry,
     EntryFlag,
     LeaseAfter,
     LeaseState,
-    PoolId,
-    PoolInfo,
 )
 from ledger.core.entry_shape import Contradiction, correction_of
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
@@ -35,51 +30,9 @@ from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
 from ledger.store.refusals import Refusals
 from ledger.store.trail import Trail
+from ledger.store.verifications import Damage, Progress, Verification
 
 CHANGED = "its hash does not match: the entry, or one before it, was changed"
-
-Progress = Callable[[int], object]
-"""Called with the number of entries that were checked since the last call."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
-    """The first bad entry of a pool, and what is wrong with it."""
-
-    seq: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """What verifying one pool found.
-
-    Attributes:
-        pool: The pool.
-        entries: How many entries were found good, from the first on.
-        hash: The hash of the last good one. A copy kept elsewhere shows if the journal is shortened
-            or rewritten later.
-        balance: What the good entries add up to.
-        damage: The first bad entry, None where all is well.
-    """
-
-    pool: PoolInfo
-    entries: int
-    hash: bytes
-    balance: Balance
-    damage: Damage | None
-
-    @property
-    def ok(self) -> bool:
-        """Tell whether every entry is good."""
-        return self.damage is None
-
-    @property
-    def anchor(self) -> Anchor | None:
-        """The last good entry and its hash, to be kept for a later verification to expect."""
-        if not self.entries:
-            return None
-        return Anchor(pool=self.pool.name, seq=self.entries, hash=self.hash)
 
 
 def stream(
@@ -383,28 +336,3 @@ def entry_of(pool: PoolJournal, row: Mapping[str, Any]) -> Entry:
         return rows.entry_of(row, rows.attribution_of(row))
     except rows.UNREADABLE as error:
         raise pool.damaged(row["seq"], f"it cannot be read: {error}") from error
-
-
-def unreadable(pool_id: PoolId, error: JournalDamagedError) -> Verification:
-    """Return the verification of a pool whose own row cannot be read."""
-    return _unverified(
-        PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=error.pool), error.reason
-    )
-
-
-def stray(pool_id: PoolId) -> Verification:
-    """Return the verification of entries whose pool is not in the table `pools`."""
-    info = PoolInfo(pool_id=pool_id, identity=UUID(int=0), name=f"(pool {pool_id})")
-    return _unverified(info, f"the entries of pool {pool_id} have no row in pools")
-
-
-def absent(name: str) -> Verification:
-    """Return the verification of a pool that has an anchor, and that the store does not have."""
-    info = PoolInfo(pool_id=PoolId(0), identity=UUID(int=0), name=name)
-    return _unverified(info, "the store went back, or is another: it has no pool of this name")
-
-
-def _unverified(pool: PoolInfo, reason: str) -> Verification:
-    return Verification(
-        pool=pool, entries=0, hash=b"", balance=Balance(), damage=Damage(seq=1, reason=reason)
-    )
