@@ -24,6 +24,7 @@ from ledger.store.pools import LeftOut
 
 _CURSOR_BEGINS = b'{"alerts":{'
 _CURSOR_MAX_BYTES = 1 << 30
+"""How much is read as a cursor: another file may be of any length, or have no end."""
 _KEPT_EVERY = 100
 """After how many lines the cursor is kept: it grows with the pools, and is written whole."""
 _CROSSED = 3

@@ -37,6 +37,7 @@ _SPAN_US = 60_000_000
 """Over how long the pace is measured, at most."""
 _BAR = 16
 _NAME = 36
+"""How many characters wide a bar is, and how many a name has at most."""
 
 
 class Pace:

@@ -53,6 +53,7 @@ class _Encoded(dict[Value, bytes]):
 
 
 _REMEMBERED = 4_096
+"""How many values are remembered: most come again with the next entry, and some never do."""
 _SHORT = 64
 """How many bytes of text are remembered at most."""
 _encoded = _Encoded().__getitem__

@@ -23,6 +23,7 @@ from ledger.errors import InvalidInputError
 
 LEASE_TTL_MAX = timedelta(days=3_650)
 THRESHOLDS_MAX = 8
+"""How many thresholds a pool has at most: one entry may cross all, and an entry reports each."""
 THRESHOLD_NAME_MAX_CHARS = 64
 
 _MICROSECOND = timedelta(microseconds=1)

@@ -84,6 +84,7 @@ HELD = Group("held", Totals._fields)
 USED = UsageGroup("used", USAGE_FIELDS)
 _AT_EXPIRY = int(EntryFlag.AT_EXPIRY)
 _NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
+"""The columns of the lease after an entry that is about none: its number and its end, too."""
 NO_HELD = HELD.values(None)
 _NO_USED = USED.values(None)
 _ZERO = USAGE.values(Usage.zero())

@@ -11,6 +11,7 @@ from sqlalchemy import Table, Text
 from ledger.store.schema import entries
 
 _GOOD_MAX = 1_024
+"""How many types of whole rows are remembered: a damaged journal may have any number."""
 _NOTHING = type(None)
 _TOTALS = ("held_", "committed_", "reserved_")
 """How columns of totals begin. One below zero leads to others that no column can hold."""

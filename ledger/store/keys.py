@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 _DIGEST_BYTES = 8
+"""How much of a call's digest a receipt has: enough to tell calls under one key apart."""
 _RANDOM_BITS = 56
 _KEY = re.compile(r"[-\w]{19}", re.ASCII)
 _RECEIPT = re.compile(r"ledger:([-\w]{19}):(\d{1,19}):([0-9a-f]{16})", re.ASCII)

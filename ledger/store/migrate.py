@@ -39,6 +39,7 @@ _ALEMBIC_MIN_S = 60.0
 """The shortest wait, in seconds, for another thread's migration: many stores may be in front."""
 
 DEFAULT_TIMEOUT_S = 30.0
+"""How long a migration waits for the store. Calls wait less: somebody waits for them."""
 
 
 def current(database: Database) -> str | None:
