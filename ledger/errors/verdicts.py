@@ -75,6 +75,8 @@ class ThresholdExceededError(BudgetError):
         held_by_leases: Where `retry_at` is None, whether open leases hold what is missing: the
             request may pass once they have ended, and used less than they hold; when is not known.
             If False, no time helps: the policy, the credits or the request must change.
+        too_large: Whether the capacity, or the limit, that refused is too small for this request
+            with nothing spent and nothing held, too: it never fits, and `retry_at` is None.
         top_up: Where the credits of a prepaid pool refused: by axis, the least credit that would
             have admitted the request. What remained is what remained of them. None elsewhere.
         expired: The name of the credit that expired last with something left, if credits refused.
@@ -95,6 +97,7 @@ class ThresholdExceededError(BudgetError):
         limit: str | None = None,
         retry_at: datetime | None = None,
         held_by_leases: bool = False,
+        too_large: bool = False,
         top_up: Mapping[str, int] | None = None,
         expired: str | None = None,
         expired_at: datetime | None = None,
@@ -129,6 +132,8 @@ class ThresholdExceededError(BudgetError):
         when = "" if retry_at is None else f". Try again at {retry_at.isoformat()}"
         if held_by_leases:
             when = ". Open leases hold what is missing: try again once they have ended"
+        if too_large:
+            when = ". It would not fit either if nothing was spent or held"
         if expired is not None and expired_at is not None:
             when += f". Credit {expired!r} expired at {expired_at.isoformat()} with a rest"
         less = "Ask for less, settle or release open leases," if held_by_leases else "Ask for less,"
@@ -159,6 +164,7 @@ class ThresholdExceededError(BudgetError):
         self.limit = limit
         self.retry_at = retry_at
         self.held_by_leases = held_by_leases
+        self.too_large = too_large
         self.top_up = top_up
         self.expired = expired
         self.expired_at = expired_at
@@ -194,6 +200,7 @@ class ThresholdExceededError(BudgetError):
             limit=self.limit,
             retry_at=self.retry_at,
             held_by_leases=held_by_leases or self.held_by_leases,
+            too_large=self.too_large,
             top_up=self.top_up,
             expired=self.expired,
             expired_at=self.expired_at,

@@ -78,6 +78,7 @@ class Denied:
         retry_at: When the call would have been admitted if nothing else had happened; None for
             never.
         held_by_leases: Whether open leases held what was missing, where `retry_at` is None.
+        too_large: Whether the call would never have fitted, with nothing spent or held either.
         by_credits: Whether the credits of a prepaid pool refused.
     """
 
@@ -105,6 +106,7 @@ class Denied:
     retry_at: datetime | None = None
     by_credits: bool = False
     held_by_leases: bool = False
+    too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +317,7 @@ def _denial(found: _Found) -> Denied:
         retry_at=None if retry_at is None else from_micros(retry_at),
         by_credits="top_up" in figures,
         held_by_leases=figures.get("held_by_leases", False),
+        too_large=figures.get("too_large", False),
     )
 
 

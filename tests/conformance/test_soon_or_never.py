@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ledger import (
+    U64_MAX,
     IdempotencyKey,
     Ledger,
     Limit,
@@ -51,6 +52,7 @@ def answer(budget: Any, amount: int) -> tuple[bool, bool]:  # noqa: ANN401 - any
     """Return whether a refusal names a time, and whether it says that leases are in the way."""
     found = refused(budget, amount)
     assert ("once they have ended" in str(found)) is found.held_by_leases
+    assert ("would not fit either" in str(found)) is found.too_large is (amount > WHOLE)
     return found.retry_at is not None, found.held_by_leases
 
 
@@ -95,8 +97,39 @@ def test_a_pool_above_says_it_too_and_a_key_keeps_it(timed: Ledger) -> None:
     with pytest.raises(ThresholdExceededError) as found:
         budget.reserve(RequestExtensions(IdempotencyKey("twice")), tokens(50), UNLIMITED)
     assert not found.value.held_by_leases
+    for _ in range(2):
+        with pytest.raises(ThresholdExceededError, match="would not fit either") as found:
+            budget.reserve(RequestExtensions(IdempotencyKey("large")), tokens(WHOLE + 1), UNLIMITED)
+        assert ("org", True) == (found.value.pool, found.value.too_large)
     assert [None, None] == [one.damage for one in timed.verify()]
     rows = [*reports.denials(timed, "team")]
-    assert [True, False] == [row.held_by_leases for row in rows]
+    assert [True, False, False] == [row.held_by_leases for row in rows]
+    assert [False, False, True] == [row.too_large for row in rows]
     shown = [row for row in denials_sheet(rows).rows if row is not None]
-    assert ["as leases end", ""] == [row[-1] for row in shown]
+    assert ["as leases end", "", "never: too large"] == [row[-1] for row in shown]
+
+
+def test_of_several_that_refuse_the_one_that_never_fits_is_named(
+    timed_budgets: Callable[..., Any],
+) -> None:
+    """It frees up at no time, though another one has less left."""
+    day = Limit(name="day", period=Window(period=Period.DAY), capacity_tokens=WHOLE)
+    hours = Limit(name="5h", period=Rolling(timedelta(hours=5)), capacity_tokens=20)
+    budget = timed_budgets(SharedPoolBudgetOptions(capacity_tokens=30, limits=[day, hours]))
+    spend(budget, 20)
+    large = refused(budget, 25)
+    assert ("5h", True, None) == (large.limit, large.too_large, large.retry_at)
+    assert (None, False) == ((found := refused(budget, 11)).limit, found.too_large)
+
+
+@pytest.mark.parametrize(("cap", "most"), [(50, 150), (U64_MAX, None)])
+def test_what_a_window_may_carry_over_fits_some_day(
+    timed_budgets: Callable[..., Any], cap: int, most: int | None
+) -> None:
+    """A request is too large for the capacity with the most that is ever carried into a window."""
+    window = Window(period=Period.DAY, carry_over=True, carry_cap_tokens=cap)
+    budget = timed_budgets(SharedPoolBudgetOptions(capacity_tokens=WHOLE, window=window))
+    spend(budget, 1)
+    assert not refused(budget, most or 10**9).too_large
+    if most is not None:
+        assert refused(budget, most + 1).too_large

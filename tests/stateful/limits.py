@@ -119,4 +119,5 @@ class PlainLimits(rules.Limits):
                     for then in times
                     if then > self.at and admits(self.counted(limit, balance, then))
                 )
-            yield Refusal(limit, self.left(limit, counted), frees_at)
+            never = not admits(Totals())
+            yield Refusal(limit, self.left(limit, counted), frees_at, too_large=never)

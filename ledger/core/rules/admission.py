@@ -11,7 +11,7 @@ from ledger.core.calendar import NEVER
 from ledger.core.checks import from_micros, to_micros
 from ledger.core.entries import Balance, Direction, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.rules.carry_over import reopens
+from ledger.core.rules.carry_over import carried_at_most, reopens
 from ledger.core.rules.credits import Credits, Shortage
 from ledger.core.rules.limits import Limits, Refusal
 from ledger.core.rules.remainder import (
@@ -78,7 +78,8 @@ def admit(
 
     The estimate is compared with the request's own budget first, then with the pool's capacity,
     with all of its limits and with its credits (`too_little` says how). Of those that refuse, the
-    denial names the one that frees up last; credits never do, so that they come first. `requests`
+    denial names one that the request is too large for, or else the one that frees up last; credits
+    never do, so that they come first. `requests`
     is how many calls the lease is for: more than one where it funds a carved pool. `limits` and
     `credits` are the pool's, at the time of the reservation.
     """
@@ -123,20 +124,24 @@ def _refusal(
             return too_little(capacities, counts, kept_back, estimate, requests, strict) is None
 
         frees_at = None if window is None else reopens(policy, window, balance, admits)
-        found.append(Refusal(None, rest, frees_at))
+        unused = Totals().minus(carried_at_most(policy))
+        short = too_little(capacities, unused, kept_back, estimate, requests, policy.strict)
+        found.append(Refusal(None, rest, frees_at, too_large=short is not None))
     if policy.limits:
         assert limits is not None  # noqa: S101 - a limit that is not looked at would not hold
         found += limits.refusals(balance, estimate, requests)
     if not found:
         return None
-    worst = max(found, key=lambda one: NEVER if one.frees_at is None else one.frees_at)
+    worst = max(
+        found, key=lambda one: (one.too_large, NEVER if one.frees_at is None else one.frees_at)
+    )
     return _short(policy, estimate, worst)
 
 
 def _short(
     policy: SharedPoolBudgetOptions, estimate: UsageEstimate, refusal: Refusal
 ) -> ThresholdExceededError:
-    limit, (tokens, cost, requests), frees_at = refusal
+    limit, (tokens, cost, requests), frees_at, too_large = refusal
     of = limit or policy
     return ThresholdExceededError(
         requested_tokens=estimate.total_tokens,
@@ -147,6 +152,7 @@ def _short(
         unlimited=frozenset(axis.name for axis in AXES if axis.is_unlimited(of)),
         limit=None if limit is None else limit.name,
         retry_at=None if frees_at is None else from_micros(frees_at),
+        too_large=too_large,
     )
 
 
@@ -188,8 +194,7 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
         figures["limit"] = denial.limit
     if denial.retry_at is not None:
         figures["retry_at"] = to_micros("retry_at", denial.retry_at)
-    if denial.held_by_leases:
-        figures["held_by_leases"] = True
+    figures |= {name: True for name in ("held_by_leases", "too_large") if getattr(denial, name)}
     if denial.top_up is not None:
         figures["top_up"] = dict(denial.top_up)
     if denial.expired is not None:
@@ -224,6 +229,7 @@ def denial_of(
         limit=figures.get("limit"),
         retry_at=None if retry_at is None else from_micros(retry_at),
         held_by_leases=figures.get("held_by_leases", False),
+        too_large=figures.get("too_large", False),
         top_up=figures.get("top_up"),
         expired=None if expired is None else expired["name"],
         expired_at=None if expired is None else from_micros(expired["at"]),

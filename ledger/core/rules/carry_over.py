@@ -185,6 +185,14 @@ def reopens(
     return begun.start if begun is not None and admits(begun) else None
 
 
+def carried_at_most(policy: SharedPoolBudgetOptions) -> Totals:
+    """Return the most that a window can have beside the capacity, on each axis."""
+    schedule = policy.window
+    if schedule is None or not schedule.carry_over:
+        return Totals()
+    return Totals(*(getattr(schedule, axis.carry_cap) for axis in AXES))
+
+
 def _carried(
     policy: SharedPoolBudgetOptions,
     schedule: calendar.Window,

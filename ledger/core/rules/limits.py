@@ -256,11 +256,13 @@ class Refusal(NamedTuple):
         limit: The limit whose capacity it is, None for the pool's own.
         left: What was left of it.
         frees_at: When it would admit the reservation if nothing else happened, None for never.
+        too_large: Whether it would refuse the reservation with nothing spent and nothing held, too.
     """
 
     limit: Limit | None
     left: Three
     frees_at: Micros | None
+    too_large: bool
 
 
 class Limits:
@@ -327,7 +329,8 @@ class Limits:
                 frees_at = None
                 if short(balance.committed) is None:  # once nothing but what is held counts
                     frees_at = self._ceases(limit, number, fits)
-                yield Refusal(limit, left, frees_at)
+                too_large = short(balance.committed.plus(balance.reserved)) is not None
+                yield Refusal(limit, left, frees_at, too_large)
 
     def _ceases(self, limit: Limit, number: int, enough: Callable[[Totals], bool]) -> Micros:
         """Return when enough of what counts on a limit by now will not count any more.

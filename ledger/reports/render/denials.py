@@ -61,6 +61,8 @@ def _frees(row: Denied) -> str:
     """Return when a call would have passed, as far as that was known."""
     if row.retry_at is not None:
         return moment(row.retry_at)
+    if row.too_large:
+        return "never: too large"
     return "as leases end" if row.held_by_leases else ""
 
 
