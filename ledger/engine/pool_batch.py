@@ -94,6 +94,8 @@ class PoolBatch:
     def session(self, balance: Balance | None = None) -> WindowState | None:
         """Return the session that a reservation begins here, with this balance or the newest."""
         head = self.head
+        if head.window is None:  # most pools; each reservation comes here twice
+            return None
         return rules.begin_session(head.policy, head.window, balance or head.balance, self.at)
 
     def dating_flag(self, effect: rules.Effect, usage: Usage | UsageDifference | None) -> EntryFlag:

@@ -127,7 +127,13 @@ class Database(Connections):
         def in_time(connection: Connection) -> T:
             # A free connection may have been waited for.
             left_s = max(_LEAST_S, deadline_s - time.monotonic())
-            return self._unchanged(connection, once, left_s)
+            try:
+                found = once(connection, left_s)
+            except Exception:
+                self.dialect.check_unchanged(connection)
+                raise
+            self.dialect.check_unchanged(connection)
+            return found
 
         while True:
             attempts += 1
@@ -142,18 +148,6 @@ class Database(Connections):
                     ) from error
                 busy = error if failure is Failure.BUSY else busy
                 pause("read", failure, attempts, error)
-
-    def _unchanged(
-        self, connection: Connection, once: Callable[[Connection, float], T], left_s: float
-    ) -> T:
-        """Run a read, and believe neither its answer nor its error if the store changed."""
-        try:
-            found = once(connection, left_s)
-        except Exception:
-            self.dialect.check_unchanged(connection)
-            raise
-        self.dialect.check_unchanged(connection)
-        return found
 
     def mend(self) -> None:
         """Bring back what a copy of a store may have lost, before it is written to.

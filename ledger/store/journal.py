@@ -110,11 +110,18 @@ class PoolJournal:
         Raises:
             JournalDamagedError: The pool has no entry, or its policy or window cannot be read.
         """
+        known = self._known(newest)
+        if known is not None:
+            return known
+        row = self._there(newest)
+        return _head(row, self.terms.of(connection, row))
+
+    def _known(self, newest: Row | None) -> Head | None:
+        """Return the remembered head if its entry, by number and hash, is the newest one."""
         head = self._head
         if newest and head and (newest["seq"], newest["hash"]) == (head.seq, head.hash):
             return head
-        row = self._there(newest)
-        return _head(row, self.terms.of(connection, row))
+        return None
 
     def _there(self, newest: Row | None) -> Row:
         if not self.is_there:
@@ -136,11 +143,15 @@ class PoolJournal:
             JournalDamagedError: The pool has no entry, or its policy cannot be read.
             LedgerUnavailableError: The store cannot be reached or read.
         """
+        known = self._known(newest)
+        if known is not None:
+            return known
         row = self._there(newest)
-        known = self.terms.known(row)
-        if known is None:
-            known = reads.read(lambda connection: self.terms.of(connection, row))
-        return _head(row, known)
+        terms = self.terms.known(row)
+        if terms is None:
+            terms = reads.read(lambda connection: self.terms.of(connection, row))
+        self._head = head = _head(row, terms)
+        return head
 
     def leases(self, connection: Connection, lease_ids: Collection[int]) -> dict[int, LeaseRow]:
         """Read the newest entry of each of these leases; unknown ones are left out.

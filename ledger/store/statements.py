@@ -7,6 +7,7 @@ values as literals, so that several statements can share one message.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -25,6 +26,7 @@ class Prepared:
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
         self._compiled: dict[str, tuple[str, list[str] | None, dict[str, Any]]] = {}
+        self._columns: tuple[str, ...] = ()
 
     def rows(self, connection: Connection, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Run a SELECT and return its rows, each by column name."""
@@ -35,6 +37,21 @@ class Prepared:
         text, names, defaults = self._for(connection)
         values = {**defaults, **parameters}
         cursor.execute(text, list(map(values.__getitem__, names or ())))
+
+    def rows_on(self, cursor: Any, *before: str) -> list[dict[str, Any]]:  # noqa: ANN401 - either driver's cursor
+        """Return the rows that a cursor has, each by column name.
+
+        Args:
+            cursor: On which the statement was run.
+            before: The names of columns in front of the statement's own.
+        """
+        # Asked for once: a driver makes names anew for each cursor, and each is hashed again as
+        # the key of a row, which took a tenth of `remaining`.
+        if not self._columns:
+            own = cursor.description[len(before) :]
+            self._columns = tuple(sys.intern(column[0]) for column in own)
+        names = before + self._columns
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def text(self, connection: Connection, parameters: Mapping[str, Any]) -> str:
         """Return the statement with values in place of its parameters, where they have names."""
@@ -93,7 +110,7 @@ def rows_of_each(
         if connection.dialect.positional:
             for select, parameters in selects:
                 select.run(connection, cursor, parameters)
-                found.append(rows_of(cursor))
+                found.append(select.rows_on(cursor))
             return found
         alike = [
             (select, [given for _, given in some])
@@ -107,25 +124,18 @@ def rows_of_each(
                 for select, given in alike
             )
         )
-        for _, given in alike:
-            rows = rows_of(cursor)
+        for select, given in alike:
             if len(given) == 1:
-                found.append(rows)
+                found.append(select.rows_on(cursor))
             else:
                 by_set: list[list[dict[str, Any]]] = [[] for _ in given]
-                for row in rows:
+                for row in select.rows_on(cursor, "given_set"):
                     by_set[row.pop("given_set")].append(row)
                 found += by_set
             cursor.nextset()
         return found
     finally:
         cursor.close()
-
-
-def rows_of(cursor: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - either driver's cursor
-    """Return the rows of a cursor, each by column name."""
-    columns = tuple(map(itemgetter(0), cursor.description))
-    return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
 def driver_of(connection: Connection) -> Any:  # noqa: ANN401 - either driver's connection

@@ -39,7 +39,7 @@ from ledger.store.dialects.roles import POOL_LOCKS, lock_table, make_roles, righ
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.schema import DIVIDED
-from ledger.store.statements import Prepared, driver_of, rows_of
+from ledger.store.statements import Prepared, driver_of
 
 if TYPE_CHECKING:
     from ledger.store.dialects.session import Session
@@ -194,7 +194,7 @@ class PostgreSQLDialect(Dialect):
         """Send BEGIN, the SELECT and COMMIT as one message."""
         self._begin_alone(connection, self._read_level, timeout_s)
         text = statement.text(connection, parameters)
-        return rows_of(_raw(connection).execute(f"{text};COMMIT"))
+        return statement.rows_on(_raw(connection).execute(f"{text};COMMIT"))
 
     def _begin_alone(self, connection: Connection, level: str, timeout_s: float) -> None:
         self.expect_answers(connection, time.monotonic() + timeout_s)

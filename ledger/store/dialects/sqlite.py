@@ -239,7 +239,9 @@ class SQLiteDialect(Dialect):
 
     def check_unchanged(self, connection: Connection) -> None:
         """Make sure that the file is as it was, where SQLite itself would notice no change."""
-        readers.check_unchanged(self.path, driver_of(connection))
+        raw: readers.Connection = driver_of(connection)
+        if raw.seen is not None:
+            readers.check_unchanged(self.path, raw)
 
     def begin_migration(self, connection: Connection) -> None:
         """Begin as for any write: there is one writer a file."""
