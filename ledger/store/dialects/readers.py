@@ -99,13 +99,13 @@ def connect(path: Path, **options: Any) -> Connection:  # noqa: ANN401 - the dri
 
 
 def check_unchanged(path: Path, connection: Connection) -> None:
-    """Make sure that a file is as it was when a connection to it was made.
+    """Make sure that a file is as it was when a connection that looked at it was made.
 
     Raises:
         FileChangedError: It has changed, so what was read is no snapshot.
         OSError: It is gone.
     """
-    if connection.seen is not None and connection.seen != Look.at(path):
+    if connection.seen != Look.at(path):
         raise FileChangedError
 
 
