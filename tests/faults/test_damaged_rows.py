@@ -73,7 +73,7 @@ class Patient:
         self._raw.text_factory = bytes
         self.heal()
         self._raw.execute("PRAGMA ignore_check_constraints = ON")
-        self.database = Database(f"sqlite:///{path}", timeout_s=2, create=False)
+        self.database = Database(f"sqlite:///{path}", timeout_s=20, create=False)
 
     def heal(self) -> None:
         """Put everything back."""
