@@ -118,7 +118,7 @@ class AsyncBudgetRouter(AsyncBudget[AsyncLeaseBlock]):
     async def _call(
         self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        key, find = self._router.route(method, *args, **kwargs)
+        key, find = self._router._route(method, *args, **kwargs)  # noqa: SLF001 - no call of users
         if key not in self._budgets:  # find() may read the store, which would block the loop
             self._budgets[key] = AsyncLedgerBudgetManager(await _soon(find))
         answer: T = await getattr(self._budgets[key], method.__name__)(*args, **kwargs)

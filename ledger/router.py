@@ -31,7 +31,7 @@ def _routed(
 
     @functools.wraps(method)
     def call(self: BudgetRouter, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        _, find = self.route(method, *args, **kwargs)
+        _, find = self._route(method, *args, **kwargs)
         answer: T = getattr(find(), method.__name__)(*args, **kwargs)
         return answer
 
@@ -79,12 +79,12 @@ class BudgetRouter(Budget[LeaseBlock]):
     remaining = _routed(Budget.remaining)
     lease = leasing(LeaseBlock)
 
-    def route(
+    def _route(
         self, method: Callable[Concatenate[Any, P], object], *args: P.args, **kwargs: P.kwargs
     ) -> tuple[str | UUID | None, Callable[[], LedgerBudgetManager]]:
         """Return the name or the identity of a call's pool, and a function that finds its budget.
 
-        `route` itself never reads the store. The function does, but only once for each pool.
+        This itself never reads the store. The function does, but only once for each pool.
 
         Raises:
             InvalidInputError: The lease or the extensions are of another type, or `choose` did not
@@ -94,9 +94,9 @@ class BudgetRouter(Budget[LeaseBlock]):
         given: Any = args[0] if args else kwargs.get(first)
         if first == "lease":
             check_lease(given)
-            return given.pool, functools.partial(self.granted, given)
+            return given.pool, functools.partial(self._granted, given)
         name = self.name(given)
-        return name, functools.partial(self.named, name)
+        return name, functools.partial(self._of_name, name)
 
     def name(self, extensions: RequestExtensions) -> str:
         """Return the name of the pool that pays for a request.
@@ -107,7 +107,7 @@ class BudgetRouter(Budget[LeaseBlock]):
         check_type("extensions", extensions, RequestExtensions)
         return check_text("the chosen pool", self._choose(extensions))
 
-    def named(self, name: str) -> LedgerBudgetManager:
+    def _of_name(self, name: str) -> LedgerBudgetManager:
         """Return the budget of the pool with this name.
 
         Raises:
@@ -119,7 +119,7 @@ class BudgetRouter(Budget[LeaseBlock]):
             self._by_identity[found.identity] = found
         return self._by_name[name]
 
-    def granted(self, lease: BudgetLease) -> LedgerBudgetManager:
+    def _granted(self, lease: BudgetLease) -> LedgerBudgetManager:
         """Return the budget that granted a lease.
 
         Raises:
