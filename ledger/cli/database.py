@@ -22,7 +22,7 @@ app = typer.Typer(
 
 _Partitions = Annotated[
     int | None,
-    typer.Option(help="Divide a store that is made by its pools, by hash (PostgreSQL)."),
+    typer.Option(help="Divide the tables of a new store into so many parts (PostgreSQL)."),
 ]
 
 

@@ -146,8 +146,8 @@ def record(
     lease: Annotated[
         str | None,
         typer.Option(
-            help="The token of its lease, if the program still has it and the store lost it: the "
-            "program may record the call, too.",
+            help="The token of its lease, if the program still has it and the store lost it. The "
+            "program may record the call, too: it counts once.",
             show_default=False,
         ),
     ] = None,
@@ -157,7 +157,7 @@ def record(
     key: Annotated[
         str | None,
         typer.Option(
-            help="A name that makes it happen once; by default made from the request id.",
+            help="An idempotency key; by default made from the request id.",
             show_default=False,
         ),
     ] = None,

@@ -27,7 +27,7 @@ LeaseId = Annotated[
     str, typer.Argument(help="The lease's number, or its token.", show_default=False)
 ]
 Key = Annotated[
-    str | None, typer.Option(help="A name that makes it happen once.", show_default=False)
+    str | None, typer.Option(help="An idempotency key: it happens once.", show_default=False)
 ]
 
 
@@ -112,7 +112,7 @@ def settle(
 def abandon(pool: PoolName, lease: LeaseId, url: Url = URL_DEFAULT) -> None:
     """End a lease whose usage is not known, as the pool's settlement policy says.
 
-    A lease that has expired was treated so then; settle or release it.
+    To a lease that has expired it was applied then: settle or release that one.
 
     Example: ledger leases abandon team 42
     """

@@ -227,7 +227,7 @@ def ensure(
     carved: Carved = False,
     actor: Acting = None,
 ) -> None:
-    """Bring a pool to a policy; make it, and the store, if there is none. Once more does nothing.
+    """Bring a pool to a policy; make it, and the store, if there is none. Again, it does nothing.
 
     What no option names gets its default, as in a new pool.
 

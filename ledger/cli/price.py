@@ -29,7 +29,8 @@ Of = Annotated[
     typer.Option(
         "--of",
         metavar="KIND=COUNT",
-        help=f"Of these tokens, or besides; may be given again: {', '.join(_MORE)}.",
+        help="How many of the tokens are of one kind, or what is counted besides tokens; may be "
+        f"given again: {', '.join(_MORE)}.",
     ),
 ]
 
@@ -84,7 +85,7 @@ def price(
         typer.Option(
             min=1,
             max=100,
-            help="Instead, what so many per cent of this model's calls in the store had at most.",
+            help="In place of --output: what this percentage of the model's calls had at most.",
             show_default=False,
         ),
     ] = None,

@@ -61,7 +61,7 @@ At = Annotated[
     str | None,
     typer.Option(
         "--at",
-        help="By the prices of this time. Without it, of now, or of each recorded call's own.",
+        help="The time of the prices; by default the present, of recorded calls their own time.",
         show_default=False,
     ),
 ]
@@ -195,7 +195,7 @@ def _models(
 def reprice(
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Needed: nothing that is written ever changes.")
+        bool, typer.Option("--dry-run", help="Must be given: no entry changes its price.")
     ] = False,
     own: Own = None,
     no_library: NoLibrary = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +11,12 @@ from ledger.core.extensions import Attribution
 from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count, parse_usd
 
-Count = Annotated[str | None, typer.Option(help="Tokens really used.", show_default=False)]
-Cost = Annotated[str | None, typer.Option(help="US dollars really charged.", show_default=False)]
+
+def _count(what: str) -> Any:  # noqa: ANN401 - an option
+    return typer.Option(help=what, show_default=False)
+
+
+Cost = Annotated[str | None, typer.Option(help="What it cost, in US dollars.", show_default=False)]
 Run = Annotated[str | None, typer.Option(help="The run it was for.", show_default=False)]
 Tenant = Annotated[str | None, typer.Option(help="The tenant it was for.", show_default=False)]
 Agent = Annotated[str | None, typer.Option(help="The agent that made it.", show_default=False)]
@@ -21,13 +25,17 @@ Provider = Annotated[str | None, typer.Option(help="The provider.", show_default
 
 def _used(
     *,
-    input_tokens: Count = None,
-    output_tokens: Count = None,
-    total_tokens: Count = None,
+    input_tokens: Annotated[str | None, _count("Input tokens used, cached or not.")] = None,
+    output_tokens: Annotated[str | None, _count("Output tokens used, reasoning included.")] = None,
+    total_tokens: Annotated[str | None, _count("Input and output tokens together.")] = None,
     cost_usd: Cost = None,
-    cache_creation_tokens: Count = None,
-    cache_read_tokens: Count = None,
-    reasoning_tokens: Count = None,
+    cache_creation_tokens: Annotated[
+        str | None, _count("Of the input: tokens written to a cache.")
+    ] = None,
+    cache_read_tokens: Annotated[
+        str | None, _count("Of the input: tokens read from a cache.")
+    ] = None,
+    reasoning_tokens: Annotated[str | None, _count("Of the output: tokens of reasoning.")] = None,
 ) -> dict[str, int]:
     """Return the amounts of a usage that were named on the command line.
 
