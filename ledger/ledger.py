@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from ledger.books import Books
 from ledger.core.checks import (
     check_clock,
     check_seconds,
@@ -35,6 +34,7 @@ from ledger.errors import (
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
 from ledger.store import migrate, snapshot, standing
+from ledger.store.books import Books
 from ledger.store.damage import refused_row
 from ledger.store.database import Database, Reads
 from ledger.store.journal import PoolJournal
