@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -218,6 +219,9 @@ def main() -> None:
     Exit codes: 0 done, 1 damage or a difference found, 2 failed, 3 a threshold was crossed, 130
     interrupted, 141 nobody reads the output any more.
     """
+    # A command makes many tuples and few cycles: to look for those after each 700 is a twentieth of
+    # an export's time.
+    gc.set_threshold(10_000)
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # a full disk raises here, not when the interpreter exits

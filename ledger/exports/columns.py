@@ -45,6 +45,8 @@ _HELD_OF = (
     *(f"estimate_{name}" for name in ESTIMATE_FIELDS),
 )
 
+_ESTIMATED = 1 + len(Totals._fields)
+
 
 class Kind(Enum):
     """What the values of a column are."""
@@ -114,7 +116,9 @@ def with_held(found: Stored) -> Stored:
 
 
 def _held_of(said: Sequence[Any] | None) -> Totals | None:
-    return None if said is None else rows.held_of(dict(zip(_HELD_OF, said, strict=True)))
+    if said is None:
+        return None
+    return rows.held_in(said[0], said[1:_ESTIMATED], said[_ESTIMATED:])
 
 
 def is_redacted(row: Row) -> bool:
@@ -179,6 +183,10 @@ def _used(name: str) -> Read:
     """Return how to make what the lease has used: stored, or what this entry alone records."""
 
     def made(*given: Sequence[int | None]) -> Sequence[int | None]:
+        leases, totals, _used, usages = given
+        if totals.count(None) == len(totals):
+            pairs = zip(leases, usages, strict=True)
+            return [None if lease is None else usage or 0 for lease, usage in pairs]
         return [
             None if lease is None else (usage if total is None else used) or 0
             for lease, total, used, usage in zip(*given, strict=True)
@@ -192,7 +200,7 @@ def _digest(name: str) -> Column:
 
 
 def _hexadecimal(digest: bytes | None) -> str | None:
-    return None if digest is None else bytes(digest).hex()
+    return None if digest is None else digest.hex()
 
 
 @cache

@@ -34,7 +34,10 @@ def write_parquet(
         Kind.MOMENT: pa.timestamp("us", tz="UTC"),
     }
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
-    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+    # Dictionaries of digests and running totals, which are all different, cost a third of the time
+    # and make the file larger; zstd does as well for texts that come again.
+    how = {"compression": "zstd", "use_dictionary": False}
+    with parquet.ParquetWriter(out, schema, **how) as writer:
         for group in _groups(pages):
             arrays = [
                 _array(pa, types[column.kind], values)
@@ -46,8 +49,9 @@ def write_parquet(
 def _array(pa: ModuleType, kind: Any, values: Sequence[Value]) -> Any:  # noqa: ANN401 - pyarrow has no types
     if not pa.types.is_decimal(kind):
         return pa.array(values, type=kind)
-    # The same integers, with their last digits behind the point.
-    millionths = pa.array(values, type=pa.decimal128(DIGITS, 0))
+    # The same integers, with their last digits behind the point. They have 64 bits, from which a
+    # cast takes an eighth of the time that it takes to make decimals of Python's integers.
+    millionths = pa.array(values, type=pa.int64()).cast(pa.decimal128(DIGITS, 0))
     return pa.Array.from_buffers(kind, len(values), millionths.buffers())
 
 

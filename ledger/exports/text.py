@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ledger.core.checks import canonical_json, from_micros, to_micros
 from ledger.core.columns import each_once
-from ledger.exports.columns import DIGITS, PLACES, UNIT, Column, Kind, Page, Value
+from ledger.exports.columns import DIGITS, UNIT, Column, Kind, Page, Value
 from ledger.reports.render.text_formats import GUARD, Figure, csv_cell, csv_row, json_line
 
 _TEXTUAL = (Kind.TEXT, Kind.JSON)
@@ -27,8 +27,8 @@ def write_csv(
     `csv_row` says how text differs from figures, and how formulas are kept from being computed.
     """
     out.write(csv_row((Figure(column.name) for column in columns), end="\r\n").encode())
-    form = csv_row([Figure("%s")] * len(columns), end="\r\n")
-    _write_rows(columns, pages, out, _Form(form, "", _CSV))
+    before = ["", *[","] * (len(columns) - 1)]
+    _write_rows(columns, pages, out, _Form(before, "\r\n", "", _CSV))
 
 
 def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
@@ -46,9 +46,9 @@ def write_jsonl(
     Integers are numbers, US dollars and times are text, so that no reader rounds them; tags and
     detail are the JSON that they hold.
     """
-    names = [json_line(column.name).replace("%", "%%") for column in columns]
-    form = f"{{{','.join(f'{name}:%s' for name in names)}}}\n"
-    _write_rows(columns, pages, out, _Form(form, "null", _JSON))
+    before = [f",{json_line(column.name)}:" for column in columns]
+    before[0] = f"{{{before[0][1:]}"
+    _write_rows(columns, pages, out, _Form(before, "}\n", "null", _JSON))
 
 
 def read_jsonl(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
@@ -64,8 +64,7 @@ def dollars(millionths: int) -> str:
     """Return a decimal, which is given in millionths, with six places."""
     if millionths < 0:
         return f"-{dollars(-millionths)}"
-    digits = str(millionths) if millionths >= UNIT else f"{millionths:0{PLACES + 1}}"
-    return f"{digits[:-PLACES]}.{digits[-PLACES:]}"
+    return "%d.%06d" % divmod(millionths, UNIT)  # noqa: UP031 - 0.75 of the time of an f-string
 
 
 def moment(micros: int) -> str:
@@ -117,16 +116,34 @@ def _millionths(text: str) -> int:
     return int(found)
 
 
+class _Shown(dict[Value, str]):
+    """The texts of values of one kind: most are in other rows or columns nearby, too."""
+
+    def __init__(self, nothing: str, shown: Callable[[Any], str]) -> None:
+        self._nothing, self._shown = nothing, shown
+
+    def __missing__(self, value: Value) -> str:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        text = self[value] = self._nothing if value is None else self._shown(value)
+        return text
+
+
+_REMEMBERED = 8_192
+
+
 class _Form(NamedTuple):
     """How a format writes rows.
 
     Attributes:
-        row: A row, with `%s` for each cell.
+        before: What stands before the cell of each column.
+        end: What stands at the end of a row.
         nothing: A cell without a value.
         shown: Returns the text of a value, by its kind; integers are written as they are.
     """
 
-    row: str
+    before: Sequence[str]
+    end: str
     nothing: str
     shown: Mapping[Kind, Callable[[Any], str]]
 
@@ -148,13 +165,27 @@ _JSON: Mapping[Kind, Callable[[Any], str]] = {
 def _write_rows(
     columns: Sequence[Column], pages: Iterable[Page], out: BinaryIO, form: _Form
 ) -> None:
+    texts = {kind: _Shown(form.nothing, form.shown[kind]) for kind in (Kind.DECIMAL, Kind.MOMENT)}
     for page in pages:
-        cells = [
-            _cells(values, form.nothing, form.shown.get(column.kind, str))
-            for column, values in zip(columns, page, strict=True)
-        ]
-        rows = zip(*cells, strict=True)
-        out.write("".join([form.row % row for row in rows]).encode())
+        row, cells = "", []
+        for column, before, values in zip(columns, form.before, page, strict=True):
+            shown = form.shown.get(column.kind, str)
+            first = values[0]
+            row += before.replace("%", "%%")
+            # A third of the columns say the same in all rows of a page.
+            if first == values[-1] and values.count(first) == len(values):
+                row += (form.nothing if first is None else shown(first)).replace("%", "%%")
+            else:
+                row += "%s"
+                known = texts.get(column.kind)
+                cells.append(
+                    _cells(values, form.nothing, shown)
+                    if known is None
+                    else [*map(known.__getitem__, values)]
+                )
+        row += form.end
+        rows = zip(*cells, strict=True) if cells else [()] * len(page[0])
+        out.write("".join([row % found for found in rows]).encode())
 
 
 def _cells(values: Sequence[Value], nothing: str, shown: Callable[[Any], str]) -> Sequence[Value]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -202,8 +202,16 @@ def held_of(row: Row) -> Totals:
     It raises one of `UNREADABLE` where the row does not say it.
     """
     held = HELD.stored(row)
+    return held_in(row["kind"], held, ESTIMATE.stored(row) if held == NO_HELD else held)
+
+
+def held_in(kind: str, held: Sequence[Any], estimate: Sequence[int | None]) -> Totals:
+    """Return what a lease still holds, by what an entry stores of that and of its estimate.
+
+    It raises one of `UNREADABLE` where they do not say it.
+    """
     if held == NO_HELD:
-        held = held_by_kind(row["kind"], ESTIMATE.stored(row))
+        held = held_by_kind(kind, (*estimate,))
     if None in held:
         raise ValueError("what the lease still holds is missing")
     return Totals(*held)
