@@ -88,6 +88,7 @@ class WindowState(NamedTuple):
         carried: What was left of the window before, and adds to this one's capacity. Overage that
             is deducted is below 0.
         skipped: How many windows before it were over without an entry.
+        begun: Whether it has begun; a session that the next call would begin has not.
     """
 
     start: Micros
@@ -95,6 +96,7 @@ class WindowState(NamedTuple):
     base: Totals
     carried: Totals = Totals()
     skipped: int = 0
+    begun: bool = True
 
 
 class EntryFlag(IntFlag):

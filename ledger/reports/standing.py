@@ -34,12 +34,15 @@ class PresentWindow:
         end: When it ends.
         committed: What was spent in it.
         carried: What was carried into it.
+        begun: Whether it has begun. It has not where it is the session that a call at the present
+            moment would begin.
     """
 
     start: datetime
     end: datetime
     committed: Totals
     carried: Totals
+    begun: bool
 
     @classmethod
     def of(cls, status: PoolStatus) -> PresentWindow | None:
@@ -52,6 +55,7 @@ class PresentWindow:
             end=from_micros(window.end),
             committed=status.spent,
             carried=window.carried,
+            begun=window.begun,
         )
 
 

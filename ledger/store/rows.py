@@ -148,7 +148,7 @@ def window_json(window: WindowState, *, since: int | None = None) -> dict[str, A
         since: Of a correction or an import, the entry that began the window. Its base is then said,
             too, while that of a rollover is the entry itself.
     """
-    start, end, base, carried, skipped = window
+    start, end, base, carried, skipped, _begun = window
     said = {"start": start, "end": end, "carried": carried._asdict(), "skipped": skipped}
     return said if since is None else {**said, "base": base._asdict(), "since": since}
 

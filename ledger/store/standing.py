@@ -424,7 +424,7 @@ def ends_of(stands: Stands, bounds: history.Bounds, states: States) -> Iterator[
 
     Ends of holds are not among these times; see `hold_ends`.
     """
-    if stands.window is not None:
+    if stands.window is not None and stands.window.begun:
         yield stands.window.end
     if bounds.limits is not None:
         yield from bounds.limits.ends(stands.balance)

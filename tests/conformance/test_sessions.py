@@ -25,6 +25,7 @@ from ledger import (
     reports,
 )
 from ledger.core.checks import to_micros
+from ledger.reports.render.statement import statement_notes
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
 from tests.conformance.conftest import Vandal, refused, spend
@@ -179,6 +180,30 @@ def test_a_call_begins_the_sessions_of_all_pools_that_share(timed: Ledger, clock
     timed.pool("box", box, parent="org", carved=True)
     assert (2, 80) == (rollovers(timed, "org"), left(other))
     assert all(found.ok for found in timed.verify())
+
+
+def test_a_session_that_has_not_begun_is_called_so(timed: Ledger, clock: Clock) -> None:
+    """Before the first call and between two sessions; time alone then changes nothing."""
+    budget = timed.pool("pool", OPTIONS)
+
+    def said() -> tuple[bool, bool, bool]:
+        status, found = budget.status(), reports.statement(timed, "pool")
+        assert status.window is not None
+        assert found.window is not None
+        assert status.window.begun is found.window.begun
+        notes = [*statement_notes(found)]
+        called = any(one.startswith("No session lasts; a call now would begin") for one in notes)
+        assert called is not any(one.startswith("Window") for one in notes)
+        return status.window.begun, status.until == status.window.end, called
+
+    assert (False, False, True) == said()
+    assert None is budget.status().until
+    spend(budget, 1)
+    assert (True, True, False) == said()
+    clock.minutes(6 * 60)
+    assert (False, False, True) == said()
+    timed.expire_due()  # a write that is no call begins none
+    assert (False, False, True) == said()
 
 
 def test_reports_refill_where_a_session_ended(timed: Ledger, clock: Clock) -> None:

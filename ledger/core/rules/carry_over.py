@@ -81,6 +81,8 @@ def current_window(
 ) -> WindowState | None:
     """Return the window that the next reservation is in, None without windows.
 
+    A session that it begins has not begun yet.
+
     Args:
         policy: The policy in force.
         window: The window of the newest entry.
@@ -89,8 +91,10 @@ def current_window(
         recorded_at: When the newest entry was recorded, perhaps by a clock that is ahead.
     """
     at = max(now, recorded_at)
-    rolled = roll_over(policy, window, balance, now)
-    return rolled or begin_session(policy, window, balance, at) or window
+    session = begin_session(policy, window, balance, at)
+    if session is not None:
+        return session._replace(begun=False)
+    return roll_over(policy, window, balance, now) or window
 
 
 def roll_over(

@@ -36,7 +36,9 @@ class PoolRow:
         closed: Whether it takes no new reservations.
         parent: The pool above it.
         carved: Whether it is carved out of its parent, and not only below it.
-        window_start: When its present window began, None if it has no windows.
+        window_begun: Whether its present window has begun, None if it has no windows. A session
+            begins with the next call once the last one has ended.
+        window_start: When it began, or would with a call at this moment.
         window_end: When this window ends.
         window_committed: What was spent in this window.
         window_carried: What was carried into this window.
@@ -59,6 +61,7 @@ class PoolRow:
     closed: bool
     parent: str | None
     carved: bool
+    window_begun: bool | None
     window_start: datetime | None
     window_end: datetime | None
     window_committed: Totals | None
@@ -85,6 +88,7 @@ class PoolRow:
             closed=status.closed,
             parent=status.parent,
             carved=status.pool.carved_lease is not None,
+            window_begun=None if window is None else window.begun,
             window_start=None if window is None else window.start,
             window_end=None if window is None else window.end,
             window_committed=None if window is None else window.committed,

@@ -91,9 +91,11 @@ def statement_notes(found: Statement) -> list[str]:
         )
     window = found.window
     if window is not None:
+        begun = f"Window {moment(window.start)} to {moment(window.end)}: "
+        if not window.begun:
+            begun = f"No session lasts; a call now would begin one until {moment(window.end)}: "
         line = (
-            f"Window {moment(window.start)} to {moment(window.end)}: "
-            f"committed {said(window.committed)}, "
+            f"{begun}committed {said(window.committed)}, "
             f"remaining {in_words(axes, [axis.left(found.remaining) for axis in axes])}"
         )
         carried, overage = (
