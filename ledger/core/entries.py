@@ -255,6 +255,11 @@ def requests_of(detail: Mapping[str, Any] | None, *, otherwise: int = 1) -> int:
     return otherwise if carving is None else int(carving["requests"])
 
 
+def funds_pool(detail: Mapping[str, Any] | None) -> bool:
+    """Tell whether an entry is of a lease that funds a carved pool."""
+    return "carving" in (detail or {})
+
+
 def requests_made(kind: str, detail: Mapping[str, Any] | None) -> int:
     """Return how many calls an entry that records usage adds to those that were made.
 

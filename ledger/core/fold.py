@@ -19,6 +19,7 @@ from ledger.core.entries import (
     LeaseState,
     Totals,
     WindowState,
+    funds_pool,
     late_in,
     lost_in,
     requests_made,
@@ -311,6 +312,7 @@ class Replay:
             expires_at=entry.lease.expires_at,
             ceiling=self.ceiling,
             requests=requests_of(entry.detail),
+            funds=funds_pool(entry.detail),
         )
 
     def _imported(self, entry: Entry, lease_id: int) -> rules.Effect:
@@ -382,6 +384,7 @@ class Replay:
             requests=requests_made(entry.kind, entry.detail),
             of_expiry=of_expiry,
             of_import=of_import,
+            funds=funds_pool(entry.detail),
         )
 
 

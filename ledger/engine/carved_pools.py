@@ -32,6 +32,7 @@ def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance)
         lease_id=lease.state.lease,
         ceiling=I64_MAX,
         requests=spent.requests,
+        funds=True,
     )
     detail = carving.detail(pool.name, spent.requests)
     return about_lease(EntryKind.SETTLEMENT, effect, lease, usage=usage, detail=detail)
@@ -57,9 +58,8 @@ def correction(
     requests = requests_made(late.kind, late.detail)
     if before == after and not requests:
         return None
-    effect = rules.correct(
-        balance, lease.state, before, after, seq=seq, ceiling=I64_MAX, requests=requests
-    )
+    same = {"seq": seq, "ceiling": I64_MAX, "requests": requests}
+    effect = rules.correct(balance, lease.state, before, after, **same, funds=True)
     detail = {
         "corrects": seq,
         "from": amounts(before),

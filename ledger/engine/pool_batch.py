@@ -19,6 +19,7 @@ from ledger.core.entries import (
     PoolId,
     PoolInfo,
     WindowState,
+    funds_pool,
     requests_made,
     requests_of,
 )
@@ -240,6 +241,7 @@ class PoolBatch:
                 requests=requests_made(draft.kind, detail),
                 of_expiry=lease.phase is LeasePhase.EXPIRED,
                 of_import=bool(draft.flags & EntryFlag.IMPORTED),
+                funds=funds_pool(detail),
             )
         return rules.follow(
             draft.kind,
@@ -250,6 +252,7 @@ class PoolBatch:
             expires_at=draft.lease.expires_at,
             ceiling=I64_MAX,
             requests=requests_of(detail),
+            funds=funds_pool(detail),
         )
 
     def _mirrored(self, pool_id: PoolId, lease: int) -> LeaseRow:

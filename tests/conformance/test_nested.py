@@ -323,6 +323,29 @@ def test_a_carved_pool_holds_its_capacity_in_its_parent(book: Ledger) -> None:
     sound(book)
 
 
+def test_a_closed_carved_pool_overran_only_what_was_set_aside(book: Ledger) -> None:
+    """Cost, which nobody limits there, is spent without an overrun; its tokens are what they are.
+
+    A correction after the closing, in the pool above, says the same.
+    """
+    _, team, _ = tree(book)
+    worker = book.pool("worker", limit(40), parent="team", carved=True)
+    lease = worker.reserve(EXTENSIONS, UsageEstimate(total_tokens=9), UNLIMITED)
+    worker.record_used(lease, Usage(total_tokens=9, cost_micros_usd=700))
+    settled = worker.status().seq
+    book.close_pool("worker")
+
+    def flags() -> list[EntryFlag]:
+        return [one.flags & EntryFlag.OVERRUN for one in book.entries("team") if one.usage]
+
+    assert [EntryFlag.NONE] == flags()
+    worker.correct(settled, Usage(total_tokens=40, cost_micros_usd=900), "invoice")
+    worker.correct(settled, Usage(total_tokens=41, cost_micros_usd=900), "invoice")
+    assert [EntryFlag.NONE, EntryFlag.NONE, EntryFlag.OVERRUN] == flags()
+    assert (41, 900) == team.status().balance.committed[:2]
+    sound(book)
+
+
 def test_a_carved_pool_needs_room_and_limits(book: Ledger) -> None:
     """What its parents limit it must limit; and they must have as much left."""
     tree(book)

@@ -175,11 +175,12 @@ class Credits:
     def wholes(self, balance: Balance) -> Iterator[tuple[int, int]]:
         """Yield of each prepaid axis what there was at the newest top-up, and how much is used.
 
-        What has expired since counts in neither of the two.
+        What has expired since counts in neither of the two. Before the first credit there is no
+        whole, and nothing to be used, unless something is owed.
         """
         counts = self._counts(balance)
         for axis, prepaid in enumerate(self._prepaid):
-            if prepaid:
+            if prepaid and (counts[axis] or any(one.amounts[axis] for one in self._book.listed)):
                 whole = sum(self._whole[one.seq][axis] for one in self._valid)
                 yield whole, whole - max(0, self._capacities[axis] - counts[axis])
 

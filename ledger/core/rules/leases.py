@@ -76,17 +76,23 @@ def settle(
     lease_id: int,
     ceiling: int,
     requests: int = 1,
+    funds: bool = False,
 ) -> Effect:
     """Return the effect of recording the last `usage` of a lease.
 
-    The hold goes back. The usage is committed, with as many requests as the lease was for.
+    The hold goes back. The usage is committed, with as many requests as the lease was for. One that
+    funds a carved pool is not overrun on an axis on which nothing was set aside.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
     phase = _ENDED
     spent = Totals.of(usage, requests=requests)
-    return _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling, phase=phase)
+    effect = _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling, phase=phase)
+    if not funds:
+        return effect
+    flags = effect.flags & ~EntryFlag.OVERRUN
+    return effect._replace(flags=flags | _overrun(effect.lease, effect.lease.used, funds=True))
 
 
 def observe(
@@ -150,6 +156,7 @@ def correct(  # noqa: PLR0913 - what a correction may be of
     requests: int = 0,
     of_expiry: bool = False,
     of_import: bool = False,
+    funds: bool = False,
 ) -> Effect:
     """Return the effect of correcting an entry of a lease; its usage was `before` until now.
 
@@ -177,7 +184,7 @@ def correct(  # noqa: PLR0913 - what a correction may be of
     exact = balance.committed.plus(Totals.of(moved, requests=requests))
     committed = Totals(*(min(max(value, 0), ceiling) for value in exact))
     used = moved.added_to(lease.used, ceiling=ceiling)
-    flags = EntryFlag.IMPORTED if of_import else _overrun(lease, used)
+    flags = EntryFlag.IMPORTED if of_import else _overrun(lease, used, funds=funds)
     if of_expiry:
         flags |= EntryFlag.LATE
     if committed != exact:
@@ -185,11 +192,12 @@ def correct(  # noqa: PLR0913 - what a correction may be of
     return Effect(Balance(committed, balance.reserved), lease._replace(used=used), flags)
 
 
-def _overrun(lease: LeaseState, used: Usage) -> EntryFlag:
-    estimate = lease.estimate
-    if used.total_tokens > estimate.total_tokens or used.cost_micros_usd > estimate.cost_micros_usd:
-        return EntryFlag.OVERRUN
-    return _UNFLAGGED
+def _overrun(lease: LeaseState, used: Usage, *, funds: bool = False) -> EntryFlag:
+    tokens, cost = lease.estimate.total_tokens, lease.estimate.cost_micros_usd
+    tokens_over, cost_over = used.total_tokens > tokens, used.cost_micros_usd > cost
+    if funds:  # an axis on which nothing was set aside is limited by nobody
+        tokens_over, cost_over = tokens_over and tokens > 0, cost_over and cost > 0
+    return EntryFlag.OVERRUN if tokens_over or cost_over else _UNFLAGGED
 
 
 class Assumed(NamedTuple):
@@ -433,7 +441,7 @@ def _give_back(balance: Balance, lease: LeaseState, phase: LeasePhase) -> Effect
     return Effect(Balance(balance.committed, reserved), after, _UNFLAGGED)
 
 
-def follow(
+def follow(  # noqa: PLR0913 - what an entry may be about
     kind: str,
     balance: Balance,
     lease: LeaseState | None,
@@ -443,6 +451,7 @@ def follow(
     expires_at: Micros | None,
     ceiling: int,
     requests: int = 1,
+    funds: bool = False,
 ) -> Effect:
     """Return the effect of an entry about an existing lease, by the entry's kind.
 
@@ -454,9 +463,8 @@ def follow(
     """
     match kind:
         case EntryKind.SETTLEMENT if usage is not None:
-            return settle(
-                balance, lease, usage, lease_id=lease_id, ceiling=ceiling, requests=requests
-            )
+            given = {"lease_id": lease_id, "ceiling": ceiling, "requests": requests}
+            return settle(balance, lease, usage, **given, funds=funds)
         case EntryKind.OBSERVATION if usage is not None:
             return observe(balance, lease, usage, lease_id=lease_id, ceiling=ceiling)
         case EntryKind.RENEWAL if expires_at is not None:
