@@ -124,3 +124,14 @@ def test_tests_that_documents_name_exist(path: Path) -> None:
         found = ROOT / "tests" / file
         assert found.is_file(), f"{folder}{file}"
         assert f"def {test}(" in found.read_text(encoding="utf-8") or not test, f"{file}::{test}"
+
+
+def test_no_message_points_into_the_documents() -> None:
+    """Who installed the wheel has none of them: a message says itself what to do."""
+    for path in (ROOT / "ledger").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        explained = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                is_message = id(node) not in explained
+                assert not (is_message and ".md" in node.value), (path, node.lineno)

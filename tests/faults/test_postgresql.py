@@ -259,7 +259,7 @@ def test_a_reader_without_a_privilege_is_told_so(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{WORD}'")
         try:
-            with pytest.raises(LedgerUnavailableError, match="lacks a privilege") as refused:
+            with pytest.raises(LedgerUnavailableError, match="'ledger db roles' shows") as refused:
                 Ledger.open(stranger.render_as_string(hide_password=False))
         finally:
             connection.execute(f"DROP ROLE {role}")

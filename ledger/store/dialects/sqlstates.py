@@ -26,7 +26,10 @@ _HINTS = {
     "25006": "the server or the session is read-only",
     "28": "check user and password",
     "3D": "create the database first",
-    _FORBIDDEN: "the role lacks a privilege; docs/operations.md lists what it needs",
+    _FORBIDDEN: (
+        "the role lacks a privilege: 'ledger db roles' shows what each role may do; ask the owner "
+        "of the store for one that may do this"
+    ),
     "42P01": "the schema is missing; run 'ledger db upgrade'",
     "53": "the server ran out of disk, memory or connections",
 }
