@@ -4,7 +4,7 @@ Install: `pip install '.[prices]' anthropic`
 
 Prints:
 
-    Mon 09:00  session   0 % used, ends 14:00  week   0 % used
+    Mon 09:00  session   0 % used, not begun   week   0 % used
     Mon 09:20  session  30 % used, ends 14:20  week  12 % used
     Mon 11:00  session  90 % used, ends 14:20  week  36 % used
     Mon 11:01  refused: the session has too little left, the next one begins in 3 h 19 min
@@ -100,9 +100,11 @@ class Assistant:
         (week,) = status.limits
         session = 100 * status.spent.cost_micros_usd // status.policy.capacity_cost_micros_usd
         share = 100 * week.counted.cost_micros_usd // week.limit.capacity_cost_micros_usd
+        window = status.window
+        ends = f"ends {from_micros(window.end):%H:%M}" if window.begun else "not begun "
         print(
-            f"{self._clock.now:%a %H:%M}  session {session:>3} % used, "
-            f"ends {from_micros(status.until):%H:%M}  week {share:>3} % used"
+            f"{self._clock.now:%a %H:%M}  session {session:>3} % used, {ends}  "
+            f"week {share:>3} % used"
         )
 
 

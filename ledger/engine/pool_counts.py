@@ -108,9 +108,7 @@ class PoolCounts:
                 self._read,
                 self._journal.info,
                 upto=self._upto,
-                boundaries=self._journal.boundaries,
-                sums=self._journal.dated,
-                ends=self._journal.ends,
                 staged=self._staged,
+                counted=self._journal.counted,
             )
         return self._history.with_due(due)

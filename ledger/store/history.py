@@ -17,7 +17,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
-from ledger.store.journal import PoolJournal
+from ledger.store.journal import Counted, DatedSum, PoolJournal
 from ledger.store.rows import Row
 from ledger.store.schema import DATED_AT, IS_DATED, entries
 from ledger.store.statements import Prepared, ReadEach
@@ -103,22 +103,6 @@ _DATES = Prepared(
 )
 
 
-class DatedSum(NamedTuple):
-    """What dated entries behind an entry commit that count before a time.
-
-    Attributes:
-        after: The number of the entry.
-        before: The time.
-        upto: The newest entry that counts.
-        commits: What they commit.
-    """
-
-    after: int
-    before: Micros
-    upto: int
-    commits: Totals
-
-
 class StoredHistory(rules.History):
     """The history of a pool in a store, up to one of its entries.
 
@@ -131,22 +115,18 @@ class StoredHistory(rules.History):
         pool: PoolInfo,
         *,
         upto: int,
-        boundaries: dict[Micros, int] | None = None,
-        sums: list[DatedSum] | None = None,
-        ends: dict[Micros, rules.Point] | None = None,
+        counted: Counted | None = None,
     ) -> None:
         self.upto = upto
         """The number of the newest entry that counts."""
         self._read = read
         self._info = pool
         self._pool = {"pool_id": pool.pool_id}
-        self._boundaries = {} if boundaries is None else boundaries
+        kept = Counted() if counted is None else counted
+        self._boundaries, self._sums, self._ends = kept.boundaries, kept.sums, kept.ends
         self._points: dict[int, rules.Point] = {}
         self._before: dict[Micros, int] = {}
         self._moved: list[rules.Moved] = []
-        self._sums = [] if sums is None else sums
-        self._ends = {} if ends is None else ends
-        """The newest entries before times that have passed: no later entry is before them."""
         self._dated_to = 0
         """The newest dated entry, when corrections were last read."""
         self._moved_from = self._moved_to = I64_MAX
@@ -244,18 +224,17 @@ class StoredHistory(rules.History):
             return Totals()
         known = [
             one
-            for one in self._sums
+            for one in [*self._sums.values()]
             if one.after <= after and one.before <= before and one.upto <= self.upto
         ]
         last = max(known, key=lambda one: (one.before, one.upto), default=None)
-        found = self._from_sum(last, after, before)
-        if last is not None and self._sums[-1] is not last:  # the least used is forgotten first
-            self._sums.remove(last)
-            self._sums.append(last)
-        if last is None or last[:3] != (after, before, self.upto):
-            self._sums.append(DatedSum(after, before, self.upto, found))
-            del self._sums[:-_SUMS_KEPT]
-        return found
+        found = DatedSum(after, before, self.upto, self._from_sum(last, after, before))
+        for used in (found,) if last is None else (last, found):
+            self._sums.pop(used[:3], None)
+            self._sums[used[:3]] = used
+        for least_used in [*self._sums][:-_SUMS_KEPT]:
+            self._sums.pop(least_used, None)
+        return found.commits
 
     def _from_sum(self, known: DatedSum | None, after: int, before: Micros) -> Totals:
         """Return a sum; of one that is known already, only what came and went is read.
@@ -308,12 +287,10 @@ class StagedHistory(StoredHistory):
         pool: PoolInfo,
         *,
         upto: int,
-        boundaries: dict[Micros, int],
-        sums: list[DatedSum],
         staged: Sequence[Row],
-        ends: dict[Micros, rules.Point] | None = None,
+        counted: Counted | None = None,
     ) -> None:
-        super().__init__(read, pool, upto=upto, boundaries=boundaries, sums=sums, ends=ends)
+        super().__init__(read, pool, upto=upto, counted=counted)
         self._staged = staged
         self._corrected: list[rules.Moved] = []
         self._dated: list[rules.Dated] = []
@@ -383,6 +360,7 @@ def bounds(
     upto: int,
     at: Micros,
     due: Sequence[rules.Charge] = (),
+    counted: Counted | None = None,
 ) -> Bounds:
     """Return the limits and the credits of a pool at one of its entries and at a time.
 
@@ -394,13 +372,14 @@ def bounds(
         upto: The number of the newest entry that counts.
         at: The time, not before that entry.
         due: What leases that are due by then will be charged, as far as it counts when they ended.
+        counted: What was read for earlier answers, to which more is added; None reads all anew.
 
     Raises:
         JournalDamagedError: An entry from which one of them counts cannot be read, or the credits.
     """
     if not policy.limits and not policy.prepaid:
         return _UNBOUNDED
-    history = StoredHistory(read, pool.info, upto=upto).with_due(due)
+    history = StoredHistory(read, pool.info, upto=upto, counted=counted).with_due(due)
     limits = rules.Limits(policy, at, history) if policy.limits else None
     return Bounds(limits, listed(read, pool, policy, policy_seq, at, history))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, CursorResult, text
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import PoolId, PoolInfo
+from ledger.core.entries import PoolId, PoolInfo, Totals
 from ledger.core.kinds import EntryKind, LeasePhase, sql
 from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import queries, restored, rows
@@ -42,6 +43,37 @@ _NOTHING = (0, b"")
 """In place of the number and the hash of the entry as of which something is remembered."""
 
 NO_OPENING = "the pool's opening is missing"
+
+
+class DatedSum(NamedTuple):
+    """What dated entries behind an entry commit that count before a time.
+
+    Attributes:
+        after: The number of the entry.
+        before: The time.
+        upto: The newest entry that counts.
+        commits: What they commit.
+    """
+
+    after: int
+    before: Micros
+    upto: int
+    commits: Totals
+
+
+@dataclass(slots=True)
+class Counted:
+    """What was read of committed entries, which do not change, for limits and credits.
+
+    Threads share it. Each takes copies to look through, and puts in one thing at a time.
+    """
+
+    boundaries: dict[Micros, int] = field(default_factory=dict)
+    """Some times, each with the newest entry before it: limits are counted from there."""
+    sums: dict[tuple[int, Micros, int], DatedSum] = field(default_factory=dict)
+    """Sums of dated entries, the least used first."""
+    ends: dict[Micros, rules.Point] = field(default_factory=dict)
+    """What had been committed by times that have passed, such as the ends of credits."""
 
 
 class PoolJournal:
@@ -82,12 +114,7 @@ class PoolJournal:
         self._quiet_until_s = 0.0
         self.holding = False
         """Whether open leases held something at the last look: a guess of what to ask first."""
-        self.boundaries: dict[Micros, int] = {}
-        """Some times, each with the newest entry before it: limits are counted from there."""
-        self.dated: list[Any] = []
-        """Sums of dated entries that were read for limits, the least used first."""
-        self.ends: dict[Micros, rules.Point] = {}
-        """What had been committed by times that have passed, such as the ends of credits."""
+        self.counted = Counted()
 
     def place(self) -> dict[str, Any] | None:
         """Return the pool's parent as its opening records it, None for a pool without one."""
@@ -205,8 +232,7 @@ class PoolJournal:
     def forget_terms(self) -> None:
         """Forget the policies, and the sums of earlier entries; they are read again when needed."""
         self.terms = Terms(self.info.pool_id, self.info.name)
-        self.dated, self.ends = [], {}
-        self.boundaries = {}
+        self.counted = Counted()
 
     def since(self) -> dict[str, int]:
         """Return the parameters that read the remembered entry, and later ones if needed."""

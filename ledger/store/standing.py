@@ -327,6 +327,7 @@ def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: rul
         upto=head.seq,
         at=at,
         due=due.dated,
+        counted=pool.counted,
     )
     # Most pools; each answer of `remaining` comes here.
     if head.window is None and not any(due.held):

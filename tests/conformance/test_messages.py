@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +12,25 @@ from sqlalchemy import Connection
 
 from ledger import (
     Attribution,
+    Credit,
     LeaseTtl,
     Ledger,
     LedgerBudgetManager,
+    Limit,
     RequestExtensions,
+    Rolling,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
     Usage,
     UsageEstimate,
+    from_micros,
     reports,
 )
 from ledger.reports.meter import Meter
 from ledger.store import journal, queries, snapshot
 from ledger.store.statements import Prepared, driver_of, rows_of_each
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import Clock
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap
@@ -243,3 +249,56 @@ def test_many_pools_are_looked_at_in_as_few_messages_as_a_few(
             reserve(book.pool(f"{many} {number}", limits, parent="pool"))
         counts.append(looks())
     assert counts[0] == counts[1]
+
+
+def test_what_credits_and_limits_count_from_is_looked_up_once(url: str, wiretap: Wiretap) -> None:
+    """After twenty credits and a hundred leases have expired, five messages ask, and not a hundred.
+
+    They are three reads: of the newest entry, of what a limit begins at, and of corrections.
+    """
+    clock = Clock()
+    prepaid = SharedPoolBudgetOptions(
+        prepaid=["tokens"],
+        limits=[Limit(name="day", period=Rolling(timedelta(days=1)), capacity_tokens=10_000)],
+        lease_ttl=timedelta(minutes=1),
+    )
+    with Ledger.open(url, clock=clock) as book, Ledger.open(url, clock=clock) as other:
+        budget = book.pool("prepaid", prepaid)
+        book.credit("prepaid", Credit(name="lasts", tokens=10_000))
+        for number in range(20):
+            until = from_micros(clock.now + (number + 1) * 600_000_000)
+            book.credit("prepaid", Credit(name="ends", tokens=10, expires_at=until))
+        for _ in range(25):
+            for _ in range(4):
+                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            clock.minutes(10)
+        book.expire_due()
+        expected = budget.remaining(EXTENSIONS)
+        reader = other.pool("prepaid")
+        wiretap.tap(*other._database.dialect._made)
+        for most in (1_000, 5, 5):
+            wiretap.sent()
+            assert expected == reader.remaining(EXTENSIONS)
+            assert len(wiretap.sent()) <= most
+
+
+def test_threads_may_share_what_was_looked_up(url: str) -> None:
+    """They ask and write at once, and what is left then is what another ledger finds."""
+    clock = Clock()
+    limit = Limit(name="hour", period=Rolling(timedelta(hours=1)), capacity_tokens=100_000)
+    policy = SharedPoolBudgetOptions(limits=[limit], lease_ttl=timedelta(minutes=1))
+    with Ledger.open(url, clock=clock) as book, ThreadPoolExecutor(6) as threads:
+        budget = book.pool("limited", policy)
+
+        def ask(number: int) -> None:
+            for _ in range(30):
+                if number == 0:
+                    clock.minutes(2)
+                if number % 2:
+                    budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                else:
+                    budget.remaining(EXTENSIONS)
+
+        list(threads.map(ask, range(6)))
+        with Ledger.open(url, clock=clock) as other:
+            assert other.pool("limited").remaining(EXTENSIONS) == budget.remaining(EXTENSIONS)

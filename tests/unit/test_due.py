@@ -62,8 +62,6 @@ def test_a_look_at_what_is_due_counts_nothing_twice() -> None:
         lambda _asked: pytest.fail("there is nothing to read"),
         pool,
         upto=0,
-        boundaries={},
-        sums=[],
         staged=staged,
     )
     looked = written.with_due([(AT, Totals(50, 0, 1))])

@@ -75,6 +75,8 @@ class Credits:
         self._lost: dict[int, Totals] = {}
         self._ended: dict[int, Ended] = {}
         self._valid: list[Granted] = []
+        in_order = sorted(book.listed, key=lambda given: order_of_use(given.credit, given.seq))
+        self._place = {one.seq: place for place, one in enumerate(in_order)}
         self._paid = _Paid(
             {one.seq: one.amounts.minus(one.spent) for one in book.listed}, book.debt
         )
@@ -108,7 +110,7 @@ class Credits:
     def _begin(self, one: Granted) -> None:
         """Begin to use a credit; what is owed is paid first."""
         self._valid.append(one)
-        self._valid.sort(key=lambda given: order_of_use(given.credit, given.seq))
+        self._valid.sort(key=lambda given: self._place[given.seq])
         self._paid = self._pay(_NOTHING)
         self._whole = {one.seq: self._paid.left[one.seq] for one in self._valid}
 
