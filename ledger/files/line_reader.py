@@ -20,9 +20,11 @@ from ledger.files.source import Refuse
 class _Several:
     """What the lines of one request have said so far."""
 
-    def __init__(self, first: Record, amounts: Sequence[str]) -> None:
-        self.rows = {first.digest}
-        self.lines = dict.fromkeys(amounts, first.line)
+    def __init__(self, first: bytes) -> None:
+        self.rows = {first}
+        """The hashes of their rows."""
+        self.lines: dict[str, int] = {}
+        """The line of each amount, where a second one is refused."""
 
 
 class _Block(NamedTuple):
@@ -188,8 +190,10 @@ class LineReader:
         mapping = self._mapping
         known = self._several.get(key)
         if known is None:
-            first = self.lines.record(place)
-            known = self._several[key] = _Several(first, self._said(first))
+            known = self._several[key] = _Several(self.lines.digest(place))
+            if mapping.repeats is Repeats.REFUSE:
+                first = self.lines.record(place)
+                known.lines = dict.fromkeys(self._said(first), first.line)
         repeated = line.digest in known.rows
         if repeated:
             self.identical.append(line.line)

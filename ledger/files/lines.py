@@ -20,9 +20,13 @@ from typing_extensions import override
 
 from ledger.core.checks import from_micros
 from ledger.files.numbers import Amount
+from ledger.files.rows import DIGEST_BYTES
 
 _IN_MEMORY = 4 * 2**20
 """Up to how many bytes the lines are kept in memory."""
+
+_READ_AT_ONCE = 32_768
+"""How many lines are read before the first of them is yielded, where lines were replaced: 20 MB."""
 
 _WRITTEN_AT_ONCE = 128
 """How many lines are written together, and read together where one of them is asked for."""
@@ -144,6 +148,8 @@ class Lines(Sequence[BillLine]):
         self._begins = array("Q", [0])
         """Where each part begins, and where the last one ends."""
         self._written = 0
+        self._digests = bytearray()
+        """The digest of each record: those of lines far back are asked for in any order."""
         self._waiting: list[list[Any]] = [[] for _ in Record._fields]
         """The columns of the records that are not written yet."""
         self._read: tuple[int, list[tuple[Any, ...]]] = 0, []
@@ -152,22 +158,32 @@ class Lines(Sequence[BillLine]):
     def extend(self, columns: Columns) -> None:
         """Add lines."""
         self._records.extend(range(self._count, self._count + len(columns.line)))
+        self._digests += b"".join(columns.digest)
         self._append(columns)
 
     def add(self, record: Record) -> int:
         """Add a line, and return its place."""
         self._records.append(self._count)
+        self._digests += record.digest
         self._append([value] for value in record)
         return len(self) - 1
 
     def replace(self, place: int, record: Record) -> None:
         """Put a line in place of an earlier one."""
         self._records[place] = self._count
+        self._digests += record.digest
         self._append([value] for value in record)
+
+    def digest(self, place: int) -> bytes:
+        """Return the hash of a line's row, without reading the line."""
+        begin = self._records[place] * DIGEST_BYTES
+        return bytes(self._digests[begin : begin + DIGEST_BYTES])
 
     def record(self, place: int) -> Record:
         """Return a line as it is kept."""
-        number = self._records[place]
+        return self._numbered(self._records[place])
+
+    def _numbered(self, number: int) -> Record:
         with self._lock:
             first, records = self._read
             if not first <= number < first + len(records):
@@ -204,8 +220,17 @@ class Lines(Sequence[BillLine]):
 
     @override
     def __iter__(self) -> Iterator[BillLine]:
-        for place in range(len(self)):
-            yield self[place]
+        for begin in range(0, len(self), _READ_AT_ONCE):
+            numbers = self._records[begin : begin + _READ_AT_ONCE]
+            read: Iterable[Record] = map(self._numbered, numbers)
+            ordered = sorted(numbers)
+            # Replaced lines may stand anywhere: each part is read once for all lines of it, and not
+            # once for each, which is 128 times as much.
+            if ordered != [*numbers]:
+                found = {number: self._numbered(number) for number in ordered}
+                read = (found[number] for number in numbers)
+            for record in read:
+                yield record.bill_line(self._zone)
 
     @property
     def _count(self) -> int:

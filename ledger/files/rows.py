@@ -139,9 +139,12 @@ class Table(Protocol):
         """
 
 
+DIGEST_BYTES = 16
+
+
 def digest_of(content: str) -> bytes:
     """Return a hash of a row's content."""
-    return blake2b(content.encode(errors="surrogatepass"), digest_size=16).digest()
+    return blake2b(content.encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
 def cell_of(value: Any) -> str:  # noqa: ANN401 - whatever a file holds

@@ -11,7 +11,7 @@ from ledger.files.ready import READY
 from tests.reconcile.samples import SAMPLES
 from tests.reconcile.test_fuzzed_files import made
 
-BILL, IMPORT, MAPPING, PRICES, LITELLM, EXPORT = range(6)
+BILL, IMPORT, MAPPING, PRICES, LITELLM, EXPORT, APPLY, SIMULATE = range(8)
 """The readers, in the order of `Readers.all`."""
 
 _MAPPING = b'extends = "openai-costs"\nzone = "Europe/Berlin"\nmodels = {"a*" = "b"}\n'
@@ -32,7 +32,7 @@ def corpus() -> Iterator[bytes]:
     names = [*READY]
     for sample in SAMPLES.values():
         how, content = names.index(sample.mapping), sample.content.encode()
-        for reader in (BILL, IMPORT):
+        for reader in (BILL, IMPORT, APPLY, SIMULATE):
             yield bytes((reader, how)) + content
         yield bytes((BILL, how)) + gzip.compress(content, mtime=0)
     packed = io.BytesIO()

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ledger import Ledger, LedgerError, SharedPoolBudgetOptions
+from ledger import (
+    AmountOutOfRangeError,
+    Ledger,
+    LedgerError,
+    SharedPoolBudgetOptions,
+)
 from ledger.exports import verify
 from ledger.files.bill import read_bill
 from ledger.files.mapping_files import read_mappings
@@ -13,7 +18,8 @@ from ledger.files.ready import READY
 from ledger.importing import Calls, Changed, import_calls
 from ledger.prices.litellm import LitellmMap
 from ledger.prices.table import PriceTable
-from ledger.reconcile import explain
+from ledger.reconcile import apply, explain, reconcile
+from ledger.simulate import Backtest, RunRule, run
 
 LINES_MAX = 50
 """Only so many lines are imported, to be quick."""
@@ -33,6 +39,8 @@ class Readers:
             self._price_table,
             self._litellm,
             self._export,
+            self._apply,
+            self._simulate,
         ]
 
     def read(self, which: int, how: int, data: bytes) -> None:
@@ -67,7 +75,47 @@ class Readers:
             assert size == self._book.size("team"), "a part of a refused file was imported"
             return
         assert found.agrees or found.kept, f"{found.difference} is not in the journal"
-        assert found.calls == found.new + found.known + found.corrected + found.kept
+        written = found.new + found.known + found.corrected + found.kept
+        assert found.calls == written + found.recorded
+
+    def _apply(self, how: int, data: bytes) -> None:
+        """Apply a bill: what is refused is not written, and twice is as good as once."""
+        path, mappings = self._file(data), READY[[*READY][how % len(READY)]]
+        size = self._book.size("team")
+        try:
+            bill = read_bill(path, mappings)
+            if len(bill.lines) > LINES_MAX:
+                return
+            found = apply(self._book, reconcile(self._book, bill))
+        except LedgerError:
+            assert size == self._book.size("team"), "a part of a refused bill was applied"
+            return
+        size = self._book.size("team")
+        apply(self._book, found)
+        assert size == self._book.size("team"), "a bill was applied twice"
+
+    def _simulate(self, how: int, data: bytes) -> None:
+        """Run a trace into a store of its own: each of its calls, or nothing."""
+        path, mappings = self._file(data), READY[[*READY][how % len(READY)]]
+        try:
+            trace = read_bill(path, mappings, attributed=True)
+            if len(trace.lines) > LINES_MAX:
+                return
+            backtest = Backtest(trace=trace, runs=RunRule(every_rows=2), workers=1 + how % 3)
+        except LedgerError:
+            return
+        for one in self._folder.glob("trace.db*"):
+            one.unlink()
+        with Ledger.open(f"sqlite:///{self._folder / 'trace.db'}") as book:
+            try:
+                found = run(book, "trace", SharedPoolBudgetOptions(), backtest)
+            except AmountOutOfRangeError:  # all of them together are more than a store holds
+                return
+            except LedgerError:
+                assert not book.pools(), "a part of a refused trace was run"
+                return
+            assert found.admitted == len(trace.lines)
+            assert 1 + 2 * found.admitted == book.size("trace")
 
     def _mapping(self, how: int, data: bytes) -> None:
         try:

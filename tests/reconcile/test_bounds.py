@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ledger.files.lines import Lines
+from ledger.reconcile import READY, Repeats, read_bill
 from tests import programs
 
 PROGRAM = """
@@ -84,3 +88,31 @@ def test_a_file_of_any_shape(what: str, shape: str, tmp_path: Path) -> None:
     assert 400 > len(said)
     assert 60 >= int(seconds)
     assert 200 >= int(megabytes)
+
+
+@pytest.mark.parametrize("repeats", [Repeats.LAST, Repeats.ADD])
+def test_repeated_requests_in_any_order_are_read_part_by_part(
+    repeats: Repeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log whose requests are said again far from their first line: no part is read for each."""
+    path, requests = tmp_path / "log.csv", 4_000
+    numbers = [*range(requests)] * 2
+    random.Random(17).shuffle(numbers)
+    rows = [f"q{number},2024-02-29,{place}" for place, number in enumerate(numbers, 1)]
+    path.write_text("\n".join(["request_id,at,input_tokens", *rows]))
+    parts: list[int] = []
+    read = Lines._part_with
+
+    def counted(lines: Lines, number: int) -> tuple[int, list[tuple[object, ...]]]:
+        parts.append(number)
+        return read(lines, number)
+
+    monkeypatch.setattr(Lines, "_part_with", counted)
+    bill = read_bill(path, [replace(one, repeats=repeats) for one in READY["generic"]])
+    if repeats is Repeats.ADD:
+        wanted = [(f"q{number}", place) for place, number in enumerate(numbers, 1)]
+    else:
+        last = {number: place for place, number in enumerate(numbers, 1)}
+        wanted = [(f"q{number}", last[number]) for number in dict.fromkeys(numbers)]
+    assert wanted == [(line.request_id, line.amounts[0]) for line in bill.lines]
+    assert len(parts) <= 2 * 2 * requests / 128

@@ -80,7 +80,7 @@ def damaged(draw: Any) -> bytes:  # noqa: ANN401 - what hypothesis gives
 
 
 FILES = st.one_of(TABLE, DOCUMENT, damaged(), st.binary(max_size=200))
-NAMES = st.sampled_from(["generic", "openai-costs", "claude-code", "otel-genai", "cursor"])
+NAMES = st.sampled_from([*READY])
 
 
 def read(data: bytes, name: str) -> None:
