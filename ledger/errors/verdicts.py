@@ -102,57 +102,11 @@ class ThresholdExceededError(BudgetError):
         expired: str | None = None,
         expired_at: datetime | None = None,
     ) -> None:
-        left = dict(
-            zip(
-                AXES,
-                (remaining_tokens, remaining_cost_micros_usd, remaining_requests),
-                strict=True,
-            )
-        )
         if unlimited is None:
-            unlimited = frozenset(axis.name for axis, amount in left.items() if amount == U64_MAX)
-        shown = " and ".join(
-            _amount(axis, None if axis.name in unlimited else amount)
-            for axis, amount in left.items()
-            if not (axis.only_if_limited and axis.name in unlimited)
-        )
-        who = "the pool" if pool is None else f"pool {pool!r}"
-        if limit is not None:
-            who += f", by its limit {limit!r},"
-        if top_up is not None:
-            who += ", by its credits,"
-        asked = (requested_tokens, requested_cost_micros_usd, 1)
-        call = "" if REQUESTS.name in unlimited else " and 1 request"
-        why = ""
-        if all(map(ge, left.values(), asked)):  # enough remains: it is the threshold that refuses
-            why = (
-                ". It would fall below its stop threshold; if it is overspent, or strict and at "
-                "its stop threshold, it grants nothing"
+            left = remaining_tokens, remaining_cost_micros_usd, remaining_requests
+            unlimited = frozenset(
+                axis.name for axis, amount in zip(AXES, left, strict=True) if amount == U64_MAX
             )
-        when = "" if retry_at is None else f". Try again at {retry_at.isoformat()}"
-        if held_by_leases:
-            when = ". Open leases hold what is missing: try again once they have ended"
-        if too_large:
-            when = ". It would not fit either if nothing was spent or held"
-        if expired is not None and expired_at is not None:
-            when += f". Credit {expired!r} expired at {expired_at.isoformat()} with a rest"
-        less = "Ask for less, settle or release open leases," if held_by_leases else "Ask for less,"
-        do = f"{less} or raise the capacity with adjust()"
-        if top_up is not None:
-            more = " and ".join(
-                _amount(axis, top_up[axis.name]) for axis in AXES if axis.name in top_up
-            )
-            do = f"{less} or give a credit of {more}"
-        again = ""
-        if kept_since is not None:
-            again = (
-                f". This is the answer of {kept_since:%Y-%m-%d %H:%M:%S} UTC, which its "
-                "idempotency key keeps: ask again with another key"
-            )
-        super().__init__(
-            f"{who} cannot grant {requested_tokens:,} tokens and "
-            f"{requested_cost_micros_usd:,} micro-USD{call}: {shown} remain{why}{when}. {do}{again}"
-        )
         self.requested_tokens = requested_tokens
         self.requested_cost_micros_usd = requested_cost_micros_usd
         self.remaining_tokens = remaining_tokens
@@ -168,6 +122,61 @@ class ThresholdExceededError(BudgetError):
         self.top_up = top_up
         self.expired = expired
         self.expired_at = expired_at
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        left = {axis: getattr(self, f"remaining_{axis.name}") for axis in AXES}
+        shown = " and ".join(
+            _amount(axis, None if axis.name in self.unlimited else amount)
+            for axis, amount in left.items()
+            if not (axis.only_if_limited and axis.name in self.unlimited)
+        )
+        who = "the pool" if self.pool is None else f"pool {self.pool!r}"
+        if self.limit is not None:
+            who += f", by its limit {self.limit!r},"
+        if self.top_up is not None:
+            who += ", by its credits,"
+        asked = (self.requested_tokens, self.requested_cost_micros_usd, 1)
+        call = "" if REQUESTS.name in self.unlimited else " and 1 request"
+        why = ""
+        if all(map(ge, left.values(), asked)):  # enough remains: it is the threshold that refuses
+            why = (
+                ". It would fall below its stop threshold; if it is overspent, or strict and at "
+                "its stop threshold, it grants nothing"
+            )
+        return (
+            f"{who} cannot grant {self.requested_tokens:,} tokens and "
+            f"{self.requested_cost_micros_usd:,} micro-USD{call}: {shown} remain{why}"
+            f"{self._when()}. {self._what_to_do()}"
+        )
+
+    def _when(self) -> str:
+        """Return when the request may be granted, and what expired before."""
+        when = "" if self.retry_at is None else f". Try again at {self.retry_at.isoformat()}"
+        if self.held_by_leases:
+            when = ". Open leases hold what is missing: try again once they have ended"
+        if self.expired is not None and self.expired_at is not None:
+            when += (
+                f". Credit {self.expired!r} expired at {self.expired_at.isoformat()} with a rest"
+            )
+        return when
+
+    def _what_to_do(self) -> str:
+        less = "Ask for less,"
+        if self.held_by_leases:
+            less = "Ask for less, settle or release open leases,"
+        do = f"{less} or raise the capacity with adjust()"
+        if self.top_up is not None:
+            more = " and ".join(
+                _amount(axis, self.top_up[axis.name]) for axis in AXES if axis.name in self.top_up
+            )
+            do = f"{less} or give a credit of {more}"
+        if self.kept_since is None:
+            return do
+        return (
+            f"{do}. This is the answer of {self.kept_since:%Y-%m-%d %H:%M:%S} UTC, which its "
+            "idempotency key keeps: ask again with another key"
+        )
 
     def of_pool(self, name: str) -> ThresholdExceededError:
         """Return the same refusal with the name of the pool that refused."""
