@@ -62,7 +62,7 @@ Wide = Annotated[
 
 
 class _Console(Console):
-    """A console that reports a broken pipe as an error, which is none that a check has found."""
+    """A console that raises an error if nobody reads its pipe; Rich would exit with 1: damage."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -73,7 +73,7 @@ def check_lost(
 
 
 def not_lost(lease: BudgetLease) -> InvalidInputError:
-    """Return the error of a call of `record_lost` about a lease that is where it was granted."""
+    """Return the error of `record_lost` for a lease that this store or manager has."""
     return InvalidInputError("lease", f"{lease.token} is not lost; record_used() settles it")
 
 

@@ -148,7 +148,7 @@ class Assumptions:
 
 
 def check_taken_back(before: WindowState | None, taken: Totals, after: WindowState | None) -> None:
-    """Refuse a correction that changes the window in another way than by what it takes back.
+    """Refuse a correction that does not change the window by just what it takes back.
 
     Raises:
         Contradiction: It does.

@@ -51,7 +51,7 @@ class Axis(NamedTuple):
 
     @property
     def carry_cap(self) -> str:
-        """The field of a window that holds the most of the rest that is carried over."""
+        """The field of a window that caps what is carried over."""
         return f"carry_cap_{self.name}"
 
     def is_unlimited(self, policy: object) -> bool:

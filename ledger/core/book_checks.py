@@ -1,4 +1,4 @@
-"""The credits that an entry leaves its pool: it must say what the rules make of those before it."""
+"""Checks of credits: an entry must state those that the rules make of the entry before it."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def begin_sessions(
     *,
     requests: int = 1,
 ) -> None:
-    """Begin the sessions that a reservation begins which all pools admit, and which comes next.
+    """Begin the sessions that an admitted reservation opens, right before it is staged.
 
     What is due has expired by then, so that it counts in the session before.
 

@@ -179,7 +179,7 @@ class Batch:
         return None if late is None else (funder, late)
 
     def require_rolled_over(self, pool: PoolBatch) -> None:
-        """Make sure that a pool, and those above that share, are in the window that it is by now.
+        """Make sure that a pool, and the pools above that share, have begun their present windows.
 
         Raises:
             UnsweptError: Leases must expire first: the window may carry over what they held.

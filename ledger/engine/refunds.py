@@ -1,4 +1,4 @@
-"""What is recorded now and is of an earlier window: it frees or takes nothing in this one."""
+"""Refunds and late records of earlier windows: they free or take nothing in the present one."""
 
 from __future__ import annotations
 

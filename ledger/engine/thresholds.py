@@ -35,9 +35,9 @@ class PoolThresholds:
         self._counts = counts
         self._reported: set[tuple[str, Direction]] | None = None
         self._reached: set[str] | None = None
-        """What was reached before a draft that another one replaces at once."""
+        """What was reached before an assumed charge was taken back that the next entry replaces."""
         self._before_late: set[str] = set()
-        """The same, while that draft is not staged yet."""
+        """The same set, from when the draft was decided until it is staged."""
 
     def crossings(self, head: Head, at: Micros, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses, and that are still to be reported.

@@ -102,7 +102,7 @@ class RecordLost(Operation[None]):
 
 
 def _require_settled(batch: Batch, pool: PoolBatch) -> None:
-    """Make sure that usage can be told to the pool that funds a closed one, before it is staged.
+    """Make sure, before usage of a closed pool is staged, that the funding pool can record it.
 
     Raises:
         MorePoolsError: The transaction has not begun on that pool.
