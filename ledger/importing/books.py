@@ -37,7 +37,7 @@ _CORRECTIONS = select(entries.c.lease, *_USAGE).where(
 )
 
 
-class Standing(NamedTuple):
+class CallInBooks(NamedTuple):
     """A call that was imported.
 
     Attributes:
@@ -57,7 +57,7 @@ def _rows(
     return [dict(row) for row in connection.execute(query, asked).mappings()]
 
 
-class Found(NamedTuple):
+class KnownEntry(NamedTuple):
     """An entry about a call that is in the books.
 
     Attributes:
@@ -69,7 +69,7 @@ class Found(NamedTuple):
     seq: int
 
 
-def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, Standing]:
+def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, CallInBooks]:
     """Return what a pool says of the calls that were imported under some keys.
 
     Raises:
@@ -77,7 +77,7 @@ def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, Standing
         LedgerUnavailableError: The store cannot be read.
     """
 
-    def query(connection: Connection, scope: Scope) -> dict[str, Standing]:
+    def query(connection: Connection, scope: Scope) -> dict[str, CallInBooks]:
         asked = {"pool_id": scope.pool}
         rows = _rows(connection, _IMPORTS, {**asked, "keys": list(keys)})
         now = {row["seq"]: Usage(**USAGE.of(row)) for row in rows}
@@ -85,7 +85,7 @@ def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, Standing
             moved = UsageDifference(**USAGE.of(row))
             now[row["lease"]] = moved.added_to(now[row["lease"]])
         return {
-            row["idempotency_key"]: Standing(row["seq"], Usage(**USAGE.of(row)), now[row["seq"]])
+            row["idempotency_key"]: CallInBooks(row["seq"], Usage(**USAGE.of(row)), now[row["seq"]])
             for row in rows
         }
 
@@ -94,7 +94,7 @@ def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, Standing
 
 def find_recorded(
     book: Ledger, pool: str, ids: Collection[bytes], *, since: datetime
-) -> dict[bytes, Found]:
+) -> dict[bytes, KnownEntry]:
     """Return which request ids of a file are in the books, by other entries than its own imports.
 
     All pools of the store are searched, in bounded memory. Denials do not count, nor do leases that
@@ -110,7 +110,7 @@ def find_recorded(
     Raises:
         LedgerUnavailableError: The store cannot be read.
     """
-    found: dict[bytes, Found] = {}
+    found: dict[bytes, KnownEntry] = {}
     for request_id, one in _others(book, pool, Filter(since=since), import_key):
         digest = digest_of(request_id)
         if digest in ids:
@@ -118,7 +118,7 @@ def find_recorded(
     return found
 
 
-def find_call(book: Ledger, pool: str, call: PastCall) -> Found | None:
+def find_call(book: Ledger, pool: str, call: PastCall) -> KnownEntry | None:
     """Return an entry with a call's request id, other than its import into a pool under its key.
 
     All entries are searched, of whatever time: that of the call may not be known. What counts is
@@ -138,7 +138,7 @@ def _others(
     where: Filter,
     key_of: Callable[[str], str],
     *conditions: ColumnElement[bool],
-) -> Iterator[tuple[str, Found]]:
+) -> Iterator[tuple[str, KnownEntry]]:
     """Yield the request ids that are in the books, other than by an import under their own key.
 
     Args:
@@ -156,7 +156,7 @@ def _others(
             request_id = row["request_id"]
             is_import = name == pool and row["kind"] == EntryKind.IMPORT
             if not (is_import and row["idempotency_key"] == key_of(request_id)):
-                yield request_id, Found(name, row["seq"])
+                yield request_id, KnownEntry(name, row["seq"])
 
 
 def _with_ids(scope: Scope) -> Select[Any]:

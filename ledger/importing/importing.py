@@ -21,7 +21,7 @@ from ledger.errors import (
     InvalidInputError,
 )
 from ledger.files.rows import digest_of
-from ledger.importing.books import Standing, find_call, find_recorded, recorded_between, standing
+from ledger.importing.books import CallInBooks, find_call, find_recorded, recorded_between, standing
 from ledger.importing.calls import Calls, Told, amounts_of
 from ledger.importing.values import Imported
 from ledger.ledger import Ledger
@@ -234,7 +234,7 @@ class _Import:
                     "each a name of its own (--source)",
                 )
 
-    def _says_so(self, told: Told, there: Standing) -> bool:
+    def _says_so(self, told: Told, there: CallInBooks) -> bool:
         """Tell whether the journal says of a call by now what the file says."""
         usages = told.call.usage, there.usage
         wanted, found = (amounts_of(self._axes, usage) for usage in usages)
@@ -284,7 +284,7 @@ class _Import:
                 return True
         return False
 
-    def _standing(self, page: Sequence[Told]) -> dict[str, Standing]:
+    def _standing(self, page: Sequence[Told]) -> dict[str, CallInBooks]:
         keys = [told.call.key for told in page]
         return standing(self._book, self._budget.name, keys)
 
