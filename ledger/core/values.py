@@ -7,7 +7,7 @@ booleans are refused, so that no rounding error can enter the books.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from enum import StrEnum
 from operator import add, attrgetter
@@ -76,6 +76,9 @@ class Counting(StrEnum):
     """The prompt includes what was cached; candidates leave out thoughts."""
 
 
+_COUNTINGS = tuple(Counting)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage(_Counted):
     """What a call really used; 0 .. 2^64-1 each.
@@ -120,25 +123,28 @@ class Usage(_Counted):
             InvalidInputError: There is no such way of counting, or an amount is no int.
             AmountOutOfRangeError: An amount, or a sum of them, is outside 0 .. 2^64-1.
         """
-        if counting not in list(Counting):
+        if counting not in _COUNTINGS:
             raise InvalidInputError("counting", f"must be one of {', '.join(Counting)}")
-        given = cls(
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cache_creation_tokens=cache_creation_tokens,
-            cache_read_tokens=cache_read_tokens,
-            reasoning_tokens=reasoning_tokens,
-            cost_micros_usd=cost_micros_usd,
-        )
+        for name, amount in (
+            ("input_tokens", input_tokens),
+            ("output_tokens", output_tokens),
+            ("cache_creation_tokens", cache_creation_tokens),
+            ("cache_read_tokens", cache_read_tokens),
+            ("reasoning_tokens", reasoning_tokens),
+        ):
+            check_amount(name, amount)
         if counting == Counting.ANTHROPIC:
             input_tokens += cache_creation_tokens + cache_read_tokens
         elif counting == Counting.GEMINI:
             output_tokens += reasoning_tokens
-        return replace(
-            given,
+        return cls(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             total_tokens=input_tokens + output_tokens,
+            cache_creation_tokens=cache_creation_tokens,
+            cache_read_tokens=cache_read_tokens,
+            reasoning_tokens=reasoning_tokens,
+            cost_micros_usd=cost_micros_usd,
         )
 
     @classmethod

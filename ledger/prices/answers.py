@@ -27,6 +27,8 @@ from ledger.prices.counts import Counts
 from ledger.prices.table import CONDITIONS
 
 Fields = Mapping[str, Any]
+_MAPPINGS = (dict, Mapping)
+"""The built-in one first: it is known at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def read_answer(answer: object) -> Answer:
     """
     whole = _mapping(answer)
     for outer in _EVENTS:  # an event of a stream holds the answer
-        if isinstance(whole.get(outer), Mapping) and whole[outer].get("usage"):
+        if isinstance(whole.get(outer), _MAPPINGS) and whole[outer].get("usage"):
             whole = whole[outer]
     usage = next((_mapping(whole[name]) for name in _USAGES if whole.get(name)), whole)
     usage = {_snake(name): value for name, value in usage.items()}
@@ -104,10 +106,14 @@ def id_of(whole: Fields) -> str | None:
 
 
 def _conditions(usage: Fields, whole: Fields) -> dict[str, str]:
-    said = {name: _text(usage, name) or _text(whole, name) for name in CONDITIONS}
+    said = {
+        name: _text(usage, name) or _text(whole, name)
+        for name in CONDITIONS
+        if name in usage or name in whole
+    }
     # Bedrock has the tier in an object of its own, Gemini in the kind of traffic.
     bedrock, gemini = whole.get("serviceTier"), _text(usage, "traffic_type")
-    if isinstance(bedrock, Mapping):
+    if isinstance(bedrock, _MAPPINGS):
         said["service_tier"] = _text(bedrock, "type")
     elif gemini is not None:
         said["service_tier"] = gemini.lower().removeprefix("on_demand_")
@@ -276,7 +282,7 @@ def _searches(answer: Fields) -> int:
 
 
 def _mapping(value: object) -> Fields:
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPINGS):
         return value
     dump = getattr(value, "model_dump", None)
     found = dump() if callable(dump) else None
@@ -292,6 +298,8 @@ def _part(fields: Fields, name: str) -> Fields:
 
 def _count(fields: Fields, name: str) -> int:
     value = fields.get(name)
+    if value.__class__ is int and 0 <= value <= I64_MAX:
+        return value
     return 0 if value is None else check_amount(name, value, ceiling=I64_MAX)
 
 

@@ -10,7 +10,7 @@ from operator import attrgetter, itemgetter
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError
-from ledger.prices.kinds import KINDS, PARTS
+from ledger.prices.kinds import KINDS, PARTS, REQUESTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,9 @@ class Counts:
 
     def __post_init__(self) -> None:
         values = _values(self)
-        for name, value in zip(_FIELDS, values, strict=True):
-            # Several of these are made for every call: a valid count costs no function call.
-            if value.__class__ is not int or not 0 <= value <= I64_MAX:
+        # Several of these are made for every call: valid counts cost no function call each.
+        if {*map(type, values)} != _INT or min(values) < 0 or max(values) > I64_MAX:
+            for name, value in zip(_FIELDS, values, strict=True):
                 check_amount(name, value, ceiling=I64_MAX)
         if not any(_parts(values)):  # as in most estimates
             return
@@ -98,7 +98,8 @@ class Counts:
 
     def used(self) -> dict[str, int]:
         """Return the kinds that are not 0, requests left out, by their names in `KINDS`."""
-        return {name: count for name, field in _USED if (count := getattr(self, field))}
+        counts = zip(_USED, _used_values(self), strict=True)
+        return {name: count for name, count in counts if count}
 
     def usage(self, cost_micros_usd: int, *, total_tokens: int = 0) -> Usage:
         """Return them as a usage.
@@ -136,7 +137,9 @@ class Counts:
 _FIELDS = tuple(part.name for part in fields(Counts))
 _values: Callable[[Counts], tuple[int, ...]] = attrgetter(*_FIELDS)
 _FIELD_OF = {name: kind.field for name, kind in KINDS.items()}
-_USED = tuple((name, field) for name, field in _FIELD_OF.items() if name != "requests")
+_USED = tuple(name for name in _FIELD_OF if name != REQUESTS)
+_used_values: Callable[[Counts], tuple[int, ...]] = attrgetter(*(_FIELD_OF[name] for name in _USED))
+_INT = {int}
 
 _EXCLUSIVE = (frozenset({"audio", "image", "video"}), frozenset({"read", "write"}))
 """Traits of which a token has one alone."""

@@ -36,7 +36,7 @@ def _traits(text: str) -> frozenset[str]:
 
 
 INPUT, OUTPUT = "input", "output"
-REQUESTS = "requests"
+CACHE_WRITE, REQUESTS = "cache_write", "requests"
 
 KINDS = {
     INPUT: Kind(_traits("input"), "input_tokens", "input_mtok", "input_cost_per_token"),
@@ -46,7 +46,7 @@ KINDS = {
         "cache_read_mtok",
         "cache_read_input_token_cost",
     ),
-    "cache_write": Kind(
+    CACHE_WRITE: Kind(
         _traits("input write"),
         "cache_write_tokens",
         "cache_write_mtok",

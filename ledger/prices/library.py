@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,17 +12,30 @@ from typing import Any
 from ledger.errors import MissingExtraError, UnknownPriceError
 from ledger.prices.kinds import KINDS
 from ledger.prices.rates import Rate, Rates
+from ledger.prices.table import REMEMBERED
 
 GENAI_PRICES = "genai-prices"
 
 ALIASES = {"azure_ai": "azure", "fireworks_ai": "fireworks"}
 """Names of providers that genai-prices does not know under these."""
 
-_REMEMBERED = 1_000
-"""How many names of models are remembered: answers bring any names."""
-
 _KIND_OF = {kind.genai_prices: name for name, kind in KINDS.items()}
 _BEDROCK = re.compile(r"([a-z-]+\.)?(ai21|amazon|anthropic|cohere|deepseek|meta|mistral|qwen)\.")
+
+
+@dataclass(slots=True)
+class _Found:
+    """A model that was found.
+
+    Attributes:
+        provider: Who serves it, as the library has it.
+        entry: The model, likewise.
+        priced: Its newest prices, as the library has them and as rates.
+    """
+
+    provider: Any
+    entry: Any
+    priced: tuple[object, Rates | None] = (None, None)
 
 
 class LibraryPrices:
@@ -44,7 +58,7 @@ class LibraryPrices:
             raise MissingExtraError(what="genai-prices", extra="prices") from error
         self._snapshot = data_snapshot.get_snapshot
         self._types = types
-        self._found: tuple[object, dict[tuple[str, str | None], Any]] = (None, {})
+        self._found: tuple[object, dict[tuple[str, str | None], _Found | None]] = (None, {})
         """The prices that were searched, and the models that were found there."""
         self._installed: str = genai_prices.__version__
 
@@ -73,7 +87,7 @@ class LibraryPrices:
         found = self._find(model, provider)
         if found is None:
             return None
-        at_provider, entry = found
+        at_provider, entry = found.provider, found.entry
         context = _context(conditions)
         if context and not self._has(at_provider, entry, context, at):
             said = ", ".join(f"{name} {value!r}" for name, value in conditions.items())
@@ -83,7 +97,11 @@ class LibraryPrices:
                 f"of it for {said}. Add one to a price table of your own"
             )
         prices = entry.get_prices(at, context or None)
-        return Rates(
+        # It depends on the time; under conditions it is another object each time.
+        before, known = found.priced
+        if known is not None and before is prices:
+            return known
+        rates = Rates(
             source=GENAI_PRICES,
             version=self.version,
             model=entry.id,
@@ -96,16 +114,20 @@ class LibraryPrices:
                 if price is not None and key in _KIND_OF
             },
         )
+        if not context:
+            found.priced = prices, rates
+        return rates
 
-    def _find(self, model: str, provider: str | None) -> Any:  # noqa: ANN401 - the library's types
+    def _find(self, model: str, provider: str | None) -> _Found | None:
         snapshot = self._snapshot()
         searched, found = self._found
-        if searched is not snapshot or len(found) >= _REMEMBERED:
+        if searched is not snapshot or len(found) >= REMEMBERED:
             found = {}
             self._found = snapshot, found
         wanted = model, provider
         if wanted not in found:
-            found[wanted] = self._search(snapshot, model, provider)
+            searched_for = self._search(snapshot, model, provider)
+            found[wanted] = None if searched_for is None else _Found(*searched_for)
         return found[wanted]
 
     @staticmethod

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from ledger.core.checks import check_moment, check_text
+from ledger.core.checks import I64_MAX, check_amount, check_moment, check_text
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Provenance, Usage, UsageEstimate
 from ledger.errors import InvalidInputError, UnknownPriceError
@@ -16,7 +16,7 @@ from ledger.prices.answers import Answer, read_answer
 from ledger.prices.counts import Counts
 from ledger.prices.kept import detail_of
 from ledger.prices.library import LibraryPrices
-from ledger.prices.rates import Price, Rates, price
+from ledger.prices.rates import Price, Rates, most, price
 from ledger.prices.table import PriceTable, conditions_of
 
 
@@ -104,7 +104,8 @@ class PriceList:
         if provider is not None:
             check_text("provider", provider)
         moment = datetime.now(UTC) if at is None else at
-        check_moment("at", moment)
+        if at is not None:
+            check_moment("at", at)
         wanted = conditions_of(conditions or {})
         for source in self.sources:
             found = source.rates(model, provider=provider, at=moment, conditions=wanted)
@@ -169,24 +170,16 @@ class PriceList:
         Raises:
             UnknownPriceError: There is no price for it. Nothing is reserved yet.
         """
-        counts = Counts(input_tokens=input_tokens, output_tokens=max_output_tokens)
+        check_amount("input_tokens", input_tokens, ceiling=I64_MAX)
+        check_amount("max_output_tokens", max_output_tokens, ceiling=I64_MAX)
         found = self.rates(
             model, provider=provider, at=at, conditions={"service_tier": service_tier}
         )
-        cost = price(found, [counts]).cost_micros_usd
-        if "cache_write" in found.rates:
-            # What is written to a cache can cost more than what is not cached.
-            written = Counts(
-                input_tokens=input_tokens,
-                cache_write_tokens=input_tokens,
-                output_tokens=max_output_tokens,
-            )
-            cost = max(cost, price(found, [written]).cost_micros_usd)
         return UsageEstimate(
             input_tokens=input_tokens,
             output_tokens=max_output_tokens,
-            total_tokens=counts.total_tokens,
-            cost_micros_usd=cost,
+            total_tokens=input_tokens + max_output_tokens,
+            cost_micros_usd=most(found, input_tokens, max_output_tokens),
         )
 
     def recording(

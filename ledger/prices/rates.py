@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal, Inexact
-from functools import reduce
+from functools import lru_cache, reduce
+from typing import NamedTuple
 
 from ledger.errors import UnknownPriceError
 from ledger.prices.counts import OVERLAPS, Counts
-from ledger.prices.kinds import DEEPEST_FIRST, KINDS, PARTS, TIMES, TOKENS
+from ledger.prices.kinds import (
+    CACHE_WRITE,
+    DEEPEST_FIRST,
+    INPUT,
+    KINDS,
+    OUTPUT,
+    PARTS,
+    REQUESTS,
+    TIMES,
+    TOKENS,
+)
 
 _MICRO_PLACES = 6
 _PLACES = {TOKENS: 6, TIMES: 3}
 """How many decimal places a price is moved to be that of one."""
+_NOTHING = Decimal(0)
 _ORDER = {name: place for place, name in enumerate(KINDS)}
 PRICE_DIGITS = 30
 """A price has at most so many digits before and after the point, and a count at most 19."""
@@ -122,14 +134,14 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     found: dict[tuple[str, Decimal], int] = {}
     for request in requests:
         for kind, count in _charged(rates, request).items():
-            place = (kind, rates.rates[kind].at(request.input_tokens))
-            found[place] = found.get(place, 0) + count
+            if count:
+                place = (kind, rates.rates[kind].at(request.input_tokens))
+                found[place] = found.get(place, 0) + count
     lines = tuple(
         Line(kind=kind, count=count, usd=usd, per=KINDS[kind].per, cost_usd=_cost(kind, count, usd))
         for (kind, usd), count in sorted(found.items(), key=_place)
-        if count
     )
-    exact = reduce(_EXACT.add, (line.cost_usd for line in lines), Decimal(0))
+    exact = reduce(_EXACT.add, (line.cost_usd for line in lines), _NOTHING)
     micros = exact.scaleb(_MICRO_PLACES, context=_EXACT)
     return Price(
         rates=rates,
@@ -140,6 +152,34 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     )
 
 
+def most(rates: Rates, input_tokens: int, output_tokens: int) -> int:
+    """Return what a request with so many tokens costs at most, in micro-USD, rounded up.
+
+    It is the `price` of one whose input is not cached, or all written to a cache: whichever is
+    more.
+
+    Raises:
+        UnknownPriceError: There is no price for a kind that is used.
+    """
+    usd = {
+        kind: rates.rates[kind].at(input_tokens)
+        for kind in (INPUT, CACHE_WRITE, OUTPUT, REQUESTS)
+        if kind in rates.rates
+    }
+    if INPUT not in usd or OUTPUT not in usd:
+        _check_priced(rates, Counts(input_tokens=input_tokens, output_tokens=output_tokens), ())
+    input_usd = max(usd.get(INPUT, _NOTHING), usd.get(CACHE_WRITE, _NOTHING))
+    # A price of a million is what one costs in micro-USD.
+    micros = _EXACT.add(
+        _EXACT.multiply(Decimal(input_tokens), input_usd),
+        _EXACT.multiply(Decimal(output_tokens), usd.get(OUTPUT, _NOTHING)),
+    )
+    if REQUESTS in usd:
+        once = _cost(REQUESTS, 1, usd[REQUESTS]).scaleb(_MICRO_PLACES, context=_EXACT)
+        micros = _EXACT.add(micros, once)
+    return int(micros.to_integral_value(ROUND_CEILING))
+
+
 def text_of(usd: Decimal) -> str:
     """Return a decimal as people write it: without an exponent and without zeros at the end."""
     text = format(usd, "f")
@@ -148,14 +188,13 @@ def text_of(usd: Decimal) -> str:
 
 def _charged(rates: Rates, request: Counts) -> dict[str, int]:
     """Return how many of each priced kind are charged at its price, each token once."""
-    _check_priced(rates, request)
+    order = _order(frozenset(rates.rates))
+    _check_priced(rates, request, order.ambiguous)
     charged: dict[str, int] = {}
-    for name in DEEPEST_FIRST:
-        if name not in rates.rates:
-            continue
+    for name, parts in order.kinds:
         count = request.of(name)
-        for part in PARTS[name]:
-            count -= charged.get(part, 0)
+        for part in parts:
+            count -= charged[part]
         if count < 0:
             raise UnknownPriceError(
                 f"{rates.model}: the parts of {_said(name)} are more than the whole, unless some "
@@ -165,7 +204,35 @@ def _charged(rates: Rates, request: Counts) -> dict[str, int]:
     return charged
 
 
-def _check_priced(rates: Rates, request: Counts) -> None:
+class _Order(NamedTuple):
+    """How counts are charged at rates for some kinds.
+
+    Attributes:
+        kinds: The kinds, each behind its parts, which are named.
+        ambiguous: Two kinds, and one that is both and has no price.
+    """
+
+    kinds: tuple[tuple[str, tuple[str, ...]], ...]
+    ambiguous: tuple[tuple[str, str, str], ...]
+
+
+@lru_cache(maxsize=256)
+def _order(priced: frozenset[str]) -> _Order:
+    return _Order(
+        kinds=tuple(
+            (name, tuple(part for part in PARTS[name] if part in priced))
+            for name in DEEPEST_FIRST
+            if name in priced
+        ),
+        ambiguous=tuple(
+            (one, two, both)
+            for one, two, both in OVERLAPS
+            if both not in priced and {one, two} <= priced
+        ),
+    )
+
+
+def _check_priced(rates: Rates, request: Counts, ambiguous: Iterable[tuple[str, str, str]]) -> None:
     used = request.used()
     for name in used:
         if name in rates.rates:
@@ -178,8 +245,8 @@ def _check_priced(rates: Rates, request: Counts) -> None:
                 f"{rates.named} has no price for {_said(name)} of {rates.model}"
                 f"{instead}. Add {name!r} for this model to a price table of your own"
             )
-    for one, two, both in OVERLAPS:
-        if both in used and both not in rates.rates and {one, two} <= rates.rates.keys():
+    for one, two, both in ambiguous:
+        if both in used:
             raise UnknownPriceError(
                 f"{rates.named} has prices for {_said(one)} and {_said(two)} of {rates.model}, but "
                 f"none for what is both. Add {both!r} to the price table"

@@ -24,6 +24,9 @@ STANDARD = frozenset({"standard", "default", "auto", "on_demand", "global", "not
 CONDITIONS = ("service_tier", "speed", "inference_geo")
 """What a price may depend on besides model, time and size."""
 
+REMEMBERED = 1_000
+"""How many names of models a source remembers: answers bring any names."""
+
 _TOP = frozenset({"version", "currency", "price"})
 _STEPS = "above"
 _NAMES = ("model", "provider", *CONDITIONS)
@@ -94,6 +97,7 @@ class PriceTable:
         self._check_currency(name, content)
         self._entries = [self._entry(number, one) for number, one in enumerate(prices, 1)]
         self._refuse_doubles()
+        self._found: dict[tuple[str, str | None], list[_Entry]] = {}
         self.version = self._version(content)
 
     @classmethod
@@ -138,9 +142,7 @@ class PriceTable:
         """
         day = at.astimezone(UTC).date()
         named = [
-            one
-            for one in self._entries
-            if one.names(model, provider) and (one.since is None or one.since <= day)
+            one for one in self._named(model, provider) if one.since is None or one.since <= day
         ]
         if not named:
             return None
@@ -163,6 +165,15 @@ class PriceTable:
             conditions=best.conditions,
             rates=best.rates,
         )
+
+    def _named(self, model: str, provider: str | None) -> list[_Entry]:
+        """Return the entries of a model, which are searched once."""
+        if len(self._found) >= REMEMBERED:
+            self._found = {}
+        wanted = model, provider
+        if wanted not in (found := self._found):
+            found[wanted] = [one for one in self._entries if one.names(model, provider)]
+        return found[wanted]
 
     def _wherever(self, named: list[_Entry], model: str) -> list[_Entry]:
         """Return the entries for a call that names no provider: those that name none either."""

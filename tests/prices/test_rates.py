@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import decimal
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from genai_prices import Usage as LibraryUsage
@@ -151,6 +153,29 @@ def rates(**usd: float | str | Decimal | tuple[str, str]) -> Rates:
             for name, value in usd.items()
         },
     )
+
+
+@given(counts, counts)
+@settings(max_examples=20, deadline=None)
+def test_an_estimate_is_the_dearer_of_two_prices(
+    library: PriceList, input_tokens: int, output_tokens: int
+) -> None:
+    """Of every model: all input uncached, or all of it written to a cache, as `price` has them."""
+    plain = Counts(input_tokens=input_tokens, output_tokens=output_tokens)
+    written = replace(plain, cache_write_tokens=input_tokens)
+    for model, provider in MODELS:
+        given: dict[str, Any] = {"model": model, "provider": provider, "at": AT}
+        asked = {"input_tokens": input_tokens, "max_output_tokens": output_tokens}
+        try:
+            found = library.price(plain, **given)
+        except UnknownPriceError as error:
+            with pytest.raises(UnknownPriceError, match=re.escape(str(error))):
+                library.estimate(**given, **asked)
+            continue
+        dearest = found.cost_micros_usd
+        if "cache_write" in found.rates.rates:
+            dearest = max(dearest, library.price(written, **given).cost_micros_usd)
+        assert dearest == library.estimate(**given, **asked).cost_micros_usd
 
 
 def test_one_token_costs_a_whole_micro() -> None:

@@ -186,7 +186,7 @@ def test_what_is_known_only_after_the_call_is_flagged(
     assert it.unpriced is not None
     assert said in it.unpriced
     assert 0 == it.usage.cost_micros_usd < it.usage.total_tokens
-    assert isinstance(it.report.detail, dict)
+    assert it.report.detail is not None
     assert it.unpriced == it.report.detail["price"]["unpriced"]
 
 
@@ -251,7 +251,7 @@ def test_a_budget_holds_in_dollars(store_url: str, library: PriceList) -> None:
 def test_what_is_kept_is_read_again(library: PriceList) -> None:
     """By kind and by request; where a correction says otherwise, what it says."""
     it = library.recording(ANSWER)
-    detail = json.loads(json.dumps({"report": it.report.detail}))
+    detail = json.loads(json.dumps({"report": dict(it.report.detail or {})}))
     kept = kept_in(detail, it.usage)
     assert it.price is not None
     assert Kept(requests=it.price.requests, conditions={}) == kept

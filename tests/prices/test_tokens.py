@@ -104,6 +104,13 @@ def test_what_is_no_text_is_not_counted_as_text(content: object) -> None:
         count_tokens([{"role": "user", "content": content}])
 
 
+def test_a_text_that_no_vocabulary_takes_is_counted_by_its_characters() -> None:
+    """JSON can hold half a character; the others are counted exactly."""
+    assert by_characters("no \ud800") + 4 == count_tokens(
+        ["no \ud800", "how many tokens?"], model="gpt-4o"
+    )
+
+
 @given(st.text())
 def test_any_text_has_a_count(text: str) -> None:
     """Also with surrogates and controls; never more than a token a byte, twice for punctuation."""
