@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import NewType
+from typing import Any, NewType
 
 from ledger.core import axes
 from ledger.errors import AmountOutOfRangeError, InvalidInputError
@@ -35,9 +35,56 @@ Micros = NewType("Micros", int)
 AHEAD_MAX_US = 86_400_000_000
 """How far ahead of the clock a call may be dated."""
 
+
+class JsonObject(Mapping[str, Any]):
+    """An object that JSON can hold, as its canonical text; it is read where it is asked for.
+
+    What becomes of the value that it was made of, or is done to what it returns, does not reach
+    the text.
+    """
+
+    __slots__ = ("_content", "text")
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        """Encode a mapping.
+
+        Raises:
+            TypeError: JSON cannot hold something in it.
+            ValueError: Likewise.
+        """
+        self.text = canonical_json(dict(value))
+        self._content: dict[str, Any] | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The object, as JSON says it."""
+        if self._content is None:
+            self._content = json.loads(self.text)
+        return self._content
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - what JSON holds
+        return self.content[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.content)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def __repr__(self) -> str:
+        return repr(self.content)
+
+
+def _content_of(value: object) -> object:
+    """Return what JSON can hold of a value, for the encoder."""
+    if isinstance(value, JsonObject):
+        return value.content
+    raise TypeError(f"a {type(value).__name__} is nothing that JSON can hold")
+
+
 # One encoder for all: json.dumps makes a new one for every call with settings of its own.
 _encode_json = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_content_of
 ).encode
 
 _USD = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", re.ASCII)

@@ -79,6 +79,8 @@ def check_tags(tags: object) -> dict[str, str]:
     """
     if not isinstance(tags, Mapping) or len(tags) > TAGS_MAX:
         raise InvalidInputError("tags", f"must be a mapping of at most {TAGS_MAX} str to str")
+    if not tags:
+        return {}
     checked = {check_text("tag", key): check_text(f"tag {key!r}", tags[key]) for key in tags}
     if len(canonical_json(checked)) > TAGS_MAX_CHARS:
         raise InvalidInputError("tags", f"must have at most {TAGS_MAX_CHARS} characters as JSON")

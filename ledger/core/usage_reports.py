@@ -19,6 +19,7 @@ from ledger.core.checks import (
     AHEAD_MAX_US,
     DETAIL_MAX_CHARS,
     NAME_MAX_CHARS,
+    JsonObject,
     Micros,
     canonical_json,
     check_moment,
@@ -70,7 +71,7 @@ class UsageReport:
     detail: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        # Copies of what fits, so that later changes of the caller's mappings do not reach it.
+        # What fits is kept apart from the caller's mappings, which may change later.
         for name, check in (
             ("provenance", Provenance),
             ("tags", check_tags),
@@ -96,7 +97,7 @@ class Fitted(NamedTuple):
     occurred_at: Micros | None = None
     idempotency_key: str | None = None
     tags: dict[str, str] | None = None
-    detail: dict[str, Any] | None = None
+    detail: JsonObject | None = None
     shortened: tuple[str, ...] = ()
 
     def by(self, now: Micros) -> Fitted:
@@ -112,7 +113,7 @@ REPORTED = Fitted._fields[:-1]
 
 
 def fit(report: UsageReport) -> Fitted:
-    """Return what is stored of a report; its tags and detail are copies."""
+    """Return what is stored of a report; the caller's tags and detail are not kept."""
     values: dict[str, Any] = {}
     shortened = []
     for name, check, shorten in _FIELDS:
@@ -167,25 +168,26 @@ def _shorten_tags(given: Mapping[object, object]) -> dict[str, str]:
     return check_tags(kept)
 
 
-def _check_detail(detail: object) -> dict[str, Any]:
+def _check_detail(detail: object) -> JsonObject:
+    if isinstance(detail, JsonObject):  # a report's, which was checked when that was made
+        return detail
     if not isinstance(detail, Mapping):
         raise InvalidInputError("detail", "must be a mapping that JSON can hold")
-    text = canonical_json(dict(detail))
-    check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 8)
-    if "\\u0000" in text:
+    kept = JsonObject(detail)
+    check_text("detail", kept.text, max_chars=DETAIL_MAX_CHARS // 8)
+    if "\\u0000" in kept.text:
         raise InvalidInputError("detail", "must not hold NUL")
-    copy: dict[str, Any] = json.loads(text)
-    return copy
+    return kept
 
 
-def _shorten_detail(given: object) -> dict[str, Any]:
+def _shorten_detail(given: object) -> JsonObject:
     try:
         text = json.dumps(given, default=str, ensure_ascii=False, skipkeys=True)
     except (TypeError, ValueError, RecursionError):
         text = repr(given)
     # JSON spells NUL in six characters, which no database takes for a part of its own JSON.
     begins = _storable(text[:DETAIL_SHOWN_CHARS]).replace("\\u0000", _UNSTORABLE[0])
-    return {"begins": begins, "chars": len(text), "sha256": _digest(text)}
+    return JsonObject({"begins": begins, "chars": len(text), "sha256": _digest(text)})
 
 
 _Fit = Callable[[Any], Any]

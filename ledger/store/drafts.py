@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ledger.core import hashing, rules
-from ledger.core.checks import Micros, canonical_json
+from ledger.core.checks import JsonObject, Micros, canonical_json
 from ledger.core.entries import (
     Balance,
     EntryFlag,
@@ -244,4 +244,8 @@ def _detail(draft: Draft) -> str | None:
         detail = {**(detail or {}), **set_under}
     if draft.kind is EntryKind.ROLLOVER and draft.window is not None:
         detail = {**(detail or {}), "window": window_json(draft.window)}
-    return canonical_json(dict(detail)) if detail else None
+    if not detail:
+        return None
+    if len(detail) == 1 and isinstance(told := detail.get("report"), JsonObject):
+        return f'{{"report":{told.text}}}'  # as in most settlements: it was encoded once
+    return canonical_json(dict(detail))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,8 @@ from ledger import (
     UsageEstimate,
     UsageReport,
 )
+from ledger.core.checks import JsonObject
+from ledger.core.usage_reports import fit
 
 ESTIMATE = ("input_tokens", "output_tokens", "total_tokens", "cost_micros_usd")
 USAGE = (*ESTIMATE, "cache_creation_tokens", "cache_read_tokens", "reasoning_tokens")
@@ -390,3 +392,14 @@ def test_a_report_s_detail_is_a_copy_of_what_json_holds() -> None:
     report = UsageReport(detail=given)
     given["parts"].append(2)
     assert {"finish": "stop", "parts": [1, {"a": None}]} == report.detail
+
+
+def test_a_report_s_detail_is_encoded_once() -> None:
+    """What is done to the detail that a report shows does not reach the entry."""
+    report = UsageReport(detail={"parts": [1]})
+    assert report.detail is not None
+    report.detail["parts"].append(2)
+    kept = fit(report).detail
+    assert isinstance(kept, JsonObject)
+    assert '{"parts":[1]}' == kept.text
+    assert kept is fit(replace(report, model="m")).detail

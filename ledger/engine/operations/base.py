@@ -156,14 +156,14 @@ class LeaseOperation(Operation[T]):
 
 def reported(report: Fitted, pool: PoolBatch, captured: Interned | None) -> Interned | None:
     """Return the attribution of an entry: what its lease captured, under what a report says."""
+    base = (captured and captured.value) or Attribution()
     overrides: dict[str, Any] = {
         name: value
         for name in ("provider", "model", "tags")
-        if (value := getattr(report, name)) is not None
+        if (value := getattr(report, name)) is not None and value != getattr(base, name)
     }
     if not overrides:
         return captured
-    base = (captured and captured.value) or Attribution()
     return pool.intern(hashing.attribution_content(replace(base, **overrides)))
 
 

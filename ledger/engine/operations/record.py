@@ -127,7 +127,7 @@ def arguments_of(
         report.provenance,
         report.occurred_at,
         None if report.tags is None else canonical_json(report.tags),
-        None if report.detail is None else canonical_json(report.detail),
+        None if report.detail is None else report.detail.text,
     )
 
 
