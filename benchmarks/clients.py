@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.bench import Bench, fresh_pool
 from benchmarks.measure import Workload, repeated, timed
 from benchmarks.work import ESTIMATE, USED
 from ledger import Attribution, LedgerBudgetManager
+from ledger.prices import PriceList, count_tokens
 from ledger.transport import budgeted
 
 if TYPE_CHECKING:
     import openai
 
 MODEL = "gpt-4o"
+MESSAGES: Any = [{"role": "user", "content": "Is it worth it?"}]
 CHUNKS = 200
 """How many parts a stream has."""
 
@@ -71,7 +73,11 @@ def _client() -> openai.OpenAI:
 
 
 def workloads(bench: Bench) -> list[Workload]:
-    """Return a call recorded by hand, and a bare stream; each beside the same with a budget."""
+    """Return a call recorded by hand, and a bare stream; each beside the same with a budget.
+
+    The first row by hand is given its figures. The second one counts and prices as `budgeted` does,
+    and keeps as much with the entry: what a program without `budgeted` would have to write.
+    """
     pool = fresh_pool(bench.book())
     bare, paid = _client(), budgeted(_client(), pool=fresh_pool(bench.book()), run_id="benchmark")
     calls, streams = bench.scale.calls, max(1, bench.scale.calls // 10)
@@ -79,11 +85,18 @@ def workloads(bench: Bench) -> list[Workload]:
         name="a call, recorded by hand",
         run=lambda: repeated(calls, partial(timed, work=partial(_by_hand, bare, pool))),
     )
+    priced = Workload(
+        name="a call, priced and recorded by hand",
+        run=lambda: repeated(calls, partial(timed, work=partial(_priced, bare, pool, PriceList()))),
+        base=by_hand,
+        compare="latency",
+    )
     unpaid = Workload(
         name=f"a stream of {CHUNKS} chunks, without a budget",
         run=lambda: repeated(streams, partial(timed, work=partial(_streamed, bare))),
     )
     return [
+        priced,
         Workload(
             name="a call, budgeted",
             run=lambda: repeated(calls, partial(timed, work=partial(_call, paid))),
@@ -99,10 +112,8 @@ def workloads(bench: Bench) -> list[Workload]:
     ]
 
 
-def _call(client: openai.OpenAI) -> None:
-    client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Is it worth it?"}], max_tokens=400
-    )
+def _call(client: openai.OpenAI) -> openai.types.chat.ChatCompletion:
+    return client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=400)
 
 
 def _by_hand(client: openai.OpenAI, pool: LedgerBudgetManager) -> None:
@@ -112,10 +123,23 @@ def _by_hand(client: openai.OpenAI, pool: LedgerBudgetManager) -> None:
         lease.record(USED)
 
 
+def _priced(client: openai.OpenAI, pool: LedgerBudgetManager, prices: PriceList) -> None:
+    attribution = Attribution(run_id="benchmark", operation="chat", model=MODEL, provider="openai")
+    estimate = prices.estimate(
+        model=MODEL,
+        provider="openai",
+        input_tokens=count_tokens(MESSAGES, model=MODEL),
+        max_output_tokens=400,
+    )
+    with pool.lease(estimate, attribution=attribution) as lease:
+        found = prices.recording(_call(client), provider="openai")
+        lease.record(found.usage, report=found.report)
+
+
 def _streamed(client: openai.OpenAI) -> None:
     for _ in client.chat.completions.create(
         model=MODEL,
-        messages=[{"role": "user", "content": "Is it worth it?"}],
+        messages=MESSAGES,
         max_tokens=400,
         stream=True,
         stream_options={"include_usage": True},

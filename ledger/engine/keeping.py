@@ -6,9 +6,8 @@ counts as done for it, and the queue tries it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 
 from ledger.core.tokens import is_proof, token_of
 from ledger.core.values import Usage
@@ -16,15 +15,18 @@ from ledger.core.values import Usage
 _kept: ContextVar[bool] = ContextVar("calls about leases are kept", default=False)
 
 
-@contextmanager
-def kept() -> Iterator[None]:
-    """Have the calls about leases in the block kept if the store does not do them now."""
-    token = _kept.set(True)
-    try:
-        yield
-    finally:
+class Keeping:
+    """A block in which calls about leases are kept if the store does not do them now."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        self._token: Token[bool] = _kept.set(True)
+
+    def __exit__(self, *error: object) -> bool | None:
         with suppress(ValueError):  # a coroutine that is thrown away may end in another context
-            _kept.reset(token)
+            _kept.reset(self._token)
+        return None
 
 
 def is_kept() -> bool:

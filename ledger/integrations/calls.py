@@ -17,10 +17,11 @@ from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.values import RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.prices import PriceList, Recording
-from ledger.transport.attempts import Attempt, Part, call_of
+from ledger.transport.attempts import Attempt, Part
 from ledger.transport.counting import counted_here
 from ledger.transport.listening import NOBODY, CallListener
 from ledger.transport.protocols import ANY
+from ledger.transport.repetition import call_of
 from ledger.transport.requests import Asked, served_by
 from ledger.transport.settings import (
     MAX_OUTPUT_TOKENS,

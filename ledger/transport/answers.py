@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 _GAP = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 """What ends an event."""
+_GAPS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LONGEST_GAP = 4
 _DONE = b"[DONE]"
 
@@ -73,9 +74,19 @@ class EventReader(Reader):
 
     _held = b""
     """The beginning of an event whose end has not come."""
+    _named = False
+    """Whether the answer has said which model it is of."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Read the events that end in this chunk; pass on whole events if some are hidden."""
+        if (
+            self._named
+            and not self._held
+            and self._protocol.tells.search(chunk) is None
+            and _DONE not in chunk
+            and chunk.endswith(_GAPS)
+        ):
+            return chunk  # as nearly all are: whole events of the answer's text
         held = self._held + chunk
         begin, hidden = 0, []
         for gap in _GAP.finditer(held, max(0, len(self._held) - _LONGEST_GAP + 1)):
@@ -99,8 +110,7 @@ class EventReader(Reader):
     def _read(self, held: bytes, begin: int, end: int) -> bool:
         """Read an event, and tell whether it is the extra chunk of usage."""
         tells = self._protocol.tells.search(held, begin, end) is not None
-        named = any(self.said.answer.values())  # the first events say which model, and which id
-        if named and not tells and held.find(_DONE, begin, end) < 0:
+        if self._named and not tells and held.find(_DONE, begin, end) < 0:
             return False
         lines = held[begin:end].splitlines()
         data = b"\n".join(line[5:].lstrip(b" ") for line in lines if line.startswith(b"data:"))
@@ -114,6 +124,7 @@ class EventReader(Reader):
         if not isinstance(event, Mapping):
             return False
         self._understand(self._protocol.event, event)
+        self._named = any(self.said.answer.values())  # the first events say which model, and id
         return event.get("choices") == [] and bool(event.get("usage"))
 
 
@@ -180,7 +191,7 @@ class JsonReader(Reader):
         """Read what came, as far as it came."""
         content, self._parts = b"".join(self._parts), []
         for piece in _pieces(content.decode("utf-8", "replace")):
-            if isinstance(piece, Mapping):
+            if isinstance(piece, dict):
                 self._understand(self._protocol.whole, piece)
         return b""
 

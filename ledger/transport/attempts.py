@@ -19,19 +19,19 @@ from __future__ import annotations
 
 import _thread
 import logging
-import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ledger.core.extensions import Attribution, RequestExtensions
+from typing_extensions import override
+
+from ledger.core.extensions import RequestExtensions
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Usage, UsageEstimate
 from ledger.engine.collecting import is_collecting
-from ledger.engine.keeping import kept, lease_named, shown
+from ledger.engine.keeping import Keeping, lease_named, shown
 from ledger.errors import (
     LedgerError,
     RequestBudgetExceededError,
@@ -42,7 +42,8 @@ from ledger.prices import Recording
 from ledger.prices.answers import id_of, model_of
 from ledger.prices.rates import price
 from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
-from ledger.transport.listening import AttemptListener
+from ledger.transport.listening import NOTHING
+from ledger.transport.repetition import Call
 from ledger.transport.requests import Asked
 from ledger.transport.settings import Settings, note_call
 
@@ -52,43 +53,7 @@ _WAITED_IN_VAIN = frozenset({408, 499, 504, 524})
 """Somebody between the caller and the model stopped waiting; the model may have gone on."""
 
 _FIGURES = tuple(Usage.__dataclass_fields__)
-
-
-@dataclass(slots=True)
-class Call:
-    """A call, which may take several attempts.
-
-    Attributes:
-        id: Random.
-        asked: What was asked for: a repetition asks for the same.
-        attempts: How many there were so far.
-        succeeded: Whether the last one brought a complete answer.
-    """
-
-    id: str
-    asked: object
-    attempts: int = 0
-    succeeded: bool = False
-
-
-_last: ContextVar[Call | None] = ContextVar("the last call of a thread or task", default=None)
-
-
-def call_of(asked: object, retries: str | None) -> Call:
-    """Return the call that an attempt belongs to.
-
-    It is the call before, if that failed and asked for the same.
-
-    Args:
-        asked: What is asked for.
-        retries: How many attempts the client says there were before; None if it does not say.
-    """
-    last = _last.get()
-    if last is None or last.asked != asked or last.succeeded or retries == "0":
-        last = Call(secrets.token_hex(8), asked)
-        _last.set(last)
-    last.attempts += 1
-    return last
+_NOTHING_YET = Usage()
 
 
 class Part(NamedTuple):
@@ -124,7 +89,7 @@ class Attempt:
         self.reader: Reader | None = None
         """Reads the answer; None before it has come, and if it is an error."""
         self._status: int | None = None
-        self._observed = Usage()
+        self._observed = _NOTHING_YET
         self._end = threading.Lock()
         """Taken by the one that ends it, and never released."""
         self._unpriced: UnknownPriceError | None = None
@@ -138,15 +103,13 @@ class Attempt:
                 input_tokens=given, output_tokens=written, total_tokens=given + written
             )
         self._attribution = settings.attribution_of(
-            Attribution(
-                operation=asked.protocol.operation,
-                provider=asked.provider,
-                model=asked.model,
-                request_id=f"call-{call.id}.{call.attempts}",
-            )
+            operation=asked.protocol.operation,
+            provider=asked.provider,
+            model=asked.model,
+            request_id=f"call-{call.id}.{call.attempts}",
         )
         self._block: Any = None
-        self._listener = AttemptListener()
+        self._listener = NOTHING
         with self._unheard():
             self._listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
 
@@ -163,26 +126,30 @@ class Attempt:
         )
         return self._block
 
-    @contextmanager
-    def reserving(self) -> Iterator[None]:
-        """Tell the listener if the lease is refused, and raise why.
+    def reserving(self) -> Reserving:
+        """Return a block to enter the lease in: it tells the listener if that is refused.
 
         Raises:
             UnknownPriceError: It says more than the missing amount that the pool refused.
         """
-        try:
-            yield
-        except BaseException as error:
-            unknown = self._unpriced if isinstance(error, UnpricedCallError) else None
-            self.tell(error=unknown or error)
-            if unknown is not None:
-                raise unknown from error
-            raise
-        note_call(self._attribution)
+        return Reserving(self)
+
+    def reserved(self, error: BaseException | None) -> None:
+        """Note that the lease was granted, or tell the listener why it was not, and raise it."""
+        if error is None:
+            note_call(self._attribution)
+            return
+        unknown = self._unpriced if isinstance(error, UnpricedCallError) else None
+        self.tell(error=unknown or error)
+        if unknown is not None:
+            raise unknown from error
+
+    def sending(self) -> AbstractContextManager[object]:
+        """Return a block that holds the listener's context while the request is sent."""
+        return nullcontext() if self._listener is NOTHING else self._heard_sending()
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Hold the listener's context while the request is sent."""
+    def _heard_sending(self) -> Iterator[None]:
         with ExitStack() as stack:
             with self._unheard():
                 stack.enter_context(self._listener.sending())
@@ -190,6 +157,8 @@ class Attempt:
 
     def tell(self, **how: Any) -> None:  # noqa: ANN401 - as the listener takes it
         """Tell the listener how the attempt ended."""
+        if self._listener is NOTHING:
+            return
         if is_collecting():
             # The thread may be in the middle of telemetry, whose locks let no thread in twice.
             try:
@@ -280,32 +249,31 @@ class Attempt:
         if self._observed == Usage() and report != UsageReport():
             self._block.restate(self._estimate, report=report)
 
-    @contextmanager
-    def failing(self, part: Part | None = None) -> Iterator[None]:
-        """Log an error of a call about the lease: the answer is passed on all the same.
+    def failing(self, part: Part | None = None) -> Failing:
+        """Return a block for a call about the lease, whose error is logged: the answer is there.
 
         While the store is away, what was spent is kept, and recorded once it answers.
 
         Args:
             part: The call, if it records usage.
         """
-        try:
-            with kept():
-                yield
-        except RequestBudgetExceededError:
-            pass  # it was recorded, and the answer is there
-        except LedgerError as error:
-            lease, spent = self._block.lease, "no usage"
-            if part is not None and part.usage is not None:
-                spent = shown(part.usage, None if part.report is None else part.report.request_id)
-            _log.error(
-                "the usage of call %s (lease %s of pool %s: %s) could not be recorded: %s",
-                self._call.id,
-                lease_named(lease.id, lease.proof),
-                lease.pool,
-                spent,
-                error,
-            )
+        return Failing(self, part)
+
+    def failed(self, part: Part | None, error: LedgerError) -> None:
+        """Log that a call about the lease failed."""
+        if isinstance(error, RequestBudgetExceededError):
+            return  # it was recorded
+        lease, spent = self._block.lease, "no usage"
+        if part is not None and part.usage is not None:
+            spent = shown(part.usage, None if part.report is None else part.report.request_id)
+        _log.error(
+            "the usage of call %s (lease %s of pool %s: %s) could not be recorded: %s",
+            self._call.id,
+            lease_named(lease.id, lease.proof),
+            lease.pool,
+            spent,
+            error,
+        )
 
     def _recording(self, how: str) -> Recording | None:
         """Return what the answer says was used, None if it does not say so."""
@@ -344,8 +312,9 @@ class Attempt:
         return replace(found, report=replace(found.report, provider=served))
 
     def _part(self, name: str, recording: Recording) -> Part:
-        before, whole = self._observed, recording.usage
-        rest = Usage(**{f: max(0, getattr(whole, f) - getattr(before, f)) for f in _FIGURES})
+        before, rest = self._observed, recording.usage
+        if before is not _NOTHING_YET:
+            rest = Usage(**{f: max(0, getattr(rest, f) - getattr(before, f)) for f in _FIGURES})
         self._observed = before.saturating_add(rest)
         if name == "observe":
             self._block.restate(self._at_most(recording), report=recording.report)
@@ -366,3 +335,36 @@ class Attempt:
             total_tokens=known.total_tokens + missing,
             cost_micros_usd=cost,
         )
+
+
+class Reserving:
+    """A block that a lease is entered in; a class, since a generator takes four times as long."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
+        self._attempt.reserved(error)
+
+
+class Failing(Keeping):
+    """A block for a call about a lease, which keeps what the store does not do now."""
+
+    __slots__ = ("_attempt", "_part")
+
+    def __init__(self, attempt: Attempt, part: Part | None) -> None:
+        self._attempt = attempt
+        self._part = part
+
+    @override
+    def __exit__(self, *error: object) -> bool | None:
+        super().__exit__(*error)
+        if not isinstance(failure := error[1], LedgerError):
+            return None
+        self._attempt.failed(self._part, failure)
+        return True

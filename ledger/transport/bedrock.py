@@ -21,8 +21,9 @@ from typing_extensions import override
 from ledger.errors import InvalidInputError
 from ledger.lease import LeaseBlock
 from ledger.transport.answers import Reader
-from ledger.transport.attempts import Attempt, call_of
+from ledger.transport.attempts import Attempt
 from ledger.transport.counting import is_counted
+from ledger.transport.repetition import call_of
 from ledger.transport.requests import protocol_of, read_request
 from ledger.transport.settings import TWICE, Settings, for_threads
 from ledger.transport.streams import Stream

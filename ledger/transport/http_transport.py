@@ -12,9 +12,11 @@ from typing import Any
 
 from ledger.contract import AsyncBudget, Budget
 from ledger.lease import AsyncLeaseBlock, LeaseBlock
-from ledger.transport.attempts import Attempt, call_of
+from ledger.transport.attempts import Attempt
 from ledger.transport.counting import is_counted
+from ledger.transport.protocols import Protocol
 from ledger.transport.refusals import refusal
+from ledger.transport.repetition import call_of
 from ledger.transport.requests import protocol_of, provider_of, read_request, served_by
 from ledger.transport.settings import Settings, for_tasks, for_threads
 from ledger.transport.streams import AsyncStream, Stream
@@ -48,9 +50,10 @@ class Transport:
 
     def handle_request(self, request: Any) -> Any:  # noqa: ANN401 - of the module
         """Reserve, send, and read the answer while it passes."""
-        if is_counted() or protocol_of(request.method, request.url.path) is None:
+        protocol = None if is_counted() else protocol_of(request.method, request.url.path)
+        if protocol is None:
             return self._inner.handle_request(request)
-        attempt = self._attempt(request, request.read())
+        attempt = self._attempt(protocol, request, request.read())
         try:
             with attempt.reserving():
                 block = attempt.lease(self._budget)
@@ -71,9 +74,10 @@ class Transport:
 
     async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - of the module
         """Reserve, send, and read the answer while it passes."""
-        if is_counted() or protocol_of(request.method, request.url.path) is None:
+        protocol = None if is_counted() else protocol_of(request.method, request.url.path)
+        if protocol is None:
             return await self._inner.handle_async_request(request)
-        attempt = self._attempt(request, await request.aread())
+        attempt = self._attempt(protocol, request, await request.aread())
         try:
             with attempt.reserving():
                 block = attempt.lease(self._async_budget)
@@ -114,10 +118,8 @@ class Transport:
     async def __aexit__(self, *error: object) -> None:
         await self._inner.__aexit__(*error)
 
-    def _attempt(self, request: Any, content: bytes) -> Attempt:  # noqa: ANN401 - of the module
+    def _attempt(self, protocol: Protocol, request: Any, content: bytes) -> Attempt:  # noqa: ANN401 - of the module
         url = request.url
-        protocol = protocol_of(request.method, url.path)
-        assert protocol is not None  # noqa: S101 - otherwise the request is passed on as it is
         known = self._settings.provider or provider_of(url.host)
         asked = read_request(protocol, url.path, content, provider=known)
         provider = served_by(asked, self._settings.prices, self._settings.said_provider)
@@ -143,16 +145,16 @@ class Transport:
     def _passing(self, answer: Any, stream: Any, attempt: Attempt, block: Any) -> Any:  # noqa: ANN401 - of the module
         """Return the answer with a stream that is read while it passes, and ends the attempt."""
         headers, source = answer.headers, answer.stream
-        encodings = headers.get("content-encoding", "").replace(" ", "").lower().split(",")
+        encoding = headers.get("content-encoding", "")
         if answer.is_closed:  # it was read already, as those of httpx.MockTransport are
             source = self.http.ByteStream(answer.content)
             answer = self.http.Response(
                 answer.status_code, headers=headers, stream=source, extensions=answer.extensions
             )
             headers = answer.headers
-        elif not _DECODED.isdisjoint(encodings):
+        elif not _DECODED.isdisjoint(encoding.replace(" ", "").lower().split(",")):
             source = self.http.Response(200, headers=headers, stream=source)
-        if source is not answer.stream or "content-encoding" in headers:
+        if source is not answer.stream or encoding:
             headers.pop("content-encoding", None)
         if source is not answer.stream or attempt.asks_for_usage:
             headers.pop("content-length", None)  # of what was sent, not of what is passed on

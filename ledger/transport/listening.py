@@ -54,8 +54,9 @@ class CallListener:
             attribution: Whom and what it is for; its request id has the attempt's number.
             estimate: What will be reserved for it.
         """
-        return _NOTHING
+        return NOTHING
 
 
-_NOTHING = AttemptListener()
+NOTHING = AttemptListener()
+"""What an attempt is told to that nobody listens to."""
 NOBODY = CallListener()

@@ -136,7 +136,7 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
         body = json.loads(content)
     except ValueError:
         body = None
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         body = {}
     tier = body.get("service_tier")
     options = body.get("stream_options")
@@ -150,7 +150,7 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
             (most for where in protocol.limits if (most := _number(body, where)) is not None), None
         ),
         body=body,
-        asks_usage=isinstance(options, Mapping) and bool(options.get("include_usage")),
+        asks_usage=isinstance(options, dict) and bool(options.get("include_usage")),
     )
 
 
@@ -244,7 +244,7 @@ def _priced_at(model: str, prices: PriceList, provider: str | None) -> Rates | N
 def _number(body: Fields, where: Sequence[str]) -> int | None:
     found: Any = body
     for name in where:
-        found = found.get(name) if isinstance(found, Mapping) else None
+        found = found.get(name) if isinstance(found, _MAPPINGS) else None
     return found if type(found) is int and found >= 0 else None
 
 

@@ -177,14 +177,15 @@ def back_to(before: Attribution | None) -> None:
 
 
 def _over(newer: Attribution | None, older: Attribution | None) -> Attribution | None:
-    if newer is None or older is None:
-        return newer or older
-    both = {part.name: getattr(newer, part.name) or getattr(older, part.name) for part in _PARTS}
-    return Attribution(**(both | {"tags": {**older.tags, **newer.tags}}))
+    return newer or older if newer is None or older is None else _both(newer, older)
 
 
-_PARTS = fields(Attribution)
+def _both(newer: Attribution, older: Attribution) -> Attribution:
+    parts = {name: getattr(newer, name) or getattr(older, name) for name in _TEXTS}
+    return Attribution(**parts, tags={**older.tags, **newer.tags})
 
+
+_TEXTS = tuple(part.name for part in fields(Attribution) if part.name != "tags")
 
 _BUDGETS = (LedgerBudgetManager, BudgetRouter, SharedPoolBudgetManager, AsyncBudget)
 
@@ -280,16 +281,17 @@ class Settings:
         own = _attribution.get()
         return (own and own.provider) or self.attribution.provider
 
-    def attribution_of(self, call: Attribution) -> Attribution:
+    def attribution_of(self, **known: str | None) -> Attribution:
         """Return whom and what a call is for: what is known of it gives way to what was said."""
         own, acting = _attribution.get(), _acting.get()
         if own is not None and acting is not None and acting.agent is not None:
             # An agent that was named inside the run, for a part of it, stays.
             own = replace(own, agent=acting.agent) if own.agent == acting.began else own
-        said = _over(own, self.attribution)
-        if own is not None and own.run_id is not None and said is not None:
-            said = replace(said, parent_run_id=self._parent(own, said.parent_run_id))
-        return _over(said, call) or call
+        said = self.attribution if own is None else _both(own, self.attribution)
+        parts = {name: getattr(said, name) or known.get(name) for name in _TEXTS}
+        if own is not None and own.run_id is not None:
+            parts["parent_run_id"] = self._parent(own, said.parent_run_id)
+        return Attribution(**parts, tags=said.tags)
 
     def _parent(self, own: Attribution, given: str | None) -> str | None:
         """Return the run that a call's own run is below.

@@ -25,13 +25,14 @@ class Stream:
     def __iter__(self) -> Iterator[bytes]:
         reader = self._attempt.reader
         assert reader is not None  # noqa: S101 - the answer is no error
+        said = reader.said
         try:
             source = self._source
             for chunk in source.iter_bytes() if hasattr(source, "iter_bytes") else source:
                 passed = reader.feed(chunk)
-                if reader.said.early:
+                if said.early:
                     self._make(self._attempt.early())
-                if reader.is_over:
+                if said.final and reader.is_over:
                     self.end("complete")
                 if passed:
                     yield passed
@@ -76,14 +77,14 @@ class AsyncStream:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         reader = self._attempt.reader
         assert reader is not None  # noqa: S101 - the answer is no error
-        passing = False
+        said, passing = reader.said, False
         try:
             source = self._source
             async for chunk in source.aiter_bytes() if hasattr(source, "aiter_bytes") else source:
                 passed = reader.feed(chunk)
-                if reader.said.early:
+                if said.early:
                     await _in_full(self._make(self._attempt.early()))
-                if reader.is_over:
+                if said.final and reader.is_over:
                     await self.end("complete")
                 if passed:
                     passing = True

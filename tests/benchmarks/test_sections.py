@@ -53,6 +53,7 @@ EXPECTED = {
     "start": [BARE, *(name for name in PROGRAMS if name != BARE)],
     "clients": [
         "a call, recorded by hand",
+        "a call, priced and recorded by hand",
         "a call, budgeted",
         "a stream of 200 chunks, without a budget",
         "a stream of 200 chunks, budgeted",

@@ -27,7 +27,7 @@ from ledger import (
     UsageEstimate,
     usd,
 )
-from ledger.engine.keeping import kept
+from ledger.engine.keeping import Keeping
 from ledger.integrations.calls import Counted
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from ledger.transport import budgeted
@@ -187,10 +187,10 @@ def test_what_is_kept_goes_before_the_next_call_of_its_lease(
     """A kept observation and the settlement behind it share a batch when the store is back."""
     lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
     proxy.refuse()
-    with kept():
+    with Keeping():
         budget.observe(lease, Usage(total_tokens=3))
     proxy.restore()
-    with kept():
+    with Keeping():
         budget.record_used(lease, Usage(total_tokens=4))
     assert 7 == budget.status().balance.committed.tokens
     assert not list(book.open_leases("team"))

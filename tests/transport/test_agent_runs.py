@@ -46,13 +46,12 @@ def attributions(book: Ledger, pool: LedgerBudgetManager) -> Iterator[Attributio
 def test_an_agent_that_is_named_for_a_part_of_a_run_stays() -> None:
     """Hooks say who acts in a run; a tool inside it may say that it acts for somebody else."""
     settings = Settings.of(SharedPoolBudgetManager(SharedPoolBudgetOptions()), run_id="job")
-    call = Attribution(model="m")
     with agent_run("triage"):
         acting_now().agent = "billing"
-        assert "billing" == settings.attribution_of(call).agent
+        assert "billing" == settings.attribution_of(model="m").agent
         with attributed(Attribution(agent="researcher")):
-            assert "researcher" == settings.attribution_of(call).agent
-        assert "billing" == settings.attribution_of(call).agent
+            assert "researcher" == settings.attribution_of(model="m").agent
+        assert "billing" == settings.attribution_of(model="m").agent
 
 
 def test_an_agent_that_starts_another(
