@@ -253,6 +253,11 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         else:
             end = self._budget.abandon(self.lease, estimate=self._known, report=self._report)
         failure, cancelled = await finished(end)
+        if isinstance(failure, asyncio.CancelledError):
+            # The loop is shut down, and has cancelled every task, the end's too: it may not have
+            # begun, or was dropped from the queue.
+            _leave(self._budget.abandon(self.lease, estimate=self._known, report=self._report))
+            cancelled = cancelled or failure
         if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
             _unended(self.lease, failure, error or cancelled)
         if isinstance(failure, LostLeaseError):
@@ -313,7 +318,8 @@ async def finished(
 ) -> tuple[BaseException | None, asyncio.CancelledError | None]:
     """Await the end of a lease; return its failure, and a cancellation that came meanwhile.
 
-    A cancellation must not leave the lease open: it is to be raised again after that.
+    A cancellation must not leave the lease open: it is to be raised again after that. The end
+    itself is cancelled only with all tasks of its loop; that is its failure, then.
     """
     task = asyncio.ensure_future(ending)
     cancelled: asyncio.CancelledError | None = None
@@ -322,6 +328,8 @@ async def finished(
             await asyncio.wait([task])
         except asyncio.CancelledError as again:
             cancelled = again
+    if task.cancelled():
+        return asyncio.CancelledError(), cancelled
     return task.exception(), cancelled
 
 

@@ -69,6 +69,9 @@ class Stream:
 class AsyncStream:
     """The content of an answer for tasks."""
 
+    _ending = False
+    """Whether the end has begun."""
+
     def __init__(self, source: Any, attempt: Attempt, block: AsyncLeaseBlock) -> None:  # noqa: ANN401 - of the module
         self._source = source
         self._attempt = attempt
@@ -115,10 +118,17 @@ class AsyncStream:
 
     async def end(self, how: str) -> None:
         """End the attempt, once, also if the task is cancelled meanwhile."""
-        if self._attempt.ends():
+        if not self._attempt.ends():
+            return
+        try:
             await _in_full(self._end(how))
+        except asyncio.CancelledError:
+            if not self._ending:  # the loop is shut down, and has cancelled all its tasks
+                self._abandon()
+            raise
 
     async def _end(self, how: str) -> None:
+        self._ending = True
         try:
             for part in self._attempt.parts(how):
                 await self._make(part)
@@ -140,15 +150,18 @@ class AsyncStream:
             return
         loop = asyncio._get_running_loop()  # noqa: SLF001 - None is no error here
         if loop is None:
-            # The end by the pool's policy is left in the queue.
-            self._attempt.tell(content="left")
-            self._attempt.name()
-            with suppress(StopIteration):
-                self._block.__aexit__(GeneratorExit, None, None).send(None)
+            self._abandon()
         else:
             task = loop.create_task(self._end("left"))
             _endings.add(task)
             task.add_done_callback(_endings.discard)
+
+    def _abandon(self) -> None:
+        """Leave the end by the pool's policy in the queue."""
+        self._attempt.tell(content="left")
+        self._attempt.name()
+        with suppress(StopIteration):
+            self._block.__aexit__(GeneratorExit, None, None).send(None)
 
 
 async def _in_full(call: Coroutine[Any, Any, None]) -> None:

@@ -25,7 +25,7 @@ from ledger import (
     UsageReport,
 )
 from ledger.testing.calls import EXTENSIONS
-from tests.clocks import impatient
+from tests.clocks import impatient, until
 
 ESTIMATE = UsageEstimate(total_tokens=40)
 OBSERVED = 15
@@ -163,6 +163,35 @@ def test_an_async_block_that_is_left_follows_the_policy(
         return (await budget.remaining(EXTENSIONS)).tokens
 
     assert LEFT[policy] == asyncio.run(main())
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_block_is_left_while_its_loop_is_shut_down(
+    shared_book: Ledger, fresh_name: str, steps: int
+) -> None:
+    """`asyncio.run` cancels every task, also the end of a block that a cancelled task leaves."""
+
+    async def main() -> None:
+        options = SharedPoolBudgetOptions(capacity_tokens=100)
+        budget = await AsyncLedger(shared_book).pool(fresh_name, options)
+        entered = asyncio.Event()
+
+        async def hold() -> None:
+            async with budget.lease(ESTIMATE):
+                entered.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(hold())
+        await entered.wait()
+        task.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    budget = shared_book.pool(fresh_name)
+    until(lambda: budget.status().balance.reserved.requests == 0)
+    (only,) = [one for one in shared_book.entries(fresh_name) if one.kind == "settlement"]
+    assert ESTIMATE.total_tokens == only.usage.total_tokens
 
 
 def test_a_record_or_a_release_ends_it(shared_book: Ledger, fresh_name: str) -> None:

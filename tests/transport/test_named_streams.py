@@ -14,6 +14,7 @@ import pytest
 from ledger import Entry, EntryKind, Ledger, LedgerBudgetManager, Provenance
 from ledger.transport import budgeted
 from tests.transport import wire
+from tests.transport.attempts import attempts
 from tests.transport.frames import chunk, event
 from tests.transport.libraries import MESSAGES
 from tests.transport.shapes import BY_NAME
@@ -166,3 +167,34 @@ def test_a_stream_of_openai_that_is_left(
     with of_openai(pool).chat.completions.create(**CHAT) as stream:  # type: ignore[call-overload]
         assert "chatcmpl-1" == next(iter(stream)).id
     assert ("chatcmpl-1", "gpt-4o-2024-08-06") == named(settled(book, pool))
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_stream_is_left_while_its_loop_is_shut_down(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, steps: int
+) -> None:
+    """`asyncio.run` cancels every task, also the one that ends the lease of a cancelled stream."""
+    import httpx2
+
+    shape = BY_NAME["chat"]
+    server.answers(shape.stream.cut(2, wire.End.NEVER))
+
+    async def main() -> None:
+        client = budgeted(httpx2.AsyncClient(base_url=server.url), pool=pool)
+        begun = asyncio.Event()
+
+        async def read() -> None:
+            asked = {"model": shape.model, "messages": [], "stream": True}
+            async with client.stream("POST", "/v1/chat/completions", json=asked) as answer:
+                async for _ in answer.aiter_bytes():
+                    begun.set()
+
+        task = asyncio.ensure_future(read())
+        await begun.wait()
+        task.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    (found,) = attempts(book, pool)
+    assert "estimated" == found.end
