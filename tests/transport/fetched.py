@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from functools import cache
 from typing import Any
 
 import pytest
@@ -20,6 +23,27 @@ _numbers = itertools.count(1)
 
 async def _nothing() -> None:
     """Close nothing."""
+
+
+def _in_a_loop(stream: Callable[[], AsyncIterator[object]]) -> Iterator[object]:
+    """Read a stream that is for tasks alone in a loop of this thread."""
+    with asyncio.Runner() as runner:
+
+        async def begin() -> AsyncIterator[object]:
+            return stream()
+
+        async def next_part() -> object:
+            return await anext(parts, _END)
+
+        parts: Any = runner.run(begin())
+        try:
+            while (part := runner.run(next_part())) is not _END:
+                yield part
+        finally:
+            runner.run(parts.aclose())
+
+
+_END = object()
 
 
 async def _no_tasks() -> object:
@@ -87,6 +111,126 @@ def langchain(shape: Shape, url: str, read_s: float, options: dict[str, Any]) ->
         lambda: model.invoke("Hi"),
         lambda: model.stream("Hi"),
         lambda: model.ainvoke("Hi"),
+        astream,
+        _nothing,
+        lambda: None,
+    )
+
+
+def langchain_anthropic(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
+    """Messages by langchain-anthropic."""
+    from langchain_anthropic import ChatAnthropic
+
+    made = ChatAnthropic(
+        model=shape.model,
+        base_url=f"{url}/{next(_numbers)}",  # models of one address share an HTTP client
+        api_key="none",
+        max_tokens=1_000,
+        timeout=read_s,
+        max_retries=2,
+    )
+    model = budgeted(made, **options)
+    for client in (model._client, model._async_client):
+        _at_once(client)
+
+    async def astream() -> Any:
+        return model.astream("Hi")
+
+    return Library(
+        lambda: model.invoke("Hi"),
+        lambda: model.stream("Hi"),
+        lambda: model.ainvoke("Hi"),
+        astream,
+        _nothing,
+        lambda: None,
+    )
+
+
+def pydantic_ai(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
+    """Chat completions by an agent of pydantic-ai, and streams of its model."""
+    from openai import AsyncOpenAI
+    from pydantic_ai import Agent, ModelRequest
+    from pydantic_ai.direct import model_request_stream, model_request_stream_sync
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    client = _at_once(AsyncOpenAI(base_url=f"{url}/v1", api_key="none", timeout=read_s))
+    model = OpenAIChatModel(shape.model, provider=OpenAIProvider(openai_client=client))
+    agent = budgeted(Agent(model), **options)
+
+    def stream() -> Iterator[object]:
+        with model_request_stream_sync(model, [ModelRequest.user_text_prompt("Hi")]) as events:
+            yield from events
+
+    async def parts() -> AsyncIterator[object]:
+        async with model_request_stream(model, [ModelRequest.user_text_prompt("Hi")]) as events:
+            async for event in events:
+                yield event
+
+    async def astream() -> Any:
+        return parts()
+
+    return Library(
+        lambda: agent.run_sync("Hi"),
+        stream,
+        lambda: agent.run("Hi"),
+        astream,
+        client.close,
+        lambda: None,
+    )
+
+
+def openai_agents(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
+    """Chat completions by an agent of openai-agents, whose streams are for tasks alone."""
+    import agents
+    from agents.run import get_default_agent_runner, set_default_agent_runner
+    from openai import AsyncOpenAI
+
+    from ledger.integrations.openai_agents import attribute_runs
+
+    agents.set_tracing_disabled(disabled=True)
+    before = get_default_agent_runner()
+    attribute_runs()
+    client = _at_once(AsyncOpenAI(base_url=f"{url}/v1", api_key="none", timeout=read_s))
+    model = agents.OpenAIChatCompletionsModel(model=shape.model, openai_client=client)
+    agent = agents.Agent(name="triage", model=budgeted(model, **options))
+
+    async def parts() -> AsyncIterator[object]:
+        events = agents.Runner.run_streamed(agent, "Hi").stream_events()
+        async with aclosing(events):
+            async for event in events:
+                if event.type == "raw_response_event":  # others come before anything is sent
+                    yield event
+
+    async def astream() -> Any:
+        return parts()
+
+    return Library(
+        lambda: agents.Runner.run_sync(agent, "Hi"),
+        lambda: _in_a_loop(parts),
+        lambda: agents.Runner.run(agent, "Hi"),
+        astream,
+        client.close,
+        lambda: set_default_agent_runner(before),
+    )
+
+
+def cohere(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
+    """Chat by cohere."""
+    import cohere
+
+    given: Any = {"api_key": "none", "base_url": url, "timeout": read_s}
+    client = cache(lambda: budgeted(cohere.ClientV2(**given), **options))
+    aclient = cache(lambda: budgeted(cohere.AsyncClientV2(**given), **options))
+    asked: Any = {"model": shape.model, "messages": MESSAGES}
+
+    async def astream() -> Any:
+        return aclient().chat_stream(**asked)
+
+    return Library(
+        lambda: client().chat(**asked),
+        lambda: client().chat_stream(**asked),
+        lambda: aclient().chat(**asked),
         astream,
         _nothing,
         lambda: None,
@@ -193,10 +337,50 @@ CONVERSE = Shape(
     billed=(7_300, 12_300),
 )
 
+_COHERE_END = {
+    "finish_reason": "COMPLETE",
+    "usage": {
+        "billed_units": {"input_tokens": 900.0, "output_tokens": 200.0},
+        "tokens": {"input_tokens": 1000.0, "output_tokens": 210.0},
+    },
+}
+
+
+def _cohere(end: Mapping[str, object]) -> Reply:
+    message = {"role": "assistant", "content": [{"type": "text", "text": "Hello there"}]}
+    return wire.whole({"id": "c1", "message": message, **end})
+
+
+def _cohere_stream(*more: object) -> Reply:
+    words = (
+        {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": word}}}}
+        for word in ("Hel", "lo ", "there")
+    )
+    begin = {"type": "message-start", "id": "c1", "delta": {"message": {"role": "assistant"}}}
+    return wire.events([begin, *words, *more])
+
+
+_UNSAID = {"finish_reason": "COMPLETE"}
+COHERE = Shape(
+    name="cohere",
+    model="command-r-08-2024",
+    whole=_cohere(_COHERE_END),
+    stream=_cohere_stream({"type": "message-end", "delta": _COHERE_END}),
+    unsaid=_cohere(_UNSAID),
+    unsaid_stream=_cohere_stream({"type": "message-end", "delta": _UNSAID}),
+    broken=_cohere_stream({"message": "no"}),
+    # 900 at 0.15 a million, 200 at 0.60
+    billed=(1_100, 255),
+)
+
 COLUMNS: dict[str, tuple[Callable[..., Library], Shape]] = {
     "groq": (groq, BY_NAME["chat"]),
     "mistralai": (mistral, BY_NAME["chat"]),
     "langchain-openai": (langchain, BY_NAME["chat"]),
     "litellm": (litellm, BY_NAME["chat"]),
     "boto3, converse": (boto3, CONVERSE),
+    "langchain-anthropic": (langchain_anthropic, BY_NAME["messages"]),
+    "pydantic-ai": (pydantic_ai, BY_NAME["chat"]),
+    "openai-agents": (openai_agents, BY_NAME["chat"]),
+    "cohere": (cohere, COHERE),
 }
