@@ -5,6 +5,7 @@ Neither module is imported: the classes are made from the module of the transpor
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import replace
 from functools import cache, cached_property
@@ -21,8 +22,12 @@ from ledger.transport.requests import protocol_of, provider_of, read_request, se
 from ledger.transport.settings import Settings, for_tasks, for_threads
 from ledger.transport.streams import AsyncStream, Stream
 
+_log = logging.getLogger(__name__)
+
 _DECODED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
 """Encodings that httpx decodes, if it has asked for them."""
+_KINDS = 100
+"""So many kinds of requests that pass uncounted are named: a path may end in an id."""
 _REWRITTEN = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -39,6 +44,8 @@ class Transport:
     def __init__(self, inner: Any, settings: Settings) -> None:  # noqa: ANN401 - any transport
         self._inner = inner
         self._settings = settings
+        self._uncounted: set[tuple[str, str]] = set()
+        """Hosts, and ends of paths, of requests that passed uncounted, as far as that was said."""
 
     @cached_property
     def _budget(self) -> Budget[LeaseBlock]:
@@ -52,6 +59,7 @@ class Transport:
         """Reserve, send, and read the answer while it passes."""
         protocol = None if is_counted() else protocol_of(request.method, request.url.path)
         if protocol is None:
+            self._note_uncounted(request)
             return self._inner.handle_request(request)
         attempt = self._attempt(protocol, request, request.read())
         try:
@@ -76,6 +84,7 @@ class Transport:
         """Reserve, send, and read the answer while it passes."""
         protocol = None if is_counted() else protocol_of(request.method, request.url.path)
         if protocol is None:
+            self._note_uncounted(request)
             return await self._inner.handle_async_request(request)
         attempt = self._attempt(protocol, request, await request.aread())
         try:
@@ -95,6 +104,21 @@ class Transport:
             await self.async_stream(answer.stream, attempt, block).end("refused")
             return answer
         return self._passing(answer, self.async_stream, attempt, block)
+
+    def _note_uncounted(self, request: Any) -> None:  # noqa: ANN401 - of the module
+        """Log the first request of each kind that may cost something and is not counted."""
+        url = request.url
+        kind = url.host, url.path.rpartition("/")[2]
+        known = self._uncounted
+        if request.method != "POST" or kind in known or len(known) >= _KINDS or is_counted():
+            return
+        known.add(kind)
+        _log.warning(
+            "a request to %s%s passes uncounted: its protocol is not known here. If it costs "
+            "something, count it by ledger.integrations.calls.Counted",
+            url.host,
+            url.path,
+        )
 
     def close(self) -> None:
         """Close the transport that is wrapped."""

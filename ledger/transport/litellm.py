@@ -20,6 +20,8 @@ _NAME = "litellm"
 _CACHE = "in_memory_llm_clients_cache"
 _HANDLERS = f"{_NAME}.llms.custom_httpx.http_handler"
 _CLASSES = ("HTTPHandler", "AsyncHTTPHandler")
+_BY_AIOHTTP = f"{_NAME}.llms.custom_httpx.aiohttp_handler", "BaseLLMAIOHTTPHandler"
+"""What sends models named `aiohttp_openai/...` by aiohttp alone."""
 _MAKE = ("__init__", "create_client")
 """Methods that make a client; the second one again, where it was closed."""
 _KEPT = ("module_level_client", "module_level_aclient")
@@ -65,10 +67,22 @@ def wrap_litellm(litellm: Any, wrap: Callable[[object], None]) -> None:  # noqa:
         for name in _MAKE:
             if hasattr(one, name):
                 setattr(one, name, _making(getattr(one, name), wrapped))
+    module, name = _BY_AIOHTTP
+    for call in ("completion", "image_variations"):
+        by_aiohttp = getattr(sys.modules.get(module), name, None)
+        if hasattr(by_aiohttp, call):
+            setattr(by_aiohttp, call, _refuse)
     # An empty one: clients that were made before are made anew.
     setattr(litellm, _CACHE, _budgeted(type(cache), wrapped)())
     for name in _KEPT:
         wrapped(getattr(litellm, name, None))
+
+
+def _refuse(*_given: object, **_named: object) -> None:
+    raise InvalidInputError(
+        "model",
+        "is sent by aiohttp alone, which is not counted: call it as openai/..., with api_base=",
+    )
 
 
 def _making(method: Callable[..., Any], wrap: Callable[[object], None]) -> Callable[..., Any]:

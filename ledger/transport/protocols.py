@@ -163,6 +163,14 @@ def _cohere_event(said: Said, event: Fields) -> None:
         _cohere(said, delta)
 
 
+def _cohere_1(said: Said, answer: Fields) -> None:
+    """Read an answer of version 1, or an event of a stream, whose last one holds an answer."""
+    if answer.get("event_type") == "stream-end" and isinstance(answer.get("response"), Mapping):
+        answer = answer["response"]
+    if "event_type" not in answer:
+        _cohere(said, {"id": answer.get("response_id"), "usage": answer.get("meta")})
+
+
 def _cohere(said: Said, answer: Fields) -> None:
     said.keep(answer, "id")
     usage = answer.get("usage")
@@ -303,6 +311,18 @@ PROTOCOLS = (
         tells=re.compile(rb'"type":\s*"message-end"'),
         event=_cohere_event,
         whole=_cohere,
+    ),
+    Protocol(
+        name="cohere, version 1",
+        operation="chat",
+        provider="cohere",
+        paths=("/v1/chat",),
+        inputs=("message", "chat_history", "preamble", "tools", "tool_results", "documents"),
+        limits=(("max_tokens",),),
+        answers=(),
+        tells=re.compile(rb'"event_type":\s*"stream-end"'),
+        event=_cohere_1,
+        whole=_cohere_1,  # a stream is of lines of JSON, unless events are asked for
     ),
     Protocol(
         name="embeddings",

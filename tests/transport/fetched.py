@@ -270,6 +270,10 @@ def unbudgeted(litellm: Any, patch: pytest.MonkeyPatch) -> None:
         for name in ("__init__", "create_client"):
             if hasattr(one, name):
                 patch.setattr(one, name, getattr(one, name))
+    from litellm.llms.custom_httpx.aiohttp_handler import BaseLLMAIOHTTPHandler
+
+    for name in ("completion", "image_variations"):
+        patch.setattr(BaseLLMAIOHTTPHandler, name, getattr(BaseLLMAIOHTTPHandler, name))
     patch.setattr(litellm, "module_level_client", HTTPHandler(), raising=False)
     patch.setattr(litellm, "module_level_aclient", AsyncHTTPHandler(), raising=False)
 

@@ -463,3 +463,51 @@ def test_clients_of_cohere(
     assert ("billed", (1_100, 255)) == (found.end, found.used)
     (who,) = attributions(book, pool)
     assert "cohere" == who.provider
+
+
+@pytest.mark.parametrize("way", ["whole", "lines", "events", "lines, cut"])
+def test_clients_of_cohere_that_speak_version_1(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, way: str
+) -> None:
+    """Its streams are lines of JSON, or events where they are asked for."""
+    import cohere
+
+    units = {"input_tokens": 900.0, "output_tokens": 200.0}
+    answer = {
+        "response_id": "r1",
+        "generation_id": "g1",
+        "text": "Hello there",
+        "finish_reason": "COMPLETE",
+        "meta": {"billed_units": units, "tokens": {"input_tokens": 1000.0}},
+    }
+    events: list[object] = [
+        {"event_type": "stream-start", "generation_id": "g1", "is_finished": False},
+        {"event_type": "text-generation", "text": "Hello there", "is_finished": False},
+        {"event_type": "stream-end", "is_finished": True, "response": answer},
+    ]
+    lines = wire.Reply(
+        parts=tuple(json.dumps(one).encode() + b"\n" for one in events),
+        content_type="application/stream+json",
+    )
+    server.answers(
+        {
+            "whole": wire.whole(answer),
+            "lines": lines,
+            "events": wire.events(events),
+            "lines, cut": lines.cut(2, wire.End.MARKED),
+        }[way]
+    )
+    client = budgeted(cohere.Client(base_url=server.url, api_key="none"), pool=pool)
+    asked: Any = {"model": "command-r-08-2024", "message": "Hi", "max_tokens": 500}
+    if way == "whole":
+        client.chat(**asked)
+    elif way == "events":
+        list(client.chat_stream(**asked, accepts="text/event-stream"))
+    else:
+        list(client.chat_stream(**asked))
+    (found,) = attempts(book, pool)
+    if "cut" in way:
+        assert ("estimated", found.reserved) == (found.end, found.used)
+        return
+    # 900 at 0.15 a million, 200 at 0.60
+    assert ("billed", (1_100, 255)) == (found.end, found.used)

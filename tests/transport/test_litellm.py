@@ -180,3 +180,22 @@ def test_what_is_no_client_of_its_own_is_said(litellm: Any, pool: LedgerBudgetMa
     budgeted(litellm, pool=pool)
     with pytest.raises(InvalidInputError, match="has a budget already"):
         budgeted(litellm, pool=pool)
+
+
+@pytest.mark.parametrize("in_asyncio", [False, True])
+def test_what_goes_by_aiohttp_alone_is_refused(
+    litellm: Any,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    asked: Callable[[str], dict[str, Any]],
+    *,
+    in_asyncio: bool,
+) -> None:
+    """It would pass uncounted."""
+    server.answers(BY_NAME["chat"].whole)
+    budgeted(litellm, pool=pool)
+    given = {**asked("chat"), "model": "aiohttp_openai/gpt-4o"}
+    with pytest.raises(Exception, match="not counted") as raised:
+        called(litellm, given, stream=False, in_asyncio=in_asyncio)
+    assert isinstance(denial_of(raised.value), InvalidInputError)
+    assert [] == server.requests

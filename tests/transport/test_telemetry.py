@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -302,6 +303,9 @@ def test_a_stream_that_is_collected_as_the_interpreter_shuts_down_is_told_of(
 
 def leave_a_stream(pool: LedgerBudgetManager, exported: Exported) -> None:
     """Leave a stream, which was begun, to the garbage collector."""
+    with warnings.catch_warnings():  # what earlier tests have left is not collected behind it
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     stream = httpx.Response(
         200, headers={"content-type": "text/event-stream"}, content=b"".join(CHAT.stream.parts)
     )
