@@ -155,6 +155,8 @@ class ThresholdExceededError(BudgetError):
         when = "" if self.retry_at is None else f". Try again at {self.retry_at.isoformat()}"
         if self.held_by_leases:
             when = ". Open leases hold what is missing: try again once they have ended"
+        if self.too_large:
+            when = ". It would not fit either if nothing was spent or held"
         if self.expired is not None and self.expired_at is not None:
             when += (
                 f". Credit {self.expired!r} expired at {self.expired_at.isoformat()} with a rest"
