@@ -116,3 +116,38 @@ def test_repeated_requests_in_any_order_are_read_part_by_part(
         wanted = [(f"q{number}", last[number]) for number in dict.fromkeys(numbers)]
     assert wanted == [(line.request_id, line.amounts[0]) for line in bill.lines]
     assert len(parts) <= 2 * 2 * requests / 128
+
+
+IMPORTED = """
+import sys
+from pathlib import Path
+from ledger import Ledger, SharedPoolBudgetOptions
+from ledger.importing import Calls, import_calls
+from ledger.reconcile import READY, read_bill
+count, folder = int(sys.argv[1]), Path(sys.argv[2])
+file = folder / f"{count}.csv"
+rows = [f"q{number},2024-02-29,m,10,5,0.000002" for number in range(count)]
+file.write_text("\\n".join(["request_id,at,model,input_tokens,output_tokens,cost_usd", *rows]))
+del rows
+with Ledger.open(f"sqlite:///{folder / f'{count}.db'}") as book:
+    book.pool("team", SharedPoolBudgetOptions())
+    bill = read_bill(file, READY["generic"], attributed=True)
+    assert count == import_calls(book, "team", Calls(bill=bill)).new
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it says what memory was used")
+def test_an_import_takes_little_memory(tmp_path: Path) -> None:
+    """Each further line a few hundred bytes: its key, and not its call. They are 5 MB."""
+    words = [sys.executable, "-c", IMPORTED]
+    few, many = (
+        int(
+            programs.run(
+                [*words, f"{count}", f"{tmp_path}"], capture_output=True, check=True
+            ).stdout
+        )
+        for count in (4_000, 20_000)
+    )
+    assert many - few < 10 * 1024

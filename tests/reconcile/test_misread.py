@@ -314,6 +314,22 @@ def test_an_empty_day_at_the_end_is_compared(
         assert datetime(2024, 2, 3, tzinfo=UTC) == result.until
 
 
+def test_an_empty_day_at_the_beginning_is_compared(
+    book: Ledger, team: LedgerBudgetManager, spend: Spend, used: Used, bill: Read
+) -> None:
+    """Likewise: what the journal has on it was not billed."""
+    for day in (1, 2, 3):
+        spend(team, used(1, 0, 3), at=datetime(2024, 2, day, 12, tzinfo=UTC))
+    answer = bucketed(2, 3, more=False)
+    answer["data"][0]["results"] = []  # type: ignore[index]
+    answer["data"][1]["results"][0]["amount"] = "0.0003"  # type: ignore[index]
+    table = "usage_date_utc,model,cost_usd\n2024-02-02,,\n2024-02-03,,0.000003\n"
+    for content in (json.dumps(answer), table):
+        result = reconcile(book, bill(content, "anthropic-costs"))
+        assert [Status.MATCHED, Status.RECORDED_ONLY] == statuses(result)
+        assert datetime(2024, 2, 2, tzinfo=UTC) == result.since
+
+
 @pytest.mark.parametrize(
     ("text", "form", "day"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zipfile
@@ -32,6 +33,14 @@ def test_csv_as_spreadsheets_write_it(bill: Read) -> None:
         (line.request_id, line.model, line.amounts, line.line) for line in read.lines
     ]
     assert ("bill.csv", sha256(content).hexdigest()) == (read.file, read.sha256)
+
+
+def test_a_file_is_hashed_as_it_lies_on_disk(bill: Read) -> None:
+    """Packed, it has another hash than what is in it: that of the file that people keep."""
+    content = b"at,total_tokens\n2024-02-29,1\n"
+    packed = gzip.compress(content, mtime=0)
+    assert sha256(packed).hexdigest() == bill(packed).sha256
+    assert bill(content).lines == bill(packed).lines
 
 
 def test_no_float_touches_an_amount(bill: Read) -> None:
