@@ -21,6 +21,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
+from ledger.store.dialects.views import VIEWS
 
 Call = Callable[..., BudgetLease]
 
@@ -144,6 +145,27 @@ def test_days_are_those_of_utc(scribe: Any) -> None:  # noqa: ANN401 - the conft
         scribe.book, "SELECT day, total_tokens, cost_micros_usd FROM spend_by_day ORDER BY 1"
     )
     assert [("1969-12-31", 2, -2), ("2024-02-29", 2, -2)] == [tuple(row.values()) for row in found]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_money_is_a_number_in_every_view(
+    history: Callable[[int], Ledger], call: Call, view: str
+) -> None:
+    """It is ordered, compared and has a largest as numbers do: 10 is more than 9."""
+    book = history(3)
+    for cost in (9, 10):
+        book.pool(f"{cost}", SharedPoolBudgetOptions())
+        lease = call(book, f"{cost}", UsageEstimate(cost_micros_usd=cost), run="r")
+        book.pool(f"{cost}").record_used(lease, Usage(cost_micros_usd=cost))
+    found = rows(book, f"SELECT * FROM {view}")
+    money = [name for name in found[0] if "cost" in name or "usd" in name]
+    assert money
+    for name in money:
+        amounts = {row[name] for row in found} - {None}
+        assert all(type(amount) is int for amount in amounts), name
+        asked = f"SELECT max({name}) AS m, count(*) FILTER (WHERE {name} > 9) AS n FROM {view}"
+        (row,) = rows(book, asked)
+        assert (max(amounts), sum((one[name] or 0) > 9 for one in found)) == (row["m"], row["n"])
 
 
 def test_money_is_null_where_there_is_none(audited: Ledger, call: Call) -> None:
