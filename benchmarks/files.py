@@ -3,6 +3,7 @@
 python -m benchmarks.files                        500,000 lines of a bill, 1.4 million of a trace
 python -m benchmarks.files --lines 50000 --rows 100000 --calls 5000
 python -m benchmarks.files --against HEAD~1       another commit beside this tree
+python -m benchmarks.files --disk 1ms             on a simulated disk, in memory
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import disks
 from benchmarks.against import HERE
 from benchmarks.trees import ROOT, Tree, checked_out
 
@@ -81,13 +83,13 @@ class Found(NamedTuple):
     peak_mib: float
 
 
-def measured(tree: Tree, program: str, path: Path) -> Found:
+def measured(tree: Tree, program: str, path: Path, environment: Mapping[str, str]) -> Found:
     """Let a library do something with a file in a process of its own, which does nothing else."""
     store = f"sqlite:///{path.with_suffix(f'.{tree.name.split()[0]}.db')}"
     done = subprocess.run(  # noqa: S603 - one of the programs above
         [sys.executable, "-c", program, str(path), store],
         cwd=tree.folder,
-        env={**os.environ, "PYTHONPATH": str(tree.folder)},
+        env={**environment, "PYTHONPATH": str(tree.folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -124,9 +126,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=1_400_000, help="of the trace")
     parser.add_argument("--calls", type=int, default=20_000, help="of a trace that is run")
     parser.add_argument("--against", help="a commit to measure beside this tree")
+    parser.add_argument("--disk", default=disks.REAL, help="real, or a time such as 130us or 1ms")
     given = parser.parse_args(words)
+    fsync_us = disks.fsync_of(given.disk)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ledger-files-")))
+        environment: Mapping[str, str] = os.environ
+        if fsync_us:
+            environment = stack.enter_context(disks.simulated(fsync_us))
+        memory = environment["TMPDIR"] if fsync_us else None
+        made = tempfile.TemporaryDirectory(prefix="ledger-files-", dir=memory)
+        folder = Path(stack.enter_context(made))
         trees = [Tree(name=HERE, folder=ROOT)]
         if given.against:
             trees.append(stack.enter_context(checked_out(given.against)))
@@ -151,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 out.writelines(content)
             for what, program in programs.items():
                 for tree in trees:
-                    found = measured(tree, program, path)
+                    found = measured(tree, program, path, environment)
                     print(
                         f"{what:30} {tree.name:>12} {found.cpu_s:8.1f} {found.seconds:8.1f} "
                         f"{found.peak_mib:9.0f}",
