@@ -53,7 +53,7 @@ from ledger.engine.operations import (
     Renew,
     Reserve,
 )
-from ledger.engine.replaying import KnownCall, checked, reserve_and_settle
+from ledger.engine.replaying import Known, checked, reserve_and_settle
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import (
     IdempotencyConflictError,
@@ -255,7 +255,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         return self._read(lambda: self._import(asked))
 
     def reserve_and_settle(
-        self, calls: Sequence[KnownCall], *, at_once: int = 1
+        self, calls: Sequence[Known], *, at_once: int = 1
     ) -> list[BudgetLease | None]:
         """Reserve and settle calls whose usage is known, as a back-test does.
 

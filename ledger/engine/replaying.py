@@ -18,11 +18,13 @@ from ledger.store.journal import PoolJournal
 
 KnownCall = tuple[RequestExtensions, UsageEstimate, Usage]
 """What a call carries, with its idempotency key; what is held for it; and what it used."""
+Known = KnownCall | Replayed
+"""The same, or what it asks for, which a back-test makes of rows that it has checked."""
 
 AT_ONCE_MAX = BATCH_MAX // 2
 
 
-def checked(calls: Sequence[KnownCall], at_once: int) -> list[Replayed]:
+def checked(calls: Sequence[Known], at_once: int) -> list[Replayed]:
     """Return what calls ask for.
 
     Raises:
@@ -33,13 +35,16 @@ def checked(calls: Sequence[KnownCall], at_once: int) -> list[Replayed]:
     if not 1 <= check_amount("at_once", at_once) <= AT_ONCE_MAX:
         raise InvalidInputError("at_once", f"must be 1 to {AT_ONCE_MAX}")
     asked = []
-    for extensions, estimate, usage in calls:
+    for call in calls:
+        if isinstance(call, Replayed):
+            asked.append(call)
+            continue
+        extensions, estimate, usage = call
         check_reserve(extensions, estimate, RequestBudget.unlimited())
         check_type("usage", usage, Usage)
-        key = extensions.get(IdempotencyKey)
-        if key is None:
+        if extensions.get(IdempotencyKey) is None:
             raise InvalidInputError("calls", "a call has no idempotency key")
-        asked.append(Replayed.of(key.key, extensions, estimate, usage))
+        asked.append(Replayed.of(extensions, estimate, usage))
     return asked
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 
 from ledger.core.checks import I64_MAX, check_amount, check_moment, to_micros
-from ledger.core.extensions import Attribution, IdempotencyKey, OccurredAt, RequestExtensions
+from ledger.core.extensions import Attribution
 from ledger.core.hashing import attribution_content
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules import require_priced
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Usage, UsageEstimate
-from ledger.engine.replaying import AT_ONCE_MAX, KnownCall
+from ledger.engine.replaying import AT_ONCE_MAX
 from ledger.errors import (
     BillingFileError,
     IdempotencyConflictError,
@@ -113,7 +113,7 @@ class Backtest:
         """Return what a row really used; its own cost wins over one computed from prices."""
         return Usage(**dict(zip(USAGE_FIELDS, self._figures(row)[1], strict=True)))
 
-    def call(self, row: BillLine, position: int, key: str) -> KnownCall:
+    def outline(self, row: BillLine, position: int, key: str) -> Outline:
         """Return what is asked of a budget for a row.
 
         Args:
@@ -121,15 +121,6 @@ class Backtest:
             position: How many rows come before it.
             key: The idempotency key of its reservation.
         """
-        assert row.at is not None  # noqa: S101 - it was checked
-        attribution = self._attribution(row, position)
-        extensions = RequestExtensions(
-            replace(attribution, request_id=row.request_id), OccurredAt(row.at), IdempotencyKey(key)
-        )
-        return extensions, self.estimate(row), self.usage(row)
-
-    def outline(self, row: BillLine, position: int, key: str) -> Outline:
-        """Return the same, as far as the digest of its entries covers it."""
         estimate, usage = self._figures(row)
         attribution = attribution_content(self._attribution(row, position))
         occurred_at = to_micros("occurred_at", row.at)
@@ -270,11 +261,10 @@ def run(
         while batch := [*itertools.islice(rows, AT_ONCE_MAX)]:
             keys = [_key(backtest.trace, row, take) for _position, row in batch]
             asked = [(row, position, key) for (position, row), key in zip(batch, keys, strict=True)]
-            done = None
-            if resume:
-                done = finished(book, budget, [backtest.outline(*one) for one in asked])
+            outlines = [backtest.outline(*one) for one in asked]
+            done = finished(book, budget, outlines) if resume else None
             if done is None:
-                calls = [backtest.call(*one) for one in asked]
+                calls = [outline.call() for outline in outlines]
                 leases = budget.reserve_and_settle(calls, at_once=backtest.workers)
                 done = [lease is not None for lease in leases]
             for key, was_admitted in zip(keys, done, strict=True):

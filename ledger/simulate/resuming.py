@@ -1,4 +1,4 @@
-"""Which rows of a trace are in the books as they are: a resumed run need not ask for them again."""
+"""What is asked of a budget for the rows of a trace, and which of them are in the books so."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from sqlalchemy import Connection, bindparam, select
 from ledger.core import hashing
 from ledger.core.checks import Micros
 from ledger.core.kinds import EntryKind
+from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, RequestBudget, Usage, UsageEstimate
 from ledger.engine.operations.base import NO_REPORT
 from ledger.engine.operations.record import arguments_of as recording
-from ledger.engine.operations.replayed import used_key
+from ledger.engine.operations.replayed import Replayed, ReserveReplayed, used_key
 from ledger.engine.operations.reserve import arguments_of as reservation
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.store.amounts import BUDGET_FIELDS, USAGE
 from ledger.store.schema import entries, pools
 
+_UNLIMITED = RequestBudget.unlimited()
 _NO_BUDGET = (None,) * len(BUDGET_FIELDS)
 _KEYED = select(
     entries.c.idempotency_key, entries.c.payload_digest, entries.c.seq, entries.c.kind
@@ -31,7 +33,7 @@ _POOL = select(pools.c.pool_id).where(pools.c.identity == bindparam("identity"))
 
 
 class Outline(NamedTuple):
-    """What is asked of a budget for a row, as far as an entry's digest covers it.
+    """What is asked of a budget for a row, whose values were checked when it was read.
 
     Attributes:
         key: The idempotency key of its reservation.
@@ -48,6 +50,23 @@ class Outline(NamedTuple):
     attribution: str
     request_id: str | None
     occurred_at: Micros
+
+    def call(self) -> Replayed:
+        """Return what asks for it."""
+        reserve = ReserveReplayed(
+            key=self.key,
+            key_given=True,
+            estimate=UsageEstimate(**dict(zip(ESTIMATE_FIELDS, self.estimate, strict=True))),
+            request_budget=_UNLIMITED,
+            attribution=self.attribution,
+            request_id=self.request_id,
+            occurred_at=self.occurred_at,
+            ttl_us=None,
+            unpriced=None,
+            keep_denial=True,
+        )
+        usage = Usage(**dict(zip(USAGE_FIELDS, self.usage, strict=True)))
+        return Replayed.settled(reserve, usage)
 
 
 def finished(

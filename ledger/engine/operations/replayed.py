@@ -109,9 +109,7 @@ class Replayed(NamedTuple):
     settle: SettleReplayed
 
     @classmethod
-    def of(
-        cls, key: str, extensions: RequestExtensions, estimate: UsageEstimate, usage: Usage
-    ) -> Replayed:
+    def of(cls, extensions: RequestExtensions, estimate: UsageEstimate, usage: Usage) -> Replayed:
         """Return what a call asks for.
 
         Raises:
@@ -121,8 +119,13 @@ class Replayed(NamedTuple):
         reserve = ReserveReplayed.of(
             extensions, estimate, RequestBudget.unlimited(), keep_denial=True
         )
+        return cls.settled(reserve, usage)
+
+    @classmethod
+    def settled(cls, reserve: ReserveReplayed, usage: Usage) -> Replayed:
+        """Return the reservation with its settlement, whose amounts were checked."""
         settle = SettleReplayed(
-            key=used_key(key),
+            key=used_key(reserve.key),
             key_given=True,
             lease=0,
             usage=usage,
