@@ -1,4 +1,7 @@
-"""LangChain and LangGraph: each invocation is a run, with its agents, nodes and tools."""
+"""LangChain and LangGraph: each invocation is a run, with its agents, nodes and tools.
+
+`Budgeted` counts calls of models that go by no transport that is known.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from typing_extensions import override
 
 from ledger.core.extensions import Attribution
 from ledger.errors import MissingExtraError
-from ledger.transport.settings import attribute, attribution_now, back_to
+from ledger.integrations.calls import Call, Counted
+from ledger.prices import Counts
+from ledger.prices.answers import Answer
+from ledger.transport.settings import AnyBudget, attribute, attribution_now, back_to
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -125,3 +131,109 @@ class Attributed(BaseCallbackHandler):
             return known
         outer = attribution_now()
         return _Part(str(run_id), None if outer is None else outer.run_id, None)
+
+
+class Budgeted(BaseCallbackHandler):
+    """A callback handler that counts calls of models, and stops those that the budget refuses.
+
+    For models that `budgeted` has no transport of; one that it has is not counted twice.
+
+        model.invoke(question, config={"callbacks": [Budgeted(team)]})
+
+    A refused call raises why, such as `ThresholdExceededError`, before anything is sent: of
+    `invoke` and `stream`, and of their counterparts for tasks. What the model reports as its usage
+    is recorded.
+    """
+
+    raise_error = True  # otherwise what a handler raises is logged, and the call goes on
+    run_inline = True  # in the task of the call, as above
+
+    def __init__(self, pool: AnyBudget, **options: Any) -> None:
+        """Say who pays.
+
+        Args:
+            pool: Whose budget pays, for threads; in tasks it is asked without awaiting.
+            options: What else `Counted` takes. The model says its name, its provider, and often
+                what it writes at most, itself; `model`, `provider` and `max_output_tokens` hold
+                where it does not.
+        """
+        self._pool = pool
+        self._options = options
+        self._calls: dict[UUID, Call] = {}
+
+    @override
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: Any,
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        texts = [[message.content for message in batch] for batch in messages]
+        self._begin(run_id, texts, metadata or {})
+
+    @override
+    def on_llm_start(
+        self,
+        serialized: Any,
+        prompts: Any,
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        self._begin(run_id, list(prompts), metadata or {})
+
+    @override
+    def on_llm_end(self, response: Any, *, run_id: UUID, **more: Any) -> None:
+        call = self._calls.pop(run_id, None)
+        if call is None:
+            return
+        try:
+            if (answer := _answer(response)) is not None:
+                call.record(answer)
+        finally:
+            call.__exit__(None, None, None)
+
+    @override
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
+        if (call := self._calls.pop(run_id, None)) is not None:
+            call.__exit__(type(error), error, error.__traceback__)
+
+    def _begin(self, run_id: UUID, given: object, said: dict[str, Any]) -> None:
+        named = {
+            "model": said.get("ls_model_name"),
+            "provider": said.get("ls_provider"),
+            "max_output_tokens": said.get("ls_max_tokens"),
+        }
+        options = self._options | {name: one for name, one in named.items() if one is not None}
+        call = Counted(self._pool, **options).call(given)
+        call.__enter__()
+        self._calls[run_id] = call
+
+
+def _answer(response: Any) -> Answer | None:
+    """Return what a model reports of its usage, None if it reports none."""
+    requests, total, model = [], 0, None
+    for generation in (one for batch in response.generations for one in batch):
+        message: Any = getattr(generation, "message", None)
+        usage = getattr(message, "usage_metadata", None)
+        if not usage:
+            continue
+        given, made = usage.get("input_token_details", {}), usage.get("output_token_details", {})
+        requests.append(
+            Counts(
+                input_tokens=usage["input_tokens"],
+                output_tokens=usage["output_tokens"],
+                cache_read_tokens=given.get("cache_read") or 0,
+                cache_write_tokens=given.get("cache_creation") or 0,
+                reasoning_tokens=made.get("reasoning") or 0,
+            )
+        )
+        total += usage["total_tokens"]
+        model = message.response_metadata.get("model_name") or model
+    if not requests:
+        return None
+    return Answer(requests=tuple(requests), total_tokens=total, model=model)

@@ -127,11 +127,11 @@ def test_streams_and_refusals_of_pydantic_ai(
     assert 1 == len(server.requests)
 
 
-def of_langchain(server: wire.Server) -> Any:
+def of_langchain(server: wire.Server, folder: str = "") -> Any:
     """Return a model of LangChain."""
     from langchain_openai import ChatOpenAI
 
-    return ChatOpenAI(model="gpt-4o", base_url=f"{server.url}/v1", api_key="none")
+    return ChatOpenAI(model="gpt-4o", base_url=f"{server.url}{folder}/v1", api_key="none")
 
 
 @pytest.mark.parametrize("in_asyncio", [False, True])
@@ -511,3 +511,56 @@ def test_clients_of_cohere_that_speak_version_1(
         return
     # 900 at 0.15 a million, 200 at 0.60
     assert ("billed", (1_100, 255)) == (found.end, found.used)
+
+
+@pytest.mark.parametrize("way", ["whole", "stream", "whole, asyncio", "stream, asyncio", "left"])
+def test_a_handler_of_langchain_counts_and_stops(
+    book: Ledger, new_pool: MakePool, server: wire.Server, way: str
+) -> None:
+    """Of a model without a budget; nothing is sent for a call that the budget refuses."""
+    from ledger.integrations.langchain import Budgeted
+
+    def call(pool: LedgerBudgetManager) -> None:
+        model = of_langchain(server, f"/{len(way)}")  # models of one address share their clients
+        given: Any = {"config": {"callbacks": [Budgeted(pool)]}}
+
+        async def awaited() -> None:
+            if "whole" in way:
+                await model.ainvoke("Hi", **given)
+            else:
+                assert [one async for one in model.astream("Hi", stream_usage=True, **given)]
+
+        if "asyncio" in way:
+            asyncio.run(awaited())
+        elif way == "whole":
+            model.invoke("Hi", **given)
+        else:
+            for _ in model.stream("Hi", stream_usage=True, **given):
+                if way == "left":
+                    break
+
+    pool = new_pool()
+    server.answers(CHAT.whole if "whole" in way else CHAT.stream)
+    call(pool)
+    (found,) = attempts(book, pool)
+    ends = ("estimated", found.reserved) if way == "left" else ("billed", CHAT.billed)
+    assert ends == (found.end, found.used)
+    server.answers()
+    with pytest.raises(ThresholdExceededError):
+        call(new_pool(capacity_cost_micros_usd=1))
+    assert [] == server.requests
+
+
+def test_a_handler_and_a_transport_of_langchain_count_once(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """What the handler counts passes the transport uncounted."""
+    from ledger.integrations.langchain import Budgeted
+
+    server.answers(CHAT.whole)
+    model = budgeted(of_langchain(server), pool=pool)
+    model.invoke("Hi", config={"callbacks": [Budgeted(pool)]})
+    (found,) = attempts(book, pool)
+    assert ("billed", CHAT.billed) == (found.end, found.used)
+    model.invoke("Hi")
+    assert 2 == len(attempts(book, pool))
