@@ -1,8 +1,9 @@
 """What other releases of the client libraries do: held against the matrix in docs/clients.md.
 
 `python -m tests.transport.releases` takes the newest ones, and is meant to be run once a week;
-`python -m tests.transport.releases openai==2.0.0` takes those that are named. It installs them in a
-folder of their own, says which cells have changed, and ends with 1 if any has.
+`python -m tests.transport.releases oldest` takes the oldest that are supported, and
+`... openai==3.0.0` those that are named. It installs them in a folder of their own, says which
+cells have changed, and ends with 1 if any has.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 
 from tests.transport.matrix import COLUMNS, cells, cells_of
 
+OLDEST = ("openai==2.0.0", "anthropic==1.0.0", "google-genai==2.0.0")
+"""docs/clients.md names them, and litellm's, of which not all cells are the same."""
 NEWEST = tuple(dict.fromkeys(column.partition(",")[0] for column in COLUMNS))
 
 
 def main() -> None:
     """Install, make the matrix, and compare."""
     with tempfile.TemporaryDirectory() as folder:
-        wanted = sys.argv[1:] or NEWEST
+        wanted = OLDEST if sys.argv[1:] == ["oldest"] else sys.argv[1:] or NEWEST
         print("\n".join(installed(wanted, folder)), flush=True)
         named = {one.partition("=")[0] for one in wanted}
         columns = [one for one in COLUMNS if one.partition(",")[0] in named]

@@ -7,7 +7,7 @@ import pytest
 from ledger import Ledger, LedgerBudgetManager
 from tests.transport import fetched, matrix, wire
 from tests.transport.faults import FAULTS, OF_EACH
-from tests.transport.releases import differences
+from tests.transport.releases import OLDEST, differences
 
 CELLS = list(matrix.cells())
 
@@ -33,6 +33,13 @@ def test_what_changes_is_said() -> None:
         f"{library}: {fault}: no, not {said}",
         f"new: {fault}: {said}, not None",
     ] == differences(table)
+
+
+def test_the_oldest_releases_are_named() -> None:
+    """Those that the script tries, on the page."""
+    page = " ".join(matrix.PAGE.read_text(encoding="utf-8").split())
+    for name, version in (one.split("==") for one in OLDEST):
+        assert f"{name} {version}" in page
 
 
 @pytest.mark.parametrize(
