@@ -18,6 +18,7 @@ from ledger.cli.common import (
     emit,
     existing,
     show,
+    stderr,
     stdout,
     tell_left_out,
 )
@@ -26,7 +27,9 @@ from ledger.cli.policies import Changes, changing
 from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text
 from ledger.core.credits import PRIORITY_DEFAULT, Credit
+from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import PoolStatus
+from ledger.errors import UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reports import Filter, Movement, standing, statement, unpriced
@@ -236,8 +239,18 @@ def ensure(
     check_text("pool", pool)
     options = changed(NO_LIMITS)
     with Ledger.open(url, actor=actor) as book:
+        before = _policy_of(book, pool)
         budget = book.ensure(pool, options, reason=reason, parent=parent, carved=carved)
         _print_one(book, budget)
+    if before not in {None, options}:
+        stderr().print(f"was: {before}\nis:  {options}", markup=False, soft_wrap=True)
+
+
+def _policy_of(book: Ledger, pool: str) -> SharedPoolBudgetOptions | None:
+    try:
+        return book.pool(pool).status().policy
+    except UnknownPoolError:
+        return None
 
 
 def _print_one(book: Ledger, budget: LedgerBudgetManager) -> None:

@@ -331,7 +331,7 @@ class LostLeaseError(UnknownLeaseError):
         BudgetError.__init__(
             self,
             f"{what}. Nothing was written. If the call was made, book what it used with "
-            "record_lost(lease, usage)",
+            "record_lost(lease, usage, attribution=...)",
         )
         self.lease_id = lease_id
         self.cause = "lost"

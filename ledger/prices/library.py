@@ -94,7 +94,8 @@ class LibraryPrices:
             # The library would charge an ordinary call in full, without a word.
             raise UnknownPriceError(
                 f"genai-prices {self.version} has {entry.id!r} of {at_provider.id}, but no price "
-                f"of it for {said}. Add one to a price table of your own"
+                f"of it for {said}. Add one to a price table of your own "
+                '(prices=PriceList("prices.toml"), --prices)'
             )
         prices = entry.get_prices(at, context or None)
         # It depends on the time; under conditions it is another object each time.

@@ -114,7 +114,7 @@ class PriceList:
         served = "" if provider is None else f" of {provider}"
         raise UnknownPriceError(
             f"no price for the model {model!r}{served} at the time of the call: add it to a price "
-            "table of your own, or name its provider"
+            'table of your own (prices=PriceList("prices.toml"), --prices), or name its provider'
         )
 
     def price(

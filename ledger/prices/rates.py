@@ -243,7 +243,8 @@ def _check_priced(rates: Rates, request: Counts, ambiguous: Iterable[tuple[str, 
             instead = f"; the price of {_said(wider[0])} is not what they cost" if wider else ""
             raise UnknownPriceError(
                 f"{rates.named} has no price for {_said(name)} of {rates.model}"
-                f"{instead}. Add {name!r} for this model to a price table of your own"
+                f"{instead}. Add {name!r} for this model to a price table of your own "
+                '(prices=PriceList("prices.toml"), --prices)'
             )
     for one, two, both in ambiguous:
         if both in used:

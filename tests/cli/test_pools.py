@@ -180,10 +180,18 @@ def test_ensure_makes_a_pool_and_gives_it_the_policy_that_is_named(
 ) -> None:
     """What is not named gets its default; the same again writes nothing."""
     ensure = ("pool", "ensure", "team", "--url", store_url, "--reason", "deployment")
-    for capacity in (10, 20, 20):
+    for capacity, was in (
+        (10, ""),
+        (20, "was: unlimited tokens and 10,000,000 micro-USD"),
+        (20, ""),
+    ):
         ended = ledger(*ensure, "--capacity-usd", capacity)
         assert lines(ended.out)[-1].startswith(f"team unlimited {capacity}.000000 ")
-    ledger(*ensure, "--capacity-tokens", 7)
+        assert was in ended.err
+        assert bool(was) == ("was: " in ended.err)
+    ended = ledger(*ensure, "--capacity-tokens", 7)
+    assert "was: unlimited tokens and 20,000,000 micro-USD" in ended.err
+    assert "is:  7 tokens and unlimited micro-USD" in ended.err
     assert SharedPoolBudgetOptions(capacity_tokens=7) == policy(store_url)
     with Ledger.open(store_url, create=False) as book:
         assert 3 == book.pool("team").status().seq
