@@ -27,7 +27,7 @@ from ledger import (
 )
 from ledger.errors import LedgerError
 from ledger.transport import budgeted, denial_of
-from tests.transport import wire
+from tests.transport import fetched, wire
 from tests.transport.attempts import attempts
 from tests.transport.libraries import COLUMNS, MESSAGES
 from tests.transport.shapes import BY_NAME
@@ -219,16 +219,22 @@ def test_callers_at_once_do_not_overspend(
     assert capacity - ADMITTED * 3_750 == left.cost_micros_usd
 
 
-@pytest.mark.parametrize("library", COLUMNS)
+@pytest.mark.parametrize(
+    "library",
+    [*COLUMNS, *(pytest.param(one, marks=pytest.mark.clients) for one in fetched.COLUMNS)],
+)
 @pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
 def test_callers_of_each_library_do_not_overspend(
+    request: pytest.FixtureRequest,
     library: str,
     book: Ledger,
     new_pool: Callable[..., LedgerBudgetManager],
     server: wire.Server,
 ) -> None:
     """The same by real clients: 32 callers, and ten of their calls leave."""
-    make, shape = COLUMNS[library]
+    if library in fetched.COLUMNS:
+        request.getfixturevalue("libraries")
+    make, shape = (COLUMNS | fetched.COLUMNS)[library]
     probe = new_pool()
     server.answers(shape.whole)
     with closing(make(shape, server.url, 60, {"pool": probe})) as calls:
