@@ -183,7 +183,7 @@ def _used(name: str) -> Read:
     """Return how to make what the lease has used: stored, or what this entry alone records."""
 
     def made(*given: Sequence[int | None]) -> Sequence[int | None]:
-        leases, totals, _used, usages = given
+        leases, totals, _, usages = given
         if totals.count(None) == len(totals):
             pairs = zip(leases, usages, strict=True)
             return [None if lease is None else usage or 0 for lease, usage in pairs]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from ledger import (
     Attribution,
@@ -265,6 +266,23 @@ def test_names_in_other_letters(book: Ledger, tmp_path: Path) -> None:
     for name, cell in row.items():
         assert name.startswith("x_") or cell.isascii()
     assert exports.verify(book, tmp_path / "out.csv", format=FOCUS).ok
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("tokens", [10**13, 2**63 - 1])
+def test_counts_that_have_more_than_64_bits_in_millionths(
+    book: Ledger, tmp_path: Path, ending: str, tokens: int
+) -> None:
+    """The quantities of the specification are decimals, of every count that an entry can hold."""
+    budget = book.pool("team", SharedPoolBudgetOptions())
+    for used in (Usage(total_tokens=tokens), Usage(cost_micros_usd=1)):
+        lease = budget.reserve(RequestExtensions(), UsageEstimate(), RequestBudget.unlimited())
+        budget.record_used(lease, used)
+    path = tmp_path / f"out.{ending}"
+    exports.write(book, reports.Filter(), path, format=FOCUS)
+    found = rows(path) if ending == "csv" else parquet.read_table(path).to_pylist()
+    assert [tokens, 0] == [Decimal(row["ConsumedQuantity"]) for row in found]
+    assert exports.verify(book, path, format=FOCUS).ok
 
 
 def test_every_column_is_documented() -> None:
