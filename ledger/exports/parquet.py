@@ -49,8 +49,8 @@ def write_parquet(
 def _array(pa: ModuleType, kind: Any, values: Sequence[Value]) -> Any:  # noqa: ANN401 - pyarrow has no types
     if not pa.types.is_decimal(kind):
         return pa.array(values, type=kind)
-    # The same integers, with their last digits behind the point. Nearly all have 64 bits, from which
-    # a cast takes an eighth of the time that it takes to make decimals of Python's integers.
+    # The same integers, with their last digits behind the point. Most have 64 bits, from which a
+    # cast takes an eighth of the time that it takes to make decimals of Python's integers.
     whole = pa.decimal128(DIGITS, 0)
     try:
         millionths = pa.array(values, type=pa.int64()).cast(whole)
