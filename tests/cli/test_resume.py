@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ledger import EntryKind, Ledger, LedgerBudgetManager
+from ledger.testing.calls import UNLIMITED
 from tests import programs
 
 Run = Callable[..., Any]
@@ -148,7 +149,7 @@ def test_rows_that_are_in_the_books_are_not_asked_for_again(
 ) -> None:
     """They are looked up 128 at a time, denials too; those beside a row that is new are asked for.
 
-    A resumed run of a whole trace takes a tenth of the time so.
+    A resumed run of a whole trace takes a sixteenth of the time so.
     """
     path, command = traffic(300), ("--url", store_url, "--capacity-tokens", 40_000)
     first = ledger("simulate", path, *command)
@@ -165,6 +166,71 @@ def test_rows_that_are_in_the_books_are_not_asked_for_again(
     assert [] == asked
     ledger("simulate", traffic(310), *command, "--resume")
     assert [310 - 2 * 128] == asked
+
+
+def test_a_last_row_that_was_only_reserved_is_settled(
+    ledger: Run, traffic: Callable[..., Path], store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is done when it is settled: one that an interruption left open is not told as done."""
+    path = traffic(5)
+
+    def interrupted(budget: LedgerBudgetManager, calls: Sequence[Any], *, at_once: int) -> Any:  # noqa: ANN401 - leases
+        *others, (extensions, estimate, _usage) = calls
+        leases = reserve_and_settle(budget, others, at_once=at_once)
+        return [*leases, budget.reserve(extensions, estimate, UNLIMITED)]
+
+    reserve_and_settle = LedgerBudgetManager.reserve_and_settle
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerBudgetManager, "reserve_and_settle", interrupted)
+        ledger("simulate", path, "--url", store_url)
+    assert 10 == count(store_url)
+    ended = ledger("simulate", path, "--url", store_url, "--resume")
+    assert "5 rows: 5 admitted, 0 denied;" in ended.out
+    check_once(store_url, path, ledger)
+
+
+@pytest.mark.parametrize(
+    ("row", "figures", "words"),
+    [
+        (1, "107,14", ()),
+        (4, "129,22", ()),
+        (0, "100,10", ("--estimate-output", 901)),
+        (0, "100,10", ("--runs", 2)),
+    ],
+    ids=["what a row used", "what a denied row was to take", "the estimate", "the runs"],
+)
+def test_what_differs_from_the_books_is_not_done(
+    ledger: Run,
+    refused: Run,
+    traffic: Callable[..., Path],
+    store_url: str,
+    row: int,
+    figures: str,
+    words: Sequence[object],
+) -> None:
+    """A finished trace of which one thing is another now is refused, and nothing is written."""
+    path = traffic(5)
+    command = ("--url", store_url, "--capacity-tokens", 1_500, "--estimate-output", 900)
+    first = ledger("simulate", path, *command)
+    assert "5 rows: 4 admitted, 1 denied;" in first.out
+    before = f",{100 + 7 * row},{10 + 3 * row},"
+    path.write_text(path.read_text().replace(before, f",{figures},"))
+    said = refused("simulate", path, *command, "--resume", *words)
+    assert "was begun with other prices or estimates" in said
+    assert 10 == count(store_url)
+
+
+def test_each_pool_has_rows_of_its_own(
+    ledger: Run, traffic: Callable[..., Path], store_url: str
+) -> None:
+    """Of two pools that ran the same trace, one of which denied a part, each says what it did."""
+    path, url = traffic(5), ("--url", store_url)
+    other = (*url, "--pool", "other", "--capacity-tokens", 300)
+    free = ledger("simulate", path, *url)
+    scarce = ledger("simulate", path, *other, "--again")
+    assert "5 rows: 2 admitted, 3 denied;" in scarce.out
+    assert free.out == ledger("simulate", path, *url, "--resume").out
+    assert scarce.out == ledger("simulate", path, *other, "--resume").out
 
 
 @pytest.mark.parametrize("pool", ["trace", "other"])
