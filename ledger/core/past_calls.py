@@ -64,7 +64,7 @@ class PastCall:
         if exact_cost_in(str(exactly), self.usage.cost_micros_usd) is None:
             raise InvalidInputError(
                 "cost_usd",
-                f"{exactly} is no amount that is {self.usage.cost_micros_usd:,} micro-USD, as the "
+                f"{exactly} is below 0, or is not {self.usage.cost_micros_usd:,} micro-USD, as the "
                 f"usage says, when it is rounded up (at most {COST_PLACES_MAX} decimal places)",
             )
 
@@ -85,7 +85,9 @@ class PastCall:
 
 
 def exact_cost_in(text: object, micros: int) -> Decimal | None:
-    """Return the cost in US dollars that a text says; None if it is not `micros` when rounded up.
+    """Return the cost in US dollars that a text says; None if rounded up it is not `micros`.
+
+    Nor is it one below 0: no call costs that, and a correction is in whole micro-USD.
 
     Args:
         text: What an entry or a caller says.
@@ -99,7 +101,7 @@ def exact_cost_in(text: object, micros: int) -> Decimal | None:
         charged = cost.scaleb(6, _CEILING).to_integral_value(context=_CEILING)
     except InvalidOperation:
         return None
-    return cost if charged == micros else None
+    return cost if cost >= 0 and charged == micros else None
 
 
 def import_key(named: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -91,30 +92,31 @@ def test_a_carving_whose_hold_was_given_back_is_found(book: Ledger, vandal: Vand
 
 
 @pytest.mark.parametrize(
-    "forged",
+    ("cost", "forged"),
     [
-        '{"cost_usd":"0.0000021"}',
-        '{"cost_usd":1}',
-        '{"cost_usd":"0.0000015","x":1}',
-        '"0.0000015"',
+        ("0.0000015", '{"cost_usd":"0.0000021"}'),
+        ("0.0000000", '{"cost_usd":"-0.0000009"}'),
+        ("0.0000015", '{"cost_usd":1}'),
+        ("0.0000015", '{"cost_usd":"0.0000015","x":1}'),
+        ("0.0000015", '"0.0000015"'),
     ],
-    ids=["more", "no text", "something else", "no mapping"],
+    ids=["more", "below 0", "no text", "something else", "no mapping"],
 )
 def test_an_exact_cost_that_is_not_what_was_charged_is_found(
-    store_url: str, vandal: Vandal, forged: str
+    store_url: str, vandal: Vandal, cost: str, forged: str
 ) -> None:
     """What a call of the past cost exactly is what its micros are when rounded up, and no more."""
     with Ledger.open(store_url, exact_costs=True) as book:
         budget = book.pool("pool", limit(100))
         call = PastCall(
-            usage=Usage(cost_micros_usd=2),
+            usage=Usage(cost_micros_usd=math.ceil(Decimal(cost) * 10**6)),
             occurred_at=datetime(2024, 2, 29, tzinfo=UTC),
             idempotency_key="k",
-            cost_usd=Decimal("0.0000015"),
+            cost_usd=Decimal(cost),
         )
         budget.import_calls([call], "moved")
         assert book.verify("pool")[0].ok
-        kept = '{"cost_usd":"0.0000015"}'
+        kept = f'{{"cost_usd":"{cost}"}}'
         there, instead = (text.replace(":", "\\:") for text in (kept, forged))
         vandal.run(f"UPDATE entries SET detail = replace(detail, '{there}', '{instead}')")
         vandal.rechain_all()

@@ -147,45 +147,45 @@ def spent(book: Ledger) -> Decimal:
 
 
 @pytest.mark.parametrize(
-    "cost",
+    ("micros", "cost"),
     [
-        "0.000002",
-        "0.0000011",
-        "-0.00000015",
-        "NaN",
-        "Infinity",
-        "1E-999999999",
-        "1E+999999999",
-        0.15,
+        (1, "0.000002"),
+        (1, "0.0000011"),
+        (1, "-0.00000015"),
+        (0, "-0.0000009"),
+        (1, "NaN"),
+        (1, "Infinity"),
+        (1, "1E-999999999"),
+        (1, "1E+999999999"),
+        (1, 0.15),
     ],
 )
-def test_an_exact_cost_is_that_of_the_call(cost: Any) -> None:  # noqa: ANN401 - of any type
-    """One that does not round up to the micros that are charged is refused, and so is a float."""
-    given = Decimal(cost) if isinstance(cost, str) else cost
+def test_an_exact_cost_is_that_of_the_call(micros: int, cost: Any) -> None:  # noqa: ANN401 - of any type
+    """One below 0 or that does not round up to what is charged is refused, and so is a float."""
+    given, usage = Decimal(cost) if isinstance(cost, str) else cost, Usage(cost_micros_usd=micros)
     with pytest.raises(InvalidInputError, match="cost_usd"):
-        PastCall(
-            usage=Usage(cost_micros_usd=1), occurred_at=NOON, idempotency_key="k", cost_usd=given
-        )
+        PastCall(usage=usage, occurred_at=NOON, idempotency_key="k", cost_usd=given)
 
 
 @pytest.mark.parametrize(
-    ("detail", "found"),
+    ("micros", "detail", "found"),
     [
-        ({"cost_usd": "0.0000015"}, "0.0000015"),
-        ({"cost_usd": "0.0000025"}, "0.000002"),
-        ({"cost_usd": "much"}, "0.000002"),
-        ({"cost_usd": "Infinity"}, "0.000002"),
-        ({"cost_usd": 2}, "0.000002"),
-        ({"price": "none"}, "0.000002"),
-        ({"price": {"cost_usd": "0.0000019"}}, "0.0000019"),
+        (2, {"cost_usd": "0.0000015"}, "0.0000015"),
+        (2, {"cost_usd": "0.0000025"}, "0.000002"),
+        (0, {"cost_usd": "-0.0000009"}, "0"),
+        (2, {"cost_usd": "much"}, "0.000002"),
+        (2, {"cost_usd": "Infinity"}, "0.000002"),
+        (2, {"cost_usd": 2}, "0.000002"),
+        (2, {"price": "none"}, "0.000002"),
+        (2, {"price": {"cost_usd": "0.0000019"}}, "0.0000019"),
     ],
 )
 def test_what_a_callers_detail_says_counts_if_it_rounds_up_to_what_is_charged(
-    team: LedgerBudgetManager, book: Ledger, detail: dict[str, Any], found: str
+    team: LedgerBudgetManager, book: Ledger, micros: int, detail: dict[str, Any], found: str
 ) -> None:
     """Any other text, number or amount there is the caller's own matter."""
     lease = team.reserve(RequestExtensions(), UsageEstimate(), UNLIMITED)
-    team.record_used(lease, Usage(cost_micros_usd=2), report=UsageReport(detail=detail))
+    team.record_used(lease, Usage(cost_micros_usd=micros), report=UsageReport(detail=detail))
     assert [None, None, Decimal(found)] == [exact_cost(one) for one in book.entries("team")]
 
 
