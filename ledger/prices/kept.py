@@ -99,7 +99,9 @@ def exact_cost(entry: Entry) -> Decimal | None:
     """Return what an entry says that was spent, in US dollars; None if it says nothing of it.
 
     That is the cost that was kept with it, where its micro-USD are that cost rounded up, and else
-    its micro-USD. The sum over all entries of a pool is what was spent, corrections included.
+    its micro-USD. The sum over all entries of a pool is exactly what was spent as long as none of
+    them is a correction: that moves from the cost as it was rounded up, and is in whole micro-USD,
+    so that each corrected charge adds up to less than it should by what rounding it up had added.
     """
     if entry.usage is None:
         return None

@@ -128,9 +128,14 @@ def test_a_store_that_keeps_exact_costs_adds_up_to_the_bill(
         kept = [one.detail.get("report") for one in book.entries("team", kind=EntryKind.IMPORT)]
         assert [{"cost_usd": "0.00000015"}] * 20 + [None, {"cost_usd": "0.0000003"}] == kept
         assert Decimal("0.0000063") == spent(book)
-        # A correction is in whole micros.
+        # Corrections move from the micro that was charged, not from 0.15: each takes 0.85 too much.
         budget.correct(2, replace(budget.usage_of(2), cost_micros_usd=3), "billed")
-        assert Decimal("0.0000083") == spent(book)
+        due = Decimal("0.0000063") - Decimal("0.00000015") + Decimal("0.000003")
+        assert due - Decimal("0.00000085") == spent(book)
+        budget.correct(3, replace(budget.usage_of(3), cost_micros_usd=0), "never made")
+        due -= Decimal("0.00000015")
+        assert due - 2 * Decimal("0.00000085") == spent(book)
+        assert 24 + (3 - 1) - 1 == budget.status().balance.committed.cost_micros_usd
 
 
 def test_a_store_keeps_whole_micros_by_itself(book: Ledger, bring: Bring) -> None:
