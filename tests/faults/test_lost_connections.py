@@ -379,9 +379,9 @@ def test_a_report_ends_when_its_answer_was_lost(
 
 def test_a_report_takes_as_long_as_the_server_works_on_it(book: Ledger) -> None:
     """Its deadline is long over, and it is asked about more than once."""
-    with impatient(book, 1.5):
+    with impatient(book, 2.5):
         book._database._drop_idle()
-        slowly = "SELECT 7 FROM pg_sleep(4)"
+        slowly = "SELECT 7 FROM pg_sleep(6)"
         assert 7 == book.read(lambda read: read.exec_driver_sql(slowly).scalar_one())
 
 
