@@ -82,12 +82,16 @@ class BurnDown:
         pool: The pool's name.
         basis: Which time of an entry counts.
         points: In the order of entries; the last is the pool by now, or as `as_of` left it.
+        policy: The policy at the last point.
+        opened_at: When the pool was opened. Calls that are dated before it have earlier points.
         unpriced: How many records of usage until then leave out a figure that the pool limits, so
-            that less is left in truth.
+            that less is left in truth, unless they were corrected since.
     """
 
     pool: str
     basis: TimeBasis
+    policy: SharedPoolBudgetOptions
+    opened_at: datetime
     points: list[BurnPoint]
     unpriced: int = 0
 
@@ -132,11 +136,18 @@ def burn_down(
     now = asked_moment(book, where, None)
 
     def query(connection: Connection, scope: Scope) -> BurnDown:
-        found, last = _points(connection, scope, max(2, points), _Bounds(connection, scope))
+        found, last, opened = _points(connection, scope, max(2, points), _Bounds(connection, scope))
         if now is not None:
             found += _by_now(connection, scope, found[-1], last, now)
         unpriced = unpriced_in(connection, scope)
-        return BurnDown(pool=pool, basis=basis, points=found, unpriced=unpriced)
+        return BurnDown(
+            pool=pool,
+            basis=basis,
+            policy=last.policy,
+            opened_at=from_micros(opened),
+            points=found,
+            unpriced=unpriced,
+        )
 
     return snapshot(book, where, query, mirrors=True)
 
@@ -160,8 +171,8 @@ class _Bounds:
 
 def _points(
     connection: Connection, scope: Scope, count: int, bounds: _Bounds
-) -> tuple[list[BurnPoint], Position]:
-    """Return a point for each entry that is looked at, and the pool at the last of them."""
+) -> tuple[list[BurnPoint], Position, Micros]:
+    """Return a point for each entry that is looked at, the pool at the last, and its opening."""
     newest = ends(connection, scope)[scope.pool]
     steps = min(count, newest) - 1
     seqs = {1 + (newest - 1) * step // steps for step in range(steps + 1)} if steps else {newest}
@@ -191,7 +202,7 @@ def _points(
         found.append(_point(stood, at))
         latest, before = at, stood
     assert before is not None  # noqa: S101 - a pool has its opening
-    return found, before
+    return found, before, Micros(rows[0]["recorded_at"])
 
 
 def _between(before: Position, stood: Position, bounds: _Bounds) -> Iterator[Position]:

@@ -17,12 +17,15 @@ from ledger.core import rules
 from ledger.core.axes import AXES, REQUESTS, Axis
 from ledger.core.checks import Micros, check_type, from_micros, to_micros
 from ledger.core.credits import order_of_use
+from ledger.core.limits import Rolling
+from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import PoolStatus
 from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.due import DueLeases, due_of_each
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import asked_moment, moment_of, unpriced_in
+from ledger.reports.rolling import Pace, used_up_at
 from ledger.reports.scopes import Scope, Shape, snapshot
 from ledger.reports.standing import lineage_in
 from ledger.reports.sums import Sums, summed, whole
@@ -46,7 +49,7 @@ class Outlook(StrEnum):
     """It has run out: at most the stop threshold remains."""
 
     REFILLS = "refills"
-    """Not in this window: capacity comes back before it would run out."""
+    """Not in this window, or not at all of a rolling limit: capacity comes back before."""
 
     UNLIMITED = "unlimited"
     """Never: the capacity has no limit."""
@@ -69,10 +72,11 @@ class AxisForecast:
         refills_at: When the window, or the limit's period, ends whose capacity runs out first; None
             without windows, and for a rolling limit.
         decided_by: The pool whose capacity runs out first: this one, or one above that shares it.
-        limit: The limit of that pool that runs out first; None for its own capacity.
-        capacity: The capacity, None if it has no limit.
+        limit: The limit of that pool that runs out first; None for its own capacity or credits.
+        capacity: The pool's own capacity, None if it has no limit.
         remaining: What is left here, the answer of `remaining`: less than what is left of the
-            capacity, if a pool above has less left. None if none of these capacities has a limit.
+            capacity, if a limit, the credits, or a pool above have less left, whether or not that
+            is what runs out first. None if nothing bounds the axis.
         stop_threshold: What is kept back: at this much the pool has run out.
         held: What open leases hold.
         spent: What was spent in the window, and what leases that are due are charged.
@@ -105,6 +109,7 @@ class Forecast:
         younger: Whether the pool is younger than the window that was asked for. The window is then
             the pool's life.
         basis: Which time of an entry puts it into the window.
+        policy: The policy in force.
         axes: One forecast an axis.
         unpriced: How many records of spend in the window leave out a figure that the pool limits:
             the rate may be higher.
@@ -120,6 +125,7 @@ class Forecast:
     window_s: int
     younger: bool
     basis: TimeBasis
+    policy: SharedPoolBudgetOptions
     axes: list[AxisForecast]
     unpriced: int = 0
     due: DueLeases = field(default_factory=DueLeases)
@@ -182,7 +188,8 @@ def forecast(
             window_s=(at - begin) // 1_000_000,
             younger=at - begin < window // _MICROSECOND,
             basis=basis,
-            axes=[_axis(axis, line, begin, at) for axis in AXES],
+            policy=line[0][0].policy,
+            axes=[_axis(connection, axis, line, begin, at) for axis in AXES],
             unpriced=unpriced_in(connection, scope.between(begin, at)),
             due=due[scope.pool],
         )
@@ -268,8 +275,15 @@ _URGENCY = {
 }
 
 
-def _axis(axis: Axis, line: _Line, begin: Micros, now: Micros) -> AxisForecast:
-    ends = [end for one, spent in line for end in _ends(axis, one, spent[axis.name], begin, now)]
+def _axis(
+    connection: Connection, axis: Axis, line: _Line, begin: Micros, now: Micros
+) -> AxisForecast:
+    ends = [
+        end
+        for one, spent in line
+        for pace in (Pace(spent[axis.name], begin, now),)
+        for end in (*_ends(axis, one, pace), *_rolling(connection, axis, one, pace))
+    ]
     # The capacity that runs out first decides; of several, that of the lowest pool.
     first = min(ends, key=lambda end: (_URGENCY[end.outlook], end.at))
     stands, all_spent = line[0]
@@ -290,15 +304,11 @@ def _axis(axis: Axis, line: _Line, begin: Micros, now: Micros) -> AxisForecast:
     )
 
 
-def _ends(axis: Axis, one: PoolStatus, spent: int, begin: Micros, now: Micros) -> Iterator[_End]:
-    """Yield what becomes of a pool's credits, of its own capacity, and of each of its limits.
-
-    A rolling limit is told of only where nothing is left of it: what was spent of it comes back at
-    the pace at which it was spent.
-    """
+def _ends(axis: Axis, one: PoolStatus, pace: Pace) -> Iterator[_End]:
+    """Yield what becomes of a pool's credits, of its own capacity, and of limits by calendar."""
 
     def end(left: int | None, kept: int, until: Micros | None, limit: str | None) -> _End:
-        outlook, at = _outlook(left, kept, spent, begin, now)
+        outlook, at = _outlook(left, kept, pace)
         if outlook is Outlook.RUNS_OUT and until is not None and at > until:
             outlook = Outlook.REFILLS
         if outlook is Outlook.RUNS_OUT and at > _LAST:
@@ -306,35 +316,45 @@ def _ends(axis: Axis, one: PoolStatus, spent: int, begin: Micros, now: Micros) -
         return _End(outlook, at, until, one.pool.name, limit)
 
     if one.closed:
-        yield _End(Outlook.OUT, now, None, one.pool.name, None)
+        yield _End(Outlook.OUT, pace.now, None, one.pool.name, None)
         return
     left = axis.left(rules.remaining(one.policy, one.balance, one.window))
     kept = getattr(one.policy, axis.stop_threshold)
     if axis.name in one.policy.prepaid:
-        outlook, at = _prepaid(axis, one, kept, spent, begin, now)
+        outlook, at = _prepaid(axis, one, kept, pace)
         outlook = Outlook.BEYOND if outlook is Outlook.RUNS_OUT and at > _LAST else outlook
         yield _End(outlook, at, None, one.pool.name, None)
     until = None if one.window is None else one.window.end
     yield end(left, kept, until, None)
     for each in one.limits:
-        left = axis.left(each.remaining)
-        if left == 0 or each.until is not None:
-            yield end(left, 0, each.until, each.limit.name)
+        if each.until is not None:
+            yield end(axis.left(each.remaining), 0, each.until, each.limit.name)
 
 
-def _prepaid(
-    axis: Axis, one: PoolStatus, kept: int, spent: int, begin: Micros, now: Micros
-) -> tuple[Outlook, Micros]:
+def _rolling(connection: Connection, axis: Axis, one: PoolStatus, pace: Pace) -> Iterator[_End]:
+    """Yield what becomes of each rolling limit of a pool, to which what was spent comes back."""
+    for each in one.limits:
+        if isinstance(each.limit.period, Rolling):
+            outlook, at = _outlook(axis.left(each.remaining), 0, pace)
+            if outlook is Outlook.RUNS_OUT:
+                found = used_up_at(connection, one, each, axis, pace)
+                # Of several that refill, those that say when come first.
+                outlook, at = (Outlook.REFILLS, _LAST) if found is None else (outlook, found)
+            yield _End(outlook, at, None, one.pool.name, each.limit.name)
+
+
+def _prepaid(axis: Axis, one: PoolStatus, kept: int, pace: Pace) -> tuple[Outlook, Micros]:
     """Return what becomes of credits that are spent on evenly, and that expire one by one."""
     left = None if one.prepaid is None else axis.left(one.prepaid)
     held = getattr(one.balance.reserved, axis.name)
     credits = sorted(one.credits, key=lambda each: order_of_use(each.credit, each.seq))
     pots = [(Fraction(getattr(each.left, axis.name)), each.credit.expires_at) for each in credits]
     pots = _spend(pots, held)
-    outlook, at = _outlook(left, kept, spent, begin, now)
+    outlook, at = _outlook(left, kept, pace)
     if outlook in {Outlook.OUT, Outlook.UNLIMITED}:
         return outlook, at
-    rate, since = Fraction(max(0, spent), now - begin), now
+    now = pace.now
+    rate, since = Fraction(max(0, pace.spent), now - pace.begin), now
     for end in sorted({to_micros("expires_at", end) for amount, end in pots if amount and end}):
         whole = sum(amount for amount, _ in pots)
         if rate and whole - kept <= rate * (end - since):
@@ -362,15 +382,12 @@ def _spend(
     return found
 
 
-def _outlook(
-    left: int | None, kept: int, spent: int, begin: Micros, now: Micros
-) -> tuple[Outlook, Micros]:
+def _outlook(left: int | None, kept: int, pace: Pace) -> tuple[Outlook, Micros]:
     """Return what becomes of an amount that is spent on evenly, and when it has run out."""
     if left is None:
-        return Outlook.UNLIMITED, now
+        return Outlook.UNLIMITED, pace.now
     if left <= kept:
-        return Outlook.OUT, now
-    if spent <= 0:  # corrections may have taken back more than was spent
-        return Outlook.NO_SPEND, now
-    # Rounded up to the first microsecond at which it has run out.
-    return Outlook.RUNS_OUT, Micros(now - (-(left - kept) * (now - begin) // spent))
+        return Outlook.OUT, pace.now
+    if pace.spent <= 0:  # corrections may have taken back more than was spent
+        return Outlook.NO_SPEND, pace.now
+    return Outlook.RUNS_OUT, pace.lasts_until(left - kept)

@@ -103,8 +103,8 @@ def unpriced(
     """Return how many records of usage of each pool leave out a figure that the pool limits.
 
     That is `Figures.unpriced` for what moved a pool's balance, what other pools passed on to it
-    included: so much less is left there in truth. Pools that have none are left out. An index holds
-    these entries, so that only they are read.
+    included. Less is left there in truth, unless they were corrected since. Pools that have none
+    are left out. An index holds these entries, so that only they are read.
 
     Args:
         book: The books.

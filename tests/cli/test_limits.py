@@ -53,7 +53,7 @@ def test_limits_are_set_replaced_and_taken_away(ledger: Run, store_url: str) -> 
     assert [HOURS, RATE, DAY] == limits_of(store_url)
     # Nothing is called unlimited beside what limits leave, nor is their time that of a window.
     shown = ledger("pool", "list", "--url", store_url).out
-    assert ("unlimited" in shown, shown.count("by limits")) == (False, 2)
+    assert ("unlimited" in shown, shown.count("by limits")) == (False, 3)
     assert "Until" in shown
     changes = ("--limit", "rate: off", "--limit", "5h rolling: 11 USD", "--limit", "week: 5 tokens")
     ledger("pool", "adjust", "team", "--url", store_url, "--reason", "less", *changes)
@@ -117,3 +117,21 @@ def test_limits_and_refusals_are_shown(ledger: Run, store_url: str) -> None:
     assert "USD 8.000000" in ledger("remaining", "team", "--url", store_url).out
     (denied,) = json.loads(ledger("report", "denials", "--url", store_url, "--format", "json").out)
     assert ("rate", refusal.value.retry_at.isoformat()) == (denied["limit"], denied["retry_at"])
+
+
+def test_a_limit_of_calls_has_columns_where_pools_are_listed(ledger: Run, store_url: str) -> None:
+    """A pool that refuses every call since its limit of calls is used up is seen to have none."""
+    rate = ("--limit", "rate=1h rolling: 2 requests")
+    ledger("pool", "open", "team", "--capacity-usd", "1", *rate, "--url", store_url)
+    with Ledger.open(store_url, create=False) as book:
+        for _ in range(2):
+            budget = book.pool("team")
+            lease = budget.reserve(RequestExtensions(), UsageEstimate(), UNLIMITED)
+            budget.record_used(lease, Usage())
+    for listed in (("pool", "list"), ("top", "--once")):
+        shown = ledger(*listed, "--url", store_url).out
+        (line,) = (one.split() for one in shown.splitlines() if one.startswith("team"))
+        # Capacity, spent, held and remaining, of tokens, USD and requests.
+        assert shown.count("requests") == 4
+        assert ["by", "limits", "0", "0.000000", "2"] == line[3:8]
+        assert ["unlimited", "1.000000", "0"] == line[11:14]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,17 +12,20 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from ledger import (
+    Credit,
     ExportError,
     InvalidInputError,
     Ledger,
+    Limit,
     MissingExtraError,
+    Rolling,
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
     reports,
 )
 from ledger.reports import Figures, RunCost, Spend, SpendRow, charts
-from ledger.reports.render import sparkline
+from ledger.reports.render import forecast_sheet, moment, sparkline
 
 Call = Callable[..., Any]
 
@@ -59,6 +63,38 @@ def test_an_unlimited_pool_shows_what_was_spent(busy: Ledger) -> None:
     (picture,) = charts.burn_down_pictures(reports.burn_down(busy, "other")).values()
     assert "0.000015" == rows(picture)[-1]["exact"]
     assert "no limit" in picture.words
+
+
+def test_what_bounds_an_axis_is_named(book: Ledger) -> None:
+    """An axis without a capacity is not unlimited where credits or limits bound it."""
+    rate = Limit(name="rate", period=Rolling(timedelta(minutes=1)), capacity_requests=3)
+    book.pool("team", SharedPoolBudgetOptions(prepaid=["cost_micros_usd"], limits=[rate]))
+    book.credit("team", Credit(name="paid", cost_micros_usd=5_000))
+    drawn = charts.burn_down_pictures(reports.burn_down(book, "team"))
+    assert "0.005000 USD of its credits remained at " in drawn["cost_micros_usd"].words
+    assert "3 requests of its limits remained at " in drawn["requests"].words
+    shown = forecast_sheet(reports.forecast(book, "team")).rows
+    assert ["unlimited", "prepaid", "by limits"] == [row[1] for row in shown]
+
+
+def test_a_picture_of_earlier_calls_says_when_the_pool_was_opened(book: Ledger, call: Call) -> None:
+    """Calls that were made before, and imported, have points before the opening."""
+    book.pool("team", SharedPoolBudgetOptions(capacity_tokens=5_000))
+    opened = reports.burn_down(book, "team")
+    assert opened.points[0].at == opened.opened_at
+    assert "opened" not in charts.burn_down_pictures(opened)["tokens"].words
+    call(book, "team", UsageEstimate(total_tokens=1), after_noon_s=0)  # of a day long ago
+    found = reports.burn_down(book, "team")
+    assert found.points[0].at < found.opened_at == opened.opened_at
+    words = charts.burn_down_pictures(found)["tokens"].words
+    assert f"opened at {moment(opened.opened_at)}; calls of before that count in it." in words
+
+
+def test_times_within_a_second_are_told_apart(pictures: dict[str, charts.Picture]) -> None:
+    """A part of a second alone would be the same in each."""
+    drawn = pictures["burn-down"].chart.to_dict()
+    formats = [layer["encoding"]["x"]["axis"]["format"] for layer in drawn["layer"]]
+    assert ["%H:%M:%S.%L"] * 2 == [one["milliseconds"] for one in formats]
 
 
 def test_both_limits_are_drawn(book: Ledger) -> None:

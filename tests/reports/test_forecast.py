@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,11 @@ import pytest
 
 from ledger import (
     I64_MAX,
+    U64_MAX,
     Credit,
     Ledger,
     Limit,
+    Rolling,
     SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
@@ -26,6 +29,7 @@ from ledger import (
 from ledger.core.axes import AMOUNTS
 from ledger.errors import InvalidInputError
 from ledger.reports import Outlook, TimeBasis
+from ledger.reports.render import forecast_sheet
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import DAY, DAY_US, Clock
 
@@ -141,6 +145,84 @@ def test_a_limit_of_a_balance(store_url: str) -> None:
         (Outlook.RUNS_OUT, "day", ends),
         (Outlook.OUT, "day", ends),
     ] == found
+
+
+def rolls(url: str, clock: Clock, capacity: int, *, length: timedelta, own: int) -> Ledger:
+    """Return books with a pool that has a rolling limit on tokens, and a capacity of its own."""
+    limit = Limit(name="any", period=Rolling(length), capacity_tokens=capacity)
+    book = Ledger.open(url, clock=clock)
+    book.pool("team", SharedPoolBudgetOptions(limits=[limit], capacity_tokens=own))
+    return book
+
+
+def use(book: Ledger, tokens: int) -> None:
+    """Spend tokens in one call."""
+    lease = book.pool("team").reserve(EXTENSIONS, UsageEstimate(), UNLIMITED)
+    book.pool("team").record_used(lease, Usage(total_tokens=tokens))
+
+
+def test_a_rolling_limit_is_full_before_anything_comes_back(store_url: str) -> None:
+    """Half of ten in any five hours is spent in ten minutes: ten more, and nothing is left."""
+    clock = Clock()
+    with rolls(store_url, clock, 10_000_000, length=timedelta(hours=5), own=10**8) as book:
+        use(book, 2_000_000)
+        clock.minutes(10)
+        use(book, 3_000_000)
+        clock.now += 1
+        found = reports.forecast(book, "team")
+        full = found.now + timedelta(minutes=10)
+        tokens = found.axes[0]
+        assert (Outlook.RUNS_OUT, "any", None) == (tokens.outlook, tokens.limit, tokens.refills_at)
+        assert tokens.runs_out_at is not None
+        assert abs(tokens.runs_out_at - full) < timedelta(seconds=1)
+        shown = " ".join(forecast_sheet(found).rows[0])
+        assert f"{tokens.runs_out_at:%Y-%m-%dT%H:%M:%SZ} (limit any)" in shown
+        # The limit is not what runs out first where the pool's own capacity does.
+        book.adjust("team", replace(found.policy, capacity_tokens=9_000_000))
+        tokens = reports.forecast(book, "team").axes[0]
+        assert (Outlook.RUNS_OUT, None) == (tokens.outlook, tokens.limit)
+
+
+def test_a_rolling_limit_that_refills_in_time(store_url: str) -> None:
+    """At a rate below the limit's it never runs out, and the forecast says so of an own axis."""
+    clock = Clock()
+    with rolls(store_url, clock, 100, length=timedelta(hours=1), own=U64_MAX) as book:
+        for _ in range(12):
+            use(book, 10)
+            clock.minutes(10)
+        found = reports.forecast(book, "team")
+    tokens = found.axes[0]
+    assert (Outlook.REFILLS, "any", None) == (tokens.outlook, tokens.limit, tokens.refills_at)
+    words = "never at this rate: what was spent comes back (limit any)"
+    assert words == forecast_sheet(found).rows[0][-1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_rolling_limit_against_a_count(store_url: str, seed: int) -> None:
+    """It is full in the first second at which what counts by then and the spend since fill it."""
+    chance, clock, hour, capacity = random.Random(seed), Clock(), 3_600, 1_000
+    spent: list[tuple[int, int]] = []
+    with rolls(store_url, clock, capacity, length=timedelta(hours=1), own=U64_MAX) as book:
+        for _ in range(10):
+            clock.now += 1_000_000 * chance.randrange(1, 1_000)
+            amount = chance.choice([1, 40, 150, 300])
+            if amount < book.pool("team").remaining(EXTENSIONS).tokens:
+                use(book, amount)
+                spent.append((clock.now // 1_000_000, amount))
+        clock.now += 1_000_000 * chance.randrange(1, 1_000)
+        found = reports.forecast(book, "team")
+    now, tokens = clock.now // 1_000_000, found.axes[0]
+    rate = Fraction(sum(amount for _, amount in spent), found.window_s)
+    full = (
+        at
+        for at in range(now, now + hour + 1)
+        if sum(amount for then, amount in spent if then > at - hour) + rate * (at - now) >= capacity
+    )
+    expected = next(full, None)
+    assert (expected is None) == (tokens.outlook is Outlook.REFILLS)
+    if expected is not None:
+        assert tokens.runs_out_at is not None
+        assert -1 <= expected - tokens.runs_out_at.timestamp() <= hour / 100
 
 
 def test_as_of_an_entry(scribe: Any) -> None:  # noqa: ANN401 - the conftest's own

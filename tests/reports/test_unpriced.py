@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -110,10 +111,13 @@ def test_other_reports_count_them_too(partly: Ledger) -> None:
     forecast = reports.forecast(partly, "pool")
     assert 3 == forecast.unpriced
     assert "3 records of spend then are unpriced" in assumptions(forecast)
+    one = assumptions(replace(forecast, unpriced=1))
+    assert "1 record of spend then is unpriced, so it may run out sooner" in one
     burnt = reports.burn_down(partly, "pool")
     assert 3 == burnt.unpriced
     assert burn_down_pictures(burnt)["cost_micros_usd"].words.endswith(
-        "What 3 unpriced records used is not in it."
+        "3 records said nothing of a figure that the pool limits; what was not corrected since is "
+        "not in it."
     )
     assert 0 == reports.burn_down(partly, "pool", as_of=2).unpriced
     for sheet in (estimates_sheet(found, ["model", "operation"]), lease_ages_sheet(leases)):

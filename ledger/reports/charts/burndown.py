@@ -17,7 +17,14 @@ from ledger.reports.charts.canvas import (
     tooltips,
 )
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import counted, figure, moment, usd
+from ledger.reports.render.values import capacity, counted, figure, moment, usd
+
+_WHOLES = {
+    "prepaid": "its credits",
+    "by limits": "its limits",
+    "unlimited": "an unlimited capacity",
+}
+"""What something remains of where the axis has no capacity."""
 
 
 def burn_down_pictures(found: BurnDown, palette: Palette = ON_PAPER) -> dict[str, Picture]:
@@ -68,7 +75,8 @@ def _burn_down(found: BurnDown, axis: Axis, palette: Palette) -> Picture:
         scale=alt.Scale(domain=names, range=[SERIES[0], palette.ink, palette.alert]),
     )
     last = found.points[-1]
-    left, whole, kept = (getattr(last, name) for _what, name in lines)
+    left, kept = getattr(last, f"remaining_{axis.name}"), getattr(last, axis.stop_threshold)
+    whole = capacity(axis, found.policy)
     return picture(
         [
             remaining.mark_area(
@@ -87,8 +95,8 @@ def _burn_down(found: BurnDown, axis: Axis, palette: Palette) -> Picture:
         palette,
         title=f"Pool {printable(found.pool)}: {unit} remaining",
         words=f"{figure(axis, left) if left is not None else 'No limit'} {unit} of "
-        f"{figure(axis, whole) if whole is not None else 'an unlimited capacity'} remained at "
-        f"{moment(last.at)}, with {figure(axis, kept)} kept back.{_missing(found)}",
+        f"{_WHOLES.get(whole, whole)} remained at "
+        f"{moment(last.at)}, with {figure(axis, kept)} kept back.{_remarks(found)}",
     )
 
 
@@ -117,14 +125,20 @@ def _spent(found: BurnDown, palette: Palette) -> Picture:
         palette,
         title=f"Pool {printable(found.pool)}: USD spent, of an unlimited capacity",
         words=f"{usd(last.balance.committed.cost_micros_usd)} USD were spent by "
-        f"{moment(last.at)}; the capacity has no limit.{_missing(found)}",
+        f"{moment(last.at)}; the capacity has no limit.{_remarks(found)}",
     )
 
 
-def _missing(found: BurnDown) -> str:
-    if not found.unpriced:
-        return ""
-    return f" What {counted(found.unpriced, 'unpriced record')} used is not in it."
+def _remarks(found: BurnDown) -> str:
+    said = ""
+    if found.points[0].at < found.opened_at:
+        said = f" It was opened at {moment(found.opened_at)}; calls of before that count in it."
+    if found.unpriced:
+        said += (
+            f" {counted(found.unpriced, 'record')} said nothing of a figure that the pool limits; "
+            "what was not corrected since is not in it."
+        )
+    return said
 
 
 def _when(point: BurnPoint) -> str:

@@ -180,6 +180,7 @@ def amount_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
 def time_axis(alt: Any) -> Any:  # noqa: ANN401 - Altair itself
     """Return an axis of times in UTC, as ISO 8601 writes them."""
     clock = {"hours": "%H:%M", "minutes": "%H:%M", "seconds": "%H:%M:%S"}
+    clock["milliseconds"] = "%H:%M:%S.%L"  # alone they would be the same in each second
     date = {"year": "%Y", "month": "%Y-%m", "date": "%m-%d", "week": "%m-%d", "day": "%m-%d"}
     axis = alt.Axis(format={**clock, **date}, labelOverlap="greedy", labelSeparation=6)
     return alt.X("at:T", title="time (UTC)", scale=alt.Scale(type="utc"), axis=axis)

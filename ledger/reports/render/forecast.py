@@ -9,14 +9,14 @@ from ledger.reports.burndown import BurnDown
 from ledger.reports.forecast import AxisForecast, Forecast, Outlook
 from ledger.reports.render.sheet import Column, Sheet
 from ledger.reports.render.text_formats import printable
-from ledger.reports.render.values import counted, duration, figure, moment, sparkline
+from ledger.reports.render.values import capacity, counted, duration, figure, moment, sparkline
 
 _STEPS = 40
 """How many equal steps of time a line of bars has."""
 
 _WORDS = {
     Outlook.OUT: "it has run out",
-    Outlook.REFILLS: "not before it refills at",
+    Outlook.REFILLS: "never at this rate: what was spent comes back",
     Outlook.UNLIMITED: "never: unlimited",
     Outlook.NO_SPEND: "never: no spend",
     Outlook.BEYOND: "after the year 9999",
@@ -28,7 +28,7 @@ def forecast_sheet(found: Forecast) -> Sheet:
     sheet = Sheet(
         columns=[
             Column(heading="Axis"),
-            Column(heading="Capacity", rank=3),
+            Column(heading="Own\ncapacity", rank=3),
             Column(heading="Remaining"),
             Column(heading="Kept back", rank=4),
             Column(heading="Held", rank=4),
@@ -39,7 +39,8 @@ def forecast_sheet(found: Forecast) -> Sheet:
         title=f"Forecast of pool {found.pool} at {moment(found.now)}",
     )
     for axis, shown in zip(AXES, found.axes, strict=True):
-        sheet.add(axis.shown, *_figures(axis, shown, found.pool))
+        own = capacity(axis, found.policy)
+        sheet.add(axis.shown, own, *_figures(axis, shown, found.pool))
     return sheet
 
 
@@ -51,8 +52,8 @@ def assumptions(found: Forecast) -> str:
         f"{moment(found.window_begin)}, what open leases hold is spent, and the policy stays."
     )
     if found.unpriced:
-        records = counted(found.unpriced, "record")
-        said += f" {records} of spend then are unpriced, so it may run out sooner."
+        records = counted(found.unpriced, "record of spend then is", "records of spend then are")
+        said += f" {records} unpriced, so it may run out sooner."
     return said
 
 
@@ -78,13 +79,12 @@ def _figures(axis: Axis, found: AxisForecast, pool: str) -> list[str]:
     if found.refills_at is not None and found.outlook is Outlook.OUT:
         at += f", and refills at {moment(found.refills_at)}"
     elif found.refills_at is not None and found.outlook is Outlook.REFILLS:
-        at += f" {moment(found.refills_at)}"
+        at = f"not before it refills at {moment(found.refills_at)}"
     decided_by = [f"limit {printable(found.limit)}"] if found.limit is not None else []
     decided_by += [f"pool {printable(found.decided_by)}"] if found.decided_by != pool else []
     if decided_by:
         at += f" ({' of '.join(decided_by)})"
     amounts = [
-        found.capacity,
         found.remaining,
         found.stop_threshold,
         found.held,

@@ -40,7 +40,7 @@ def capacity(axis: Axis, policy: SharedPoolBudgetOptions) -> str:
     if axis.is_unlimited(policy):
         if axis.name in policy.prepaid:
             return "prepaid"
-        if not all(axis.is_unlimited(limit) for limit in policy.limits):
+        if policy.limits and _is_limited(axis, policy):
             return "by limits"
     return figure(axis, axis.limit(policy))
 
@@ -65,8 +65,17 @@ def shown_axes(policies: Iterable[SharedPoolBudgetOptions]) -> list[Axis]:
     return [
         axis
         for axis in AXES
-        if not axis.only_if_limited or not all(policy.is_unlimited(axis) for policy in limited)
+        if not axis.only_if_limited
+        or any(
+            not policy.is_unlimited(axis) or (policy.limits and _is_limited(axis, policy))
+            for policy in limited
+        )
     ]
+
+
+def _is_limited(axis: Axis, policy: SharedPoolBudgetOptions) -> bool:
+    """Tell whether a limit beside the capacity bounds an axis."""
+    return not all(axis.is_unlimited(limit) for limit in policy.limits)
 
 
 def moment(at: datetime | None) -> str:
