@@ -271,7 +271,7 @@ class Replay:
         if (denial is None) != (entry.kind == EntryKind.RESERVATION):
             raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
         if denial is not None:
-            if figures != rules.denial_figures(denial):
+            if not rules.says(figures, denial):
                 raise Contradiction(f"denial whose figures should be of: {denial}")
             return None
         return rules.reserve(

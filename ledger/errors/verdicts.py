@@ -14,6 +14,10 @@ def _amount(axis: Axis, value: int | None) -> str:
     return f"{'unlimited' if value is None else f'{value:,}'} {axis.unit}"
 
 
+def _amounts(of_axes: Mapping[str, int]) -> str:
+    return " and ".join(_amount(axis, of_axes[axis.name]) for axis in AXES if axis.name in of_axes)
+
+
 class BudgetError(LedgerError):
     """A verdict of the budget, or about a lease."""
 
@@ -77,6 +81,9 @@ class ThresholdExceededError(BudgetError):
             If False, no time helps: the policy, the credits or the request must change.
         too_large: Whether the capacity, or the limit, that refused is too small for this request
             with nothing spent and nothing held, too: it never fits, and `retry_at` is None.
+        overspent: By axis, how much more is committed and held than the capacity, or the limit,
+            that refused: until that is made up it grants nothing that uses anything, however
+            little. None where it is not overspent.
         top_up: Where the credits of a prepaid pool refused: by axis, the least credit that would
             have admitted the request. What remained is what remained of them. None elsewhere.
         expired: The name of the credit that expired last with something left, if credits refused.
@@ -98,6 +105,7 @@ class ThresholdExceededError(BudgetError):
         retry_at: datetime | None = None,
         held_by_leases: bool = False,
         too_large: bool = False,
+        overspent: Mapping[str, int] | None = None,
         top_up: Mapping[str, int] | None = None,
         expired: str | None = None,
         expired_at: datetime | None = None,
@@ -119,6 +127,7 @@ class ThresholdExceededError(BudgetError):
         self.retry_at = retry_at
         self.held_by_leases = held_by_leases
         self.too_large = too_large
+        self.overspent = overspent
         self.top_up = top_up
         self.expired = expired
         self.expired_at = expired_at
@@ -129,7 +138,8 @@ class ThresholdExceededError(BudgetError):
         shown = " and ".join(
             _amount(axis, None if axis.name in self.unlimited else amount)
             for axis, amount in left.items()
-            if not (axis.only_if_limited and axis.name in self.unlimited)
+            if axis.name not in self.unlimited
+            or not (axis.only_if_limited or self.limit is not None)
         )
         who = "the pool" if self.pool is None else f"pool {self.pool!r}"
         if self.limit is not None:
@@ -139,10 +149,12 @@ class ThresholdExceededError(BudgetError):
         asked = (self.requested_tokens, self.requested_cost_micros_usd, 1)
         call = "" if REQUESTS.name in self.unlimited else " and 1 request"
         why = ""
-        if all(map(ge, left.values(), asked)):  # enough remains: it is the threshold that refuses
+        if self.overspent is not None:
+            why = f". It is overspent by {_amounts(self.overspent)}, so it grants nothing"
+        elif all(map(ge, left.values(), asked)):  # enough remains: the threshold refuses
             why = (
-                ". It would fall below its stop threshold; if it is overspent, or strict and at "
-                "its stop threshold, it grants nothing"
+                ". It would fall below its stop threshold, or is strict and at it, where it grants "
+                "nothing"
             )
         return (
             f"{who} cannot grant {self.requested_tokens:,} tokens and "
@@ -164,15 +176,17 @@ class ThresholdExceededError(BudgetError):
         return when
 
     def _what_to_do(self) -> str:
-        less = "Ask for less,"
+        ways = [] if self.overspent is not None else ["ask for less"]
         if self.held_by_leases:
-            less = "Ask for less, settle or release open leases,"
-        do = f"{less} or raise the capacity with adjust()"
+            ways.append("settle or release open leases")
         if self.top_up is not None:
-            more = " and ".join(
-                _amount(axis, self.top_up[axis.name]) for axis in AXES if axis.name in self.top_up
-            )
-            do = f"{less} or give a credit of {more}"
+            ways.append(f"give a credit of {_amounts(self.top_up)}")
+        else:
+            raised = "capacity" if self.limit is None else "limit"
+            ways.append(f"raise the {raised} with adjust()")
+        *others, last = ways
+        do = f"{', '.join(others)}, or {last}" if others else last
+        do = do[0].upper() + do[1:]
         if self.kept_since is None:
             return do
         return (
@@ -212,6 +226,7 @@ class ThresholdExceededError(BudgetError):
             retry_at=self.retry_at,
             held_by_leases=held_by_leases or self.held_by_leases,
             too_large=self.too_large,
+            overspent=self.overspent,
             top_up=self.top_up,
             expired=self.expired,
             expired_at=self.expired_at,

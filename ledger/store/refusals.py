@@ -142,8 +142,8 @@ def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry)
     )
     if not isinstance(denial, ThresholdExceededError):
         return False
-    said = {**rules.denial_figures(denial), "pool": above.info.name}
-    return said == {name: one for name, one in figures.items() if name != "at"}
+    said = {name: one for name, one in figures.items() if name != "at"}
+    return rules.says(said, denial, pool=above.info.name)
 
 
 def _page(

@@ -117,6 +117,15 @@ def test_limits_and_refusals_are_shown(ledger: Run, store_url: str) -> None:
     assert "USD 8.000000" in ledger("remaining", "team", "--url", store_url).out
     (denied,) = json.loads(ledger("report", "denials", "--url", store_url, "--format", "json").out)
     assert ("rate", refusal.value.retry_at.isoformat()) == (denied["limit"], denied["retry_at"])
+    # The table names the limit, and what is left of what that limits: no USD, which it does not.
+    table = ledger("report", "denials", "--url", store_url).out
+    (line,) = (one for one in table.splitlines() if "limit rate" in one)
+    assert ("unlimited" in line, "1.000000" in line, "99,940" in line) == (False, True, True)
+    grouped = ledger("report", "denials", "--by", "run", "--url", store_url).out
+    assert "limits" in grouped
+    assert "above" not in grouped
+    assert "unlimited" not in str(refusal.value)
+    assert "by its limit 'rate', cannot grant" in str(refusal.value)
 
 
 def test_a_limit_of_calls_has_columns_where_pools_are_listed(ledger: Run, store_url: str) -> None:

@@ -15,6 +15,7 @@ from ledger import (
     BudgetManager,
     EntryFlag,
     EntryKind,
+    IdempotencyKey,
     Ledger,
     RequestExtensions,
     SharedPoolBudgetManager,
@@ -184,8 +185,6 @@ def test_a_carved_share_is_no_call(shared_book: Ledger, fresh_name: str) -> None
 
 def test_a_repeated_key_gives_the_first_answer(shared_book: Ledger, fresh_name: str) -> None:
     """A refused call left nothing under its key, so that it can be repeated with its figures."""
-    from ledger import IdempotencyKey  # noqa: PLC0415 - only here
-
     budget = shared_book.pool(fresh_name, COST)
     call = RequestExtensions(IdempotencyKey("one call"))
     with pytest.raises(UnpricedCallError):
@@ -222,8 +221,11 @@ def test_an_overspent_pool_admits_nothing_that_uses_anything(
         )
     )
     budget.record_used(budget.reserve(EXTENSIONS, UsageEstimate.zero(), UNLIMITED), Usage(**used))
-    with pytest.raises(ThresholdExceededError, match="overspent"):
-        budget.reserve(EXTENSIONS, UsageEstimate(**asked), UNLIMITED)
+    for extensions in (EXTENSIONS, RequestExtensions(IdempotencyKey("kept"))):
+        with pytest.raises(ThresholdExceededError, match="It is overspent by 1 ") as denied:
+            budget.reserve(extensions, UsageEstimate(**asked), UNLIMITED)
+        assert [1] == [*(denied.value.overspent or {}).values()]
+        assert "sk for less" not in str(denied.value)
 
 
 def test_an_overspent_pool_admits_what_uses_nothing(make: Make) -> None:

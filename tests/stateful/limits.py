@@ -120,4 +120,9 @@ class PlainLimits(rules.Limits):
                     if then > self.at and admits(self.counted(limit, balance, then))
                 )
             never = not admits(Totals())
-            yield Refusal(limit, self.left(limit, counted), frees_at, too_large=never)
+            over = {
+                axis.name: amount - whole
+                for axis, amount in zip(AXES, counted, strict=True)
+                if (whole := axis.limit(limit)) is not None and amount > whole
+            }
+            yield Refusal(limit, self.left(limit, counted), frees_at, never, over)

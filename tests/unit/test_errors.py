@@ -366,8 +366,23 @@ def test_a_refusal_by_a_limit_of_requests_says_what_was_asked() -> None:
         remaining_requests=0,
         limit="1m rolling",
     )
-    said = "cannot grant 25 tokens and 100 micro-USD and 1 request: unlimited tokens"
-    assert said in str(refused)
-    assert "and 0 requests remain. Ask for less, or raise" in str(refused)
+    said = "cannot grant 25 tokens and 100 micro-USD and 1 request: 0 requests remain. "
+    assert f"{said}Ask for less, or raise the limit with adjust()" in str(refused)
     assert "leases" not in str(refused)
     assert "Ask for less, settle or release open leases, or raise" in str(refused.by_leases())
+
+
+def test_a_refusal_of_an_overspent_pool_says_so() -> None:
+    """By how much; asking for less would not help, ending leases might."""
+    refused = ThresholdExceededError(
+        requested_tokens=24,
+        requested_cost_micros_usd=0,
+        remaining_tokens=U64_MAX,
+        remaining_cost_micros_usd=0,
+        overspent={"cost_micros_usd": 110_048},
+        pool="team",
+    )
+    said = "0 micro-USD remain. It is overspent by 110,048 micro-USD, so it grants nothing. "
+    assert f"{said}Raise the capacity with adjust()" in str(refused)
+    assert "less" not in str(refused)
+    assert "Settle or release open leases, or raise" in str(refused.by_leases())

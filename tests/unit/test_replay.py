@@ -158,6 +158,22 @@ def test_a_correction_cannot_leave_what_nothing_leads_to() -> None:
     assert Usage(total_tokens=5) == effect.lease.used
 
 
+def test_a_denial_says_by_how_much_the_pool_was_overspent() -> None:
+    """As the rules do; nothing, in an entry of an earlier version; no other amount."""
+    spent = [opening(), reservation(2, 60), settlement(3, 2, 110)]
+
+    def replayed(**said: object) -> None:
+        figures = {"reason": "threshold", "remaining_tokens": 0, **said}
+        figures["uncounted"] = {"cost_micros_usd": 0}
+        refused = replace(denial(4, 1, left=0), detail={"denial": figures})
+        fold.replay([*spent, refused])
+
+    replayed(overspent={"tokens": 10})
+    replayed()
+    with pytest.raises(Contradiction, match="overspent by 10 tokens"):
+        replayed(overspent={"tokens": 9})
+
+
 def test_a_journal_makes_a_pool() -> None:
     """Every kind of entry does to the replayed pool what it did to the real one."""
     bigger = replace(POLICY, capacity_tokens=500)

@@ -24,6 +24,7 @@ from ledger.core.rules.admission import (
     prepaid,
     reached,
     remaining,
+    says,
 )
 from ledger.core.rules.carry_over import (
     adjust_window,
@@ -141,6 +142,7 @@ __all__ = [
     "reserve",
     "restated",
     "roll_over",
+    "says",
     "settle",
     "since",
     "spent_in",

@@ -20,6 +20,7 @@ from ledger.core.rules.remainder import (
     least,
     left,
     left_of,
+    overspent,
     too_little,
     used,
 )
@@ -126,7 +127,8 @@ def _refusal(
         frees_at = None if window is None else reopens(policy, window, balance, admits)
         unused = Totals().minus(carried_at_most(policy))
         short = too_little(capacities, unused, kept_back, estimate, requests, policy.strict)
-        found.append(Refusal(None, rest, frees_at, too_large=short is not None))
+        over = overspent(capacities, used(balance, window))
+        found.append(Refusal(None, rest, frees_at, short is not None, over))
     if policy.limits:
         assert limits is not None  # noqa: S101 - a limit that is not looked at would not hold
         found += limits.refusals(balance, estimate, requests)
@@ -141,7 +143,7 @@ def _refusal(
 def _short(
     policy: SharedPoolBudgetOptions, estimate: UsageEstimate, refusal: Refusal
 ) -> ThresholdExceededError:
-    limit, (tokens, cost, requests), frees_at, too_large = refusal
+    limit, (tokens, cost, requests), frees_at, too_large, over = refusal
     of = limit or policy
     return ThresholdExceededError(
         requested_tokens=estimate.total_tokens,
@@ -153,6 +155,7 @@ def _short(
         limit=None if limit is None else limit.name,
         retry_at=None if frees_at is None else from_micros(frees_at),
         too_large=too_large,
+        overspent=over or None,
     )
 
 
@@ -195,8 +198,10 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
     if denial.retry_at is not None:
         figures["retry_at"] = to_micros("retry_at", denial.retry_at)
     figures |= {name: True for name in ("held_by_leases", "too_large") if getattr(denial, name)}
-    if denial.top_up is not None:
-        figures["top_up"] = dict(denial.top_up)
+    for name in ("overspent", "top_up"):
+        amounts = getattr(denial, name)
+        if amounts is not None:
+            figures[name] = dict(amounts)
     if denial.expired is not None:
         at = to_micros("expired_at", denial.expired_at)
         figures["expired"] = {"name": denial.expired, "at": at}
@@ -208,6 +213,22 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
         elif not axis.only_if_limited:
             uncounted[axis.name] = U64_MAX - left
     return figures | {"uncounted": uncounted} if uncounted else figures
+
+
+def says(figures: Mapping[str, Any], denial: Denial, **more: object) -> bool:
+    """Tell whether an entry keeps of a denial what it should.
+
+    Entries of earlier versions do not say by how much a capacity was overspent.
+
+    Args:
+        figures: What it keeps.
+        denial: The denial.
+        more: What it keeps beside what `denial_figures` returns.
+    """
+    expected = denial_figures(denial) | more
+    if "overspent" not in figures:
+        expected.pop("overspent", None)
+    return bool(figures == expected)
 
 
 def denial_of(
@@ -230,6 +251,7 @@ def denial_of(
         retry_at=None if retry_at is None else from_micros(retry_at),
         held_by_leases=figures.get("held_by_leases", False),
         too_large=figures.get("too_large", False),
+        overspent=figures.get("overspent"),
         top_up=figures.get("top_up"),
         expired=None if expired is None else expired["name"],
         expired_at=None if expired is None else from_micros(expired["at"]),

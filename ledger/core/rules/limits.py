@@ -24,7 +24,7 @@ from ledger.core.entries import DATED_FLAGS, Balance, EntryFlag, Totals, request
 from ledger.core.kinds import EntryKind
 from ledger.core.limits import Limit, Rolling
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.rules.remainder import Three, capacities_of, left_of, too_little
+from ledger.core.rules.remainder import Three, capacities_of, left_of, overspent, too_little
 from ledger.core.status import LimitStatus
 from ledger.core.values import Usage, UsageDifference, UsageEstimate
 
@@ -257,12 +257,14 @@ class Refusal(NamedTuple):
         left: What was left of it.
         frees_at: When it would admit the reservation if nothing else happened, None for never.
         too_large: Whether it would refuse the reservation with nothing spent and nothing held, too.
+        overspent: By how much more counts than the capacity, by each axis on which that is so.
     """
 
     limit: Limit | None
     left: Three
     frees_at: Micros | None
     too_large: bool
+    overspent: Mapping[str, int]
 
 
 class Limits:
@@ -330,7 +332,8 @@ class Limits:
                 if short(balance.committed) is None:  # once nothing but what is held counts
                     frees_at = self._ceases(limit, number, fits)
                 too_large = short(balance.committed.plus(balance.reserved)) is not None
-                yield Refusal(limit, left, frees_at, too_large)
+                over = overspent(capacities_of(limit), _counts(balance, base))
+                yield Refusal(limit, left, frees_at, too_large, over)
 
     def _ceases(self, limit: Limit, number: int, enough: Callable[[Totals], bool]) -> Micros:
         """Return when enough of what counts on a limit by now will not count any more.

@@ -5,7 +5,7 @@ The same rules hold for a pool's own capacity and for each of its limits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from itertools import product
 from operator import attrgetter
@@ -124,18 +124,19 @@ def too_little(
         or calls - requests < kept_requests
         or (strict and _is_below(rest, kept_back))
         # Nothing is left on an axis that is overspent, so most calls compare no more than this.
-        or (0 in rest and _is_overspent(capacities, counts) and any(_estimated(estimate)))
+        or (0 in rest and overspent(capacities, counts) and any(_estimated(estimate)))
     ):
         return rest
     return None
 
 
-def _is_overspent(capacities: Three, counts: Three) -> bool:
-    """Tell whether more is committed and reserved than the capacity on one axis with a limit."""
-    return any(
-        capacity != U64_MAX and amount > capacity
-        for capacity, amount in zip(capacities, counts, strict=True)
-    )
+def overspent(capacities: Three, counts: Three) -> Mapping[str, int]:
+    """Return by how much more is committed and reserved than a capacity, by each such axis."""
+    return {
+        name: amount - capacity
+        for name, capacity, amount in zip(NAMES, capacities, counts, strict=True)
+        if capacity != U64_MAX and amount > capacity
+    }
 
 
 def _is_below(rest: Three, kept_back: Three) -> bool:

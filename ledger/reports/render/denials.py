@@ -8,6 +8,7 @@ from ledger.core.axes import AXES, Axis
 from ledger.reports.denials import Denied, DeniedGroup
 from ledger.reports.increases import Increase
 from ledger.reports.render.sheet import Column, Sheet
+from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import figure, moment, text, usd
 
 _WHO = ("tenant", "agent", "operation", "provider", "model")
@@ -27,7 +28,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             Column(heading="Run"),
             Column(heading="Pool", left=True, wide=not several),
             Column(heading="At"),
-            Column(heading="Reason"),
+            Column(heading="Reason", left=True),
             *(
                 Column(heading=f"{axis.heading}\n{what}")
                 for axis in axes
@@ -36,7 +37,6 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             *(Column(heading=f"More\n{axis.shown}", wide=True) for axis in axes),
             *(Column(heading=name.capitalize(), wide=True, left=True) for name in _WHO),
             Column(heading="Refused by", wide=True, left=True),
-            Column(heading="Limit", wide=True, left=True),
             Column(heading="Free at", wide=True),
         ],
         title=title,
@@ -46,15 +46,21 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             text(row.run_id),
             text(row.pool),
             moment(row.at),
-            row.reason.replace("_", " "),
+            _reason(row),
             *(cell for axis in axes for cell in _asked_and_left(axis, row)),
             *(_increased(axis, row) for axis in axes),
             *(text(getattr(row, name)) for name in _WHO),
             "" if row.refused_by is None else text(row.refused_by),
-            text(row.limit),
             _frees(row),
         )
     return sheet
+
+
+def _reason(row: Denied) -> str:
+    """Return what refused: the name of a limit, since a pool may have several."""
+    if row.limit is not None:
+        return f"limit {printable(row.limit)}"
+    return "credits" if row.by_credits else row.reason.replace("_", " ")
 
 
 def _frees(row: Denied) -> str:
@@ -73,7 +79,9 @@ def _left(axis: Axis, row: Denied) -> int | None:
 
 def _asked_and_left(axis: Axis, row: Denied) -> list[str]:
     # If the request's own budget refused, no pool was looked at, so there is no remaining amount.
-    left = figure(axis, _left(axis, row)) if row.refused_by is not None else ""
+    # A limit, and credits, say nothing of an axis that they do not bound.
+    known, partly = _left(axis, row), row.limit is not None or row.by_credits
+    left = "" if row.refused_by is None or (known is None and partly) else figure(axis, known)
     if axis.amount is None:
         return [left]
     return [figure(axis, getattr(row, f"requested_{axis.name}")), left]
@@ -97,8 +105,9 @@ def denied_groups_sheet(rows: Sequence[DeniedGroup], by: Sequence[str]) -> Sheet
             *(Column(heading=name.capitalize(), left=True) for name in by),
             Column(heading="Denials"),
             Column(heading="By their\nown budget", rank=5),
-            Column(heading="By pools\nabove", wide=True),
-            Column(heading="By\nlimits", wide=True),
+            # They say why there is no increase: more capacity would not have helped.
+            Column(heading="By pools\nabove", wide=not any(row.by_pools_above for row in rows)),
+            Column(heading="By\nlimits", wide=not any(row.by_limits for row in rows)),
             Column(heading="Tokens\nasked", rank=3),
             Column(heading="USD\nasked", rank=3),
             *(
