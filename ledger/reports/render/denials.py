@@ -28,7 +28,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             Column(heading="Run"),
             Column(heading="Pool", left=True, wide=not several),
             Column(heading="At"),
-            Column(heading="Reason", left=True),
+            Column(heading="Reason"),
             *(
                 Column(heading=f"{axis.heading}\n{what}")
                 for axis in axes
