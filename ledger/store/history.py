@@ -155,7 +155,7 @@ class StoredHistory(rules.History):
             JournalDamagedError: An entry is missing.
         """
         found = self._ends.get(since)
-        if found is None or found.seq > self.upto:
+        if found is None:
             found = super().newest_before(since)
             if found.seq < self.upto:  # an entry behind it is committed, which is not before then
                 if len(self._ends) >= _ENDS_KEPT:

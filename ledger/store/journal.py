@@ -22,7 +22,7 @@ from ledger.store.drafts import ENTRY_COLUMNS, Staged
 from ledger.store.policies import InForce, Terms
 from ledger.store.rows import Head, LeaseRow, Memo, Row
 from ledger.store.schema import entries
-from ledger.store.statements import Prepared, rows_of_each
+from ledger.store.statements import Prepared, ReadEach, rows_of_each
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -68,6 +68,8 @@ class Counted:
     Threads share it. Each takes copies to look through, and puts in one thing at a time.
     """
 
+    at: tuple[int, bytes] = _NOTHING
+    """The newest entry that any of it was read at, by its number and hash, where questions read."""
     boundaries: dict[Micros, int] = field(default_factory=dict)
     """Some times, each with the newest entry before it: limits are counted from there."""
     sums: dict[tuple[int, Micros, int], DatedSum] = field(default_factory=dict)
@@ -115,6 +117,8 @@ class PoolJournal:
         self.holding = False
         """Whether open leases held something at the last look: a guess of what to ask first."""
         self.counted = Counted()
+        self._asked = Counted()
+        """What questions read, apart: a transaction forgets only what transactions have read."""
 
     def place(self) -> dict[str, Any] | None:
         """Return the pool's parent as its opening records it, None for a pool without one."""
@@ -229,10 +233,29 @@ class PoolJournal:
         self._leases_at = newest["seq"], newest["hash"]
         return went_back
 
+    def counted_at(self, read: ReadEach, head: Head) -> Counted:
+        """Return what questions have read for limits and credits, as of a newest entry.
+
+        The entry that they read at is looked at again: its hash tells whether any before it is
+        another one since a backup was restored. Then all is read anew.
+        """
+        kept, at = self._asked, (head.seq, head.hash)
+        if kept.at == at:
+            return kept
+        if kept.at[0] > head.seq:  # asked of an earlier state than another thread asks of
+            return Counted(at)
+        known = {"pool_id": self.info.pool_id, "known": kept.at[0], "page": 1}
+        found = read([(queries.SINCE, known)])[0] if kept.at != _NOTHING else ()
+        still = [(row["seq"], row["hash"]) for row in found] == [kept.at]
+        # Copies: whoever asks as of that entry at this moment adds to what was of it.
+        asked = Counted(at, {**kept.boundaries}, {**kept.sums}, {**kept.ends})
+        self._asked = asked = asked if still else Counted(at)
+        return asked
+
     def forget_terms(self) -> None:
         """Forget the policies, and the sums of earlier entries; they are read again when needed."""
         self.terms = Terms(self.info.pool_id, self.info.name)
-        self.counted = Counted()
+        self.counted, self._asked = Counted(), Counted()
 
     def since(self) -> dict[str, int]:
         """Return the parameters that read the remembered entry, and later ones if needed."""

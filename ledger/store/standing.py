@@ -327,7 +327,7 @@ def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: rul
         upto=head.seq,
         at=at,
         due=due.dated,
-        counted=pool.counted,
+        counted=pool.counted_at(read, head) if _is_bounded(head.policy) else None,
     )
     # Most pools; each answer of `remaining` comes here.
     if head.window is None and not any(due.held):

@@ -23,10 +23,12 @@ from ledger import (
     JournalDamagedError,
     LeaseTtl,
     Ledger,
+    Limit,
     PastCall,
     Period,
     PoolClosedError,
     RequestExtensions,
+    Rolling,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
@@ -37,6 +39,7 @@ from ledger import (
     from_micros,
 )
 from ledger.core.checks import to_micros
+from ledger.store.database import Reads
 from ledger.store.history import StoredHistory
 from ledger.testing import Awaited
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
@@ -605,6 +608,15 @@ def test_expired_credits_are_looked_up_once(
     assert [None] == [one.damage for one in timed.verify()]
 
 
+def restore(store_url: str, kept: int) -> None:
+    """Put a backup in place of a store: the entries behind one are gone."""
+    vandal = Vandal(store_url)
+    try:
+        vandal.run(f"DELETE FROM entries WHERE seq > {kept}")
+    finally:
+        vandal.close()
+
+
 def test_a_restored_backup_forgets_what_was_spent_by_an_end(
     timed: Ledger, store_url: str, clock: Clock
 ) -> None:
@@ -618,14 +630,83 @@ def test_a_restored_backup_forgets_what_was_spent_by_an_end(
     spend(budget, 1)
     spend(budget, 1)  # of the gift 4 were used by its end
     assert 88 == left(budget)
-    vandal = Vandal(store_url)
-    try:
-        vandal.run(f"DELETE FROM entries WHERE seq > {kept}")
-    finally:
-        vandal.close()
+    restore(store_url, kept)
     for _ in range(2):
         spend(budget, 30)
     assert 30 == left(budget)
     assert {"tokens": 1} == refused(budget, 31).top_up
     spend(budget, 30)
     assert [None] == [one.damage for one in timed.verify()]
+
+
+def test_a_reader_forgets_what_a_restored_backup_has_not(
+    timed: Ledger, store_url: str, clock: Clock
+) -> None:
+    """Others have written past the number that it has seen: only a hash tells that it was restored.
+
+    The entry that the figures by the gift's end were read from is there still; one more is before
+    that end by now.
+    """
+    budget = timed.pool("pool", PREPAID)
+    timed.credit("pool", Credit(name="gift", tokens=9, expires_at=from_micros(clock.now + HOUR_US)))
+    timed.credit("pool", Credit(name="paid", tokens=90))
+    spend(budget, 4)
+    kept, then = budget.status().seq, clock.now
+    with Ledger.open(store_url, clock=clock) as reading:
+        reader = reading.pool("pool")
+        clock.now += 2 * HOUR_US
+        spend(budget, 1)
+        assert 89 == left(reader)
+        restore(store_url, kept)
+        clock.now = then
+        spend(budget, 3)  # of the gift
+        clock.now += 2 * HOUR_US
+        spend(budget, 1)
+        spend(budget, 1)
+        assert [88, 88] == [left(reader), reader.status().remaining.tokens]
+
+
+def test_a_reader_forgets_the_late_expiries_that_a_restored_backup_has_not(
+    timed: Ledger, store_url: str, clock: Clock
+) -> None:
+    """A limit counts what the leases held that are there, not what others held before."""
+    day = Limit(name="day", period=Rolling(timedelta(days=1)), capacity_tokens=1_000)
+    budget = timed.pool("pool", SharedPoolBudgetOptions(limits=[day], lease_ttl=timedelta(hours=1)))
+    kept, then = budget.status().seq, clock.now
+    with Ledger.open(store_url, clock=clock) as reading:
+        reader = reading.pool("pool")
+        for held in (50, 30):
+            budget.reserve(EXTENSIONS, tokens(held), UNLIMITED)
+            clock.now += 30 * HOUR_US
+            timed.expire_due()
+            assert 1_000 == left(reader)
+            if held == 50:
+                restore(store_url, kept)
+                clock.now = then
+        spend(budget, 7)
+        assert [993, 993] == [left(reader), left(budget)]
+
+
+def test_a_reader_of_an_earlier_state_counts_nothing_that_came_later(
+    timed: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another thread has read of later entries meanwhile is not in its answer."""
+    budget = timed.pool("pool", PREPAID)
+    timed.credit("pool", Credit(name="gift", tokens=9, expires_at=from_micros(clock.now + HOUR_US)))
+    timed.credit("pool", Credit(name="paid", tokens=90))
+    spend(budget, 4)
+    read, early = Reads.read_rows, clock.now
+
+    def read_rows(*asked: Any, **given: Any) -> Any:  # noqa: ANN401 - what it is given
+        found = read(*asked, **given)
+        monkeypatch.setattr(Reads, "read_rows", read)
+        clock.now = early
+        spend(budget, 20)
+        clock.now += 2 * HOUR_US
+        spend(budget, 1)
+        assert 74 == left(budget)
+        return found
+
+    monkeypatch.setattr(Reads, "read_rows", read_rows)
+    clock.now += 2 * HOUR_US
+    assert 90 == left(budget)
