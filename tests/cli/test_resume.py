@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from ledger import EntryKind, Ledger, LedgerBudgetManager
-from ledger.testing.calls import UNLIMITED
 from tests import programs
 
 Run = Callable[..., Any]
@@ -175,14 +174,15 @@ def test_a_last_row_that_was_only_reserved_is_settled(
     path = traffic(5)
 
     def interrupted(budget: LedgerBudgetManager, calls: Sequence[Any], *, at_once: int) -> Any:  # noqa: ANN401 - leases
-        *others, (extensions, estimate, _usage) = calls
-        leases = reserve_and_settle(budget, others, at_once=at_once)
-        return [*leases, budget.reserve(extensions, estimate, UNLIMITED)]
+        *others, last = calls
+        reserve_and_settle(budget, others, at_once=at_once)
+        budget._writer.run(budget._journal, last.reserve)
+        raise KeyboardInterrupt
 
     reserve_and_settle = LedgerBudgetManager.reserve_and_settle
     with monkeypatch.context() as patch:
         patch.setattr(LedgerBudgetManager, "reserve_and_settle", interrupted)
-        ledger("simulate", path, "--url", store_url)
+        ledger("simulate", path, "--url", store_url, code=130)
     assert 10 == count(store_url)
     ended = ledger("simulate", path, "--url", store_url, "--resume")
     assert "5 rows: 5 admitted, 0 denied;" in ended.out
