@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -133,3 +134,25 @@ def test_what_a_window_may_carry_over_fits_some_day(
     assert not refused(budget, most or 10**9).too_large
     if most is not None:
         assert refused(budget, most + 1).too_large
+
+
+@pytest.mark.parametrize("carries", [True, False])
+def test_what_this_window_has_carried_over_fits_whatever_later_ones_may(
+    timed: Ledger, clock: Clock, *, carries: bool
+) -> None:
+    """A cap that is lowered, or no carrying over, is for later windows: no request is both."""
+    window = Window(period=Period.DAY, carry_over=True, carry_cap_tokens=1_000)
+    policy = SharedPoolBudgetOptions(capacity_tokens=WHOLE, window=window)
+    budget = timed.pool("pool", policy)
+    clock.minutes(3 * 24 * 60)
+    spend(budget, 1)
+    lower = replace(window, carry_over=carries, carry_cap_tokens=50 if carries else U64_MAX)
+    timed.adjust("pool", replace(policy, window=lower), reason="less")
+    whole = budget.remaining(EXTENSIONS).tokens
+    lease = budget.reserve(EXTENSIONS, tokens(300), UNLIMITED)
+    for asked, large in ((200, False), (whole, False), (whole + 2, True)):
+        found = refused(budget, asked)
+        assert (not large, large) == (found.held_by_leases, found.too_large)
+    budget.release(lease)
+    assert budget.reserve(EXTENSIONS, tokens(whole), UNLIMITED)
+    assert [None] == [one.damage for one in timed.verify()]

@@ -125,7 +125,7 @@ def _refusal(
             return too_little(capacities, counts, kept_back, estimate, requests, strict) is None
 
         frees_at = None if window is None else reopens(policy, window, balance, admits)
-        unused = Totals().minus(carried_at_most(policy))
+        unused = Totals().minus(carried_at_most(policy, window))
         short = too_little(capacities, unused, kept_back, estimate, requests, policy.strict)
         over = overspent(capacities, used(balance, window))
         found.append(Refusal(None, rest, frees_at, short is not None, over))

@@ -189,12 +189,16 @@ def reopens(
     return begun.start if begun is not None and admits(begun) else None
 
 
-def carried_at_most(policy: SharedPoolBudgetOptions) -> Totals:
-    """Return the most that a window can have beside the capacity, on each axis."""
+def carried_at_most(policy: SharedPoolBudgetOptions, window: WindowState | None) -> Totals:
+    """Return the most that this window or a later one has beside the capacity, on each axis.
+
+    This one may have more than what is carried over at most by now: the policy was adjusted.
+    """
     schedule = policy.window
-    if schedule is None or not schedule.carry_over:
+    if schedule is None or window is None:
         return Totals()
-    return Totals(*(getattr(schedule, axis.carry_cap) for axis in AXES))
+    caps = (getattr(schedule, axis.carry_cap) if schedule.carry_over else 0 for axis in AXES)
+    return Totals(*map(max, caps, window.carried))
 
 
 def _carried(
