@@ -346,6 +346,23 @@ def test_a_closed_carved_pool_overran_only_what_was_set_aside(book: Ledger) -> N
     sound(book)
 
 
+def test_a_capacity_of_nothing_is_not_told_from_none_when_its_pool_is_closed(book: Ledger) -> None:
+    """What was used on that axis flags the pool's own settlement, and not the one above."""
+    team = book.pool("team", limit(100, capacity_cost_micros_usd=9))
+    worker = book.pool("worker", limit(0, capacity_cost_micros_usd=5), parent="team", carved=True)
+    lease = worker.reserve(EXTENSIONS, UsageEstimate(cost_micros_usd=5), UNLIMITED)
+    worker.record_used(lease, Usage(total_tokens=70, cost_micros_usd=5))
+    book.close_pool("worker")
+    flags = [
+        one.flags & EntryFlag.OVERRUN
+        for name in ("worker", "team")
+        for one in book.entries(name, kind=EntryKind.SETTLEMENT)
+    ]
+    assert [EntryFlag.OVERRUN, EntryFlag.NONE] == flags
+    assert 30 == team.remaining(EXTENSIONS).tokens
+    sound(book)
+
+
 def test_a_carved_pool_needs_room_and_limits(book: Ledger) -> None:
     """What its parents limit it must limit; and they must have as much left."""
     tree(book)

@@ -81,7 +81,8 @@ def settle(
     """Return the effect of recording the last `usage` of a lease.
 
     The hold goes back. The usage is committed, with as many requests as the lease was for. One that
-    funds a carved pool is not overrun on an axis on which nothing was set aside.
+    funds a carved pool is not overrun on an axis on which nothing was set aside: its
+    reservation does not tell whether the pool has no limit there or a capacity of 0.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
@@ -195,7 +196,7 @@ def correct(  # noqa: PLR0913 - what a correction may be of
 def _overrun(lease: LeaseState, used: Usage, *, funds: bool = False) -> EntryFlag:
     tokens, cost = lease.estimate.total_tokens, lease.estimate.cost_micros_usd
     tokens_over, cost_over = used.total_tokens > tokens, used.cost_micros_usd > cost
-    if funds:  # an axis on which nothing was set aside is limited by nobody
+    if funds:  # an axis on which nothing was set aside mostly has no limit, and is not told from 0
         tokens_over, cost_over = tokens_over and tokens > 0, cost_over and cost > 0
     return EntryFlag.OVERRUN if tokens_over or cost_over else _UNFLAGGED
 
