@@ -346,6 +346,26 @@ def test_late_usage_counts_by_how_much_it_differs(
     assert all(one.ok for one in timed.verify())
 
 
+def test_what_a_correction_added_to_a_charge_stays_counted_in_its_window(
+    timed: Ledger, clock: HourClock
+) -> None:
+    """Late usage replaces the charge, and leaves that much counted until the window ends."""
+    charged = policy(settlement=SettlementPolicy.ESTIMATED, lease_ttl=timedelta(minutes=5))
+    budget = timed.pool("pool", charged)
+    lease = budget.reserve(EXTENSIONS, tokens(30), UNLIMITED)
+    clock.at(0.5)
+    timed.expire_due()
+    (expiry,) = timed.entries("pool", kind=EntryKind.EXPIRY)
+    clock.at(1)
+    budget.correct(expiry, Usage(total_tokens=50), "the invoice")
+    assert 80 == left(budget)
+    budget.record_used(lease, Usage(total_tokens=40))
+    assert 80 == left(budget)  # 10 more than the earlier window was charged, and 10 that stay
+    clock.at(2)
+    assert 100 == left(budget)
+    assert [None] == [one.damage for one in timed.verify()]
+
+
 def test_every_axis_has_its_own_window(timed: Ledger, clock: HourClock) -> None:
     """Cost and requests come back like tokens, each with its own cap."""
     window = Window(
