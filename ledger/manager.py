@@ -43,7 +43,7 @@ from ledger.core.values import (
 )
 from ledger.engine.group_commit import BATCH_MAX, Writer
 from ledger.engine.operations import (
-    Close,
+    Abandon,
     Correct,
     Import,
     Operation,
@@ -164,7 +164,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     ) -> None:
         check_abandon(lease, estimate, report)
         self._check_granted(lease)
-        return self._do(Close.by_policy(lease, estimate, report))
+        return self._do(Abandon.by_policy(lease, estimate, report))
 
     @override
     def record_lost(

@@ -49,8 +49,7 @@ class JsonObject(Mapping[str, Any]):
         """Encode a mapping.
 
         Raises:
-            TypeError: JSON cannot hold something in it.
-            ValueError: Likewise.
+            TypeError, ValueError: JSON cannot hold something in it.
         """
         self.text = canonical_json(dict(value))
         self._content: dict[str, Any] | None = None

@@ -31,7 +31,7 @@ class Format(StrEnum):
     BEANCOUNT = "beancount"
     """Charges as transactions in double entry."""
     HLEDGER = "hledger"
-    """Likewise."""
+    """The same, in hledger's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

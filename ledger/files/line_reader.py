@@ -55,7 +55,7 @@ class LineReader:
         lines: The lines so far.
         compares_rows: Whether any line may be one that the file has already.
         empty, not_selected, replaced, identical, undated, least, most: As `Bill` has them.
-        first, last: Likewise, in microseconds since 1970.
+        first, last: As `Bill` has them, but in microseconds since 1970.
         other_kinds: How many lines each kind of token has that the mapping does not name.
     """
 

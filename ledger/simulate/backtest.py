@@ -37,7 +37,7 @@ _AXES = ("input_tokens", "output_tokens")
 _DENIALS_KEPT = 10
 
 
-class Outcome(StrEnum):
+class Verdict(StrEnum):
     """What became of a row."""
 
     ADMITTED = "admitted"
@@ -223,7 +223,7 @@ def run(
     *,
     again: bool = False,
     resume: bool = False,
-    progress: Callable[[Outcome], object] | None = None,
+    progress: Callable[[Verdict], object] | None = None,
 ) -> Result:
     """Reserve and settle every row of a trace, and return what became of them.
 
@@ -274,7 +274,7 @@ def run(
                     denied += 1
                     denied_keys += [key] if denied <= _DENIALS_KEPT else []
                 if progress is not None:
-                    progress(Outcome.ADMITTED if was_admitted else Outcome.DENIED)
+                    progress(Verdict.ADMITTED if was_admitted else Verdict.DENIED)
     except IdempotencyConflictError as error:
         raise InvalidInputError(
             "resume",

@@ -50,7 +50,7 @@ def _first(connection: Connection, pool_id: PoolId, name: str) -> JournalDamaged
     after = 0
     while True:
         asked = {"pool_id": pool_id, "after": after, "page": journal.PAGE}
-        page = connection.execute(queries.PAGE, asked).mappings().all()
+        page = connection.execute(queries.ENTRIES_BEHIND, asked).mappings().all()
         if not page and not after:
             return JournalDamagedError(pool=name, seq=1, reason=journal.NO_OPENING)
         for row in page:

@@ -369,7 +369,7 @@ class PoolJournal:
     ) -> list[dict[str, Any]]:
         """Read the next entries in order, with their attributions."""
         parameters = {"pool_id": self.info.pool_id, "after": after, "page": PAGE}
-        query = queries.PAGE
+        query = queries.ENTRIES_BEHIND
         if kind is not None:  # in the words of the indexes that some kinds have
             query = query.where(text(sql([kind])))
         return _rows(connection.execute(query, parameters))

@@ -51,7 +51,7 @@ HEAD_NAMES = (
 """The columns of an entry that make up the state of its pool after it."""
 HEAD = Prepared(_newest(*(entries.c[name] for name in HEAD_NAMES)))
 HEAD_COLUMNS = Columns(entries, HEAD_NAMES)
-PAGE = (
+ENTRIES_BEHIND = (
     _OF_POOL.where(entries.c.seq > bindparam("after"))
     .order_by(entries.c.seq)
     .limit(bindparam("page"))

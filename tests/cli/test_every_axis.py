@@ -153,7 +153,7 @@ def test_unlimited_is_null_in_json(
 
 
 def test_unlimited_is_null_in_json_of_forecasts(ledger: Run, dry: str, axis: Axis) -> None:
-    """Likewise where each axis is a row."""
+    """Each axis is a row there."""
     (found,) = json.loads(
         ledger("report", "forecast", "team", "--format", "json", "--url", dry).out
     )

@@ -317,7 +317,7 @@ def test_an_empty_day_at_the_end_is_compared(
 def test_an_empty_day_at_the_beginning_is_compared(
     book: Ledger, team: LedgerBudgetManager, spend: Spend, used: Used, bill: Read
 ) -> None:
-    """Likewise: what the journal has on it was not billed."""
+    """What the journal has on it was not billed."""
     for day in (1, 2, 3):
         spend(team, used(1, 0, 3), at=datetime(2024, 2, day, 12, tzinfo=UTC))
     answer = bucketed(2, 3, more=False)

@@ -24,7 +24,7 @@ class Library:
         whole: Makes a call in one piece.
         stream: Makes a call and returns what gives the parts of its answer.
         awhole: The same for tasks.
-        astream: Likewise.
+        astream: Makes such a call for tasks.
         aclose: Closes the client for tasks.
         close: Closes the client for threads.
     """

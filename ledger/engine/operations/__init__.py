@@ -13,7 +13,7 @@ from ledger.engine.operations.credit import TopUp
 from ledger.engine.operations.imported import Import
 from ledger.engine.operations.lost import RecordLost
 from ledger.engine.operations.record import Record
-from ledger.engine.operations.release import Close, Release
+from ledger.engine.operations.release import Abandon, Release
 from ledger.engine.operations.renew import Renew
 from ledger.engine.operations.replayed import (
     NotReservedError,
@@ -23,8 +23,8 @@ from ledger.engine.operations.replayed import (
 from ledger.engine.operations.reserve import NotYetError, Reserve
 
 __all__ = [
+    "Abandon",
     "Adjust",
-    "Close",
     "ClosePool",
     "Correct",
     "Ensure",

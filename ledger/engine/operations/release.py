@@ -33,7 +33,7 @@ _NAMED = ("provider", "model", "request_id")
 
 @dataclass(slots=True, kw_only=True)
 class Release(LeaseOperation[None]):
-    """Close a lease unused; what it still holds goes back to the pool."""
+    """Abandon a lease unused; what it still holds goes back to the pool."""
 
     @classmethod
     def of(cls, lease: BudgetLease, idempotency_key: str | None) -> Release:
@@ -66,7 +66,7 @@ class Release(LeaseOperation[None]):
 
 
 @dataclass(slots=True, kw_only=True)
-class Close(Release):
+class Abandon(Release):
     """End a lease without a record of its usage, as the pool's settlement policy says."""
 
     estimate: UsageEstimate | None = None
@@ -77,7 +77,7 @@ class Close(Release):
     @classmethod
     def by_policy(
         cls, lease: BudgetLease, estimate: UsageEstimate | None, report: UsageReport | None
-    ) -> Close:
+    ) -> Abandon:
         """Return the operation a call asks for.
 
         Raises:
