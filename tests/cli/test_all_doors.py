@@ -26,6 +26,7 @@ from ledger import (
     LedgerBudgetManager,
     LedgerError,
     Limit,
+    PoolStatus,
     Remaining,
     RequestExtensions,
     Rolling,
@@ -38,7 +39,7 @@ from ledger import (
     from_micros,
     reports,
 )
-from ledger.core.axes import AXES
+from ledger.core.axes import AXES, Axis
 from ledger.reports.render import moment
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import DAY_US, Clock
@@ -51,7 +52,7 @@ TTLS = (timedelta(hours=1), timedelta(days=2), timedelta(days=400))
 
 
 def policy(chance: random.Random, ends: int, *, limited: bool = False) -> SharedPoolBudgetOptions:
-    """Return some policy; no window of it ends within a day of `ends`."""
+    """Return some policy; no window of it ends within a day of `ends`, but for sessions."""
     some: list[Callable[[], dict[str, Any]]] = [
         lambda: {"capacity_tokens": chance.choice([20, 60, 200])},
         lambda: {"capacity_cost_micros_usd": chance.choice([20, 60, 200])},
@@ -67,7 +68,12 @@ def policy(chance: random.Random, ends: int, *, limited: bool = False) -> Shared
         length = timedelta(days=chance.choice([3, 7, 20]))
         anchor = from_micros(ends - chance.randint(DAY_US, 2 * DAY_US))
         carries = chance.random() < 0.5
-        chosen["window"] = Window(period=length, anchor=anchor, carry_over=carries)
+        chosen["window"] = chance.choice(
+            [
+                Window(period=length, anchor=anchor, carry_over=carries),
+                Window(period=timedelta(days=chance.choice([3, 30])), session=True),
+            ]
+        )
     if chance.random() < 0.4 and not limited:
         chosen["limits"] = [rolling(chance), calendar(chance, ends)]
     if chance.random() < 0.4 and not limited:
@@ -194,7 +200,33 @@ def amounts(left: Remaining) -> dict[str, Any]:
     return {**said, "below_threshold": left.below_threshold}
 
 
-@pytest.mark.parametrize("seed", [7, 24])
+def rows_of(page: str) -> list[list[str]]:
+    """Return the cells of all tables of a page, row by row."""
+    return [
+        [
+            unescape(re.sub("<[^>]+>", "", cell)).strip()
+            for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)
+        ]
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", page, re.DOTALL)
+    ]
+
+
+def own_left(status: PoolStatus, axis: Axis) -> int | None:
+    """Return what is left of a capacity by plain sums, None where it alone does not say it."""
+    capacity, window = axis.limit(status.policy), status.window
+    if (
+        capacity is None
+        or axis.name in status.policy.prepaid
+        or any(not axis.is_unlimited(limit) for limit in status.policy.limits)
+        or (window is not None and min(status.balance.committed.minus(window.base)) < 0)
+    ):
+        return None
+    carried: int = 0 if window is None else getattr(window.carried, axis.name)
+    used = getattr(status.spent, axis.name) + getattr(status.balance.reserved, axis.name)
+    return max(0, capacity + carried - used)
+
+
+@pytest.mark.parametrize("seed", [7, 24, 4])
 def test_every_door_says_what_is_left(
     books: Callable[[int], Books], ledger: Run, store_url: str, folder: Path, seed: int
 ) -> None:
@@ -211,13 +243,7 @@ def test_every_door_says_what_is_left(
     assert table.strip() in ledger("top", "--once", *every).out
     page = folder / "page.html"
     ledger("report", "page", "--html", page, "--no-verify", *every)
-    rows = [
-        [
-            unescape(re.sub("<[^>]+>", "", cell)).strip()
-            for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)
-        ]
-        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", page.read_text(), re.DOTALL)
-    ]
+    rows = rows_of(page.read_text())
     said = {}
     for budget in some.budgets:
         name = budget.name
@@ -243,9 +269,10 @@ def test_every_door_says_what_is_left(
                 shown["until"],
                 {key: found[key] for key in amounts(left)},
             ), words
-            assert until is None or (
-                f"until {moment(until)}" in ledger(*words, "--url", store_url).out
-            )
+            printed = ledger(*words, "--url", store_url).out
+            assert until is None or f"until {moment(until)}" in printed
+            sleeps = status.window is not None and not status.window.begun
+            assert sleeps is ("No session lasts" in printed) or words[0] == "remaining"
         assert (amounts(left), status.spent._asdict()) == (
             listed[name]["remaining"],
             listed[name]["spent"],
@@ -259,21 +286,7 @@ def test_every_door_says_what_is_left(
         assert moment(until) in row
         assert f"{status.spent.tokens:,}" in row
         for axis in AXES:
-            capacity, left_there = (
-                axis.limit(status.policy),
-                getattr(point, f"remaining_{axis.name}"),
-            )
-            window = status.window
-            if (
-                capacity is None
-                or axis.name in status.policy.prepaid
-                or any(not axis.is_unlimited(limit) for limit in status.policy.limits)
-                or (window is not None and min(status.balance.committed.minus(window.base)) < 0)
-            ):
-                continue
-            carried = 0 if window is None else getattr(window.carried, axis.name)
-            used = getattr(status.spent, axis.name) + getattr(status.balance.reserved, axis.name)
-            assert max(0, capacity + carried - used) == left_there
+            assert own_left(status, axis) in {None, getattr(point, f"remaining_{axis.name}")}
     assert some.memory.remaining(EXTENSIONS) == said["alone"]
     # The next write finds them so, in whatever order the pools are written to.
     for budget in some.chance.sample(some.budgets, len(some.budgets)):
