@@ -247,7 +247,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             balance, known = self._make_room(now, lease, EntryKind.RELEASE)
             return rules.release(balance, known, lease_id=lease.id)
 
-        self._change(change, spared=lease.id)
+        self._change(change, spared=lease.id, late=True)
 
     @override
     def abandon(
@@ -385,15 +385,27 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             balance, known = self._make_room(now, lease, kind, usage)
             return spend(balance, known, usage, lease_id=lease.id, ceiling=U64_MAX)
 
-        spent = self._change(change, spared=lease.id).lease
+        spent = self._change(change, spared=lease.id, late=True).lease
         excess = rules.over_request_budget(spent.request_budget, spent.used)
         if excess is not None:
             raise excess
 
-    def _change(self, decide: Callable[[Micros], _Effect], *, spared: int | None = None) -> _Effect:
-        """Expire due leases, then apply the effect of `decide`, or nothing if it refuses."""
+    def _change(
+        self,
+        decide: Callable[[Micros], _Effect],
+        *,
+        spared: int | None = None,
+        late: bool = False,
+    ) -> _Effect:
+        """Expire due leases, then apply the effect of `decide`, or nothing if it refuses.
+
+        Args:
+            decide: Decides the change.
+            spared: A lease that it is about, and that does not expire before.
+            late: Whether it expires all the same if it was due in an earlier window.
+        """
         try:
-            return self._change_locked(decide, spared)
+            return self._change_locked(decide, spared, late=late)
         finally:
             with contextlib.suppress(IndexError):  # another thread may take some of them
                 while self._crossed:
@@ -407,7 +419,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """Tell whether this call interrupts a change of its own thread."""
         return self._poisoned and self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
 
-    def _change_locked(self, decide: Callable[[Micros], _Effect], spared: int | None) -> _Effect:
+    def _change_locked(
+        self, decide: Callable[[Micros], _Effect], spared: int | None, *, late: bool
+    ) -> _Effect:
         if self._changes_here():
             raise ContentionError.in_another_call()
         with self._lock:
@@ -416,8 +430,11 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             now = self._clock()  # before the state is poisoned: a caller's clock may raise
             self._poisoned = True
             try:
+                begun = rules.roll_over(self._policy, self._window, self._balance, now)
+                if begun is not None:
+                    self._expire(now, None if late else spared, before=begun.start)
+                    self._roll_over(now)
                 self._expire(now, spared)
-                self._roll_over(now)
                 effect = decide(now)
             except (BudgetError, InvalidInputError):
                 # The rules refused. Expiries and the rollover are complete, nothing else changed.
@@ -491,9 +508,9 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             return set()
         return rules.reached(self._policy, self._balance, self._window, self._credits())
 
-    def _expire(self, now: Micros, spared: int | None) -> None:
+    def _expire(self, now: Micros, spared: int | None, *, before: Micros | None = None) -> None:
         kept = []
-        while self._due and self._due[0][0] <= now:
+        while self._due and self._due[0][0] <= now and (before is None or self._due[0][0] < before):
             due = heapq.heappop(self._due)
             lease = self._leases.get(due[1])
             # A lease that has ended, or was renewed and has a later item in the heap.

@@ -187,12 +187,15 @@ class Batch:
         if any(one.info.pool_id in self.unrolled for one in pool.journal.lineage):
             raise UnsweptError
 
-    def require_swept(self, pool: PoolBatch, *, below: bool = True) -> None:
+    def require_swept(
+        self, pool: PoolBatch, *, below: bool = True, before: Micros | None = None
+    ) -> None:
         """Make sure that no due lease still holds any of a pool's capacity.
 
         Args:
             pool: The pool.
             below: Whether to look for such leases in pools that this transaction does not sweep.
+            before: Only those count whose holds ended before this time.
 
         Raises:
             MorePoolsError: Some are in pools that this transaction does not sweep.
@@ -210,5 +213,5 @@ class Batch:
             ):
                 raise UnsweptError
             self._swept_below.add(pool_id)
-        if any(one.unswept for one in self.sharing(pool)):
+        if any(one.may_hold(before) for one in self.sharing(pool)):
             raise UnsweptError

@@ -5,7 +5,7 @@ What such a lease used is not known. The pool's settlement policy says what is c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ledger.core import rules
@@ -15,56 +15,56 @@ from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import JournalDamagedError
-from ledger.store import journal
 from ledger.store.drafts import Draft, about_lease
 from ledger.store.rows import LeaseRow
 from ledger.store.snapshot import Ending
 
 
 def expire(
-    batch: Batch,
-    pool: PoolBatch,
-    found: Sequence[Ending],
-    *,
-    spared: Collection[int],
-    until: Micros,
+    batch: Batch, pool: PoolBatch, *, spared: Collection[int], before: Micros | None = None
 ) -> None:
-    """Stage the expiry of due leases, and note how far the pool is swept.
-
-    A pool is swept up to a time if no lease that was due by then still holds anything. The next
-    sweep begins at that time, so no sweep reads the whole history.
+    """Stage the expiry of leases that are due; those that cannot expire stay pending.
 
     Args:
         batch: The transaction.
         pool: The pool; these leases have been read into it.
-        found: The next leases that are due, ordered by when they were due.
         spared: Leases that an operation of the same batch is about: the operation comes first.
-        until: When they were looked for, or the current time if the clock was put back since.
+        before: Only those expire whose holds ended before this time.
     """
-    swept_until = until
-    stays = 0
-    more = len(found) == journal.ENDING_PAGE
-    if more:  # the next one may be due in the same microsecond as the last
-        swept_until = Micros(min(until, found[-1].expires_at - 1))
-    for due in found:
+    pending = []
+    for due in pool.pending:
         row = pool.leases.get(due.lease)
         if row is None or not rules.due(row.state, pool.now):
             continue
         if row.state.expires_at != due.expires_at:  # it was renewed, and is due at another time
             continue
-        if due.lease in spared:
-            swept_until = min(swept_until, Micros(due.expires_at - 1))
-            stays += 1
+        if due.lease in spared or (before is not None and due.expires_at >= before):
+            pending.append(due)
             continue
         try:
             batch.post(pool, _expiry(pool, row))
         except JournalDamagedError:  # in a pool above; this pool must go on working
-            swept_until = min(swept_until, Micros(due.expires_at - 1))
-            stays += 1
+            pending.append(due)
         else:
             pool.expired += 1
-    pool.unswept |= more and stays < len(found)  # else the next one would get no further
-    pool.note_swept(swept_until)
+    pool.pending = pending
+
+
+def note_swept(pool: PoolBatch, *, until: Micros) -> None:
+    """Note how far a pool is swept: no lease that was due by then still holds anything.
+
+    The next sweep begins at that time, so no sweep reads the whole history.
+
+    Args:
+        pool: The pool.
+        until: When its due leases were looked for, or the current time if the clock was put back
+            since.
+    """
+    ends = [Micros(one.expires_at - 1) for one in pool.pending]
+    if pool.reads_more:  # the next one may be due in the same microsecond as the last
+        ends.append(Micros(pool.due[-1].expires_at - 1))
+    pool.unswept |= pool.reads_more and len(pool.pending) < len(pool.due)
+    pool.note_swept(min([until, *ends]))  # else the next one would get no further
 
 
 def _expiry(pool: PoolBatch, row: LeaseRow) -> Draft:
@@ -112,5 +112,5 @@ def spared(batch: Batch, pool: PoolBatch) -> Spared:
 def expire_spared(batch: Batch, found: Spared) -> None:
     """Stage the expiry of spared leases; usage that later operations record for them is late."""
     for pool, states in found.leases:
-        ending = [Ending(state.lease, Micros(state.expires_at or 0)) for state in states]
-        expire(batch, pool, ending, spared=(), until=pool.head.swept_until or Micros(0))
+        pool.pending = [Ending(state.lease, Micros(state.expires_at or 0)) for state in states]
+        expire(batch, pool, spared=())

@@ -104,12 +104,16 @@ class Writer(CallQueue):
 
     def sweep(self, pool: PoolJournal) -> int:
         """Expire the next leases of a pool that are due, and return how many there were."""
-        with named("expire"):
-            done = self.transactions.run(
-                partial(perform, calls=no_calls, now=self.now), pool.lineage, key=new_key()
-            )
-        self._tell(done)
-        return done.expired[pool.info.pool_id]
+        expired = 0
+        while True:  # this ends: each time, 256 more of the due leases have expired
+            with named("expire"):
+                done = self.transactions.run(
+                    partial(perform, calls=no_calls, now=self.now), pool.lineage, key=new_key()
+                )
+            self._tell(done)
+            expired += done.expired[pool.info.pool_id]
+            if not done.unrolled:
+                return expired
 
     def open(
         self, opening: Opening, parent: PoolJournal | None, *, began_s: float | None = None

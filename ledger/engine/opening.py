@@ -106,7 +106,7 @@ class Opening:
         """
         found = self.find(connection, directory)
         if found is not None:
-            return Done((), [], {}, set(), [], found)
+            return Done((), [], {}, set(), [], opened=found)
         return self._make(connection, locked, directory=directory, parent=parent, now=now)
 
     def find(self, connection: Connection, directory: Directory) -> PoolJournal | None:

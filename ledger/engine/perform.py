@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -14,7 +15,7 @@ from ledger.core.entries import PoolId
 from ledger.core.kinds import EntryKind
 from ledger.core.status import ThresholdCrossing
 from ledger.engine.batch import Batch, UnsweptError
-from ledger.engine.expiry import expire
+from ledger.engine.expiry import expire, note_swept
 from ledger.engine.operations.base import Operation
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import IdempotencyConflictError, LedgerError
@@ -38,6 +39,8 @@ class Done(NamedTuple):
     """The pools that got capacity back, or another policy."""
     crossed: list[ThresholdCrossing]
     """Thresholds that were crossed, pool by pool in order."""
+    unrolled: bool = False
+    """Whether a window waits until more leases have expired than one transaction expires."""
     opened: PoolJournal | None = None
     """The pool that was opened, where that is what the transaction was for."""
 
@@ -121,7 +124,7 @@ def finish(
     also: Sequence[Staged] = (),
 ) -> Done:
     """Write the rows that are staged in each pool, and others, and return the batch's result."""
-    done = Done(outcomes, [], {}, set(), [], opened)
+    done = Done(outcomes, [], {}, set(), [], bool(batch.unrolled), opened)
     staged: list[Staged] = []
     for pool_id, pool in batch.pools.items():
         staged += pool.staged
@@ -234,6 +237,8 @@ def _look_up(pool: PoolBatch, operations: Sequence[Operation[Any]], *, look_up: 
         lease_id = operation.lease_id
         if lease_id is not None:
             pool.spared.add(lease_id)
+            if not operation.comes_late:
+                pool.kept.add(lease_id)
             if operation.key not in pool.known:
                 wanted.add(lease_id)
     return wanted
@@ -249,32 +254,62 @@ def _are_answered(batch: Batch, todo: Sequence[Call]) -> bool:
 
 
 def _bring_up_to_date(batch: Batch, *, until: Micros) -> None:
-    """Expire due leases, then begin the windows of the current time, before anything is decided.
+    """Expire due leases, and begin the windows of the current time, before anything is decided.
 
-    In this order, which is that of `rules.stand`: a window may carry over what expiries give back,
-    and what they are charged counts in the window before. So due leases of pools below expire
-    first, too. If more leases are due than one transaction expires, the window begins in the last
-    of these transactions. A window in which nothing was written gets no entry.
+    In the order of their times, which is that of `rules.stand`: a window may carry over what
+    expiries give back, and what they are charged counts in the window in which the hold ended. So
+    due leases of pools below expire first, too. If more leases are due than one transaction
+    expires, the window begins in the last of these transactions. A window in which nothing was
+    written gets no entry.
 
     Raises:
         MorePoolsError: Leases of pools below must expire first.
     """
+    ended: list[tuple[Micros, PoolBatch]] = []
+    for pool in batch.pools.values():
+        head = pool.head
+        if head.window is not None:
+            begun = rules.roll_over(head.policy, head.window, head.balance, batch.now)
+            if begun is not None:
+                ended.append((begun.start, pool))
+    for start, pool in sorted(ended, key=itemgetter(0)):
+        for one in _sweepable(batch):
+            late = pool.journal in one.journal.lineage
+            expire(batch, one, spared=one.kept if late else one.spared, before=start)
+        _roll_over(batch, pool, start)
     for pool in batch.pools.values():
         if not pool.due:
             pool.note_swept(until)
-        elif not any(above.info.pool_id in batch.damaged for above in pool.journal.lineage):
-            expire(batch, pool, pool.due, spared=pool.spared, until=until)
-    for pool in batch.pools.values():
-        head = pool.head
-        if head.window is None:
-            continue
-        window = rules.roll_over(head.policy, head.window, head.balance, batch.now)
-        if window is None:
-            continue
-        try:
-            batch.require_swept(pool, below=any(head.balance.reserved))
-        except UnsweptError:
-            batch.unrolled.add(pool.info.pool_id)
-        else:
-            rollover = Draft(kind=EntryKind.ROLLOVER, balance=head.balance, window=window)
-            batch.post(pool, rollover)
+        elif not _above_is_damaged(batch, pool):
+            if pool in _sweepable(batch):
+                expire(batch, pool, spared=pool.spared)
+            note_swept(pool, until=until)
+
+
+def _sweepable(batch: Batch) -> list[PoolBatch]:
+    """Return the pools whose due leases may expire: they wait for no window of theirs, or above."""
+    return [
+        pool
+        for pool in batch.pools.values()
+        if pool.pending
+        and not _above_is_damaged(batch, pool)
+        and not any(one.info.pool_id in batch.unrolled for one in pool.journal.lineage)
+    ]
+
+
+def _above_is_damaged(batch: Batch, pool: PoolBatch) -> bool:
+    return any(above.info.pool_id in batch.damaged for above in pool.journal.lineage)
+
+
+def _roll_over(batch: Batch, pool: PoolBatch, start: Micros) -> None:
+    """Begin a pool's window, unless more leases must expire first than were read."""
+    head = pool.head
+    window = rules.roll_over(head.policy, head.window, head.balance, batch.now)
+    assert window is not None  # noqa: S101 - what ended it has not changed
+    try:
+        batch.require_swept(pool, below=any(head.balance.reserved), before=start)
+    except UnsweptError:
+        batch.unrolled.add(pool.info.pool_id)
+    else:
+        rollover = Draft(kind=EntryKind.ROLLOVER, balance=head.balance, window=window)
+        batch.post(pool, rollover)

@@ -34,6 +34,7 @@ from ledger.errors import (
     UncorrectableEntryError,
 )
 from ledger.store import corrections, drafts
+from ledger.store import journal as journals
 from ledger.store.attributions import NO_CONTENT
 from ledger.store.drafts import Draft, Staged
 from ledger.store.journal import PoolJournal, Wanted, leases
@@ -61,8 +62,12 @@ class PoolBatch:
         self.now = now
         self.due = due
         """The next leases that are due, as far as this transaction expires them."""
+        self.pending: Sequence[Ending] = due
+        """Those of them that hold something still."""
         self.spared: set[int] = set()
         """Leases that operations of the batch are about: the operation comes before the expiry."""
+        self.kept: set[int] = set()
+        """Those of them that do not expire first if they were due in an earlier window either."""
         self.leases: dict[int, LeaseRow] = {}
         """Leases as the newest entry leaves them."""
         self.mirrors: dict[tuple[PoolId, int], int] = {}
@@ -77,6 +82,8 @@ class PoolBatch:
         """Whether entries that are staged give back capacity, or set another policy."""
         self.thresholds: PoolThresholds | None = None
         """None as long as the pool's policy has none."""
+        self.reads_more = len(due) == journals.ENDING_PAGE
+        """Whether more of them may be due than were read."""
         self.expired = 0
         """How many leases this transaction found due."""
         self.unswept = False
@@ -324,6 +331,16 @@ class PoolBatch:
                 self.head.hash,
             )
         return row
+
+    def may_hold(self, before: Micros | None) -> bool:
+        """Tell whether leases that were not read may be due still, with holds that ended before.
+
+        Not if none that was read could expire: the next transaction would get no further.
+        """
+        if before is None:
+            return self.unswept
+        stuck = len(self.pending) == len(self.due)
+        return self.reads_more and self.due[-1].expires_at < before and not stuck
 
     def note_swept(self, until: Micros) -> None:
         """Note that no lease that was due by `until` still holds anything."""

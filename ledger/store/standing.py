@@ -237,7 +237,7 @@ def _heads(
 
 def _is_bounded(policy: SharedPoolBudgetOptions) -> bool:
     """Tell whether it matters in a pool when the holds of leases ended."""
-    return bool(policy.limits or policy.prepaid)
+    return bool(policy.limits or policy.prepaid or policy.window)
 
 
 def _newest_of_each(

@@ -137,19 +137,31 @@ class Pool:
         return [part for one in every if one is not None for part in one.parts]
 
     def write(self, now: int, spared: Call | None = None) -> None:
-        """Let what is due expire but for one call's lease, then let the window end."""
+        """Let windows end, and what is due expire, each in its time.
+
+        A call's own lease expires only if its hold ended before the present window began.
+        """
+        if self.kind.use != "limit" and not self.is_session and self.end <= now:
+            assert isinstance(self.period, Window)
+            begins = [self.end]
+            while (later := next_begin(self.period, begins[-1])) <= now:
+                begins.append(later)
+            self.expire(begins[-1] - 1)
+            for _ in begins:
+                rest = CAPACITY + self.carried - self.spent(now)
+                self.carried = max(0, rest) if self.kind.use == "carried" else 0
+                self.window += 1
+            self.end = next_begin(self.period, begins[-1])
+        self.expire(now, spared)
+
+    def expire(self, now: int, spared: Call | None = None) -> None:
+        """Charge what is due, but for one call's lease."""
         for call in self.calls:
             if call.ended or call is spared or call.assumed is not None or call.ends > now:
                 continue
             call.assumed = Record(call.ends)
             self.add(call.assumed, 0 if self.kind.gives_back else call.held, now)
             call.held = 0
-        while self.kind.use != "limit" and not self.is_session and self.end <= now:
-            rest = CAPACITY + self.carried - self.spent(now)
-            self.carried = max(0, rest) if self.kind.use == "carried" else 0
-            self.window += 1
-            assert isinstance(self.period, Window)
-            self.end = next_begin(self.period, self.end)
 
     def spent(self, now: int) -> int:
         """Return what counts, but for what is held."""

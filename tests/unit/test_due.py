@@ -35,9 +35,9 @@ def test_what_is_due_is_charged_as_the_policy_says(
     assert (Totals(12, 30, 2), Totals.sum(charged)) == found[:2]
     assert tuple(zip((AT, 2_000), charged, strict=True)) == found.dated
     assert found._replace(dated=()) == rules.overdue(1, policy, HOLDS)
-    assert rules.Due(Totals(24, 60, 4), Totals.sum(charged * 2), found.dated * 2) == found.plus(
-        found
-    )
+    twice = Totals(24, 60, 4), Totals.sum(charged * 2), found.dated * 2, found.timed * 2
+    assert twice == found.plus(found)
+    assert (HOLDS[0][1], charged[0]) == found.before(Micros(2_000))
     assert rules.Due() == rules.overdue(2, policy, [])
 
 

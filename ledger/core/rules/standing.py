@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ledger.core.checks import Micros
 from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.rules.carry_over import current_window
+from ledger.core.rules.carry_over import current_window, roll_over
 from ledger.core.rules.leases import swept
 from ledger.core.rules.overdue import Due
 
@@ -31,9 +31,10 @@ def stand(
 ) -> Standing:
     """Return where a pool stands by now, in the order of every write.
 
-    First, the leases that are due expire. Then the window rolls over, if it has ended: it may carry
-    over what they give back, and what they are charged counts in the window before. Between two
-    sessions, it is the one that a reservation would begin.
+    First, the leases expire that were due before the present window began. Then the window rolls
+    over, if one has ended: it may carry over what they give back, and what they are charged counts
+    in the window before. Then the others expire. Between two sessions, it is the one that a
+    reservation would begin.
 
     Args:
         policy: The policy in force.
@@ -45,6 +46,11 @@ def stand(
         ceiling: The most that a total may be.
     """
     if any(due.held):
+        rolled = roll_over(policy, window, balance, now)
+        if rolled is not None:
+            held, charged = due.before(rolled.start)
+            early = swept(balance, held, charged, ceiling=ceiling)
+            window = roll_over(policy, window, early, now)
         balance = swept(balance, due.held, due.charged, ceiling=ceiling)
     return Standing(balance, current_window(policy, window, balance, now, recorded_at=recorded_at))
 

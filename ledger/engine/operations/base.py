@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX, check_text
@@ -57,6 +57,9 @@ class Operation(ABC, Generic[T]):
 
     Nothing but `behind` changes. It is not frozen: that takes four times as long to make.
     """
+
+    comes_late: ClassVar[bool] = False
+    """Whether it is done on a lease that has expired, too."""
 
     key: str = field(default_factory=new_key)
     key_given: bool = False

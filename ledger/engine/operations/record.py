@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, canonical_json
@@ -32,6 +32,8 @@ _REPORTED = Provenance.REPORTED
 @dataclass(slots=True, kw_only=True)
 class Record(LeaseOperation[None]):
     """Record usage of a lease; `closes` says that it is the last."""
+
+    comes_late: ClassVar[bool] = True
 
     usage: Usage
     report: Fitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX
@@ -34,6 +34,8 @@ _NAMED = ("provider", "model", "request_id")
 @dataclass(slots=True, kw_only=True)
 class Release(LeaseOperation[None]):
     """Abandon a lease unused; what it still holds goes back to the pool."""
+
+    comes_late: ClassVar[bool] = True
 
     @classmethod
     def of(cls, lease: BudgetLease, idempotency_key: str | None) -> Release:
@@ -68,6 +70,8 @@ class Release(LeaseOperation[None]):
 @dataclass(slots=True, kw_only=True)
 class Abandon(Release):
     """End a lease without a record of its usage, as the pool's settlement policy says."""
+
+    comes_late: ClassVar[bool] = False
 
     estimate: UsageEstimate | None = None
     """What the call used at most, as far as the caller knows by now."""
