@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from ledger.cli.common import (
     Url,
     progress_bar,
     show,
+    stderr,
     stdout,
 )
 from ledger.cli.gathered import gathered
@@ -60,6 +62,12 @@ from ledger.simulate import (
 _SHOWN = 10
 """How many denials are printed; the journal keeps them all."""
 
+_CACHED = {
+    "cache_read_tokens": ("read from", "--cache-read-price"),
+    "cache_creation_tokens": ("written to", "--cache-write-price"),
+}
+"""What each kind of cached input is called, and the option that says its price."""
+
 
 TracePath = Annotated[
     Path,
@@ -78,6 +86,22 @@ def _chosen(
     start: Start = None,
     input_price: Annotated[str, typer.Option(help="US dollars per million input tokens.")] = "0",
     output_price: Annotated[str, typer.Option(help="US dollars per million output tokens.")] = "0",
+    cache_read_price: Annotated[
+        str | None,
+        typer.Option(
+            help="US dollars per million input tokens that are read from a cache; without it they "
+            "are priced as input.",
+            show_default=False,
+        ),
+    ] = None,
+    cache_write_price: Annotated[
+        str | None,
+        typer.Option(
+            help="US dollars per million input tokens that are written to a cache; without it they "
+            "are priced as input.",
+            show_default=False,
+        ),
+    ] = None,
     estimate_output: Annotated[
         str,
         typer.Option(
@@ -108,12 +132,18 @@ def _chosen(
         prices=Prices(
             input_usd=parse_decimal("--input-price", input_price),
             output_usd=parse_decimal("--output-price", output_price),
+            cache_read_usd=_decimal("--cache-read-price", cache_read_price),
+            cache_write_usd=_decimal("--cache-write-price", cache_write_price),
         ),
         estimate_output_tokens=(
             None if actual else parse_count("--estimate-output", estimate_output)
         ),
         workers=workers,
     )
+
+
+def _decimal(option: str, text: str | None) -> Decimal | None:
+    return None if text is None else parse_decimal(option, text)
 
 
 @gathered("backtest", _chosen)
@@ -183,7 +213,16 @@ def simulate(
                 "(--input-price, --output-price)."
             )
             stdout().print(said, markup=False, soft_wrap=True)
+        _tell_priced_as_input(backtest)
         _print(book, name, result)
+
+
+def _tell_priced_as_input(backtest: Backtest) -> None:
+    """Print on standard error how many cached tokens were priced as input, for want of a price."""
+    for axis, tokens in backtest.priced_as_input.items():
+        what, option = _CACHED[axis]
+        said = f"{tokens:,} tokens {what} a cache were priced as input: give their price ({option})"
+        stderr().print(said, markup=False, soft_wrap=True)
 
 
 def _print(book: Ledger, pool: str, result: Result) -> None:

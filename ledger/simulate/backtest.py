@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
@@ -134,14 +135,18 @@ class Backtest:
         """Return the amounts of what is held for a row, and of what it used."""
         said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
         tokens_in, output = (said[axis] for axis in _AXES)
+        cached = {
+            "cache_read_tokens": said.get("cache_read_tokens", 0),
+            "cache_write_tokens": said.get("cache_creation_tokens", 0),
+        }
         if not row.has_cost:
-            said[COST] = self.prices.cost_micros_usd(tokens_in, output)
+            said[COST] = self.prices.cost_micros_usd(tokens_in, output, **cached)
         cost = said.get(COST, 0)
         usage = tuple(said.get(name, 0) for name in USAGE_FIELDS)
         if self.estimate_output_tokens is not None:
             output = self.estimate_output_tokens
         if self.estimate_output_tokens is not None or (row.has_cost and self._has_prices):
-            cost = self.prices.cost_micros_usd(tokens_in, output)
+            cost = self.prices.cost_micros_usd(tokens_in, output, **cached)
         return (tokens_in, output, tokens_in + output, cost), usage
 
     @property
@@ -158,13 +163,42 @@ class Backtest:
     def _has_prices(self) -> bool:
         return self.prices != Prices()
 
+    @property
+    def _cache_prices(self) -> dict[str, Decimal | None]:
+        """What cached input costs, by the axes that the trace has of it."""
+        prices = {
+            "cache_read_tokens": self.prices.cache_read_usd,
+            "cache_creation_tokens": self.prices.cache_write_usd,
+        }
+        return {axis: usd for axis, usd in prices.items() if axis in self.trace.axes}
+
+    @property
+    def _prices_cache(self) -> bool:
+        return any(usd is not None for usd in self._cache_prices.values())
+
+    @property
+    def priced_as_input(self) -> dict[str, int]:
+        """How many cached tokens the trace has that have no price of their own, by their axis."""
+        if not self._has_prices:
+            return {}
+        places = {
+            axis: self.trace.axes.index(axis)
+            for axis, usd in self._cache_prices.items()
+            if usd is None and self.trace.most[self.trace.axes.index(axis)]
+        }
+        return {
+            axis: sum(math.ceil(row.amounts[place]) for row in self.trace.lines)
+            for axis, place in places.items()
+        }
+
     def check_priced(self, options: SharedPoolBudgetOptions) -> None:
         """Refuse a trace whose calls have no cost, where the pool limits cost.
 
         Raises:
             InvalidInputError: Neither the trace nor the prices say what a row costs.
         """
-        if self.prices.input_usd and self.prices.output_usd:
+        prices = self.prices
+        if prices.input_usd and prices.output_usd and 0 not in self._cache_prices.values():
             return  # every row that uses a token has a cost
         if self.costs_are_recorded and self.trace.least[self.trace.axes.index(COST)] > 0:
             return
@@ -183,12 +217,20 @@ class Backtest:
     def _check_rows(self) -> None:
         """Refuse rows that no pool can hold, by the extremes if these say that there are none."""
         trace = self.trace
-        if trace.undated or min(trace.least) < 0 or not _is_time(trace.first, trace.last):
+        if (
+            self._prices_cache
+            or trace.undated
+            or min(trace.least) < 0
+            or not _is_time(trace.first, trace.last)
+        ):
             for row in trace.lines:
                 self._check_row(row)
-        # Costs grow with tokens: if a row with the most of everything fits, all of them do.
+        # Costs grow with tokens: if a row with the most of everything fits, all of them do. Not so
+        # where cached input has a price of its own: more of it is less of the other.
         largest = trace.lines[0]._replace(amounts=tuple(trace.most))
-        if all(self._fits(largest._replace(has_cost=has_cost)) for has_cost in (True, False)):
+        if not self._prices_cache and all(
+            self._fits(largest._replace(has_cost=has_cost)) for has_cost in (True, False)
+        ):
             return
         for row in trace.lines:
             if not self._fits(row):
@@ -204,6 +246,11 @@ class Backtest:
             raise self._bad(row.line, reason) from error
         if min(row.amounts) < 0:
             raise self._bad(row.line, "an amount is below 0")
+        said = dict(zip(self.trace.axes, map(math.ceil, row.amounts), strict=True))
+        cached = sum(said[axis] for axis in self._cache_prices)
+        if self._prices_cache and cached > said["input_tokens"]:
+            reason = f"{cached} tokens of a cache are more than the input, {said['input_tokens']}"
+            raise self._bad(row.line, reason)
 
     def _fits(self, row: BillLine) -> bool:
         return all(

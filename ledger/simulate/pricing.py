@@ -54,24 +54,53 @@ def parse_usd(name: str, text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """Prices in US dollars per million tokens, which equals micro-USD per token."""
+    """Prices in US dollars per million tokens, which equals micro-USD per token.
+
+    Attributes:
+        input_usd: Of input that is neither read from a cache nor written to one.
+        output_usd: Of output.
+        cache_read_usd: Of input that is read from a cache; with None it is priced as input.
+        cache_write_usd: Of input that is written to a cache; with None it is priced as input.
+    """
 
     input_usd: Decimal = Decimal(0)
     output_usd: Decimal = Decimal(0)
+    cache_read_usd: Decimal | None = None
+    cache_write_usd: Decimal | None = None
 
-    def cost_micros_usd(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the cost of a call, computed exactly and rounded up once."""
-        per_input, per_output, unit = _in_integers(self)
-        return -(-(input_tokens * per_input + output_tokens * per_output) // unit)
+    def cost_micros_usd(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+    ) -> int:
+        """Return the cost of a call, computed exactly and rounded up once.
+
+        Args:
+            input_tokens: All input, cached or not.
+            output_tokens: All output.
+            cache_read_tokens: The part of the input that was read from a cache.
+            cache_write_tokens: The part of it that was written to one.
+        """
+        per_input, per_output, per_read, per_write, unit = _in_integers(self)
+        uncached = input_tokens - cache_read_tokens - cache_write_tokens
+        cost = uncached * per_input + output_tokens * per_output
+        cost += cache_read_tokens * per_read + cache_write_tokens * per_write
+        return -(-cost // unit)
 
 
 @lru_cache
-def _in_integers(prices: Prices) -> tuple[int, int, int]:
-    """Return what a token of input and of output costs, and in how many parts of a micro-USD.
+def _in_integers(prices: Prices) -> tuple[int, int, int, int, int]:
+    """Return what a token of each kind costs, and in how many parts of a micro-USD.
 
-    Integers, because Decimal rounds to 28 digits, and a count times a price can have more.
+    The kinds are input, output, what is read from a cache and what is written to one. Integers,
+    because Decimal rounds to 28 digits, and a count times a price can have more.
     """
-    given = Fraction(prices.input_usd), Fraction(prices.output_usd)
+    cached = prices.cache_read_usd, prices.cache_write_usd
+    given = [Fraction(prices.input_usd), Fraction(prices.output_usd)]
+    given += [Fraction(prices.input_usd if price is None else price) for price in cached]
     unit = math.lcm(*(price.denominator for price in given))
-    per_input, per_output = (price.numerator * unit // price.denominator for price in given)
-    return per_input, per_output, unit
+    per_input, per_output, per_read, per_write = (int(price * unit) for price in given)
+    return per_input, per_output, per_read, per_write, unit

@@ -328,6 +328,92 @@ def test_costs_are_exact_and_rounded_up_once(
     assert 2 * cost == found["cost_micros_usd"]
 
 
+def cached_session(folder: Path, *calls: tuple[int, int, int, int]) -> Path:
+    """Write a session of Claude Code: input, written to the cache, read from it, output."""
+    path = folder / "session.jsonl"
+    names = [
+        "input_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+        "output_tokens",
+    ]
+    lines = [
+        {
+            "type": "assistant",
+            "timestamp": f"2026-03-01T10:00:{number:02}.000Z",
+            "message": {
+                "id": f"msg_{number}",
+                "model": "claude-sonnet-4-5",
+                "usage": dict(zip(names, counts, strict=True)),
+            },
+        }
+        for number, counts in enumerate(calls)
+    ]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+CACHED_CALLS = ((5, 1_201, 0, 11), (7, 0, 15_003, 90), (9, 17, 15_020, 0))
+PRICED = ("--mapping", "claude-code", "--input-price", 3, "--output-price", 15)
+
+
+@pytest.mark.parametrize(
+    ("read_price", "write_price", "said"),
+    [
+        ("0.3", "3.75", []),
+        ("0.3", None, ["1,218 tokens written to a cache were priced as input"]),
+        (None, "3.75", ["30,023 tokens read from a cache were priced as input"]),
+        (
+            None,
+            None,
+            [
+                "30,023 tokens read from a cache were priced as input",
+                "1,218 tokens written to a cache were priced as input",
+            ],
+        ),
+    ],
+)
+def test_cached_input_has_prices_of_its_own(
+    ledger: Run, folder: Path, read_price: str | None, write_price: str | None, said: list[str]
+) -> None:
+    """What was read from a cache or written to it costs its own price; without one, as input."""
+    path = cached_session(folder, *CACHED_CALLS)
+    options = {"--cache-read-price": read_price, "--cache-write-price": write_price}
+    given = [word for one in options.items() if one[1] is not None for word in one]
+    ended = ledger("simulate", path, *PRICED, *given)
+    assert said == [line.partition(":")[0] for line in ended.err.splitlines()]
+    (found,) = json.loads(ledger("report", "runs", "--format", "json").out)
+    read, written = Fraction(read_price or 3), Fraction(write_price or 3)
+    exact = [a * 3 + w * written + r * read + out * 15 for a, w, r, out in CACHED_CALLS]
+    assert sum(map(math.ceil, exact)) == found["cost_micros_usd"]
+
+
+def test_cached_input_that_is_more_than_the_input_has_no_price(
+    ledger: Run, folder: Path, refused: Callable[..., str]
+) -> None:
+    """A row is refused by its line, where what was cached is to have a price of its own."""
+    path = folder / "trace.csv"
+    path.write_text("when,in,out,hits\n2026-03-01,10,3,4\n2026-03-01,10,3,11\n")
+    mapping = folder / "own.toml"
+    mapping.write_text(
+        'name = "own"\nat = "when"\ninput_tokens = ["in"]\noutput_tokens = ["out"]\n'
+        'cache_read_tokens = ["hits"]\n'
+    )
+    words = ("simulate", path, "--mapping", mapping, "--input-price", 3)
+    said = refused(*words, "--cache-read-price", "0.3")
+    assert "line 3: 11 tokens of a cache are more than the input, 10" in said
+    assert "2 rows: 2 admitted" in ledger(*words).out
+
+
+def test_a_cached_row_of_no_cost_is_refused_where_cost_is_limited(
+    folder: Path, refused: Callable[..., str]
+) -> None:
+    """A price of 0 for what a cache gives is no price, for a pool that limits what calls cost."""
+    path = cached_session(folder, (0, 0, 70, 0))
+    said = refused("simulate", path, *PRICED, "--cache-read-price", 0, "--capacity-usd", 1)
+    assert "no cost" in said
+
+
 @pytest.mark.parametrize(
     ("header", "row", "prices", "times"),
     [
