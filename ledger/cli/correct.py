@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from ledger.cli.common import URL_DEFAULT, Acting, PoolName, Url, existing, stdout
-from ledger.cli.usage import used
+from ledger.cli.usage import usage_of, used
 from ledger.reports.render import usd
 
 
@@ -39,7 +38,8 @@ def correct(
 ) -> None:
     """Correct the usage of a settlement, observation, import or expiry.
 
-    What no option names stays.
+    What no option names stays; a total that is not named follows its parts, where it was their sum
+    or both are named.
 
     The difference is appended as an entry of its own, and both stay in the books. With --key the
     whole usage should be named: the same command again must ask for the same.
@@ -52,7 +52,7 @@ def correct(
     with existing(url, actor=actor) as book:
         budget = book.pool(pool)
         before = budget.usage_of(entry)
-        moved = budget.correct(entry, replace(before, **used), reason, idempotency_key=key)
+        moved = budget.correct(entry, usage_of(used, before), reason, idempotency_key=key)
         after = budget.usage_of(entry)
     stdout().print(
         f"entry {entry}  tokens {after.total_tokens:,} ({moved.total_tokens:+,})  "

@@ -25,7 +25,7 @@ from ledger.cli.common import (
 )
 from ledger.cli.filters import moment_in
 from ledger.cli.mappings import read, reading
-from ledger.cli.usage import for_whom, used
+from ledger.cli.usage import for_whom, usage_of, used
 from ledger.core.calendar import zone_named
 from ledger.core.extensions import Attribution
 from ledger.core.past_calls import PastCall
@@ -170,7 +170,7 @@ def record(
 
     Example: ledger record team --request-id req_9 --cost-usd 0.02 --reason "lost with the disk"
     """
-    usage = Usage(**used)
+    usage = usage_of(used)
     attribution = replace(whom, model=model, request_id=request_id)
     when = moment_in("at", at, zone_named("UTC"))
     with existing(url, actor=actor) as book:

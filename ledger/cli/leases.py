@@ -11,13 +11,13 @@ from typing_extensions import override
 from ledger.cli import books
 from ledger.cli.common import URL_DEFAULT, PoolName, Url, existing, stdout
 from ledger.cli.filters import moment_in
-from ledger.cli.usage import used
+from ledger.cli.usage import usage_of, used
 from ledger.core.calendar import zone_named
 from ledger.core.checks import I64_MAX
 from ledger.core.kinds import EntryKind
 from ledger.core.tokens import parse_token
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import BudgetLease, Provenance, RequestBudget, Usage, UsageEstimate
+from ledger.core.values import BudgetLease, Provenance, RequestBudget, UsageEstimate
 from ledger.errors import InvalidInputError, RequestBudgetExceededError, UnknownLeaseError
 from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
@@ -86,7 +86,7 @@ def settle(
 
     Example: ledger leases settle team 42 --total-tokens 1180 --cost-usd 0.0042
     """
-    usage = Usage(**used)
+    usage = usage_of(used)
     report = UsageReport(
         provider=provider,
         model=model,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from ledger.cli.gathered import gathered
 from ledger.core.extensions import Attribution
+from ledger.core.values import Usage
 from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count, parse_usd
+
+_BOTH = 2
 
 
 def _count(what: str) -> Any:  # noqa: ANN401 - an option
@@ -27,7 +31,10 @@ def _used(
     *,
     input_tokens: Annotated[str | None, _count("Input tokens used, cached or not.")] = None,
     output_tokens: Annotated[str | None, _count("Output tokens used, reasoning included.")] = None,
-    total_tokens: Annotated[str | None, _count("Input and output tokens together.")] = None,
+    total_tokens: Annotated[
+        str | None,
+        _count("Input and output tokens together; by default the sum of the two."),
+    ] = None,
     cost_usd: Cost = None,
     cache_creation_tokens: Annotated[
         str | None, _count("Of the input: tokens written to a cache.")
@@ -56,6 +63,24 @@ def _used(
     if not named:
         raise InvalidInputError("usage", "name at least one amount, such as --total-tokens")
     return named
+
+
+def usage_of(named: dict[str, int], before: Usage | None = None) -> Usage:
+    """Return a usage of the amounts that are named; what is not named stays as it was before.
+
+    A total that is not named follows its parts: it is their sum, if it was so before or if both
+    are named. A total that was recorded alone is not known to be that of one part.
+
+    Raises:
+        AmountOutOfRangeError: An amount, or the sum of them, is above 2^64-1.
+    """
+    before = Usage() if before is None else before
+    after = replace(before, **named)
+    parts = named.keys() & {"input_tokens", "output_tokens"}
+    was_sum = before.total_tokens == before.input_tokens + before.output_tokens
+    if "total_tokens" in named or not parts or not (was_sum or len(parts) == _BOTH):
+        return after
+    return replace(after, total_tokens=after.input_tokens + after.output_tokens)
 
 
 def _for_whom(

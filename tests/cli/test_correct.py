@@ -57,6 +57,40 @@ def test_every_amount_can_be_named(ledger: Run, url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "named", "after"),
+    [
+        ((7, 3, 10), {"input_tokens": 9}, (9, 3, 12)),
+        ((7, 3, 10), {"output_tokens": 0}, (7, 0, 7)),
+        ((7, 3, 10), {"input_tokens": 9, "total_tokens": 10}, (9, 3, 10)),
+        ((7, 3, 10), {"reasoning_tokens": 2}, (7, 3, 10)),
+        ((0, 0, 1_200), {"input_tokens": 9}, (9, 0, 1_200)),
+        ((0, 0, 1_200), {"input_tokens": 900, "output_tokens": 280}, (900, 280, 1_180)),
+    ],
+    ids=["input", "output", "a total", "neither", "a total alone: one", "a total alone: both"],
+)
+def test_a_total_that_is_not_named_follows_its_parts(
+    ledger: Run,
+    store_url: str,
+    before: tuple[int, int, int],
+    named: dict[str, int],
+    after: tuple[int, int, int],
+) -> None:
+    """Where it was their sum, or both are named; else what was recorded of it stays."""
+    names = ("input_tokens", "output_tokens", "total_tokens")
+    with Ledger.open(store_url) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        lease = budget.reserve(RequestExtensions(), UsageEstimate(), RequestBudget.unlimited())
+        budget.record_used(lease, Usage(**dict(zip(names, before, strict=True))))
+    options = [f"--{name.replace('_', '-')}={amount}" for name, amount in named.items()]
+    words = ("correct", "team", 3, "--url", store_url, "--reason", "more")
+    said = ledger(*words, *options).out
+    assert f"entry 3  tokens {after[2]:,} ({after[2] - before[2]:+,})" in said
+    with Ledger.open(store_url, create=False) as book:
+        found = book.pool("team").usage_of(3)
+    assert after == tuple(getattr(found, name) for name in names)
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["nope", "3", "--total-tokens", "1"], "no pool 'nope'"),

@@ -100,6 +100,17 @@ def test_one_call_is_recorded(ledger: Run, refused: Run, url: str, log: Path) ->
     ledger(*words, "--cost-usd", "1", "--key", "mine")
 
 
+def test_a_total_that_is_not_named_is_the_sum_of_input_and_output(ledger: Run, url: str) -> None:
+    """What the command says, what a report adds up, and what the pool is charged."""
+    words = ("record", "team", "--url", url, "--reason", "lost", "--request-id", "q1")
+    said = ledger(*words, "--input-tokens", 5, "--output-tokens", 6, "--cost-usd", "0.01").out
+    assert "recorded  tokens 11  USD 0.010000" in said
+    (row,) = json.loads(ledger("report", "spend", "--url", url, "--format", "json").out)
+    assert (5, 6, 11) == tuple(row[f"{name}_tokens"] for name in ("input", "output", "total"))
+    with Ledger.open(url, create=False) as book:
+        assert 11 == book.pool("team").status().balance.committed.tokens
+
+
 def test_a_call_is_recorded_by_the_token_of_its_lease(
     ledger: Run, url: str, new_store: Callable[..., str]
 ) -> None:

@@ -73,6 +73,13 @@ def test_an_open_lease_is_settled_once(ledger: Run, url: str) -> None:
         assert ("recovered", "k") == (found.provenance, found.idempotency_key)
 
 
+def test_a_total_that_is_not_named_is_the_sum_of_input_and_output(ledger: Run, url: str) -> None:
+    """What a lease is settled at."""
+    words = ("leases", "settle", "team", 2, "--url", url)
+    said = ledger(*words, "--input-tokens", 1_000, "--output-tokens", 180).out
+    assert "lease 2  settled  tokens 1,180  USD 0.000000" in said
+
+
 def test_an_expired_lease_is_settled(ledger: Run, url: str) -> None:
     """In place of what was assumed; what is over the request's own budget is recorded, and told."""
     words = ("leases", "settle", "team", 3, "--url", url, "--total-tokens", 1_600)

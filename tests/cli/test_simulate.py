@@ -344,7 +344,7 @@ def cached_session(folder: Path, *calls: tuple[int, int, int, int]) -> Path:
             "message": {
                 "id": f"msg_{number}",
                 "model": "claude-sonnet-4-5",
-                "usage": dict(zip(names, counts, strict=True)),
+                "usage": {f"{name}_tokens": n for name, n in zip(names, counts, strict=True)},
             },
         }
         for number, counts in enumerate(calls)
