@@ -1,14 +1,15 @@
 """Charges as transactions in double entry, for beancount and hledger.
 
 Each charge is money that an account of its pool owes to one of its provider. The file ends with
-what each pool comes to, which both programs check, to the micro-USD.
+what each pool comes to, which both programs check, to the micro-USD. A file of some of a pool's
+charges only notes it: others may stand in the same journal.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from hashlib import sha256
 from itertools import chain
@@ -71,6 +72,15 @@ HLEDGER = Dialect(
     note="    ; {name}: {value}\n",
     closing="\n{day} * what all charges come to\n  {account}  0 USD = {amount} USD\n",
 )
+_NOTED = "\n; {account} comes to {amount} USD in this file\n"
+BEANCOUNT_PART = replace(
+    BEANCOUNT,
+    # An account may be opened once in a journal, which may have other parts.
+    begin=BEANCOUNT.begin + 'plugin "beancount.plugins.auto_accounts"\n',
+    opened="",
+    closing=_NOTED,
+)
+HLEDGER_PART = replace(HLEDGER, closing=_NOTED)
 
 
 def write_accounting(

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ledger.errors import InvalidInputError
-from ledger.exports.accounting import BEANCOUNT, HLEDGER, write_accounting
+from ledger.exports.accounting import (
+    BEANCOUNT,
+    BEANCOUNT_PART,
+    HLEDGER,
+    HLEDGER_PART,
+    write_accounting,
+)
 from ledger.exports.columns import ENTRY_COLUMNS, Column, Page
 from ledger.exports.focus import FocusVersion, focus_columns
 from ledger.exports.parquet import read_parquet, write_parquet
@@ -95,13 +101,36 @@ CONTAINERS = {
     Format.XLSX: Container(write_xlsx, read_xlsx),
 }
 
-ACCOUNTING: dict[Format, Write] = {
-    Format.BEANCOUNT: partial(write_accounting, BEANCOUNT),
-    Format.HLEDGER: partial(write_accounting, HLEDGER),
-}
-"""What writes transactions of charges, which are not read back."""
 
-_ENDINGS = {f".{found}": found for found in CONTAINERS}
+class Accounting(NamedTuple):
+    """What writes transactions of charges, which are not read back.
+
+    Attributes:
+        whole: Writes all charges of some pools, with what each pool comes to.
+        part: Writes some of them.
+    """
+
+    whole: Write
+    part: Write
+
+
+ACCOUNTING = {
+    Format.BEANCOUNT: Accounting(
+        partial(write_accounting, BEANCOUNT), partial(write_accounting, BEANCOUNT_PART)
+    ),
+    Format.HLEDGER: Accounting(
+        partial(write_accounting, HLEDGER), partial(write_accounting, HLEDGER_PART)
+    ),
+}
+
+_ENDINGS = {f".{found}": found for found in (*CONTAINERS, *ACCOUNTING)}
+
+
+def format_of(path: Path | None, wanted: Format | None) -> Format | None:
+    """Return the format that is wanted, or else the one that a file's ending names."""
+    if wanted is not None or path is None:
+        return wanted
+    return _ENDINGS.get(path.suffix.lower())
 
 
 def container_of(path: Path | None, wanted: Format | None) -> Container:
@@ -114,14 +143,17 @@ def container_of(path: Path | None, wanted: Format | None) -> Container:
     Raises:
         InvalidInputError: Neither of them names a kind of file.
     """
-    if wanted in CONTAINERS:
-        return CONTAINERS[wanted]
-    if wanted in ACCOUNTING:
-        raise InvalidInputError("format", f"a file for {wanted} is checked by {wanted} itself")
-    ending = None if path is None else _ENDINGS.get(path.suffix.lower())
-    if ending is None and wanted is Format.FOCUS:
-        ending = Format.CSV
-    if ending is None:
+    if wanted is Format.FOCUS:
+        ending = format_of(path, None)
+        return CONTAINERS[Format.CSV if ending not in CONTAINERS else ending]
+    found = format_of(path, wanted)
+    if found in ACCOUNTING:
+        raise InvalidInputError("format", f"a file for {found} is checked by {found} itself")
+    if found is None:
         known = ", ".join(_ENDINGS)
-        raise InvalidInputError("format", f"say which, or name a file that ends in {known}")
-    return CONTAINERS[ending]
+        raise InvalidInputError(
+            "format",
+            f"say which, or name a file that ends in {known}; charges for FOCUS have no ending of "
+            "their own: --format focus",
+        )
+    return CONTAINERS[found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,9 +24,10 @@ from ledger.exports.tables import (
     TABLES,
     Format,
     container_of,
+    format_of,
 )
 from ledger.ledger import Ledger
-from ledger.reports.filters import Where
+from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.output_file import Target, check_target, is_special, output_file
 
 _HEAD_BYTES = 1 << 20
@@ -34,6 +35,8 @@ _HEAD_BYTES = 1 << 20
 
 _FLAGS = {"flags", "x_EntryFlags"}
 """The column of flags, which every table has, as one of these."""
+_WHICH_POOLS = ("pools", "descendants", "parent", "matching", "state", "as_of", "basis")
+"""The fields of a filter that take no charge of a pool away, but those after an entry."""
 _UNPRICED = str(EntryFlag.UNPRICED.name).lower()
 
 
@@ -72,7 +75,7 @@ def write(
         book: The books.
         where: Which entries, or the name of a pool.
         to: A file's name, or an open binary stream for CSV and JSONL.
-        format: What is exported; without it, entries in the format that the file's ending names.
+        format: What is exported; without it, what the file's ending names.
         focus_version: The version of FOCUS.
         up_to: The last entry of some pools, by their names; other pools are exported up to their
             newest entry.
@@ -92,8 +95,9 @@ def write(
     check_type("focus_version", focus_version, FocusVersion)
     check_target(to)
     path = Path(to) if isinstance(to, str | Path) else None
+    format = format_of(path, format)  # noqa: A001 - what it is called everywhere
     if format in ACCOUNTING:
-        write_rows = ACCOUNTING[format]
+        write_rows = ACCOUNTING[format].whole if _is_whole(where) else ACCOUNTING[format].part
     else:
         container = container_of(path, format)
         if not container.piped and (path is None or is_special(path)):
@@ -107,6 +111,14 @@ def write(
     with output_file(to, force=force, keep=book.files, recognises=_is_export) as out:
         write_rows(table.columns, counted, out, found.as_of)
     return Exported(rows=counted.rows, up_to=found.ends, unpriced=counted.unpriced)
+
+
+def _is_whole(where: Where) -> bool:
+    """Tell whether all charges of each pool are asked for, be it up to an entry."""
+    if isinstance(where, str):
+        return True
+    same = {name: getattr(EVERYTHING, name) for name in _WHICH_POOLS}
+    return replace(where, **same) == EVERYTHING
 
 
 class _Counted:

@@ -88,6 +88,9 @@ REFUSED = (
     (("export", "out.csv", "--up-to", "trace=8"), "entries 1 to 7, and no 8"),
     (("export", "out.csv", "--pool", "nobody"), "nobody"),
     (("verify-export", "gone.csv"), "No such file"),
+    (("export", "out.txt"), ".beancount, .hledger; charges for FOCUS have no ending"),
+    (("verify-export", "e.hledger"), "a file for hledger is checked by hledger itself"),
+    (("verify-export", "e.beancount"), "a file for beancount is checked by beancount itself"),
 )
 
 

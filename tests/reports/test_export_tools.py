@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ledger import (
     Attribution,
     InvalidInputError,
     Ledger,
+    PastCall,
     RequestBudget,
     RequestExtensions,
     SharedPoolBudgetOptions,
@@ -80,6 +82,64 @@ def test_double_entry(
     assert done.rows == exports.write(book, reports.Filter(), path, format=format).rows
     with pytest.raises(InvalidInputError, match=f"checked by {format} itself"):
         exports.verify(book, path, format=format)
+
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+PARTS = {
+    "before": reports.Filter(until=NOON),
+    "after": reports.Filter(pools=["team"], since=NOON),
+}
+
+
+@pytest.fixture
+def parts(book: Ledger, tmp_path: Path) -> Path:
+    """Return a folder with exports of what was spent in two parts of a day, and of all of it."""
+    calls = [
+        PastCall(
+            usage=Usage(total_tokens=5, cost_micros_usd=500_000 * (hour + 1)),
+            occurred_at=NOON.replace(hour=hour),
+            idempotency_key=str(hour),
+        )
+        for hour in (9, 11, 12, 20)
+    ]
+    book.pool("team", SharedPoolBudgetOptions()).import_calls(calls, "of two parts")
+    for name, where in {**PARTS, "all": reports.Filter(pools=["team"])}.items():
+        for ending in ACCOUNTING:
+            assert exports.write(book, where, tmp_path / f"{name}.{ending}").rows in {2, 4}
+    return tmp_path
+
+
+def test_a_file_of_some_charges_asserts_no_balance(parts: Path) -> None:
+    """It says in a comment what they come to; one of all of a pool's charges asserts it."""
+    for name, comes_to in (("before", "11.000000"), ("after", "17.000000")):
+        for ending in ACCOUNTING:
+            text = (parts / f"{name}.{ending}").read_text(encoding="utf-8")
+            assert re.search(
+                rf"^; Expenses:LLM:Team\S+ comes to {comes_to} USD", text, re.MULTILINE
+            )
+            assert not re.search(r" = |^\S+ (balance|open) ", text, re.MULTILINE)
+    assert "  0 USD = 28.000000 USD" in (parts / "all.hledger").read_text(encoding="utf-8")
+    assert "  28.000000 ~ 0 USD" in (parts / "all.beancount").read_text(encoding="utf-8")
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("names", [["before", "after"], ["after", "before"], ["after"], ["all"]])
+def test_files_of_two_periods_stand_in_one_journal(
+    parts: Path, tools: str, names: list[str]
+) -> None:
+    """Both programs take them, in any order; and one of them by itself."""
+    for ending, line in (
+        ("hledger", "hledger -f {} check --strict"),
+        ("beancount", "bean-check {}"),
+    ):
+        quote, begin = ("", "")
+        if ending == "beancount":
+            quote, begin = '"', 'plugin "beancount.plugins.auto_accounts"\n'
+        includes = [f"include {quote}{name}.{ending}{quote}\n" for name in names]
+        (parts / f"main.{ending}").write_text("".join((begin, *includes)), encoding="utf-8")
+        for file in (f"main.{ending}", *(f"{name}.{ending}" for name in names)):
+            done = run(line.format(file), parts, tools)
+            assert 0 == done.returncode, done.stderr
 
 
 def run(line: str, folder: Path, path: str) -> subprocess.CompletedProcess[str]:
