@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, text
 
 from ledger.core.checks import to_micros
+from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, sql
 from ledger.core.past_calls import PastCall, import_key
 from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
@@ -19,15 +20,20 @@ from ledger.reports.filters import EVERYTHING, Filter
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
-from ledger.store.schema import entries
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _USAGE = [entries.c[f"usage_{name}"] for name in USAGE_FIELDS]
 _OF_POOL = entries.c.pool_id == bindparam("pool_id")
-_IMPORTS = select(entries.c.seq, entries.c.idempotency_key, *_USAGE).where(
-    _OF_POOL,
-    entries.c.payload_digest.is_not(None),
-    entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
-    entries.c.kind == EntryKind.IMPORT,
+_WHOM = [attributions.c[name] for name in ATTRIBUTION_TEXTS]
+_IMPORTS = (
+    select(entries.c.seq, entries.c.idempotency_key, *_USAGE, *_WHOM)
+    .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
+    .where(
+        _OF_POOL,
+        entries.c.payload_digest.is_not(None),
+        entries.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+        entries.c.kind == EntryKind.IMPORT,
+    )
 )
 _CORRECTIONS = select(entries.c.lease, *_USAGE).where(
     _OF_POOL,
@@ -44,11 +50,13 @@ class CallInBooks(NamedTuple):
         seq: The number of its entry.
         imported: The usage that it was imported with.
         usage: Its usage after all corrections.
+        whom: For whom it was made, without its ids and tags.
     """
 
     seq: int
     imported: Usage
     usage: Usage
+    whom: Attribution
 
 
 def _rows(
@@ -85,7 +93,12 @@ def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, CallInBo
             moved = UsageDifference(**USAGE.of(row))
             now[row["lease"]] = moved.added_to(now[row["lease"]])
         return {
-            row["idempotency_key"]: CallInBooks(row["seq"], Usage(**USAGE.of(row)), now[row["seq"]])
+            row["idempotency_key"]: CallInBooks(
+                row["seq"],
+                Usage(**USAGE.of(row)),
+                now[row["seq"]],
+                Attribution(**{name: row[name] for name in ATTRIBUTION_TEXTS}),
+            )
             for row in rows
         }
 

@@ -11,9 +11,12 @@ from enum import StrEnum
 from fractions import Fraction
 from itertools import islice
 
+from ledger.core import rules
 from ledger.core.checks import REASON_MAX_CHARS, check_callable, check_text, check_type
+from ledger.core.extensions import ATTRIBUTION_TEXTS
 from ledger.core.past_calls import ImportedCall, PastCall
-from ledger.core.values import USAGE_FIELDS
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.errors import (
     BillingFileError,
     EntryCorrectedError,
@@ -152,6 +155,7 @@ class _Import:
         self._left_out = dict.fromkeys(self._axes, 0)
         self._journal = dict.fromkeys(self._axes, 0)
         self._rounded = Fraction(0)
+        self._policies = _sharing(book, pool)
         self._first: datetime | None = None
         self._last: datetime | None = None
 
@@ -216,6 +220,8 @@ class _Import:
         for told in page:
             _add(self._told, amounts_of(self._axes, told.call.usage))
             there = found.get(told.call.key)
+            self._counts["unpriced"] += self._is_unpriced(told.call.usage)
+            self._counts["attributed_before"] += self._is_attributed_otherwise(told, there)
             if there is None:
                 self._counts["new"] += 1
             elif self._says_so(told, there):
@@ -233,6 +239,19 @@ class _Import:
                     "changes are corrected (--changed correct); if it is another account, give "
                     "each a name of its own (--source)",
                 )
+
+    def _is_unpriced(self, usage: Usage) -> bool:
+        return bool(rules.unpriced_flag(self._policies, usage))
+
+    def _is_attributed_otherwise(self, told: Told, there: CallInBooks | None) -> bool:
+        """Tell whether the import says for whom a call was made, and the journal not the same."""
+        said, whom = self._calls.attribution, told.call.attribution
+        if there is None or said is None or whom is None:
+            return False
+        return any(
+            getattr(said, name) is not None and getattr(whom, name) != getattr(there.whom, name)
+            for name in ATTRIBUTION_TEXTS
+        )
 
     def _says_so(self, told: Told, there: CallInBooks) -> bool:
         """Tell whether the journal says of a call by now what the file says."""
@@ -253,6 +272,7 @@ class _Import:
         for told, imported in zip(page, done, strict=True):
             there = found[told.call.key]
             _add(self._journal, amounts_of(self._axes, there.usage))
+            self._counts["unpriced"] += self._is_unpriced(there.usage)
             if not self._says_so(told, there):
                 self._counts["kept"] += 1
             elif told.call.key in corrected:
@@ -316,11 +336,21 @@ class _Import:
         )
 
 
-_WRITTEN = ("new", "known", "corrected", "kept")
+def _sharing(book: Ledger, pool: str) -> list[SharedPoolBudgetOptions]:
+    """Return the policies of a pool, and of those above it that share its capacity."""
+    found = book.pool(pool).status()
+    policies = [found.policy]
+    while found.parent is not None and found.pool.carved_lease is None:
+        found = book.pool(found.parent).status()
+        policies.append(found.policy)
+    return policies
+
+
+_WRITTEN = ("new", "known", "corrected", "kept", "unpriced")
 """What a look counts, and writing counts again."""
 _COUNTED = (
     *("calls", "new", "known", "corrected", "kept"),
-    *("recorded", "unnamed", "recorded_then"),
+    *("recorded", "unnamed", "recorded_then", "unpriced", "attributed_before"),
 )
 
 

@@ -51,6 +51,17 @@ def about(found: Imported) -> str:
             f"{counted(found.recorded_then, 'call')} that the pool recorded in the same time: it "
             "is not known whether they are the same"
         )
+    if found.unpriced:
+        said.append(
+            f"{counted(found.unpriced, 'call')} unpriced: the file says nothing of what the pool "
+            "limits, and nothing of it is charged ('ledger reprice --dry-run' says what calls "
+            "cost, 'ledger correct' charges it; or limit tokens)"
+        )
+    if found.attributed_before:
+        said.append(
+            f"{found.attributed_before:,} imported before with another attribution, which stays: "
+            "the options for whom calls were made had no effect on them"
+        )
     return "; ".join((*said, *_about_file(found)))
 
 

@@ -33,6 +33,11 @@ class Imported:
         unnamed: Calls without a request id. It is not known whether they are in the books.
         recorded_then: If there are such calls, how many calls the pool recorded itself in the time
             from the first to the last of them.
+        unpriced: Calls that are imported, now or before, and of which the journal says nothing on
+            an axis that the pool limits, or one above that shares its capacity: tokens without a
+            cost, say. Nothing of that is charged.
+        attributed_before: Calls of those that were imported before, of which the attribution of
+            this import says something that the journal does not: it had no effect on them.
         empty: Lines without any amount.
         not_selected: Lines that the mapping leaves out.
         unread_columns: The columns that the mapping does not name.
@@ -62,6 +67,8 @@ class Imported:
     recorded: int
     unnamed: int
     recorded_then: int
+    unpriced: int
+    attributed_before: int
     empty: int
     not_selected: int
     unread_columns: Sequence[str]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import EntryKind, Ledger, SharedPoolBudgetOptions, Usage
+from ledger import EntryKind, Ledger, SharedPoolBudgetOptions, Usage, reports
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.fixtures import Run
 
@@ -48,6 +48,78 @@ def test_a_log_is_imported(ledger: Run, url: str, log: Path) -> None:
     assert "history" in ledger("report", "runs", "--url", url).out
     assert "import" in ledger("pool", "show", "team", "--url", url).out
     assert ledger("verify", "--url", url).code == 0
+
+
+SESSION = "".join(
+    json.dumps(
+        {
+            "type": "assistant",
+            "timestamp": f"2024-02-20T10:00:0{number}.000Z",
+            "message": {
+                "id": f"msg_{number}",
+                "model": "claude-sonnet-4-5",
+                "usage": {"input_tokens": 9, "output_tokens": 5},
+            },
+        }
+    )
+    + "\n"
+    for number in range(3)
+)
+
+
+@pytest.mark.parametrize(
+    ("team", "org", "unpriced"),
+    [
+        ("capacity_cost_micros_usd", "capacity_tokens", 3),
+        ("capacity_tokens", "capacity_cost_micros_usd", 3),
+        ("capacity_tokens", "capacity_tokens", 0),
+    ],
+    ids=["its own", "of the pool above", "none"],
+)
+def test_calls_without_a_cost_are_said_where_cost_is_limited(
+    ledger: Run, store_url: str, tmp_path: Path, team: str, org: str, unpriced: int
+) -> None:
+    """How many, and what to do: also before, and again; until they are corrected."""
+    log = tmp_path / "session.jsonl"
+    log.write_text(SESSION, encoding="utf-8")
+    limits = {"capacity_tokens": 10**6, "capacity_cost_micros_usd": 10**6}
+    with Ledger.open(store_url) as book:
+        book.pool("org", SharedPoolBudgetOptions(**{org: limits[org]}))
+        book.pool("team", SharedPoolBudgetOptions(**{team: limits[team]}), parent="org")
+    words = ("import", "team", log, "--mapping", "claude-code", "--url", store_url)
+    said = "3 calls unpriced: the file says nothing of what the pool limits"
+    for more in (("--dry-run",), (), ()):
+        shown = ledger(*words, *more).out
+        assert (unpriced == 3) == (said in shown) == ("ledger reprice --dry-run" in shown)
+        (found,) = json.loads(ledger(*words, "--dry-run", "--format", "json").out)
+        assert unpriced == found["unpriced"]
+    with Ledger.open(store_url, create=False) as book:
+        (first, *_others) = book.entries("team", kind=EntryKind.IMPORT)
+        assert unpriced == reports.unpriced(book).get("team", 0)
+        usage = Usage(input_tokens=9, output_tokens=5, total_tokens=14, cost_micros_usd=1)
+        book.pool("team").correct(first.seq, usage, "by its price")
+    assert (unpriced == 3) == ("2 calls unpriced" in ledger(*words).out)
+
+
+def test_other_attribution_has_no_effect_on_what_was_imported(
+    ledger: Run, url: str, log: Path
+) -> None:
+    """It is said of how many calls; not where the books say the same, or no option says more."""
+    words = ("import", "team", log, "--mapping", "litellm", "--url", url)
+    said = "3 imported before with another attribution, which stays"
+    ledger(*words, "--tenant", "me")
+    for more, is_said in (
+        ((), False),
+        (("--tenant", "me"), False),
+        (("--tenant", "you"), True),
+        (("--provider", "anthropic", "--tenant", "me", "--dry-run"), True),
+    ):
+        assert is_said == (said in ledger(*words, *more).out)
+        (found,) = json.loads(ledger(*words, *more, "--format", "json").out)
+        assert 3 * is_said == found["attributed_before"]
+    with Ledger.open(url, create=False) as book:
+        found = [one.attribution for one in book.entries("team", kind=EntryKind.IMPORT)]
+    assert [("me", None)] * 3 == [(one.tenant, one.provider) for one in found if one is not None]
 
 
 def test_exact_costs_are_kept_where_asked_for(ledger: Run, url: str, log: Path) -> None:
