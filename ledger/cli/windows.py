@@ -152,7 +152,9 @@ def _period(text: str) -> Period | timedelta:
     except InvalidInputError as error:
         known = ", ".join(Period)
         raise InvalidInputError(
-            "--window", f"{text!r} is none; write {known}, none, or a length such as 6h or 30d"
+            "--window",
+            f"{text!r} is none; write {known}, none, a length such as 6h or 30d, or '5h session' "
+            "for a length from the first call on",
         ) from error
 
 

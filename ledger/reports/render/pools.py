@@ -130,7 +130,7 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
         ),
         *(f"Owed\n{axis.shown}" for axis in owing),
         *(["Until"] if ending else []),
-        *(["Unpriced"] if incomplete else []),
+        *(["Unpriced\nrecords"] if incomplete else []),
     )
     place = [Column(heading="Parent", left=True)] if nested else []
     sheet = Sheet(columns=[headings[0], *place, *headings[1:]])

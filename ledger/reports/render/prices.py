@@ -99,19 +99,19 @@ def repriced_sheet(rows: Sequence[Repriced]) -> Sheet:
             f"{row.entries:,}",
             usd(row.cost_micros_usd),
             usd(row.repriced_micros_usd or 0),
-            usd(row.difference_micros_usd or 0),
+            _signed(row.difference_micros_usd or 0),
             text(row.priced_by),
         )
     recorded = sum(row.cost_micros_usd for row in done)
     repriced = sum(row.repriced_micros_usd or 0 for row in done)
     sheet.add_section()
     sheet.add(
-        "total",
+        "Total",
         "",
         f"{sum(row.entries for row in done):,}",
         usd(recorded),
         usd(repriced),
-        usd(repriced - recorded),
+        _signed(repriced - recorded),
         "",
     )
     return sheet
@@ -139,6 +139,10 @@ def unrepriced_sheet(rows: Sequence[Repriced]) -> Sheet:
                 text(row.reason),
             )
     return sheet
+
+
+def _signed(micros: int) -> str:
+    return f"+{usd(micros)}" if micros > 0 else usd(micros)
 
 
 def _price(usd_: Decimal | None) -> str:

@@ -12,6 +12,7 @@ from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import (
     capacity,
+    counted,
     figure,
     figures,
     in_words,
@@ -24,6 +25,9 @@ from ledger.reports.statement import Statement, StatementLine
 _NOT_KNOWN = {Provenance.ESTIMATED, Provenance.UNKNOWN}
 """Where figures are from that nobody said the call used."""
 
+_HEADINGS = {"entries": "Entries", "unpriced": "Unpriced\nentries"}
+"""What is counted of each kind: of one call, its reservation and its settlement."""
+
 
 def statement_sheet(found: Statement) -> Sheet:
     """Return a pool's statement, summed up by kind."""
@@ -34,24 +38,24 @@ def statement_sheet(found: Statement) -> Sheet:
     sheet = Sheet(
         columns=columns(
             "",
-            *(name.capitalize() for name in counts),
+            *(_HEADINGS[name] for name in counts),
             *(f"{what}\n{axis.shown}" for what in ("Committed", "Held") for axis in axes),
         ),
         title=f"Statement of pool {found.pool}",
     )
 
-    def line(name: str, counted: Sequence[int | None], committed: Totals, reserved: Totals) -> None:
+    def line(name: str, many: Sequence[int | None], committed: Totals, reserved: Totals) -> None:
         sheet.add(
             name,
-            *("" if count is None else f"{count:,}" for count in counted),
+            *("" if count is None else f"{count:,}" for count in many),
             *figures(axes, committed),
             *figures(axes, reserved),
         )
 
     line("Opening balance", [None for _count in counts], *found.opening)
     for movement in found.movements:
-        counted = [getattr(movement, name) for name in counts]
-        line(f"  {movement.kind}", counted, movement.committed, movement.reserved)
+        many = [getattr(movement, name) for name in counts]
+        line(f"  {movement.kind}", many, movement.committed, movement.reserved)
     sheet.add_section()
     closing = [found.seq - found.opening_seq, sum(one.unpriced for one in found.movements)]
     line("Closing balance", closing[: len(counts)], *found.closing)
@@ -181,7 +185,7 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
         )
     sheet.add_section()
     unpriced = sum(one.unpriced for one in found.movements)
-    remark = f"{unpriced:,} unpriced" if unpriced else ""
+    remark = f"{counted(unpriced, 'entry', 'entries')} unpriced" if unpriced else ""
     _balance(sheet, axes, "Closing balance", found.closing, remark)
     return sheet
 
