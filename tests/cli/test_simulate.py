@@ -331,12 +331,7 @@ def test_costs_are_exact_and_rounded_up_once(
 def cached_session(folder: Path, *calls: tuple[int, int, int, int]) -> Path:
     """Write a session of Claude Code: input, written to the cache, read from it, output."""
     path = folder / "session.jsonl"
-    names = [
-        "input_tokens",
-        "cache_creation_input_tokens",
-        "cache_read_input_tokens",
-        "output_tokens",
-    ]
+    names = ("input", "cache_creation_input", "cache_read_input", "output")
     lines = [
         {
             "type": "assistant",
