@@ -222,13 +222,14 @@ class StoredHistory(rules.History):
         """
         if self._dated_to <= after:
             return Totals()
+        upto = min(self.upto, self._dated_to)  # entries behind it that are not dated add nothing
         known = [
             one
             for one in [*self._sums.values()]
-            if one.after <= after and one.before <= before and one.upto <= self.upto
+            if one.after <= after and one.before <= before and one.upto <= upto
         ]
         last = max(known, key=lambda one: (one.before, one.upto), default=None)
-        found = DatedSum(after, before, self.upto, self._from_sum(last, after, before))
+        found = DatedSum(after, before, upto, self._from_sum(last, after, before, upto))
         for used in (found,) if last is None else (last, found):
             self._sums.pop(used[:3], None)
             self._sums[used[:3]] = used
@@ -236,20 +237,20 @@ class StoredHistory(rules.History):
             self._sums.pop(least_used, None)
         return found.commits
 
-    def _from_sum(self, known: DatedSum | None, after: int, before: Micros) -> Totals:
+    def _from_sum(self, known: DatedSum | None, after: int, before: Micros, upto: int) -> Totals:
         """Return a sum; of one that is known already, only what came and went is read.
 
         Without one, all dated entries behind the entry are read: about 1 us each.
         """
         if known is None or after >= known.upto:
-            asked = {"after": after, "upto": self.upto, "before": before}
+            asked = {"after": after, "upto": upto, "before": before}
             return _summed(self._read([(_BY_SEQ, self._pool | asked)])[0][0])
-        if known[:3] == (after, before, self.upto):
+        if known[:3] == (after, before, upto):
             return known.commits
         seen = {"after": known.after, "upto": known.upto}
         rows = self._read(
             [
-                (_BY_SEQ, self._pool | {"after": known.upto, "upto": self.upto, "before": before}),
+                (_BY_SEQ, self._pool | {"after": known.upto, "upto": upto, "before": before}),
                 (_BY_TIME, self._pool | seen | {"since": known.before, "before": before}),
                 (_BY_SEQ, self._pool | seen | {"upto": after, "before": before}),
             ]

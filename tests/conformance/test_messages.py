@@ -254,7 +254,8 @@ def test_many_pools_are_looked_at_in_as_few_messages_as_a_few(
 def test_what_credits_and_limits_count_from_is_looked_up_once(url: str, wiretap: Wiretap) -> None:
     """After twenty credits and a hundred leases have expired, five messages ask, and not a hundred.
 
-    They are three reads: of the newest entry, of what a limit begins at, and of corrections.
+    They are three reads: of the newest entry, of what a limit begins at, and of corrections. Where
+    an entry is new, a fourth one looks at the entry that all was read at.
     """
     clock = Clock()
     prepaid = SharedPoolBudgetOptions(
@@ -280,6 +281,10 @@ def test_what_credits_and_limits_count_from_is_looked_up_once(url: str, wiretap:
             wiretap.sent()
             assert expected == reader.remaining(EXTENSIONS)
             assert len(wiretap.sent()) <= most
+        budget.release(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+        wiretap.sent()
+        assert expected == reader.remaining(EXTENSIONS)
+        assert len(wiretap.sent()) <= 7
 
 
 def test_threads_may_share_what_was_looked_up(url: str) -> None:
