@@ -11,7 +11,14 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
-from ledger.core.checks import I64_MAX, check_amount, check_moment, to_micros
+from ledger.core.checks import (
+    AHEAD_MAX_US,
+    I64_MAX,
+    check_amount,
+    check_moment,
+    check_not_ahead,
+    to_micros,
+)
 from ledger.core.extensions import Attribution
 from ledger.core.hashing import attribution_content
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -214,6 +221,22 @@ class Backtest:
                     "tokens alone, or let such calls through (--unpriced flag)",
                 ) from error
 
+    def check_not_ahead(self, now: datetime) -> None:
+        """Refuse a trace with a call that is dated more than a day ahead of the store's clock.
+
+        Raises:
+            BillingFileError: A row is.
+        """
+        clock, last = to_micros("now", now), self.trace.last
+        if last is None or to_micros("time", last) - clock <= AHEAD_MAX_US:
+            return
+        for row in self.trace.lines:  # the last time may be the end of a line, which is no call's
+            assert row.at is not None  # noqa: S101 - rows without a time are refused
+            try:
+                check_not_ahead("time", to_micros("time", row.at), clock)
+            except InvalidInputError as error:
+                raise self._bad(row.line, str(error)) from error
+
     def _check_rows(self) -> None:
         """Refuse rows that no pool can hold, by the extremes if these say that there are none."""
         trace = self.trace
@@ -292,6 +315,7 @@ def run(
         TraceAlreadyRunError: The trace was run into this store, and neither flag is given.
         InvalidInputError: Both flags are given; or there is no run to continue, or it was begun
             with other prices or estimates; or a row has no cost, and the pool limits cost.
+        BillingFileError: A row is dated more than a day ahead of the store's clock.
         PoolConflictError: The pool exists under another policy.
     """
     if again and resume:
@@ -299,6 +323,7 @@ def run(
             "resume", "cannot be combined with again: again counts the whole trace once more"
         )
     backtest.check_priced(options)
+    backtest.check_not_ahead(book.now())
     take = _take(book, pool, backtest.trace, again=again, resume=resume)
     budget = book.pool(pool, options)
     admitted = denied = 0

@@ -409,6 +409,19 @@ def test_a_cached_row_of_no_cost_is_refused_where_cost_is_limited(
     assert "no cost" in said
 
 
+def test_a_trace_that_is_ahead_of_the_clock_is_refused_before_a_pool_is_made(
+    refused: Callable[..., str], tmp_path: Path, store_url: str
+) -> None:
+    """Its first rows are not, and are not run either."""
+    path = tmp_path / "trace.csv"
+    rows = "2024-02-29,7,3\n2999-12-31,7,3\n"
+    path.write_text(f"TIMESTAMP,ContextTokens,GeneratedTokens\n{rows}", encoding="utf-8")
+    said = refused("simulate", path, "--url", store_url)
+    assert "line 3: time: 2999-12-31T00:00:00+00:00 is ahead of the clock" in said
+    with Ledger.open(store_url) as book:
+        assert [] == book.pools()
+
+
 @pytest.mark.parametrize(
     ("header", "row", "prices", "times"),
     [
