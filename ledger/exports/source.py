@@ -187,8 +187,10 @@ def _contents_of(
 ) -> dict[object, _Content]:
     """Return the attributions of a pool that have these numbers."""
     a = attributions.c
+    # In a damaged row it may be something else, for which SQLAlchemy would bind all as its type.
+    wanted = [number for number in numbers if isinstance(number, int)]
     query = select(a.attribution_id, *CONTENT).where(
-        a.pool_id == pool_id, a.attribution_id.in_(list(numbers))
+        a.pool_id == pool_id, a.attribution_id.in_(wanted)
     )
     return {row[0]: tuple(row[1:]) for row in connection.execute(query)}
 

@@ -14,6 +14,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from ledger.core.entries import PoolId
+from ledger.exports.source import _contents_of
 from ledger.store.database import Database
 from ledger.store.schema import attributions, entries, pools
 from tests.clocks import Clock
@@ -137,6 +139,14 @@ def test_any_column_of_any_entry(loose: Path, patient: Patient, column: str, sam
         for value, (kind, seq) in zip(turned(number), kinds, strict=False)
     )
     check_cases(patient, "entries", column, cases, samples)
+
+
+def test_an_export_finds_attributions_beside_what_is_no_number(patient: Patient) -> None:
+    """In whatever order a set has them: SQLAlchemy goes by the first one's type."""
+    patient.heal()
+    with patient.database.connect() as connection:
+        for numbers in ([b"\xff\x00", 1], [1, b"\xff\x00"]):
+            assert [1] == [*_contents_of(connection, PoolId(3), numbers)]
 
 
 OTHER_ROWS = [
