@@ -7,7 +7,9 @@ Without it, and for other models, characters are counted: docs/prices.md says ho
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from ledger.errors import InvalidInputError, MissingExtraError
 
@@ -21,8 +23,6 @@ _ENCODINGS = (
     ),
     ("cl100k_base", re.compile(r"(gpt-4|gpt-3\.5|text-embedding-)")),
 )
-_MAPPINGS, _SEQUENCES = (dict, Mapping), (list, Sequence)
-"""The built-in one first: it is known at once, and these stand in every request."""
 _BYTES_PER_TOKEN = 3
 _WEIGHTY = re.compile(r"[!-@\[-`{-~]")
 """ASCII digits and punctuation: they make more tokens than letters do."""
@@ -43,30 +43,134 @@ def count_tokens(content: object, *, model: str | None = None, exact: bool = Fal
         InvalidInputError: `exact`, and no vocabulary of the model is known here; or the content
             holds a picture or the like, whose tokens its text does not tell.
     """
-    texts = list(_texts(content))
-    messages = _messages(content)
-    around = EACH_MESSAGE * (messages + 1) if messages else 0
+    found = texts_in(content)
+    if found.media or found.may_be_files:
+        raise InvalidInputError(
+            "content", "holds a picture or a file: count its tokens yourself, and add them"
+        )
     encoding = encoding_of(model)
-    if encoding is None and exact:
+    if exact and encoding is None:
         raise InvalidInputError("model", f"no vocabulary of {model!r} is known here")
-    if encoding is not None:
-        try:
-            import toktok  # noqa: PLC0415 - an optional extra
-        except ImportError as error:
-            if exact:
-                raise MissingExtraError(what="toktok-rs", extra="tokens") from error
+    if exact and _vocabularies() is None:
+        raise MissingExtraError(what="toktok-rs", extra="tokens")
+    return found.tokens(model)
+
+
+class Texts(NamedTuple):
+    """What a model reads.
+
+    Attributes:
+        names: The names of properties: few, and the same in most requests.
+        texts: All else that is text.
+        messages: How many messages there are.
+        media: How many pictures and files there are, which were left out.
+        may_be_files: Whether a text may be a file, and is none in the schema of a tool, or where a
+            person begins with `data:`.
+    """
+
+    names: list[str]
+    texts: list[str]
+    messages: int
+    media: int
+    may_be_files: bool
+
+    def tokens(self, model: str | None) -> int:
+        """Return about how many tokens these are, without the media."""
+        encoding = encoding_of(model)
+        around = EACH_MESSAGE * (self.messages + 1) if self.messages else 0
+        names = sum([_of_name(name, encoding) for name in self.names])
+        return around + names + sum([_counted(text, encoding) for text in self.texts])
+
+
+def texts_in(content: object) -> Texts:
+    """Return the texts of a request, or of a part of it, in any order.
+
+    Raises:
+        InvalidInputError: Something in it is neither text nor what JSON has.
+    """
+    names: list[str] = []
+    texts: list[str] = []
+    rest: list[Any] = [content]
+    messages, media, may_be_files = 0, 0, False
+    while rest:
+        one = rest.pop()
+        kind = type(one)
+        if kind is str:
+            texts.append(one)
+            may_be_files = may_be_files or one.startswith("data:")
+        elif kind is dict:
+            named = one.get("type")  # a list in some schemas of tools
+            if type(named) is str and named in _MEDIA:
+                media += 1
+                continue
+            messages += "role" in one
+            may_be_files = may_be_files or ("media_type" in one and "data" in one)
+            if not _MEDIA_NAMES.isdisjoint(one):
+                kept = {name: value for name, value in one.items() if not _is_medium(name, value)}
+                media += len(one) - len(kept)
+                one = kept
+            names += map(str, one)
+            rest += one.values()
+        elif kind is list:
+            rest += one
         else:
-            return around + sum(_counted(toktok.truncate, text, encoding) for text in texts)
-    return around + sum(map(by_characters, texts))
+            rest.append(_as_json(one))
+    return Texts(names, texts, messages, media, may_be_files)
 
 
-def _counted(truncate: Callable[[str, int, str], tuple[str, int]], text: str, encoding: str) -> int:
+_MEDIA = frozenset(
+    [
+        *("audio", "input_audio", "document", "file", "input_file"),
+        *("image", "image_url", "input_image", "video", "video_url"),
+    ]
+)
+"""Types of parts that are no text. Gemini's have no type: they are under names of their own."""
+_GEMINI_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
+_BEDROCK_MEDIA = frozenset({"document", "image", "video"})
+"""So are Bedrock's, each with its source."""
+_MEDIA_NAMES = _GEMINI_MEDIA | _BEDROCK_MEDIA
+
+
+def _is_medium(name: str, value: object) -> bool:
+    of_bedrock = name in _BEDROCK_MEDIA and isinstance(value, Mapping) and "source" in value
+    return of_bedrock or name in _GEMINI_MEDIA
+
+
+def _as_json(value: object) -> str | dict[str, object] | list[object]:
+    """Return what JSON would make of a value that is no text, object or list of it."""
+    if value is None or isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): one for name, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return list(value)
+    raise InvalidInputError(
+        "content", f"must be text, or messages of text, not a {type(value).__name__}"
+    )
+
+
+def _counted(text: str, encoding: str | None) -> int:
+    vocabularies = None if encoding is None else _vocabularies()
+    if vocabularies is None:
+        return by_characters(text)
     try:
         # It counts the whole text, whatever it leaves of it. `batch_count` takes 13 us for the
         # threads of a call, whose texts take less than 1 us each.
-        return int(truncate(text, 0, encoding)[1])
+        return int(vocabularies.truncate(text, 0, encoding)[1])
     except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
         return by_characters(text)
+
+
+_of_name = lru_cache(maxsize=1_000)(_counted)
+
+
+@lru_cache(maxsize=1)
+def _vocabularies() -> Any:  # noqa: ANN401 - a module; None without the extra
+    try:
+        import toktok  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        return None
+    return toktok
 
 
 def by_characters(text: str) -> int:
@@ -78,41 +182,8 @@ def by_characters(text: str) -> int:
     return -(-weight // _BYTES_PER_TOKEN)
 
 
+@lru_cache(maxsize=1_000)
 def encoding_of(model: str | None) -> str | None:
     """Return the name of an OpenAI model's vocabulary, None for any other model."""
     name = "" if model is None else model.lower().rpartition("/")[2].removeprefix("ft:")
     return next((encoding for encoding, names in _ENCODINGS if names.match(name)), None)
-
-
-def _messages(content: object) -> int:
-    if isinstance(content, _MAPPINGS):
-        return int("role" in content) + sum(map(_messages, content.values()))
-    if isinstance(content, _SEQUENCES) and not isinstance(content, str | bytes):
-        return sum(map(_messages, content))
-    return 0
-
-
-def _texts(content: object) -> Iterator[str]:
-    if isinstance(content, str):
-        if content.startswith("data:"):
-            raise InvalidInputError(
-                "content", "holds a picture or a file: count its tokens yourself, and add them"
-            )
-        yield content
-    elif isinstance(content, _MAPPINGS):
-        for name, value in content.items():
-            if isinstance(value, bytes) or (name == "data" and "media_type" in content):
-                raise InvalidInputError(
-                    "content", "holds a picture or a file: count its tokens yourself, and add them"
-                )
-            yield str(name)
-            yield from _texts(value)
-    elif isinstance(content, _SEQUENCES) and not isinstance(content, bytes):
-        for one in content:
-            yield from _texts(one)
-    elif isinstance(content, bool | int | float) or content is None:
-        yield str(content)
-    else:
-        raise InvalidInputError(
-            "content", f"must be text, or messages of text, not a {type(content).__name__}"
-        )

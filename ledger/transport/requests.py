@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from ledger.core.values import UsageEstimate
 from ledger.errors import UnknownPriceError
-from ledger.prices import PriceList, Rates, count_tokens
+from ledger.prices import PriceList, Rates
+from ledger.prices.tokens import texts_in
 from ledger.transport.protocols import CONVERSE, INVOKE, INVOKE_EMBEDDINGS, PROTOCOLS, Protocol
 
 Fields = Mapping[str, Any]
@@ -40,16 +41,6 @@ _PROVIDER_ENDS = {
     "aiplatform.googleapis.com": "google",
 }
 
-_MEDIA = frozenset(
-    [
-        *("audio", "input_audio", "document", "file", "input_file"),
-        *("image", "image_url", "input_image", "video", "video_url"),
-    ]
-)
-"""Types of parts that are no text. Gemini's have no type: they are under names of their own."""
-_GEMINI_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
-_BEDROCK_MEDIA = frozenset({"document", "image", "video"})
-"""So are Bedrock's, each with its source."""
 _TIERS_TO_BE_CHOSEN = frozenset({"auto", "standard_only"})
 """Tiers that leave the choice to the provider; the answer says which it was."""
 
@@ -115,10 +106,10 @@ class Asked:
     def tokens(self, max_output_tokens: int) -> tuple[int, int]:
         """Return how many tokens the input is about, and the output at most."""
         given = {name: self.body[name] for name in self.protocol.inputs if name in self.body}
-        texts, media = _without_media(given)
+        found = texts_in(given)
         most = max_output_tokens if self.max_output_tokens is None else self.max_output_tokens
         return (
-            count_tokens(texts, model=self.model) + MEDIUM_TOKENS * media,
+            found.tokens(self.model) + MEDIUM_TOKENS * found.media,
             most * self.answers * self.protocol.writes,
         )
 
@@ -246,35 +237,3 @@ def _number(body: Fields, where: Sequence[str]) -> int | None:
     for name in where:
         found = found.get(name) if isinstance(found, _MAPPINGS) else None
     return found if type(found) is int and found >= 0 else None
-
-
-def _without_media(content: object) -> tuple[object, int]:
-    """Return the content with its pictures and files left out, and how many these are."""
-    media = 0
-
-    def kept(value: object) -> object:
-        nonlocal media
-        if isinstance(value, _MAPPINGS):
-            kind = value.get("type")  # a list in some schemas of tools
-            if isinstance(kind, str) and kind in _MEDIA:
-                media += 1
-                return None
-            # Not as a mapping: `count_tokens` takes one with `data` and `media_type` for a file,
-            # and here it is the schema of a tool.
-            named = dict(_named(value))
-            return list(named.items()) if "media_type" in named else named
-        if isinstance(value, list):
-            return [kept(one) for one in value]
-        # A text that `count_tokens` takes for a file.
-        return f" {value}" if isinstance(value, str) and value.startswith("data:") else value
-
-    def _named(value: Fields) -> Iterator[tuple[str, object]]:
-        nonlocal media
-        for name, one in value.items():
-            of_bedrock = name in _BEDROCK_MEDIA and isinstance(one, Mapping) and "source" in one
-            if name in _GEMINI_MEDIA or of_bedrock:
-                media += 1
-            else:
-                yield name, kept(one)
-
-    return kept(content), media
