@@ -75,6 +75,28 @@ class Counting(StrEnum):
     GEMINI = "gemini"
     """The prompt includes what was cached; candidates leave out thoughts."""
 
+    def whole(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        cached: int,
+        reasoning_tokens: int,
+    ) -> tuple[int, int]:
+        """Return all input, and all output, of a call that is counted so.
+
+        Args:
+            input_tokens: As the provider says it.
+            output_tokens: Likewise.
+            cached: What was written to its cache, and what was read from it.
+            reasoning_tokens: Output that only the model sees.
+        """
+        if self is Counting.ANTHROPIC:
+            input_tokens += cached
+        elif self is Counting.GEMINI:
+            output_tokens += reasoning_tokens
+        return input_tokens, output_tokens
+
 
 _COUNTINGS = tuple(Counting)
 
@@ -133,10 +155,12 @@ class Usage(_Counted):
             ("reasoning_tokens", reasoning_tokens),
         ):
             check_amount(name, amount)
-        if counting == Counting.ANTHROPIC:
-            input_tokens += cache_creation_tokens + cache_read_tokens
-        elif counting == Counting.GEMINI:
-            output_tokens += reasoning_tokens
+        input_tokens, output_tokens = Counting(counting).whole(
+            input_tokens,
+            output_tokens,
+            cached=cache_creation_tokens + cache_read_tokens,
+            reasoning_tokens=reasoning_tokens,
+        )
         return cls(
             input_tokens=input_tokens,
             output_tokens=output_tokens,

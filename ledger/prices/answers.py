@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from ledger.core.checks import I64_MAX, check_amount
-from ledger.core.values import Counting, Usage
+from ledger.core.values import Counting
 from ledger.errors import InvalidInputError
 from ledger.prices.counts import Counts
 from ledger.prices.table import CONDITIONS
@@ -73,18 +73,20 @@ def read_answer(answer: object) -> Answer:
     """
     whole = _mapping(answer)
     for outer in _EVENTS:  # an event of a stream holds the answer
-        if isinstance(whole.get(outer), _MAPPINGS) and whole[outer].get("usage"):
-            whole = whole[outer]
-    usage = next((_mapping(whole[name]) for name in _USAGES if whole.get(name)), whole)
-    usage = {_snake(name): value for name, value in usage.items()}
-    read = next((reader for wanted, reader in _READERS if wanted <= usage.keys()), None)
+        inner = whole.get(outer)
+        if inner is not None and isinstance(inner, _MAPPINGS) and inner.get("usage"):
+            whole = inner
+    usage = {_snake(name): value for name, value in _usage_of(whole).items()}
+    read = _reader_of(usage)
     if read is None:
         raise InvalidInputError(
             "answer",
             "has no usage that is known here; give the counts yourself, as "
             "Counts(input_tokens=..., output_tokens=...)",
         )
-    requests = tuple(read({**usage, _SEARCHES: _searches(whole)}))
+    if "output" in whole:
+        usage[_SEARCHES] = _searches(whole["output"])
+    requests = tuple(read(usage))
     stated = _count(usage, "total_tokens") or _count(usage, "total_token_count")
     return Answer(
         requests=requests,
@@ -93,6 +95,20 @@ def read_answer(answer: object) -> Answer:
         request_id=id_of(whole),
         conditions=_conditions(usage, whole),
     )
+
+
+def _usage_of(whole: Fields) -> Fields:
+    for name in _USAGES:
+        if found := whole.get(name):
+            return _mapping(found)
+    return whole
+
+
+def _reader_of(usage: Fields) -> Callable[[Fields], Sequence[Counts]] | None:
+    for wanted, read in _READERS:
+        if wanted <= usage.keys():
+            return read
+    return None
 
 
 def model_of(whole: Fields) -> str | None:
@@ -143,14 +159,11 @@ def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields
     elif read + written > input_tokens:
         counting = Counting.ANTHROPIC
     return _counts(
-        Usage.of(
-            counting,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=read,
-            cache_creation_tokens=written,
-            reasoning_tokens=reasoning,
-        ),
+        counting,
+        (input_tokens, output_tokens),
+        read=read,
+        written=written,
+        reasoning=reasoning,
         input_audio_tokens=_count(given, "audio_tokens"),
         input_image_tokens=_count(given, "image_tokens"),
         output_audio_tokens=_count(made, "audio_tokens"),
@@ -165,14 +178,14 @@ def _anthropic(usage: Fields) -> Sequence[Counts]:
     iterations = [
         _anthropic_part(_mapping(one)) for one in usage.get("iterations") or () if one is not None
     ]
+    others: list[Counts] = []
     # The top level leaves some iterations out, such as a compaction. Each is a request of its own.
     if iterations and all(
         sum(getattr(one, name) for one in iterations) >= getattr(whole, name)
         for name in ("input_tokens", "output_tokens")
     ):
-        first, *others = iterations
-        return [first.plus(Counts(web_searches=searches, requests=0)), *others]
-    return [whole.plus(Counts(web_searches=searches, requests=0))]
+        whole, *others = iterations
+    return [replace(whole, web_searches=searches) if searches else whole, *others]
 
 
 def _anthropic_part(usage: Fields) -> Counts:
@@ -184,14 +197,11 @@ def _anthropic_part(usage: Fields) -> Counts:
         hour + _count(split, "ephemeral_5m_input_tokens"),
     )
     return _counts(
-        Usage.of(
-            Counting.ANTHROPIC,
-            input_tokens=_count(usage, "input_tokens"),
-            output_tokens=_count(usage, "output_tokens"),
-            cache_read_tokens=_count(usage, "cache_read_input_tokens"),
-            cache_creation_tokens=written,
-            reasoning_tokens=_count(_part(usage, "output_tokens_details"), "thinking_tokens"),
-        ),
+        Counting.ANTHROPIC,
+        (_count(usage, "input_tokens"), _count(usage, "output_tokens")),
+        read=_count(usage, "cache_read_input_tokens"),
+        written=written,
+        reasoning=_count(_part(usage, "output_tokens_details"), "thinking_tokens"),
         cache_write_1h_tokens=hour,
     )
 
@@ -203,13 +213,13 @@ def _gemini(usage: Fields) -> Sequence[Counts]:
     prompts = ("prompt_token_count", "tool_use_prompt_token_count")
     return [
         _counts(
-            Usage.of(
-                Counting.GEMINI,
-                input_tokens=sum(_count(usage, name) for name in prompts),
-                output_tokens=_count(usage, "candidates_token_count"),
-                cache_read_tokens=_count(usage, "cached_content_token_count"),
-                reasoning_tokens=_count(usage, "thoughts_token_count"),
+            Counting.GEMINI,
+            (
+                sum(_count(usage, name) for name in prompts),
+                _count(usage, "candidates_token_count"),
             ),
+            read=_count(usage, "cached_content_token_count"),
+            reasoning=_count(usage, "thoughts_token_count"),
             input_audio_tokens=given["AUDIO"],
             cache_read_audio_tokens=cached["AUDIO"],
             input_image_tokens=given["IMAGE"] + given["DOCUMENT"],
@@ -230,25 +240,34 @@ def _bedrock(usage: Fields) -> Sequence[Counts]:
     )
     return [
         _counts(
-            Usage.of(
-                Counting.ANTHROPIC,
-                input_tokens=_count(usage, "input_tokens"),
-                output_tokens=_count(usage, "output_tokens"),
-                cache_read_tokens=_count(usage, "cache_read_input_tokens"),
-                cache_creation_tokens=_count(usage, "cache_write_input_tokens"),
-            ),
+            Counting.ANTHROPIC,
+            (_count(usage, "input_tokens"), _count(usage, "output_tokens")),
+            read=_count(usage, "cache_read_input_tokens"),
+            written=_count(usage, "cache_write_input_tokens"),
             cache_write_1h_tokens=hour,
         )
     ]
 
 
-def _counts(usage: Usage, **more: int) -> Counts:
+def _counts(
+    counting: Counting,
+    said: tuple[int, int],
+    *,
+    read: int = 0,
+    written: int = 0,
+    reasoning: int = 0,
+    **more: int,
+) -> Counts:
+    """Return what was used, from the input and the output as a provider counts them."""
+    input_tokens, output_tokens = counting.whole(
+        *said, cached=read + written, reasoning_tokens=reasoning
+    )
     return Counts(
-        input_tokens=usage.input_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_creation_tokens,
-        output_tokens=usage.output_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
+        input_tokens=input_tokens,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        output_tokens=output_tokens,
+        reasoning_tokens=reasoning,
         **more,
     )
 
@@ -269,9 +288,8 @@ _READERS: Sequence[tuple[set[str], Callable[[Fields], Sequence[Counts]]]] = (
 """Which reader knows a usage with these fields; names are in snake case here."""
 
 
-def _searches(answer: Fields) -> int:
+def _searches(output: object) -> int:
     """Return how often OpenAI's answer searched the web: its usage does not say so."""
-    output = answer.get("output")
     calls = [
         one
         for one in (output if isinstance(output, list) else ())

@@ -88,7 +88,7 @@ class LibraryPrices:
         if found is None:
             return None
         at_provider, entry = found.provider, found.entry
-        context = _context(conditions)
+        context = _context(conditions) if conditions else None
         if context and not self._has(at_provider, entry, context, at):
             said = ", ".join(f"{name} {value!r}" for name, value in conditions.items())
             # The library would charge an ordinary call in full, without a word.
@@ -97,7 +97,7 @@ class LibraryPrices:
                 f"of it for {said}. Add one to a price table of your own "
                 '(prices=PriceList("prices.toml"), --prices)'
             )
-        prices = entry.get_prices(at, context or None)
+        prices = entry.get_prices(at, context)
         # It depends on the time; under conditions it is another object each time.
         before, known = found.priced
         if known is not None and before is prices:

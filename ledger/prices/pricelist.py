@@ -100,13 +100,20 @@ class PriceList:
             UnknownPriceError: No source knows the model, or its price under these conditions.
             InvalidInputError: The time has no time zone; the name is no text.
         """
+        return self._rates(model, provider, at, conditions_of(conditions or {}))
+
+    def _rates(
+        self, model: str, provider: str | None, at: datetime | None, wanted: dict[str, str]
+    ) -> Rates:
+        """Return the prices of a model under conditions that are not the ordinary ones."""
         check_text("model", model)
         if provider is not None:
             check_text("provider", provider)
-        moment = datetime.now(UTC) if at is None else at
-        if at is not None:
-            check_moment("at", at)
-        wanted = conditions_of(conditions or {})
+        moment = at
+        if moment is None:
+            moment = datetime.now(UTC)
+        else:
+            check_moment("at", moment)
         for source in self.sources:
             found = source.rates(model, provider=provider, at=moment, conditions=wanted)
             if found is not None:
@@ -211,14 +218,12 @@ class PriceList:
             read = answer if isinstance(answer, Answer) else read_answer(answer)
         named = model or read.model
         given = {"service_tier": service_tier, **read.conditions}
-        under = {name: str(value) for name, value in given.items() if value is not None}
+        under = conditions_of({k: str(value) for k, value in given.items() if value is not None})
         found: Price | None = None
         unpriced: str | None = "the answer names no model: give model="
         if named is not None:
             try:
-                found = self.price(
-                    read.requests, model=named, provider=provider, at=at, conditions=under
-                )
+                found = price(self._rates(named, provider, at, under), read.requests)
             except (UnknownPriceError, InvalidInputError) as error:
                 unpriced = str(error)  # what was spent is recorded, whatever is said of it
         unpriced = unpriced if found is None else None
@@ -233,7 +238,7 @@ class PriceList:
                 provenance=Provenance.REPORTED,
                 detail={
                     **(detail or {}),
-                    **detail_of(read.requests, conditions_of(under), found, unpriced),
+                    **detail_of(read.requests, under, found, unpriced),
                 },
             ),
             price=found,

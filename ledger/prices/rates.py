@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal, Inexact
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import NamedTuple
 
 from ledger.errors import UnknownPriceError
@@ -23,8 +23,8 @@ from ledger.prices.kinds import (
 )
 
 _MICRO_PLACES = 6
-_PLACES = {TOKENS: 6, TIMES: 3}
-"""How many decimal places a price is moved to be that of one."""
+_MICROS = {TOKENS: 1, TIMES: 1_000}
+"""What one costs in micro-USD at a price of 1 US dollar for so many."""
 _NOTHING = Decimal(0)
 _ORDER = {name: place for place, name in enumerate(KINDS)}
 PRICE_DIGITS = 30
@@ -94,14 +94,21 @@ class Line:
             counted again.
         usd: The price, in US dollars.
         per: How many the price is for.
-        cost_usd: What these cost, exactly.
     """
 
     kind: str
     count: int
     usd: Decimal
     per: int
-    cost_usd: Decimal
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What these cost, exactly."""
+        return self.added_to(_NOTHING).scaleb(-_MICRO_PLACES, context=_EXACT)
+
+    def added_to(self, micros: Decimal) -> Decimal:
+        """Return a sum in micro-USD with what these cost, exactly."""
+        return _EXACT.fma(self.count * _MICROS[self.per], self.usd, micros)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,17 +144,16 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
             if count:
                 place = (kind, rates.rates[kind].at(request.input_tokens))
                 found[place] = found.get(place, 0) + count
-    lines = tuple(
-        Line(kind=kind, count=count, usd=usd, per=KINDS[kind].per, cost_usd=_cost(kind, count, usd))
-        for (kind, usd), count in sorted(found.items(), key=_place)
-    )
-    exact = reduce(_EXACT.add, (line.cost_usd for line in lines), _NOTHING)
-    micros = exact.scaleb(_MICRO_PLACES, context=_EXACT)
+    lines, micros = [], _NOTHING
+    for (kind, usd), count in sorted(found.items(), key=_place):
+        line = Line(kind=kind, count=count, usd=usd, per=KINDS[kind].per)
+        lines.append(line)
+        micros = line.added_to(micros)
     return Price(
         rates=rates,
         requests=tuple(requests),
-        lines=lines,
-        cost_usd=exact,
+        lines=tuple(lines),
+        cost_usd=micros.scaleb(-_MICRO_PLACES, context=_EXACT),
         cost_micros_usd=int(micros.to_integral_value(ROUND_CEILING)),
     )
 
@@ -170,13 +176,10 @@ def most(rates: Rates, input_tokens: int, output_tokens: int) -> int:
         _check_priced(rates, Counts(input_tokens=input_tokens, output_tokens=output_tokens), ())
     input_usd = max(usd.get(INPUT, _NOTHING), usd.get(CACHE_WRITE, _NOTHING))
     # A price of a million is what one costs in micro-USD.
-    micros = _EXACT.add(
-        _EXACT.multiply(Decimal(input_tokens), input_usd),
-        _EXACT.multiply(Decimal(output_tokens), usd.get(OUTPUT, _NOTHING)),
-    )
+    micros = _EXACT.multiply(input_tokens, input_usd)
+    micros = _EXACT.fma(output_tokens, usd.get(OUTPUT, _NOTHING), micros)
     if REQUESTS in usd:
-        once = _cost(REQUESTS, 1, usd[REQUESTS]).scaleb(_MICRO_PLACES, context=_EXACT)
-        micros = _EXACT.add(micros, once)
+        micros = _EXACT.fma(_MICROS[KINDS[REQUESTS].per], usd[REQUESTS], micros)
     return int(micros.to_integral_value(ROUND_CEILING))
 
 
@@ -256,11 +259,6 @@ def _check_priced(rates: Rates, request: Counts, ambiguous: Iterable[tuple[str, 
 
 def _said(kind: str) -> str:
     return kind.replace("_", " ")
-
-
-def _cost(kind: str, count: int, usd: Decimal) -> Decimal:
-    cost = _EXACT.multiply(Decimal(count), usd)
-    return cost.scaleb(-_PLACES[KINDS[kind].per], context=_EXACT)
 
 
 def _place(line: tuple[tuple[str, Decimal], int]) -> tuple[int, Decimal]:

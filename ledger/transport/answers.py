@@ -45,7 +45,8 @@ class Reader(ABC):
 
     def head(self, headers: Mapping[str, str]) -> None:
         """Read the headers of the answer."""
-        self._understand(self._protocol.head, headers)
+        if self._protocol.head is not None:
+            self._understand(self._protocol.head, headers)
 
     @property
     def is_over(self) -> bool:

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from ledger.core.extensions import RequestExtensions
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Usage, UsageEstimate
 from ledger.engine.collecting import is_collecting
@@ -42,7 +41,7 @@ from ledger.prices import Recording
 from ledger.prices.answers import id_of, model_of
 from ledger.prices.rates import price
 from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
-from ledger.transport.listening import NOTHING
+from ledger.transport.listening import NOBODY, NOTHING
 from ledger.transport.repetition import Call
 from ledger.transport.requests import Asked
 from ledger.transport.settings import Settings, note_call
@@ -110,18 +109,17 @@ class Attempt:
         )
         self._block: Any = None
         self._listener = NOTHING
-        with self._unheard():
-            self._listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
+        if settings.telemetry is not NOBODY:
+            with self._unheard():
+                self._listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
 
     def lease(self, budget: Any) -> Any:  # noqa: ANN401 - a budget for threads or for tasks
         """Return the attempt's lease as a block of this budget, to be entered."""
-        extensions = RequestExtensions()
-        extensions.push_fallback(self._settings.extensions)
         self._block = budget.lease(
             self._estimate,
             request_budget=self._settings.request_budget,
             attribution=self._attribution,
-            extensions=extensions,
+            extensions=self._settings.extensions,
             wait_s=self._settings.wait_s,
         )
         return self._block

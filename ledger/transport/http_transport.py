@@ -149,7 +149,7 @@ class Transport:
         provider = served_by(asked, self._settings.prices, self._settings.said_provider)
         if provider != asked.provider:
             asked = replace(asked, provider=provider)
-        same = self._settings.caller, str(url), len(content), hash(content)
+        same = self._settings.caller, url, len(content), hash(content)
         call = call_of(same, request.headers.get("x-stainless-retry-count"))
         return Attempt(self._settings, asked, call)
 

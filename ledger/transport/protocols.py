@@ -67,7 +67,7 @@ class Protocol:
         usage: The part of an answer that says what was used.
         tells: An event of a stream that does not match this says nothing of usage or end.
         more_behind: Whether usage may still come behind the end of a stream.
-        head: Reads what the headers of an answer say of its usage.
+        head: Reads what the headers of an answer say of its usage; None if they say nothing.
         event: Reads an event of a stream.
         whole: Reads an answer in one piece.
     """
@@ -86,7 +86,7 @@ class Protocol:
     event: Callable[[Said, Fields], None]
     whole: Callable[[Said, Fields], None]
     more_behind: bool = False
-    head: Callable[[Said, Mapping[str, str]], None] = lambda _said, _headers: None
+    head: Callable[[Said, Mapping[str, str]], None] | None = None
 
 
 def _chat_event(said: Said, event: Fields) -> None:

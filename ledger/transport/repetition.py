@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -37,8 +37,8 @@ def call_of(asked: object, retries: str | None) -> Call:
         retries: How many attempts the client says there were before; None if it does not say.
     """
     last = _last.get()
-    if last is None or last.asked != asked or last.succeeded or retries == "0":
-        last = Call(secrets.token_hex(8), asked)
+    if last is None or last.succeeded or retries == "0" or last.asked != asked:
+        last = Call(os.urandom(8).hex(), asked)
         _last.set(last)
     last.attempts += 1
     return last

@@ -179,8 +179,7 @@ def bedrock_model(path: str) -> str | None:
 
 
 def _model(path: str, body: Fields) -> str | None:
-    of_bedrock = bedrock_model(path)
-    if of_bedrock is not None:
+    if "/model/" in path and (of_bedrock := bedrock_model(path)) is not None:
         return of_bedrock
     model = body.get("model")
     if isinstance(model, str) and model:
