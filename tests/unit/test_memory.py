@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,9 @@ from ledger import (
 )
 from ledger.core import rules
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+
+ROOM = str(Path(memory.__file__).parent)
+"""The folder of the manager's modules."""
 
 
 def manager(capacity: int = U64_MAX) -> SharedPoolBudgetManager:
@@ -177,7 +181,7 @@ def interrupt_at(moment: int, call: Callable[[], object]) -> bool:
     def profile(frame: FrameType, event: str, _: object) -> None:
         nonlocal seen
         inside: FrameType | None = frame
-        while inside is not None and inside.f_code.co_filename != memory.__file__:
+        while inside is not None and not inside.f_code.co_filename.startswith(ROOM):
             inside = inside.f_back
         if inside is None or event not in {"call", "c_return"}:
             return
