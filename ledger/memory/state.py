@@ -1,0 +1,395 @@
+"""The state of a pool in memory, and each change of it. The manager calls it behind its lock."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ledger.core import rules
+from ledger.core.alerts import NewestCrossings
+from ledger.core.checks import U64_MAX, Micros, from_micros
+from ledger.core.credit_book import CreditBook
+from ledger.core.credits import Credit
+from ledger.core.entries import Balance, Direction, LeaseState, Totals, WindowState, requests_made
+from ledger.core.kinds import EntryKind, LeasePhase
+from ledger.core.policy import SharedPoolBudgetOptions, Unpriced
+from ledger.core.status import CreditStatus, ThresholdCrossing
+from ledger.core.tokens import is_proof
+from ledger.core.values import (
+    BudgetLease,
+    Remaining,
+    RequestBudget,
+    Usage,
+    UsageDifference,
+    UsageEstimate,
+)
+from ledger.errors import InvalidInputError, LostLeaseError
+
+_NOTHING_DUE = rules.Due()
+
+
+class PoolState:
+    """The balance, the window and the leases of a pool, and what limits and credits count.
+
+    Each call is decided by a method that returns an effect, and `apply` makes that the state. An
+    exception that breaks into a method may leave the state changed in part.
+    """
+
+    def __init__(
+        self, policy: SharedPoolBudgetOptions, now: Micros, proof: bytes, free: Callable[[], None]
+    ) -> None:
+        """Begin at `now` with nothing spent. `free` is called when capacity has come back."""
+        self._policy = policy
+        self._proof = proof
+        self._free = free
+        self._balance = Balance()
+        self._recorded_at = now
+        self._window = rules.begin_window(policy, now, Totals())
+        self._leases: dict[int, LeaseState] = {}
+        # What is assumed of the leases that have expired, unless the policy gave their holds back.
+        self._assumed: dict[int, Usage] = {}
+        # The windows in which they expired.
+        self._charged_in: dict[int, WindowState | None] = {}
+        # The window as the change at hand leaves it, None where it does not touch it.
+        self._window_after: WindowState | None = None
+        # The thresholds that were reached before what the change replaces was taken back.
+        self._reached_before: set[str] | None = None
+        # A heap of (expires_at, lease id). A renewal adds a second item; the old one is skipped.
+        self._due: list[tuple[int, int]] = []
+        self._granted = 0
+        # What limits and credits count, where there are any.
+        self._history = rules.Track()
+        self._credit_book = CreditBook(0, now, Totals())
+        """The credits; those of a manager that is not prepaid are none."""
+        self._counts_back = bool(policy.limits or policy.prepaid)
+        self._reported: set[tuple[str, Direction]] = set()
+        self.booked: dict[str, Usage] = {}
+        """What was booked of lost leases, by their tokens."""
+        self.crossed: deque[ThresholdCrossing] = deque()
+        """Crossings of which nobody was told yet."""
+        self.crossings = NewestCrossings(proof)
+
+    # What a call decides.
+
+    def reserve(
+        self,
+        now: Micros,
+        estimate: UsageEstimate,
+        request_budget: RequestBudget,
+        ttl_us: int | None,
+        unpriced: Unpriced | None,
+    ) -> rules.Effect:
+        """Return the effect of a reservation. A session begins with it.
+
+        Raises:
+            ThresholdExceededError: It does not fit.
+            UnpricedError: It has no price, and the policy asks for one.
+        """
+        at = max(now, self._recorded_at)
+        session = rules.begin_session(self._policy, self._window, self._balance, at)
+        denial = rules.admission()(
+            self._policy,
+            self._balance,
+            estimate,
+            request_budget,
+            session or self._window,
+            limits=self._limits(now),
+            credits=self._credits(now),
+        )
+        if denial is not None:
+            raise denial
+        rules.require_priced(self._policy, estimate, unpriced, None)
+        effect = rules.reserve(
+            self._balance,
+            lease_id=self._granted + 1,
+            estimate=estimate,
+            request_budget=request_budget,
+            ceiling=U64_MAX,
+            expires_at=None if ttl_us is None else self._after(now, ttl_us),
+        )
+        self._granted += 1
+        self._roll_over(at, rules.begin_session)
+        return effect
+
+    def spend(self, now: Micros, lease: BudgetLease, usage: Usage, kind: EntryKind) -> rules.Effect:
+        """Return the effect of recording usage of a lease: a settlement, or an observation."""
+        balance, known = self._make_room(now, lease, kind, usage)
+        spend = rules.settle if kind is EntryKind.SETTLEMENT else rules.observe
+        return spend(balance, known, usage, lease_id=lease.id, ceiling=U64_MAX)
+
+    def renew(self, now: Micros, lease: BudgetLease, ttl_us: int) -> rules.Effect:
+        """Return the effect of a renewal."""
+        known = self._known(lease)
+        return rules.renew(self._balance, known, self._after(now, ttl_us), lease_id=lease.id)
+
+    def release(self, now: Micros, lease: BudgetLease) -> rules.Effect:
+        """Return the effect of a release."""
+        balance, known = self._make_room(now, lease, EntryKind.RELEASE)
+        return rules.release(balance, known, lease_id=lease.id)
+
+    def abandon(self, lease: BudgetLease, estimate: UsageEstimate | None) -> rules.Effect:
+        """Return the effect of the end of a lease whose usage was not recorded."""
+        effect, _ = rules.abandon(
+            self._policy.settlement,
+            self._balance,
+            self._known(lease),
+            lease_id=lease.id,
+            ceiling=U64_MAX,
+            estimate=estimate,
+        )
+        return effect
+
+    def book_lost(self, now: Micros, lost: BudgetLease, usage: Usage) -> rules.Effect:
+        """Return the effect of a lost lease's usage, behind a grant that holds nothing."""
+        self._granted += 1
+        balance, lease, _ = granted = rules.reserve(
+            self._balance,
+            lease_id=self._granted,
+            estimate=UsageEstimate.zero(),
+            request_budget=lost.request_budget,
+            ceiling=U64_MAX,
+        )
+        self.apply(granted, now)
+        self.booked[lost.token] = usage
+        return rules.settle(balance, lease, usage, lease_id=lease.lease, ceiling=U64_MAX)
+
+    def credit(self, now: Micros, credit: Credit) -> None:
+        """Add a prepaid amount. It does nothing to a lease or the balance, so it has no effect.
+
+        Raises:
+            InvalidInputError: The pool is not prepaid on an axis on which the credit gives
+                something, or the credit has expired.
+        """
+        at = max(now, self._recorded_at)
+        credits = self._credits(now)
+        if credits is None:
+            raise InvalidInputError("credit", "the manager is not prepaid")
+        reached = self._reached()
+        seq = self._history.last + 1
+        self._credit_book = credits.with_credit(credit, seq, at, self._balance)
+        self._note_committed(now, self._balance)
+        self._recorded_at = at
+        self._reported.clear()
+        self._note_crossings(reached)
+        self._free()
+
+    # What a change does before it decides, and after.
+
+    def catch_up(self, now: Micros, spared: int | None, *, late: bool) -> None:
+        """Expire what is due, and begin the window that is current.
+
+        Args:
+            now: The time by the manager's clock.
+            spared: A lease that does not expire, since the change is about it.
+            late: Whether it expires all the same if it was due in an earlier window.
+        """
+        begun = rules.roll_over(self._policy, self._window, self._balance, now)
+        if begun is not None:
+            self._expire(now, None if late else spared, before=begun.start)
+            self._roll_over(now)
+        self._expire(now, spared)
+
+    def apply(self, effect: rules.Effect, now: Micros) -> None:
+        """Make an effect the state."""
+        lease, before = effect.lease, self._leases.get(effect.lease.lease)
+        reached, self._reached_before = self._reached_before, None
+        if reached is None:
+            reached = self._reached()
+        if self._window_after is not None:
+            self._window, self._window_after = self._window_after, None
+        if self._counts_back and effect.balance.committed != self._balance.committed:
+            self._note_committed(now, effect.balance, self._dated(effect, now))
+        self._balance = effect.balance
+        self._recorded_at = max(self._recorded_at, now)
+        self._note_crossings(reached)
+        if lease.phase is not LeasePhase.OPEN:
+            self._free()
+        if lease.phase is LeasePhase.ENDED:
+            del self._leases[lease.lease]
+            self._assumed.pop(lease.lease, None)
+            self._charged_in.pop(lease.lease, None)
+            return
+        self._leases[lease.lease] = lease
+        if lease.expires_at is not None and (
+            before is None or before.expires_at != lease.expires_at
+        ):
+            heapq.heappush(self._due, (lease.expires_at, lease.lease))
+
+    # Questions, which change nothing.
+
+    def remaining(self, now: Micros) -> Remaining:
+        """Return what the next change would find remaining."""
+        due = self._due_by(now)
+        bounds = self._limits(now, due), self._credits(now, due)
+        return rules.remaining(self._policy, *self._stands(now, due), *bounds)
+
+    def credits(self, now: Micros) -> list[CreditStatus]:
+        """Return how far each credit is used by now, in the order in which they were given."""
+        due = self._due_by(now)
+        credits = self._credits(now, due)
+        return [] if credits is None else [*credits.states(self._stands(now, due).balance)]
+
+    def _due_by(self, now: Micros) -> rules.Due:
+        """Return what leases that are due come to, which the next change lets expire."""
+        if not self._due or self._due[0][0] > now:
+            return _NOTHING_DUE
+        numbers = {lease_id for expires_at, lease_id in self._due if expires_at <= now}
+        found = (self._leases.get(lease_id) for lease_id in sorted(numbers))
+        holds = [(_ends(one), one.held) for one in found if one is not None and rules.due(one, now)]
+        return rules.overdue(rules.current(), self._policy.settlement, holds)
+
+    def _stands(self, now: Micros, due: rules.Due) -> rules.Standing:
+        """Return the balance and the window as the next change finds them."""
+        return rules.stand(
+            self._policy,
+            self._balance,
+            self._window,
+            now,
+            recorded_at=self._recorded_at,
+            due=due,
+            ceiling=U64_MAX,
+        )
+
+    def _limits(self, now: Micros, due: rules.Due = _NOTHING_DUE) -> rules.Limits | None:
+        """Return the policy's limits by now, None where it has none."""
+        if not self._policy.limits:
+            return None
+        return rules.Limits(
+            self._policy, max(now, self._recorded_at), self._history.with_due(due.dated)
+        )
+
+    def _credits(
+        self, now: Micros | None = None, due: rules.Due = _NOTHING_DUE
+    ) -> rules.Credits | None:
+        """Return the credits by now, or as the newest change left them; None if not prepaid."""
+        if not self._policy.prepaid:
+            return None
+        at = self._recorded_at if now is None else max(now, self._recorded_at)
+        return rules.Credits(self._policy, self._credit_book, at, self._history.with_due(due.dated))
+
+    def _roll_over(self, now: Micros, begin: Callable[..., Any] = rules.roll_over) -> None:
+        """Begin the window that is current at `now`; no threshold was reported in it yet."""
+        window = begin(self._policy, self._window, self._balance, now)
+        if window is not None:
+            reached, self._window = self._reached(), window
+            self._recorded_at = max(self._recorded_at, now)
+            self._reported.clear()
+            self._note_crossings(reached)
+
+    def _reached(self) -> set[str]:
+        if not self._policy.thresholds:
+            return set()
+        return rules.reached(self._policy, self._balance, self._window, self._credits())
+
+    def _expire(self, now: Micros, spared: int | None, *, before: Micros | None = None) -> None:
+        kept = []
+        while self._due and self._due[0][0] <= now and (before is None or self._due[0][0] < before):
+            due = heapq.heappop(self._due)
+            lease = self._leases.get(due[1])
+            # A lease that has ended, or was renewed and has a later item in the heap.
+            if lease is None or not rules.due(lease, now) or lease.expires_at != due[0]:
+                continue
+            if lease.lease == spared:
+                kept.append(due)
+                continue
+            assumed = rules.assumed(self._policy.settlement, lease)
+            if assumed is not None:
+                self._assumed[lease.lease] = assumed.usage
+                self._charged_in[lease.lease] = self._window
+            effect = rules.expire(
+                self._balance,
+                lease,
+                None if assumed is None else assumed.usage,
+                lease_id=lease.lease,
+                ceiling=U64_MAX,
+            )
+            self.apply(effect, now)
+        for due in kept:
+            heapq.heappush(self._due, due)
+
+    def _make_room(
+        self, now: Micros, lease: BudgetLease, kind: EntryKind, usage: Usage | None = None
+    ) -> tuple[Balance, LeaseState | None]:
+        """Take back what was assumed of an expired lease, as far as `usage` takes its place.
+
+        Returns the balance and the lease that the record of the usage builds on. No such record is
+        refused.
+        """
+        known = self._known(lease)
+        if known is None or lease.id not in self._assumed:
+            return self._balance, known
+        before = self._assumed[lease.id]
+        effect = rules.make_room(
+            self._balance, known, before, kind, usage, seq=lease.id, ceiling=U64_MAX
+        )
+        self._assumed[lease.id] = after = rules.still_assumed(before, kind, usage)
+        if effect is None:
+            return self._balance, known
+        self._take_back(lease.id, UsageDifference.between(before, after), kind, usage)
+        if self._counts_back:
+            self._reached_before = self._reached()
+            self._note_committed(now, effect.balance, self._dated(effect, now))
+            self._balance = effect.balance  # what the usage commits is counted from here
+        return effect.balance, effect.lease
+
+    def _take_back(
+        self, lease_id: int, moved: UsageDifference, kind: EntryKind, usage: Usage | None
+    ) -> None:
+        """Let what an earlier window was charged for a lease free nothing in this one."""
+        charged_in = self._charged_in[lease_id]
+        if self._window is None or charged_in is None or charged_in.start == self._window.start:
+            return
+        requests = requests_made(EntryKind.CORRECTION, {"late": kind}) + requests_made(kind, None)
+        by = Totals.of(moved, requests=requests).plus(Totals.of(usage or Usage.zero(), requests=0))
+        self._window_after = rules.without(self._window, rules.taken_back(by))
+
+    def _dated(self, effect: rules.Effect, now: Micros) -> rules.Charge | None:
+        """Return when else an entry counts than now, and what it commits; None if it is now."""
+        if not rules.has_ended(effect.lease, max(now, self._recorded_at)):
+            return None
+        return _ends(effect.lease), effect.balance.committed.minus(self._balance.committed)
+
+    def _note_committed(
+        self, now: Micros, balance: Balance, dated: rules.Charge | None = None
+    ) -> None:
+        at = max(now, self._recorded_at)
+        book = self._credit_book if self._policy.prepaid else None
+        self._history.record(self._policy.limits, at, balance.committed, dated, book)
+
+    def _note_crossings(self, before: set[str]) -> None:
+        """Keep crossings for `on_threshold`: each threshold once in each direction per window."""
+        for name, percent, direction in rules.crossings(self._policy, before, self._reached()):
+            if (name, direction) in self._reported:
+                continue
+            self._reported.add((name, direction))
+            left = rules.remaining(self._policy, self._balance, self._window, None, self._credits())
+            crossing = ThresholdCrossing(
+                pool=None,
+                threshold=name,
+                percent=percent,
+                direction=direction,
+                seq=None,
+                remaining=left,
+                recorded_at=from_micros(self._recorded_at),
+            )
+            self.crossed.append(crossing)
+            self.crossings.add(crossing)
+
+    def _after(self, now: Micros, ttl_us: int) -> Micros:
+        """Return `ttl_us` after now, or after the newest change if the clock went back."""
+        return Micros(max(now, self._recorded_at) + ttl_us)
+
+    def _known(self, lease: BudgetLease) -> LeaseState | None:
+        if lease.pool is not None or not is_proof(lease.proof):
+            return None
+        if lease.proof != self._proof:
+            raise LostLeaseError(lease.id)
+        return self._leases.get(lease.id)
+
+
+def _ends(lease: LeaseState) -> Micros:
+    """Return when the hold of a lease that is due, or has expired, ended."""
+    assert lease.expires_at is not None  # noqa: S101 - others are never due
+    return lease.expires_at
