@@ -26,6 +26,14 @@ from ledger.core.rules.admission import (
     remaining,
     says,
 )
+from ledger.core.rules.assumed import (
+    Assumed,
+    assumed,
+    charged,
+    restated,
+    still_assumed,
+    swept,
+)
 from ledger.core.rules.carry_over import (
     adjust_window,
     begin_session,
@@ -38,11 +46,8 @@ from ledger.core.rules.carry_over import (
 from ledger.core.rules.credits import Credits, carried_on
 from ledger.core.rules.imports import counts_from, record_import, with_import
 from ledger.core.rules.leases import (
-    Assumed,
     Effect,
     abandon,
-    assumed,
-    charged,
     correct,
     due,
     expire,
@@ -53,10 +58,7 @@ from ledger.core.rules.leases import (
     release,
     renew,
     reserve,
-    restated,
     settle,
-    still_assumed,
-    swept,
 )
 from ledger.core.rules.limits import (
     Charge,

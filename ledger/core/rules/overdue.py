@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ledger.core.checks import Micros
 from ledger.core.entries import Totals
 from ledger.core.policy import SettlementPolicy
-from ledger.core.rules.leases import charged
+from ledger.core.rules.assumed import charged
 from ledger.core.rules.limits import Charge
 from ledger.core.rules.released import dates_expiries
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ledger.core.checks import Micros
 from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.rules.assumed import swept
 from ledger.core.rules.carry_over import current_window, roll_over
-from ledger.core.rules.leases import swept
 from ledger.core.rules.overdue import Due
 
 
