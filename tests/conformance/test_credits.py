@@ -546,7 +546,7 @@ def test_memory_forgets_what_no_credit_needs() -> None:
     short, long = budget.credits()
     assert (8, 91) == (short.used.tokens, short.lost.tokens)
     assert (6_000, 3_000) == (long.used.tokens, long.left.tokens)
-    history = budget._history
+    history = budget._state._history
     assert len(history._points) < 2_500
     assert len(history._dated) == len(history._recorded) < 1_000
 

@@ -60,7 +60,7 @@ def budget(
 def state(budget: Any, lease: int) -> LeaseState:  # noqa: ANN401 - any manager
     """Return where a lease stands."""
     if isinstance(budget, SharedPoolBudgetManager):
-        return budget._leases[lease]
+        return budget._state._leases[lease]
     (found,) = budget._writer.database.read(
         lambda connection: budget._journal.leases(connection, [lease]).values()
     )
