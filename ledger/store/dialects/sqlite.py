@@ -26,27 +26,16 @@ from ledger.store.dialects.base import (
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
 from ledger.store.dialects.filesystems import network_of
+from ledger.store.dialects.result_codes import explained, failure_of
 from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.dialects.writerlock import LOCK_SUFFIXES, WriterLock, WriterLockTimeoutError
 from ledger.store.statements import Prepared, driver_of
-
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 SIDE_FILES = ("-wal", "-shm", "-journal", *(f"-lock{suffix}" for suffix in LOCK_SUFFIXES))
 """The suffixes of files beside a database: SQLite's own, and those of the writer lock."""
 
 _URI_PARAMETERS = {"mode", "cache", "vfs", "immutable", "nolock", "psow"}
 """What SQLite itself takes in the name of a file that begins with `file:`."""
-
-_HINTS = {
-    sqlite3.SQLITE_READONLY: "the file is read-only for this program; check its permissions",
-    sqlite3.SQLITE_FULL: "the disk is full; free some space",
-    sqlite3.SQLITE_IOERR: "the disk failed to read or write",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check its folder and permissions",
-    sqlite3.SQLITE_PERM: "the file may not be opened; check its permissions",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "the file is not an SQLite database",
-}
 
 _ROWS_EACH = (64, 16, 4, 1)
 """How many rows a statement inserts: as many as there are, in few sizes, which the driver keeps.
@@ -276,7 +265,7 @@ class SQLiteDialect(Dialect):
         """Name the process that has the writer lock; other programs leave no name."""
         if isinstance(error, WriterLockTimeoutError):
             return error.holder
-        if _primary_code(error) in _BUSY:
+        if failure_of(error) is Failure.BUSY:
             return f"a program that writes to {self.path} without the lock {self._writer.path.name}"
         return None
 
@@ -305,7 +294,7 @@ class SQLiteDialect(Dialect):
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             except Exception as error:
                 # The switch needs exclusive access to the file, and SQLite does not wait for that.
-                if self.failure(error) is not Failure.BUSY or time.monotonic() > deadline:
+                if failure_of(error) is not Failure.BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
             else:
@@ -365,20 +354,11 @@ class SQLiteDialect(Dialect):
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLite result code means."""
-        code = _primary_code(error)
-        if code in _BUSY:
-            return Failure.BUSY
-        if code == sqlite3.SQLITE_NOTADB:
-            return Failure.FOREIGN
-        return Failure.UNAVAILABLE
+        return failure_of(error)
 
     def hint(self, error: BaseException) -> str:
         """Say what to do about the commonest result codes."""
-        text = str(getattr(error, "orig", error))
-        hint = _HINTS.get(_primary_code(error) or 0)
-        if text.startswith("no such "):
-            hint = "a part of the schema is missing; run 'ledger db check'"
-        return f"{self.path}: {text}" + (f" ({hint})" if hint else "")
+        return f"{self.path}: {explained(error)}"
 
     @staticmethod
     def guards(table: str, keys: Sequence[tuple[str, ...]]) -> list[str]:
@@ -394,11 +374,6 @@ class SQLiteDialect(Dialect):
             MakesTrigger(f"CREATE TRIGGER {name} BEFORE {when} {refuse}", trigger=name, table=table)
             for name, when in refused.items()
         ]
-
-
-def _primary_code(error: BaseException) -> int | None:
-    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
 
 
 def _is_taken(table: str, key: Sequence[str]) -> str:
