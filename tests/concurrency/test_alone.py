@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from ledger import ContentionError, Ledger, SharedPoolBudgetOptions
-from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
+from ledger.store.dialects.locks import POOL_LOCKS, lock_table
+from ledger.store.dialects.postgresql import PostgreSQLDialect
 from ledger.store.writing import _TRIES_BESIDE_OTHERS
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import impatient

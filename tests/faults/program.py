@@ -205,7 +205,7 @@ def freeze_in_a_copy(url: str) -> None:
     """Stop this process while the server waits for the rest of its rows."""
     from psycopg import Copy  # noqa: PLC0415 - PostgreSQL alone
 
-    from ledger.store.dialects import postgresql  # noqa: PLC0415 - likewise
+    from ledger.store.dialects import session  # noqa: PLC0415 - likewise
 
     with Ledger.open(url, timeout_s=2) as book:
         budget = book.pool("pool")
@@ -218,12 +218,12 @@ def freeze_in_a_copy(url: str) -> None:
             write_row(copy, row)
 
         Copy.write_row = freeze
-        rows, postgresql._LITERAL_ROWS = postgresql._LITERAL_ROWS, 0
+        rows, session._LITERAL_ROWS = session._LITERAL_ROWS, 0
         try:
             say(error=None, lease=reserve(budget).id)
         except LedgerError as error:
             say(**describe(error))
-        postgresql._LITERAL_ROWS = rows
+        session._LITERAL_ROWS = rows
         say(afterwards=reserve(budget).id)
 
 

@@ -31,7 +31,7 @@ from ledger import (
 )
 from ledger.store import connections
 from ledger.store.connections import Loan
-from ledger.store.dialects import postgresql
+from ledger.store.dialects import session
 from ledger.store.dialects.session import Session
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient, until
@@ -218,7 +218,7 @@ def test_rows_by_copy_lost_in_commit_are_looked_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So it is when the rows went ahead, and COMMIT comes alone."""
-    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", 0)
+    monkeypatch.setattr(session, "_LITERAL_ROWS", 0)
     proxy.arm(b"COMMIT", strike_named(name, proxy))
     assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
     assert 1 == proxy.struck
@@ -241,7 +241,7 @@ def test_a_connection_lost_before_commit_is_made_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing was committed, so the work is done again, once."""
-    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     extensions = RequestExtensions(Attribution(run_id="run"))
     budget = book.pool("pool", OPTIONS)
     proxy.arm(needle, strike_named(name, proxy))

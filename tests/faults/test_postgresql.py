@@ -34,8 +34,9 @@ from ledger import (
     UsageReport,
 )
 from ledger.store import journal
-from ledger.store.dialects import Failure, postgresql
-from ledger.store.dialects.postgresql import POOL_LOCKS, PostgreSQLDialect, lock_table
+from ledger.store.dialects import Failure, session
+from ledger.store.dialects.locks import POOL_LOCKS, lock_table
+from ledger.store.dialects.postgresql import PostgreSQLDialect
 from ledger.store.dialects.session import Session
 from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
@@ -346,7 +347,7 @@ def test_whatever_a_caller_writes_is_stored_as_it_is(
     url: str, conforming: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No text breaks out of its quotes, whatever the database makes of a backslash in them."""
-    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     change = f"ALTER DATABASE {make_url(url).database} SET standard_conforming_strings"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"{change} = {conforming}")
@@ -405,7 +406,7 @@ def test_rows_that_are_refused_once_are_written_once(
 ) -> None:
     """A clash, or a lost connection, while the rows are written: all is done again, once."""
     budget = book.pool("pool", OPTIONS)
-    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     once = f"IF nextval('tries') = 1 THEN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END IF"
     with trigger(url, once):
         lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
@@ -426,7 +427,7 @@ def test_rows_that_are_refused_are_not_written(
     """A full disk, a constraint, a privilege: the store is unavailable, and nothing is in doubt."""
     budget = book.pool("pool", OPTIONS)
     lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
-    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     with trigger(url, f"RAISE EXCEPTION 'no' USING ERRCODE = '{state}'"):
         for call in (
             lambda: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
@@ -447,7 +448,7 @@ def test_a_warning_about_the_rows_is_no_doubt_about_the_commit(
 ) -> None:
     """Somebody's trigger warns: the commit stands all the same, and the caller gets its lease."""
     budget = book.pool("pool", OPTIONS)
-    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     with trigger(url, "RAISE WARNING 'look out'"):
         assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
 
@@ -462,7 +463,7 @@ def test_who_takes_no_lock_takes_no_number_twice(
     """
     budget = book.pool("pool", OPTIONS)
     lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
-    monkeypatch.setattr(postgresql, "_LITERAL_ROWS", rows)
+    monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     append, meanwhile = journal.append, []
 
     def append_second(connection: Connection, staged: Sequence[Mapping[str, Any]]) -> None:

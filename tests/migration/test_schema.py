@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect
 from ledger import Ledger
 from ledger.store import migrate, schema
 from ledger.store.database import Database
-from ledger.store.dialects.postgresql import POOL_LOCKS, lock_table
+from ledger.store.dialects.locks import POOL_LOCKS, lock_table
 from tests.migration.databases import connected
 
 TABLES = set(schema.metadata.tables)

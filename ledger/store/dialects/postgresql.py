@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from ledger.core.checks import Micros
-from ledger.errors import LedgerUnavailableError, MissingExtraError, RowsDiscardedError
+from ledger.errors import LedgerUnavailableError, MissingExtraError
 from ledger.store.dialects.addresses import parted, shown_address
 from ledger.store.dialects.base import (
     CommitInDoubtError,
@@ -24,18 +24,17 @@ from ledger.store.dialects.base import (
     MakesTrigger,
     NoReferenceError,
     RolledBackError,
-    alike,
 )
 from ledger.store.dialects.catalogue import Definitions, hidden_tables, postgresql_definitions
 from ledger.store.dialects.clock import standby_times
-from ledger.store.dialects.holders import HOLDER, REPLAY, Holder
+from ledger.store.dialects.locks import FEW_POOLS, REPLAY, WHO_HOLDS, Holder, locks_of
 from ledger.store.dialects.partitions import (
     always,
     make_partitions,
     partitions_of,
     refuse_truncate,
 )
-from ledger.store.dialects.roles import POOL_LOCKS, lock_table, make_roles, rights_guard
+from ledger.store.dialects.roles import make_roles, rights_guard
 from ledger.store.dialects.sqlstates import REFUSED, WAITED, explained, failure_of, sqlstate
 from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.schema import DIVIDED
@@ -43,9 +42,6 @@ from ledger.store.statements import Prepared, driver_of
 
 if TYPE_CHECKING:
     from ledger.store.dialects.session import Session
-
-_FEW_POOLS = 4
-"""The most pools for which a transaction takes only their own locks; with more it takes all."""
 
 _MIGRATION_LOCK = 0x6C65646765720001
 """Key of the advisory lock that keeps migrations apart: 'ledger' and a number."""
@@ -58,9 +54,6 @@ _MIGRATION_STILL_S = 3_600.0
 
 _STILL_MIN_S = 1.0
 """The least time, in seconds, that a writer may idle in its transaction."""
-
-_LITERAL_ROWS = 8
-"""The most rows for which literals in one statement were measured to be quicker than COPY."""
 
 _MOMENT = "to_timestamp({0} / 1000000) + mod({0}, 1000000) * interval '1 microsecond'"
 _READABLE = Readable(
@@ -152,7 +145,7 @@ class PostgreSQLDialect(Dialect):
         # Up: ended a part of a millisecond too early, it would seem worth another try.
         limit_ms = max(1, math.ceil(timeout_s * 1000))
         self.expect_answers(connection, time.monotonic() + timeout_s)
-        locks = ", ".join(map(lock_table, _locks_of(pool_ids)))
+        locks = locks_of(pool_ids)
         _raw(connection).later(
             "BEGIN ISOLATION LEVEL SERIALIZABLE",
             f"SET LOCAL statement_timeout = {limit_ms}",
@@ -161,12 +154,12 @@ class PostgreSQLDialect(Dialect):
             f"SET LOCAL idle_in_transaction_session_timeout = {int(self._still_s * 1000)}",
             # Otherwise a small table is scanned, and the whole of it locked for read.
             "SET LOCAL enable_seqscan = off",
-            *([f"LOCK TABLE {locks} IN EXCLUSIVE MODE"] if locks else []),
+            *([f"LOCK TABLE {', '.join(locks)} IN EXCLUSIVE MODE"] if locks else []),
         )
 
     def locks_whole_store(self, pool_ids: Sequence[int]) -> bool:
         """Tell whether it takes every lock there is."""
-        return len(pool_ids) > _FEW_POOLS
+        return len(pool_ids) > FEW_POOLS
 
     def begin_read(
         self, connection: Connection, *, serializable: bool, timeout_s: float | None
@@ -260,8 +253,8 @@ class PostgreSQLDialect(Dialect):
             return REPLAY if state and self.read_only else None
 
         def ask(connection: Connection) -> str | None:
-            locks = ", ".join(f"'{lock_table(number)}'" for number in _locks_of(pool_ids))
-            found = _raw(connection).execute(HOLDER.format(locks=locks)).fetchone()
+            locks = ", ".join(f"'{lock}'" for lock in locks_of(pool_ids))
+            found = _raw(connection).execute(WHO_HOLDS.format(locks=locks)).fetchone()
             if found is None:
                 return None
             holder = Holder(*found)
@@ -307,29 +300,8 @@ class PostgreSQLDialect(Dialect):
         columns: Sequence[str],
         rows: Sequence[tuple[Any, ...]],
     ) -> None:
-        """Insert a few rows with the message of COMMIT, more of them by COPY.
-
-        COPY needs round trips of its own, and a third of the server's time for every row.
-        """
-        session = _raw(connection)
-        if len(rows) <= _LITERAL_ROWS:
-            for names, values in alike(columns, rows).items():
-                literals = [f"({', '.join(map(session.literal, one))})" for one in values]
-                insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join(literals)}"
-                # The count is not read before COMMIT, so the server checks it: if a trigger drops
-                # a row, the server divides by 0.
-                session.later(
-                    f"WITH written AS ({insert} RETURNING 1)"
-                    f" SELECT 1 / (count(*) / {len(values)}) FROM written"
-                )
-            return
-        session.flush()
-        cursor = session.cursor()
-        with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-        if cursor.rowcount != len(rows):
-            raise RowsDiscardedError
+        """Send a few rows with the message of COMMIT, more of them by COPY."""
+        _raw(connection).insert(table, columns, rows)
 
     def definitions(self, connection: Connection) -> Definitions:
         """Return the definitions in the store's schema."""
@@ -414,18 +386,6 @@ class PostgreSQLDialect(Dialect):
         assert found is not None  # noqa: S101 - a SELECT of one row
         partitions = [name for table in DIVIDED for name in partitions_of(connection, table)]
         return make_roles(prefix, schema=found[0], database=found[1], partitions=partitions)
-
-
-def _locks_of(pool_ids: Sequence[int] | None) -> Sequence[int]:
-    """Return which locks a transaction takes, in the order that all others take them in.
-
-    Over more than four pools it takes every lock. It reads a few rows of each pool; past some
-    thirty rows the server marks the whole table as read, and every concurrent write then clashes
-    with it. With their own locks alone, one in four such batches had to run again (now 1 to 2 %).
-    """
-    if pool_ids is None or len(pool_ids) > _FEW_POOLS:
-        return range(POOL_LOCKS)
-    return sorted({pool_id % POOL_LOCKS for pool_id in pool_ids})
 
 
 def _raw(connection: Connection) -> Session:

@@ -9,11 +9,9 @@ from typing import NamedTuple
 from ledger.core import kinds
 from ledger.errors import InvalidInputError
 from ledger.store.dialects.base import MakesTrigger
+from ledger.store.dialects.locks import LOCKS
 from ledger.store.dialects.views import VIEWS
 from ledger.store.schema import VERSION_TABLE, metadata
-
-POOL_LOCKS = 16
-"""How many empty tables serve as locks; a pool's lock is its id modulo this number."""
 
 _PREFIX = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,49}")
 """What a role's name may begin with; the server cuts names to 63 bytes."""
@@ -39,13 +37,7 @@ OWNER = Role("owner", "everything; it owns the tables, upgrades the schema and m
 ROLES = (AUDITOR, WORKER, HOLDER, OWNER)
 
 
-def lock_table(number: int) -> str:
-    """Return the name of a lock table."""
-    return f"pool_lock_{number:02}"
-
-
 _TABLES = (*metadata.tables, VERSION_TABLE)
-_LOCKS = tuple(map(lock_table, range(POOL_LOCKS)))
 
 RIGHTS = "entries_rights"
 """The function and trigger that refuse entries to roles that may not write them."""
@@ -82,7 +74,7 @@ def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[
     everybody, writers = f"{auditor}, {worker}, {holder}", f"{worker}, {holder}"
     where, whole = _quoted(schema), _quoted(database)
     readable = ", ".join((*_TABLES, *VIEWS))
-    locks = ", ".join(_LOCKS)
+    locks = ", ".join(LOCKS)
     join = (
         f"IF NOT pg_has_role(current_user, '{owner}', 'MEMBER') THEN GRANT {owner} TO CURRENT_USER"
     )
@@ -103,7 +95,7 @@ def make_roles(prefix: str, *, schema: str, database: str, partitions: Sequence[
         f"GRANT INSERT ON pools TO {holder}",
         # LOCK TABLE asks for UPDATE; these tables are empty.
         f"GRANT UPDATE ON {locks} TO {writers}",
-        *(f"ALTER TABLE {name} OWNER TO {owner}" for name in (*_TABLES, *_LOCKS, *partitions)),
+        *(f"ALTER TABLE {name} OWNER TO {owner}" for name in (*_TABLES, *LOCKS, *partitions)),
         *(f"ALTER VIEW {name} OWNER TO {owner}" for name in VIEWS),
         *(f"ALTER FUNCTION {name}() OWNER TO {owner}" for name in FUNCTIONS),
     ]
@@ -117,6 +109,7 @@ def rights_guard() -> list[str]:
     """
     guarded = kinds.sql(kinds.HAS_ACTOR, "NEW.kind")
     follows = ", ".join(f"'{part}'" for part in kinds.FOLLOWS_FROM)
+    corrects = kinds.EntryKind.CORRECTION
     return [
         f"""
 CREATE FUNCTION {RIGHTS}() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -130,7 +123,7 @@ BEGIN
   END IF;
   said := CAST(NEW.detail AS jsonb);
   -- These follow from what is recorded, which is a worker's business.
-  IF NEW.kind = 'correction' AND NEW.policy_seq <> NEW.seq AND said ?| ARRAY[{follows}] THEN
+  IF NEW.kind = '{corrects}' AND NEW.policy_seq <> NEW.seq AND said ?| ARRAY[{follows}] THEN
     RETURN NULL;
   END IF;
   IF NOT has_table_privilege(current_user, quote_ident(TG_TABLE_SCHEMA) || '.pools', 'INSERT') THEN
