@@ -544,7 +544,7 @@ def test_in_memory_a_handler_is_refused_and_a_finaliser_is_heard() -> None:
     came: list[object] = []
 
     budget = SharedPoolBudgetManager(OPTIONS)
-    expire = budget._expire
+    expire = budget._state._expire
 
     def inside_a_change(*given: Any) -> None:  # noqa: ANN401 - passed on
         while doing:
@@ -554,7 +554,7 @@ def test_in_memory_a_handler_is_refused_and_a_finaliser_is_heard() -> None:
                 came.append(error)
         expire(*given)
 
-    budget._expire = inside_a_change
+    budget._state._expire = inside_a_change
 
     def call() -> None:
         reserve(budget)
