@@ -39,37 +39,41 @@ from ledger.manager import LedgerBudgetManager
 from ledger.reports.render import printable, usd
 
 From = Annotated[Provenance, typer.Option(help="Where the figures are from.")]
+History = Annotated[
+    Path,
+    typer.Argument(
+        help="A log, a trace or a provider's export: CSV, JSON, .xlsx or Parquet, also in gzip "
+        "or zip.",
+        show_default=False,
+    ),
+]
+WhatChangesMean = Annotated[
+    Changed,
+    typer.Option(
+        help="What it means if a line without a request id says other amounts than it did when "
+        "an earlier file was imported: refuse the file, or correct what was imported."
+    ),
+]
+Account = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        help="The account that the file is of: lines without a request id are told apart by "
+        "it. By default the mapping's name.",
+        show_default=False,
+    ),
+]
 
 
 @reading
 @for_whom
 def import_(
     pool: PoolName,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="A log, a trace or a provider's export: CSV, JSON, .xlsx or Parquet, also in gzip "
-            "or zip.",
-            show_default=False,
-        ),
-    ],
+    file: History,
     *,
     chosen: Sequence[BillMapping],
-    changed: Annotated[
-        Changed,
-        typer.Option(
-            help="What it means if a line without a request id says other amounts than it did when "
-            "an earlier file was imported: refuse the file, or correct what was imported."
-        ),
-    ] = Changed.REFUSE,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            help="The account that the file is of: lines without a request id are told apart by "
-            "it. By default the mapping's name.",
-            show_default=False,
-        ),
-    ] = None,
+    changed: WhatChangesMean = Changed.REFUSE,
+    source: Account = None,
     whom: Attribution,
     provenance: From = Provenance.RECOVERED,
     dry_run: Annotated[
