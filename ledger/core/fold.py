@@ -208,8 +208,7 @@ class Replay:
         # A history that it adds to has the correction; one that is read ends before this entry.
         move = None if isinstance(self.history, rules.Track) else move_of(entry)
         more = [] if move is None else [move]
-        after = self._reached(entry.recorded_at, more)
-        self.crossings.note(self.policy, before, after)
+        self.crossings.note(self.policy, before, self._reached(entry.recorded_at, more))
 
     def _effect(self, entry: Entry) -> rules.Effect | None:
         check_shape(entry)
@@ -255,15 +254,13 @@ class Replay:
             raise Contradiction(f"{entry.kind} for lease {lost}, which was lost, holds something")
         admit = rules.admission(self.rules_version)
         # A denial is decided in the session that it would have begun.
-        stands = self.policy, self.window, self.balance, entry.recorded_at
-        window = rules.begin_session(*stands) or self.window
+        now = entry.recorded_at
+        window = rules.begin_session(self.policy, self.window, self.balance, now) or self.window
         asked = self.policy, self.balance, entry.estimate, entry.request_budget, window
-        limits = None
-        if self.policy.limits:
-            limits = rules.Limits(self.policy, entry.recorded_at, self.history)
+        limits = rules.Limits(self.policy, now, self.history) if self.policy.limits else None
         denial = None
         if not lost:
-            credits = self._prepaid(entry.recorded_at)
+            credits = self._prepaid(now)
             denial = admit(*asked, requests=requests, limits=limits, credits=credits)
         figures = entry.detail.get("denial", {})
         if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:
