@@ -6,43 +6,29 @@ import contextlib
 import math
 import os
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from ledger.core.checks import (
-    check_clock,
-    check_seconds,
-    check_text,
-    check_type,
-    from_micros,
-)
+from ledger.core.checks import check_clock, check_text, check_type, from_micros
 from ledger.core.credits import Credit
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.announcements import Announcer, OnThreshold, check_callback
 from ledger.engine.group_commit import Clock, Writer
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError, Operation, TopUp
+from ledger.engine.sweeping import sweep, sweep_pools
 from ledger.engine.waiting import WaitingReservations
-from ledger.errors import (
-    InvalidInputError,
-    JournalDamagedError,
-    LedgerUnavailableError,
-    PoolConflictError,
-    UnknownPoolError,
-)
+from ledger.errors import PoolConflictError, UnknownPoolError
 from ledger.manager import LedgerBudgetManager
 from ledger.router import BudgetRouter, Choose
-from ledger.store import migrate, snapshot, standing
+from ledger.store import migrate, snapshot
 from ledger.store.books import Books
-from ledger.store.damage import refused_row
 from ledger.store.database import Database, Reads
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut, leave_out
 
 DEFAULT_URL = "sqlite:///ledger.db"
 DEFAULT_TIMEOUT_S = 10.0
-TIMEOUT_MAX_S = 86_400
 
 
 class Ledger(Books):
@@ -122,23 +108,15 @@ class Ledger(Books):
             SchemaVersionError: The schema is older or newer than this library.
             OtherStoreError: Data alone was restored into the schema of a new store.
         """
-        url = os.environ.get("LEDGER_URL", DEFAULT_URL) if url is None else url
-        check_type("url", url, str)
-        check_seconds("timeout_s", timeout_s, maximum=TIMEOUT_MAX_S)
-        if timeout_s == 0:
-            raise InvalidInputError("timeout_s", "must be above 0 seconds")
+        check_type("read_only", read_only, bool)
+        check_type("exact_costs", exact_costs, bool)
         check_callback(on_threshold)
         if actor is not None:
             check_text("actor", actor)
-        check_type("read_only", read_only, bool)
-        check_type("exact_costs", exact_costs, bool)
-        database = Database(url, timeout_s=timeout_s, create=create, read_only=read_only)
-        database.until_s = database.reads().began_s + timeout_s
+        url = os.environ.get("LEDGER_URL", DEFAULT_URL) if url is None else url
+        database = migrate.open_current(url, timeout_s, create=create, read_only=read_only)
         try:
-            migrate.require_current(database, create=create and not read_only)
-            if not read_only:
-                database.mend()
-            opened = cls(
+            store = cls(
                 database,
                 record_denials=record_denials,
                 exact_costs=exact_costs,
@@ -150,17 +128,12 @@ class Ledger(Books):
             database.close()
             raise
         database.until_s = math.inf
-        return opened
+        return store
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -227,13 +200,12 @@ class Ledger(Books):
         self, opening: Opening, options: SharedPoolBudgetOptions | None, reads: Reads
     ) -> PoolJournal:
         pool = reads.read(lambda connection: opening.find(connection, self._directory))
-        if pool is None:
-            if options is None:
-                raise UnknownPoolError(opening.name)
-            above = None if opening.parent is None else self._journal(opening.parent, reads)
-            opened = self._writer.open(opening, above, began_s=reads.began_s)
-            pool = self._directory.of(opened.info)
-        return pool
+        if pool is not None:
+            return pool
+        if options is None:
+            raise UnknownPoolError(opening.name)
+        above = None if opening.parent is None else self._journal(opening.parent, reads)
+        return self._directory.of(self._writer.open(opening, above, began_s=reads.began_s).info)
 
     def ensure(
         self,
@@ -309,8 +281,7 @@ class Ledger(Books):
             InvalidInputError: The reason, the key or the actor is empty or too long.
             IdempotencyConflictError: The key was used with other arguments.
         """
-        closing = ClosePool.of(reason, idempotency_key, self._acting(actor))
-        self._change(name, closing)
+        self._change(name, ClosePool.of(reason, idempotency_key, self._acting(actor)))
 
     def adjust(
         self,
@@ -334,8 +305,7 @@ class Ledger(Books):
             AmountOutOfRangeError: The policy has an amount above what a store holds.
         """
         check_type("options", options, SharedPoolBudgetOptions)
-        adjustment = Adjust.of(options, reason, idempotency_key, self._acting(actor))
-        self._change(name, adjustment)
+        self._change(name, Adjust.of(options, reason, idempotency_key, self._acting(actor)))
 
     def credit(
         self,
@@ -369,8 +339,7 @@ class Ledger(Books):
             NotPermittedError: The database's role may not give credits.
         """
         check_type("credit", credit, Credit)
-        top_up = TopUp.of(credit, reason, idempotency_key, self._acting(actor))
-        self._change(name, top_up)
+        self._change(name, TopUp.of(credit, reason, idempotency_key, self._acting(actor)))
 
     def expire_due(self, pool: str | None = None, *, left_out: LeftOut | None = None) -> int:
         """Expire the leases that are due, and return their number.
@@ -388,38 +357,11 @@ class Ledger(Books):
             JournalDamagedError: A pool, or one above it, cannot be read.
         """
         if pool is not None:
-            return self._expire_due(self._journal(pool))
+            return sweep(self._writer, self._journal(pool))
         pools, found = self._database.read(self._directory.all)
-        damaged: LeftOut = list(found.damaged.values())
-        due, unreadable = self._with_due(pools)
-        damaged += unreadable
-        expired = 0
-        for one in due:
-            try:
-                expired += self._expire_due(one)
-            except JournalDamagedError as error:
-                damaged.append(error)
-            except LedgerUnavailableError as error:
-                if not refused_row(error):
-                    raise
-                damaged.append(one.damaged(1, f"what follows from it is refused: {error}"))
-        leave_out(damaged, left_out)
+        expired, damaged = sweep_pools(self._writer, pools)
+        leave_out([*found.damaged.values(), *damaged], left_out)
         return expired
-
-    def _with_due(self, pools: list[PoolJournal]) -> tuple[list[PoolJournal], LeftOut]:
-        """Return the pools to be swept: most have nothing that is due, and need no transaction."""
-        now = self._writer.now()
-        try:
-            return self._database.read(lambda read: standing.with_due(read, pools, now))
-        except LedgerUnavailableError as error:
-            if not refused_row(error):
-                raise
-            return pools, []  # each by itself, which says which one it is
-
-    def _expire_due(self, pool: PoolJournal) -> int:
-        # Raises if the pool or one above cannot be read.
-        self._database.read(lambda read: [one.head(read) for one in pool.lineage])
-        return sum(iter(lambda: self._writer.sweep(pool), 0))
 
     def _granting(self, identity: UUID) -> LedgerBudgetManager | None:
         found = self._database.read(lambda read: self._directory.identified(read, identity))

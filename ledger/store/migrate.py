@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, inspect
 
+from ledger.core.checks import check_seconds, check_type
 from ledger.errors import (
     ContentionError,
     InvalidInputError,
@@ -38,7 +39,9 @@ _ALEMBIC = threading.RLock()
 _ALEMBIC_MIN_S = 60.0
 """The shortest wait, in seconds, for another thread's migration: many stores may be in front."""
 
-DEFAULT_TIMEOUT_S = 30.0
+_TIMEOUT_MAX_S = 86_400
+
+MIGRATION_TIMEOUT_S = 30.0
 """How long a migration waits for the store. Calls wait less: somebody waits for them."""
 
 
@@ -76,6 +79,32 @@ def _revision(database: Database, connection: Connection) -> str | None:
             "into them, of all tables"
         )
     return str(found)
+
+
+def open_current(url: str, timeout_s: float, *, create: bool, read_only: bool) -> Database:
+    """Return a store's database, with `timeout_s` from now until its `until_s`.
+
+    Raises:
+        InvalidInputError: An option of another type, or a time out of range.
+        InvalidUrlError: Not the address of a store.
+        SchemaVersionError: Its schema is not current, and may not be made.
+        NotALedgerError: The database holds something else.
+        LedgerUnavailableError: It cannot be reached, read or written.
+    """
+    check_type("url", url, str)
+    check_seconds("timeout_s", timeout_s, maximum=_TIMEOUT_MAX_S)
+    if timeout_s == 0:
+        raise InvalidInputError("timeout_s", "must be above 0 seconds")
+    database = Database(url, timeout_s=timeout_s, create=create, read_only=read_only)
+    database.until_s = database.reads().began_s + timeout_s
+    try:
+        require_current(database, create=create and not read_only)
+        if not read_only:
+            database.mend()
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def require_current(database: Database, *, create: bool) -> None:
@@ -233,7 +262,7 @@ def _missing(database: Database, found: Definitions, partitions: int) -> list[st
 @contextmanager
 def transaction_at(url: str) -> Iterator[Connection]:
     """Open the store at `url` for a migration alone, and commit at the end."""
-    database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=True)
+    database = Database(url, timeout_s=MIGRATION_TIMEOUT_S, create=True)
     try:
         with _transaction(database) as connection:
             yield connection
