@@ -73,5 +73,7 @@ def test_a_block_ends_as_its_line_says(line: str) -> None:
             block.enter_context(manager.lease(UsageEstimate(total_tokens=CHARGED)))
             if error is not None:
                 raise error
-        assert line.endswith("charged.") is (manager._balance.committed.tokens == CHARGED), error
-        assert 0 == manager._balance.reserved.tokens
+        assert line.endswith("charged.") is (manager._state._balance.committed.tokens == CHARGED), (
+            error
+        )
+        assert 0 == manager._state._balance.reserved.tokens

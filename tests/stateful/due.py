@@ -121,7 +121,7 @@ class DueMachine(RuleBasedStateMachine):
 
     def expired_in_memory(self, pair: Pair) -> bool:
         """Tell whether memory has ended a hold that a store may not have come to yet."""
-        state = self.model._leases.get(pair.model.id)
+        state = self.model._state._leases.get(pair.model.id)
         return state is not None and state.phase is LeasePhase.EXPIRED
 
     def sweep(self, number: int) -> None:
@@ -208,7 +208,7 @@ class DueMachine(RuleBasedStateMachine):
         for stored in self.stored:
             assert self.model.remaining(EXTENSIONS) == stored.remaining(EXTENSIONS)
         status = self.stored[0].status()
-        assert self.model._balance == status.balance
+        assert self.model._state._balance == status.balance
         assert self.stands().window == status.window
 
     def stands(self) -> rules.Standing:
@@ -232,9 +232,9 @@ class DueMachine(RuleBasedStateMachine):
         found = {one.lease.id: one for one in self.ledgers[1].open_leases(self.name)}
         pairs = [self.anchor, *self.pairs]
         open_in_memory = {
-            pair.stored.id: self.model._leases[pair.model.id]
+            pair.stored.id: self.model._state._leases[pair.model.id]
             for pair in pairs
-            if pair.model.id in self.model._leases
+            if pair.model.id in self.model._state._leases
         }
         assert open_in_memory.keys() == found.keys()
         now = from_micros(self.clock())
@@ -258,7 +258,7 @@ class DueMachine(RuleBasedStateMachine):
             self.compare_what_remains(0)
             (verified,) = self.ledgers[0].verify(self.name)
             assert None is verified.damage
-            assert self.model._balance == verified.balance
+            assert self.model._state._balance == verified.balance
         finally:
             for ledger in self.ledgers:
                 ledger.close()
