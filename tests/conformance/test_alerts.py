@@ -184,7 +184,7 @@ def test_many_crossings_are_read_in_parts(
     found = list(shared_book.alerts(pool=fresh_name))
     assert 2 * FOUR == told(found)
     for one in 2 * first:
-        manager._crossings.add(one.crossing)
+        manager._state.crossings.add(one.crossing)
     assert 3 <= len(kept := manager.alerts(first[0].cursor)) < 11
     assert kept[-1:] == manager.alerts(kept[-2].cursor)
 

@@ -214,7 +214,8 @@ class DueMachine(RuleBasedStateMachine):
     def stands(self) -> rules.Standing:
         """Return where the pool in memory stands by now."""
         now = Micros(self.clock())
-        return self.model._stands(now, self.model._due_by(now))
+        state = self.model._state
+        return state._stands(now, state._due_by(now))
 
     def held_longer(self) -> dict[int, LeasePhase]:
         """Return the leases that the store still holds and memory does not."""
