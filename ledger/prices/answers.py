@@ -142,7 +142,8 @@ def _openai_chat(usage: Fields) -> Sequence[Counts]:
 
 
 def _openai_responses(usage: Fields) -> Sequence[Counts]:
-    given, made = _part(usage, "input_tokens_details"), _part(usage, "output_tokens_details")
+    given = _part(usage, "input_tokens_details") or _part(usage, "input_token_details")
+    made = _part(usage, "output_tokens_details")
     return [_openai(usage, "input_tokens", "output_tokens", given, made)]
 
 
@@ -168,7 +169,7 @@ def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields
         input_image_tokens=_count(given, "image_tokens"),
         output_audio_tokens=_count(made, "audio_tokens"),
         output_image_tokens=_count(made, "image_tokens"),
-        web_searches=_count(usage, _SEARCHES),
+        web_searches=_count(usage, _SEARCHES) + _count(usage, "search_units"),
     )
 
 

@@ -37,6 +37,7 @@ def _traits(text: str) -> frozenset[str]:
 
 INPUT, OUTPUT = "input", "output"
 CACHE_WRITE, REQUESTS = "cache_write", "requests"
+OUTPUT_IMAGE = "output_image"
 
 KINDS = {
     INPUT: Kind(_traits("input"), "input_tokens", "input_mtok", "input_cost_per_token"),
@@ -96,7 +97,7 @@ KINDS = {
         "output_cost_per_audio_token",
         apart=True,
     ),
-    "output_image": Kind(
+    OUTPUT_IMAGE: Kind(
         _traits("output image"),
         "output_image_tokens",
         "output_image_mtok",

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from ledger.errors import MissingExtraError, UnknownPriceError
-from ledger.prices.kinds import KINDS
+from ledger.prices.kinds import KINDS, OUTPUT, OUTPUT_IMAGE
 from ledger.prices.rates import Rate, Rates
 from ledger.prices.table import REMEMBERED
 
@@ -20,6 +20,8 @@ ALIASES = {"azure_ai": "azure", "fireworks_ai": "fireworks"}
 """Names of providers that genai-prices does not know under these."""
 
 _KIND_OF = {kind.genai_prices: name for name, kind in KINDS.items()}
+_DRAWS = "gpt-image-"
+"""The beginning of the names of models that make pictures alone."""
 _BEDROCK = re.compile(r"([a-z-]+\.)?(ai21|amazon|anthropic|cohere|deepseek|meta|mistral|qwen)\.")
 
 
@@ -102,6 +104,14 @@ class LibraryPrices:
         before, known = found.priced
         if known is not None and before is prices:
             return known
+        known_rates = {
+            _KIND_OF[key]: self._rate(price)
+            for key, price in vars(prices).items()
+            if price is not None and key in _KIND_OF
+        }
+        if entry.id.startswith(_DRAWS) and OUTPUT in known_rates:
+            # They make nothing else, and some have that price under the name of text.
+            known_rates.setdefault(OUTPUT_IMAGE, known_rates[OUTPUT])
         rates = Rates(
             source=GENAI_PRICES,
             version=self.version,
@@ -109,11 +119,7 @@ class LibraryPrices:
             provider=at_provider.id,
             since=self._since(entry, at),
             conditions=dict(conditions),
-            rates={
-                _KIND_OF[key]: self._rate(price)
-                for key, price in vars(prices).items()
-                if price is not None and key in _KIND_OF
-            },
+            rates=known_rates,
         )
         if not context:
             found.priced = prices, rates

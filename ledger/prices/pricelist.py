@@ -162,6 +162,7 @@ class PriceList:
         provider: str | None = None,
         at: datetime | None = None,
         service_tier: str | None = None,
+        kinds: Sequence[str] = (),
     ) -> UsageEstimate:
         """Return what to reserve for a call: all of its input uncached, all of its output used.
 
@@ -173,6 +174,8 @@ class PriceList:
             provider: Who serves it.
             at: When it is made; now without it.
             service_tier: As the call names it.
+            kinds: What input and output may be besides text, such as `output_image`: the highest
+                price holds.
 
         Raises:
             UnknownPriceError: There is no price for it. Nothing is reserved yet.
@@ -186,7 +189,7 @@ class PriceList:
             input_tokens=input_tokens,
             output_tokens=max_output_tokens,
             total_tokens=input_tokens + max_output_tokens,
-            cost_micros_usd=most(found, input_tokens, max_output_tokens),
+            cost_micros_usd=most(found, input_tokens, max_output_tokens, kinds),
         )
 
     def recording(

@@ -158,28 +158,36 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     )
 
 
-def most(rates: Rates, input_tokens: int, output_tokens: int) -> int:
+def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[str] = ()) -> int:
     """Return what a request with so many tokens costs at most, in micro-USD, rounded up.
 
-    It is the `price` of one whose input is not cached, or all written to a cache: whichever is
-    more.
+    It is the `price` of one whose input is not cached, or all written to a cache, and of one kind
+    throughout: whichever is most.
+
+    Args:
+        rates: The model's.
+        input_tokens: All input.
+        output_tokens: All output.
+        kinds: What input and output may be besides text.
 
     Raises:
         UnknownPriceError: There is no price for a kind that is used.
     """
     usd = {
         kind: rates.rates[kind].at(input_tokens)
-        for kind in (INPUT, CACHE_WRITE, OUTPUT, REQUESTS)
+        for kind in (INPUT, CACHE_WRITE, OUTPUT, *kinds)
         if kind in rates.rates
     }
     if INPUT not in usd or OUTPUT not in usd:
         _check_priced(rates, Counts(input_tokens=input_tokens, output_tokens=output_tokens), ())
-    input_usd = max(usd.get(INPUT, _NOTHING), usd.get(CACHE_WRITE, _NOTHING))
     # A price of a million is what one costs in micro-USD.
-    micros = _EXACT.multiply(input_tokens, input_usd)
-    micros = _EXACT.fma(output_tokens, usd.get(OUTPUT, _NOTHING), micros)
-    if REQUESTS in usd:
-        micros = _EXACT.fma(_MICROS[KINDS[REQUESTS].per], usd[REQUESTS], micros)
+    micros = _NOTHING
+    for whole, tokens in ((INPUT, input_tokens), (OUTPUT, output_tokens)):
+        parts = [price for kind, price in usd.items() if kind == whole or kind in PARTS[whole]]
+        micros = _EXACT.fma(tokens, max(parts, default=_NOTHING), micros)
+    if REQUESTS in rates.rates:
+        once = rates.rates[REQUESTS].at(input_tokens)
+        micros = _EXACT.fma(_MICROS[KINDS[REQUESTS].per], once, micros)
     return int(micros.to_integral_value(ROUND_CEILING))
 
 

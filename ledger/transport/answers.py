@@ -13,7 +13,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from ledger.transport.protocols import Fields, Protocol, Said
+from ledger.transport.protocols import Protocol
+from ledger.transport.said import Fields, Said
 
 _log = logging.getLogger(__name__)
 

@@ -63,6 +63,7 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     max_output_tokens: int = MAX_OUTPUT_TOKENS,
     ask_for_usage: bool = True,
     show_usage: bool = False,
+    refuse_uncounted: bool = False,
     telemetry: CallListener = NOBODY,
 ) -> T:
     """Put a budget around every request to a model that a client makes, and return the client.
@@ -71,9 +72,10 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     model alone). Each attempt has a lease of its own: what it may cost at most is reserved before
     the request leaves, and what its answer used is recorded. A refused call is answered by 402, by
     403 if no pool is found or the role may not call, by 503 if the store cannot be asked;
-    `denial_of` says why. Counted are OpenAI's chat completions, completions, responses and
-    embeddings, Anthropic's messages, Gemini's generateContent, Cohere's chat and Bedrock's
-    requests, whoever speaks them. All other requests pass.
+    `denial_of` says why. Counted are OpenAI's chat completions, completions, responses, embeddings,
+    images and transcriptions, Anthropic's messages, Gemini's generateContent and embedContent,
+    Cohere's chat, embed and rerank, and Bedrock's requests, whoever speaks them. All other requests
+    pass, unless they are refused.
 
     Args:
         client: A client of openai, anthropic, google-genai, mistral, groq or cohere; a model of
@@ -97,6 +99,8 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
             (`stream_options.include_usage`).
         show_usage: Whether the caller gets to see the chunk of usage that it did not ask for. It is
             shown to frameworks in any case: they count by it.
+        refuse_uncounted: Whether a POST is refused whose kind is not counted, and which may cost
+            something, such as speech, a video, a batch or a file.
         telemetry: What is told of each attempt, such as `ledger.telemetry.Telemetry()`.
 
     Raises:
@@ -116,6 +120,7 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
         max_output_tokens=max_output_tokens,
         asks_for_usage=ask_for_usage,
         shows_usage=show_usage,
+        refuses_uncounted=refuse_uncounted,
         telemetry=telemetry,
     )
     return _with_budget(client, settings)

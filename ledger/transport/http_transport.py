@@ -12,10 +12,11 @@ from functools import cache, cached_property
 from typing import Any
 
 from ledger.contract import AsyncBudget, Budget
+from ledger.errors import UnknownPriceError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock
 from ledger.transport.attempts import Attempt
 from ledger.transport.counting import is_counted
-from ledger.transport.protocols import Protocol
+from ledger.transport.protocols import FREE, Protocol
 from ledger.transport.refusals import refusal
 from ledger.transport.repetition import call_of
 from ledger.transport.requests import protocol_of, provider_of, read_request, served_by
@@ -59,8 +60,8 @@ class Transport:
         """Reserve, send, and read the answer while it passes."""
         protocol = None if is_counted() else protocol_of(request.method, request.url.path)
         if protocol is None:
-            self._note_uncounted(request)
-            return self._inner.handle_request(request)
+            refused = self._unknown(request)
+            return self._inner.handle_request(request) if refused is None else refused
         attempt = self._attempt(protocol, request, request.read())
         try:
             with attempt.reserving():
@@ -84,8 +85,8 @@ class Transport:
         """Reserve, send, and read the answer while it passes."""
         protocol = None if is_counted() else protocol_of(request.method, request.url.path)
         if protocol is None:
-            self._note_uncounted(request)
-            return await self._inner.handle_async_request(request)
+            refused = self._unknown(request)
+            return await self._inner.handle_async_request(request) if refused is None else refused
         attempt = self._attempt(protocol, request, await request.aread())
         try:
             with attempt.reserving():
@@ -105,20 +106,31 @@ class Transport:
             return answer
         return self._passing(answer, self.async_stream, attempt, block)
 
-    def _note_uncounted(self, request: Any) -> None:  # noqa: ANN401 - of the module
-        """Log the first request of each kind that may cost something and is not counted."""
-        url = request.url
-        kind = url.host, url.path.rpartition("/")[2]
-        known = self._uncounted
-        if request.method != "POST" or kind in known or len(known) >= _KINDS or is_counted():
-            return
-        known.add(kind)
-        _log.warning(
-            "a request to %s%s passes uncounted: its protocol is not known here. If it costs "
-            "something, count it by ledger.integrations.calls.Counted",
-            url.host,
-            url.path,
-        )
+    def _unknown(self, request: Any) -> Any:  # noqa: ANN401 - of the module; None if it may pass
+        """Take a request that is not counted: refuse it, or log the first one of its kind."""
+        url, path = request.url, request.url.path
+        if request.method != "POST" or path.endswith(FREE) or is_counted():
+            return None
+        if self._settings.refuses_uncounted:
+            return refusal(
+                self.http,
+                request,
+                UnknownPriceError(
+                    f"a request to {url.host}{path} is of no kind that is counted here, so what it "
+                    "costs is not known: count it by ledger.integrations.calls.Counted, or send it "
+                    "by a client without a budget"
+                ),
+            )
+        kind, known = (url.host, path.rpartition("/")[2]), self._uncounted
+        if kind not in known and len(known) < _KINDS:
+            known.add(kind)
+            _log.warning(
+                "a request to %s%s passes uncounted: its protocol is not known here. If it costs "
+                "something, count it by ledger.integrations.calls.Counted",
+                url.host,
+                path,
+            )
+        return None
 
     def close(self) -> None:
         """Close the transport that is wrapped."""

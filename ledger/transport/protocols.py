@@ -1,53 +1,13 @@
-"""The protocols that models are spoken with: where a request says what, and how an answer is read.
-
-Usage comes in parts. A figure in a later part replaces the earlier one: providers send what has
-been used so far, and some send 0 or nothing for what they have said before. So the larger figure
-holds, and nothing is added up.
-"""
+"""The protocols that models are spoken with: where a request says what, and what reads answers."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-Fields = Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Said:
-    """What an answer has said so far.
-
-    Attributes:
-        answers: How many answers were asked for.
-        answer: The parts that matter, as `ledger.prices.read_answer` takes them.
-        final: Whether the protocol's own end came: the usage grows no more.
-        early: Whether usage came that is worth recording before the end.
-        finished: The numbers of the answers that are finished.
-    """
-
-    answers: int = 1
-    answer: dict[str, Any] = field(default_factory=dict)
-    final: bool = False
-    early: bool = False
-    finished: set[object] = field(default_factory=set)
-
-    def keep(self, whole: Fields, *names: str) -> None:
-        """Keep some parts of an answer, those that are there."""
-        for name in names:
-            if whole.get(name) is not None:
-                self.answer[name] = whole[name]
-
-    def use(self, name: str, usage: object) -> None:
-        """Keep what was used so far."""
-        if isinstance(usage, Mapping):
-            kept = self.answer.setdefault(name, {})
-            for part, value in usage.items():
-                if value is not None:
-                    old = kept.get(part)
-                    kept[part] = max(value, old) if type(value) is type(old) is int else value
+from ledger.transport import said
+from ledger.transport.said import Fields, Said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +23,9 @@ class Protocol:
         limits: Where a request says how much output it wants at most, by preference.
         answers: Where a request says how many answers it wants.
         writes: 1, or 0 if there is no output.
+        at_least: What an answer is held at, if the request has no limit and the client's is less.
+        kinds: What the input and the output may be besides text, by the names of price tables.
+        searched: The part of a request whose members are searched, for which alone it is charged.
         usage_on_request: Whether a stream leaves its usage out unless `stream_options` ask for it.
         usage: The part of an answer that says what was used.
         tells: An event of a stream that does not match this says nothing of usage or end.
@@ -80,6 +43,9 @@ class Protocol:
     limits: tuple[tuple[str, ...], ...] = ()
     answers: tuple[str, ...] = ("n",)
     writes: int = 1
+    at_least: int = 0
+    kinds: tuple[str, ...] = ()
+    searched: str | None = None
     usage_on_request: bool = False
     usage: str = "usage"
     tells: re.Pattern[bytes]
@@ -89,155 +55,14 @@ class Protocol:
     head: Callable[[Said, Mapping[str, str]], None] | None = None
 
 
-def _chat_event(said: Said, event: Fields) -> None:
-    said.keep(event, "id", "model", "service_tier")
-    said.use("usage", event.get("usage"))
-    groq = event.get("x_groq")
-    if isinstance(groq, Mapping):
-        said.use("usage", groq.get("usage"))
-    choices = event.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if choice.get("finish_reason"):
-            said.finished.add(choice.get("index"))
-    # The usage comes in the chunk of the last finish_reason, or in one without choices behind it.
-    if said.answer.get("usage") and (len(said.finished) >= said.answers or choices == []):
-        said.final = True
+FREE = (
+    *("/count_tokens", ":countTokens", ":computeTokens", "/input_tokens", "/tokenize"),
+    *("/detokenize", "/moderations"),
+)
+"""How the paths of requests end that cost nothing."""
 
-
-def _response_event(said: Said, event: Fields) -> None:
-    response = event.get("response")
-    if not isinstance(response, Mapping):
-        return
-    if event.get("type") in _RESPONSE_ENDS:
-        _response(said, response)
-    else:
-        said.keep(response, "id", "model")
-
-
-def _response(said: Said, response: Fields) -> None:
-    said.keep(response, "id", "model", "service_tier", "output", "usage")
-    # One that runs in the background is answered at once, without its usage.
-    said.final = response.get("status", "completed") in _RESPONSE_STATUSES
-
-
-def _message_event(said: Said, event: Fields) -> None:
-    kind, message = event.get("type"), event.get("message")
-    if kind == "message_start" and isinstance(message, Mapping):
-        said.keep(message, "id", "model")
-        said.use("usage", message.get("usage"))
-        said.early = bool(said.answer.get("usage"))
-    elif kind == "message_delta":
-        said.use("usage", event.get("usage"))
-        # Some clients stop reading here, before message_stop.
-        delta = event.get("delta")
-        if isinstance(delta, Mapping) and delta.get("stop_reason") and event.get("usage"):
-            said.final = True
-    elif kind == "message_stop":
-        said.final = True
-
-
-def _gemini_event(said: Said, event: Fields) -> None:
-    said.keep(event, "modelVersion", "responseId")
-    said.use("usageMetadata", event.get("usageMetadata"))
-    candidates, feedback = event.get("candidates"), event.get("promptFeedback")
-    for candidate in candidates if isinstance(candidates, list) else ():
-        if candidate.get("finishReason"):
-            said.finished.add(candidate.get("index", 0))
-    if isinstance(feedback, Mapping) and feedback.get("blockReason"):
-        said.final = True  # there will be no candidate
-    if len(said.finished) >= said.answers:
-        said.final = True
-
-
-def _whole(*names: str) -> Callable[[Said, Fields], None]:
-    def read(said: Said, answer: Fields) -> None:
-        said.keep(answer, *names)
-        said.final = True
-
-    return read
-
-
-def _cohere_event(said: Said, event: Fields) -> None:
-    delta = event.get("delta")
-    if event.get("type") == "message-end" and isinstance(delta, Mapping):
-        _cohere(said, delta)
-
-
-def _cohere_1(said: Said, answer: Fields) -> None:
-    """Read an answer of version 1, or an event of a stream, whose last one holds an answer."""
-    if answer.get("event_type") == "stream-end" and isinstance(answer.get("response"), Mapping):
-        answer = answer["response"]
-    if "event_type" not in answer:
-        _cohere(said, {"id": answer.get("response_id"), "usage": answer.get("meta")})
-
-
-def _cohere(said: Said, answer: Fields) -> None:
-    said.keep(answer, "id")
-    usage = answer.get("usage")
-    units = usage.get("billed_units") if isinstance(usage, Mapping) else None
-    if isinstance(units, Mapping):  # what the model saw, beside it, is more than what is charged
-        counts = {name: units.get(name) for name in ("input_tokens", "output_tokens")}
-        said.use("usage", {name: math.ceil(n) for name, n in counts.items() if n is not None})
-    said.final = True
-
-
-def _converse_event(said: Said, event: Fields) -> None:
-    """Read an answer, or an event of a stream, whose last one is `metadata`."""
-    metadata = event.get("metadata")
-    source = metadata if isinstance(metadata, Mapping) else event
-    said.keep(source, "serviceTier")
-    said.use("usage", source.get("usage"))
-    said.final = bool(said.answer.get("usage"))
-
-
-_METRICS = "amazon-bedrock-invocationMetrics"
-_INVOKED = {
-    "input_tokens": ("x-amzn-bedrock-input-token-count", "inputTokenCount"),
-    "output_tokens": ("x-amzn-bedrock-output-token-count", "outputTokenCount"),
-    "cache_read_input_tokens": (
-        "x-amzn-bedrock-cache-read-input-token-count",
-        "cacheReadInputTokenCount",
-    ),
-    "cache_creation_input_tokens": (
-        "x-amzn-bedrock-cache-write-input-token-count",
-        "cacheWriteInputTokenCount",
-    ),
-}
-"""What Bedrock counted for any model, by its headers, and by the last event of a stream."""
-
-
-def _amazon_head(said: Said, headers: Mapping[str, str]) -> None:
-    said.keep({"id": headers.get("x-amzn-requestid")}, "id")
-
-
-def _invoked_head(said: Said, headers: Mapping[str, str]) -> None:
-    _amazon_head(said, headers)
-    counts = {name: headers.get(header) for name, (header, _) in _INVOKED.items()}
-    said.use("usage", {name: int(n) for name, n in counts.items() if n is not None})
-    said.final = bool(said.answer.get("usage"))  # the bytes behind it may break off
-
-
-def _invoked_event(said: Said, event: Fields) -> None:
-    _message_event(said, event)  # Claude's; others have the metrics alone
-    metrics = event.get(_METRICS)
-    if isinstance(metrics, Mapping):
-        if not said.answer.get("usage"):
-            said.use("usage", {name: metrics.get(metric) for name, (_, metric) in _INVOKED.items()})
-        said.final = True
-    said.answer.pop("model", None)  # it is priced by the name that it was asked by, with its region
-
-
-def _invoked(said: Said, answer: Fields) -> None:
-    said.keep(answer, "id")
-    usage = answer.get("usage")
-    # Claude's says more than the headers, and others' in ways of their own.
-    if isinstance(usage, Mapping) and ("input_tokens" in usage or not said.answer.get("usage")):
-        said.use("usage", usage)
-    said.final = True
-
-
-_RESPONSE_STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
-_RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_NO_STREAM = re.compile(rb"(?!)")
+"""Nothing matches it."""
 
 PROTOCOLS = (
     Protocol(
@@ -249,8 +74,8 @@ PROTOCOLS = (
         limits=(("max_completion_tokens",), ("max_tokens",)),
         usage_on_request=True,
         tells=re.compile(rb'"(?:usage|x_groq)":\s*\{|"finish_reason":\s*"'),
-        event=_chat_event,
-        whole=_whole("id", "model", "service_tier", "usage"),
+        event=said.chat_event,
+        whole=said.whole("id", "model", "service_tier", "usage"),
     ),
     Protocol(
         name="completions",
@@ -261,8 +86,8 @@ PROTOCOLS = (
         limits=(("max_tokens",),),
         usage_on_request=True,
         tells=re.compile(rb'"usage":\s*\{|"finish_reason":\s*"'),
-        event=_chat_event,
-        whole=_whole("id", "model", "service_tier", "usage"),
+        event=said.chat_event,
+        whole=said.whole("id", "model", "service_tier", "usage"),
     ),
     Protocol(
         name="responses",
@@ -272,8 +97,8 @@ PROTOCOLS = (
         inputs=("input", "instructions", "tools", "text"),
         limits=(("max_output_tokens",),),
         tells=re.compile(rb'"type":\s*"response\.(?:completed|incomplete|failed)"'),
-        event=_response_event,
-        whole=_response,
+        event=said.response_event,
+        whole=said.response,
     ),
     Protocol(
         name="messages",
@@ -283,8 +108,8 @@ PROTOCOLS = (
         inputs=("system", "messages", "tools"),
         limits=(("max_tokens",),),
         tells=re.compile(rb'"type":\s*"message_(?:start|delta|stop)"'),
-        event=_message_event,
-        whole=_whole("id", "model", "usage"),
+        event=said.message_event,
+        whole=said.whole("id", "model", "usage"),
     ),
     Protocol(
         name="gemini",
@@ -296,8 +121,8 @@ PROTOCOLS = (
         answers=("generationConfig", "candidateCount"),
         usage="usageMetadata",
         tells=re.compile(rb'"(?:usageMetadata|finishReason|blockReason)":'),
-        event=_gemini_event,
-        whole=_gemini_event,
+        event=said.gemini_event,
+        whole=said.gemini_event,
         more_behind=True,
     ),
     Protocol(
@@ -309,8 +134,8 @@ PROTOCOLS = (
         limits=(("max_tokens",),),
         answers=(),
         tells=re.compile(rb'"type":\s*"message-end"'),
-        event=_cohere_event,
-        whole=_cohere,
+        event=said.cohere_event,
+        whole=said.cohere,
     ),
     Protocol(
         name="cohere, version 1",
@@ -321,8 +146,8 @@ PROTOCOLS = (
         limits=(("max_tokens",),),
         answers=(),
         tells=re.compile(rb'"event_type":\s*"stream-end"'),
-        event=_cohere_1,
-        whole=_cohere_1,  # a stream is of lines of JSON, unless events are asked for
+        event=said.cohere_1,
+        whole=said.cohere_1,  # a stream is of lines of JSON, unless events are asked for
     ),
     Protocol(
         name="embeddings",
@@ -331,9 +156,69 @@ PROTOCOLS = (
         paths=("/embeddings",),
         inputs=("input",),
         writes=0,
-        tells=re.compile(rb"(?!)"),  # it has no stream
-        event=lambda _said, _event: None,
-        whole=_whole("model", "usage"),
+        tells=_NO_STREAM,
+        event=said.no_event,
+        whole=said.whole("model", "usage"),
+    ),
+    Protocol(
+        name="gemini, embeddings",
+        operation="embeddings",
+        provider="google",
+        paths=(":embedContent", ":batchEmbedContents"),
+        inputs=("content", "requests"),
+        writes=0,
+        kinds=("input_image", "input_audio", "input_video"),
+        usage="usageMetadata",
+        tells=_NO_STREAM,
+        event=said.no_event,
+        whole=said.whole("usageMetadata"),
+    ),
+    Protocol(
+        name="cohere, embed",
+        operation="embeddings",
+        provider="cohere",
+        paths=("/v2/embed", "/v1/embed"),
+        inputs=("texts", "images", "inputs"),
+        writes=0,
+        kinds=("input_image",),
+        tells=_NO_STREAM,
+        event=said.no_event,
+        whole=said.cohere_meta,
+    ),
+    Protocol(
+        name="cohere, rerank",
+        operation="rerank",
+        provider="cohere",
+        paths=("/v2/rerank", "/v1/rerank"),
+        inputs=("query", "documents"),
+        writes=0,
+        searched="documents",
+        tells=_NO_STREAM,
+        event=said.no_event,
+        whole=said.cohere_meta,
+    ),
+    Protocol(
+        name="images",
+        operation="image_generation",
+        provider="openai",
+        paths=("/images/generations", "/images/edits"),
+        inputs=("prompt", "image", "image[]", "images", "mask"),
+        at_least=6_240,  # the largest picture of gpt-image-1
+        kinds=("input_image", "output_image"),
+        tells=re.compile(rb'"type":\s*"image_(?:generation|edit)\.completed"'),
+        event=said.images_event,
+        whole=said.images,
+    ),
+    Protocol(
+        name="transcriptions",
+        operation="transcription",
+        provider="openai",
+        paths=("/audio/transcriptions", "/audio/translations"),
+        inputs=("file", "prompt"),
+        kinds=("input_audio",),
+        tells=re.compile(rb'"type":\s*"transcript\.text\.done"'),
+        event=said.transcription_event,
+        whole=said.whole("usage"),
     ),
 )
 
@@ -346,10 +231,10 @@ CONVERSE = replace(
     limits=(("inferenceConfig", "maxTokens"),),
     answers=(),
     usage_on_request=False,
-    tells=re.compile(rb"(?!)"),  # it has no server-sent events
-    event=_converse_event,
-    whole=_converse_event,
-    head=_amazon_head,
+    tells=_NO_STREAM,  # of server-sent events
+    event=said.converse_event,
+    whole=said.converse_event,
+    head=said.amazon_head,
 )
 """Amazon Bedrock's own."""
 
@@ -367,9 +252,9 @@ INVOKE = replace(
         *(("inferenceConfig", name) for name in ("maxTokens", "max_new_tokens", "maxNewTokens")),
     ),
     answers=("num_generations",),
-    event=_invoked_event,
-    whole=_invoked,
-    head=_invoked_head,
+    event=said.invoked_event,
+    whole=said.invoked,
+    head=said.invoked_head,
 )
 """Amazon Bedrock's for requests as each model's maker writes them."""
 

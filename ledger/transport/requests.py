@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from ledger.core.values import UsageEstimate
 from ledger.errors import UnknownPriceError
-from ledger.prices import PriceList, Rates
+from ledger.prices import Counts, PriceList, Rates
 from ledger.prices.tokens import texts_in
 from ledger.transport.protocols import CONVERSE, INVOKE, INVOKE_EMBEDDINGS, PROTOCOLS, Protocol
 
@@ -21,6 +21,11 @@ _MAPPINGS = (dict, Mapping)
 """The built-in one first: it is known at once."""
 MEDIUM_TOKENS = 2_000
 """What a picture or a file in a request is held at: large pictures are 1,100 to 1,600 tokens."""
+
+_LONG_TOKENS, _TEXTS_PER_SEARCH = 500, 100
+"""Cohere charges a search for so many texts, and a longer text as several."""
+_FIELD = re.compile(rb'[; ]name="([^"]*)"')
+_DIGITS = 18
 
 PROVIDERS = {
     "api.anthropic.com": "anthropic",
@@ -95,19 +100,39 @@ class Asked:
         if self.model is None:
             raise UnknownPriceError("the request names no model, so its price is not known")
         input_tokens, output_tokens = self.tokens(max_output_tokens)
+        if self.protocol.searched is not None:
+            searched = prices.price(
+                Counts(web_searches=self._searches(input_tokens)),
+                model=self.model,
+                provider=self.provider,
+            )
+            return UsageEstimate(
+                input_tokens=input_tokens,
+                total_tokens=input_tokens,
+                cost_micros_usd=searched.cost_micros_usd,
+            )
         return prices.estimate(
             model=self.model,
             provider=self.provider,
             input_tokens=input_tokens,
             max_output_tokens=output_tokens,
             service_tier=self.service_tier,
+            kinds=self.protocol.kinds,
         )
+
+    def _searches(self, input_tokens: int) -> int:
+        """Return how many searches are charged at most: a long text is searched as several."""
+        searched = self.body.get(self.protocol.searched or "")
+        texts = len(searched) if isinstance(searched, list) else 1
+        return -(-(texts + input_tokens // _LONG_TOKENS) // _TEXTS_PER_SEARCH)
 
     def tokens(self, max_output_tokens: int) -> tuple[int, int]:
         """Return how many tokens the input is about, and the output at most."""
         given = {name: self.body[name] for name in self.protocol.inputs if name in self.body}
         found = texts_in(given)
-        most = max_output_tokens if self.max_output_tokens is None else self.max_output_tokens
+        most = self.max_output_tokens
+        if most is None:
+            most = max(max_output_tokens, self.protocol.at_least)
         return (
             found.tokens(self.model) + MEDIUM_TOKENS * found.media,
             most * self.answers * self.protocol.writes,
@@ -126,7 +151,7 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
     try:
         body = json.loads(content)
     except ValueError:
-        body = None
+        body = _form(content)
     if not isinstance(body, dict):
         body = {}
     tier = body.get("service_tier")
@@ -143,6 +168,22 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
         body=body,
         asks_usage=isinstance(options, dict) and bool(options.get("include_usage")),
     )
+
+
+def _form(content: bytes) -> dict[str, object]:
+    """Return the fields of a form, in which each file is a part that is no text."""
+    fields: dict[str, list[object]] = {}
+    boundary = content.partition(b"\r\n")[0]
+    for part in content.split(boundary) if boundary.startswith(b"--") else ():
+        head, _, value = part.partition(b"\r\n\r\n")
+        named = _FIELD.search(head)
+        if named is not None:
+            text = value.removesuffix(b"\r\n")
+            is_file, is_number = b"filename=" in head, text.isdigit() and len(text) < _DIGITS
+            found = int(text) if is_number else text.decode("utf-8", "replace")
+            given = fields.setdefault(named[1].decode("utf-8", "replace"), [])
+            given.append({"type": "file"} if is_file else found)
+    return {name: given[0] if len(given) == 1 else given for name, given in fields.items()}
 
 
 def protocol_of(method: str, path: str) -> Protocol | None:

@@ -209,6 +209,7 @@ class Settings:
     max_output_tokens: int
     asks_for_usage: bool
     shows_usage: bool
+    refuses_uncounted: bool
     telemetry: CallListener
     caller: object = field(default_factory=object)
 
@@ -225,6 +226,7 @@ class Settings:
             ("request_budget", RequestBudget),
             ("asks_for_usage", bool),
             ("shows_usage", bool),
+            ("refuses_uncounted", bool),
             ("prices", PriceList),
             ("telemetry", CallListener),
         ):
@@ -249,6 +251,7 @@ class Settings:
         max_output_tokens: int = MAX_OUTPUT_TOKENS,
         asks_for_usage: bool = True,
         shows_usage: bool = False,
+        refuses_uncounted: bool = False,
         telemetry: CallListener = NOBODY,
     ) -> Self:
         """Return what was given, with what holds where nothing was.
@@ -272,6 +275,7 @@ class Settings:
             max_output_tokens=max_output_tokens,
             asks_for_usage=asks_for_usage,
             shows_usage=shows_usage,
+            refuses_uncounted=refuses_uncounted,
             telemetry=telemetry,
         )
 

@@ -1,0 +1,360 @@
+"""Pictures, sound, embeddings and rerank: counted by what their answers say, or else refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from ledger import (
+    EntryFlag,
+    InvalidInputError,
+    Ledger,
+    LedgerBudgetManager,
+    RequestExtensions,
+    ThresholdExceededError,
+    Unpriced,
+    UnpricedCallError,
+    usd,
+)
+from ledger.integrations.calls import Counted
+from ledger.prices import Counts, PriceList
+from ledger.transport import budgeted, denial_of
+from tests.transport import wire
+from tests.transport.attempts import attempts
+from tests.transport.matrix import PAGE
+from tests.transport.wire import Reply
+
+MakePool = Callable[..., LedgerBudgetManager]
+
+OWN = {"price": [{"model": "rerank-v3.5", "provider": "cohere", "web_searches": "2"}]}
+PICTURE, SOUND = ("a.png", b"\x89PNG\r\n\r\n--" * 200, "image/png"), ("a.wav", b"RIFF" * 99)
+
+IMAGES_USAGE = {
+    "input_tokens": 50,
+    "input_tokens_details": {"text_tokens": 50, "image_tokens": 0},
+    "output_tokens": 1_056,
+    "total_tokens": 1_106,
+}
+EDIT_USAGE = {
+    "input_tokens": 1_000,
+    "input_tokens_details": {"text_tokens": 100, "image_tokens": 900},
+    "output_tokens": 1_100,
+    "output_tokens_details": {"text_tokens": 100, "image_tokens": 1_000},
+    "total_tokens": 2_100,
+}
+SOUND_USAGE = {
+    "type": "tokens",
+    "input_tokens": 100,
+    "input_token_details": {"text_tokens": 10, "audio_tokens": 90},
+    "output_tokens": 20,
+    "total_tokens": 120,
+}
+DRAWN = {"created": 1, "data": [{"b64_json": "AAAA"}]}
+EMBEDDED = {"id": "e1", "embeddings": {"float": [[0.1]]}, "texts": ["Hi"]}
+RANKED = {"id": "r1", "results": [{"index": 0, "relevance_score": 0.9}]}
+
+
+def _event(kind: str, **more: object) -> dict[str, object]:
+    return {"type": kind, "b64_json": "AAAA", "created_at": 1, **more}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of call.
+
+    Attributes:
+        call: Makes it, by a client that has made one like it.
+        said: What the server answers.
+        unsaid: The same without usage.
+        billed: Tokens and micro-USD.
+    """
+
+    call: Callable[[Any], Any]
+    said: Reply
+    unsaid: Reply
+    billed: tuple[int, int]
+
+
+def _draw(client: Any, **more: Any) -> Any:
+    return client.images.generate(model="gpt-image-1", prompt="A cat", **more)
+
+
+def _edit(client: Any) -> Any:
+    return client.images.edit(model="gpt-image-1.5", image=[PICTURE, PICTURE], prompt="A dog", n=1)
+
+
+def _transcribe(client: Any, **more: Any) -> Any:
+    return client.audio.transcriptions.create(model="gpt-4o-transcribe", file=SOUND, **more)
+
+
+def _embed_by_google(client: Any) -> Any:
+    return client.models.embed_content(model="gemini-embedding-001", contents="Say hello.")
+
+
+def _embed_by_cohere(client: Any) -> Any:
+    return client.embed(
+        model="embed-v4.0", texts=["Hi"], input_type="search_document", embedding_types=["float"]
+    )
+
+
+def _rank(client: Any) -> Any:
+    return client.rerank(model="rerank-v3.5", query="Hi", documents=["Ho", "Hu"])
+
+
+def _whole(content: dict[str, Any], **usage: object) -> tuple[Reply, Reply]:
+    return wire.whole({**content, **usage}), wire.whole(content)
+
+
+def _events(first: str, last: str, usage: object) -> tuple[Reply, Reply]:
+    begun = [_event(first, partial_image_index=0, delta="He")] * 2
+    return (
+        wire.events([*begun, _event(last, text="Hello", usage=usage)]),
+        wire.events([*begun, _event(last, text="Hello")]),
+    )
+
+
+# 50 at 5 a million and 1,056 at 40; 100 at 5, 900 at 8, 100 at 10 and 1,000 at 32; 10 at 2.50,
+# 90 at 6 and 20 at 10; 1,000 at 0.15; 1,000 at 0.12; a search at 2 a thousand.
+OPENAI = {
+    "openai, images.generate": Kind(_draw, *_whole(DRAWN, usage=IMAGES_USAGE), (1_106, 42_490)),
+    "openai, images.generate, stream": Kind(
+        lambda client: _draw(client, stream=True, partial_images=1),
+        *_events("image_generation.partial_image", "image_generation.completed", IMAGES_USAGE),
+        (1_106, 42_490),
+    ),
+    "openai, images.edit": Kind(_edit, *_whole(DRAWN, usage=EDIT_USAGE), (2_100, 40_700)),
+    "openai, audio.transcriptions": Kind(
+        _transcribe, *_whole({"text": "Hello"}, usage=SOUND_USAGE), (120, 765)
+    ),
+    "openai, audio.transcriptions, stream": Kind(
+        lambda client: _transcribe(client, stream=True),
+        *_events("transcript.text.delta", "transcript.text.done", SOUND_USAGE),
+        (120, 765),
+    ),
+}
+GOOGLE = {
+    "google-genai, embed_content": Kind(
+        _embed_by_google,
+        *_whole(
+            {"embeddings": [{"values": [0.1]}]},
+            usageMetadata={"promptTokenCount": 1_000, "totalTokenCount": 1_000},
+        ),
+        (1_000, 150),
+    ),
+}
+COHERE = {
+    "cohere, embed": Kind(
+        _embed_by_cohere,
+        *_whole(EMBEDDED, meta={"billed_units": {"input_tokens": 1_000.0}}),
+        (1_000, 120),
+    ),
+    "cohere, rerank": Kind(
+        _rank, *_whole(RANKED, meta={"billed_units": {"search_units": 1}}), (0, 2_000)
+    ),
+}
+KINDS = OPENAI | GOOGLE | COHERE
+
+
+def of_openai(url: str, options: dict[str, Any], *, tasks: bool) -> Any:
+    """Return a client of openai."""
+    import openai
+
+    make = openai.AsyncOpenAI if tasks else openai.OpenAI
+    client = make(api_key="none", base_url=f"{url}/v1", max_retries=0)
+    return budgeted(client, provider="openai", **options)
+
+
+def of_google(url: str, options: dict[str, Any], *, tasks: bool) -> Any:
+    """Return a client of google-genai."""
+    from google import genai
+
+    client = genai.Client(api_key="none", http_options={"base_url": url})
+    budgeted(client, provider="google", **options)
+    return client.aio if tasks else client
+
+
+def of_cohere(url: str, options: dict[str, Any], *, tasks: bool) -> Any:
+    """Return a client of cohere."""
+    import cohere
+
+    make = cohere.AsyncClientV2 if tasks else cohere.ClientV2
+    return budgeted(make(api_key="none", base_url=url), provider="cohere", **options)
+
+
+def made(name: str, pool: LedgerBudgetManager, url: str) -> None:
+    """Make a call in a thread, and one in asyncio; streams are read to their end."""
+    make = of_openai if name in OPENAI else of_google if name in GOOGLE else of_cohere
+    options = {"pool": pool, "prices": PriceList(OWN)}
+    client = make(url, options, tasks=False)
+    answer = KINDS[name].call(client)
+    if name.endswith("stream"):
+        list(answer)
+    _http(client).close()
+
+    async def in_asyncio() -> None:
+        client = make(url, options, tasks=True)
+        answer = await KINDS[name].call(client)
+        if name.endswith("stream"):
+            _ = [part async for part in answer]
+        await _http(client).aclose()
+
+    asyncio.run(in_asyncio())
+
+
+def _http(client: Any) -> Any:
+    """Return what a client is closed by: its HTTP client; google-genai's and openai's for tasks."""
+    if hasattr(client, "_client_wrapper"):
+        return client._client_wrapper.httpx_client.httpx_client
+    return client if hasattr(client, "models") and hasattr(client, "caches") else client._client
+
+
+NAMES = [
+    *OPENAI,
+    *GOOGLE,
+    *(pytest.param(name, marks=pytest.mark.clients) for name in COHERE),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("is_said", [True, False], ids=["billed", "estimated"])
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about themselves
+def test_a_call_is_recorded_as_it_is_billed(
+    request: pytest.FixtureRequest,
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    name: str,
+    is_said: bool,  # noqa: FBT001
+) -> None:
+    """For threads and for tasks, whole and as streams, as JSON and as forms; else as estimated."""
+    if name in COHERE:
+        request.getfixturevalue("libraries")
+    kind = KINDS[name]
+    server.answers(kind.said if is_said else kind.unsaid)
+    made(name, pool, server.url)
+    found = attempts(book, pool)
+    assert ["billed" if is_said else "estimated"] * 2 == [one.end for one in found]
+    assert {kind.billed} == {one.used for one in found} or not is_said
+    assert 2 == len(server.requests)
+    assert all(kind.billed[1] <= one.reserved[1] or name in _MORE for one in found)
+
+
+_MORE = {"google-genai, embed_content", "cohere, embed"}
+"""Their answers say more input here than the request has."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_page_names_each_kind(name: str) -> None:
+    """docs/clients.md says what becomes of it."""
+    library, call, *_ = name.split(", ")
+    rows = PAGE.read_text(encoding="utf-8").splitlines()
+    assert any(f"`{call}`" in row for row in rows if row.startswith(f"| {library} | "))
+
+
+def test_rerank_and_embed_are_counted_by_plain_calls_too(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server
+) -> None:
+    """By their bytes alone: 250 texts are three searches, and pictures are tokens of their own."""
+    options: dict[str, Any] = {"pool": pool, "prices": PriceList(OWN), "provider": "cohere"}
+    units = {"text_tokens": 10, "image_tokens": 990}
+    with budgeted(httpx.Client(base_url=server.url), **options) as client:
+        server.answers(wire.whole({**RANKED, "meta": {"billed_units": {"search_units": 3}}}))
+        documents = ["word"] * 250
+        asked = {"model": "rerank-v3.5", "query": "Hi", "documents": documents}
+        client.post("/v2/rerank", json=asked).raise_for_status()
+        server.answers(wire.whole({**EMBEDDED, "meta": {"billed_units": units}}))
+        pictures = ["data:image/png;base64,AAAA"]
+        client.post("/v2/embed", json={"model": "embed-v4.0", "images": pictures})
+    ranked, embedded = attempts(book, pool)
+    assert ((0, 6_000), 6_000) == (ranked.used, ranked.reserved[1])
+    assert (1_000, 120) == embedded.used
+    kept = [one.detail["report"]["price"] for one in book.entries(pool.name) if one.usage]
+    assert [{"web_searches": 3}] == kept[0]["requests"]
+    assert [{"input": 1_000, "input_image": 990}] == kept[1]["requests"]
+
+
+@pytest.mark.parametrize(
+    "name", ["openai, audio.transcriptions", "openai, images.edit", "openai, images.generate"]
+)
+def test_what_a_picture_may_cost_is_reserved(
+    new_pool: MakePool, server: wire.Server, name: str
+) -> None:
+    """At the price of pictures and of sound: nothing leaves if that is more than there is."""
+    server.answers(KINDS[name].said)
+    small = new_pool(capacity_cost_micros_usd=usd("0.01"))
+    client = of_openai(server.url, {"pool": small}, tasks=False)
+    with client, pytest.raises(Exception, match="ledger-denial") as caught:
+        KINDS[name].call(client)
+    assert isinstance(denial_of(caught.value), ThresholdExceededError)
+    assert [] == server.requests
+
+
+def test_what_has_no_price_is_refused_or_flagged(
+    book: Ledger, new_pool: MakePool, server: wire.Server
+) -> None:
+    """A model of pictures that is charged by the picture; the pool may let it pass, flagged."""
+    server.answers(wire.whole(DRAWN))
+    asked = {"model": "dall-e-3", "prompt": "A cat"}
+    closed, flagged = new_pool(), new_pool()
+    extensions = RequestExtensions(Unpriced.FLAG)
+    with budgeted(httpx.Client(base_url=server.url), pool=closed) as client:
+        refused = client.post("/v1/images/generations", json=asked)
+    assert 402 == refused.status_code
+    assert isinstance(denial_of(refused), UnpricedCallError)
+    with budgeted(httpx.Client(base_url=server.url), pool=flagged, extensions=extensions) as client:
+        client.post("/v1/images/generations", json=asked).raise_for_status()
+    assert 1 == len(server.requests)
+    assert any(EntryFlag.UNPRICED in one.flags for one in book.entries(flagged.name))
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/files", "/v1/batches", "/v1/other"])
+def test_what_cannot_be_counted_is_refused_on_request(
+    pool: LedgerBudgetManager, server: wire.Server, path: str
+) -> None:
+    """For threads and for tasks; questions, what is free, and what a block counts pass."""
+    server.answers(wire.whole({}))
+    options: dict[str, Any] = {"pool": pool, "refuse_uncounted": True}
+    with budgeted(httpx.Client(base_url=server.url), **options) as client:
+        refused = client.post(path, json={})
+        for free in ("/v1/messages/count_tokens", "/v1beta/models/g:countTokens"):
+            client.post(free, json={}).raise_for_status()
+        client.get(path).raise_for_status()
+        with Counted(pool, model="gpt-4o").call("Hi") as call:
+            client.post(path, json={}).raise_for_status()
+            call.record(Counts(input_tokens=1))
+
+    async def in_asyncio() -> httpx.Response:
+        async with budgeted(httpx.AsyncClient(base_url=server.url), **options) as tasks:
+            return await tasks.post(path, json={})
+
+    for answer in (refused, asyncio.run(in_asyncio())):
+        assert (402, "false") == (answer.status_code, answer.headers["x-should-retry"])
+        denial = denial_of(answer)
+        assert isinstance(denial, UnpricedCallError)
+        assert path in str(denial)
+    assert 4 == len(server.requests)
+
+
+def test_what_is_free_is_not_said_to_pass_uncounted(
+    pool: LedgerBudgetManager, server: wire.Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Providers count tokens for nothing."""
+    server.answers(wire.whole({}))
+    with (
+        caplog.at_level(logging.WARNING, "ledger"),
+        budgeted(httpx.Client(base_url=server.url), pool=pool) as client,
+    ):
+        client.post("/v1/messages/count_tokens", json={})
+    assert [] == caplog.records
+
+
+def test_whether_to_refuse_is_yes_or_no(pool: LedgerBudgetManager) -> None:
+    """Anything else is no answer."""
+    with pytest.raises(InvalidInputError, match="refuses_uncounted"):
+        budgeted(httpx.Client(), pool=pool, refuse_uncounted="always")  # type: ignore[arg-type]
