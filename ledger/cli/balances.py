@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ledger import reports
-from ledger.cli.common import URL_DEFAULT, Format, PoolName, Url, existing, tell_left_out
+from ledger.cli.common import URL_DEFAULT, PoolName, PrintFormat, Url, existing, tell_left_out
 from ledger.cli.filters import (
-    AsOf,
+    AsOfOption,
     Now,
-    Recorded,
+    RecordedOption,
     Since,
     Until,
     Zone,
@@ -41,7 +41,7 @@ def statement(
     since: Since = None,
     until: Until = None,
     zone: Zone = "UTC",
-    as_of: AsOf = None,
+    as_of: AsOfOption = None,
     url: Url = URL_DEFAULT,
     output: Output,
 ) -> None:
@@ -79,7 +79,7 @@ def credits(
     ] = None,
     now: Now = None,
     zone: Zone = "UTC",
-    as_of: AsOf = None,
+    as_of: AsOfOption = None,
     url: Url = URL_DEFAULT,
     output: Output,
 ) -> None:
@@ -106,8 +106,8 @@ def forecast(
     ] = "7d",
     now: Now = None,
     zone: Zone = "UTC",
-    as_of: AsOf = None,
-    recorded: Recorded = False,
+    as_of: AsOfOption = None,
+    recorded: RecordedOption = False,
     url: Url = URL_DEFAULT,
     output: Output,
 ) -> None:
@@ -125,7 +125,7 @@ def forecast(
             basis=basis_of(recorded=recorded),
         )
         history = reports.burn_down(book, pool, as_of=as_of, basis=found.basis)
-        rows: Sequence[Any] = found.axes if output.format is Format.CSV else [found]
+        rows: Sequence[Any] = found.axes if output.format is PrintFormat.CSV else [found]
         output.give(
             rows,
             reports.AxisForecast,

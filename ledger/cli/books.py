@@ -11,9 +11,9 @@ import typer
 
 from ledger.cli.common import (
     URL_DEFAULT,
-    Format,
     OutputFormat,
     PoolName,
+    PrintFormat,
     Url,
     emit,
     existing,
@@ -80,7 +80,7 @@ class ListedLease:
 
 
 def remaining(
-    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = PrintFormat.TABLE
 ) -> None:
     """Print what remains of a pool: on each axis the least of what it and the pools above have.
 
@@ -111,7 +111,7 @@ def remaining(
 
 
 def leases(
-    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = PrintFormat.TABLE
 ) -> None:
     """List the leases of a pool that have not ended, oldest first.
 

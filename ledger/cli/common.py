@@ -32,7 +32,7 @@ Url = Annotated[
     ),
 ]
 PoolName = Annotated[str, typer.Argument(help="The pool's name.", show_default=False)]
-Acting = Annotated[
+ActorOption = Annotated[
     str | None,
     typer.Option(
         "--actor",
@@ -45,7 +45,7 @@ URL_DEFAULT = DEFAULT_URL
 NO_LIMITS = SharedPoolBudgetOptions()
 
 
-class Format(StrEnum):
+class PrintFormat(StrEnum):
     """How rows are printed."""
 
     TABLE = "table"
@@ -54,7 +54,7 @@ class Format(StrEnum):
 
 
 OutputFormat = Annotated[
-    Format, typer.Option("--format", help="A table for people, JSON or CSV for programs.")
+    PrintFormat, typer.Option("--format", help="A table for people, JSON or CSV for programs.")
 ]
 Wide = Annotated[
     bool, typer.Option("--wide", help="Show every column of the table, however wide it gets.")
@@ -102,7 +102,7 @@ def show(sheet: Sheet, *, wide: bool = False) -> None:
 def emit(
     rows: Iterable[DataclassInstance],
     kind: type[DataclassInstance],
-    output_format: Format,
+    output_format: PrintFormat,
     people: Callable[[], object],
     *,
     dimensions: Sequence[str] = (),
@@ -116,9 +116,9 @@ def emit(
         people: Prints the rows for people.
         dimensions: The names of the dimensions that the rows are grouped by.
     """
-    if output_format is Format.JSON:
+    if output_format is PrintFormat.JSON:
         as_json(rows, sys.stdout)
-    elif output_format is Format.CSV:
+    elif output_format is PrintFormat.CSV:
         as_csv(
             rows, kind, _Terminal() if sys.stdout.isatty() else sys.stdout, dimensions=dimensions
         )

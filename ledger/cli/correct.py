@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli.common import URL_DEFAULT, Acting, PoolName, Url, existing, stdout
+from ledger.cli.common import URL_DEFAULT, ActorOption, PoolName, Url, existing, stdout
 from ledger.cli.usage import usage_of, used
 from ledger.reports.render import usd
 
@@ -34,7 +34,7 @@ def correct(
             show_default=False,
         ),
     ] = None,
-    actor: Acting = None,
+    actor: ActorOption = None,
 ) -> None:
     """Correct the usage of a settlement, observation, import or expiry.
 

@@ -27,13 +27,13 @@ Zone = Annotated[
 
 Since = Annotated[str | None, typer.Option(help="From this time on.", show_default=False)]
 Until = Annotated[str | None, typer.Option(help="Before this time.", show_default=False)]
-AsOf = Annotated[
+AsOfOption = Annotated[
     int | None,
     typer.Option(
         help="Up to this entry of one pool; the answer then never changes.", show_default=False
     ),
 ]
-Recorded = Annotated[
+RecordedOption = Annotated[
     bool,
     typer.Option(
         "--recorded", help="Use the time when entries were recorded, not when calls were made."
@@ -43,7 +43,7 @@ Now = Annotated[
     str | None,
     typer.Option(help="The time of the report; by default the present.", show_default=False),
 ]
-Pools = Annotated[
+PoolsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--pool",
@@ -98,7 +98,7 @@ def moment_in(name: str, text: str | None, zone: ZoneInfo) -> datetime | None:
 
 def chosen(
     zone: Zone = "UTC",
-    pool: Pools = None,
+    pool: PoolsOption = None,
     descendants: Descendants = False,
     parent: ParentOf = None,
     match: Matching = None,
@@ -117,8 +117,8 @@ def chosen(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Only entries with this tag; may be given again."),
     ] = None,
-    as_of: AsOf = None,
-    recorded: Recorded = False,
+    as_of: AsOfOption = None,
+    recorded: RecordedOption = False,
 ) -> Filter:
     """Return the filter that a command's options make."""
     clock = zone_named(zone)
@@ -143,7 +143,7 @@ def chosen(
 
 
 def listed(
-    pool: Pools = None,
+    pool: PoolsOption = None,
     descendants: Descendants = False,
     parent: ParentOf = None,
     match: Matching = None,

@@ -11,10 +11,10 @@ import typer
 
 from ledger.cli.common import (
     URL_DEFAULT,
-    Acting,
-    Format,
+    ActorOption,
     OutputFormat,
     PoolName,
+    PrintFormat,
     Url,
     Wide,
     emit,
@@ -39,7 +39,7 @@ from ledger.manager import LedgerBudgetManager
 from ledger.reports.render import printable, usd
 
 From = Annotated[Provenance, typer.Option(help="Where the figures are from.")]
-History = Annotated[
+PastFile = Annotated[
     Path,
     typer.Argument(
         help="A log, a trace or a provider's export: CSV, JSON, .xlsx or Parquet, also in gzip "
@@ -69,7 +69,7 @@ Account = Annotated[
 @for_whom
 def import_(
     pool: PoolName,
-    file: History,
+    file: PastFile,
     *,
     chosen: Sequence[BillMapping],
     changed: WhatChangesMean = Changed.REFUSE,
@@ -86,9 +86,9 @@ def import_(
             help="Keep what a call cost exactly, where the file says that finer than a micro-USD.",
         ),
     ] = False,
-    actor: Acting = None,
+    actor: ActorOption = None,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
+    output_format: OutputFormat = PrintFormat.TABLE,
     wide: Wide = False,
 ) -> None:
     """Import history into a pool: each call once, at its own time, with the totals proved.
@@ -165,7 +165,7 @@ def record(
             show_default=False,
         ),
     ] = None,
-    actor: Acting = None,
+    actor: ActorOption = None,
 ) -> None:
     """Record one call that was billed and is not in the books, as after a restored backup.
 

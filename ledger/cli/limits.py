@@ -16,7 +16,7 @@ from ledger.core.limits import Limit, Rolling
 from ledger.errors import InvalidInputError, LedgerError
 from ledger.simulate import parse_count, parse_usd
 
-Limits = Annotated[
+LimitsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--limit",

@@ -40,7 +40,7 @@ _NAME = 36
 """How many characters wide a bar is, and how many a name has at most."""
 
 
-class Pace:
+class LastMinute:
     """How fast pools are being spent, measured over the last minute."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class LiveView(App[None]):
         self.where = where
         self.every_s = every_s
         self.shown = first
-        self.pace = Pace()
+        self.pace = LastMinute()
         self.pace.see(first)
         self.looking = False
         self.paused = False
@@ -246,7 +246,7 @@ def _used(one: PoolStatus) -> tuple[int, Axis]:
     return max(shares, key=lambda share: share[0], default=(0, COST))
 
 
-def _pool_line(one: PoolStatus, pace: Pace) -> list[Any]:
+def _pool_line(one: PoolStatus, pace: LastMinute) -> list[Any]:
     share, axis = _used(one)
     left = one.reservable
     rate = pace.per_minute(one.pool.pool_id)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ledger import reports
-from ledger.cli.common import Format, OutputFormat, Wide, emit, show, stderr, stdout
+from ledger.cli.common import OutputFormat, PrintFormat, Wide, emit, show, stderr, stdout
 from ledger.cli.gathered import gathered
 from ledger.ledger import Ledger
 from ledger.reports.charts import Picture
@@ -51,7 +51,7 @@ class Output:
         force: Whether the page may replace a file that this library did not write.
     """
 
-    format: Format
+    format: PrintFormat
     wide: bool
     html: Path | None
     force: bool
@@ -88,7 +88,7 @@ class Output:
         waiting = [] if due is None else not_yet_charged(due)
         notes = [*notes, *waiting]
         if self.html is None:
-            if self.format is not Format.TABLE:
+            if self.format is not PrintFormat.TABLE:
                 for line in waiting:
                     stderr().print(line, markup=False, soft_wrap=True)
 
@@ -115,7 +115,7 @@ class Output:
 
 
 def chosen(
-    output_format: OutputFormat = Format.TABLE,
+    output_format: OutputFormat = PrintFormat.TABLE,
     wide: Wide = False,
     html: Html = None,
     force: Force = False,

@@ -11,10 +11,10 @@ import typer
 
 from ledger.cli.filters import length_s
 from ledger.cli.gathered import gathered
-from ledger.cli.limits import Limits
+from ledger.cli.limits import LimitsOption
 from ledger.cli.limits import changed as changed_limits
 from ledger.cli.windows import (
-    Anchor,
+    AnchorOption,
     CarryCapRequests,
     CarryCapTokens,
     CarryCapUsd,
@@ -57,7 +57,7 @@ StopUsd = Annotated[
         show_default=False,
     ),
 ]
-Thresholds = Annotated[
+ThresholdsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--threshold",
@@ -78,7 +78,7 @@ StopRequests = Annotated[
         show_default=False,
     ),
 ]
-LeaseTtl = Annotated[
+LeaseTtlOption = Annotated[
     str | None,
     typer.Option(
         help="How long a lease holds its estimate: 90s, 5m, 1h, or 'none' for no limit.",
@@ -164,22 +164,22 @@ def changes(
     capacity_usd: CapacityUsd = None,
     stop_tokens: StopTokens = None,
     stop_usd: StopUsd = None,
-    threshold: Thresholds = None,
+    threshold: ThresholdsOption = None,
     capacity_requests: CapacityRequests = None,
     stop_requests: StopRequests = None,
-    lease_ttl: LeaseTtl = None,
+    lease_ttl: LeaseTtlOption = None,
     strict: Strict = None,
     settlement: Settlement = None,
     unpriced: UnpricedCalls = None,
     length: WindowLength = None,
     time_zone: TimeZone = None,
-    anchor: Anchor = None,
+    anchor: AnchorOption = None,
     carry_over: CarryOver = None,
     carry_cap_tokens: CarryCapTokens = None,
     carry_cap_usd: CarryCapUsd = None,
     carry_cap_requests: CarryCapRequests = None,
     deduct_overage: DeductOverage = None,
-    limit: Limits = None,
+    limit: LimitsOption = None,
     prepaid: Prepaid = None,
 ) -> Changes:
     """Return what a command's options change in a policy, its window and limits included."""

@@ -10,10 +10,10 @@ import typer
 from ledger.cli.common import (
     NO_LIMITS,
     URL_DEFAULT,
-    Acting,
-    Format,
+    ActorOption,
     OutputFormat,
     PoolName,
+    PrintFormat,
     Url,
     emit,
     existing,
@@ -61,7 +61,7 @@ def open_pool(
     changed: Changes,
     parent: Parent = None,
     carved: Carved = False,
-    actor: Acting = None,
+    actor: ActorOption = None,
 ) -> None:
     """Make a pool, and the store if there is none. If the pool exists, nothing changes.
 
@@ -81,7 +81,7 @@ def close_pool(
     pool: PoolName,
     reason: Reason,
     url: Url = URL_DEFAULT,
-    actor: Acting = None,
+    actor: ActorOption = None,
 ) -> None:
     """Close a pool for good: open leases can be settled or released, new ones are refused.
 
@@ -97,7 +97,7 @@ def close_pool(
 @app.command("list")
 @listing
 def list_pools(
-    *, where: Filter, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+    *, where: Filter, url: Url = URL_DEFAULT, output_format: OutputFormat = PrintFormat.TABLE
 ) -> None:
     """List the pools of the store with what is committed, held and left.
 
@@ -115,7 +115,7 @@ def list_pools(
 
 @app.command("show")
 def show_pool(
-    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = Format.TABLE
+    pool: PoolName, url: Url = URL_DEFAULT, output_format: OutputFormat = PrintFormat.TABLE
 ) -> None:
     """Print a pool's statement: opening balance, movements by kind, closing balance.
 
@@ -125,7 +125,7 @@ def show_pool(
     """
     with existing(url) as book:
         found = statement(book, pool)
-    rows = found.movements if output_format is Format.CSV else [found]
+    rows = found.movements if output_format is PrintFormat.CSV else [found]
 
     def people() -> None:
         show(statement_sheet(found))
@@ -143,7 +143,7 @@ def adjust(
     reason: Reason,
     url: Url = URL_DEFAULT,
     changed: Changes,
-    actor: Acting = None,
+    actor: ActorOption = None,
 ) -> None:
     """Change a pool's policy by an appended entry. What no option names stays as it is.
 
@@ -197,7 +197,7 @@ def credit(
         ),
     ] = None,
     url: Url = URL_DEFAULT,
-    actor: Acting = None,
+    actor: ActorOption = None,
 ) -> None:
     """Give a prepaid pool a credit, by an appended entry.
 
@@ -228,7 +228,7 @@ def ensure(
     changed: Changes,
     parent: Parent = None,
     carved: Carved = False,
-    actor: Acting = None,
+    actor: ActorOption = None,
 ) -> None:
     """Bring a pool to a policy; make it, and the store, if there is none. Again, it does nothing.
 
@@ -261,7 +261,7 @@ def _print_one(book: Ledger, budget: LedgerBudgetManager) -> None:
 def _print(
     found: list[PoolStatus],
     records: Mapping[str, int],
-    output_format: Format = Format.TABLE,
+    output_format: PrintFormat = PrintFormat.TABLE,
 ) -> None:
     emit(
         [PoolRow.of(one, records.get(one.pool.name, 0)) for one in found],

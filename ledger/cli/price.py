@@ -11,19 +11,28 @@ from typing import Annotated, Any
 import typer
 
 from ledger import reports
-from ledger.cli.common import URL_DEFAULT, Format, OutputFormat, Url, emit, existing, show, stdout
+from ledger.cli.common import (
+    URL_DEFAULT,
+    OutputFormat,
+    PrintFormat,
+    Url,
+    emit,
+    existing,
+    show,
+    stdout,
+)
 from ledger.cli.filters import Zone, moment_in
-from ledger.cli.prices import At, NoLibrary, Own, Tier
+from ledger.cli.prices import At, NoLibrary, OwnPrices, Tier
 from ledger.core.calendar import zone_named
 from ledger.errors import InvalidInputError
 from ledger.prices import Counts, Price, PriceList, count_tokens
-from ledger.prices.kinds import KINDS, REQUESTS
+from ledger.prices.kinds import PRICE_KINDS, REQUESTS
 from ledger.prices.rates import Line, text_of
 from ledger.reports.render import price_sheet, priced_by, printable
 from ledger.reports.render.text_formats import Figure
 from ledger.simulate import parse_count
 
-_MORE = tuple(name for name in KINDS if name not in {"input", "output", REQUESTS})
+_MORE = tuple(name for name in PRICE_KINDS if name not in {"input", "output", REQUESTS})
 Of = Annotated[
     list[str] | None,
     typer.Option(
@@ -99,10 +108,10 @@ def price(
     service_tier: Tier = None,
     at: At = None,
     zone: Zone = "UTC",
-    own: Own = None,
+    own: OwnPrices = None,
     no_library: NoLibrary = False,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
+    output_format: OutputFormat = PrintFormat.TABLE,
 ) -> None:
     """Print what a call costs, and why.
 
@@ -133,7 +142,9 @@ def price(
         stdout().print(printable(priced_by(found)), markup=False, soft_wrap=True)
 
     lines = [_line(line) for line in found.lines]
-    rows: Sequence[Any] = lines if output_format is Format.CSV else [_call(model, found, lines)]
+    rows: Sequence[Any] = (
+        lines if output_format is PrintFormat.CSV else [_call(model, found, lines)]
+    )
     emit(rows, PricedLine, output_format, people)
 
 
@@ -203,4 +214,4 @@ def _kind(text: str) -> tuple[str, int]:
     name, equals, count = text.partition("=")
     if not equals or name not in _MORE:
         raise InvalidInputError("--of", f"{text!r} is no KIND=COUNT; kinds: {', '.join(_MORE)}")
-    return KINDS[name].field, parse_count("--of", count)
+    return PRICE_KINDS[name].field, parse_count("--of", count)

@@ -13,8 +13,8 @@ import typer
 from ledger import reports
 from ledger.cli.common import (
     URL_DEFAULT,
-    Format,
     OutputFormat,
+    PrintFormat,
     Url,
     Wide,
     emit,
@@ -31,7 +31,7 @@ from ledger.prices import PriceList, PriceTable
 from ledger.prices.comparison import Comparison, compare
 from ledger.prices.library import LibraryPrices
 from ledger.prices.litellm import LitellmMap
-from ledger.prices.pricelist import Source
+from ledger.prices.pricelist import PriceSource
 from ledger.prices.rates import text_of
 from ledger.prices.table import conditions_of
 from ledger.reports.render import (
@@ -45,7 +45,7 @@ from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Sources of prices.", no_args_is_help=True)
 
-Own = Annotated[
+OwnPrices = Annotated[
     Path | None,
     typer.Option(
         "--prices",
@@ -89,7 +89,7 @@ class DifferentPrice:
 @app.command("diff")
 def diff(
     *,
-    own: Own = None,
+    own: OwnPrices = None,
     litellm: Annotated[
         Path | None,
         typer.Option(
@@ -106,7 +106,7 @@ def diff(
     at: At = None,
     zone: Zone = "UTC",
     wide: Wide = False,
-    output_format: OutputFormat = Format.TABLE,
+    output_format: OutputFormat = PrintFormat.TABLE,
 ) -> None:
     """Print where two sources of prices disagree: your table, genai-prices, litellm's map.
 
@@ -159,13 +159,13 @@ def _said(found: Comparison) -> str:
     )
 
 
-def _pairs(own: Path | None, litellm: Path | None) -> list[tuple[Source, Source]]:
+def _pairs(own: Path | None, litellm: Path | None) -> list[tuple[PriceSource, PriceSource]]:
     table = None if own is None else PriceTable.load(own)
     other = None if litellm is None else LitellmMap(litellm)
     if table is None and other is None:
         raise InvalidInputError("--prices", "give a table of your own, or --litellm, or both")
     library = LibraryPrices()
-    pairs: list[tuple[Source, Source]] = []
+    pairs: list[tuple[PriceSource, PriceSource]] = []
     if table is not None:
         pairs.append((table, library))
         if other is not None:
@@ -176,7 +176,7 @@ def _pairs(own: Path | None, litellm: Path | None) -> list[tuple[Source, Source]
 
 
 def _models(
-    source: Source, under: Mapping[str, str], only: Sequence[str]
+    source: PriceSource, under: Mapping[str, str], only: Sequence[str]
 ) -> list[tuple[str, str | None, Mapping[str, str]]]:
     if isinstance(source, PriceTable):
         found: list[tuple[str, str | None, Mapping[str, str]]] = [
@@ -197,7 +197,7 @@ def reprice(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Must be given: no entry changes its price.")
     ] = False,
-    own: Own = None,
+    own: OwnPrices = None,
     no_library: NoLibrary = False,
     at: At = None,
     zone: Zone = "UTC",

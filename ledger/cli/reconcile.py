@@ -11,9 +11,9 @@ import typer
 from ledger import reports
 from ledger.cli.common import (
     URL_DEFAULT,
-    Acting,
-    Format,
+    ActorOption,
     OutputFormat,
+    PrintFormat,
     Url,
     Wide,
     emit,
@@ -84,13 +84,13 @@ def reconcile(
     ] = "0",
     by: By = Unit.DAY,
     apply_: Apply = False,
-    actor: Acting = None,
+    actor: ActorOption = None,
     explain_: Explain = False,
     top: Annotated[
         int, typer.Option(min=0, help="How many matches of a kind a table shows; JSON has all.")
     ] = _TOP,
     url: Url = URL_DEFAULT,
-    output_format: OutputFormat = Format.TABLE,
+    output_format: OutputFormat = PrintFormat.TABLE,
     wide: Wide = False,
     where: reports.Filter,
 ) -> None:
@@ -104,7 +104,7 @@ def reconcile(
     if explain_:
         explained = explain(file, chosen, rows=top)
         emit(
-            explained.rows if output_format is Format.CSV else [explained],
+            explained.rows if output_format is PrintFormat.CSV else [explained],
             ExplainedRow,
             output_format,
             lambda: _print_explained(explained, wide=wide),
@@ -124,7 +124,7 @@ def reconcile(
         if apply_:
             found = apply(book, found)
     rows: Sequence[Match | Reconciliation] = (
-        found.matches if output_format is Format.CSV else [found]
+        found.matches if output_format is PrintFormat.CSV else [found]
     )
     emit(rows, Match, output_format, lambda: _print(found, top=top, wide=wide))
     if not found.agrees:

@@ -32,7 +32,7 @@ TimeZone = Annotated[
         help="The time zone of days, weeks and months: Europe/Berlin.", show_default=False
     ),
 ]
-Anchor = Annotated[
+AnchorOption = Annotated[
     str | None,
     typer.Option(
         help="The time at which one of the windows begins: 2026-01-31.", show_default=False

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from ledger.core.checks import from_micros
-from ledger.exports.columns import Column, Page, Value
+from ledger.exports.columns import ExportCell, ExportColumn, RowGroup
 from ledger.exports.text import dollars
 
 HEADER = "; Charges of budget-ledger"
@@ -40,7 +40,7 @@ _NOTES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class Syntax:
     """How a program writes what both of them know.
 
     Attributes:
@@ -58,14 +58,14 @@ class Dialect:
     closing: str
 
 
-BEANCOUNT = Dialect(
+BEANCOUNT = Syntax(
     begin='option "operating_currency" "USD"\n',
     opened="\n1900-01-01 open {account} USD\n",
     transaction='\n{day} * "{provider}" "{what}"\n',
     note='  {name}: "{value}"\n',
     closing="\n{day} balance {account}  {amount} ~ 0 USD\n",
 )
-HLEDGER = Dialect(
+HLEDGER = Syntax(
     begin="commodity 1000.000000 USD\n",
     opened="\naccount {account}\n",
     transaction="\n{day} * {provider} | {what}\n",
@@ -84,9 +84,9 @@ HLEDGER_PART = replace(HLEDGER, closing=_NOTED)
 
 
 def write_accounting(
-    dialect: Dialect,
-    columns: Sequence[Column],
-    pages: Iterable[Page],
+    dialect: Syntax,
+    columns: Sequence[ExportColumn],
+    pages: Iterable[RowGroup],
     out: BinaryIO,
     _at: object = None,
 ) -> None:
@@ -124,7 +124,7 @@ def write_accounting(
         say(dialect.closing, day=last + _ONE_DAY, account=account, amount=dollars(amount))
 
 
-def _booked_on(found: dict[str, Value]) -> date:
+def _booked_on(found: dict[str, ExportCell]) -> date:
     """Return the day of a charge; one of a month that was over is booked when it was recorded."""
     at = found["ChargePeriodStart"] if found["ChargeClass"] is None else found["x_RecordedAt"]
     assert isinstance(at, int)  # noqa: S101 - a column of times

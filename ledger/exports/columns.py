@@ -16,7 +16,7 @@ from ledger.store import rows
 from ledger.store.amounts import BUDGET_FIELDS
 from ledger.store.rows import Row
 
-Value = str | int | None
+ExportCell = str | int | None
 """What stands in a cell: a decimal in millionths, a time in microseconds since 1970.
 
 Every format gives the same values back.
@@ -25,7 +25,7 @@ Every format gives the same values back.
 Stored = Mapping[str, Sequence[Any]]
 """Several entries as they are stored: the values of each column by its name."""
 
-Page = Sequence[Sequence[Value]]
+RowGroup = Sequence[Sequence[ExportCell]]
 """Rows of an export, column by column."""
 
 PLACES = 6
@@ -48,7 +48,7 @@ _HELD_OF = (
 _ESTIMATED = 1 + len(Totals._fields)
 
 
-class Kind(Enum):
+class ColumnType(Enum):
     """What the values of a column are."""
 
     TEXT = auto()
@@ -63,7 +63,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class ExportColumn:
     """A column.
 
     Attributes:
@@ -78,12 +78,12 @@ class Column:
     """
 
     name: str
-    kind: Kind
+    kind: ColumnType
     of: Sequence[str]
-    made: Callable[..., Sequence[Value]] | None = None
+    made: Callable[..., Sequence[ExportCell]] | None = None
     personal: bool = False
 
-    def values(self, found: Stored) -> Sequence[Value]:
+    def values(self, found: Stored) -> Sequence[ExportCell]:
         """Return its values of several entries.
 
         It raises one of `UNREADABLE` where an entry cannot be read.
@@ -92,10 +92,10 @@ class Column:
         return given[0] if self.made is None else self.made(*given)
 
 
-def each(convert: Callable[..., Value]) -> Callable[..., Sequence[Value]]:
+def each(convert: Callable[..., ExportCell]) -> Callable[..., Sequence[ExportCell]]:
     """Return what makes a column by a function of each entry's values."""
 
-    def made(*given: Sequence[Any]) -> Sequence[Value]:
+    def made(*given: Sequence[Any]) -> Sequence[ExportCell]:
         if len(given) == 1:
             return each_once(convert, given[0])
         return each_once(lambda values: convert(*values), zip(*given, strict=True))
@@ -126,25 +126,25 @@ def is_redacted(row: Row) -> bool:
     return row["attribution_id"] is not None and row["salt"] is None
 
 
-def _text(name: str, *, kind: Kind = Kind.TEXT, personal: bool = False) -> Column:
-    return Column(name=name, kind=kind, of=[name], personal=personal)
+def _text(name: str, *, kind: ColumnType = ColumnType.TEXT, personal: bool = False) -> ExportColumn:
+    return ExportColumn(name=name, kind=kind, of=[name], personal=personal)
 
 
-def _integer(name: str) -> Column:
-    return Column(name=name, kind=Kind.INTEGER, of=[name])
+def _integer(name: str) -> ExportColumn:
+    return ExportColumn(name=name, kind=ColumnType.INTEGER, of=[name])
 
 
-def _moment(name: str) -> Column:
-    return Column(name=name, kind=Kind.MOMENT, of=[name])
+def _moment(name: str) -> ExportColumn:
+    return ExportColumn(name=name, kind=ColumnType.MOMENT, of=[name])
 
 
-Read = tuple[Sequence[str], Callable[..., Sequence[Value]] | None]
+MadeOf = tuple[Sequence[str], Callable[..., Sequence[ExportCell]] | None]
 """The columns of stored entries that a column is made of, and what makes it of their values."""
 
 
 def _amounts(
-    prefix: str, names: Sequence[str], reader: Callable[[str], Read] | None = None
-) -> list[Column]:
+    prefix: str, names: Sequence[str], reader: Callable[[str], MadeOf] | None = None
+) -> list[ExportColumn]:
     """Return the columns of a group of amounts; its cost also in US dollars.
 
     Args:
@@ -153,16 +153,16 @@ def _amounts(
         reader: Returns how one of them is made; without it, it is what its column stores.
     """
 
-    def column(name: str, kind: Kind, amount: str) -> Column:
+    def column(name: str, kind: ColumnType, amount: str) -> ExportColumn:
         stored = [f"{prefix}_{amount}"]
         of, made = (stored, None) if reader is None else reader(amount)
-        return Column(name=f"{prefix}_{name}", kind=kind, of=of, made=made)
+        return ExportColumn(name=f"{prefix}_{name}", kind=kind, of=of, made=made)
 
-    found = [column(name, Kind.INTEGER, name) for name in names]
-    return [*found, column("usd", Kind.DECIMAL, _COST)]
+    found = [column(name, ColumnType.INTEGER, name) for name in names]
+    return [*found, column("usd", ColumnType.DECIMAL, _COST)]
 
 
-def _spent(name: str) -> Read:
+def _spent(name: str) -> MadeOf:
     def made(totals: Sequence[int | None], amounts: Sequence[int | None]) -> Sequence[int | None]:
         pairs = zip(totals, amounts, strict=True)
         return [None if total is None else amount or 0 for total, amount in pairs]
@@ -170,7 +170,7 @@ def _spent(name: str) -> Read:
     return ["usage_total_tokens", f"usage_{name}"], made
 
 
-def _held(name: str) -> Read:
+def _held(name: str) -> MadeOf:
     place = Totals._fields.index(name)
 
     def made(held: Sequence[Totals | None]) -> Sequence[int | None]:
@@ -179,7 +179,7 @@ def _held(name: str) -> Read:
     return [_HELD], made
 
 
-def _used(name: str) -> Read:
+def _used(name: str) -> MadeOf:
     """Return how to make what the lease has used: stored, or what this entry alone records."""
 
     def made(*given: Sequence[int | None]) -> Sequence[int | None]:
@@ -195,8 +195,8 @@ def _used(name: str) -> Read:
     return ["lease", "used_total_tokens", f"used_{name}", f"usage_{name}"], made
 
 
-def _digest(name: str) -> Column:
-    return Column(name=name, kind=Kind.TEXT, of=[name], made=each(_hexadecimal))
+def _digest(name: str) -> ExportColumn:
+    return ExportColumn(name=name, kind=ColumnType.TEXT, of=[name], made=each(_hexadecimal))
 
 
 def _hexadecimal(digest: bytes | None) -> str | None:
@@ -219,17 +219,17 @@ def _actor(text: str | None) -> str | None:
     return None if actor is None else str(actor)
 
 
-ENTRY_COLUMNS: Sequence[Column] = (
+EXPORT_COLUMNS: Sequence[ExportColumn] = (
     _text("pool"),
     _integer("seq"),
     _text("kind"),
-    Column(name="flags", kind=Kind.TEXT, of=["flags"], made=each(_flag_names)),
+    ExportColumn(name="flags", kind=ColumnType.TEXT, of=["flags"], made=each(_flag_names)),
     _moment("recorded_at"),
     _moment("occurred_at"),
     _integer("lease"),
     _moment("expires_at"),
     *(_text(name, personal=True) for name in ATTRIBUTION_TEXTS),
-    _text("tags", kind=Kind.JSON, personal=True),
+    _text("tags", kind=ColumnType.JSON, personal=True),
     _text("request_id"),
     _text("provenance"),
     _text("idempotency_key"),
@@ -245,9 +245,9 @@ ENTRY_COLUMNS: Sequence[Column] = (
     _moment("swept_until"),
     _text("origin_pool"),
     _integer("origin_seq"),
-    Column(name="reason", kind=Kind.TEXT, of=["detail"], made=each(_reason)),
-    Column(name="actor", kind=Kind.TEXT, of=["detail"], made=each(_actor)),
-    _text("detail", kind=Kind.JSON),
+    ExportColumn(name="reason", kind=ColumnType.TEXT, of=["detail"], made=each(_reason)),
+    ExportColumn(name="actor", kind=ColumnType.TEXT, of=["detail"], made=each(_actor)),
+    _text("detail", kind=ColumnType.JSON),
     _digest("payload_digest"),
     _integer("hash_version"),
     _digest("hash"),

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from uuid import UUID
 
 from ledger.core.checks import from_micros, to_micros
-from ledger.exports.columns import ENTRY_COLUMNS, UNIT, Column, Kind, Read, each
+from ledger.exports.columns import EXPORT_COLUMNS, UNIT, ColumnType, ExportColumn, MadeOf, each
 
 
 class FocusVersion(StrEnum):
@@ -27,10 +27,10 @@ UNKNOWN = "Unknown"
 """Stands for the provider if the call named none, since the specification requires a name."""
 
 _SECOND_US = 1_000_000
-_ENTRY = {column.name: column for column in ENTRY_COLUMNS}
+_ENTRY = {column.name: column for column in EXPORT_COLUMNS}
 
 
-def focus_columns(version: FocusVersion) -> Sequence[Column]:
+def focus_columns(version: FocusVersion) -> Sequence[ExportColumn]:
     """Return the columns of a version: the specification's, then ours, each sorted by name."""
     return _COLUMNS[version]
 
@@ -96,7 +96,7 @@ def _tokens(total: int) -> int:
     return total * UNIT
 
 
-def _constant(value: str | None) -> Read:
+def _constant(value: str | None) -> MadeOf:
     return ["seq"], lambda seqs: [value] * len(seqs)
 
 
@@ -107,7 +107,7 @@ _PROVIDERS = (
     "PublisherName",
     "ServiceProviderName",
 )
-_TEXTS: Mapping[str, Read] = {
+_TEXTS: Mapping[str, MadeOf] = {
     "BillingAccountId": (["store_identity"], each(_uuid)),
     "BillingAccountName": _constant(None),
     "BillingCurrency": _constant("USD"),
@@ -124,15 +124,15 @@ _TEXTS: Mapping[str, Read] = {
     "SubAccountId": (["pool_identity"], each(_uuid)),
     "SubAccountName": (["pool"], each(_ascii)),
 }
-_MOMENTS: Mapping[str, Read] = {
+_MOMENTS: Mapping[str, MadeOf] = {
     "BillingPeriodEnd": (_AT, each(lambda *at: _billing_period(*at)[1])),
     "BillingPeriodStart": (_AT, each(lambda *at: _billing_period(*at)[0])),
     "ChargePeriodEnd": (_AT, each(lambda *at: _charged_at(*at) + _SECOND_US)),
     "ChargePeriodStart": (_AT, each(_charged_at)),
 }
-_COST: Read = (["usage_cost_micros_usd"], None)
-_TOKENS: Read = (["usage_total_tokens"], each(_tokens))
-_DECIMALS: Mapping[str, Read] = {
+_COST: MadeOf = (["usage_cost_micros_usd"], None)
+_TOKENS: MadeOf = (["usage_total_tokens"], each(_tokens))
+_DECIMALS: Mapping[str, MadeOf] = {
     "BilledCost": _COST,
     "ConsumedQuantity": _TOKENS,
     "ContractedCost": _COST,
@@ -168,34 +168,38 @@ _OURS = {
 """Our own columns that are columns of an export of entries under another name."""
 
 
-def _renamed(name: str, entry: str) -> Column:
+def _renamed(name: str, entry: str) -> ExportColumn:
     found = _ENTRY[entry]
     return replace(found, name=name)
 
 
-def _made(name: str, kind: Kind, read: Read, *, personal: bool = False) -> Column:
+def _made(name: str, kind: ColumnType, read: MadeOf, *, personal: bool = False) -> ExportColumn:
     of, made = read
-    return Column(name=name, kind=kind, of=of, made=made, personal=personal)
+    return ExportColumn(name=name, kind=kind, of=of, made=made, personal=personal)
 
 
-def _standard() -> list[Column]:
-    provider: Read = (["provider"], each(_provider))
+def _standard() -> list[ExportColumn]:
+    provider: MadeOf = (["provider"], each(_provider))
     found = [
-        *(_made(name, Kind.TEXT, provider, personal=True) for name in _PROVIDERS),
-        *(_made(name, Kind.TEXT, read) for name, read in _TEXTS.items()),
-        *(_made(name, Kind.MOMENT, read) for name, read in _MOMENTS.items()),
-        *(_made(name, Kind.DECIMAL, read) for name, read in _DECIMALS.items()),
-        _made("ChargeDescription", Kind.TEXT, (_DESCRIBED, each(_description)), personal=True),
+        *(_made(name, ColumnType.TEXT, provider, personal=True) for name in _PROVIDERS),
+        *(_made(name, ColumnType.TEXT, read) for name, read in _TEXTS.items()),
+        *(_made(name, ColumnType.MOMENT, read) for name, read in _MOMENTS.items()),
+        *(_made(name, ColumnType.DECIMAL, read) for name, read in _DECIMALS.items()),
+        _made(
+            "ChargeDescription", ColumnType.TEXT, (_DESCRIBED, each(_description)), personal=True
+        ),
         _renamed("Tags", "tags"),
     ]
     return sorted(found, key=lambda column: column.name)
 
 
-def _columns(without: Sequence[str]) -> list[Column]:
+def _columns(without: Sequence[str]) -> list[ExportColumn]:
     ours = [
         *(_renamed(name, entry) for name, entry in _OURS.items()),
         _made(
-            "x_RecordedAt", Kind.MOMENT, (["recorded_at"], each(lambda at: _charged_at(at, None)))
+            "x_RecordedAt",
+            ColumnType.MOMENT,
+            (["recorded_at"], each(lambda at: _charged_at(at, None))),
         ),
     ]
     return [
@@ -204,7 +208,7 @@ def _columns(without: Sequence[str]) -> list[Column]:
     ]
 
 
-_COLUMNS: Mapping[FocusVersion, Sequence[Column]] = {
+_COLUMNS: Mapping[FocusVersion, Sequence[ExportColumn]] = {
     # FOCUS 1.3 added the host provider and renamed the provider to service provider.
     FocusVersion.V1_2: _columns(["HostProviderName", "ServiceProviderName"]),
     # FOCUS 1.4 has no publisher and no old name of the provider. The two columns of a discount and

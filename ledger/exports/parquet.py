@@ -8,15 +8,15 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from ledger.errors import MissingExtraError
-from ledger.exports.columns import DIGITS, PLACES, Column, Kind, Page, Value
+from ledger.exports.columns import DIGITS, PLACES, ColumnType, ExportCell, ExportColumn, RowGroup
 
 GROUP_ROWS = 10_000
 """How many rows are in a row group of the file; so many are in memory at once."""
 
 
 def write_parquet(
-    columns: Sequence[Column],
-    pages: Iterable[Page],
+    columns: Sequence[ExportColumn],
+    pages: Iterable[RowGroup],
     out: BinaryIO,
     _at: datetime | None = None,
 ) -> None:
@@ -27,11 +27,11 @@ def write_parquet(
     """
     pa, parquet = _arrow()
     types = {
-        Kind.TEXT: pa.string(),
-        Kind.JSON: pa.string(),
-        Kind.INTEGER: pa.int64(),
-        Kind.DECIMAL: pa.decimal128(DIGITS, PLACES),
-        Kind.MOMENT: pa.timestamp("us", tz="UTC"),
+        ColumnType.TEXT: pa.string(),
+        ColumnType.JSON: pa.string(),
+        ColumnType.INTEGER: pa.int64(),
+        ColumnType.DECIMAL: pa.decimal128(DIGITS, PLACES),
+        ColumnType.MOMENT: pa.timestamp("us", tz="UTC"),
     }
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
     # Dictionaries of digests and running totals, which are all different, cost a third of the time
@@ -46,7 +46,7 @@ def write_parquet(
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def _array(pa: ModuleType, kind: Any, values: Sequence[Value]) -> Any:  # noqa: ANN401 - pyarrow has no types
+def _array(pa: ModuleType, kind: Any, values: Sequence[ExportCell]) -> Any:  # noqa: ANN401 - pyarrow has no types
     if not pa.types.is_decimal(kind):
         return pa.array(values, type=kind)
     # The same integers, with their last digits behind the point. Most have 64 bits, from which a
@@ -59,9 +59,9 @@ def _array(pa: ModuleType, kind: Any, values: Sequence[Value]) -> Any:  # noqa: 
     return pa.Array.from_buffers(kind, len(values), millionths.buffers())
 
 
-def _groups(pages: Iterable[Page]) -> Iterator[Page]:
+def _groups(pages: Iterable[RowGroup]) -> Iterator[RowGroup]:
     """Yield pages put together, up to `GROUP_ROWS` rows at a time."""
-    waiting: list[list[Value]] = []
+    waiting: list[list[ExportCell]] = []
     for page in pages:
         if waiting and len(waiting[0]) + len(page[0]) > GROUP_ROWS:
             yield waiting

@@ -14,7 +14,7 @@ from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
 from ledger.core.entries import PoolId
 from ledger.core.kinds import CHARGED
 from ledger.errors import InvalidInputError
-from ledger.exports.columns import Column, Page, Stored, Value, with_held
+from ledger.exports.columns import ExportCell, ExportColumn, RowGroup, Stored, with_held
 from ledger.ledger import Ledger
 from ledger.reports.filters import Where
 from ledger.reports.scopes import Scope, snapshot
@@ -34,7 +34,7 @@ _KNOWN_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Extract:
     """Entries of one or more pools, fixed when this is made: entries appended later are not in it.
 
     Attributes:
@@ -47,13 +47,13 @@ class Source:
     """
 
     book: Ledger
-    columns: Sequence[Column]
+    columns: Sequence[ExportColumn]
     names: Mapping[PoolId, str]
     ends: Mapping[str, int]
     as_of: datetime | None
     conditions: Sequence[ColumnElement[bool]] = field(repr=False)
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[RowGroup]:
         """Yield the export's rows, some at a time, in bounded memory.
 
         Raises:
@@ -68,7 +68,7 @@ class Source:
                     page = list(zip(*rows, strict=True))
                 yield page
 
-    def _page(self, stored: Stored, contents: Iterable[_Content]) -> Page | None:
+    def _page(self, stored: Stored, contents: Iterable[_Content]) -> RowGroup | None:
         """Return entries as rows of the export; None if each must be looked at by itself.
 
         Args:
@@ -85,7 +85,7 @@ class Source:
         except UNREADABLE:
             return None
 
-    def row_of(self, name: str, row: Row) -> tuple[Value, ...]:
+    def row_of(self, name: str, row: Row) -> tuple[ExportCell, ...]:
         """Return an entry of a pool as a row of the export.
 
         Raises:
@@ -198,11 +198,11 @@ def _contents_of(
 def source(
     book: Ledger,
     where: Where,
-    columns: Sequence[Column],
+    columns: Sequence[ExportColumn],
     *,
     charges: bool,
     up_to: Mapping[str, int] | None = None,
-) -> Source:
+) -> Extract:
     """Fix on one snapshot which entries an export has.
 
     Args:
@@ -222,13 +222,13 @@ def source(
     """
     check_type("book", book, Ledger)
 
-    def query(connection: Connection, scope: Scope) -> Source:
+    def query(connection: Connection, scope: Scope) -> Extract:
         newest = {scope.pools[pool]: seq for pool, seq in ends(connection, scope).items()}
         last = _ends(scope, newest, up_to or {})
         conditions = list(scope.conditions)
         if charges:
             conditions += [entries.c.kind.in_(CHARGED), entries.c.usage_total_tokens.is_not(None)]
-        return Source(
+        return Extract(
             book=book,
             columns=columns,
             names=scope.pools,

@@ -18,7 +18,7 @@ from ledger.exports.accounting import (
     HLEDGER_PART,
     write_accounting,
 )
-from ledger.exports.columns import ENTRY_COLUMNS, Column, Page
+from ledger.exports.columns import EXPORT_COLUMNS, ExportColumn, RowGroup
 from ledger.exports.focus import FocusVersion, focus_columns
 from ledger.exports.parquet import read_parquet, write_parquet
 from ledger.exports.text import read_csv, read_jsonl, write_csv, write_jsonl
@@ -41,7 +41,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class ExportTable:
     """What can be exported.
 
     Attributes:
@@ -53,7 +53,7 @@ class Table:
     """
 
     name: str
-    columns: Sequence[Column]
+    columns: Sequence[ExportColumn]
     pool: str
     seq: str
     charges: bool
@@ -63,9 +63,9 @@ class Table:
         return [found.name for found in self.columns].index(column)
 
 
-ENTRIES = Table(name="entries", columns=ENTRY_COLUMNS, pool="pool", seq="seq", charges=False)
+ENTRIES = ExportTable(name="entries", columns=EXPORT_COLUMNS, pool="pool", seq="seq", charges=False)
 FOCUS = {
-    version: Table(
+    version: ExportTable(
         name=f"FOCUS {version}",
         columns=focus_columns(version),
         pool="x_PoolName",
@@ -77,7 +77,7 @@ FOCUS = {
 TABLES = (ENTRIES, *FOCUS.values())
 
 
-Write = Callable[[Sequence[Column], Iterable[Page], BinaryIO, datetime | None], None]
+Write = Callable[[Sequence[ExportColumn], Iterable[RowGroup], BinaryIO, datetime | None], None]
 
 
 class Container(NamedTuple):

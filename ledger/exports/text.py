@@ -13,14 +13,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ledger.core.checks import canonical_json, from_micros, to_micros
 from ledger.core.columns import each_once
-from ledger.exports.columns import DIGITS, UNIT, Column, Kind, Page, Value
+from ledger.exports.columns import DIGITS, UNIT, ColumnType, ExportCell, ExportColumn, RowGroup
 from ledger.reports.render.text_formats import GUARD, Figure, csv_cell, csv_row, json_line
 
-_TEXTUAL = (Kind.TEXT, Kind.JSON)
+_TEXTUAL = (ColumnType.TEXT, ColumnType.JSON)
 
 
 def write_csv(
-    columns: Sequence[Column], pages: Iterable[Page], out: BinaryIO, _at: object = None
+    columns: Sequence[ExportColumn], pages: Iterable[RowGroup], out: BinaryIO, _at: object = None
 ) -> None:
     """Write rows as CSV by RFC 4180: UTF-8, CRLF, a header; None is an empty cell.
 
@@ -39,7 +39,7 @@ def read_csv(file: BinaryIO) -> tuple[list[str], Iterator[list[Any]]]:
 
 
 def write_jsonl(
-    columns: Sequence[Column], pages: Iterable[Page], out: BinaryIO, _at: object = None
+    columns: Sequence[ExportColumn], pages: Iterable[RowGroup], out: BinaryIO, _at: object = None
 ) -> None:
     """Write each row as one JSON object on a line of its own.
 
@@ -72,16 +72,16 @@ def moment(micros: int) -> str:
     return from_micros(micros).isoformat().replace("+00:00", "Z")
 
 
-def written(kind: Kind, value: Value) -> str | None:
+def written(kind: ColumnType, value: ExportCell) -> str | None:
     """Return a value as text, exactly; one that is not of its kind, as it is."""
-    if kind is Kind.DECIMAL and isinstance(value, int):
+    if kind is ColumnType.DECIMAL and isinstance(value, int):
         return dollars(value)
-    if kind is Kind.MOMENT and isinstance(value, int):
+    if kind is ColumnType.MOMENT and isinstance(value, int):
         return moment(value)
     return None if value is None else str(value)
 
 
-def parsed(kind: Kind, cell: object) -> Value:
+def parsed(kind: ColumnType, cell: object) -> ExportCell:
     """Return the value of a cell; a cell that is not of this kind is returned as text.
 
     A comparison can then show the cell as it is in the file.
@@ -92,10 +92,10 @@ def parsed(kind: Kind, cell: object) -> Value:
     if kind in _TEXTUAL or isinstance(cell, bool):
         return text
     try:
-        if kind is Kind.MOMENT:
+        if kind is ColumnType.MOMENT:
             at = cell if isinstance(cell, datetime) else datetime.fromisoformat(text)
             return to_micros("cell", at)
-        if kind is Kind.INTEGER:
+        if kind is ColumnType.INTEGER:
             return int(cell) if isinstance(cell, float) and cell.is_integer() else int(text)
         return _millionths(text)
     except (ValueError, ArithmeticError):
@@ -116,13 +116,13 @@ def _millionths(text: str) -> int:
     return int(found)
 
 
-class _Shown(dict[Value, str]):
+class _Shown(dict[ExportCell, str]):
     """The texts of values of one kind: most are in other rows or columns nearby, too."""
 
     def __init__(self, nothing: str, shown: Callable[[Any], str]) -> None:
         self._nothing, self._shown = nothing, shown
 
-    def __missing__(self, value: Value) -> str:
+    def __missing__(self, value: ExportCell) -> str:
         if len(self) >= _REMEMBERED:
             self.clear()
         text = self[value] = self._nothing if value is None else self._shown(value)
@@ -145,27 +145,30 @@ class _Form(NamedTuple):
     before: Sequence[str]
     end: str
     nothing: str
-    shown: Mapping[Kind, Callable[[Any], str]]
+    shown: Mapping[ColumnType, Callable[[Any], str]]
 
 
-_CSV: Mapping[Kind, Callable[[Any], str]] = {
-    Kind.TEXT: csv_cell,
-    Kind.JSON: csv_cell,
-    Kind.DECIMAL: dollars,
-    Kind.MOMENT: moment,
+_CSV: Mapping[ColumnType, Callable[[Any], str]] = {
+    ColumnType.TEXT: csv_cell,
+    ColumnType.JSON: csv_cell,
+    ColumnType.DECIMAL: dollars,
+    ColumnType.MOMENT: moment,
 }
-_JSON: Mapping[Kind, Callable[[Any], str]] = {
-    Kind.TEXT: json_line,
-    Kind.JSON: lambda text: json_line(json.loads(text)),
-    Kind.DECIMAL: lambda millionths: f'"{dollars(millionths)}"',
-    Kind.MOMENT: lambda micros: f'"{moment(micros)}"',
+_JSON: Mapping[ColumnType, Callable[[Any], str]] = {
+    ColumnType.TEXT: json_line,
+    ColumnType.JSON: lambda text: json_line(json.loads(text)),
+    ColumnType.DECIMAL: lambda millionths: f'"{dollars(millionths)}"',
+    ColumnType.MOMENT: lambda micros: f'"{moment(micros)}"',
 }
 
 
 def _write_rows(
-    columns: Sequence[Column], pages: Iterable[Page], out: BinaryIO, form: _Form
+    columns: Sequence[ExportColumn], pages: Iterable[RowGroup], out: BinaryIO, form: _Form
 ) -> None:
-    texts = {kind: _Shown(form.nothing, form.shown[kind]) for kind in (Kind.DECIMAL, Kind.MOMENT)}
+    texts = {
+        kind: _Shown(form.nothing, form.shown[kind])
+        for kind in (ColumnType.DECIMAL, ColumnType.MOMENT)
+    }
     for page in pages:
         row, cells = "", []
         for column, before, values in zip(columns, form.before, page, strict=True):
@@ -188,7 +191,9 @@ def _write_rows(
         out.write("".join([row % found for found in rows]).encode())
 
 
-def _cells(values: Sequence[Value], nothing: str, shown: Callable[[Any], str]) -> Sequence[Value]:
+def _cells(
+    values: Sequence[ExportCell], nothing: str, shown: Callable[[Any], str]
+) -> Sequence[ExportCell]:
     """Return the cells of a column; integers stay what they are, which `%s` writes as well."""
     if None not in values:
         return values if shown is str else each_once(shown, values)

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 from ledger.core.checks import check_path, check_type
 from ledger.errors import ExportError, LedgerError
-from ledger.exports.columns import Kind, Value, is_redacted
-from ledger.exports.source import Source, source
-from ledger.exports.tables import TABLES, Container, Format, Table, container_of
+from ledger.exports.columns import ColumnType, ExportCell, is_redacted
+from ledger.exports.source import Extract, source
+from ledger.exports.tables import TABLES, Container, ExportTable, Format, container_of
 from ledger.exports.text import parsed, written
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
@@ -133,7 +133,7 @@ def verify(
         raise ExportError(path, f"it is no export of these formats, or damaged: {error}") from error
 
 
-def _opened(container: Container, file: BinaryIO) -> tuple[Table, Iterator[Sequence[Any]]]:
+def _opened(container: Container, file: BinaryIO) -> tuple[ExportTable, Iterator[Sequence[Any]]]:
     header, cells = container.read(file)
     for table in TABLES:
         # An empty JSON Lines file names no columns. It has no rows, so any table will do.
@@ -149,7 +149,7 @@ class _DiffersError(Exception):
 class _Check:
     """Compares a file with the journal row by row."""
 
-    def __init__(self, table: Table, found: Source, ends: Mapping[str, int]) -> None:
+    def __init__(self, table: ExportTable, found: Extract, ends: Mapping[str, int]) -> None:
         self._table = table
         self._source = found
         self._ends = ends
@@ -206,7 +206,7 @@ class _Check:
             self._at = (name, seq)
             raise _DiffersError(f"it is missing in the file{_FILTER}")
 
-    def _compare_row(self, name: str, row: Row, cells: Sequence[Value]) -> None:
+    def _compare_row(self, name: str, row: Row, cells: Sequence[ExportCell]) -> None:
         if cells[self._seq] != row["seq"]:
             found = cells[self._seq]
             raise _DiffersError(
@@ -232,10 +232,10 @@ class _Check:
 class _Ahead:
     """Reads a file's rows one ahead: `row` is the next one to compare."""
 
-    def __init__(self, table: Table, cells: Iterator[Sequence[Any]]) -> None:
+    def __init__(self, table: ExportTable, cells: Iterator[Sequence[Any]]) -> None:
         self._kinds = [column.kind for column in table.columns]
         self._cells = cells
-        self.row: list[Value] | None = None
+        self.row: list[ExportCell] | None = None
         self.move()
 
     def move(self) -> None:
@@ -246,5 +246,5 @@ class _Ahead:
             self.row = [parsed(kind, cell) for kind, cell in zip(self._kinds, cells, strict=True)]
 
 
-def _shown(kind: Kind, value: Value) -> str:
+def _shown(kind: ColumnType, value: ExportCell) -> str:
     return "empty" if value is None else repr(written(kind, value))

@@ -13,7 +13,7 @@ from ledger.core.columns import each_once
 from ledger.core.entries import EntryFlag
 from ledger.errors import InvalidInputError
 from ledger.exports.accounting import HEADER as ACCOUNTED
-from ledger.exports.columns import Page, Value
+from ledger.exports.columns import ExportCell, RowGroup
 from ledger.exports.focus import FocusVersion
 from ledger.exports.source import source
 from ledger.exports.tables import (
@@ -124,12 +124,12 @@ def _is_whole(where: Where) -> bool:
 class _Counted:
     """Passes pages on and counts their rows."""
 
-    def __init__(self, pages: Iterator[Page], flags: int) -> None:
+    def __init__(self, pages: Iterator[RowGroup], flags: int) -> None:
         self._waiting = pages
         self._flags = flags
         self.rows = self.unpriced = 0
 
-    def __iter__(self) -> Iterator[Page]:
+    def __iter__(self) -> Iterator[RowGroup]:
         for page in self._waiting:
             flags = page[self._flags]
             self.rows += len(flags)
@@ -137,7 +137,7 @@ class _Counted:
             yield page
 
 
-def _is_unpriced(flags: Value) -> bool:
+def _is_unpriced(flags: ExportCell) -> bool:
     return flags is not None and _UNPRICED in str(flags)
 
 

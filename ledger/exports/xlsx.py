@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from ledger.errors import InvalidInputError, MissingExtraError
-from ledger.exports.columns import PLACES, Column, Kind, Page, Value
+from ledger.exports.columns import PLACES, ColumnType, ExportCell, ExportColumn, RowGroup
 from ledger.exports.text import written
 
 SHEET_ROWS = 1_048_576
@@ -25,8 +25,8 @@ _EXACT = 10**15
 
 
 def write_xlsx(
-    columns: Sequence[Column],
-    pages: Iterable[Page],
+    columns: Sequence[ExportColumn],
+    pages: Iterable[RowGroup],
     out: BinaryIO,
     as_of: datetime | None = None,
 ) -> None:
@@ -52,8 +52,8 @@ def write_xlsx(
 
 def _fill(
     book: Any,  # noqa: ANN401 - the library has no types
-    columns: Sequence[Column],
-    pages: Iterable[Page],
+    columns: Sequence[ExportColumn],
+    pages: Iterable[RowGroup],
     as_of: datetime | None,
 ) -> None:
     book.use_zip64()
@@ -149,7 +149,7 @@ def _xlsxwriter() -> ModuleType:
     return module
 
 
-def _sheet(book: Any, columns: Sequence[Column], formats: _Formats) -> Any:  # noqa: ANN401 - the library has no types
+def _sheet(book: Any, columns: Sequence[ExportColumn], formats: _Formats) -> Any:  # noqa: ANN401 - the library has no types
     sheet = book.add_worksheet()
     sheet.freeze_panes(1, 0)
     for place, column in enumerate(columns):
@@ -161,15 +161,15 @@ def _write(
     sheet: Any,  # noqa: ANN401 - the library has no types
     line: int,
     place: int,
-    column: Column,
-    value: Value,
+    column: ExportColumn,
+    value: ExportCell,
     formats: _Formats,
 ) -> None:
     if value is None:
         return
-    if column.kind is Kind.INTEGER and isinstance(value, int) and abs(value) < _EXACT:
+    if column.kind is ColumnType.INTEGER and isinstance(value, int) and abs(value) < _EXACT:
         sheet.write_number(line, place, value, formats.whole)
-    elif column.kind is Kind.DECIMAL and isinstance(value, int) and abs(value) < _EXACT:
+    elif column.kind is ColumnType.DECIMAL and isinstance(value, int) and abs(value) < _EXACT:
         sheet.write_number(line, place, Decimal(value).scaleb(-PLACES), formats.dollars)
     else:
         text = written(column.kind, value) or ""

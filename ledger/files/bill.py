@@ -16,8 +16,8 @@ from ledger.files.line_reader import LineReader
 from ledger.files.lines import BillLine
 from ledger.files.mapping import ATTRIBUTION, BillMapping
 from ledger.files.numbers import Amount, shown
-from ledger.files.rows import COLUMNS_MAX, LIST, Table
-from ledger.files.source import Source, opened
+from ledger.files.rows import COLUMNS_MAX, LIST, FileTable
+from ledger.files.source import SourceFile, opened
 from ledger.files.tables import tables
 
 
@@ -128,7 +128,7 @@ def read_bill(
 @contextmanager
 def fitted_table(
     path: Path, mappings: Sequence[BillMapping]
-) -> Iterator[tuple[Source, BillMapping, Table]]:
+) -> Iterator[tuple[SourceFile, BillMapping, FileTable]]:
     """Open a file, and give the first mapping that fits one of its tables, and that table.
 
     Raises:
@@ -154,9 +154,9 @@ def _check_mappings(mappings: Sequence[BillMapping]) -> None:
         raise InvalidInputError("mappings", "must not be empty; READY has those of providers")
 
 
-def _fitting(source: Source, mappings: Sequence[BillMapping]) -> tuple[BillMapping, Table]:
+def _fitting(source: SourceFile, mappings: Sequence[BillMapping]) -> tuple[BillMapping, FileTable]:
     asked = {column for mapping in mappings for column in mapping.columns}
-    known: dict[object, list[Table]] = {}
+    known: dict[object, list[FileTable]] = {}
     refusal = "it holds no table"
     for mapping in mappings:
         how = (tuple(mapping.rows), mapping.delimiter, mapping.skip_lines)
@@ -187,7 +187,7 @@ def _fitting(source: Source, mappings: Sequence[BillMapping]) -> tuple[BillMappi
     raise source.refuse(None, refusal)
 
 
-def _unread(table: Table, reader: LineReader) -> dict[str, int]:
+def _unread(table: FileTable, reader: LineReader) -> dict[str, int]:
     found: Counter[str] = Counter()
     for name, count in table.unread.items():
         if name not in reader.cells.asked:

@@ -13,11 +13,11 @@ from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text, from_micros
 from ledger.core.columns import each_once
 from ledger.errors import InvalidInputError
-from ledger.files.lines import Columns
-from ledger.files.mapping import COST, BillMapping, CostUnit, TokenCounting
+from ledger.files.lines import LineColumns
+from ledger.files.mapping import COST_FIELD, BillMapping, CostUnit, TokenCounting
 from ledger.files.moments import ISO, full_time, moment
 from ledger.files.numbers import Amount, money, plain_numbers, shown, tokens, unit_of
-from ledger.files.rows import SEPARATOR, Rows, digest_of
+from ledger.files.rows import SEPARATOR, FileRows, digest_of
 
 _MICROS_IN = {CostUnit.USD: 1_000_000, CostUnit.CENTS: 10_000, CostUnit.MICROS_USD: 1}
 _CACHE = ("cache_creation_tokens", "cache_read_tokens")
@@ -29,7 +29,7 @@ Moments = Sequence[int | None]
 """Times in microseconds since 1970; a bill may have some that no journal has."""
 
 
-class Read(NamedTuple):
+class ReadRows(NamedTuple):
     """Several rows as lines.
 
     Attributes:
@@ -37,7 +37,7 @@ class Read(NamedTuple):
         other_kinds: How many of them each kind of token has that the mapping does not name.
     """
 
-    columns: Columns
+    columns: LineColumns
     other_kinds: Counter[str]
 
 
@@ -73,19 +73,19 @@ class CellReader:
         if mapping.token_unit is not None and self._unit_column is None:
             self._unit = unit_of("token_unit", mapping.token_unit)
 
-    def selected(self, rows: Rows) -> Sequence[bool]:
+    def selected(self, rows: FileRows) -> Sequence[bool]:
         """Tell which rows are those that the mapping reads."""
         return _are_of(rows, self._mapping.only)
 
-    def begin_session(self, rows: Rows) -> Sequence[bool]:
+    def begin_session(self, rows: FileRows) -> Sequence[bool]:
         """Tell which rows begin a session: lines before one are no longer repeated."""
         return _are_of(rows, self._mapping.begins)
 
-    def have_amounts(self, rows: Rows) -> Sequence[bool]:
+    def have_amounts(self, rows: FileRows) -> Sequence[bool]:
         """Tell which rows have any amount: an export's empty day has none."""
         return self._say_any(rows, self._counted)
 
-    def identities(self, rows: Rows, sessions: Sequence[bytes]) -> list[bytes]:
+    def identities(self, rows: FileRows, sessions: Sequence[bytes]) -> list[bytes]:
         """Return a hash of the cells that say which line of its session each row is, and of which.
 
         Args:
@@ -96,7 +96,7 @@ class CellReader:
         of_session = [session.hex() for session in sessions]
         return [digest_of(SEPARATOR.join(one)) for one in zip(of_session, *said, strict=True)]
 
-    def times(self, rows: Rows) -> tuple[Moments, Moments]:
+    def times(self, rows: FileRows) -> tuple[Moments, Moments]:
         """Return when each row begins, and when it ends.
 
         Raises:
@@ -114,7 +114,7 @@ class CellReader:
             raise InvalidInputError(f"{self._mapping.end}", "is not after the beginning")
         return begins, ends
 
-    def lines(self, rows: Rows, begins: Moments, ends: Moments) -> Read:
+    def lines(self, rows: FileRows, begins: Moments, ends: Moments) -> ReadRows:
         """Return rows as lines.
 
         Args:
@@ -137,7 +137,7 @@ class CellReader:
         identities: Sequence[str | None] = [None] * len(rows.lines)
         if mapping.identity:
             identities = [digest.hex() for digest in rows.digests]
-        columns = Columns(
+        columns = LineColumns(
             line=rows.lines,
             request_id=request_ids,
             model=self._each(rows, mapping.model, self._model),
@@ -152,10 +152,10 @@ class CellReader:
             identity=identities,
             digest=rows.digests,
         )
-        return Read(columns, other_kinds)
+        return ReadRows(columns, other_kinds)
 
     def _each(
-        self, rows: Rows, column: str | None, meaning: Callable[[str, str], T]
+        self, rows: FileRows, column: str | None, meaning: Callable[[str, str], T]
     ) -> list[T | None]:
         """Return what the texts of a column mean; None where there is none."""
         if column is None:
@@ -165,7 +165,7 @@ class CellReader:
             lambda text: None if text in nothing else meaning(column, text), rows.cells[column]
         )
 
-    def _say_any(self, rows: Rows, columns: Sequence[str]) -> Sequence[bool]:
+    def _say_any(self, rows: FileRows, columns: Sequence[str]) -> Sequence[bool]:
         """Tell which rows have a value in any of several columns."""
         texts = [rows.cells[column] for column in columns]
         if any(self._nothing.isdisjoint(column) for column in texts):
@@ -190,7 +190,7 @@ class CellReader:
             text = text.partition(mapping.model_until)[0]
         return check_text(column, _fitting(mapping.models, text) or text)
 
-    def _amounts(self, rows: Rows) -> tuple[dict[str, list[Amount]], Counter[str]]:
+    def _amounts(self, rows: FileRows) -> tuple[dict[str, list[Amount]], Counter[str]]:
         """Return amounts as the journal counts them: input with cache tokens, and a total."""
         units = self._units(rows)
         found = {name: self._sum(rows, named, name, units) for name, named in self._sums.items()}
@@ -206,7 +206,7 @@ class CellReader:
             )
         return found, other_kinds
 
-    def _units(self, rows: Rows) -> Sequence[int] | None:
+    def _units(self, rows: FileRows) -> Sequence[int] | None:
         """Return how many tokens one is in each row; None if it is the same in every row."""
         if self._unit_column is None:
             return None
@@ -214,7 +214,7 @@ class CellReader:
         return [1 if unit is None else unit for unit in said]
 
     def _sum(
-        self, rows: Rows, columns: Sequence[str], name: str, units: Sequence[int] | None
+        self, rows: FileRows, columns: Sequence[str], name: str, units: Sequence[int] | None
     ) -> list[Amount]:
         """Return the sums of several columns."""
         if not columns:
@@ -225,14 +225,14 @@ class CellReader:
         return first
 
     def _values(
-        self, rows: Rows, column: str, name: str, units: Sequence[int] | None
+        self, rows: FileRows, column: str, name: str, units: Sequence[int] | None
     ) -> list[Amount]:
         """Return the amounts in a column. An empty cell is 0."""
         texts = rows.cells[column]
         if units is not None:
             pairs = zip(texts, units, strict=True)
             return each_once(lambda one: self._value(column, name, *one), pairs)
-        if self._unit == 1 and name != COST and self._nothing.isdisjoint(texts):
+        if self._unit == 1 and name != COST_FIELD and self._nothing.isdisjoint(texts):
             whole = plain_numbers(texts)
             if whole is not None:
                 return [*whole]
@@ -244,7 +244,7 @@ class CellReader:
         for one in text.split(SEPARATOR):
             if one in self._nothing:
                 continue
-            if name == COST:
+            if name == COST_FIELD:
                 amount = money(column, one, self._micros, self._mapping.decimal)
             else:
                 amount = tokens(column, one, unit, self._mapping.decimal)
@@ -252,7 +252,7 @@ class CellReader:
         return total
 
     def _add_kinds(
-        self, rows: Rows, units: Sequence[int] | None, found: Mapping[str, list[Amount]]
+        self, rows: FileRows, units: Sequence[int] | None, found: Mapping[str, list[Amount]]
     ) -> Counter[str]:
         """Add the tokens of rows that say their kind; return how many say each other kind."""
         others: Counter[str] = Counter()
@@ -278,7 +278,7 @@ def _added(known: Sequence[Amount], more: Sequence[Amount]) -> list[Amount]:
     return [one + other if one else other for one, other in zip(known, more, strict=True)]
 
 
-def _are_of(rows: Rows, wanted: Mapping[str, Sequence[str]]) -> Sequence[bool]:
+def _are_of(rows: FileRows, wanted: Mapping[str, Sequence[str]]) -> Sequence[bool]:
     """Tell which rows have one of the values in every column that is named."""
     found = [
         each_once(partial(_fits_any, patterns), rows.cells[column])
@@ -301,7 +301,7 @@ def _fitting(names: Mapping[str, str], text: str) -> str | None:
 
 def _currencies(mapping: BillMapping, columns: Sequence[str]) -> list[str]:
     """Return the columns that must say USD: the mapping's, or all that look like a currency."""
-    if COST not in mapping.axes:
+    if COST_FIELD not in mapping.axes:
         return []
     if mapping.currency is not None:
         return [mapping.currency]

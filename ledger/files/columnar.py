@@ -12,8 +12,8 @@ from typing import Any
 
 from ledger.errors import LedgerError, MissingExtraError
 from ledger.files.objects import names_of, text_at
-from ledger.files.rows import COLUMNS_MAX, LIST, Row, Rows, cell_of, digest_of, together
-from ledger.files.source import Source
+from ledger.files.rows import COLUMNS_MAX, LIST, FileRow, FileRows, cell_of, digest_of, together
+from ledger.files.source import SourceFile
 
 _SAMPLE_ROWS = 50
 _BATCH_ROWS = 1_000
@@ -30,7 +30,7 @@ class WorkbookTable:
 
     has_rows = True
 
-    def __init__(self, source: Source, sheet: str, skip: int, header: Sequence[str]) -> None:
+    def __init__(self, source: SourceFile, sheet: str, skip: int, header: Sequence[str]) -> None:
         self._source = source
         self._sheet = sheet
         self._skip = skip
@@ -56,11 +56,13 @@ class WorkbookTable:
         """
         _require_sound(self._source, self._skip + 1, self.columns)
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+    def rows(
+        self, asked: Collection[str], *, hashed: bool = True
+    ) -> Generator[FileRows, None, None]:
         """Yield the rows that are not empty, some at a time."""
         yield from together(self._rows(asked, hashed=hashed), asked)
 
-    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[Row]:
+    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[FileRow]:
         places = [(name, place) for place, name in enumerate(self.columns) if name in asked]
         with _workbook(self._source) as book:
             values = enumerate(_values(book[self._sheet]), start=1)
@@ -72,10 +74,10 @@ class WorkbookTable:
                     reason = f"more cells than the header has, {len(self.columns)}"
                     raise self._source.refuse(line, reason)
                 found = {name: cells[place] for name, place in places if place < len(cells)}
-                yield Row(line, found, digest_of(repr(cells)) if hashed else b"")
+                yield FileRow(line, found, digest_of(repr(cells)) if hashed else b"")
 
 
-def workbook(source: Source, *, skip: int | None) -> Iterator[WorkbookTable]:
+def workbook(source: SourceFile, *, skip: int | None) -> Iterator[WorkbookTable]:
     """Yield the tables that a workbook may have: each sheet, below each of its first rows.
 
     Raises:
@@ -97,7 +99,7 @@ def workbook(source: Source, *, skip: int | None) -> Iterator[WorkbookTable]:
 
 
 @contextmanager
-def _workbook(source: Source) -> Iterator[Any]:
+def _workbook(source: SourceFile) -> Iterator[Any]:
     try:
         import openpyxl  # noqa: PLC0415 - an optional package, imported where it is used
     except ImportError as error:
@@ -126,7 +128,7 @@ class ParquetTable:
     looks = "Parquet"
     has_rows = True
 
-    def __init__(self, source: Source, asked: Collection[str]) -> None:
+    def __init__(self, source: SourceFile, asked: Collection[str]) -> None:
         """Read the schema; of maps and lists, whose keys it does not name, the rows.
 
         Raises:
@@ -156,18 +158,20 @@ class ParquetTable:
         """
         _require_sound(self._source, None, self.columns)
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+    def rows(
+        self, asked: Collection[str], *, hashed: bool = True
+    ) -> Generator[FileRows, None, None]:
         """Yield the rows, some at a time."""
         yield from together(self._rows(asked, hashed=hashed), asked)
 
-    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[Row]:
+    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[FileRow]:
         paths = [(name, name.split(".")) for name in asked]
         with self._open() as file:
             for line, value in enumerate(_batches(file, None), start=1):
                 cells = {
                     name: text for name, path in paths if (text := text_at(value, path)) is not None
                 }
-                yield Row(line, cells, digest_of(repr(value)) if hashed else b"")
+                yield FileRow(line, cells, digest_of(repr(value)) if hashed else b"")
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -206,7 +210,7 @@ class _Kept:
 
 
 @contextmanager
-def _reading(source: Source, what: str) -> Iterator[None]:
+def _reading(source: SourceFile, what: str) -> Iterator[None]:
     """Turn whatever a library raises about a damaged file into an error of ours."""
     try:
         yield
@@ -217,7 +221,7 @@ def _reading(source: Source, what: str) -> Iterator[None]:
         raise source.refuse(None, f"not {what} that can be read: {said}") from error
 
 
-def _require_sound(source: Source, line: int | None, columns: Sequence[str]) -> None:
+def _require_sound(source: SourceFile, line: int | None, columns: Sequence[str]) -> None:
     if len(columns) > COLUMNS_MAX:
         raise source.refuse(line, f"{len(columns):,} columns; at most {COLUMNS_MAX:,} are read")
     for name, count in Counter(columns).items():

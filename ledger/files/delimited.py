@@ -15,10 +15,10 @@ from ledger.files.rows import (
     LINE_MAX,
     ROWS_MAX,
     SEPARATOR,
-    Rows,
+    FileRows,
     digest_of,
 )
-from ledger.files.source import Source
+from ledger.files.source import SourceFile
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE_LINES = 50
@@ -42,7 +42,9 @@ class Delimited:
 
     has_rows = True
 
-    def __init__(self, source: Source, delimiter: str, skip: int, header: Sequence[str]) -> None:
+    def __init__(
+        self, source: SourceFile, delimiter: str, skip: int, header: Sequence[str]
+    ) -> None:
         self._source = source
         self._delimiter = delimiter
         self._skip = skip
@@ -66,7 +68,9 @@ class Delimited:
             if name and count > 1:
                 raise self._source.refuse(line, f"two columns are called {name!r}")
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+    def rows(
+        self, asked: Collection[str], *, hashed: bool = True
+    ) -> Generator[FileRows, None, None]:
         """Yield the rows, some at a time.
 
         Raises:
@@ -83,7 +87,7 @@ class Delimited:
                 hashes = [b""] * len(found)
                 if hashed:
                     hashes = [digest_of(SEPARATOR.join(row)) for row in found]
-                yield Rows(numbers, cells, hashes)
+                yield FileRows(numbers, cells, hashes)
 
     def _fill(self, numbers: Sequence[int], found: Sequence[list[str]]) -> None:
         """Give rows that are too short the cells that they lack."""
@@ -97,7 +101,9 @@ class Delimited:
             row.extend([""] * (size - len(row)))
 
 
-def delimited(source: Source, *, delimiter: str | None, skip: int | None) -> Iterator[Delimited]:
+def delimited(
+    source: SourceFile, *, delimiter: str | None, skip: int | None
+) -> Iterator[Delimited]:
     """Yield the tables that a text may be, from the one that it looks like on.
 
     Args:
@@ -156,7 +162,7 @@ class _Lines:
         chars: How many characters are read so far.
     """
 
-    def __init__(self, source: Source, text: io.TextIOWrapper) -> None:
+    def __init__(self, source: SourceFile, text: io.TextIOWrapper) -> None:
         self._source = source
         self._text = text
         self.chars = 0
@@ -192,7 +198,7 @@ class _Lines:
 
 
 def _records(
-    source: Source, text: io.TextIOWrapper, delimiter: str, skip: int
+    source: SourceFile, text: io.TextIOWrapper, delimiter: str, skip: int
 ) -> Iterator[tuple[list[int], list[list[str]]]]:
     """Yield the rows below the header, some at a time: on which line each ends, and its cells."""
     lines = _Lines(source, text)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ledger.files.rows import LINE_MAX
-from ledger.files.source import Source
+from ledger.files.source import SourceFile
 
 _CHUNK = 1 << 18
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -25,7 +25,7 @@ class Values:
     Numbers stay texts as they are written: a float would lose digits of an amount.
     """
 
-    def __init__(self, source: Source, stream: io.TextIOWrapper) -> None:
+    def __init__(self, source: SourceFile, stream: io.TextIOWrapper) -> None:
         self._source = source
         self._stream = stream
         self._text = ""

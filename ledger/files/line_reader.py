@@ -9,11 +9,11 @@ from typing import NamedTuple
 from ledger.core.calendar import zone_named
 from ledger.core.columns import kept
 from ledger.errors import InvalidInputError
-from ledger.files.cells import CellReader, Moments, Read
-from ledger.files.lines import Columns, Lines, Record
+from ledger.files.cells import CellReader, Moments, ReadRows
+from ledger.files.lines import KeptLine, LineColumns, Lines
 from ledger.files.mapping import BillMapping, Identical, Repeats
 from ledger.files.numbers import Amount, shown
-from ledger.files.rows import Rows, digest_of
+from ledger.files.rows import FileRows, digest_of
 from ledger.files.source import Refuse
 
 
@@ -44,7 +44,7 @@ class _Block(NamedTuple):
     ends: Moments
     not_selected: int
     empty: int
-    lines: Read
+    lines: ReadRows
 
 
 class LineReader:
@@ -83,7 +83,7 @@ class LineReader:
         self._adds_all = mapping.request_id is None and mapping.identical is Identical.ADD
         self.compares_rows = not self._adds_all or bool(mapping.begins)
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: FileRows) -> None:
         """Add rows.
 
         Raises:
@@ -107,7 +107,7 @@ class LineReader:
             self._note_amounts(lines)
             self._add(lines)
 
-    def _read(self, rows: Rows) -> _Block:
+    def _read(self, rows: FileRows) -> _Block:
         """Return what rows say; nothing is changed by it.
 
         Raises:
@@ -142,7 +142,7 @@ class LineReader:
             self.first = first if self.first is None else min(first, self.first)
             self.last = last if self.last is None else max(last, self.last)
 
-    def _note_amounts(self, lines: Columns) -> None:
+    def _note_amounts(self, lines: LineColumns) -> None:
         """Note between what the amounts of lines are, and how many have no time."""
         self.undated += lines.at.count(None)
         by_axis = [*zip(*lines.amounts, strict=True)]
@@ -152,7 +152,7 @@ class LineReader:
             most = tuple(map(max, self.most, most))
         self.least, self.most = least, most
 
-    def _add(self, lines: Columns) -> None:
+    def _add(self, lines: LineColumns) -> None:
         """Add lines, some of which may be there already."""
         if self._adds_all:
             self.lines.extend(lines)
@@ -171,7 +171,7 @@ class LineReader:
             except InvalidInputError as error:
                 raise self._refuse(record.line, str(error)) from error
 
-    def _add_one(self, line: Record, key: bytes) -> None:
+    def _add_one(self, line: KeptLine, key: bytes) -> None:
         mapping = self._mapping
         place = self._places.get(key)
         if place is None:
@@ -185,7 +185,7 @@ class LineReader:
             if mapping.identical is not Identical.ONCE:
                 self.lines.add(line)
 
-    def _add_more(self, line: Record, key: bytes, place: int) -> None:
+    def _add_more(self, line: KeptLine, key: bytes, place: int) -> None:
         """Add a further line of a request."""
         mapping = self._mapping
         known = self._several.get(key)
@@ -209,13 +209,13 @@ class LineReader:
             self._require_new(line, known, repeated=repeated)
         self.lines.add(line)
 
-    def _said(self, line: Record) -> list[str]:
+    def _said(self, line: KeptLine) -> list[str]:
         """Return the amounts that a line has of its own, which are not 0."""
         own = self._mapping.amounts
         pairs = zip(self._mapping.axes, line.amounts, strict=True)
         return [axis for axis, amount in pairs if amount and axis in own]
 
-    def _require_new(self, line: Record, known: _Several, *, repeated: bool) -> None:
+    def _require_new(self, line: KeptLine, known: _Several, *, repeated: bool) -> None:
         """Refuse an amount that another line of the request has, too."""
         for axis in self._said(line):
             if axis in known.lines:

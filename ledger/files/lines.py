@@ -68,7 +68,7 @@ class BillLine(NamedTuple):
     identity: str | None = None
 
 
-class Record(NamedTuple):
+class KeptLine(NamedTuple):
     """A line as it is kept: as a `BillLine`, with times in microseconds since 1970.
 
     A bill may have times that no journal has. `digest` is the hash of its row.
@@ -108,8 +108,8 @@ class Record(NamedTuple):
         )
 
 
-class Columns(NamedTuple):
-    """Several lines as they are kept, field by field of `Record`."""
+class LineColumns(NamedTuple):
+    """Several lines as they are kept, field by field of `KeptLine`."""
 
     line: Sequence[int]
     request_id: Sequence[str | None]
@@ -125,12 +125,12 @@ class Columns(NamedTuple):
     identity: Sequence[str | None]
     digest: Sequence[bytes]
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[KeptLine]:
         """Yield the lines one by one."""
-        return map(Record._make, zip(*self, strict=True))
+        return map(KeptLine._make, zip(*self, strict=True))
 
 
-_AMOUNTS = Record._fields.index("amounts")
+_AMOUNTS = KeptLine._fields.index("amounts")
 
 
 class Lines(Sequence[BillLine]):
@@ -150,25 +150,25 @@ class Lines(Sequence[BillLine]):
         self._written = 0
         self._digests = bytearray()
         """The digest of each record: those of lines far back are asked for in any order."""
-        self._waiting: list[list[Any]] = [[] for _ in Record._fields]
+        self._waiting: list[list[Any]] = [[] for _ in KeptLine._fields]
         """The columns of the records that are not written yet."""
         self._read: tuple[int, list[tuple[Any, ...]]] = 0, []
         """The records that were read right now, and the number of the first of them."""
 
-    def extend(self, columns: Columns) -> None:
+    def extend(self, columns: LineColumns) -> None:
         """Add lines."""
         self._records.extend(range(self._count, self._count + len(columns.line)))
         self._digests += b"".join(columns.digest)
         self._append(columns)
 
-    def add(self, record: Record) -> int:
+    def add(self, record: KeptLine) -> int:
         """Add a line, and return its place."""
         self._records.append(self._count)
         self._digests += record.digest
         self._append([value] for value in record)
         return len(self) - 1
 
-    def replace(self, place: int, record: Record) -> None:
+    def replace(self, place: int, record: KeptLine) -> None:
         """Put a line in place of an earlier one."""
         self._records[place] = self._count
         self._digests += record.digest
@@ -179,16 +179,16 @@ class Lines(Sequence[BillLine]):
         begin = self._records[place] * DIGEST_BYTES
         return bytes(self._digests[begin : begin + DIGEST_BYTES])
 
-    def record(self, place: int) -> Record:
+    def record(self, place: int) -> KeptLine:
         """Return a line as it is kept."""
         return self._numbered(self._records[place])
 
-    def _numbered(self, number: int) -> Record:
+    def _numbered(self, number: int) -> KeptLine:
         with self._lock:
             first, records = self._read
             if not first <= number < first + len(records):
                 first, records = self._read = self._part_with(number)
-        found = Record._make(records[number - first])
+        found = KeptLine._make(records[number - first])
         if tuple in map(type, found.amounts):
             amounts: Any = found.amounts
             amounts = (one if isinstance(one, int) else Fraction(*one) for one in amounts)
@@ -222,7 +222,7 @@ class Lines(Sequence[BillLine]):
     def __iter__(self) -> Iterator[BillLine]:
         for begin in range(0, len(self), _READ_AT_ONCE):
             numbers = self._records[begin : begin + _READ_AT_ONCE]
-            read: Iterable[Record] = map(self._numbered, numbers)
+            read: Iterable[KeptLine] = map(self._numbered, numbers)
             ordered = sorted(numbers)
             # Replaced lines may stand anywhere: each part is read once for all lines of it, and not
             # once for each, which is 128 times as much.

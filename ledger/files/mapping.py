@@ -15,7 +15,7 @@ from ledger.files.moments import ISO, check_format, moment
 from ledger.files.numbers import unit_of
 from ledger.files.rows import LIST
 
-COST = "cost_micros_usd"
+COST_FIELD = "cost_micros_usd"
 """The axis that is money; the other axes are tokens."""
 
 
@@ -205,8 +205,8 @@ class BillMapping:
         ):
             raise InvalidInputError("kind", "kind, quantity and kinds belong together: name all")
         for axis in self.kinds.values():
-            if axis not in USAGE_FIELDS or axis == COST:
-                tokens = [name for name in USAGE_FIELDS if name != COST]
+            if axis not in USAGE_FIELDS or axis == COST_FIELD:
+                tokens = [name for name in USAGE_FIELDS if name != COST_FIELD]
                 raise InvalidInputError("kinds", f"{axis!r} is none of {', '.join(tokens)}")
 
     def _check_columns(self) -> None:
@@ -232,7 +232,9 @@ class BillMapping:
     @property
     def amounts(self) -> dict[str, Sequence[str]]:
         """Return the columns of each amount that the bill has, by the journal's name for it."""
-        named = {name: getattr(self, "cost" if name == COST else name) for name in USAGE_FIELDS}
+        named = {
+            name: getattr(self, "cost" if name == COST_FIELD else name) for name in USAGE_FIELDS
+        }
         for axis in self.kinds.values():
             named[axis] = (*named[axis], f"{self.quantity}")
         return {name: columns for name, columns in named.items() if columns}
@@ -339,7 +341,7 @@ ATTRIBUTION = ("run", "provider", "tenant", "agent")
 
 _SINGLE = ("request_id", "at", "end", "model", *ATTRIBUTION, "currency", "kind", "quantity")
 _TEXTS = ("name", *_SINGLE, "start", "model_until", "token_unit", "decimal", "delimiter", "zone")
-_SUMS = (*(name for name in USAGE_FIELDS if name != COST), "cost")
+_SUMS = (*(name for name in USAGE_FIELDS if name != COST_FIELD), "cost")
 COLUMN_FIELDS = (*_SINGLE, *_SUMS)
 """The fields that name columns."""
 _CHOICES = {

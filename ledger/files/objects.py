@@ -14,13 +14,13 @@ from ledger.files.rows import (
     LINE_MAX,
     LIST,
     SEPARATOR,
-    Row,
-    Rows,
+    FileRow,
+    FileRows,
     cell_of,
     digest_of,
     together,
 )
-from ledger.files.source import Source
+from ledger.files.source import SourceFile
 
 _DEPTH_MAX = 16
 """How deep lists and objects may lie in each other outside of rows."""
@@ -49,7 +49,7 @@ class Objects:
         unread: How many values each list within the rows has, by the full name of its column.
     """
 
-    def __init__(self, source: Source, *, lists: Sequence[str], asked: Collection[str]) -> None:
+    def __init__(self, source: SourceFile, *, lists: Sequence[str], asked: Collection[str]) -> None:
         """Read the text once, and note its columns.
 
         Args:
@@ -91,14 +91,16 @@ class Objects:
     def require_sound(self) -> None:
         """Accept the columns: the keys of an object are different ones."""
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+    def rows(
+        self, asked: Collection[str], *, hashed: bool = True
+    ) -> Generator[FileRows, None, None]:
         """Yield the rows: the innermost objects, each with the cells of those around it.
 
         A bucket without rows is yielded, too: it says what time is empty.
         """
         yield from together(self._rows(asked, hashed=hashed), asked)
 
-    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[Row]:
+    def _rows(self, asked: Collection[str], *, hashed: bool) -> Iterator[FileRow]:
         paths = [(name, name.split(".")) for name in asked]
         number = 0
         for _document, found in self._documents():
@@ -112,7 +114,7 @@ class Objects:
                             cells[name] = text
                             break
                 digest = digest_of(repr(chain)) if hashed else b""
-                yield Row(number if self._whole else line, cells, digest)
+                yield FileRow(number if self._whole else line, cells, digest)
 
     def _note(self, value: Mapping[str, Any]) -> None:
         for name in names_of(value, ""):

@@ -25,7 +25,7 @@ _BEGIN = ("start_time", "starting_at")
 _END = ("end_time", "ending_at")
 """Keys of the times that a bucket lies between, at OpenAI and at Anthropic."""
 
-Page = Mapping[str, Any]
+JsonPage = Mapping[str, Any]
 
 
 class Pages:
@@ -36,7 +36,7 @@ class Pages:
         self._seen: dict[bytes, int] = {}
         self._number = 0
         self._numbered: list[tuple[int, int]] = []
-        self._last: tuple[int, Page] | None = None
+        self._last: tuple[int, JsonPage] | None = None
         """The last bucket of an answer that goes on, and the number of its page."""
         self._more: str | None = None
         self.begin()
@@ -44,17 +44,17 @@ class Pages:
     def begin(self) -> None:
         """Begin with a page's rows."""
         self._rows = blake2b(digest_size=16)
-        self._first_row: Page | None = None
-        self._last_row: Page | None = None
+        self._first_row: JsonPage | None = None
+        self._last_row: JsonPage | None = None
 
-    def add(self, chain: Sequence[Page]) -> None:
+    def add(self, chain: Sequence[JsonPage]) -> None:
         """Add a row, with the objects around it in the page, from the innermost on."""
         self._rows.update(repr(chain).encode(errors="surrogatepass"))
         self._last_row = chain[-1]
         if self._first_row is None:
             self._first_row = chain[-1]
 
-    def end(self, page: Page) -> None:
+    def end(self, page: JsonPage) -> None:
         """End a page, which says the rest of itself.
 
         Raises:
@@ -87,7 +87,7 @@ class Pages:
         elif self._more is not None:
             raise self._refused(f"the last page says that there are more ({self._more})")
 
-    def _require_next(self, number: int, bucket: Page, later: int, following: Page) -> None:
+    def _require_next(self, number: int, bucket: JsonPage, later: int, following: JsonPage) -> None:
         for begin, end in zip(_BEGIN, _END, strict=True):
             ended, began = bucket.get(end), following.get(begin)
             if ended is not None and began is not None and ended != began:
@@ -107,21 +107,21 @@ class Pages:
         return self._refuse(None, f"{what}; put all pages into the file, each once, in their order")
 
 
-def is_page(value: Page) -> bool:
+def is_page(value: JsonPage) -> bool:
     """Tell whether an object says that it is one of several pages, or could be."""
     return any(
         key in part for part in _parts(value) for key in ("has_more", *_NEXT, *_NUMBER, *_COUNT)
     )
 
 
-def _parts(page: Page) -> Iterator[Page]:
+def _parts(page: JsonPage) -> Iterator[JsonPage]:
     yield page
     for key in _AROUND:
         if isinstance(page.get(key), dict):
             yield page[key]
 
 
-def _says_more(page: Page) -> str | None:
+def _says_more(page: JsonPage) -> str | None:
     """Return the key that says that a further page exists, None if none does."""
     for part in _parts(page):
         if part.get("has_more") is True:
@@ -134,7 +134,7 @@ def _says_more(page: Page) -> str | None:
     return None
 
 
-def _numbered(page: Page) -> Iterator[tuple[int, int]]:
+def _numbered(page: JsonPage) -> Iterator[tuple[int, int]]:
     """Yield a page's number and how many there are, if it says both."""
     for part in _parts(page):
         number = next((part[key] for key in _NUMBER if _is_count(part.get(key))), None)

@@ -34,7 +34,7 @@ CHARS_MAX = 2**20
 """After how many characters no more rows are read together with those that are read."""
 
 
-class Row(NamedTuple):
+class FileRow(NamedTuple):
     """One row.
 
     Attributes:
@@ -48,7 +48,7 @@ class Row(NamedTuple):
     digest: bytes
 
 
-class Rows(NamedTuple):
+class FileRows(NamedTuple):
     """Some rows, column by column.
 
     Attributes:
@@ -61,26 +61,26 @@ class Rows(NamedTuple):
     cells: Mapping[str, Sequence[str]]
     digests: Sequence[bytes]
 
-    def kept(self, mask: Sequence[bool]) -> Rows:
+    def kept(self, mask: Sequence[bool]) -> FileRows:
         """Return the rows that a mask keeps."""
         if all(mask):
             return self
-        return Rows(
+        return FileRows(
             kept(self.lines, mask),
             {name: kept(texts, mask) for name, texts in self.cells.items()},
             kept(self.digests, mask),
         )
 
-    def each(self) -> Iterator[Rows]:
+    def each(self) -> Iterator[FileRows]:
         """Yield each row by itself."""
         for place, line in enumerate(self.lines):
             cells = {name: [texts[place]] for name, texts in self.cells.items()}
-            yield Rows([line], cells, [self.digests[place]])
+            yield FileRows([line], cells, [self.digests[place]])
 
 
-def together(rows: Iterable[Row], asked: Collection[str]) -> Generator[Rows, None, None]:
+def together(rows: Iterable[FileRow], asked: Collection[str]) -> Generator[FileRows, None, None]:
     """Yield rows, several at a time."""
-    waiting: list[Row] = []
+    waiting: list[FileRow] = []
     chars = 0
     for row in rows:
         waiting.append(row)
@@ -92,15 +92,15 @@ def together(rows: Iterable[Row], asked: Collection[str]) -> Generator[Rows, Non
         yield _columns(waiting, asked)
 
 
-def _columns(rows: Sequence[Row], asked: Collection[str]) -> Rows:
-    return Rows(
+def _columns(rows: Sequence[FileRow], asked: Collection[str]) -> FileRows:
+    return FileRows(
         [row.line for row in rows],
         {name: [row.cells.get(name, "") for row in rows] for name in asked},
         [row.digest for row in rows],
     )
 
 
-class Table(Protocol):
+class FileTable(Protocol):
     """A file's rows under one header.
 
     Attributes:
@@ -130,7 +130,9 @@ class Table(Protocol):
     def require_sound(self) -> None:
         """Refuse a header with too many columns, or with a name twice."""
 
-    def rows(self, asked: Collection[str], *, hashed: bool = True) -> Generator[Rows, None, None]:
+    def rows(
+        self, asked: Collection[str], *, hashed: bool = True
+    ) -> Generator[FileRows, None, None]:
         """Yield the rows, some at a time; this may be called again, once the one before has ended.
 
         Args:

@@ -57,7 +57,7 @@ _DAMAGED = (
 )
 
 
-class Source:
+class SourceFile:
     """An open file.
 
     Attributes:
@@ -206,7 +206,7 @@ def _encoding(head: bytes) -> str:
 
 
 @contextmanager
-def opened(path: Path, refuse: Refuse) -> Iterator[Source]:
+def opened(path: Path, refuse: Refuse) -> Iterator[SourceFile]:
     """Open a file. A pipe is copied first, since a file is read more than once.
 
     Raises:
@@ -219,7 +219,7 @@ def opened(path: Path, refuse: Refuse) -> Iterator[Source]:
             if not file.seekable():
                 shutil.copyfileobj(file, copy)
                 whole = cast("io.BufferedIOBase", copy)
-            source = Source(whole, refuse)
+            source = SourceFile(whole, refuse)
             yield source
             source.require_unchanged()
     except OSError as error:

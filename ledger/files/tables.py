@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterator, Sequence
 from ledger.files.columnar import ParquetTable, workbook
 from ledger.files.delimited import delimited
 from ledger.files.objects import Objects
-from ledger.files.rows import Table
-from ledger.files.source import Form, Source
+from ledger.files.rows import FileTable
+from ledger.files.source import Form, SourceFile
 
 
 def tables(
-    source: Source,
+    source: SourceFile,
     *,
     lists: Sequence[str],
     asked: Collection[str],
     delimiter: str | None = None,
     skip: int | None = None,
-) -> Iterator[Table]:
+) -> Iterator[FileTable]:
     """Yield the tables that a file may hold, the likeliest first.
 
     A text that begins with `[` or `{` is JSON, and has one table; any other is CSV, and may have
@@ -47,7 +47,7 @@ def tables(
         yield from delimited(source, delimiter=delimiter, skip=skip)
 
 
-def _is_json(source: Source) -> bool:
+def _is_json(source: SourceFile) -> bool:
     with source.text() as text:
         head = text.read(1 << 12).lstrip()
     # A list of JSON holds objects or lists; "[section]" and the like do not.

@@ -26,7 +26,7 @@ from ledger.core.values import Provenance, Usage
 from ledger.errors import BillingFileError, InvalidInputError
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
-from ledger.files.mapping import COST, Identical
+from ledger.files.mapping import COST_FIELD, Identical
 from ledger.files.numbers import Amount
 from ledger.files.rows import digest_of
 
@@ -144,7 +144,7 @@ class Calls:
             at = check_not_ahead("time", check_moment("time", _time(line)), now)
             amounts = dict(zip(self.bill.axes, line.amounts, strict=True))
             _check_amounts(amounts)
-            cost = amounts.get(COST, 0)
+            cost = amounts.get(COST_FIELD, 0)
             call = PastCall(
                 usage=Usage(**{name: math.ceil(amount) for name, amount in amounts.items()}),
                 occurred_at=from_micros(at),

@@ -31,7 +31,7 @@ from ledger.ledger import Ledger
 from ledger.manager import LedgerBudgetManager
 from ledger.reconcile.values import Amounts
 
-PAGE = 256
+WRITTEN_AT_ONCE = 256
 """How many calls are looked up, and written, at once."""
 
 _DAY = timedelta(days=1)
@@ -200,7 +200,7 @@ class _Import:
     def _pages(self) -> Iterator[list[Told]]:
         """Yield the calls that are to be imported, page by page."""
         calls = (told for told in self._calls.told(self._now) if not self._is_recorded(told.call))
-        while page := list(islice(calls, PAGE)):
+        while page := list(islice(calls, WRITTEN_AT_ONCE)):
             yield page
 
     def _is_recorded(self, call: PastCall) -> bool:

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _LEAST_S = 0.01
 """The shortest time between two renewals, however short a lease's time to live is."""
 
-Renew = Callable[[timedelta], object]
+RenewCall = Callable[[timedelta], object]
 """Renews a block's lease for so long, or raises why not."""
 
 
@@ -54,7 +54,7 @@ class _Kept:
     due_s: float
     lease: int
     ttl: timedelta
-    renew: weakref.ref[Renew]
+    renew: weakref.ref[RenewCall]
 
 
 _numbers = itertools.count()
@@ -75,7 +75,7 @@ class Renewer:
         self._begun = threading.Lock()
         """Taken by the first one who needs the thread, and never released."""
 
-    def keep(self, lease: int, ttl: timedelta, renew: Renew) -> int:
+    def keep(self, lease: int, ttl: timedelta, renew: RenewCall) -> int:
         """Renew a lease from now on; return the number by which `let_go` ends that.
 
         Args:

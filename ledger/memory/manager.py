@@ -58,7 +58,7 @@ from ledger.errors import (
     UnknownLeaseError,
 )
 from ledger.lease import LeaseBlock, leasing
-from ledger.memory.state import PoolState
+from ledger.memory.state import MemoryState
 
 _Effect = TypeVar("_Effect", bound=rules.Effect | None)
 """What a change does to a lease and the balance; a credit does nothing to either."""
@@ -99,7 +99,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         """What all leases of this manager have: another manager grants the same numbers."""
         self._queues = CapacityQueues()
         free = partial(self._queues.free, [_THE_POOL])
-        self._state = PoolState(options, self._clock(), self._proof, free)
+        self._state = MemoryState(options, self._clock(), self._proof, free)
         self._poisoned = False
         self._announcer = Announcer(on_threshold)
 

@@ -30,7 +30,7 @@ from ledger.errors import InvalidInputError, LostLeaseError
 _NOTHING_DUE = rules.Due()
 
 
-class PoolState:
+class MemoryState:
     """The balance, the window and the leases of a pool, and what limits and credits count.
 
     Each call is decided by a method that returns an effect, and `apply` makes that the state. An

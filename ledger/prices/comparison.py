@@ -9,8 +9,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 from ledger.errors import UnknownPriceError
-from ledger.prices.kinds import KINDS
-from ledger.prices.pricelist import Source
+from ledger.prices.kinds import PRICE_KINDS
+from ledger.prices.pricelist import PriceSource
 from ledger.prices.rates import Rate, Rates
 
 
@@ -64,8 +64,8 @@ class Comparison:
 
 
 def compare(
-    first: Source,
-    second: Source,
+    first: PriceSource,
+    second: PriceSource,
     models: Iterable[tuple[str, str | None, Mapping[str, str]]],
     *,
     at: datetime,
@@ -97,7 +97,7 @@ def compare(
 
 
 def _rates(
-    source: Source,
+    source: PriceSource,
     model: str,
     provider: str | None,
     at: datetime,
@@ -112,7 +112,7 @@ def _rates(
 def _differences(
     model: str, provider: str | None, one: Rates, two: Rates, *, gaps: bool
 ) -> Iterable[Disagreement]:
-    for kind in KINDS:
+    for kind in PRICE_KINDS:
         first, second = one.rates.get(kind), two.rates.get(kind)
         if first is None and second is None:
             continue

@@ -10,7 +10,7 @@ from operator import attrgetter, itemgetter
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.core.values import Usage
 from ledger.errors import InvalidInputError
-from ledger.prices.kinds import KINDS, PARTS, REQUESTS
+from ledger.prices.kinds import PARTS, PRICE_KINDS, REQUESTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Counts:
                 )
 
     def of(self, kind: str) -> int:
-        """Return the count of a kind, by its name in `KINDS`."""
+        """Return the count of a kind, by its name in `PRICE_KINDS`."""
         count: int = getattr(self, _FIELD_OF[kind])
         return count
 
@@ -97,7 +97,7 @@ class Counts:
         )
 
     def used(self) -> dict[str, int]:
-        """Return the kinds that are not 0, requests left out, by their names in `KINDS`."""
+        """Return the kinds that are not 0, requests left out, by their names in `PRICE_KINDS`."""
         counts = zip(_USED, _used_values(self), strict=True)
         return {name: count for name, count in counts if count}
 
@@ -136,7 +136,7 @@ class Counts:
 
 _FIELDS = tuple(part.name for part in fields(Counts))
 _values: Callable[[Counts], tuple[int, ...]] = attrgetter(*_FIELDS)
-_FIELD_OF = {name: kind.field for name, kind in KINDS.items()}
+_FIELD_OF = {name: kind.field for name, kind in PRICE_KINDS.items()}
 _USED = tuple(name for name in _FIELD_OF if name != REQUESTS)
 _used_values: Callable[[Counts], tuple[int, ...]] = attrgetter(*(_FIELD_OF[name] for name in _USED))
 _INT = {int}
@@ -150,19 +150,22 @@ def _fits() -> Iterator[tuple[int, tuple[int, ...]]]:
 
     Of kinds that can overlap, each alone must fit; of those that cannot, all together.
     """
-    for name, kind in KINDS.items():
+    for name, kind in PRICE_KINDS.items():
         parts = [
             other
             for other in PARTS[name]
-            if not any(KINDS[wider].traits < KINDS[other].traits for wider in PARTS[name])
+            if not any(
+                PRICE_KINDS[wider].traits < PRICE_KINDS[other].traits for wider in PARTS[name]
+            )
         ]
         groups = [[other] for other in parts]
         groups += [
-            [other for other in parts if KINDS[other].traits & traits] for traits in _EXCLUSIVE
+            [other for other in parts if PRICE_KINDS[other].traits & traits]
+            for traits in _EXCLUSIVE
         ]
         for group in groups:
             if group:
-                places = (_FIELDS.index(KINDS[other].field) for other in group)
+                places = (_FIELDS.index(PRICE_KINDS[other].field) for other in group)
                 yield _FIELDS.index(kind.field), tuple(places)
 
 
@@ -173,9 +176,9 @@ _parts: Callable[[tuple[int, ...]], tuple[int, ...]] = itemgetter(
 
 
 def _overlaps() -> Iterator[tuple[str, str, str]]:
-    for (one, first), (two, second) in combinations(KINDS.items(), 2):
+    for (one, first), (two, second) in combinations(PRICE_KINDS.items(), 2):
         both = first.traits | second.traits
-        for name, kind in KINDS.items():
+        for name, kind in PRICE_KINDS.items():
             if kind.traits == both and name not in {one, two}:
                 yield one, two, name
 

@@ -11,7 +11,7 @@ from ledger.core.entries import Entry
 from ledger.core.past_calls import exact_cost_in
 from ledger.core.values import Usage
 from ledger.prices.counts import Counts
-from ledger.prices.kinds import KINDS
+from ledger.prices.kinds import PRICE_KINDS
 from ledger.prices.rates import Price, text_of
 
 PRICE = "price"
@@ -80,7 +80,7 @@ def kept_in(detail: Mapping[str, Any], usage: Usage) -> Kept:
     said: Any = report.get(PRICE) if isinstance(report, Mapping) else None
     try:
         requests = tuple(
-            Counts(**{KINDS[name].field: count for name, count in one.items()})
+            Counts(**{PRICE_KINDS[name].field: count for name, count in one.items()})
             for one in said["requests"]
         )
         conditions = {str(name): str(value) for name, value in said.get("conditions", {}).items()}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-TOKENS = 1_000_000
+PER_MILLION = 1_000_000
 """Prices of tokens are per million."""
 
-TIMES = 1_000
+PER_THOUSAND = 1_000
 """Prices of searches and requests are per thousand."""
 
 
-class Kind(NamedTuple):
+class PriceKind(NamedTuple):
     """One kind.
 
     Attributes:
@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     genai_prices: str
     litellm: str | None = None
     apart: bool = False
-    per: int = TOKENS
+    per: int = PER_MILLION
 
 
 def _traits(text: str) -> frozenset[str]:
@@ -39,88 +39,88 @@ INPUT, OUTPUT = "input", "output"
 CACHE_WRITE, REQUESTS = "cache_write", "requests"
 OUTPUT_IMAGE = "output_image"
 
-KINDS = {
-    INPUT: Kind(_traits("input"), "input_tokens", "input_mtok", "input_cost_per_token"),
-    "cache_read": Kind(
+PRICE_KINDS = {
+    INPUT: PriceKind(_traits("input"), "input_tokens", "input_mtok", "input_cost_per_token"),
+    "cache_read": PriceKind(
         _traits("input read"),
         "cache_read_tokens",
         "cache_read_mtok",
         "cache_read_input_token_cost",
     ),
-    CACHE_WRITE: Kind(
+    CACHE_WRITE: PriceKind(
         _traits("input write"),
         "cache_write_tokens",
         "cache_write_mtok",
         "cache_creation_input_token_cost",
     ),
-    "cache_write_1h": Kind(
+    "cache_write_1h": PriceKind(
         _traits("input write hour"),
         "cache_write_1h_tokens",
         "cache_write_1h_mtok",
         "cache_creation_input_token_cost_above_1hr",
         apart=True,
     ),
-    "input_audio": Kind(
+    "input_audio": PriceKind(
         _traits("input audio"),
         "input_audio_tokens",
         "input_audio_mtok",
         "input_cost_per_audio_token",
         apart=True,
     ),
-    "cache_read_audio": Kind(
+    "cache_read_audio": PriceKind(
         _traits("input audio read"),
         "cache_read_audio_tokens",
         "cache_audio_read_mtok",
         "cache_read_input_audio_token_cost",
     ),
-    "input_image": Kind(
+    "input_image": PriceKind(
         _traits("input image"),
         "input_image_tokens",
         "input_image_mtok",
         "input_cost_per_image_token",
     ),
-    "cache_read_image": Kind(
+    "cache_read_image": PriceKind(
         _traits("input image read"), "cache_read_image_tokens", "cache_image_read_mtok"
     ),
-    "input_video": Kind(_traits("input video"), "input_video_tokens", "input_video_mtok"),
-    OUTPUT: Kind(_traits("output"), "output_tokens", "output_mtok", "output_cost_per_token"),
-    "reasoning": Kind(
+    "input_video": PriceKind(_traits("input video"), "input_video_tokens", "input_video_mtok"),
+    OUTPUT: PriceKind(_traits("output"), "output_tokens", "output_mtok", "output_cost_per_token"),
+    "reasoning": PriceKind(
         _traits("output reasoning"),
         "reasoning_tokens",
         "output_reasoning_mtok",
         "output_cost_per_reasoning_token",
     ),
-    "output_audio": Kind(
+    "output_audio": PriceKind(
         _traits("output audio"),
         "output_audio_tokens",
         "output_audio_mtok",
         "output_cost_per_audio_token",
         apart=True,
     ),
-    OUTPUT_IMAGE: Kind(
+    OUTPUT_IMAGE: PriceKind(
         _traits("output image"),
         "output_image_tokens",
         "output_image_mtok",
         "output_cost_per_image_token",
         apart=True,
     ),
-    "output_video": Kind(
+    "output_video": PriceKind(
         _traits("output video"), "output_video_tokens", "output_video_mtok", apart=True
     ),
-    "web_searches": Kind(
-        _traits("search"), "web_searches", "web_searches_kcount", apart=True, per=TIMES
+    "web_searches": PriceKind(
+        _traits("search"), "web_searches", "web_searches_kcount", apart=True, per=PER_THOUSAND
     ),
-    REQUESTS: Kind(_traits("request"), "requests", "requests_kcount", per=TIMES),
+    REQUESTS: PriceKind(_traits("request"), "requests", "requests_kcount", per=PER_THOUSAND),
 }
 
 
 def parts_of(name: str) -> list[str]:
     """Return the kinds that are part of this one, however far down."""
-    whole = KINDS[name].traits
-    return [other for other, kind in KINDS.items() if whole < kind.traits]
+    whole = PRICE_KINDS[name].traits
+    return [other for other, kind in PRICE_KINDS.items() if whole < kind.traits]
 
 
-PARTS = {name: parts_of(name) for name in KINDS}
+PARTS = {name: parts_of(name) for name in PRICE_KINDS}
 """By kind: the kinds that are part of it."""
 
-DEEPEST_FIRST = sorted(KINDS, key=lambda name: -len(KINDS[name].traits))
+DEEPEST_FIRST = sorted(PRICE_KINDS, key=lambda name: -len(PRICE_KINDS[name].traits))

@@ -10,16 +10,16 @@ from decimal import Decimal
 from typing import Any
 
 from ledger.errors import MissingExtraError, UnknownPriceError
-from ledger.prices.kinds import KINDS, OUTPUT, OUTPUT_IMAGE
+from ledger.prices.kinds import OUTPUT, OUTPUT_IMAGE, PRICE_KINDS
 from ledger.prices.rates import Rate, Rates
-from ledger.prices.table import REMEMBERED
+from ledger.prices.table import MODELS_KEPT
 
 GENAI_PRICES = "genai-prices"
 
 ALIASES = {"azure_ai": "azure", "fireworks_ai": "fireworks"}
 """Names of providers that genai-prices does not know under these."""
 
-_KIND_OF = {kind.genai_prices: name for name, kind in KINDS.items()}
+_KIND_OF = {kind.genai_prices: name for name, kind in PRICE_KINDS.items()}
 _DRAWS = "gpt-image-"
 """The beginning of the names of models that make pictures alone."""
 _BEDROCK = re.compile(r"([a-z-]+\.)?(ai21|amazon|anthropic|cohere|deepseek|meta|mistral|qwen)\.")
@@ -128,7 +128,7 @@ class LibraryPrices:
     def _find(self, model: str, provider: str | None) -> _Found | None:
         snapshot = self._snapshot()
         searched, found = self._found
-        if searched is not snapshot or len(found) >= REMEMBERED:
+        if searched is not snapshot or len(found) >= MODELS_KEPT:
             found = {}
             self._found = snapshot, found
         wanted = model, provider

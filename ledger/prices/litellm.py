@@ -13,7 +13,7 @@ from typing import Any
 
 from ledger.core.checks import check_path
 from ledger.errors import PriceTableError
-from ledger.prices.kinds import INPUT, KINDS, OUTPUT, TOKENS
+from ledger.prices.kinds import INPUT, OUTPUT, PER_MILLION, PRICE_KINDS
 from ledger.prices.rates import Rate, Rates
 
 LITELLM = "litellm"
@@ -98,7 +98,7 @@ class LitellmMap:
 
 def _rates(entry: Mapping[str, Any], suffix: str) -> dict[str, Rate]:
     found: dict[str, Rate] = {}
-    for kind, row in KINDS.items():
+    for kind, row in PRICE_KINDS.items():
         base = _usd(entry.get(f"{row.litellm}{suffix}"))
         if row.litellm is None or base is None:
             continue
@@ -117,5 +117,5 @@ def _usd(a_token: object) -> Decimal | None:
     """Return US dollars per million tokens, exactly."""
     if isinstance(a_token, bool) or not isinstance(a_token, int | Decimal):
         return None
-    usd = Decimal(a_token).scaleb(len(str(TOKENS)) - 1)
+    usd = Decimal(a_token).scaleb(len(str(PER_MILLION)) - 1)
     return usd if usd.is_finite() and usd >= 0 else None

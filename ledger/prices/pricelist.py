@@ -20,7 +20,7 @@ from ledger.prices.rates import Price, Rates, most, price
 from ledger.prices.table import PriceTable, conditions_of
 
 
-class Source(Protocol):
+class PriceSource(Protocol):
     """Knows prices."""
 
     @property
@@ -70,7 +70,7 @@ class PriceList:
             MissingExtraError: genai-prices is not installed.
             InvalidInputError: There is no source at all.
         """
-        self.sources: list[Source] = []
+        self.sources: list[PriceSource] = []
         if isinstance(own, str | Path):
             own = PriceTable.load(own)
         if own is not None:

@@ -14,19 +14,19 @@ from ledger.prices.kinds import (
     CACHE_WRITE,
     DEEPEST_FIRST,
     INPUT,
-    KINDS,
     OUTPUT,
     PARTS,
+    PER_MILLION,
+    PER_THOUSAND,
+    PRICE_KINDS,
     REQUESTS,
-    TIMES,
-    TOKENS,
 )
 
 _MICRO_PLACES = 6
-_MICROS = {TOKENS: 1, TIMES: 1_000}
+_MICROS = {PER_MILLION: 1, PER_THOUSAND: 1_000}
 """What one costs in micro-USD at a price of 1 US dollar for so many."""
 _NOTHING = Decimal(0)
-_ORDER = {name: place for place, name in enumerate(KINDS)}
+_ORDER = {name: place for place, name in enumerate(PRICE_KINDS)}
 PRICE_DIGITS = 30
 """A price has at most so many digits before and after the point, and a count at most 19."""
 
@@ -89,7 +89,7 @@ class Line:
     """One kind of a request's price.
 
     Attributes:
-        kind: Its name in `KINDS`.
+        kind: Its name in `PRICE_KINDS`.
         count: How many of them are charged at this rate; parts with a price of their own are not
             counted again.
         usd: The price, in US dollars.
@@ -146,7 +146,7 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
                 found[place] = found.get(place, 0) + count
     lines, micros = [], _NOTHING
     for (kind, usd), count in sorted(found.items(), key=_place):
-        line = Line(kind=kind, count=count, usd=usd, per=KINDS[kind].per)
+        line = Line(kind=kind, count=count, usd=usd, per=PRICE_KINDS[kind].per)
         lines.append(line)
         micros = line.added_to(micros)
     return Price(
@@ -187,7 +187,7 @@ def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[st
         micros = _EXACT.fma(tokens, max(parts, default=_NOTHING), micros)
     if REQUESTS in rates.rates:
         once = rates.rates[REQUESTS].at(input_tokens)
-        micros = _EXACT.fma(_MICROS[KINDS[REQUESTS].per], once, micros)
+        micros = _EXACT.fma(_MICROS[PRICE_KINDS[REQUESTS].per], once, micros)
     return int(micros.to_integral_value(ROUND_CEILING))
 
 
@@ -248,8 +248,8 @@ def _check_priced(rates: Rates, request: Counts, ambiguous: Iterable[tuple[str, 
     for name in used:
         if name in rates.rates:
             continue
-        kind = KINDS[name]
-        wider = [other for other in KINDS if name in PARTS[other] and other in rates.rates]
+        kind = PRICE_KINDS[name]
+        wider = [other for other in PRICE_KINDS if name in PARTS[other] and other in rates.rates]
         if not wider or kind.apart:
             instead = f"; the price of {_said(wider[0])} is not what they cost" if wider else ""
             raise UnknownPriceError(

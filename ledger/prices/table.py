@@ -13,7 +13,7 @@ from typing import Any
 
 from ledger.core.checks import I64_MAX, check_amount, check_path, check_text, check_type
 from ledger.errors import InvalidInputError, PriceTableError, UnknownPriceError
-from ledger.prices.kinds import KINDS
+from ledger.prices.kinds import PRICE_KINDS
 from ledger.prices.rates import PRICE_DIGITS, Rate, Rates
 
 OWN = "own"
@@ -24,13 +24,13 @@ STANDARD = frozenset({"standard", "default", "auto", "on_demand", "global", "not
 CONDITIONS = ("service_tier", "speed", "inference_geo")
 """What a price may depend on besides model, time and size."""
 
-REMEMBERED = 1_000
+MODELS_KEPT = 1_000
 """How many names of models a source remembers: answers bring any names."""
 
 _TOP = frozenset({"version", "currency", "price"})
 _STEPS = "above"
 _NAMES = ("model", "provider", *CONDITIONS)
-_KEYS = frozenset({*_NAMES, "since", "currency", _STEPS, *KINDS})
+_KEYS = frozenset({*_NAMES, "since", "currency", _STEPS, *PRICE_KINDS})
 
 
 def conditions_of(given: Mapping[str, str | None]) -> dict[str, str]:
@@ -168,7 +168,7 @@ class PriceTable:
 
     def _named(self, model: str, provider: str | None) -> list[_Entry]:
         """Return the entries of a model, which are searched once."""
-        if len(self._found) >= REMEMBERED:
+        if len(self._found) >= MODELS_KEPT:
             self._found = {}
         wanted = model, provider
         if wanted not in (found := self._found):
@@ -202,8 +202,8 @@ class PriceTable:
             raise PriceTableError(where, str(error)) from error
         if "model" not in names:
             raise PriceTableError(where, 'names no model: write model = "..."')
-        if not KINDS.keys() & given.keys():
-            raise PriceTableError(where, f"has no price: write one of {', '.join(KINDS)}")
+        if not PRICE_KINDS.keys() & given.keys():
+            raise PriceTableError(where, f"has no price: write one of {', '.join(PRICE_KINDS)}")
         return _Entry(
             model=names["model"],
             provider=names.get("provider"),
@@ -253,7 +253,7 @@ class PriceTable:
 
 
 def _rates(where: str, given: Mapping[str, Any]) -> dict[str, Rate]:
-    bases = {name: _usd(where, name, given[name]) for name in KINDS if name in given}
+    bases = {name: _usd(where, name, given[name]) for name in PRICE_KINDS if name in given}
     steps: dict[str, list[tuple[int, Decimal]]] = {name: [] for name in bases}
     wanted = given.get(_STEPS, [])
     if isinstance(wanted, Mapping) or not isinstance(wanted, Sequence):

@@ -16,7 +16,7 @@ from ledger.files.bill import fitted_table
 from ledger.files.cells import CellReader
 from ledger.files.lines import BillLine
 from ledger.files.mapping import COLUMN_FIELDS, BillMapping
-from ledger.files.rows import LIST, Rows
+from ledger.files.rows import LIST, FileRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def explain(path: str | Path, mappings: Sequence[BillMapping], *, rows: int = 5)
         )
 
 
-def _explained(reader: CellReader, row: Rows, zone: ZoneInfo) -> ExplainedRow:
+def _explained(reader: CellReader, row: FileRows, zone: ZoneInfo) -> ExplainedRow:
     """Explain a row, which is given by itself."""
     line, reason = None, None
     try:

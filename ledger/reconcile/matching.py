@@ -22,7 +22,7 @@ from ledger.core.checks import (
 from ledger.errors import InvalidInputError
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
-from ledger.files.mapping import COST
+from ledger.files.mapping import COST_FIELD
 from ledger.files.numbers import Amount
 from ledger.ledger import Ledger
 from ledger.reconcile.recorded import Recorded, recorded
@@ -172,7 +172,7 @@ class _Matching:
         self._unpriced += one.unpriced
         pair.entries += 1
         if not one.corrects:
-            pair.costing += COST in self.axes and one.amounts[self.axes.index(COST)] > 0
+            pair.costing += COST_FIELD in self.axes and one.amounts[self.axes.index(COST_FIELD)] > 0
         if one.assumed:
             so_far = pair.assumed.get(one.ref[::2], [0] * len(self.axes))
             pair.assumed[one.ref[::2]] = _added(so_far, one.amounts)
@@ -185,7 +185,7 @@ class _Matching:
     def result(self, tolerance_tokens: int, tolerance_cost_micros_usd: int) -> Reconciliation:
         """Return how the two sides compare."""
         tolerances = dict.fromkeys(self.axes, tolerance_tokens)
-        tolerances[COST] = tolerance_cost_micros_usd
+        tolerances[COST_FIELD] = tolerance_cost_micros_usd
         matches = sorted(
             (self._match(key, pair, tolerances) for key, pair in self._pairs.items()), key=_order
         )
@@ -225,7 +225,8 @@ class _Matching:
                 if match.status is Status.MATCHED
                 and (match.difference.cost_micros_usd or 0) < -tolerance_cost_micros_usd
             ),
-            rounded_up_micros_usd=(billed.cost_micros_usd or 0) - Fraction(exactly.get(COST, 0)),
+            rounded_up_micros_usd=(billed.cost_micros_usd or 0)
+            - Fraction(exactly.get(COST_FIELD, 0)),
             correctable={
                 key.request_id: tuple(pair.correctable)
                 for key, pair in self._pairs.items()
@@ -334,7 +335,7 @@ class _Matching:
     def _agrees(self, difference: Amounts, tolerances: dict[str, int], costing: int) -> bool:
         """Tell whether a difference is tolerated, or comes from rounding each cost up by itself."""
         return all(
-            -max(tolerances[name], costing - 1 if name == COST else 0)
+            -max(tolerances[name], costing - 1 if name == COST_FIELD else 0)
             <= getattr(difference, name)
             <= tolerances[name]
             for name in self.axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from ledger.files.mapping import COST, Identical
+from ledger.files.mapping import COST_FIELD, Identical
 from ledger.files.numbers import Amount
 from ledger.reconcile.explaining import Explained
 from ledger.reconcile.values import Amounts, Match, Reconciliation, Status
@@ -21,12 +21,12 @@ HEADINGS = {
     "input_tokens": "input",
     "output_tokens": "output",
     "total_tokens": "tokens",
-    COST: "USD",
+    COST_FIELD: "USD",
     "cache_creation_tokens": "cache written",
     "cache_read_tokens": "cache read",
     "reasoning_tokens": "reasoning",
 }
-_MAIN = ("total_tokens", COST)
+_MAIN = ("total_tokens", COST_FIELD)
 """The axes that count against budgets; the other axes have columns for differences only."""
 
 
@@ -141,7 +141,7 @@ def explained_sheets(found: Explained) -> list[Sheet]:
 
 def _exactly(axis: str, amount: Amount) -> str:
     """Return an amount of one line: in US dollars or tokens, with up to 12 decimal places."""
-    units = round(Fraction(amount) * (10**6 if axis == COST else 10**12))
+    units = round(Fraction(amount) * (10**6 if axis == COST_FIELD else 10**12))
     whole, part = divmod(abs(units), 10**12)
     return f"{'-' if units < 0 else ''}{whole:,}.{part:012d}".rstrip("0").rstrip(".")
 
@@ -225,7 +225,7 @@ def cells(amounts: Amounts, axes: Sequence[str], *, signed: bool = False) -> lis
 
 
 def _cell(axis: str, amount: int, *, signed: bool) -> str:
-    shown = usd(amount) if axis == COST else f"{amount:,}"
+    shown = usd(amount) if axis == COST_FIELD else f"{amount:,}"
     return f"+{shown}" if signed and amount > 0 else shown
 
 

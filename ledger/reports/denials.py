@@ -17,7 +17,7 @@ from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
-from ledger.reports.dimensions import COLUMNS
+from ledger.reports.dimensions import DIMENSION_COLUMNS
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.increases import Increase, Lack, Shortfall, increase, shortfall_of
 from ledger.reports.position import SIDES
@@ -37,8 +37,8 @@ _DECIDED = (
     "detail",
 )
 _COLUMNS = Columns(entries, (*_DECIDED, *SIDES))
-_WHO = tuple(COLUMNS.values())
-WHO = (*COLUMNS, "reason")
+_WHO = tuple(DIMENSION_COLUMNS.values())
+WHO = (*DIMENSION_COLUMNS, "reason")
 """What denials can be grouped by."""
 _THRESHOLD = "threshold"
 
@@ -225,7 +225,7 @@ def denials_by(
     for name in by:
         if name not in WHO:
             raise InvalidInputError("by", f"{name!r} is none of {', '.join(WHO)}")
-    columns = [COLUMNS.get(name) for name in by]  # None: the reason is no column
+    columns = [DIMENSION_COLUMNS.get(name) for name in by]  # None: the reason is no column
     groups: dict[tuple[str, tuple[str | None, ...]], _Tally] = defaultdict(_Tally)
     asked = [name for name in columns if name is not None]
     for found in _stream(book, where, asked, left_out):

@@ -13,7 +13,7 @@ from ledger.store.dialects.expressions import tag_value
 from ledger.store.schema import attributions
 
 UNITS = tuple(str(unit) for unit in Unit)
-COLUMNS = {
+DIMENSION_COLUMNS = {
     "run": "run_id",
     **{name: name for name in ("model", "provider", "tenant", "agent", "operation")},
 }
@@ -33,7 +33,7 @@ def checked(by: Sequence[str], *, times: bool) -> tuple[str, ...]:
         InvalidInputError: There is none of this name, or one is named twice.
     """
     check_several("by", by)
-    known = [*(UNITS if times else ()), *COLUMNS, "pool"]
+    known = [*(UNITS if times else ()), *DIMENSION_COLUMNS, "pool"]
     for name in by:
         check_type("by", name, str)
         if name not in known and not (name.startswith(_TAG) and name != _TAG):
@@ -51,4 +51,4 @@ def label(name: str) -> Label:
         return lambda inner: inner.pool_id
     if name.startswith(_TAG):
         return lambda _: tag_value(attributions.c.tags, name.removeprefix(_TAG))
-    return lambda _: attributions.c[COLUMNS[name]]
+    return lambda _: attributions.c[DIMENSION_COLUMNS[name]]

@@ -26,7 +26,7 @@ from ledger.reports.dimensions import checked, label
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
-from ledger.reports.scopes import IS_UNPRICED, Scope, snapshot
+from ledger.reports.scopes import UNPRICED_ENTRY, Scope, snapshot
 from ledger.store.pools import LeftOut
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
@@ -180,7 +180,7 @@ def _calls(
         )
     ]
     part = entries.alias("part")
-    unpriced = IS_UNPRICED | exists().where(
+    unpriced = UNPRICED_ENTRY | exists().where(
         part.c.pool_id == e.pool_id,
         part.c.lease == e.lease,
         text(sql(FOLLOWS_UP, "part.kind")),

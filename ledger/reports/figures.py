@@ -38,7 +38,7 @@ from ledger.core.kinds import (
     sql,
 )
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Provenance
-from ledger.reports.scopes import IS_UNPRICED, Scope, Shape
+from ledger.reports.scopes import UNPRICED_ENTRY, Scope, Shape
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store.schema import attributions, entries
 
@@ -129,7 +129,7 @@ class Figures:
 
 
 _FIGURES = tuple(part.name for part in fields(Figures))
-COUNTED = tuple(name for name in _FIGURES if name not in {"first_at", "last_at"})
+SUMMED = tuple(name for name in _FIGURES if name not in {"first_at", "last_at"})
 """The figures that add up."""
 
 
@@ -141,7 +141,7 @@ def added(parts: Iterable[Figures]) -> dict[str, Any]:
     firsts = [part.first_at for part in known if part.first_at is not None]
     lasts = [part.last_at for part in known if part.last_at is not None]
     return {
-        **{name: sum(getattr(part, name) for part in known) for name in COUNTED},
+        **{name: sum(getattr(part, name) for part in known) for name in SUMMED},
         "first_at": min(firsts, default=None),
         "last_at": max(lasts, default=None),
     }
@@ -231,7 +231,7 @@ def _parts(shape: Shape, sums: Sums, *, grained: bool, attributed: bool) -> Subq
             *columns,
             func.count().label("entries"),
             func.sum(case((late, 1), else_=0)).label("late"),
-            func.sum(case((IS_UNPRICED, 1), else_=0)).label("unpriced"),
+            func.sum(case((UNPRICED_ENTRY, 1), else_=0)).label("unpriced"),
             func.sum(case((end.c.seq.is_(None), 1), else_=0)).label("open"),
             *(part for name in USAGE_FIELDS for part in sums.of(name, e[f"usage_{name}"])),
             *(

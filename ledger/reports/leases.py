@@ -33,7 +33,7 @@ from ledger.ledger import Ledger
 from ledger.reports.figures import AsOf, is_open
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment, moment_of
-from ledger.reports.scopes import IS_UNPRICED, Scope, snapshot
+from ledger.reports.scopes import UNPRICED_ENTRY, Scope, snapshot
 from ledger.store.pools import LeftOut
 from ledger.store.rows import Row
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
@@ -225,7 +225,7 @@ def _open(conditions: Iterable[ColumnElement[bool]], as_of: AsOf) -> Any:  # noq
             e.recorded_at.label("at"),  # the hold began then, whenever the call occurred
             *(a[name] for name in ("run_id", "agent", "model")),
             case((expired, 1), else_=0).label("expired"),
-            case((IS_UNPRICED, 1), else_=0).label("unpriced"),
+            case((UNPRICED_ENTRY, 1), else_=0).label("unpriced"),
             last.c.expires_at,
             *(_held(axis, last).label(f"held_{axis.name}") for axis in AXES),
         )

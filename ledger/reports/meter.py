@@ -27,7 +27,7 @@ from ledger.store.statements import Prepared, rows_of_each
 
 _FLAGS = {"overruns": EntryFlag.OVERRUN, "late": EntryFlag.LATE, "unpriced": EntryFlag.UNPRICED}
 
-COUNTED = (*COUNTED_AS, *_FLAGS)
+METERED = (*COUNTED_AS, *_FLAGS)
 """What is counted: kinds of entries by their names in reports, and flags."""
 
 
@@ -39,7 +39,7 @@ class Reading:
         status: Where it stands.
         open_leases: How many leases that it granted hold something.
         counted: How many calls it admitted (`requests`), denied (`denied`) and so on, by the names
-            in `COUNTED`. A call counts in the pool that was asked, and not again in those above.
+            in `METERED`. A call counts in the pool that was asked, and not again in those above.
     """
 
     status: PoolStatus
@@ -61,7 +61,7 @@ class _Read(NamedTuple):
     counted: Mapping[str, int]
 
 
-_UNREAD = _Read(0, 1, dict.fromkeys(COUNTED, 0))
+_UNREAD = _Read(0, 1, dict.fromkeys(METERED, 0))
 
 
 class Meter:

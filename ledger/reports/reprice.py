@@ -25,7 +25,7 @@ from ledger.store.pools import LeftOut, leave_out
 from ledger.store.rows import UNREADABLE, detail_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
-NOTHING = Usage.zero()
+NO_USAGE = Usage.zero()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,7 @@ def _of_pool(
             continue
         try:
             usage = corrected.get(row["seq"]) or Usage(**USAGE.of(row))
-            if usage == NOTHING:
+            if usage == NO_USAGE:
                 continue  # what an expiry assumed, until the call itself was recorded
             yield _priced(row, detail_of(row), usage, prices, at)
         except UNREADABLE as error:

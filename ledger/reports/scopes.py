@@ -23,7 +23,7 @@ from ledger.store.schema import attributions, entries, pools
 
 T = TypeVar("T")
 
-IS_UNPRICED = entries.c.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0
+UNPRICED_ENTRY = entries.c.flags.bitwise_and(int(EntryFlag.UNPRICED)) != 0
 """The condition for an entry that leaves out a figure which its pool limits."""
 
 

@@ -22,7 +22,7 @@ from ledger.ledger import Ledger
 from ledger.reports.due import DueLeases, due_of_each
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import SIDES, asked_moment, newest
-from ledger.reports.scopes import IS_UNPRICED, Scope, scope_of, snapshot
+from ledger.reports.scopes import UNPRICED_ENTRY, Scope, scope_of, snapshot
 from ledger.reports.standing import PresentWindow, standing_in
 from ledger.reports.stream import stream, unreadable
 from ledger.reports.sums import Sums, summed, whole
@@ -243,7 +243,7 @@ def _movements(connection: Connection, scope: Scope, after: int, last: int) -> l
             select(
                 e.kind,
                 func.count().label("entries"),
-                func.sum(case((IS_UNPRICED, 1), else_=0)).label("unpriced"),
+                func.sum(case((UNPRICED_ENTRY, 1), else_=0)).label("unpriced"),
                 *(
                     part
                     for name in SIDES

@@ -30,7 +30,7 @@ def ends(connection: Connection, scope: Scope) -> dict[PoolId, int]:
     return newest if as_of is None else dict.fromkeys(newest, as_of)
 
 
-Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
+Selected = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """The names of columns, and rows of them."""
 
 
@@ -41,7 +41,7 @@ def stream(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterato
             yield dict(zip(names, row, strict=True))
 
 
-def pages(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[Rows]:
+def pages(book: Ledger, query: Select[Any], *, after: int, end: int) -> Iterator[Selected]:
     """Yield the rows of a query on entries of one pool, in order, `PAGE` or fewer at a time.
 
     Entries are only appended, so those up to a number that was once the newest never change. They
@@ -87,7 +87,7 @@ def _is_any(connection: Connection, scope: Scope) -> bool:
     return connection.execute(found).first() is not None
 
 
-def _rows(connection: Connection, query: Select[Any]) -> Rows:
+def _rows(connection: Connection, query: Select[Any]) -> Selected:
     result = connection.execute(query)
     return tuple(result.keys()), result.all()
 

@@ -29,7 +29,7 @@ from ledger.errors import (
 )
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
-from ledger.files.mapping import COST
+from ledger.files.mapping import COST_FIELD
 from ledger.simulate.pricing import Prices
 from ledger.simulate.resuming import Outline
 from ledger.simulate.runs import RunRule
@@ -117,8 +117,8 @@ class Backtest:
             "cache_write_tokens": said.get("cache_creation_tokens", 0),
         }
         if not row.has_cost:
-            said[COST] = self.prices.cost_micros_usd(tokens_in, output, **cached)
-        cost = said.get(COST, 0)
+            said[COST_FIELD] = self.prices.cost_micros_usd(tokens_in, output, **cached)
+        cost = said.get(COST_FIELD, 0)
         usage = tuple(said.get(name, 0) for name in USAGE_FIELDS)
         if self.estimate_output_tokens is not None:
             output = self.estimate_output_tokens
@@ -129,12 +129,12 @@ class Backtest:
     @property
     def costs_are_recorded(self) -> bool:
         """Whether calls cost what the trace says: it has costs, and no prices are given."""
-        return COST in self.trace.axes and not self._has_prices
+        return COST_FIELD in self.trace.axes and not self._has_prices
 
     @property
     def has_costs(self) -> bool:
         """Whether anything says what calls cost."""
-        return COST in self.trace.axes or self._has_prices
+        return COST_FIELD in self.trace.axes or self._has_prices
 
     @property
     def _has_prices(self) -> bool:
@@ -177,7 +177,7 @@ class Backtest:
         prices = self.prices
         if prices.input_usd and prices.output_usd and 0 not in self._cache_prices.values():
             return  # every row that uses a token has a cost
-        if self.costs_are_recorded and self.trace.least[self.trace.axes.index(COST)] > 0:
+        if self.costs_are_recorded and self.trace.least[self.trace.axes.index(COST_FIELD)] > 0:
             return
         if _refusal(options, UsageEstimate(total_tokens=1)) is None:
             return

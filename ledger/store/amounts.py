@@ -98,7 +98,7 @@ def amount_values(
     lease: LeaseState | LeaseAfter | None,
     flags: int,
 ) -> tuple[int | None, ...]:
-    """Return the values of the columns `AMOUNTS`.
+    """Return the values of the columns `AMOUNT_COLUMNS`.
 
     What a lease holds and has used is stored only where the entry's kind, estimate and usage do not
     say it: a reservation holds its estimate and one request, other entries leave nothing held; and
@@ -121,11 +121,13 @@ def amount_values(
 
 
 _NAMES = [column.name for column in entries.columns]
-AMOUNTS = tuple(_NAMES[_NAMES.index("estimate_input_tokens") : _NAMES.index("expires_at") + 1])
+AMOUNT_COLUMNS = tuple(
+    _NAMES[_NAMES.index("estimate_input_tokens") : _NAMES.index("expires_at") + 1]
+)
 """The columns of an entry's own amounts and of its lease."""
 
-amounts_in: Callable[[_Row], tuple[int | None, ...]] = itemgetter(*AMOUNTS)
-"""Returns the stored values of the columns `AMOUNTS`."""
+amounts_in: Callable[[_Row], tuple[int | None, ...]] = itemgetter(*AMOUNT_COLUMNS)
+"""Returns the stored values of the columns `AMOUNT_COLUMNS`."""
 
 
 def held_by_kind(kind: str, estimated: tuple[int | None, ...]) -> tuple[int | None, ...]:

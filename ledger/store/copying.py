@@ -28,7 +28,7 @@ from ledger.store.writing import Transaction
 
 T = TypeVar("T")
 
-PAGE = 2_000
+COPIED_AT_ONCE = 2_000
 """How many rows are written in one transaction."""
 
 
@@ -195,12 +195,12 @@ class _Part(NamedTuple):
 
 
 def _pages(there: _Numbers, newest: _Numbers) -> Iterator[list[_Part]]:
-    """Yield what is missing, in parts of at most `PAGE` numbers together.
+    """Yield what is missing, in parts of at most `COPIED_AT_ONCE` numbers together.
 
     A pool of which nothing is missing has a part without rows, which is held against the source.
     """
     page: list[_Part] = []
-    room = PAGE
+    room = COPIED_AT_ONCE
     for pool_id, (upto, _) in newest.items():
         after = there[pool_id].number if pool_id in there else 0
         if after >= upto:
@@ -212,7 +212,7 @@ def _pages(there: _Numbers, newest: _Numbers) -> Iterator[list[_Part]]:
             after = part.upto
             if room == 0:
                 yield page
-                page, room = [], PAGE
+                page, room = [], COPIED_AT_ONCE
     if page:
         yield page
 

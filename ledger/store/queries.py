@@ -28,7 +28,7 @@ from ledger.core.kinds import BEGINS_LEASE, ENDS_HOLD, ENDS_LEASE, FOLLOWS_UP, E
 from ledger.store.attributions import CONTENT
 from ledger.store.columns import Columns
 from ledger.store.dialects import clock
-from ledger.store.schema import IS_OF_ENTRY, SETS_EXPIRY, attributions, entries, pools
+from ledger.store.schema import EXPIRY_SET, IS_OF_ENTRY, attributions, entries, pools
 from ledger.store.statements import Prepared
 
 _POOL: BindParameter[int] = bindparam("pool_id")
@@ -145,7 +145,7 @@ def _none_about_lease(
 
 
 _HOLDS_STILL = (
-    SETS_EXPIRY,
+    EXPIRY_SET,
     _none_about_lease(_ending, text(sql(ENDS_LEASE, "lease_end.kind"))),
     _none_about_lease(
         _follow_up,
@@ -161,7 +161,7 @@ and a server without statistics might join the whole table.
 """
 _ONCE = select(clock.NOW).scalar_subquery()
 """The time, read once: a server cannot search an index for a clock that moves on."""
-NOW = Prepared(select(clock.NOW.label("now")))
+READ_CLOCK = Prepared(select(clock.NOW.label("now")))
 ENDING = Prepared(
     select(entries.c.lease, entries.c.expires_at)
     .where(
@@ -296,7 +296,7 @@ def _shares(pool: FromClause, parent: ColumnElement[int]) -> ColumnElement[bool]
 def _may_be_due(pool: ColumnElement[int], swept_until: ColumnElement[int]) -> ColumnElement[bool]:
     return exists().where(
         _own.c.pool_id == pool,
-        SETS_EXPIRY,
+        EXPIRY_SET,
         _own.c.expires_at > swept_until,
         _own.c.expires_at <= _ONCE,
     )

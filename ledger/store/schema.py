@@ -131,7 +131,7 @@ attributions = Table(
 _FOLLOWS_UP = text(kinds.sql(kinds.FOLLOWS_UP))
 _ENDS = text(kinds.sql(kinds.ENDS_LEASE))
 _EXPIRES = text(kinds.sql([kinds.EntryKind.EXPIRY]))
-SETS_EXPIRY = text(
+EXPIRY_SET = text(
     f"{kinds.sql(kinds.SETS_EXPIRY)} AND expires_at IS NOT NULL AND origin_seq IS NULL"
 )
 """The condition for entries that set when a hold ends; other entries repeat it."""
@@ -232,7 +232,7 @@ entries = Table(
         "pool_id",
         "expires_at",
         "lease",
-        **_where(SETS_EXPIRY),
+        **_where(EXPIRY_SET),
     ),
     Index(
         "ix_entries_threshold",

@@ -63,7 +63,7 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
     """
     restless = [pool for pool in pools if not pool.seems_quiet(now)]
     # Read the time first: a hold that ends between the two reads must not seem to have expired.
-    time_asked = [] if now is not None else [(queries.NOW, {"now": now})]
+    time_asked = [] if now is not None else [(queries.READ_CLOCK, {"now": now})]
     asked: list[tuple[Prepared, dict[str, Any]]] = [*time_asked]
     asked += [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in pools]
     asked += [pool.ending(now) for pool in restless]
@@ -114,7 +114,7 @@ def _forget(
 
 def clock(connection: Connection, now: Micros | None) -> Micros:
     """Return the given time, or else the store's."""
-    return now or Micros(queries.NOW.rows(connection, {"now": None})[0]["now"])
+    return now or Micros(queries.READ_CLOCK.rows(connection, {"now": None})[0]["now"])
 
 
 def recall(

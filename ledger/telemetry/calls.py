@@ -29,7 +29,7 @@ from ledger.transport.requests import Asked
 _SCOPE = "ledger"
 _MICROS = 1_000_000
 
-PROVIDERS = {
+PROVIDER_NAMES = {
     "aws": "aws.bedrock",
     "azure": "azure.ai.openai",
     "google": "gcp.gemini",
@@ -173,7 +173,7 @@ class _Span(AttemptListener):
                 "gen_ai.provider.name": (
                     _SPOKEN_BY.get(asked.protocol.name, "openai")
                     if provider is None
-                    else PROVIDERS.get(provider, provider)
+                    else PROVIDER_NAMES.get(provider, provider)
                 ),
                 "gen_ai.request.model": asked.model,
             }

@@ -23,7 +23,7 @@ EXTENSIONS = RequestExtensions()
 """Extensions without any value."""
 UNLIMITED = RequestBudget.unlimited()
 
-AXES = pytest.mark.parametrize("axis", ["tokens", "cost_micros_usd"])
+EACH_AXIS = pytest.mark.parametrize("axis", ["tokens", "cost_micros_usd"])
 
 
 def tokens(amount: int) -> UsageEstimate:

@@ -22,7 +22,16 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.testing.calls import AXES, EXTENSIONS, UNLIMITED, Make, left_on, on, pool_on, tokens
+from ledger.testing.calls import (
+    EACH_AXIS,
+    EXTENSIONS,
+    UNLIMITED,
+    Make,
+    left_on,
+    on,
+    pool_on,
+    tokens,
+)
 
 NOTHING_LEFT = Remaining(0, 0, True)
 
@@ -84,7 +93,7 @@ class ReservationContract:
         budget.reserve(EXTENSIONS, tokens(50), UNLIMITED)
         assert Remaining(20, U64_MAX - 5, True) == budget.remaining(EXTENSIONS)
 
-    @AXES
+    @EACH_AXIS
     @pytest.mark.parametrize(
         ("capacity", "threshold", "asked", "admitted"),
         [
@@ -122,7 +131,7 @@ class ReservationContract:
         after = budget.remaining(EXTENSIONS)
         assert (expected, expected <= threshold) == (left_on(axis, after), after.below_threshold)
 
-    @AXES
+    @EACH_AXIS
     def test_below_threshold_is_at_or_below(self, make: Make, axis: str) -> None:
         """One above the threshold is not below it; at it is."""
         budget = make(pool_on(axis, 100, 30))
@@ -156,7 +165,7 @@ class ReservationContract:
         )
         assert Remaining(5, U64_MAX, False) == budget.remaining(EXTENSIONS)
 
-    @AXES
+    @EACH_AXIS
     @pytest.mark.parametrize(("limit", "asked", "admitted"), [(10, 10, True), (10, 11, False)])
     @pytest.mark.parametrize("scale", [0, I64_MAX - 11])
     def test_the_request_s_own_limit_is_allowed(
@@ -199,7 +208,7 @@ class ReservationContract:
         assert budget.remaining(EXTENSIONS) == budget.remaining(extensions)
         assert ("mine", b"older") == (extensions.get(str), extensions.get(bytes))
 
-    @AXES
+    @EACH_AXIS
     def test_the_largest_amount_goes_through(self, make: Make, axis: str) -> None:
         """2^63-1 is reserved, given back and committed exactly, in a pool of that capacity."""
         budget = make(pool_on(axis, I64_MAX))

@@ -20,7 +20,16 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.testing.calls import AXES, EXTENSIONS, UNLIMITED, Make, left_on, on, pool_on, tokens
+from ledger.testing.calls import (
+    EACH_AXIS,
+    EXTENSIONS,
+    UNLIMITED,
+    Make,
+    left_on,
+    on,
+    pool_on,
+    tokens,
+)
 
 
 class SettlementContract:
@@ -75,7 +84,7 @@ class SettlementContract:
             budget.record_used(lease, Usage(total_tokens=70))
         assert 930 == budget.remaining(EXTENSIONS).tokens
 
-    @AXES
+    @EACH_AXIS
     def test_usage_at_the_request_budget_is_fine(self, make: Make, axis: str) -> None:
         """The limit itself is allowed at the settlement too."""
         budget = make(SharedPoolBudgetOptions())
@@ -111,7 +120,7 @@ class SettlementContract:
             budget.record_used(lease, Usage(total_tokens=50))
         assert 95 == budget.remaining(EXTENSIONS).tokens
 
-    @AXES
+    @EACH_AXIS
     def test_a_total_that_leaves_the_range_stops_at_its_end(self, make: Make, axis: str) -> None:
         """Spend is recorded, although the sum is more than can be held; nothing comes back."""
         budget = make(pool_on(axis, I64_MAX))

@@ -25,7 +25,7 @@ from ledger import (
     reports,
 )
 from ledger.cli import report
-from ledger.cli.live import Pace, _pool_line
+from ledger.cli.live import LastMinute, _pool_line
 from ledger.core.axes import AXES, REQUESTS, Axis
 from ledger.errors import PoolConflictError
 from ledger.reports.charts import burn_down_pictures
@@ -264,7 +264,7 @@ def test_the_live_view_shows_the_axis_that_ran_out(ledger: Run, dry: str, axis: 
     """Its bar is full, of that axis, and what is printed once has no figure without a meaning."""
     assert not NO_MEANING.search(ledger("top", "--once", "--url", dry).out)
     with Ledger.open(dry) as book:
-        cells = [str(cell) for cell in _pool_line(book.pool("team").status(), Pace())]
+        cells = [str(cell) for cell in _pool_line(book.pool("team").status(), LastMinute())]
     _name, bar, capacity, committed, held, left, unit, _rate = cells
     assert bar.endswith("100%")
     assert [capacity_of(axis)] * 2 == [capacity, committed]

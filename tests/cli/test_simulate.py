@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from ledger import Entry, EntryKind, Ledger, SharedPoolBudgetOptions, Verification, reports
-from ledger.files.cells import CellReader, Read
+from ledger.files.cells import CellReader, ReadRows
 from ledger.files.lines import BillLine
 from ledger.files.lines import Lines as KeptLines
-from ledger.files.rows import Rows
+from ledger.files.rows import FileRows
 from ledger.reconcile import READY, read_bill
 from ledger.simulate import Backtest, RunRule
 from tests.fixtures import Lines, Run
@@ -466,7 +466,7 @@ def test_a_row_is_read_once(
     read: list[int] = []
     lines = CellReader.lines
 
-    def counted(reader: CellReader, rows: Rows, *times: Any) -> Read:  # noqa: ANN401 - as given
+    def counted(reader: CellReader, rows: FileRows, *times: Any) -> ReadRows:  # noqa: ANN401 - as given
         read.extend(rows.lines)
         return lines(reader, rows, *times)
 

@@ -29,7 +29,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
-from ledger.cli.live import LiveView, Pace
+from ledger.cli.live import LastMinute, LiveView
 from tests.fixtures import Run
 
 CENT = UsageEstimate(total_tokens=100, cost_micros_usd=10_000)
@@ -146,7 +146,7 @@ def test_a_lease_below_others_is_counted_once(busy: Ledger) -> None:
 
 def test_the_pace_is_that_of_the_last_minute(busy: Ledger) -> None:
     """Spend per minute by the difference of what was committed; none before there are two looks."""
-    pace = Pace()
+    pace = LastMinute()
     start = datetime(2024, 2, 29, 12, tzinfo=UTC)
     pool_id = next(one.pool.pool_id for one in reports.glance(busy).pools)
     pace.see(reports.glance(busy, now=start))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ledger import InvalidInputError, UnknownPriceError
 from ledger.prices import Counts, PriceList, Rate, Rates
-from ledger.prices.kinds import KINDS
+from ledger.prices.kinds import PRICE_KINDS
 from ledger.prices.rates import price
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -275,9 +275,9 @@ def test_every_kind_is_a_count_and_has_a_unit_of_the_library() -> None:
     """The table of kinds, the fields of counts and the library's units name the same things."""
     from genai_prices.data_units import unit_data  # noqa: PLC0415 - of the library's internals
 
-    assert {part.name for part in fields(Counts)} == {kind.field for kind in KINDS.values()}
+    assert {part.name for part in fields(Counts)} == {kind.field for kind in PRICE_KINDS.values()}
     by_price = {unit["price_key"]: unit for unit in unit_data.values()}
-    for kind in KINDS.values():
+    for kind in PRICE_KINDS.values():
         assert by_price[kind.genai_prices]["per"] == kind.per
     with pytest.raises(InvalidInputError):
         Counts(input_tokens=1.0)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from ledger.files import delimited, lines, rows
 from ledger.files.bill import fitted_table
 from ledger.files.cells import CellReader
 from ledger.files.numbers import is_plain, plain_numbers
-from ledger.files.rows import Rows
+from ledger.files.rows import FileRows
 from ledger.reconcile import READY, BillMapping, read_bill
 from tests.fixtures import Read
 
@@ -124,7 +124,7 @@ def test_times_without_a_zone_are_those_of_the_mapping(zone: str) -> None:
         (datetime(2024, 1, 1) + timedelta(hours=7 * number)).isoformat(sep=" ")  # noqa: DTZ001
         for number in range(1_300)
     ]
-    begins, _ends = reader.times(Rows([1] * len(texts), {"at": texts}, [b""] * len(texts)))
+    begins, _ends = reader.times(FileRows([1] * len(texts), {"at": texts}, [b""] * len(texts)))
     assert [
         int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()) * 1_000_000
         for text in texts

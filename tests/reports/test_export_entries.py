@@ -34,7 +34,7 @@ from ledger import (
     reports,
 )
 from ledger.exports import xlsx
-from ledger.exports.columns import ENTRY_COLUMNS
+from ledger.exports.columns import EXPORT_COLUMNS
 from ledger.store import schema
 
 Facts = Callable[[Ledger], list[dict[str, Any]]]
@@ -148,7 +148,7 @@ def test_no_cell_of_a_csv_file_is_a_formula(odd: Ledger, folder: Path) -> None:
     """A text never begins as a formula does; text is quoted, and a figure is not."""
     path = folder / "out.csv"
     exports.write(odd, "2024", path)
-    text_columns = {c.name for c in ENTRY_COLUMNS if c.kind.name in {"TEXT", "JSON"}}
+    text_columns = {c.name for c in EXPORT_COLUMNS if c.kind.name in {"TEXT", "JSON"}}
     for row in read(path):
         for name in text_columns:
             assert row[name][:1] not in set("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -173,7 +173,7 @@ def test_every_column_of_the_journal_is_exported() -> None:
     """What the store has of an entry is in the export, numbers of rows by what they stand for."""
     stored = {column.name for column in schema.entries.columns}
     by_name = {"pool_id", "origin_pool_id", "attribution_id"}
-    assert set() == stored - by_name - {column.name for column in ENTRY_COLUMNS}
+    assert set() == stored - by_name - {column.name for column in EXPORT_COLUMNS}
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -353,4 +353,4 @@ def test_the_header_is_the_documented_one() -> None:
         if line.startswith("| `")
         for name in line.split("|")[1].split(",")
     ]
-    assert names(ENTRY_COLUMNS) == documented
+    assert names(EXPORT_COLUMNS) == documented

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 
 from ledger import Ledger, SharedPoolBudgetOptions, exports
 from ledger.exports import parquet
-from ledger.exports.columns import ENTRY_COLUMNS, Kind, Page, Value
+from ledger.exports.columns import EXPORT_COLUMNS, ColumnType, ExportCell, RowGroup
 from ledger.exports.tables import CONTAINERS
 from ledger.reports import stream
 from ledger.store import schema
@@ -23,20 +23,20 @@ SLACK_BYTES = 2**20
 """How much more the many may take, where each row group stands; the rows would take 3 MB."""
 
 
-def generated(count: int) -> Iterator[tuple[Value, ...]]:
+def generated(count: int) -> Iterator[tuple[ExportCell, ...]]:
     """Yield rows in which no two values are the same object."""
     for number in range(count):
-        made: dict[Kind, Callable[[int], Value]] = {
-            Kind.TEXT: lambda place, number=number: f"text {number} {place}",
-            Kind.JSON: lambda place, number=number: f'{{"n":{number * 100 + place}}}',
-            Kind.INTEGER: lambda place, number=number: 10**9 + number * 100 + place,
-            Kind.DECIMAL: lambda place, number=number: number * 100 + place,
-            Kind.MOMENT: lambda place, number=number: (number * 100 + place) * 10**6,
+        made: dict[ColumnType, Callable[[int], ExportCell]] = {
+            ColumnType.TEXT: lambda place, number=number: f"text {number} {place}",
+            ColumnType.JSON: lambda place, number=number: f'{{"n":{number * 100 + place}}}',
+            ColumnType.INTEGER: lambda place, number=number: 10**9 + number * 100 + place,
+            ColumnType.DECIMAL: lambda place, number=number: number * 100 + place,
+            ColumnType.MOMENT: lambda place, number=number: (number * 100 + place) * 10**6,
         }
-        yield tuple(made[column.kind](place) for place, column in enumerate(ENTRY_COLUMNS))
+        yield tuple(made[column.kind](place) for place, column in enumerate(EXPORT_COLUMNS))
 
 
-def paged(rows: Iterator[tuple[Value, ...]]) -> Iterator[Page]:
+def paged(rows: Iterator[tuple[ExportCell, ...]]) -> Iterator[RowGroup]:
     """Yield rows some at a time, by their columns."""
     while found := [*islice(rows, FEW // 5)]:
         yield [*zip(*found, strict=True)]
@@ -67,7 +67,7 @@ def test_writing_and_reading(
 
     def write(count: int) -> None:
         with path.open("wb") as out:
-            container.write(ENTRY_COLUMNS, paged(generated(count)), out, None)
+            container.write(EXPORT_COLUMNS, paged(generated(count)), out, None)
 
     def read() -> None:
         with path.open("rb") as file:

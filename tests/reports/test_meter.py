@@ -30,7 +30,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
-from ledger.reports.meter import COUNTED, Meter
+from ledger.reports.meter import METERED, Meter
 from ledger.store.statements import rows_of_each
 from ledger.telemetry import PoolCollector, Telemetry
 from ledger.telemetry.pools import METRICS
@@ -106,7 +106,7 @@ def test_each_reading_counts_what_is_new(busy: Ledger, monkeypatch: pytest.Monke
     team.record_used(lease, Usage(input_tokens=3))
     after = {one.status.pool.name: one for one in meter.read()}
     assert before["other"] == after["other"]
-    changed = {name: after["team"].counted[name] - before["team"].counted[name] for name in COUNTED}
+    changed = {name: after["team"].counted[name] - before["team"].counted[name] for name in METERED}
     assert {"requests": 1, "unpriced": 1} == {k: v for k, v in changed.items() if v}
     (only,) = asked
     assert before["team"].status.seq == only["after"]

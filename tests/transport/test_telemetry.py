@@ -32,9 +32,9 @@ from ledger import (
 )
 from ledger.prices import PriceList
 from ledger.telemetry import Telemetry
-from ledger.telemetry.calls import PROVIDERS
+from ledger.telemetry.calls import PROVIDER_NAMES
 from ledger.transport import attempts, budgeted
-from ledger.transport.requests import PROVIDERS as KNOWN
+from ledger.transport.requests import PROVIDER_NAMES as KNOWN
 from tests.clocks import LATE_S, until
 from tests.transport import wire
 from tests.transport.libraries import MESSAGES
@@ -361,8 +361,8 @@ def test_names_are_those_of_the_conventions(
         name for name in known if isinstance(name, str)
     }
     providers = {one.value for one in gen_ai_attributes.GenAiProviderNameValues}
-    assert set(PROVIDERS.values()) <= providers
-    unknown = {PROVIDERS.get(name, name) for name in KNOWN.values()} - providers
+    assert set(PROVIDER_NAMES.values()) <= providers
+    unknown = {PROVIDER_NAMES.get(name, name) for name in KNOWN.values()} - providers
     assert {"openrouter", "together"} == unknown
 
 
