@@ -21,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
 import ledger
+from ledger.cli.exit_codes import ExitCode
 from ledger.errors import LedgerError
 
 
@@ -171,8 +172,8 @@ app = typer.Typer(
     name="ledger",
     cls=_Lazy,
     epilog="The store is --url, or LEDGER_URL, or sqlite:///ledger.db in the current folder. "
-    "Exit codes: 0 done, 1 damage found, 2 it could not be done, 3 a threshold was crossed, "
-    "130 interrupted, 141 output no longer read. "
+    "Exit codes: 0 done, 1 damage or a difference found, 2 it could not be done, 3 a threshold was "
+    "crossed, 130 interrupted, 141 output no longer read. "
     "Example: ledger simulate trace.csv --capacity-usd 50 --input-price 3 --output-price 15",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -210,15 +211,11 @@ def _end_unread() -> NoReturn:
     """End the program where the reader of its output has gone: nothing was found, or failed."""
     # What is still to be flushed at exit goes nowhere.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(141)  # as a shell reports a program that SIGPIPE has ended
+    sys.exit(ExitCode.UNREAD)
 
 
 def main() -> None:
-    """Run the command line.
-
-    Exit codes: 0 done, 1 damage or a difference found, 2 failed, 3 a threshold was crossed, 130
-    interrupted, 141 nobody reads the output any more.
-    """
+    """Run the command line, and end the program by an `ExitCode`."""
     # A command makes many tuples and few cycles: to look for those after each 700 is a twentieth of
     # an export's time.
     gc.set_threshold(10_000)
@@ -246,7 +243,7 @@ def main() -> None:
             "'ledger reconcile --apply' and 'ledger import' go on.",
             soft_wrap=True,
         )
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
@@ -254,7 +251,7 @@ def _fail_misused(error: Any) -> NoReturn:  # noqa: ANN401 - see _MISUSE
     if context is not None and type(error).__name__ == "NoArgsIsHelpError":
         # With rich, making the error has printed the help already, and this is empty.
         sys.stderr.write(error.format_message())
-        sys.exit(2)
+        sys.exit(ExitCode.FAILED)
     said = error.format_message()
     for theirs, ours in _THEIR_WORDS:
         said = said.replace(theirs, ours)
@@ -269,4 +266,4 @@ def _fail(reason: str) -> NoReturn:
     # A command line may hold an address where a name was expected.
     said = printable(without_secrets(" ".join(reason.split())))
     stderr().print(f"Error: {said}", markup=False, soft_wrap=True)
-    sys.exit(2)
+    sys.exit(ExitCode.FAILED)

@@ -13,6 +13,7 @@ from typing import Annotated, BinaryIO, NoReturn
 import typer
 
 from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, tell_left_out
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import length_s
 from ledger.core.alerts import Alert
 from ledger.core.axes import AXES
@@ -27,8 +28,6 @@ _CURSOR_MAX_BYTES = 1 << 30
 """How much is read as a cursor: another file may be of any length, or have no end."""
 _KEPT_EVERY = 100
 """After how many lines the cursor is kept: it grows with the pools, and is written whole."""
-_CROSSED = 3
-"""The exit code where something was crossed."""
 
 
 class AlertFormat(StrEnum):
@@ -87,7 +86,7 @@ def alerts(
         count = reader.read(lost)
     tell_left_out(lost)
     if count:
-        raise typer.Exit(_CROSSED)
+        raise typer.Exit(ExitCode.CROSSED)
 
 
 class _Reader:

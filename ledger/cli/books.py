@@ -22,6 +22,7 @@ from ledger.cli.common import (
     stdout,
     tell_left_out,
 )
+from ledger.cli.exit_codes import ExitCode
 from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
 from ledger.core.entries import Totals
@@ -202,7 +203,7 @@ def print_verified(url: str, pool: str | None = None, *, expect: Sequence[Anchor
     out = stdout()
     if all(one.damage is not None and one.damage.reason == OTHER_STORE for one in found):
         out.print(f"DAMAGED  every pool: {OTHER_STORE}", markup=False, soft_wrap=True)
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
     for one in found:
         if one.damage is None:
             count = counted(one.entries, "entry", "entries")
@@ -211,7 +212,7 @@ def print_verified(url: str, pool: str | None = None, *, expect: Sequence[Anchor
             line = f"DAMAGED  {one.pool.name}: entry {one.damage.seq}: {one.damage.reason}"
         out.print(printable(line), markup=False, soft_wrap=True)
     if not all(one.ok for one in found):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
 
 
 def _by_now(found: OpenLease, now: datetime) -> OpenLease:

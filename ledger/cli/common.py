@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ledger.cli.exit_codes import ExitCode
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import JournalDamagedError, LedgerError
 from ledger.ledger import DEFAULT_TIMEOUT_S, DEFAULT_URL, Ledger
@@ -180,7 +181,7 @@ def tell_left_out(damaged: Iterable[JournalDamagedError]) -> None:
     for line in lines:
         stderr().print(printable(line), markup=False, soft_wrap=True)
     if lines:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
 
 
 def progress_bar() -> Progress:

@@ -8,6 +8,7 @@ import typer
 
 from ledger.cli.books import print_verified
 from ledger.cli.common import URL_DEFAULT, Url, progress_bar, show, stdout
+from ledger.cli.exit_codes import ExitCode
 from ledger.ledger import DEFAULT_TIMEOUT_S
 from ledger.reports.render import Column, Sheet, counted, printable
 from ledger.store import migrate, schema
@@ -79,7 +80,7 @@ def check(url: Url = URL_DEFAULT) -> None:
     for difference in differences:
         out.print(printable(difference), markup=False, soft_wrap=True)
     if differences:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
     out.print(printable(f"{database.url} is as it should be"), markup=False, soft_wrap=True)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from ledger import exports, reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, stdout
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import filtered
 from ledger.cli.output import Force, target
 from ledger.errors import InvalidInputError
@@ -92,7 +93,7 @@ def verify_export(
     for line in _lines(found):
         stdout().print(printable(line), markup=False, soft_wrap=True)
     if not found.ok:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
 
 
 def _lines(found: exports.Checked) -> Sequence[str]:

@@ -23,6 +23,7 @@ from ledger.cli.common import (
     show,
     stdout,
 )
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import moment_in
 from ledger.cli.mappings import read, reading
 from ledger.cli.usage import for_whom, usage_of, used
@@ -120,7 +121,7 @@ def import_(
         )
     emit([found], Imported, output_format, lambda: _print(found, wide=wide))
     if not found.agrees:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
 
 
 def _print(found: Imported, *, wide: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, progress_bar, tell_left_out
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import Now, Zone, filtered, moment_in
 from ledger.cli.output import Force, said_written, target
 from ledger.core.axes import AXES
@@ -86,7 +87,7 @@ def page(
     said_written(html)
     tell_left_out(found.left_out)
     if not all(one.ok for one in found.verified or []):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
 
 
 @filtered

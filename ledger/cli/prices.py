@@ -23,6 +23,7 @@ from ledger.cli.common import (
     stdout,
     tell_left_out,
 )
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import Zone, filtered, moment_in
 from ledger.cli.output import Output, printed
 from ledger.core.calendar import zone_named
@@ -148,7 +149,7 @@ def diff(
         people,
     )
     if rows:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
 
 
 def _said(found: Comparison) -> str:

@@ -21,6 +21,7 @@ from ledger.cli.common import (
     show,
     stdout,
 )
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import filtered
 from ledger.cli.mappings import read, reading
 from ledger.files.mapping import BillMapping
@@ -128,7 +129,7 @@ def reconcile(
     )
     emit(rows, Match, output_format, lambda: _print(found, top=top, wide=wide))
     if not found.agrees:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FOUND)
 
 
 def _print_explained(found: Explained, *, wide: bool) -> None:

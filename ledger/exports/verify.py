@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ledger.core.axes import AMOUNTS
 from ledger.core.checks import check_path, check_type
 from ledger.errors import ExportError, LedgerError
 from ledger.exports.columns import ColumnType, ExportCell, is_redacted
@@ -225,7 +226,7 @@ class _Check:
         self._rows[name] += 1
         self._last[name] = row["seq"]
         if row["origin_seq"] is None:
-            for amount in ("total_tokens", "cost_micros_usd"):
+            for amount in AMOUNTS:
                 self._sums[amount] += row[f"usage_{amount}"] or 0
 
 

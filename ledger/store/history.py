@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, bindparam, literal_column, select, text
 
 from ledger.core import rules
+from ledger.core.axes import AMOUNTS
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.credits import CREDITS_MAX
 from ledger.core.entries import DATED_FLAGS, PoolInfo, Totals
@@ -22,7 +23,7 @@ from ledger.store.rows import Row
 from ledger.store.schema import DATED_AT, IS_DATED, entries
 from ledger.store.statements import Prepared, ReadEach
 
-PAGE = 1_000
+KEPT_AT_ONCE = 1_000
 """How many corrections are read in one go, and about how many entries are kept."""
 _SUMS_KEPT = 128
 """How many sums of dated entries are kept: one for each limit, and those that a denial looks at."""
@@ -69,8 +70,8 @@ def _sums(*conditions: str) -> Prepared:
     """Return the query for what dated entries of a pool commit together."""
     sums = {
         # Of the upper and the lower 32 bits: the sum of whole amounts may overflow.
-        **{f"{name}_upper": f"usage_{name} >> 32" for name in _SUMMED},
-        **{f"{name}_lower": f"usage_{name} & {2**32 - 1}" for name in _SUMMED},
+        **{f"{name}_upper": f"usage_{name} >> 32" for name in AMOUNTS},
+        **{f"{name}_lower": f"usage_{name} & {2**32 - 1}" for name in AMOUNTS},
         "requests": _REQUESTS,
     }
     columns: list[ColumnElement[int]] = [
@@ -81,7 +82,6 @@ def _sums(*conditions: str) -> Prepared:
     return Prepared(select(*columns).select_from(entries).where(_POOL, IS_DATED, *given))
 
 
-_SUMMED = ("total_tokens", "cost_micros_usd")
 # What is added to 0 is looked up in no index: each query has one column to search by.
 _BY_SEQ = _sums("seq > :after", "seq <= :upto", f"{DATED_AT} + 0 < :before")
 _BY_TIME = _sums(
@@ -178,7 +178,7 @@ class StoredHistory(rules.History):
         """
         missing = [one for one in numbers if one not in self._points]
         if missing:
-            if len(self._points) > PAGE:
+            if len(self._points) > KEPT_AT_ONCE:
                 self._points.clear()
                 missing = list(numbers)
             self._points |= {row["seq"]: _point(row) for row in self._entries(missing, numbers)}
@@ -203,14 +203,14 @@ class StoredHistory(rules.History):
         if after < self._moved_from:
             self._moved, self._moved_from, self._moved_to = [], after, after
         while self._moved_to < self.upto:
-            asked = {**self._pool, "after": self._moved_to, "page": PAGE}
+            asked = {**self._pool, "after": self._moved_to, "page": KEPT_AT_ONCE}
             # The newest entry first: what is written between the two reads is read again.
             newest, page, dated = self._read(
                 [(_NEWEST, self._pool), (_CORRECTIONS, asked), (_NEWEST_DATED, self._pool)]
             )
             self._moved += [self._correction(row) for row in page if not row["flags"] & _DATED]
             self._dated_to = dated[0]["seq"] if dated else 0
-            full = len(page) == PAGE
+            full = len(page) == KEPT_AT_ONCE
             self._moved_to = page[-1]["seq"] if full else max(self.upto, newest[0]["seq"])
         begin = bisect_left(self._moved, after + 1, key=_seq)
         return self._moved[begin : bisect_left(self._moved, self.upto + 1, key=_seq)]
@@ -407,7 +407,7 @@ def correction_in(row: Row) -> rules.Moved:
 
 
 def _summed(row: Row) -> Totals:
-    tokens, cost = ((row[f"{name}_upper"] << 32) + row[f"{name}_lower"] for name in _SUMMED)
+    tokens, cost = ((row[f"{name}_upper"] << 32) + row[f"{name}_lower"] for name in AMOUNTS)
     return Totals(tokens, cost, row["requests"])
 
 
