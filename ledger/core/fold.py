@@ -212,6 +212,8 @@ class Replay:
 
     def _effect(self, entry: Entry) -> rules.Effect | None:
         check_shape(entry)
+        if (entry.kind == EntryKind.OPENING) != (self.entries == 0):
+            raise Contradiction("a pool begins with its opening, and has no other")
         kind = KINDS[EntryKind(entry.kind)]
         if self.closed and kind.is_new and not lost_in(entry.detail):
             raise Contradiction(f"{entry.kind} in a pool that is closed")
@@ -220,8 +222,6 @@ class Replay:
             return self._asked(entry)
         if "lease" in kind.has:
             return self._of_lease(entry)
-        if "policy" in kind.has and (entry.kind == EntryKind.OPENING) != (self.entries == 0):
-            raise Contradiction("a pool begins with its opening, and has no other")
         return None
 
     def _check_window(self, entry: Entry) -> None:

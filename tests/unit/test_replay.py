@@ -337,6 +337,8 @@ def test_the_ceiling_is_the_caller_s() -> None:
             "without a reason",
         ),
         ([opening(), reservation(2, 9), entry(3, "jubilee")], "knows no entry kind 'jubilee'"),
+        ([reservation(1, 9)], "begins with its opening"),
+        ([opening(), entry(2, "opening", policy=POLICY)], "has no other"),
         (
             [
                 opening(SharedPoolBudgetOptions()),
