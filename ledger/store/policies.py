@@ -17,6 +17,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.errors import JournalDamagedError, UnknownRulesError
 from ledger.store import rows
 from ledger.store.attributions import remember
+from ledger.store.columns import Columns
 from ledger.store.rows import Row, Ruled
 from ledger.store.schema import entries
 from ledger.store.statements import Prepared, ReadEach
@@ -43,6 +44,20 @@ _BEGINNING = Prepared(
         entries.c.pool_id == bindparam("pool_id"), entries.c.seq == bindparam("seq")
     )
 )
+
+_CHECKED = Columns(entries, rows.BEGINNING)
+
+
+def _beginning_in(found: Sequence[Row]) -> Row | None:
+    """Return the entry that was found, None if there is none.
+
+    Raises:
+        ValueError: A column of it holds what it may not.
+    """
+    if not found:
+        return None
+    _CHECKED.check(found[0])
+    return found[0]
 
 
 class Terms:
@@ -100,11 +115,12 @@ class Terms:
     def learn(self, seq: int, found: Sequence[Row]) -> None:
         """Remember the terms that were read; what cannot be read raises when it is needed."""
         with contextlib.suppress(*rows.UNREADABLE):
-            ruled = rows.ruled_of(found[0]) if found else None
+            row = _beginning_in(found)
+            ruled = rows.ruled_of(row) if row else None
             if ruled is not None:
                 remember(self._policies, seq, ruled)
-            if found and (ruled is None or ruled.policy.window is not None):
-                window = rows.window_of(found[0])
+            if row and (ruled is None or ruled.policy.window is not None):
+                window = rows.window_of(row)
                 if window is not None:
                     remember(self._windows, seq, window)
 
@@ -168,7 +184,8 @@ class Terms:
         if known is None:
             (found,) = read([self.asked(seq)])
             try:
-                known = rows.ruled_of(found[0])
+                row = _beginning_in(found)
+                known = rows.ruled_of(row) if row else None
             except UnknownRulesError:
                 raise
             except rows.UNREADABLE as error:
@@ -193,7 +210,8 @@ class Terms:
             statement, parameters = self.asked(seq)
             found = statement.rows(connection, parameters)
             try:
-                begun = read(found[0]) if found else None
+                row = _beginning_in(found)
+                begun = read(row) if row else None
             except UnknownRulesError:
                 raise
             except rows.UNREADABLE as error:

@@ -141,6 +141,15 @@ def test_any_column_of_any_entry(loose: Path, patient: Patient, column: str, sam
     check_cases(patient, "entries", column, cases, samples)
 
 
+@pytest.mark.parametrize("kind", ["opening", "rollover"])
+def test_what_a_window_is_counted_from_is_no_number(
+    loose: Path, patient: Patient, kind: str
+) -> None:
+    """The sums of an entry that begins a window are the window's base."""
+    cases = [("many", f"pool_id = 3 AND seq = {kinds_of(loose)[kind]}", f"{kind} = ")]
+    check_cases(patient, "entries", "committed_tokens", cases, 1)
+
+
 def test_an_export_finds_attributions_beside_what_is_no_number(patient: Patient) -> None:
     """In whatever order a set has them: SQLAlchemy goes by the first one's type."""
     patient.heal()
