@@ -8,7 +8,9 @@ values (`SharedPoolBudgetOptions`, `Window`, `Totals`, `Remaining`) and its colu
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 U64_MAX = 2**64 - 1
 """As a capacity it means unlimited. Defined here since `errors` cannot import `checks`."""
@@ -77,7 +79,26 @@ NAMES = tuple(axis.name for axis in AXES)
 CAPACITIES = tuple(axis.capacity for axis in AXES)
 STOP_THRESHOLDS = tuple(axis.stop_threshold for axis in AXES)
 CARRY_CAPS = tuple(axis.carry_cap for axis in AXES)
+LIMITS = (*CAPACITIES, *CARRY_CAPS)
+"""The fields of policies, limits and windows that say U64_MAX where there is no limit."""
 MONEY_FIRST = tuple(sorted(AXES, key=lambda axis: -axis.scale))
 """The axes in the order in which they are drawn: cost first."""
 AMOUNTS = tuple(axis.amount for axis in AXES if axis.amount is not None)
 """The fields of an estimate, and of a usage, that count against a pool."""
+
+
+def shown(value: Any, unlimited: Collection[str] | None = None) -> str:  # noqa: ANN401 - a dataclass
+    """Return what `repr` says of a dataclass, with fields that have no limit called unlimited.
+
+    Args:
+        value: The value.
+        unlimited: The fields that have none; by default the capacities and caps that are `U64_MAX`.
+    """
+    if unlimited is None:
+        unlimited = {name for name in LIMITS if getattr(value, name, None) == U64_MAX}
+    parts = (
+        f"{one.name}={'unlimited' if one.name in unlimited else repr(getattr(value, one.name))}"
+        for one in fields(value)
+        if one.repr
+    )
+    return f"{type(value).__name__}({', '.join(parts)})"

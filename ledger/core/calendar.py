@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ledger.core.axes import AXES, CARRY_CAPS
+from ledger.core.axes import AXES, CARRY_CAPS, shown
 from ledger.core.checks import (
     I64_MAX,
     U64_MAX,
@@ -91,6 +91,7 @@ class Window:
     carry_cap_cost_micros_usd: int = U64_MAX
     carry_cap_requests: int = U64_MAX
     deduct_overage: bool = False
+    __repr__ = shown
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "period", _checked_period(self.period))

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from ledger.core import calendar
-from ledger.core.axes import AXES, CAPACITIES, U64_MAX
+from ledger.core.axes import AXES, CAPACITIES, U64_MAX, shown
 from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
 from ledger.core.checks import I64_MAX, check_amount, check_text, check_type
 from ledger.errors import InvalidInputError
@@ -59,6 +59,7 @@ class Limit:
     capacity_tokens: int = U64_MAX
     capacity_cost_micros_usd: int = U64_MAX
     capacity_requests: int = U64_MAX
+    __repr__ = shown
 
     def __post_init__(self) -> None:
         check_text("limit.name", self.name, max_chars=LIMIT_NAME_MAX_CHARS)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS, Axis
+from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS, Axis, shown
 from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
 from ledger.core.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
 from ledger.core.credits import check_prepaid
@@ -131,6 +131,7 @@ class SharedPoolBudgetOptions:
     unpriced: Unpriced = Unpriced.REFUSE
     limits: Sequence[Limit] = ()
     prepaid: Collection[str] = ()
+    __repr__ = shown
 
     def __post_init__(self) -> None:
         for name in (*CAPACITIES, *STOP_THRESHOLDS):

@@ -14,7 +14,7 @@ from operator import add, attrgetter
 from typing import Self
 from uuid import UUID
 
-from ledger.core.axes import NAMES, REQUESTS
+from ledger.core.axes import NAMES, REQUESTS, shown
 from ledger.core.checks import (
     U64_MAX,
     check_amount,
@@ -260,6 +260,9 @@ class Remaining:
         if axis not in NAMES:
             raise InvalidInputError("axis", f"{axis!r} is none of {', '.join(NAMES)}")
         return axis in self.unlimited
+
+    def __repr__(self) -> str:
+        return shown(self, self.unlimited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

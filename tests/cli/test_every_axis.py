@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from ledger import (
     Attribution,
     Ledger,
+    Limit,
     Period,
     RequestBudget,
     RequestExtensions,
@@ -315,3 +317,26 @@ def test_what_remains_knows_which_axes_are_unlimited(dry: str, axis: Axis) -> No
             below = book.pool(f"below {other.name}").remaining(RequestExtensions())
             limits = {one.name for one in AXES if not below.is_unlimited(one.name)}
             assert {axis.name, other.name} == limits
+
+
+def test_no_value_is_printed_with_what_is_left_of_an_unlimited_axis(dry: str, axis: Axis) -> None:
+    """`repr` says unlimited of policies, windows, limits, what remains, and within every report."""
+    seen: list[object] = [Window(Period.DAY, carry_over=True), limited(axis)]
+    seen += [Limit(name="day", period=Window(Period.DAY), **{axis.capacity: 1})]
+    memory = SharedPoolBudgetManager(limited(axis))
+    with Ledger.open(dry) as book:
+        pool = book.pool("team")
+        seen += [memory.remaining(RequestExtensions()), pool.remaining(RequestExtensions())]
+        assert all("=unlimited" in repr(one) for one in seen)
+        seen += [pool.status(), book.pools(), *book.entries("team")]
+        of_all = (
+            *(reports.overview, reports.glance, reports.standing, reports.leases, reports.due),
+            *(reports.denials, reports.denials_by, reports.credits, reports.spend, reports.runs),
+        )
+        for ask in of_all:
+            found = ask(book)
+            seen += [found] if is_dataclass(found) else [*found]
+        for ask in (reports.forecast, reports.burn_down, reports.statement):
+            seen.append(ask(book, "team"))
+    for one in seen:
+        assert not NO_MEANING.search(repr(one)), one
