@@ -98,13 +98,13 @@ class Counted:
             telemetry=telemetry,
         )
 
-    def call(self, *given: object) -> Call:
+    def call(self, *given: object) -> CountedCall:
         """Return a call as a block, `with` or `async with`.
 
         Args:
             given: What the model reads: texts, or what JSON has.
         """
-        return Call(self._settings, self._model, given)
+        return CountedCall(self._settings, self._model, given)
 
     def __call__(self, function: F) -> F:
         """Return a function that counts its calls.
@@ -137,7 +137,7 @@ class Counted:
         return counted  # type: ignore[return-value]
 
 
-class Call:
+class CountedCall:
     """One call, which is one attempt; `Counted.call` makes it."""
 
     def __init__(self, settings: Settings, model: str, given: object) -> None:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ledger.core.extensions import Attribution
 from ledger.errors import MissingExtraError
-from ledger.integrations.calls import Call, Counted
+from ledger.integrations.calls import Counted, CountedCall
 from ledger.prices import Counts
 from ledger.prices.answers import Answer
 from ledger.transport.settings import AnyBudget, attribute, attribution_now, back_to
@@ -159,7 +159,7 @@ class Budgeted(BaseCallbackHandler):
         """
         self._pool = pool
         self._options = options
-        self._calls: dict[UUID, Call] = {}
+        self._calls: dict[UUID, CountedCall] = {}
 
     @override
     def on_chat_model_start(

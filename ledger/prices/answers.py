@@ -27,7 +27,7 @@ from ledger.prices.counts import Counts
 from ledger.prices.table import CONDITIONS
 
 Fields = Mapping[str, Any]
-_MAPPINGS = (dict, Mapping)
+MAPPINGS = (dict, Mapping)
 """The built-in one first: it is known at once."""
 
 
@@ -74,7 +74,7 @@ def read_answer(answer: object) -> Answer:
     whole = _mapping(answer)
     for outer in _EVENTS:  # an event of a stream holds the answer
         inner = whole.get(outer)
-        if inner is not None and isinstance(inner, _MAPPINGS) and inner.get("usage"):
+        if inner is not None and isinstance(inner, MAPPINGS) and inner.get("usage"):
             whole = inner
     usage = {_snake(name): value for name, value in _usage_of(whole).items()}
     read = _reader_of(usage)
@@ -129,7 +129,7 @@ def _conditions(usage: Fields, whole: Fields) -> dict[str, str]:
     }
     # Bedrock has the tier in an object of its own, Gemini in the kind of traffic.
     bedrock, gemini = whole.get("serviceTier"), _text(usage, "traffic_type")
-    if isinstance(bedrock, _MAPPINGS):
+    if isinstance(bedrock, MAPPINGS):
         said["service_tier"] = _text(bedrock, "type")
     elif gemini is not None:
         said["service_tier"] = gemini.lower().removeprefix("on_demand_")
@@ -301,7 +301,7 @@ def _searches(output: object) -> int:
 
 
 def _mapping(value: object) -> Fields:
-    if isinstance(value, _MAPPINGS):
+    if isinstance(value, MAPPINGS):
         return value
     dump = getattr(value, "model_dump", None)
     found = dump() if callable(dump) else None

@@ -13,8 +13,9 @@ from typing import Any
 
 from typing_extensions import override
 
+from ledger.prices.answers import Fields
 from ledger.transport.protocols import Protocol
-from ledger.transport.said import Fields, Said
+from ledger.transport.said import Said
 
 _log = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ from ledger.prices.answers import id_of, model_of
 from ledger.prices.rates import price
 from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
 from ledger.transport.listening import NOBODY, NOTHING
-from ledger.transport.repetition import Call
+from ledger.transport.repetition import RepeatedCall
 from ledger.transport.requests import Asked
 from ledger.transport.settings import Settings, note_call
 
@@ -80,7 +80,7 @@ class Attempt:
     It makes no call of a budget itself, so that threads and tasks can.
     """
 
-    def __init__(self, settings: Settings, asked: Asked, call: Call) -> None:
+    def __init__(self, settings: Settings, asked: Asked, call: RepeatedCall) -> None:
         self._settings = settings
         self.asked = asked
         self._call = call

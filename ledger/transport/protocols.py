@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from ledger.prices.answers import Fields
 from ledger.transport import said
-from ledger.transport.said import Fields, Said
+from ledger.transport.said import Said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Call:
+class RepeatedCall:
     """A call, which may take several attempts.
 
     Attributes:
@@ -24,10 +24,12 @@ class Call:
     succeeded: bool = False
 
 
-_last: ContextVar[Call | None] = ContextVar("the last call of a thread or task", default=None)
+_last: ContextVar[RepeatedCall | None] = ContextVar(
+    "the last call of a thread or task", default=None
+)
 
 
-def call_of(asked: object, retries: str | None) -> Call:
+def call_of(asked: object, retries: str | None) -> RepeatedCall:
     """Return the call that an attempt belongs to.
 
     It is the call before, if that failed and asked for the same.
@@ -38,7 +40,7 @@ def call_of(asked: object, retries: str | None) -> Call:
     """
     last = _last.get()
     if last is None or last.succeeded or retries == "0" or last.asked != asked:
-        last = Call(os.urandom(8).hex(), asked)
+        last = RepeatedCall(os.urandom(8).hex(), asked)
         _last.set(last)
     last.attempts += 1
     return last

@@ -12,13 +12,10 @@ from urllib.parse import unquote
 from ledger.core.values import UsageEstimate
 from ledger.errors import UnknownPriceError
 from ledger.prices import Counts, PriceList, Rates
+from ledger.prices.answers import MAPPINGS, Fields
 from ledger.prices.tokens import texts_in
 from ledger.transport.protocols import CONVERSE, INVOKE, INVOKE_EMBEDDINGS, PROTOCOLS, Protocol
 
-Fields = Mapping[str, Any]
-
-_MAPPINGS = (dict, Mapping)
-"""The built-in one first: it is known at once."""
 MEDIUM_TOKENS = 2_000
 """What a picture or a file in a request is held at: large pictures are 1,100 to 1,600 tokens."""
 
@@ -275,5 +272,5 @@ def _priced_at(model: str, prices: PriceList, provider: str | None) -> Rates | N
 def _number(body: Fields, where: Sequence[str]) -> int | None:
     found: Any = body
     for name in where:
-        found = found.get(name) if isinstance(found, _MAPPINGS) else None
+        found = found.get(name) if isinstance(found, MAPPINGS) else None
     return found if type(found) is int and found >= 0 else None

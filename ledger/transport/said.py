@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Fields = Mapping[str, Any]
+from ledger.prices.answers import Fields
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ PUBLIC = {
     "Part": {"reconcile/values.py"},
     "Result": {"simulate/running.py"},
 }
-"""Public names that an internal module has, too, for something else, which nobody imports with it."""
+"""Public names that an internal module has, too, for something that nobody imports with it."""
 
 
 def defined(path: Path) -> list[str]:
