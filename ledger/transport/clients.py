@@ -151,6 +151,10 @@ def _wrap_all(client: object, settings: Settings) -> None:
         settings = replace(settings, shows_usage=True)
         libraries = [_inside(client, path) for path in _CLIENTS]
         found = [one for library in libraries for one in _detached(library)]
+    if not found and isinstance(client, type):
+        raise InvalidInputError(
+            "client", f"is the class {client.__name__}; make a client of it, {client.__name__}()"
+        )
     if not found:
         raise InvalidInputError(
             "client",

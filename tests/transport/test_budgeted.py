@@ -309,6 +309,8 @@ def test_clients_without_httpx_are_refused(tmp_path: Path) -> None:
     budget = SharedPoolBudgetManager(OPTIONS)
     with pytest.raises(InvalidInputError, match=r"an? object has no HTTP client of httpx"):
         budgeted(object(), pool=budget)
+    with pytest.raises(InvalidInputError, match=r"is the class OpenAI; make a client.*OpenAI\(\)"):
+        budgeted(openai.OpenAI, pool=budget)
     with openai.OpenAI(api_key="none") as client:
         budgeted(client, pool=budget)
         with pytest.raises(InvalidInputError, match="has a budget already"):
