@@ -26,6 +26,7 @@ from ledger.cli.common import (
 from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import moment_in
 from ledger.cli.mappings import read, reading
+from ledger.cli.prices import NoLibrary
 from ledger.cli.usage import for_whom, usage_of, used
 from ledger.core.calendar import zone_named
 from ledger.core.extensions import Attribution
@@ -37,6 +38,7 @@ from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
 from ledger.importing.sheets import about, summary_sheet
 from ledger.manager import LedgerBudgetManager
+from ledger.prices import PriceList
 from ledger.reports.render import printable, usd
 
 From = Annotated[Provenance, typer.Option(help="Where the figures are from.")]
@@ -64,6 +66,16 @@ Account = Annotated[
         show_default=False,
     ),
 ]
+LIBRARY = "genai-prices"
+PriceLines = Annotated[
+    str | None,
+    typer.Option(
+        "--prices",
+        help="Charge lines that say no cost by a price table of your own (TOML), which comes "
+        f"before genai-prices; {LIBRARY!r} is that alone.",
+        show_default=False,
+    ),
+]
 
 
 @reading
@@ -77,6 +89,8 @@ def import_(
     source: Account = None,
     whom: Attribution,
     provenance: From = Provenance.RECOVERED,
+    prices: PriceLines = None,
+    no_library: NoLibrary = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done; nothing is written.")
     ] = False,
@@ -105,6 +119,7 @@ def import_(
         attribution=None if whom == Attribution() else whom,
         source=source,
         provenance=provenance,
+        prices=_price_list(prices, library=not no_library),
     )
     with (
         existing(url, actor=actor, exact_costs=exact_costs) as book,
@@ -122,6 +137,12 @@ def import_(
     emit([found], Imported, output_format, lambda: _print(found, wide=wide))
     if not found.agrees:
         raise typer.Exit(ExitCode.FOUND)
+
+
+def _price_list(named: str | None, *, library: bool) -> PriceList | None:
+    if named is None:
+        return None
+    return PriceList(None if named == LIBRARY else named, library=library)
 
 
 def _print(found: Imported, *, wide: bool) -> None:

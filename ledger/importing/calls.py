@@ -23,12 +23,13 @@ from ledger.core.checks import (
 from ledger.core.extensions import Attribution
 from ledger.core.past_calls import COST_PLACES_MAX, PastCall, import_key
 from ledger.core.values import Provenance, Usage
-from ledger.errors import BillingFileError, InvalidInputError
+from ledger.errors import BillingFileError, InvalidInputError, UnknownPriceError
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
 from ledger.files.mapping import COST_FIELD, Identical
 from ledger.files.numbers import Amount
 from ledger.files.rows import digest_of
+from ledger.prices import Counts, PriceList
 
 _MICROS = 1_000_000
 _EXACT = Context(prec=2 * COST_PLACES_MAX, traps=[Inexact])
@@ -45,12 +46,28 @@ class Told(NamedTuple):
         is_named: Whether it has a request id or another sign of its own, so that a later file that
             says something else of it means the same call.
         rounded: By how much rounding up its cost made it more than the file says, in micro-USD.
+        is_priced: Whether its cost is one by the prices that were given.
+        without_price: If prices were asked for its cost in vain: its model, or what is said of it.
     """
 
     line: int
     call: PastCall
     is_named: bool
     rounded: Amount
+    is_priced: bool
+    without_price: str | None
+
+    def priced_as(self, imported: Usage) -> Told:
+        """Return it with the price that it was imported with, if there is one, and no more changed.
+
+        Prices of today change nothing that is written.
+        """
+        cost = imported.cost_micros_usd
+        if not self.is_priced or not cost:
+            return self
+        if replace(self.call.usage, cost_micros_usd=cost) != imported:
+            return self
+        return self._replace(call=replace(self.call, usage=imported, cost_usd=None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +83,8 @@ class Calls:
         source: What tells lines without a request id apart from those of other files of the same
             kind, such as the account; by default the mapping's name.
         provenance: Where the figures are from.
+        prices: What a call costs whose lines say no cost, or 0; such a call costs nothing without
+            prices, or where these have none for it.
 
     Raises:
         InvalidInputError: An argument of another type, or identical lines of which it is not known
@@ -76,6 +95,7 @@ class Calls:
     attribution: Attribution | None = None
     source: str | None = None
     provenance: Provenance = Provenance.RECOVERED
+    prices: PriceList | None = None
 
     def __post_init__(self) -> None:
         check_type("bill", self.bill, Bill)
@@ -85,6 +105,8 @@ class Calls:
                 raise InvalidInputError("attribution", "a request id is of one call, not of all")
         if self.source is not None:
             check_text("source", self.source)
+        if self.prices is not None:
+            check_type("prices", self.prices, PriceList)
         bill = self.bill
         if bill.mapping.identical is Identical.REFUSE and bill.identical:
             raise InvalidInputError(
@@ -92,6 +114,12 @@ class Calls:
                 f"line {bill.identical[0]} repeats an earlier line in every cell, as where exports "
                 "overlap; say 'once' if they are one line, 'add' if each was billed",
             )
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The amounts that are told of each call: the file's, and the cost if calls are priced."""
+        axes = self.bill.axes
+        return axes if self.prices is None or COST_FIELD in axes else (*axes, COST_FIELD)
 
     def told(self, now: datetime) -> Iterator[Told]:
         """Yield the calls, each checked. A key of 16 bytes a line is all that memory holds of them.
@@ -144,11 +172,18 @@ class Calls:
             at = check_not_ahead("time", check_moment("time", _time(line)), now)
             amounts = dict(zip(self.bill.axes, line.amounts, strict=True))
             _check_amounts(amounts)
-            cost = amounts.get(COST_FIELD, 0)
+            whom = self._attribution(line)
+            usage = Usage(**{name: math.ceil(amount) for name, amount in amounts.items()})
+            cost, without_price = amounts.get(COST_FIELD, 0), None
+            if self.prices is not None and not cost:
+                try:
+                    cost = _priced(self.prices, usage, whom, from_micros(at))
+                except UnknownPriceError as error:
+                    without_price = (whom and whom.model) or str(error)
             call = PastCall(
-                usage=Usage(**{name: math.ceil(amount) for name, amount in amounts.items()}),
+                usage=replace(usage, cost_micros_usd=math.ceil(cost)),
                 occurred_at=from_micros(at),
-                attribution=self._attribution(line),
+                attribution=whom,
                 idempotency_key=import_key(self._name(line)),
                 provenance=self.provenance,
                 cost_usd=_exactly(cost),
@@ -156,7 +191,9 @@ class Calls:
         except InvalidInputError as error:
             raise BillingFileError(self.bill.file, line=line.line, reason=str(error)) from error
         is_named = line.request_id is not None or line.identity is not None
-        return Told(line.line, call, is_named, math.ceil(cost) - Fraction(cost))
+        rounded = math.ceil(cost) - Fraction(cost)
+        is_priced = bool(cost) and not amounts.get(COST_FIELD)
+        return Told(line.line, call, is_named, rounded, is_priced, without_price)
 
     def _attribution(self, line: BillLine) -> Attribution | None:
         said = {
@@ -179,6 +216,22 @@ def _check_amounts(amounts: Mapping[str, Amount]) -> None:
         if not 0 <= amount <= I64_MAX:
             reason = f"{float(amount):,.0f} is not 0 to 2^63-1, which an entry can record"
             raise InvalidInputError(name, reason)
+
+
+def _priced(prices: PriceList, usage: Usage, whom: Attribution | None, at: datetime) -> Amount:
+    """Return what a call costs, in micro-USD.
+
+    Raises:
+        UnknownPriceError: There is no price for it, or for all of it.
+        InvalidInputError: A part of its input or output is more than the whole.
+    """
+    if whom is None or whom.model is None:
+        raise UnknownPriceError("no model is named")
+    if usage.total_tokens > usage.input_tokens + usage.output_tokens:
+        raise UnknownPriceError("the total is more than input and output, which have prices")
+    counts = Counts.of_usage(usage)
+    found = prices.price(counts, model=whom.model, provider=whom.provider, at=at)
+    return Fraction(found.cost_usd) * _MICROS
 
 
 def _exactly(cost: Amount) -> Decimal | None:

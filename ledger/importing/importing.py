@@ -147,9 +147,11 @@ class _Import:
         self._actor = actor
         self._now: datetime = book.now()
         bill = calls.bill
-        self._axes = bill.axes
-        self._reason = f"imported: {bill.file}, SHA-256 {bill.sha256}"
+        self._axes = calls.axes
+        priced = "" if calls.prices is None else f", priced by {calls.prices.named}"
+        self._reason = f"imported: {bill.file}, SHA-256 {bill.sha256}{priced}"
         self._counts: Counter[str] = Counter()
+        self._without_price: Counter[str] = Counter()
         self._recorded: frozenset[bytes] = frozenset()
         self._told = dict.fromkeys(self._axes, 0)
         self._left_out = dict.fromkeys(self._axes, 0)
@@ -182,6 +184,8 @@ class _Import:
             call, at = told.call, told.call.occurred_at
             self._counts["calls"] += 1
             self._rounded += told.rounded
+            if told.without_price is not None:
+                self._without_price[told.without_price] += 1
             self._first = at if self._first is None else min(self._first, at)
             self._last = at if self._last is None else max(self._last, at)
             if call.request_id is not None:
@@ -216,7 +220,7 @@ class _Import:
         Raises:
             BillingFileError: A line without a request id was imported with other amounts.
         """
-        found = self._standing(page)
+        found, page = self._found(page)
         for told in page:
             _add(self._told, amounts_of(self._axes, told.call.usage))
             there = found.get(told.call.key)
@@ -261,6 +265,8 @@ class _Import:
 
     def _write(self, page: Sequence[Told]) -> None:
         """Import the calls of a page, correct those that changed, and read all of them again."""
+        if self._calls.prices is not None:
+            _, page = self._found(page)
         calls = [told.call for told in page]
         done = self._budget.import_calls(calls, self._reason, actor=self._actor)
         corrected = {
@@ -304,6 +310,12 @@ class _Import:
                 return True
         return False
 
+    def _found(self, page: Sequence[Told]) -> tuple[dict[str, CallInBooks], list[Told]]:
+        """Return what of a page is there, and its calls with the prices that they have there."""
+        found = self._standing(page)
+        there = ((told, found.get(told.call.key)) for told in page)
+        return found, [one if was is None else one.priced_as(was.imported) for one, was in there]
+
     def _standing(self, page: Sequence[Told]) -> dict[str, CallInBooks]:
         keys = [told.call.key for told in page]
         return standing(self._book, self._budget.name, keys)
@@ -325,6 +337,7 @@ class _Import:
             **{name: counts[name] for name in _COUNTED},
             empty=bill.empty,
             not_selected=bill.not_selected,
+            without_price=dict(self._without_price),
             unread_columns=bill.unread_columns,
             unread_lists=bill.unread_lists,
             first=self._first,

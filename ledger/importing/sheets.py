@@ -54,8 +54,15 @@ def about(found: Imported) -> str:
     if found.unpriced:
         said.append(
             f"{counted(found.unpriced, 'call')} unpriced: the file says nothing of what the pool "
-            "limits, and nothing of it is charged ('ledger reprice --dry-run' says what calls "
-            "cost, 'ledger correct' charges it; or limit tokens)"
+            "limits, and nothing of it is charged (--prices charges what a price list says, "
+            "'ledger reprice --dry-run' only says it; or limit tokens)"
+        )
+    if found.without_price:
+        named = [f"{name} ({calls:,})" for name, calls in found.without_price.items()]
+        more = f" and {len(named) - _NAMES:,} more" if len(named) > _NAMES else ""
+        said.append(
+            f"no price for {', '.join(named[:_NAMES])}{more}: add it to a price table of your own, "
+            "and import the file again"
         )
     if found.attributed_before:
         said.append(

@@ -19,7 +19,7 @@ class Imported:
         sha256: The hash of its bytes, in hexadecimal digits.
         mapping: The mapping's name.
         pool: The pool.
-        axes: The amounts that the file has.
+        axes: The amounts that the file has, and the cost if calls were priced.
         is_dry_run: Whether nothing was written: `new` and `corrected` then count what would be.
         lines: The lines with an amount.
         calls: The calls that they tell of: lines of one call are added up.
@@ -38,13 +38,16 @@ class Imported:
             cost, say. Nothing of that is charged.
         attributed_before: Calls of those that were imported before, of which the attribution of
             this import says something that the journal does not: it had no effect on them.
+        without_price: If prices were given: the models that they have no price for, or what else
+            is missing, with how many calls of the file each is of. They cost nothing here.
         empty: Lines without any amount.
         not_selected: Lines that the mapping leaves out.
         unread_columns: The columns that the mapping does not name.
         unread_lists: As `Bill.unread_lists`.
         first: When the first call was made, None without any.
         last: When the last one was.
-        told: What the file says of the calls that are imported, now or before.
+        told: What the file says of the calls that are imported, now or before; of those that say
+            no cost, what they cost by the prices that were given.
         left_out: What it says of the calls that were left out, as recorded.
         journal: What the journal says of the imported calls, after all corrections; the same as
             `told` in a dry run.
@@ -69,6 +72,7 @@ class Imported:
     recorded_then: int
     unpriced: int
     attributed_before: int
+    without_price: Mapping[str, int]
     empty: int
     not_selected: int
     unread_columns: Sequence[str]

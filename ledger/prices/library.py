@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from ledger.errors import MissingExtraError, UnknownPriceError
 from ledger.prices.kinds import OUTPUT, OUTPUT_IMAGE, PRICE_KINDS
@@ -46,6 +46,8 @@ class LibraryPrices:
     It fetches nothing by itself. If the program has started `genai_prices.UpdatePrices`, those
     prices hold, and the version says so.
     """
+
+    name: ClassVar[str] = GENAI_PRICES
 
     def __init__(self) -> None:
         """Load the library.

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ledger.core.checks import check_path
 from ledger.errors import PriceTableError
@@ -30,6 +30,8 @@ class LitellmMap:
     Attributes:
         version: The first digits of the file's digest, since the file names none.
     """
+
+    name: ClassVar[str] = LITELLM
 
     def __init__(self, path: str | Path) -> None:
         """Read the file.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ledger.core.checks import I64_MAX, check_amount, check_moment, check_text
 from ledger.core.usage_reports import UsageReport
@@ -21,7 +21,13 @@ from ledger.prices.table import PriceTable, conditions_of
 
 
 class PriceSource(Protocol):
-    """Knows prices."""
+    """Knows prices.
+
+    Attributes:
+        name: What it is called in `Rates.source`.
+    """
+
+    name: ClassVar[str]
 
     @property
     def version(self) -> str:
@@ -79,6 +85,11 @@ class PriceList:
             self.sources.append(LibraryPrices())
         if not self.sources:
             raise InvalidInputError("own", "give a table, or let genai-prices be asked")
+
+    @property
+    def named(self) -> str:
+        """The sources and their versions, in the order in which they are asked."""
+        return " and ".join(f"{one.name} {one.version}" for one in self.sources)
 
     def rates(
         self,

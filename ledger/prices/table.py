@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ledger.core.checks import I64_MAX, check_amount, check_path, check_text, check_type
 from ledger.errors import InvalidInputError, PriceTableError, UnknownPriceError
@@ -76,6 +76,8 @@ class PriceTable:
     Attributes:
         version: What the table says it is, or else the first digits of its content's digest.
     """
+
+    name: ClassVar[str] = OWN
 
     def __init__(self, content: Mapping[str, Any], *, name: str = "prices") -> None:
         """Check a table that was read from TOML, or made in Python with decimals or text.

@@ -67,6 +67,27 @@ SESSION = "".join(
 )
 
 
+def test_a_session_is_priced(ledger: Run, refused: Run, store_url: str, tmp_path: Path) -> None:
+    """By genai-prices alone, or by a table of one's own before it, or by that alone."""
+    log = tmp_path / "session.jsonl"
+    log.write_text(SESSION, encoding="utf-8")
+    table = tmp_path / "prices.toml"
+    table.write_text('version = "May"\n[[price]]\nmodel = "claude-*"\ninput = 1\noutput = 2\n')
+    with Ledger.open(store_url) as book:
+        for name in ("library", "own", "none"):
+            book.pool(name, SharedPoolBudgetOptions(capacity_cost_micros_usd=10**6))
+    words = (log, "--mapping", "claude-code", "--url", store_url, "--prices")
+    # 9 at 3 a million and 5 at 15, three times
+    assert "0.000306" in ledger("import", "library", *words, "genai-prices").out
+    assert "0.000057" in ledger("import", "own", *words, table, "--dry-run").out
+    assert "0.000057" in ledger("import", "own", *words, table, "--no-library").out
+    table.write_text('[[price]]\nmodel = "m"\ninput = 1\n')
+    said = ledger("import", "none", *words, table, "--no-library").out
+    assert "no price for claude-sonnet-4-5 (3)" in said
+    refused("import", "none", *words, tmp_path / "missing.toml")
+    refused("import", "none", *words, "genai-prices", "--no-library")
+
+
 @pytest.mark.parametrize(
     ("team", "org", "unpriced"),
     [
