@@ -34,7 +34,7 @@ from ledger.prices import PriceList
 from ledger.telemetry import Telemetry
 from ledger.telemetry.calls import PROVIDER_NAMES
 from ledger.transport import attempts, budgeted
-from ledger.transport.requests import PROVIDER_NAMES as KNOWN
+from ledger.transport.requests import PROVIDERS as KNOWN
 from tests.clocks import LATE_S, until
 from tests.transport import wire
 from tests.transport.libraries import MESSAGES
