@@ -26,6 +26,7 @@ _MICRO_PLACES = 6
 _MICROS = {PER_MILLION: 1, PER_THOUSAND: 1_000}
 """What one costs in micro-USD at a price of 1 US dollar for so many."""
 _NOTHING = Decimal(0)
+_OUTPUTS = frozenset({OUTPUT, *PARTS[OUTPUT]})
 _ORDER = {name: place for place, name in enumerate(PRICE_KINDS)}
 PRICE_DIGITS = 30
 """A price has at most so many digits before and after the point, and a count at most 19."""
@@ -173,18 +174,20 @@ def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[st
     Raises:
         UnknownPriceError: There is no price for a kind that is used.
     """
-    usd = {
-        kind: rates.rates[kind].at(input_tokens)
-        for kind in (INPUT, CACHE_WRITE, OUTPUT, *kinds)
-        if kind in rates.rates
-    }
-    if INPUT not in usd or OUTPUT not in usd:
+    priced = rates.rates
+    if INPUT not in priced or OUTPUT not in priced:
         _check_priced(rates, Counts(input_tokens=input_tokens, output_tokens=output_tokens), ())
+    input_usd = output_usd = _NOTHING
+    for kind in (INPUT, CACHE_WRITE, OUTPUT, *kinds):
+        if kind in priced:
+            usd = priced[kind].at(input_tokens)
+            if kind in _OUTPUTS:
+                output_usd = max(output_usd, usd)
+            else:
+                input_usd = max(input_usd, usd)
     # A price of a million is what one costs in micro-USD.
-    micros = _NOTHING
-    for whole, tokens in ((INPUT, input_tokens), (OUTPUT, output_tokens)):
-        parts = [price for kind, price in usd.items() if kind == whole or kind in PARTS[whole]]
-        micros = _EXACT.fma(tokens, max(parts, default=_NOTHING), micros)
+    micros = _EXACT.multiply(input_tokens, input_usd)
+    micros = _EXACT.fma(output_tokens, output_usd, micros)
     if REQUESTS in rates.rates:
         once = rates.rates[REQUESTS].at(input_tokens)
         micros = _EXACT.fma(_MICROS[PRICE_KINDS[REQUESTS].per], once, micros)
