@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,65 @@ def test_the_readme_puts_a_budget_around_a_client() -> None:
     with names["client"] as client, names["book"]:
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
         assert BILLED == names["team"].status().balance.committed.cost_micros_usd
+
+
+CALLS = {
+    "openai": (
+        ("from openai import OpenAI", "OpenAI()"),
+        "client.chat.completions.create(model='gpt-4o', messages=MESSAGES)",
+        "client.chat.completions.create(model='gpt-4o', messages=MESSAGES, stream=True)",
+        BY_NAME["chat"],
+    ),
+    "anthropic": (
+        ("from anthropic import Anthropic", "Anthropic()"),
+        "client.messages.create(model='claude-sonnet-4-6', max_tokens=400, messages=MESSAGES)",
+        "client.messages.create(model='claude-sonnet-4-6', max_tokens=9, messages=MESSAGES, stream=1)",
+        BY_NAME["messages"],
+    ),
+    "google-genai": (
+        ("from google import genai", "genai.Client()"),
+        "client.models.generate_content(model='gemini-2.5-pro', contents='Hi')",
+        "client.models.generate_content_stream(model='gemini-2.5-pro', contents='Hi')",
+        BY_NAME["gemini"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_readmes_lines_fit_each_client(
+    server: wire.Server, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As a new user writes them, in an empty folder: a call, a stream, and then a refusal."""
+    (imported, made), call, stream, shape = CALLS[name]
+    page = (PAGE.parent.parent / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    lines = lines.replace("from openai import OpenAI", imported).replace("OpenAI()", made)
+    for variable in ("ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(variable, "none")
+    for variable in ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL"):
+        monkeypatch.setenv(variable, server.url)
+    program = f"""
+{lines}
+from ledger.transport import denial_of
+
+MESSAGES = {MESSAGES!r}
+{call}
+for part in {stream}:
+    pass
+spent = team.status().balance
+book.adjust("team", SharedPoolBudgetOptions(capacity_cost_micros_usd=usd("0.001")))
+try:
+    {call}
+except Exception as error:
+    print(denial_of(error))
+assert 0 == spent.reserved.cost_micros_usd
+print(spent.committed.cost_micros_usd, len(list(book.entries("team"))), book.verify()[0].ok)
+"""
+    server.answers(shape.whole, shape.stream)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    refused, counted = done.stdout.splitlines()
+    assert refused.startswith("pool 'team' cannot grant")
+    assert [str(2 * shape.billed[1]), "True"] == counted.split()[::2]
+    assert 2 == len(server.requests)
