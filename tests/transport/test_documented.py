@@ -61,20 +61,20 @@ def test_the_readme_puts_a_budget_around_a_client() -> None:
 CALLS = {
     "openai": (
         ("from openai import OpenAI", "OpenAI()"),
-        "client.chat.completions.create(model='gpt-4o', messages=MESSAGES)",
-        "client.chat.completions.create(model='gpt-4o', messages=MESSAGES, stream=True)",
+        "client.chat.completions.create(model=MODEL, messages=MESSAGES)",
+        "client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)",
         BY_NAME["chat"],
     ),
     "anthropic": (
         ("from anthropic import Anthropic", "Anthropic()"),
-        "client.messages.create(model='claude-sonnet-4-6', max_tokens=400, messages=MESSAGES)",
-        "client.messages.create(model='claude-sonnet-4-6', max_tokens=9, messages=MESSAGES, stream=1)",
+        "client.messages.create(model=MODEL, max_tokens=400, messages=MESSAGES)",
+        "client.messages.create(model=MODEL, max_tokens=9, messages=MESSAGES, stream=True)",
         BY_NAME["messages"],
     ),
     "google-genai": (
         ("from google import genai", "genai.Client()"),
-        "client.models.generate_content(model='gemini-2.5-pro', contents='Hi')",
-        "client.models.generate_content_stream(model='gemini-2.5-pro', contents='Hi')",
+        "client.models.generate_content(model=MODEL, contents='Hi')",
+        "client.models.generate_content_stream(model=MODEL, contents='Hi')",
         BY_NAME["gemini"],
     ),
 }
@@ -97,7 +97,7 @@ def test_the_readmes_lines_fit_each_client(
 {lines}
 from ledger.transport import denial_of
 
-MESSAGES = {MESSAGES!r}
+MODEL, MESSAGES = {shape.model!r}, {MESSAGES!r}
 {call}
 for part in {stream}:
     pass
