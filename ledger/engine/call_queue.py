@@ -18,6 +18,7 @@ from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wa
 from ledger.engine.keeping import is_kept, lease_named, shown
 from ledger.engine.operations import Operation, Record
 from ledger.engine.operations.base import LeaseOperation
+from ledger.engine.turns import Turns
 from ledger.engine.worker import Worker
 from ledger.errors import (
     ContentionError,
@@ -85,6 +86,7 @@ class CallQueue(ABC):
         """How many the leader waits for while it gathers."""
         self._pause_s = self._ended_s = 0.0
         """The longest pause before the next batch, and when the last one ended."""
+        self._turns = Turns()
         self._gathered = threading.Lock()
         self._gathered.acquire()
         self._worker: Worker | None = None
@@ -187,20 +189,28 @@ class CallQueue(ABC):
         """Pause until as many callers wait as the last batch had, since most come right back.
 
         The pause is at most half as long as the last transaction, and none is made later than that
-        after it: an idle caller never waits. A caller that did not come is not waited for again,
-        since the next batch is then expected to be smaller.
+        after it: an idle caller never waits. It is longer while threads of the last batch take
+        turns, since these are not even woken yet. A caller that did not come is not waited for
+        again, since the next batch is then expected to be smaller.
         """
-        if self._expected < _GATHERED_MIN:
-            return
+        self._turns.pass_on()
         now_s = time.monotonic()
-        if now_s > self._ended_s + self._pause_s:
+        if self._expected < _GATHERED_MIN or now_s > self._ended_s + self._pause_s:
+            self._turns.note(())
             return
         self._wanted, until_s = self._expected, now_s + self._pause_s
         # A loop: a pause that was interrupted may have left its end behind.
-        while len(self._queue) < self._wanted and now_s < until_s:
-            self._gathered.acquire(timeout=until_s - now_s)
-            now_s = time.monotonic()
+        while len(self._queue) < self._wanted:
+            if not self._turns.go_on(self._pause):
+                now_s = time.monotonic()
+                if now_s >= until_s:
+                    break
+                self._pause(until_s - now_s)
+        self._turns.note(list(self._queue))
         self._wanted = 0
+
+    def _pause(self, pause_s: float) -> None:
+        self._gathered.acquire(timeout=pause_s)
 
     def _end_pause(self) -> None:
         with contextlib.suppress(RuntimeError):  # the pause is over already

@@ -35,7 +35,6 @@ from ledger.engine.callers import (
     Caller,
     TaskCaller,
     ThreadCaller,
-    chain,
     is_gone,
     own_error,
     wake_tasks,
@@ -191,14 +190,16 @@ class Writer(CallQueue):
             while caller.outcome is None:
                 if self._claim(caller):
                     self._lead()
+                    self._turns.wait_for(caller)
                 else:
-                    caller.wait(_LOOK_S)
+                    self._turns.sleep(caller, _LOOK_S)
                     if caller.outcome is None:
                         self._give_up(caller)
             caller.wake_behind()
             answer: T = self._result(caller)
         except BaseException:
             caller.wake_behind()
+            self._turns.leave(caller)
             # After a verdict there is nothing to drop; an interrupt may leave an unused lease.
             caller.alive = False
             self._drop(caller)
@@ -385,16 +386,15 @@ class Writer(CallQueue):
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
         given = list(results)
         # Linked before any of them can see its outcome, and leave.
-        first_threads = chain(
-            [
-                one
-                for one, _ in given
-                if isinstance(one, ThreadCaller)
-                and one.alive
-                and one.outcome is None
-                and one is not self._leader
-            ]
-        )
+        threads = [
+            one
+            for one, _ in given
+            if isinstance(one, ThreadCaller)
+            and one.alive
+            and one.outcome is None
+            and one is not self._leader
+        ]
+        first_threads = self._turns.begin(threads, self._leader)
         for caller, outcome in given:
             if caller.outcome is not None:  # it waited too long, and has been told so
                 continue
