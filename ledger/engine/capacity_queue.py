@@ -80,11 +80,16 @@ class Waiter(ABC):
         self._action = action = self._next(now_s, first=first)
         return action
 
-    def ask_in(self, pause_s: float | None) -> None:
-        """Ask again in so many seconds at the latest: then the capacity comes back by itself."""
-        if pause_s is not None:
+    def note_refusal(self, retry_in_s: float | None, *, too_large: bool) -> None:
+        """Note when to ask again at the latest: then the capacity comes back by itself.
+
+        A request that never fits, and would keep all behind it waiting, is asked a last time.
+        """
+        if too_large:
+            self.deadline_s = time.monotonic()
+        elif retry_in_s is not None:
             # The journal's time may be past it already, where another process's clock is ahead.
-            self._frees_s = time.monotonic() + max(pause_s, LOOK_MIN_S)
+            self._frees_s = time.monotonic() + max(retry_in_s, LOOK_MIN_S)
 
     def _next(self, now_s: float, *, first: bool) -> Action:
         if now_s >= self.deadline_s:

@@ -42,7 +42,7 @@ from ledger.engine.callers import (
 from ledger.engine.collecting import is_collecting
 from ledger.engine.keeping import is_kept
 from ledger.engine.opening import Opening
-from ledger.engine.operations import Abandon, Operation, Record, Release
+from ledger.engine.operations import Operation, Record, Release
 from ledger.engine.perform import Call, Done, no_calls, perform
 from ledger.engine.transaction import Transactions, named
 from ledger.errors import (
@@ -429,7 +429,7 @@ class Writer(CallQueue):
                 # These stay, without a caller: one that may have been done, which must be looked
                 # up, one that ends a lease, and one that is kept.
                 kept = is_kept() and caller.operation.lease_id is not None
-                if caller.again or kept or isinstance(caller.operation, Abandon):
+                if caller.again or kept or isinstance(caller.operation, Release):
                     ownerless = Caller(caller.pool, caller.operation)
                     ownerless.again, ownerless.abandoned = caller.again, True
                     self._queue.insert(place, ownerless)

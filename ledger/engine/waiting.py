@@ -39,7 +39,8 @@ class WaitingReservations:
 
         Its deadline is `wait_s` later than that of a call that does not wait.
 
-        A request that is over its own budget does not wait, since waiting cannot help it.
+        A request that is over its own budget does not wait, since waiting cannot help it. One that
+        is too large for the pool waits until it is the first, and no longer.
 
         Raises:
             LedgerError: The reservation's refusal, or the reason why it was not done.
@@ -55,7 +56,7 @@ class WaitingReservations:
             try:
                 return self._writer.run(pool, replace(operation, waits=True))
             except NotYetError as refusal:
-                waiter.ask_in(refusal.retry_in_s)
+                waiter.note_refusal(refusal.retry_in_s, too_large=refusal.too_large)
                 return None
 
         return self._queues.wait(
@@ -82,7 +83,7 @@ class WaitingReservations:
             try:
                 return await self._writer.run_async(pool, replace(operation, waits=True))
             except NotYetError as refusal:
-                waiter.ask_in(refusal.retry_in_s)
+                waiter.note_refusal(refusal.retry_in_s, too_large=refusal.too_large)
                 return None
 
         return await self._queues.wait_async(

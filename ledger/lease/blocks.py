@@ -127,9 +127,15 @@ class _Block(Generic[B]):
         # In memory the child has a lease of its own, in its copy of the manager.
         return self.lease.pool is not None and self._process != os.getpid()
 
-    def _is_unbilled(self, error: BaseException | None) -> bool:
-        """Tell whether the block ends by an error that says that nothing was used."""
-        return error is not None and not self._observed and is_unbilled(error)
+    def _end(self, error: BaseException | None) -> Any:  # noqa: ANN401 - None, or what a task awaits
+        """End the lease of a block that is left by this error, or by none.
+
+        It is released if the error says that nothing was used, or else left to the pool's policy.
+        """
+        budget: Any = self._budget
+        if error is not None and not self._observed and is_unbilled(error):
+            return budget.release(self.lease)
+        return budget.abandon(self.lease, estimate=self._known, report=self._report)
 
     def _nothing_reserved(self) -> str:
         return (
@@ -171,10 +177,7 @@ class LeaseBlock(_Block[Budget]):
         if self._ended or self._is_inherited():
             return
         try:
-            if self._is_unbilled(error):
-                self._budget.release(self.lease)
-            else:
-                self._budget.abandon(self.lease, estimate=self._known, report=self._report)
+            self._end(error)
         except LostLeaseError as failure:
             _unended(self.lease, failure, error)
         except BudgetError:
@@ -246,17 +249,13 @@ class AsyncLeaseBlock(_Block[AsyncBudget]):
         if self._ended or self._is_inherited():
             return
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
-            _leave(self._budget.abandon(self.lease, estimate=self._known, report=self._report))
+            _leave(self._end(error))
             return
-        if self._is_unbilled(error):
-            end = self._budget.release(self.lease)
-        else:
-            end = self._budget.abandon(self.lease, estimate=self._known, report=self._report)
-        failure, cancelled = await finished(end)
+        failure, cancelled = await finished(self._end(error))
         if isinstance(failure, asyncio.CancelledError):
-            # The loop is shut down, and has cancelled every task, the end's too: it may not have
-            # begun, or was dropped from the queue.
-            _leave(self._budget.abandon(self.lease, estimate=self._known, report=self._report))
+            # The loop is shut down, and has cancelled every task, the end's too, perhaps before it
+            # began. If it did begin, it is done, and this second one changes nothing.
+            _leave(self._end(error))
             cancelled = cancelled or failure
         if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
             _unended(self.lease, failure, error or cancelled)

@@ -124,9 +124,10 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             try:
                 return self._reserve(extensions, estimate, request_budget)
             except ThresholdExceededError as denial:
+                retry_in_s = None
                 if denial.retry_at is not None:
-                    now = from_micros(self._clock())
-                    waiter.ask_in((denial.retry_at - now).total_seconds())
+                    retry_in_s = (denial.retry_at - from_micros(self._clock())).total_seconds()
+                waiter.note_refusal(retry_in_s, too_large=denial.too_large)
                 return None
 
         return self._queues.wait(

@@ -250,6 +250,27 @@ def test_a_task_cancelled_in_the_queue_is_not_done(store_url: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("end", ["release", "abandon"])
+def test_the_end_of_a_lease_that_is_cancelled_in_the_queue_is_done(
+    store_url: str, end: str
+) -> None:
+    """Without usage, the lease would only stay open; what was used can be recorded again."""
+
+    async def main() -> None:
+        async with opened(store_url) as (book, budget, commits):
+            lease = await budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
+            async with plugged(commits, budget):
+                (task,) = await commits.line_up(getattr(budget, end)(lease))
+                task.cancel()
+                await asyncio.wait([task])
+                assert 1 == len(book._writer._queue)
+            assert [asyncio.CancelledError] == [type(one) for one in await told([task])]
+            await until(lambda: len(kinds(book)) == 3)
+            assert {"release": "release", "abandon": "settlement"}[end] == kinds(book)[-1]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("how", ["cancel", "wait_for"])
 def test_a_task_cancelled_while_its_batch_runs_leaves_no_lease(store_url: str, how: str) -> None:
     """Cancelled or timed out at COMMIT: usage stays recorded, and the lease is released."""

@@ -331,6 +331,23 @@ def test_what_waiting_cannot_change_is_answered_at_once(full: Any) -> None:  # n
     assert PROMPT_S > time.monotonic() - began_s
 
 
+def test_a_request_that_never_fits_does_not_wait(full: Any, threads: ThreadPoolExecutor) -> None:  # noqa: ANN401 - see the fixture
+    """It would keep those behind it waiting, too; one that the pool may have room for waits."""
+    budget, book, lease = full
+    began_s = time.monotonic()
+    with pytest.raises(ThresholdExceededError) as refused:
+        take(budget, 101, LONG_S)
+    assert refused.value.too_large
+    waiting = threads.submit(take, budget, 100, LONG_S)
+    until(lambda: waiters(book) == 1)
+    larger = threads.submit(take, budget, 101, LONG_S)
+    until(lambda: waiters(book) == 2)
+    budget.release(lease)
+    assert 100 == waiting.result(PROMPT_S).reserved.total_tokens
+    assert isinstance(larger.exception(PROMPT_S), ThresholdExceededError)
+    assert LONG_S > time.monotonic() - began_s
+
+
 def test_who_waits_does_nothing_much(
     book: Ledger, budget: LedgerBudgetManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

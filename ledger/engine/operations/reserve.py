@@ -35,11 +35,13 @@ class NotYetError(LedgerError):
 
     Attributes:
         retry_in_s: In how many seconds it will have enough if nothing else happens, None for never.
+        too_large: Whether it would not have enough with nothing spent and nothing held, either.
     """
 
     def __init__(self, denial: ThresholdExceededError, at: Micros) -> None:
         super().__init__(str(denial))
         self.retry_in_s: float | None = None
+        self.too_large = denial.too_large
         if denial.retry_at is not None:
             self.retry_in_s = (denial.retry_at - from_micros(at)).total_seconds()
 
