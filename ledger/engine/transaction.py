@@ -145,7 +145,7 @@ class Transactions:
                         pool_ids = sorted(locked)
                         connection = transaction.begin(pool_ids)
                         all_locked = list(map(locked.__getitem__, pool_ids))
-                        again = look_up or transaction.attempts > 1
+                        again = look_up or transaction.tries.number > 1
                         done = do(connection, all_locked, look_up=again)
                         transaction.commit(connection)
                         break

@@ -57,6 +57,20 @@ def begun(began_s: float, call: Callable[[], T]) -> T:
     return call()
 
 
+class Tries:
+    """The tries of one call: it runs again while that may help, until its deadline."""
+
+    __slots__ = ("busy", "number", "until_s")
+
+    def __init__(self, until_s: float = math.inf) -> None:
+        self.until_s = until_s
+        """The deadline, on the clock of `time.monotonic`."""
+        self.number = 0
+        """How many have begun."""
+        self.busy: Exception | None = None
+        """Why an earlier one failed, if others kept the store busy."""
+
+
 class Database(Connections):
     """One store, shared by threads."""
 
@@ -121,8 +135,7 @@ class Database(Connections):
             once: Gets the connection, and how many seconds are left.
             deadline_s: The deadline, on the clock of `time.monotonic`.
         """
-        attempts = 0
-        busy: Exception | None = None
+        tries = Tries(deadline_s)
 
         def in_time(connection: Connection) -> T:
             # A free connection may have been waited for.
@@ -136,18 +149,13 @@ class Database(Connections):
             return found
 
         while True:
-            attempts += 1
+            tries.number += 1
             try:
                 return self._lend(in_time, until_s=deadline_s)
             except self.errors as error:
                 failure = self.failure_of(error)
-                late = time.monotonic() >= deadline_s
-                if late or not self.is_worth_another(error, failure, attempts):
-                    raise self.refused(
-                        error, failure, attempts, until_s=deadline_s, busy=busy
-                    ) from error
-                busy = error if failure is Failure.BUSY else busy
-                pause("read", failure, attempts, error)
+                if not self.is_repeated("read", tries, error, failure):
+                    raise self.refused(error, failure, tries) from error
 
     def mend(self) -> None:
         """Bring back what a copy of a store may have lost, before it is written to.
@@ -172,7 +180,9 @@ class Database(Connections):
             yield
         except self.errors as error:
             failure = self.failure_of(error)
-            raise self.refused(error, failure, attempts=1) from error
+            tries = Tries()
+            tries.number = 1
+            raise self.refused(error, failure, tries) from error
 
     def failure_of(self, error: Exception) -> Failure:
         """Tell what one of `errors` means for the transaction that it came from."""
@@ -189,8 +199,28 @@ class Database(Connections):
             self._drop_idle()
         return failure
 
-    def is_worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
-        """Tell whether another try may succeed."""
+    def is_repeated(
+        self, what: str, tries: Tries, error: Exception, failure: Failure, *, surely: bool = False
+    ) -> bool:
+        """Pause if there is time for another try that may succeed; tell whether there is.
+
+        Args:
+            what: What is tried, for the log.
+            tries: Those there were; the last one failed.
+            error: Why.
+            failure: What that means.
+            surely: Whether it is worth another whatever failed.
+        """
+        if time.monotonic() >= tries.until_s:
+            return False
+        if not surely and not self._is_worth_another(error, failure, tries.number):
+            return False
+        if failure is Failure.BUSY:
+            tries.busy = error
+        _pause(what, failure, tries.number, error)
+        return True
+
+    def _is_worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
         if failure is Failure.LOST:
             # A pooled connection may have died while idle, so a retry may help. It does not if a
             # new connection cannot be made.
@@ -201,30 +231,27 @@ class Database(Connections):
         self,
         error: Exception,
         failure: Failure,
-        attempts: int,
+        tries: Tries,
         pool_ids: Sequence[int] | None = (),
-        *,
-        until_s: float = math.inf,
-        busy: Exception | None = None,
     ) -> StoreError:
         """Return what callers get instead of one of `errors`.
 
         Args:
             error: The error.
             failure: What it means.
-            attempts: How many there were.
+            tries: The tries there were. What only explains the error ends a round trip later than
+                their deadline.
             pool_ids: The pools that were to be locked; None for all there are.
-            until_s: The deadline of the call; what only explains the error ends a round trip later.
-            busy: Why an earlier try failed, if others kept the store busy.
         """
         now_s = time.monotonic()
-        if busy is not None and now_s >= until_s and failure is Failure.LOST and _is_fresh(error):
+        late = now_s >= tries.until_s
+        if tries.busy is not None and late and failure is Failure.LOST and _is_fresh(error):
             # There was no time left for a new connection, which says nothing about the server.
-            error, failure = busy, Failure.BUSY
-        until_s = min(until_s, now_s)
+            error, failure = tries.busy, Failure.BUSY
+        until_s = min(tries.until_s, now_s)
         if failure is Failure.BUSY:
             holder = self._find_holder(error, pool_ids, until_s)
-            return ContentionError(timeout_s=self.timeout_s, attempts=attempts, holder=holder)
+            return ContentionError(timeout_s=self.timeout_s, attempts=tries.number, holder=holder)
         text = without_secrets(self.dialect.hint(error), self.dialect.url)
         if failure is Failure.FORBIDDEN:
             return NotPermittedError(role=self._role(until_s), operation="do this", reason=text)
@@ -352,7 +379,7 @@ def _is_fresh(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and error.statement is None
 
 
-def pause(what: str, failure: Failure, attempts: int, error: Exception) -> None:
+def _pause(what: str, failure: Failure, attempts: int, error: Exception) -> None:
     """Pause before a repetition, and log the error by its class: its text may hold secrets."""
     name = type(error.__cause__ or error).__name__
     if failure is Failure.LOST:

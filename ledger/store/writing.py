@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ledger.errors import OutcomeUnknownError, ReadOnlyLedgerError
 from ledger.store.connections import Loan
-from ledger.store.database import Database, pause
+from ledger.store.database import Database, Tries
 from ledger.store.dialects import CommitInDoubtError, Failure
 
 _TRIES_BESIDE_OTHERS = 5
@@ -49,20 +49,18 @@ class Transaction(Loan):
         self._key = key
         self.until_s = (time.monotonic() if began_s is None else began_s) + database.timeout_s
         """The deadline, on the clock of `time.monotonic`."""
-        self.attempts = 0
+        self.tries = Tries(self.until_s)
         self._pool_ids: Sequence[int] | None = ()
         """Those that the present try locks; None for all there are."""
         self._committing = False
-        self._busy: Exception | None = None
-        """Why an earlier try failed, if others kept the store busy."""
         self._in_doubt = False
         """Whether the connection was lost during the COMMIT of an earlier try."""
 
     def begin(self, pool_ids: Sequence[int]) -> Connection:
         """Begin a try that locks these pools, at least."""
-        self.attempts += 1
+        self.tries.number += 1
         self.raw, self.sound = None, False  # what an earlier try had is no longer this one's
-        self._pool_ids = pool_ids if self.attempts <= _TRIES_BESIDE_OTHERS else None
+        self._pool_ids = pool_ids if self.tries.number <= _TRIES_BESIDE_OTHERS else None
         self._committing = False
         database = self._database
         connection = database.take(self)
@@ -92,22 +90,13 @@ class Transaction(Loan):
         if isinstance(error, database.errors):
             failure = database.failure_of(error)
             self._in_doubt |= self._committing and failure is Failure.LOST
-            if time.monotonic() < self.until_s and (
-                self._in_doubt or database.is_worth_another(error, failure, self.attempts)
+            if database.is_repeated(
+                "transaction", self.tries, error, failure, surely=self._in_doubt
             ):
                 database.retries += 1
-                self._busy = error if failure is Failure.BUSY else self._busy
-                pause("transaction", failure, self.attempts, error)
                 return True
             if not self._in_doubt:
-                raise database.refused(
-                    error,
-                    failure,
-                    self.attempts,
-                    self._pool_ids,
-                    until_s=self.until_s,
-                    busy=self._busy,
-                ) from error
+                raise database.refused(error, failure, self.tries, self._pool_ids) from error
         if self._in_doubt:
             raise OutcomeUnknownError(self._key) from error
         return False
