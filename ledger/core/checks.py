@@ -161,7 +161,8 @@ def check_text(name: str, value: object, *, max_chars: int = NAME_MAX_CHARS) -> 
         raise InvalidInputError(name, f"must be a str, not {type(value).__name__}")
     if not 1 <= len(value) <= max_chars:
         raise InvalidInputError(name, f"must have 1 to {max_chars} characters, has {len(value)}")
-    if "\0" in value or not _encodes(value):
+    # Nearly all are ASCII, which costs no call to see.
+    if "\0" in value or not (value.isascii() or _encodes(value)):
         raise InvalidInputError(name, "must not hold NUL or a lone surrogate")
     return value
 
