@@ -12,17 +12,12 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
-from ledger.engine.keeping import is_kept, lease_named, shown
-from ledger.engine.operations import Operation, Record
-from ledger.engine.operations.base import LeaseOperation
 from ledger.engine.turns import Turns
 from ledger.engine.worker import Worker
 from ledger.errors import (
     ContentionError,
-    LedgerUnavailableError,
     OutcomeUnknownError,
     StoreError,
 )
@@ -42,9 +37,6 @@ _TASKS_LOOK_MIN_S = 0.05
 
 _CALLED_S = 1.0
 """After how many seconds the worker is called again if it has not begun to lead."""
-
-_TRIES = 3
-"""How many times a call without a waiting caller is tried if the store does not do it."""
 
 _GATHERED_MIN = 3
 """The smallest batch that is gathered: for one or two callers, a pause costs more than it saves."""
@@ -100,90 +92,11 @@ class CallQueue(ABC):
     def _lead(self) -> None:
         """Do the waiting calls as one batch, as the leader."""
 
-    def close(self) -> None:
-        """End the worker after its last batch; wait for that at most `_begun_s` seconds.
-
-        What was kept for a store that did not answer is tried a last time.
-        """
-        with self._mutex:
-            self._closed = True
-            left = self._take_back()
-        if left:
-            self._call_worker()
-        with self._mutex:
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
-
     def _enter(self, caller: Caller) -> None:
         with self._mutex:
             self._queue.append(caller)
             if len(self._queue) == self._wanted:
                 self._end_pause()
-
-    def _result(self, caller: Caller) -> Any:  # noqa: ANN401 - whatever the operation answers with
-        """Return or raise what a caller gets; a call that is kept counts as done for it."""
-        try:
-            return caller.result()
-        except (ContentionError, LedgerUnavailableError, OutcomeUnknownError) as error:
-            if not is_kept() or caller.operation.lease_id is None or self._closed:
-                raise
-            ownerless = Caller(caller.pool, caller.operation)
-            ownerless.again = caller.again or isinstance(error, OutcomeUnknownError)
-            self._retry(ownerless, error)
-            self._call_worker()
-            return None
-
-    def _retry(self, caller: Caller, error: StoreError) -> bool:
-        """Have a call that nobody waits for tried again, if that may help; else log it.
-
-        It is queued at once if others only kept the store busy, and kept until the store has done
-        another batch if it cannot be reached, or is busy for longer.
-        """
-        operation = caller.operation
-        if isinstance(error, ContentionError) and caller.tries < _TRIES:
-            caller.tries += 1
-            self._enter(caller)
-            return True
-        lease = lease_named(operation.lease_id, getattr(operation, "proof", None))
-        of = operation.name, lease, caller.pool.info.name, _spent(operation)
-        if self._keep(caller, error):
-            _log.warning(
-                "%s of lease %s in pool %r (%s), left in the queue, is kept: %s", *of, error
-            )
-            return True
-        _log.error("%s of lease %s in pool %r (%s), left in the queue, failed: %s", *of, error)
-        return False
-
-    def _keep(self, caller: Caller, error: StoreError) -> bool:
-        """Keep a call about a lease until the store answers; tell whether it is kept."""
-        busy = isinstance(error, ContentionError)
-        if not busy and not isinstance(error, LedgerUnavailableError | OutcomeUnknownError):
-            return False
-        with self._mutex:
-            spent = caller.tries >= _TRIES and not busy
-            if self._closed or spent or caller.operation.lease_id is None:
-                return False
-            caller.again |= isinstance(error, OutcomeUnknownError)
-            self._kept.append(caller)
-        return True
-
-    def _take_back(self, of: Operation[Any] | None = None) -> bool:
-        """Queue what was kept, in its order; tell whether there was any.
-
-        Args:
-            of: A call whose lease alone is meant, since it must be done behind them; by default
-                all are, and each is tried once more: the store answers.
-        """
-        with self._mutex:
-            found = [one for one in list(self._kept) if of is None or _same(one.operation, of)]
-            for kept in found:
-                # Queued before it is kept no more: an interrupt in between loses none.
-                if kept.outcome is None and kept not in self._queue:
-                    kept.tries += of is None
-                    self._queue.append(kept)
-                self._kept.remove(kept)
-        return bool(found)
 
     def _gather(self) -> None:
         """Pause until as many callers wait as the last batch had, since most come right back.
@@ -358,19 +271,3 @@ class CallQueue(ABC):
         if holder is None and leader is not None and leader.alive:
             holder = f"thread {leader.thread} of this process ({os.getpid()})"
         return ContentionError(timeout_s=self.database.timeout_s, attempts=0, holder=holder)
-
-
-def _same(one: Operation[Any], other: Operation[Any]) -> bool:
-    """Tell whether two calls are about the same lease."""
-    return (
-        isinstance(one, LeaseOperation)
-        and isinstance(other, LeaseOperation)
-        and (one.lease, one.proof) == (other.lease, other.proof)
-    )
-
-
-def _spent(operation: Operation[Any]) -> str:
-    """Return what a call records, for the log."""
-    if not isinstance(operation, Record):
-        return "no usage"
-    return shown(operation.usage, operation.report.request_id)

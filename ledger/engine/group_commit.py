@@ -21,28 +21,25 @@ import asyncio
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from ledger.core.checks import Micros
 from ledger.core.entries import PoolId
-from ledger.core.kinds import EntryKind
 from ledger.core.status import ThresholdCrossing
-from ledger.engine.call_queue import CallQueue
 from ledger.engine.callers import (
     Caller,
     TaskCaller,
     ThreadCaller,
     is_gone,
     own_error,
-    wake_tasks,
 )
 from ledger.engine.collecting import is_collecting
 from ledger.engine.keeping import is_kept
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Operation, Record, Release
+from ledger.engine.outcomes import Outcomes
 from ledger.engine.perform import Call, Done, no_calls, perform
 from ledger.engine.transaction import Transactions, named
 from ledger.errors import (
@@ -76,7 +73,7 @@ def _given(calls: Sequence[Call], _locked: Sequence[PoolJournal]) -> Sequence[Ca
     return calls
 
 
-class Writer(CallQueue):
+class Writer(Outcomes):
     """The group-commit queue of one store in one process.
 
     An interrupt may hit the leader between any two steps, so a leader repairs nothing itself. The
@@ -381,74 +378,3 @@ class Writer(CallQueue):
         if done.crossed:
             for on_crossed in self.on_crossed:
                 on_crossed(done.crossed)
-
-    def _deliver(self, results: Iterable[tuple[Caller, Any]]) -> None:
-        tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
-        given = list(results)
-        # Linked before any of them can see its outcome, and leave.
-        threads = [
-            one
-            for one, _ in given
-            if isinstance(one, ThreadCaller)
-            and one.alive
-            and one.outcome is None
-            and one is not self._leader
-        ]
-        first_threads = self._turns.begin(threads, self._leader)
-        for caller, outcome in given:
-            if caller.outcome is not None:  # it waited too long, and has been told so
-                continue
-            if (
-                not caller.waits
-                and isinstance(outcome, StoreError)
-                and self._retry(caller, outcome)
-            ):
-                continue
-            caller.outcome = outcome
-            if isinstance(caller, TaskCaller):
-                tasks[caller.loop].append(caller)
-            if caller.abandoned:
-                self._release(caller)
-        for thread in first_threads:
-            thread.wake()
-        for loop, callers in tasks.items():
-            if not wake_tasks(loop, callers):
-                for caller in callers:
-                    self._release(caller)
-
-    def _drop(self, caller: Caller) -> None:
-        """Drop the operation of a caller that gave up, if it has not started.
-
-        If a lease was granted already, release it.
-        """
-        with self._mutex:
-            caller.abandoned = True
-            if caller in self._queue:
-                place = self._queue.index(caller)
-                del self._queue[place]
-                # These stay, without a caller: one that may have been done, which must be looked
-                # up, one that ends a lease, and one that is kept.
-                kept = is_kept() and caller.operation.lease_id is not None
-                if caller.again or kept or isinstance(caller.operation, Release):
-                    ownerless = Caller(caller.pool, caller.operation)
-                    ownerless.again, ownerless.abandoned = caller.again, True
-                    self._queue.insert(place, ownerless)
-            waiting = bool(self._queue or self._batch)
-        if caller.outcome is not None:
-            self._release(caller)
-        if waiting:
-            self._call_worker()
-
-    def _release(self, caller: Caller) -> None:
-        """Release the lease that an abandoned reservation was granted, in a later batch.
-
-        Not if its caller gave a key: a repeated call must get a lease that is open.
-        """
-        row = caller.outcome
-        if (
-            isinstance(row, Mapping)
-            and row["kind"] == EntryKind.RESERVATION
-            and not caller.operation.key_known
-        ):
-            self._enter(Caller(caller.pool, Release(lease=row["seq"])))
-            self._call_worker()

@@ -53,7 +53,7 @@ from ledger import (
     UsageReport,
 )
 from ledger.aio import AsyncLedgerBudgetManager
-from ledger.engine import call_queue, callers, group_commit, transaction
+from ledger.engine import call_queue, callers, group_commit, outcomes, transaction
 from ledger.engine.operations import Release
 from ledger.engine.perform import perform
 from ledger.store import connections, journal, statements, writing
@@ -1061,7 +1061,7 @@ def new_pool(new_store: Callable[..., str], kind: str) -> str:
 @pytest.mark.parametrize(
     "module",
     [
-        *(group_commit, call_queue, callers, transaction, writing, connections),
+        *(group_commit, call_queue, outcomes, callers, transaction, writing, connections),
         *(sqlite, writerlock),
         *(journal, sys.modules[perform.__module__]),
         *(session, postgresql, statements),
