@@ -184,6 +184,8 @@ class Writer(Outcomes):
             caller.entered_s = began_s
         try:
             self._enter(caller)
+            if caller.outcome is not None:  # a leader was quicker than this thread to sleep
+                self._turns.pass_on()
             while caller.outcome is None:
                 if self._claim(caller):
                     self._lead()
