@@ -226,7 +226,7 @@ def _append(source: Database, target: Database, one: _Numbered, parts: Sequence[
     query = one.rows()
     # The row before the part is read, too: the target's must be the same.
     read = source.read_each([(query, part._asdict()) for part in parts])
-    names = [column.name for column in one.table.columns]
+    names = tuple(column.name for column in one.table.columns)
 
     def append(connection: Connection) -> int:
         there = _newest_upto(one, {part.pool_id: part.upto for part in parts}, connection)
@@ -266,7 +266,7 @@ def _add_pools(target: Database, rows: Sequence[Row]) -> None:
     def add(connection: Connection) -> None:
         missing = [tuple(row.values()) for row in _new_pools(connection, target, rows)]
         if missing:
-            names = [column.name for column in schema.pools.columns]
+            names = tuple(column.name for column in schema.pools.columns)
             target.dialect.insert(connection, schema.pools.name, names, missing)
 
     _written(target, [row["pool_id"] for row in rows], add)

@@ -6,10 +6,8 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from itertools import compress, repeat
-from operator import is_not
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,8 +26,6 @@ Lend = Callable[[Callable[[Connection], str | None]], str | None]
 ROUND_TRIP_S = 1.0
 """How many seconds a call gives a server after its deadline, whatever it asks then: to cancel, to
 roll back, or who holds a lock."""
-
-_NONES = repeat(None)
 
 
 class Failure(Enum):
@@ -79,20 +75,6 @@ class MakesTrigger(str):
         made = super().__new__(cls, statement)
         made.trigger, made.table = trigger, table
         return made
-
-
-def alike(
-    columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
-) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Group rows by the columns that they fill, without the columns that are None.
-
-    Half the columns of an entry are empty, and a driver takes long over each None it is given.
-    """
-    by_shape: dict[bytes, list[tuple[Any, ...]]] = {}
-    for row in rows:
-        filled = bytes(map(is_not, row, _NONES))
-        by_shape.setdefault(filled, []).append(tuple(compress(row, filled)))
-    return {tuple(compress(columns, filled)): values for filled, values in by_shape.items()}
 
 
 class Dialect(ABC):
@@ -251,7 +233,7 @@ class Dialect(ABC):
     def insert(
         connection: Connection,
         table: str,
-        columns: Sequence[str],
+        columns: tuple[str, ...],
         rows: Sequence[tuple[Any, ...]],
     ) -> None:
         """Insert rows, in any order, at COMMIT at the latest.

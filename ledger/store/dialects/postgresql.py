@@ -297,7 +297,7 @@ class PostgreSQLDialect(Dialect):
     def insert(
         connection: Connection,
         table: str,
-        columns: Sequence[str],
+        columns: tuple[str, ...],
         rows: Sequence[tuple[Any, ...]],
     ) -> None:
         """Send a few rows with the message of COMMIT, more of them by COPY."""

@@ -29,7 +29,8 @@ from psycopg.pq import Escaping
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ledger.errors import RowsDiscardedError
-from ledger.store.dialects.base import ROUND_TRIP_S, alike
+from ledger.store.dialects.base import ROUND_TRIP_S
+from ledger.store.dialects.shapes import alike
 
 T = TypeVar("T")
 
@@ -134,13 +135,15 @@ class Session(psycopg.Connection[Any]):
             return f"E'\\\\x{value.hex()}'"
         return bytes(self._escape(value.encode())).decode()
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    def insert(
+        self, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
         """Insert a few rows with the next message, that of COMMIT say, more of them by COPY.
 
         COPY needs round trips of its own, and a third of the server's time for every row.
         """
         if len(rows) <= _LITERAL_ROWS:
-            for names, values in alike(columns, rows).items():
+            for names, values in alike(columns, rows):
                 literals = [f"({', '.join(map(self.literal, one))})" for one in values]
                 insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join(literals)}"
                 # The count is not read before COMMIT, so the server checks it: if a trigger drops

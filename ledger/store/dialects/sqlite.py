@@ -22,11 +22,11 @@ from ledger.store.dialects.base import (
     Failure,
     Lend,
     MakesTrigger,
-    alike,
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
 from ledger.store.dialects.filesystems import network_of
 from ledger.store.dialects.result_codes import explained, failure_of
+from ledger.store.dialects.shapes import alike
 from ledger.store.dialects.views import Readable, readable_time
 from ledger.store.dialects.writerlock import LOCK_SUFFIXES, WriterLock, WriterLockTimeoutError
 from ledger.store.statements import Prepared, driver_of
@@ -312,11 +312,11 @@ class SQLiteDialect(Dialect):
     def insert(
         connection: Connection,
         table: str,
-        columns: Sequence[str],
+        columns: tuple[str, ...],
         rows: Sequence[tuple[Any, ...]],
     ) -> None:
         """Insert the rows now."""
-        for names, values in alike(columns, rows).items():
+        for names, values in alike(columns, rows):
             done = 0
             for size in _ROWS_EACH:
                 while done + size <= len(values):

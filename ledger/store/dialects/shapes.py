@@ -1,0 +1,61 @@
+"""Rows to be inserted, by the columns that they fill: half of an entry's are empty, or more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any
+
+_SHAPES_MAX = 16
+"""How many shapes of the rows of a table are remembered; most have two or three."""
+
+
+class Shape:
+    """Which columns a row fills."""
+
+    def __init__(self, columns: Sequence[str], row: tuple[Any, ...]) -> None:
+        places = range(len(row))
+        filled = [place for place in places if row[place] is not None]
+        others = [place for place in places if row[place] is None]
+        self.columns = tuple(columns[place] for place in filled)
+        self.values = _getter(filled)
+        """Returns the values of these columns in a row."""
+        self.others = _getter(others)
+        """Returns the values of all other columns."""
+        self.nones = (None,) * len(others)
+        """What these are in a row that fills no others."""
+
+
+def _getter(places: Sequence[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return the function that returns what a row has at some places."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda row: tuple(row[place] for place in places)
+
+
+_shapes: dict[tuple[str, ...], tuple[Shape, ...]] = {}
+"""The shapes that rows had until now, by all the columns of their table, the least first."""
+
+
+def alike(
+    columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]
+) -> list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:
+    """Group rows by the columns that they fill, mostly without the columns that are None.
+
+    A driver takes long over each None that it is given.
+    """
+    known = _shapes.get(columns, ())
+    found: dict[Shape, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        for shape in known:
+            # The least shape that fits; one that is new to these rows must fit exactly.
+            if shape.others(row) == shape.nones and (
+                shape in found or None not in shape.values(row)
+            ):
+                break
+        else:
+            shape = Shape(columns, row)
+            known = (*known, shape) if len(known) < _SHAPES_MAX else (shape,)
+            _shapes[columns] = known = tuple(sorted(known, key=lambda one: len(one.columns)))
+        found.setdefault(shape, []).append(shape.values(row))
+    return [(shape.columns, values) for shape, values in found.items()]
