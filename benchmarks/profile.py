@@ -62,7 +62,7 @@ STAGES = {
     "build the row": ("ledger.store.drafts:row_behind",),
     "encode and hash": (
         "ledger.engine.operations:Operation.payload_digest",
-        "ledger.core.hashing:chain",
+        "ledger.core.hashing:entry_hash",
     ),
     "insert": ("ledger.store.journal:append",),
     "commit": (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
@@ -25,16 +25,19 @@ _ABSENT = b"\0"
 _INTEGER = b"\1i" + (8).to_bytes(8, "big")
 _SIGNED = struct.Struct(">q").pack
 _HEADER = struct.Struct(">BcQ").pack
+_TOTALS = struct.Struct(">" + 6 * f"{len(_INTEGER)}sq").pack
 
 _texts: Callable[[Attribution], tuple[str | None, ...]] = attrgetter(*ATTRIBUTION_TEXTS)
 
 Value = int | str | bytes | None
+Values = Iterable[Value | tuple[Value, ...]]
+"""Values in the order of their columns; those of several columns may be together in a tuple."""
 
 
-class _Encoded(dict[Value, bytes]):
+class _Encoded(dict[Value | tuple[Value, ...], bytes]):
     """Values as columns are hashed. Most of an entry's were in one before it: kinds, 0, NULL."""
 
-    def __missing__(self, value: Value) -> bytes:
+    def __missing__(self, value: Value | tuple[Value, ...]) -> bytes:
         if isinstance(value, int):
             encoded = _INTEGER + _SIGNED(value)
         elif isinstance(value, str):
@@ -44,6 +47,8 @@ class _Encoded(dict[Value, bytes]):
                 return encoded
         elif value is None:
             encoded = _ABSENT
+        elif isinstance(value, tuple):
+            encoded = encode(value)
         else:
             encoded = _HEADER(1, b"b", len(value)) + value
         if len(self) >= _REMEMBERED:
@@ -59,7 +64,7 @@ _SHORT = 64
 _encoded = _Encoded().__getitem__
 
 
-def encode(values: Iterable[Value]) -> bytes:
+def encode(values: Values) -> bytes:
     """Return values one after the other, as columns are hashed.
 
     Each is a presence byte, a type byte, an 8-byte length and the value; an absent one is one 0
@@ -71,7 +76,7 @@ def encode(values: Iterable[Value]) -> bytes:
 _VERSION = encode((HASH_VERSION,))
 
 
-def digest(values: Iterable[Value]) -> bytes:
+def digest(values: Values) -> bytes:
     """Return the SHA-256 of a sequence of values, each encoded like a column."""
     return sha256(encode(values)).digest()
 
@@ -81,9 +86,31 @@ def genesis(*, store: bytes, pool: bytes, name: str) -> bytes:
     return sha256(_GENESIS_TAG + store + pool + name.encode()).digest()
 
 
-def chain(previous: bytes, values: Iterable[Value]) -> bytes:
-    """Return the hash of an entry that follows `previous`."""
-    return sha256(_VERSION + previous + encode(values)).digest()
+def chain(previous: bytes, encoded: bytes) -> bytes:
+    """Return the hash of an entry that follows `previous`, of its encoded columns."""
+    return sha256(_VERSION + previous + encoded).digest()
+
+
+def entry_hash(previous: bytes, before: Values, totals: Sequence[int], after: Values) -> bytes:
+    """Return the hash of an entry that follows `previous`.
+
+    Args:
+        previous: The hash of the entry before it.
+        before: The values of the columns before its totals.
+        totals: What is committed and reserved, on each axis. Hardly any of it comes again, so it
+            is not looked up.
+        after: The values of the columns behind them.
+    """
+    try:
+        tokens, cost, requests, held_tokens, held_cost, held_requests = totals
+        # Unrolled, as on all of the write path. A fourth axis would fail at once.
+        fresh = _TOTALS(
+            *(_INTEGER, tokens, _INTEGER, cost, _INTEGER, requests),
+            *(_INTEGER, held_tokens, _INTEGER, held_cost, _INTEGER, held_requests),
+        )
+    except struct.error:  # of a damaged row
+        fresh = encode(totals)
+    return chain(previous, b"".join((*map(_encoded, before), fresh, *map(_encoded, after))))
 
 
 def attribution_content(attribution: Attribution) -> str:

@@ -183,9 +183,10 @@ class Usage(_Counted):
 
     def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
         """Return the sum, each field stopping at `ceiling`."""
-        before, more = _usage_values(self), _usage_values(other)
-        if not any(before) and max(more) <= ceiling and other.__class__ is Usage:
+        more = _usage_values(other)
+        if self is NO_USAGE and max(more) <= ceiling and other.__class__ is Usage:
             return other  # most leases are settled once, and nothing need be made anew
+        before = _usage_values(self)
         sums = [min(total, ceiling) for total in map(add, before, more)]
         return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
 
@@ -226,6 +227,8 @@ class UsageDifference:
         )
 
 
+NO_USAGE = Usage.zero()
+"""What a lease has used that nothing was recorded of."""
 ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
 USAGE_FIELDS = tuple(part.name for part in fields(Usage))
 _usage_values: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE_FIELDS)
@@ -298,18 +301,15 @@ class RequestBudget:
         """Return a budget that limits both."""
         return cls(tokens=tokens, cost_micros_usd=cost_micros_usd)
 
-    def allows_usage(self, usage: Usage) -> bool:
+    def allows_usage(self, usage: Usage | UsageEstimate) -> bool:
         """Tell whether `usage` is within the limits."""
-        return self._allows(usage.total_tokens, usage.cost_micros_usd)
+        return (self.tokens is None or usage.total_tokens <= self.tokens) and (
+            self.cost_micros_usd is None or usage.cost_micros_usd <= self.cost_micros_usd
+        )
 
     def allows_estimate(self, estimate: UsageEstimate) -> bool:
         """Tell whether `estimate` is within the limits."""
-        return self._allows(estimate.total_tokens, estimate.cost_micros_usd)
-
-    def _allows(self, tokens: int, cost_micros_usd: int) -> bool:
-        return (self.tokens is None or tokens <= self.tokens) and (
-            self.cost_micros_usd is None or cost_micros_usd <= self.cost_micros_usd
-        )
+        return self.allows_usage(estimate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

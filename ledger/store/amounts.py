@@ -7,20 +7,27 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from ledger.core.axes import AXES
+from ledger.core.checks import I64_MAX
 from ledger.core.entries import EntryFlag, LeaseAfter, LeaseState, Totals
 from ledger.core.kinds import DIFFERENCES, EntryKind, LeasePhase
 from ledger.core.values import (
     ESTIMATE_FIELDS,
+    NO_USAGE,
     USAGE_FIELDS,
     RequestBudget,
     Usage,
     UsageDifference,
     UsageEstimate,
 )
+from ledger.errors import AmountOutOfRangeError
 from ledger.store.schema import entries
 
 BUDGET_FIELDS = tuple(axis.name for axis in AXES if axis.amount is not None)
 _Row = Mapping[str, Any]
+Optionals = tuple[int | None, ...]
+AmountGroups = tuple[Optionals, Optionals, Optionals, int | None, Optionals, Optionals, int | None]
+"""The estimate, the request budget and the usage of an entry; its lease's number, what that holds,
+what it has used, and when it expires."""
 
 # Before Python 3.12, to look up a member in its class is a function call.
 _RESERVATION, _ENDED = EntryKind.RESERVATION, LeasePhase.ENDED
@@ -41,6 +48,19 @@ class Group:
         """Return the values of the columns: the value's fields, or NULLs for None."""
         return self._absent if value is None else self._present(value)
 
+    def check_storable(self, what: str, value: object) -> None:
+        """Refuse a value with an amount that no column holds.
+
+        Raises:
+            AmountOutOfRangeError: One of them is above 2^63-1.
+        """
+        amounts = self._present(value)
+        if amounts == self._absent or max(filter(None, amounts), default=0) <= I64_MAX:
+            return
+        for name, amount in zip(self._names, amounts, strict=True):
+            if amount is not None and amount > I64_MAX:
+                raise AmountOutOfRangeError(f"{what}.{name}", value=amount, ceiling=I64_MAX)
+
     def absent_in(self, row: _Row) -> bool:
         """Tell whether the columns are NULL."""
         return self.stored(row) == self._absent
@@ -57,6 +77,7 @@ class UsageGroup(Group):
         """Return the values of the columns."""
         if value is None:
             return self._absent
+        # Unrolled, as on all of the write path. Another amount would fail at once.
         tokens_in, tokens_out, tokens, cost, created, read, reasoned = self._present(value)
         return tokens_in, tokens_out, tokens, cost, created or None, read or None, reasoned or None
 
@@ -83,41 +104,46 @@ USAGE = UsageGroup("usage", USAGE_FIELDS)
 HELD = Group("held", Totals._fields)
 USED = UsageGroup("used", USAGE_FIELDS)
 _AT_EXPIRY = int(EntryFlag.AT_EXPIRY)
-_NO_LEASE = (None,) * (len(Totals._fields) + len(USAGE_FIELDS) + 2)
-"""The columns of the lease after an entry that is about none: its number and its end, too."""
 NO_HELD = HELD.values(None)
 _NO_USED = USED.values(None)
-_ZERO = USAGE.values(Usage.zero())
+_ZERO = USAGE.values(NO_USAGE)
 
 
-def amount_values(
+def amount_groups(
     kind: str,
     estimate: UsageEstimate | None,
     request_budget: RequestBudget | None,
     usage: Usage | UsageDifference | None,
     lease: LeaseState | LeaseAfter | None,
     flags: int,
-) -> tuple[int | None, ...]:
-    """Return the values of the columns `AMOUNT_COLUMNS`.
+) -> AmountGroups:
+    """Return the values of the columns `AMOUNT_COLUMNS`, group by group.
 
     What a lease holds and has used is stored only where the entry's kind, estimate and usage do not
     say it: a reservation holds its estimate and one request, other entries leave nothing held; and
     what they record is all that was used.
     """
-    estimated, spent = ESTIMATE.values(estimate), USAGE.values(usage)
-    budget = BUDGET.values(request_budget)
+    estimated, budget = ESTIMATE.values(estimate), BUDGET.values(request_budget)
+    spent = _NO_USED if usage is None else USAGE.values(usage)
     if lease is None:
-        return (*estimated, *budget, *spent, *_NO_LEASE)
-    held: tuple[int | None, ...] = lease.held
+        return estimated, budget, spent, None, NO_HELD, _NO_USED, None
+    held: Optionals = lease.held
     if held == held_by_kind(kind, estimated):
         held = NO_HELD
-    used = spent if lease.used is usage else USED.values(lease.used)
-    if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
-        used = _NO_USED
-    expires_at = lease.expires_at
-    if lease.phase is _ENDED and not flags & _AT_EXPIRY:
+    used, expires_at = _NO_USED, lease.expires_at
+    if lease.used is not (NO_USAGE if usage is None else usage) or kind in DIFFERENCES:
+        used = USED.values(lease.used)
+        if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
+            used = _NO_USED
+    if expires_at is not None and lease.phase is _ENDED and not flags & _AT_EXPIRY:
         expires_at = None
-    return (*estimated, *budget, *spent, lease.lease, *held, *used, expires_at)
+    return estimated, budget, spent, lease.lease, held, used, expires_at
+
+
+def amount_values(groups: AmountGroups) -> Optionals:
+    """Return the values of the columns `AMOUNT_COLUMNS` one after the other."""
+    estimated, budget, spent, number, held, used, expires_at = groups
+    return (*estimated, *budget, *spent, number, *held, *used, expires_at)
 
 
 _NAMES = [column.name for column in entries.columns]

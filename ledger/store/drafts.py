@@ -26,12 +26,14 @@ from ledger.core.values import (
     UsageDifference,
     UsageEstimate,
 )
-from ledger.store.amounts import amount_values
+from ledger.store.amounts import amount_groups
 from ledger.store.rows import COLUMNS, Head, Interned, LeaseRow, window_json
 
 _NO_ORIGIN = (None, None)
 _CLOSED = int(EntryFlag.CLOSED)
 _UNFLAGGED = EntryFlag.NONE
+_TEXTS = {kind: str(kind) for kind in EntryKind}
+"""Kinds as their column has them: text alone, made once."""
 
 ENTRY_COLUMNS = (*COLUMNS, "hash_version", "hash")
 """All columns of an entry, in the order of a staged row's values."""
@@ -65,9 +67,9 @@ class Draft(NamedTuple):
 def drafted(  # noqa: PLR0913 - what an entry may say
     kind: EntryKind,
     balance: Balance,
-    *,
     flags: EntryFlag = _UNFLAGGED,
     detail: Mapping[str, Any] | None = None,
+    *,
     policy: SharedPoolBudgetOptions | None = None,
     estimate: UsageEstimate | None = None,
     request_budget: RequestBudget | None = None,
@@ -168,7 +170,8 @@ def row_behind(head: Head, draft: Draft, *, pool_id: PoolId, now: Micros) -> tup
     (newest, policy, policy_seq, window_seq, swept_until, _, recorded_at, previous, closed, version,
      window) = head
     # fmt: on
-    seq, flags = Seq(newest + 1), int(draft.flags)
+    seq = Seq(newest + 1)
+    flags = 0 if draft.flags is _UNFLAGGED else int(draft.flags)
     recorded_at = max(recorded_at, now)
     if closed:
         flags |= _CLOSED
@@ -219,22 +222,27 @@ def _row(
     if attribution is not None:
         attribution_id, attribution_digest, _ = attribution
     explained = detail is not None or policy is not None or window is not None
+    text = _detail(draft) if explained else None
     committed, reserved = balance
-    # In the order of the table's columns; the attribution's columns come between the two parts.
-    values = (
-        *(pool_id, seq, str(kind), flags, _detail(draft) if explained else None),
-        *amount_values(kind, estimate, request_budget, usage, lease, flags),
-        *committed,
-        *reserved,
-        *under,
+    said = _TEXTS[kind]
+    groups = amount_groups(kind, estimate, request_budget, usage, lease, flags)
+    estimated, budget, spent, number, held, used, expires_at = groups
+    # Both in the order of the table's columns. The hash covers the attribution's digest right after
+    # its number.
+    repeats = origin or _NO_ORIGIN
+    before = pool_id, seq, said, flags, text, *groups
+    # fmt: off
+    after = (under, attribution_id, attribution_digest, request_id, provenance, recorded_at,
+             occurred_at, key, digest, repeats)
+    # fmt: on
+    entry_hash = hashing.entry_hash(previous, before, (*committed, *reserved), after)
+    return Staged(
+        (
+            *(pool_id, seq, said, flags, text, *estimated, *budget, *spent, number, *held, *used),
+            *(expires_at, *committed, *reserved, *under, attribution_id, request_id, provenance),
+            *(recorded_at, occurred_at, key, digest, *repeats, hashing.HASH_VERSION, entry_hash),
+        )
     )
-    rest = (
-        *(request_id, provenance, recorded_at, occurred_at, key, digest),
-        *(origin or _NO_ORIGIN),
-    )
-    # The hash covers the attribution's digest right after its number.
-    entry_hash = hashing.chain(previous, (*values, attribution_id, attribution_digest, *rest))
-    return Staged((*values, attribution_id, *rest, hashing.HASH_VERSION, entry_hash))
 
 
 def _detail(draft: Draft) -> str | None:

@@ -34,7 +34,7 @@ from ledger.core.kinds import (
     LeasePhase,
 )
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
-from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
+from ledger.core.values import NO_USAGE, RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import LedgerError
 from ledger.store.amounts import BUDGET, ESTIMATE, HELD, NO_HELD, USAGE, USED, Group, held_by_kind
 from ledger.store.columns import check_entry, is_time
@@ -60,11 +60,13 @@ COVERED = tuple(
 )
 """The values that an entry's hash covers, in order: all columns, and its attribution's digest."""
 
-_SPLIT = COVERED.index("attribution_digest")
-COLUMNS = COVERED[:_SPLIT] + COVERED[_SPLIT + 1 :]
+COLUMNS = tuple(name for name in COVERED if name != "attribution_digest")
 """The columns that an entry's hash covers, in order."""
 
-_in_columns: Callable[[Row], tuple[hashing.Value, ...]] = itemgetter(*COLUMNS)
+_in_columns: Callable[[Row], tuple[Any, ...]] = itemgetter(*COLUMNS)
+_FIRST = COLUMNS.index("committed_tokens")
+_TOTALS = slice(_FIRST, _FIRST + 2 * len(Totals._fields))
+_DIGEST = COVERED.index("attribution_digest")
 
 
 _COMMITTED = Group("committed", Totals._fields)
@@ -156,7 +158,8 @@ def window_json(window: WindowState, *, since: int | None = None) -> dict[str, A
 def row_hash(previous: bytes, row: Row, attribution_digest: bytes | None) -> bytes:
     """Return the hash that a row must carry behind `previous`."""
     values = _in_columns(row)
-    return hashing.chain(previous, (*values[:_SPLIT], attribution_digest, *values[_SPLIT:]))
+    after = (*values[_TOTALS.stop : _DIGEST], attribution_digest, *values[_DIGEST:])
+    return hashing.entry_hash(previous, values[:_FIRST], values[_TOTALS], after)
 
 
 def head_of(
@@ -250,7 +253,7 @@ def used_of(row: Row) -> Usage:
     usage = usage_of(row)
     if isinstance(usage, UsageDifference):
         raise ValueError("what the lease has used is missing")  # noqa: TRY004 - of what is stored
-    return usage or Usage.zero()
+    return usage or NO_USAGE
 
 
 def usage_of(row: Row) -> Usage | UsageDifference | None:

@@ -27,7 +27,7 @@ from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.usage_reports import REPORTED
 from ledger.core.values import Provenance, UsageEstimate
 from ledger.errors import InvalidInputError
-from ledger.store.amounts import amount_values, amounts_in
+from ledger.store.amounts import amount_groups, amount_values, amounts_in
 from ledger.store.rows import Row, window_json
 
 _KEPT = ("run_id", "parent_run_id", "tenant", "agent", "operation")
@@ -175,7 +175,7 @@ def _shape_problem(row: Row, entry: Entry, state: Replay) -> str | None:
     if row["provenance"] not in {None, *Provenance}:
         return f"provenance {row['provenance']!r} is none that there is"
     said = entry.estimate, entry.request_budget, entry.usage, entry.lease
-    amounts = amount_values(kind, *said, entry.flags)
+    amounts = amount_values(amount_groups(kind, *said, entry.flags))
     if amounts_in(row) != amounts:
         return f"{kind} whose amounts are not as they are written"
     return _detail_problem(row, entry, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from typing import Any
 
 import pytest
 
@@ -104,14 +105,27 @@ def test_a_chained_hash_is_golden() -> None:
     """The version, the previous hash, then every column."""
     previous, values = bytes(range(32)), (1, 2, "reservation", 0, None)
     expected = "650c537d49250870bcdc1883df5674d07fd6c1a9073b274be448485047d71903"
-    assert expected == hashing.chain(previous, values).hex()
+    assert expected == hashing.chain(previous, hashing.encode(values)).hex()
     spelled = encoded(1) + previous + encoded(*values)
     assert expected == hashlib.sha256(spelled).hexdigest()
 
 
 def test_a_chained_hash_covers_the_one_before() -> None:
     """The same row behind another entry has another hash."""
-    assert hashing.chain(bytes(32), (1,)) != hashing.chain(b"\x01" + bytes(31), (1,))
+    assert hashing.chain(bytes(32), b"1") != hashing.chain(b"\x01" + bytes(31), b"1")
+
+
+def test_values_in_a_tuple_are_hashed_like_values_alone() -> None:
+    """Whether they are looked up together or one by one."""
+    alone = (1, None, "a", b"b", None, None, 2**63 - 1)
+    assert hashing.encode(alone) == hashing.encode((1, (None, "a", b"b"), (None, None), 2**63 - 1))
+
+
+@pytest.mark.parametrize("totals", [(0, 1, -1, 2**63 - 1, -(2**63), 5), ("1", None, b"", 0, 0, 0)])
+def test_totals_are_hashed_like_other_columns(totals: tuple[Any, ...]) -> None:
+    """Those of a damaged row, too, in which they may be anything."""
+    values = hashing.encode((7, *totals, "x"))
+    assert hashing.chain(STORE, values) == hashing.entry_hash(STORE, (7,), totals, ("x",))
 
 
 def test_an_attribution_is_golden() -> None:

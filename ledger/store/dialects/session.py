@@ -135,9 +135,7 @@ class Session(psycopg.Connection[Any]):
             return f"E'\\\\x{value.hex()}'"
         return bytes(self._escape(value.encode())).decode()
 
-    def insert(
-        self, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def insert(self, table: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert a few rows with the next message, that of COMMIT say, more of them by COPY.
 
         COPY needs round trips of its own, and a third of the server's time for every row.
