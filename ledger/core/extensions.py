@@ -41,6 +41,13 @@ class RequestExtensions:
         newest[type(value)] = value
         return cast("T | None", previous)
 
+    def newest(self) -> Mapping[type, Any]:
+        """Return the newest value of each type; a copy, or what must not be changed."""
+        newest, *older = self._layers
+        for layer in older:
+            newest = layer | newest
+        return newest
+
     def get(self, kind: type[T]) -> T | None:
         """Return the newest value of exactly this type, or None."""
         for layer in self._layers:

@@ -19,7 +19,7 @@ from ledger.store.drafts import Draft
 
 def refusal(
     batch: Batch,
-    pool: PoolBatch,
+    line: Sequence[PoolBatch],
     estimate: UsageEstimate,
     request_budget: RequestBudget,
     *,
@@ -29,18 +29,26 @@ def refusal(
 
     Leases that are due expire first, if that may be enough to admit the reservation.
 
+    Args:
+        batch: The transaction.
+        line: The pool, and those above that share its capacity, from the bottom up.
+        estimate: What is to be reserved.
+        request_budget: The request's own limit.
+        requests: How many calls it is for.
+
     Raises:
         PoolClosedError: One of the pools is closed.
         JournalDamagedError: One of them cannot be read.
         MorePoolsError: Leases of other pools must expire first.
         UnsweptError: More leases must expire first than one transaction expires.
     """
-    for one in batch.lineage(pool):
-        one.require_open()
+    asked = estimate, request_budget
+    for one in line:
         head = one.head
+        if head.closed:
+            one.require_open()
         admit = rules.admission(head.rules_version)
-        asked = estimate, request_budget
-        window = one.session() or head.window
+        window = None if head.window is None else one.session() or head.window
         bounds = _bounds(one, requests)
         denial = admit(head.policy, head.balance, *asked, window, **bounds)
         if denial is None:
@@ -77,7 +85,7 @@ def _bounds(pool: PoolBatch, requests: int, due: Sequence[rules.Charge] = ()) ->
 
 def begin_sessions(
     batch: Batch,
-    pool: PoolBatch,
+    line: Sequence[PoolBatch],
     estimate: UsageEstimate,
     request_budget: RequestBudget,
     *,
@@ -92,12 +100,16 @@ def begin_sessions(
         MorePoolsError: Leases of other pools must expire first.
         UnsweptError: More leases must expire first than one transaction expires.
     """
-    begun = [(one, session) for one in batch.lineage(pool) if (session := one.session())]
+    begun = []
+    for one in line:  # most pools have no window, and are not asked
+        session = None if one.head.window is None else one.session()
+        if session is not None:
+            begun.append((one, session))
     if not begun:
         return
     for one, _ in begun:
         batch.require_swept(one, below=any(one.head.balance.reserved))
-    for one in batch.lineage(pool):
+    for one in line:
         rules.reserve(
             one.head.balance,
             lease_id=one.head.seq + 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
-from ledger.core.entries import EntryFlag, Totals, requests_made
+from ledger.core.entries import EntryFlag, LeaseState, Totals, requests_made
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.values import Usage, UsageDifference
 from ledger.engine.batch import Batch
@@ -12,6 +12,8 @@ from ledger.engine.pool_batch import PoolBatch
 from ledger.store.corrections import Spending
 from ledger.store.drafts import Draft, about_lease, amounts
 from ledger.store.rows import LeaseRow
+
+_EXPIRED = LeasePhase.EXPIRED  # a function call each time, before Python 3.12
 
 
 def correction(
@@ -55,8 +57,10 @@ def correction(
 
 def make_room(
     batch: Batch, pool: PoolBatch, lease_id: int, kind: EntryKind, usage: Usage | None = None
-) -> None:
+) -> LeaseState | None:
     """Stage what is taken back of an assumed charge before an entry replaces it.
+
+    Return the lease as it is then, None for one that the pool did not grant.
 
     Nothing is staged unless the lease has expired and its expiry was charged. The entry must be
     staged next; the caller makes sure first that nothing can refuse it.
@@ -74,11 +78,11 @@ def make_room(
         UnsweptError: Leases of one of them must expire first.
     """
     state = pool.state(lease_id)
-    if state is None or state.phase is not LeasePhase.EXPIRED:
-        return
+    if state is None or state.phase is not _EXPIRED:
+        return state
     found = pool.assumed(lease_id)
     if found is None:
-        return
+        return state
     effect = rules.make_room(
         pool.head.balance,
         state,
@@ -95,3 +99,4 @@ def make_room(
         replaced = Totals.of(usage or Usage.zero(), requests=requests_made(kind, None))
         late = draft._replace(detail={**(draft.detail or {}), "late": str(kind)})
         batch.post(pool, late, replaced)
+    return pool.state(lease_id)

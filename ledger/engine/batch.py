@@ -17,6 +17,7 @@ from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import Actor, PoolId, Totals
 from ledger.core.kinds import EntryKind
+from ledger.core.values import Usage, UsageDifference, UsageEstimate
 from ledger.engine import carved_pools
 from ledger.engine.pool_batch import PoolBatch
 from ledger.engine.refunds import in_window
@@ -116,7 +117,10 @@ class Batch:
             MorePoolsError: The transaction has not begun on one of them.
             UnsweptError: Leases of one of them must expire first.
         """
-        draft = self._flagged(pool, draft)
+        amounts = draft.estimate if draft.kind is _RESERVATION else draft.usage
+        # Most give both figures, and leave out nothing, whatever the pools limit.
+        if amounts is not None and not (amounts.total_tokens and amounts.cost_micros_usd):
+            draft = self._flagged(pool, draft, amounts)
         if pool.journal.parent is None:  # then it leads to no entry elsewhere
             draft = in_window(pool, draft, replaced)
             return pool.stage(draft, pool.crossings(draft))
@@ -130,11 +134,10 @@ class Batch:
             staged.append(one.pool.stage(draft, one.crossings))
         return staged[0]
 
-    def _flagged(self, pool: PoolBatch, draft: Draft) -> Draft:
+    def _flagged(
+        self, pool: PoolBatch, draft: Draft, amounts: UsageEstimate | Usage | UsageDifference
+    ) -> Draft:
         """Flag a draft that leaves out what its pool, or one above that shares, limits."""
-        amounts = draft.estimate if draft.kind is _RESERVATION else draft.usage
-        if amounts is None or (amounts.total_tokens and amounts.cost_micros_usd):
-            return draft  # nothing is left out, whatever the pools limit
         if draft.detail is not None and "carving" in draft.detail:
             return draft  # a share that is set aside is no call
         policies = [one.head.policy for one in self.lineage(pool)]

@@ -184,9 +184,10 @@ class Opening:
         pool_id: PoolId,
     ) -> int:
         """Reserve a carved pool's whole capacity in its parent `pool`, and return the lease."""
+        line = batch.lineage(pool)
         for axis in AXES:
             if axis.is_unlimited(options) and not all(
-                one.head.policy.is_unlimited(axis) for one in batch.lineage(pool)
+                one.head.policy.is_unlimited(axis) for one in line
             ):
                 raise InvalidInputError(
                     axis.capacity,
@@ -194,10 +195,10 @@ class Opening:
                 )
         estimate, requests = carving.funding(options)
         unlimited_budget = RequestBudget.unlimited()
-        denial = refusal(batch, pool, estimate, unlimited_budget, requests=requests)
+        denial = refusal(batch, line, estimate, unlimited_budget, requests=requests)
         if denial is not None:
             raise denial
-        begin_sessions(batch, pool, estimate, unlimited_budget, requests=requests)
+        begin_sessions(batch, line, estimate, unlimited_budget, requests=requests)
         balance, lease, flags = rules.reserve(
             pool.head.balance,
             lease_id=pool.head.seq + 1,

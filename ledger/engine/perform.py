@@ -223,7 +223,7 @@ def _look_up(pool: PoolBatch, operations: Sequence[Operation[Any]], *, look_up: 
     made: dict[str, int] = {}
     newest = pool.head.seq
     for operation in operations:
-        if look_up or operation.key_known:
+        if look_up or operation.key_given or operation.receipt is not None:
             keys, behind = operation.sought(again=look_up, newest=newest)
             given.update(keys)
             made.update(behind)

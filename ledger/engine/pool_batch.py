@@ -20,6 +20,7 @@ from ledger.core.entries import (
     PoolInfo,
     WindowState,
     funds_pool,
+    make,
     requests_made,
     requests_of,
 )
@@ -89,6 +90,8 @@ class PoolBatch:
         self.unswept = False
         """Whether more leases are due than this transaction expires."""
         self._before = self._after = head
+        self._reports = bool(head.policy.thresholds)
+        """Whether the policy has thresholds."""
         self._began: int | None = None
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
@@ -128,8 +131,8 @@ class PoolBatch:
         if lease_id in self.unreadable:
             raise copy.copy(self.unreadable[lease_id])
 
-    def require_granted(self, lease_id: int, proof: bytes | None) -> None:
-        """Refuse a lease whose number this store granted to another call, or to none.
+    def require_granted(self, lease_id: int, proof: bytes | None) -> LeaseRow | None:
+        """Return a lease, and refuse one whose number this store granted to another, or to none.
 
         Args:
             lease_id: The lease.
@@ -138,13 +141,10 @@ class PoolBatch:
         Raises:
             LostLeaseError: The reservation is not in this store.
         """
-        if proof is not None and not self.has_granted(lease_id, proof):
-            raise LostLeaseError(lease_id, pool=self.info.name)
-
-    def has_granted(self, lease_id: int, proof: bytes) -> bool:
-        """Tell whether this pool granted the lease of this number and proof."""
         found = self.leases.get(lease_id)
-        return found is not None and found.is_proved(proof)
+        if proof is not None and (found is None or not found.is_proved(proof)):
+            raise LostLeaseError(lease_id, pool=self.info.name)
+        return found
 
     def recall_mirrors(self, pool_id: PoolId, leases: Collection[int]) -> list[Wanted]:
         """Load the remembered mirrors of a lower pool's leases; return those still to be read."""
@@ -174,7 +174,7 @@ class PoolBatch:
 
     def crossings(self, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses here, and that are still to be reported."""
-        if not (draft.policy or self.head.policy).thresholds:
+        if draft.policy is None and not self._reports:  # most pools; each entry comes here
             return ()
         if self.thresholds is None:
             self.thresholds = PoolThresholds(
@@ -311,25 +311,23 @@ class PoolBatch:
         return self._began
 
     def _append(self, draft: Draft) -> Row:
-        row, head = drafts.row_behind(self.head, draft, pool_id=self.info.pool_id, now=self.now)
-        if head.window_seq != self.head.window_seq and draft.kind not in CHANGES_WINDOW:
+        before, lease = self.head, draft.lease
+        row, head = drafts.row_behind(before, draft, pool_id=self.info.pool_id, now=self.now)
+        if head.window_seq != before.window_seq and draft.kind not in CHANGES_WINDOW:
             self._began = head.window_seq or 0
+        if draft.policy is not None:
+            self._reports = bool(draft.policy.thresholds)
         self.head = self._after = head
         self.staged.append(row)
-        if draft.lease is not None:
-            granted = self.leases.get(draft.lease.lease)
-            if granted is not None:
-                # What a report says stays with its own entry.
-                self.leases[draft.lease.lease] = granted._replace(state=draft.lease)
-                return row
-            self.leases[draft.lease.lease] = LeaseRow(
-                draft.lease,
-                draft.attribution,
-                draft.request_id,
-                draft.occurred_at,
-                None if draft.origin is None else draft.origin[0],
-                self.head.hash,
-            )
+        if lease is not None:
+            granted = self.leases.get(lease.lease)
+            if granted is None:
+                told = draft.attribution, draft.request_id, draft.occurred_at
+                origin = None if draft.origin is None else draft.origin[0]
+                found = make(LeaseRow, (lease, *told, origin, head.hash))
+            else:  # what a report says stays with its own entry
+                found = make(LeaseRow, (lease, *granted[1:]))
+            self.leases[lease.lease] = found
         return row
 
     def may_hold(self, before: Micros | None) -> bool:

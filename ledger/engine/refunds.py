@@ -25,7 +25,7 @@ def in_window(pool: PoolBatch, draft: Draft, replaced: Totals) -> Draft:
         JournalDamagedError: An earlier correction, or the entry that began the window, cannot be
             read.
     """
-    detail, window = draft.detail, pool.head.window
+    window, detail = pool.head.window, draft.detail
     if window is None or detail is None or draft.kind not in CHANGES_WINDOW:
         return draft
     began = pool.window_began()

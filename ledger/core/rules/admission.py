@@ -84,7 +84,7 @@ def admit(
     is how many calls the lease is for: more than one where it funds a carved pool. `limits` and
     `credits` are the pool's, at the time of the reservation.
     """
-    if not request_budget.allows_estimate(estimate):
+    if not request_budget.allows_usage(estimate):
         return _over(request_budget, estimate)
     asked = policy, estimate, window, requests, limits, credits
     denial = _refusal(balance, *asked)

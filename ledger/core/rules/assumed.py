@@ -8,9 +8,7 @@ from typing import NamedTuple
 from ledger.core.entries import Balance, LeaseState, Totals
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SettlementPolicy
-from ledger.core.values import USAGE_FIELDS, Provenance, Usage, UsageEstimate
-
-_NOTHING = Usage.zero()
+from ledger.core.values import NO_USAGE, USAGE_FIELDS, Provenance, Usage, UsageEstimate
 
 
 class Assumed(NamedTuple):
@@ -27,12 +25,12 @@ def assumed(policy: SettlementPolicy, lease: LeaseState) -> Assumed | None:
     """
     if policy is SettlementPolicy.RELEASE:
         return None
-    usage = _NOTHING
+    usage = NO_USAGE
     if policy is SettlementPolicy.ESTIMATED:
         usage = _less(Usage.from_estimate(lease.estimate), lease.used)
-    if usage != _NOTHING:
+    if usage != NO_USAGE:
         return Assumed(usage, Provenance.ESTIMATED)
-    unseen = lease.used == _NOTHING
+    unseen = lease.used == NO_USAGE
     return Assumed(usage, Provenance.UNKNOWN if unseen else Provenance.REPORTED)
 
 
@@ -50,7 +48,7 @@ def restated(
         ceiling: The most that a total may be.
     """
     known, used = estimate or lease.estimate, lease.used
-    if not known.total_tokens or used == _NOTHING:
+    if not known.total_tokens or used == NO_USAGE:
         return known
     missing = sum(
         max(0, getattr(known, name) - getattr(used, name))
@@ -94,7 +92,7 @@ def still_assumed(usage: Usage, kind: str, late: Usage | None) -> Usage:
     """
     if kind == EntryKind.OBSERVATION and late is not None:
         return _less(usage, late)
-    return _NOTHING
+    return NO_USAGE
 
 
 def _less(usage: Usage, other: Usage) -> Usage:

@@ -10,6 +10,7 @@ from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy
 from ledger.core.rules.assumed import Assumed, assumed, restated, still_assumed
 from ledger.core.values import (
+    NO_USAGE,
     RequestBudget,
     Usage,
     UsageDifference,
@@ -22,7 +23,6 @@ from ledger.errors import (
     UnknownLeaseError,
 )
 
-_NOTHING = Usage.zero()
 _NO_HOLD = Totals()
 
 # Before Python 3.12, to look up a member in its class is a function call.
@@ -54,16 +54,17 @@ def reserve(
         AmountOutOfRangeError: The reserved total would pass `ceiling`.
     """
     held = Totals.of(estimate, requests=requests)
-    reserved = balance.reserved.plus(held)
+    committed, reserved_before = balance
+    reserved = reserved_before.plus(held)
     if max(reserved) > ceiling:
         name, value = next(
             one for one in zip(Totals._fields, reserved, strict=True) if one[1] > ceiling
         )
         raise AmountOutOfRangeError(f"reserved_{name}", value=value, ceiling=ceiling)
     lease = make(
-        LeaseState, (lease_id, estimate, request_budget, _OPEN, held, _NOTHING, expires_at)
+        LeaseState, (lease_id, estimate, request_budget, _OPEN, held, NO_USAGE, expires_at)
     )
-    return make(Effect, (make(Balance, (balance.committed, reserved)), lease, _UNFLAGGED))
+    return make(Effect, (make(Balance, (committed, reserved)), lease, _UNFLAGGED))
 
 
 def settle(
@@ -85,9 +86,8 @@ def settle(
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
     """
-    phase = _ENDED
     spent = Totals.of(usage, requests=requests)
-    effect = _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling, phase=phase)
+    effect = _spend(balance, lease, usage, spent, lease_id, ceiling, _ENDED)
     if not funds:
         return effect
     flags = effect.flags & ~EntryFlag.OVERRUN
@@ -105,7 +105,7 @@ def observe(
         UnknownLeaseError: There is no such lease, or it has ended.
     """
     spent = Totals.of(usage, requests=0)
-    return _spend(balance, lease, usage, spent, lease_id=lease_id, ceiling=ceiling)
+    return _spend(balance, lease, usage, spent, lease_id, ceiling)
 
 
 def _spend(
@@ -113,7 +113,6 @@ def _spend(
     lease: LeaseState | None,
     usage: Usage,
     spent: Totals,
-    *,
     lease_id: int,
     ceiling: int,
     phase: LeasePhase | None = None,
@@ -126,7 +125,8 @@ def _spend(
     if lease is None or lease.phase is _ENDED:
         raise _unknown(lease, lease_id)
     same, estimate, request_budget, phase_before, held_before, used_before, expires_at = lease
-    exact = balance.committed.plus(spent)
+    committed_before, reserved = balance
+    exact = committed_before.plus(spent)
     committed = exact
     if max(exact) > ceiling:
         committed = Totals(*(min(value, ceiling) for value in exact))
@@ -141,7 +141,7 @@ def _spend(
         phase, held = phase_before, Totals(*map(max, held_before.minus(spent), held))
         freed = held_before.minus(held)
     after = make(LeaseState, (same, estimate, request_budget, phase, held, used, expires_at))
-    return make(Effect, (make(Balance, (committed, balance.reserved.minus(freed))), after, flags))
+    return make(Effect, (make(Balance, (committed, reserved.minus(freed))), after, flags))
 
 
 def correct(  # noqa: PLR0913 - what a correction may be of
@@ -243,15 +243,7 @@ def expire(
     if usage is None:
         return _give_back(balance, lease, _EXPIRED)
     spent = Totals.of(usage, requests=1)
-    effect = _spend(
-        balance,
-        lease,
-        usage,
-        spent,
-        lease_id=lease_id,
-        ceiling=ceiling,
-        phase=_EXPIRED,
-    )
+    effect = _spend(balance, lease, usage, spent, lease_id, ceiling, _EXPIRED)
     return effect._replace(flags=effect.flags | EntryFlag.EXPIRED)
 
 

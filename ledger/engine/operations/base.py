@@ -14,7 +14,7 @@ from ledger.core.extensions import Attribution
 from ledger.core.usage_reports import Fitted
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import AmountOutOfRangeError, InvalidInputError
+from ledger.errors import InvalidInputError
 from ledger.store.drafts import Draft
 from ledger.store.keys import Receipt, is_made, new_key
 from ledger.store.rows import Interned, Row
@@ -25,7 +25,11 @@ NO_REPORT = Fitted()
 """Of a call that says nothing more than what it is about."""
 
 
-def keyed(idempotency_key: str | None, *, spent: bool = False) -> dict[str, Any]:
+UNKEYED: Mapping[str, Any] = {}
+"""The fields of an operation under a key of the library's."""
+
+
+def keyed(idempotency_key: str | None, *, spent: bool = False) -> Mapping[str, Any]:
     """Return the fields of an operation under the caller's key, or under one of the library's.
 
     Args:
@@ -37,7 +41,7 @@ def keyed(idempotency_key: str | None, *, spent: bool = False) -> dict[str, Any]
             looked for without its receipt.
     """
     if idempotency_key is None:
-        return {}
+        return UNKEYED
     receipt = Receipt.read(check_text("idempotency_key", idempotency_key))
     if receipt is not None:
         return {"key": receipt.key, "behind": receipt.behind, "receipt": receipt}
@@ -168,15 +172,3 @@ def reported(report: Fitted, pool: PoolBatch, captured: Interned | None) -> Inte
     if not overrides:
         return captured
     return pool.intern(hashing.attribution_content(replace(base, **overrides)))
-
-
-def check_storable(what: str, value: object, names: Sequence[str]) -> None:
-    """Refuse amounts that a store cannot hold; None is passed over.
-
-    Raises:
-        AmountOutOfRangeError: One of them is above 2^63-1.
-    """
-    for name in names:
-        amount = getattr(value, name)
-        if amount is not None and amount > I64_MAX:
-            raise AmountOutOfRangeError(f"{what}.{name}", value=amount, ceiling=I64_MAX)

@@ -9,10 +9,10 @@ from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
 from ledger.core.entries import Actor, PoolInfo
 from ledger.core.kinds import EntryKind
-from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
+from ledger.core.values import Usage, UsageDifference
 from ledger.engine.assumed_charges import correction
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import Operation, check_storable, keyed
+from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import EntryCorrectedError, UncorrectableEntryError
 from ledger.store import actors
@@ -47,7 +47,7 @@ class Correct(Operation[UsageDifference]):
             InvalidInputError: The reason, the key or the actor is no text, empty or too long.
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
-        check_storable("usage", usage, USAGE_FIELDS)
+        USAGE.check_storable("usage", usage)
         check_text("reason", reason, max_chars=REASON_MAX_CHARS)
         return cls(
             entry=entry,

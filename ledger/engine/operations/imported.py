@@ -10,9 +10,9 @@ from ledger.core.checks import I64_MAX, Micros, check_not_ahead
 from ledger.core.entries import Actor, PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.past_calls import PastCall
-from ledger.core.values import USAGE_FIELDS, Provenance, Usage
+from ledger.core.values import Provenance, Usage
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import Operation, check_storable
+from ledger.engine.operations.base import Operation
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store import actors
 from ledger.store.amounts import USAGE
@@ -48,7 +48,7 @@ class Import(Operation[int]):
         Raises:
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
-        check_storable("usage", call.usage, USAGE_FIELDS)
+        USAGE.check_storable("usage", call.usage)
         attribution = call.attribution
         return cls(
             key=call.key,

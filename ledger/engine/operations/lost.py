@@ -95,7 +95,8 @@ class RecordLost(Operation[None]):
     def _check_lost(self, batch: Batch, pool: PoolBatch) -> None:
         granted_in = self.lost.pool
         if granted_in is None or granted_in == pool.info.identity:
-            if self.lost.proof and pool.has_granted(self.lost.id, self.lost.proof):
+            found = pool.leases.get(self.lost.id)
+            if self.lost.proof and found is not None and found.is_proved(self.lost.proof):
                 raise not_lost(self.lost)
         elif find_above(batch.connection, pools.c.identity, [granted_in.bytes]):
             raise UnknownLeaseError(self.lost.id, "elsewhere")

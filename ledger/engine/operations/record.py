@@ -12,21 +12,28 @@ from ledger.core.entries import EntryFlag, PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import Fitted, UsageReport, fit
 from ledger.core.values import (
-    USAGE_FIELDS,
     BudgetLease,
     Provenance,
     Usage,
 )
 from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import NO_REPORT, LeaseOperation, check_storable, keyed, reported
+from ledger.engine.operations.base import (
+    NO_REPORT,
+    UNKEYED,
+    LeaseOperation,
+    keyed,
+    reported,
+)
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.amounts import BUDGET, USAGE
 from ledger.store.drafts import Draft, drafted
 from ledger.store.rows import Row, request_budget_of, used_of
 
 # Before Python 3.12, to look up a member in its class is a function call.
-_REPORTED = Provenance.REPORTED
+_REPORTED = str(Provenance.REPORTED)  # a driver looks for an adapter of any other class
+_SETTLEMENT = EntryKind.SETTLEMENT
+_OBSERVATION = EntryKind.OBSERVATION
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,7 +55,7 @@ class Record(LeaseOperation[None]):
         Raises:
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
-        check_storable("usage", usage, USAGE_FIELDS)
+        USAGE.check_storable("usage", usage)
         # Its copies: the caller may change what the report holds at any time.
         fitted = NO_REPORT if report is None else fit(report)
         return cls(
@@ -57,7 +64,7 @@ class Record(LeaseOperation[None]):
             usage=usage,
             report=fitted,
             closes=closes,
-            **keyed(fitted.idempotency_key, spent=True),
+            **(UNKEYED if report is None else keyed(fitted.idempotency_key, spent=True)),
         )
 
     def arguments(self) -> Sequence[hashing.Value]:
@@ -70,22 +77,21 @@ class Record(LeaseOperation[None]):
 
         It takes the place of what was assumed when the lease expired.
         """
-        pool.require_granted(self.lease, self.proof)
-        kind = EntryKind.SETTLEMENT if self.closes else EntryKind.OBSERVATION
-        report, found = self.report.by(batch.now), pool.leases.get(self.lease)
+        found = pool.require_granted(self.lease, self.proof)
         attribution = None if found is None else found.attribution
-        if self.report is not NO_REPORT and found is not None:
-            attribution = reported(self.report, pool, attribution)
-        make_room(batch, pool, self.lease, kind, self.usage)
+        report, detail = self.report, None
+        if report is not NO_REPORT:
+            report = report.by(batch.now)
+            detail = _detail_of(report)
+            if found is not None:
+                attribution = reported(report, pool, attribution)
+        kind = _SETTLEMENT if self.closes else _OBSERVATION
+        state = make_room(batch, pool, self.lease, kind, self.usage)
         spend = rules.settle if self.closes else rules.observe
         effect = balance, lease, flags = spend(
-            pool.head.balance,
-            pool.state(self.lease),
-            self.usage,
-            lease_id=self.lease,
-            ceiling=I64_MAX,
+            pool.head.balance, state, self.usage, lease_id=self.lease, ceiling=I64_MAX
         )
-        found = pool.leases[self.lease]
+        assert found is not None  # noqa: S101 - the rules refuse what the pool did not grant
         if lease.expires_at is not None:
             flags |= pool.dating_flag(effect, self.usage)
         if report.shortened:
@@ -93,8 +99,8 @@ class Record(LeaseOperation[None]):
         return drafted(
             kind,
             balance,
-            flags=flags,
-            detail=_detail_of(report),
+            flags,
+            detail,
             request_budget=lease.request_budget,
             usage=self.usage,
             lease=lease,
@@ -103,7 +109,7 @@ class Record(LeaseOperation[None]):
             provenance=report.provenance or _REPORTED,
             occurred_at=found.occurred_at if report.occurred_at is None else report.occurred_at,
             idempotency_key=self.key,
-            payload_digest=self.kept_digest(),
+            payload_digest=self.payload_digest() if self.key_given else None,
         )
 
     def answer(self, row: Row, pool: PoolInfo) -> None:

@@ -12,13 +12,12 @@ from ledger.core.entries import PoolInfo
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SettlementPolicy
 from ledger.core.usage_reports import Fitted, UsageReport, fit
-from ledger.core.values import ESTIMATE_FIELDS, BudgetLease, UsageEstimate
+from ledger.core.values import BudgetLease, UsageEstimate
 from ledger.engine.assumed_charges import make_room
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import (
     NO_REPORT,
     LeaseOperation,
-    check_storable,
     keyed,
     reported,
 )
@@ -53,8 +52,8 @@ class Release(LeaseOperation[None]):
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
         """Return the release: the hold goes back, and what its expiry assumed."""
         pool.require_granted(self.lease, self.proof)
-        make_room(batch, pool, self.lease, EntryKind.RELEASE)
-        effect = rules.release(pool.head.balance, pool.state(self.lease), lease_id=self.lease)
+        state = make_room(batch, pool, self.lease, EntryKind.RELEASE)
+        effect = rules.release(pool.head.balance, state, lease_id=self.lease)
         return about_lease(
             EntryKind.RELEASE,
             effect,
@@ -88,7 +87,7 @@ class Abandon(Release):
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
         if estimate is not None:
-            check_storable("estimate", estimate, ESTIMATE_FIELDS)
+            ESTIMATE.check_storable("estimate", estimate)
         known = NO_REPORT
         if report is not None:
             named = {name: getattr(report, name) for name in _NAMED}

@@ -9,13 +9,14 @@ from ledger.core.checks import NAME_MAX_CHARS
 from ledger.core.extensions import RequestExtensions
 from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import UsageReport, fit
-from ledger.core.values import USAGE_FIELDS, RequestBudget, Usage, UsageEstimate
+from ledger.core.values import RequestBudget, Usage, UsageEstimate
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import NO_REPORT, check_storable
+from ledger.engine.operations.base import NO_REPORT
 from ledger.engine.operations.record import Record
 from ledger.engine.operations.reserve import Reserve
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError
+from ledger.store.amounts import USAGE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row
 
@@ -115,7 +116,7 @@ class Replayed(NamedTuple):
         Raises:
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
-        check_storable("usage", usage, USAGE_FIELDS)
+        USAGE.check_storable("usage", usage)
         reserve = ReserveReplayed.of(
             extensions, estimate, RequestBudget.unlimited(), keep_denial=True
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, check_not_ahead, from_micros, to_micros
-from ledger.core.entries import PoolInfo
+from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolInfo
 from ledger.core.extensions import (
     Attribution,
     IdempotencyKey,
@@ -19,15 +19,20 @@ from ledger.core.extensions import (
 )
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import Unpriced, check_ttl
-from ledger.core.values import ESTIMATE_FIELDS, BudgetLease, RequestBudget, UsageEstimate
+from ledger.core.values import BudgetLease, RequestBudget, UsageEstimate
 from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch
-from ledger.engine.operations.base import Operation, check_storable, keyed
+from ledger.engine.operations.base import UNKEYED, Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
-from ledger.store.amounts import BUDGET_FIELDS, ESTIMATE
-from ledger.store.drafts import Draft
+from ledger.store.amounts import BUDGET, ESTIMATE
+from ledger.store.drafts import Draft, drafted
 from ledger.store.rows import Row, detail_of, request_budget_of
+
+# Before Python 3.12, to look up a member in its class is a function call.
+_RESERVATION = EntryKind.RESERVATION
+_DENIAL = EntryKind.DENIAL
+_UNFLAGGED = EntryFlag.NONE
 
 
 class NotYetError(LedgerError):
@@ -80,14 +85,13 @@ class Reserve(Operation[BudgetLease]):
         Raises:
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
-        check_storable("estimate", estimate, ESTIMATE_FIELDS)
-        check_storable("request_budget", request_budget, BUDGET_FIELDS)
-        given = extensions.get(IdempotencyKey)
-        occurred = extensions.get(OccurredAt)
-        attribution = extensions.get(Attribution)
-        ttl = extensions.get(LeaseTtl)
+        ESTIMATE.check_storable("estimate", estimate)
+        BUDGET.check_storable("request_budget", request_budget)
+        said = extensions.newest().get
+        given, occurred, attribution = said(IdempotencyKey), said(OccurredAt), said(Attribution)
+        ttl = said(LeaseTtl)
         return cls(
-            **keyed(None if given is None else given.key),
+            **(UNKEYED if given is None else keyed(given.key)),
             estimate=estimate,
             request_budget=request_budget,
             # Kept as text: the caller may change the tags inside at any time.
@@ -95,7 +99,7 @@ class Reserve(Operation[BudgetLease]):
             request_id=None if attribution is None else attribution.request_id,
             occurred_at=None if occurred is None else to_micros("occurred_at", occurred.at),
             ttl_us=None if ttl is None else check_ttl("lease_ttl", ttl.ttl),
-            unpriced=extensions.get(Unpriced),
+            unpriced=said(Unpriced),
             keep_denial=keep_denial or given is not None,
         )
 
@@ -124,23 +128,20 @@ class Reserve(Operation[BudgetLease]):
         """
         if self.occurred_at is not None:
             check_not_ahead("occurred_at", self.occurred_at, batch.now)
-        denial = refusal(batch, pool, self.estimate, self.request_budget)
+        line = batch.lineage(pool)
+        denial = refusal(batch, line, self.estimate, self.request_budget)
         if denial is None or self.waits:
-            for one in batch.lineage(pool):
+            for one in line:
                 rules.require_priced(one.head.policy, self.estimate, self.unpriced, one.info.name)
         if denial is None:  # `refusal` may have staged expiries
-            begin_sessions(batch, pool, self.estimate, self.request_budget)
+            begin_sessions(batch, line, self.estimate, self.request_budget)
             return self.granted(pool)
         if self.waits and isinstance(denial, ThresholdExceededError):
             raise NotYetError(denial, pool.at)
         if not self.keep_denial:
             raise denial
-        return Draft(
-            kind=EntryKind.DENIAL,
-            balance=pool.head.balance,
-            detail={"denial": _figures(denial, batch, pool)},
-            **self._asked(pool),
-        )
+        detail = {"denial": _figures(denial, batch, pool)}
+        return self._asked(_DENIAL, pool, pool.head.balance, detail=detail)
 
     def granted(self, pool: PoolBatch) -> Draft:
         """Return the reservation, whether it would be denied or not.
@@ -148,44 +149,48 @@ class Reserve(Operation[BudgetLease]):
         Raises:
             AmountOutOfRangeError: The pool would hold more than a store holds.
         """
-        head = pool.head
+        head, ttl_us = pool.head, self.ttl_us
+        if ttl_us is None and head.policy.lease_ttl is not None:
+            ttl_us = check_ttl("lease_ttl", head.policy.lease_ttl)
         balance, lease, flags = rules.reserve(
             head.balance,
             lease_id=head.seq + 1,
             estimate=self.estimate,
             request_budget=self.request_budget,
             ceiling=I64_MAX,
-            expires_at=self._expires_at(pool),
+            expires_at=None if ttl_us is None else Micros(pool.at + ttl_us),
         )
-        return Draft(
-            kind=EntryKind.RESERVATION,
-            balance=balance,
+        return self._asked(_RESERVATION, pool, balance, flags, lease)
+
+    def _asked(
+        self,
+        kind: EntryKind,
+        pool: PoolBatch,
+        balance: Balance,
+        flags: EntryFlag = _UNFLAGGED,
+        lease: LeaseState | None = None,
+        *,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Draft:
+        """Return a reservation or a denial, with what the call asks for."""
+        return drafted(
+            kind,
+            balance,
+            flags,
+            detail,
+            estimate=self.estimate,
+            request_budget=self.request_budget,
             lease=lease,
-            flags=flags,
-            **self._asked(pool),
+            attribution=None if self.attribution is None else pool.intern(self.attribution),
+            request_id=self.request_id,
+            occurred_at=self.occurred_at,
+            idempotency_key=self.key,
+            payload_digest=self.payload_digest() if self.key_given else None,
         )
-
-    def _expires_at(self, pool: PoolBatch) -> Micros | None:
-        ttl_us = self.ttl_us
-        if ttl_us is None and pool.head.policy.lease_ttl is not None:
-            ttl_us = check_ttl("lease_ttl", pool.head.policy.lease_ttl)
-        return None if ttl_us is None else Micros(pool.at + ttl_us)
-
-    def _asked(self, pool: PoolBatch) -> dict[str, Any]:
-        """Return what the call asks for, as a reservation and a denial keep it."""
-        return {
-            "estimate": self.estimate,
-            "request_budget": self.request_budget,
-            "attribution": self.attribution and pool.intern(self.attribution),
-            "request_id": self.request_id,
-            "occurred_at": self.occurred_at,
-            "idempotency_key": self.key,
-            "payload_digest": self.kept_digest(),
-        }
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""
-        if row["kind"] == EntryKind.DENIAL:
+        if row["kind"] == _DENIAL:
             raise _denial_from(row, pool)
         return BudgetLease(
             id=row["seq"],
