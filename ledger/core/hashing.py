@@ -30,7 +30,7 @@ _TOTALS = struct.Struct(">" + 6 * f"{len(_INTEGER)}sq").pack
 _texts: Callable[[Attribution], tuple[str | None, ...]] = attrgetter(*ATTRIBUTION_TEXTS)
 
 Value = int | str | bytes | None
-Values = Iterable[Value | tuple[Value, ...]]
+_Values = Iterable[Value | tuple[Value, ...]]
 """Values in the order of their columns; those of several columns may be together in a tuple."""
 
 
@@ -64,7 +64,7 @@ _SHORT = 64
 _encoded = _Encoded().__getitem__
 
 
-def encode(values: Values) -> bytes:
+def encode(values: _Values) -> bytes:
     """Return values one after the other, as columns are hashed.
 
     Each is a presence byte, a type byte, an 8-byte length and the value; an absent one is one 0
@@ -76,7 +76,7 @@ def encode(values: Values) -> bytes:
 _VERSION = encode((HASH_VERSION,))
 
 
-def digest(values: Values) -> bytes:
+def digest(values: _Values) -> bytes:
     """Return the SHA-256 of a sequence of values, each encoded like a column."""
     return sha256(encode(values)).digest()
 
@@ -91,7 +91,7 @@ def chain(previous: bytes, encoded: bytes) -> bytes:
     return sha256(_VERSION + previous + encoded).digest()
 
 
-def entry_hash(previous: bytes, before: Values, totals: Sequence[int], after: Values) -> bytes:
+def entry_hash(previous: bytes, before: _Values, totals: Sequence[int], after: _Values) -> bytes:
     """Return the hash of an entry that follows `previous`.
 
     Args:

@@ -184,7 +184,7 @@ class Usage(_Counted):
     def saturating_add(self, other: Usage, *, ceiling: int = U64_MAX) -> Usage:
         """Return the sum, each field stopping at `ceiling`."""
         more = _usage_values(other)
-        if self is NO_USAGE and max(more) <= ceiling and other.__class__ is Usage:
+        if self is NOTHING_USED and max(more) <= ceiling and other.__class__ is Usage:
             return other  # most leases are settled once, and nothing need be made anew
         before = _usage_values(self)
         sums = [min(total, ceiling) for total in map(add, before, more)]
@@ -227,7 +227,7 @@ class UsageDifference:
         )
 
 
-NO_USAGE = Usage.zero()
+NOTHING_USED = Usage.zero()
 """What a lease has used that nothing was recorded of."""
 ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
 USAGE_FIELDS = tuple(part.name for part in fields(Usage))

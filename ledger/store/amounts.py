@@ -12,7 +12,7 @@ from ledger.core.entries import EntryFlag, LeaseAfter, LeaseState, Totals
 from ledger.core.kinds import DIFFERENCES, EntryKind, LeasePhase
 from ledger.core.values import (
     ESTIMATE_FIELDS,
-    NO_USAGE,
+    NOTHING_USED,
     USAGE_FIELDS,
     RequestBudget,
     Usage,
@@ -106,7 +106,7 @@ USED = UsageGroup("used", USAGE_FIELDS)
 _AT_EXPIRY = int(EntryFlag.AT_EXPIRY)
 NO_HELD = HELD.values(None)
 _NO_USED = USED.values(None)
-_ZERO = USAGE.values(NO_USAGE)
+_ZERO = USAGE.values(NOTHING_USED)
 
 
 def amount_groups(
@@ -131,7 +131,7 @@ def amount_groups(
     if held == held_by_kind(kind, estimated):
         held = NO_HELD
     used, expires_at = _NO_USED, lease.expires_at
-    if lease.used is not (NO_USAGE if usage is None else usage) or kind in DIFFERENCES:
+    if lease.used is not (NOTHING_USED if usage is None else usage) or kind in DIFFERENCES:
         used = USED.values(lease.used)
         if used == (_ZERO if usage is None else spent) and kind not in DIFFERENCES:
             used = _NO_USED

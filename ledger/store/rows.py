@@ -34,7 +34,7 @@ from ledger.core.kinds import (
     LeasePhase,
 )
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
-from ledger.core.values import NO_USAGE, RequestBudget, Usage, UsageDifference, UsageEstimate
+from ledger.core.values import NOTHING_USED, RequestBudget, Usage, UsageDifference, UsageEstimate
 from ledger.errors import LedgerError
 from ledger.store.amounts import BUDGET, ESTIMATE, HELD, NO_HELD, USAGE, USED, Group, held_by_kind
 from ledger.store.columns import check_entry, is_time
@@ -253,7 +253,7 @@ def used_of(row: Row) -> Usage:
     usage = usage_of(row)
     if isinstance(usage, UsageDifference):
         raise ValueError("what the lease has used is missing")  # noqa: TRY004 - of what is stored
-    return usage or NO_USAGE
+    return usage or NOTHING_USED
 
 
 def usage_of(row: Row) -> Usage | UsageDifference | None:

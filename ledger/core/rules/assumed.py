@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ledger.core.entries import Balance, LeaseState, Totals
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SettlementPolicy
-from ledger.core.values import NO_USAGE, USAGE_FIELDS, Provenance, Usage, UsageEstimate
+from ledger.core.values import NOTHING_USED, USAGE_FIELDS, Provenance, Usage, UsageEstimate
 
 
 class Assumed(NamedTuple):
@@ -25,12 +25,12 @@ def assumed(policy: SettlementPolicy, lease: LeaseState) -> Assumed | None:
     """
     if policy is SettlementPolicy.RELEASE:
         return None
-    usage = NO_USAGE
+    usage = NOTHING_USED
     if policy is SettlementPolicy.ESTIMATED:
         usage = _less(Usage.from_estimate(lease.estimate), lease.used)
-    if usage != NO_USAGE:
+    if usage != NOTHING_USED:
         return Assumed(usage, Provenance.ESTIMATED)
-    unseen = lease.used == NO_USAGE
+    unseen = lease.used == NOTHING_USED
     return Assumed(usage, Provenance.UNKNOWN if unseen else Provenance.REPORTED)
 
 
@@ -48,7 +48,7 @@ def restated(
         ceiling: The most that a total may be.
     """
     known, used = estimate or lease.estimate, lease.used
-    if not known.total_tokens or used == NO_USAGE:
+    if not known.total_tokens or used == NOTHING_USED:
         return known
     missing = sum(
         max(0, getattr(known, name) - getattr(used, name))
@@ -92,7 +92,7 @@ def still_assumed(usage: Usage, kind: str, late: Usage | None) -> Usage:
     """
     if kind == EntryKind.OBSERVATION and late is not None:
         return _less(usage, late)
-    return NO_USAGE
+    return NOTHING_USED
 
 
 def _less(usage: Usage, other: Usage) -> Usage:

@@ -10,7 +10,7 @@ from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy
 from ledger.core.rules.assumed import Assumed, assumed, restated, still_assumed
 from ledger.core.values import (
-    NO_USAGE,
+    NOTHING_USED,
     RequestBudget,
     Usage,
     UsageDifference,
@@ -62,7 +62,7 @@ def reserve(
         )
         raise AmountOutOfRangeError(f"reserved_{name}", value=value, ceiling=ceiling)
     lease = make(
-        LeaseState, (lease_id, estimate, request_budget, _OPEN, held, NO_USAGE, expires_at)
+        LeaseState, (lease_id, estimate, request_budget, _OPEN, held, NOTHING_USED, expires_at)
     )
     return make(Effect, (make(Balance, (committed, reserved)), lease, _UNFLAGGED))
 

@@ -10,7 +10,7 @@ _SHAPES_MAX = 16
 """How many shapes of the rows of a table are remembered; most have two or three."""
 
 
-class Shape:
+class Filled:
     """Which columns a row fills."""
 
     def __init__(self, columns: Sequence[str], row: tuple[Any, ...]) -> None:
@@ -33,7 +33,7 @@ def _getter(places: Sequence[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...
     return lambda row: tuple(row[place] for place in places)
 
 
-_shapes: dict[tuple[str, ...], tuple[Shape, ...]] = {}
+_shapes: dict[tuple[str, ...], tuple[Filled, ...]] = {}
 """The shapes that rows had until now, by all the columns of their table, the least first."""
 
 
@@ -45,7 +45,7 @@ def alike(
     A driver takes long over each None that it is given.
     """
     known = _shapes.get(columns, ())
-    found: dict[Shape, list[tuple[Any, ...]]] = {}
+    found: dict[Filled, list[tuple[Any, ...]]] = {}
     for row in rows:
         for shape in known:
             # The least shape that fits; one that is new to these rows must fit exactly.
@@ -54,7 +54,7 @@ def alike(
             ):
                 break
         else:
-            shape = Shape(columns, row)
+            shape = Filled(columns, row)
             known = (*known, shape) if len(known) < _SHAPES_MAX else (shape,)
             _shapes[columns] = known = tuple(sorted(known, key=lambda one: len(one.columns)))
         found.setdefault(shape, []).append(shape.values(row))
