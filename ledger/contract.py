@@ -351,6 +351,10 @@ def check_reserve(extensions: object, estimate: object, request_budget: object) 
     Raises:
         InvalidInputError: One of them is something else.
     """
-    check_type("extensions", extensions, RequestExtensions)
-    check_type("estimate", estimate, UsageEstimate)
-    check_type("request_budget", request_budget, RequestBudget)
+    for name, value, kind in (
+        ("extensions", extensions, RequestExtensions),
+        ("estimate", estimate, UsageEstimate),
+        ("request_budget", request_budget, RequestBudget),
+    ):
+        if value.__class__ is not kind:  # most calls check nothing more
+            check_type(name, value, kind)

@@ -95,7 +95,15 @@ class PoolBatch:
         self._began: int | None = None
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
-        self.counts = PoolCounts(connection, journal, upto=head.seq, staged=self.staged)
+        self._counts: PoolCounts | None = None
+
+    @property
+    def counts(self) -> PoolCounts:
+        """What its limits and credits count; most pools have none, and make no such object."""
+        if self._counts is None:
+            upto = self._before.seq
+            self._counts = PoolCounts(self.connection, self.journal, upto=upto, staged=self.staged)
+        return self._counts
 
     @property
     def at(self) -> Micros:
@@ -395,14 +403,8 @@ class PoolBatch:
 
     def memo(self) -> Memo:
         """Return what the pool's journal may remember once the entries are committed."""
-        return Memo(
-            before=self._before,
-            after=self._after,
-            leases=self.leases,
-            mirrors=self.mirrors,
-            quiet_until=self._quiet_until,
-            now=self.now,
-        )
+        told = self._before, self._after, self.leases, self.mirrors, self._quiet_until, self.now
+        return make(Memo, told)
 
     def intern(self, content: str | None) -> Interned | None:
         """Return the stored form of an attribution's content; one that is empty is not stored.

@@ -95,7 +95,11 @@ class Attributions:
         return known
 
     def unknown(self, contents: Iterable[str]) -> list[str]:
-        """Return those of the contents that are not remembered, in order."""
+        """Return those of the contents that are not remembered, in order, for a transaction.
+
+        What an earlier one has read ahead may be old, and is forgotten.
+        """
+        self._read_ahead = {}
         return sorted(set(contents) - self._by_content.keys() - {NO_CONTENT})
 
     def asked(self, content: str) -> tuple[Prepared, dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, CursorResult, text
@@ -271,10 +272,6 @@ class PoolJournal:
         """Tell whether the remembered entry is this newest entry."""
         return self._leases_at == (newest["seq"], newest["hash"])
 
-    def quiet(self, newest: Row | None, now: Micros) -> bool:
-        """Tell whether no hold can have ended by now, with this newest entry."""
-        return newest is not None and self.stands_at(newest) and now < self.quiet_until
-
     def stays_quiet(self, now: Micros) -> bool:
         """Tell whether no hold can have ended by now, unless an entry of others says so.
 
@@ -428,9 +425,12 @@ def leases(
 def append(connection: Connection, staged: Sequence[Staged]) -> None:
     """Write staged entries."""
     if staged:
-        values = [row.in_order for row in staged]
+        values = list(map(_in_order, staged))
         dialect = dialect_named(connection.dialect.name)
         dialect.insert(connection, entries.name, ENTRY_COLUMNS, values)
+
+
+_in_order: Callable[[Staged], tuple[Any, ...]] = attrgetter("in_order")
 
 
 def _head(newest: Row, terms: InForce) -> Head:

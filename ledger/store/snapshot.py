@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -61,12 +62,15 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
 
     Holds are not looked for in a pool that remembers that none ends yet; see `recall`.
     """
-    restless = [pool for pool in pools if not pool.seems_quiet(now)]
     # Read the time first: a hold that ends between the two reads must not seem to have expired.
     time_asked = [] if now is not None else [(queries.READ_CLOCK, {"now": now})]
     asked: list[tuple[Prepared, dict[str, Any]]] = [*time_asked]
-    asked += [(queries.HEAD, {"pool_id": pool.info.pool_id}) for pool in pools]
-    asked += [pool.ending(now) for pool in restless]
+    restless = []
+    for pool in pools:  # mostly one: each list of its own would be one call more
+        asked.append((queries.HEAD, {"pool_id": pool.info.pool_id}))
+        if not pool.seems_quiet(now):
+            restless.append(pool)
+    asked += map(PoolJournal.ending, restless, repeat(now))
     # Read it again at the end: if the clock was put back, it is not known which holds had ended.
     found = rows_of_each(connection, asked + (time_asked if restless else []))
     if now is None:
@@ -75,14 +79,10 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
         if then < now:
             now, restless = then, []
             del found[len(pools) :]
-    return Snapshot(
-        {
-            pool.info.pool_id: one[0] if one else None
-            for pool, one in zip(pools, found[: len(pools)], strict=True)
-        },
-        _ending(restless, found[len(pools) :]),
-        now,
-    )
+    newest: dict[PoolId, Row | None] = {}
+    for pool, one in zip(pools, found[: len(pools)], strict=True):
+        newest[pool.info.pool_id] = one[0] if one else None
+    return Snapshot(newest, _ending(restless, found[len(pools) :]) if restless else {}, now)
 
 
 def _ending(
@@ -141,8 +141,9 @@ def recall(
     named: dict[PoolJournal, Collection[str]] = {}
     for pool in pools:
         newest = seen.newest[pool.info.pool_id]
-        quiet = pool.quiet(newest, seen.now)
-        if newest is not None and not pool.stands_at(newest):
+        stands = newest is not None and pool.stands_at(newest)
+        quiet = stands and seen.now < pool.quiet_until
+        if newest is not None and not stands:
             quiet = pool.stays_quiet(seen.now)
             stale.append((pool, newest))
             # Behind an entry that is not remembered, everything else is forgotten, too.
@@ -153,7 +154,6 @@ def recall(
         unread = pool.attributions.unknown(contents.get(pool.info.pool_id, ()))
         if unread:
             named[pool] = unread
-        pool.attributions.read_ahead({}, ())  # what an earlier transaction read may be old
     if not stale and not restless and not named:
         return seen
     known = [pool for pool, _ in stale if pool.remembers]
