@@ -307,7 +307,7 @@ def test_a_hold_that_ends_while_its_pool_is_read_expires(
         budget = book.pool("pool", LIMITED)
         soon = RequestExtensions(LeaseTtl(timedelta(milliseconds=150)))
         budget.reserve(soon, tokens(20), UNLIMITED)
-        monkeypatch.setattr(queries, "NOW", slow)
+        monkeypatch.setattr(queries, "READ_CLOCK", slow)
         budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         book.expire_due("pool")
         assert budget.status().balance.reserved.tokens == 1
@@ -339,10 +339,10 @@ def test_a_hold_expires_though_the_server_s_clock_went_back(
         budget.reserve(RequestExtensions(ttl), tokens(20), UNLIMITED)
         time.sleep(0.6)  # until holds are looked for again
         with monkeypatch.context() as patched:
-            patched.setattr(queries, "NOW", Ahead(later_us, 0))
+            patched.setattr(queries, "READ_CLOCK", Ahead(later_us, 0))
             budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         assert budget.status().balance.reserved.tokens == 21
-        monkeypatch.setattr(queries, "NOW", Ahead(later_us))
+        monkeypatch.setattr(queries, "READ_CLOCK", Ahead(later_us))
         assert book.expire_due("pool") == 1
 
 

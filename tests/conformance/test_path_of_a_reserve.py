@@ -17,7 +17,7 @@ from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 ROOT = str(Path(ledger.__file__).parent)
 USED = Usage(total_tokens=1)
 
-CALLS_MAX = 188
+CALLS_MAX = 167
 """The most functions of the library that a call runs in all: a reservation, or a settlement."""
 
 FRAMES_MAX = 10

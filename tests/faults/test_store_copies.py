@@ -115,7 +115,7 @@ def test_writers_go_on_and_a_second_copy_takes_what_they_wrote(
 ) -> None:
     """The first one is the store as it was at one moment, pools above and below alike."""
     source, target = urls
-    monkeypatch.setattr(copying, "PAGE", 3)
+    monkeypatch.setattr(copying, "COPIED_AT_ONCE", 3)
     append = copying._append
     with Ledger.open(source) as book:
 
@@ -141,7 +141,7 @@ def test_a_copy_that_was_interrupted_goes_on(
 ) -> None:
     """Until it is whole nobody finds a pool there, and none of it is written twice."""
     source, target = urls
-    monkeypatch.setattr(copying, "PAGE", 3)
+    monkeypatch.setattr(copying, "COPIED_AT_ONCE", 3)
     append, calls = copying._append, iter(range(1_000))
 
     def interrupted(*given: Any) -> int:  # noqa: ANN401 - as `_append`
@@ -169,7 +169,8 @@ import os, signal, sys
 from ledger.cli import main
 from ledger.store import copying
 from ledger.store.dialects import dialect_for
-copying.PAGE, dialect, calls = 3, type(dialect_for({target!r}, timeout_s=1)), iter(range(1_000))
+dialect, calls = type(dialect_for({target!r}, timeout_s=1)), iter(range(1_000))
+copying.COPIED_AT_ONCE = 3
 insert = dialect.insert
 def killed(*given):
     insert(*given)
