@@ -42,8 +42,8 @@ REST = "everything between"
 
 STAGES = {
     "construct the operation": (
-        "ledger.manager:LedgerBudgetManager.reserve",
-        "ledger.manager:LedgerBudgetManager.record_used",
+        "ledger.managers.pool:LedgerBudgetManager.reserve",
+        "ledger.managers.pool:LedgerBudgetManager.record_used",
     ),
     "begin": (
         "ledger.store.dialects.sqlite:SQLiteDialect.begin",

@@ -98,9 +98,9 @@ if typing.TYPE_CHECKING:
         UnpricedCallError,
     )
     from ledger.ledger import Ledger
-    from ledger.manager import LedgerBudgetManager
-    from ledger.memory import SharedPoolBudgetManager
-    from ledger.router import BudgetRouter
+    from ledger.managers.memory import SharedPoolBudgetManager
+    from ledger.managers.pool import LedgerBudgetManager
+    from ledger.managers.router import BudgetRouter
     from ledger.store.anchors import Anchor
     from ledger.store.verifications import Damage, Verification
 
@@ -332,9 +332,9 @@ _NAMES = {
         "UnpricedCallError",
     ),
     "ledger": ("Ledger",),
-    "manager": ("LedgerBudgetManager",),
-    "memory": ("SharedPoolBudgetManager",),
-    "router": ("BudgetRouter",),
+    "managers.pool": ("LedgerBudgetManager",),
+    "managers.memory": ("SharedPoolBudgetManager",),
+    "managers.router": ("BudgetRouter",),
     "store.anchors": ("Anchor",),
     "store.verifications": (
         "Damage",

@@ -22,8 +22,8 @@ from ledger.core.values import BudgetLease
 from ledger.engine.operations import Operation, Reserve
 from ledger.lease import AsyncLeaseBlock, PoolLeases, leasing
 from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
-from ledger.router import BudgetRouter, Choose
+from ledger.managers.pool import LedgerBudgetManager
+from ledger.managers.router import BudgetRouter, Choose
 from ledger.store.database import begun
 from ledger.store.pools import LeftOut
 

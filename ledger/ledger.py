@@ -19,8 +19,8 @@ from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError, Op
 from ledger.engine.sweeping import sweep, sweep_pools
 from ledger.engine.waiting import WaitingReservations
 from ledger.errors import PoolConflictError, UnknownPoolError
-from ledger.manager import LedgerBudgetManager
-from ledger.router import BudgetRouter, Choose
+from ledger.managers.pool import LedgerBudgetManager
+from ledger.managers.router import BudgetRouter, Choose
 from ledger.store import migrate, snapshot
 from ledger.store.books import Books
 from ledger.store.database import Database, Reads

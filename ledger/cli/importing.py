@@ -37,7 +37,7 @@ from ledger.errors import RequestBudgetExceededError
 from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
 from ledger.importing.sheets import about, summary_sheet
-from ledger.manager import LedgerBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
 from ledger.prices import PriceList
 from ledger.reports.render import printable, usd
 

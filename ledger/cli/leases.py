@@ -20,7 +20,7 @@ from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Provenance, RequestBudget, UsageEstimate
 from ledger.errors import InvalidInputError, RequestBudgetExceededError, UnknownLeaseError
 from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
 from ledger.reports.render import usd
 
 LeaseId = Annotated[

@@ -31,7 +31,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import PoolStatus
 from ledger.errors import UnknownPoolError
 from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
 from ledger.reports import Filter, Movement, standing, statement, unpriced
 from ledger.reports.render import PoolRow, pools_sheet, statement_notes, statement_sheet
 from ledger.simulate import parse_count, parse_usd

@@ -28,7 +28,7 @@ from ledger.importing.books import CallInBooks, find_call, find_recorded, record
 from ledger.importing.calls import Calls, Told, amounts_of
 from ledger.importing.values import Imported
 from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
 from ledger.reconcile.values import Amounts
 
 WRITTEN_AT_ONCE = 256

@@ -22,7 +22,7 @@ from ledger.errors import (
 )
 from ledger.files.mapping import Identical
 from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
 from ledger.reconcile.values import Amounts, EntryRef, Match, Outcome, Reconciliation, Status
 from ledger.store.corrections import spending
 from ledger.store.directory import Directory

@@ -16,7 +16,7 @@ from ledger.engine.operations.record import arguments_of as recording
 from ledger.engine.operations.replayed import Replayed, ReserveReplayed, used_key
 from ledger.engine.operations.reserve import arguments_of as reservation
 from ledger.ledger import Ledger
-from ledger.manager import LedgerBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
 from ledger.store.amounts import BUDGET_FIELDS, USAGE
 from ledger.store.schema import entries, pools
 

@@ -18,10 +18,10 @@ from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.values import RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock, leasing
-from ledger.manager import LedgerBudgetManager
-from ledger.memory import SharedPoolBudgetManager
+from ledger.managers.memory import SharedPoolBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
+from ledger.managers.router import BudgetRouter
 from ledger.prices import PriceList
-from ledger.router import BudgetRouter
 from ledger.transport.listening import NOBODY, CallListener
 
 P = ParamSpec("P")

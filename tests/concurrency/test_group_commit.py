@@ -1244,7 +1244,7 @@ def test_an_answer_of_a_certain_age_is_given_from_memory(
         options = SharedPoolBudgetOptions(capacity_tokens=10)
         budget, theirs = book.pool("pool", options), elsewhere.pool("pool")
         now = [1_000.0]
-        monkeypatch.setattr("ledger.manager.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("ledger.managers.pool.time.monotonic", lambda: now[0])
         assert 10 == budget.remaining(EXTENSIONS, max_age_s=5).tokens
         theirs.reserve(EXTENSIONS, tokens(4), UNLIMITED)
         now[0] += 4.9

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 TEXTS: dict[str, str] = {
     **json.loads((HERE / "texts.json").read_text(encoding="utf-8")),
-    "code": (ROOT / "ledger" / "memory" / "manager.py").read_text(encoding="utf-8"),
+    "code": (ROOT / "ledger" / "managers" / "memory.py").read_text(encoding="utf-8"),
     "markdown": (ROOT / "README.md").read_text(encoding="utf-8"),
     "json": '{"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], "n": 1}' * 9,
     "numbers": (ROOT / "examples" / "azure_code_2023.csv").read_text(encoding="utf-8")[:20_000],

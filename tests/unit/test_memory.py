@@ -25,12 +25,12 @@ from ledger import (
     ThresholdExceededError,
     UnknownLeaseError,
     Usage,
-    memory,
+    managers,
 )
 from ledger.core import rules
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 
-ROOM = str(Path(memory.__file__).parent)
+ROOM = str(Path(managers.__file__).parent)
 """The folder of the manager's modules."""
 
 

@@ -15,7 +15,7 @@ from ledger.core.extensions import RequestExtensions
 from ledger.core.values import BudgetLease
 from ledger.errors import InvalidInputError, UnknownLeaseError
 from ledger.lease import LeaseBlock, leasing
-from ledger.manager import LedgerBudgetManager
+from ledger.managers.pool import LedgerBudgetManager
 
 P = ParamSpec("P")
 T = TypeVar("T")

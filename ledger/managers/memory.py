@@ -58,7 +58,7 @@ from ledger.errors import (
     UnknownLeaseError,
 )
 from ledger.lease import LeaseBlock, leasing
-from ledger.memory.state import MemoryState
+from ledger.managers.memory_state import MemoryState
 
 _Effect = TypeVar("_Effect", bound=rules.Effect | None)
 """What a change does to a lease and the balance; a credit does nothing to either."""
