@@ -19,7 +19,7 @@ from ledger.core.arguments import check_abandon as check_abandon  # noqa: PLC041
 from ledger.core.arguments import check_lease as check_lease  # noqa: PLC0414 - as above
 from ledger.core.arguments import check_lost as check_lost  # noqa: PLC0414 - as above
 from ledger.core.arguments import check_record as check_record  # noqa: PLC0414 - as above
-from ledger.core.checks import check_type
+from ledger.core.arguments import check_reserve as check_reserve  # noqa: PLC0414 - as above
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Remaining, RequestBudget, Usage, UsageEstimate
@@ -343,18 +343,3 @@ class AsyncBudget(ABC, Leasing[Block_co]):
         self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Awaitable[T]:
         """Make the call that `method` describes."""
-
-
-def check_reserve(extensions: object, estimate: object, request_budget: object) -> None:
-    """Refuse arguments of `reserve` that are of another type.
-
-    Raises:
-        InvalidInputError: One of them is something else.
-    """
-    for name, value, kind in (
-        ("extensions", extensions, RequestExtensions),
-        ("estimate", estimate, UsageEstimate),
-        ("request_budget", request_budget, RequestBudget),
-    ):
-        if value.__class__ is not kind:  # most calls check nothing more
-            check_type(name, value, kind)

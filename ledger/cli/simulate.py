@@ -40,7 +40,6 @@ from ledger.cli.policies import (
 )
 from ledger.core.checks import check_text
 from ledger.core.policy import check_storable_policy
-from ledger.engine.replaying import AT_ONCE_MAX
 from ledger.ledger import Ledger
 from ledger.reports.render import (
     counted,
@@ -58,6 +57,7 @@ from ledger.simulate import (
     parse_decimal,
     run,
 )
+from ledger.simulate.backtest import WORKERS_MAX
 
 _SHOWN = 10
 """How many denials are printed; the journal keeps them all."""
@@ -118,7 +118,7 @@ def _chosen(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=AT_ONCE_MAX, help="How many calls are made at the same time.")
+        int, typer.Option(min=1, max=WORKERS_MAX, help="How many calls are made at the same time.")
     ] = 1,
 ) -> Backtest:
     """Return the back-test that a command's options make."""

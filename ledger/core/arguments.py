@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from ledger.core.checks import check_type
-from ledger.core.extensions import Attribution
+from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.tokens import parse_token, token_of
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, RequestBudget, Usage, UsageEstimate
@@ -105,3 +105,18 @@ def check_lease_id(lease_id: object) -> None:
     """
     if isinstance(lease_id, bool) or not isinstance(lease_id, int):
         raise InvalidInputError("lease.id", f"must be an int, not {type(lease_id).__name__}")
+
+
+def check_reserve(extensions: object, estimate: object, request_budget: object) -> None:
+    """Refuse arguments of `reserve` that are of another type.
+
+    Raises:
+        InvalidInputError: One of them is something else.
+    """
+    for name, value, kind in (
+        ("extensions", extensions, RequestExtensions),
+        ("estimate", estimate, UsageEstimate),
+        ("request_budget", request_budget, RequestBudget),
+    ):
+        if value.__class__ is not kind:  # most calls check nothing more
+            check_type(name, value, kind)

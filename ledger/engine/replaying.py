@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ledger.contract import check_reserve
+from ledger.core.arguments import check_reserve
 from ledger.core.checks import check_amount, check_several, check_type
 from ledger.core.extensions import IdempotencyKey, RequestExtensions
 from ledger.core.kinds import EntryKind

@@ -34,6 +34,8 @@ from ledger.simulate.pricing import Prices
 from ledger.simulate.resuming import Outline
 from ledger.simulate.runs import RunRule
 
+WORKERS_MAX = AT_ONCE_MAX
+
 _AXES = ("input_tokens", "output_tokens")
 
 
@@ -73,8 +75,8 @@ class Backtest:
                     "the trace says what each call cost in the end, which no estimate may know: "
                     "give the prices of tokens (--input-price, --output-price)",
                 )
-        if not 1 <= self.workers <= AT_ONCE_MAX:
-            raise InvalidInputError("workers", f"must be 1 to {AT_ONCE_MAX}")
+        if not 1 <= self.workers <= WORKERS_MAX:
+            raise InvalidInputError("workers", f"must be 1 to {WORKERS_MAX}")
         lacking = [axis for axis in _AXES if axis not in self.trace.axes]
         if lacking or self.trace.mapping.at is None:
             said = ", ".join(lacking) or "time"

@@ -14,7 +14,7 @@ A class that inherits the suite and says how to make a manager is a complete tes
 `release`. Each test's docstring says what it shows; docs/testing.md has a whole example.
 """
 
-from ledger.errors import MissingExtraError
+from ledger import MissingExtraError
 
 try:
     import pytest
