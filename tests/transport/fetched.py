@@ -89,19 +89,9 @@ class _Closing:
         self._stream.__exit__(None, None, None)
 
 
-def langchain(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
-    """Chat completions by langchain-openai."""
-    from langchain_openai import ChatOpenAI
-
-    made = ChatOpenAI(
-        model=shape.model,
-        base_url=f"{url}/{next(_numbers)}/v1",  # models of one address share an HTTP client
-        api_key="none",
-        timeout=read_s,
-        max_retries=2,
-    )
-    model = budgeted(made, **options)
-    for client in (model.root_client, model.root_async_client):
+def _langchain(model: Any, *clients: Any) -> Library:
+    """Return the calls of a model of LangChain, whose clients repeat a call at once."""
+    for client in clients:
         _at_once(client)
 
     async def astream() -> Any:
@@ -115,6 +105,21 @@ def langchain(shape: Shape, url: str, read_s: float, options: dict[str, Any]) ->
         _nothing,
         lambda: None,
     )
+
+
+def langchain(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
+    """Chat completions by langchain-openai."""
+    from langchain_openai import ChatOpenAI
+
+    made = ChatOpenAI(
+        model=shape.model,
+        base_url=f"{url}/{next(_numbers)}/v1",  # models of one address share an HTTP client
+        api_key="none",
+        timeout=read_s,
+        max_retries=2,
+    )
+    model = budgeted(made, **options)
+    return _langchain(model, model.root_client, model.root_async_client)
 
 
 def langchain_anthropic(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
@@ -130,20 +135,7 @@ def langchain_anthropic(shape: Shape, url: str, read_s: float, options: dict[str
         max_retries=2,
     )
     model = budgeted(made, **options)
-    for client in (model._client, model._async_client):
-        _at_once(client)
-
-    async def astream() -> Any:
-        return model.astream("Hi")
-
-    return Library(
-        lambda: model.invoke("Hi"),
-        lambda: model.stream("Hi"),
-        lambda: model.ainvoke("Hi"),
-        astream,
-        _nothing,
-        lambda: None,
-    )
+    return _langchain(model, model._client, model._async_client)
 
 
 def pydantic_ai(shape: Shape, url: str, read_s: float, options: dict[str, Any]) -> Library:
