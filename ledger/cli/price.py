@@ -23,6 +23,7 @@ from ledger.cli.common import (
 )
 from ledger.cli.filters import Zone, moment_in
 from ledger.cli.prices import At, NoLibrary, OwnPrices, Tier
+from ledger.cli.usage import Provider
 from ledger.core.calendar import zone_named
 from ledger.errors import InvalidInputError
 from ledger.prices import Counts, Price, PriceList, count_tokens
@@ -102,9 +103,7 @@ def price(
         str | None, typer.Option(help="Only calls of this operation, for --output-percentile.")
     ] = None,
     of: Of = None,
-    provider: Annotated[
-        str | None, typer.Option(help="Who serves the model.", show_default=False)
-    ] = None,
+    provider: Provider = None,
     service_tier: Tier = None,
     at: At = None,
     zone: Zone = "UTC",

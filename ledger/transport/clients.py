@@ -74,14 +74,13 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     403 if no pool is found or the role may not call, by 503 if the store cannot be asked;
     `denial_of` says why. Counted are OpenAI's chat completions, completions, responses, embeddings,
     images and transcriptions, Anthropic's messages, Gemini's generateContent and embedContent,
-    Cohere's chat, embed and rerank, and Bedrock's requests, whoever speaks them. All other requests
-    pass, unless they are refused.
+    Cohere's chat, embed and rerank, and Bedrock's requests, whoever speaks them. Others pass.
 
     Args:
         client: A client of openai, anthropic, google-genai, mistral, groq or cohere; a model of
             langchain-openai, langchain-anthropic, pydantic-ai (or an agent) or openai-agents; a
-            client of boto3 for `bedrock-runtime`; litellm itself; a client of httpx or httpx2, such
-            as other libraries take; or a transport of these, of which a wrapped one is returned.
+            client of boto3 for `bedrock-runtime`; litellm itself; a client of httpx or httpx2; or a
+            transport of these, of which a wrapped one is returned.
         pool: Whose budget pays: what `Ledger.pool` and `Ledger.router` return, their counterparts
             of `AsyncLedger` if the client is for asyncio alone, or `SharedPoolBudgetManager`.
         run_id: The run that the calls belong to; short for an attribution.
@@ -95,17 +94,13 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
             it is whose model of that name a price list has, or else, if that has the model, the
             provider whose protocol is spoken.
         max_output_tokens: What is reserved for an answer whose request has no limit.
-        ask_for_usage: Whether the usage of streams is asked for where the caller did not
-            (`stream_options.include_usage`).
-        show_usage: Whether the caller gets to see the chunk of usage that it did not ask for. It is
-            shown to frameworks in any case: they count by it.
-        refuse_uncounted: Whether a POST is refused whose kind is not counted, and which may cost
-            something, such as speech, a video, a batch or a file.
+        ask_for_usage: Whether streams are asked for their usage (`stream_options.include_usage`).
+        show_usage: Whether callers see usage that they did not ask for; frameworks always do.
+        refuse_uncounted: Whether a POST is refused that may cost something and is not counted.
         telemetry: What is told of each attempt, such as `ledger.telemetry.Telemetry()`.
 
     Raises:
-        InvalidInputError: An argument cannot be used, no HTTP client of httpx or httpx2 was found
-            in the client, or it has a budget already.
+        InvalidInputError: An argument cannot be used, or no HTTP client; or one has a budget.
         MissingExtraError: genai-prices is not installed, and no prices were given.
     """
     settings = Settings.of(

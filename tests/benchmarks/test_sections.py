@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Callable
@@ -64,17 +65,19 @@ EXPECTED = {
 ALSO = {"processes": {FAIRNESS, TAIL, RETRIES}, "memory": {EARLY, LATE, GROWTH}}
 
 
-BOTH = {"callers", "reports"}
-"""Sections of which each database has a part of its own, which is not long."""
+QUICK = {("sqlite", section) for section in EXPECTED} - {
+    ("sqlite", "processes"),
+    ("sqlite", "start"),
+}
+QUICK |= {("postgresql", "callers")}
+"""What takes a moment: the others start many programs, or do on PostgreSQL what SQLite shows."""
 
 
 @pytest.mark.parametrize(
     ("store", "section"),
     [
-        pytest.param(store, section, marks=[pytest.mark.long] if long else [])
-        for store in STORES
-        for section in EXPECTED
-        for long in [store == "postgresql" and section not in BOTH]
+        pytest.param(*which, marks=[] if which in QUICK else [pytest.mark.long])
+        for which in itertools.product(STORES, EXPECTED)
     ],
 )
 def test_a_section_measures_what_it_says(store: str, section: str, bench_on: Lend) -> None:

@@ -53,7 +53,7 @@ def test_damaged_files_of_each_mapping(mapping: str, readers: Readers) -> None:
 @pytest.mark.parametrize("which", sorted({data[0] for data in FIRST}))
 def test_damaged_files_of_each_reader(which: int, readers: Readers) -> None:
     """A file is taken as a whole, or refused as a whole."""
-    check([one for one in FIRST if one[0] == which], readers, 150)
+    check([one for one in FIRST if one[0] == which], readers, 75)
 
 
 def check(first: list[bytes], readers: Readers, examples: int) -> None:
