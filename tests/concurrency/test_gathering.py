@@ -347,7 +347,7 @@ def test_threads_that_come_right_back_take_turns(
     reserve: Callable[[], BudgetLease], batches: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A leader wakes one. Each wakes the next as it sleeps in its next call, the leader last."""
-    monkeypatch.setattr(turns, "_STALLED_S", 600.0)
+    monkeypatch.setattr(turns, "_STALLED_S", 600.0)  # and so long the turns may take
     monkeypatch.setattr("ledger.engine.group_commit._LOOK_S", 600.0)  # none looks for itself
     batches.commit_s = 0.01
     steady = Steady(monkeypatch)
@@ -406,6 +406,29 @@ def test_busy_processors_end_the_turns(monkeypatch: pytest.MonkeyPatch, preempte
     monkeypatch.setattr(leader, "wait", lambda _s: its.pass_on())
     its.wait_for(leader)
     assert (preempted > 4) is (its._steady < 0)
+
+
+def test_turns_end_where_a_program_does_something_else_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each turn is quick enough to go on, but all of them would take as long as several batches."""
+    its, (leader, *threads) = Turns(), eight_threads()
+    its._steady = 1
+    clock = [100.0]
+    monkeypatch.setattr(turns, "time", type("", (), {"monotonic": lambda: clock[0]}))
+    its.begin(threads, leader)
+    woken = 0
+
+    def wait(timeout_s: float) -> None:
+        nonlocal woken
+        woken += 1
+        clock[0] += min(timeout_s, 0.0015)
+        its.pass_on()
+
+    monkeypatch.setattr(leader, "wait", wait)
+    its.wait_for(leader)
+    assert 1 < woken < len(threads)
+    assert its._steady == -turns._AFTER_TURNS
 
 
 def test_turns_are_for_those_who_came_right_back() -> None:
