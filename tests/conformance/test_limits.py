@@ -308,11 +308,11 @@ def test_whoever_waits_asks_when_the_limit_frees_up() -> None:
     for asks_in in (None, 3_600.0):
         waiter = ThreadWaiter([1], 1_000)
         assert Action.ASK is waiter.next_action(first=True)
-        waiter.ask_in(asks_in)
+        waiter.note_refusal(asks_in, too_large=False)
         assert Action.SLEEP is waiter.next_action(first=True)
     waiter = ThreadWaiter([1], 1_000)
     assert Action.ASK is waiter.next_action(first=True)
-    waiter.ask_in(0.0)
+    waiter.note_refusal(0.0, too_large=False)
     while (action := waiter.next_action(first=True)) is Action.SLEEP:
         waiter.sleep()
     assert Action.ASK is action
