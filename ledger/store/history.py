@@ -18,7 +18,8 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Usage, UsageDifference
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
-from ledger.store.journal import Counted, DatedSum, PoolJournal
+from ledger.store.journal import PoolJournal
+from ledger.store.marks import Counted, DatedSum
 from ledger.store.rows import Row
 from ledger.store.schema import DATED_AT, IS_DATED, entries
 from ledger.store.statements import Prepared, ReadEach

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, CursorResult, text
 
-from ledger.core import hashing, rules
+from ledger.core import hashing
 from ledger.core.checks import I64_MAX, Micros
-from ledger.core.entries import PoolId, PoolInfo, Totals
+from ledger.core.entries import PoolId, PoolInfo
 from ledger.core.kinds import EntryKind, LeasePhase, sql
 from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import queries, restored, rows
@@ -20,6 +19,7 @@ from ledger.store.attributions import Attributions, remember
 from ledger.store.database import Reads
 from ledger.store.dialects import dialect_named
 from ledger.store.drafts import ENTRY_COLUMNS, Staged
+from ledger.store.marks import NO_MARK, Counted, mark_of
 from ledger.store.policies import InForce, Terms
 from ledger.store.rows import Head, LeaseRow, Memo, Row
 from ledger.store.schema import entries
@@ -40,43 +40,7 @@ AHEAD_US = 1_000_000
 _OPEN, _ENDED = LeasePhase.OPEN, LeasePhase.ENDED
 _NO_KEYS: Mapping[str, int] = {}
 
-_NOTHING = (0, b"")
-"""In place of the number and the hash of the entry as of which something is remembered."""
-
 NO_OPENING = "the pool's opening is missing"
-
-
-class DatedSum(NamedTuple):
-    """What dated entries behind an entry commit that count before a time.
-
-    Attributes:
-        after: The number of the entry.
-        before: The time.
-        upto: The newest entry that counts.
-        commits: What they commit.
-    """
-
-    after: int
-    before: Micros
-    upto: int
-    commits: Totals
-
-
-@dataclass(slots=True)
-class Counted:
-    """What was read of committed entries, which do not change, for limits and credits.
-
-    Threads share it. Each takes copies to look through, and puts in one thing at a time.
-    """
-
-    at: tuple[int, bytes] = _NOTHING
-    """The newest entry that any of it was read at, by its number and hash, where questions read."""
-    boundaries: dict[Micros, int] = field(default_factory=dict)
-    """Some times, each with the newest entry before it: limits are counted from there."""
-    sums: dict[tuple[int, Micros, int], DatedSum] = field(default_factory=dict)
-    """Sums of dated entries, the least used first."""
-    ends: dict[Micros, rules.Point] = field(default_factory=dict)
-    """What had been committed by times that have passed, such as the ends of credits."""
 
 
 class PoolJournal:
@@ -111,7 +75,7 @@ class PoolJournal:
         self._leases: dict[int, LeaseRow] = {}
         self._mirrors: dict[tuple[PoolId, int], int] = {}
         self._head: Head | None = None
-        self._leases_at = _NOTHING
+        self._leases_at = NO_MARK
         self.quiet_until = Micros(0)
         """Until when no hold ends, as long as the remembered entry is the newest."""
         self._quiet_until_s = 0.0
@@ -151,7 +115,7 @@ class PoolJournal:
     def _known(self, newest: Row | None) -> Head | None:
         """Return the remembered head if its entry, by number and hash, is the newest one."""
         head = self._head
-        if newest and head and (newest["seq"], newest["hash"]) == (head.seq, head.hash):
+        if newest and head and mark_of(newest) == head.mark:
             return head
         return None
 
@@ -214,7 +178,7 @@ class PoolJournal:
         If the remembered entry no longer exists, a backup was restored: then everything is
         forgotten. Return whether that is so.
         """
-        anew = not since or (since[0]["seq"], since[0]["hash"]) != self._leases_at
+        anew = not since or mark_of(since[0]) != self._leases_at
         went_back = anew and self.remembers
         if anew:
             if went_back:
@@ -231,27 +195,15 @@ class PoolJournal:
         self.quiet_until = min([self.quiet_until, *ends])
         for row in since[1:]:
             self._leases.pop(row["lease"], None)
-        self._leases_at = newest["seq"], newest["hash"]
+        self._leases_at = mark_of(newest)
         return went_back
 
     def counted_at(self, read: ReadEach, head: Head) -> Counted:
-        """Return what questions have read for limits and credits, as of a newest entry.
-
-        The entry that they read at is looked at again: its hash tells whether any before it is
-        another one since a backup was restored. Then all is read anew.
-        """
-        kept, at = self._asked, (head.seq, head.hash)
-        if kept.at == at:
-            return kept
-        if kept.at[0] > head.seq:  # asked of an earlier state than another thread asks of
-            return Counted(at)
-        known = {"pool_id": self.info.pool_id, "known": kept.at[0], "page": 1}
-        found = read([(queries.SINCE, known)])[0] if kept.at != _NOTHING else ()
-        still = [(row["seq"], row["hash"]) for row in found] == [kept.at]
-        # Copies: whoever asks as of that entry at this moment adds to what was of it.
-        asked = Counted(at, {**kept.boundaries}, {**kept.sums}, {**kept.ends})
-        self._asked = asked = asked if still else Counted(at)
-        return asked
+        """Return what questions have read for limits and credits, as of a newest entry."""
+        found = self._asked.as_of(read, self.info.pool_id, head.mark)
+        if found.at[0] >= self._asked.at[0]:  # else another thread asks of a later state
+            self._asked = found
+        return found
 
     def forget_terms(self) -> None:
         """Forget the policies, and the sums of earlier entries; they are read again when needed."""
@@ -266,11 +218,11 @@ class PoolJournal:
     @property
     def remembers(self) -> bool:
         """Whether anything is remembered, as of an entry."""
-        return self._leases_at != _NOTHING
+        return self._leases_at != NO_MARK
 
     def stands_at(self, newest: Row) -> bool:
         """Tell whether the remembered entry is this newest entry."""
-        return self._leases_at == (newest["seq"], newest["hash"])
+        return self._leases_at == mark_of(newest)
 
     def stays_quiet(self, now: Micros) -> bool:
         """Tell whether no hold can have ended by now, unless an entry of others says so.
@@ -319,7 +271,7 @@ class PoolJournal:
 
     def remember(self, memo: Memo) -> None:
         """Keep what a batch knows of leases; only once it is committed."""
-        if (memo.before.seq, memo.before.hash) != self._leases_at:
+        if memo.before.mark != self._leases_at:
             self._leases.clear()
         quiet_until = memo.quiet_until
         for lease, row in memo.leases.items():
@@ -339,7 +291,7 @@ class PoolJournal:
                 self._mirrors.pop(origin, None)
         self._head = memo.after
         self.holding = memo.after.balance.reserved.requests != 0
-        self._leases_at = memo.after.seq, memo.after.hash
+        self._leases_at = memo.after.mark
 
     def by_keys(
         self, connection: Connection, given: Collection[str], made: Mapping[str, int] = _NO_KEYS

@@ -108,6 +108,11 @@ class Head(NamedTuple):
     window: WindowState | None = None
     """None without windows."""
 
+    @property
+    def mark(self) -> tuple[int, bytes]:
+        """The number and the hash of the entry; see `store.marks`."""
+        return self.seq, self.hash
+
 
 class LeaseRow(NamedTuple):
     """A lease as its newest entry leaves it, and what its reservation captured.
