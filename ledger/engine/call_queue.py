@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Sequence
 
 from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
-from ledger.engine.turns import Turns
 from ledger.engine.worker import Worker
 from ledger.errors import (
     ContentionError,
@@ -78,7 +77,6 @@ class CallQueue(ABC):
         """How many the leader waits for while it gathers."""
         self._pause_s = self._ended_s = 0.0
         """The longest pause before the next batch, and when the last one ended."""
-        self._turns = Turns()
         self._gathered = threading.Lock()
         self._gathered.acquire()
         self._worker: Worker | None = None
@@ -102,28 +100,20 @@ class CallQueue(ABC):
         """Pause until as many callers wait as the last batch had, since most come right back.
 
         The pause is at most half as long as the last transaction, and none is made later than that
-        after it: an idle caller never waits. It is longer while threads of the last batch take
-        turns, since these are not even woken yet. A caller that did not come is not waited for
-        again, since the next batch is then expected to be smaller.
+        after it: an idle caller never waits. A caller that did not come is not waited for again,
+        since the next batch is then expected to be smaller.
         """
-        self._turns.pass_on()
+        if self._expected < _GATHERED_MIN:
+            return
         now_s = time.monotonic()
-        if self._expected < _GATHERED_MIN or now_s > self._ended_s + self._pause_s:
-            self._turns.note(())
+        if now_s > self._ended_s + self._pause_s:
             return
         self._wanted, until_s = self._expected, now_s + self._pause_s
         # A loop: a pause that was interrupted may have left its end behind.
-        while len(self._queue) < self._wanted:
-            if not self._turns.go_on(self._pause):
-                now_s = time.monotonic()
-                if now_s >= until_s:
-                    break
-                self._pause(until_s - now_s)
-        self._turns.note(list(self._queue))
+        while len(self._queue) < self._wanted and now_s < until_s:
+            self._gathered.acquire(timeout=until_s - now_s)
+            now_s = time.monotonic()
         self._wanted = 0
-
-    def _pause(self, pause_s: float) -> None:
-        self._gathered.acquire(timeout=pause_s)
 
     def _end_pause(self) -> None:
         with contextlib.suppress(RuntimeError):  # the pause is over already

@@ -32,8 +32,6 @@ class Caller:
     outcome: Result | Exception | None = None
     alive = True
     """False once the calling thread has left: it neither waits for the call nor leads."""
-    thread = 0
-    """The thread that waits, 0 where none does."""
     abandoned = False
     """Whether the caller gave up: a lease that is granted nevertheless is released."""
     tries = 1
@@ -86,12 +84,6 @@ class ThreadCaller(Caller):
             self._signal.release()
         except RuntimeError:  # it is awake already
             pass
-
-    def wait_behind(self, thread: ThreadCaller, timeout_s: float) -> None:
-        """Wake another thread, and sleep in the same breath: it needs the interpreter's lock."""
-        sleep = self._signal.acquire
-        thread.wake()
-        sleep(timeout=timeout_s)
 
     def wake_behind(self) -> None:
         """Wake the thread behind this one in its chain."""

@@ -184,21 +184,17 @@ class Writer(Outcomes):
             caller.entered_s = began_s
         try:
             self._enter(caller)
-            if caller.outcome is not None:  # a leader was quicker than this thread to sleep
-                self._turns.pass_on()
             while caller.outcome is None:
                 if self._claim(caller):
                     self._lead()
-                    self._turns.wait_for(caller)
                 else:
-                    self._turns.sleep(caller, _LOOK_S)
+                    caller.wait(_LOOK_S)
                     if caller.outcome is None:
                         self._give_up(caller)
             caller.wake_behind()
             answer: T = self._result(caller)
         except BaseException:
             caller.wake_behind()
-            self._turns.leave(caller)
             # After a verdict there is nothing to drop; an interrupt may leave an unused lease.
             caller.alive = False
             self._drop(caller)

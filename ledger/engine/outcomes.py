@@ -14,7 +14,7 @@ from typing import Any
 
 from ledger.core.kinds import EntryKind
 from ledger.engine.call_queue import CallQueue
-from ledger.engine.callers import Caller, TaskCaller, ThreadCaller, wake_tasks
+from ledger.engine.callers import Caller, TaskCaller, ThreadCaller, chain, wake_tasks
 from ledger.engine.keeping import is_kept, lease_named, shown
 from ledger.engine.operations import Operation, Record, Release
 from ledger.engine.operations.base import LeaseOperation
@@ -53,15 +53,16 @@ class Outcomes(CallQueue):
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
         given = list(results)
         # Linked before any of them can see its outcome, and leave.
-        threads = [
-            one
-            for one, _ in given
-            if isinstance(one, ThreadCaller)
-            and one.alive
-            and one.outcome is None
-            and one is not self._leader
-        ]
-        first_threads = self._turns.begin(threads, self._leader)
+        first_threads = chain(
+            [
+                one
+                for one, _ in given
+                if isinstance(one, ThreadCaller)
+                and one.alive
+                and one.outcome is None
+                and one is not self._leader
+            ]
+        )
         for caller, outcome in given:
             if caller.outcome is not None:  # it waited too long, and has been told so
                 continue

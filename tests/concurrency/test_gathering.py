@@ -1,4 +1,4 @@
-"""Who shares a batch with whom, and who wakes whom: a leader's pause, chains, turns, one call."""
+"""Who shares a batch with whom, and who wakes whom: a leader's pause, chains, one call a turn."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ import pytest
 
 from ledger import AsyncLedger, BudgetLease, Ledger, LedgerBudgetManager, SharedPoolBudgetOptions
 from ledger.aio import AsyncLedgerBudgetManager
-from ledger.engine import call_queue, callers, turns
-from ledger.engine.callers import Executor, ThreadCaller
-from ledger.engine.turns import Turns
+from ledger.engine import call_queue, callers
+from ledger.engine.callers import ThreadCaller
 from ledger.engine.worker import Worker
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import LATE_S, until
+from tests.clocks import until
 from tests.threads import in_thread
 
 COMMIT_S = 1.0
@@ -55,14 +54,10 @@ class Batches:
         before = len(self.sizes)
         first = in_thread(call)
         until(lambda: len(self.sizes) == before + 1)
-        futures: list[Future[Any]] = []
-
-        def waiting() -> int:
-            return len(self._writer._queue) + sum(one.done() for one in futures)
-
-        while len(futures) < number:
+        futures = []
+        for waiting in range(1, number + 1):
             futures.append(in_thread(call))
-            until(lambda: waiting() == len(futures))
+            until(lambda waiting=waiting: len(self._writer._queue) == waiting)  # type: ignore[misc]
         self.gate.set()
         first.result(20)
         return futures
@@ -304,172 +299,6 @@ def test_an_interrupted_thread_of_a_chain_still_wakes_the_next(
     assert [KeyboardInterrupt] == errors
     assert 5.0 > time.monotonic() - began_s
     until(lambda: budget.status().balance.reserved.tokens == 12)
-
-
-class Steady:
-    """Lets the threads of every batch that is large enough take turns, and notes who they are."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._begin = Turns.begin
-        self.batches: list[list[ThreadCaller]] = []
-        """Each in the order in which its threads are to be woken, the leader last."""
-        self.last = False
-        """Whether no more turns are taken."""
-
-        def begin(its: Turns, *batch: Any) -> Sequence[ThreadCaller]:  # noqa: ANN401 - as it is
-            return self(its, *batch)
-
-        monkeypatch.setattr(Turns, "begin", begin)
-
-    def __call__(
-        self, its: Turns, threads: Sequence[ThreadCaller], leader: ThreadCaller | Executor | None
-    ) -> Sequence[ThreadCaller]:
-        """Do as if most callers had come right back, and begin."""
-        its._steady = -100 if self.last else 1
-        first = self._begin(its, threads, leader)
-        if len(first) == 1 < len(threads):
-            assert isinstance(leader, ThreadCaller)
-            self.batches.append([*threads, leader])
-        return first
-
-
-def in_order(calls: Sequence[Callable[[], object]]) -> Callable[[], Any]:
-    """Return a call that makes each of these calls once."""
-    left = iter(calls)
-
-    def call() -> object:
-        return next(left)()
-
-    return call
-
-
-def test_threads_that_come_right_back_take_turns(
-    reserve: Callable[[], BudgetLease], batches: Batches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A leader wakes one. Each wakes the next as it sleeps in its next call, the leader last."""
-    monkeypatch.setattr(turns, "_STALLED_S", 600.0)  # and so long the turns may take
-    monkeypatch.setattr("ledger.engine.group_commit._LOOK_S", 600.0)  # none looks for itself
-    batches.commit_s = 0.01
-    steady = Steady(monkeypatch)
-    woken: list[tuple[int, ThreadCaller]] = []
-    wake = ThreadCaller.wake
-
-    def noted(self: ThreadCaller) -> None:
-        steady.last = bool(steady.batches)  # the threads do not come back a second time
-        woken.append((threading.get_ident(), self))
-        wake(self)
-
-    def twice() -> set[int]:
-        return {reserve().id, reserve().id}
-
-    monkeypatch.setattr(ThreadCaller, "wake", noted)
-    leases = [one.result(LATE_S) for one in batches.share(in_order([reserve, *[twice] * 8]), 8)]
-    (order,) = steady.batches
-    assert 16 == len(set().union(*leases))
-    turn = [one for one in woken if one[1] in order and one[0] in {each.thread for each in order}]
-    assert order == [thread for _, thread in turn]
-    assert [order[-1], *order[:-1]] == [
-        next(each for each in order if each.thread == waker) for waker, _ in turn
-    ]
-
-
-def test_a_thread_that_does_not_come_back_ends_the_turns(
-    reserve: Callable[[], BudgetLease], batches: Batches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The leader notices it, and wakes all others; the next batches are woken in chains."""
-    monkeypatch.setattr("ledger.engine.group_commit._LOOK_S", 600.0)
-    batches.commit_s = 0.01
-    steady = Steady(monkeypatch)
-    for one in batches.share(reserve, 8):
-        one.result(LATE_S)
-    assert 1 == len(steady.batches)
-    assert 0 > batches._writer._turns._steady
-
-
-def eight_threads() -> list[ThreadCaller]:
-    """Return the calls of threads that do not run."""
-    nothing: Any = None
-    calls = [ThreadCaller(nothing, nothing) for _ in range(8)]
-    for number, one in enumerate(calls):
-        one.thread = number + 1
-    return calls
-
-
-@pytest.mark.parametrize("preempted", [3, 5])
-def test_busy_processors_end_the_turns(monkeypatch: pytest.MonkeyPatch, preempted: int) -> None:
-    """Where most threads took their waker's place, chains are used for a while."""
-    its, (leader, *threads) = Turns(), eight_threads()
-    its._steady = 1
-    counts = iter([100, 100 + preempted])
-    monkeypatch.setattr(turns, "_preempted", lambda: next(counts))
-    its.begin(threads, leader)
-    monkeypatch.setattr(leader, "wait", lambda _s: its.pass_on())
-    its.wait_for(leader)
-    assert (preempted > 4) is (its._steady < 0)
-
-
-def test_turns_end_where_a_program_does_something_else_between_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each turn is quick enough to go on, but all of them would take as long as several batches."""
-    its, (leader, *threads) = Turns(), eight_threads()
-    its._steady = 1
-    clock = [100.0]
-    monkeypatch.setattr(turns, "time", type("", (), {"monotonic": lambda: clock[0]}))
-    its.begin(threads, leader)
-    woken = 0
-
-    def wait(timeout_s: float) -> None:
-        nonlocal woken
-        woken += 1
-        clock[0] += min(timeout_s, 0.0015)
-        its.pass_on()
-
-    monkeypatch.setattr(leader, "wait", wait)
-    its.wait_for(leader)
-    assert 1 < woken < len(threads)
-    assert its._steady == -turns._AFTER_TURNS
-
-
-def test_turns_are_for_those_who_came_right_back() -> None:
-    """More than half of a batch's threads: others who wait by now do not count."""
-    its, (leader, *threads) = Turns(), eight_threads()
-    for back, taken in (threads[:3], False), (threads[:4], True), ([], False):
-        assert callers._CHAINS == len(its.begin(threads, leader))
-        its.note([leader, *back])
-        assert taken is (len(its.begin(threads, leader)) == 1)
-        its.leave(leader)
-        its.note([])
-
-
-@pytest.mark.parametrize("leads", [True, False])
-def test_a_thread_may_be_interrupted_while_others_take_turns(
-    budget: LedgerBudgetManager,
-    reserve: Callable[[], BudgetLease],
-    batches: Batches,
-    monkeypatch: pytest.MonkeyPatch,
-    leads: bool,  # noqa: FBT001 - a parameter of the test
-) -> None:
-    """KeyboardInterrupt at any place of the turns: each other has its answer, nothing leaks."""
-    batches.commit_s = 0.0
-    Steady(monkeypatch)
-
-    def held() -> int:
-        return budget.status().balance.reserved.tokens
-
-    struck: str | None = "nothing yet"
-    place, places = 0, set()
-    while struck is not None:
-        interrupter = Interrupter(str(turns.__file__), place)
-        calls = [reserve] * 6
-        calls.insert(1 if leads else 4, partial(interrupter.during, reserve))  # type: ignore[arg-type]
-        before = held()
-        futures = batches.share(in_order(calls), 6)
-        expected = before + 7 - sum(one.exception(LATE_S) is not None for one in futures)
-        until(lambda expected=expected: held() == expected)  # type: ignore[misc]
-        struck, place = interrupter.struck, place + 1
-        places.add(struck)
-    assert len(places) > 2  # which they are, depends on who is quicker
 
 
 @pytest.mark.parametrize("number", [1, 50])
