@@ -53,7 +53,7 @@ class Outcomes(CallQueue):
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
         given = list(results)
         # Linked before any of them can see its outcome, and leave.
-        first_threads = chain(
+        first_thread = chain(
             [
                 one
                 for one, _ in given
@@ -77,8 +77,8 @@ class Outcomes(CallQueue):
                 tasks[caller.loop].append(caller)
             if caller.abandoned:
                 self._release(caller)
-        for thread in first_threads:
-            thread.wake()
+        if first_thread is not None:
+            first_thread.wake()
         for loop, callers in tasks.items():
             if not wake_tasks(loop, callers):
                 for caller in callers:
