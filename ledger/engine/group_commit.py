@@ -207,7 +207,8 @@ class Writer(Outcomes):
     ) -> T:
         """Do an operation from a task, and return its answer once it is durable.
 
-        If the task is cancelled before the operation has started, it is not done. Later, it is
+        If the task is cancelled before the operation has started, it is not done, but for the end
+        of a lease that nothing was used of: that is left in the queue. Later, an operation is
         completed, and a lease that it grants is released, unless its caller can ask for it again
         by the key it gave.
 

@@ -178,7 +178,7 @@ class Calls:
             if self.prices is not None and not cost:
                 try:
                     cost = _priced(self.prices, usage, whom, from_micros(at))
-                except UnknownPriceError as error:
+                except (UnknownPriceError, InvalidInputError) as error:
                     without_price = (whom and whom.model) or str(error)
             call = PastCall(
                 usage=replace(usage, cost_micros_usd=math.ceil(cost)),

@@ -85,7 +85,7 @@ class MemoryState:
 
         Raises:
             ThresholdExceededError: It does not fit.
-            UnpricedError: It has no price, and the policy asks for one.
+            UnpricedCallError: It has no price, and the policy asks for one.
         """
         at = max(now, self._recorded_at)
         session = rules.begin_session(self._policy, self._window, self._balance, at)

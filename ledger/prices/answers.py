@@ -208,7 +208,10 @@ def _anthropic_part(usage: Fields) -> Counts:
 
 
 def _gemini(usage: Fields) -> Sequence[Counts]:
-    given = _modalities(usage, "prompt_tokens_details", "tool_use_prompt_tokens_details")
+    # Some embeddings are said to have `promptTokenDetails`.
+    given = _modalities(
+        usage, "prompt_tokens_details", "prompt_token_details", "tool_use_prompt_tokens_details"
+    )
     cached = _modalities(usage, "cache_tokens_details")
     made = _modalities(usage, "candidates_tokens_details")
     prompts = ("prompt_token_count", "tool_use_prompt_token_count")

@@ -86,19 +86,24 @@ def texts_in(content: object) -> Texts:
     """Return the texts of a request, or of a part of it, in any order.
 
     Raises:
-        InvalidInputError: Something in it is neither text nor what JSON has.
+        InvalidInputError: Something in it is neither text nor what JSON has, or holds itself.
     """
     names: list[str] = []
     texts: list[str] = []
     rest: list[Any] = [content]
     messages, media, may_be_files = 0, 0, False
+    parts = 0
     while rest:
         one = rest.pop()
         kind = type(one)
         if kind is str:
             texts.append(one)
             may_be_files = may_be_files or one.startswith("data:")
-        elif kind is dict:
+            continue
+        parts += 1
+        if parts > _PARTS_MAX:
+            raise InvalidInputError("content", f"holds itself, or more than {_PARTS_MAX:,} parts")
+        if kind is dict:
             named = one.get("type")  # a list in some schemas of tools
             if type(named) is str and named in _MEDIA:
                 media += 1
@@ -118,6 +123,8 @@ def texts_in(content: object) -> Texts:
     return Texts(names, texts, messages, media, may_be_files)
 
 
+_PARTS_MAX = 10_000_000
+"""The most objects, lists and numbers in a request: one that holds itself never ends."""
 _MEDIA = frozenset(
     [
         *("audio", "input_audio", "document", "file", "input_file"),
@@ -138,7 +145,9 @@ def _is_medium(name: str, value: object) -> bool:
 
 def _as_json(value: object) -> str | dict[str, object] | list[object]:
     """Return what JSON would make of a value that is no text, object or list of it."""
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str):
+        return str.__str__(value)  # the text itself, whatever its class makes of it
+    if value is None or isinstance(value, int | float):
         return str(value)
     if isinstance(value, Mapping):
         return {str(name): one for name, one in value.items()}

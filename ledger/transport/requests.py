@@ -20,8 +20,8 @@ MEDIUM_TOKENS = 2_000
 """What a picture or a file in a request is held at: large pictures are 1,100 to 1,600 tokens."""
 
 _LONG_TOKENS, _TEXTS_PER_SEARCH = 500, 100
-"""Cohere charges a search for so many texts, and a longer text as several."""
-_FIELD = re.compile(rb'[; ]name="([^"]*)"')
+"""Cohere charges a search for so many texts. A text that is longer, with the query, is several."""
+_FIELD = re.compile(rb'[; ]name=(?:"([^"]*)"|([^\s;"]+))')
 _DIGITS = 18
 
 PROVIDERS = {
@@ -99,7 +99,7 @@ class Asked:
         input_tokens, output_tokens = self.tokens(max_output_tokens)
         if self.protocol.searched is not None:
             searched = prices.price(
-                Counts(web_searches=self._searches(input_tokens)),
+                Counts(web_searches=self._searches()),
                 model=self.model,
                 provider=self.provider,
             )
@@ -117,15 +117,22 @@ class Asked:
             kinds=self.protocol.kinds,
         )
 
-    def _searches(self, input_tokens: int) -> int:
+    def _searches(self) -> int:
         """Return how many searches are charged at most: a long text is searched as several."""
         searched = self.body.get(self.protocol.searched or "")
-        texts = len(searched) if isinstance(searched, list) else 1
-        return -(-(texts + input_tokens // _LONG_TOKENS) // _TEXTS_PER_SEARCH)
+        query = texts_in(self.body.get("query")).tokens(self.model)
+        texts = [
+            -(-max(1, query + texts_in(one).tokens(self.model)) // _LONG_TOKENS)
+            for one in (searched if isinstance(searched, list) else [searched])
+        ]
+        return -(-sum(texts) // _TEXTS_PER_SEARCH)
 
     def tokens(self, max_output_tokens: int) -> tuple[int, int]:
         """Return how many tokens the input is about, and the output at most."""
         given = {name: self.body[name] for name in self.protocol.inputs if name in self.body}
+        pictures = given.get("images")
+        if isinstance(pictures, list):  # Cohere's are addresses that hold them, and have no type
+            given["images"] = [{"type": "image"}] * len(pictures)
         found = texts_in(given)
         most = self.max_output_tokens
         if most is None:
@@ -175,12 +182,16 @@ def _form(content: bytes) -> dict[str, object]:
         head, _, value = part.partition(b"\r\n\r\n")
         named = _FIELD.search(head)
         if named is not None:
-            text = value.removesuffix(b"\r\n")
-            is_file, is_number = b"filename=" in head, text.isdigit() and len(text) < _DIGITS
-            found = int(text) if is_number else text.decode("utf-8", "replace")
-            given = fields.setdefault(named[1].decode("utf-8", "replace"), [])
-            given.append({"type": "file"} if is_file else found)
+            name = (named[1] or named[2] or b"").decode("utf-8", "replace")
+            is_file = b"filename=" in head
+            fields.setdefault(name, []).append({"type": "file"} if is_file else _in_form(value))
     return {name: given[0] if len(given) == 1 else given for name, given in fields.items()}
+
+
+def _in_form(value: bytes) -> int | str:
+    text = value.removesuffix(b"\r\n")
+    is_number = text.isdigit() and len(text) < _DIGITS
+    return int(text) if is_number else text.decode("utf-8", "replace")
 
 
 def protocol_of(method: str, path: str) -> Protocol | None:

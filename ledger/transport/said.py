@@ -149,7 +149,11 @@ def cohere(said: Said, answer: Fields) -> None:
     said.keep(answer, "id")
     usage = answer.get("usage")
     units = usage.get("billed_units") if isinstance(usage, Mapping) else None
-    if isinstance(units, Mapping):  # what the model saw, beside it, is more than what is charged
+    # What the model saw, beside it, is more than what is charged. Units of another kind, as of
+    # pictures or classifications, have no price by tokens: then the answer has no usage.
+    units = units if isinstance(units, Mapping) else {}
+    used = {name for name, value in units.items() if value}
+    if used and used <= _BILLED.keys():
         counts = {name: math.ceil(units.get(name) or 0) for name in _BILLED}
         parts = counts.pop("text_tokens") + counts["image_tokens"]
         counts["input_tokens"] = max(counts["input_tokens"], parts)
@@ -158,7 +162,9 @@ def cohere(said: Said, answer: Fields) -> None:
     said.final = True
 
 
-_BILLED = ("input_tokens", "text_tokens", "image_tokens", "output_tokens", "search_units")
+_BILLED = dict.fromkeys(
+    ("input_tokens", "text_tokens", "image_tokens", "output_tokens", "search_units")
+)
 """What Cohere bills that has a price."""
 
 

@@ -236,6 +236,15 @@ def test_iterations_that_the_top_level_leaves_out_are_requests() -> None:
     assert Decimal("0.6765") == priced.cost_usd
 
 
+@pytest.mark.parametrize("name", ["promptTokensDetails", "promptTokenDetails"])
+def test_gemini_counts_what_an_embedding_is_made_of(name: str) -> None:
+    """Whichever way its parts are spelled."""
+    parts = [{"modality": "IMAGE", "tokenCount": 250}, {"modality": "TEXT", "tokenCount": 50}]
+    usage = {"promptTokenCount": 300, "totalTokenCount": 300, name: parts}
+    read = read_answer({"modelVersion": "gemini-embedding-2", "usageMetadata": usage})
+    assert Counts(input_tokens=300, input_image_tokens=250) == read.counts
+
+
 def test_gemini_counts_tools_sound_and_pictures() -> None:
     """Results of tools are input; sound and pictures are parts of it, cached or not."""
     answer = {

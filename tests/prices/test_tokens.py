@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toktok
@@ -102,6 +104,37 @@ def test_what_is_no_text_is_not_counted_as_text(content: object) -> None:
     """The text of a picture tells nothing about its tokens."""
     with pytest.raises(InvalidInputError, match="content"):
         count_tokens([{"role": "user", "content": content}])
+
+
+class Safe(str):
+    """Text as of template engines, which is what it says of itself."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        """Return itself."""
+        return self
+
+
+class Tone(str, Enum):  # noqa: UP042 - `str` of a StrEnum is its value
+    """A text with a name."""
+
+    KIND = "be kind"
+
+
+@pytest.mark.parametrize("text", [Safe("be kind"), Tone.KIND])
+def test_a_text_of_another_class_is_counted_as_text(text: str) -> None:
+    """Whatever its class makes of it."""
+    assert by_characters("be kind") == count_tokens(text)
+
+
+def test_what_holds_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than counted for ever."""
+    monkeypatch.setattr("ledger.prices.tokens._PARTS_MAX", 1_000)
+    endless: list[Any] = ["a"]
+    endless.append(endless)
+    with pytest.raises(InvalidInputError, match="holds itself"):
+        count_tokens(endless)
 
 
 def test_a_text_that_no_vocabulary_takes_is_counted_by_its_characters() -> None:

@@ -25,6 +25,8 @@ from ledger import (
 from ledger.integrations.calls import Counted
 from ledger.prices import Counts, PriceList
 from ledger.transport import budgeted, denial_of
+from ledger.transport.protocols import PROTOCOLS
+from ledger.transport.requests import read_request
 from tests.transport import wire
 from tests.transport.attempts import attempts
 from tests.transport.matrix import PAGE
@@ -277,6 +279,43 @@ def test_rerank_and_embed_are_counted_by_plain_calls_too(
     kept = [one.detail["report"]["price"] for one in book.entries(pool.name) if one.usage]
     assert [{"web_searches": 3}] == kept[0]["requests"]
     assert [{"input": 1_000, "input_image": 990}] == kept[1]["requests"]
+
+
+@pytest.mark.parametrize("units", [{"images": 1}, {"input_tokens": None, "images": 1}, {}])
+def test_what_is_billed_in_units_without_a_price_is_estimated(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, units: dict[str, Any]
+) -> None:
+    """Pictures are held as pictures, not by their characters, and charged so."""
+    server.answers(wire.whole({**EMBEDDED, "meta": {"billed_units": units}}))
+    with budgeted(httpx.Client(base_url=server.url), pool=pool, provider="cohere") as client:
+        pictures = ["data:image/png;base64," + "A" * 100_000]
+        client.post("/v2/embed", json={"model": "embed-v4.0", "images": pictures})
+    (found,) = attempts(book, pool)
+    assert "estimated" == found.end
+    assert found.used == found.reserved
+    assert 2_000 < found.used[0] < 2_100
+
+
+def test_a_form_names_its_fields_with_quotes_or_without() -> None:
+    """And a file is none of its texts, whatever its bytes are."""
+    (speech,) = [one for one in PROTOCOLS if "/audio/transcriptions" in one.paths]
+    parts = [b"name=model\r\n\r\nwhisper-1", b'name="file"; filename="a.wav"\r\n\r\n\xff\xfe7']
+    form = b"".join(b"--x\r\nContent-Disposition: form-data; " + one + b"\r\n" for one in parts)
+    asked = read_request(speech, speech.paths[0], form + b"--x--\r\n", provider="openai")
+    assert ("whisper-1", {"type": "file"}) == (asked.model, asked.body["file"])
+
+
+def test_a_rerank_counts_its_query_with_each_text(
+    pool: LedgerBudgetManager, server: wire.Server, book: Ledger
+) -> None:
+    """Cohere cuts a text that is longer than 500 tokens with the query: 60 texts are 120."""
+    server.answers(wire.whole({**RANKED, "meta": {"billed_units": {"search_units": 2}}}))
+    options: dict[str, Any] = {"pool": pool, "prices": PriceList(OWN), "provider": "cohere"}
+    with budgeted(httpx.Client(base_url=server.url), **options) as client:
+        asked = {"model": "rerank-v3.5", "query": "a" * 600, "documents": ["b" * 930] * 60}
+        client.post("/v2/rerank", json=asked)
+    (found,) = attempts(book, pool)
+    assert ((0, 4_000), 4_000) == (found.used, found.reserved[1])
 
 
 @pytest.mark.parametrize(
