@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, bindparam, select
@@ -20,7 +21,7 @@ from ledger.store.attributions import remember
 from ledger.store.columns import Columns
 from ledger.store.rows import Row, Ruled
 from ledger.store.schema import entries
-from ledger.store.statements import Prepared, ReadEach
+from ledger.store.statements import Prepared, ReadEach, rows_of_each
 
 T = TypeVar("T")
 
@@ -46,6 +47,10 @@ _BEGINNING = Prepared(
 )
 
 _CHECKED = Columns(entries, rows.BEGINNING)
+
+_POLICY = "its policy cannot be read", "it should set a policy, and does not"
+_WINDOW = "its window cannot be read", "it should begin a window, and does not"
+"""What is said of an entry that cannot be read, and of one that is not as it should be."""
 
 
 def _beginning_in(found: Sequence[Row]) -> Row | None:
@@ -134,14 +139,8 @@ class Terms:
         return self._ruled(connection, seq).policy
 
     def _ruled(self, connection: Connection, seq: int) -> Ruled:
-        return self._begun(
-            connection,
-            seq,
-            self._policies,
-            rows.ruled_of,
-            unreadable="its policy cannot be read",
-            missing="it should set a policy, and does not",
-        )
+        read = partial(rows_of_each, connection)
+        return self._begun(read, seq, self._policies, rows.ruled_of, _POLICY)
 
     def window(self, connection: Connection, seq: int) -> WindowState:
         """Return the window that entry `seq` began.
@@ -149,14 +148,8 @@ class Terms:
         Raises:
             JournalDamagedError: The entry began no window.
         """
-        return self._begun(
-            connection,
-            seq,
-            self._windows,
-            rows.window_of,
-            unreadable="its window cannot be read",
-            missing="it should begin a window, and does not",
-        )
+        read = partial(rows_of_each, connection)
+        return self._begun(read, seq, self._windows, rows.window_of, _WINDOW)
 
     def began(self, connection: Connection, seq: int) -> int:
         """Return the number of the entry that began the window which entry `seq` began or changed.
@@ -164,14 +157,8 @@ class Terms:
         Raises:
             JournalDamagedError: The entry did neither.
         """
-        return self._begun(
-            connection,
-            seq,
-            self._began,
-            rows.window_began,
-            unreadable="its window cannot be read",
-            missing="it should begin a window, and does not",
-        )
+        read = partial(rows_of_each, connection)
+        return self._begun(read, seq, self._began, rows.window_began, _WINDOW)
 
     def book(self, read: ReadEach, seq: int) -> CreditBook | None:
         """Return the credits behind entry `seq`, which set a policy; None if it never was prepaid.
@@ -180,38 +167,23 @@ class Terms:
             JournalDamagedError: They cannot be read.
             UnknownRulesError: The policy was set under rules that this library does not have.
         """
-        known = self._policies.get(seq)
-        if known is None:
-            (found,) = read([self.asked(seq)])
-            try:
-                row = _beginning_in(found)
-                known = rows.ruled_of(row) if row else None
-            except UnknownRulesError:
-                raise
-            except rows.UNREADABLE as error:
-                raise self._damaged(seq, f"its policy cannot be read: {error}") from error
-            if known is None:
-                raise self._damaged(seq, "it should set a policy, and does not")
-            remember(self._policies, seq, known)
-        return known.book
+        return self._begun(read, seq, self._policies, rows.ruled_of, _POLICY).book
 
     def _begun(
         self,
-        connection: Connection,
+        read: ReadEach,
         seq: int,
         known: dict[int, T],
-        read: Callable[[Row], T | None],
-        *,
-        unreadable: str,
-        missing: str,
+        made: Callable[[Row], T | None],
+        said: tuple[str, str],
     ) -> T:
         begun = known.get(seq)
         if begun is None:
-            statement, parameters = self.asked(seq)
-            found = statement.rows(connection, parameters)
+            unreadable, missing = said
+            (found,) = read([self.asked(seq)])
             try:
                 row = _beginning_in(found)
-                begun = read(row) if row else None
+                begun = made(row) if row else None
             except UnknownRulesError:
                 raise
             except rows.UNREADABLE as error:
