@@ -90,8 +90,6 @@ class PoolBatch:
         self.unswept = False
         """Whether more leases are due than this transaction expires."""
         self._before = self._after = head
-        self._reports = bool(head.policy.thresholds)
-        """Whether the policy has thresholds."""
         self._began: int | None = None
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
@@ -182,7 +180,7 @@ class PoolBatch:
 
     def crossings(self, draft: Draft) -> Sequence[rules.Crossing]:
         """Return the thresholds that a draft crosses here, and that are still to be reported."""
-        if draft.policy is None and not self._reports:  # most pools; each entry comes here
+        if not (draft.policy or self.head.policy).thresholds:
             return ()
         if self.thresholds is None:
             self.thresholds = PoolThresholds(
@@ -323,8 +321,6 @@ class PoolBatch:
         row, head = drafts.row_behind(before, draft, pool_id=self.info.pool_id, now=self.now)
         if head.window_seq != before.window_seq and draft.kind not in CHANGES_WINDOW:
             self._began = head.window_seq or 0
-        if draft.policy is not None:
-            self._reports = bool(draft.policy.thresholds)
         self.head = self._after = head
         self.staged.append(row)
         if lease is not None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -57,18 +58,16 @@ def begun(began_s: float, call: Callable[[], T]) -> T:
     return call()
 
 
+@dataclass(slots=True)
 class Tries:
     """The tries of one call: it runs again while that may help, until its deadline."""
 
-    __slots__ = ("busy", "number", "until_s")
-
-    def __init__(self, until_s: float = math.inf) -> None:
-        self.until_s = until_s
-        """The deadline, on the clock of `time.monotonic`."""
-        self.number = 0
-        """How many have begun."""
-        self.busy: Exception | None = None
-        """Why an earlier one failed, if others kept the store busy."""
+    until_s: float = math.inf
+    """The deadline, on the clock of `time.monotonic`."""
+    number: int = 0
+    """How many have begun."""
+    busy: Exception | None = None
+    """Why an earlier one failed, if others kept the store busy."""
 
 
 class Database(Connections):
@@ -180,9 +179,7 @@ class Database(Connections):
             yield
         except self.errors as error:
             failure = self.failure_of(error)
-            tries = Tries()
-            tries.number = 1
-            raise self.refused(error, failure, tries) from error
+            raise self.refused(error, failure, Tries(number=1)) from error
 
     def failure_of(self, error: Exception) -> Failure:
         """Tell what one of `errors` means for the transaction that it came from."""
