@@ -188,8 +188,8 @@ def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[st
     # A price of a million is what one costs in micro-USD.
     micros = _EXACT.multiply(input_tokens, input_usd)
     micros = _EXACT.fma(output_tokens, output_usd, micros)
-    if REQUESTS in rates.rates:
-        once = rates.rates[REQUESTS].at(input_tokens)
+    if REQUESTS in priced:
+        once = priced[REQUESTS].at(input_tokens)
         micros = _EXACT.fma(_MICROS[PRICE_KINDS[REQUESTS].per], once, micros)
     return int(micros.to_integral_value(ROUND_CEILING))
 

@@ -153,7 +153,7 @@ def cohere(said: Said, answer: Fields) -> None:
     # pictures or classifications, have no price by tokens: then the answer has no usage.
     units = units if isinstance(units, Mapping) else {}
     used = {name for name, value in units.items() if value}
-    if used and used <= _BILLED.keys():
+    if used and used <= _BILLED:
         counts = {name: math.ceil(units.get(name) or 0) for name in _BILLED}
         parts = counts.pop("text_tokens") + counts["image_tokens"]
         counts["input_tokens"] = max(counts["input_tokens"], parts)
@@ -162,8 +162,8 @@ def cohere(said: Said, answer: Fields) -> None:
     said.final = True
 
 
-_BILLED = dict.fromkeys(
-    ("input_tokens", "text_tokens", "image_tokens", "output_tokens", "search_units")
+_BILLED = frozenset(
+    ["input_tokens", "text_tokens", "image_tokens", "output_tokens", "search_units"]
 )
 """What Cohere bills that has a price."""
 
