@@ -100,7 +100,10 @@ def texts_in(content: object) -> Texts:
             texts.append(one)
             may_be_files = may_be_files or one.startswith("data:")
             continue
-        parts += 1
+        if kind is not dict and kind is not list:
+            rest.append(_as_json(one))
+            continue
+        parts += len(one)  # before they are held: a wide one that holds itself fills the memory
         if parts > _PARTS_MAX:
             raise InvalidInputError("content", f"holds itself, or more than {_PARTS_MAX:,} parts")
         if kind is dict:
@@ -116,15 +119,13 @@ def texts_in(content: object) -> Texts:
                 one = kept
             names += map(str, one)
             rest += one.values()
-        elif kind is list:
-            rest += one
         else:
-            rest.append(_as_json(one))
+            rest += one
     return Texts(names, texts, messages, media, may_be_files)
 
 
 _PARTS_MAX = 10_000_000
-"""The most objects, lists and numbers in a request: one that holds itself never ends."""
+"""The most members of objects and lists in a request: one that holds itself never ends."""
 _MEDIA = frozenset(
     [
         *("audio", "input_audio", "document", "file", "input_file"),

@@ -137,6 +137,14 @@ def test_what_holds_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         count_tokens(endless)
 
 
+def test_texts_are_members_that_are_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a wide list that holds itself is refused before it fills the memory."""
+    monkeypatch.setattr("ledger.prices.tokens._PARTS_MAX", 1_000)
+    assert 1_000 == count_tokens(["a"] * 1_000)
+    with pytest.raises(InvalidInputError, match="holds itself"):
+        count_tokens(["a"] * 1_001)
+
+
 def test_a_text_that_no_vocabulary_takes_is_counted_by_its_characters() -> None:
     """JSON can hold half a character; the others are counted exactly."""
     assert by_characters("no \ud800") + 4 == count_tokens(
