@@ -354,3 +354,7 @@ class Provenance(StrEnum):
     RECOVERED = "recovered"
     ESTIMATED = "estimated"
     UNKNOWN = "unknown"
+
+
+GUESSED = (Provenance.ESTIMATED, Provenance.UNKNOWN)
+"""Where figures are from that nobody said a call used."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, or_, select, text
 
+from ledger.core.axes import AMOUNTS
 from ledger.core.checks import to_micros
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
-from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, sql
+from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, MAKES_CALL, EntryKind, sql
 from ledger.core.past_calls import PastCall, import_key
-from ledger.core.values import USAGE_FIELDS, Usage, UsageDifference
+from ledger.core.values import GUESSED, USAGE_FIELDS, Usage, UsageDifference
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
 from ledger.reports.figures import is_open
 from ledger.reports.filters import EVERYTHING, Filter
+from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
@@ -207,3 +210,64 @@ def recorded_between(book: Ledger, pool: str, first: datetime, last: datetime) -
         return int(connection.execute(counted).scalar_one())
 
     return snapshot(book, Filter(pools=[pool], since=first), query)
+
+
+def assumed_between(
+    book: Ledger, ids: Collection[bytes], first: datetime, last: datetime
+) -> dict[str, int]:
+    """Return how many calls of a time are charged what was assumed of them, by their pools.
+
+    Their leases expired, or ended without a report, and nobody said since what they used: a file
+    may have the same calls under the provider's ids. All pools are searched.
+
+    Args:
+        book: The store.
+        ids: The hashes of the request ids that the file names, which are no other calls.
+        first: The first moment of the time.
+        last: The last moment of the time.
+
+    Raises:
+        LedgerUnavailableError: The store cannot be read.
+    """
+    upto = to_micros("last", last)
+
+    def query(connection: Connection, scope: Scope) -> dict[str, int]:
+        rows = connection.execute(_assumed(scope, upto))
+        named = (
+            scope.pools[row.pool_id]
+            for row in rows
+            if row.request_id is None or digest_of(row.request_id) not in ids
+        )
+        return dict(Counter(named))
+
+    return snapshot(book, Filter(since=first), query)
+
+
+def _assumed(scope: Scope, upto: int) -> Select[Any]:
+    e, granted, end = entries.c, entries.alias("granted"), entries.alias("ended")
+    newest, joined = with_newest_of_lease(e.lease, None)
+    # An entry says what its lease has used only where that is more than its own usage.
+    charged = [
+        func.coalesce(newest.c[f"used_{amount}"], newest.c[f"usage_{amount}"]) != 0
+        for amount in AMOUNTS
+    ]
+    begun = (granted.c.pool_id == e.pool_id) & (granted.c.seq == e.lease)
+    ended = exists().where(
+        end.c.pool_id == e.pool_id,
+        end.c.lease == e.lease,
+        end.c.seq > e.seq,
+        text(sql(ENDS_LEASE, "ended.kind")),
+    )
+    return (
+        select(e.pool_id, e.request_id)
+        .select_from(joined.join(granted, begun))
+        .where(
+            *scope.conditions,
+            e.kind.in_(MAKES_CALL),
+            e.provenance.in_(GUESSED),
+            # An expiry comes long after its call, which its reservation dates.
+            func.coalesce(granted.c.occurred_at, granted.c.recorded_at) <= upto,
+            ~ended,
+            or_(*charged),
+        )
+    )

@@ -24,7 +24,14 @@ from ledger.errors import (
     InvalidInputError,
 )
 from ledger.files.rows import digest_of
-from ledger.importing.books import CallInBooks, find_call, find_recorded, recorded_between, standing
+from ledger.importing.books import (
+    CallInBooks,
+    assumed_between,
+    find_call,
+    find_recorded,
+    recorded_between,
+    standing,
+)
 from ledger.importing.calls import Calls, Told, amounts_of
 from ledger.importing.values import Imported
 from ledger.ledger import Ledger
@@ -152,6 +159,7 @@ class _Import:
         self._reason = f"imported: {bill.file}, SHA-256 {bill.sha256}{priced}"
         self._counts: Counter[str] = Counter()
         self._without_price: Counter[str] = Counter()
+        self._named: set[bytes] = set()
         self._recorded: frozenset[bytes] = frozenset()
         self._told = dict.fromkeys(self._axes, 0)
         self._left_out = dict.fromkeys(self._axes, 0)
@@ -178,7 +186,7 @@ class _Import:
 
     def _check(self) -> frozenset[bytes]:
         """Check every call, add up what the file says, and return which ids are in the books."""
-        named: set[bytes] = set()
+        named = self._named
         unnamed: list[datetime] = []
         for told in self._calls.told(self._now):
             call, at = told.call, told.call.occurred_at
@@ -335,6 +343,7 @@ class _Import:
             is_dry_run=is_dry_run,
             lines=len(bill.lines),
             **{name: counts[name] for name in _COUNTED},
+            assumed=self._assumed(),
             empty=bill.empty,
             not_selected=bill.not_selected,
             without_price=dict(self._without_price),
@@ -347,6 +356,12 @@ class _Import:
             journal=Amounts(**self._journal),
             rounded_up_micros_usd=self._rounded,
         )
+
+    def _assumed(self) -> dict[str, int]:
+        """Count calls of the file's time that are charged what was assumed: by now, if it wrote."""
+        if self._first is None or self._last is None:
+            return {}
+        return assumed_between(self._book, self._named, self._first - _DAY, self._last)
 
 
 def _sharing(book: Ledger, pool: str) -> list[SharedPoolBudgetOptions]:

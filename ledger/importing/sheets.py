@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ledger.importing.values import Imported
 from ledger.reconcile.sheets import HEADINGS, cells, main_axes
 from ledger.reports.render import Column, Sheet, counted
@@ -51,6 +53,13 @@ def about(found: Imported) -> str:
             f"{counted(found.recorded_then, 'call')} that the pool recorded in the same time: it "
             "is not known whether they are the same"
         )
+    if found.assumed:
+        said.append(
+            f"{counted(sum(found.assumed.values()), 'call')} of this time charged what was "
+            f"assumed, since nobody recorded it (pool {_named(found.assumed)}): what the file has "
+            "under another id is charged twice, until their leases are settled or released, or "
+            "what was assumed is corrected ('ledger reconcile' lists them)"
+        )
     if found.unpriced:
         said.append(
             f"{counted(found.unpriced, 'call')} unpriced: the file says nothing of what the pool "
@@ -58,10 +67,8 @@ def about(found: Imported) -> str:
             "'ledger reprice --dry-run' only says it; or limit tokens)"
         )
     if found.without_price:
-        named = [f"{name} ({calls:,})" for name, calls in found.without_price.items()]
-        more = f" and {len(named) - _NAMES:,} more" if len(named) > _NAMES else ""
         said.append(
-            f"no price for {', '.join(named[:_NAMES])}{more}: add it to a price table of your own, "
+            f"no price for {_named(found.without_price)}: add it to a price table of your own, "
             "and import the file again"
         )
     if found.attributed_before:
@@ -84,10 +91,17 @@ def _about_file(found: Imported) -> list[str]:
         said.append(f"{found.not_selected:,} more left out by the mapping's only")
     unread = [*found.unread_columns, *found.unread_lists]
     if unread:
-        names = ", ".join(unread[:_NAMES])
-        more = f" and {len(unread) - _NAMES:,} more" if len(unread) > _NAMES else ""
-        said.append(f"not read: {names}{more}")
+        said.append(f"not read: {_listed(unread)}")
     return said
+
+
+def _named(calls: Mapping[str, int]) -> str:
+    return _listed([f"{name} ({count:,})" for name, count in calls.items()])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 _NAMES = 12

@@ -33,6 +33,9 @@ class Imported:
         unnamed: Calls without a request id. It is not known whether they are in the books.
         recorded_then: If there are such calls, how many calls the pool recorded itself in the time
             from the first to the last of them.
+        assumed: How many calls of the file's time are charged what was assumed of them, in any
+            pool: their leases ended without a record of what they used. The file may have them
+            under other request ids, and they are then charged twice.
         unpriced: Calls that are imported, now or before, and of which the journal says nothing on
             an axis that the pool limits, or one above that shares its capacity: tokens without a
             cost, say. Nothing of that is charged.
@@ -70,6 +73,7 @@ class Imported:
     recorded: int
     unnamed: int
     recorded_then: int
+    assumed: Mapping[str, int]
     unpriced: int
     attributed_before: int
     without_price: Mapping[str, int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -96,6 +97,22 @@ def test_a_settled_call_is_corrected_to_nothing_and_recorded(
     ledger("reconcile", bill, *where)
     with Ledger.open(url, create=False) as book:
         assert (75, 300) == book.pool("team").status().balance.committed[:2]
+
+
+def test_an_import_says_that_it_charges_a_dead_call_again(
+    ledger: Run, url: str, bill: Path, clock: Clock
+) -> None:
+    """For people below the table, for programs as numbers of calls by pool."""
+    with Ledger.open(url, clock=clock) as book:
+        budget = book.pool("team")
+        budget.renew(numbered(budget, 2), timedelta(minutes=1))
+        clock.minutes(2)
+        assert 1 == book.expire_due()
+    words = ("import", "team", bill, "--url", url)
+    said = ledger(*words).out
+    assert "1 call of this time charged what was assumed, since nobody recorded it" in said
+    (found,) = json.loads(ledger(*words, "--format", "json").out)
+    assert {"team": 1} == found["assumed"]
 
 
 def test_help_says_how(ledger: Run) -> None:

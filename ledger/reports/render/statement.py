@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ledger.core.axes import AXES, Axis
 from ledger.core.entries import Balance, Totals
 from ledger.core.status import CreditStatus, LimitStatus
-from ledger.core.values import Provenance
+from ledger.core.values import GUESSED
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.text_formats import printable
 from ledger.reports.render.values import (
@@ -21,9 +21,6 @@ from ledger.reports.render.values import (
     text,
 )
 from ledger.reports.statement import Statement, StatementLine
-
-_NOT_KNOWN = {Provenance.ESTIMATED, Provenance.UNKNOWN}
-"""Where figures are from that nobody said the call used."""
 
 _HEADINGS = {"entries": "Entries", "unpriced": "Unpriced\nentries"}
 """What is counted of each kind: of one call, its reservation and its settlement."""
@@ -192,7 +189,7 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
 
 def _remarks(line: StatementLine) -> str:
     actor = None if line.actor is None else f"by {line.actor}"
-    guess = line.provenance if line.provenance in _NOT_KNOWN else None
+    guess = line.provenance if line.provenance in GUESSED else None
     return " ".join(filter(None, (line.flags, guess, line.reason, actor)))
 
 

@@ -1,0 +1,128 @@
+"""A file may have calls again whose programs died: they are charged what was assumed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ledger import (
+    Attribution,
+    BudgetLease,
+    EntryKind,
+    Ledger,
+    LedgerBudgetManager,
+    RequestExtensions,
+    SettlementPolicy,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    UsageReport,
+)
+from ledger.importing import Calls, Imported, import_calls
+from ledger.importing.sheets import about
+from ledger.reconcile import READY, read_bill
+from ledger.testing.calls import UNLIMITED
+from tests.clocks import Clock
+
+BILL = """request_id,at,model,input_tokens,output_tokens,cost_usd
+chatcmpl-1,2023-11-14T22:13:30Z,m,20,10,0.000005
+chatcmpl-2,2023-11-14T22:13:40Z,m,20,10,0.000005
+"""
+TTL = timedelta(minutes=1)
+
+
+@pytest.fixture
+def timed(store_url: str) -> Iterator[tuple[Ledger, Clock]]:
+    """Return a ledger whose clock is set, with the pool `team`."""
+    clock = Clock()
+    with Ledger.open(store_url, clock=clock) as book:
+        book.pool("team", SharedPoolBudgetOptions(lease_ttl=TTL))
+        yield book, clock
+        assert all(one.ok for one in book.verify())
+
+
+def called(budget: LedgerBudgetManager, request_id: str | None) -> BudgetLease:
+    """Reserve for a call, and return its lease."""
+    estimate = UsageEstimate(total_tokens=40, cost_micros_usd=9)
+    asked = RequestExtensions(Attribution(model="m", request_id=request_id))
+    return budget.reserve(asked, estimate, UNLIMITED)
+
+
+def imported(book: Ledger, folder: Path, *, dry_run: bool = False) -> Imported:
+    """Import a bill into the pool `history`."""
+    book.pool("history", SharedPoolBudgetOptions())
+    path = folder / "bill.csv"
+    path.write_text(BILL, encoding="utf-8")
+    calls = Calls(bill=read_bill(path, READY["generic"]))
+    return import_calls(book, "history", calls, dry_run=dry_run)
+
+
+def test_a_call_that_expired_is_named(timed: tuple[Ledger, Clock], tmp_path: Path) -> None:
+    """Its provider's bill has it under another id: it would be charged twice.
+
+    Once its lease is settled under that id the bill's line is left out, and nothing is said.
+    """
+    book, clock = timed
+    team = book.pool("team")
+    lease = called(team, "call-6a4f.1")
+    clock.minutes(2)
+    assert 1 == book.expire_due()
+    found = imported(book, tmp_path, dry_run=True)
+    assert {"team": 1} == found.assumed
+    assert "1 call of this time charged what was assumed" in about(found)
+    assert "(pool team (1))" in about(found)
+    team.record_used(
+        lease,
+        Usage(input_tokens=20, output_tokens=10, total_tokens=30, cost_micros_usd=5),
+        report=UsageReport(request_id="chatcmpl-1"),
+    )
+    found = imported(book, tmp_path)
+    assert ({}, 1, 1) == (found.assumed, found.recorded, found.new)
+    assert "assumed" not in about(found)
+
+
+WAYS: dict[str, tuple[Callable[[LedgerBudgetManager, BudgetLease], object], int]] = {
+    "abandoned": (lambda budget, lease: budget.abandon(lease), 1),
+    "released": (lambda budget, lease: budget.release(lease), 0),
+    "recorded": (lambda budget, lease: budget.record_used(lease, Usage(total_tokens=3)), 0),
+    "observed": (lambda budget, lease: budget.observe(lease, Usage(total_tokens=3)), 0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_nobody_reported_is_counted(
+    timed: tuple[Ledger, Clock], tmp_path: Path, way: str
+) -> None:
+    """A block that ended without a record is charged by assumption, too; others are not."""
+    book, _ = timed
+    team = book.pool("team")
+    do, expected = WAYS[way]
+    do(team, called(team, "call-6a4f.1"))
+    assert expected == sum(imported(book, tmp_path).assumed.values())
+
+
+def test_what_is_no_second_charge_is_not_counted(
+    timed: tuple[Ledger, Clock], tmp_path: Path
+) -> None:
+    """Other times, ids that the file names, leases that are charged nothing, and corrected ones."""
+    book, clock = timed
+    free = book.pool(
+        "free", SharedPoolBudgetOptions(lease_ttl=TTL, settlement=SettlementPolicy.RELEASE)
+    )
+    team = book.pool("team")
+    for budget, request_id in ((free, None), (team, "chatcmpl-1"), (team, "call-1.1")):
+        called(budget, request_id)
+    clock.minutes(2)
+    called(team, "later")
+    clock.minutes(2)
+    book.expire_due()
+    found = imported(book, tmp_path)
+    assert {"team": 1} == found.assumed
+    assert 1 == found.recorded  # the line whose id the expired lease has: charged once
+    expiries = book.entries("team", kind=EntryKind.EXPIRY)
+    (expiry,) = (one.seq for one in expiries if one.request_id == "call-1.1")
+    team.correct(expiry, Usage(), "billed as chatcmpl-2")
+    assert {} == imported(book, tmp_path).assumed
