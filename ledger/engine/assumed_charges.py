@@ -11,7 +11,7 @@ from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.corrections import Spending
 from ledger.store.drafts import Draft, about_lease, amounts
-from ledger.store.rows import LeaseRow
+from ledger.store.heads import LeaseRow
 
 _EXPIRED = LeasePhase.EXPIRED  # a function call each time, before Python 3.12
 

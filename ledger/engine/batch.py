@@ -19,6 +19,7 @@ from ledger.core.entries import Actor, PoolId, Totals
 from ledger.core.kinds import EntryKind
 from ledger.core.values import Usage, UsageDifference, UsageEstimate
 from ledger.engine import carved_pools
+from ledger.engine.mirrors import mirror_of
 from ledger.engine.pool_batch import PoolBatch
 from ledger.engine.refunds import in_window
 from ledger.errors import LedgerError
@@ -148,7 +149,7 @@ class Batch:
         decided = [(pool, draft)]
         if draft.lease is not None:
             above = self.lineage(pool)[1:]
-            decided += [(one, one.mirror_of(draft, pool.journal)) for one in above]
+            decided += [(one, mirror_of(one, draft, pool.journal)) for one in above]
         planned = []
         for number, (at, decision) in enumerate(decided):
             final = in_window(at, decision, replaced)

@@ -9,7 +9,7 @@ from ledger.core.kinds import EntryKind
 from ledger.core.values import Usage, UsageDifference
 from ledger.store.corrections import Spending
 from ledger.store.drafts import Draft, about_lease, amounts
-from ledger.store.rows import LeaseRow
+from ledger.store.heads import LeaseRow
 
 
 def settlement(pool: PoolInfo, spent: Totals, lease: LeaseRow, balance: Balance) -> Draft:

@@ -16,7 +16,7 @@ from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import JournalDamagedError
 from ledger.store.drafts import Draft, about_lease
-from ledger.store.rows import LeaseRow
+from ledger.store.heads import LeaseRow
 from ledger.store.snapshot import Ending
 
 

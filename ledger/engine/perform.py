@@ -21,8 +21,9 @@ from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import IdempotencyConflictError, LedgerError
 from ledger.store import journal, snapshot
 from ledger.store.drafts import Draft, Staged
+from ledger.store.heads import Memo
 from ledger.store.journal import PoolJournal, Wanted
-from ledger.store.rows import Memo, Row
+from ledger.store.rows import Row
 
 Result = Row | LedgerError | None
 """An operation's result: its entry, the error why it has none, or None: it must be tried again."""

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection
 
-from ledger.core import hashing, rules
-from ledger.core.checks import I64_MAX, Micros
+from ledger.core import rules
+from ledger.core.checks import Micros
 from ledger.core.entries import (
-    REPEATED_FLAGS,
     Balance,
     EntryFlag,
     LeaseState,
     PoolId,
     PoolInfo,
     WindowState,
-    funds_pool,
     make,
-    requests_made,
-    requests_of,
 )
-from ledger.core.kinds import CHANGES_WINDOW, GIVES_BACK, EntryKind, LeasePhase
+from ledger.core.kinds import CHANGES_WINDOW, GIVES_BACK, EntryKind
 from ledger.core.values import Usage, UsageDifference
 from ledger.engine.pool_counts import PoolCounts
 from ledger.engine.thresholds import PoolThresholds
@@ -38,8 +33,9 @@ from ledger.store import corrections, drafts
 from ledger.store import journal as journals
 from ledger.store.attributions import NO_CONTENT
 from ledger.store.drafts import Draft, Staged
+from ledger.store.heads import Head, Interned, LeaseRow, Memo
 from ledger.store.journal import PoolJournal, Wanted, leases
-from ledger.store.rows import Head, Interned, LeaseRow, Memo, Row
+from ledger.store.rows import Row
 from ledger.store.snapshot import Ending
 
 
@@ -188,87 +184,7 @@ class PoolBatch:
             )
         return self.thresholds.crossings(self.head, self.at, draft)
 
-    def mirror_of(self, draft: Draft, below: PoolJournal) -> Draft:
-        """Return this pool's mirror of an entry about a lease that a pool below granted.
-
-        Raises:
-            AmountOutOfRangeError: The total reserved here would exceed 2^63-1.
-            JournalDamagedError: This pool's mirror of the lease cannot be read.
-        """
-        assert draft.lease is not None  # noqa: S101 - the caller asks for no other
-        granted = below.info.pool_id, draft.lease.lease
-        captured, detail = None, draft.detail
-        if draft.kind is EntryKind.RESERVATION:
-            effect = rules.reserve(
-                self.head.balance,
-                lease_id=self.head.seq + 1,
-                estimate=draft.lease.estimate,
-                request_budget=draft.lease.request_budget,
-                ceiling=I64_MAX,
-                expires_at=draft.lease.expires_at,
-                requests=requests_of(detail),
-            )
-            self.mirrors[granted] = effect.lease.lease
-        elif draft.kind is EntryKind.IMPORT:
-            assert isinstance(draft.usage, Usage)  # noqa: S101 - an import has some
-            effect = rules.record_import(
-                self.head.balance, draft.usage, lease_id=self.head.seq + 1, ceiling=I64_MAX
-            )
-        else:
-            found = self._mirrored(*granted)
-            captured = found.attribution
-            if detail is not None and draft.kind is EntryKind.CORRECTION:
-                origin = below.info.pool_id, detail["corrects"]
-                here = self.connection, self.journal
-                own = corrections.mirror_of(*here, origin, staged=self.staged)
-                detail = {**detail, "corrects": own}
-            effect = self._follow(draft, found.state, detail)
-        balance, lease, flags = effect
-        if draft.flags:
-            flags |= draft.flags & REPEATED_FLAGS
-            if flags & EntryFlag.AT_EXPIRY:
-                lease = lease._replace(expires_at=draft.lease.expires_at)
-        return draft._replace(
-            balance=balance,
-            lease=lease,
-            flags=flags,
-            detail=detail,
-            attribution=self._own(draft.attribution, captured),
-            idempotency_key=None,
-            payload_digest=None,
-        )
-
-    def _follow(
-        self, draft: Draft, lease: LeaseState, detail: Mapping[str, Any] | None
-    ) -> rules.Effect:
-        """Return what a lower pool's entry does to this balance and to the mirror of its lease."""
-        assert draft.lease is not None  # noqa: S101 - it is about one
-        if detail is not None and draft.kind is EntryKind.CORRECTION:
-            return rules.correct(
-                self.head.balance,
-                lease,
-                Usage(**detail["from"]),
-                Usage(**detail["to"]),
-                seq=detail["corrects"],
-                ceiling=I64_MAX,
-                requests=requests_made(draft.kind, detail),
-                of_expiry=lease.phase is LeasePhase.EXPIRED,
-                of_import=bool(draft.flags & EntryFlag.IMPORTED),
-                funds=funds_pool(detail),
-            )
-        return rules.follow(
-            draft.kind,
-            self.head.balance,
-            lease,
-            draft.usage if isinstance(draft.usage, Usage) else None,
-            lease_id=lease.lease,
-            expires_at=draft.lease.expires_at,
-            ceiling=I64_MAX,
-            requests=requests_of(detail),
-            funds=funds_pool(detail),
-        )
-
-    def _mirrored(self, pool_id: PoolId, lease: int) -> LeaseRow:
+    def mirrored(self, pool_id: PoolId, lease: int) -> LeaseRow:
         """Return this pool's mirror of a lease that a pool below granted.
 
         Raises:
@@ -281,17 +197,6 @@ class PoolBatch:
             reason = f"nothing repeats lease {lease} of pool {pool_id}, which it should hold"
             raise self.journal.damaged(self.head.seq, reason)
         return found
-
-    def _own(self, attribution: Interned | None, captured: Interned | None) -> Interned | None:
-        """Return the attribution of a lower pool's entry as it is stored in this pool.
-
-        If it was redacted there, that of this pool's mirror of the lease takes its place.
-        """
-        if attribution is None:
-            return None
-        if attribution.value is None:
-            return captured
-        return self.intern(hashing.attribution_content(attribution.value))
 
     def stage(self, draft: Draft, crossings: Sequence[rules.Crossing]) -> Row:
         """Stage a draft as the newest entry, then an entry for each threshold that it crosses."""

@@ -11,9 +11,10 @@ from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.credit_book import CreditBook, book_from_json
 from ledger.store.drafts import Draft, Staged
+from ledger.store.heads import Head
 from ledger.store.history import StagedHistory
 from ledger.store.journal import PoolJournal
-from ledger.store.rows import Head, book_of
+from ledger.store.rows import book_of
 from ledger.store.statements import rows_of_each
 
 

@@ -14,7 +14,8 @@ from ledger.core.status import ThresholdCrossing
 from ledger.engine.pool_counts import PoolCounts
 from ledger.store.crossings import reported
 from ledger.store.drafts import Draft, window_behind
-from ledger.store.rows import Head, Row
+from ledger.store.heads import Head
+from ledger.store.rows import Row
 
 
 class PoolThresholds:

@@ -62,7 +62,7 @@ from ledger.errors import (
     UnknownLeaseError,
 )
 from ledger.lease import LeaseBlock, PoolLeases, leasing
-from ledger.store import actors, standing
+from ledger.store import actors, standing, statuses
 from ledger.store.corrections import seq_of, spending
 from ledger.store.database import Reads
 from ledger.store.journal import PoolJournal
@@ -341,8 +341,8 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         reads = self._writer.database.reads()
         found = self._present(reads)
         lineage = zip(self._journal.lineage, found, strict=True)
-        holds = standing.hold_ends(reads.read_each, lineage, self._writer.now())
-        return standing.status_of(self._journal, found, holds)
+        holds = statuses.hold_ends(reads.read_each, lineage, self._writer.now())
+        return statuses.status_of(self._journal, found, holds)
 
     def _present(self, reads: Reads) -> list[standing.Present]:
         return standing.present(reads, self._journal, self._writer.now())

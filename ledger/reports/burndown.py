@@ -25,12 +25,13 @@ from ledger.reports.position import SIDES, Position, asked_moment, unpriced_in
 from ledger.reports.scopes import Scope, Shape, snapshot
 from ledger.reports.standing import journals_in, own_in
 from ledger.reports.stream import ends
-from ledger.store.history import Bounds, StoredHistory, listed
+from ledger.store.bounds import Bounds, credits_at
+from ledger.store.history import StoredHistory
 from ledger.store.policies import Terms
 from ledger.store.rows import balance_of
 from ledger.store.schema import entries
-from ledger.store.standing import ends_of, states_of
 from ledger.store.statements import Prepared, rows_of_each
+from ledger.store.statuses import ends_of, states_of
 
 POINTS = 240
 """How many entries are looked at: about one for every three pixels of a picture."""
@@ -164,7 +165,7 @@ class _Bounds:
         """Return a pool by a time, not before its newest entry, if nothing was written since."""
         self._history.upto = stood.seq
         policy = stood.policy
-        credits = listed(self._read, self._pool, policy, stood.policy_seq, at, self._history)
+        credits = credits_at(self._read, self._pool, policy, stood.policy_seq, at, self._history)
         limits = rules.Limits(policy, at, self._history) if policy.limits else None
         return stood._replace(recorded_at=at, credits=credits, limits=limits)
 

@@ -18,8 +18,9 @@ from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment, newest, unpriced_of_each
 from ledger.reports.scopes import Scope, snapshot
-from ledger.store import history
 from ledger.store import standing as stored
+from ledger.store import statuses
+from ledger.store.bounds import bounds_of
 from ledger.store.journal import NO_OPENING, PoolJournal
 from ledger.store.pools import LeftOut
 from ledger.store.statements import rows_of_each
@@ -166,7 +167,7 @@ def _statuses(
         if isinstance(there := found[one.info.pool_id], stored.Present)
     ]
     scope.newest.update((one.info.pool_id, there.head.seq) for one, there in readable)
-    holds = stored.hold_ends(partial(rows_of_each, connection), readable, now)
+    holds = statuses.hold_ends(partial(rows_of_each, connection), readable, now)
     return [_status(pool, found, holds) for pool in chosen]
 
 
@@ -174,7 +175,7 @@ def _status(
     pool: PoolJournal, found: stored.PresentOfEach, holds: Mapping[PoolId, Micros]
 ) -> PoolStatus:
     try:
-        return stored.status_of(pool, stored.line_of(pool, found), holds)
+        return statuses.status_of(pool, stored.line_of(pool, found), holds)
     except JournalDamagedError as error:
         if error.pool == pool.info.name:
             raise
@@ -194,7 +195,7 @@ def _as_of(
         stood = found.policy, found.window, found.balance
         window = rules.current_window(*stood, now, recorded_at=found.recorded_at)
         found = found._replace(window=window)
-    bounds = history.bounds(
+    bounds = bounds_of(
         partial(rows_of_each, connection),
         pool,
         found.policy,
@@ -203,7 +204,7 @@ def _as_of(
         at=max(now or found.recorded_at, found.recorded_at),
     )
     left = rules.remaining(found.policy, found.balance, found.window, *bounds)
-    states = stored.states_of(found, bounds)
+    states = statuses.states_of(found, bounds)
     return PoolStatus(
         pool=pool.info,
         seq=found.seq,
@@ -212,7 +213,7 @@ def _as_of(
         spent=rules.spent_in(found.window, found.balance),
         own=left,
         remaining=left,
-        until=min(stored.ends_of(found, bounds, states), default=None),
+        until=min(statuses.ends_of(found, bounds, states), default=None),
         closed=found.closed,
         parent=None if pool.parent is None else pool.parent.info.name,
         window=found.window,

@@ -15,8 +15,9 @@ from ledger.core.kinds import EntryKind
 from ledger.core.status import ThresholdCrossing
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
+from ledger.store.bounds import credits_at
 from ledger.store.database import Database
-from ledger.store.history import StoredHistory, listed
+from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut, leave_out
 from ledger.store.rows import Row
@@ -126,7 +127,7 @@ def _crossing(database: Database, pool: PoolJournal, row: Row) -> ThresholdCross
     """
     head = pool.head_of(database.reads(), row)
     history = StoredHistory(database.read_each, pool.info, upto=head.seq)
-    credits = listed(
+    credits = credits_at(
         database.read_each, pool, head.policy, head.policy_seq, head.recorded_at, history
     )
     try:

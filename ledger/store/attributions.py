@@ -16,7 +16,8 @@ from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named
-from ledger.store.rows import Interned, Row
+from ledger.store.heads import Interned
+from ledger.store.rows import Row
 from ledger.store.schema import attributions
 from ledger.store.statements import Prepared, rows_of_each
 

@@ -22,9 +22,10 @@ from ledger.core.values import Usage
 from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.store import queries, rows
 from ledger.store.amounts import USAGE
+from ledger.store.heads import Interned
 from ledger.store.history import correction_in
 from ledger.store.journal import PoolJournal
-from ledger.store.rows import Interned, Row
+from ledger.store.rows import Row
 from ledger.store.schema import entries
 from ledger.store.statements import Prepared
 

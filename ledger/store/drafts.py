@@ -27,7 +27,8 @@ from ledger.core.values import (
     UsageEstimate,
 )
 from ledger.store.amounts import amount_groups
-from ledger.store.rows import COLUMNS, Head, Interned, LeaseRow, window_json
+from ledger.store.heads import Head, Interned, LeaseRow
+from ledger.store.rows import COLUMNS, window_json
 
 _NO_ORIGIN = (None, None)
 _CLOSED = int(EntryFlag.CLOSED)

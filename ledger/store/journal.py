@@ -14,14 +14,15 @@ from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo
 from ledger.core.kinds import EntryKind, LeasePhase, sql
 from ledger.errors import JournalDamagedError, UnknownPoolError
-from ledger.store import queries, restored, rows
+from ledger.store import heads, queries, restored, rows
 from ledger.store.attributions import Attributions, remember
 from ledger.store.database import Reads
 from ledger.store.dialects import dialect_named
 from ledger.store.drafts import ENTRY_COLUMNS, Staged
+from ledger.store.heads import Head, LeaseRow, Memo
 from ledger.store.marks import NO_MARK, Counted, mark_of
 from ledger.store.policies import InForce, Terms
-from ledger.store.rows import Head, LeaseRow, Memo, Row
+from ledger.store.rows import Row
 from ledger.store.schema import entries
 from ledger.store.statements import Prepared, ReadEach, rows_of_each
 
@@ -387,7 +388,7 @@ _in_order: Callable[[Staged], tuple[Any, ...]] = attrgetter("in_order")
 
 def _head(newest: Row, terms: InForce) -> Head:
     policy, window, rules_version = terms
-    return rows.head_of(newest, policy, rows.balance_of(newest), window, rules_version)
+    return heads.head_of(newest, policy, rows.balance_of(newest), window, rules_version)
 
 
 def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from ledger.core.checks import Micros, OutOfCalendarError, from_micros
 from ledger.core.status import OpenLease
 from ledger.core.values import BudgetLease
 from ledger.store.database import Database
+from ledger.store.heads import LeaseRow
 from ledger.store.journal import PoolJournal
-from ledger.store.rows import LeaseRow
 
 
 def lease_of(found: LeaseRow, pool: UUID) -> BudgetLease:

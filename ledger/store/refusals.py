@@ -11,7 +11,8 @@ from sqlalchemy import Connection, bindparam, select
 from ledger.core import rules
 from ledger.core.entries import Entry
 from ledger.errors import JournalDamagedError, ThresholdExceededError
-from ledger.store import history, queries
+from ledger.store import queries
+from ledger.store.bounds import bounds_of
 from ledger.store.journal import PAGE, PoolJournal
 from ledger.store.rows import Row
 from ledger.store.schema import entries
@@ -123,7 +124,7 @@ def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry)
     head, figures = above.head_from(connection, row), entry.detail["denial"]
     at = max(figures.get("at", entry.recorded_at), head.recorded_at)
     session = rules.begin_session(head.policy, head.window, head.balance, at)
-    limits, credits = history.bounds(
+    limits, credits = bounds_of(
         partial(rows_of_each, connection),
         above,
         head.policy,

@@ -6,49 +6,34 @@ It finds pools as the next write would: what is due has expired, and windows hav
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from ledger.core import rules
-from ledger.core.checks import I64_MAX, Micros, to_micros
-from ledger.core.entries import Balance, PoolId, PoolInfo, Totals, WindowState
-from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions
-from ledger.core.status import CreditStatus, LimitStatus, PoolStatus
+from ledger.core.checks import I64_MAX, Micros
+from ledger.core.entries import PoolId, PoolInfo, Totals
+from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError, UnknownPoolError
-from ledger.store import history, pools, queries, restored
+from ledger.store import pools, queries, restored
+from ledger.store.bounds import Bounds, bounds_of
 from ledger.store.database import Reads
+from ledger.store.heads import Head
 from ledger.store.journal import PoolJournal
 from ledger.store.pools import LeftOut
-from ledger.store.rows import Head, Row
+from ledger.store.rows import Row
 from ledger.store.schema import pools as table
 from ledger.store.statements import Prepared, ReadEach, rows_of_each
-
-
-class Stands(Protocol):
-    """A pool at one of its entries."""
-
-    @property
-    def policy(self) -> SharedPoolBudgetOptions:
-        """The policy in force."""
-
-    @property
-    def balance(self) -> Balance:
-        """Its balance."""
-
-    @property
-    def window(self) -> WindowState | None:
-        """Its window, None without windows."""
 
 
 class Present(NamedTuple):
     """A pool by now: its newest entry, as if all that is due had happened, and what bounds it."""
 
     head: Head
-    bounds: history.Bounds
+    bounds: Bounds
 
 
 PresentOfEach = Mapping[PoolId, Present | JournalDamagedError]
@@ -319,7 +304,7 @@ def _due(
 
 def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: rules.Due) -> Present:
     at = max(now, head.recorded_at)
-    bounds = history.bounds(
+    bounds = bounds_of(
         read,
         pool,
         head.policy,
@@ -349,89 +334,6 @@ def left(found: Sequence[Present]) -> Remaining:
     return rules.least(
         [rules.remaining(head.policy, head.balance, head.window, *bounds) for head, bounds in found]
     )
-
-
-def hold_ends(
-    read: ReadEach, found: Iterable[tuple[PoolJournal, Present]], now: Micros | None
-) -> dict[PoolId, Micros]:
-    """Return when the first hold ends of each pool whose policy then gives some of it back.
-
-    Where a hold is charged what it held, nothing changes by its end, and no pool is asked.
-
-    Args:
-        read: Reads them, in one message.
-        found: The pools, as `present` or `present_of_each` returned them.
-        now: The time, or None for the store's.
-    """
-    asked = [
-        pool
-        for pool, (head, _) in found
-        if any(head.balance.reserved) and head.policy.settlement is not SettlementPolicy.ESTIMATED
-    ]
-    rows = read([(queries.NEXT_END, _asked(pool, now)) for pool in asked]) if asked else []
-    return {
-        pool.info.pool_id: Micros(one[0]["expires_at"])
-        for pool, one in zip(asked, rows, strict=True)
-        if one
-    }
-
-
-def status_of(
-    pool: PoolJournal, found: Sequence[Present], holds: Mapping[PoolId, Micros]
-) -> PoolStatus:
-    """Return where a pool stands, from what `present` and `hold_ends` returned of it."""
-    head = found[0].head
-    states = [states_of(*one) for one in found]
-    ends = [end for one, each in zip(found, states, strict=True) for end in ends_of(*one, each)]
-    ends += [holds[one.info.pool_id] for one in pool.lineage if one.info.pool_id in holds]
-    return PoolStatus(
-        pool=pool.info,
-        seq=head.seq,
-        policy=head.policy,
-        balance=head.balance,
-        spent=rules.spent_in(head.window, head.balance),
-        own=left(found[:1]),
-        remaining=left(found),
-        until=min(ends, default=None),
-        closed=head.closed,
-        parent=None if pool.parent is None else pool.parent.info.name,
-        window=head.window,
-        **states[0]._asdict(),
-    )
-
-
-class States(NamedTuple):
-    """How far each limit and each credit of a pool is used, and what is left of all credits."""
-
-    limits: tuple[LimitStatus, ...]
-    prepaid: Remaining | None
-    debt: Totals
-    credits: tuple[CreditStatus, ...]
-
-
-def states_of(stands: Stands, bounds: history.Bounds) -> States:
-    """Return how far each limit and each credit of a pool is used."""
-    limits, credits = bounds
-    return States(
-        () if limits is None else tuple(limits.states(stands.balance)),
-        None if credits is None else rules.prepaid(stands.policy, stands.balance, credits),
-        Totals() if credits is None else credits.debt(stands.balance),
-        () if credits is None else tuple(credits.states(stands.balance)),
-    )
-
-
-def ends_of(stands: Stands, bounds: history.Bounds, states: States) -> Iterator[Micros]:
-    """Yield when what is left of a pool changes without a write, later than it was looked at.
-
-    Ends of holds are not among these times; see `hold_ends`.
-    """
-    if stands.window is not None and stands.window.begun:
-        yield stands.window.end
-    if bounds.limits is not None:
-        yield from bounds.limits.ends(stands.balance)
-    for one in states.credits:
-        if one.credit.expires_at is not None and any(one.left):
-            yield to_micros("expires_at", one.credit.expires_at)
 
 
 def _asked(pool: PoolJournal, now: Micros | None) -> dict[str, Any]:

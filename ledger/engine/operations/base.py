@@ -16,8 +16,9 @@ from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import InvalidInputError
 from ledger.store.drafts import Draft
+from ledger.store.heads import Interned
 from ledger.store.keys import Receipt, is_made, new_key
-from ledger.store.rows import Interned, Row
+from ledger.store.rows import Row
 
 T = TypeVar("T")
 
