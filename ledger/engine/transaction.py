@@ -115,8 +115,7 @@ class Transactions:
 
         Raises:
             ContentionError: It was not this thread's turn, or others kept the store busy, until the
-                deadline; or this thread is in the middle of a transaction itself, and would wait
-                for its own end.
+                deadline; or this thread would wait for the end of its own transaction.
             LedgerUnavailableError: The store cannot be reached or written; nothing was written.
             OutcomeUnknownError: The connection died during COMMIT, and no later try got through.
         """
@@ -130,23 +129,17 @@ class Transactions:
             # Before the turn: a finaliser may come as soon as this thread has it.
             _writing[here] = (*outer, self)
             if not self._turn.acquire(timeout=max(0.0, transaction.until_s - time.monotonic())):
-                raise ContentionError(
-                    timeout_s=self._database.timeout_s,
-                    attempts=0,
-                    holder="another thread of this process",
-                )
+                raise self._turn_is_taken()
             self._turn_s = time.monotonic()
             while True:
                 try:
-                    # Here and below, no `with` and no function of our own ends what was begun: an
-                    # interrupt on entering it would leave the store locked. If an interrupt comes
-                    # in the middle of it, it runs again.
+                    # No `with` and no function of our own ends what was begun: an interrupt on
+                    # entering it would leave the store locked. After one inside, it runs again.
                     try:
                         pool_ids = sorted(locked)
                         connection = transaction.begin(pool_ids)
-                        all_locked = list(map(locked.__getitem__, pool_ids))
-                        again = look_up or transaction.tries.number > 1
-                        done = do(connection, all_locked, look_up=again)
+                        look_up |= transaction.tries.number > 1
+                        done = do(connection, [*map(locked.__getitem__, pool_ids)], look_up=look_up)
                         transaction.commit(connection)
                         break
                     finally:
@@ -156,8 +149,7 @@ class Transactions:
                             self._database.give_back(transaction)
                             raise
                 except MorePoolsError as more:  # this ends: each time, more pools are locked
-                    reads = Reads(self._database, transaction.until_s - self._database.timeout_s)
-                    locked |= self._numbered(reads, more.pool_ids)
+                    locked |= self._numbered(transaction, more.pool_ids)
                 except Exception as error:
                     if not transaction.is_repeated(error):
                         raise
@@ -178,7 +170,14 @@ class Transactions:
             names = [pool.info.name for pool in pools]
             _log.warning("waited %.1f s for other writers of pools %s", waited_s, names)
 
-    def _numbered(self, reads: Reads, pool_ids: Collection[PoolId]) -> dict[PoolId, PoolJournal]:
+    def _turn_is_taken(self) -> ContentionError:
+        holder = "another thread of this process"
+        return ContentionError(timeout_s=self._database.timeout_s, attempts=0, holder=holder)
+
+    def _numbered(
+        self, transaction: Transaction, pool_ids: Collection[PoolId]
+    ) -> dict[PoolId, PoolJournal]:
+        reads = Reads(self._database, transaction.until_s - self._database.timeout_s)
         return reads.read(
             lambda connection: self._directory.numbered(connection, pool_ids), serializable=False
         )
