@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
-from ledger.core.axes import AMOUNTS, NAMES
+from ledger.core.axes import NAMES
 from ledger.core.checks import check_several, from_micros
 from ledger.core.entries import PoolId, WindowState
 from ledger.core.policy import SharedPoolBudgetOptions
@@ -21,6 +21,7 @@ from ledger.reports.dimensions import DIMENSION_COLUMNS
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.increases import Increase, Lack, Shortfall, increase, shortfall_of
 from ledger.reports.position import SIDES
+from ledger.reports.refusals import REFUSAL_COLUMNS, refusal_of
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.columns import Columns
@@ -33,7 +34,7 @@ _DECIDED = (
     "seq",
     "policy_seq",
     "window_seq",
-    *(f"estimate_{amount}" for amount in AMOUNTS),
+    *REFUSAL_COLUMNS,
     "detail",
 )
 _COLUMNS = Columns(entries, (*_DECIDED, *SIDES))
@@ -79,6 +80,8 @@ class Denied:
             never.
         held_by_leases: Whether open leases held what was missing, where `retry_at` is None.
         too_large: Whether the call would never have fitted, with nothing spent or held either.
+        refusal: What refused it, in words: `capacity, USD`, `limit rate of org, requests` and so
+            on; of another pool than `pool` with its name.
         by_credits: Whether the credits of a prepaid pool refused.
     """
 
@@ -107,6 +110,7 @@ class Denied:
     by_credits: bool = False
     held_by_leases: bool = False
     too_large: bool = False
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +322,7 @@ def _denial(found: _Found) -> Denied:
         by_credits="top_up" in figures,
         held_by_leases=figures.get("held_by_leases", False),
         too_large=figures.get("too_large", False),
+        refusal=refusal_of(row, figures),
     )
 
 

@@ -22,18 +22,19 @@ from ledger.ledger import Ledger
 from ledger.reports.due import DueLeases, due_of_each
 from ledger.reports.filters import Filter, TimeBasis
 from ledger.reports.position import SIDES, asked_moment, newest
+from ledger.reports.refusals import REFUSAL_COLUMNS, refusal_of
 from ledger.reports.scopes import UNPRICED_ENTRY, Scope, scope_of, snapshot
 from ledger.reports.standing import PresentWindow, standing_in
 from ledger.reports.stream import stream, unreadable
 from ledger.reports.sums import Sums, summed, whole
 from ledger.store import rows
 from ledger.store.columns import Columns
-from ledger.store.rows import balance_of
+from ledger.store.rows import Row, balance_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease", "provenance")
 """The columns of a statement's line, besides those of the balance."""
-_COLUMNS = Columns(entries, (*_LINE, *SIDES))
+_COLUMNS = Columns(entries, (*_LINE, *REFUSAL_COLUMNS, *SIDES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +110,8 @@ class StatementLine:
         occurred_at: When the call happened, None if the caller did not say.
         kind: Its kind.
         flags: What is remarkable about it, such as `overrun`.
-        reason: Why a pool was adjusted, usage corrected or a call denied; or which threshold was
-            crossed, or which credit was given.
+        reason: Why a pool was adjusted or usage corrected; or what refused a call, which threshold
+            was crossed, or which credit was given.
         run_id: The caller's run.
         lease: The lease that it is about.
         committed: By how much it changed what is committed.
@@ -185,7 +186,7 @@ def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
     e, a = entries.c, attributions.c
     pool_id = snapshot(book, found.pool, lambda _connection, scope: scope.pool)
     query = (
-        select(*(e[name] for name in (*_LINE, *SIDES)), a.run_id)
+        select(*(e[name] for name in (*_LINE, *REFUSAL_COLUMNS, *SIDES)), a.run_id)
         .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
         .where(e.pool_id == pool_id)
     )
@@ -282,7 +283,7 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         occurred_at=None if occurred_at is None else from_micros(occurred_at),
         kind=row["kind"],
         flags=_flags(row["flags"]),
-        reason=_reason(row["kind"], detail),
+        reason=_reason(row, detail),
         run_id=row["run_id"],
         lease=row["lease"],
         committed=_moved(before.committed, balance.committed),
@@ -303,12 +304,14 @@ def _moved(before: Totals, after: Totals) -> Totals:
     return Totals(*(new - old for old, new in zip(before, after, strict=True)))
 
 
-def _reason(kind: str, detail: Mapping[str, Any]) -> str | None:
+def _reason(row: Row, detail: Mapping[str, Any]) -> str | None:
     if "threshold" in detail:
         crossed = detail["threshold"]
         return f"{crossed['name']} ({crossed['percent']} %) {crossed['direction']}"
-    reason: str | None = detail.get("reason", detail.get("denial", {}).get("reason"))
-    if kind == EntryKind.CREDIT:
+    if "denial" in detail:
+        return refusal_of(row, detail["denial"])
+    reason: str | None = detail.get("reason")
+    if row["kind"] == EntryKind.CREDIT:
         given = book_from_json(detail["credits"]).listed[-1].credit
         return str(given) if reason is None else f"{given} ({reason})"
     return reason

@@ -211,8 +211,8 @@ def test_denials_are_kept_and_shown(
     shown = lines(ended.out)
     assert "Denied: 2" in shown
     for line in (
-        "2024-02-29T10:00:00Z 2024-02-29T10:00:01Z threshold 45 35 0.000000 unlimited",
-        "2024-02-29T10:30:00Z 2024-02-29T10:30:03Z threshold 29 25 0.000000 unlimited",
+        "2024-02-29T10:00:00Z 2024-02-29T10:00:01Z capacity, tokens 45 35 0.000000 unlimited",
+        "2024-02-29T10:30:00Z 2024-02-29T10:30:03Z capacity, tokens 29 25 0.000000 unlimited",
         "denial 2 0 0.000000 0 0.000000",
         "Closing balance 7 75 0.000000 0 0.000000",
         "Capacity 100 unlimited",
@@ -229,7 +229,7 @@ def test_many_denials_are_counted_and_the_first_shown(
     ended = ledger("simulate", traffic(40), "--capacity-tokens", 0)
     shown = lines(ended.out)
     assert "Denied: 40, of which the first 10" in shown
-    assert 10 == sum(" threshold " in line for line in shown)
+    assert 10 == sum(" capacity, tokens " in line for line in shown)
     assert 40 == sum(entry.kind == EntryKind.DENIAL for entry in entries())
 
 
@@ -241,7 +241,7 @@ def test_denials_of_an_earlier_trace_are_not_shown_again(
     ended = ledger("simulate", traffic(2), "--pool", "p", "--capacity-tokens", 0)
     shown = lines(ended.out)
     assert "Denied: 2" in shown
-    assert 2 == sum(" threshold " in line for line in shown)
+    assert 2 == sum(" capacity, tokens " in line for line in shown)
 
 
 def test_capacity_in_usd(ledger: Run, trace: Callable[..., Path], lines: Lines) -> None:

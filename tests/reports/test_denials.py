@@ -55,6 +55,7 @@ def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noo
             remaining_cost_micros_usd=41,
             pool="team",
             refused_by="team",
+            refusal="capacity, tokens",
             increase_tokens=1,
             increase_cost_micros_usd=0,
             increase_requests=0,
@@ -69,6 +70,7 @@ def test_every_figure_in_order(audited: Ledger, call: Callable[..., object], noo
             remaining_tokens=None,
             remaining_cost_micros_usd=None,
             pool="team",
+            refusal="request budget, tokens",
         ),
     ]
     found = list(reports.denials(audited, "team"))

@@ -206,8 +206,9 @@ def test_names_are_not_markup(name: str) -> None:
         requested_cost_micros_usd=5,
         remaining_tokens=None,
         remaining_cost_micros_usd=None,
+        refusal=f"capacity of {name}",
     )
-    line = [name, "2024-02-29T23:59:59Z", "request", "budget", "1,234", "0.000005"]
+    line = [name, "2024-02-29T23:59:59Z", "capacity", "of", name, "1,234", "0.000005"]
     assert line in printed(denials_sheet([denied]))
 
 
@@ -224,8 +225,9 @@ def test_denials_sheet() -> None:
         remaining_tokens=1_233,
         remaining_cost_micros_usd=None,
         refused_by="p",
+        refusal="capacity",
     )
-    line = ["(none)", "2024-02-29T23:59:59Z", "threshold", "1,234", "1,233", "0.000005"]
+    line = ["(none)", "2024-02-29T23:59:59Z", "capacity", "1,234", "1,233", "0.000005"]
     assert [*line, "unlimited"] in printed(denials_sheet([denied]))
 
 

@@ -197,7 +197,7 @@ def test_every_line(dated: Ledger) -> None:
         (4, "expiry", "", None, "r", 2),
         (5, "settlement", "overrun late", None, "r", 2),
         (6, "correction", "", "billed less", None, None),
-        (7, "denial", "", "threshold", "r", None),
+        (7, "denial", "", "stop threshold", "r", None),
         (8, "reservation", "", None, None, 8),
     ] == [(line.seq, line.kind, line.flags, line.reason, line.run_id, line.lease) for line in lines]
     assert (START, NEVER) == (lines[1].recorded_at, lines[1].occurred_at)

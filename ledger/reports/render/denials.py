@@ -28,7 +28,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             Column(heading="Run"),
             Column(heading="Pool", left=True, wide=not several),
             Column(heading="At"),
-            Column(heading="Reason"),
+            Column(heading="Refused by", left=True),
             *(
                 Column(heading=f"{axis.heading}\n{what}")
                 for axis in axes
@@ -36,7 +36,6 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             ),
             *(Column(heading=f"More\n{axis.shown}", wide=True) for axis in axes),
             *(Column(heading=name.capitalize(), wide=True, left=True) for name in _WHO),
-            Column(heading="Refused by", wide=True, left=True),
             Column(heading="Free at", wide=True),
         ],
         title=title,
@@ -46,21 +45,13 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             text(row.run_id),
             text(row.pool),
             moment(row.at),
-            _reason(row),
+            printable(row.refusal),
             *(cell for axis in axes for cell in _asked_and_left(axis, row)),
             *(_increased(axis, row) for axis in axes),
             *(text(getattr(row, name)) for name in _WHO),
-            "" if row.refused_by is None else text(row.refused_by),
             _frees(row),
         )
     return sheet
-
-
-def _reason(row: Denied) -> str:
-    """Return what refused: the name of a limit, since a pool may have several."""
-    if row.limit is not None:
-        return f"limit {printable(row.limit)}"
-    return "credits" if row.by_credits else row.reason.replace("_", " ")
 
 
 def _frees(row: Denied) -> str:
