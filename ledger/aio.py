@@ -114,6 +114,10 @@ class AsyncBudgetRouter(AsyncBudget[AsyncLeaseBlock]):
 
     lease = leasing(AsyncLeaseBlock)
 
+    def pool_of(self, lease: BudgetLease) -> str:
+        """Return the name of the pool that granted a lease; as `BudgetRouter.pool_of`."""
+        return self._router.pool_of(lease)
+
     @override
     async def _call(
         self, method: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs

@@ -264,6 +264,7 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         lease: BudgetLease | str,
         usage: Usage,
         *,
+        estimate: UsageEstimate | None = None,
         attribution: Attribution | None = None,
         report: UsageReport | None = None,
     ) -> None:
@@ -277,6 +278,8 @@ class Budget(Leasing[Block_co], Protocol[Block_co]):
         Args:
             lease: The lost lease, or its token.
             usage: All that the call used, as far as this store does not have it.
+            estimate: What it used at most, if more is not known than a part, or nothing: the rest
+                is charged by the pool's settlement policy, as `abandon` does.
             attribution: Whom and what the call was for: the lost reservation had it.
             report: What is known about the call. Its idempotency key is not used: the lease's token
                 takes its place.

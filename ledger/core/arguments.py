@@ -47,7 +47,11 @@ def check_record_of(usage: object, report: object = None) -> None:
 
 
 def check_lost(
-    lease: BudgetLease | str, usage: object, attribution: object, report: object
+    lease: BudgetLease | str,
+    usage: object,
+    estimate: object,
+    attribution: object,
+    report: object,
 ) -> BudgetLease:
     """Return the lease of a call of `record_lost`, as far as it is known.
 
@@ -55,6 +59,8 @@ def check_lost(
         InvalidInputError: An argument is of another type, or the lease has no proof.
     """
     check_record_of(usage, report)
+    if estimate is not None:
+        check_type("estimate", estimate, UsageEstimate)
     if attribution is not None:
         check_type("attribution", attribution, Attribution)
     if isinstance(lease, str):

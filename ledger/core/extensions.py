@@ -124,6 +124,16 @@ ATTRIBUTION_TEXTS = tuple(
 )
 
 
+def for_whom(attribution: Attribution | None) -> str:
+    """Return whom and what a call is for, for a line of the log behind which it stands."""
+    parts = [] if attribution is None else [(name, getattr(attribution, name)) for name in _ALL]
+    said = [f"{name} {value!r}" for name, value in parts if value]
+    return f", for {', '.join(said)}" if said else ""
+
+
+_ALL = tuple(part.name for part in fields(Attribution))
+
+
 @dataclass(frozen=True, slots=True)
 class OccurredAt:
     """When the call really happened, if not now; put it into the `RequestExtensions`."""

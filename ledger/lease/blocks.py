@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import inspect
+import logging
 import os
-import sys
 import threading
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
-from ledger.contract import AsyncBudget, Budget
+from ledger.contract import Budget
 from ledger.core.checks import check_type
-from ledger.core.extensions import Attribution, RequestExtensions
+from ledger.core.extensions import Attribution, RequestExtensions, for_whom
 from ledger.core.unbilled import is_unbilled
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import BudgetLease, RequestBudget, Usage, UsageEstimate
+from ledger.core.values import NOTHING_USED, BudgetLease, RequestBudget, Usage, UsageEstimate
 from ledger.errors import (
     BudgetError,
     InvalidInputError,
@@ -27,12 +25,14 @@ from ledger.errors import (
     LostLeaseError,
     RequestBudgetExceededError,
 )
-from ledger.lease.renewal import TaskRenewer, renewer
+from ledger.lease.renewal import renewer
 
 B = TypeVar("B")
 
+_log = logging.getLogger(__name__)
 
-class _Block(Generic[B]):
+
+class AnyBlock(Generic[B]):
     """What both kinds of block share: the reservation to make, and whether the lease has ended."""
 
     _with = "with"
@@ -59,6 +59,8 @@ class _Block(Generic[B]):
         self._lease: BudgetLease | None = None
         self._ended = False
         self._observed = False
+        self._parts = NOTHING_USED
+        """What was observed so far."""
         self._known: UsageEstimate | None = None
         """What the call used at most, as far as that is known by now."""
         self._report: UsageReport | None = None
@@ -119,6 +121,45 @@ class _Block(Generic[B]):
                 f"call lease() again for each: '{self._with} budget.lease(...) as lease:'",
             )
 
+    @contextlib.contextmanager
+    def _observing(self, usage: Usage) -> Iterator[None]:
+        """Sum what is observed: if the lease is lost, all of it is booked once, at the end."""
+        self._observed = True
+        try:
+            yield
+        except LostLeaseError:
+            pass
+        except RequestBudgetExceededError:
+            self._parts = self._parts.saturating_add(usage)
+            raise
+        self._parts = self._parts.saturating_add(usage)
+
+    def _book_lost(
+        self, lost: LostLeaseError, last: Usage | None, report: UsageReport | None
+    ) -> Any:  # noqa: ANN401 - None, or what a task awaits
+        """Book what the call used whose lease is lost: the store has no part of it.
+
+        Args:
+            lost: What the store says of the lease.
+            last: The last part of the usage; None if it is for the pool's policy to assume.
+            report: What is known of the call.
+        """
+        whom = self._asked[0].get(Attribution)
+        _log.warning(
+            "lease %s of pool %r is lost in a restore: what its call used is booked anew%s",
+            self.lease.token,
+            lost.pool,
+            for_whom(whom),
+        )
+        budget: Any = self._budget
+        return budget.record_lost(
+            self.lease,
+            self._parts if last is None else self._parts.saturating_add(last),
+            estimate=self._known or self.lease.reserved if last is None else None,
+            attribution=whom,
+            report=report,
+        )
+
     def _is_inherited(self) -> bool:
         """Tell whether this is a child process, whose parent entered the block and will leave it.
 
@@ -133,9 +174,12 @@ class _Block(Generic[B]):
         It is released if the error says that nothing was used, or else left to the pool's policy.
         """
         budget: Any = self._budget
-        if error is not None and not self._observed and is_unbilled(error):
+        if self._is_unbilled(error):
             return budget.release(self.lease)
         return budget.abandon(self.lease, estimate=self._known, report=self._report)
+
+    def _is_unbilled(self, error: BaseException | None) -> bool:
+        return error is not None and not self._observed and is_unbilled(error)
 
     def _nothing_reserved(self) -> str:
         return (
@@ -144,7 +188,7 @@ class _Block(Generic[B]):
         )
 
 
-class LeaseBlock(_Block[Budget]):
+class LeaseBlock(AnyBlock[Budget]):
     """A lease inside a `with` block; a budget's `lease` makes it.
 
     If the block ends in any way without `record` or `release`, the lease is ended by the pool's
@@ -177,24 +221,29 @@ class LeaseBlock(_Block[Budget]):
         if self._ended or self._is_inherited():
             return
         try:
-            self._end(error)
-        except LostLeaseError as failure:
-            _unended(self.lease, failure, error)
+            try:
+                self._end(error)
+            except LostLeaseError as lost:
+                if not self._is_unbilled(error):
+                    self._book_lost(lost, None, self._report)
         except BudgetError:
             pass  # another call ended the lease, or this one did and reports it over its own budget
         except LedgerError as failure:
-            _unended(self.lease, failure, error)
+            report_unended(self.lease, failure, error)
 
     def observe(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record a part of the usage; as `Budget.observe`."""
-        self._observed = True
-        self._budget.observe(self.lease, usage, report=report)
+        with self._observing(usage):
+            self._budget.observe(self.lease, usage, report=report)
 
     def record(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record the last part of the usage; as `Budget.record_used`."""
         try:
-            self._budget.record_used(self.lease, usage, report=report)
-        except (RequestBudgetExceededError, LostLeaseError):
+            try:
+                self._budget.record_used(self.lease, usage, report=report)
+            except LostLeaseError as lost:
+                self._book_lost(lost, usage, report)
+        except RequestBudgetExceededError:
             self._close()
             raise
         self._close()
@@ -208,7 +257,11 @@ class LeaseBlock(_Block[Budget]):
 
     def release(self) -> None:
         """Close the lease unused; as `Budget.release`."""
-        self._budget.release(self.lease)
+        try:
+            self._budget.release(self.lease)
+        except LostLeaseError as lost:
+            if self._parts != NOTHING_USED:
+                self._book_lost(lost, NOTHING_USED, None)
         self._close()
 
     def _renew(self, ttl: timedelta) -> datetime:
@@ -220,137 +273,7 @@ class LeaseBlock(_Block[Budget]):
         renewer().let_go(self._kept)
 
 
-class AsyncLeaseBlock(_Block[AsyncBudget]):
-    """A lease inside an `async with` block; otherwise like `LeaseBlock`.
-
-    If the task is cancelled, the lease is ended before the cancellation goes on. If the coroutine
-    is garbage collected, it cannot await anything, and the lease is ended soon afterwards. A timer
-    of the loop renews the lease; a loop that is blocked renews nothing.
-    """
-
-    _with = "async with"
-    _kept: TaskRenewer | None = None
-    """What renews the lease."""
-
-    async def __aenter__(self) -> Self:
-        self._enter()
-        self._lease = await self._budget.reserve(*self._asked, wait_s=self._wait_s)
-        if self._lease.ttl is not None:
-            self._keep(self._lease.ttl)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._let_go()
-        if self._ended or self._is_inherited():
-            return
-        if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
-            _leave(self._end(error))
-            return
-        failure, cancelled = await finished(self._end(error))
-        if isinstance(failure, asyncio.CancelledError):
-            # The loop is shut down, and has cancelled every task, the end's too, perhaps before it
-            # began. If it did begin, it is done, and this second one changes nothing.
-            _leave(self._end(error))
-            cancelled = cancelled or failure
-        if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
-            _unended(self.lease, failure, error or cancelled)
-        if isinstance(failure, LostLeaseError):
-            _unended(self.lease, failure, error or cancelled)
-        if cancelled is not None and error is None:
-            raise cancelled
-
-    if not TYPE_CHECKING:  # without it a type checker refuses `await lease(...)` before it runs
-
-        def __await__(self) -> NoReturn:
-            self._unused = False
-            raise InvalidInputError("lease", self._nothing_reserved())
-
-    async def observe(self, usage: Usage, *, report: UsageReport | None = None) -> None:
-        """Record a part of the usage; as `Budget.observe`."""
-        self._observed = True
-        await self._budget.observe(self.lease, usage, report=report)
-
-    async def record(self, usage: Usage, *, report: UsageReport | None = None) -> None:
-        """Record the last part of the usage; as `Budget.record_used`."""
-        try:
-            await self._budget.record_used(self.lease, usage, report=report)
-        except (RequestBudgetExceededError, LostLeaseError):
-            self._close()
-            raise
-        self._close()
-
-    async def renew(self, ttl: timedelta) -> datetime:
-        """Keep the lease's hold until `ttl` from now, and for as long from each renewal on."""
-        expires_at = await self._renew(ttl)
-        self._keep(ttl)
-        return expires_at
-
-    async def release(self) -> None:
-        """Close the lease unused; as `Budget.release`."""
-        await self._budget.release(self.lease)
-        self._close()
-
-    async def _renew(self, ttl: timedelta) -> datetime:
-        return await self._budget.renew(self.lease, ttl)
-
-    def _keep(self, ttl: timedelta) -> None:
-        self._let_go()
-        self._kept = TaskRenewer(self.id, ttl, self._renew)
-
-    def _let_go(self) -> None:
-        if self._kept is not None:
-            self._kept.stop()
-
-    def _close(self) -> None:
-        """Note that the lease has ended."""
-        self._ended = True
-        self._let_go()
-
-
-async def finished(
-    ending: Coroutine[Any, Any, object],
-) -> tuple[BaseException | None, asyncio.CancelledError | None]:
-    """Await the end of a lease; return its failure, and a cancellation that came meanwhile.
-
-    A cancellation must not leave the lease open: it is to be raised again after that. The end
-    itself is cancelled only with all tasks of its loop; that is its failure, then.
-    """
-    task = asyncio.ensure_future(ending)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as again:
-            cancelled = again
-    if task.cancelled():
-        return asyncio.CancelledError(), cancelled
-    return task.exception(), cancelled
-
-
-def _may_await(block: FrameType) -> bool:
-    """Tell whether a block that GeneratorExit ends can still await something.
-
-    A task of the loop closes an asynchronous generator and awaits it. A coroutine that is closed
-    or garbage collected has to end at once.
-    """
-    if not block.f_code.co_flags & inspect.CO_ASYNC_GENERATOR:
-        return False
-    return asyncio._get_running_loop() is not None  # noqa: SLF001 - None is no error here
-
-
-def _leave(ending: Coroutine[Any, Any, None]) -> None:
-    """Queue the end of a lease without awaiting it; the next batch does it."""
-    with contextlib.suppress(StopIteration):
-        ending.send(None)  # runs until the operation is in the queue, where it stays after close()
-    ending.close()
-
-
-def _unended(lease: BudgetLease, failure: LedgerError, error: BaseException | None) -> None:
+def report_unended(lease: BudgetLease, failure: LedgerError, error: BaseException | None) -> None:
     """Report a lease that could not be ended, without hiding the error that ended its block."""
     if error is None:
         raise failure

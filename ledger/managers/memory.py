@@ -206,10 +206,11 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         lease: BudgetLease | str,
         usage: Usage,
         *,
+        estimate: UsageEstimate | None = None,
         attribution: Attribution | None = None,
         report: UsageReport | None = None,
     ) -> None:
-        lost = check_lost(lease, usage, attribution, report)
+        lost = check_lost(lease, usage, estimate, attribution, report)
         if lost.pool is not None:
             raise UnknownLeaseError(lost.id, "elsewhere")
         if lost.proof == self._proof:
@@ -217,11 +218,11 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         with self._lock:
             booked = self._state.booked.get(lost.token)
             if booked is None:
-                self._change(lambda now: self._state.book_lost(now, lost, usage))
-            elif booked != usage:
+                self._change(lambda now: self._state.book_lost(now, lost, usage, estimate))
+            elif booked != (usage, estimate):
                 raise IdempotencyConflictError(f"lost:{lost.token}", seq=lost.id)
         excess = rules.over_request_budget(lost.request_budget, usage)
-        if excess is not None:
+        if excess is not None and estimate is None:
             raise excess
 
     @override

@@ -65,7 +65,7 @@ class MemoryState:
         """The credits; those of a manager that is not prepaid are none."""
         self._counts_back = bool(policy.limits or policy.prepaid)
         self._reported: set[tuple[str, Direction]] = set()
-        self.booked: dict[str, Usage] = {}
+        self.booked: dict[str, tuple[Usage, UsageEstimate | None]] = {}
         """What was booked of lost leases, by their tokens."""
         self.crossed: deque[ThresholdCrossing] = deque()
         """Crossings of which nobody was told yet."""
@@ -131,29 +131,34 @@ class MemoryState:
 
     def abandon(self, lease: BudgetLease, estimate: UsageEstimate | None) -> rules.Effect:
         """Return the effect of the end of a lease whose usage was not recorded."""
-        effect, _ = rules.abandon(
+        return rules.abandon(
             self._policy.settlement,
             self._balance,
             self._known(lease),
             lease_id=lease.id,
             ceiling=U64_MAX,
             estimate=estimate,
-        )
-        return effect
+        )[0]
 
-    def book_lost(self, now: Micros, lost: BudgetLease, usage: Usage) -> rules.Effect:
+    def book_lost(
+        self, now: Micros, lost: BudgetLease, usage: Usage, estimate: UsageEstimate | None
+    ) -> rules.Effect:
         """Return the effect of a lost lease's usage, behind a grant that holds nothing."""
         self._granted += 1
+        about: Any = {"lease_id": self._granted, "ceiling": U64_MAX}
+        nothing = UsageEstimate.zero()
         balance, lease, _ = granted = rules.reserve(
-            self._balance,
-            lease_id=self._granted,
-            estimate=UsageEstimate.zero(),
-            request_budget=lost.request_budget,
-            ceiling=U64_MAX,
+            self._balance, estimate=nothing, request_budget=lost.request_budget, **about
         )
         self.apply(granted, now)
-        self.booked[lost.token] = usage
-        return rules.settle(balance, lease, usage, lease_id=lease.lease, ceiling=U64_MAX)
+        self.booked[lost.token] = usage, estimate
+        if estimate is None:
+            return rules.settle(balance, lease, usage, **about)
+        if usage != Usage():
+            balance, lease, _ = part = rules.observe(balance, lease, usage, **about)
+            self.apply(part, now)
+        by = self._policy.settlement
+        return rules.abandon(by, balance, lease, **about, estimate=estimate)[0]
 
     def credit(self, now: Micros, credit: Credit) -> None:
         """Add a prepaid amount. It does nothing to a lease or the balance, so it has no effect.

@@ -172,11 +172,12 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         lease: BudgetLease | str,
         usage: Usage,
         *,
+        estimate: UsageEstimate | None = None,
         attribution: Attribution | None = None,
         report: UsageReport | None = None,
     ) -> None:
-        lost = check_lost(lease, usage, attribution, report)
-        return self._do(RecordLost.of(lost, usage, attribution, report))
+        lost = check_lost(lease, usage, estimate, attribution, report)
+        return self._do(RecordLost.of(lost, usage, estimate, attribution, report))
 
     @override
     def remaining(self, extensions: RequestExtensions, *, max_age_s: float = 0) -> Remaining:

@@ -107,6 +107,15 @@ class BudgetRouter(Budget[LeaseBlock]):
         check_type("extensions", extensions, RequestExtensions)
         return check_text("the chosen pool", self._choose(extensions))
 
+    def pool_of(self, lease: BudgetLease) -> str:
+        """Return the name of the pool that granted a lease.
+
+        Raises:
+            InvalidInputError: It is no lease.
+            UnknownLeaseError: No pool of this store granted it.
+        """
+        return self._granted(lease).name
+
     def _of_name(self, name: str) -> LedgerBudgetManager:
         """Return the budget of the pool with this name.
 

@@ -27,8 +27,10 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from ledger.aio import AsyncBudgetRouter
+from ledger.core.extensions import for_whom
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import Usage, UsageEstimate
+from ledger.core.values import BudgetLease, Usage, UsageEstimate
 from ledger.engine.collecting import is_collecting
 from ledger.engine.keeping import Keeping, lease_named, shown
 from ledger.errors import (
@@ -37,6 +39,7 @@ from ledger.errors import (
     UnknownPriceError,
     UnpricedCallError,
 )
+from ledger.managers.router import BudgetRouter
 from ledger.prices import Recording
 from ledger.prices.answers import id_of, model_of
 from ledger.prices.rates import price
@@ -265,13 +268,22 @@ class Attempt:
         if part is not None and part.usage is not None:
             spent = shown(part.usage, None if part.report is None else part.report.request_id)
         _log.error(
-            "the usage of call %s (lease %s of pool %s: %s) could not be recorded: %s",
+            "the usage of call %s (lease %s of pool %r: %s%s) could not be recorded: %s",
             self._call.id,
             lease_named(lease.id, lease.proof),
-            lease.pool,
+            self._pool_of(lease),
             spent,
+            for_whom(self._attribution),
             error,
         )
+
+    def _pool_of(self, lease: BudgetLease) -> str | None:
+        """Return the name of the pool that granted a lease, None in memory."""
+        budget = self._settings.budget
+        if isinstance(budget, BudgetRouter | AsyncBudgetRouter):
+            return budget.pool_of(lease)  # it knows, and asks no store
+        name: str | None = getattr(budget, "name", None)
+        return name
 
     def _recording(self, how: str) -> Recording | None:
         """Return what the answer says was used, None if it does not say so."""

@@ -380,20 +380,6 @@ def test_where_warnings_are_errors_the_call_is_still_made(
         assert 2 == budget.reserve(EXTENSIONS, tokens(1), UNLIMITED).id
 
 
-def test_a_block_does_not_hide_that_its_lease_is_lost(
-    budget: LedgerBudgetManager, vandal: Vandal
-) -> None:
-    """Neither where it records nor where it would have been abandoned; it is said once."""
-    with budget.lease(tokens(5)) as lease:
-        put_back(vandal, to=1)
-        with pytest.raises(LostLeaseError):
-            lease.record(SPENT)
-        budget.record_lost(lease.lease, SPENT)
-    with pytest.raises(LostLeaseError), budget.lease(tokens(5)):
-        put_back(vandal, to=1)
-    assert 0 == budget.status().balance.committed.tokens
-
-
 def test_a_restored_backup_of_a_file(new_store: Callable[..., str], tmp_path: Path) -> None:
     """By SQLite's own backup and restore, under a running program."""
     url = new_store("sqlite")

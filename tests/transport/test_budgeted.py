@@ -248,9 +248,38 @@ def test_an_answer_arrives_whatever_becomes_of_its_record(
     assert 1_200 == answer.usage.total_tokens
     assert 1 == len(server.requests)
     assert "could not be recorded: the store is away" in caplog.text
-    for said in ("total_tokens 1200, cost_micros_usd 3750", "request 'chatcmpl-1')"):
+    for said in ("total_tokens 1200, cost_micros_usd 3750", "request 'chatcmpl-1'"):
         assert said in caplog.text
     assert usd("1") - 40_998 == budget.remaining(RequestExtensions()).cost_micros_usd
+
+
+@pytest.mark.parametrize("way", ["pool", "router", "tasks"])
+def test_the_log_says_whose_usage_was_not_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """The pool by its name, and whom the call was for: its lease says neither."""
+    who = Attribution(run_id="nightly", tenant="acme")
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as book:
+        team = book.pool("team", OPTIONS)
+
+        def answer(_request: httpx.Request) -> httpx.Response:
+            book.close()
+            return httpx.Response(200, content=CHAT.whole.parts[0])
+
+        pool = team if way == "pool" else book.router(lambda _: "team")
+        mock = budgeted(httpx.MockTransport(answer), pool=pool, attribution=who)
+        url = "http://127.0.0.1/v1/chat/completions"
+
+        async def call() -> httpx.Response:
+            async with httpx.AsyncClient(transport=mock) as tasks:
+                return await tasks.post(url, json=BODY)
+
+        with httpx.Client(transport=mock) as client:
+            found = asyncio.run(call()) if way == "tasks" else client.post(url, json=BODY)
+        assert 200 == found.status_code
+    line = next(one.getMessage() for one in caplog.records if "not be rec" in one.getMessage())
+    assert "of pool 'team': input_tokens 1000" in line
+    assert "for run_id 'nightly', tenant 'acme', operation 'chat'" in line
 
 
 def test_tasks_pay_by_any_budget(tmp_path: Path, server: wire.Server) -> None:

@@ -68,8 +68,8 @@ REVEALED = {
     "release": "lease: BudgetLease, *, idempotency_key: str | None =) -> None",
     "abandon": "lease: BudgetLease, *, estimate: UsageEstimate | None =, "
     "report: UsageReport | None =) -> None",
-    "record_lost": "lease: BudgetLease | str, usage: Usage, *, attribution: Attribution | None =, "
-    "report: UsageReport | None =) -> None",
+    "record_lost": "lease: BudgetLease | str, usage: Usage, *, estimate: UsageEstimate | None =, "
+    "attribution: Attribution | None =, report: UsageReport | None =) -> None",
     "remaining": "extensions: RequestExtensions, *, max_age_s: float =) -> Remaining",
 }
 """The parameters of each call by name, and what it returns to a thread."""

@@ -10,14 +10,16 @@ from ledger.core.arguments import not_lost
 from ledger.core.entries import PoolInfo
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import BudgetLease, Usage, UsageEstimate
+from ledger.core.values import NOTHING_USED, BudgetLease, Usage, UsageEstimate
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation
 from ledger.engine.operations.record import Record
+from ledger.engine.operations.release import Abandon
 from ledger.engine.operations.reserve import Reserve
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import UnknownLeaseError
 from ledger.store.drafts import Draft
+from ledger.store.keys import new_key
 from ledger.store.pools import find_above
 from ledger.store.rows import Row
 from ledger.store.schema import pools
@@ -35,12 +37,15 @@ class RecordLost(Operation[None]):
     reserve: Reserve
     """What is reserved in its place: nothing, for whom the call was."""
     record: Record
+    abandon: Abandon | None
+    """What ends it if more than is recorded may have been used; None if that is all."""
 
     @classmethod
     def of(
         cls,
         lease: BudgetLease,
         usage: Usage,
+        estimate: UsageEstimate | None,
         attribution: Attribution | None,
         report: UsageReport | None,
     ) -> RecordLost:
@@ -56,7 +61,8 @@ class RecordLost(Operation[None]):
             key_given=True,
             lost=lease,
             reserve=Reserve.of(asked, nothing, lease.request_budget, keep_denial=False),
-            record=Record.of(lease, usage, report, closes=True),
+            record=Record.of(lease, usage, report, closes=estimate is None),
+            abandon=None if estimate is None else Abandon.by_policy(lease, estimate, report),
         )
 
     @property
@@ -70,12 +76,13 @@ class RecordLost(Operation[None]):
         return self.reserve.attribution
 
     def arguments(self) -> Sequence[hashing.Value]:
-        """Return the lease, the usage, the report and the attribution."""
+        """Return the lease, the usage, the report, the attribution, and what ends it if any."""
         asked, spent = self.reserve, self.record.arguments()
-        return ("lost", self.lost.token, *spent, asked.attribution, asked.request_id)
+        rest = () if self.abandon is None else self.abandon.arguments()
+        return ("lost", self.lost.token, *spent, asked.attribution, asked.request_id, *rest)
 
     def decide(self, batch: Batch, pool: PoolBatch) -> Draft:
-        """Return the settlement, with a reservation staged ahead of it.
+        """Return the end, with a reservation, and what is a part of the usage, staged ahead of it.
 
         Raises:
             InvalidInputError: The lease is not lost.
@@ -85,12 +92,20 @@ class RecordLost(Operation[None]):
         _require_settled(batch, pool)
         granted = self.reserve.granted(pool)._replace(detail={"lost": self.lost.token})
         lease_id = batch.post(pool, granted)["seq"]
-        settled = replace(self.record, lease=lease_id, proof=None).decide(batch, pool)
-        return settled._replace(idempotency_key=self.key, payload_digest=self.payload_digest())
+        # The report's own key is not used: it would be another call's.
+        recorded = replace(self.record, lease=lease_id, proof=None, key=new_key(), key_given=False)
+        ends: Record | Abandon = recorded
+        if self.abandon is not None:
+            if recorded.usage != NOTHING_USED:
+                batch.post(pool, recorded.decide(batch, pool))
+            ends = replace(self.abandon, lease=lease_id, proof=None)
+        ended = ends.decide(batch, pool)
+        return ended._replace(idempotency_key=self.key, payload_digest=self.payload_digest())
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
-        """Raise if the usage, though recorded, is over the request's own budget."""
-        self.record.answer(row, pool)
+        """Raise if all usage, though recorded, is over the request's own budget."""
+        if self.abandon is None:
+            self.record.answer(row, pool)
 
     def _check_lost(self, batch: Batch, pool: PoolBatch) -> None:
         granted_in = self.lost.pool
