@@ -59,6 +59,8 @@ class Denied:
             request's own budget refused.
         remaining_cost_micros_usd: The same in millionths of a US dollar.
         idempotency_key: The call's key.
+        request_id: The id that the call named; of a budgeted client's call it is `call-`, and what
+            stands behind `ledger-denial-` in its error.
         pool: The pool that was asked.
         refused_by: The pool that had not enough left: `pool` or one above it. The remaining
             amounts are those of this pool. None where the request's own budget refused.
@@ -94,6 +96,7 @@ class Denied:
     remaining_tokens: int | None
     remaining_cost_micros_usd: int | None
     idempotency_key: str | None = None
+    request_id: str | None = None
     pool: str
     refused_by: str | None = None
     tenant: str | None = None
@@ -197,7 +200,7 @@ def denials(
         JournalDamagedError: A pool cannot be read.
         LedgerUnavailableError: The store cannot be read.
     """
-    for found in _stream(book, where, [*_WHO, "idempotency_key"], left_out):
+    for found in _stream(book, where, [*_WHO, "idempotency_key", "request_id"], left_out):
         if keys is None or found.row["idempotency_key"] in keys:
             yield _denial(found)
 
@@ -310,6 +313,7 @@ def _denial(found: _Found) -> Denied:
         requested_cost_micros_usd=row["estimate_cost_micros_usd"],
         **{f"remaining_{name}": figures.get(f"remaining_{name}") for name in NAMES},
         idempotency_key=row["idempotency_key"],
+        request_id=row["request_id"],
         pool=pool,
         refused_by=found.refused_by,
         **{name: row[name] for name in _WHO},

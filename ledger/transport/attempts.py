@@ -108,13 +108,18 @@ class Attempt:
             operation=asked.protocol.operation,
             provider=asked.provider,
             model=asked.model,
-            request_id=f"call-{call.id}.{call.attempts}",
+            request_id=f"call-{self.call}",
         )
         self._block: Any = None
         self._listener = NOTHING
         if settings.telemetry is not NOBODY:
             with self._unheard():
                 self._listener = settings.telemetry.begin(asked, self._attribution, self._estimate)
+
+    @property
+    def call(self) -> str:
+        """Its call's number and its own: the request id of its lease has `call-` before it."""
+        return f"{self._call.id}.{self._number}"
 
     def lease(self, budget: Any) -> Any:  # noqa: ANN401 - a budget for threads or for tasks
         """Return the attempt's lease as a block of this budget, to be entered."""

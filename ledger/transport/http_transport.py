@@ -68,7 +68,7 @@ class Transport:
                 block = attempt.lease(self._budget)
                 block.__enter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
-            return refusal(self.http, request, error)
+            return refusal(self.http, request, error, attempt.call)
         try:
             with attempt.sending():
                 answer = self._inner.handle_request(self._sent(request, attempt))
@@ -93,7 +93,7 @@ class Transport:
                 block = attempt.lease(self._async_budget)
                 await block.__aenter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
-            return refusal(self.http, request, error)
+            return refusal(self.http, request, error, attempt.call)
         try:
             with attempt.sending():
                 answer = await self._inner.handle_async_request(self._sent(request, attempt))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -43,22 +44,30 @@ _KEPT = 1_000
 """How many denials are remembered for errors that keep no more than an answer's content."""
 _CHAIN_MAX = 16
 _MARK = "ledger-denial-"
+_MARKED = re.compile(_MARK + r"[0-9a-f]{16}(?:\.\d+)?")
 _RESPONSES = ("response", "raw_response", "http_response")
 _TEXTS = ("body", "message", "args")
 
 _denials: OrderedDict[str, LedgerError] = OrderedDict()
 
 
-def refusal(http: Any, request: Any, error: Exception) -> Any:  # noqa: ANN401 - of httpx or httpx2
+def refusal(
+    http: Any,  # noqa: ANN401 - of httpx or httpx2
+    request: Any,  # noqa: ANN401 - likewise
+    error: Exception,
+    call: str | None = None,
+) -> Any:  # noqa: ANN401 - likewise
     """Return the answer that refuses a request; the content suits all protocols.
 
     Args:
         http: The module, `httpx` or `httpx2`.
         request: The request, of this module.
         error: Why: the budget's, or one of the program's own function that chooses the pool.
+        call: The attempt of a call, `0f3c...1.1`: the books have the denial, if they keep it, under
+            this request id, with `call-` before it. None where nothing was asked of a pool.
     """
     denial = error if isinstance(error, LedgerError) else _of_the_program(error)
-    mark = _MARK + secrets.token_hex(8)
+    mark = _MARK + (call or secrets.token_hex(8))
     _denials[mark] = denial
     while len(_denials) > _KEPT:
         _denials.popitem(last=False)
@@ -109,9 +118,9 @@ def denial_of(error: object) -> LedgerError | None:
                 found: LedgerError = extensions[EXTENSION]
                 return found
         for text in _texts(error):
-            _, mark, rest = text.partition(_MARK)
-            if mark and (kept := _denials.get(mark + rest[:16])) is not None:
-                return kept
+            for mark in _MARKED.findall(text):
+                if (kept := _denials.get(mark)) is not None:
+                    return kept
         error = getattr(error, "__cause__", None) or getattr(error, "__context__", None)
     return None
 

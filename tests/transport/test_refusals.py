@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -24,8 +26,10 @@ from ledger import (
     UnknownPoolError,
     Unpriced,
     UnpricedCallError,
+    reports,
 )
 from ledger.errors import LedgerError
+from ledger.reports.render import denials_sheet
 from ledger.transport import budgeted, denial_of
 from tests.transport import fetched, wire
 from tests.transport.attempts import attempts
@@ -95,6 +99,31 @@ def test_a_model_without_a_price_is_refused_where_cost_is_limited(
     # The answer names a model that has a price.
     assert [(1_200, 3_750)] == [one.used for one in attempts(book, tokens_alone)]
     assert [(1_200, 3_750)] == [one.used for one in attempts(book, pool)]
+
+
+def test_an_error_leads_to_its_denial_in_the_books(
+    tmp_path: Path, server: wire.Server, of_openai: MakeClient
+) -> None:
+    """By the number in it, which the report on denials has; also of a call that is made again."""
+    import openai
+
+    small = SharedPoolBudgetOptions(capacity_cost_micros_usd=1)
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db", record_denials=True) as book:
+        client = of_openai(book.pool("small", small))
+        errors = []
+        for _ in range(2):
+            with pytest.raises(openai.APIStatusError) as raised:
+                chat(client)
+            errors.append(raised.value)
+        first, second = reports.denials(book)
+        table = denials_sheet([first, second])
+    for error, kept in zip(errors, (first, second), strict=True):
+        (number,) = re.findall(r"ledger-denial-([^)]+)\)", str(error))
+        assert f"call-{number}" == kept.request_id
+        assert any(f"call-{number}" in map(str, row) for row in table.rows)
+        assert isinstance(denial_of(Exception(str(error))), ThresholdExceededError)
+    assert denial_of(errors[0]) is not denial_of(errors[1])
+    assert [] == server.requests
 
 
 def test_one_attempt_has_a_limit_of_its_own(

@@ -17,6 +17,7 @@ _WHO = ("tenant", "agent", "operation", "provider", "model")
 def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
     """Return denials as a table."""
     denied = list(rows)
+    named = any(row.request_id is not None for row in denied)
     several = len({row.pool for row in denied}) > 1
     axes = [
         axis
@@ -37,6 +38,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             *(Column(heading=f"More\n{axis.shown}", wide=True) for axis in axes),
             *(Column(heading=name.capitalize(), wide=True, left=True) for name in _WHO),
             Column(heading="Free at", wide=True),
+            Column(heading="Request", rank=5, wide=not named, left=True),
         ],
         title=title,
     )
@@ -50,6 +52,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             *(_increased(axis, row) for axis in axes),
             *(text(getattr(row, name)) for name in _WHO),
             _frees(row),
+            text(row.request_id),
         )
     return sheet
 
