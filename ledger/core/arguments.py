@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ledger.core.checks import check_type
+from ledger.core.checks import check_seconds, check_type
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.tokens import parse_token, token_of
 from ledger.core.usage_reports import UsageReport
@@ -113,11 +113,13 @@ def check_lease_id(lease_id: object) -> None:
         raise InvalidInputError("lease.id", f"must be an int, not {type(lease_id).__name__}")
 
 
-def check_reserve(extensions: object, estimate: object, request_budget: object) -> None:
+def check_reserve(
+    extensions: object, estimate: object, request_budget: object, wait_s: object = 0
+) -> None:
     """Refuse arguments of `reserve` that are of another type.
 
     Raises:
-        InvalidInputError: One of them is something else.
+        InvalidInputError: One of them is something else, or `wait_s` is below 0.
     """
     for name, value, kind in (
         ("extensions", extensions, RequestExtensions),
@@ -126,3 +128,5 @@ def check_reserve(extensions: object, estimate: object, request_budget: object) 
     ):
         if value.__class__ is not kind:  # most calls check nothing more
             check_type(name, value, kind)
+    if wait_s != 0 or wait_s.__class__ is bool:
+        check_seconds("wait_s", wait_s)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from ledger.core.checks import canonical_json, check_moment, check_text, check_type
@@ -76,6 +77,10 @@ class RequestExtensions:
     def is_empty(self) -> bool:
         """Tell whether no layer holds anything."""
         return not any(self._layers)
+
+
+layers_of: Callable[[RequestExtensions], list[dict[type, Any]]] = attrgetter("_layers")
+"""Returns the layers, the newest first; they must not be changed."""
 
 
 def check_tags(tags: object) -> dict[str, str]:

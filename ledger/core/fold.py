@@ -252,7 +252,7 @@ class Replay:
         lost = lost_in(entry.detail)
         if lost and entry.estimate != UsageEstimate.zero():
             raise Contradiction(f"{entry.kind} for lease {lost}, which was lost, holds something")
-        admit = rules.admission(self.rules_version)
+        admit = rules.RELEASED[self.rules_version].admit
         # A denial is decided in the session that it would have begun.
         now = entry.recorded_at
         window = rules.begin_session(self.policy, self.window, self.balance, now) or self.window

@@ -47,7 +47,7 @@ def refusal(
         head = one.head
         if head.closed:
             one.require_open()
-        admit = rules.admission(head.rules_version)
+        admit = rules.RELEASED[head.rules_version].admit
         window = None if head.window is None else one.session() or head.window
         bounds = _bounds(one, requests)
         denial = admit(head.policy, head.balance, *asked, window, **bounds)

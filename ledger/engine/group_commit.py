@@ -249,7 +249,7 @@ class Writer(Outcomes):
             ContentionError: It needs an answer, in the middle of another call.
         """
         leader = self._leader
-        if is_collecting() and isinstance(operation, Release | Record):
+        if isinstance(operation, Release | Record) and is_collecting():
             return True  # no error of a finaliser reaches its program: waiting would bring nothing
         # Would this thread wait for itself? It leads, or holds a leader's lock.
         if (

@@ -104,7 +104,7 @@ class WaitingReservations:
     def _is_worth_it(self, pool: PoolJournal, operation: Reserve) -> bool:
         """Tell whether the rules would admit a reservation by now."""
         return not any(
-            rules.admission(head.rules_version)(
+            rules.RELEASED[head.rules_version].admit(
                 head.policy,
                 head.balance,
                 operation.estimate,

@@ -112,8 +112,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
         *,
         wait_s: float = 0,
     ) -> BudgetLease:
-        check_reserve(extensions, estimate, request_budget)
-        check_seconds("wait_s", wait_s)
+        check_reserve(extensions, estimate, request_budget, wait_s)
         if wait_s == 0 or not request_budget.allows_estimate(estimate):
             return self._reserve(extensions, estimate, request_budget)
         self._require_priced(extensions, estimate)  # no capacity that comes back would help

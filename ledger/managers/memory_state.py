@@ -89,7 +89,7 @@ class MemoryState:
         """
         at = max(now, self._recorded_at)
         session = rules.begin_session(self._policy, self._window, self._balance, at)
-        denial = rules.admission()(
+        denial = rules.RELEASED[rules.current()].admit(
             self._policy,
             self._balance,
             estimate,

@@ -123,11 +123,10 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
         *,
         wait_s: float = 0,
     ) -> BudgetLease:
-        check_reserve(extensions, estimate, request_budget)
+        check_reserve(extensions, estimate, request_budget, wait_s)
         operation = Reserve.of(
             extensions, estimate, request_budget, keep_denial=self._record_denials
         )
-        check_seconds("wait_s", wait_s)
         return self._do(operation) if wait_s == 0 else self._reserve(operation, wait_s)
 
     @override

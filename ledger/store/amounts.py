@@ -38,7 +38,8 @@ class Group:
 
     def __init__(self, prefix: str, names: tuple[str, ...]) -> None:
         self._names = names
-        self._present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
+        self.present: Callable[[object], tuple[int | None, ...]] = attrgetter(*names)
+        """Returns the values of the columns of a value, which is not None."""
         self._absent = (None,) * len(names)
         self.stored: Callable[[_Row], tuple[Any, ...]] = itemgetter(
             *(f"{prefix}_{name}" for name in names)
@@ -46,7 +47,7 @@ class Group:
 
     def values(self, value: object | None) -> tuple[int | None, ...]:
         """Return the values of the columns: the value's fields, or NULLs for None."""
-        return self._absent if value is None else self._present(value)
+        return self._absent if value is None else self.present(value)
 
     def check_storable(self, what: str, value: object) -> None:
         """Refuse a value with an amount that no column holds.
@@ -54,7 +55,7 @@ class Group:
         Raises:
             AmountOutOfRangeError: One of them is above 2^63-1.
         """
-        amounts = self._present(value)
+        amounts = self.present(value)
         if amounts == self._absent or max(filter(None, amounts), default=0) <= I64_MAX:
             return
         for name, amount in zip(self._names, amounts, strict=True):
@@ -78,7 +79,7 @@ class UsageGroup(Group):
         if value is None:
             return self._absent
         # Unrolled, as on all of the write path. Another amount would fail at once.
-        tokens_in, tokens_out, tokens, cost, created, read, reasoned = self._present(value)
+        tokens_in, tokens_out, tokens, cost, created, read, reasoned = self.present(value)
         return tokens_in, tokens_out, tokens, cost, created or None, read or None, reasoned or None
 
     def stored_as(self, *amounts: int) -> tuple[int | None, ...]:

@@ -60,7 +60,7 @@ class Attributions:
         self._pool = pool
         self._by_content: dict[str, Interned] = {}
         self._by_number: dict[int, Interned] = {}
-        self._read_ahead: dict[str, tuple[Sequence[Row], Sequence[Row]]] = {}
+        self.ahead: dict[str, tuple[Sequence[Row], Sequence[Row]]] = {}
         """What this transaction has read already of attributions that are not remembered."""
 
     def read(
@@ -100,7 +100,7 @@ class Attributions:
 
         What an earlier one has read ahead may be old, and is forgotten.
         """
-        self._read_ahead = {}
+        self.ahead = {}
         return sorted(set(contents) - self._by_content.keys() - {NO_CONTENT})
 
     def asked(self, content: str) -> tuple[Prepared, dict[str, Any]]:
@@ -119,7 +119,7 @@ class Attributions:
             found: The rows of `asked` for each content.
             newest: The rows of `asked_newest`.
         """
-        self._read_ahead = {content: (stored, newest) for content, stored in found.items()}
+        self.ahead = {content: (stored, newest) for content, stored in found.items()}
 
     def intern(self, connection: Connection, content: str) -> Interned:
         """Return the stored form of an attribution, storing it if it is new to the pool.
@@ -135,7 +135,7 @@ class Attributions:
         if content in self._by_content:
             return self._by_content[content]
         attribution = hashing.attribution_of(content)
-        found, newest = self._read_ahead.get(content) or rows_of_each(
+        found, newest = self.ahead.get(content) or rows_of_each(
             connection, [self.asked(content), self.asked_newest()]
         )
         if found:
@@ -158,7 +158,7 @@ class Attributions:
     def _add(
         self, connection: Connection, attribution: Attribution, content: str, number: int
     ) -> Interned:
-        self._read_ahead = {}  # the next one that is new gets another number
+        self.ahead = {}  # the next one that is new gets another number
         salt = os.urandom(16)
         fresh = Interned(number, hashing.attribution_digest(content, salt=salt), attribution)
         row = {

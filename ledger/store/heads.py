@@ -34,11 +34,6 @@ class Head(NamedTuple):
     window: WindowState | None = None
     """None without windows."""
 
-    @property
-    def mark(self) -> tuple[int, bytes]:
-        """The number and the hash of the entry; see `store.marks`."""
-        return self.seq, self.hash
-
 
 def head_of(
     row: Row,

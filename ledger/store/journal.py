@@ -20,7 +20,7 @@ from ledger.store.database import Reads
 from ledger.store.dialects import dialect_named
 from ledger.store.drafts import ENTRY_COLUMNS, Staged
 from ledger.store.heads import Head, LeaseRow, Memo
-from ledger.store.marks import NO_MARK, Counted, mark_of
+from ledger.store.marks import NO_MARK, Counted, mark_at, mark_of
 from ledger.store.policies import InForce, Terms
 from ledger.store.rows import Row
 from ledger.store.schema import entries
@@ -116,7 +116,7 @@ class PoolJournal:
     def _known(self, newest: Row | None) -> Head | None:
         """Return the remembered head if its entry, by number and hash, is the newest one."""
         head = self._head
-        if newest and head and mark_of(newest) == head.mark:
+        if newest and head and mark_of(newest) == mark_at(head):
             return head
         return None
 
@@ -201,7 +201,7 @@ class PoolJournal:
 
     def counted_at(self, read: ReadEach, head: Head) -> Counted:
         """Return what questions have read for limits and credits, as of a newest entry."""
-        found = self._asked.as_of(read, self.info.pool_id, head.mark)
+        found = self._asked.as_of(read, self.info.pool_id, mark_at(head))
         if found.at[0] >= self._asked.at[0]:  # else another thread asks of a later state
             self._asked = found
         return found
@@ -272,7 +272,7 @@ class PoolJournal:
 
     def remember(self, memo: Memo) -> None:
         """Keep what a batch knows of leases; only once it is committed."""
-        if memo.before.mark != self._leases_at:
+        if mark_at(memo.before) != self._leases_at:
             self._leases.clear()
         quiet_until = memo.quiet_until
         for lease, row in memo.leases.items():
@@ -292,7 +292,7 @@ class PoolJournal:
                 self._mirrors.pop(origin, None)
         self._head = memo.after
         self.holding = memo.after.balance.reserved.requests != 0
-        self._leases_at = memo.after.mark
+        self._leases_at = mark_at(memo.after)
 
     def by_keys(
         self, connection: Connection, given: Collection[str], made: Mapping[str, int] = _NO_KEYS

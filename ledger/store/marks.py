@@ -5,13 +5,16 @@ A store that was restored from a backup gives numbers again, to other entries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import PoolId, Totals
 from ledger.store import queries
+from ledger.store.heads import Head
 from ledger.store.rows import Row
 from ledger.store.statements import ReadEach
 
@@ -22,9 +25,11 @@ NO_MARK: Mark = (0, b"")
 """In place of the entry as of which something is remembered: nothing is."""
 
 
-def mark_of(row: Row) -> Mark:
-    """Return the number and the hash of a stored entry."""
-    return row["seq"], row["hash"]
+mark_of: Callable[[Row], Mark] = itemgetter("seq", "hash")
+"""Returns the number and the hash of a stored entry."""
+
+mark_at: Callable[[Head], Mark] = attrgetter("seq", "hash")
+"""Returns the same of a pool's newest entry."""
 
 
 class DatedSum(NamedTuple):

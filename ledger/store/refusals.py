@@ -132,7 +132,7 @@ def _refuses(connection: Connection, above: PoolJournal, row: Row, entry: Entry)
         upto=head.seq,
         at=at,
     )
-    denial = rules.admission(head.rules_version)(
+    denial = rules.RELEASED[head.rules_version].admit(
         head.policy,
         head.balance,
         entry.estimate,

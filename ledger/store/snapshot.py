@@ -117,6 +117,20 @@ def clock(connection: Connection, now: Micros | None) -> Micros:
     return now or Micros(queries.READ_CLOCK.rows(connection, {"now": None})[0]["now"])
 
 
+def _named(
+    pools: Sequence[PoolJournal], contents: Mapping[PoolId, Collection[str]]
+) -> dict[PoolJournal, Collection[str]]:
+    """Return the contents of attributions that are not remembered, by pool."""
+    named: dict[PoolJournal, Collection[str]] = {}
+    for pool in pools:
+        content = contents.get(pool.info.pool_id, ())
+        if content or pool.attributions.ahead:
+            unread = pool.attributions.unknown(content)
+            if unread:
+                named[pool] = unread
+    return named
+
+
 def recall(
     connection: Connection,
     pools: Sequence[PoolJournal],
@@ -138,7 +152,7 @@ def recall(
     stale: list[tuple[PoolJournal, Row]] = []
     unknown: list[tuple[PoolJournal, int]] = []
     restless: list[PoolJournal] = []
-    named: dict[PoolJournal, Collection[str]] = {}
+    named = _named(pools, contents)
     for pool in pools:
         newest = seen.newest[pool.info.pool_id]
         stands = newest is not None and pool.stands_at(newest)
@@ -151,9 +165,6 @@ def recall(
                 unknown.append((pool, newest["policy_seq"]))
         if not quiet and pool.info.pool_id not in seen.ending:
             restless.append(pool)
-        unread = pool.attributions.unknown(contents.get(pool.info.pool_id, ()))
-        if unread:
-            named[pool] = unread
     if not stale and not restless and not named:
         return seen
     known = [pool for pool, _ in stale if pool.remembers]

@@ -23,6 +23,9 @@ CALLS_MAX = 167
 FRAMES_MAX = 10
 """The most functions of the library that are entered and not left when `admit` is asked."""
 
+FILES_MAX = 20
+"""The most files of the library that a reservation on SQLite has entered by then."""
+
 
 def calls_of(work: Callable[[], object]) -> int:
     """Return how many functions of the library some work runs."""
@@ -52,6 +55,31 @@ def test_a_call_alone_runs_few_functions(new_store: Callable[..., str]) -> None:
         reserved = calls_of(lambda: leases.append(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)))
         settled = calls_of(lambda: budget.record_used(leases[0], USED))
     assert CALLS_MAX >= max(reserved, settled), (reserved, settled)
+
+
+def test_a_reserve_is_decided_in_twenty_files(new_store: Callable[..., str]) -> None:
+    """All that happens from the call on is read there: connections, locks and reads included."""
+    admit = RELEASED[1].admit.__code__  # type: ignore[attr-defined]
+    entered: dict[str, None] = {}
+    decided: list[bool] = []
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(ROOT) and not decided:
+            entered[file.removeprefix(ROOT)] = None
+            decided.extend([True] * (frame.f_code is admit))
+
+    with Ledger.open(new_store("sqlite")) as book:
+        budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
+        estimate = tokens(1)
+        budget.release(budget.reserve(EXTENSIONS, estimate, UNLIMITED))
+        sys.setprofile(note)
+        try:
+            budget.reserve(EXTENSIONS, estimate, UNLIMITED)
+        finally:
+            sys.setprofile(None)
+    assert decided
+    assert len(entered) <= FILES_MAX, list(entered)
 
 
 def test_a_row_needs_no_temporary_table(new_store: Callable[..., str]) -> None:

@@ -21,7 +21,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
-from ledger.core.rules import admission, released
+from ledger.core.rules import released
 from ledger.errors import UnknownRulesError
 from ledger.store.policies import Terms
 from ledger.store.statements import rows_of_each
@@ -35,7 +35,7 @@ POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
 def halved(policy: SharedPoolBudgetOptions, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - those of `admit`
     """Decide as if a pool had half its tokens: a rule that differs from the present one."""
     half = SharedPoolBudgetOptions(capacity_tokens=policy.capacity_tokens // 2)
-    return admission(NOW)(half, *arguments, **more)
+    return released.RELEASED[NOW].admit(half, *arguments, **more)
 
 
 @pytest.fixture
@@ -188,4 +188,4 @@ def test_the_version_is_part_of_the_policy_entry(store_url: str) -> None:
             sets = one.kind in {EntryKind.OPENING, EntryKind.ADJUSTMENT}
             expected = {"version": NOW, "since": "0.1.0"} if sets else None
             assert expected == one.detail.get("rules")
-    assert released.RELEASED[NOW].admit is admission()
+    assert released.current() == NOW

@@ -128,7 +128,7 @@ def is_poisoned(budget: SharedPoolBudgetManager, lease: BudgetLease) -> bool:
     return True
 
 
-@pytest.mark.parametrize("step", ["admission", "reserve"])
+@pytest.mark.parametrize("step", ["current", "reserve"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, ZeroDivisionError])
 def test_an_exception_inside_a_reservation_poisons(
     step: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch

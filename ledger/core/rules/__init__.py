@@ -8,7 +8,7 @@ these functions. There is no I/O, no SQL and no clock here.
 written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry,
 and `without` what a correction of an earlier window's usage leaves of it. `record_import` and
 `with_import` are for calls of the past.
-`admission` returns `admit` as an earlier released version of the rules had it. `stand` says where a
+`RELEASED` has `admit` as each released version of the rules had it. `stand` says where a
 pool stands by now, and `remaining` what is left of it: every answer and report asks these two.
 """
 
@@ -74,7 +74,7 @@ from ledger.core.rules.limits import (
 )
 from ledger.core.rules.overdue import Due, overdue
 from ledger.core.rules.released import (
-    admission,
+    RELEASED,
     current,
     dates_expiries,
     dating_flag,
@@ -87,6 +87,7 @@ from ledger.core.rules.track import Track
 from ledger.core.rules.unpriced import left_out, require_priced, unpriced, unpriced_flag
 
 __all__ = [
+    "RELEASED",
     "Assumed",
     "Charge",
     "Credits",
@@ -104,7 +105,6 @@ __all__ = [
     "Track",
     "abandon",
     "adjust_window",
-    "admission",
     "admit",
     "assumed",
     "begin_session",

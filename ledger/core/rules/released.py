@@ -63,11 +63,6 @@ CURRENT = 2
 """The version under which policies are set today."""
 
 
-def admission(version: int | None = None) -> Admit:
-    """Return how a version decides a reservation; None is the current one."""
-    return RELEASED[CURRENT if version is None else version].admit
-
-
 def dates_expiries(version: int) -> bool:
     """Tell whether a version counts an expired lease when its hold ended."""
     return RELEASED[version].dates_expiries

@@ -16,6 +16,7 @@ from ledger.core.extensions import (
     LeaseTtl,
     OccurredAt,
     RequestExtensions,
+    layers_of,
 )
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import Unpriced, check_ttl
@@ -70,6 +71,7 @@ class Reserve(Operation[BudgetLease]):
     """Whether a denial becomes an entry of the journal."""
     waits: bool = False
     """Whether the caller waits on if the pool has too little left; no denial is kept then."""
+    lease_id = None
 
     @classmethod
     def of(
@@ -85,9 +87,12 @@ class Reserve(Operation[BudgetLease]):
         Raises:
             AmountOutOfRangeError: An amount is above 2^63-1, the most that a store holds.
         """
-        ESTIMATE.check_storable("estimate", estimate)
-        BUDGET.check_storable("request_budget", request_budget)
-        said = extensions.newest().get
+        amounts = (*ESTIMATE.present(estimate), *BUDGET.present(request_budget))
+        if max(filter(None, amounts), default=0) > I64_MAX:
+            ESTIMATE.check_storable("estimate", estimate)
+            BUDGET.check_storable("request_budget", request_budget)
+        newest, *older = layers_of(extensions)
+        said = (extensions.newest() if older else newest).get
         given, occurred, attribution = said(IdempotencyKey), said(OccurredAt), said(Attribution)
         ttl = said(LeaseTtl)
         return cls(
