@@ -259,7 +259,13 @@ INVOKE = replace(
 )
 """Amazon Bedrock's for requests as each model's maker writes them."""
 
-INVOKE_EMBEDDINGS = replace(INVOKE, operation="embeddings", writes=0)
+INVOKE_EMBEDDINGS = replace(
+    INVOKE,
+    operation="embeddings",
+    inputs=(*INVOKE.inputs, "images", "inputImage", "singleEmbeddingParams"),
+    writes=0,
+    kinds=("input_image", "input_audio", "input_video"),
+)
 
 ANY = replace(PROTOCOLS[0], name="any", provider=None, paths=(), inputs=("input",), limits=())
 """What a program says for itself, of calls that go by no transport that is known."""

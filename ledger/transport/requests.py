@@ -21,6 +21,10 @@ MEDIUM_TOKENS = 2_000
 
 _LONG_TOKENS, _TEXTS_PER_SEARCH = 500, 100
 """Cohere charges a search for so many texts. A text that is longer, with the query, is several."""
+_PICTURES = frozenset({"images", "inputImage"})
+"""The pictures of Cohere's embeddings, and the one of Amazon's."""
+_BOUNDARY = b"--"
+"""What a form begins with, and no JSON does."""
 _FIELD = re.compile(rb'[; ]name=(?:"([^"]*)"|([^\s;"]+))')
 _DIGITS = 18
 
@@ -96,18 +100,9 @@ class Asked:
         """
         if self.model is None:
             raise UnknownPriceError("the request names no model, so its price is not known")
-        input_tokens, output_tokens = self.tokens(max_output_tokens)
         if self.protocol.searched is not None:
-            searched = prices.price(
-                Counts(web_searches=self._searches()),
-                model=self.model,
-                provider=self.provider,
-            )
-            return UsageEstimate(
-                input_tokens=input_tokens,
-                total_tokens=input_tokens,
-                cost_micros_usd=searched.cost_micros_usd,
-            )
+            return self._estimate_of_searches(prices, self.model, self.protocol.searched)
+        input_tokens, output_tokens = self.tokens(max_output_tokens)
         return prices.estimate(
             model=self.model,
             provider=self.provider,
@@ -117,22 +112,26 @@ class Asked:
             kinds=self.protocol.kinds,
         )
 
-    def _searches(self) -> int:
-        """Return how many searches are charged at most: a long text is searched as several."""
-        searched = self.body.get(self.protocol.searched or "")
-        query = texts_in(self.body.get("query")).tokens(self.model)
+    def _estimate_of_searches(self, prices: PriceList, model: str, name: str) -> UsageEstimate:
+        """Return what a search of texts uses at most: a long text is searched as several."""
+        searched = self.body.get(name)
+        query = texts_in(self.body.get("query")).tokens(model)
         texts = [
-            -(-max(1, query + texts_in(one).tokens(self.model)) // _LONG_TOKENS)
+            texts_in(one).tokens(model)
             for one in (searched if isinstance(searched, list) else [searched])
         ]
-        return -(-sum(texts) // _TEXTS_PER_SEARCH)
+        parts = sum(-(-max(1, query + one) // _LONG_TOKENS) for one in texts)
+        searches = Counts(web_searches=-(-parts // _TEXTS_PER_SEARCH))
+        cost = prices.price(searches, model=model, provider=self.provider).cost_micros_usd
+        tokens = query + sum(texts)
+        return UsageEstimate(input_tokens=tokens, total_tokens=tokens, cost_micros_usd=cost)
 
     def tokens(self, max_output_tokens: int) -> tuple[int, int]:
         """Return how many tokens the input is about, and the output at most."""
         given = {name: self.body[name] for name in self.protocol.inputs if name in self.body}
-        pictures = given.get("images")
-        if isinstance(pictures, list):  # Cohere's are addresses that hold them, and have no type
-            given["images"] = [{"type": "image"}] * len(pictures)
+        for name in _PICTURES & given.keys():  # they hold them, or say where, and have no type
+            found, one = given[name], {"type": "image"}
+            given[name] = [one] * len(found) if isinstance(found, list) else one
         found = texts_in(given)
         most = self.max_output_tokens
         if most is None:
@@ -153,9 +152,9 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
         provider: Who serves it, None if that is not known.
     """
     try:
-        body = json.loads(content)
+        body = _form(content) if content.startswith(_BOUNDARY) else json.loads(content)
     except ValueError:
-        body = _form(content)
+        body = {}
     if not isinstance(body, dict):
         body = {}
     tier = body.get("service_tier")
@@ -177,14 +176,15 @@ def read_request(protocol: Protocol, path: str, content: bytes, *, provider: str
 def _form(content: bytes) -> dict[str, object]:
     """Return the fields of a form, in which each file is a part that is no text."""
     fields: dict[str, list[object]] = {}
-    boundary = content.partition(b"\r\n")[0]
-    for part in content.split(boundary) if boundary.startswith(b"--") else ():
-        head, _, value = part.partition(b"\r\n\r\n")
+    for part in content.split(content[: content.find(b"\r\n")]):
+        end = part.find(b"\r\n\r\n")
+        head = part[: max(0, end)]
         named = _FIELD.search(head)
         if named is not None:
             name = (named[1] or named[2] or b"").decode("utf-8", "replace")
             is_file = b"filename=" in head
-            fields.setdefault(name, []).append({"type": "file"} if is_file else _in_form(value))
+            value = {"type": "file"} if is_file else _in_form(part[end + 4 :])
+            fields.setdefault(name, []).append(value)
     return {name: given[0] if len(given) == 1 else given for name, given in fields.items()}
 
 

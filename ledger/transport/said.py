@@ -153,7 +153,8 @@ def cohere(said: Said, answer: Fields) -> None:
     # pictures or classifications, have no price by tokens: then the answer has no usage.
     units = units if isinstance(units, Mapping) else {}
     used = {name for name, value in units.items() if value}
-    if used and used <= _BILLED:
+    # What is billed with 0 is billed with 0, where a price by tokens or searches is named at all.
+    if used <= _BILLED and any(units.get(name) is not None for name in _BILLED):
         counts = {name: math.ceil(units.get(name) or 0) for name in _BILLED}
         parts = counts.pop("text_tokens") + counts["image_tokens"]
         counts["input_tokens"] = max(counts["input_tokens"], parts)

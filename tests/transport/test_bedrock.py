@@ -53,6 +53,7 @@ ASKED: Any = {
     "messages": [{"role": "user", "content": [{"text": "Hi"}]}],
     "inferenceConfig": {"maxTokens": 1_000},
 }
+PICTURE = "data:image/png;base64," + "A" * 100_000
 ASKED_OF_CLAUDE: Any = {"messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -207,6 +208,44 @@ def test_models_by_the_names_of_profiles(
     (*_, last) = attempts(book, pool)
     assert ("billed", (9, 1)) == (last.end, last.used)
     assert last.reserved[0] < 100
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        ("cohere.embed-english-v3", {"input_type": "image", "images": [PICTURE]}),
+        (
+            "cohere.embed-v4:0",
+            {"inputs": [{"content": [{"type": "image_url", "image_url": {"url": PICTURE}}]}]},
+        ),
+        ("amazon.titan-embed-image-v1", {"inputImage": "A" * 100_000}),
+        (
+            "amazon.nova-2-multimodal-embeddings-v1:0",
+            {
+                "taskType": "SINGLE_EMBEDDING",
+                "singleEmbeddingParams": {
+                    "image": {"format": "png", "source": {"bytes": "A" * 100_000}}
+                },
+            },
+        ),
+    ],
+)
+def test_pictures_in_embeddings_are_held(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    of_boto3: Callable[..., Any],
+    model: str,
+    body: dict[str, Any],
+) -> None:
+    """As a picture, not by their characters; charged so if the answer does not say what it was."""
+    server.answers(wire.whole({"embedding": [0.1]}))
+    table = {"price": [{"model": model, "input": 1, "output": 1, "input_image": 5}]}
+    of_boto3(pool, prices=PriceList(table)).invoke_model(modelId=model, body=json.dumps(body))
+    (found,) = attempts(book, pool)
+    assert "estimated" == found.end
+    assert 2_000 <= found.reserved[0] < 2_050
+    assert 5 * found.reserved[0] == found.reserved[1]
 
 
 @pytest.mark.parametrize("way", ["whole, as Claude says it", "stream of Claude", "whole, no usage"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -294,6 +295,49 @@ def test_what_is_billed_in_units_without_a_price_is_estimated(
     assert "estimated" == found.end
     assert found.used == found.reserved
     assert 2_000 < found.used[0] < 2_100
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        {"input_tokens": 0},
+        {"input_tokens": 0.0, "output_tokens": 0, "search_units": 0, "classifications": 0},
+        {"image_tokens": 0, "images": None},
+    ],
+)
+def test_nothing_is_charged_where_nothing_is_billed(
+    book: Ledger, pool: LedgerBudgetManager, server: wire.Server, units: dict[str, Any]
+) -> None:
+    """Cohere says what is billed beside what the model saw; the first is the bill."""
+    usage = {"billed_units": units, "tokens": {"input_tokens": 71, "output_tokens": 9}}
+    with budgeted(httpx.Client(base_url=server.url), pool=pool, provider="cohere") as client:
+        server.answers(wire.whole({**EMBEDDED, "meta": usage}))
+        client.post("/v2/embed", json={"model": "embed-v4.0", "texts": ["Hi"]})
+        server.answers(wire.whole({"id": "c1", "usage": usage}))
+        client.post("/v2/chat", json={"model": "command-r-08-2024", "messages": []})
+    assert [("billed", (0, 0))] * 2 == [(one.end, one.used) for one in attempts(book, pool)]
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/images/edits"])
+def test_a_file_of_a_form_is_not_decoded(path: str) -> None:
+    """It is held as a file, whatever its bytes are: that takes no memory but its own."""
+    (protocol,) = [one for one in PROTOCOLS if path.endswith(one.paths)]
+    asked = []
+    for file in (b"word " * 2, b"word " * 2_000_000, b"\xff" * 10_000_000):
+        request = httpx.Request(
+            "POST",
+            f"http://localhost{path}",
+            data={"model": "gpt-4o-transcribe", "prompt": "Say hello."},
+            files={"file": ("a.txt", file, "text/plain"), "image[]": ("b.png", b"\x89P")},
+        )
+        content = request.read()
+        tracemalloc.start()
+        asked.append(read_request(protocol, path, content, provider="openai"))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 1.5 * len(content) + 100_000  # its parts
+    assert [asked[0].tokens(100)] * 3 == [one.tokens(100) for one in asked]
+    assert {"type": "file"} == asked[1].body["file"] == asked[1].body["image[]"]
 
 
 def test_a_form_names_its_fields_with_quotes_or_without() -> None:
