@@ -165,7 +165,7 @@ def record(
     at: Annotated[
         str | None,
         typer.Option(
-            help="When the call was made, such as 2024-02-29T12:00:00Z; now without it.",
+            help="When the call was made, such as 2024-02-29T12:00:00Z; without it, now.",
             show_default=False,
         ),
     ] = None,
@@ -201,8 +201,9 @@ def record(
     when = moment_in("at", at, zone_named("UTC"))
     with existing(url, actor=actor) as book:
         if lease is not None:
+            why = reason if actor is None else f"{reason}, by {actor}"
             report = UsageReport(
-                provenance=Provenance.RECOVERED, occurred_at=when, detail={"reason": reason}
+                provenance=Provenance.RECOVERED, occurred_at=when, detail={"reason": why}
             )
             said = _record_lost(book.pool(pool), lease, usage, attribution, report)
         else:

@@ -200,6 +200,14 @@ def actor_in(detail: Mapping[str, Any]) -> Actor | None:
     return None if said is None else Actor(**said)
 
 
+def reason_in(detail: Mapping[str, Any]) -> str | None:
+    """Return the reason that an entry's detail gives, or the report in it; None without one."""
+    reported = detail.get("report")
+    said = reported.get("reason") if isinstance(reported, Mapping) else None
+    found: str | None = detail.get("reason", said if isinstance(said, str) else None)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One immutable row of the journal; docs/journal.md describes every column.

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from ledger.core.columns import each_once
-from ledger.core.entries import EntryFlag, Totals, actor_in
+from ledger.core.entries import EntryFlag, Totals, actor_in, reason_in
 from ledger.core.extensions import ATTRIBUTION_TEXTS
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
 from ledger.store import rows
@@ -210,8 +210,8 @@ def _flag_names(flags: int) -> str | None:
 
 def _reason(text: str | None) -> str | None:
     detail = rows.detail_of({"detail": text})
-    found: str | None = detail.get("reason", detail.get("denial", {}).get("reason"))
-    return found
+    denied: str | None = detail.get("denial", {}).get("reason")
+    return denied or reason_in(detail)
 
 
 def _actor(text: str | None) -> str | None:

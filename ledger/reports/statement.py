@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, case, func, select
 
 from ledger.core.checks import Micros, check_type, from_micros
 from ledger.core.credit_book import book_from_json
-from ledger.core.entries import Actor, Balance, EntryFlag, Totals, actor_in
+from ledger.core.entries import Actor, Balance, EntryFlag, Totals, actor_in, reason_in
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import CreditStatus, LimitStatus
@@ -110,8 +110,8 @@ class StatementLine:
         occurred_at: When the call happened, None if the caller did not say.
         kind: Its kind.
         flags: What is remarkable about it, such as `overrun`.
-        reason: Why a pool was adjusted or usage corrected; or what refused a call, which threshold
-            was crossed, or which credit was given.
+        reason: Why a pool was adjusted, usage corrected or a call recorded by hand; or what refused
+            a call, which threshold was crossed, or which credit was given.
         run_id: The caller's run.
         lease: The lease that it is about.
         committed: By how much it changed what is committed.
@@ -310,7 +310,7 @@ def _reason(row: Row, detail: Mapping[str, Any]) -> str | None:
         return f"{crossed['name']} ({crossed['percent']} %) {crossed['direction']}"
     if "denial" in detail:
         return refusal_of(row, detail["denial"])
-    reason: str | None = detail.get("reason")
+    reason = reason_in(detail)
     if row["kind"] == EntryKind.CREDIT:
         given = book_from_json(detail["credits"]).listed[-1].credit
         return str(given) if reason is None else f"{given} ({reason})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,10 +214,26 @@ def test_a_call_is_recorded_by_the_token_of_its_lease(
         for _ in range(3):
             lease = elsewhere.reserve(EXTENSIONS, tokens(9), UNLIMITED)
     words = ("record", "team", "--url", url, "--reason", "lost", "--lease", lease.token)
+    more = ("--total-tokens", 7, "--at", "2024-02-20T10:00:00Z", "--actor", "me")
     for _ in range(2):
-        assert f"lease {lease.token}  recorded" in ledger(*words, "--total-tokens", 7).out
+        assert f"lease {lease.token}  recorded" in ledger(*words, *more).out
     with Ledger.open(url, create=False) as book:
         assert 7 == book.pool("team").status().balance.committed.tokens
+        (day,) = reports.spend(book, by=["day"]).rows  # the request is of the day of its usage
+        assert ({"day": "2024-02-20"}, 1, 7) == (day.group, day.requests, day.total_tokens)
+    # Who recorded it and why is kept, and said.
+    (line,) = (one for one in _statement(ledger, url) if one["kind"] == "settlement")
+    assert "lost, by me" == line["reason"]
+    assert "lost, by me" in ledger("report", "statement", "team", "--url", url).out
+    exported = ledger("export", "-", "--format", "jsonl", "--url", url).out.splitlines()
+    assert "lost, by me" == json.loads(exported[-1])["reason"]
+
+
+def _statement(ledger: Run, url: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        ledger("report", "statement", "team", "--url", url, "--format", "json").out
+    )
+    return found
 
 
 def test_a_call_under_a_key_is_in_the_books(ledger: Run, refused: Run, url: str, log: Path) -> None:

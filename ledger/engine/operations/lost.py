@@ -90,7 +90,11 @@ class RecordLost(Operation[None]):
         """
         self._check_lost(batch, pool)
         _require_settled(batch, pool)
-        granted = self.reserve.granted(pool)._replace(detail={"lost": self.lost.token})
+        granted = self.reserve.granted(pool)._replace(
+            detail={"lost": self.lost.token},
+            # No more is known of when it was asked for: it is of the day that its usage is of.
+            occurred_at=self.record.report.by(batch.now).occurred_at,
+        )
         lease_id = batch.post(pool, granted)["seq"]
         # The report's own key is not used: it would be another call's.
         recorded = replace(self.record, lease=lease_id, proof=None, key=new_key(), key_given=False)
