@@ -33,7 +33,13 @@ from ledger.errors import UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.managers.pool import LedgerBudgetManager
 from ledger.reports import Filter, Movement, standing, statement, unpriced
-from ledger.reports.render import PoolRow, pools_sheet, statement_notes, statement_sheet
+from ledger.reports.render import (
+    PoolRow,
+    pools_sheet,
+    printable,
+    statement_notes,
+    statement_sheet,
+)
 from ledger.simulate import parse_count, parse_usd
 from ledger.store.pools import LeftOut
 
@@ -152,9 +158,11 @@ def adjust(
     Example: ledger pool adjust team --capacity-usd 500 --reason "second quarter"
     """
     with existing(url, actor=actor) as book:
-        options = changed(book.pool(pool).status().policy)
+        before = book.pool(pool).status().policy
+        options = changed(before)
         book.adjust(pool, options, reason=reason)
         _print_one(book, book.pool(pool))
+    _say_changed(before, options)
 
 
 @app.command("credit")
@@ -242,8 +250,27 @@ def ensure(
         before = _policy_of(book, pool)
         budget = book.ensure(pool, options, reason=reason, parent=parent, carved=carved)
         _print_one(book, budget)
-    if before not in {None, options}:
-        stderr().print(f"was: {before}\nis:  {options}", markup=False, soft_wrap=True)
+    _say_changed(before, options)
+
+
+def _say_changed(before: SharedPoolBudgetOptions | None, options: SharedPoolBudgetOptions) -> None:
+    """Say what a pool's policy was and is, and which limits are new beside others of their time."""
+    if before is None or before == options:
+        return
+    names = {one.name for one in before.limits}
+    said = [
+        f"was: {before}",
+        f"is:  {options}",
+        *(
+            f"limit {new.name!r} is new. {old.name!r}, of the same time, stays as it was "
+            f"(--limit '{old.name}: off' takes it away)"
+            for new in options.limits
+            for old in options.limits
+            if new.name not in names and old.name in names and old.period == new.period
+        ),
+    ]
+    for line in said:
+        stderr().print(printable(line), markup=False, soft_wrap=True)
 
 
 def _policy_of(book: Ledger, pool: str) -> SharedPoolBudgetOptions | None:

@@ -64,6 +64,22 @@ def test_limits_are_set_replaced_and_taken_away(ledger: Run, store_url: str) -> 
     ] == limits_of(store_url)
 
 
+def test_what_became_of_limits_is_said(ledger: Run, store_url: str) -> None:
+    """Also that another limit of the same time stays beside a new one: both bound what is spent."""
+    ledger("pool", "open", "team", "--url", store_url, *OPEN)
+    words = ("pool", "adjust", "team", "--url", store_url, "--reason", "less")
+    said = ledger(*words, "--limit", "five=5h rolling: 20 USD").err
+    assert "'five': 20,000,000 micro-USD in any 5:00:00" in said.split("is:  ")[1]
+    assert "'five'" not in said.split("is:  ")[0]
+    stays = "limit 'five' is new. '5h rolling', of the same time, stays as it was"
+    assert f"{stays} (--limit '5h rolling: off' takes it away)" in said
+    said = ledger(*words, "--limit", "five=5h rolling: 21 USD").err
+    assert "20,000,000 micro-USD in any" in said.split("is:  ")[0]
+    assert "stays" not in said
+    assert "stays" not in ledger(*words, "--limit", "5h rolling: off").err
+    assert "" == ledger(*words, "--limit", "five=5h rolling: 21 USD").err
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [
@@ -105,7 +121,8 @@ def test_limits_and_refusals_are_shown(ledger: Run, store_url: str) -> None:
             team.reserve(RequestExtensions(IdempotencyKey("once")), estimate, UNLIMITED)
     assert refusal.value.retry_at is not None
     shown = ledger("pool", "show", "team", "--url", store_url).out
-    assert "Limit 5h rolling, since " in shown
+    assert "Limit 5h rolling of 10.000000 USD in any 5:00:00, since " in shown
+    assert "Limit rate of 100,000 tokens and 2 requests in any 0:01:00, since " in shown
     assert "used 2.000000 USD, remaining 8.000000 USD" in shown
     assert "used 60 tokens and 2 requests, remaining 99,940 tokens and 0 requests" in shown
     (found,) = json.loads(ledger("pool", "list", "--url", store_url, "--format", "json").out)

@@ -118,14 +118,15 @@ def statement_notes(found: Statement) -> list[str]:
 
 
 def _limit_line(status: LimitStatus) -> str:
-    """Return what is left of a limit of a pool, and since when it counts."""
+    """Return how much a limit of a pool is, what is left of it, and since when it counts."""
     limit = status.limit
     axes = [axis for axis in AXES if not axis.is_unlimited(limit)]
+    allowed = in_words(axes, [axis.limit(limit) for axis in axes])
     counted = in_words(axes, [getattr(status.counted, axis.name) for axis in axes])
     left = in_words(axes, [axis.left(status.remaining) for axis in axes])
     return (
-        f"Limit {printable(limit.name)}, since {moment(status.since)}: used {counted}, "
-        f"remaining {left}"
+        f"Limit {printable(limit.name)} of {allowed} in {limit.period}, since "
+        f"{moment(status.since)}: used {counted}, remaining {left}"
     )
 
 
