@@ -67,6 +67,7 @@ def statement(
             lambda: [statement_lines_sheet(found, lines)],
             book=book,
             due=found.due,
+            within=found,
         )
 
 

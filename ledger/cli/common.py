@@ -107,6 +107,7 @@ def emit(
     people: Callable[[], object],
     *,
     dimensions: Sequence[str] = (),
+    within: DataclassInstance | None = None,
 ) -> None:
     """Print rows in the format that was asked for.
 
@@ -116,9 +117,10 @@ def emit(
         output_format: The format.
         people: Prints the rows for people.
         dimensions: The names of the dimensions that the rows are grouped by.
+        within: What the rows are the lines of, which JSON says around them.
     """
     if output_format is PrintFormat.JSON:
-        as_json(rows, sys.stdout)
+        as_json(rows, sys.stdout, within=within)
     elif output_format is PrintFormat.CSV:
         as_csv(
             rows, kind, _Terminal() if sys.stdout.isatty() else sys.stdout, dimensions=dimensions

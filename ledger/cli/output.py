@@ -67,6 +67,7 @@ class Output:
         due: reports.DueLeases | None = None,
         pictures: Callable[[], Sequence[Picture]] = tuple,
         dimensions: Sequence[str] = (),
+        within: DataclassInstance | None = None,
     ) -> None:
         """Print a report in the format that was asked for, or write it onto a page.
 
@@ -80,6 +81,7 @@ class Output:
                 where programs read the report.
             pictures: Draws the pictures that a page shows above the tables.
             dimensions: The names of the dimensions that the rows are grouped by.
+            within: What the rows are the lines of, which JSON says around them.
 
         Raises:
             ExportError: The file cannot be written, or must not be replaced.
@@ -98,7 +100,7 @@ class Output:
                 for note in notes:
                     stdout().print(printable(note), markup=False, soft_wrap=True)
 
-            emit(rows, kind, self.format, people, dimensions=dimensions)
+            emit(rows, kind, self.format, people, dimensions=dimensions, within=within)
             return
         tables = sheets()
         title = tables[0].title or "Report"

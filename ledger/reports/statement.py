@@ -30,10 +30,14 @@ from ledger.reports.sums import Sums, summed, whole
 from ledger.store import rows
 from ledger.store.columns import Columns
 from ledger.store.rows import Row, balance_of
-from ledger.store.schema import IS_OF_ENTRY, attributions, entries
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools
 
-_LINE = ("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease", "provenance")
+_LINE = (
+    *("seq", "recorded_at", "occurred_at", "kind", "flags", "detail", "lease"),
+    *("provenance", "request_id", "origin_seq"),
+)
 """The columns of a statement's line, besides those of the balance."""
+_WHOM = ("run_id", "provider", "model")
 _COLUMNS = Columns(entries, (*_LINE, *REFUSAL_COLUMNS, *SIDES))
 
 
@@ -81,6 +85,8 @@ class Statement:
         credits: How far each credit is used by then, of those that the pool lists.
         debt: What was spent by then that no credit has paid.
         due: The leases that are due by now, here and in the pools below that share with this one.
+        charged: What the entries of the range charged together, corrections included: by how much
+            the closing balance has more committed than the opening balance.
     """
 
     pool: str
@@ -98,6 +104,11 @@ class Statement:
     credits: Sequence[CreditStatus] = ()
     debt: Totals = field(default_factory=Totals)
     due: DueLeases = field(default_factory=DueLeases)
+    charged: Totals = field(init=False)
+
+    def __post_init__(self) -> None:
+        moved = self.closing.committed.minus(self.opening.committed)
+        object.__setattr__(self, "charged", moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +131,11 @@ class StatementLine:
         policy: The policy that it set, None where it set none.
         actor: Who opened, adjusted, closed, topped up or corrected, None on other entries.
         provenance: Where its usage is from, such as `reported` or `estimated`; None if it has none.
+        request_id: The provider's id of the call, by which a bill is matched, or the caller's own.
+        provider: Who served the call.
+        model: The model that was asked, or that answered.
+        origin_pool: The pool below that passed it on, None for an entry that was made here.
+        origin_seq: The number of the entry there, which is the one to correct.
     """
 
     seq: int
@@ -136,6 +152,11 @@ class StatementLine:
     policy: SharedPoolBudgetOptions | None
     actor: Actor | None = None
     provenance: str | None = None
+    request_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    origin_pool: str | None = None
+    origin_seq: int | None = None
 
 
 def statement(
@@ -184,10 +205,19 @@ def statement_lines(book: Ledger, found: Statement) -> Iterator[StatementLine]:
     """
     check_type("found", found, Statement)
     e, a = entries.c, attributions.c
+    origin = pools.alias("origin")
     pool_id = snapshot(book, found.pool, lambda _connection, scope: scope.pool)
     query = (
-        select(*(e[name] for name in (*_LINE, *REFUSAL_COLUMNS, *SIDES)), a.run_id)
-        .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
+        select(
+            *(e[name] for name in (*_LINE, *REFUSAL_COLUMNS, *SIDES)),
+            *(a[name] for name in _WHOM),
+            origin.c.name.label("origin_pool"),
+        )
+        .select_from(
+            entries.outerjoin(attributions, IS_OF_ENTRY).outerjoin(
+                origin, origin.c.pool_id == e.origin_pool_id
+            )
+        )
         .where(e.pool_id == pool_id)
     )
     before = found.opening
@@ -284,7 +314,7 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         kind=row["kind"],
         flags=_flags(row["flags"]),
         reason=_reason(row, detail),
-        run_id=row["run_id"],
+        **{name: row[name] for name in (*_WHOM, "request_id", "origin_pool", "origin_seq")},
         lease=row["lease"],
         committed=_moved(before.committed, balance.committed),
         reserved=_moved(before.reserved, balance.reserved),

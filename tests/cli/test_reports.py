@@ -179,17 +179,32 @@ def test_a_statement_line_by_line(ledger: Run, lines: Lines, filled: str) -> Non
     assert "Statement of pool team" == shown[0]
     assert "Opening balance 0 0.000000 0 0.000000" in shown
     assert any(
-        "settlement 80 1.500000 -100 -1.000000 80 1.500000 0 0.000000 run-0 overrun" in line
+        "settlement 80 1.500000 -100 -1.000000 80 1.500000 0 0.000000 run-0 m1 overrun" in line
         for line in shown
     )
-    assert any(line.endswith("run-2 threshold") for line in shown)
+    assert any(line.endswith("run-2 m1 capacity, tokens") for line in shown)
+    assert "Charged 161 3.000000" == shown[-2]
     assert "Closing balance 161 3.000000 100 1.000000" == shown[-1]
     found = list(csv.DictReader(ledger(*command, "--format", "csv").out.splitlines()))
     assert ["1", "2", "3", "4", "5", "6", "7"] == [row["seq"] for row in found]
     assert "161" == found[-1]["balance_committed_tokens"]
     assert "1000" == found[0]["policy_capacity_tokens"]
-    rows = json.loads(ledger(*command, "--format", "json", "--as-of", 2).out)
-    assert [0, 100] == [row["balance"]["reserved"]["tokens"] for row in rows]
+    (whole,) = json.loads(ledger(*command, "--format", "json", "--as-of", 2).out)
+    assert [0, 100] == [row["balance"]["reserved"]["tokens"] for row in whole["lines"]]
+    assert ("team", 0, 100) == (
+        whole["pool"],
+        whole["opening"]["committed"]["tokens"],
+        whole["closing"]["reserved"]["tokens"],
+    )
+    (whole,) = json.loads(ledger(*command, "--format", "json").out)
+    assert 161 == whole["charged"]["tokens"] == whole["closing"]["committed"]["tokens"]
+    later = ledger(*command, "--format", "json", "--since", "2999-01-01").out
+    (whole,) = json.loads(later)
+    assert (161, [], 0) == (
+        whole["opening"]["committed"]["tokens"],
+        whole["lines"],
+        whole["charged"]["tokens"],
+    )
 
 
 def test_estimates_with_one_to_be_tried(ledger: Run, lines: Lines, filled: str) -> None:

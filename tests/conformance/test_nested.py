@@ -488,7 +488,8 @@ def test_a_correction_is_passed_on(book: Ledger) -> None:
     assert [mirror.seq] * 2 == [
         one.detail["corrects"] for one in book.entries("org", kind=EntryKind.CORRECTION)
     ]
-    with pytest.raises(UncorrectableEntryError, match="another pool"):
+    origin = rf"repeats entry {settlement.seq} of pool 'run': correct that one"
+    with pytest.raises(UncorrectableEntryError, match=origin):
         org.correct(mirror, used(1), "no")
     sound(book)
 

@@ -11,18 +11,27 @@ import pytest
 from ledger import (
     I64_MAX,
     U64_MAX,
+    Attribution,
     Balance,
+    EntryKind,
     Ledger,
     Remaining,
+    RequestExtensions,
     SharedPoolBudgetOptions,
     Totals,
     UnknownPoolError,
     Usage,
     UsageEstimate,
+    UsageReport,
     reports,
 )
+from ledger.core.checks import from_micros
 from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.reports import Movement, Statement
+from ledger.reports.render import statement_lines_sheet
+from ledger.testing.calls import EXTENSIONS, UNLIMITED
+
+from .test_render import printed
 
 
 def total(amounts: list[Totals]) -> Totals:
@@ -203,6 +212,40 @@ def test_every_line(dated: Ledger) -> None:
     assert (START, NEVER) == (lines[1].recorded_at, lines[1].occurred_at)
     assert None is lines[2].occurred_at
     assert SharedPoolBudgetOptions(capacity_tokens=1_000) == lines[0].policy
+
+
+def test_lines_say_which_call_they_are_about(book: Ledger) -> None:
+    """So that a bill can be matched, and in a pool above which entry of which pool to correct."""
+    org = book.pool("org", SharedPoolBudgetOptions())
+    team = book.pool("team", SharedPoolBudgetOptions(), parent="org")
+    asked = RequestExtensions(Attribution(model="m", provider="p", request_id="call-1.1"))
+    lease = team.reserve(asked, UsageEstimate(total_tokens=9), UNLIMITED)
+    report = UsageReport(model="m-2024", request_id="chatcmpl-1")
+    team.record_used(lease, Usage(total_tokens=7), report=report)
+    org.record_used(org.reserve(EXTENSIONS, UsageEstimate(), UNLIMITED), Usage(total_tokens=1))
+    found = reports.statement(book, "org")
+    lines = list(reports.statement_lines(book, found))
+    assert [
+        (None, None, None, None, None),
+        ("call-1.1", "p", "m", "team", 2),
+        ("chatcmpl-1", "p", "m-2024", "team", 3),
+        (None, None, None, None, None),
+        (None, None, None, None, None),
+    ] == [
+        (one.request_id, one.provider, one.model, one.origin_pool, one.origin_seq) for one in lines
+    ]
+    shown = [" ".join(line) for line in printed(statement_lines_sheet(found, lines))]
+    assert any(line.endswith("m-2024 chatcmpl-1 of team, entry 3") for line in shown)
+    assert Totals(8, 0, 2) == found.charged
+    assert "Charged 8 0.000000" in shown
+
+
+def test_what_was_charged_is_of_the_range(dated: Ledger) -> None:
+    """Not what was charged before it: with it the opening balance makes the closing balance."""
+    begun = next(one for one in dated.entries("team") if one.kind == EntryKind.SETTLEMENT)
+    found = reports.statement(dated, "team", since=from_micros(begun.recorded_at))
+    assert found.opening.committed != Totals()
+    assert found.closing.committed == found.opening.committed.plus(found.charged)
 
 
 def test_a_statement_as_of_an_entry(dated: Ledger) -> None:

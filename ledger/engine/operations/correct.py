@@ -18,7 +18,9 @@ from ledger.errors import EntryCorrectedError, UncorrectableEntryError
 from ledger.store import actors
 from ledger.store.amounts import USAGE
 from ledger.store.drafts import Draft
+from ledger.store.pools import find_above
 from ledger.store.rows import Row
+from ledger.store.schema import pools
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,8 +68,7 @@ class Correct(Operation[UsageDifference]):
         """Return the correction of the entry's current usage, with the entry's attribution."""
         found = pool.spending(self.entry)
         if found.row["origin_seq"] is not None:
-            reason = "it repeats an entry of another pool, which can be corrected there"
-            raise UncorrectableEntryError(self.entry, reason)
+            raise UncorrectableEntryError(self.entry, _repeats(batch, found.row))
         if self.expected is not None and found.usage != self.expected:
             raise EntryCorrectedError(self.entry)
         lease = pool.lease(found.row["lease"])
@@ -92,3 +93,10 @@ class Correct(Operation[UsageDifference]):
     def answer(self, row: Row, pool: PoolInfo) -> UsageDifference:
         """Return by how much the entry was wrong."""
         return UsageDifference(**USAGE.of(row))
+
+
+def _repeats(batch: Batch, row: Row) -> str:
+    """Say which entry of which pool below an entry repeats."""
+    known = find_above(batch.connection, pools.c.pool_id, [row["origin_pool_id"]])
+    names = [repr(one.name) for one in known if one.pool_id == row["origin_pool_id"]]
+    return f"it repeats entry {row['origin_seq']} of pool {', '.join(names)}: correct that one"

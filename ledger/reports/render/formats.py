@@ -26,18 +26,39 @@ _RATIO_PLACES = 6
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def as_json(rows: Iterable[DataclassInstance], out: TextIO) -> None:
+def as_json(
+    rows: Iterable[DataclassInstance], out: TextIO, *, within: DataclassInstance | None = None
+) -> None:
     """Write rows as one JSON array: the fields' own names, integers as integers, ISO times.
 
     Lengths of time are in microseconds, as in the journal.
+
+    Args:
+        rows: The rows.
+        out: Where to write.
+        within: What the rows are the `lines` of, if they are: the array then has it alone.
     """
+    if within is None:
+        _write_array(rows, out, "")
+    else:
+        begun = _json(within, "  ").removesuffix("\n  }")
+        out.write(f'[\n  {begun},\n    "lines": ')
+        _write_array(rows, out, "    ")
+        out.write("  }\n]\n")
+
+
+def _write_array(rows: Iterable[DataclassInstance], out: TextIO, margin: str) -> None:
     before = "[\n"
     for row in rows:
-        plain = escaped_json(json.dumps(_plain(row), indent=2, ensure_ascii=False, default=dict))
-        shown = plain.replace("\n", "\n  ")
-        out.write(f"{before}  {shown}")
+        out.write(f"{before}{margin}  {_json(row, f'{margin}  ')}")
         before = ",\n"
-    out.write("[]\n" if before == "[\n" else "\n]\n")
+    out.write("[]\n" if before == "[\n" else f"\n{margin}]\n")
+
+
+def _json(row: DataclassInstance, margin: str) -> str:
+    """Return a row as JSON, its lines behind the first behind a margin."""
+    plain = json.dumps(_plain(row), indent=2, ensure_ascii=False, default=dict)
+    return escaped_json(plain).replace("\n", f"\n{margin}")
 
 
 def as_csv(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from ledger.core.axes import AXES, Axis
 from ledger.core.entries import Balance, Totals
@@ -145,9 +146,17 @@ def _credit_line(status: CreditStatus) -> str:
     return line if credit.expires_at is None else f"{line} until {moment(credit.expires_at)}"
 
 
+_CALL: dict[str, Callable[[StatementLine], str | None]] = {
+    "Run": attrgetter("run_id"),
+    "Model": attrgetter("model"),
+    "Request": attrgetter("request_id"),
+}
+"""The columns that say which call an entry is about, shown where a line has them."""
+
+
 def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> Sheet:
     """Return a pool's statement with a line for each entry."""
-    axes = shown_axes([found.policy])
+    axes, listed = shown_axes([found.policy]), list(lines)
 
     def for_each(what: str, rank: int) -> list[Column]:
         return [Column(heading=f"{what}\n{axis.shown}", rank=rank) for axis in axes]
@@ -162,13 +171,16 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
             *for_each("Held", 4),
             *for_each("Balance", 0),
             *for_each("Held after", 6),
-            Column(heading="Run", rank=7, left=True),
+            *(
+                Column(heading=name, rank=7, left=True, wide=not any(map(of, listed)))
+                for name, of in _CALL.items()
+            ),
             Column(heading="Remarks", rank=1, left=True),
         ],
         title=f"Statement of pool {found.pool}",
     )
     _balance(sheet, axes, "Opening balance", found.opening)
-    for line in lines:
+    for line in listed:
         sheet.add(
             str(line.seq),
             moment(line.recorded_at),
@@ -178,20 +190,24 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
             *_movement(axes, line.reserved),
             *figures(axes, line.balance.committed),
             *figures(axes, line.balance.reserved),
-            "" if line.run_id is None else text(line.run_id),
+            *("" if (said := of(line)) is None else text(said) for of in _CALL.values()),
             printable(_remarks(line)),
         )
     sheet.add_section()
     unpriced = sum(one.unpriced for one in found.movements)
     remark = f"{counted(unpriced, 'entry', 'entries')} unpriced" if unpriced else ""
+    # The opening balance and this make the closing balance.
+    charged = ["", "", "", "Charged", *figures(axes, found.charged)]
+    sheet.add(*charged, *[""] * (len(sheet.columns) - len(charged)))
     _balance(sheet, axes, "Closing balance", found.closing, remark)
     return sheet
 
 
 def _remarks(line: StatementLine) -> str:
     actor = None if line.actor is None else f"by {line.actor}"
+    origin = None if line.origin_pool is None else f"of {line.origin_pool}, entry {line.origin_seq}"
     guess = line.provenance if line.provenance in GUESSED else None
-    return " ".join(filter(None, (line.flags, guess, line.reason, actor)))
+    return " ".join(filter(None, (line.flags, guess, line.reason, actor, origin)))
 
 
 def _balance(
@@ -202,7 +218,8 @@ def _balance(
         *("" for _axis in (*axes, *axes)),
         *figures(axes, balance.committed),
         *figures(axes, balance.reserved),
-        *("", remark),
+        *("" for _part in _CALL),
+        remark,
     )
 
 
