@@ -21,6 +21,7 @@ from psycopg.pq import Trace
 from sqlalchemy import Engine, make_url
 
 from ledger import Ledger
+from tests.clocks import Clock
 from tests.shared import Compiled, Shared, quick_folder
 
 STORES = ("sqlite", "postgresql")
@@ -310,6 +311,19 @@ def book(store_url: str) -> Iterator[Ledger]:
     """Return an open ledger on a new store, on each database in turn."""
     with Ledger.open(store_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that stands still until it is set."""
+    return Clock()
+
+
+@pytest.fixture
+def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
+    """Return a ledger that goes by `clock`, on each database in turn."""
+    with Ledger.open(store_url, clock=clock) as book:
+        yield book
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,11 @@ from typing import Any
 
 import ledger
 
+ROOT = Path(__file__).parents[1]
+"""The project's folder."""
+LEDGER = Path(sys.executable).with_name("ledger")
+"""The library's command line."""
+
 _MESSAGE_MAX_BYTES = 1 << 17
 _INTEGER = struct.Struct("i")
 

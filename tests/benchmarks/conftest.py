@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from benchmarks.bench import Bench, Scale
 from benchmarks.floor import floor
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import ROOT
 
 TINY = Scale(
     rounds=1,

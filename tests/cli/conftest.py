@@ -14,8 +14,8 @@ import pytest
 
 from ledger import cli as command_line
 from tests import programs
+from tests.programs import LEDGER
 
-PROGRAM = Path(sys.executable).with_name("ledger")
 FORCING = ("LEDGER_URL", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "NO_COLOR", "COLUMNS")
 """Variables that would change what is printed, or where it is written."""
 
@@ -101,7 +101,7 @@ def refused(ledger: Callable[..., Ended]) -> Callable[..., str]:
 def _runs(start: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., Ended]:
     def run(*words: object, code: int = 0, **environment: str) -> Ended:
         done = start(
-            [PROGRAM, *map(str, words)],
+            [LEDGER, *map(str, words)],
             capture_output=True,
             encoding="utf-8",
             env={**os.environ, **environment},

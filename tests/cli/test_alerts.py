@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,10 +17,10 @@ from ledger.cli import alerts
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
 from tests.fixtures import Run
+from tests.programs import LEDGER
 
 Refused = Callable[..., str]
 
-PROGRAM = Path(sys.executable).with_name("ledger")
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, thresholds={"half": 50, "most": 90})
 
 
@@ -163,7 +162,7 @@ def test_a_follower_that_is_killed_is_followed_by_another() -> None:
 
     def follow() -> programs.Popen:
         words = ("alerts", "--follow", "--every", "1s", "--cursor", "kept", "--format", "jsonl")
-        return programs.Popen([PROGRAM, *words], stdout=-1, encoding="utf-8")
+        return programs.Popen([LEDGER, *words], stdout=-1, encoding="utf-8")
 
     def read(out: IO[str], count: int) -> list[str]:
         return [json.loads(out.readline())["key"] for _ in range(count)]

@@ -18,10 +18,10 @@ import pytest
 from ledger.reports.output_file import output_file
 from tests import programs
 from tests.fixtures import Run
+from tests.programs import LEDGER
 
 Refused = Callable[..., str]
 
-PROGRAM = Path(sys.executable).with_name("ledger")
 WRITERS = (
     ("export", "{}", "--format", "csv"),
     ("export", "{}", "--format", "xlsx"),
@@ -317,7 +317,7 @@ def test_streams_are_written_in_place(ledger: Run, books: Path) -> None:
     assert page.rstrip().endswith("</html>")
     assert not (books / "-").exists()
     os.mkfifo(books / "pipe.csv")
-    process = programs.Popen([PROGRAM, "export", "pipe.csv"], stderr=subprocess.DEVNULL)
+    process = programs.Popen([LEDGER, "export", "pipe.csv"], stderr=subprocess.DEVNULL)
     assert csv.splitlines() == (books / "pipe.csv").read_text(encoding="utf-8").splitlines()
     assert 0 == process.wait(60)
     assert stat.S_ISFIFO((books / "pipe.csv").stat().st_mode)
@@ -335,7 +335,7 @@ def test_standard_output_into_the_store_is_refused(
         for name in ("ledger.db", "ledger.db-lock"):
             with (books / name).open("ab") as out:
                 done = programs.run(
-                    [PROGRAM, *words],
+                    [LEDGER, *words],
                     stdout=out,
                     stderr=subprocess.PIPE,
                     text=True,
@@ -352,7 +352,7 @@ def test_a_full_device_is_an_error() -> None:
     for words in (("pool", "list", "--format", "csv"), ("pool", "list"), ("report", "runs")):
         with Path("/dev/full").open("wb") as full:
             done = programs.run(
-                [PROGRAM, *words],
+                [LEDGER, *words],
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,

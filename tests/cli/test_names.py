@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import pytest
 
 from tests import programs
 from tests.fixtures import Run
+from tests.programs import LEDGER
 
-PROGRAM = Path(sys.executable).with_name("ledger")
 NAMES = (
     "=1+1",
     "+a",
@@ -143,7 +142,7 @@ def test_a_page_holds_names_as_text(ledger: Run, books: Path) -> None:
 def test_csv_on_a_terminal_does_not_drive_it() -> None:
     """A pipe gets names as they are, a person sees them spelled out."""
     ours, theirs = pty.openpty()
-    process = programs.Popen([PROGRAM, "pool", "list", "--format", "csv"], stdout=theirs)
+    process = programs.Popen([LEDGER, "pool", "list", "--format", "csv"], stdout=theirs)
     os.close(theirs)
     parts = []
     try:

@@ -32,12 +32,6 @@ NOTHING = ["--input-tokens=0", "--output-tokens=0", "--total-tokens=0", "--cost-
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Return a clock that stands at the time of the call."""
-    return Clock()
-
-
-@pytest.fixture
 def url(store_url: str, clock: Clock) -> str:
     """Return a store whose pool `team` granted lease 2 to a call under an id of its own."""
     options = SharedPoolBudgetOptions(lease_ttl=timedelta(days=3_650))

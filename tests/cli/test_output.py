@@ -9,7 +9,6 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 import threading
 from collections.abc import Callable
@@ -20,8 +19,8 @@ import pytest
 
 from tests import programs
 from tests.fixtures import Lines, Run
+from tests.programs import LEDGER
 
-PROGRAM = Path(sys.executable).with_name("ledger")
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens,run,cost_micros_usd"
 LARGE = 1_234_567_890
 
@@ -54,7 +53,7 @@ def in_terminal(*words: object, streams: str, columns: int = 80) -> dict[str, st
     terminal = Terminal(columns)
     piped = subprocess.PIPE
     done = programs.run(
-        [PROGRAM, *map(str, words)],
+        [LEDGER, *map(str, words)],
         stdout=terminal.theirs if "out" in streams else piped,
         stderr=terminal.theirs if "err" in streams else piped,
         env={**os.environ, "TERM": "xterm-256color"},
@@ -170,7 +169,7 @@ def test_a_closed_pipe_is_no_crash(program: Run, traffic: Callable[..., Path]) -
     """`ledger ... | head` ends quietly."""
     program("simulate", traffic(300), "--runs", "1")
     process = programs.Popen(
-        [PROGRAM, "report", "runs", "--format", "json"],
+        [LEDGER, "report", "runs", "--format", "json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

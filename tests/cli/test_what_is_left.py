@@ -28,12 +28,6 @@ COST = Usage(cost_micros_usd=1_500_000)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Return a clock that stands still."""
-    return Clock()
-
-
-@pytest.fixture
 def book(store_url: str, clock: Clock) -> Iterator[Ledger]:
     """Return open books."""
     with Ledger.open(store_url, clock=clock) as opened:

@@ -39,8 +39,8 @@ from ledger.engine import capacity_queue
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
 from tests.clocks import LATE_S, until
+from tests.leases import OF_HUNDRED
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100)
 LONG_S = 120.0
 PROMPT_S = LATE_S
 """Far below LONG_S, and time enough for a busy machine."""
@@ -87,18 +87,18 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def budget(book: Ledger) -> LedgerBudgetManager:
     """Return a pool of 100 tokens."""
-    return book.pool("pool", OPTIONS)
+    return book.pool("pool", OF_HUNDRED)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def full(request: pytest.FixtureRequest, new_store: Callable[..., str]) -> Iterator[Any]:
     """Return each kind of manager in turn, what keeps its line, and a lease of all it has."""
     if request.param == "memory":
-        memory = SharedPoolBudgetManager(OPTIONS)
+        memory = SharedPoolBudgetManager(OF_HUNDRED)
         yield memory, memory, take(memory, 100)
         return
     with Ledger.open(new_store(request.param)) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_HUNDRED)
         yield budget, book, take(budget, 100)
 
 
@@ -269,7 +269,7 @@ def test_at_the_deadline_it_is_the_ordinary_denial(full: Any) -> None:  # noqa: 
 def test_a_denial_is_kept_once(store_url: str) -> None:
     """However often a waiter asked, the journal tells of the last time alone."""
     with Ledger.open(store_url, record_denials=True) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_HUNDRED)
         take(budget, 100)
         began_s = time.monotonic()
         with pytest.raises(ThresholdExceededError):
@@ -382,7 +382,7 @@ def test_two_managers_of_a_ledger_share_the_line(
 @pytest.mark.usefixtures("only_woken")
 def test_lines_of_two_pools_are_two(book: Ledger, threads: ThreadPoolExecutor) -> None:
     """Who waits for one pool is nothing to the other."""
-    here, there = book.pool("here", OPTIONS), book.pool("there", OPTIONS)
+    here, there = book.pool("here", OF_HUNDRED), book.pool("there", OF_HUNDRED)
     leases = [take(here, 100), take(there, 100)]
     waiting = [threads.submit(take, here, 10, LONG_S), threads.submit(take, there, 10, LONG_S)]
     until(lambda: waiters(book) == 2)
@@ -425,7 +425,7 @@ def test_another_process_lets_the_first_go_on(
             text=True,
         ) as process,
     ):
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_HUNDRED)
         assert 2 == take(budget, 100).id
         waiting = threads.submit(take, budget, 50, LONG_S)
         until(lambda: waiters(book) == 1)
@@ -544,7 +544,7 @@ def test_a_ledger_that_closes_turns_waiters_away(
 
     async def main() -> None:
         with Ledger.open(store_url) as book:
-            budget = book.pool("pool", OPTIONS)
+            budget = book.pool("pool", OF_HUNDRED)
             take(budget, 100)
             tasks = await AsyncLedger(book).pool("pool")
             queue = [asyncio.wrap_future(threads.submit(take, budget, 10, LONG_S))]

@@ -95,19 +95,6 @@ def make(request: pytest.FixtureRequest) -> Callable[..., BudgetManager]:
     return awaited
 
 
-@pytest.fixture
-def clock() -> Clock:
-    """Return a clock."""
-    return Clock()
-
-
-@pytest.fixture
-def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
-    """Return a ledger that goes by `clock`, on each database in turn."""
-    with Ledger.open(store_url, clock=clock) as book:
-        yield book
-
-
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "async sqlite", "worker"])
 def timed_budgets(
     request: pytest.FixtureRequest, clock: Clock, new_store: Callable[[str], str]

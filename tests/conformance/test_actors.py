@@ -21,16 +21,14 @@ from ledger import (
     Ledger,
     SharedPoolBudgetOptions,
     Usage,
-    UsageEstimate,
     exports,
     reports,
 )
 from ledger.reports.render import statement_lines_sheet
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.fixtures import Vandal
+from tests.leases import OF_THOUSAND, TEN
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 USER = pwd.getpwuid(os.geteuid()).pw_name
 
 
@@ -43,8 +41,8 @@ def expected(book: Ledger, name: str | None) -> Actor:
 
 def use_up(book: Ledger, pool: str, **actor: str) -> None:
     """Write every kind of entry that somebody is answerable for, and others."""
-    budget = book.pool(pool, OPTIONS, **actor)
-    budget.record_used(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), Usage(total_tokens=7))
+    budget = book.pool(pool, OF_THOUSAND, **actor)
+    budget.record_used(budget.reserve(EXTENSIONS, TEN, UNLIMITED), Usage(total_tokens=7))
     budget.correct(budget.status().seq, Usage(total_tokens=6), "invoice", **actor)
     book.adjust(pool, SharedPoolBudgetOptions(capacity_tokens=2_000), reason="more", **actor)
     book.close_pool(pool, **actor)
@@ -78,9 +76,9 @@ def test_who_asked_is_in_the_books(store_url: str) -> None:
 def test_who_corrected_is_in_the_pools_above_too(store_url: str) -> None:
     """A mirror says what its original says."""
     with Ledger.open(store_url, actor="alice") as book:
-        book.pool("org", OPTIONS)
-        budget = book.pool("team", OPTIONS, parent="org")
-        budget.record_used(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), Usage(total_tokens=7))
+        book.pool("org", OF_THOUSAND)
+        budget = book.pool("team", OF_THOUSAND, parent="org")
+        budget.record_used(budget.reserve(EXTENSIONS, TEN, UNLIMITED), Usage(total_tokens=7))
         budget.correct(3, Usage(total_tokens=6), "invoice", actor="bob")
         for pool in ("org", "team"):
             (corrected,) = book.entries(pool, kind=EntryKind.CORRECTION)
@@ -93,11 +91,11 @@ def test_a_task_is_answerable_too(store_url: str) -> None:
 
     async def main() -> None:
         async with AsyncLedger.open(store_url, actor="alice") as store:
-            budget = await store.pool("pool", OPTIONS)
-            lease = await budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            budget = await store.pool("pool", OF_THOUSAND)
+            lease = await budget.reserve(EXTENSIONS, TEN, UNLIMITED)
             await budget.record_used(lease, Usage(total_tokens=7))
             await budget.correct(3, Usage(total_tokens=6), "invoice")
-            await store.adjust("pool", OPTIONS, actor="bob")
+            await store.adjust("pool", OF_THOUSAND, actor="bob")
             found = [one.actor for one in store.sync.entries("pool") if one.actor is not None]
             assert ["alice", "alice", "bob"] == [one.name for one in found]
 
@@ -106,9 +104,9 @@ def test_a_task_is_answerable_too(store_url: str) -> None:
 
 def test_a_repeated_call_keeps_the_first_actor(shared_book: Ledger, fresh_name: str) -> None:
     """What is asked is the same, whoever asks: the key finds the first answer."""
-    shared_book.pool(fresh_name, OPTIONS)
+    shared_book.pool(fresh_name, OF_THOUSAND)
     for actor in ("alice", "bob"):
-        shared_book.adjust(fresh_name, OPTIONS, idempotency_key="k", actor=actor)
+        shared_book.adjust(fresh_name, OF_THOUSAND, idempotency_key="k", actor=actor)
     (adjusted,) = shared_book.entries(fresh_name, kind=EntryKind.ADJUSTMENT)
     assert expected(shared_book, "alice") == adjusted.actor
 
@@ -116,11 +114,11 @@ def test_a_repeated_call_keeps_the_first_actor(shared_book: Ledger, fresh_name: 
 @pytest.mark.parametrize("actor", ["", "x" * 256, "a\0b", 7])
 def test_no_other_actor_is_taken(shared_book: Ledger, fresh_name: str, actor: Any) -> None:  # noqa: ANN401 - any value
     """Neither by `open` nor by any call, and nothing is written."""
-    budget = shared_book.pool(fresh_name, OPTIONS)
+    budget = shared_book.pool(fresh_name, OF_THOUSAND)
     for call in (
         lambda: Ledger.open(shared_book.url, actor=actor),
-        lambda: shared_book.pool(f"{fresh_name} 2", OPTIONS, actor=actor),
-        lambda: shared_book.adjust(fresh_name, OPTIONS, actor=actor),
+        lambda: shared_book.pool(f"{fresh_name} 2", OF_THOUSAND, actor=actor),
+        lambda: shared_book.adjust(fresh_name, OF_THOUSAND, actor=actor),
         lambda: shared_book.close_pool(fresh_name, actor=actor),
         lambda: budget.correct(1, Usage.zero(), "r", actor=actor),
     ):
@@ -134,7 +132,7 @@ def test_the_longest_entry_is_stored(shared_book: Ledger, fresh_name: str) -> No
     longest = SharedPoolBudgetOptions(
         thresholds={f"{number}" + "\1" * 63: 100 - number for number in range(8)}
     )
-    shared_book.pool(fresh_name, OPTIONS)
+    shared_book.pool(fresh_name, OF_THOUSAND)
     shared_book.adjust(fresh_name, longest, reason="\1" * 2_000, actor="\1" * 255)
     (adjusted,) = shared_book.entries(fresh_name, kind=EntryKind.ADJUSTMENT)
     assert adjusted.actor is not None

@@ -62,13 +62,6 @@ def manager(
 
 
 @pytest.fixture
-def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
-    """Return an open ledger whose time is that of the test."""
-    with Ledger.open(store_url, clock=clock) as book:
-        yield book
-
-
-@pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let one transaction expire a few leases only."""
     monkeypatch.setattr(journal, "ENDING_PAGE", PAGE)

@@ -26,12 +26,6 @@ OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, settlement=SettlementPoli
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Return the clock of both processes."""
-    return Clock()
-
-
-@pytest.fixture
 def budgets(store_url: str, clock: Clock) -> Iterator[list[LedgerBudgetManager]]:
     """Return one pool as two processes have it; the first one holds a lease."""
     with Ledger.open(store_url, clock=clock) as book, Ledger.open(store_url, clock=clock) as other:

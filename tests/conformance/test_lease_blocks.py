@@ -26,10 +26,10 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.testing.calls import EXTENSIONS
+from tests.leases import TEN
 
 pytestmark = pytest.mark.usefixtures("few_objects")
 
-TEN = UsageEstimate(total_tokens=10)
 USED = Usage(total_tokens=3)
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100, settlement=SettlementPolicy.RELEASE)
 ADVICE = r"nothing is reserved; write '(async )?with budget\.lease\(\.\.\.\) as lease:'"

@@ -22,11 +22,11 @@ from ledger import (
 )
 from ledger.store import attributions, journal, queries
 from ledger.testing.calls import UNLIMITED
+from tests.leases import OF_THOUSAND
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Vandal
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 ENDS: dict[str, Callable[[LedgerBudgetManager, BudgetLease], None]] = {
     "settled": lambda budget, lease: budget.record_used(lease, Usage(total_tokens=1)),
     "released": lambda budget, lease: budget.release(lease),
@@ -36,7 +36,7 @@ ENDS: dict[str, Callable[[LedgerBudgetManager, BudgetLease], None]] = {
 @pytest.fixture
 def budget(book: Ledger) -> LedgerBudgetManager:
     """Return the pool, through the ledger that remembers."""
-    return book.pool("pool", OPTIONS)
+    return book.pool("pool", OF_THOUSAND)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_store_put_back_takes_policies_and_attributions_with_it(
     book: Ledger, store_url: str, vandal: Vandal, leases: int, written: int
 ) -> None:
     """What the entries that are gone had set and named is not what the new ones set and name."""
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     book.adjust("pool", SharedPoolBudgetOptions(capacity_tokens=500))
     for _ in range(2):  # the second looks up what the first stored, and remembers it
         lease = reserve(budget, 10, Attribution(run_id="gone"))

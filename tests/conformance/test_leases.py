@@ -36,14 +36,14 @@ from ledger.store.dialects import clock
 from ledger.store.statements import Prepared
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests import programs
+from tests.leases import OF_HUNDRED
 
-LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 FULL = UsageEstimate(input_tokens=1, output_tokens=2, total_tokens=30, cost_micros_usd=4)
 
 
 def test_a_lease_is_its_reservation_s_entry(shared_book: Ledger, fresh_name: str) -> None:
     """The id is the entry's number, and the identity is the pool's."""
-    budget = shared_book.pool(fresh_name, LIMITED)
+    budget = shared_book.pool(fresh_name, OF_HUNDRED)
     lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.with_limits(40, None))
     newest = list(shared_book.entries(fresh_name))[-1]
     assert (2, budget.identity) == (lease.id, lease.pool)
@@ -53,7 +53,7 @@ def test_a_lease_is_its_reservation_s_entry(shared_book: Ledger, fresh_name: str
 
 def test_a_lease_is_found_again_by_its_token(shared_book: Ledger, fresh_name: str) -> None:
     """What `lease` returns is equal to what `reserve` returned."""
-    budget = shared_book.pool(fresh_name, LIMITED)
+    budget = shared_book.pool(fresh_name, OF_HUNDRED)
     lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.with_limits(40, None))
     assert lease == budget.lease(lease.token)
     assert lease == shared_book.pool(fresh_name).lease(lease.token)
@@ -64,10 +64,10 @@ def test_what_is_no_open_lease_is_unknown(
     shared_book: Ledger, fresh_name: str, lease_id: int
 ) -> None:
     """The opening, a settlement, an adjustment, and numbers that no entry has."""
-    budget = shared_book.pool(fresh_name, LIMITED)
+    budget = shared_book.pool(fresh_name, OF_HUNDRED)
     settled, _ = (budget.reserve(EXTENSIONS, FULL, UNLIMITED) for _ in range(2))
     budget.record_used(settled, Usage())
-    shared_book.adjust(fresh_name, LIMITED)
+    shared_book.adjust(fresh_name, OF_HUNDRED)
     for unknown in (lease_id, settled.id):
         with pytest.raises(UnknownLeaseError) as error:
             budget.record_used(replace(settled, id=unknown), Usage())
@@ -82,8 +82,8 @@ def test_what_is_no_open_lease_is_unknown(
 
 def test_a_lease_of_another_pool_writes_nothing(shared_book: Ledger, fresh_name: str) -> None:
     """Neither in the pool that is asked nor in the one that granted it."""
-    here = shared_book.pool(fresh_name, LIMITED)
-    there = shared_book.pool(f"{fresh_name} there", LIMITED)
+    here = shared_book.pool(fresh_name, OF_HUNDRED)
+    there = shared_book.pool(f"{fresh_name} there", OF_HUNDRED)
     mine = here.reserve(EXTENSIONS, tokens(7), UNLIMITED)
     theirs = there.reserve(EXTENSIONS, tokens(9), UNLIMITED)
     assert mine.id == theirs.id
@@ -102,7 +102,7 @@ def test_a_lease_of_another_store_writes_nothing(
 ) -> None:
     """Pools of the same name in two stores have two identities."""
     other = shared_postgresql if shared_book is shared_sqlite else shared_sqlite
-    here, there = (book.pool(fresh_name, LIMITED) for book in (shared_book, other))
+    here, there = (book.pool(fresh_name, OF_HUNDRED) for book in (shared_book, other))
     mine = here.reserve(EXTENSIONS, tokens(7), UNLIMITED)
     theirs = there.reserve(EXTENSIONS, tokens(7), UNLIMITED)
     assert mine == replace(theirs, pool=mine.pool, proof=mine.proof)
@@ -115,11 +115,11 @@ def test_a_lease_of_another_store_writes_nothing(
 def test_a_lease_survives_a_reopened_ledger(store_url: str) -> None:
     """The token alone is enough to settle it, and the limits are still those of the reservation."""
     with Ledger.open(store_url) as book:
-        budget = book.pool("pool", LIMITED)
+        budget = book.pool("pool", OF_HUNDRED)
         lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.from_tokens(30))
         left = budget.remaining(EXTENSIONS)
     with Ledger.open(store_url, create=False) as book:
-        budget = book.pool("pool", LIMITED)
+        budget = book.pool("pool", OF_HUNDRED)
         assert left == budget.remaining(EXTENSIONS)
         assert lease == budget.lease(lease.token)
         with pytest.raises(RequestBudgetExceededError):
@@ -144,7 +144,7 @@ with Ledger.open(sys.argv[1], create=False) as book:
 
 def test_a_lease_is_settled_in_another_process(store_url: str, book: Ledger) -> None:
     """Granted here, settled there by its token; this process sees it at once."""
-    budget = book.pool("pool", LIMITED)
+    budget = book.pool("pool", OF_HUNDRED)
     lease = budget.reserve(EXTENSIONS, FULL, RequestBudget.from_tokens(30))
     done = programs.run(
         [sys.executable, "-c", ANOTHER_PROCESS, store_url, lease.token],
@@ -162,7 +162,7 @@ def test_a_lease_is_settled_in_another_process(store_url: str, book: Ledger) -> 
 def test_two_ledgers_share_one_pool(store_url: str, book: Ledger) -> None:
     """Each sees what the other reserved and settled, and together they do not overspend."""
     with Ledger.open(store_url) as other:
-        here, there = book.pool("pool", LIMITED), other.pool("pool", LIMITED)
+        here, there = book.pool("pool", OF_HUNDRED), other.pool("pool", OF_HUNDRED)
         mine = here.reserve(EXTENSIONS, tokens(60), UNLIMITED)
         with pytest.raises(ThresholdExceededError) as denied:
             there.reserve(EXTENSIONS, tokens(41), UNLIMITED)
@@ -212,7 +212,7 @@ def test_open_leases_are_listed_oldest_first(
 
 def test_a_release_is_an_entry_of_its_lease(shared_book: Ledger, fresh_name: str) -> None:
     """It carries the reservation's attribution, and uses nothing."""
-    budget = shared_book.pool(fresh_name, LIMITED)
+    budget = shared_book.pool(fresh_name, OF_HUNDRED)
     extensions = RequestExtensions(Attribution(run_id="r", request_id="q"))
     lease = budget.reserve(extensions, FULL, RequestBudget.from_tokens(40))
     budget.release(lease)
@@ -240,8 +240,8 @@ def test_a_release_is_an_entry_of_its_lease(shared_book: Ledger, fresh_name: str
 
 def test_a_pool_without_open_leases_lists_none(shared_book: Ledger, fresh_name: str) -> None:
     """Neither a new one nor one whose leases have all ended; other pools' do not show."""
-    budget = shared_book.pool(fresh_name, LIMITED)
-    other = shared_book.pool(f"{fresh_name} other", LIMITED)
+    budget = shared_book.pool(fresh_name, OF_HUNDRED)
+    other = shared_book.pool(f"{fresh_name} other", OF_HUNDRED)
     other.reserve(EXTENSIONS, FULL, UNLIMITED)
     assert [] == list(shared_book.open_leases(fresh_name))
     budget.record_used(budget.reserve(EXTENSIONS, FULL, UNLIMITED), Usage())
@@ -255,7 +255,7 @@ def test_entries_are_read_in_order_after_any_of_them(
     monkeypatch.setattr(journal, "PAGE", 3)
     monkeypatch.setitem(journal.PoolJournal.page.__kwdefaults__, "page", 3)
     budget = shared_book.pool(fresh_name, SharedPoolBudgetOptions())
-    other = shared_book.pool(f"{fresh_name} other", LIMITED)
+    other = shared_book.pool(f"{fresh_name} other", OF_HUNDRED)
     for _ in range(6):
         budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         other.reserve(EXTENSIONS, tokens(1), UNLIMITED)
@@ -269,7 +269,7 @@ def test_entries_never_go_back_in_time(store_url: str) -> None:
     """When the clock does, the next entry has the time of the one before."""
     now = first = 1_700_000_000_000_000
     with Ledger.open(store_url, clock=lambda: now) as book:
-        budget = book.pool("pool", LIMITED)
+        budget = book.pool("pool", OF_HUNDRED)
         for now in (first + 40, first - 30, first + 41):  # noqa: B007 - the clock reads it
             budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
         times = [entry.recorded_at - first for entry in book.entries("pool")]
@@ -304,7 +304,7 @@ def test_a_hold_that_ends_while_its_pool_is_read_expires(
     """The server's time is read ahead of what is due by then: a hold in between would be missed."""
     slow = Prepared(select(clock.NOW.label("now")).select_from(text("pg_sleep(0.3)")))
     with Ledger.open(new_store("postgresql")) as book:
-        budget = book.pool("pool", LIMITED)
+        budget = book.pool("pool", OF_HUNDRED)
         soon = RequestExtensions(LeaseTtl(timedelta(milliseconds=150)))
         budget.reserve(soon, tokens(20), UNLIMITED)
         monkeypatch.setattr(queries, "READ_CLOCK", slow)
@@ -334,7 +334,7 @@ def test_a_hold_expires_though_the_server_s_clock_went_back(
 ) -> None:
     """What was asked for as due is believed for no later time than that at which it was."""
     with Ledger.open(new_store("postgresql")) as book:
-        budget = book.pool("pool", LIMITED)
+        budget = book.pool("pool", OF_HUNDRED)
         ttl, later_us = LeaseTtl(timedelta(minutes=10)), 1_200_000_000
         budget.reserve(RequestExtensions(ttl), tokens(20), UNLIMITED)
         time.sleep(0.6)  # until holds are looked for again

@@ -16,7 +16,6 @@ from ledger import (
     Ledger,
     LedgerBudgetManager,
     RequestExtensions,
-    SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnknownLeaseError,
     Usage,
@@ -26,15 +25,15 @@ from ledger import (
 from ledger.engine.operations import Operation, Record, Reserve
 from ledger.store.keys import Receipt, new_key
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.leases import OF_HUNDRED
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100)
 FIVE, SIX = UsageEstimate(total_tokens=5), UsageEstimate(total_tokens=6)
 
 
 @pytest.fixture
 def budget(shared_book: Ledger, fresh_name: str) -> LedgerBudgetManager:
     """Return a pool of its own, on each database in turn."""
-    return shared_book.pool(fresh_name, OPTIONS)
+    return shared_book.pool(fresh_name, OF_HUNDRED)
 
 
 @pytest.fixture
@@ -175,7 +174,7 @@ def test_a_receipt_does_not_reach_another_pool(
     """There, the call was never made."""
     lease = budget.reserve(EXTENSIONS, FIVE, UNLIMITED)
     receipt = tried().key_to_repeat()
-    other = shared_book.pool(f"{fresh_name} other", OPTIONS)
+    other = shared_book.pool(f"{fresh_name} other", OF_HUNDRED)
     assert lease != reserve(other, receipt)
     with pytest.raises(UnknownLeaseError):
         other.record_used(lease, Usage())

@@ -11,15 +11,14 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from ledger import LeaseTtl, Ledger, RequestExtensions, SharedPoolBudgetOptions
+from ledger import LeaseTtl, Ledger, RequestExtensions
 from ledger.engine import transaction
 from ledger.engine.callers import Caller, Executor
 from ledger.engine.operations import Release
 from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import Clock
-
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100)
+from tests.leases import OF_HUNDRED
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 def test_expiries_are_logged(store_url: str, clock: Clock, lines: Callable[[], list[str]]) -> None:
     """With how many leases, and of which pool."""
     with Ledger.open(store_url, clock=clock) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_HUNDRED)
         budget.reserve(RequestExtensions(LeaseTtl(timedelta(minutes=1))), tokens(1), UNLIMITED)
         clock.minutes(2)
         assert 1 == book.expire_due()
@@ -45,7 +44,7 @@ def test_a_long_wait_for_a_lock_is_logged(
     """With how long it was, and for which pools."""
     monkeypatch.setattr(transaction, "_LONG_WAIT_S", 0.05)
     with Ledger.open(store_url) as book, Ledger.open(store_url) as other:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_HUNDRED)
         begun = threading.Event()
 
         def hold() -> None:
@@ -72,7 +71,7 @@ def test_a_lost_connection_is_logged(
 ) -> None:
     """By the class of its error alone, and the call goes on."""
     with Ledger.open(new_store("postgresql")) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_HUNDRED)
         begin, errors = book._database.dialect.begin, [psycopg.OperationalError("secret")]
 
         def fail_once(*given: object, **named: object) -> None:
@@ -97,7 +96,7 @@ def test_a_batch_that_is_taken_over_is_logged(
     logger = logging.getLogger("ledger.engine.call_queue")
     handle, held = logger.handle, []
     with Ledger.open(store_url) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_HUNDRED)
         lease = budget.reserve(EXTENSIONS, tokens(60), UNLIMITED)
         interrupted = Executor()
         interrupted.alive = False

@@ -15,7 +15,6 @@ from ledger import (
     Ledger,
     LedgerBudgetManager,
     RequestExtensions,
-    SharedPoolBudgetOptions,
     ThresholdExceededError,
     Usage,
     UsageEstimate,
@@ -24,13 +23,12 @@ from ledger import (
 from ledger.store import snapshot
 from ledger.testing.calls import UNLIMITED
 from tests.clocks import until
+from tests.leases import OF_THOUSAND, TEN
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap
 
 POOLS = 9
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 COPIED = ["COPY", "CopyDone", "COMMIT"]
 
 
@@ -41,7 +39,7 @@ def call(run: str) -> RequestExtensions:
 
 def budgets(book: Ledger) -> list[LedgerBudgetManager]:
     """Return the pools of a store, opened by this process."""
-    return [book.pool(f"pool {number}", OPTIONS) for number in range(POOLS)]
+    return [book.pool(f"pool {number}", OF_THOUSAND) for number in range(POOLS)]
 
 
 def in_one_batch(book: Ledger, calls: Sequence[Callable[[], object]]) -> list[object]:
@@ -66,7 +64,7 @@ def in_one_batch(book: Ledger, calls: Sequence[Callable[[], object]]) -> list[ob
 
 def reserve(budget: LedgerBudgetManager, run: str) -> Callable[[], object]:
     """Return a call that reserves."""
-    return lambda: budget.reserve(call(run), ESTIMATE, UNLIMITED)
+    return lambda: budget.reserve(call(run), TEN, UNLIMITED)
 
 
 def settle(budget: LedgerBudgetManager, lease: object) -> Callable[[], object]:
@@ -109,7 +107,7 @@ def test_new_attributions_of_one_batch_get_numbers_of_their_own(
         calls = [reserve(budget, run) for run in runs for budget in mine]
         calls += [
             lambda budget=budget: budget.reserve(  # type: ignore[misc]
-                RequestExtensions(Attribution()), ESTIMATE, UNLIMITED
+                RequestExtensions(Attribution()), TEN, UNLIMITED
             )
             for budget in mine
         ]
@@ -128,12 +126,12 @@ def test_what_a_transaction_read_ahead_is_not_believed_by_the_next(
     """A denied call stores no attribution. Another process does, and a settlement then names it."""
     url = new_store(kind)
     with Ledger.open(url, timeout_s=3) as book, Ledger.open(url) as elsewhere:
-        budget, theirs = (one.pool("pool", OPTIONS) for one in (book, elsewhere))
-        lease = budget.reserve(call("run"), ESTIMATE, UNLIMITED)
+        budget, theirs = (one.pool("pool", OF_THOUSAND) for one in (book, elsewhere))
+        lease = budget.reserve(call("run"), TEN, UNLIMITED)
         another = RequestExtensions(Attribution(run_id="run", model="another"))
         with pytest.raises(ThresholdExceededError):
             budget.reserve(another, UsageEstimate(total_tokens=1_001), UNLIMITED)
-        theirs.reserve(another, ESTIMATE, UNLIMITED)
+        theirs.reserve(another, TEN, UNLIMITED)
         budget.record_used(lease, Usage(total_tokens=5), report=UsageReport(model="another"))
         models = [entry.attribution.model for entry in book.entries("pool", after=1)]  # type: ignore[union-attr]
         assert ["model", "another", "another"] == models

@@ -31,12 +31,11 @@ from ledger.store import journal, queries, snapshot
 from ledger.store.statements import Prepared, driver_of, rows_of_each
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
+from tests.leases import OF_THOUSAND, TEN
 
 if TYPE_CHECKING:
     from tests.conftest import Wiretap
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 USAGE = Usage(total_tokens=5)
 INSERT = "WITH"
 """The first word of an INSERT of a few rows: the statement counts what it wrote."""
@@ -64,14 +63,14 @@ def url(new_store: Callable[..., str]) -> str:
 def book(url: str, wiretap: Wiretap) -> Iterator[Ledger]:
     """Return a ledger with a pool that was used before, read along."""
     with Ledger.open(url) as opened:
-        opened.pool("pool", OPTIONS).release(reserve(opened.pool("pool")))
+        opened.pool("pool", OF_THOUSAND).release(reserve(opened.pool("pool")))
         wiretap.tap(*opened._database.dialect._made)
         yield opened
 
 
 def reserve(budget: LedgerBudgetManager, *given: object) -> object:
     """Reserve."""
-    return budget.reserve(RequestExtensions(*given), ESTIMATE, UNLIMITED)
+    return budget.reserve(RequestExtensions(*given), TEN, UNLIMITED)
 
 
 def test_a_write_alone_is_two_messages(book: Ledger, wiretap: Wiretap) -> None:
@@ -103,7 +102,7 @@ def test_the_small_question_is_asked_first(
     monkeypatch.setattr(dialect, "read_alone", noted)
     budget.remaining(EXTENSIONS)
     with Ledger.open(url) as other:
-        other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        other.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
     assert [990, 990] == [budget.remaining(EXTENSIONS).tokens for _ in range(2)]
     expected = [queries.HOLDING, *(queries.HOLDING, queries.STANDING), queries.STANDING]
     assert expected == asked
@@ -148,9 +147,9 @@ def test_entries_of_others_cost_one_more_message(book: Ledger, url: str, wiretap
 
 def test_a_pool_three_deep_is_one_transaction(book: Ledger, wiretap: Wiretap) -> None:
     """One message reads in all three pools, behind all locks; another writes in all of them."""
-    book.pool("org", OPTIONS)
-    book.pool("team", OPTIONS, parent="org")
-    run = book.pool("run", OPTIONS, parent="team")
+    book.pool("org", OF_THOUSAND)
+    book.pool("team", OF_THOUSAND, parent="org")
+    run = book.pool("run", OF_THOUSAND, parent="team")
     run.release(reserve(run))
     wiretap.sent()
     lease = reserve(run)
@@ -163,7 +162,7 @@ def test_many_rows_go_by_copy(book: Ledger, wiretap: Wiretap) -> None:
     """Nine pools deep, an operation is nine rows."""
     parent = None
     for depth in range(9):
-        budget = book.pool(f"level {depth}", OPTIONS, parent=parent)
+        budget = book.pool(f"level {depth}", OF_THOUSAND, parent=parent)
         parent = budget.name
     budget.release(reserve(budget))
     wiretap.sent()
@@ -176,10 +175,10 @@ def test_a_pool_three_deep_costs_at_most_three_times_the_statements(
 ) -> None:
     """Counted by the database itself, with BEGIN and COMMIT."""
     with Ledger.open(new_store("sqlite")) as book:
-        flat = book.pool("flat", OPTIONS)
-        book.pool("org", OPTIONS)
-        book.pool("team", OPTIONS, parent="org")
-        run = book.pool("run", OPTIONS, parent="team")
+        flat = book.pool("flat", OF_THOUSAND)
+        book.pool("org", OF_THOUSAND)
+        book.pool("team", OF_THOUSAND, parent="org")
+        run = book.pool("run", OF_THOUSAND, parent="team")
         counts = []
         for budget in (flat, run):
             budget.release(reserve(budget))
@@ -200,7 +199,7 @@ def test_what_is_asked_of_many_pools_is_answered_for_each(
 ) -> None:
     """By one statement on PostgreSQL: nothing, one row, and rows in their order."""
     with Ledger.open(new_store(kind)) as book:
-        budgets = [book.pool(f"pool {number}", OPTIONS) for number in range(4)]
+        budgets = [book.pool(f"pool {number}", OF_THOUSAND) for number in range(4)]
         for number, budget in enumerate(budgets):
             for hour in reversed(range(number)):
                 reserve(budget, LeaseTtl(timedelta(hours=hour + 1)))
@@ -271,7 +270,7 @@ def test_what_credits_and_limits_count_from_is_looked_up_once(url: str, wiretap:
             book.credit("prepaid", Credit(name="ends", tokens=10, expires_at=until))
         for _ in range(25):
             for _ in range(4):
-                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                budget.reserve(EXTENSIONS, TEN, UNLIMITED)
             clock.minutes(10)
         book.expire_due()
         expected = budget.remaining(EXTENSIONS)
@@ -281,7 +280,7 @@ def test_what_credits_and_limits_count_from_is_looked_up_once(url: str, wiretap:
             wiretap.sent()
             assert expected == reader.remaining(EXTENSIONS)
             assert len(wiretap.sent()) <= most
-        budget.release(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+        budget.release(budget.reserve(EXTENSIONS, TEN, UNLIMITED))
         wiretap.sent()
         assert expected == reader.remaining(EXTENSIONS)
         assert len(wiretap.sent()) <= 7
@@ -300,7 +299,7 @@ def test_threads_may_share_what_was_looked_up(url: str) -> None:
                 if number == 0:
                     clock.minutes(2)
                 if number % 2:
-                    budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                    budget.reserve(EXTENSIONS, TEN, UNLIMITED)
                 else:
                     budget.remaining(EXTENSIONS)
 

@@ -18,7 +18,6 @@ from ledger import (
     RequestBudget,
     RequestBudgetExceededError,
     RequestExtensions,
-    SharedPoolBudgetOptions,
     ThresholdExceededError,
     UnknownLeaseError,
     Usage,
@@ -27,8 +26,8 @@ from ledger import (
     from_micros,
 )
 from ledger.testing.calls import UNLIMITED, tokens
+from tests.leases import OF_HUNDRED
 
-LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -40,7 +39,7 @@ def keyed(key: str, *values: object) -> RequestExtensions:
 @pytest.fixture
 def budget(shared_book: Ledger, fresh_name: str) -> LedgerBudgetManager:
     """Return a pool of 100 tokens, on each database in turn."""
-    return shared_book.pool(fresh_name, LIMITED)
+    return shared_book.pool(fresh_name, OF_HUNDRED)
 
 
 def test_a_repeated_reservation_returns_the_first_lease(
@@ -116,7 +115,7 @@ def test_a_key_with_other_arguments_is_a_conflict(
 
 def test_a_key_belongs_to_its_pool(shared_book: Ledger, budget: LedgerBudgetManager) -> None:
     """Another pool may use the same one for another call."""
-    other = shared_book.pool(f"{budget.name} 2", LIMITED)
+    other = shared_book.pool(f"{budget.name} 2", OF_HUNDRED)
     budget.reserve(keyed("k"), tokens(40), UNLIMITED)
     other.reserve(keyed("k"), tokens(50), UNLIMITED)
     assert 50 == other.remaining(RequestExtensions()).tokens
@@ -196,7 +195,7 @@ def test_a_denial_without_a_key_is_not_kept(budget: LedgerBudgetManager) -> None
 def test_denials_are_recorded_on_request(store_url: str) -> None:
     """With `record_denials` every refusal is an entry with its figures, and moves no balance."""
     with Ledger.open(store_url, record_denials=True) as book:
-        budget = book.pool("pool", LIMITED)
+        budget = book.pool("pool", OF_HUNDRED)
         run = RequestExtensions(Attribution(run_id="r", request_id="q"), OccurredAt(NOW))
         with pytest.raises(ThresholdExceededError):
             budget.reserve(run, tokens(101), UNLIMITED)

@@ -25,8 +25,8 @@ from ledger import (
 )
 from ledger.testing import Awaited
 from tests.clocks import MINUTE
+from tests.leases import OF_HUNDRED
 
-LIMITED = SharedPoolBudgetOptions(capacity_tokens=100)
 MORE = SharedPoolBudgetOptions(capacity_tokens=200)
 
 Call = Callable[[Any, Any, BudgetLease, int], object]
@@ -79,7 +79,7 @@ def store(request: pytest.FixtureRequest, shared_book: Ledger) -> Any:  # noqa: 
 @pytest.fixture
 def budget(request: pytest.FixtureRequest, store: Any, fresh_name: str) -> Any:  # noqa: ANN401 - of either face
     """Return a pool whose second entry is a lease that the third has settled."""
-    made = store.pool(fresh_name, LIMITED)
+    made = store.pool(fresh_name, OF_HUNDRED)
     if isinstance(store, Awaited):
         made = Awaited(made, request.getfixturevalue("runner").run)
     made.record_used(reserve(made), Usage(total_tokens=7))
@@ -150,7 +150,7 @@ def test_another_call_under_the_key_is_a_conflict(
 @pytest.mark.parametrize("call", [*CALLS.values(), release], ids=[*CALLS, "release"])
 def test_twins_get_one_answer(shared_book: Ledger, fresh_name: str, call: Call) -> None:
     """All at once, so that they ride in the same batches: one entry, and the same for all."""
-    budget = shared_book.pool(fresh_name, LIMITED)
+    budget = shared_book.pool(fresh_name, OF_HUNDRED)
     budget.record_used(reserve(budget), Usage(total_tokens=7))
     lease, start = reserve(budget), threading.Barrier(8)
     before = budget.status().seq

@@ -26,8 +26,7 @@ from ledger import (
     UsageEstimate,
 )
 from ledger.testing.calls import UNLIMITED
-
-TEN = UsageEstimate(total_tokens=10)
+from tests.leases import TEN
 
 
 def by_tenant(extensions: RequestExtensions) -> str:

@@ -26,10 +26,10 @@ from ledger.errors import UnknownRulesError
 from ledger.store.policies import Terms
 from ledger.store.statements import rows_of_each
 from ledger.testing.calls import UNLIMITED
+from tests.leases import OF_HUNDRED
 
 NOW = released.CURRENT
 NEXT = NOW + 1
-POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
 
 
 def halved(policy: SharedPoolBudgetOptions, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - those of `admit`
@@ -75,7 +75,7 @@ def test_an_old_journal_is_verified_under_the_rules_of_its_time(
 ) -> None:
     """What one version admitted is good, although the next one would have refused it."""
     with Ledger.open(store_url, record_denials=True) as book:
-        pool = book.pool("team", POLICY)
+        pool = book.pool("team", OF_HUNDRED)
         pool.record_used(ask(pool, 80), Usage(total_tokens=80))
         assert refused(pool, 30)
     release()
@@ -92,7 +92,7 @@ def test_a_new_pool_goes_by_the_new_rules(store_url: str, release: Callable[[], 
     """Its verdicts, and their proof, are those of the next version."""
     release()
     with Ledger.open(store_url, record_denials=True) as book:
-        pool = book.pool("team", POLICY)
+        pool = book.pool("team", OF_HUNDRED)
         assert refused(pool, 51)
         assert not refused(pool, 50)
         assert [NEXT] == versions(book, "team")
@@ -104,11 +104,11 @@ def test_an_adjustment_puts_a_pool_under_the_new_rules(
 ) -> None:
     """One journal of two versions: each entry is decided by the one that held."""
     with Ledger.open(store_url, record_denials=True) as book:
-        pool = book.pool("team", POLICY)
+        pool = book.pool("team", OF_HUNDRED)
         assert not refused(pool, 80)
         release()
         assert not refused(pool, 80)
-        book.adjust("team", POLICY)
+        book.adjust("team", OF_HUNDRED)
         assert refused(pool, 80)
         assert not refused(pool, 50)
         assert [NOW, NEXT] == versions(book, "team")
@@ -120,9 +120,9 @@ def test_each_pool_of_a_lineage_goes_by_its_own_rules(
 ) -> None:
     """A pool under the new rules asks one under the old."""
     with Ledger.open(store_url) as book:
-        book.pool("org", POLICY)
+        book.pool("org", OF_HUNDRED)
         release()
-        pool = book.pool("team", POLICY, parent="org")
+        pool = book.pool("team", OF_HUNDRED, parent="org")
         assert refused(pool, 51)
         assert not refused(pool, 50)
         ask(book.pool("org"), 60)
@@ -133,9 +133,9 @@ def test_each_pool_of_a_lineage_goes_by_its_own_rules(
 
 def test_memory_goes_by_the_newest_rules(release: Callable[[], None]) -> None:
     """A manager in memory was made by this library, and has no older entries."""
-    assert not refused(SharedPoolBudgetManager(POLICY), 80)
+    assert not refused(SharedPoolBudgetManager(OF_HUNDRED), 80)
     release()
-    assert refused(SharedPoolBudgetManager(POLICY), 80)
+    assert refused(SharedPoolBudgetManager(OF_HUNDRED), 80)
 
 
 def test_rules_that_this_library_does_not_have_are_named(
@@ -144,7 +144,7 @@ def test_rules_that_this_library_does_not_have_are_named(
     """Nothing is decided, written or told to be damaged beyond what the library cannot know."""
     release()
     with Ledger.open(store_url) as book:
-        ask(book.pool("team", POLICY), 10)
+        ask(book.pool("team", OF_HUNDRED), 10)
         size = book.size("team")
     monkeypatch.undo()
     named = rf"version {NEXT} .* budget-ledger 7\.5"
@@ -181,8 +181,8 @@ def test_credits_under_rules_that_this_library_does_not_have_are_not_damaged(
 def test_the_version_is_part_of_the_policy_entry(store_url: str) -> None:
     """Both openings and adjustments name it, and no other entry does."""
     with Ledger.open(store_url) as book:
-        pool = book.pool("team", POLICY)
-        book.adjust("team", POLICY, reason="again")
+        pool = book.pool("team", OF_HUNDRED)
+        book.adjust("team", OF_HUNDRED, reason="again")
         ask(pool, 1)
         for one in book.entries("team"):
             sets = one.kind in {EntryKind.OPENING, EntryKind.ADJUSTMENT}

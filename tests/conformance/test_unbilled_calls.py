@@ -23,15 +23,12 @@ from ledger import (
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     Usage,
-    UsageEstimate,
     is_unbilled,
     register_unbilled,
 )
 from ledger.core import unbilled
 from ledger.testing.calls import EXTENSIONS
-
-ESTIMATE = UsageEstimate(total_tokens=10)
-POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
+from tests.leases import OF_HUNDRED, TEN
 
 
 def named(name: str, *bases: type) -> Any:  # noqa: ANN401 - a class of exceptions
@@ -194,42 +191,42 @@ def nothing(_lease: Any) -> None:  # noqa: ANN401 - any block
 def budget(request: pytest.FixtureRequest, fresh_name: str) -> Any:  # noqa: ANN401 - any manager
     """Return a budget of each kind in turn."""
     if request.param == "memory":
-        return SharedPoolBudgetManager(POLICY)
-    return request.getfixturevalue(f"shared_{request.param}").pool(fresh_name, POLICY)
+        return SharedPoolBudgetManager(OF_HUNDRED)
+    return request.getfixturevalue(f"shared_{request.param}").pool(fresh_name, OF_HUNDRED)
 
 
 def test_ten_refusals_use_nothing_up(budget: Any) -> None:  # noqa: ANN401 - any manager
     """Each asks for a tenth of the budget, and gives it back."""
     for error in [made(OPENAI_LIMIT, status_code=429)] * 10:
-        leave(budget.lease(ESTIMATE), error, nothing)
+        leave(budget.lease(TEN), error, nothing)
     assert 100 == budget.remaining(EXTENSIONS).tokens
 
 
 @pytest.mark.parametrize("which", ["openai time-out", "openai 500", "openai in a stream"])
 def test_what_nobody_knows_is_settled_by_policy(budget: Any, which: str) -> None:  # noqa: ANN401 - any manager
     """At the estimate, as without an answer at all."""
-    leave(budget.lease(ESTIMATE), UNKNOWN[which], nothing)
+    leave(budget.lease(TEN), UNKNOWN[which], nothing)
     assert 90 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_refusal_after_output_is_settled_by_policy(budget: Any) -> None:  # noqa: ANN401 - any manager
     """What was observed was billed, so the rest of the call may be."""
     error = made(OPENAI_LIMIT, status_code=429)
-    leave(budget.lease(ESTIMATE), error, lambda lease: lease.observe(Usage(total_tokens=3)))
+    leave(budget.lease(TEN), error, lambda lease: lease.observe(Usage(total_tokens=3)))
     assert 90 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_a_refusal_after_the_record_changes_nothing(budget: Any) -> None:  # noqa: ANN401 - any manager
     """The lease was settled before it, by what was recorded."""
     error = made(OPENAI_LIMIT, status_code=429)
-    leave(budget.lease(ESTIMATE), error, lambda lease: lease.record(Usage(total_tokens=3)))
+    leave(budget.lease(TEN), error, lambda lease: lease.record(Usage(total_tokens=3)))
     assert 97 == budget.remaining(EXTENSIONS).tokens
 
 
 def test_the_journal_has_a_release(shared_book: Ledger, fresh_name: str) -> None:
     """No settlement at 0: the call used nothing, and counts for no request."""
-    pool = shared_book.pool(fresh_name, POLICY)
-    leave(pool.lease(ESTIMATE), ConnectionRefusedError(), nothing)
+    pool = shared_book.pool(fresh_name, OF_HUNDRED)
+    leave(pool.lease(TEN), ConnectionRefusedError(), nothing)
     assert EntryKind.RELEASE == list(shared_book.entries(fresh_name))[-1].kind
     assert 0 == pool.status().balance.committed.requests
 
@@ -244,7 +241,7 @@ def test_tasks_do_the_same(shared_book: Ledger, fresh_name: str, policy: Settlem
         budget = await AsyncLedger(shared_book).pool(fresh_name, options)
         left = []
         for error, observed in ((refusal, None), (unknown, None), (refusal, Usage(total_tokens=3))):
-            await leave_async(budget.lease(ESTIMATE), error, observed)
+            await leave_async(budget.lease(TEN), error, observed)
             left.append((await budget.remaining(EXTENSIONS)).tokens)
         return left
 
@@ -268,10 +265,10 @@ def test_programs_add_their_own(budget: Any) -> None:  # noqa: ANN401 - any mana
     register_unbilled(RefusedError)
     register_unbilled("groq.APIStatusError", lambda error: error.status_code == 429)
     groq = named("groq._exceptions.RateLimitError", named("groq._exceptions.APIStatusError"))
-    leave(budget.lease(ESTIMATE), RefusedError(), nothing)
-    leave(budget.lease(ESTIMATE), made(groq, status_code=429), nothing)
+    leave(budget.lease(TEN), RefusedError(), nothing)
+    leave(budget.lease(TEN), made(groq, status_code=429), nothing)
     assert 100 == budget.remaining(EXTENSIONS).tokens
-    leave(budget.lease(ESTIMATE), made(groq, status_code=400), nothing)
+    leave(budget.lease(TEN), made(groq, status_code=400), nothing)
     assert 90 == budget.remaining(EXTENSIONS).tokens
 
 
@@ -287,7 +284,7 @@ def test_a_rule_that_raises_hides_nothing(budget: Any) -> None:  # noqa: ANN401 
     """The lease is settled by policy, and the error says what went wrong."""
     register_unbilled(OWN, lambda error: error.no_such_attribute)
     error = OWN("out")
-    leave(budget.lease(ESTIMATE), error, nothing)
+    leave(budget.lease(TEN), error, nothing)
     assert 90 == budget.remaining(EXTENSIONS).tokens
     (note,) = error.__notes__
     assert "no_such_attribute" in note

@@ -21,8 +21,8 @@ from ledger.store import journal
 from ledger.store.snapshot import POOLS_PAGE
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import HOUR, Clock
+from tests.leases import TEN
 
-TEN = UsageEstimate(total_tokens=10)
 ABOVE = SharedPoolBudgetOptions(capacity_tokens=10_000, window=Window(period=HOUR, carry_over=True))
 BELOW = SharedPoolBudgetOptions(capacity_tokens=50, lease_ttl=timedelta(minutes=5))
 

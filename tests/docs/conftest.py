@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import programs
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import ROOT
 
 
 @pytest.fixture(scope="session")

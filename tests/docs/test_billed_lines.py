@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ from tests.conformance.test_unbilled_calls import (
     made,
     status,
 )
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[2]
 CHARGED = 10
 LINES: dict[str, list[BaseException | None]] = {
     "An answer of 4xx, 408 and 499 aside: released.": [

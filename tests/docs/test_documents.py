@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import ledger
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
     for folder in (".", "docs", "examples", "benchmarks")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 from tests import programs
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[2]
 MARKED = {
     "browser": "tests/browser/test_page.py::",
     "clients": "all_servers",

@@ -6,12 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.programs import ROOT
 
 _LOCK = "        with self._lock:\n"
 _LIMIT = """\

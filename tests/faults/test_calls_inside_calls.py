@@ -28,23 +28,19 @@ from ledger import (
     LedgerBudgetManager,
     OutcomeUnknownError,
     SharedPoolBudgetManager,
-    SharedPoolBudgetOptions,
     UnknownLeaseError,
     Usage,
-    UsageEstimate,
 )
 from ledger.aio import AsyncLedger
 from ledger.engine import call_queue, collecting
 from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, until
-from tests.leases import numbered
+from tests.leases import OF_THOUSAND, ONE, numbered
 from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("few_objects")
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=1)
 TIMEOUT_S = 60
 BOUND_S = LATE_S
 """What a call takes at most that does not wait: less than the time-out."""
@@ -60,12 +56,12 @@ def book(store_url: str) -> Iterator[Ledger]:
 @pytest.fixture
 def budget(book: Ledger) -> LedgerBudgetManager:
     """Return a pool of the book."""
-    return book.pool("pool", OPTIONS)
+    return book.pool("pool", OF_THOUSAND)
 
 
 def reserve(budget: Any) -> BudgetLease:  # noqa: ANN401 - any manager
     """Reserve a token."""
-    lease: BudgetLease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    lease: BudgetLease = budget.reserve(EXTENSIONS, ONE, UNLIMITED)
     return lease
 
 
@@ -121,7 +117,7 @@ def wait_until_ended(budget: LedgerBudgetManager, lease: BudgetLease) -> None:
 
 def generator(budget: Any, leases: list[BudgetLease]) -> Iterator[None]:  # noqa: ANN401 - any manager
     """Hold a lease for as long as this lives."""
-    with budget.lease(ESTIMATE) as held:
+    with budget.lease(ONE) as held:
         leases.append(held.lease)
         yield
 
@@ -164,12 +160,12 @@ def test_a_handler_that_reserves_inside_a_commit_is_refused_at_once(
 
 def test_a_handler_opens_no_pool_inside_a_commit(book: Ledger, budget: LedgerBudgetManager) -> None:
     """Neither does what takes no place in the queue wait for its own thread."""
-    for work in (lambda: book.pool("another", OPTIONS), lambda: book.expire_due("pool")):
+    for work in (lambda: book.pool("another", OF_THOUSAND), lambda: book.expire_due("pool")):
         with handler(work) as came:
             at_commit(book, strike)
             reserve(budget)
         assert [ContentionError] == [type(error) for error in came]
-    assert "another" == book.pool("another", OPTIONS).name
+    assert "another" == book.pool("another", OF_THOUSAND).name
 
 
 @pytest.mark.parametrize("how", ["release", "abandon"])
@@ -490,12 +486,12 @@ def test_a_lease_that_is_collected_inside_a_batch_of_tasks_is_ended(store_url: s
 
     async def main() -> None:
         async with await AsyncLedger.open(store_url, timeout_s=TIMEOUT_S) as book:
-            budget = await book.pool("pool", OPTIONS)
+            budget = await book.pool("pool", OF_THOUSAND)
             sync = book.sync.pool("pool")
             lease = garbage(sync)
             at_commit(book.sync, gc.collect)
             began = time.monotonic()
-            await budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            await budget.reserve(EXTENSIONS, ONE, UNLIMITED)
             assert time.monotonic() - began < BOUND_S
             await asyncio.to_thread(wait_until_ended, sync, lease)
 
@@ -511,7 +507,7 @@ def test_a_coroutine_that_is_collected_ends_its_lease(
     leases: list[str] = []
 
     async def work() -> None:
-        async with (await AsyncLedger(book).pool("pool")).lease(ESTIMATE) as held:
+        async with (await AsyncLedger(book).pool("pool")).lease(ONE) as held:
             leases.append(held.lease.token)
             await asyncio.Event().wait()
 
@@ -543,7 +539,7 @@ def test_in_memory_a_handler_is_refused_and_a_finaliser_is_heard() -> None:
     doing: list[Callable[[], object]] = []
     came: list[object] = []
 
-    budget = SharedPoolBudgetManager(OPTIONS)
+    budget = SharedPoolBudgetManager(OF_THOUSAND)
     expire = budget._state._expire
 
     def inside_a_change(*given: Any) -> None:  # noqa: ANN401 - passed on
@@ -578,7 +574,7 @@ def impatient(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledge
     monkeypatch.setattr(call_queue, "_GRACE_S", 0.1)
     monkeypatch.setattr(postgresql, "_STILL_MIN_S", 60)  # the server would end what stands still
     with Ledger.open(store_url, timeout_s=0.4) as book:
-        book.pool("pool", OPTIONS)
+        book.pool("pool", OF_THOUSAND)
         yield book
 
 
@@ -609,7 +605,7 @@ def test_who_waits_for_a_leader_that_stands_still_is_told_in_time(
 
     async def main() -> None:
         budget = await AsyncLedger(impatient).pool("pool")
-        await budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        await budget.reserve(EXTENSIONS, ONE, UNLIMITED)
 
     with stuck(impatient):
         began = time.monotonic()
@@ -636,7 +632,7 @@ def test_who_is_in_the_batch_of_a_leader_that_stands_still_is_told_in_time(
 
     async def main() -> None:
         same = await AsyncLedger(impatient).pool("pool")
-        await same.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        await same.reserve(EXTENSIONS, ONE, UNLIMITED)
 
     dialect.begin = wait_for_company
     go = threading.Event()
@@ -690,7 +686,7 @@ def test_closing_waits_no_longer_than_a_call_may_take(impatient: Ledger) -> None
 
     async def main() -> None:
         budget = await AsyncLedger(impatient).pool("pool")
-        await budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        await budget.reserve(EXTENSIONS, ONE, UNLIMITED)
 
     go = threading.Event()
     at_commit(impatient, lambda: go.wait(60))

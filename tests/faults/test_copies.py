@@ -10,21 +10,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from ledger import Ledger, OtherStoreError, SharedPoolBudgetOptions, UsageEstimate
+from ledger import Ledger, OtherStoreError
 from ledger.cli import main
 from ledger.store import migrate
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.faults.servers import run_postgresql
-
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
+from tests.leases import OF_THOUSAND, TEN
 
 
 def fill(url: str) -> None:
     """Make two pools, with a lease in each."""
     with Ledger.open(url) as book:
         for name in ("pool", "other"):
-            book.pool(name, OPTIONS).reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            book.pool(name, OF_THOUSAND).reserve(EXTENSIONS, TEN, UNLIMITED)
 
 
 def vacuum(source: sqlite3.Connection, copy: Path) -> None:
@@ -57,7 +55,7 @@ def test_a_copy_of_a_file_is_a_store_like_its_source(
 
         def reserve(connection: Connection) -> int:
             assert 2 == connection.exec_driver_sql("SELECT count(*) FROM pools").scalar()
-            return book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+            return book.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED).id
 
         assert 3 == book.read(reserve)
         assert [True, True] == [one.ok for one in book.verify()]
@@ -80,7 +78,7 @@ def test_a_whole_dump_into_an_empty_database_is_the_store(
     url = new_store("postgresql", empty=True)
     run_postgresql("pg_restore", "--exit-on-error", f"--dbname={url}", str(dumped))
     with Ledger.open(url) as book:
-        assert 3 == book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 3 == book.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED).id
         assert [True, True] == [one.ok for one in book.verify()]
         assert [] == migrate.differences(book._database)
 

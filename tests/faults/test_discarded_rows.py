@@ -15,15 +15,13 @@ from ledger import (
     Ledger,
     RequestExtensions,
     RowsDiscardedError,
-    SharedPoolBudgetOptions,
     Usage,
     UsageEstimate,
 )
 from ledger.store.dialects import dialect_for
 from ledger.testing.calls import UNLIMITED
 from tests.clocks import Clock
-
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
+from tests.leases import OF_THOUSAND
 
 
 def discard(url: str, table: str, condition: str) -> None:
@@ -45,7 +43,7 @@ def discard(url: str, table: str, condition: str) -> None:
 
 def test_usage_that_is_dropped_is_an_error(book: Ledger, store_url: str) -> None:
     """The caller is told, the lease is still open, and what is read is what was committed."""
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     lease = budget.reserve(RequestExtensions(), UsageEstimate(total_tokens=10), UNLIMITED)
     discard(store_url, "entries", "NEW.kind = 'settlement'")
     for _ in range(2):
@@ -61,9 +59,9 @@ def test_one_row_of_many_that_is_dropped_takes_the_others_with_it(
     book: Ledger, store_url: str
 ) -> None:
     """Also where there are so many that PostgreSQL gets them by COPY: an entry with 10 mirrors."""
-    book.pool("pool 0", OPTIONS)
+    book.pool("pool 0", OF_THOUSAND)
     for number in range(1, 11):
-        budget = book.pool(f"pool {number}", OPTIONS, parent=f"pool {number - 1}")
+        budget = book.pool(f"pool {number}", OF_THOUSAND, parent=f"pool {number - 1}")
     discard(store_url, "entries", "NEW.kind = 'reservation' AND NEW.pool_id = 5")
     with pytest.raises(RowsDiscardedError):
         budget.reserve(RequestExtensions(), UsageEstimate(total_tokens=1), UNLIMITED)
@@ -78,7 +76,7 @@ def test_many_rows_of_a_transaction_are_written_in_order_or_not_at_all(
     """They go in statements of 64 rows, 16, 4 and 1 on SQLite: 85 leases expire at once."""
     clock = Clock()
     with Ledger.open(store_url, clock=clock) as book:
-        budget = book.pool("pool", replace(OPTIONS, lease_ttl=timedelta(minutes=1)))
+        budget = book.pool("pool", replace(OF_THOUSAND, lease_ttl=timedelta(minutes=1)))
         for _ in range(85):
             budget.reserve(RequestExtensions(), UsageEstimate(total_tokens=1), UNLIMITED)
         clock.minutes(2)
@@ -96,7 +94,7 @@ def test_many_rows_of_a_transaction_are_written_in_order_or_not_at_all(
 
 def test_a_dropped_attribution_is_an_error(book: Ledger, store_url: str) -> None:
     """An entry does not stand without its attribution."""
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     discard(store_url, "attributions", "1 = 1")
     named = RequestExtensions(Attribution(run_id="r"))
     with pytest.raises(RowsDiscardedError):
@@ -108,5 +106,5 @@ def test_a_dropped_pool_is_an_error(book: Ledger, store_url: str) -> None:
     """An opening does not stand without its pool."""
     discard(store_url, "pools", "1 = 1")
     with pytest.raises(RowsDiscardedError):
-        book.pool("pool", OPTIONS)
+        book.pool("pool", OF_THOUSAND)
     assert (0, []) == (book.size(), book.verify())

@@ -24,13 +24,11 @@ from ledger import (
     Ledger,
     LedgerUnavailableError,
     SharedPoolBudgetOptions,
-    UsageEstimate,
 )
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient
-
-PROGRAM = Path(__file__).parent / "program.py"
-ESTIMATE = UsageEstimate(total_tokens=1)
+from tests.faults.conftest import PROGRAM
+from tests.leases import ONE
 
 
 class Frozen:
@@ -76,7 +74,7 @@ def new_pool(url: str) -> None:
 
 def reserve(book: Ledger) -> int:
     """Reserve a token, and return the lease's number."""
-    return book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    return book.pool("pool").reserve(EXTENSIONS, ONE, UNLIMITED).id
 
 
 def test_on_sqlite_the_error_names_the_process_that_is_stopped(

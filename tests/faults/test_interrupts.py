@@ -53,7 +53,6 @@ from ledger import (
     SharedPoolBudgetOptions,
     UnknownLeaseError,
     Usage,
-    UsageEstimate,
     Window,
     from_micros,
     reports,
@@ -62,14 +61,14 @@ from ledger.store.statements import driver_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
 from tests.clocks import LATE_S, Clock
+from tests.faults.conftest import PROGRAM
+from tests.leases import ONE
 from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("few_objects", "own_statements")
 
-PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000_000)
 SMALL = SharedPoolBudgetOptions(capacity_tokens=10)
-ESTIMATE = UsageEstimate(total_tokens=1)
 USED = Usage(total_tokens=1)
 
 EVERY_PLACE = sys.maxsize
@@ -184,7 +183,7 @@ class OtherProcess:
 
 def held(budget: LedgerBudgetManager, *, leases: list[BudgetLease]) -> Iterator[None]:
     """Hold a lease for as long as this generator lives."""
-    with budget.lease(ESTIMATE) as inside:
+    with budget.lease(ONE) as inside:
         leases.append(inside.lease)
         yield
 
@@ -211,7 +210,7 @@ class Scene:
 
     def write(self) -> None:
         """Write something, and take it back."""
-        self.budget.release(self.budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+        self.budget.release(self.budget.reserve(EXTENSIONS, ONE, UNLIMITED))
 
     def close(self) -> None:
         """End everything."""
@@ -244,8 +243,8 @@ class Scene:
                 soon = from_micros(clock()) + timedelta(hours=1)
                 book.credit(of.name, Credit(name="soon", tokens=100, expires_at=soon))
                 book.credit(of.name, Credit(name="paid", tokens=100))
-            lease = of.reserve(RequestExtensions(LeaseTtl(timedelta(days=9))), ESTIMATE, UNLIMITED)
-            of.record_used(of.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), USED)
+            lease = of.reserve(RequestExtensions(LeaseTtl(timedelta(days=9))), ONE, UNLIMITED)
+            of.record_used(of.reserve(EXTENSIONS, ONE, UNLIMITED), USED)
             made = call(of, lease)
             clock.minutes(day)
             return made
@@ -254,7 +253,7 @@ class Scene:
         for kind in pools:
             found |= {
                 f"reserve {kind}": partial(
-                    later, kind, lambda of, _: partial(of.reserve, EXTENSIONS, ESTIMATE, UNLIMITED)
+                    later, kind, lambda of, _: partial(of.reserve, EXTENSIONS, ONE, UNLIMITED)
                 ),
                 f"record_used {kind}": partial(
                     later, kind, lambda of, lease: partial(of.record_used, lease, USED)
@@ -277,8 +276,8 @@ class Scene:
 
         def few() -> LedgerBudgetManager:
             made = book.pool(f"few {next(self._numbers)}", OPTIONS)
-            made.record_used(made.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), USED)
-            made.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            made.record_used(made.reserve(EXTENSIONS, ONE, UNLIMITED), USED)
+            made.reserve(EXTENSIONS, ONE, UNLIMITED)
             return made
 
         def of(read: Callable[[str], object]) -> Callable[[], Callable[[], object]]:
@@ -313,7 +312,7 @@ class Scene:
         budget, nested, book = self.budget, self.nested, self.book
 
         def lease(of: LedgerBudgetManager = budget) -> BudgetLease:
-            return of.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            return of.reserve(EXTENSIONS, ONE, UNLIMITED)
 
         def correcting() -> Callable[[], object]:
             pool = book.pool(f"correct {next(self._numbers)}", OPTIONS)
@@ -323,7 +322,7 @@ class Scene:
         def due() -> Callable[[], object]:
             pool = book.pool(f"due {next(self._numbers)}", OPTIONS)
             extensions = RequestExtensions(LeaseTtl(timedelta(microseconds=1)))
-            pool.reserve(extensions, ESTIMATE, UNLIMITED)
+            pool.reserve(extensions, ONE, UNLIMITED)
             return partial(book.expire_due, pool.name)
 
         def closing() -> Callable[[], object]:
@@ -339,7 +338,7 @@ class Scene:
             return partial(book.pool, f"new {next(self._numbers)}", SMALL, **more)
 
         def reserving(of: LedgerBudgetManager, **more: float) -> Callable[[], object]:
-            return partial(of.reserve, EXTENSIONS, ESTIMATE, UNLIMITED, **more)
+            return partial(of.reserve, EXTENSIONS, ONE, UNLIMITED, **more)
 
         def opening_the_store() -> Callable[[], object]:
             return lambda: Ledger.open(self.url, timeout_s=TIMEOUT_S).close()
@@ -372,7 +371,7 @@ class Scene:
         budget, book = self.budget, self.book
 
         def losing() -> Callable[[], object]:
-            lost = replace(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), proof=os.urandom(8))
+            lost = replace(budget.reserve(EXTENSIONS, ONE, UNLIMITED), proof=os.urandom(8))
             return partial(budget.record_lost, lost, USED)
 
         def ensuring() -> Callable[[], object]:
@@ -387,11 +386,11 @@ class Scene:
 
         def replaying() -> Callable[[], object]:
             key = RequestExtensions(IdempotencyKey(f"known {next(self._numbers)}"))
-            return partial(budget.reserve_and_settle, [(key, ESTIMATE, USED)])
+            return partial(budget.reserve_and_settle, [(key, ONE, USED)])
 
         def with_block() -> Callable[[], object]:
             def call() -> None:
-                with budget.lease(ESTIMATE) as held_here:
+                with budget.lease(ONE) as held_here:
                     held_here.record(USED)
 
             return call
@@ -597,4 +596,4 @@ def test_what_sqlalchemy_gave_up_keeps_no_lock(new_store: Callable[..., str]) ->
             other.execute("BEGIN IMMEDIATE")
             other.execute("ROLLBACK")
         assert kept.value is not None
-        assert 2 == book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 2 == book.pool("pool").reserve(EXTENSIONS, ONE, UNLIMITED).id

@@ -26,7 +26,6 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
-    UsageEstimate,
     UsageReport,
 )
 from ledger.store import connections
@@ -35,13 +34,11 @@ from ledger.store.dialects import session
 from ledger.store.dialects.session import Session
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient, until
-from tests.leases import numbered
+from tests.leases import OF_THOUSAND, TEN, numbered
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Proxy, Strike
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 STRIKES = ["SWALLOW", "CUT", "LATE", "GARBLE"]
 
 
@@ -61,7 +58,7 @@ def book(url: str, proxy: Proxy) -> Iterator[Ledger]:
 @pytest.fixture
 def budget(book: Ledger) -> LedgerBudgetManager:
     """Return a pool behind the proxy."""
-    return book.pool("pool", OPTIONS)
+    return book.pool("pool", OF_THOUSAND)
 
 
 def strike_named(name: str, proxy: Proxy) -> Strike:
@@ -82,10 +79,10 @@ def test_a_reservation_lost_in_commit_is_looked_up(
 ) -> None:
     """Whether COMMIT arrived, did not, or comes late: the caller gets the one lease there is."""
     proxy.arm(b"COMMIT", strike_named(name, proxy))
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     assert 1 == proxy.struck
     assert {"opening": 1, "reservation": 1} == kinds(url)
-    assert (2, ESTIMATE) == (lease.id, lease.reserved)
+    assert (2, TEN) == (lease.id, lease.reserved)
     assert 990 == budget.remaining(EXTENSIONS).tokens
 
 
@@ -94,7 +91,7 @@ def test_a_batch_answered_by_garbage_is_looked_up_as_one(
 ) -> None:
     """Callers of one transaction learn together what became of it, and none is done twice."""
     number = 8
-    budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     committing, dialect = threading.Event(), book._database.dialect
     commit = dialect.commit
 
@@ -107,11 +104,9 @@ def test_a_batch_answered_by_garbage_is_looked_up_as_one(
 
     dialect.commit = gather  # type: ignore[method-assign]
     with ThreadPoolExecutor(number + 1) as pool:
-        first = pool.submit(budget.reserve, EXTENSIONS, ESTIMATE, UNLIMITED)
+        first = pool.submit(budget.reserve, EXTENSIONS, TEN, UNLIMITED)
         assert committing.wait(LATE_S)
-        calls = [
-            pool.submit(budget.reserve, EXTENSIONS, ESTIMATE, UNLIMITED) for _ in range(number)
-        ]
+        calls = [pool.submit(budget.reserve, EXTENSIONS, TEN, UNLIMITED) for _ in range(number)]
         leases = {call.result(LATE_S).id for call in (first, *calls)}
     assert (1, number + 1) == (proxy.struck, len(leases))
     assert {"opening": 1, "reservation": number + 2} == kinds(url)
@@ -122,7 +117,7 @@ def test_a_settlement_lost_in_commit_is_looked_up(
     name: str, url: str, proxy: Proxy, budget: LedgerBudgetManager
 ) -> None:
     """Spend is recorded once, and the caller is not told that the lease is unknown."""
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     proxy.arm(b"COMMIT", strike_named(name, proxy))
     budget.record_used(lease, Usage(total_tokens=25))
     assert 1 == proxy.struck
@@ -135,7 +130,7 @@ def test_a_correction_lost_in_commit_is_looked_up(
     name: str, url: str, proxy: Proxy, budget: LedgerBudgetManager
 ) -> None:
     """It is written once, and the caller is not told that there is nothing to correct."""
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     budget.record_used(lease, Usage(total_tokens=25))
     proxy.arm(b"COMMIT", strike_named(name, proxy))
     assert -5 == budget.correct(3, Usage(total_tokens=20), "invoice").total_tokens
@@ -162,11 +157,11 @@ def test_a_pool_lost_in_commit_is_made_once(
 ) -> None:
     """The pool that is returned is the one in the store."""
     proxy.arm(b"COMMIT", strike_named(name, proxy))
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     assert 1 == proxy.struck
     assert {"opening": 1} == kinds(url)
     assert [budget.identity] == [pool.identity for pool in book.pools()]
-    assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
 
 
 @pytest.mark.parametrize("name", ["SWALLOW", "CUT"])
@@ -178,7 +173,7 @@ def test_an_outcome_that_cannot_be_looked_up_is_unknown(
     proxy.arm(b"COMMIT", strike_named(name, proxy), then_refuse=True)
     began = time.monotonic()
     with pytest.raises(OutcomeUnknownError) as unknown:
-        budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     assert time.monotonic() - began < LATE_S
     assert isinstance(unknown.value.__cause__, Exception)
     with pytest.raises(LedgerUnavailableError):
@@ -186,7 +181,7 @@ def test_an_outcome_that_cannot_be_looked_up_is_unknown(
 
     proxy.restore()
     key = IdempotencyKey(unknown.value.idempotency_key)
-    leases = [budget.reserve(RequestExtensions(key), ESTIMATE, UNLIMITED).id for _ in range(2)]
+    leases = [budget.reserve(RequestExtensions(key), TEN, UNLIMITED).id for _ in range(2)]
     assert [2, 2] == leases
     assert {"opening": 1, "reservation": 1} == kinds(url)
 
@@ -196,7 +191,7 @@ def test_an_unknown_settlement_is_repeated_under_its_key(
     name: str, url: str, proxy: Proxy, book: Ledger, budget: LedgerBudgetManager
 ) -> None:
     """Real spend can be recorded again after an unknown outcome, and counts once."""
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     book._database.timeout_s = 1.0
     proxy.arm(b"COMMIT", strike_named(name, proxy), then_refuse=True)
     with pytest.raises(OutcomeUnknownError) as unknown:
@@ -220,7 +215,7 @@ def test_rows_by_copy_lost_in_commit_are_looked_up(
     """So it is when the rows went ahead, and COMMIT comes alone."""
     monkeypatch.setattr(session, "_LITERAL_ROWS", 0)
     proxy.arm(b"COMMIT", strike_named(name, proxy))
-    assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
     assert 1 == proxy.struck
     assert {"opening": 1, "reservation": 1} == kinds(url)
 
@@ -243,9 +238,9 @@ def test_a_connection_lost_before_commit_is_made_anew(
     """Nothing was committed, so the work is done again, once."""
     monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     extensions = RequestExtensions(Attribution(run_id="run"))
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     proxy.arm(needle, strike_named(name, proxy))
-    lease = budget.reserve(extensions, ESTIMATE, UNLIMITED)
+    lease = budget.reserve(extensions, TEN, UNLIMITED)
     assert 1 == proxy.struck
     assert 2 == lease.id
     assert {"opening": 1, "reservation": 1} == kinds(url)
@@ -270,7 +265,7 @@ def test_a_read_is_repeated_when_its_connection_is_lost(
     budget: LedgerBudgetManager,
 ) -> None:
     """Every question is asked again on a new connection."""
-    budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     expected = read(book, budget)
     proxy.arm(b"SELECT", strike_named("CUT", proxy))
     assert expected == read(book, budget)
@@ -283,7 +278,7 @@ def test_a_pool_is_made_though_the_connection_is_lost(
 ) -> None:
     """Nothing was committed, so making the pool is tried again, once."""
     proxy.arm(needle, strike_named("CUT", proxy))
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     assert 1 == proxy.struck
     assert [budget.identity] == [pool.identity for pool in book.pools()]
     assert {"opening": 1} == kinds(url)
@@ -293,14 +288,14 @@ def test_idle_connections_that_were_terminated_are_replaced(
     url: str, server_url: str, budget: LedgerBudgetManager, book: Ledger
 ) -> None:
     """After the server ended every session, each next call just works."""
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     calls: list[Callable[[], object]] = [
         lambda: budget.remaining(EXTENSIONS),
         lambda: budget.record_used(lease, Usage(total_tokens=5)),
-        lambda: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
-        lambda: book.adjust("pool", OPTIONS),
+        lambda: budget.reserve(EXTENSIONS, TEN, UNLIMITED),
+        lambda: book.adjust("pool", OF_THOUSAND),
         lambda: list(book.entries("pool")),
-        lambda: book.pool("another", OPTIONS),
+        lambda: book.pool("another", OF_THOUSAND),
     ]
     for call in calls:
         # Several, so that a second try must not be given another dead one.
@@ -330,14 +325,14 @@ def test_a_server_that_is_gone_is_unavailable_and_nothing_is_written(
     """With the server away every call says so, with the driver's error; then all works again."""
     proxy.refuse()
     for call in (
-        lambda: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
+        lambda: budget.reserve(EXTENSIONS, TEN, UNLIMITED),
         lambda: budget.remaining(EXTENSIONS),
     ):
         with pytest.raises(LedgerUnavailableError) as unavailable:
             call()
         assert unavailable.value.__cause__ is not None
     proxy.restore()
-    assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
     assert {"opening": 1, "reservation": 1} == kinds(url)
 
 
@@ -352,7 +347,7 @@ def test_a_server_that_falls_silent_is_given_up(
 
     def call() -> None:
         try:
-            ended.append(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+            ended.append(budget.reserve(EXTENSIONS, TEN, UNLIMITED))
         except Exception as error:  # noqa: BLE001 - judged below
             ended.append(error)
 
@@ -390,7 +385,7 @@ def test_a_read_has_what_is_left_once_a_connection_was_free(
 ) -> None:
     """The wait for one and the read end together at the deadline; and an error waits no longer."""
     database = book._database
-    book.pool("pool", OPTIONS)
+    book.pool("pool", OF_THOUSAND)
     monkeypatch.setattr(connections, "_LENT_MAX", 1)
 
     waits = threading.Event()

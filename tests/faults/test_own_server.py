@@ -24,16 +24,14 @@ from ledger import (
     OutcomeUnknownError,
     RequestExtensions,
     SharedPoolBudgetOptions,
-    UsageEstimate,
 )
 from ledger.store.dialects.postgresql import _MIGRATION_LOCK
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests import programs
 from tests.clocks import LATE_S, until
 from tests.faults.conftest import PROGRAM
+from tests.leases import OF_THOUSAND, TEN
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 WORD = "open-sesame"
 _numbers = itertools.count()
 
@@ -68,14 +66,14 @@ def setting(url: str, name: str, value: str) -> Iterator[None]:
 def test_a_server_may_restart_between_calls(own_server: Any, url: str) -> None:  # noqa: ANN401
     """Away, the server is unavailable; back again, the same ledger goes on with all its books."""
     with Ledger.open(url, timeout_s=2) as book:
-        budget = book.pool("pool", OPTIONS)
-        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        budget = book.pool("pool", OF_THOUSAND)
+        assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
         own_server.stop()
         with pytest.raises(LedgerUnavailableError) as unavailable:
-            budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            budget.reserve(EXTENSIONS, TEN, UNLIMITED)
         assert unavailable.value.__cause__ is not None
         own_server.ensure_postgres_running()
-        assert 3 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 3 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
         own_server.stop()
         own_server.ensure_postgres_running()
         # This time the dead connections are found out by the call itself.
@@ -150,16 +148,16 @@ def test_a_standby_that_does_not_answer_leaves_the_outcome_unknown(url: str, end
     """
     by_deadline = ended_by == "the deadline"
     with Ledger.open(url, timeout_s=1 if by_deadline else LATE_S) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_THOUSAND)
         with setting(url, "synchronous_standby_names", "nobody"), ThreadPoolExecutor(1) as thread:
             if not by_deadline:
                 thread.submit(cancel_whoever_waits_for_a_standby, url)
             with pytest.raises(OutcomeUnknownError) as unknown:
-                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                budget.reserve(EXTENSIONS, TEN, UNLIMITED)
             assert 0 == locks_held(url)
         assert "synchronous replication" in str(unknown.value.__cause__)
         key = IdempotencyKey(unknown.value.idempotency_key)
-        assert 2 == budget.reserve(RequestExtensions(key), ESTIMATE, UNLIMITED).id
+        assert 2 == budget.reserve(RequestExtensions(key), TEN, UNLIMITED).id
         assert 2 == len(list(book.entries("pool")))
 
 
@@ -173,24 +171,24 @@ def test_a_session_whose_client_was_killed_is_named(url: str, environment: dict[
                 until(lambda: waits_for_a_standby(url, client.pid))
                 client.kill()
             with pytest.raises(ContentionError, match=r"active \(SyncRep\) for") as contention:
-                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                budget.reserve(EXTENSIONS, TEN, UNLIMITED)
             assert f"'ledger {client.pid}@" in str(contention.value.holder)
             cancel_whoever_waits_for_a_standby(url)
-        assert 3 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 3 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
 
 
 def test_a_read_only_server_is_unavailable_for_writes_alone(url: str) -> None:
     """On a read-only server what remains can be asked, and a write is told why it cannot be."""
     with Ledger.open(url, timeout_s=1) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_THOUSAND)
         with psycopg.connect(url, autocommit=True) as connection:
             name = connection.info.dbname
             connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         with Ledger.open(url, timeout_s=1) as second:
             assert 1_000 == second.pool("pool").remaining(EXTENSIONS).tokens
             with pytest.raises(LedgerUnavailableError, match="read-only"):
-                second.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
-        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+                second.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
+        assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])

@@ -18,13 +18,12 @@ from ledger import (
     RequestExtensions,
     SharedPoolBudgetOptions,
     Usage,
-    UsageEstimate,
 )
 from ledger.testing.calls import UNLIMITED
 from tests.faults.pooler import Pooler
+from tests.leases import TEN
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=100_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 LEDGERS, THREADS, CALLS = 2, 3, 5
 
 LEFT_BEHIND = """
@@ -41,11 +40,11 @@ def work(budget: LedgerBudgetManager, who: int) -> None:
     """Do of everything that a session could be asked for."""
     for number in range(CALLS):
         call = RequestExtensions(Attribution(run_id=f"{who}"), IdempotencyKey(f"{who}-{number}"))
-        lease = budget.reserve(call, ESTIMATE, UNLIMITED)
+        lease = budget.reserve(call, TEN, UNLIMITED)
         budget.observe(lease, Usage(total_tokens=1))
         budget.renew(lease, timedelta(hours=1))
         assert not budget.remaining(RequestExtensions()).below_threshold
-        assert lease == budget.reserve(call, ESTIMATE, UNLIMITED)
+        assert lease == budget.reserve(call, TEN, UNLIMITED)
         budget.record_used(lease, Usage(total_tokens=2))
 
 
@@ -55,7 +54,7 @@ async def work_awaited(url: str) -> None:
         budget = await book.pool("pool")
 
         async def once() -> None:
-            lease = await budget.reserve(RequestExtensions(), ESTIMATE, UNLIMITED)
+            lease = await budget.reserve(RequestExtensions(), TEN, UNLIMITED)
             await budget.record_used(lease, Usage(total_tokens=3))
 
         await asyncio.gather(*(once() for _ in range(CALLS)))

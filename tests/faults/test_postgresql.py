@@ -41,10 +41,9 @@ from ledger.store.dialects.session import Session
 from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient
+from tests.leases import OF_THOUSAND, TEN
 from tests.shared import Shared
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 TABLES = ("store", "pools", "attributions", "entries")
 KEYS = {
     "store": "store_id",
@@ -89,8 +88,8 @@ def filled(shared: Shared) -> Iterator[str]:
     """Return a store with rows in every table."""
     made = shared.create_database(template=shared.template)
     with Ledger.open(made) as opened:
-        budget = opened.pool("pool", OPTIONS)
-        lease = budget.reserve(RequestExtensions(Attribution(run_id="r")), ESTIMATE, UNLIMITED)
+        budget = opened.pool("pool", OF_THOUSAND)
+        lease = budget.reserve(RequestExtensions(Attribution(run_id="r")), TEN, UNLIMITED)
         budget.record_used(lease, Usage(total_tokens=7))
     yield made
     shared.drop_database(make_url(made).database)
@@ -218,11 +217,11 @@ def writer_url(filled: str) -> Iterator[str]:
 def test_a_writer_needs_no_more_than_to_read_and_append(writer_url: str) -> None:
     """Every operation works for a role with SELECT and INSERT, and UPDATE on the lock tables."""
     with Ledger.open(writer_url, create=False, record_denials=True) as book:
-        budget = book.pool("the writer's", OPTIONS)
+        budget = book.pool("the writer's", OF_THOUSAND)
         extensions = RequestExtensions(Attribution(run_id="run", tags={"a": "b"}))
-        lease = budget.reserve(extensions, ESTIMATE, UNLIMITED)
+        lease = budget.reserve(extensions, TEN, UNLIMITED)
         budget.record_used(budget.lease(lease.token), Usage(total_tokens=20))
-        budget.reserve(extensions, ESTIMATE, UNLIMITED)
+        budget.reserve(extensions, TEN, UNLIMITED)
         book.adjust("the writer's", SharedPoolBudgetOptions(capacity_tokens=40), reason="less")
         with pytest.raises(ThresholdExceededError):
             budget.reserve(extensions, UsageEstimate(total_tokens=11), UNLIMITED)
@@ -270,26 +269,26 @@ def test_a_reader_without_a_privilege_is_told_so(url: str) -> None:
 def test_a_lock_held_past_the_deadline_is_contention(url: str) -> None:
     """Another session keeps the pool's lock: the call gives up in time, and wrote nothing."""
     with Ledger.open(url) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_THOUSAND)
         locks = sql.SQL(", ").join(sql.Identifier(lock_table(n)) for n in range(POOL_LOCKS))
         with psycopg.connect(url) as other:
             other.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(locks))
             began = time.monotonic()
             with impatient(book, 0.5), pytest.raises(ContentionError) as contention:
-                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                budget.reserve(EXTENSIONS, TEN, UNLIMITED)
             assert 0.4 < time.monotonic() - began < LATE_S
             assert 0.5 == contention.value.timeout_s
             assert state_of(contention.value) in {"55P03", "57014"}
             # Readers wait for nobody.
             assert 1_000 == budget.remaining(EXTENSIONS).tokens
         assert 1 == len(list(book.entries("pool")))
-        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
 
 
 @pytest.mark.parametrize(
     ("method", "call"),
     [
-        ("begin", lambda budget: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)),
+        ("begin", lambda budget: budget.reserve(EXTENSIONS, TEN, UNLIMITED)),
         ("read_alone", lambda budget: budget.remaining(EXTENSIONS)),
     ],
     ids=["a write", "a read"],
@@ -307,7 +306,7 @@ def test_a_deadline_while_connecting_again_is_still_contention(
         raise psycopg.errors.ConnectionTimeout("connection timeout expired")
 
     with Ledger.open(url) as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_THOUSAND)
         dialect = book._database.dialect
 
         def sent_back(*_args: object, **_options: object) -> None:
@@ -332,9 +331,9 @@ def test_every_write_is_serializable(book: Ledger, monkeypatch: pytest.MonkeyPat
         commit(connection)
 
     monkeypatch.setattr(dialect, "commit", spy)
-    budget = book.pool("pool", OPTIONS)
-    budget.record_used(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), Usage(total_tokens=1))
-    book.adjust("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
+    budget.record_used(budget.reserve(EXTENSIONS, TEN, UNLIMITED), Usage(total_tokens=1))
+    book.adjust("pool", OF_THOUSAND)
     assert ["serializable"] * 4 == levels
 
 
@@ -354,8 +353,8 @@ def test_whatever_a_caller_writes_is_stored_as_it_is(
     who = Attribution(run_id=AWKWARD, request_id=AWKWARD, tags={AWKWARD: AWKWARD})
     report = UsageReport(request_id=f"2 {AWKWARD}", detail={AWKWARD: [AWKWARD]})
     with Ledger.open(url) as book:
-        budget = book.pool(AWKWARD, OPTIONS)
-        lease = budget.reserve(RequestExtensions(who), ESTIMATE, UNLIMITED)
+        budget = book.pool(AWKWARD, OF_THOUSAND)
+        lease = budget.reserve(RequestExtensions(who), TEN, UNLIMITED)
     with Ledger.open(url) as book:  # which remembers nothing
         budget = book.pool(AWKWARD)
         budget.record_used(lease, Usage(total_tokens=1), report=report)
@@ -370,7 +369,7 @@ def test_whatever_a_caller_writes_is_stored_as_it_is(
 
 def test_a_report_may_read_through_a_server_s_cursor(book: Ledger) -> None:
     """`Ledger.read` has its transaction open for a query that streams its rows."""
-    book.pool("pool", OPTIONS).reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    book.pool("pool", OF_THOUSAND).reserve(EXTENSIONS, TEN, UNLIMITED)
 
     def stream(connection: Connection) -> list[int]:
         streaming = text("SELECT seq FROM entries").execution_options(stream_results=True)
@@ -405,11 +404,11 @@ def test_rows_that_are_refused_once_are_written_once(
     book: Ledger, url: str, state: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clash, or a lost connection, while the rows are written: all is done again, once."""
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     once = f"IF nextval('tries') = 1 THEN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END IF"
     with trigger(url, once):
-        lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     assert 2 == lease.id
     with trigger(url, once):
         budget.record_used(lease, Usage(total_tokens=7))
@@ -425,12 +424,12 @@ def test_rows_that_are_refused_are_not_written(
     book: Ledger, url: str, state: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk, a constraint, a privilege: the store is unavailable, and nothing is in doubt."""
-    budget = book.pool("pool", OPTIONS)
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget = book.pool("pool", OF_THOUSAND)
+    lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     with trigger(url, f"RAISE EXCEPTION 'no' USING ERRCODE = '{state}'"):
         for call in (
-            lambda: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
+            lambda: budget.reserve(EXTENSIONS, TEN, UNLIMITED),
             lambda: budget.record_used(lease, Usage(total_tokens=7)),
         ):
             with pytest.raises(LedgerUnavailableError) as refused:
@@ -447,10 +446,10 @@ def test_a_warning_about_the_rows_is_no_doubt_about_the_commit(
     book: Ledger, url: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody's trigger warns: the commit stands all the same, and the caller gets its lease."""
-    budget = book.pool("pool", OPTIONS)
+    budget = book.pool("pool", OF_THOUSAND)
     monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     with trigger(url, "RAISE WARNING 'look out'"):
-        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
 
 
 @ROWS
@@ -461,8 +460,8 @@ def test_who_takes_no_lock_takes_no_number_twice(
 
     So it is for leases that are remembered: what the other settled is not settled again.
     """
-    budget = book.pool("pool", OPTIONS)
-    lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    budget = book.pool("pool", OF_THOUSAND)
+    lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     monkeypatch.setattr(session, "_LITERAL_ROWS", rows)
     append, meanwhile = journal.append, []
 
@@ -486,8 +485,8 @@ def test_who_takes_no_lock_takes_no_number_twice(
         meanwhile.append(lambda: theirs.record_used(lease, Usage(total_tokens=3)))
         with pytest.raises(UnknownLeaseError):
             budget.record_used(lease, Usage(total_tokens=7))
-        meanwhile.append(lambda: theirs.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
-        assert 5 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        meanwhile.append(lambda: theirs.reserve(EXTENSIONS, TEN, UNLIMITED))
+        assert 5 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
     assert ["opening", "reservation", "settlement", "reservation", "reservation"] == [
         one.kind for one in book.entries("pool")
     ]
@@ -505,13 +504,13 @@ def test_pools_that_share_a_lock_wait_for_each_other_and_no_more(url: str) -> No
             budget = book.pool(f"pool {number % 2 * POOL_LOCKS}")
             gate.wait()
             for _ in range(10):
-                lease = budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                lease = budget.reserve(EXTENSIONS, TEN, UNLIMITED)
                 budget.record_used(lease, Usage(total_tokens=1))
             gate.wait()
             return book._database.retries
 
     with Ledger.open(url) as book:
-        pools = [book.pool(f"pool {number}", OPTIONS) for number in range(POOL_LOCKS + 1)]
+        pools = [book.pool(f"pool {number}", OF_THOUSAND) for number in range(POOL_LOCKS + 1)]
         shared = {pools[n]._journal.info.pool_id % POOL_LOCKS for n in (0, POOL_LOCKS)}
         assert 1 == len(shared)
         gate = threading.Barrier(4, timeout=30)

@@ -23,13 +23,11 @@ from ledger import (
     LedgerUnavailableError,
     ReadOnlyLedgerError,
     SharedPoolBudgetOptions,
-    UsageEstimate,
 )
 from ledger.store.dialects import readers
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.leases import OF_THOUSAND, TEN
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 """A container's tests run as root, and so do those of `.ci/run`."""
 
@@ -38,7 +36,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 def path(open_folder: Path) -> Path:
     """Return a store with one lease, in a folder that every user can reach; it is closed."""
     with Ledger.open(f"sqlite:///{open_folder}/ledger.db") as book:
-        book.pool("pool", OPTIONS).reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        book.pool("pool", OF_THOUSAND).reserve(EXTENSIONS, TEN, UNLIMITED)
     return open_folder / "ledger.db"
 
 
@@ -66,9 +64,9 @@ def test_a_reader_sees_what_writers_do_after_it_has_opened(path: Path) -> None:
     with read(path) as book:
         assert 990 == book.pool("pool").remaining(EXTENSIONS).tokens
         with Ledger.open(f"sqlite:///{path}") as other:
-            other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            other.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
             assert 980 == book.pool("pool").remaining(EXTENSIONS).tokens
-            other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            other.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
             assert 970 == book.pool("pool").remaining(EXTENSIONS).tokens
             assert 4 == book.size()
         assert 970 == book.pool("pool").remaining(EXTENSIONS).tokens
@@ -83,7 +81,7 @@ def test_what_was_read_while_the_file_changed_is_read_again(path: Path) -> None:
         found.append(count)
         if len(found) == 1:
             with Ledger.open(f"sqlite:///{path}") as other:
-                other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                other.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
             raise ValueError("what a torn page leads to")
         return count
 
@@ -105,9 +103,9 @@ def test_a_file_that_changes_all_the_time_is_busy(
 
 
 WRITES: list[Callable[[Ledger, LedgerBudgetManager], object]] = [
-    lambda _, budget: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
-    lambda _, budget: budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED, wait_s=1),
-    lambda book, _: book.pool("new", OPTIONS),
+    lambda _, budget: budget.reserve(EXTENSIONS, TEN, UNLIMITED),
+    lambda _, budget: budget.reserve(EXTENSIONS, TEN, UNLIMITED, wait_s=1),
+    lambda book, _: book.pool("new", OF_THOUSAND),
     lambda book, _: book.adjust("pool", SharedPoolBudgetOptions()),
     lambda book, _: book.close_pool("pool"),
     lambda book, _: book.expire_due("pool"),
@@ -117,9 +115,9 @@ WRITES: list[Callable[[Ledger, LedgerBudgetManager], object]] = [
 def test_a_write_is_refused_by_name(store_url: str) -> None:
     """Nothing is written, and to ask for what is in force already is no write."""
     with Ledger.open(store_url) as writer:
-        writer.pool("pool", OPTIONS)
+        writer.pool("pool", OF_THOUSAND)
         with Ledger.open(store_url, read_only=True) as book:
-            budget = book.ensure("pool", OPTIONS)
+            budget = book.ensure("pool", OF_THOUSAND)
             for write in WRITES:
                 with pytest.raises(ReadOnlyLedgerError, match="read_only=True") as refused:
                     write(book, budget)
@@ -138,7 +136,7 @@ def test_a_copy_with_its_wal_is_read_without_a_trace(path: Path, tmp_path: Path)
     """As a snapshot of a running system's disk holds it: what is in the WAL counts."""
     copy = tmp_path / "copy.db"
     with Ledger.open(f"sqlite:///{path}") as other:
-        other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        other.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
         for end in ("", "-wal"):
             shutil.copyfile(f"{path}{end}", f"{copy}{end}")
     with read(copy) as book:
@@ -204,7 +202,7 @@ def test_another_user_reads_and_leaves_nothing_behind(
         kill_in_the_middle(path, "budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)")
         assert Path(f"{path}-wal").stat().st_size
     else:
-        book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        book.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
     if state == "closed":
         book.close()
     path.parent.chmod(folder_mode)
@@ -218,7 +216,7 @@ def test_another_user_reads_and_leaves_nothing_behind(
     assert [] == [one.name for one in path.parent.iterdir() if one.stat().st_uid != os.geteuid()]
     book.close()
     with Ledger.open(f"sqlite:///{path}") as book:
-        assert 4 == book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 4 == book.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED).id
 
 
 def kill_in_the_middle(path: Path, call: str, **options: object) -> None:
@@ -245,14 +243,14 @@ def test_a_reader_that_is_killed_holds_nothing(path: Path) -> None:
     """In the middle of a read, beside a writer: that goes on, and so does its checkpoint."""
     with Ledger.open(f"sqlite:///{path}") as book:
         budget = book.pool("pool")
-        budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        budget.reserve(EXTENSIONS, TEN, UNLIMITED)
         reading = (
             "lent = book._database.connect(); raw = lent.__enter__().connection.driver_connection;"
             " raw.execute('BEGIN'); found = raw.execute('SELECT * FROM entries'); found.fetchone()"
         )
         kill_in_the_middle(path, reading, read_only=True)
         before = names(path)
-        assert 4 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 4 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
         assert before == names(path)
         with closing(sqlite3.connect(path)) as other:
             assert (0,) == other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[:1]
@@ -281,7 +279,7 @@ def test_a_read_only_mount_is_read(mounted: Path, path: Path) -> None:
     source = mounted.with_name("source")
     shutil.copyfile(path, source / "closed.db")
     with Ledger.open(f"sqlite:///{path}") as other:
-        other.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        other.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED)
         for end in ("", "-wal"):
             shutil.copyfile(f"{path}{end}", source / f"snapshot.db{end}")
     for name, left in (("closed.db", 990), ("snapshot.db", 980)):

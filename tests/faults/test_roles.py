@@ -46,12 +46,11 @@ from ledger.testing import AsyncManagerContract, ManagerContract, ReleaseContrac
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, Make
 from ledger.transport import budgeted, denial_of
 from tests.clocks import Clock
+from tests.leases import OF_THOUSAND, TEN
 from tests.roles import NAMES, role_logins
 from tests.shared import Shared
 
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 MORE = SharedPoolBudgetOptions(capacity_tokens=999_900)
-ESTIMATE = UsageEstimate(total_tokens=10)
 PREFIX = f"r{os.getpid()}_"
 
 
@@ -135,7 +134,7 @@ READS: dict[str, Callable[[Ledger, str], object]] = {
     "be alerted": lambda book, name: list(book.alerts(pool=name)),
 }
 WORK: dict[str, Callable[[Ledger, str], object]] = {
-    "reserve": lambda book, name: book.pool(name).reserve(EXTENSIONS, ESTIMATE, UNLIMITED),
+    "reserve": lambda book, name: book.pool(name).reserve(EXTENSIONS, TEN, UNLIMITED),
     "settle": lambda book, name: book.pool(name).record_used(
         granted(book, name), Usage(total_tokens=1)
     ),
@@ -148,7 +147,7 @@ WORK: dict[str, Callable[[Ledger, str], object]] = {
     "expire": lambda book, name: book.expire_due(name),
 }
 HOLD: dict[str, Callable[[Ledger, str], object]] = {
-    "open pool": lambda book, name: book.pool(f"{name} new", OPTIONS),
+    "open pool": lambda book, name: book.pool(f"{name} new", OF_THOUSAND),
     "adjust": lambda book, name: book.adjust(name, MORE),
     "close pool": lambda book, name: book.close_pool(name),
     "credit": lambda book, name: book.credit(name, Credit(name="more", requests=5)),
@@ -172,11 +171,11 @@ def test_each_role_may_do_what_is_its_own(
 ) -> None:
     """And is told so, by a typed error, for all else: which role, which operation, what to do."""
     admin, book = opened["admin"], opened[role]
-    budget = admin.pool(name, OPTIONS)
-    budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
-    budget.record_used(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED), Usage(total_tokens=7))
+    budget = admin.pool(name, OF_THOUSAND)
+    budget.reserve(EXTENSIONS, TEN, UNLIMITED)
+    budget.record_used(budget.reserve(EXTENSIONS, TEN, UNLIMITED), Usage(total_tokens=7))
     if operation == "credit":
-        admin.adjust(name, replace(OPTIONS, prepaid=["requests"]))
+        admin.adjust(name, replace(OF_THOUSAND, prepaid=["requests"]))
     before, pools = list(admin.entries(name)), len(admin.pools())
     if operation in MAY[role]:
         EVERYTHING[operation](book, name)
@@ -224,10 +223,10 @@ def test_one_forbidden_call_does_not_fail_the_others_of_its_batch(
     opened: Mapping[str, Ledger], name: str
 ) -> None:
     """What a role may not do is refused alone: the calls beside it are done."""
-    opened["holder"].pool(name, OPTIONS)
+    opened["holder"].pool(name, OF_THOUSAND)
     book = opened["worker"]
     journal, writer = book._journal(name), book._writer
-    reserve = Reserve.of(EXTENSIONS, ESTIMATE, UNLIMITED, keep_denial=False)
+    reserve = Reserve.of(EXTENSIONS, TEN, UNLIMITED, keep_denial=False)
     adjust = Adjust.of(MORE, None, None, None)
     done = writer.transactions.run(
         partial(
@@ -252,12 +251,12 @@ def test_the_whole_life_of_a_lease_is_a_worker_s(urls: Mapping[str, str], name: 
             capacity_tokens=1_000, window=Window(period=timedelta(hours=1)), thresholds={"half": 50}
         )
         holder.pool(name, hourly)
-        holder.pool(f"{name} below", OPTIONS, parent=name)
+        holder.pool(f"{name} below", OF_THOUSAND, parent=name)
         apart = SharedPoolBudgetOptions(capacity_tokens=300)
         holder.pool(f"{name} carved", apart, parent=name, carved=True)
         below, carved = book.pool(f"{name} below"), book.pool(f"{name} carved")
         short = RequestExtensions(LeaseTtl(timedelta(minutes=1)))
-        late, later = (one.reserve(short, ESTIMATE, UNLIMITED) for one in (below, carved))
+        late, later = (one.reserve(short, TEN, UNLIMITED) for one in (below, carved))
         clock.minutes(2)
         assert 1 == book.expire_due(below.name)
         below.record_used(late, Usage(total_tokens=700))
@@ -266,7 +265,7 @@ def test_the_whole_life_of_a_lease_is_a_worker_s(urls: Mapping[str, str], name: 
         with pytest.raises(ThresholdExceededError):
             below.reserve(EXTENSIONS, UsageEstimate(total_tokens=400), UNLIMITED)
         clock.minutes(60)
-        below.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        below.reserve(EXTENSIONS, TEN, UNLIMITED)
         written = {one.kind for pool in (name, f"{name} below") for one in book.entries(pool)}
         assert {"rollover", "threshold", "expiry", "correction", "denial"} <= written
         for pool in (name, f"{name} below", f"{name} carved"):
@@ -316,7 +315,7 @@ def test_the_database_itself_refuses_the_entry(
     refused: str,
 ) -> None:
     """Past the library, too, a role writes no entry that is not its own, nor in another's name."""
-    opened["admin"].pool(name, OPTIONS).reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+    opened["admin"].pool(name, OF_THOUSAND).reserve(EXTENSIONS, TEN, UNLIMITED)
     opening = next(opened["admin"].entries(name))
     with (
         psycopg.connect(urls[role]) as connection,
@@ -384,7 +383,7 @@ def test_a_backup_is_brought_back_by_the_owner(
     urls: Mapping[str, str], opened: Mapping[str, Ledger], name: str
 ) -> None:
     """Entries that name other roles are no forgery when the owner copies them."""
-    opened["holder"].pool(name, OPTIONS)
+    opened["holder"].pool(name, OF_THOUSAND)
     opening = next(opened["admin"].entries(name))
     with psycopg.connect(urls["owner"]) as connection:
         insert_like_the_opening(connection, opening, kind="adjustment", policy_seq=3)

@@ -26,13 +26,12 @@ from ledger import (
     SharedPoolBudgetOptions,
     StoreError,
     Usage,
-    UsageEstimate,
 )
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, impatient
+from tests.leases import TEN
 
 OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000_000)
-ESTIMATE = UsageEstimate(total_tokens=10)
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def fill(path: Path, entries: int = 40) -> None:
         budget = book.pool("pool", OPTIONS)
         for number in range(entries):
             attribution = Attribution(run_id=f"run {number}")
-            budget.reserve(RequestExtensions(attribution), ESTIMATE, UNLIMITED)
+            budget.reserve(RequestExtensions(attribution), TEN, UNLIMITED)
 
 
 @pytest.mark.parametrize("create", [True, False])
@@ -228,7 +227,7 @@ def test_users_share_a_store_whose_file_they_may_all_write(
     said = json.loads(run_program("as-nobody", f"sqlite:///{path}"))
     assert {"error": None, "lease": 2} == said
     with Ledger.open(f"sqlite:///{path}") as book:
-        assert 3 == book.pool("pool").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 3 == book.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED).id
 
 
 def code_of(error: BaseException) -> int | None:
@@ -264,13 +263,13 @@ def test_a_full_disk_is_unavailable_until_there_is_space(book: Ledger) -> None:
     with full_disk(book):
         with pytest.raises(LedgerUnavailableError, match="free some space") as full:  # noqa: PT012
             while True:
-                granted.append(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id)
+                granted.append(budget.reserve(EXTENSIONS, TEN, UNLIMITED).id)
         code = code_of(full.value)
         assert sqlite3.SQLITE_FULL == code
         with pytest.raises(LedgerUnavailableError):
-            budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            budget.reserve(EXTENSIONS, TEN, UNLIMITED)
     assert 1 + len(granted) == len(list(book.entries("pool")))
-    assert 2 + len(granted) == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+    assert 2 + len(granted) == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
     assert [None] == [found.damage for found in book.verify()]
 
 
@@ -293,14 +292,14 @@ def test_a_lock_held_past_the_deadline_is_contention(path: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
             began = time.monotonic()
             with impatient(book, 0.4), pytest.raises(ContentionError) as contention:
-                budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                budget.reserve(EXTENSIONS, TEN, UNLIMITED)
             assert 0.3 < time.monotonic() - began < LATE_S
             code = code_of(contention.value)
             assert sqlite3.SQLITE_BUSY == code
             # Readers wait for nobody.
             assert 1_000_000 == budget.remaining(EXTENSIONS).tokens
             other.execute("ROLLBACK")
-        assert 2 == budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED).id
+        assert 2 == budget.reserve(EXTENSIONS, TEN, UNLIMITED).id
         assert 2 == len(list(book.entries("pool")))
 
 
@@ -311,7 +310,7 @@ def test_a_lock_released_before_the_deadline_is_waited_for(path: Path) -> None:
         other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         with closing(other), ThreadPoolExecutor(1) as thread:
             other.execute("BEGIN IMMEDIATE")
-            waiting = thread.submit(budget.reserve, EXTENSIONS, ESTIMATE, UNLIMITED)
+            waiting = thread.submit(budget.reserve, EXTENSIONS, TEN, UNLIMITED)
             time.sleep(0.2)
             assert not waiting.done()
             other.execute("ROLLBACK")
@@ -344,7 +343,7 @@ def test_the_write_lock_is_taken_before_anything_is_read(book: Ledger) -> None:
         statements.clear()
         return found
 
-    lease = budget.reserve(RequestExtensions(Attribution(run_id="r")), ESTIMATE, UNLIMITED)
+    lease = budget.reserve(RequestExtensions(Attribution(run_id="r")), TEN, UNLIMITED)
     assert "BEGIN IMMEDIATE" == next(each for each in statements if "PRAGMA" not in each)
     reserving = verbs()
     assert ["BEGIN", "SELECT"] == reserving[:2]

@@ -15,7 +15,6 @@ from ledger import (
     LedgerUnavailableError,
     LostLeaseError,
     ReadOnlyLedgerError,
-    SharedPoolBudgetOptions,
     StoreWentBackWarning,
     Totals,
     Usage,
@@ -26,9 +25,8 @@ from ledger.cli import main
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import until
 from tests.faults.servers import FIRST, Servers
+from tests.leases import OF_THOUSAND
 from tests.shared import quick_folder
-
-OPTIONS = SharedPoolBudgetOptions(capacity_tokens=1_000)
 
 
 def tokens(count: int) -> UsageEstimate:
@@ -80,7 +78,7 @@ def test_a_hot_standby_is_read(pair: Pair) -> None:
     """Whatever only reads works there, and says how far it has come; what writes is refused."""
     url = pair.standby.render_as_string()
     with Ledger.open(pair.primary.render_as_string()) as book:
-        budget = book.pool("read", OPTIONS)
+        budget = book.pool("read", OF_THOUSAND)
         budget.record_used(budget.reserve(EXTENSIONS, tokens(30), UNLIMITED), Usage(total_tokens=9))
         assert book.standby() is None
     pair.catch_up()
@@ -103,7 +101,7 @@ def test_a_hot_standby_is_read(pair: Pair) -> None:
 def test_replay_that_ends_a_long_read_is_named(pair: Pair) -> None:
     """A standby ends a query that keeps it from replaying; the error says that, and what helps."""
     with Ledger.open(pair.primary.render_as_string()) as book:
-        book.pool("replay", OPTIONS)
+        book.pool("replay", OF_THOUSAND)
     pair.ask(pair.primary, "CREATE TABLE busy AS SELECT 1 AS x")
     pair.ask(pair.standby, "ALTER SYSTEM SET max_standby_streaming_delay = 0")
     pair.ask(pair.standby, "SELECT pg_reload_conf()")
@@ -127,7 +125,7 @@ def test_a_report_of_a_standby_says_how_far_it_is_behind(
 ) -> None:
     """On standard error, where rows for programs are not disturbed, and on pages."""
     with Ledger.open(pair.primary.render_as_string()) as book:
-        book.pool("report", OPTIONS)
+        book.pool("report", OF_THOUSAND)
     pair.catch_up()
     url, page = pair.standby.render_as_string(), tmp_path / "page.html"
     for words in (["--format", "json"], ["--html", str(page)]):
@@ -147,7 +145,7 @@ def test_a_standby_that_lacked_the_tail_takes_over(pair: Pair) -> None:
     The program goes on with the same ledger, by an address that names both servers.
     """
     with Ledger.open(f"{pair.both}?target_session_attrs=read-write") as book:
-        budget = book.pool("pool", OPTIONS)
+        budget = book.pool("pool", OF_THOUSAND)
         kept = budget.reserve(EXTENSIONS, tokens(10), UNLIMITED)
         pair.catch_up()
         pair.cut()

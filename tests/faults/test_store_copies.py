@@ -32,8 +32,8 @@ from ledger.store.copying import Copied, copy
 from ledger.store.database import Database
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.conftest import STORES
+from tests.leases import TEN
 
-ESTIMATE = UsageEstimate(total_tokens=10)
 OTHER = {"sqlite": "postgresql", "postgresql": "sqlite"}
 Rows = dict[str, list[Sequence[Any]]]
 
@@ -50,13 +50,13 @@ def fill(url: str) -> None:
         book.pool("carved", SharedPoolBudgetOptions(capacity_tokens=50), parent="top", carved=True)
         book.pool("idle", SharedPoolBudgetOptions())
         for number in range(4):
-            lease = below.reserve(call, ESTIMATE, UNLIMITED)
+            lease = below.reserve(call, TEN, UNLIMITED)
             below.observe(lease, Usage(total_tokens=number))
             below.record_used(lease, Usage(total_tokens=2 * number))
         below.correct(below.status().seq, Usage(total_tokens=1), "the invoice says so")
         with pytest.raises(ThresholdExceededError):
             top.reserve(call, UsageEstimate(total_tokens=2_000), UNLIMITED)
-        below.reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+        below.reserve(EXTENSIONS, TEN, UNLIMITED)
 
 
 def copied(source: str, target: str) -> Copied:
@@ -98,7 +98,7 @@ def test_a_copy_is_the_same_store(urls: tuple[str, str]) -> None:
     """Every row of it, the identity too; leases go on by their tokens, and the schema is whole."""
     source, target = urls
     with Ledger.open(source) as book:
-        token = book.pool("below").reserve(EXTENSIONS, ESTIMATE, UNLIMITED).token
+        token = book.pool("below").reserve(EXTENSIONS, TEN, UNLIMITED).token
     found = copied(source, target)
     assert rows(source) == rows(target)
     with Ledger.open(target) as book:
@@ -120,7 +120,7 @@ def test_writers_go_on_and_a_second_copy_takes_what_they_wrote(
     with Ledger.open(source) as book:
 
         def busy(*given: Any) -> int:  # noqa: ANN401 - as `_append`
-            book.pool("below").release(book.pool("below").reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+            book.pool("below").release(book.pool("below").reserve(EXTENSIONS, TEN, UNLIMITED))
             return append(*given)
 
         monkeypatch.setattr(copying, "_append", busy)
@@ -201,7 +201,7 @@ def test_a_copy_that_was_written_to_is_no_copy_any_more(urls: tuple[str, str]) -
     copied(source, target)
     for url in (target, source):
         with Ledger.open(url) as book:
-            book.pool("top").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+            book.pool("top").reserve(EXTENSIONS, TEN, UNLIMITED)
         before = rows(target)
         with pytest.raises(InvalidInputError, match=r"was written to .* entries of pool 1"):
             copied(source, target)
@@ -228,14 +228,14 @@ def test_what_is_written_to_a_copy_meanwhile_is_found_out(
         copied(source, target)
         with Ledger.open(source) as book:
             for _ in range(2):
-                book.pool("top").reserve(EXTENSIONS, ESTIMATE, UNLIMITED)
+                book.pool("top").reserve(EXTENSIONS, TEN, UNLIMITED)
     append = copying._append
 
     def late(*given: Any) -> int:  # noqa: ANN401 - as `_append`
         if given[2] is copying._ENTRIES:
             with Ledger.open(target) as book:
                 budget = book.pool("top", SharedPoolBudgetOptions(capacity_tokens=1_000))
-                budget.release(budget.reserve(EXTENSIONS, ESTIMATE, UNLIMITED))
+                budget.release(budget.reserve(EXTENSIONS, TEN, UNLIMITED))
         return append(*given)
 
     monkeypatch.setattr(copying, "_append", late)

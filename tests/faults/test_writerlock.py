@@ -30,8 +30,8 @@ from ledger import (
 from ledger.store.dialects.writerlock import WriterLock
 from tests import programs
 from tests.clocks import LATE_S, impatient, until
+from tests.faults.conftest import PROGRAM
 
-PROGRAM = Path(__file__).parent / "program.py"
 OPTIONS = SharedPoolBudgetOptions()
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import ROOT
+
 from .corpus import corpus
 from .readers import Readers
 
-ROOT = Path(__file__).parents[2]
 RUNS = 3_000
 
 

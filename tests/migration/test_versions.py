@@ -24,8 +24,8 @@ from ledger.store import migrate, schema
 from ledger.store.database import Database
 from tests import programs
 from tests.migration.databases import connected
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[2]
 KINDS = ["sqlite", "postgresql"]
 
 

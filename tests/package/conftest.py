@@ -12,10 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-import ledger
-
-ROOT = Path(ledger.__file__).parents[1]
-
+from tests.programs import ROOT
 
 PIP = (sys.executable, "-m", "pip", "--python")
 """Pip for the environment of the Python behind it."""

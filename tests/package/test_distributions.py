@@ -16,8 +16,7 @@ import pytest
 
 import ledger
 from tests.package.conftest import PIP, call
-
-ROOT = Path(ledger.__file__).parents[1]
+from tests.programs import ROOT
 
 Installed = Callable[..., str]
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ledger import InvalidInputError
 from ledger.prices import count_tokens
 from ledger.prices.tokens import EACH_MESSAGE, by_characters, encoding_of
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 TEXTS: dict[str, str] = {
     **json.loads((HERE / "texts.json").read_text(encoding="utf-8")),

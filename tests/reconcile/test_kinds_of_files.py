@@ -14,9 +14,8 @@ import pytest
 from ledger import BillingFileError
 from ledger.reconcile import READY, Bill, BillMapping, read_bill
 from tests.fixtures import Read
+from tests.programs import ROOT
 from tests.reconcile.samples import DAY, SAMPLES, Sample
-
-ROOT = Path(__file__).parents[2]
 
 
 def said(bill: Bill) -> list[tuple[object, ...]]:

@@ -21,12 +21,6 @@ ONE = DueLeases(leases=1, held=Totals(40, HELD, 1), charged=Totals(40, HELD, 1))
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Return a clock that stands at a time of long ago."""
-    return Clock()
-
-
-@pytest.fixture
 def book(store_url: str, clock: Clock) -> Iterator[Ledger]:
     """Return books: 3,900 micro-USD are spent in `kid`, and a lease over 453 is due there.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -39,13 +38,6 @@ ESTIMATE = UsageEstimate(
 def clock() -> Clock:
     """Return a clock, early in the last evening of a month."""
     return Clock(1_709_226_000_000_000)
-
-
-@pytest.fixture
-def timed(store_url: str, clock: Clock) -> Iterator[Ledger]:
-    """Return a ledger that goes by the clock."""
-    with Ledger.open(store_url, clock=clock) as book:
-        yield book
 
 
 def reserve(book: Ledger, run: str) -> Any:  # noqa: ANN401 - a lease

@@ -29,8 +29,8 @@ from ledger import (
     reports,
 )
 from ledger.exports.focus import focus_columns
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOCUS = exports.Format.FOCUS
 V1_2, V1_4 = exports.FocusVersion
 

@@ -32,6 +32,7 @@ from ledger import (
 from ledger.integrations.calls import Counted
 from ledger.prices import Counts, PriceList
 from ledger.transport import attributed, budgeted
+from tests.fixtures import MakePool
 from tests.transport import wire
 from tests.transport.attempts import attempts
 from tests.transport.libraries import MESSAGES
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 CHAT, MESSAGE = BY_NAME["chat"], BY_NAME["messages"]
 OPTIONS = SharedPoolBudgetOptions(capacity_cost_micros_usd=usd("1"))
 BODY = {"model": "gpt-4o", "messages": MESSAGES}
-MakePool = Callable[..., LedgerBudgetManager]
 MakeClient = Callable[..., "openai.OpenAI"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from ledger import (
     usd,
 )
 from ledger.transport import agent_run, attributed, budgeted, denial_of
+from tests.fixtures import MakePool
 from tests.transport import wire
 from tests.transport.attempts import attempts
 from tests.transport.shapes import BY_NAME
@@ -31,7 +32,6 @@ pytestmark = [
     pytest.mark.usefixtures("libraries"),
     pytest.mark.filterwarnings("ignore"),  # of the libraries, about themselves
 ]
-MakePool = Callable[..., LedgerBudgetManager]
 
 
 def wishes(tool: str, **arguments: str) -> wire.Reply:

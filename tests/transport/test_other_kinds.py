@@ -28,12 +28,11 @@ from ledger.prices import Counts, PriceList
 from ledger.transport import budgeted, denial_of
 from ledger.transport.protocols import PROTOCOLS
 from ledger.transport.requests import read_request
+from tests.fixtures import MakePool
 from tests.transport import wire
 from tests.transport.attempts import attempts
 from tests.transport.matrix import PAGE
 from tests.transport.wire import Reply
-
-MakePool = Callable[..., LedgerBudgetManager]
 
 OWN = {"price": [{"model": "rerank-v3.5", "provider": "cohere", "web_searches": "2"}]}
 PICTURE, SOUND = ("a.png", b"\x89PNG\r\n\r\n--" * 200, "image/png"), ("a.wav", b"RIFF" * 99)

@@ -36,6 +36,7 @@ from ledger.telemetry.calls import PROVIDER_NAMES
 from ledger.transport import attempts, budgeted
 from ledger.transport.requests import PROVIDERS as KNOWN
 from tests.clocks import LATE_S, until
+from tests.fixtures import MakePool
 from tests.transport import wire
 from tests.transport.libraries import MESSAGES
 from tests.transport.shapes import BY_NAME, CHAT_USAGE
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 CHAT = BY_NAME["chat"]
 MakeClient = Callable[..., "openai.OpenAI"]
-MakePool = Callable[..., LedgerBudgetManager]
 
 
 class Exported:

@@ -24,8 +24,7 @@ from ledger import (
 from ledger.core import fold
 from ledger.core.entry_shape import Contradiction
 from ledger.testing.calls import UNLIMITED
-
-POLICY = SharedPoolBudgetOptions(capacity_tokens=100)
+from tests.leases import OF_HUNDRED
 
 
 def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> Entry:  # noqa: ANN401 - any field
@@ -74,7 +73,7 @@ def entry(seq: int, kind: str, *, lease: int | None = None, **values: Any) -> En
     return Entry(**blank, **{name: values.get(name) for name in names})
 
 
-def opening(policy: SharedPoolBudgetOptions = POLICY) -> Entry:
+def opening(policy: SharedPoolBudgetOptions = OF_HUNDRED) -> Entry:
     """Return a pool's first entry."""
     return entry(1, EntryKind.OPENING, policy=policy)
 
@@ -176,7 +175,7 @@ def test_a_denial_says_by_how_much_the_pool_was_overspent() -> None:
 
 def test_a_journal_makes_a_pool() -> None:
     """Every kind of entry does to the replayed pool what it did to the real one."""
-    bigger = replace(POLICY, capacity_tokens=500)
+    bigger = replace(OF_HUNDRED, capacity_tokens=500)
     pool = fold.replay(
         [
             opening(),
@@ -235,7 +234,7 @@ def test_the_ceiling_is_the_caller_s() -> None:
     ("journal", "reason"),
     [
         ([entry(1, EntryKind.OPENING)], "without a policy"),
-        ([entry(1, EntryKind.ADJUSTMENT, policy=POLICY)], "begins with its opening"),
+        ([entry(1, EntryKind.ADJUSTMENT, policy=OF_HUNDRED)], "begins with its opening"),
         ([opening(), opening()], "begins with its opening"),
         ([opening(), entry(2, EntryKind.ADJUSTMENT)], "without a policy"),
         ([opening(), entry(2, EntryKind.RESERVATION)], "without an estimate"),
@@ -338,7 +337,7 @@ def test_the_ceiling_is_the_caller_s() -> None:
         ),
         ([opening(), reservation(2, 9), entry(3, "jubilee")], "knows no entry kind 'jubilee'"),
         ([reservation(1, 9)], "begins with its opening"),
-        ([opening(), entry(2, "opening", policy=POLICY)], "has no other"),
+        ([opening(), entry(2, "opening", policy=OF_HUNDRED)], "has no other"),
         (
             [
                 opening(SharedPoolBudgetOptions()),
