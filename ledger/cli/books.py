@@ -122,13 +122,15 @@ def leases(
         now = book.now()
         found = [_by_now(one, now) for one in book.open_leases(pool)]
         axes = shown_axes([book.pool(pool).status().policy])
+    expired = sum(one.phase is LeasePhase.EXPIRED for one in found)
+    among = f", of which {expired:,} expired" if expired else ""
     sheet = Sheet(
         columns=columns(
             *("Lease", "State", "Run", "Reserved"),
             *(f"Held\n{axis.shown}" for axis in axes),
             *("Charged\ntokens", "Charged\nUSD"),
         ),
-        title=f"Open leases of pool {pool}: {len(found):,}",
+        title=f"Leases of pool {pool} that have not ended: {len(found):,}{among}",
     )
     rows = [_lease_row(one) for one in found]
     for row, one in zip(rows, found, strict=True):

@@ -130,9 +130,10 @@ class PriceList:
             if found is not None:
                 return found
         served = "" if provider is None else f" of {provider}"
+        otherwise = "name its provider" if provider is None else "name it as its provider does"
         raise UnknownPriceError(
             f"no price for the model {model!r}{served} at the time of the call: add it to a price "
-            'table of your own (prices=PriceList("prices.toml"), --prices), or name its provider'
+            f'table of your own (prices=PriceList("prices.toml"), --prices), or {otherwise}'
         )
 
     def price(

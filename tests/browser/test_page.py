@@ -22,7 +22,7 @@ SECTIONS = (
     "Spend per day by model",
     "The most expensive runs",
     "Estimated against actual",
-    "Open leases",
+    "Leases",
     "Verification",
 )
 
@@ -101,7 +101,7 @@ def test_the_figures_are_those_of_the_queries(show: Show, found: Overview) -> No
     ]
     assert left == column(page, "Pools", "Remaining USD")
     held = [usd(row.held.cost_micros_usd) for row in found.leases.ages]
-    assert held == column(page, "Open leases", "Held USD")
+    assert held == column(page, "Leases", "Held USD")
     assert found.verified is not None
     assert [one.hash.hex() for one in found.verified] == column(
         page, "Verification", "Hash of the last one"
@@ -241,7 +241,7 @@ def test_unlimited_is_more_than_any_amount(show: Show) -> None:
     ages = page.get_by_role("columnheader", name="Age", exact=True).first
     for _twice in range(2):
         ages.get_by_role("button").click()
-    assert "7d and more" == column(page, "Open leases", "Age")[0]
+    assert "7d and more" == column(page, "Leases", "Age")[0]
 
 
 def test_a_screen_reader_finds_its_way(show: Show) -> None:

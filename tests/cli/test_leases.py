@@ -53,7 +53,7 @@ def committed(url: str) -> Totals:
 def test_leases_are_listed_with_and_without_the_word(ledger: Run, url: str) -> None:
     """`ledger leases POOL` is short for `ledger leases list POOL`, options first or last."""
     shown = ledger("leases", "team", "--url", url).out
-    assert "Open leases of pool team: 2" in shown
+    assert "Leases of pool team that have not ended: 2, of which 1 expired" in shown
     for words in (("list", "team", "--url", url), ("--url", url, "team"), ("team", "--url", url)):
         found = json.loads(ledger("leases", *words, "--format", "json").out)
         assert [(2, "open"), (3, "expired")] == [(one["lease"], one["phase"]) for one in found]

@@ -279,7 +279,7 @@ def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
     ledger("pool", "open", "team", "--url", store_url)
     spend(store_url)
     shown = lines(ledger("leases", "team", "--url", store_url).out)
-    assert "Open leases of pool team: 1" == shown[0]
+    assert "Leases of pool team that have not ended: 1" == shown[0]
     assert shown[-1].startswith("4 open nightly[1] ")
     assert shown[-1].endswith(" 80 2.000000 0 0.000000")
     (row,) = json.loads(ledger("leases", "team", "--url", store_url, "--format", "json").out)
@@ -309,7 +309,7 @@ def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
 def test_no_leases(ledger: Run) -> None:
     """A pool without open leases is an empty list, in every format."""
     ledger("pool", "open", "team")
-    assert "Open leases of pool team: 0" in ledger("leases", "team").out
+    assert "Leases of pool team that have not ended: 0" in ledger("leases", "team").out
     assert [] == json.loads(ledger("leases", "team", "--format", "json").out)
     assert 1 == len(ledger("leases", "team", "--format", "csv").out.splitlines())
 

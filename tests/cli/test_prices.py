@@ -223,3 +223,12 @@ def test_entries_are_never_repriced(refused: Callable[..., str], spent: str) -> 
     said = refused("reprice", "--url", spent)
     assert "entries keep the price" in said
     assert "ledger correct" in said
+
+
+def test_what_has_no_price_asks_for_what_is_missing(refused: Callable[..., str]) -> None:
+    """For the provider only where none was named."""
+    words = ("price", "nope-1", "--input", 10, "--output", 3)
+    assert refused(*words).endswith("or name its provider")
+    named = refused(*words, "--provider", "openai")
+    assert "the model 'nope-1' of openai" in named
+    assert named.endswith("or name it as its provider does")

@@ -233,7 +233,7 @@ def test_leases_by_age(ledger: Run, lines: Lines, filled: str) -> None:
     shown = lines(ledger(*command, "--stale-after", "5m").out)
     assert "1m to 10m 0 0 0 0.000000" in shown
     assert "10m to 1h 1 0 100 1.000000" in shown
-    assert "Stale: 1 lease open for 5m or more" in shown
+    assert "Stale: 1 lease granted 5m ago or before, and not ended" in shown
     assert any(
         line.startswith(f"team 6 open {reserved_at:%Y-%m-%dT%H:%M:%S}Z 10m 100 1.000000 run-2")
         for line in shown

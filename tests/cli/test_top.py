@@ -304,7 +304,7 @@ def test_one_frame_for_scripts(busy: Ledger, store_url: str, program: Run) -> No
     for words in (("--once",), ()):
         shown = program("top", "--url", store_url, "--pool", "team", *words).out
         assert shown.startswith("At 20")
-        assert "Open: 1 lease\n" in shown
+        assert "Not ended: 1 lease\n" in shown
         assert "a sandbox" not in shown
         assert {"\n"} == {char for char in shown if ord(char) < 32}
 

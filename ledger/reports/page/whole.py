@@ -139,8 +139,9 @@ def _tiles(found: Overview) -> list[Tile]:
         ),
         Tile(
             name="Open leases",
-            figure=f"{sum(row.leases for row in found.leases.ages):,}",
-            note=f"{usd(sum(row.held.cost_micros_usd for row in found.leases.ages))} USD held",
+            figure=f"{sum(row.leases - row.expired for row in found.leases.ages):,}",
+            note=f"{usd(sum(row.held.cost_micros_usd for row in found.leases.ages))} USD held; "
+            f"{sum(row.expired for row in found.leases.ages):,} expired",
         ),
         Tile(
             name="Verification",
@@ -186,7 +187,7 @@ def _leases(found: Overview) -> Section:
         sheets.append(stale_leases_sheet(replace(aged, stale=aged.stale[:_LEASES])))
     if len(aged.stale) > _LEASES:
         notes.append(f"Listed are the {_LEASES} oldest of {len(aged.stale):,} stale leases.")
-    return Section(title="Open leases", notes=notes, sheets=sheets)
+    return Section(title="Leases", notes=notes, sheets=sheets)
 
 
 def _verification(found: Overview) -> Section:

@@ -10,12 +10,12 @@ from ledger.reports.render.values import counted, duration, moment, text, usd
 
 
 def lease_ages_sheet(found: Leases) -> Sheet:
-    """Return the open leases by age."""
+    """Return the leases that have not ended, by age."""
     unpriced = any(row.unpriced for row in found.ages)
     names = ["Age", "Leases", "Expired", *(["Unpriced"] if unpriced else [])]
     sheet = Sheet(
         columns=columns(*names, "Held\ntokens", "Held\nUSD"),
-        title=f"Open leases at {moment(found.now)}",
+        title=f"Leases that have not ended, at {moment(found.now)}",
     )
     for row in found.ages:
         if row.below_s is None:
@@ -45,7 +45,7 @@ def lease_ages_sheet(found: Leases) -> Sheet:
 def stale_leases_sheet(found: Leases) -> Sheet:
     """Return the leases that are stale, the oldest first."""
     count = counted(len(found.stale), "lease")
-    title = f"Stale: {count} open for {duration(found.stale_after_s)} or more"
+    title = f"Stale: {count} granted {duration(found.stale_after_s)} ago or before, and not ended"
     return _aged_sheet(found.stale, title)
 
 
@@ -56,7 +56,7 @@ def state(lease: AgedLease) -> str:
 
 def open_leases_sheet(found: Sequence[AgedLease]) -> Sheet:
     """Return leases that have not ended, the oldest first."""
-    return _aged_sheet(found, f"Open: {counted(len(found), 'lease')}")
+    return _aged_sheet(found, f"Not ended: {counted(len(found), 'lease')}")
 
 
 def _aged_sheet(found: Sequence[AgedLease], title: str) -> Sheet:
