@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -73,6 +74,19 @@ def _given(calls: Sequence[Call], _locked: Sequence[PoolJournal]) -> Sequence[Ca
     return calls
 
 
+def _needs(batch: Sequence[Caller]) -> tuple[Sequence[PoolJournal], bool, float | None]:
+    """Return the pools of calls, whether to look them up, and when the first of them began."""
+    # One loop: a comprehension is a function call, and a caller alone would make three of them.
+    pools: list[PoolJournal] = []
+    again, began_s = False, math.inf
+    for one in batch:
+        pools += one.pool.lineage
+        again = again or one.again
+        if one.waits and one.entered_s < began_s:
+            began_s = one.entered_s
+    return pools, again, None if began_s == math.inf else began_s
+
+
 class Writer(Outcomes):
     """The group-commit queue of one store in one process.
 
@@ -107,7 +121,7 @@ class Writer(Outcomes):
                     partial(perform, calls=no_calls, now=self.now), pool.lineage, key=new_key()
                 )
             self._tell(done)
-            expired += done.expired[pool.info.pool_id]
+            expired += done.expired.get(pool.info.pool_id, 0)
             if not done.unrolled:
                 return expired
 
@@ -303,13 +317,14 @@ class Writer(Outcomes):
                 return
             done: Done | None = None
             outcomes: Sequence[Any]
+            pools, look_up, began_s = _needs(batch)
             try:
                 done = self.transactions.run(
                     partial(perform, calls=partial(self._calls, batch), now=self.now),
-                    [pool for one in batch for pool in one.pool.lineage],
+                    pools,
                     key=batch[0].operation.key,
-                    look_up=any(one.again for one in batch),
-                    began_s=min([one.entered_s for one in batch if one.waits], default=None),
+                    look_up=look_up,
+                    began_s=began_s,
                 )
                 outcomes = done.outcomes
             except StoreError as error:
@@ -321,12 +336,11 @@ class Writer(Outcomes):
                         self._commit([caller])
                     return
                 outcomes = [error]
-            found = list(zip(batch, outcomes, strict=True))
-            self._deliver([one for one in found if one[1] is not None])
+            batch = self._deliver(list(zip(batch, outcomes, strict=True)))
             if done is not None:
-                self._take_back()
+                if self._kept:
+                    self._take_back()
                 self._tell(done)
-            batch = [caller for caller, outcome in found if outcome is None]
 
     def _in_time(self, batch: list[Caller]) -> list[Caller]:
         """Return the calls of a batch that are to be done; refuse those that waited too long."""
@@ -367,8 +381,8 @@ class Writer(Outcomes):
 
     def _tell(self, done: Done) -> None:
         """Pass on what a batch means for others, once each of its callers has a verdict."""
-        for pool, _ in done.memos:
-            expired = done.expired[pool.info.pool_id]
+        for pool, _ in done.memos if done.expired else ():
+            expired = done.expired.get(pool.info.pool_id)
             if expired:
                 _log.info("%d leases of pool %r expired", expired, pool.info.name)
         if done.freed:

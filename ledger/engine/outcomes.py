@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ledger.core.kinds import EntryKind
@@ -49,22 +49,12 @@ class Outcomes(CallQueue):
         if worker is not None:
             worker.stop()
 
-    def _deliver(self, results: Iterable[tuple[Caller, Any]]) -> None:
+    def _deliver(self, results: Sequence[tuple[Caller, Any]]) -> list[Caller]:
+        """Hand out outcomes; return the callers that have none, and must be tried again."""
         tasks: defaultdict[asyncio.AbstractEventLoop, list[TaskCaller]] = defaultdict(list)
-        given = list(results)
-        # Linked before any of them can see its outcome, and leave.
-        first_thread = chain(
-            [
-                one
-                for one, _ in given
-                if isinstance(one, ThreadCaller)
-                and one.alive
-                and one.outcome is None
-                and one is not self._leader
-            ]
-        )
-        for caller, outcome in given:
-            if caller.outcome is not None:  # it waited too long, and has been told so
+        first_thread, left = self._linked(results)
+        for caller, outcome in results:
+            if outcome is None or caller.outcome is not None:  # it waited too long, and was told so
                 continue
             if (
                 not caller.waits
@@ -83,6 +73,28 @@ class Outcomes(CallQueue):
             if not wake_tasks(loop, callers):
                 for caller in callers:
                     self._release(caller)
+        return left
+
+    def _linked(
+        self, results: Sequence[tuple[Caller, Any]]
+    ) -> tuple[ThreadCaller | None, list[Caller]]:
+        """Link the threads that are to be woken, before any of them can see its outcome.
+
+        Return the first of them, and the callers without an outcome.
+        """
+        threads: list[ThreadCaller] = []
+        left: list[Caller] = []
+        for one, outcome in results:
+            if outcome is None:
+                left.append(one)
+            elif (
+                one is not self._leader
+                and isinstance(one, ThreadCaller)
+                and one.alive
+                and one.outcome is None
+            ):
+                threads.append(one)
+        return chain(threads) if threads else None, left
 
     def _result(self, caller: Caller) -> Any:  # noqa: ANN401 - whatever the operation answers with
         """Return or raise what a caller gets; a call that is kept counts as done for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -35,7 +35,7 @@ class Done(NamedTuple):
     outcomes: Sequence[Result]
     memos: list[tuple[PoolJournal, Memo]]
     expired: dict[PoolId, int]
-    """How many leases of each pool were found due."""
+    """How many leases were found due, of the pools that had any."""
     freed: set[PoolId]
     """The pools that got capacity back, or another policy."""
     crossed: list[ThresholdCrossing]
@@ -130,12 +130,14 @@ def finish(
     for pool_id, pool in batch.pools.items():
         staged += pool.staged
         done.memos.append((pool.journal, pool.memo()))
-        done.expired[pool_id] = pool.expired
+        if pool.expired:
+            done.expired[pool_id] = pool.expired
         if pool.frees:
             done.freed.add(pool_id)
         if pool.thresholds is not None:
             done.crossed.extend(pool.thresholds.crossed)
-    journal.append(batch.connection, [*staged, *also])
+    staged += also
+    journal.append(batch.connection, staged)
     return done
 
 
@@ -153,16 +155,26 @@ def prepare(
     """
     seen = snapshot.look(connection, pools, now())
     todo = calls(pools)
+    asked: defaultdict[PoolJournal, list[Operation[Any]]] = defaultdict(list)
+    for pool, operation in todo:
+        asked[pool].append(operation)
     others: dict[PoolId, PoolJournal] = {}
-    for asked, _ in todo:
-        for one in asked.lineage:
-            if one.info.pool_id not in seen.newest:
-                others[one.info.pool_id] = one
+    contents: defaultdict[PoolId, set[str]] = defaultdict(set)
+    by_number: defaultdict[PoolId, list[Operation[Any]]] = defaultdict(list)
+    for pool, operations in asked.items():
+        by_number[pool.info.pool_id] += operations
+        named = set(filter(None, map(_attributed, operations)))
+        for one in pool.lineage:
+            pool_id = one.info.pool_id
+            if named:
+                contents[pool_id] |= named
+            if pool_id not in seen.newest:
+                others[pool_id] = one
     if others:
         joined = [others[pool_id] for pool_id in sorted(others)]
         pools = [*pools, *joined]
         seen = seen.with_others(snapshot.look(connection, joined, seen.now))
-    seen = snapshot.recall(connection, pools, seen, _attributed(todo))
+    seen = snapshot.recall(connection, pools, seen, contents)
     batch = Batch(connection, now() or seen.now)
     for one in pools:
         pool_id = one.info.pool_id
@@ -177,33 +189,23 @@ def prepare(
             head,
             now=batch.now,
             due=seen.due(one) if seen.ending else (),
-            quiet_until=seen.quiet_until(one),
+            quiet_until=seen.quiet_until(one) if seen.ending else one.quiet_until,
         )
-    _read(batch, todo, look_up=look_up)
+    _read(batch, by_number, look_up=look_up)
     # Repeating calls under their keys writes nothing, so no pool changes.
     if not _are_answered(batch, todo):
         _bring_up_to_date(batch, until=min(seen.now, batch.now))
     return batch, todo
 
 
-def _attributed(todo: Sequence[Call]) -> Mapping[PoolId, set[str]]:
-    """Return the contents of the attributions that operations name, by pool."""
-    contents: defaultdict[PoolId, set[str]] = defaultdict(set)
-    for pool, operation in todo:
-        if operation.attributed is not None:
-            for one in pool.lineage:
-                contents[one.info.pool_id].add(operation.attributed)
-    return contents
+_attributed: Callable[[Operation[Any]], str | None] = attrgetter("attributed")
 
 
-def _read(batch: Batch, todo: Sequence[Call], *, look_up: bool) -> None:
-    """Read what the operations need to see: earlier outcomes, and leases."""
-    by_pool: defaultdict[PoolId, list[Operation[Any]]] = defaultdict(list)
-    for asked, operation in todo:
-        by_pool[asked.info.pool_id].append(operation)
+def _read(batch: Batch, asked: Mapping[PoolId, Sequence[Operation[Any]]], *, look_up: bool) -> None:
+    """Read what the operations on each pool need to see: earlier outcomes, and leases."""
     missing: list[Wanted] = []
     for pool_id, pool in batch.pools.items():
-        wanted = _look_up(pool, by_pool[pool_id], look_up=look_up)
+        wanted = _look_up(pool, asked.get(pool_id, ()), look_up=look_up)
         if wanted:
             pool.leases |= pool.journal.remembered(wanted)
             unread = sorted(wanted - pool.leases.keys())
@@ -273,7 +275,8 @@ def _bring_up_to_date(batch: Batch, *, until: Micros) -> None:
             begun = rules.roll_over(head.policy, head.window, head.balance, batch.now)
             if begun is not None:
                 ended.append((begun.start, pool))
-    for start, pool in sorted(ended, key=itemgetter(0)):
+    ended.sort(key=itemgetter(0))
+    for start, pool in ended:
         for one in _sweepable(batch):
             late = pool.journal in one.journal.lineage
             expire(batch, one, spared=one.kept if late else one.spared, before=start)

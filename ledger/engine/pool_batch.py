@@ -42,6 +42,17 @@ from ledger.store.snapshot import Ending
 class PoolBatch:
     """One pool inside one transaction: what was read of it, and its new entries."""
 
+    frees = False
+    """Whether entries that are staged give back capacity, or set another policy."""
+    thresholds: PoolThresholds | None = None
+    """None as long as the pool's policy has none."""
+    expired = 0
+    """How many leases this transaction found due."""
+    unswept = False
+    """Whether more leases are due than this transaction expires."""
+    _began: int | None = None
+    _counts: PoolCounts | None = None
+
     def __init__(
         self,
         connection: Connection,
@@ -75,21 +86,11 @@ class PoolBatch:
         """Entries by their idempotency keys."""
         self.staged: list[Staged] = []
         """Entries that are decided, and not yet written."""
-        self.frees = False
-        """Whether entries that are staged give back capacity, or set another policy."""
-        self.thresholds: PoolThresholds | None = None
-        """None as long as the pool's policy has none."""
         self.reads_more = len(due) == journals.ENDING_PAGE
         """Whether more of them may be due than were read."""
-        self.expired = 0
-        """How many leases this transaction found due."""
-        self.unswept = False
-        """Whether more leases are due than this transaction expires."""
         self._before = self._after = head
-        self._began: int | None = None
         self._quiet_until = quiet_until
         self._interned: dict[str, Interned] = {}
-        self._counts: PoolCounts | None = None
 
     @property
     def counts(self) -> PoolCounts:

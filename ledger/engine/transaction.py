@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -26,6 +27,8 @@ class _Remembers(Protocol):
     def remember(self) -> None:
         """Keep in memory what is known now that it is committed."""
 
+
+_number: Callable[[PoolJournal], PoolId] = attrgetter("info.pool_id")
 
 T = TypeVar("T", bound=_Remembers)
 T_co = TypeVar("T_co", covariant=True)
@@ -95,7 +98,7 @@ class Transactions:
     def run(
         self,
         do: Do[T],
-        pools: Iterable[PoolJournal],
+        pools: Sequence[PoolJournal],
         *,
         key: str,
         look_up: bool = False,
@@ -119,12 +122,12 @@ class Transactions:
             LedgerUnavailableError: The store cannot be reached or written; nothing was written.
             OutcomeUnknownError: The connection died during COMMIT, and no later try got through.
         """
-        if self.is_written_here():
-            raise ContentionError.in_another_call()
         here = threading.get_ident()
         outer = _writing.get(here, ())
+        if outer and self.is_written_here():
+            raise ContentionError.in_another_call()
         transaction = Transaction(self._database, key=key, began_s=began_s)
-        locked = {pool.info.pool_id: pool for pool in pools}
+        locked = dict(zip(map(_number, pools), pools, strict=True))
         try:
             # Before the turn: a finaliser may come as soon as this thread has it.
             _writing[here] = (*outer, self)

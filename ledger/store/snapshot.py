@@ -70,9 +70,11 @@ def look(connection: Connection, pools: Sequence[PoolJournal], now: Micros | Non
         asked.append((queries.HEAD, {"pool_id": pool.info.pool_id}))
         if not pool.seems_quiet(now):
             restless.append(pool)
-    asked += map(PoolJournal.ending, restless, repeat(now))
-    # Read it again at the end: if the clock was put back, it is not known which holds had ended.
-    found = rows_of_each(connection, asked + (time_asked if restless else []))
+    if restless:
+        asked += map(PoolJournal.ending, restless, repeat(now))
+        # Read it again at the end: if the clock was put back, it is not known which had ended.
+        asked += time_asked
+    found = rows_of_each(connection, asked)
     if now is None:
         now = Micros(found.pop(0)[0]["now"])
         then = Micros(found.pop()[0]["now"]) if restless else now

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -35,7 +35,7 @@ class Prepared:
     def run(self, connection: Connection, cursor: Any, parameters: Mapping[str, Any]) -> None:  # noqa: ANN401 - either driver's cursor
         """Run the statement on a cursor, where parameters are numbered."""
         text, names, defaults = self._for(connection)
-        values = {**defaults, **parameters}
+        values = {**defaults, **parameters} if defaults else parameters
         cursor.execute(text, list(map(values.__getitem__, names or ())))
 
     def rows_on(self, cursor: Any, *before: str) -> list[dict[str, Any]]:  # noqa: ANN401 - either driver's cursor
@@ -138,6 +138,5 @@ def rows_of_each(
         cursor.close()
 
 
-def driver_of(connection: Connection) -> Any:  # noqa: ANN401 - either driver's connection
-    """Return the driver's connection inside, which for both drivers is the one of PEP 249."""
-    return connection.connection.dbapi_connection
+driver_of: Callable[[Connection], Any] = attrgetter("connection.dbapi_connection")
+"""Returns the driver's connection inside, which for both drivers is the one of PEP 249."""

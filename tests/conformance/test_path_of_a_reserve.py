@@ -18,7 +18,7 @@ from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 ROOT = str(Path(ledger.__file__).parent)
 USED = Usage(total_tokens=1)
 
-CALLS_MAX = 155
+CALLS_MAX = 140
 """The most functions of the library that a call runs in all: a reservation, or a settlement."""
 
 FRAMES_MAX = 10

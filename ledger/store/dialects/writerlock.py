@@ -20,8 +20,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-LOCK_SUFFIXES = ("", "-next", "-queue")
-"""The suffixes of the lock's files: the lock itself, then the queue's places from the front."""
+LOCK_SUFFIXES = ("-queue", "-next", "")
+"""The suffixes of the lock's files: the queue's places from the last one, then the lock itself."""
 
 _POLL_S = 0.000_1
 """How many seconds the first process of the queue sleeps before it tries the lock again."""
@@ -56,6 +56,10 @@ class WriterLock:
         # Reentrant only because such a lock knows its owner, even after an interrupt.
         self._thread_lock = threading.RLock()
         self._files: tuple[int, ...] | None = None
+        self._name = f"{os.getpid()}\n".ljust(_PID_BYTES).encode()
+        """What stands in the lock that this process has; a forked child makes a lock of its own."""
+        self._queues = False
+        """Whether this process may have a place in the queue, since an interrupt perhaps."""
 
     def acquire(self, *, timeout_s: float) -> None:
         """Wait until this thread is the only writer.
@@ -79,7 +83,7 @@ class WriterLock:
             return
         try:
             if sys.platform != "win32" and self._files is not None:
-                for file in self._files:
+                for file in self._files if self._queues else self._files[-1:]:
                     fcntl.flock(file, fcntl.LOCK_UN)
         finally:
             self._thread_lock.release()
@@ -106,16 +110,22 @@ class WriterLock:
         if self._files is None:
             self._files = _open_all(self.path)
         pass_s = time.monotonic() + _PASS_S
-        lock, *queue = self._files
+        self._queues = True
+        lock = self._files[-1]
         held: int | None = None
-        for file in (*reversed(queue), lock):
+        for file in self._files:
             advanced = file if _try(file) else self._wait_for(file, deadline, pass_s=pass_s)
             if held is not None:
                 fcntl.flock(held, fcntl.LOCK_UN)
             held = advanced
             if held == lock:
                 break
-        _sign(lock)
+        self._queues = False
+        try:
+            if os.pread(lock, _PID_BYTES, 0) != self._name:
+                os.pwrite(lock, self._name, 0)
+        except OSError:  # another user's file, or a full disk: the lock holds nevertheless
+            pass
 
     def _wait_for(self, file: int, deadline: float, *, pass_s: float) -> int:
         """Lock a file, or else the lock itself, past those in front; return which.
@@ -124,7 +134,7 @@ class WriterLock:
             WriterLockTimeoutError: Neither was free until the deadline.
         """
         assert self._files is not None  # noqa: S101 - the caller has opened them
-        lock = self._files[0]
+        lock = self._files[-1]
         pause_s = _POLL_S if file == lock else _QUEUE_POLL_S
         while not _try(file):
             now_s = time.monotonic()
@@ -166,16 +176,6 @@ def _try(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sign(file: int) -> None:
-    """Write this process's id into the lock that it has."""
-    name = f"{os.getpid()}\n".ljust(_PID_BYTES).encode()
-    try:
-        if os.pread(file, _PID_BYTES, 0) != name:
-            os.pwrite(file, name, 0)
-    except OSError:  # another user's file, or a full disk: the lock holds nevertheless
-        pass
 
 
 def _signed(file: int) -> str | None:
