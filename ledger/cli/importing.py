@@ -33,7 +33,11 @@ from ledger.core.extensions import Attribution
 from ledger.core.past_calls import PastCall
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Provenance, Usage
-from ledger.errors import RequestBudgetExceededError
+from ledger.errors import (
+    IdempotencyConflictError,
+    InvalidInputError,
+    RequestBudgetExceededError,
+)
 from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
 from ledger.importing.sheets import about, summary_sheet
@@ -229,10 +233,20 @@ def _record_lost(
     attribution: Attribution,
     report: UsageReport,
 ) -> str:
-    """Record a call of a lease that the store lost, and return what is said of it."""
+    """Record a call of a lease that the store lost, and return what is said of it.
+
+    Raises:
+        InvalidInputError: It is recorded with other figures.
+    """
     over = ""
     try:
         budget.record_lost(lease, usage, attribution=attribution, report=report)
+    except IdempotencyConflictError as error:
+        raise InvalidInputError(
+            "lease",
+            f"its call is in the books already, with other figures: entry {error.seq} of pool "
+            f"{budget.name!r}; correct that entry if it is wrong (ledger correct)",
+        ) from error
     except RequestBudgetExceededError:  # it is recorded all the same
         over = "  (over the request's own budget)"
     return f"lease {lease}  recorded{over}"

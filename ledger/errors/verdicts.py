@@ -346,7 +346,8 @@ class LostLeaseError(UnknownLeaseError):
         BudgetError.__init__(
             self,
             f"{what}. Nothing was written. If the call was made, book what it used with "
-            "record_lost(lease, usage, attribution=...)",
+            "record_lost(lease, usage, attribution=...)"
+            f"{'' if pool is None else ', or ledger record --lease'}",
         )
         self.lease_id = lease_id
         self.cause = "lost"

@@ -62,6 +62,7 @@ class _Pair:
     """How many of the entries have a cost, each of which was rounded up to a micro-USD."""
     last: EntryRef | None = None
     correctable: list[EntryRef] = field(default_factory=list)
+    guessed: list[int] = field(default_factory=list)
     assumed: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     """By pool and lease, what its expiry assumed and what later usage took back of that."""
 
@@ -173,6 +174,8 @@ class _Matching:
         pair.entries += 1
         if not one.corrects:
             pair.costing += COST_FIELD in self.axes and one.amounts[self.axes.index(COST_FIELD)] > 0
+        if one.guessed:
+            pair.guessed = _added(pair.guessed or [0] * len(self.axes), one.amounts)
         if one.assumed:
             so_far = pair.assumed.get(one.ref[::2], [0] * len(self.axes))
             pair.assumed[one.ref[::2]] = _added(so_far, one.amounts)
@@ -330,6 +333,8 @@ class _Matching:
             entries=pair.entries,
             pool=None if pair.last is None else pair.last.pool,
             entry=None if pair.last is None else pair.last.seq,
+            lease=None if pair.last is None else pair.last.lease,
+            guessed=any(pair.guessed),
         )
 
     def _agrees(self, difference: Amounts, tolerances: dict[str, int], costing: int) -> bool:

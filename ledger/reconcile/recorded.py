@@ -9,7 +9,7 @@ from sqlalchemy import Select, select
 
 from ledger.core.entries import EntryFlag
 from ledger.core.kinds import CORRECTABLE, EntryKind
-from ledger.core.values import USAGE_FIELDS
+from ledger.core.values import GUESSED, USAGE_FIELDS
 from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
 from ledger.reports.filters import Filter
@@ -26,6 +26,8 @@ class Recorded(NamedTuple):
         ref: The entry.
         corrects: Whether it is a correction of another entry, and so cannot be corrected itself.
         assumed: Whether an expiry assumed it, or later usage took it back.
+        guessed: Whether nobody said that the call used it: its lease expired, or ended without a
+            record; so is a correction of that.
         unpriced: Whether it leaves out a figure that its pool limits.
         request_id: The provider's request id.
         model: The model.
@@ -36,6 +38,7 @@ class Recorded(NamedTuple):
     ref: EntryRef
     corrects: bool
     assumed: bool
+    guessed: bool
     unpriced: bool
     request_id: str | None
     model: str | None
@@ -62,6 +65,7 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
                 corrects=row["kind"] not in CORRECTABLE,
                 assumed=row["kind"] == EntryKind.EXPIRY
                 or (row["kind"] == EntryKind.CORRECTION and row["flags"] & EntryFlag.LATE != 0),
+                guessed=row["provenance"] in GUESSED,
                 unpriced=row["flags"] & EntryFlag.UNPRICED != 0,
                 request_id=row["request_id"],
                 model=row["model"],
@@ -79,6 +83,7 @@ def _used(scope: Scope) -> Select[Any]:
             e.flags,
             e.lease,
             e.request_id,
+            e.provenance,
             scope.at.label("at"),
             a.model,
             *(e[f"usage_{name}"] for name in USAGE_FIELDS),

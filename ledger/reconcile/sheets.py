@@ -70,6 +70,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
     main = main_axes(found.axes)
     others = [axis for axis in found.axes if axis not in main]
     applied = any(match.outcome is not None for match in matches)
+    guessed = any(match.guessed for match in shown)
     sheet = Sheet(
         columns=[
             Column(heading="Request"),
@@ -82,6 +83,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
             *_columns("Recorded", main),
             *_columns("Difference", main),
             *_columns("Difference", others, rank=3),
+            *([Column(heading="Assumed", left=True)] if guessed else []),
             *([Column(heading="Applied", left=True)] if applied else []),
         ],
         title=f"{_TITLES[status]}: {len(matches):,}{more}",
@@ -98,6 +100,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
             *cells(match.recorded, main),
             *cells(match.difference, main, signed=True),
             *cells(match.difference, others, signed=True),
+            *([f"of lease {match.lease}" if match.guessed else ""] if guessed else []),
             *([_outcome(match)] if applied else []),
         )
     return sheet

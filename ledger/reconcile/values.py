@@ -91,6 +91,9 @@ class Match:
         entries: How many entries of the journal there are, corrections included.
         pool: The pool of the last entry.
         entry: The last entry.
+        lease: The lease that it is about.
+        guessed: Whether something of what is recorded was assumed, since nobody said what the call
+            used: its lease expired, or ended without a record.
         outcome: What `apply` did about the difference; None if it was not called, or had nothing
             to do.
         reason: Why `apply` did not correct the difference.
@@ -108,6 +111,8 @@ class Match:
     entries: int = 0
     pool: str | None = None
     entry: int | None = None
+    lease: int | None = None
+    guessed: bool = False
     outcome: Outcome | None = None
     reason: str | None = None
 

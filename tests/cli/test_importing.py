@@ -46,7 +46,11 @@ def test_a_log_is_imported(ledger: Run, url: str, log: Path) -> None:
     assert ["0", "0.000000"] == rows["Difference"]
     (found,) = json.loads(ledger(*words, "--format", "json").out)
     assert (0, 3, True) == (found["new"], found["known"], found["told"] == found["journal"])
-    assert "history" in ledger("report", "runs", "--url", url).out
+    runs = ledger("report", "runs", "--url", url).out
+    assert "history" in runs
+    (heading,) = (line.split() for line in runs.splitlines() if line.startswith("Run "))
+    (row,) = (line.split() for line in runs.splitlines() if line.startswith("history"))
+    assert ("0", "3") == (row[heading.index("Requests")], row[heading.index("Imported")])
     assert "import" in ledger("pool", "show", "team", "--url", url).out
     assert ledger("verify", "--url", url).code == 0
 
@@ -206,7 +210,7 @@ def test_a_total_that_is_not_named_is_the_sum_of_input_and_output(ledger: Run, u
 
 
 def test_a_call_is_recorded_by_the_token_of_its_lease(
-    ledger: Run, url: str, new_store: Callable[..., str]
+    ledger: Run, refused: Run, url: str, new_store: Callable[..., str]
 ) -> None:
     """As the program that made it would record it, so that both record it once."""
     with Ledger.open(new_store("sqlite")) as lost:
@@ -221,6 +225,8 @@ def test_a_call_is_recorded_by_the_token_of_its_lease(
         assert 7 == book.pool("team").status().balance.committed.tokens
         (day,) = reports.spend(book, by=["day"]).rows  # the request is of the day of its usage
         assert ({"day": "2024-02-20"}, 1, 7) == (day.group, day.requests, day.total_tokens)
+    said = str(refused(*words, "--total-tokens", 8))
+    assert "--lease: its call is in the books already, with other figures: entry 3 of pool" in said
     # Who recorded it and why is kept, and said.
     (line,) = (one for one in _statement(ledger, url) if one["kind"] == "settlement")
     assert "lost, by me" == line["reason"]

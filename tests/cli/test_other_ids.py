@@ -59,7 +59,9 @@ def test_an_expired_lease_is_settled_under_the_bills_id(
         budget.renew(numbered(budget, 2), timedelta(minutes=1))
         clock.minutes(2)
         assert 1 == book.expire_due()
-    ledger("reconcile", bill, "--url", url, code=1)
+    shown = ledger("reconcile", bill, "--url", url, code=1).out
+    (line,) = (one for one in shown.splitlines() if one.startswith("call-6a4f.1 "))
+    assert line.rstrip().endswith("of lease 2")
     words = ("--url", url, *CALL, "--provider", "openai", "--at", AT)
     ledger("leases", "settle", "team", 2, *words)
     with Ledger.open(url, create=False) as book:
@@ -71,7 +73,9 @@ def test_an_expired_lease_is_settled_under_the_bills_id(
         assert found.occurred_at is not None
         assert 1_700_000_400_000_000 == found.occurred_at
         assert book.verify("team")[0].ok
-    assert "Recorded but not billed: 1" not in ledger("reconcile", bill, "--url", url).out
+    shown = ledger("reconcile", bill, "--url", url).out
+    assert "Recorded but not billed: 1" not in shown
+    assert "Assumed" not in shown
 
 
 def test_a_settled_call_is_corrected_to_nothing_and_recorded(

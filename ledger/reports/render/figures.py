@@ -19,8 +19,9 @@ _COUNTS = (
     ("Total\ntokens", "total_tokens", 0),
     ("Estimated\ntokens", "estimated_total_tokens", 5),
 )
-_WHERE_ANY = (("Unpriced", "unpriced", 1), ("Expired", "expiries", 2))
-"""Columns of tables in which there are any: what was spent is then not, or not yet, known."""
+_WHERE_ANY = (("Unpriced", "unpriced", 1), ("Expired", "expiries", 2), ("Imported", "imports", 2))
+"""Columns of tables in which there are any. What was spent is not, or not yet, known of the first
+two, and what was imported is no request."""
 _WIDE_COUNTS = (
     ("Open", "open_leases"),
     ("Attempts", "attempts"),
