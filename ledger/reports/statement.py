@@ -37,6 +37,7 @@ _LINE = (
     *("provenance", "request_id", "origin_seq"),
 )
 """The columns of a statement's line, besides those of the balance."""
+_ROLLOVER = EntryKind.ROLLOVER
 _WHOM = ("run_id", "provider", "model")
 _COLUMNS = Columns(entries, (*_LINE, *REFUSAL_COLUMNS, *SIDES))
 
@@ -122,7 +123,8 @@ class StatementLine:
         kind: Its kind.
         flags: What is remarkable about it, such as `overrun`.
         reason: Why a pool was adjusted, usage corrected or a call recorded by hand; or what refused
-            a call, which threshold was crossed, or which credit was given.
+            a call, which threshold was crossed, which credit was given, that a pool was carved
+            out, or in place of which lost lease a reservation stands.
         run_id: The caller's run.
         lease: The lease that it is about.
         committed: By how much it changed what is committed.
@@ -136,6 +138,9 @@ class StatementLine:
         model: The model that was asked, or that answered.
         origin_pool: The pool below that passed it on, None for an entry that was made here.
         origin_seq: The number of the entry there, which is the one to correct.
+        corrects: The number of the entry that it corrects.
+        carried: What a rollover carried into the window that it begins, below 0 for overage that is
+            deducted.
     """
 
     seq: int
@@ -157,6 +162,8 @@ class StatementLine:
     model: str | None = None
     origin_pool: str | None = None
     origin_seq: int | None = None
+    corrects: int | None = None
+    carried: Totals | None = None
 
 
 def statement(
@@ -322,6 +329,8 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         policy=rows.policy_of(row) if "policy" in detail else None,
         actor=actor_in(detail),
         provenance=row["provenance"],
+        corrects=detail.get("corrects"),
+        carried=Totals(**detail["window"]["carried"]) if row["kind"] == _ROLLOVER else None,
     )
 
 
@@ -340,6 +349,10 @@ def _reason(row: Row, detail: Mapping[str, Any]) -> str | None:
         return f"{crossed['name']} ({crossed['percent']} %) {crossed['direction']}"
     if "denial" in detail:
         return refusal_of(row, detail["denial"])
+    if "carving" in detail:
+        return "carved pool"  # which it is, the origin says
+    if "lost" in detail:
+        return f"in place of lost lease {detail['lost']}"
     reason = reason_in(detail)
     if row["kind"] == EntryKind.CREDIT:
         given = book_from_json(detail["credits"]).listed[-1].credit

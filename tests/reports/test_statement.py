@@ -23,6 +23,7 @@ from ledger import (
     Usage,
     UsageEstimate,
     UsageReport,
+    Window,
     reports,
 )
 from ledger.core.checks import from_micros
@@ -30,6 +31,7 @@ from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.reports import Movement, Statement
 from ledger.reports.render import statement_lines_sheet
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from tests.clocks import DAY_US, Clock
 
 from .test_render import printed
 
@@ -238,6 +240,37 @@ def test_lines_say_which_call_they_are_about(book: Ledger) -> None:
     assert any(line.endswith("m-2024 chatcmpl-1 of team, entry 3") for line in shown)
     assert Totals(8, 0, 2) == found.charged
     assert "Charged 8 0.000000" in shown
+
+
+def test_lines_say_what_they_go_back_to(store_url: str) -> None:
+    """The entry that is corrected, the lost lease, the carved pool, the rest of a window before."""
+    clock = Clock()
+    monthly = SharedPoolBudgetOptions(
+        capacity_tokens=100, window=Window(timedelta(days=1), carry_over=True)
+    )
+    with Ledger.open(store_url, clock=clock, actor="ann") as book:
+        org = book.pool("org", monthly)
+        book.pool("team", SharedPoolBudgetOptions(capacity_tokens=30), parent="org", carved=True)
+        book.close_pool("team", reason="done")
+        lost = "17-3fa9c0d1e2b3a495"
+        org.record_lost(lost, Usage(total_tokens=20))
+        org.correct(5, Usage(total_tokens=10), "invoice")
+        clock.now += DAY_US
+        org.reserve(EXTENSIONS, UsageEstimate(), UNLIMITED)
+        found = reports.statement(book, "org")
+        lines = list(reports.statement_lines(book, found))
+        assert all(one.ok for one in book.verify())
+    shown = [" ".join(line) for line in printed(statement_lines_sheet(found, lines), width=300)]
+    for kind, ends in (
+        ("reservation", "carved pool of team, entry 1"),
+        ("settlement", "carved pool of team, entry 2"),
+        ("reservation", f"in place of lost lease {lost}"),
+        ("correction", "of entry 5: invoice by ann ("),
+        ("rollover", "with 90 tokens and 0.000000 USD carried over"),
+    ):
+        assert any(f" {kind} " in line and ends in line for line in shown), (kind, shown)
+    assert [5] == [one.corrects for one in lines if one.corrects is not None]
+    assert [Totals(90, 0, 0)] == [one.carried for one in lines if one.carried is not None]
 
 
 def test_what_was_charged_is_of_the_range(dated: Ledger) -> None:

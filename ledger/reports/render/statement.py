@@ -100,14 +100,8 @@ def statement_notes(found: Statement) -> list[str]:
             f"{begun}committed {said(window.committed)}, "
             f"remaining {in_words(axes, [axis.left(found.remaining) for axis in axes])}"
         )
-        carried, overage = (
-            Totals(*(max(0, sign * amount) for amount in window.carried)) for sign in (1, -1)
-        )
-        if any(carried):
-            line += f", with {said(carried)} carried over"
-        if any(overage):
-            line += f", after {said(overage)} of overage were deducted"
-        notes.append(line)
+        moved = _carried(axes, window.carried)
+        notes.append(f"{line}, {moved}" if moved else line)
     notes += [*map(_limit_line, found.limits), *map(_credit_line, found.credits)]
     if any(found.debt):
         owing = [axis for axis in AXES if getattr(found.debt, axis.name)]
@@ -116,6 +110,16 @@ def statement_notes(found: Statement) -> list[str]:
     if found.until is not None:
         notes.append(f"What remains is so until {moment(found.until)}")
     return notes
+
+
+def _carried(axes: Sequence[Axis], amounts: Totals) -> str:
+    """Return what a window got of the one before, nothing if it got nothing."""
+    said = []
+    for sign, what in ((1, "with {} carried over"), (-1, "after {} of overage were deducted")):
+        parts = [max(0, sign * getattr(amounts, axis.name)) for axis in axes]
+        if any(parts):
+            said.append(what.format(in_words(axes, parts)))
+    return ", ".join(said)
 
 
 def _limit_line(status: LimitStatus) -> str:
@@ -191,7 +195,7 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
             *figures(axes, line.balance.committed),
             *figures(axes, line.balance.reserved),
             *("" if (said := of(line)) is None else text(said) for of in _CALL.values()),
-            printable(_remarks(line)),
+            printable(_remarks(line, axes)),
         )
     sheet.add_section()
     unpriced = sum(one.unpriced for one in found.movements)
@@ -203,11 +207,15 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
     return sheet
 
 
-def _remarks(line: StatementLine) -> str:
+def _remarks(line: StatementLine, axes: Sequence[Axis]) -> str:
     actor = None if line.actor is None else f"by {line.actor}"
+    corrected = None if line.corrects is None else f"of entry {line.corrects}:"
+    carried = None if line.carried is None else _carried(axes, line.carried)
     origin = None if line.origin_pool is None else f"of {line.origin_pool}, entry {line.origin_seq}"
     guess = line.provenance if line.provenance in GUESSED else None
-    return " ".join(filter(None, (line.flags, guess, line.reason, actor, origin)))
+    return " ".join(
+        filter(None, (line.flags, guess, corrected, carried, line.reason, actor, origin))
+    )
 
 
 def _balance(
