@@ -106,8 +106,10 @@ def test_a_pool_above_says_it_too_and_a_key_keeps_it(timed: Ledger) -> None:
     rows = [*reports.denials(timed, "team")]
     assert [True, False, False] == [row.held_by_leases for row in rows]
     assert [False, False, True] == [row.too_large for row in rows]
-    shown = [row for row in denials_sheet(rows).rows if row is not None]
-    assert ["as leases end", "", "never: too large"] == [row[-1] for row in shown]
+    sheet = denials_sheet(rows)
+    free_at = [column.heading for column in sheet.columns].index("Free at")
+    shown = [row[free_at] for row in sheet.rows if row is not None]
+    assert ["as leases end", "", "never: too large"] == shown
 
 
 def test_of_several_that_refuse_the_one_that_never_fits_is_named(
