@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ledger import Ledger, SharedPoolBudgetOptions
 from tests import programs
-from tests.cli.conftest import PROGRAM
 from tests.fixtures import Run
+from tests.programs import LEDGER
 
 URL = "sqlite:///ledger.db"
 
@@ -56,7 +56,7 @@ def test_it_is_printed(ledger: Run) -> None:
 def test_it_is_served_until_interrupted(ledger: Run) -> None:
     """Each look reads the store anew; the address is said, and an interrupt ends it."""
     opened()
-    command = [PROGRAM, "metrics", "--listen", "127.0.0.1:0"]
+    command = [LEDGER, "metrics", "--listen", "127.0.0.1:0"]
     with programs.Popen(command, stderr=subprocess.PIPE, text=True) as served, killed(served):
         assert served.stderr is not None
         said = re.fullmatch(r"Serving (http://127.0.0.1:\d+/metrics)\n", served.stderr.readline())
