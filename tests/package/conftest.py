@@ -64,7 +64,7 @@ def environment(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder / "venv", with_pip=False)  # the pip that is here installs there, too
     programs = folder / "venv" / "bin"
-    call(*PIP, programs / "python", "install", "-q", built.wheel, cwd=folder)
+    call(*PIP, programs / "python", "install", "-q", "--no-compile", built.wheel, cwd=folder)
     return programs
 
 

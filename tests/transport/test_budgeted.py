@@ -512,6 +512,7 @@ def test_a_stream_ends_where_its_protocol_does(
                 break
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_another_client_makes_another_call(
     book: Ledger, pool: LedgerBudgetManager, server: wire.Server
 ) -> None:
