@@ -121,8 +121,9 @@ def spending(
         if row["kind"] != EntryKind.EXPIRY:
             raise UncorrectableEntryError(
                 seq,
-                f"it is of kind {row['kind']}. What can be corrected is {named(CORRECTABLE)}, and "
-                f"{named([EntryKind.EXPIRY])} for what it assumed",
+                f"it is of kind {row['kind']}{_instead(connection, pool, row)}. What can be "
+                f"corrected is {named(CORRECTABLE)}, and {named([EntryKind.EXPIRY])} for what it "
+                "assumed",
             )
         if row["usage_total_tokens"] is None:
             raise UncorrectableEntryError(seq, "it gave back what was held, and assumed nothing")
@@ -139,6 +140,13 @@ def spending(
     except rows.UNREADABLE as error:
         raise pool.damaged(at["seq"], f"its usage cannot be read: {error}") from error
     return Spending(row, usage, pool.attributions.read(connection, row["attribution_id"], seq=seq))
+
+
+def _instead(connection: Connection, pool: PoolJournal, row: Row) -> str:
+    """Name the entry that settled the lease of a reservation."""
+    given = {"pool_id": pool.info.pool_id, "lease": row["lease"]}
+    found = _SETTLEMENT.rows(connection, given)
+    return f", and entry {found[0]['seq']} settles its lease" if found else ""
 
 
 def moved_since(

@@ -94,7 +94,10 @@ def test_a_total_that_is_not_named_follows_its_parts(
     ("words", "said"),
     [
         (["nope", "3", "--total-tokens", "1"], "no pool 'nope'"),
-        (["team", "2", "--total-tokens", "1"], "it is of kind reservation"),
+        (
+            ["team", "2", "--total-tokens", "1"],
+            "it is of kind reservation, and entry 3 settles its lease",
+        ),
         (["team", "1", "--total-tokens", "1"], "a settlement or an import, and an expiry for what"),
         (["team", "9", "--total-tokens", "1"], "there is no such entry"),
         (["team", "three", "--total-tokens", "1"], "not a whole number"),

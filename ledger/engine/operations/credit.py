@@ -75,7 +75,9 @@ class TopUp(Operation[None]):
         head, credits = pool.head, pool.counts.credits(pool.head, pool.at)
         if credits is None:
             raise InvalidInputError(
-                "credit", "the pool is not prepaid; make it so with adjust(), naming the axes"
+                "credit",
+                "the pool is not prepaid; make it so with adjust(), naming the axes, or "
+                "with 'ledger pool adjust --prepaid'",
             )
         book = credits.with_credit(self.credit, head.seq + 1, pool.at, head.balance)
         return Draft(
