@@ -38,8 +38,8 @@ _WHOLE = {
 
 def _events() -> Iterator[bytes]:
     chunk = {**_HEAD, "object": "chat.completion.chunk"}
-    for _ in range(CHUNKS):
-        word = {"index": 0, "delta": {"content": "word "}, "finish_reason": None}
+    for number in range(CHUNKS):
+        word = {"index": 0, "delta": {"content": f"word {number} "}, "finish_reason": None}
         yield _event({**chunk, "choices": [word]})
     yield _event({**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     yield _event({**chunk, "choices": [], "usage": _USAGE})

@@ -9,7 +9,7 @@ import re
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from typing_extensions import override
 
@@ -24,6 +24,13 @@ _GAP = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _GAPS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LONGEST_GAP = 4
 _DONE = b"[DONE]"
+_BEFORE_A_TEXT = re.compile(
+    rb'"(?:content|delta|text|thinking|reasoning|reasoning_content|partial_json|arguments|'
+    rb'obfuscation)":\s*"$'
+)
+"""How a text begins that is the answer's own, or fills it up."""
+_FORMS_MAX = 8
+"""So many forms are looked for in a stream: not in each event of one whose events have none."""
 
 
 class Reader(ABC):
@@ -72,6 +79,56 @@ class Reader(ABC):
         """Take the end of the content, marked or not, and return what is still to be passed on."""
 
 
+class _Form(NamedTuple):
+    """What the events of an answer's text have in common: all but a text or two.
+
+    An event of this form says as little as those that it was found by: where they differ stand
+    texts of the answer, without a quote, so there is no other name or value in it.
+
+    Attributes:
+        begin: What comes before the first text.
+        between: What comes between the two; empty if there is one.
+        end: What comes behind the last one.
+    """
+
+    begin: bytes
+    between: bytes
+    end: bytes
+
+    def fits(self, event: bytes) -> bool:
+        """Tell whether an event has this form."""
+        begin, between, end = self
+        if not event.startswith(begin) or not event.endswith(end):
+            return False
+        first, last = len(begin), len(event) - len(end)
+        if between:
+            first = event.find(b'"', first, last)
+            if first < 0 or not event.startswith(between, first):
+                return False
+            first += len(between)
+        return first <= last and event.find(b'"', first, last) < 0
+
+    @classmethod
+    def of(cls, one: bytes, other: bytes) -> _Form | None:
+        """Return the form of two events, None if they differ in more than texts."""
+        begin = one[: one.rfind(b'"', 0, _same(one, other)) + 1]
+        tail = one[len(one) - _same(one[::-1], other[::-1]) :]
+        end = tail[tail.find(b'"') :]
+        middle = one[len(begin) : len(one) - len(end)]
+        between = middle[middle.find(b'"') : middle.rfind(b'"') + 1] if b'"' in middle else b""
+        form = cls(begin, between, end)
+        texts = [part for part in (begin, between) if part or part is begin]
+        is_form = all(_BEFORE_A_TEXT.search(part) for part in texts) and end.startswith(b'"')
+        return form if is_form and form.fits(one) and form.fits(other) else None
+
+
+def _same(one: bytes, other: bytes) -> int:
+    """Return how many bytes at the beginning of two are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    least = min(len(one), len(other))
+    return next((place for place, (a, b) in pairs if a != b), least)
+
+
 class EventReader(Reader):
     """Reads server-sent events."""
 
@@ -79,9 +136,17 @@ class EventReader(Reader):
     """The beginning of an event whose end has not come."""
     _named = False
     """Whether the answer has said which model it is of."""
+    _form: _Form | None = None
+    """Of the newest events that said nothing, if they have one."""
+    _silent = b""
+    """The newest event that said nothing."""
+    _forms = 0
+    """How many forms were looked for."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Read the events that end in this chunk; pass on whole events if some are hidden."""
+        if self._form is not None and not self._held and self._form.fits(chunk):
+            return chunk  # as nearly all are
         if (
             self._named
             and not self._held
@@ -89,7 +154,8 @@ class EventReader(Reader):
             and _DONE not in chunk
             and chunk.endswith(_GAPS)
         ):
-            return chunk  # as nearly all are: whole events of the answer's text
+            self._note_silent(chunk)
+            return chunk  # whole events of the answer's text
         held = self._held + chunk
         begin, hidden = 0, []
         for gap in _GAP.finditer(held, max(0, len(self._held) - _LONGEST_GAP + 1)):
@@ -103,6 +169,13 @@ class EventReader(Reader):
         for first, last in reversed(hidden):
             passed = passed[:first] + passed[last:]
         return passed
+
+    def _note_silent(self, event: bytes) -> None:
+        """Note an event that said nothing, or several, and the form that it shares with others."""
+        if self._forms < _FORMS_MAX and event != self._silent:
+            self._forms += 1
+            self._form = _Form.of(self._silent, event)
+            self._silent = event
 
     def end(self) -> bytes:
         """Read an event without a mark at its end, too."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 
 import pytest
 
 from ledger.prices import read_answer
+from ledger.transport import answers
 from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
 from ledger.transport.protocols import CONVERSE, INVOKE, PROTOCOLS
 from tests.transport import wire
@@ -149,3 +152,74 @@ def test_amazons_frames_may_come_in_chunks_of_any_size() -> None:
     for no_frame in (b"\0" * 100, b"\xff" * 100, chunk("Hi")[:-1], event("chunk", {"bytes": "!"})):
         assert no_frame == read(broken, no_frame, 40)
     assert not broken.said.final
+
+
+TEXTS = ("Hel", "lo ", "", 'a "quoted" word', "back\\", "\n\n", "[DONE]", '"usage":{', "über")
+
+
+def _chunk(text: str, **more: object) -> dict[str, object]:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return {"id": "c1", "model": "m", "choices": [choice], "usage": None, **more}
+
+
+@pytest.mark.parametrize("hides_usage", [False, True], ids=["shown", "hidden"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_events_of_one_form_are_not_searched_and_say_the_same(
+    monkeypatch: pytest.MonkeyPatch, shape: Shape, *, hides_usage: bool
+) -> None:
+    """Whatever texts come in between, and wherever the events that say something stand."""
+    chosen = random.Random(shape.name)
+    telling = [json.loads(part.partition(b"data: ")[2]) for part in shape.stream.parts[:-1]]
+    for _ in range(300):
+        said: list[object] = []
+        for _ in range(chosen.randint(1, 25)):
+            if chosen.random() < 0.2:
+                said.append(chosen.choice(telling))
+            else:
+                more = {"obfuscation": chosen.choice(TEXTS)} if chosen.random() < 0.5 else {}
+                kinds = {"type": chosen.choice(["content_block_delta", "message_stop"])}
+                said.append(_chunk(chosen.choice(TEXTS), **more, **kinds))
+        parts: list[bytes] = []
+        for part in wire.events([*said, "[DONE]"]).parts:  # a chunk may hold several
+            joined = parts.pop() if parts and chosen.random() < 0.2 else b""
+            parts.append(joined + part)
+        found = []
+        for forms in (8, 0):
+            monkeypatch.setattr(answers, "_FORMS_MAX", forms)
+            reader = EventReader(BY_NAME[shape.name], 1, hides_usage=hides_usage)
+            passed = [reader.feed(part) for part in parts]
+            found.append((passed, reader.end(), reader.said))
+        assert found[0] == found[1]
+
+
+def test_events_of_one_form_are_searched_for_nothing() -> None:
+    """Nor is one that is filled up to hide its length; one of another form is."""
+    searched: list[bytes] = []
+
+    class Tells:
+        def search(self, content: bytes, *place: int) -> object:
+            searched.append(content)
+            return BY_NAME["chat"].tells.search(content, *place)
+
+    protocol = replace(BY_NAME["chat"], tells=Tells())
+    reader = EventReader(protocol, 1, hides_usage=False)
+    many = [_chunk(f"word {n}", obfuscation="x" * (n % 7)) for n in range(100)]
+    for part in wire.events([*many, {"choices": [], "usage": CHAT_USAGE}]).parts:
+        reader.feed(part)
+    assert CHAT_USAGE == reader.said.answer["usage"]
+    assert len(searched) <= 6
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"type": "ping"}, {"type": "pong"}),
+        ({"a": 1, "b": "x"}, {"a": 2, "b": "x"}),
+        ({"usage": None, "content": "x"}, {"usage": 0, "content": "x"}),
+        ({"finish_reason": "", "content": "x"}, {"finish_reason": "stop", "content": "x"}),
+    ],
+)
+def test_events_that_differ_in_more_than_texts_have_no_form(one: object, other: object) -> None:
+    """What kind an event is, or a number, is no text of the answer."""
+    first, second, _ = wire.events([one, other, ""]).parts
+    assert answers._Form.of(first, second) is None
