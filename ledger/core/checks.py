@@ -54,6 +54,14 @@ class JsonObject(Mapping[str, Any]):
         self.text = canonical_json(dict(value))
         self._content: dict[str, Any] | None = None
 
+    @classmethod
+    def written(cls, text: str) -> JsonObject:
+        """Return the object that a text says. The text is canonical: that is not checked."""
+        made = cls.__new__(cls)
+        made.text = text
+        made._content = None  # noqa: SLF001 - its own
+        return made
+
     @property
     def content(self) -> dict[str, Any]:
         """The object, as JSON says it."""

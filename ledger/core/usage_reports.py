@@ -174,10 +174,24 @@ def _check_detail(detail: object) -> JsonObject:
     if not isinstance(detail, Mapping):
         raise InvalidInputError("detail", "must be a mapping that JSON can hold")
     kept = JsonObject(detail)
-    check_text("detail", kept.text, max_chars=DETAIL_MAX_CHARS // 8)
-    if "\\u0000" in kept.text:
-        raise InvalidInputError("detail", "must not hold NUL")
+    _check_written(kept.text)
     return kept
+
+
+def _check_written(text: str) -> None:
+    check_text("detail", text, max_chars=DETAIL_MAX_CHARS // 8)
+    if "\\u0000" in text:
+        raise InvalidInputError("detail", "must not hold NUL")
+
+
+def written_detail(text: str) -> Mapping[str, Any]:
+    """Return a report's detail by its canonical text: as a mapping that fits, or is shortened."""
+    made = JsonObject.written(text)
+    try:
+        _check_written(text)
+    except InvalidInputError:
+        return made.content
+    return made
 
 
 def _shorten_detail(given: object) -> JsonObject:

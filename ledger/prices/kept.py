@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
+from ledger.core.checks import JsonObject, canonical_json
 from ledger.core.entries import Entry
 from ledger.core.past_calls import exact_cost_in
+from ledger.core.usage_reports import written_detail
 from ledger.core.values import Usage
 from ledger.prices.counts import Counts
 from ledger.prices.kinds import PRICE_KINDS
@@ -36,7 +39,8 @@ def detail_of(
     conditions: Mapping[str, str],
     priced: Price | None,
     unpriced: str | None,
-) -> dict[str, Any]:
+    more: Mapping[str, Any],
+) -> Mapping[str, Any]:
     """Return what an entry keeps: enough to compute its price again, without any table.
 
     Args:
@@ -44,26 +48,63 @@ def detail_of(
         conditions: Under what.
         priced: What it cost.
         unpriced: Why there is no price, where there is none.
+        more: What else it keeps.
     """
-    kept: dict[str, Any] = {
-        "requests": [request.used() for request in requests],
-        "conditions": dict(conditions),
-        "unpriced": unpriced,
-    }
-    if priced is not None:
-        rates = priced.rates
-        kept |= {
-            "source": rates.source,
-            "version": rates.version,
-            "model": rates.model,
-            "provider": rates.provider,
-            "since": rates.since,
-            "cost_usd": text_of(priced.cost_usd),
-            "lines": [
-                [line.kind, line.count, text_of(line.usd), line.per] for line in priced.lines
-            ],
-        }
-    return {PRICE: {name: value for name, value in kept.items() if value not in (None, {})}}
+    kept = _written(requests, conditions, priced, unpriced)
+    try:
+        parts = [
+            f"{_quoted(name)}:{kept if name == PRICE else _text(more[name])}"
+            for name in sorted({*more, PRICE})
+        ]
+    except (TypeError, ValueError, RecursionError):  # no JSON: it is shortened as a whole
+        return {**more, PRICE: JsonObject.written(kept).content}
+    return written_detail(f"{{{','.join(parts)}}}")
+
+
+def _written(
+    requests: Sequence[Counts],
+    conditions: Mapping[str, str],
+    priced: Price | None,
+    unpriced: str | None,
+) -> str:
+    """Return the canonical text of what was used and what it cost; names and kinds need no quotes.
+
+    It is written part by part, in the order of their names: an encoder of JSON takes twice as long.
+    """
+    used = ",".join([_counts(request) for request in requests])
+    said = f'"conditions":{canonical_json(dict(conditions))},' if conditions else ""
+    if priced is None:
+        why = "" if unpriced is None else f',"unpriced":{_quoted(unpriced)}'
+        return f'{{{said}"requests":[{used}]{why}}}'
+    rates = priced.rates
+    lines = ",".join(
+        [f'["{kind}",{count},"{_rate(usd)}",{per}]' for kind, count, usd, per in priced.charges]
+    )
+    since = "" if rates.since is None else f',"since":{_quoted(rates.since)}'
+    served = "" if rates.provider is None else f'"provider":{_quoted(rates.provider)},'
+    return (
+        f'{{{said}"cost_usd":"{text_of(priced.cost_usd)}","lines":[{lines}],'
+        f'"model":{_quoted(rates.model)},{served}"requests":[{used}]{since},'
+        f'"source":{_quoted(rates.source)},"version":{_quoted(rates.version)}}}'
+    )
+
+
+def _counts(request: Counts) -> str:
+    used = [f'"{name}":{count}' for name, count in sorted(request.used().items())]
+    return f"{{{','.join(used)}}}"
+
+
+_rate = lru_cache(maxsize=1_000)(text_of)
+
+
+def _text(value: object) -> str:
+    return value.text if isinstance(value, JsonObject) else canonical_json(value)
+
+
+def _quoted(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError("names in JSON are texts")
+    return canonical_json(text)
 
 
 def kept_in(detail: Mapping[str, Any], usage: Usage) -> Kept:

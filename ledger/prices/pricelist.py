@@ -251,10 +251,7 @@ class PriceList:
                 model=named,
                 request_id=read.request_id,
                 provenance=Provenance.REPORTED,
-                detail={
-                    **(detail or {}),
-                    **detail_of(read.requests, under, found, unpriced),
-                },
+                detail=detail_of(read.requests, under, found, unpriced, detail or {}),
             ),
             price=found,
             unpriced=unpriced,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal, Inexact
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ledger.errors import UnknownPriceError
@@ -57,7 +57,7 @@ class Rate:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Rates:
     """What one source says a model costs at one time.
 
@@ -84,6 +84,11 @@ class Rates:
         """The source and its version."""
         return f"{self.source} {self.version}"
 
+    @cached_property
+    def order(self) -> Order:
+        """How counts are charged at these rates."""
+        return _order(frozenset(self.rates))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -105,11 +110,8 @@ class Line:
     @property
     def cost_usd(self) -> Decimal:
         """What these cost, exactly."""
-        return self.added_to(_NOTHING).scaleb(-_MICRO_PLACES, context=_EXACT)
-
-    def added_to(self, micros: Decimal) -> Decimal:
-        """Return a sum in micro-USD with what these cost, exactly."""
-        return _EXACT.fma(self.count * _MICROS[self.per], self.usd, micros)
+        micros = _EXACT.multiply(self.count * _MICROS[self.per], self.usd)
+        return micros.scaleb(-_MICRO_PLACES, context=_EXACT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +121,23 @@ class Price:
     Attributes:
         rates: What it was priced with.
         requests: What was used, a count for each request of the call.
-        lines: The parts of the price.
+        charges: The parts of the price: of each the kind, how many, at which rate, for how many.
         cost_usd: Their sum, exactly.
         cost_micros_usd: The same in millionths of a US dollar, rounded up once.
     """
 
     rates: Rates
     requests: tuple[Counts, ...]
-    lines: tuple[Line, ...]
+    charges: tuple[tuple[str, int, Decimal, int], ...]
     cost_usd: Decimal
     cost_micros_usd: int
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The parts of the price, each with what it costs."""
+        return tuple(
+            Line(kind=kind, count=count, usd=usd, per=per) for kind, count, usd, per in self.charges
+        )
 
 
 def price(rates: Rates, requests: Sequence[Counts]) -> Price:
@@ -141,19 +150,18 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     """
     found: dict[tuple[str, Decimal], int] = {}
     for request in requests:
-        for kind, count in _charged(rates, request).items():
-            if count:
-                place = (kind, rates.rates[kind].at(request.input_tokens))
-                found[place] = found.get(place, 0) + count
-    lines, micros = [], _NOTHING
+        for kind, count in _charged(rates, request):
+            place = (kind, rates.rates[kind].at(request.input_tokens))
+            found[place] = found.get(place, 0) + count
+    charges, micros = [], _NOTHING
     for (kind, usd), count in sorted(found.items(), key=_place):
-        line = Line(kind=kind, count=count, usd=usd, per=PRICE_KINDS[kind].per)
-        lines.append(line)
-        micros = line.added_to(micros)
+        per = PRICE_KINDS[kind].per
+        charges.append((kind, count, usd, per))
+        micros = _EXACT.fma(count * _MICROS[per], usd, micros)
     return Price(
         rates=rates,
         requests=tuple(requests),
-        lines=tuple(lines),
+        charges=tuple(charges),
         cost_usd=micros.scaleb(-_MICRO_PLACES, context=_EXACT),
         cost_micros_usd=int(micros.to_integral_value(ROUND_CEILING)),
     )
@@ -176,7 +184,8 @@ def most(rates: Rates, input_tokens: int, output_tokens: int, kinds: Sequence[st
     """
     priced = rates.rates
     if INPUT not in priced or OUTPUT not in priced:
-        _check_priced(rates, Counts(input_tokens=input_tokens, output_tokens=output_tokens), ())
+        used = Counts(input_tokens=input_tokens, output_tokens=output_tokens).used()
+        _check_priced(rates, used, ())
     input_usd = output_usd = _NOTHING
     for kind in (INPUT, CACHE_WRITE, OUTPUT, *kinds):
         if kind in priced:
@@ -200,25 +209,27 @@ def text_of(usd: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _charged(rates: Rates, request: Counts) -> dict[str, int]:
+def _charged(rates: Rates, request: Counts) -> Iterable[tuple[str, int]]:
     """Return how many of each priced kind are charged at its price, each token once."""
-    order = _order(frozenset(rates.rates))
-    _check_priced(rates, request, order.ambiguous)
+    order, used = rates.order, request.used()
+    _check_priced(rates, used, order.ambiguous)
     charged: dict[str, int] = {}
     for name, parts in order.kinds:
-        count = request.of(name)
+        count = request.requests if name == REQUESTS else used.get(name, 0)
+        if not count:  # nor has it parts
+            continue
         for part in parts:
-            count -= charged[part]
+            count -= charged.get(part, 0)
         if count < 0:
             raise UnknownPriceError(
                 f"{rates.model}: the parts of {_said(name)} are more than the whole, unless some "
                 "are of two kinds; give their number, such as cache_read_audio_tokens"
             )
         charged[name] = count
-    return charged
+    return [one for one in charged.items() if one[1]]
 
 
-class _Order(NamedTuple):
+class Order(NamedTuple):
     """How counts are charged at rates for some kinds.
 
     Attributes:
@@ -231,8 +242,8 @@ class _Order(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _order(priced: frozenset[str]) -> _Order:
-    return _Order(
+def _order(priced: frozenset[str]) -> Order:
+    return Order(
         kinds=tuple(
             (name, tuple(part for part in PARTS[name] if part in priced))
             for name in DEEPEST_FIRST
@@ -246,8 +257,9 @@ def _order(priced: frozenset[str]) -> _Order:
     )
 
 
-def _check_priced(rates: Rates, request: Counts, ambiguous: Iterable[tuple[str, str, str]]) -> None:
-    used = request.used()
+def _check_priced(
+    rates: Rates, used: Mapping[str, int], ambiguous: Iterable[tuple[str, str, str]]
+) -> None:
     for name in used:
         if name in rates.rates:
             continue

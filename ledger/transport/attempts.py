@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from typing_extensions import override
 
 from ledger.aio import AsyncBudgetRouter
+from ledger.core.checks import JsonObject
 from ledger.core.extensions import for_whom
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Usage, UsageEstimate
@@ -306,7 +307,11 @@ class Attempt:
         given: dict[str, Any] = {
             "provider": self.asked.provider,
             "service_tier": self.asked.service_tier,
-            "detail": {"attempt": {"call": self._call.id, "number": self._number, "content": how}},
+            "detail": {
+                "attempt": JsonObject.written(
+                    f'{{"call":"{self._call.id}","content":"{how}","number":{self._number}}}'
+                )
+            },
         }
         prices = self._settings.prices
         try:

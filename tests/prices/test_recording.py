@@ -23,7 +23,10 @@ from ledger import (
     UnpricedCallError,
     Usage,
 )
+from ledger.core.checks import JsonObject, canonical_json
+from ledger.core.usage_reports import fit
 from ledger.prices import Counts, PriceList, PriceTable
+from ledger.prices.answers import Answer
 from ledger.prices.kept import Kept, kept_in
 
 ANSWER: dict[str, Any] = {
@@ -322,3 +325,50 @@ def test_before_the_call_other_types_are_refused(library: PriceList, given: dict
     """An estimate is made of names alone."""
     with pytest.raises(InvalidInputError):
         library.estimate(input_tokens=1, max_output_tokens=1, **given)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"b": 1, "a b": None, 'a"': ["é"], "price": "mine"}, {"zz": {"y": 1, "x": 2.5}}],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Counts(),
+        Counts(input_tokens=10, cache_read_tokens=3, output_tokens=4, web_searches=2),
+        Answer(requests=(Counts(input_tokens=1), Counts(output_tokens=2)), total_tokens=3),
+    ],
+)
+@pytest.mark.parametrize("model", ["m", 'ü "quoted"', "nobody's\n"])
+def test_what_is_kept_is_written_as_json_would(
+    more: dict[str, Any], answer: Counts | Answer, model: str
+) -> None:
+    """Part by part, to the letter: a digest is made of it."""
+    prices = PriceList(
+        {
+            "price": [
+                {"model": "m", "input": "1.50", "output": 6, "web_searches": 10},
+                {"model": 'ü "*', "input": "0.001", "output": 0, "web_searches": 1},
+            ]
+        },
+        library=False,
+    )
+    for tier in (None, "fléx"):
+        found = prices.recording(answer, model=model, service_tier=tier, detail=more)
+        kept = found.report.detail
+        assert isinstance(kept, JsonObject)
+        assert canonical_json(kept.content) == kept.text
+        assert {**more, "price": kept["price"]} == kept
+        assert (found.price is None) == ("unpriced" in kept["price"])
+
+
+@pytest.mark.parametrize("more", [{"a": object()}, {1: 2}, {"a": float("nan")}, {"a": "\0"}])
+def test_a_detail_that_is_no_json_is_shortened(more: dict[Any, Any]) -> None:
+    """As that of any report: the usage is recorded."""
+    found = PriceList(
+        {"price": [{"model": "m", "input": 1, "output": 1}]}, library=False
+    ).recording(Counts(input_tokens=1), model="m", detail=more)
+    fitted = fit(found.report)
+    assert found.price is not None
+    assert ("detail",) == fitted.shortened
+    assert "begins" in fitted.detail
