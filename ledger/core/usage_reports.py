@@ -78,7 +78,7 @@ class UsageReport:
             ("detail", _check_detail),
         ):
             given = getattr(self, name)
-            if given is not None and given.__class__ is not check:  # a provenance may be one
+            if given is not None and given.__class__ not in {check, JsonObject}:
                 with suppress(Exception):
                     object.__setattr__(self, name, check(given))
 

@@ -123,17 +123,20 @@ def id_of(whole: Fields) -> str | None:
 
 def _conditions(usage: Fields, whole: Fields) -> dict[str, str]:
     said = {
-        name: _text(usage, name) or _text(whole, name)
+        name: value
         for name in CONDITIONS
-        if name in usage or name in whole
+        if (name in usage or name in whole)
+        and (value := _text(usage, name) or _text(whole, name)) is not None
     }
     # Bedrock has the tier in an object of its own, Gemini in the kind of traffic.
-    bedrock, gemini = whole.get("serviceTier"), _text(usage, "traffic_type")
+    bedrock, gemini = whole.get("serviceTier"), usage.get("traffic_type")
     if isinstance(bedrock, MAPPINGS):
-        said["service_tier"] = _text(bedrock, "type")
-    elif gemini is not None:
-        said["service_tier"] = gemini.lower().removeprefix("on_demand_")
-    return {name: value for name, value in said.items() if value is not None}
+        tier = _text(bedrock, "type")
+    elif gemini is not None and (named := _text(usage, "traffic_type")) is not None:
+        tier = named.lower().removeprefix("on_demand_")
+    else:
+        return said
+    return said if tier is None else {**said, "service_tier": tier}
 
 
 def _openai_chat(usage: Fields) -> Sequence[Counts]:

@@ -97,7 +97,7 @@ class Counts:
         )
 
     def used(self) -> dict[str, int]:
-        """Return the kinds that are not 0, requests left out, by their names in `PRICE_KINDS`."""
+        """Return the kinds that are not 0, requests left out, by name and in its order."""
         counts = zip(_USED, _used_values(self), strict=True)
         return {name: count for name, count in counts if count}
 
@@ -137,7 +137,7 @@ class Counts:
 _FIELDS = tuple(part.name for part in fields(Counts))
 _values: Callable[[Counts], tuple[int, ...]] = attrgetter(*_FIELDS)
 _FIELD_OF = {name: kind.field for name, kind in PRICE_KINDS.items()}
-_USED = tuple(name for name in _FIELD_OF if name != REQUESTS)
+_USED = tuple(sorted(name for name in _FIELD_OF if name != REQUESTS))
 _used_values: Callable[[Counts], tuple[int, ...]] = attrgetter(*(_FIELD_OF[name] for name in _USED))
 _INT = {int}
 

@@ -71,27 +71,38 @@ def _written(
 
     It is written part by part, in the order of their names: an encoder of JSON takes twice as long.
     """
-    used = ",".join([_counts(request) for request in requests])
+    used = [one.used() for one in requests] if priced is None else priced.used
+    counts = ",".join([_counts(one) for one in used])
     said = f'"conditions":{canonical_json(dict(conditions))},' if conditions else ""
     if priced is None:
         why = "" if unpriced is None else f',"unpriced":{_quoted(unpriced)}'
-        return f'{{{said}"requests":[{used}]{why}}}'
+        return f'{{{said}"requests":[{counts}]{why}}}'
     rates = priced.rates
     lines = ",".join(
         [f'["{kind}",{count},"{_rate(usd)}",{per}]' for kind, count, usd, per in priced.charges]
     )
-    since = "" if rates.since is None else f',"since":{_quoted(rates.since)}'
-    served = "" if rates.provider is None else f'"provider":{_quoted(rates.provider)},'
-    return (
-        f'{{{said}"cost_usd":"{text_of(priced.cost_usd)}","lines":[{lines}],'
-        f'"model":{_quoted(rates.model)},{served}"requests":[{used}]{since},'
-        f'"source":{_quoted(rates.source)},"version":{_quoted(rates.version)}}}'
+    whose, source = _names(rates.model, rates.provider, rates.since, rates.source, rates.version)
+    cost = text_of(priced.cost_usd)
+    return f'{{{said}"cost_usd":"{cost}","lines":[{lines}],{whose},"requests":[{counts}],{source}}}'
+
+
+@lru_cache(maxsize=1_000)
+def _names(
+    model: str, provider: str | None, since: str | None, source: str, version: str
+) -> tuple[str, str]:
+    """Return what stands before and behind the requests, which is the same for many calls."""
+    first = {"model": model, "provider": provider}
+    last = {"since": since, "source": source, "version": version}
+    before, behind = (
+        canonical_json({name: value for name, value in part.items() if value is not None})[1:-1]
+        for part in (first, last)
     )
+    return before, behind
 
 
-def _counts(request: Counts) -> str:
-    used = [f'"{name}":{count}' for name, count in sorted(request.used().items())]
-    return f"{{{','.join(used)}}}"
+def _counts(used: Mapping[str, int]) -> str:
+    said = [f'"{name}":{count}' for name, count in used.items()]
+    return f"{{{','.join(said)}}}"
 
 
 _rate = lru_cache(maxsize=1_000)(text_of)

@@ -232,8 +232,10 @@ class PriceList:
         else:
             read = answer if isinstance(answer, Answer) else read_answer(answer)
         named = model or read.model
-        given = {"service_tier": service_tier, **read.conditions}
-        under = conditions_of({k: str(value) for k, value in given.items() if value is not None})
+        under: dict[str, str] = {}
+        if service_tier is not None or read.conditions:
+            given = {"service_tier": service_tier, **read.conditions}
+            under = conditions_of({k: str(one) for k, one in given.items() if one is not None})
         found: Price | None = None
         unpriced: str | None = "the answer names no model: give model="
         if named is not None:

@@ -121,6 +121,7 @@ class Price:
     Attributes:
         rates: What it was priced with.
         requests: What was used, a count for each request of the call.
+        used: The same by the names of kinds, without those that were not.
         charges: The parts of the price: of each the kind, how many, at which rate, for how many.
         cost_usd: Their sum, exactly.
         cost_micros_usd: The same in millionths of a US dollar, rounded up once.
@@ -128,6 +129,7 @@ class Price:
 
     rates: Rates
     requests: tuple[Counts, ...]
+    used: tuple[Mapping[str, int], ...]
     charges: tuple[tuple[str, int, Decimal, int], ...]
     cost_usd: Decimal
     cost_micros_usd: int
@@ -149,8 +151,9 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
         UnknownPriceError: There is no price for a kind that was used.
     """
     found: dict[tuple[str, Decimal], int] = {}
-    for request in requests:
-        for kind, count in _charged(rates, request):
+    used = tuple([request.used() for request in requests])
+    for request, kinds in zip(requests, used, strict=True):
+        for kind, count in _charged(rates, request, kinds):
             place = (kind, rates.rates[kind].at(request.input_tokens))
             found[place] = found.get(place, 0) + count
     charges, micros = [], _NOTHING
@@ -161,6 +164,7 @@ def price(rates: Rates, requests: Sequence[Counts]) -> Price:
     return Price(
         rates=rates,
         requests=tuple(requests),
+        used=used,
         charges=tuple(charges),
         cost_usd=micros.scaleb(-_MICRO_PLACES, context=_EXACT),
         cost_micros_usd=int(micros.to_integral_value(ROUND_CEILING)),
@@ -209,9 +213,9 @@ def text_of(usd: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _charged(rates: Rates, request: Counts) -> Iterable[tuple[str, int]]:
+def _charged(rates: Rates, request: Counts, used: Mapping[str, int]) -> Iterable[tuple[str, int]]:
     """Return how many of each priced kind are charged at its price, each token once."""
-    order, used = rates.order, request.used()
+    order = rates.order
     _check_priced(rates, used, order.ambiguous)
     charged: dict[str, int] = {}
     for name, parts in order.kinds:
