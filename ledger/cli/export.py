@@ -12,7 +12,7 @@ import typer
 from ledger import exports, reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, stdout
 from ledger.cli.exit_codes import ExitCode
-from ledger.cli.filters import filtered
+from ledger.cli.filters import filtered, tell_below
 from ledger.cli.output import Force, target
 from ledger.errors import InvalidInputError
 from ledger.reports.render import counted, not_yet_charged, printable, usd
@@ -63,6 +63,8 @@ def export(
             up_to=_ends(up_to),
             force=force,
         )
+        if not found.rows:
+            tell_below(book, where)
         waiting = [] if up_to else not_yet_charged(reports.due(book, where, left_out=[]))
     ends = "".join(f" --up-to {shlex.quote(f'{name}={seq}')}" for name, seq in found.up_to.items())
     # Of one call, its reservation is a row too, and so is what other pools repeat of it.

@@ -179,8 +179,10 @@ def _tag(text: str) -> tuple[str, str]:
 def tell_unmatched(book: Ledger, where: Filter) -> None:
     """Print on standard error which run, model, tag and the like no entry has, if any is asked for.
 
-    An empty table alone would not tell a misspelt name from a run that spent nothing.
+    An empty table alone would not tell a misspelt name from a run that spent nothing. See also
+    `tell_below`.
     """
+    tell_below(book, where)
     asked = {"run": where.run_id} | {
         name: getattr(where, name) for name in ("tenant", "agent", "operation", "provider", "model")
     }
@@ -190,6 +192,21 @@ def tell_unmatched(book: Ledger, where: Filter) -> None:
     if words and not is_any_entry(book, where):
         said = printable(f"No entry matches {' '.join(words)}: the report is empty.")
         stderr().print(said, markup=False, soft_wrap=True)
+
+
+def tell_below(book: Ledger, where: Filter) -> None:
+    """Print on standard error which named pools have pools below them that are not counted.
+
+    The balance of such a pool has what those spent, and so has its statement.
+    """
+    if not where.pools or where.descendants:
+        return
+    known = book.pools(left_out=[])
+    parents = {one.parent_id for one in known if one.name not in where.pools}
+    for one in known:
+        if one.name in where.pools and one.pool_id in parents:
+            said = f"Pools below {one.name} are not counted (--descendants counts them, too)."
+            stderr().print(printable(said), markup=False, soft_wrap=True)
 
 
 filtered = gathered("where", chosen)

@@ -126,7 +126,7 @@ def import_(
         prices=_price_list(prices, library=not no_library),
     )
     with (
-        existing(url, actor=actor, exact_costs=exact_costs) as book,
+        existing(url) if dry_run else existing(url, actor=actor, exact_costs=exact_costs) as book,
         progress_bar() as bar,
     ):
         task = bar.add_task("Importing", total=len(calls.bill.lines))

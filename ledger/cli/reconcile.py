@@ -22,7 +22,7 @@ from ledger.cli.common import (
     stdout,
 )
 from ledger.cli.exit_codes import ExitCode
-from ledger.cli.filters import filtered
+from ledger.cli.filters import filtered, tell_below
 from ledger.cli.mappings import read, reading
 from ledger.files.mapping import BillMapping
 from ledger.reconcile import (
@@ -112,7 +112,8 @@ def reconcile(
         )
         return
     bill = read(file, chosen)
-    with existing(url, actor=actor) as book:
+    with existing(url, actor=actor) if apply_ else existing(url) as book:
+        tell_below(book, where)
         found = held_against(
             book,
             bill,

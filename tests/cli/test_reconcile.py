@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,18 @@ def test_the_mapping_that_fits_is_named(refused: Run, url: str, folder: Path) ->
     assert said.endswith("It has the columns of --mapping openai-costs")
     path.write_text("colour,shape\nred,round\n", encoding="utf-8")
     assert "It has the columns of" not in refused("reconcile", path, "--url", url)
+
+
+def test_what_is_only_looked_at_is_opened_to_be_read(ledger: Run, tmp_path: Path) -> None:
+    """As on a standby; a file without WAL, which a writer would bring back, stays as it is."""
+    store, copy, nothing = (tmp_path / name for name in ("a.db", "b.db", "bill.csv"))
+    nothing.write_text("request_id,at,total_tokens\nnothing,2024-02-29,0\n", encoding="utf-8")
+    with Ledger.open(f"sqlite:///{store}") as book:
+        book.pool("team", SharedPoolBudgetOptions())
+    with closing(sqlite3.connect(store)) as made:
+        made.execute(f"VACUUM INTO '{copy}'")
+    url = ("--url", f"sqlite:///{copy}")
+    ledger("reconcile", nothing, *url)
+    ledger("import", "team", nothing, "--dry-run", *url)
+    with closing(sqlite3.connect(copy)) as looked:
+        assert "delete" == looked.execute("PRAGMA journal_mode").fetchone()[0]

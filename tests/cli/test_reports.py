@@ -322,3 +322,20 @@ def test_a_report_of_one_pool_is_piped_whole(program: Run, filled: str, report: 
     assert "" == ended.err
     assert "\x1b" not in ended.out
     assert "No room" not in ended.out
+
+
+def test_pools_below_one_that_is_named_are_spoken_of(ledger: Run, store_url: str) -> None:
+    """The balance of the one above has what they spent, and a report on it alone has not."""
+    with Ledger.open(store_url) as book:
+        book.pool("org", SharedPoolBudgetOptions())
+        team = book.pool("team", SharedPoolBudgetOptions(), parent="org")
+        lease = team.reserve(RequestExtensions(), UsageEstimate(), RequestBudget.unlimited())
+        team.record_used(lease, Usage(total_tokens=5))
+    said = "Pools below org are not counted (--descendants counts them, too)."
+    words = ("report", "spend", "--url", store_url, "--format", "csv")
+    assert said in ledger(*words, "--pool", "org").err
+    export = ("export", "-", "--format", "csv", "--url", store_url)
+    assert said not in ledger(*export, "--pool", "org").err
+    assert said in ledger("export", "o.hledger", "--url", store_url, "--pool", "org").err
+    for more in (("--pool", "org", "--descendants"), ("--pool", "team"), ()):
+        assert "below" not in ledger(*words, *more).err
