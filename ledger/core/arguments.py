@@ -19,7 +19,8 @@ def check_record(lease: object, usage: object, report: object = None) -> None:
         InvalidInputError: One of them is something else.
     """
     check_lease(lease)
-    check_record_of(usage, report)
+    if usage.__class__ is not Usage or report is not None:
+        check_record_of(usage, report)
 
 
 def check_abandon(lease: object, estimate: object, report: object = None) -> None:
@@ -89,18 +90,19 @@ def check_lease(lease: object) -> None:
     Raises:
         InvalidInputError: The value is no `BudgetLease`, or its id is no whole number.
     """
-    # A lease block has its BudgetLease as `.lease`. Before it is entered, that property raises an
-    # InvalidInputError of its own.
-    if not isinstance(lease, BudgetLease) and isinstance(
-        getattr(lease, "lease", None), BudgetLease
-    ):
-        raise InvalidInputError(
-            "lease",
-            f"must be a BudgetLease, not {type(lease).__name__}; call record(), observe(), renew() "
-            "or release() of the block itself, or pass its .lease",
-        )
-    check_type("lease", lease, BudgetLease)
-    check_lease_id(getattr(lease, "id", None))
+    if not isinstance(lease, BudgetLease):
+        # A lease block has its BudgetLease as `.lease`. Before it is entered, that property raises
+        # an InvalidInputError of its own.
+        if isinstance(getattr(lease, "lease", None), BudgetLease):
+            raise InvalidInputError(
+                "lease",
+                f"must be a BudgetLease, not {type(lease).__name__}; call record(), observe(), "
+                "renew() or release() of the block itself, or pass its .lease",
+            )
+        check_type("lease", lease, BudgetLease)
+    lease_id = getattr(lease, "id", None)
+    if lease_id.__class__ is not int:
+        check_lease_id(lease_id)
 
 
 def check_lease_id(lease_id: object) -> None:

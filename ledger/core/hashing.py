@@ -59,8 +59,8 @@ class _Encoded(dict[Value | tuple[Value, ...], bytes]):
 
 _REMEMBERED = 4_096
 """How many values are remembered: most come again with the next entry, and some never do."""
-_SHORT = 64
-"""How many bytes of text are remembered at most."""
+_SHORT = 16
+"""How many bytes of text are remembered at most: keys are longer, and come once."""
 _encoded = _Encoded().__getitem__
 
 
@@ -104,10 +104,10 @@ def entry_hash(previous: bytes, before: _Values, totals: Sequence[int], after: _
     try:
         tokens, cost, requests, held_tokens, held_cost, held_requests = totals
         # Unrolled, as on all of the write path. A fourth axis would fail at once.
-        fresh = _TOTALS(
-            *(_INTEGER, tokens, _INTEGER, cost, _INTEGER, requests),
-            *(_INTEGER, held_tokens, _INTEGER, held_cost, _INTEGER, held_requests),
-        )
+        # fmt: off
+        fresh = _TOTALS(_INTEGER, tokens, _INTEGER, cost, _INTEGER, requests,
+                        _INTEGER, held_tokens, _INTEGER, held_cost, _INTEGER, held_requests)
+        # fmt: on
     except struct.error:  # of a damaged row
         fresh = encode(totals)
     return chain(previous, b"".join((*map(_encoded, before), fresh, *map(_encoded, after))))

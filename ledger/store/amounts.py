@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, cast
 
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX
@@ -33,6 +33,9 @@ what it has used, and when it expires."""
 _RESERVATION, _ENDED = EntryKind.RESERVATION, LeasePhase.ENDED
 
 
+_greatest = cast("Callable[[Optionals], int]", max)
+
+
 class Group:
     """The columns of one value, by their common prefix."""
 
@@ -56,7 +59,13 @@ class Group:
             AmountOutOfRangeError: One of them is above 2^63-1.
         """
         amounts = self.present(value)
-        if amounts == self._absent or max(filter(None, amounts), default=0) <= I64_MAX:
+        if amounts == self._absent:
+            return
+        try:
+            fits = _greatest(amounts) <= I64_MAX
+        except TypeError:  # a part is absent
+            fits = False
+        if fits:  # most do
             return
         for name, amount in zip(self._names, amounts, strict=True):
             if amount is not None and amount > I64_MAX:

@@ -228,22 +228,21 @@ def _row(
     said = _TEXTS[kind]
     groups = amount_groups(kind, estimate, request_budget, usage, lease, flags)
     estimated, budget, spent, number, held, used, expires_at = groups
-    # Both in the order of the table's columns. The hash covers the attribution's digest right after
-    # its number.
+    # All in the order of the table's columns. The hash covers the attribution's digest right after
+    # its number. Sums: to unpack a tuple into another takes twice as long.
+    told = pool_id, seq, said, flags, text
+    totals = committed + reserved
     repeats = origin or _NO_ORIGIN
-    before = pool_id, seq, said, flags, text, *groups
     # fmt: off
     after = (under, attribution_id, attribution_digest, request_id, provenance, recorded_at,
              occurred_at, key, digest, repeats)
-    # fmt: on
-    entry_hash = hashing.entry_hash(previous, before, (*committed, *reserved), after)
+    entry_hash = hashing.entry_hash(previous, told + groups, totals, after)
     return Staged(
-        (
-            *(pool_id, seq, said, flags, text, *estimated, *budget, *spent, number, *held, *used),
-            *(expires_at, *committed, *reserved, *under, attribution_id, request_id, provenance),
-            *(recorded_at, occurred_at, key, digest, *repeats, hashing.HASH_VERSION, entry_hash),
-        )
+        told + estimated + budget + spent + (number,) + held + used + (expires_at,) + totals + under
+        + (attribution_id, request_id, provenance, recorded_at, occurred_at, key, digest)
+        + repeats + (hashing.HASH_VERSION, entry_hash)
     )
+    # fmt: on
 
 
 def _detail(draft: Draft) -> str | None:

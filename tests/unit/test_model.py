@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import FrozenInstanceError, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from ledger import (
 )
 from ledger.core.checks import JsonObject
 from ledger.core.usage_reports import fit
+from ledger.core.values import granted
 
 ESTIMATE = ("input_tokens", "output_tokens", "total_tokens", "cost_micros_usd")
 USAGE = (*ESTIMATE, "cache_creation_tokens", "cache_read_tokens", "reasoning_tokens")
@@ -403,3 +404,17 @@ def test_a_report_s_detail_is_encoded_once() -> None:
     assert isinstance(kept, JsonObject)
     assert '{"parts":[1]}' == kept.text
     assert kept is fit(replace(report, model="m")).detail
+
+
+def test_a_granted_lease_is_what_its_class_makes() -> None:
+    """It is made without the class, which takes three times as long."""
+    values: dict[str, Any] = {
+        "reserved": UsageEstimate(total_tokens=2),
+        "request_budget": RequestBudget.from_tokens(3),
+        "pool": UUID(int=4),
+        "ttl": timedelta(seconds=5),
+        "proof": b"6",
+    }
+    made = granted(1, *values.values())
+    assert BudgetLease(id=1, **values) == made
+    assert [1, *values.values()] == [getattr(made, part.name) for part in fields(BudgetLease)]

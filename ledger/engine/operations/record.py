@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, canonical_json
-from ledger.core.entries import EntryFlag, PoolInfo
+from ledger.core.entries import EntryFlag, PoolInfo, make
 from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import Fitted, UsageReport, fit
 from ledger.core.values import (
@@ -27,7 +27,7 @@ from ledger.engine.operations.base import (
 )
 from ledger.engine.pool_batch import PoolBatch
 from ledger.store.amounts import BUDGET, USAGE
-from ledger.store.drafts import Draft, drafted
+from ledger.store.drafts import Draft
 from ledger.store.rows import Row, request_budget_of, used_of
 
 # Before Python 3.12, to look up a member in its class is a function call.
@@ -96,21 +96,16 @@ class Record(LeaseOperation[None]):
             flags |= pool.dating_flag(effect, self.usage)
         if report.shortened:
             flags |= EntryFlag.SHORTENED
-        return drafted(
-            kind,
-            balance,
-            flags,
-            detail,
-            request_budget=lease.request_budget,
-            usage=self.usage,
-            lease=lease,
-            attribution=attribution,
-            request_id=report.request_id or found.request_id,
-            provenance=report.provenance or _REPORTED,
-            occurred_at=found.occurred_at if report.occurred_at is None else report.occurred_at,
-            idempotency_key=self.key,
-            payload_digest=self.payload_digest() if self.key_given else None,
-        )
+        request_id, provenance = report.request_id or found.request_id, report.provenance
+        occurred_at = found.occurred_at if report.occurred_at is None else report.occurred_at
+        digest = self.payload_digest() if self.key_given else None
+        # fmt: off
+        return make(Draft, (  # all of its fields in order
+            kind, balance, flags, detail, None, None, lease.request_budget, self.usage, lease,
+            attribution, request_id, provenance or _REPORTED, occurred_at, self.key, digest, None,
+            None,
+        ))
+        # fmt: on
 
     def answer(self, row: Row, pool: PoolInfo) -> None:
         """Raise if the lease's usage, though recorded, is over the request's own budget."""

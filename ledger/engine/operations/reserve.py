@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, check_not_ahead, from_micros, to_micros
-from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolInfo
+from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolInfo, make
 from ledger.core.extensions import (
     Attribution,
     IdempotencyKey,
@@ -20,14 +20,14 @@ from ledger.core.extensions import (
 )
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import Unpriced, check_ttl
-from ledger.core.values import BudgetLease, RequestBudget, UsageEstimate
+from ledger.core.values import BudgetLease, RequestBudget, UsageEstimate, granted
 from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import UNKEYED, Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
 from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
 from ledger.store.amounts import BUDGET, ESTIMATE
-from ledger.store.drafts import Draft, drafted
+from ledger.store.drafts import Draft
 from ledger.store.rows import Row, detail_of, request_budget_of
 
 # Before Python 3.12, to look up a member in its class is a function call.
@@ -178,33 +178,22 @@ class Reserve(Operation[BudgetLease]):
         detail: Mapping[str, Any] | None = None,
     ) -> Draft:
         """Return a reservation or a denial, with what the call asks for."""
-        return drafted(
-            kind,
-            balance,
-            flags,
-            detail,
-            estimate=self.estimate,
-            request_budget=self.request_budget,
-            lease=lease,
-            attribution=None if self.attribution is None else pool.intern(self.attribution),
-            request_id=self.request_id,
-            occurred_at=self.occurred_at,
-            idempotency_key=self.key,
-            payload_digest=self.payload_digest() if self.key_given else None,
-        )
+        attribution = None if self.attribution is None else pool.intern(self.attribution)
+        digest = self.payload_digest() if self.key_given else None
+        # fmt: off
+        return make(Draft, (  # all of its fields in order
+            kind, balance, flags, detail, None, self.estimate, self.request_budget, None, lease,
+            attribution, self.request_id, None, self.occurred_at, self.key, digest, None, None,
+        ))
+        # fmt: on
 
     def answer(self, row: Row, pool: PoolInfo) -> BudgetLease:
         """Return the lease, or raise the denial."""
         if row["kind"] == _DENIAL:
             raise _denial_from(row, pool)
-        return BudgetLease(
-            id=row["seq"],
-            reserved=self.estimate,
-            request_budget=self.request_budget,
-            pool=pool.identity,
-            ttl=_ttl_of(row),
-            proof=row["hash"],
-        )
+        ttl = _ttl_of(row)
+        asked = self.estimate, self.request_budget
+        return granted(row["seq"], *asked, pool.identity, ttl, row["hash"])
 
 
 def arguments_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -44,18 +44,24 @@ def alike(
 
     A driver takes long over each None that it is given.
     """
-    known = _shapes.get(columns, ())
     found: dict[Filled, list[tuple[Any, ...]]] = {}
+    shape: Filled | None = None
     for row in rows:
-        for shape in known:
-            # The least shape that fits; one that is new to these rows must fit exactly.
-            if shape.others(row) == shape.nones and (
-                shape in found or None not in shape.values(row)
-            ):
-                break
-        else:
-            shape = Filled(columns, row)
-            known = (*known, shape) if len(known) < _SHAPES_MAX else (shape,)
-            _shapes[columns] = known = tuple(sorted(known, key=lambda one: len(one.columns)))
-        found.setdefault(shape, []).append(shape.values(row))
+        # Most rows have the shape of the one before.
+        if shape is None or shape.others(row) != shape.nones:
+            shape = _least(columns, row, found)
+            values = found.setdefault(shape, [])
+        values.append(shape.values(row))
     return [(shape.columns, values) for shape, values in found.items()]
+
+
+def _least(columns: tuple[str, ...], row: tuple[Any, ...], found: Container[Filled]) -> Filled:
+    """Return the least shape that fits a row; one that is not found yet must fit exactly."""
+    known = _shapes.get(columns, ())
+    for shape in known:
+        if shape.others(row) == shape.nones and (shape in found or None not in shape.values(row)):
+            return shape
+    shape = Filled(columns, row)
+    known = (*known, shape) if len(known) < _SHAPES_MAX else (shape,)
+    _shapes[columns] = tuple(sorted(known, key=lambda one: len(one.columns)))
+    return shape
