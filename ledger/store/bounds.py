@@ -23,7 +23,7 @@ class Bounds(NamedTuple):
     """None where the pool is not prepaid."""
 
 
-_UNBOUNDED = Bounds()
+UNBOUNDED = Bounds()
 
 
 def bounds_of(
@@ -53,7 +53,7 @@ def bounds_of(
         JournalDamagedError: An entry from which one of them counts cannot be read, or the credits.
     """
     if not policy.limits and not policy.prepaid:
-        return _UNBOUNDED
+        return UNBOUNDED
     history = StoredHistory(read, pool.info, upto=upto, counted=counted).with_due(due)
     limits = rules.Limits(policy, at, history) if policy.limits else None
     return Bounds(limits, credits_at(read, pool, policy, policy_seq, at, history))

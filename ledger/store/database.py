@@ -139,6 +139,8 @@ class Database(Connections):
         def in_time(connection: Connection) -> T:
             # A free connection may have been waited for.
             left_s = max(_LEAST_S, deadline_s - time.monotonic())
+            if not self.dialect.read_only:  # a connection that writes notices changes
+                return once(connection, left_s)
             try:
                 found = once(connection, left_s)
             except Exception:

@@ -19,7 +19,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import pools, queries, restored
-from ledger.store.bounds import Bounds, bounds_of
+from ledger.store.bounds import UNBOUNDED, Bounds, bounds_of
 from ledger.store.database import Reads
 from ledger.store.heads import Head
 from ledger.store.journal import PoolJournal
@@ -303,6 +303,9 @@ def _due(
 
 
 def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: rules.Due) -> Present:
+    bounded = _is_bounded(head.policy)
+    if not bounded and not any(due.held):  # most pools; each answer of `remaining` comes here
+        return Present(head, UNBOUNDED)
     at = max(now, head.recorded_at)
     bounds = bounds_of(
         read,
@@ -312,11 +315,8 @@ def _by_now(read: ReadEach, pool: PoolJournal, head: Head, now: Micros, due: rul
         upto=head.seq,
         at=at,
         due=due.dated,
-        counted=pool.counted_at(read, head) if _is_bounded(head.policy) else None,
+        counted=pool.counted_at(read, head) if bounded else None,
     )
-    # Most pools; each answer of `remaining` comes here.
-    if head.window is None and not any(due.held):
-        return Present(head, bounds)
     balance, window = rules.stand(
         head.policy,
         head.balance,

@@ -30,11 +30,19 @@ class Prepared:
 
     def rows(self, connection: Connection, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Run a SELECT and return its rows, each by column name."""
-        return rows_of_each(connection, [(self, parameters)])[0]
+        if not connection.dialect.positional:
+            return rows_of_each(connection, [(self, parameters)])[0]
+        cursor = driver_of(connection).cursor()
+        try:
+            self.run(connection, cursor, parameters)
+            return self.rows_on(cursor)
+        finally:
+            cursor.close()
 
     def run(self, connection: Connection, cursor: Any, parameters: Mapping[str, Any]) -> None:  # noqa: ANN401 - either driver's cursor
         """Run the statement on a cursor, where parameters are numbered."""
-        text, names, defaults = self._for(connection)
+        known = self._compiled.get(connection.dialect.name)
+        text, names, defaults = known or self._for(connection)
         values = {**defaults, **parameters} if defaults else parameters
         cursor.execute(text, list(map(values.__getitem__, names or ())))
 
@@ -103,15 +111,12 @@ def rows_of_each(
 ) -> list[list[dict[str, Any]]]:
     """Run several SELECTs and return the rows of each; to a server they go in one message."""
     found: list[list[dict[str, Any]]] = []
-    if not selects:
+    if connection.dialect.positional or not selects:
+        for select, parameters in selects:
+            found.append(select.rows(connection, parameters))
         return found
     cursor = driver_of(connection).cursor()
     try:
-        if connection.dialect.positional:
-            for select, parameters in selects:
-                select.run(connection, cursor, parameters)
-                found.append(select.rows_on(cursor))
-            return found
         alike = [
             (select, [given for _, given in some])
             for select, some in groupby(selects, key=itemgetter(0))

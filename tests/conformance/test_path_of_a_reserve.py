@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -14,11 +15,12 @@ from ledger.core.rules.released import RELEASED
 from ledger.store.drafts import ENTRY_COLUMNS
 from ledger.store.statements import driver_of
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
+from tests.clocks import Clock
 
 ROOT = str(Path(ledger.__file__).parent)
 USED = Usage(total_tokens=1)
 
-CALLS_MAX = 140
+CALLS_MAX = 135
 """The most functions of the library that a call runs in all: a reservation, or a settlement."""
 
 FRAMES_MAX = 10
@@ -49,15 +51,20 @@ def calls_of(work: Callable[[], object]) -> int:
 def test_a_call_alone_runs_few_functions(new_store: Callable[..., str]) -> None:
     """On a pool that has nothing but a capacity, and where nothing is due.
 
-    A session with a server waits in turns, so that their number is not the same each time.
+    A session with a server waits in turns, so that their number is not the same each time. By a
+    clock that stands still, it is known between the calls that nothing is due. The least of some
+    counts: what is remembered of values is forgotten now and then.
     """
-    with Ledger.open(new_store("sqlite")) as book:
+    with Ledger.open(new_store("sqlite"), clock=Clock()) as book:
         budget = book.pool("pool", SharedPoolBudgetOptions(capacity_tokens=100))
         budget.record_used(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED), USED)
         leases: list[BudgetLease] = []
-        reserved = calls_of(lambda: leases.append(budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)))
-        settled = calls_of(lambda: budget.record_used(leases[0], USED))
-    assert CALLS_MAX >= max(reserved, settled), (reserved, settled)
+        reserved, settled = [], []
+        for _ in range(3):
+            reserve = partial(budget.reserve, EXTENSIONS, tokens(1), UNLIMITED)
+            reserved.append(calls_of(lambda: leases.append(reserve())))  # noqa: B023 - called now
+            settled.append(calls_of(partial(budget.record_used, leases[-1], USED)))
+    assert CALLS_MAX >= max(min(reserved), min(settled)), (reserved, settled)
 
 
 def test_a_reserve_is_decided_in_twenty_files(new_store: Callable[..., str]) -> None:

@@ -6,6 +6,7 @@ The same rules hold for a pool's own capacity and for each of its limits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import reduce
 from itertools import product
 from operator import attrgetter
@@ -25,6 +26,28 @@ _UNLIMITED = {
     for which in product((False, True), repeat=len(AXES))
 }
 """Every possible set of axes, made once: each `Remaining` looks its own up."""
+
+
+_set_tokens, _set_cost, _set_below, _set_requests, _set_unlimited = (
+    vars(Remaining)[part.name].__set__ for part in fields(Remaining)
+)
+
+
+def _remains(
+    tokens: int,
+    cost_micros_usd: int,
+    below: bool,  # noqa: FBT001 - the hot path passes arguments by position
+    requests: int,
+    unlimited: frozenset[str],
+) -> Remaining:
+    """Return what is left, in half the time that its class takes."""
+    made = object.__new__(Remaining)
+    _set_tokens(made, tokens)
+    _set_cost(made, cost_micros_usd)
+    _set_below(made, below)
+    _set_requests(made, requests)
+    _set_unlimited(made, unlimited)
+    return made
 
 
 def counted(balance: Balance, window: WindowState | None) -> Totals:
@@ -77,13 +100,8 @@ def left_of(capacities: Three, counts: Three, kept_back: Three) -> Remaining:
     """
     tokens, cost, requests = rest = left(capacities, counts)
     of_tokens, of_cost, of_requests = capacities
-    return Remaining(
-        tokens,
-        cost,
-        _is_below(rest, kept_back),
-        requests,
-        _UNLIMITED[of_tokens == U64_MAX, of_cost == U64_MAX, of_requests == U64_MAX],
-    )
+    unlimited = _UNLIMITED[of_tokens == U64_MAX, of_cost == U64_MAX, of_requests == U64_MAX]
+    return _remains(tokens, cost, _is_below(rest, kept_back), requests, unlimited)
 
 
 def least(found: Iterable[Remaining]) -> Remaining:

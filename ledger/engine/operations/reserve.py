@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Self
+from uuid import UUID
 
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, check_not_ahead, from_micros, to_micros
@@ -20,7 +21,7 @@ from ledger.core.extensions import (
 )
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import Unpriced, check_ttl
-from ledger.core.values import BudgetLease, RequestBudget, UsageEstimate, granted
+from ledger.core.values import BudgetLease, RequestBudget, UsageEstimate
 from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import UNKEYED, Operation, keyed
@@ -193,7 +194,31 @@ class Reserve(Operation[BudgetLease]):
             raise _denial_from(row, pool)
         ttl = _ttl_of(row)
         asked = self.estimate, self.request_budget
-        return granted(row["seq"], *asked, pool.identity, ttl, row["hash"])
+        return _granted(row["seq"], *asked, pool.identity, ttl, row["hash"])
+
+
+_set_id, _set_reserved, _set_budget, _set_pool, _set_ttl, _set_proof = (
+    vars(BudgetLease)[part.name].__set__ for part in fields(BudgetLease)
+)
+
+
+def _granted(
+    lease: int,
+    reserved: UsageEstimate,
+    request_budget: RequestBudget,
+    pool: UUID | None,
+    ttl: timedelta | None,
+    proof: bytes | None,
+) -> BudgetLease:
+    """Return a lease, in half the time that its class takes."""
+    made = object.__new__(BudgetLease)
+    _set_id(made, lease)
+    _set_reserved(made, reserved)
+    _set_budget(made, request_budget)
+    _set_pool(made, pool)
+    _set_ttl(made, ttl)
+    _set_proof(made, proof)
+    return made
 
 
 def arguments_of(
