@@ -155,13 +155,13 @@ def _openai(usage: Fields, input_: str, output: str, given: Fields, made: Fields
     reasoning = _count(made, "reasoning_tokens")
     read, written = _count(given, "cached_tokens"), _count(given, "cache_write_tokens")
     # xAI leaves reasoning out of the completion, and some gateways what was cached out of the
-    # prompt. The total tells, or that a part is more than the whole.
+    # prompt, and of the total. The total tells, or that a part is more than the whole.
     counting = Counting.OPENAI
     stated = _count(usage, "total_tokens")
-    if stated == input_tokens + output_tokens + reasoning or reasoning > output_tokens:
-        counting = Counting.GEMINI
-    elif read + written > input_tokens:
+    if read + written > input_tokens:
         counting = Counting.ANTHROPIC
+    elif stated == input_tokens + output_tokens + reasoning or reasoning > output_tokens:
+        counting = Counting.GEMINI
     return _counts(
         counting,
         (input_tokens, output_tokens),

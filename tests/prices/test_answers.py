@@ -327,12 +327,14 @@ def test_events_hold_the_answer() -> None:
         assert 15 == read_answer(event).total_tokens
 
 
-def test_a_gateway_that_leaves_cached_tokens_out_is_found_out() -> None:
+@pytest.mark.parametrize("total", [{}, {"total_tokens": 110}, {"total_tokens": 5_110}])
+def test_a_gateway_that_leaves_cached_tokens_out_is_found_out(total: dict[str, int]) -> None:
     """More cached tokens than input: they cannot be part of it, so they are beside it."""
     usage = {
         "prompt_tokens": 100,
         "completion_tokens": 10,
         "prompt_tokens_details": {"cached_tokens": 5_000},
+        **total,
     }
     assert 5_100 == read_answer({"usage": usage}).counts.input_tokens
 
