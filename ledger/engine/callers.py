@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ledger.engine.operations import Operation
-from ledger.engine.perform import Result
+from ledger.engine.perform import OperationResult
 from ledger.errors import LedgerError, NotPermittedError, OutcomeUnknownError, StoreError
 from ledger.store import rows
 from ledger.store.journal import PoolJournal
@@ -24,7 +24,7 @@ class Caller:
     """Whether a thread or a task waits for the outcome."""
     again = False
     """Whether an earlier batch may have done it already, so that it must be looked up."""
-    outcome: Result | Exception | None = None
+    outcome: OperationResult | Exception | None = None
     alive = True
     """False once the calling thread has left: it neither waits for the call nor leads."""
     abandoned = False

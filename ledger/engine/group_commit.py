@@ -41,7 +41,7 @@ from ledger.engine.keeping import is_kept
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Operation, Record, Release
 from ledger.engine.outcomes import Outcomes
-from ledger.engine.perform import Call, Done, no_calls, perform
+from ledger.engine.perform import Done, PoolOperation, no_calls, perform
 from ledger.engine.transaction import Transactions, named
 from ledger.errors import (
     ContentionError,
@@ -69,7 +69,9 @@ _LOOK_S = 0.05
 """How many seconds a waiting thread sleeps before it checks that the leader is still alive."""
 
 
-def _given(calls: Sequence[Call], _locked: Sequence[PoolJournal]) -> Sequence[Call]:
+def _given(
+    calls: Sequence[PoolOperation], _locked: Sequence[PoolJournal]
+) -> Sequence[PoolOperation]:
     """Return calls that wait in no queue, as the calls of a batch."""
     return calls
 
@@ -353,7 +355,7 @@ class Writer(Outcomes):
                 in_time.append(one)
         return in_time
 
-    def _calls(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> list[Call]:
+    def _calls(self, batch: list[Caller], locked: Sequence[PoolJournal]) -> list[PoolOperation]:
         """Return the operations of a batch, and of those who came while it waited for its locks."""
         self.transactions.note_wait(locked)
         # New calls do not join a batch that has failed or was interrupted before.

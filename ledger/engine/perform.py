@@ -25,14 +25,14 @@ from ledger.store.heads import Memo
 from ledger.store.journal import PoolJournal, Wanted
 from ledger.store.rows import Row
 
-Result = Row | LedgerError | None
+OperationResult = Row | LedgerError | None
 """An operation's result: its entry, the error why it has none, or None: it must be tried again."""
 
 
 class Done(NamedTuple):
     """The result of a batch."""
 
-    outcomes: Sequence[Result]
+    outcomes: Sequence[OperationResult]
     memos: list[tuple[PoolJournal, Memo]]
     expired: dict[PoolId, int]
     """How many leases were found due, of the pools that had any."""
@@ -51,10 +51,10 @@ class Done(NamedTuple):
             pool.remember(memo)
 
 
-Call = tuple[PoolJournal, Operation[Any]]
+PoolOperation = tuple[PoolJournal, Operation[Any]]
 """An operation, and the pool it is done on."""
 
-Calls = Callable[[Sequence[PoolJournal]], Sequence[Call]]
+Collect = Callable[[Sequence[PoolJournal]], Sequence[PoolOperation]]
 """Returns the operations of a batch, once the locks of these pools are there.
 
 So calls that are made during the wait for the locks are included. They are on these pools, or on
@@ -62,7 +62,7 @@ others that the transaction has locked, too.
 """
 
 
-def no_calls(_locked: Sequence[PoolJournal]) -> Sequence[Call]:
+def no_calls(_locked: Sequence[PoolJournal]) -> Sequence[PoolOperation]:
     """Return no operation, so that a batch does nothing but what is due."""
     return ()
 
@@ -72,7 +72,7 @@ def perform(
     pools: Sequence[PoolJournal],
     *,
     look_up: bool,
-    calls: Calls,
+    calls: Collect,
     now: Callable[[], Micros | None],
 ) -> Done:
     """Do operations in order, in the transaction that is open, and return their outcomes.
@@ -93,10 +93,10 @@ def perform(
         MorePoolsError: An operation needs pools that this transaction has not locked.
     """
     batch, todo = prepare(connection, pools, look_up=look_up, calls=calls, now=now)
-    outcomes: list[Result] = []
+    outcomes: list[OperationResult] = []
     begun = batch.pools
     for asked, operation in todo:
-        outcome: Result
+        outcome: OperationResult
         try:
             pool = begun.get(asked.info.pool_id) or batch.pool(asked.info.pool_id)
             outcome = pool.known.get(operation.key)
@@ -119,7 +119,7 @@ def perform(
 
 def finish(
     batch: Batch,
-    outcomes: Sequence[Result],
+    outcomes: Sequence[OperationResult],
     *,
     opened: PoolJournal | None = None,
     also: Sequence[Staged] = (),
@@ -146,9 +146,9 @@ def prepare(
     pools: Sequence[PoolJournal],
     *,
     look_up: bool,
-    calls: Calls,
+    calls: Collect,
     now: Callable[[], Micros | None],
-) -> tuple[Batch, Sequence[Call]]:
+) -> tuple[Batch, Sequence[PoolOperation]]:
     """Read what the operations need, expire due leases, and begin the windows of the current time.
 
     The arguments are those of `perform`.
@@ -247,7 +247,7 @@ def _look_up(pool: PoolBatch, operations: Sequence[Operation[Any]], *, look_up: 
     return wanted
 
 
-def _are_answered(batch: Batch, todo: Sequence[Call]) -> bool:
+def _are_answered(batch: Batch, todo: Sequence[PoolOperation]) -> bool:
     """Tell whether there are operations, and all of them were done before under their keys."""
     for asked, operation in todo:
         pool = batch.pools.get(asked.info.pool_id)

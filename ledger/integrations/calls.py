@@ -17,7 +17,7 @@ from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.values import RequestBudget
 from ledger.errors import InvalidInputError
 from ledger.prices import PriceList, Recording
-from ledger.transport.attempts import Attempt, Part
+from ledger.transport.attempts import Attempt, BlockCall
 from ledger.transport.counting import counted_here
 from ledger.transport.listening import NOBODY, CallListener
 from ledger.transport.protocols import ANY
@@ -194,12 +194,12 @@ class CountedCall:
             with self._attempt.failing(part):
                 await part.of(self._block)
 
-    def _part(self, answer: object) -> Part | None:
+    def _part(self, answer: object) -> BlockCall | None:
         found = self._attempt.reading(answer, "complete")
         if found is None:
             return None
         self._recorded = found
-        return Part("record", found.usage, found.report)
+        return BlockCall("record", found.usage, found.report)
 
     def _leave(self, error: object) -> None:
         self._inside.close()

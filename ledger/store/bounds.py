@@ -10,7 +10,7 @@ from ledger.core.checks import Micros
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
-from ledger.store.marks import Counted
+from ledger.store.marks import KnownCounts
 from ledger.store.statements import ReadEach
 
 
@@ -35,7 +35,7 @@ def bounds_of(
     upto: int,
     at: Micros,
     due: Sequence[rules.Charge] = (),
-    counted: Counted | None = None,
+    counted: KnownCounts | None = None,
 ) -> Bounds:
     """Return the limits and the credits of a pool at one of its entries and at a time.
 

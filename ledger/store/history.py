@@ -17,7 +17,7 @@ from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, sql
 from ledger.core.values import Usage, UsageDifference
 from ledger.errors import JournalDamagedError
 from ledger.store import rows
-from ledger.store.marks import Counted, DatedSum
+from ledger.store.marks import DatedSum, KnownCounts
 from ledger.store.rows import Row
 from ledger.store.schema import DATED_AT, IS_DATED, entries
 from ledger.store.statements import Prepared, ReadEach
@@ -114,14 +114,14 @@ class StoredHistory(rules.History):
         pool: PoolInfo,
         *,
         upto: int,
-        counted: Counted | None = None,
+        counted: KnownCounts | None = None,
     ) -> None:
         self.upto = upto
         """The number of the newest entry that counts."""
         self._read = read
         self._info = pool
         self._pool = {"pool_id": pool.pool_id}
-        kept = Counted() if counted is None else counted
+        kept = KnownCounts() if counted is None else counted
         self._boundaries, self._sums, self._ends = kept.boundaries, kept.sums, kept.ends
         self._points: dict[int, rules.Point] = {}
         self._before: dict[Micros, int] = {}
@@ -288,7 +288,7 @@ class StagedHistory(StoredHistory):
         *,
         upto: int,
         staged: Sequence[Row],
-        counted: Counted | None = None,
+        counted: KnownCounts | None = None,
     ) -> None:
         super().__init__(read, pool, upto=upto, counted=counted)
         self._staged = staged

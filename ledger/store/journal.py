@@ -20,7 +20,7 @@ from ledger.store.database import Reads
 from ledger.store.dialects import dialect_named
 from ledger.store.drafts import ENTRY_COLUMNS, Staged
 from ledger.store.heads import Head, LeaseRow, Memo
-from ledger.store.marks import NO_MARK, Counted, mark_at, mark_of
+from ledger.store.marks import NO_MARK, KnownCounts, mark_at, mark_of
 from ledger.store.policies import InForce, Terms
 from ledger.store.rows import Row
 from ledger.store.schema import entries
@@ -82,8 +82,8 @@ class PoolJournal:
         self._quiet_until_s = 0.0
         self.holding = False
         """Whether open leases held something at the last look: a guess of what to ask first."""
-        self.counted = Counted()
-        self._asked = Counted()
+        self.counted = KnownCounts()
+        self._asked = KnownCounts()
         """What questions read, apart: a transaction forgets only what transactions have read."""
 
     def place(self) -> dict[str, Any] | None:
@@ -199,7 +199,7 @@ class PoolJournal:
         self._leases_at = mark_of(newest)
         return went_back
 
-    def counted_at(self, read: ReadEach, head: Head) -> Counted:
+    def counted_at(self, read: ReadEach, head: Head) -> KnownCounts:
         """Return what questions have read for limits and credits, as of a newest entry."""
         found = self._asked.as_of(read, self.info.pool_id, mark_at(head))
         if found.at[0] >= self._asked.at[0]:  # else another thread asks of a later state
@@ -209,7 +209,7 @@ class PoolJournal:
     def forget_terms(self) -> None:
         """Forget the policies, and the sums of earlier entries; they are read again when needed."""
         self.terms = Terms(self.info.pool_id, self.info.name)
-        self.counted, self._asked = Counted(), Counted()
+        self.counted, self._asked = KnownCounts(), KnownCounts()
 
     def since(self) -> dict[str, int]:
         """Return the parameters that read the remembered entry, and later ones if needed."""

@@ -49,7 +49,7 @@ class DatedSum(NamedTuple):
 
 
 @dataclass(slots=True)
-class Counted:
+class KnownCounts:
     """What was read of committed entries, which do not change, for limits and credits.
 
     Threads share it. Each takes copies to look through, and puts in one thing at a time.
@@ -64,7 +64,7 @@ class Counted:
     ends: dict[Micros, rules.Point] = field(default_factory=dict)
     """What had been committed by times that have passed, such as the ends of credits."""
 
-    def as_of(self, read: ReadEach, pool_id: PoolId, at: Mark) -> Counted:
+    def as_of(self, read: ReadEach, pool_id: PoolId, at: Mark) -> KnownCounts:
         """Return what of it holds as of a newest entry.
 
         The entry that it was read at is looked at again: its hash tells whether any before it is
@@ -73,10 +73,10 @@ class Counted:
         if self.at == at:
             return self
         if self.at[0] > at[0]:  # asked of an earlier state than another thread asks of
-            return Counted(at)
+            return KnownCounts(at)
         known = {"pool_id": pool_id, "known": self.at[0], "page": 1}
         found = read([(queries.SINCE, known)])[0] if self.at != NO_MARK else ()
         if [mark_of(row) for row in found] != [self.at]:
-            return Counted(at)
+            return KnownCounts(at)
         # Copies: whoever asks as of that entry at this moment adds to what was of it.
-        return Counted(at, {**self.boundaries}, {**self.sums}, {**self.ends})
+        return KnownCounts(at, {**self.boundaries}, {**self.sums}, {**self.ends})

@@ -59,7 +59,7 @@ _FIGURES = tuple(Usage.__dataclass_fields__)
 _NOTHING_YET = Usage()
 
 
-class Part(NamedTuple):
+class BlockCall(NamedTuple):
     """A call about a lease, by its name in a lease block.
 
     Attributes:
@@ -213,7 +213,7 @@ class Attempt:
         )
         self.reader.head(headers)
 
-    def early(self) -> Part | None:
+    def early(self) -> BlockCall | None:
         """Return what is recorded before the end: the input that an answer begins with."""
         assert self.reader is not None  # noqa: S101 - asked while it reads
         self.reader.said.early = False
@@ -224,7 +224,7 @@ class Attempt:
         """Tell whether the caller is the one that ends the attempt."""
         return self._end.acquire(blocking=False)
 
-    def parts(self, how: str) -> list[Part]:
+    def parts(self, how: str) -> list[BlockCall]:
         """Return the calls that end the attempt, apart from the policy's, which comes behind them.
 
         Args:
@@ -233,7 +233,7 @@ class Attempt:
         if self.reader is None:
             self.tell(status=self._status)
             refused = self._status is not None and self._status not in _WAITED_IN_VAIN
-            return [Part("release")] if refused else []
+            return [BlockCall("release")] if refused else []
         self.reader.end()
         said = self.reader.said
         if said.final and how == "left":  # many clients read no further than the protocol's end
@@ -256,7 +256,7 @@ class Attempt:
         if self._observed == Usage() and report != UsageReport():
             self._block.restate(self._estimate, report=report)
 
-    def failing(self, part: Part | None = None) -> Failing:
+    def failing(self, part: BlockCall | None = None) -> Failing:
         """Return a block for a call about the lease, whose error is logged: the answer is there.
 
         While the store is away, what was spent is kept, and recorded once it answers.
@@ -266,7 +266,7 @@ class Attempt:
         """
         return Failing(self, part)
 
-    def failed(self, part: Part | None, error: LedgerError) -> None:
+    def failed(self, part: BlockCall | None, error: LedgerError) -> None:
         """Log that a call about the lease failed."""
         if isinstance(error, RequestBudgetExceededError):
             return  # it was recorded
@@ -331,14 +331,14 @@ class Attempt:
             return found  # as in most calls: a report takes a while to make
         return replace(found, report=replace(found.report, provider=served))
 
-    def _part(self, name: str, recording: Recording) -> Part:
+    def _part(self, name: str, recording: Recording) -> BlockCall:
         before, rest = self._observed, recording.usage
         if before is not _NOTHING_YET:
             rest = Usage(**{f: max(0, getattr(rest, f) - getattr(before, f)) for f in _FIGURES})
         self._observed = before.saturating_add(rest)
         if name == "observe":
             self._block.restate(self._at_most(recording), report=recording.report)
-        return Part(name, rest, recording.report)
+        return BlockCall(name, rest, recording.report)
 
     def _at_most(self, recording: Recording) -> UsageEstimate:
         """Return what a call used at most that has said a part: that, and all output reserved."""
@@ -377,7 +377,7 @@ class Failing(Keeping):
 
     __slots__ = ("_attempt", "_part")
 
-    def __init__(self, attempt: Attempt, part: Part | None) -> None:
+    def __init__(self, attempt: Attempt, part: BlockCall | None) -> None:
         self._attempt = attempt
         self._part = part
 

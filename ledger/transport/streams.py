@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ledger.lease import AsyncLeaseBlock, LeaseBlock, finished
-from ledger.transport.attempts import Attempt, Part
+from ledger.transport.attempts import Attempt, BlockCall
 
 _endings: set[asyncio.Task[None]] = set()
 """Ends of attempts whose streams were thrown away; a loop keeps only weak references to tasks."""
@@ -60,7 +60,7 @@ class Stream:
         with self._attempt.failing():
             self._block.__exit__(None, None, None)
 
-    def _make(self, part: Part | None) -> None:
+    def _make(self, part: BlockCall | None) -> None:
         if part is not None:
             with self._attempt.failing(part):
                 part.of(self._block)
@@ -139,7 +139,7 @@ class AsyncStream:
         with self._attempt.failing():
             await self._block.__aexit__(None, None, None)
 
-    async def _make(self, part: Part | None) -> None:
+    async def _make(self, part: BlockCall | None) -> None:
         if part is not None:
             with self._attempt.failing(part):
                 await part.of(self._block)

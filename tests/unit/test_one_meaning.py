@@ -15,13 +15,6 @@ ALIKE = {
     "U64_MAX": "one number, which errors may not import from the checks",
 }
 """Names that several modules define, and why."""
-PUBLIC = {
-    "Calls": {"importing/calls.py"},
-    "Counted": {"integrations/calls.py"},
-    "Part": {"reconcile/values.py"},
-    "Result": {"simulate/running.py"},
-}
-"""Public names that an internal module has, too, for something that nobody imports with it."""
 
 
 def defined(path: Path) -> list[str]:
@@ -43,5 +36,4 @@ def test_one_name_has_one_meaning() -> None:
         for name in defined(path):
             where[name].add(path.relative_to(PACKAGE).as_posix())
     several = {name: rooms for name, rooms in where.items() if len(rooms) > 1}
-    assert ALIKE.keys() | PUBLIC.keys() == several.keys(), several
-    assert all(PUBLIC[name] < several[name] for name in PUBLIC)
+    assert ALIKE.keys() == several.keys(), several
