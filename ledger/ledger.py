@@ -226,7 +226,7 @@ class Ledger(Books):
         Args:
             name: The pool's name.
             options: The whole policy, as for `adjust`.
-            reason: Why, 1 to 2,000 characters; an adjustment keeps it.
+            reason: Why, 1 to 2,000 characters; the journal keeps it.
             parent: As for `pool`.
             carved: As for `pool`.
             actor: Who makes or adjusts the pool; by default the `actor` of `open`.
@@ -242,7 +242,9 @@ class Ledger(Books):
         """
         check_type("options", options, SharedPoolBudgetOptions)
         change = Ensure.of(options, reason, None, self._acting(actor))
-        opening = Opening.of(name, options, parent, carved=carved, actor=self._acting(actor))
+        opening = Opening.of(
+            name, options, parent, carved=carved, actor=self._acting(actor), reason=reason
+        )
         reads = self._database.reads()
         with contextlib.suppress(PoolConflictError):
             self._opened(opening, options, reads)

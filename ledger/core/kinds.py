@@ -100,7 +100,13 @@ KINDS = {
         _POLICY,
         gives_back=True,
         has_actor=True,
-        details=_details("policy rules actor", "policy rules actor parent"),
+        details=_details(
+            *(
+                f"policy rules actor{parent}{why}"
+                for parent in ("", " parent")
+                for why in ("", " reason")
+            ),
+        ),
     ),
     EntryKind.RESERVATION: Kind(
         _GRANTED,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ledger.core import carving, rules
 from ledger.core.axes import AXES
-from ledger.core.checks import I64_MAX, Micros, check_text, check_type
+from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, Micros, check_text, check_type
 from ledger.core.entries import Actor, Balance, PoolId, PoolInfo, Seq
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
@@ -40,6 +40,7 @@ class Opening:
     parent: str | None
     carved: bool
     actor: Actor
+    reason: str | None = None
     key: str = field(default_factory=new_key)
 
     @classmethod
@@ -51,12 +52,13 @@ class Opening:
         *,
         carved: bool,
         actor: str | None,
+        reason: str | None = None,
     ) -> Opening:
         """Return what a call asks for.
 
         Raises:
-            InvalidInputError: A name, or the actor's, is empty, too long, or not text; or the pool
-                is to be carved out, and no parent is named.
+            InvalidInputError: A name, the actor's or the reason is empty, too long, or not text; or
+                the pool is to be carved out, and no parent is named.
             AmountOutOfRangeError: The policy holds an amount a store cannot.
         """
         check_text("name", name)
@@ -65,13 +67,20 @@ class Opening:
             check_storable_policy(options)
         if parent is not None:
             check_text("parent", parent)
+        if reason is not None:
+            check_text("reason", reason, max_chars=REASON_MAX_CHARS)
         check_type("carved", carved, bool)
         if carved and parent is None:
             raise InvalidInputError("carved", "needs the parent that the pool is carved out of")
         if carved and options is not None:
             check_carved(options)
         return cls(
-            name=name, options=options, parent=parent, carved=carved, actor=actors.named(actor)
+            name=name,
+            options=options,
+            parent=parent,
+            carved=carved,
+            actor=actors.named(actor),
+            reason=reason,
         )
 
     def find_or_make(
@@ -142,7 +151,7 @@ class Opening:
         now: Callable[[], Micros | None],
     ) -> Done:
         assert self.options is not None  # noqa: S101 - without them a pool is only found
-        detail = actors.detail(connection, self.actor, "open pool")
+        detail = actors.detail(connection, self.actor, "open pool", self.reason)
         batch, _ = prepare(connection, locked, look_up=False, calls=no_calls, now=now)
         pool_id = pools.next_pool_id(connection)
         lease = None

@@ -195,6 +195,9 @@ def test_ensure_makes_a_pool_and_gives_it_the_policy_that_is_named(
     assert SharedPoolBudgetOptions(capacity_tokens=7) == policy(store_url)
     with Ledger.open(store_url, create=False) as book:
         assert 3 == book.pool("team").status().seq
+        assert ["deployment"] * 3 == [one.detail["reason"] for one in book.entries("team")]
+        assert book.verify("team")[0].ok
+    assert 3 == ledger("report", "statement", "team", "--url", store_url).out.count("deployment by")
 
 
 @pytest.mark.parametrize(

@@ -168,9 +168,12 @@ def test_statements_and_exports_name_the_actor(shared_book: Ledger, fresh_name: 
     lines = [one for one in reports.statement_lines(shared_book, found) if one.actor is not None]
     assert [(kind, told) for kind in ASKED] == [(one.kind, str(one.actor)) for one in lines]
     sheet = statement_lines_sheet(found, lines)
-    assert [f"by {told}", f"invoice by {told}", f"more by {told}", f"closed by {told}"] == [
-        cells[-1] for cells in sheet.rows if cells is not None and "by" in str(cells[-1])
-    ]
+    assert [
+        f"by {told}",
+        f"of entry 3: invoice by {told}",
+        f"more by {told}",
+        f"closed by {told}",
+    ] == [cells[-1] for cells in sheet.rows if cells is not None and "by" in str(cells[-1])]
     written = io.BytesIO()
     exports.write(shared_book, fresh_name, written, format=exports.Format.CSV)
     rows = csv.DictReader(io.StringIO(written.getvalue().decode()))

@@ -101,7 +101,7 @@ def test_a_program_with_another_policy_in_its_code_goes_on(
         budget = shared_book.ensure(fresh_name, options, reason="deployed", actor="ci")
         assert options == budget.status().policy
     assert [
-        (EntryKind.OPENING, FIRST, None, "ci"),
+        (EntryKind.OPENING, FIRST, "deployed", "ci"),
         (EntryKind.ADJUSTMENT, SECOND, "deployed", "ci"),
         (EntryKind.ADJUSTMENT, FIRST, "deployed", "ci"),
     ] == [
