@@ -37,6 +37,7 @@ class Counts:
         output_audio_tokens: Output of sound.
         output_image_tokens: Output of pictures.
         output_video_tokens: Output of video.
+        characters: Text that is charged by the character, as some speech is: no tokens.
         web_searches: How many searches the provider made.
         requests: How many requests these are.
     """
@@ -55,6 +56,7 @@ class Counts:
     output_audio_tokens: int = 0
     output_image_tokens: int = 0
     output_video_tokens: int = 0
+    characters: int = 0
     web_searches: int = 0
     requests: int = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 PER_MILLION = 1_000_000
-"""Prices of tokens are per million."""
+"""Prices of tokens, and of characters, are per million."""
 
 PER_THOUSAND = 1_000
 """Prices of searches and requests are per thousand."""
@@ -37,7 +37,8 @@ def _traits(text: str) -> frozenset[str]:
 
 INPUT, OUTPUT = "input", "output"
 CACHE_WRITE, REQUESTS = "cache_write", "requests"
-OUTPUT_IMAGE = "output_image"
+OUTPUT_AUDIO, OUTPUT_IMAGE = "output_audio", "output_image"
+CHARACTERS = "characters"
 
 PRICE_KINDS = {
     INPUT: PriceKind(_traits("input"), "input_tokens", "input_mtok", "input_cost_per_token"),
@@ -90,7 +91,7 @@ PRICE_KINDS = {
         "output_reasoning_mtok",
         "output_cost_per_reasoning_token",
     ),
-    "output_audio": PriceKind(
+    OUTPUT_AUDIO: PriceKind(
         _traits("output audio"),
         "output_audio_tokens",
         "output_audio_mtok",
@@ -106,6 +107,13 @@ PRICE_KINDS = {
     ),
     "output_video": PriceKind(
         _traits("output video"), "output_video_tokens", "output_video_mtok", apart=True
+    ),
+    CHARACTERS: PriceKind(
+        _traits("characters"),
+        "characters",
+        "input_mchars",
+        "input_cost_per_character",
+        apart=True,
     ),
     "web_searches": PriceKind(
         _traits("search"), "web_searches", "web_searches_kcount", apart=True, per=PER_THOUSAND

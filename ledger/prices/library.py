@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from ledger.errors import MissingExtraError, UnknownPriceError
-from ledger.prices.kinds import OUTPUT, OUTPUT_IMAGE, PRICE_KINDS
+from ledger.prices.kinds import OUTPUT, OUTPUT_AUDIO, OUTPUT_IMAGE, PRICE_KINDS
 from ledger.prices.rates import Rate, Rates
 from ledger.prices.table import MODELS_KEPT
 
@@ -22,6 +22,8 @@ ALIASES = {"azure_ai": "azure", "fireworks_ai": "fireworks"}
 _KIND_OF = {kind.genai_prices: name for name, kind in PRICE_KINDS.items()}
 _DRAWS = "gpt-image-"
 """The beginning of the names of models that make pictures alone."""
+_SPEAKS = re.compile(r"-tts(?:-|$)")
+"""What the names of models have that make speech alone."""
 _BEDROCK = re.compile(r"([a-z-]+\.)?(ai21|amazon|anthropic|cohere|deepseek|meta|mistral|qwen)\.")
 
 
@@ -111,9 +113,11 @@ class LibraryPrices:
             for key, price in vars(prices).items()
             if price is not None and key in _KIND_OF
         }
+        # They make nothing else, and some have that price under the name of text.
         if entry.id.startswith(_DRAWS) and OUTPUT in known_rates:
-            # They make nothing else, and some have that price under the name of text.
             known_rates.setdefault(OUTPUT_IMAGE, known_rates[OUTPUT])
+        if _SPEAKS.search(entry.id) and OUTPUT in known_rates:
+            known_rates.setdefault(OUTPUT_AUDIO, known_rates[OUTPUT])
         rates = Rates(
             source=GENAI_PRICES,
             version=self.version,

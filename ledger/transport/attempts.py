@@ -44,7 +44,7 @@ from ledger.managers.router import BudgetRouter
 from ledger.prices import Recording
 from ledger.prices.answers import id_of, model_of
 from ledger.prices.rates import price
-from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader
+from ledger.transport.answers import EventReader, FrameReader, JsonReader, Reader, SoundReader
 from ledger.transport.listening import NOBODY, NOTHING
 from ledger.transport.repetition import RepeatedCall
 from ledger.transport.requests import Asked
@@ -201,6 +201,8 @@ class Attempt:
         kind: type[Reader] = EventReader if "event-stream" in content_type else JsonReader
         if "amazon.eventstream" in content_type:
             kind = FrameReader
+        elif kind is JsonReader and self.asked.protocol.spoken and "json" not in content_type:
+            kind = SoundReader
         self.read_by(kind, headers)
         return True
 
@@ -295,7 +297,10 @@ class Attempt:
         """Return what the answer says was used, None if it does not say so."""
         assert self.reader is not None  # noqa: S101 - asked after an answer came
         answer = self.reader.said.answer
-        return self.reading(answer, how) if answer.get(self.asked.protocol.usage) else None
+        if answer.get(self.asked.protocol.usage):
+            return self.reading(answer, how)
+        spoken = self.asked.spoken_at(self._settings.prices)
+        return None if spoken is None else self.reading(spoken, how)
 
     def reading(self, answer: object, how: str) -> Recording | None:
         """Return what an answer says was used, None if it cannot be read.

@@ -27,6 +27,7 @@ class Protocol:
         at_least: What an answer is held at, if the request has no limit and the client's is less.
         kinds: What the input and the output may be besides text, by the names of price tables.
         searched: The part of a request whose members are searched, for which alone it is charged.
+        spoken: The part of a request that becomes speech: it may be charged by the character.
         usage_on_request: Whether a stream leaves its usage out unless `stream_options` ask for it.
         usage: The part of an answer that says what was used.
         tells: An event of a stream that does not match this says nothing of usage or end.
@@ -47,6 +48,7 @@ class Protocol:
     at_least: int = 0
     kinds: tuple[str, ...] = ()
     searched: str | None = None
+    spoken: str | None = None
     usage_on_request: bool = False
     usage: str = "usage"
     tells: re.Pattern[bytes]
@@ -219,6 +221,19 @@ PROTOCOLS = (
         kinds=("input_audio",),
         tells=re.compile(rb'"type":\s*"transcript\.text\.done"'),
         event=said.transcription_event,
+        whole=said.whole("usage"),
+    ),
+    Protocol(
+        name="speech",
+        operation="speech",
+        provider="openai",
+        paths=("/audio/speech",),
+        inputs=("input", "instructions"),
+        answers=(),
+        kinds=("output_audio",),
+        spoken="input",
+        tells=re.compile(rb'"type":\s*"speech\.audio\.done"'),
+        event=said.speech_event,
         whole=said.whole("usage"),
     ),
 )

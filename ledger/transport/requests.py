@@ -13,6 +13,7 @@ from ledger.core.values import UsageEstimate
 from ledger.errors import UnknownPriceError
 from ledger.prices import Counts, PriceList, Rates
 from ledger.prices.answers import MAPPINGS, Fields
+from ledger.prices.kinds import CHARACTERS
 from ledger.prices.tokens import texts_in
 from ledger.transport.protocols import CONVERSE, INVOKE, INVOKE_EMBEDDINGS, PROTOCOLS, Protocol
 
@@ -21,6 +22,9 @@ MEDIUM_TOKENS = 2_000
 
 _LONG_TOKENS, _TEXTS_PER_SEARCH = 500, 100
 """Cohere charges a search for so many texts. A text that is longer, with the query, is several."""
+_SPOKEN_TOKENS, _SPOKEN_TOKENS_EACH = 100, 2
+"""What speech is held at, for each byte of its text: a minute of it is 1,250 tokens of
+gpt-4o-mini-tts, and about 900 letters of English."""
 _PICTURES = frozenset({"images", "inputImage"})
 """The pictures of Cohere's embeddings, and the one of Amazon's."""
 _BOUNDARY = b"--"
@@ -102,6 +106,9 @@ class Asked:
             raise UnknownPriceError("the request names no model, so its price is not known")
         if self.protocol.searched is not None:
             return self._estimate_of_searches(prices, self.model, self.protocol.searched)
+        if (spoken := self.spoken_at(prices)) is not None:
+            cost = prices.price(spoken, model=self.model, provider=self.provider).cost_micros_usd
+            return UsageEstimate(cost_micros_usd=cost)
         input_tokens, output_tokens = self.tokens(max_output_tokens)
         return prices.estimate(
             model=self.model,
@@ -111,6 +118,17 @@ class Asked:
             service_tier=self.service_tier,
             kinds=self.protocol.kinds,
         )
+
+    def spoken_at(self, prices: PriceList) -> Counts | None:
+        """Return the characters that are charged, None if the call is not charged by them."""
+        text = self.body.get(self.protocol.spoken) if self.protocol.spoken else None
+        if not isinstance(text, str) or self.model is None:
+            return None
+        try:
+            rates = prices.rates(self.model, provider=self.provider).rates
+        except UnknownPriceError:
+            return None
+        return Counts(characters=len(text)) if CHARACTERS in rates else None
 
     def _estimate_of_searches(self, prices: PriceList, model: str, name: str) -> UsageEstimate:
         """Return what a search of texts uses at most: a long text is searched as several."""
@@ -134,6 +152,9 @@ class Asked:
             given[name] = [one] * len(found) if isinstance(found, list) else one
         found = texts_in(given)
         most = self.max_output_tokens
+        if most is None and self.protocol.spoken is not None:
+            text = str(self.body.get(self.protocol.spoken)).encode("utf-8", "surrogatepass")
+            most = _SPOKEN_TOKENS + _SPOKEN_TOKENS_EACH * len(text)
         if most is None:
             most = max(max_output_tokens, self.protocol.at_least)
         return (

@@ -191,6 +191,13 @@ def transcription_event(said: Said, event: Fields) -> None:
         said.final = True
 
 
+def speech_event(said: Said, event: Fields) -> None:
+    """Read an event of OpenAI's speech."""
+    if event.get("type") == "speech.audio.done":
+        said.keep(event, "usage")
+        said.final = True
+
+
 def no_event(_said: Said, _event: Fields) -> None:
     """Read nothing: the protocol has no stream."""
 

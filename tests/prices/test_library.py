@@ -78,7 +78,6 @@ def test_two_conditions_at_once_are_not_guessed(library: PriceList) -> None:
         ("gpt-4o-audio-preview", {"input_tokens": 9, "input_audio_tokens": 9}),
         ("gpt-4o-audio-preview", {"output_tokens": 9, "output_audio_tokens": 1}),
         ("gpt-4o", {"input_tokens": 9, "input_audio_tokens": 1}),
-        ("gpt-4o-mini-tts", {"output_tokens": 9, "output_audio_tokens": 9}),
         ("gemini-2.5-pro", {"input_tokens": 9, "input_audio_tokens": 1}),
     ],
 )
@@ -215,3 +214,21 @@ def test_importing_ledger_loads_no_prices() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert "[]" == done.stdout.strip()
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash-preview-tts", "gemini-2.5-pro-preview-tts"])
+def test_speech_of_models_that_make_nothing_else_has_the_price_of_their_output(
+    library: PriceList, model: str
+) -> None:
+    """The library has it under the name of text; it is not charged as nothing."""
+    usage = {
+        "promptTokenCount": 100,
+        "candidatesTokenCount": 1_000,
+        "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 1_000}],
+        "totalTokenCount": 1_100,
+    }
+    found = library.recording({"modelVersion": model, "usageMetadata": usage}, provider="google")
+    sound = Counts(output_tokens=9, output_audio_tokens=9)
+    assert 108 == library.price(sound, model="gpt-4o-mini-tts").cost_micros_usd
+    assert found.unpriced is None
+    assert found.usage.cost_micros_usd == (10_050 if "flash" in model else 20_100)

@@ -27,6 +27,7 @@ AT = datetime(2026, 11, 1, tzinfo=UTC)
 SNAPSHOT = data_snapshot.get_snapshot()
 MODELS = [(one.id, provider.id) for provider in SNAPSHOT.providers for one in provider.models]
 KEYS = {
+    "characters": "input_characters",
     "cache_write_1h_tokens": "cache_write_1h_tokens",
     "reasoning_tokens": "output_reasoning_tokens",
     "cache_read_audio_tokens": "cache_audio_read_tokens",
@@ -83,6 +84,15 @@ def test_every_model_costs_what_the_library_says(
     assert exact == found.cost_usd
     assert math.ceil(Fraction(exact) * 1_000_000) == found.cost_micros_usd
     assert sum(line.cost_usd for line in found.lines) == exact
+
+
+def test_characters_cost_what_the_library_says(library: PriceList) -> None:
+    """Of the models of speech that are charged by them; no token is."""
+    for model in ("tts-1", "tts-1-hd"):
+        used = Counts(characters=1_234)
+        found = library.price(used, model=model, provider="openai", at=AT)
+        assert theirs(used, model, "openai") == found.cost_usd > 0
+        assert 0 == used.total_tokens
 
 
 @pytest.mark.parametrize(

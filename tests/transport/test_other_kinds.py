@@ -6,6 +6,7 @@ import asyncio
 import logging
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +162,13 @@ COHERE = {
     ),
 }
 KINDS = OPENAI | GOOGLE | COHERE
+
+SPEECH = Reply(parts=(b"ID3\xff\xfb", b"\x00" * 9_000, b"end"), content_type="audio/mpeg")
+SPOKEN_USAGE = {"input_tokens": 20, "output_tokens": 100, "total_tokens": 120}
+SPOKEN = wire.events(
+    [_event("speech.audio.delta", audio="AAAA"), _event("speech.audio.done", usage=SPOKEN_USAGE)]
+)
+TEXT = "Say hello, Zoë."
 
 
 def of_openai(url: str, options: dict[str, Any], *, tasks: bool) -> Any:
@@ -395,7 +403,77 @@ def test_what_has_no_price_is_refused_or_flagged(
     assert any(EntryFlag.UNPRICED in one.flags for one in book.entries(flagged.name))
 
 
-@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/files", "/v1/batches", "/v1/other"])
+@pytest.mark.parametrize(
+    ("model", "reply", "end", "used"),
+    [
+        ("tts-1", SPEECH, "billed", (0, 225)),  # 15 characters at 15 a million
+        ("tts-1-hd", SPEECH.cut(1, wire.End.SHORT), "billed", (0, 450)),
+        ("gpt-4o-mini-tts", SPOKEN, "billed", (120, 1_212)),  # 20 at 0.60, 100 at 12
+        # Of 16 bytes: 132 tokens at 12, and 7 of the text at 0.60.
+        ("gpt-4o-mini-tts", SPEECH, "estimated", (139, 1_589)),
+        ("gpt-4o-mini-tts", SPOKEN.cut(1, wire.End.MARKED), "estimated", (139, 1_589)),
+    ],
+)
+def test_speech_is_charged_by_the_character_or_by_tokens(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    model: str,
+    reply: Reply,
+    end: str,
+    used: tuple[int, int],
+) -> None:
+    """Characters are known by the request; tokens by events alone, and else estimated."""
+    server.answers(reply)
+    asked = {"model": model, "input": TEXT, "voice": "alloy"}
+    sounds = b"".join(reply.parts)
+
+    def read(client: Any) -> None:
+        with suppress(httpx.RemoteProtocolError):
+            assert sounds == client.post("/v1/audio/speech", json=asked).content
+
+    async def in_asyncio() -> None:
+        client = httpx.AsyncClient(base_url=server.url)
+        async with budgeted(client, pool=pool, provider="openai") as tasks:
+            with suppress(httpx.RemoteProtocolError):
+                assert sounds == (await tasks.post("/v1/audio/speech", json=asked)).content
+
+    with budgeted(httpx.Client(base_url=server.url), pool=pool, provider="openai") as client:
+        read(client)
+    asyncio.run(in_asyncio())
+    found = attempts(book, pool)
+    assert [(end, used)] * 2 == [(one.end, one.used) for one in found]
+    assert all(one.used[1] <= one.reserved[1] for one in found)
+    if model.startswith("tts"):
+        kept = [one.detail["report"]["price"] for one in book.entries(pool.name) if one.usage]
+        assert [[{"characters": 15}]] * 2 == [one["requests"] for one in kept]
+        assert [["characters", 15, "15" if model == "tts-1" else "30", 1_000_000]] == (
+            kept[0]["lines"]
+        )
+
+
+def test_speech_by_the_library_is_held_before_it_is_made(
+    book: Ledger, new_pool: MakePool, server: wire.Server
+) -> None:
+    """An answer of sound is none of JSON; nothing leaves if it costs more than there is."""
+    server.answers(SPEECH)
+    pool, small = new_pool(), new_pool(capacity_cost_micros_usd=200)
+    asked: dict[str, Any] = {"model": "tts-1", "voice": "alloy", "input": TEXT}
+    with of_openai(server.url, {"pool": pool}, tasks=False) as client:
+        assert b"".join(SPEECH.parts) == client.audio.speech.create(**asked).content
+        with client.audio.speech.with_streaming_response.create(**asked) as answer:
+            next(answer.iter_bytes(2))  # and it is left there
+    assert [("billed", (0, 225))] * 2 == [(one.end, one.used) for one in attempts(book, pool)]
+    with (
+        of_openai(server.url, {"pool": small}, tasks=False) as client,
+        pytest.raises(Exception, match="ledger-denial") as caught,
+    ):
+        client.audio.speech.create(**asked)
+    assert isinstance(denial_of(caught.value), ThresholdExceededError)
+    assert 2 == len(server.requests)
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/files", "/v1/batches", "/v1/other"])
 def test_what_cannot_be_counted_is_refused_on_request(
     pool: LedgerBudgetManager, server: wire.Server, path: str
 ) -> None:
