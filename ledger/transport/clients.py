@@ -72,10 +72,9 @@ def budgeted(  # noqa: PLR0913 - one line around a client: each is an option of 
     model alone). Each attempt has a lease of its own: what it may cost at most is reserved before
     the request leaves, and what its answer used is recorded. A refused call is answered by 402, by
     403 if no pool is found or the role may not call, by 503 if the store cannot be asked;
-    `denial_of` says why. Counted are OpenAI's chat completions, completions, responses, embeddings,
-    images, transcriptions and speech, Anthropic's messages, Gemini's generateContent and
-    embedContent, Cohere's chat, embed and rerank, and Bedrock's requests, whoever speaks them.
-    Others pass.
+    `denial_of` says why. Counted are OpenAI's chat, completions, responses, embeddings, images,
+    transcriptions and speech, Anthropic's messages, Gemini's generateContent and embedContent,
+    Cohere's chat, embed and rerank, and Bedrock's requests, whoever speaks them. Others pass.
 
     Args:
         client: A client of openai, anthropic, google-genai, mistral, groq or cohere; a model of

@@ -531,15 +531,15 @@ def test_another_client_makes_another_call(
 def test_a_request_that_passes_uncounted_is_said_once(
     pool: LedgerBudgetManager, server: wire.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of each kind: speech costs something, and is no protocol that is known here."""
+    """Of each kind: a video costs something, and is no protocol that is known here."""
     server.answers(wire.whole({}))
     with budgeted(httpx.Client(base_url=server.url), pool=pool) as client:
-        for path in ("/v1/audio/speech", "/v1/audio/speech", "/v1/files"):
+        for path in ("/v1/videos", "/v1/videos", "/v1/files"):
             client.post(path, json={"model": "gpt-4o-mini-tts"})
         client.get("/v1/models")
         with Counted(pool, model="gpt-4o").call("Hi") as call:
             client.post("/v1/other", json={})
             call.record(Counts(input_tokens=1))
     said = [one.getMessage() for one in caplog.records if "uncounted" in one.getMessage()]
-    assert ["/v1/audio/speech", "/v1/files"] == [one.split()[3][9:] for one in said]
+    assert ["/v1/videos", "/v1/files"] == [one.split()[3][9:] for one in said]
     assert 5 == len(server.requests)
