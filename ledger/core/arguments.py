@@ -123,12 +123,12 @@ def check_reserve(
     Raises:
         InvalidInputError: One of them is something else, or `wait_s` is below 0.
     """
-    for name, value, kind in (
-        ("extensions", extensions, RequestExtensions),
-        ("estimate", estimate, UsageEstimate),
-        ("request_budget", request_budget, RequestBudget),
-    ):
-        if value.__class__ is not kind:  # most calls check nothing more
-            check_type(name, value, kind)
+    # Most calls check nothing more than the classes.
+    if extensions.__class__ is not RequestExtensions:
+        check_type("extensions", extensions, RequestExtensions)
+    if estimate.__class__ is not UsageEstimate:
+        check_type("estimate", estimate, UsageEstimate)
+    if request_budget.__class__ is not RequestBudget:
+        check_type("request_budget", request_budget, RequestBudget)
     if wait_s != 0 or wait_s.__class__ is bool:
         check_seconds("wait_s", wait_s)

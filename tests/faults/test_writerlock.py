@@ -242,10 +242,17 @@ def test_a_killed_process_is_next_in_line_no_longer(
 
 
 def test_who_gave_up_is_next_in_line_no_longer(path: Path) -> None:
-    """A wait for the lock that failed gives back the place in line as well."""
+    """A wait for the lock, or for a place in line, that failed gives back the place as well."""
     lock, impatient, behind = (WriterLock(path) for _ in range(3))
     lock.acquire(timeout_s=LATE_S)
-    took_s(lambda: impatient.acquire(timeout_s=0.05))
+    for held in ("", "-next"):
+        with Path(f"{path}{held}").open() as file:
+            if held:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            took_s(lambda: impatient.acquire(timeout_s=0.05))
+        for place in ("-next", "-queue"):
+            with Path(f"{path}{place}").open() as file:
+                assert is_free(file)
     lock.release()
     behind.acquire(timeout_s=LATE_S)
     behind.release()
