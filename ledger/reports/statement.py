@@ -349,11 +349,11 @@ def _reason(row: Row, detail: Mapping[str, Any]) -> str | None:
         return f"{crossed['name']} ({crossed['percent']} %) {crossed['direction']}"
     if "denial" in detail:
         return refusal_of(row, detail["denial"])
-    if "carving" in detail:
-        return "carved pool"  # which it is, the origin says
     if "lost" in detail:
         return f"in place of lost lease {detail['lost']}"
     reason = reason_in(detail)
+    if "carving" in detail and reason is None:
+        return "carved pool"  # which it is, the origin says
     if row["kind"] == EntryKind.CREDIT:
         given = book_from_json(detail["credits"]).listed[-1].credit
         return str(given) if reason is None else f"{given} ({reason})"

@@ -30,7 +30,7 @@ from ledger.core.checks import from_micros
 from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.reports import Movement, Statement
 from ledger.reports.render import statement_lines_sheet
-from ledger.testing.calls import EXTENSIONS, UNLIMITED
+from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import DAY_US, Clock
 
 from .test_render import printed
@@ -271,6 +271,24 @@ def test_lines_say_what_they_go_back_to(store_url: str) -> None:
         assert any(f" {kind} " in line and ends in line for line in shown), (kind, shown)
     assert [5] == [one.corrects for one in lines if one.corrects is not None]
     assert [Totals(90, 0, 0)] == [one.carried for one in lines if one.carried is not None]
+
+
+def test_a_correction_for_a_carved_pool_keeps_its_reason(store_url: str) -> None:
+    """What a closed pool spends late corrects what funded it: the line says that it came late."""
+    with Ledger.open(store_url) as book:
+        book.pool("org", SharedPoolBudgetOptions(capacity_tokens=100))
+        options = SharedPoolBudgetOptions(capacity_tokens=30)
+        team = book.pool("team", options, parent="org", carved=True)
+        lease = team.reserve(EXTENSIONS, tokens(9), UNLIMITED)
+        team.record_used(lease, Usage(total_tokens=9))
+        book.close_pool("team", reason="done")
+        team.correct(3, Usage(total_tokens=20), "the bill says 20")
+        lines = list(reports.statement_lines(book, reports.statement(book, "org")))
+    assert [
+        ("carved pool", None),
+        ("carved pool", None),
+        ("late correction in pool 'team'", 3),
+    ] == [(one.reason, one.corrects) for one in lines[1:]]
 
 
 def test_what_was_charged_is_of_the_range(dated: Ledger) -> None:
