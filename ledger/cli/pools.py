@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -257,16 +258,16 @@ def _say_changed(before: SharedPoolBudgetOptions | None, options: SharedPoolBudg
     """Say what a pool's policy was and is, and which limits are new beside others of their time."""
     if before is None or before == options:
         return
-    names = {one.name for one in before.limits}
+    was = {one.name: one for one in before.limits}
     said = [
         f"was: {before}",
         f"is:  {options}",
         *(
             f"limit {new.name!r} is new. {old.name!r}, of the same time, stays as it was "
-            f"(--limit '{old.name}: off' takes it away)"
+            f"(--limit {quote(f'{old.name}: off')} takes it away)"
             for new in options.limits
             for old in options.limits
-            if new.name not in names and old.name in names and old.period == new.period
+            if new.name not in was and was.get(old.name) == old and old.period == new.period
         ),
     ]
     for line in said:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import timedelta
 
 import pytest
@@ -77,7 +78,15 @@ def test_what_became_of_limits_is_said(ledger: Run, store_url: str) -> None:
     assert "20,000,000 micro-USD in any" in said.split("is:  ")[0]
     assert "stays" not in said
     assert "stays" not in ledger(*words, "--limit", "5h rolling: off").err
-    assert "" == ledger(*words, "--limit", "five=5h rolling: 21 USD").err
+    # One that the same command changes does not stay as it was.
+    both = ("--limit", "five=5h rolling: 22 USD", "--limit", "it's=5h rolling: 23 USD")
+    assert "stays" not in ledger(*words, *both).err
+    said = ledger(*words, "--limit", "six=5h rolling: 24 USD").err
+    assert 2 == said.count("stays as it was")
+    # What takes it away can be pasted into a shell.
+    hint = said[said.rindex("(--limit") + 1 : said.rindex(" takes it away)")]
+    assert ["--limit", "it's: off"] == shlex.split(hint)
+    assert "" == ledger(*words, "--limit", "five=5h rolling: 22 USD").err
 
 
 @pytest.mark.parametrize(
