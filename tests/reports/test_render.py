@@ -228,7 +228,10 @@ def test_denials_sheet() -> None:
         refusal="capacity",
     )
     line = ["(none)", "2024-02-29T23:59:59Z", "capacity", "1,234", "1,233", "0.000005"]
-    assert [*line, "unlimited"] in printed(denials_sheet([denied]))
+    shown = printed(denials_sheet([denied]))
+    assert [*line, "unlimited"] in shown
+    # Named as in JSON and CSV, where `refused_by` is a pool.
+    assert any(["Run", "At", "Refusal"] == one[:3] for one in shown)
 
 
 def test_statement_sheet() -> None:

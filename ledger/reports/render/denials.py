@@ -29,7 +29,7 @@ def denials_sheet(rows: Iterable[Denied], *, title: str = "Denied") -> Sheet:
             Column(heading="Run"),
             Column(heading="Pool", left=True, wide=not several),
             Column(heading="At"),
-            Column(heading="Refused by", left=True),
+            Column(heading="Refusal", left=True),
             *(
                 Column(heading=f"{axis.heading}\n{what}")
                 for axis in axes
