@@ -225,7 +225,7 @@ def leases(
     output: Output,
     where: reports.Filter,
 ) -> None:
-    """Print open leases by age, those that are stale, and those that were used after they expired.
+    """Print leases that have not ended by age, those that are stale, and those used after expiry.
 
     Example: ledger report leases --stale-after 10m --list stale --format csv
     """

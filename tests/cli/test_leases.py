@@ -59,6 +59,18 @@ def test_leases_are_listed_with_and_without_the_word(ledger: Run, url: str) -> N
         assert [(2, "open"), (3, "expired")] == [(one["lease"], one["phase"]) for one in found]
 
 
+def test_a_lease_that_expired_has_not_ended(ledger: Run, url: str) -> None:
+    """The report counts it with those that hold something, and its help and title say so."""
+    shown = ledger("report", "leases", "--url", url).out
+    assert "Leases that have not ended, at" in shown
+    assert ["Total", "2", "1"] == next(
+        line.split()[:3] for line in shown.splitlines() if line.startswith("Total")
+    )
+    said = " ".join(ledger("report", "leases", "--help").out.split())
+    assert "leases that have not ended by age" in said
+    assert "open leases" not in said
+
+
 def test_an_open_lease_is_settled_once(ledger: Run, url: str) -> None:
     """The amounts that are named are recorded; a repeated command under its key changes nothing."""
     words = ("leases", "settle", "team", 2, "--url", url, "--total-tokens", 1180)
