@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -29,19 +31,18 @@ from ledger.cli.mappings import read, reading
 from ledger.cli.prices import NoLibrary
 from ledger.cli.usage import for_whom, usage_of, used
 from ledger.core.calendar import zone_named
+from ledger.core.entries import Entry
 from ledger.core.extensions import Attribution
+from ledger.core.kinds import CORRECTABLE
 from ledger.core.past_calls import PastCall
+from ledger.core.tokens import lost_key
 from ledger.core.usage_reports import UsageReport
-from ledger.core.values import Provenance, Usage
-from ledger.errors import (
-    IdempotencyConflictError,
-    InvalidInputError,
-    RequestBudgetExceededError,
-)
+from ledger.core.values import USAGE_FIELDS, Provenance, Usage
+from ledger.errors import IdempotencyConflictError, InvalidInputError
 from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
 from ledger.importing.sheets import about, summary_sheet
-from ledger.managers.pool import LedgerBudgetManager
+from ledger.ledger import Ledger
 from ledger.prices import PriceList
 from ledger.reports.render import printable, usd
 
@@ -209,7 +210,7 @@ def record(
             report = UsageReport(
                 provenance=Provenance.RECOVERED, occurred_at=when, detail={"reason": why}
             )
-            said = _record_lost(book.pool(pool), lease, usage, attribution, report)
+            said = _record_lost(book, pool, lease, usage, attribution, report)
         else:
             call = PastCall(
                 usage=usage,
@@ -227,7 +228,8 @@ def record(
 
 
 def _record_lost(
-    budget: LedgerBudgetManager,
+    book: Ledger,
+    pool: str,
     lease: str,
     usage: Usage,
     attribution: Attribution,
@@ -236,17 +238,40 @@ def _record_lost(
     """Record a call of a lease that the store lost, and return what is said of it.
 
     Raises:
-        InvalidInputError: It is recorded with other figures.
+        InvalidInputError: It is in the books with other figures.
     """
-    over = ""
-    try:
-        budget.record_lost(lease, usage, attribution=attribution, report=report)
-    except IdempotencyConflictError as error:
+    key = lost_key(lease)
+    there = book.entry_with_key(pool, key)
+    if there is None:
+        # The program itself may record it meanwhile, with other figures or another reason.
+        with suppress(IdempotencyConflictError):
+            book.pool(pool).record_lost(lease, usage, attribution=attribution, report=report)
+            return f"lease {lease}  recorded"
+        there = book.entry_with_key(pool, key)
+    if there is not None:
+        _check_same(there, _usage_upto(book, pool, there), usage, pool)
+    return f"lease {lease}  was there"
+
+
+def _usage_upto(book: Ledger, pool: str, end: Entry) -> Usage:
+    """Return what the entry that ends a lost lease says, with what was booked ahead of it."""
+    begun = end.seq if end.lease is None else end.lease.lease
+    found = Usage()
+    for entry in takewhile(lambda one: one.seq <= end.seq, book.entries(pool, after=begun)):
+        if entry.kind in CORRECTABLE and isinstance(entry.usage, Usage):
+            found = found.saturating_add(entry.usage)
+    return found
+
+
+def _check_same(there: Entry, known: Usage, usage: Usage, pool: str) -> None:
+    said = ", ".join(
+        f"{name} {getattr(known, name):,} (not {getattr(usage, name):,})"
+        for name in USAGE_FIELDS
+        if getattr(known, name) != getattr(usage, name)
+    )
+    if said:
         raise InvalidInputError(
             "lease",
-            f"its call is in the books already, with other figures: entry {error.seq} of pool "
-            f"{budget.name!r}; correct that entry if it is wrong (ledger correct)",
-        ) from error
-    except RequestBudgetExceededError:  # it is recorded all the same
-        over = "  (over the request's own budget)"
-    return f"lease {lease}  recorded{over}"
+            f"its call is in the books already, with other figures: entry {there.seq} of pool "
+            f"{pool!r} says {said}; correct that entry if it is wrong (ledger correct)",
+        )

@@ -43,3 +43,8 @@ def parse_token(token: object) -> tuple[int, bytes]:
             "open_leases()",
         )
     return int(found[1]), bytes.fromhex(found[2])
+
+
+def lost_key(token: str) -> str:
+    """Return the idempotency key of the call of a lost lease with this token."""
+    return f"lost:{token}"

@@ -38,6 +38,7 @@ from ledger.core.extensions import Attribution, LeaseTtl, RequestExtensions
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
 from ledger.core.status import CreditStatus
+from ledger.core.tokens import lost_key
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import (
     BudgetLease,
@@ -219,7 +220,7 @@ class SharedPoolBudgetManager(Budget[LeaseBlock]):
             if booked is None:
                 self._change(lambda now: self._state.book_lost(now, lost, usage, estimate))
             elif booked != (usage, estimate):
-                raise IdempotencyConflictError(f"lost:{lost.token}", seq=lost.id)
+                raise IdempotencyConflictError(lost_key(lost.token), seq=lost.id)
         excess = rules.over_request_budget(lost.request_budget, usage)
         if excess is not None and estimate is None:
             raise excess

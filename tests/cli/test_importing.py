@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from ledger import EntryKind, Ledger, SharedPoolBudgetOptions, Usage, reports
+from ledger import (
+    Attribution,
+    EntryKind,
+    Ledger,
+    SharedPoolBudgetOptions,
+    Usage,
+    UsageEstimate,
+    reports,
+)
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.fixtures import Run
 
@@ -219,20 +227,52 @@ def test_a_call_is_recorded_by_the_token_of_its_lease(
             lease = elsewhere.reserve(EXTENSIONS, tokens(9), UNLIMITED)
     words = ("record", "team", "--url", url, "--reason", "lost", "--lease", lease.token)
     more = ("--total-tokens", 7, "--at", "2024-02-20T10:00:00Z", "--actor", "me")
-    for _ in range(2):
-        assert f"lease {lease.token}  recorded" in ledger(*words, *more).out
+    assert f"lease {lease.token}  recorded  tokens 7" in ledger(*words, *more).out
+    there = f"lease {lease.token}  was there  tokens 7  USD 0.000000\n"
+    assert there == ledger(*words, *more).out
+    # Nor does it count who says it, why, or when: as for a call under a key.
+    assert there == ledger(*words[:-3], "again", *words[-2:], "--total-tokens", 7).out
     with Ledger.open(url, create=False) as book:
         assert 7 == book.pool("team").status().balance.committed.tokens
         (day,) = reports.spend(book, by=["day"]).rows  # the request is of the day of its usage
         assert ({"day": "2024-02-20"}, 1, 7) == (day.group, day.requests, day.total_tokens)
     said = str(refused(*words, "--total-tokens", 8))
     assert "--lease: its call is in the books already, with other figures: entry 3 of pool" in said
+    assert "says total_tokens 7 (not 8); correct that entry" in said
     # Who recorded it and why is kept, and said.
     (line,) = (one for one in _statement(ledger, url) if one["kind"] == "settlement")
     assert "lost, by me" == line["reason"]
     assert "lost, by me" in ledger("report", "statement", "team", "--url", url).out
     exported = ledger("export", "-", "--format", "jsonl", "--url", url).out.splitlines()
     assert "lost, by me" == json.loads(exported[-1])["reason"]
+
+
+@pytest.mark.parametrize("estimate", [None, UsageEstimate(total_tokens=9)])
+def test_a_call_that_the_program_recorded_by_itself_was_there(
+    ledger: Run,
+    refused: Run,
+    url: str,
+    new_store: Callable[..., str],
+    estimate: UsageEstimate | None,
+) -> None:
+    """Also if it recorded a part, and the rest was assumed: the figures are of both together."""
+    whom = Attribution(model="m", run_id="run")
+    with Ledger.open(new_store("sqlite")) as lost:
+        elsewhere = lost.pool("team", SharedPoolBudgetOptions())
+        for _ in range(3):
+            lease = elsewhere.reserve(EXTENSIONS, tokens(9), UNLIMITED)
+    with Ledger.open(url, create=False) as book:
+        team = book.pool("team")
+        team.record_lost(lease, Usage(total_tokens=4), estimate=estimate, attribution=whom)
+        charged = team.status().balance.committed.tokens
+    assert charged == (4 if estimate is None else 9)
+    words = ("record", "team", "--url", url, "--reason", "lost", "--lease", lease.token)
+    assert "was there" in ledger(*words, "--total-tokens", charged).out
+    said = str(refused(*words, "--total-tokens", 1, "--cost-usd", "0.5"))
+    other = f"says total_tokens {charged} (not 1), cost_micros_usd 0 (not 500,000); correct"
+    assert other in said
+    with Ledger.open(url, create=False) as book:
+        assert charged == book.pool("team").status().balance.committed.tokens
 
 
 def _statement(ledger: Run, url: str) -> list[dict[str, Any]]:

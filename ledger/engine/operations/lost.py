@@ -9,6 +9,7 @@ from ledger.core import hashing
 from ledger.core.arguments import not_lost
 from ledger.core.entries import PoolInfo
 from ledger.core.extensions import Attribution, RequestExtensions
+from ledger.core.tokens import lost_key
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import NOTHING_USED, BudgetLease, Usage, UsageEstimate
 from ledger.engine.batch import Batch
@@ -57,7 +58,7 @@ class RecordLost(Operation[None]):
         asked = RequestExtensions() if attribution is None else RequestExtensions(attribution)
         nothing = UsageEstimate.zero()
         return cls(
-            key=f"lost:{lease.token}",
+            key=lost_key(lease.token),
             key_given=True,
             lost=lease,
             reserve=Reserve.of(asked, nothing, lease.request_budget, keep_denial=False),
