@@ -129,7 +129,9 @@ class _Matching:
         )
         self._billed: list[Amount] = [0] * len(axes)
         self._recorded = [0] * len(axes)
-        self._lines = self._unpriced = 0
+        self._lines = 0
+        self._unpriced: dict[tuple[str, int], bool] = {}
+        """By pool and entry, of those that left out a figure, whether it is missing still."""
         self._by_day = by_model = False
         self._elsewhere: set[str] = set()
         for line in bill.lines:
@@ -170,7 +172,7 @@ class _Matching:
         pair = self._pairs[key]
         pair.recorded = _added(pair.recorded, one.amounts)
         self._recorded = _added(self._recorded, one.amounts)
-        self._unpriced += one.unpriced
+        self._note_unpriced(one)
         pair.entries += 1
         if not one.corrects:
             pair.costing += COST_FIELD in self.axes and one.amounts[self.axes.index(COST_FIELD)] > 0
@@ -184,6 +186,13 @@ class _Matching:
             pair.model, pair.day = one.model, self._piece(from_micros(one.at))
         if key.request_id is not None and not one.corrects:
             pair.correctable.append(one.ref)
+
+    def _note_unpriced(self, one: Recorded) -> None:
+        if one.corrected is None:
+            if one.unpriced:
+                self._unpriced[one.ref[:2]] = True
+        elif (about := (one.ref.pool, one.corrected)) in self._unpriced:
+            self._unpriced[about] = one.unpriced
 
     def result(self, tolerance_tokens: int, tolerance_cost_micros_usd: int) -> Reconciliation:
         """Return how the two sides compare."""
@@ -214,7 +223,7 @@ class _Matching:
             identical=self._bill.mapping.identical,
             unread_columns=self._bill.unread_columns,
             unread_lists=self._bill.unread_lists,
-            unpriced=self._unpriced,
+            unpriced=sum(self._unpriced.values()),
             tolerance_tokens=tolerance_tokens,
             tolerance_cost_micros_usd=tolerance_cost_micros_usd,
             matches=matches,

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, case, select
 
 from ledger.core.entries import EntryFlag
 from ledger.core.kinds import CORRECTABLE, EntryKind
-from ledger.core.values import GUESSED, USAGE_FIELDS
+from ledger.core.rules import left_out
+from ledger.core.values import GUESSED, USAGE_FIELDS, Usage
 from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
 from ledger.reports.filters import Filter
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
+from ledger.store.rows import Row, detail_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 
@@ -25,10 +27,12 @@ class Recorded(NamedTuple):
     Attributes:
         ref: The entry.
         corrects: Whether it is a correction of another entry, and so cannot be corrected itself.
+        corrected: The number of the entry that it corrects, None if it is no correction.
         assumed: Whether an expiry assumed it, or later usage took it back.
         guessed: Whether nobody said that the call used it: its lease expired, or ended without a
             record; so is a correction of that.
-        unpriced: Whether it leaves out a figure that its pool limits.
+        unpriced: Whether it leaves out a figure that its pool limits; of a correction, whether what
+            it corrects still leaves one out.
         request_id: The provider's request id.
         model: The model.
         at: The time at which it counts, in microseconds since 1970.
@@ -37,6 +41,7 @@ class Recorded(NamedTuple):
 
     ref: EntryRef
     corrects: bool
+    corrected: int | None
     assumed: bool
     guessed: bool
     unpriced: bool
@@ -60,18 +65,29 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
         of_pool = query.where(entries.c.pool_id == pool_id)
         for row in stream(book, of_pool, after=0, end=end):
             used = USAGE.of(row)
+            correction = _correction(row)
             yield Recorded(
                 ref=EntryRef(pool, row["seq"], row["lease"]),
                 corrects=row["kind"] not in CORRECTABLE,
+                corrected=None if correction is None else correction["corrects"],
                 assumed=row["kind"] == EntryKind.EXPIRY
                 or (row["kind"] == EntryKind.CORRECTION and row["flags"] & EntryFlag.LATE != 0),
                 guessed=row["provenance"] in GUESSED,
-                unpriced=row["flags"] & EntryFlag.UNPRICED != 0,
+                unpriced=(
+                    row["flags"] & EntryFlag.UNPRICED != 0
+                    if correction is None
+                    else bool(left_out(Usage(**correction["to"])))
+                ),
                 request_id=row["request_id"],
                 model=row["model"],
                 at=row["at"],
                 amounts=tuple(used[name] for name in axes),
             )
+
+
+def _correction(row: Row) -> dict[str, Any] | None:
+    """Return what a correction says, None of another entry."""
+    return detail_of(row) if row["kind"] == EntryKind.CORRECTION else None
 
 
 def _used(scope: Scope) -> Select[Any]:
@@ -86,6 +102,8 @@ def _used(scope: Scope) -> Select[Any]:
             e.provenance,
             scope.at.label("at"),
             a.model,
+            # Only a correction's: others hold what their callers keep with them.
+            case((e.kind == EntryKind.CORRECTION, e.detail)).label("detail"),
             *(e[f"usage_{name}"] for name in USAGE_FIELDS),
         )
         .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))

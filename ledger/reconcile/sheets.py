@@ -171,7 +171,9 @@ def about(found: Reconciliation) -> str:
         said.append(f"entries{begin}{end}")
     if found.unpriced:
         many = counted(found.unpriced, "entry", "entries")
-        said.append(f"{many} of the journal unpriced, so that too little is recorded")
+        said.append(
+            f"{many} of the journal unpriced and not corrected, so that too little is recorded"
+        )
     if found.rounded_up_micros_usd:
         part = usd_exactly(found)
         said.append(f"billed USD hold {part} from rounding each match up to a micro")

@@ -174,7 +174,7 @@ class Reconciliation:
         unread_columns: The columns of the file that the mapping does not name.
         unread_lists: How many values each list in the file has that the mapping does not name.
         unpriced: How many of the entries that were compared leave out a figure that their pool
-            limits: the journal has too little of it.
+            limits, and were not corrected since: the journal has too little of it.
         tolerance_tokens: The largest difference in tokens, on each axis, that still matches.
         tolerance_cost_micros_usd: The largest difference in cost that still matches.
         matches: All matches of every status.

@@ -22,6 +22,7 @@ from ledger import (
     Unpriced,
     Usage,
     UsageEstimate,
+    UsageReport,
     exports,
     reconcile,
     reports,
@@ -142,9 +143,9 @@ def test_lists_of_pools_and_of_credits_count_them(partly: Ledger) -> None:
     assert {"below": 1} == reports.unpriced(partly, "below")
     found = reports.standing(partly)
     shown = pools_sheet(found, reports.unpriced(partly))
-    assert "Unpriced\nrecords" == shown.columns[-1].heading
+    assert "Recorded\nunpriced" == shown.columns[-1].heading
     assert ["4", "1", "0"] == [row[-1] for row in shown.rows if row is not None]
-    assert "Unpriced\nrecords" not in [one.heading for one in pools_sheet(found).columns]
+    assert "Recorded\nunpriced" not in [one.heading for one in pools_sheet(found).columns]
 
     prepaid = SharedPoolBudgetOptions(prepaid=["cost_micros_usd"], unpriced=Unpriced.FLAG)
     paid = partly.pool("paid", prepaid)
@@ -165,13 +166,44 @@ def test_a_reconciliation_counts_them(partly: Ledger, tmp_path: Path) -> None:
     mapping = reconcile.BillMapping(at="at", model="model", cost="cost_usd")
     found = reconcile.reconcile(partly, reconcile.read_bill(bill, [mapping]))
     assert 3 == found.unpriced
-    assert "3 entries of the journal unpriced, so that too little is recorded" in about(found)
+    assert (
+        "3 entries of the journal unpriced and not corrected, so that too little is recorded"
+        in about(found)
+    )
     partly.pool("other", SharedPoolBudgetOptions(capacity_tokens=10))
     other = reconcile.reconcile(
         partly, reconcile.read_bill(bill, [mapping]), reports.Filter(pools=["other"])
     )
     assert 0 == other.unpriced
     assert "unpriced" not in about(other)
+
+
+def test_a_reconciliation_leaves_out_what_was_corrected_since(book: Ledger, tmp_path: Path) -> None:
+    """A bill that was applied says what the call cost; one of tokens alone does not."""
+    options = SharedPoolBudgetOptions(capacity_cost_micros_usd=1_000, unpriced=Unpriced.FLAG)
+    budget = book.pool("pool", options)
+    for name in ("r-1", "r-2"):
+        lease = budget.reserve(EXTENSIONS, UsageEstimate(total_tokens=30), UNLIMITED)
+        budget.record_used(lease, FREE, report=UsageReport(request_id=name))
+    bill, day = tmp_path / "bill.csv", book.now().date().isoformat()
+    lines = [f"{day},r-1,12,0.00001", f"{day},r-2,10,0.00003"]
+    bill.write_text("\n".join(["at,id,tokens,usd", *lines, ""]), encoding="utf-8")
+    mapping = reconcile.BillMapping(at="at", request_id="id", total_tokens="tokens", cost="usd")
+
+    def held_against(axis: str) -> reconcile.Reconciliation:
+        return reconcile.reconcile(book, reconcile.read_bill(bill, [mapping]), axes=[axis])
+
+    reconcile.apply(book, held_against("total_tokens"))
+    assert 2 == held_against("cost_micros_usd").unpriced
+    reconcile.apply(book, held_against("cost_micros_usd"))
+    found = held_against("cost_micros_usd")
+    assert (True, 0) == (found.agrees, found.unpriced)
+    assert "unpriced" not in about(found)
+    assert {"pool": 2} == reports.unpriced(book)
+    # Once the cost is taken away again, it is missing again.
+    (entry,) = found.correctable["r-2"]
+    book.pool("pool").correct(entry.seq, FREE, reason="test")
+    assert 1 == held_against("cost_micros_usd").unpriced
 
 
 def test_a_page_warns_of_them(partly: Ledger) -> None:

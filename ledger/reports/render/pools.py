@@ -108,11 +108,12 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
     a limit says by what an axis is bounded all the same: by credits or limits. The table has the
     column of parents if a pool has a parent, the columns of calls if a pool limits
     them, until when what remains is so, if any of it ends by time, and what is owed and how many
-    records of usage are unpriced, where there are any. Of a closed pool nothing remains.
+    records of usage were unpriced when they were made, where there are any. Of a closed pool
+    nothing remains.
 
     Args:
         found: The pools.
-        unpriced: How many records of usage are unpriced, by the pool's name.
+        unpriced: How many records of usage were unpriced, by the pool's name.
     """
     shown = tuple(found)
     many = {one.pool.name: (unpriced or {}).get(one.pool.name, 0) for one in shown}
@@ -130,7 +131,7 @@ def pools_sheet(found: Iterable[PoolStatus], unpriced: Mapping[str, int] | None 
         ),
         *(f"Owed\n{axis.shown}" for axis in owing),
         *(["Until"] if ending else []),
-        *(["Unpriced\nrecords"] if incomplete else []),
+        *(["Recorded\nunpriced"] if incomplete else []),
     )
     place = [Column(heading="Parent", left=True)] if nested else []
     sheet = Sheet(columns=[headings[0], *place, *headings[1:]])
