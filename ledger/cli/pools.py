@@ -38,6 +38,7 @@ from ledger.reports.render import (
     PoolRow,
     pools_sheet,
     printable,
+    silent_thresholds,
     statement_notes,
     statement_sheet,
 )
@@ -284,6 +285,8 @@ def _policy_of(book: Ledger, pool: str) -> SharedPoolBudgetOptions | None:
 def _print_one(book: Ledger, budget: LedgerBudgetManager) -> None:
     status = budget.status()
     _print([status], unpriced(book, status.pool.name))
+    for line in silent_thresholds(status.policy):
+        stderr().print(printable(line), markup=False, soft_wrap=True)
 
 
 def _print(

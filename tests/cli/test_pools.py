@@ -277,6 +277,23 @@ def test_named_thresholds(ledger: Run, lines: Lines, store_url: str) -> None:
     assert "a=b 25 %, most 85 %" == row["policy_thresholds"]
 
 
+def test_a_threshold_of_limits_alone_says_that_it_is_silent(ledger: Run, store_url: str) -> None:
+    """It may be of use once the pool has a capacity, and until then it can never be crossed."""
+    store = ("--url", store_url)
+    silent = "warn is crossed by the capacity or credits alone, and this pool has neither: limits "
+    opened = ledger(
+        "pool", "open", "team", "--limit", "day: 5 USD", "--threshold", "warn=80", *store
+    )
+    assert silent in opened.err
+    assert silent in ledger("pool", "show", "team", *store).out
+    words = ("pool", "adjust", "team", "--reason", "r", *store)
+    two = ledger(*words, "--threshold", "more=90").err
+    assert "warn, more are crossed by" in two
+    assert "alone" not in ledger(*words, "--prepaid", "usd").err
+    assert silent.partition(" is")[2] not in ledger("pool", "show", "team", *store).out
+    assert "alone" not in ledger(*words, "--prepaid", "none", "--capacity-usd", "5").err
+
+
 def test_leases(ledger: Run, lines: Lines, store_url: str) -> None:
     """Open leases only: what each holds, for which run, since when."""
     ledger("pool", "open", "team", "--url", store_url)

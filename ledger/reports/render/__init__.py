@@ -23,6 +23,7 @@ from ledger.reports.render.prices import (
 )
 from ledger.reports.render.sheet import Column, Sheet, columns
 from ledger.reports.render.statement import (
+    silent_thresholds,
     statement_lines_sheet,
     statement_notes,
     statement_sheet,
@@ -82,6 +83,7 @@ __all__ = [
     "run_trees_sheet",
     "runs_sheet",
     "shown_axes",
+    "silent_thresholds",
     "sparkline",
     "spend_sheet",
     "stale_leases_sheet",

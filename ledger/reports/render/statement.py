@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from ledger.core.axes import AXES, Axis
 from ledger.core.entries import Balance, Totals
+from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import CreditStatus, LimitStatus
 from ledger.core.values import GUESSED
 from ledger.reports.render.sheet import Column, Sheet, columns
@@ -79,6 +80,15 @@ def statement_sheet(found: Statement) -> Sheet:
     return sheet
 
 
+def silent_thresholds(policy: SharedPoolBudgetOptions) -> list[str]:
+    """Return in words which named thresholds can never be crossed, nothing where all can."""
+    if not policy.thresholds or not all(map(policy.is_unlimited, AXES)):
+        return []
+    names, are = ", ".join(policy.thresholds), "is" if len(policy.thresholds) == 1 else "are"
+    said = f"{names} {are} crossed by the capacity or credits alone, and this pool has neither: "
+    return [f"{said}limits raise no alert"]
+
+
 def statement_notes(found: Statement) -> list[str]:
     """Return in words what a statement's remainder counts beside the closing balance."""
     axes, notes = shown_axes([found.policy]), []
@@ -102,6 +112,7 @@ def statement_notes(found: Statement) -> list[str]:
         )
         moved = _carried(axes, window.carried)
         notes.append(f"{line}, {moved}" if moved else line)
+    notes += silent_thresholds(found.policy)
     notes += [*map(_limit_line, found.limits), *map(_credit_line, found.credits)]
     if any(found.debt):
         owing = [axis for axis in AXES if getattr(found.debt, axis.name)]
