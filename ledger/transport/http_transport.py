@@ -17,7 +17,7 @@ from ledger.lease import AsyncLeaseBlock, LeaseBlock
 from ledger.transport.attempts import Attempt
 from ledger.transport.counting import is_counted
 from ledger.transport.protocols import FREE, Protocol
-from ledger.transport.refusals import refusal
+from ledger.transport.refusals import advice_on, refusal
 from ledger.transport.repetition import call_of
 from ledger.transport.requests import protocol_of, provider_of, read_request, served_by
 from ledger.transport.settings import Settings, for_tasks, for_threads
@@ -68,7 +68,7 @@ class Transport:
                 block = attempt.lease(self._budget)
                 block.__enter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
-            return refusal(self.http, request, error, attempt.call)
+            return self._refused(request, error, attempt)
         try:
             with attempt.sending():
                 answer = self._inner.handle_request(self._sent(request, attempt))
@@ -93,7 +93,7 @@ class Transport:
                 block = attempt.lease(self._async_budget)
                 await block.__aenter__()
         except Exception as error:  # noqa: BLE001 - the program's function that chooses the pool may raise any
-            return refusal(self.http, request, error, attempt.call)
+            return self._refused(request, error, attempt)
         try:
             with attempt.sending():
                 answer = await self._inner.handle_async_request(self._sent(request, attempt))
@@ -177,6 +177,11 @@ class Transport:
             content=attempt.asked.with_usage(),
             extensions=request.extensions,
         )
+
+    def _refused(self, request: Any, error: Exception, attempt: Attempt) -> Any:  # noqa: ANN401 - of the module
+        assumed = self._settings.max_output_tokens
+        advice = advice_on(error, attempt.asked.output_limits, assumed)
+        return refusal(self.http, request, error, attempt.call, advice)
 
     def _passing(self, answer: Any, stream: Any, attempt: Attempt, block: Any) -> Any:  # noqa: ANN401 - of the module
         """Return the answer with a stream that is read while it passes, and ends the attempt."""

@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ledger.errors import (
@@ -20,7 +20,9 @@ from ledger.errors import (
     LedgerError,
     NotPermittedError,
     ReadOnlyLedgerError,
+    RequestBudgetExceededError,
     StoreError,
+    ThresholdExceededError,
 )
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ def refusal(
     request: Any,  # noqa: ANN401 - likewise
     error: Exception,
     call: str | None = None,
+    advice: str = "",
 ) -> Any:  # noqa: ANN401 - likewise
     """Return the answer that refuses a request; the content suits all protocols.
 
@@ -65,6 +68,7 @@ def refusal(
         error: Why: the budget's, or one of the program's own function that chooses the pool.
         call: The attempt of a call, `0f3c...1.1`: the books have the denial, if they keep it, under
             this request id, with `call-` before it. None where nothing was asked of a pool.
+        advice: What to do about an amount that was assumed, in words; see `advice_on`.
     """
     denial = error if isinstance(error, LedgerError) else _of_the_program(error)
     mark = _MARK + (call or secrets.token_hex(8))
@@ -78,7 +82,7 @@ def refusal(
             "type": kind,
             "code": kind,
             "status": kind.upper(),
-            "message": f"{denial} ({mark})",
+            "message": f"{denial}{advice and f'. {advice}'} ({mark})",
             "param": None,
         },
     }
@@ -88,6 +92,23 @@ def refusal(
         content=json.dumps(content).encode(),
         request=request,
         extensions={EXTENSION: denial},
+    )
+
+
+def advice_on(error: Exception, fields: Sequence[str], assumed: int) -> str:
+    """Return what to do about a refusal of output that was assumed; nothing of another.
+
+    Args:
+        error: Why the call was refused.
+        fields: Where the request could have said how much output it wants; see
+            `Asked.output_limits`.
+        assumed: How many tokens were assumed.
+    """
+    if not fields or not isinstance(error, ThresholdExceededError | RequestBudgetExceededError):
+        return ""
+    return (
+        f"The request has no limit of its output, so {assumed:,} tokens were assumed: set "
+        f"{' or '.join(fields)} in it, or max_output_tokens= of budgeted()"
     )
 
 

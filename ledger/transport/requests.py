@@ -86,6 +86,13 @@ class Asked:
             self.protocol.usage_on_request and bool(self.body.get("stream")) and not self.asks_usage
         )
 
+    @property
+    def output_limits(self) -> tuple[str, ...]:
+        """The fields in which the request could say how much output it wants, and says nothing."""
+        if self.max_output_tokens is not None or not self.protocol.writes:
+            return ()
+        return tuple(".".join(where) for where in self.protocol.limits)
+
     def with_usage(self) -> bytes:
         """Return the request's content with the usage of its stream asked for."""
         options = self.body.get("stream_options")

@@ -78,6 +78,15 @@ def refused(call: Callable[[], object]) -> LedgerError:
     return denial
 
 
+def message_of(call: Callable[[], object]) -> str:
+    """Return the message of a refused call's error."""
+    import openai
+
+    with pytest.raises(openai.APIStatusError) as raised:
+        call()
+    return str(raised.value)
+
+
 def test_a_model_without_a_price_is_refused_where_cost_is_limited(
     new_pool: Callable[..., LedgerBudgetManager],
     server: wire.Server,
@@ -150,6 +159,28 @@ def test_a_store_that_cannot_be_asked_refuses(server: wire.Server, of_openai: Ma
     denial = refused(lambda: chat(client))
     assert isinstance(denial, LedgerUnavailableError)
     assert [] == server.requests
+
+
+@pytest.mark.parametrize(
+    ("more", "limit"),
+    [({}, {"capacity_tokens": 500}), ({"request_budget": RequestBudget(tokens=500)}, {})],
+)
+def test_an_assumed_output_names_the_remedy(
+    more: dict[str, object],
+    limit: dict[str, int],
+    new_pool: Callable[..., LedgerBudgetManager],
+    of_openai: MakeClient,
+) -> None:
+    """A call that says how much it wants is told no such thing."""
+    client = of_openai(new_pool(**limit), **more)
+    said = (
+        "The request has no limit of its output, so 4,096 tokens were assumed: set "
+        "max_completion_tokens or max_tokens in it, or max_output_tokens= of budgeted() (ledger-"
+    )
+    assert said in message_of(lambda: chat(client))
+    told = message_of(lambda: chat(client, max_completion_tokens=4_096))
+    assert "assumed" not in told
+    assert "ledger-denial-" in told
 
 
 def test_refusals_of_providers_are_not_the_budgets(
