@@ -183,6 +183,8 @@ def verify(
 ) -> None:
     """Check every entry: order, hashes, verdicts, totals, leases. Exit code 1 on damage.
 
+    Without a pool, the database also holds its indexes, which reports read, to its tables.
+
     Keep the printed number and hash outside the store, and expect them later: a journal that was
     shortened or rewritten cannot have them again.
 
@@ -211,7 +213,8 @@ def print_verified(url: str, pool: str | None = None, *, expect: Sequence[Anchor
             count = counted(one.entries, "entry", "entries")
             line = f"ok       {one.pool.name}: {count}, hash {one.hash.hex()}"
         else:
-            line = f"DAMAGED  {one.pool.name}: entry {one.damage.seq}: {one.damage.reason}"
+            entry = f"entry {one.damage.seq}: " if one.damage.seq else ""
+            line = f"DAMAGED  {one.pool.name}: {entry}{one.damage.reason}"
         out.print(printable(line), markup=False, soft_wrap=True)
     if not all(one.ok for one in found):
         raise typer.Exit(ExitCode.FOUND)

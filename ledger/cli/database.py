@@ -68,14 +68,18 @@ def current(url: Url = URL_DEFAULT) -> None:
 def check(url: Url = URL_DEFAULT) -> None:
     """Compare a store's tables and guards with what this version expects; exit code 1 if not.
 
+    The database also holds its indexes to its tables, as far as it can.
+
     Example: ledger db check
     """
     database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False, read_only=True)
     try:
         migrate.require_current(database, create=False)
         differences = migrate.differences(database)
+        damage = database.read(database.dialect.index_damage, serializable=False)
     finally:
         database.close()
+    differences += [] if damage is None else [damage]
     out = stdout()
     for difference in differences:
         out.print(printable(difference), markup=False, soft_wrap=True)

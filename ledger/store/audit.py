@@ -119,6 +119,8 @@ def verify_all(
 ) -> list[Verification]:
     """Verify every pool, that each is there that has an anchor, and that each entry is in one.
 
+    What the database finds in its own indexes comes last: a report may read these alone.
+
     Raises:
         NotPermittedError: The database may hide pools from the role in use.
     """
@@ -130,7 +132,9 @@ def verify_all(
     found += [verifications.stray(pool_id) for pool_id in strays]
     there = {one.pool.name for one in found}
     gone = dict.fromkeys(one.pool for one in expect if one.pool not in there)
-    return found + [verifications.absent(name) for name in gone]
+    found += [verifications.absent(name) for name in gone]
+    reason = database.read(database.dialect.index_damage, serializable=False)
+    return found if reason is None else [*found, verifications.of_indexes(reason)]
 
 
 def size(database: Database, pool: PoolJournal | None) -> int:

@@ -181,7 +181,9 @@ class Books:
         """Check every entry of a pool, or of every pool: order, hashes, verdicts, totals, leases.
 
         Args:
-            pool: The pool. By default all pools, and that each entry belongs to one of them.
+            pool: The pool. By default all pools, that each entry belongs to one of them, and that
+                the store's indexes, which reports read, are as its tables. A database that finds
+                one that is not is a verification without a pool, `damage.seq` 0, at the end.
             expect: Entries that must be there, each with its hash: the `anchor` of earlier
                 verifications, kept outside the store. With a pool, those of others are passed over.
             progress: Called with the number of entries checked since its previous call.

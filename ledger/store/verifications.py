@@ -19,6 +19,7 @@ class Damage:
     """The first bad entry of a pool, and what is wrong with it."""
 
     seq: int
+    """Its number; 0 where it is no entry that is bad, but an index of the store."""
     reason: str
 
 
@@ -73,7 +74,13 @@ def absent(name: str) -> Verification:
     return _unverified(info, "the store went back, or is another: it has no pool of this name")
 
 
-def _unverified(pool: PoolInfo, reason: str) -> Verification:
+def of_indexes(reason: str) -> Verification:
+    """Return the verification of a store whose database finds its own indexes damaged."""
+    info = PoolInfo(pool_id=PoolId(0), identity=UUID(int=0), name="(indexes)")
+    return _unverified(info, reason, seq=0)
+
+
+def _unverified(pool: PoolInfo, reason: str, *, seq: int = 1) -> Verification:
     return Verification(
-        pool=pool, entries=0, hash=b"", balance=Balance(), damage=Damage(seq=1, reason=reason)
+        pool=pool, entries=0, hash=b"", balance=Balance(), damage=Damage(seq=seq, reason=reason)
     )

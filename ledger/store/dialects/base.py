@@ -268,6 +268,17 @@ class Dialect(ABC):
         """
 
     @abstractmethod
+    def index_damage(self, connection: Connection) -> str | None:
+        """Say what the database finds where its indexes are held to its tables, and what to do.
+
+        Args:
+            connection: A reading transaction.
+
+        Returns:
+            None where it finds nothing, or has nothing to look with.
+        """
+
+    @abstractmethod
     def failure(self, error: BaseException) -> Failure:
         """Tell what a driver's error means, by its code."""
 

@@ -27,6 +27,7 @@ from ledger.store.dialects.base import (
 )
 from ledger.store.dialects.catalogue import Definitions, hidden_tables, postgresql_definitions
 from ledger.store.dialects.clock import standby_times
+from ledger.store.dialects.indexes import postgresql_index_damage
 from ledger.store.dialects.locks import FEW_POOLS, REPLAY, WHO_HOLDS, Holder, locks_of
 from ledger.store.dialects.partitions import (
     always,
@@ -327,6 +328,10 @@ class PostgreSQLDialect(Dialect):
             raise
         finally:
             self.rollback(connection)
+
+    def index_damage(self, connection: Connection) -> str | None:
+        """Ask amcheck, where it is installed."""
+        return postgresql_index_damage(connection)
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLSTATE means; an error without one is a lost connection."""

@@ -26,6 +26,7 @@ from ledger.store.dialects.base import (
 )
 from ledger.store.dialects.catalogue import Definitions, sqlite_definitions
 from ledger.store.dialects.filesystems import network_of
+from ledger.store.dialects.indexes import sqlite_index_damage
 from ledger.store.dialects.result_codes import explained, failure_of
 from ledger.store.dialects.shapes import alike
 from ledger.store.dialects.views import Readable, readable_time
@@ -352,6 +353,10 @@ class SQLiteDialect(Dialect):
                 upgrade(made)
                 driver_of(made).execute("COMMIT")
                 return sqlite_definitions(made)
+
+    def index_damage(self, connection: Connection) -> str | None:
+        """Ask for PRAGMA integrity_check."""
+        return sqlite_index_damage(connection)
 
     def failure(self, error: BaseException) -> Failure:
         """Tell what an SQLite result code means."""
