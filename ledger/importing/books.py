@@ -7,19 +7,33 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
 
-from ledger.core.axes import AMOUNTS
-from ledger.core.checks import to_micros
+from ledger.core.axes import AMOUNTS, AXES
+from ledger.core.checks import Micros, to_micros
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, MAKES_CALL, EntryKind, sql
 from ledger.core.past_calls import PastCall, import_key
+from ledger.core.policy import SettlementPolicy
 from ledger.core.values import GUESSED, USAGE_FIELDS, Usage, UsageDifference
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
-from ledger.reports.figures import is_open
+from ledger.reports.figures import has_expired, is_open
 from ledger.reports.filters import EVERYTHING, Filter
-from ledger.reports.leases import with_newest_of_lease
+from ledger.reports.leases import held_of, with_newest_of_lease
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
@@ -217,8 +231,8 @@ def assumed_between(
 ) -> dict[str, int]:
     """Return how many calls of a time are charged what was assumed of them, by their pools.
 
-    Their leases expired, or ended without a report, and nobody said since what they used: a file
-    may have the same calls under the provider's ids. All pools are searched.
+    Their leases expired, are due to, or ended without a report, and nobody said since what they
+    used: a file may have the same calls under the provider's ids. All pools are searched.
 
     Args:
         book: The store.
@@ -229,18 +243,25 @@ def assumed_between(
     Raises:
         LedgerUnavailableError: The store cannot be read.
     """
-    upto = to_micros("last", last)
+    upto, now = to_micros("last", last), to_micros("now", book.now())
 
-    def query(connection: Connection, scope: Scope) -> dict[str, int]:
-        rows = connection.execute(_assumed(scope, upto))
-        named = (
+    def counted(connection: Connection, scope: Scope, query: Select[Any]) -> Counter[str]:
+        return Counter(
             scope.pools[row.pool_id]
-            for row in rows
+            for row in connection.execute(query)
             if row.request_id is None or digest_of(row.request_id) not in ids
         )
-        return dict(Counter(named))
 
-    return snapshot(book, Filter(since=first), query)
+    def query(connection: Connection, scope: Scope) -> tuple[Counter[str], Counter[str]]:
+        due = _due(scope, upto, now)
+        return counted(connection, scope, _assumed(scope, upto)), counted(connection, scope, due)
+
+    found, due = snapshot(book, Filter(since=first), query)
+    for pool in due:
+        # Under the other policies an expiry assumes nothing.
+        if book.pool(pool).status().policy.settlement is SettlementPolicy.ESTIMATED:
+            found[pool] += due[pool]
+    return dict(found)
 
 
 def _assumed(scope: Scope, upto: int) -> Select[Any]:
@@ -252,6 +273,17 @@ def _assumed(scope: Scope, upto: int) -> Select[Any]:
         for amount in AMOUNTS
     ]
     begun = (granted.c.pool_id == e.pool_id) & (granted.c.seq == e.lease)
+    # Not one that takes back what later usage takes the place of: the rest is still assumed.
+    said = entries.alias("said")
+    corrected = exists().where(
+        said.c.pool_id == e.pool_id,
+        said.c.lease == e.lease,
+        said.c.seq > e.seq,
+        text(sql(FOLLOWS_UP, "said.kind")),
+        said.c.kind == EntryKind.CORRECTION,
+        said.c.detail.like(literal('%"corrects":') + cast(e.seq, String) + literal(",%")),
+        said.c.detail.not_like('%"late":%'),
+    )
     ended = exists().where(
         end.c.pool_id == e.pool_id,
         end.c.lease == e.lease,
@@ -268,6 +300,25 @@ def _assumed(scope: Scope, upto: int) -> Select[Any]:
             # An expiry comes long after its call, which its reservation dates.
             func.coalesce(granted.c.occurred_at, granted.c.recorded_at) <= upto,
             ~ended,
+            ~corrected,
             or_(*charged),
+        )
+    )
+
+
+def _due(scope: Scope, upto: Micros, now: Micros) -> Select[Any]:
+    """Return the leases whose holds have ended, with something to charge, and no entry says so."""
+    e = entries.c
+    newest, joined = with_newest_of_lease(e.seq, None)
+    return (
+        select(e.pool_id, e.request_id)
+        .select_from(joined)
+        .where(
+            *scope.conditions,
+            is_open(None),
+            ~has_expired(None),
+            func.coalesce(e.occurred_at, e.recorded_at) <= upto,
+            newest.c.expires_at <= now,
+            or_(*(held_of(axis, newest) != 0 for axis in AXES if axis.amount is not None)),
         )
     )

@@ -56,9 +56,9 @@ def about(found: Imported) -> str:
     if found.assumed:
         said.append(
             f"{counted(sum(found.assumed.values()), 'call')} of this time charged what was "
-            f"assumed, since nobody recorded it (pool {_named(found.assumed)}): what the file has "
-            "under another id is charged twice, until their leases are settled or released, or "
-            "what was assumed is corrected ('ledger reconcile' lists them)"
+            f"assumed, or due to be, since nobody recorded it (pool {_named(found.assumed)}): what "
+            "the file has under another id is charged twice, until their leases are settled or "
+            "released, or what was assumed is corrected ('ledger reconcile' lists them)"
         )
     if found.unpriced:
         said.append(

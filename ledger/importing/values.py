@@ -34,8 +34,9 @@ class Imported:
         recorded_then: If there are such calls, how many calls the pool recorded itself in the time
             from the first to the last of them.
         assumed: How many calls of the file's time are charged what was assumed of them, in any
-            pool: their leases ended without a record of what they used. The file may have them
-            under other request ids, and they are then charged twice.
+            pool, or are due to be: their leases ended without a record of what they used, and no
+            correction says it. The file may have them under other request ids, and they are then
+            charged twice.
         unpriced: Calls that are imported, now or before, and of which the journal says nothing on
             an axis that the pool limits, or one above that shares its capacity: tokens without a
             cost, say. Nothing of that is charged.

@@ -158,6 +158,17 @@ def is_open(as_of: AsOf) -> ColumnElement[bool]:
     return and_(text(sql([EntryKind.RESERVATION], "entries.kind")), ~exists().where(is_end))
 
 
+def has_expired(as_of: AsOf) -> ColumnElement[bool]:
+    """Return the condition for a reservation whose lease has an expiry, or had one by `as_of`."""
+    expiry = entries.alias("expiry")
+    return exists().where(
+        expiry.c.pool_id == entries.c.pool_id,
+        expiry.c.lease == entries.c.seq,
+        text(sql([EntryKind.EXPIRY], "expiry.kind")),
+        *([] if as_of is None else [expiry.c.seq <= as_of]),
+    )
+
+
 def aggregate(
     connection: Connection, scope: Scope, labels: Sequence[Label], *, grain_us: int | None = None
 ) -> list[Any]:

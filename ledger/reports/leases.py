@@ -17,7 +17,6 @@ from sqlalchemy import (
     RowMapping,
     bindparam,
     case,
-    exists,
     func,
     literal_column,
     or_,
@@ -30,7 +29,7 @@ from ledger.core.checks import Micros, check_seconds, from_micros
 from ledger.core.entries import EntryFlag, PoolId, Totals
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
-from ledger.reports.figures import AsOf, is_open
+from ledger.reports.figures import AsOf, has_expired, is_open
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.scopes import UNPRICED_ENTRY, Scope, snapshot
@@ -209,25 +208,17 @@ def with_newest_of_lease(lease: ColumnElement[int], as_of: AsOf) -> tuple[FromCl
 def _open(conditions: Iterable[ColumnElement[bool]], as_of: AsOf) -> Any:  # noqa: ANN401 - SQLAlchemy names its columns at run time
     """Return the open leases of some entries, each with what its newest entry says it holds."""
     e, a = entries.c, attributions.c
-    bound = [] if as_of is None else [as_of]
     last, joined = with_newest_of_lease(e.seq, as_of)
-    expiry = entries.alias("expiry")
-    expired = exists().where(
-        expiry.c.pool_id == e.pool_id,
-        expiry.c.lease == e.seq,
-        text(sql([EntryKind.EXPIRY], "expiry.kind")),
-        *(expiry.c.seq <= seq for seq in bound),
-    )
     return (
         select(
             e.pool_id,
             e.seq,
             e.recorded_at.label("at"),  # the hold began then, whenever the call occurred
             *(a[name] for name in ("run_id", "agent", "model")),
-            case((expired, 1), else_=0).label("expired"),
+            case((has_expired(as_of), 1), else_=0).label("expired"),
             case((UNPRICED_ENTRY, 1), else_=0).label("unpriced"),
             last.c.expires_at,
-            *(_held(axis, last).label(f"held_{axis.name}") for axis in AXES),
+            *(held_of(axis, last).label(f"held_{axis.name}") for axis in AXES),
         )
         .select_from(joined.outerjoin(attributions, IS_OF_ENTRY))
         .where(*conditions, is_open(as_of))
@@ -235,7 +226,7 @@ def _open(conditions: Iterable[ColumnElement[bool]], as_of: AsOf) -> Any:  # noq
     )
 
 
-def _held(axis: Axis, last: FromClause) -> ColumnElement[int]:
+def held_of(axis: Axis, last: FromClause) -> ColumnElement[int]:
     """Return what an open lease holds on an axis, from its reservation and its newest entry."""
     at_first = 1 if axis.amount is None else entries.c[f"estimate_{axis.amount}"]
     by_kind = case((last.c.seq == entries.c.seq, at_first), else_=0)

@@ -68,11 +68,14 @@ def test_a_call_that_expired_is_named(timed: tuple[Ledger, Clock], tmp_path: Pat
     book, clock = timed
     team = book.pool("team")
     lease = called(team, "call-6a4f.1")
+    assert {} == imported(book, tmp_path, dry_run=True).assumed  # it may still be recorded
     clock.minutes(2)
+    # Right after a crash the lease is due, and no entry says so.
+    assert {"team": 1} == imported(book, tmp_path, dry_run=True).assumed
     assert 1 == book.expire_due()
     found = imported(book, tmp_path, dry_run=True)
     assert {"team": 1} == found.assumed
-    assert "1 call of this time charged what was assumed" in about(found)
+    assert "1 call of this time charged what was assumed, or due to be, since" in about(found)
     assert "(pool team (1))" in about(found)
     team.record_used(
         lease,
@@ -126,3 +129,56 @@ def test_what_is_no_second_charge_is_not_counted(
     (expiry,) = (one.seq for one in expiries if one.request_id == "call-1.1")
     team.correct(expiry, Usage(), "billed as chatcmpl-2")
     assert {} == imported(book, tmp_path).assumed
+
+
+@pytest.mark.parametrize("settlement", SettlementPolicy)
+def test_a_due_lease_is_counted_as_its_expiry_will_be(
+    timed: tuple[Ledger, Clock], tmp_path: Path, settlement: SettlementPolicy
+) -> None:
+    """Where it is to be charged its estimate, and not with the file's id, or in another time."""
+    book, clock = timed
+    options = SharedPoolBudgetOptions(lease_ttl=TTL, settlement=settlement)
+    budget = book.pool("due", options, parent="team")  # which repeats its entries
+    partly = called(budget, "call-1.1")
+    budget.observe(partly, Usage(total_tokens=1))
+    whole = called(budget, "call-1.2")
+    budget.observe(whole, Usage(total_tokens=50, cost_micros_usd=9))
+    called(budget, "chatcmpl-1")
+    clock.minutes(2)
+    called(book.pool("later", SharedPoolBudgetOptions(lease_ttl=TTL)), "call-2.1")
+    clock.minutes(2)
+    due = imported(book, tmp_path, dry_run=True).assumed
+    assert ({"due": 1} if settlement is SettlementPolicy.ESTIMATED else {}) == due
+    book.expire_due()
+    assert due == imported(book, tmp_path, dry_run=True).assumed
+
+
+def test_what_was_corrected_to_real_figures_is_not_counted(
+    timed: tuple[Ledger, Clock], tmp_path: Path
+) -> None:
+    """A correction of what was assumed says what the bill says; one of what was observed does not.
+
+    Nor does an observation that comes late: the rest of the estimate is still assumed.
+    """
+    book, clock = timed
+    team = book.pool("team")
+    real = Usage(input_tokens=20, output_tokens=10, total_tokens=30, cost_micros_usd=5)
+    late, corrected, abandoned = (called(team, f"call-1.{one}") for one in range(3))
+    team.observe(abandoned, Usage(total_tokens=3))
+    team.abandon(abandoned)
+    clock.minutes(2)
+    book.expire_due()
+    team.observe(late, Usage(total_tokens=3))
+    (observation, _) = book.entries("team", kind=EntryKind.OBSERVATION)
+    team.correct(observation, Usage(total_tokens=4), "invoice")
+    assert {"team": 3} == imported(book, tmp_path).assumed
+    (settlement,) = book.entries("team", kind=EntryKind.SETTLEMENT)
+    team.correct(settlement, Usage(total_tokens=30), "invoice")
+    assert {"team": 2} == imported(book, tmp_path).assumed
+    (expiry,) = (
+        one
+        for one in book.entries("team", kind=EntryKind.EXPIRY)
+        if one.lease is not None and one.lease.lease == corrected.id
+    )
+    team.correct(expiry, real, "invoice")
+    assert {"team": 1} == imported(book, tmp_path).assumed
