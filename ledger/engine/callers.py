@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ledger.core.lost_calls import LostCall
 from ledger.engine.operations import Operation
 from ledger.engine.perform import OperationResult
 from ledger.errors import LedgerError, NotPermittedError, OutcomeUnknownError, StoreError
@@ -30,6 +31,8 @@ class Caller:
     abandoned = False
     """Whether the caller gave up: a lease that is granted nevertheless is released."""
     tries = 1
+    if_lost: LostCall | None = None
+    """Of a caller that is gone: what is booked if the lease that its call ends is lost."""
 
     def __init__(self, pool: PoolJournal, operation: Operation[Any]) -> None:
         self.pool = pool

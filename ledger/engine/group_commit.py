@@ -40,7 +40,7 @@ from ledger.engine.collecting import is_collecting
 from ledger.engine.keeping import is_kept
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Operation, Record, Release
-from ledger.engine.outcomes import Outcomes
+from ledger.engine.outcomes import Outcomes, left_by
 from ledger.engine.perform import Done, PoolOperation, no_calls, perform
 from ledger.engine.transaction import Transactions, named
 from ledger.errors import (
@@ -209,11 +209,11 @@ class Writer(Outcomes):
                         self._give_up(caller)
             caller.wake_behind()
             answer: T = self._result(caller)
-        except BaseException:
+        except BaseException as error:
             caller.wake_behind()
             # After a verdict there is nothing to drop; an interrupt may leave an unused lease.
             caller.alive = False
-            self._drop(caller)
+            self._drop(caller, error)
             raise
         caller.alive = False
         return answer
@@ -248,8 +248,8 @@ class Writer(Outcomes):
             self._call_worker_after_turn(caller.loop)
             self._watch(caller.loop)
             await caller.done
-        except BaseException:
-            self._drop(caller)
+        except BaseException as error:
+            self._drop(caller, error)
             raise
         answer: T = self._result(caller)
         return answer
@@ -280,7 +280,7 @@ class Writer(Outcomes):
 
     def _leave(self, pool: PoolJournal, operation: Operation[Any]) -> Any:  # noqa: ANN401 - whatever it answers with
         """Leave a call to the next leader."""
-        self._enter(Caller(pool, operation))
+        self._enter(left_by(pool, operation))
         self._call_worker()
 
     def _lead(self) -> None:

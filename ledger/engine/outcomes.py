@@ -13,17 +13,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ledger.core.kinds import EntryKind
+from ledger.core.lost_calls import if_lost
 from ledger.engine.call_queue import CallQueue
 from ledger.engine.callers import Caller, TaskCaller, ThreadCaller, chain, wake_tasks
 from ledger.engine.keeping import is_kept, lease_named, shown
-from ledger.engine.operations import Operation, Record, Release
+from ledger.engine.operations import Operation, Record, RecordLost, Release
 from ledger.engine.operations.base import LeaseOperation
 from ledger.errors import (
     ContentionError,
     LedgerUnavailableError,
+    LostLeaseError,
     OutcomeUnknownError,
     StoreError,
 )
+from ledger.store.journal import PoolJournal
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +68,14 @@ class Outcomes(CallQueue):
             caller.outcome = outcome
             if isinstance(caller, TaskCaller):
                 tasks[caller.loop].append(caller)
-            if caller.abandoned:
-                self._release(caller)
+            if caller.abandoned or not caller.waits:
+                self._follow_up(caller)
         if first_thread is not None:
             first_thread.wake()
         for loop, callers in tasks.items():
             if not wake_tasks(loop, callers):
                 for caller in callers:
-                    self._release(caller)
+                    self._follow_up(caller)
         return left
 
     def _linked(
@@ -103,19 +106,21 @@ class Outcomes(CallQueue):
         except (ContentionError, LedgerUnavailableError, OutcomeUnknownError) as error:
             if not is_kept() or caller.operation.lease_id is None or self._closed:
                 raise
-            ownerless = Caller(caller.pool, caller.operation)
+            ownerless = left_by(caller.pool, caller.operation)
             ownerless.again = caller.again or isinstance(error, OutcomeUnknownError)
             self._retry(ownerless, error)
             self._call_worker()
             return None
 
-    def _drop(self, caller: Caller) -> None:
-        """Drop the operation of a caller that gave up, if it has not started.
+    def _drop(self, caller: Caller, error: BaseException) -> None:
+        """Drop the operation of a caller that leaves by this error, if it has not started.
 
         If a lease was granted already, release it.
         """
         with self._mutex:
             caller.abandoned = True
+            if not isinstance(error, LostLeaseError):  # else it knows, and books it itself
+                caller.if_lost = if_lost()
             if caller in self._queue:
                 place = self._queue.index(caller)
                 del self._queue[place]
@@ -123,22 +128,33 @@ class Outcomes(CallQueue):
                 # up, one that ends a lease, and one that is kept.
                 kept = is_kept() and caller.operation.lease_id is not None
                 if caller.again or kept or isinstance(caller.operation, Release):
-                    ownerless = Caller(caller.pool, caller.operation)
+                    ownerless = left_by(caller.pool, caller.operation)
                     ownerless.again, ownerless.abandoned = caller.again, True
                     self._queue.insert(place, ownerless)
             waiting = bool(self._queue or self._batch)
         if caller.outcome is not None:
-            self._release(caller)
+            self._follow_up(caller)
         if waiting:
             self._call_worker()
 
-    def _release(self, caller: Caller) -> None:
-        """Release the lease that an abandoned reservation was granted, in a later batch.
+    def _follow_up(self, caller: Caller) -> None:
+        """Do in a later batch what a caller who is gone cannot do.
 
-        Not if its caller gave a key: a repeated call must get a lease that is open.
+        The lease that its reservation was granted is released, unless it gave a key: a repeated
+        call must get a lease that is open. What it used of a lease that is lost is booked.
         """
         row = caller.outcome
-        if (
+        if isinstance(row, LostLeaseError):
+            lost, caller.if_lost = caller.if_lost, None
+            if lost is not None:
+                _log.warning(
+                    "%s of lease %s in pool %r, left in the queue, is of a lease that is lost in a "
+                    "restore: what its call used is booked anew",
+                    *named_in_log(caller),
+                )
+                self._enter(Caller(caller.pool, RecordLost.of(*lost)))
+                self._call_worker()
+        elif (
             isinstance(row, Mapping)
             and row["kind"] == EntryKind.RESERVATION
             and not caller.operation.key_known
@@ -152,13 +168,11 @@ class Outcomes(CallQueue):
         It is queued at once if others only kept the store busy, and kept until the store has done
         another batch if it cannot be reached, or is busy for longer.
         """
-        operation = caller.operation
         if isinstance(error, ContentionError) and caller.tries < _TRIES:
             caller.tries += 1
             self._enter(caller)
             return True
-        lease = lease_named(operation.lease_id, getattr(operation, "proof", None))
-        of = operation.name, lease, caller.pool.info.name, _spent(operation)
+        of = *named_in_log(caller), _spent(caller.operation)
         if self._keep(caller, error):
             _log.warning(
                 "%s of lease %s in pool %r (%s), left in the queue, is kept: %s", *of, error
@@ -198,6 +212,21 @@ class Outcomes(CallQueue):
         return bool(found)
 
 
+def left_by(pool: PoolJournal, operation: Operation[Any]) -> Caller:
+    """Return a call that is left in the queue, for which nobody waits."""
+    left = Caller(pool, operation)
+    left.if_lost = if_lost()
+    return left
+
+
+def named_in_log(caller: Caller) -> tuple[str, str, str]:
+    """Return what a call asks for, its lease's token and its pool, for the log."""
+    operation = caller.operation
+    about = operation.lost if isinstance(operation, RecordLost) else operation
+    lease = lease_named(operation.lease_id, getattr(about, "proof", None))
+    return operation.name, lease, caller.pool.info.name
+
+
 def _same(one: Operation[Any], other: Operation[Any]) -> bool:
     """Tell whether two calls are about the same lease."""
     return (
@@ -209,6 +238,8 @@ def _same(one: Operation[Any], other: Operation[Any]) -> bool:
 
 def _spent(operation: Operation[Any]) -> str:
     """Return what a call records, for the log."""
+    if isinstance(operation, RecordLost):
+        operation = operation.record
     if not isinstance(operation, Record):
         return "no usage"
     return shown(operation.usage, operation.report.request_id)

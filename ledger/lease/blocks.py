@@ -8,18 +8,22 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ledger.contract import Budget
-from ledger.core.checks import check_type
-from ledger.core.extensions import Attribution, RequestExtensions, for_whom
+from ledger.core import rules
+from ledger.core.checks import I64_MAX, check_type
+from ledger.core.extensions import Attribution, OccurredAt, RequestExtensions, for_whom
+from ledger.core.lost_calls import Ending, LostCall
 from ledger.core.unbilled import is_unbilled
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import NOTHING_USED, BudgetLease, RequestBudget, Usage, UsageEstimate
 from ledger.errors import (
     BudgetError,
+    IdempotencyConflictError,
     InvalidInputError,
     LedgerError,
     LostLeaseError,
@@ -59,8 +63,8 @@ class AnyBlock(Generic[B]):
         self._lease: BudgetLease | None = None
         self._ended = False
         self._observed = False
-        self._parts = NOTHING_USED
-        """What was observed so far."""
+        self._parts: list[tuple[str | None, Usage]] = []
+        """What was observed so far, each part with its key."""
         self._known: UsageEstimate | None = None
         """What the call used at most, as far as that is known by now."""
         self._report: UsageReport | None = None
@@ -122,42 +126,76 @@ class AnyBlock(Generic[B]):
             )
 
     @contextlib.contextmanager
-    def _observing(self, usage: Usage) -> Iterator[None]:
-        """Sum what is observed: if the lease is lost, all of it is booked once, at the end."""
+    def _observing(self, usage: Usage, report: UsageReport | None) -> Iterator[None]:
+        """Keep what is observed: if the lease is lost, all of it is booked once, at the end.
+
+        Raises:
+            RequestBudgetExceededError: All of it is over the request's own budget.
+        """
         self._observed = True
+        excess: RequestBudgetExceededError | None = None
         try:
             yield
         except LostLeaseError:
-            pass
-        except RequestBudgetExceededError:
-            self._parts = self._parts.saturating_add(usage)
-            raise
-        self._parts = self._parts.saturating_add(usage)
+            seen = self._used(Usage() if self._has(report) else usage)
+            excess = rules.over_request_budget(self.lease.request_budget, seen)
+        except RequestBudgetExceededError as recorded:
+            excess = recorded
+        if not self._has(report):
+            self._parts.append((None if report is None else report.idempotency_key, usage))
+        if excess is not None:
+            raise excess
 
-    def _book_lost(
-        self, lost: LostLeaseError, last: Usage | None, report: UsageReport | None
-    ) -> Any:  # noqa: ANN401 - None, or what a task awaits
-        """Book what the call used whose lease is lost: the store has no part of it.
+    def _has(self, report: UsageReport | None) -> bool:
+        """Tell whether a part was observed before, under the key that its report has."""
+        key = None if report is None else report.idempotency_key
+        return key is not None and any(key == known for known, _ in self._parts)
+
+    def _used(self, last: Usage) -> Usage:
+        """Return what was observed and a last part, each figure at most what a store holds."""
+        used = NOTHING_USED
+        for _, part in [*self._parts, (None, last)]:
+            used = used.saturating_add(part, ceiling=I64_MAX)
+        return used
+
+    def _ending(self, last: Usage | None, report: UsageReport | None) -> Ending:
+        """Return a block in which the lease is ended; see `core.lost_calls`."""
+        return Ending(lambda: self._lost_call(last, report))
+
+    def _left(self, error: BaseException | None) -> contextlib.AbstractContextManager[None]:
+        """Return the same for the end of the block: what is unbilled, nothing is booked of."""
+        return (
+            contextlib.nullcontext()
+            if self._is_unbilled(error)
+            else self._ending(None, self._report)
+        )
+
+    def _lost_call(self, last: Usage | None, report: UsageReport | None) -> LostCall:
+        """Return what the call used if its lease is lost, so that the store has no part of it.
 
         Args:
-            lost: What the store says of the lease.
             last: The last part of the usage; None if it is for the pool's policy to assume.
             report: What is known of the call.
         """
-        whom = self._asked[0].get(Attribution)
+        asked, occurred = self._asked[0], self._asked[0].get(OccurredAt)
+        if occurred is not None and (report is None or report.occurred_at is None):
+            report = replace(report or UsageReport(), occurred_at=occurred.at)
+        estimate = self._known or self.lease.reserved if last is None else None
+        whom = asked.get(Attribution)
+        return LostCall(self.lease, self._used(last or NOTHING_USED), estimate, whom, report)
+
+    def _book(self, lost: LostLeaseError, call: LostCall) -> Any:  # noqa: ANN401 - None, or what a task awaits
+        """Book what a call used whose lease is lost."""
         _log.warning(
             "lease %s of pool %r is lost in a restore: what its call used is booked anew%s",
             self.lease.token,
             lost.pool,
-            for_whom(whom),
+            for_whom(call.attribution),
         )
         budget: Any = self._budget
+        lease, usage, estimate, attribution, report = call
         return budget.record_lost(
-            self.lease,
-            self._parts if last is None else self._parts.saturating_add(last),
-            estimate=self._known or self.lease.reserved if last is None else None,
-            attribution=whom,
-            report=report,
+            lease, usage, estimate=estimate, attribution=attribution, report=report
         )
 
     def _is_inherited(self) -> bool:
@@ -222,27 +260,29 @@ class LeaseBlock(AnyBlock[Budget]):
             return
         try:
             try:
-                self._end(error)
+                with self._left(error):
+                    self._end(error)
             except LostLeaseError as lost:
                 if not self._is_unbilled(error):
-                    self._book_lost(lost, None, self._report)
-        except BudgetError:
-            pass  # another call ended the lease, or this one did and reports it over its own budget
+                    self._book(lost, self._lost_call(None, self._report))
+        except (BudgetError, IdempotencyConflictError):
+            pass  # another call ended the lease, or booked it, or this one is over its own budget
         except LedgerError as failure:
             report_unended(self.lease, failure, error)
 
     def observe(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record a part of the usage; as `Budget.observe`."""
-        with self._observing(usage):
+        with self._observing(usage, report):
             self._budget.observe(self.lease, usage, report=report)
 
     def record(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record the last part of the usage; as `Budget.record_used`."""
         try:
             try:
-                self._budget.record_used(self.lease, usage, report=report)
+                with self._ending(usage, report):
+                    self._budget.record_used(self.lease, usage, report=report)
             except LostLeaseError as lost:
-                self._book_lost(lost, usage, report)
+                self._book(lost, self._lost_call(usage, report))
         except RequestBudgetExceededError:
             self._close()
             raise
@@ -260,8 +300,8 @@ class LeaseBlock(AnyBlock[Budget]):
         try:
             self._budget.release(self.lease)
         except LostLeaseError as lost:
-            if self._parts != NOTHING_USED:
-                self._book_lost(lost, NOTHING_USED, None)
+            if self._used(NOTHING_USED) != NOTHING_USED:
+                self._book(lost, self._lost_call(NOTHING_USED, None))
         self._close()
 
     def _renew(self, ttl: timedelta) -> datetime:

@@ -16,6 +16,7 @@ from ledger.core.usage_reports import UsageReport
 from ledger.core.values import NOTHING_USED, Usage
 from ledger.errors import (
     BudgetError,
+    IdempotencyConflictError,
     InvalidInputError,
     LedgerError,
     LostLeaseError,
@@ -54,25 +55,30 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
         if self._ended or self._is_inherited():
             return
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
-            _leave(self._end(error))
+            with self._left(error):
+                _leave(self._end(error))
             return
         failure, cancelled = await finished(self._ended_by(error))
         if isinstance(failure, asyncio.CancelledError):
             # The loop is shut down, and has cancelled every task, the end's too, perhaps before it
             # began. If it did begin, it is done, and this second one changes nothing.
-            _leave(self._end(error))
+            with self._left(error):
+                _leave(self._end(error))
             cancelled = cancelled or failure
-        if isinstance(failure, LedgerError) and not isinstance(failure, BudgetError):
+        if isinstance(failure, LedgerError) and not isinstance(
+            failure, BudgetError | IdempotencyConflictError
+        ):
             report_unended(self.lease, failure, error or cancelled)
         if cancelled is not None and error is None:
             raise cancelled
 
     async def _ended_by(self, error: BaseException | None) -> None:
         try:
-            await self._end(error)
+            with self._left(error):
+                await self._end(error)
         except LostLeaseError as lost:
             if not self._is_unbilled(error):
-                await self._book_lost(lost, None, self._report)
+                await self._book(lost, self._lost_call(None, self._report))
 
     if not TYPE_CHECKING:  # without it a type checker refuses `await lease(...)` before it runs
 
@@ -82,16 +88,17 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
 
     async def observe(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record a part of the usage; as `Budget.observe`."""
-        with self._observing(usage):
+        with self._observing(usage, report):
             await self._budget.observe(self.lease, usage, report=report)
 
     async def record(self, usage: Usage, *, report: UsageReport | None = None) -> None:
         """Record the last part of the usage; as `Budget.record_used`."""
         try:
             try:
-                await self._budget.record_used(self.lease, usage, report=report)
+                with self._ending(usage, report):
+                    await self._budget.record_used(self.lease, usage, report=report)
             except LostLeaseError as lost:
-                await self._book_lost(lost, usage, report)
+                await self._book(lost, self._lost_call(usage, report))
         except RequestBudgetExceededError:
             self._close()
             raise
@@ -108,8 +115,8 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
         try:
             await self._budget.release(self.lease)
         except LostLeaseError as lost:
-            if self._parts != NOTHING_USED:
-                await self._book_lost(lost, NOTHING_USED, None)
+            if self._used(NOTHING_USED) != NOTHING_USED:
+                await self._book(lost, self._lost_call(NOTHING_USED, None))
         self._close()
 
     async def _renew(self, ttl: timedelta) -> datetime:

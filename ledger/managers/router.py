@@ -93,6 +93,12 @@ class BudgetRouter(Budget[LeaseBlock]):
         first = _first_parameter(method)
         given: Any = args[0] if args else kwargs.get(first)
         if first == "lease":
+            if isinstance(given, str):
+                raise InvalidInputError(
+                    "lease",
+                    "a token does not say which pool granted it: give the lease, or call "
+                    "record_lost of its pool",
+                )
             check_lease(given)
             return given.pool, functools.partial(self._granted, given)
         name = self.name(given)

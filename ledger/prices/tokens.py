@@ -134,7 +134,7 @@ _MEDIA = frozenset(
 )
 """Types of parts that are no text. Gemini's have no type: they are under names of their own."""
 _GEMINI_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
-_BEDROCK_MEDIA = frozenset({"document", "image", "video"})
+_BEDROCK_MEDIA = frozenset({"audio", "document", "image", "video"})
 """So are Bedrock's, each with its source."""
 _MEDIA_NAMES = _GEMINI_MEDIA | _BEDROCK_MEDIA
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,21 +22,26 @@ from ledger import (
     EntryKind,
     Ledger,
     LedgerBudgetManager,
+    OccurredAt,
     Provenance,
     RequestBudget,
     RequestBudgetExceededError,
+    RequestExtensions,
     SettlementPolicy,
     SharedPoolBudgetManager,
     SharedPoolBudgetOptions,
     StoreWentBackWarning,
     Usage,
     UsageEstimate,
+    UsageReport,
     usd,
 )
+from ledger.core.checks import from_micros
 from ledger.integrations.calls import Counted
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from ledger.transport import budgeted
 from ledger.transport.settings import for_tasks
+from tests.clocks import until
 from tests.transport.shapes import BY_NAME, Shape
 
 if TYPE_CHECKING:
@@ -362,3 +371,182 @@ def test_memory_and_store_charge_the_same(
             store.record_lost(stored, observed, estimate=ESTIMATE)
             now.record_lost(mine, observed, estimate=ESTIMATE)
         assert now.remaining(EXTENSIONS) == store.remaining(EXTENSIONS)
+
+
+PART = Usage(total_tokens=8, cost_micros_usd=500)
+ONCE = UsageReport(idempotency_key="part-1")
+
+
+def test_a_part_that_is_observed_again_under_its_key_counts_once(
+    book: Ledger, budget: LedgerBudgetManager, restore: Restore
+) -> None:
+    """As it does in a store that has the lease: before the restore, around it, and behind it."""
+    for before in (2, 1, 0):
+        committed = budget.status().balance.committed.cost_micros_usd
+        with budget.lease(ESTIMATE) as lease:
+            for _ in range(before):
+                lease.observe(PART, report=ONCE)
+            restore()
+            for _ in range(2 - before):
+                lease.observe(PART, report=ONCE)
+            lease.record(SPENT)
+        assert 4_500 == ended(book).usage.cost_micros_usd, committed
+
+
+def test_parts_that_threads_observe_at_once_are_all_booked(
+    book: Ledger, budget: LedgerBudgetManager, restore: Restore
+) -> None:
+    """Threads that share a block lose none of them."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with budget.lease(ESTIMATE) as lease:
+
+            def observe() -> None:
+                for _ in range(30):
+                    lease.observe(Usage(cost_micros_usd=1))
+
+            with ThreadPoolExecutor(8) as threads:
+                for _ in range(8):
+                    threads.submit(observe)
+            restore()
+            lease.record(Usage())
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert 240 == ended(book).usage.cost_micros_usd
+
+
+def test_parts_over_the_request_s_budget_are_said(
+    book: Ledger, budget: LedgerBudgetManager, restore: Restore
+) -> None:
+    """So that a stream is stopped; each part is booked, and none twice."""
+    least = RequestBudget.from_cost_micros_usd(9_100)
+    with budget.lease(ESTIMATE, request_budget=least) as lease:
+        lease.observe(Usage(cost_micros_usd=9_000), report=ONCE)
+        restore()
+        lease.observe(Usage(cost_micros_usd=9_000), report=ONCE)
+        with pytest.raises(RequestBudgetExceededError):
+            lease.observe(Usage(cost_micros_usd=101))
+    assert 9_101 == budget.status().balance.committed.cost_micros_usd
+    assert 9_101 == sum(one.usage.cost_micros_usd for one in book.entries("team") if one.usage)
+
+
+def test_parts_that_no_store_can_hold_together_are_booked_as_the_most(
+    book: Ledger, budget: LedgerBudgetManager, restore: Restore
+) -> None:
+    """As totals are."""
+    huge = Usage(cost_micros_usd=2**62)
+    with budget.lease(ESTIMATE) as lease:
+        restore()
+        lease.observe(huge)
+        lease.observe(huge)
+        lease.record(huge)
+    assert 2**63 - 1 == ended(book).usage.cost_micros_usd
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["left", "recorded"])
+def test_a_lost_call_is_of_its_own_day(
+    book: Ledger, budget: LedgerBudgetManager, restore: Restore, *, recorded: bool
+) -> None:
+    """When it happened was said in the request."""
+    at = datetime(2024, 2, 29, tzinfo=UTC)
+    with budget.lease(ESTIMATE, extensions=RequestExtensions(OccurredAt(at))) as lease:
+        restore()
+        if recorded:
+            lease.record(SPENT)
+    assert at == from_micros(ended(book).occurred_at or 0)
+
+
+def test_an_interrupt_behind_the_booking_is_not_called_a_failure(
+    book: Ledger,
+    budget: LedgerBudgetManager,
+    restore: Restore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of the block finds the call booked, and changes nothing."""
+    book_it = budget.record_lost
+
+    def interrupted(*call: Any, **more: Any) -> None:  # noqa: ANN401 - as it takes them
+        book_it(*call, **more)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(budget, "record_lost", interrupted)
+
+    def call() -> None:
+        with budget.lease(ESTIMATE) as lease:
+            restore()
+            lease.record(SPENT)
+
+    with pytest.raises(KeyboardInterrupt) as found:
+        call()
+    assert not hasattr(found.value, "__notes__")
+    assert SPENT.cost_micros_usd == ended(book).usage.cost_micros_usd
+
+
+@pytest.mark.parametrize("way", ["generator", "coroutine", "stream"])
+def test_what_nobody_waits_for_is_booked(
+    book: Ledger, budget: LedgerBudgetManager, restore: Restore, way: str
+) -> None:
+    """A block or a stream that the garbage collector ends, and a coroutine that is thrown away."""
+
+    def block() -> Iterator[None]:
+        with budget.lease(ESTIMATE) as lease:
+            lease.observe(PART)
+            restore()
+            yield
+
+    def collected(held: object) -> None:
+        next(held)  # type: ignore[call-overload]
+        around = [held]
+        around.append(around)  # type: ignore[arg-type]
+
+    def stream() -> Iterator[None]:
+        mock = budgeted(answering(MESSAGE, restore, 3), pool=budget, attribution=WHO)
+        url = "http://127.0.0.1/v1/messages"
+        request = httpx.Request("POST", url, json=body(MESSAGE, stream=True))
+        for _ in mock.handle_request(request).iter_raw():
+            yield
+
+    if way == "coroutine":
+        asyncio.run(thrown_away(budget, restore))
+    else:
+        gc.collect()
+        gc.disable()
+        try:
+            held = block() if way == "generator" else stream()
+            for _ in range(0 if way == "generator" else 4):
+                next(held)
+            collected(held)
+            del held
+            gc.collect()
+        finally:
+            gc.enable()
+    until(lambda: 3 < budget.status().seq and 0 < budget.status().balance.committed.cost_micros_usd)
+    ended(book)
+    charged = MESSAGE.at_most[1] if way == "stream" else ESTIMATE.cost_micros_usd
+    assert charged == budget.status().balance.committed.cost_micros_usd
+
+
+class Never:
+    """What is never done."""
+
+    def __await__(self) -> Iterator[str]:
+        yield "never"
+
+
+async def thrown_away(budget: LedgerBudgetManager, restore: Restore) -> None:
+    """Close a coroutine inside its block, by hand, so that it can await nothing."""
+
+    async def child() -> None:
+        async with for_tasks(budget).lease(ESTIMATE) as lease:
+            await lease.observe(PART)
+            restore()
+            await Never()
+
+    running: Any = child()
+    waits_for = running.send(None)
+    while waits_for != "never":
+        await asyncio.wait([waits_for])
+        waits_for = running.send(None)
+    running.close()

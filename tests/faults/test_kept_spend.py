@@ -32,6 +32,7 @@ from ledger.integrations.calls import Counted
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from ledger.transport import budgeted
 from tests.clocks import until
+from tests.conformance.conftest import Vandal
 from tests.transport import wire
 from tests.transport.shapes import BY_NAME
 
@@ -53,9 +54,15 @@ def server() -> Iterator[wire.Server]:
 
 
 @pytest.fixture
-def book(new_store: Callable[..., str], proxy: Proxy) -> Iterator[Ledger]:
+def url(new_store: Callable[..., str]) -> str:
+    """Return the URL of a store on PostgreSQL, past the proxy."""
+    return new_store("postgresql")
+
+
+@pytest.fixture
+def book(url: str, proxy: Proxy) -> Iterator[Ledger]:
     """Return a ledger that reaches PostgreSQL through the proxy, and does not wait for long."""
-    with Ledger.open(proxy.url_of(new_store("postgresql")), timeout_s=2) as opened:
+    with Ledger.open(proxy.url_of(url), timeout_s=2) as opened:
         yield opened
 
 
@@ -128,6 +135,43 @@ def test_usage_outlives_an_outage(
     assert (1_200, 3_750) == (settled.usage.total_tokens, settled.usage.cost_micros_usd)
     assert (Provenance.REPORTED, "chatcmpl-1") == (settled.provenance, settled.request_id)
     assert 3_750 == budget.status().balance.committed.cost_micros_usd
+    assert [None] == [one.damage for one in book.verify()]
+
+
+@pytest.mark.filterwarnings("ignore::ledger.StoreWentBackWarning")
+@pytest.mark.parametrize("way", ["threads", "tasks", "block"])
+def test_usage_outlives_a_restore_in_an_outage(
+    url: str,
+    book: Ledger,
+    budget: LedgerBudgetManager,
+    proxy: Proxy,
+    server: wire.Server,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+) -> None:
+    """What is kept turns out to be of a lease that the store has no more: it is booked anew."""
+
+    def answer(_request: wire.Request) -> wire.Reply:
+        proxy.refuse()
+        return CHAT.whole
+
+    server.answers(answer)
+    with caplog.at_level(logging.WARNING, "ledger"):
+        ask(server, budget, way)
+        put_back = Vandal(url)
+        put_back.run("DELETE FROM entries WHERE seq > 1", "DELETE FROM attributions")
+        put_back.close()
+        proxy.restore()
+        reserve_and_release(budget)
+        until(lambda: 3_750 == budget.status().balance.committed.cost_micros_usd)
+    settled = last(book, EntryKind.SETTLEMENT)
+    assert (Provenance.REPORTED, "chatcmpl-1") == (settled.provenance, settled.request_id)
+    kept, lost = shown(caplog)
+    assert "is kept" in kept
+    assert lost.startswith("settle of lease 2-")
+    assert lost.endswith(
+        "is of a lease that is lost in a restore: what its call used is booked anew"
+    )
     assert [None] == [one.damage for one in book.verify()]
 
 

@@ -248,6 +248,23 @@ def test_pictures_in_embeddings_are_held(
     assert 5 * found.reserved[0] == found.reserved[1]
 
 
+def test_sound_in_embeddings_is_not_held_as_text(
+    book: Ledger,
+    pool: LedgerBudgetManager,
+    server: wire.Server,
+    of_boto3: Callable[..., Any],
+) -> None:
+    """Its characters say nothing of its tokens: 300 kB of it would be held as 158,000."""
+    server.answers(wire.whole({"embedding": [0.1]}))
+    model = "amazon.nova-2-multimodal-embeddings-v1:0"
+    sound = {"format": "mp3", "source": {"bytes": "A" * 300_000}}
+    body = {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": {"audio": sound}}
+    table = {"price": [{"model": model, "input": 1, "output": 1, "input_audio": 5}]}
+    of_boto3(pool, prices=PriceList(table)).invoke_model(modelId=model, body=json.dumps(body))
+    (found,) = attempts(book, pool)
+    assert found.reserved[0] < 3_000
+
+
 @pytest.mark.parametrize("way", ["whole, as Claude says it", "stream of Claude", "whole, no usage"])
 @pytest.mark.usefixtures("libraries")
 def test_claude_on_bedrock_by_anthropics_client(
