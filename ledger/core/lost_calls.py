@@ -30,7 +30,7 @@ class LostCall(NamedTuple):
 _told: ContextVar[Callable[[], LostCall] | None] = ContextVar("what is booked if a lease is lost")
 
 
-class Ending:
+class BookedIfLost:
     """A block in which a lease is ended.
 
     Args:

@@ -17,7 +17,7 @@ from ledger.contract import Budget
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, check_type
 from ledger.core.extensions import Attribution, OccurredAt, RequestExtensions, for_whom
-from ledger.core.lost_calls import Ending, LostCall
+from ledger.core.lost_calls import BookedIfLost, LostCall
 from ledger.core.unbilled import is_unbilled
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import NOTHING_USED, BudgetLease, RequestBudget, Usage, UsageEstimate
@@ -158,9 +158,9 @@ class AnyBlock(Generic[B]):
             used = used.saturating_add(part, ceiling=I64_MAX)
         return used
 
-    def _ending(self, last: Usage | None, report: UsageReport | None) -> Ending:
+    def _ending(self, last: Usage | None, report: UsageReport | None) -> BookedIfLost:
         """Return a block in which the lease is ended; see `core.lost_calls`."""
-        return Ending(lambda: self._lost_call(last, report))
+        return BookedIfLost(lambda: self._lost_call(last, report))
 
     def _left(self, error: BaseException | None) -> contextlib.AbstractContextManager[None]:
         """Return the same for the end of the block: what is unbilled, nothing is booked of."""

@@ -83,7 +83,7 @@ LOOKS: dict[str, tuple[int, Callable[[Ledger], object]]] = {
     "glance": (110, reports.glance),
     "meter": (110, lambda book: Meter(book).read()),
     "expire_due": (35, lambda book: book.expire_due()),
-    "pool list": (190, lambda book: drawn(reports.standing(book))),
+    "pool list": (195, lambda book: drawn(reports.standing(book))),
 }
 """Looks at many pools, each with the most functions of the library that one pool more may run.
 
