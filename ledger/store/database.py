@@ -44,6 +44,7 @@ _LEAST_S = 0.001
 """The least time, in seconds, that a read gets once it has a connection."""
 _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.1
+_PAUSE_LOST_MAX_S = 0.5  # the server is away
 
 _began_s: ContextVar[float | None] = ContextVar("began_s", default=None)
 """When the call began that this thread is about to make, if that is a while ago."""
@@ -66,6 +67,8 @@ class Tries:
     """The deadline, on the clock of `time.monotonic`."""
     number: int = 0
     """How many have begun."""
+    lost: int = 0
+    """How many ended with a lost connection."""
     busy: Exception | None = None
     """Why an earlier one failed, if others kept the store busy."""
 
@@ -216,7 +219,8 @@ class Database(Connections):
             return False
         if failure is Failure.BUSY:
             tries.busy = error
-        _pause(what, failure, tries.number, error)
+        tries.lost += failure is Failure.LOST
+        _pause(what, failure, tries, error)
         return True
 
     def _is_worth_another(self, error: Exception, failure: Failure, attempts: int) -> bool:
@@ -378,12 +382,17 @@ def _is_fresh(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and error.statement is None
 
 
-def _pause(what: str, failure: Failure, attempts: int, error: Exception) -> None:
-    """Pause before a repetition, and log the error by its class: its text may hold secrets."""
+def _pause(what: str, failure: Failure, tries: Tries, error: Exception) -> None:
+    """Pause before a repetition, and log the error by its class: its text may hold secrets.
+
+    A lost COMMIT is looked up until the deadline, so only the 1st, 2nd, 4th, 8th loss is logged.
+    """
     name = type(error.__cause__ or error).__name__
-    if failure is Failure.LOST:
-        _log.warning("connection lost (%s): repeating a %s, attempt %d", name, what, attempts)
-    else:
-        _log.debug("clash with others (%s): repeating a %s, attempt %d", name, what, attempts)
-    ceiling = min(_PAUSE_MAX_S, _PAUSE_MIN_S * 2 ** min(attempts, 10))
-    time.sleep(random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret
+    if failure is not Failure.LOST:
+        _log.debug("clash with others (%s): repeating a %s, attempt %d", name, what, tries.number)
+    elif tries.lost & (tries.lost - 1) == 0:
+        _log.warning("connection lost (%s): repeating a %s, attempt %d", name, what, tries.number)
+    longest_s = _PAUSE_LOST_MAX_S if failure is Failure.LOST else _PAUSE_MAX_S
+    ceiling = min(longest_s, _PAUSE_MIN_S * 2 ** min(tries.number, 10))
+    left_s = max(0.0, tries.until_s - time.monotonic())
+    time.sleep(random.uniform(0, min(ceiling, left_s)))  # noqa: S311 - jitter, not a secret

@@ -10,14 +10,17 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 
 from ledger import LeaseTtl, Ledger, RequestExtensions
 from ledger.engine import transaction
 from ledger.engine.callers import Caller, Executor
 from ledger.engine.operations import Release
+from ledger.store import database
+from ledger.store.dialects import Failure
 from ledger.store.writing import Transaction
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
-from tests.clocks import Clock
+from tests.clocks import LATE_S, Clock
 from tests.leases import OF_HUNDRED
 
 
@@ -84,6 +87,43 @@ def test_a_lost_connection_is_logged(
     expected = "WARNING connection lost (OperationalError): repeating a transaction, attempt 1"
     assert expected in lines()
     assert not any("secret" in one for one in lines())
+
+
+def test_a_server_that_stays_away_is_logged_sparsely(
+    new_store: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Callable[[], list[str]],
+) -> None:
+    """A lost COMMIT is looked up by many tries, after growing pauses that end by the deadline."""
+    number, pauses, lost = 40, list[float](), list[int]()
+
+    def longest(least: float, most: float) -> float:
+        pauses.append(most)
+        return least
+
+    monkeypatch.setattr(database.random, "uniform", longest)
+    with Ledger.open(new_store("postgresql"), timeout_s=3 * LATE_S) as book:
+        budget = book.pool("pool", OF_HUNDRED)
+        commit = book._database.dialect.commit
+
+        def lose(connection: Connection) -> None:
+            if len(lost) < number:
+                lost.append(1)
+                raise psycopg.OperationalError("secret")
+            commit(connection)
+
+        monkeypatch.setattr(book._database.dialect, "commit", lose)
+        budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    assert [
+        f"WARNING connection lost (OperationalError): repeating a transaction, attempt {attempt}"
+        for attempt in (1, 2, 4, 8, 16, 32)
+    ] == [one for one in lines() if "lost" in one]
+    assert number == len(pauses)
+    assert sorted(pauses) == pauses
+    assert [0.002, 0.004, 0.5] == [*pauses[:2], pauses[-1]]
+    tries = database.Tries(time.monotonic() + 0.1, number=20)
+    assert book._database.is_repeated("read", tries, OSError(), Failure.LOST, surely=True)
+    assert pauses[-1] <= 0.1
 
 
 def test_a_batch_that_is_taken_over_is_logged(
