@@ -38,6 +38,41 @@ def test_the_entry_that_says_most_about_a_call_decides(own: PriceTable, noon: da
         micros(own, "flat-1", noon)
 
 
+def test_a_full_name_and_then_the_longest_pattern_decides(noon: datetime) -> None:
+    """In whatever order they stand, whatever names a provider, and however late the others are."""
+    entries: list[dict[str, object]] = [
+        {"model": "gpt-4o-mini", "input": 3, "output": 0},
+        {"model": "gpt-4o*", "input": 2, "output": 0},
+        {"model": "gpt*", "provider": "openai", "since": "2026-01-02", "input": 1, "output": 0},
+        {"model": "gpt-4o-mini*", "since": "2026-01-03", "input": 4, "output": 0},
+    ]
+    models = ("gpt-4o-mini", "gpt-4o-mini-2024-07-18", "gpt-4o", "gpt-5")
+    for given in (entries, entries[::-1]):
+        table = PriceTable({"price": given})
+        assert [300, 400, 200, 100] == [
+            micros(table, one, noon, provider="openai") for one in models
+        ]
+
+
+def test_a_pattern_takes_over_models_that_the_library_knows(noon: datetime) -> None:
+    """It is the price of all whose names begin so, and of no other."""
+    prices = PriceList(PriceTable({"price": [{"model": "gpt-4o*", "input": 0, "output": 0}]}))
+    found = [prices.price(USED, model=one, at=noon) for one in ("gpt-4o-mini", "gpt-4.1")]
+    assert [("own", True), ("genai-prices", False)] == [
+        (one.rates.source, one.cost_micros_usd == 0) for one in found
+    ]
+
+
+def test_a_price_ends_where_a_second_entry_of_the_same_name_begins() -> None:
+    """A broader pattern ends nothing, however late it begins."""
+    contract = {"model": "claude-sonnet-4-5*", "input": 2, "output": 0}
+    after = {"since": "2027-01-01", "input": 3, "output": 0}
+    old, new = datetime(2026, 12, 31, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    for model, costs in (("claude-sonnet-4-5*", (200, 300)), ("claude*", (200, 200))):
+        table = PriceTable({"price": [contract, {"model": model, **after}]})
+        assert costs == tuple(micros(table, "claude-sonnet-4-5-x", at) for at in (old, new))
+
+
 def test_a_call_without_a_provider_is_not_charged_as_any(noon: datetime) -> None:
     """Where every entry names a provider, the call must name its own, of one as of two."""
     one = {"model": "m", "provider": "here", "input": 1}
