@@ -43,12 +43,20 @@ from pydantic import BaseModel
 from ledger import (
     AsyncLedger,
     Attribution,
+    ContentionError,
     Ledger,
+    LedgerError,
+    LedgerUnavailableError,
     Limit,
+    NotPermittedError,
+    PoolClosedError,
+    RequestBudgetExceededError,
     RequestExtensions,
     Rolling,
     SharedPoolBudgetOptions,
     ThresholdExceededError,
+    UnknownPoolError,
+    UnpricedCallError,
     usd,
 )
 from ledger.transport import attributed, budgeted, denial_of
@@ -113,22 +121,51 @@ def make_app(store_url: str, client: AsyncOpenAI) -> FastAPI:
     async def refused(_request: Request, error: APIStatusError) -> JSONResponse:
         """Say why there is no answer: the tenant's budget, the service's, or the provider."""
         denied = denial_of(error)
-        if not isinstance(denied, ThresholdExceededError):
+        if denied is None:
             return JSONResponse({"error": "no answer from the model"}, 502)
-        if denied.pool == "service":
-            return JSONResponse({"error": "the service is over its budget"}, 503)
-        wait_s = retry_after_s(denied, await asyncio.to_thread(app.state.book.sync.now))
-        return JSONResponse(
-            {"error": "over budget", "limit": denied.limit},
-            429,
-            headers={} if wait_s is None else {"Retry-After": str(wait_s)},
-        )
+        return await not_paid(_request, denied)
+
+    @app.exception_handler(LedgerError)
+    async def not_paid(_request: Request, denied: LedgerError) -> JSONResponse:
+        """Say in words for a tenant what the budget says, of a call or of its pool."""
+        if not isinstance(denied, ThresholdExceededError) or denied.pool == "service":
+            status, said, wait_s = answer_to(denied)
+            content = {"error": said}
+        else:
+            status, content = 429, {"error": "over budget", "limit": denied.limit}
+            wait_s = retry_after_s(denied, await asyncio.to_thread(app.state.book.sync.now))
+        headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+        return JSONResponse(content, status, headers=headers)
 
     return app
 
 
 CALL_S = 5
 """How many seconds a call takes, about."""
+BUSY_S = 1
+"""After how many seconds to ask a store again that is busy, or gone."""
+ANSWERS: dict[type[LedgerError], tuple[int, str, int | None]] = {
+    PoolClosedError: (403, "your budget is closed", None),
+    UnknownPoolError: (404, "you have no budget", None),
+    UnpricedCallError: (400, "the model has no price", None),
+    RequestBudgetExceededError: (413, "the question is too long", None),
+    # What the login may not do is no state of the store, and will not pass.
+    NotPermittedError: (500, "the service is not set up for this", None),
+    LedgerUnavailableError: (503, "the service is busy", BUSY_S),
+    ContentionError: (503, "the service is busy", BUSY_S),
+    LedgerError: (500, "the service is not set up for this", None),
+}
+"""Status, words and seconds to wait for each error of the budget; the first class that fits."""
+
+
+def answer_to(denied: LedgerError) -> tuple[int, str, int | None]:
+    """Return the status, the words, and after how many seconds to ask again, None for never.
+
+    The error's own message is for operators: it names pools and limits. Log it, if anything.
+    """
+    if isinstance(denied, ThresholdExceededError | PoolClosedError) and denied.pool == "service":
+        return 503, "the service is over its budget", None
+    return next(answer for of, answer in ANSWERS.items() if isinstance(denied, of))
 
 
 def retry_after_s(denied: ThresholdExceededError, now: datetime) -> int | None:

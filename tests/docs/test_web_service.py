@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import re
@@ -128,6 +129,12 @@ def test_tenants_share_a_budget_over_all_servers(
         assert 200 == ask(servers[1], "globex").status_code
         assert all(found.ok for found in book.verify())
 
+        # Who has no budget any more is told so, and that no time helps.
+        book.close_pool("tenant acme", reason="test")
+        closed = ask(servers[0])
+        assert (403, "your budget is closed") == (closed.status_code, closed.json()["error"])
+        assert "Retry-After" not in closed.headers
+
         # A provider that refuses is no budget, and the service's budget is not the tenant's.
         provider.answers(wire.error(400))
         assert 502 == ask(servers[0], "globex").status_code
@@ -139,3 +146,36 @@ def test_tenants_share_a_budget_over_all_servers(
             RequestBudget.unlimited(),
         )
         assert 503 == ask(servers[0], "globex").status_code
+
+
+@pytest.mark.clients
+def test_each_error_of_the_budget_has_its_answer(fetched: Path) -> None:
+    """Only a store that is busy is worth another try, and no answer names a pool."""
+    program = """
+import json
+from ledger import *
+from ledger.errors import NotPermittedError
+from web_service import answer_to
+given = [
+    ContentionError(timeout_s=2, attempts=1, holder="somebody"),
+    LedgerUnavailableError("secret"),
+    NotPermittedError(role="secret", operation="reserve"),
+    UnknownPriceError("secret"),
+    PoolClosedError("secret"),
+    UnknownPoolError("secret"),
+    InvalidInputError("secret", "secret"),
+    PoolClosedError("service"),
+]
+print(json.dumps([answer_to(one) for one in given]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{fetched}{os.pathsep}{PROGRAM.parent}"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert [503, 503, 500, 400, 403, 404, 500, 503] == [status for status, _, _ in found]
+    assert [1, 1, *[None] * 6] == [wait_s for _, _, wait_s in found]
+    assert "secret" not in done.stdout
