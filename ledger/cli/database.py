@@ -9,6 +9,7 @@ import typer
 from ledger.cli.books import print_verified
 from ledger.cli.common import URL_DEFAULT, Url, progress_bar, show, stdout
 from ledger.cli.exit_codes import ExitCode
+from ledger.errors import SchemaVersionError
 from ledger.ledger import DEFAULT_TIMEOUT_S
 from ledger.reports.render import Column, Sheet, counted, printable
 from ledger.store import migrate, schema
@@ -54,6 +55,8 @@ def upgrade(
 def current(url: Url = URL_DEFAULT) -> None:
     """Print the schema's revision, and the one this version of ledger works with.
 
+    Exit code 2 if the store has no schema.
+
     Example: ledger db current
     """
     database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False, read_only=True)
@@ -61,7 +64,9 @@ def current(url: Url = URL_DEFAULT) -> None:
         found = migrate.current(database)
     finally:
         database.close()
-    stdout().print(f"store {found or 'has no schema'}, this version works with {schema.REVISION}")
+    if found is None:
+        raise SchemaVersionError(found=None, expected=schema.REVISION, url=database.url)
+    stdout().print(f"store {found}, this version works with {schema.REVISION}")
 
 
 @app.command("check")
