@@ -68,7 +68,9 @@ def export(
         waiting = [] if up_to else not_yet_charged(reports.due(book, where, left_out=[]))
     ends = "".join(f" --up-to {shlex.quote(f'{name}={seq}')}" for name, seq in found.up_to.items())
     # Of one call, its reservation is a row too, and so is what other pools repeat of it.
-    unpriced = f", {found.unpriced:,} rows of them flagged unpriced" if found.unpriced else ""
+    unpriced = (
+        f", {counted(found.unpriced, 'row')} of them flagged unpriced" if found.unpriced else ""
+    )
     said = f"{counted(found.rows, 'row')}{unpriced};{ends or ' no pool'}"
     for line in (said, *waiting):
         stderr().print(printable(line), markup=False, soft_wrap=True)

@@ -35,7 +35,13 @@ from ledger.reconcile import (
     explain,
 )
 from ledger.reconcile import reconcile as held_against
-from ledger.reconcile.sheets import about, explained_sheets, matches_sheet, summary_sheet
+from ledger.reconcile.sheets import (
+    about,
+    explained_sheets,
+    matches_sheet,
+    next_steps,
+    summary_sheet,
+)
 from ledger.reports.buckets import Unit
 from ledger.reports.render import printable
 from ledger.simulate import parse_count, parse_usd
@@ -146,4 +152,5 @@ def _print(found: Reconciliation, *, top: int, wide: bool) -> None:
     for status in (*(one for one in Status if one is not Status.MATCHED), Status.MATCHED):
         if found.of(status) and top:
             show(matches_sheet(found, status, top=top), wide=wide)
-    stdout().print(printable(about(found)), markup=False, soft_wrap=True)
+    for line in (*next_steps(found), about(found)):
+        stdout().print(printable(line), markup=False, soft_wrap=True)

@@ -75,8 +75,9 @@ class ContentionError(StoreError):
 
     def __init__(self, *, timeout_s: float, attempts: int, holder: str | None = None) -> None:
         who = "other writers" if holder is None else holder
+        tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         super().__init__(
-            f"{who} kept the store busy for {timeout_s:g} s ({attempts} attempts). "
+            f"{who} kept the store busy for {timeout_s:g} s ({tried}). "
             "Nothing was written. Try again, or open the ledger with a longer timeout_s"
         )
         self.timeout_s = timeout_s

@@ -8,7 +8,7 @@ from fractions import Fraction
 from ledger.files.mapping import COST_FIELD, Identical
 from ledger.files.numbers import Amount
 from ledger.reconcile.explaining import Explained
-from ledger.reconcile.values import Amounts, Match, Reconciliation, Status
+from ledger.reconcile.values import Amounts, Match, Outcome, Reconciliation, Status
 from ledger.reports.render import Column, Sheet, counted, text, usd
 
 _TITLES = {
@@ -104,6 +104,28 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
             *([_outcome(match)] if applied else []),
         )
     return sheet
+
+
+def next_steps(found: Reconciliation) -> list[str]:
+    """Return in words what to do about each kind of difference that is left to people."""
+    said = []
+    if found.of(Status.BILLED_ONLY):
+        said.append(
+            f"{_TITLES[Status.BILLED_ONLY]}: 'ledger record POOL --request-id ID --reason WHY' "
+            "records a call, 'ledger import' those of a log, unless it is recorded under another id"
+        )
+    if found.of(Status.RECORDED_ONLY):
+        said.append(
+            f"{_TITLES[Status.RECORDED_ONLY]}: it may be on the next bill. A lease that is open or "
+            "expired 'ledger leases settle POOL LEASE --request-id ID' settles as it was billed; "
+            "an entry 'ledger correct POOL ENTRY --reason WHY' corrects"
+        )
+    if any(match.outcome is Outcome.APPLIED for match in found.matches):
+        said.append(
+            "These figures are those of before the corrections: 'ledger reconcile' without --apply "
+            "prints what they are now"
+        )
+    return said
 
 
 def explained_sheets(found: Explained) -> list[Sheet]:

@@ -75,6 +75,9 @@ def test_a_table_for_people(ledger: Run, url: str, bill: Path) -> None:
     assert sorted(places) == places, "what differs is printed before what matches"
     assert "3 lines of the bill" in shown
     assert "billed USD hold 0.0000005 from rounding" in shown
+    assert "Billed but not recorded: 'ledger record POOL --request-id ID" in shown
+    assert "Recorded but not billed: it may be on the next bill. A lease that" in shown
+    assert "before the corrections" not in shown
     short = ledger("reconcile", bill, "--url", url, "--top", 0, code=1).out
     assert "Recorded but not billed: 1" not in short
     assert "Total" in short
@@ -105,12 +108,15 @@ def test_apply(ledger: Run, url: str, folder: Path) -> None:
     path.write_text(BILL.replace("theirs", "[bold]mine"), encoding="utf-8")
     shown = ledger("reconcile", path, "--apply", "--url", url).out
     assert 2 == shown.count(" applied")
+    assert "These figures are those of before the corrections: 'ledger reconcile' without" in shown
+    assert "next bill" not in shown
     with Ledger.open(url) as book:
         assert 130 == book.pool("team").usage_of(5).total_tokens
         assert 9 == book.pool("team").status().seq
     again = ledger("reconcile", path, "--apply", "--url", url).out
     assert "Matched: 3" in again
     assert "applied" not in again
+    assert "before the corrections" not in again
     with Ledger.open(url) as book:
         assert 9 == book.pool("team").status().seq
 

@@ -28,10 +28,12 @@ def test_a_policy_s_option_lets_them_through(ledger: Run, store_url: str) -> Non
     assert ("unpriced", "1") in zip(header.split(","), row.split(","), strict=True)
     assert "Unpriced" in ledger("report", "runs", *url).out
     assert 1 == json.loads(ledger("pool", "list", *url, "--format", "json").out)[0]["unpriced"]
-    assert "Unpriced" in ledger("pool", "list", *url).out
+    assert "unpriced" in ledger("pool", "list", *url).out
     assert "2 entries unpriced" in ledger("report", "statement", "team", *url, "--wide").out
     said = ledger("export", "out.csv", "--pool", "team", *url).err
     assert "3 rows, 2 rows of them flagged unpriced" in said
+    said = ledger("export", "focus.csv", "--format", "focus", "--pool", "team", *url).err
+    assert "1 row, 1 row of them flagged unpriced" in said
     ledger("pool", "adjust", "team", *url, "--unpriced", "refuse", "--reason", "r")
     (shown,) = json.loads(ledger("pool", "list", *url, "--format", "json").out)
     assert "refuse" == shown["policy"]["unpriced"]

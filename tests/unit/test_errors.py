@@ -386,3 +386,12 @@ def test_a_refusal_of_an_overspent_pool_says_so() -> None:
     assert f"{said}Raise the capacity with adjust()" in str(refused)
     assert "less" not in str(refused)
     assert "Settle or release open leases, or raise" in str(refused.by_leases())
+
+
+def test_one_attempt_is_not_called_several() -> None:
+    """A busy store is often given up on after the first."""
+    said = [str(ContentionError(timeout_s=1, attempts=many)) for many in (0, 1, 2)]
+    assert [True] * 3 == [
+        part in one
+        for part, one in zip(("(0 attempts)", "(1 attempt)", "(2 attempts)"), said, strict=True)
+    ]
