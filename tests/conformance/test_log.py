@@ -7,18 +7,22 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import NoReturn
 
 import psycopg
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, make_url
 
-from ledger import LeaseTtl, Ledger, RequestExtensions
+from ledger import LeaseTtl, Ledger, LedgerUnavailableError, RequestExtensions, Usage
 from ledger.engine import transaction
 from ledger.engine.callers import Caller, Executor
+from ledger.engine.keeping import Keeping
 from ledger.engine.operations import Release
+from ledger.lease import renewal
 from ledger.store import database
 from ledger.store.dialects import Failure
 from ledger.store.writing import Transaction
+from ledger.telemetry.pools import Pools
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import LATE_S, Clock
 from tests.leases import OF_HUNDRED
@@ -124,6 +128,37 @@ def test_a_server_that_stays_away_is_logged_sparsely(
     tries = database.Tries(time.monotonic() + 0.1, number=20)
     assert book._database.is_repeated("read", tries, OSError(), Failure.LOST, surely=True)
     assert pauses[-1] <= 0.1
+
+
+def test_no_error_in_the_log_has_a_password(
+    new_store: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Callable[[], list[str]],
+) -> None:
+    """Whatever the driver says: of renewals, usage that is kept and metrics, lines have errors."""
+    hidden = "s3cret/word"
+    error = psycopg.OperationalError(f"none by {hidden} at postgresql://me:{hidden}@host/it")
+    url = make_url(new_store("postgresql")).set(password=hidden)
+
+    def fail(*_given: object, **_named: object) -> NoReturn:
+        raise error
+
+    with Ledger.open(url.render_as_string(hide_password=False)) as book:
+        budget = book.pool("pool", OF_HUNDRED)
+        lease = budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+        with monkeypatch.context() as broken:
+            for name in ("begin", "begin_read", "read_alone"):
+                broken.setattr(book._database.dialect, name, fail)
+            assert [] == Pools(book).read()
+            with pytest.raises(LedgerUnavailableError) as refused:
+                budget.renew(lease, timedelta(minutes=1))
+            renewal._report(lease.id, refused.value)
+            with Keeping():
+                budget.record_used(lease, Usage(total_tokens=1))
+    said = [one for one in lines() if "none by *** at" in one]
+    of = ("pools cannot be read", "could not be renewed", "is kept")
+    assert [True] * len(of) == [what in one for what, one in zip(of, said, strict=True)]
+    assert not any(hidden in one for one in lines())
 
 
 def test_a_batch_that_is_taken_over_is_logged(
