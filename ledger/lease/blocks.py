@@ -162,13 +162,9 @@ class AnyBlock(Generic[B]):
         """Return a block in which the lease is ended; see `core.lost_calls`."""
         return BookedIfLost(lambda: self._lost_call(last, report))
 
-    def _left(self, error: BaseException | None) -> contextlib.AbstractContextManager[None]:
-        """Return the same for the end of the block: what is unbilled, nothing is booked of."""
-        return (
-            contextlib.nullcontext()
-            if self._is_unbilled(error)
-            else self._ending(None, self._report)
-        )
+    def _left(self, *, unbilled: bool) -> contextlib.AbstractContextManager[None]:
+        """Return the same for the end of the block: of what is unbilled nothing is booked."""
+        return contextlib.nullcontext() if unbilled else self._ending(None, self._report)
 
     def _lost_call(self, last: Usage | None, report: UsageReport | None) -> LostCall:
         """Return what the call used if its lease is lost, so that the store has no part of it.
@@ -206,17 +202,15 @@ class AnyBlock(Generic[B]):
         # In memory the child has a lease of its own, in its copy of the manager.
         return self.lease.pool is not None and self._process != os.getpid()
 
-    def _end(self, error: BaseException | None) -> Any:  # noqa: ANN401 - None, or what a task awaits
-        """End the lease of a block that is left by this error, or by none.
-
-        It is released if the error says that nothing was used, or else left to the pool's policy.
-        """
+    def _end(self, *, unbilled: bool) -> Any:  # noqa: ANN401 - None, or what a task awaits
+        """End the lease of a block: release it if nothing was used, else by the pool's policy."""
         budget: Any = self._budget
-        if self._is_unbilled(error):
+        if unbilled:
             return budget.release(self.lease)
         return budget.abandon(self.lease, estimate=self._known, report=self._report)
 
     def _is_unbilled(self, error: BaseException | None) -> bool:
+        """Tell whether the error that ends a block says that nothing was used."""
         return error is not None and not self._observed and is_unbilled(error)
 
     def _nothing_reserved(self) -> str:
@@ -258,12 +252,13 @@ class LeaseBlock(AnyBlock[Budget]):
         renewer().let_go(self._kept)
         if self._ended or self._is_inherited():
             return
+        unbilled = self._is_unbilled(error)
         try:
             try:
-                with self._left(error):
-                    self._end(error)
+                with self._left(unbilled=unbilled):
+                    self._end(unbilled=unbilled)
             except LostLeaseError as lost:
-                if not self._is_unbilled(error):
+                if not unbilled:
                     self._book(lost, self._lost_call(None, self._report))
         except (BudgetError, IdempotencyConflictError):
             pass  # another call ended the lease, or booked it, or this one is over its own budget

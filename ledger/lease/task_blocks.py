@@ -54,16 +54,15 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
         self._let_go()
         if self._ended or self._is_inherited():
             return
+        unbilled = self._is_unbilled(error)
         if kind is GeneratorExit and not _may_await(sys._getframe(1)):  # noqa: SLF001 - there is no other way to know
-            with self._left(error):
-                _leave(self._end(error))
+            _leave(self._do_end(unbilled=unbilled))
             return
-        failure, cancelled = await finished(self._ended_by(error))
+        failure, cancelled = await finished(self._do_end(unbilled=unbilled))
         if isinstance(failure, asyncio.CancelledError):
             # The loop is shut down, and has cancelled every task, the end's too, perhaps before it
             # began. If it did begin, it is done, and this second one changes nothing.
-            with self._left(error):
-                _leave(self._end(error))
+            _leave(self._do_end(unbilled=unbilled))
             cancelled = cancelled or failure
         if isinstance(failure, LedgerError) and not isinstance(
             failure, BudgetError | IdempotencyConflictError
@@ -72,12 +71,12 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
         if cancelled is not None and error is None:
             raise cancelled
 
-    async def _ended_by(self, error: BaseException | None) -> None:
+    async def _do_end(self, *, unbilled: bool) -> None:
         try:
-            with self._left(error):
-                await self._end(error)
+            with self._left(unbilled=unbilled):
+                await self._end(unbilled=unbilled)
         except LostLeaseError as lost:
-            if not self._is_unbilled(error):
+            if not unbilled:
                 await self._book(lost, self._lost_call(None, self._report))
 
     if not TYPE_CHECKING:  # without it a type checker refuses `await lease(...)` before it runs
