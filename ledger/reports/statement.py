@@ -323,8 +323,8 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
         reason=_reason(row, detail),
         **{name: row[name] for name in (*_WHOM, "request_id", "origin_pool", "origin_seq")},
         lease=row["lease"],
-        committed=_moved(before.committed, balance.committed),
-        reserved=_moved(before.reserved, balance.reserved),
+        committed=balance.committed.minus(before.committed),
+        reserved=balance.reserved.minus(before.reserved),
         balance=balance,
         policy=rows.policy_of(row) if "policy" in detail else None,
         actor=actor_in(detail),
@@ -337,10 +337,6 @@ def _line(row: Mapping[str, Any], before: Balance) -> StatementLine:
 @cache
 def _flags(flags: int) -> str:
     return " ".join(str(flag.name).lower() for flag in EntryFlag if flag & flags)
-
-
-def _moved(before: Totals, after: Totals) -> Totals:
-    return Totals(*(new - old for old, new in zip(before, after, strict=True)))
 
 
 def _reason(row: Row, detail: Mapping[str, Any]) -> str | None:
