@@ -18,7 +18,7 @@ from ledger.core.values import BudgetLease, Usage, UsageEstimate
 
 
 class LostCall(NamedTuple):
-    """The arguments of `record_lost`, in their order."""
+    """The arguments of `record_lost`, by their names and in their order."""
 
     lease: BudgetLease
     usage: Usage

@@ -63,8 +63,8 @@ class AnyBlock(Generic[B]):
         self._lease: BudgetLease | None = None
         self._ended = False
         self._observed = False
-        self._parts: list[tuple[str | None, Usage]] = []
-        """What was observed so far, each part with its key."""
+        self._parts: dict[object, Usage] = {}
+        """What was observed so far, by its key, or by an object of its own."""
         self._known: UsageEstimate | None = None
         """What the call used at most, as far as that is known by now."""
         self._report: UsageReport | None = None
@@ -133,28 +133,24 @@ class AnyBlock(Generic[B]):
             RequestBudgetExceededError: All of it is over the request's own budget.
         """
         self._observed = True
-        excess: RequestBudgetExceededError | None = None
+        lost, excess = False, None
         try:
             yield
         except LostLeaseError:
-            seen = self._used(Usage() if self._has(report) else usage)
-            excess = rules.over_request_budget(self.lease.request_budget, seen)
+            lost = True
         except RequestBudgetExceededError as recorded:
             excess = recorded
-        if not self._has(report):
-            self._parts.append((None if report is None else report.idempotency_key, usage))
+        key = None if report is None else report.idempotency_key
+        self._parts.setdefault(object() if key is None else key, usage)  # in one step
+        if lost:
+            excess = rules.over_request_budget(self.lease.request_budget, self._used())
         if excess is not None:
             raise excess
 
-    def _has(self, report: UsageReport | None) -> bool:
-        """Tell whether a part was observed before, under the key that its report has."""
-        key = None if report is None else report.idempotency_key
-        return key is not None and any(key == known for known, _ in self._parts)
-
-    def _used(self, last: Usage) -> Usage:
+    def _used(self, last: Usage = NOTHING_USED) -> Usage:
         """Return what was observed and a last part, each figure at most what a store holds."""
         used = NOTHING_USED
-        for _, part in [*self._parts, (None, last)]:
+        for part in [*self._parts.values(), last]:
             used = used.saturating_add(part, ceiling=I64_MAX)
         return used
 
@@ -189,10 +185,7 @@ class AnyBlock(Generic[B]):
             for_whom(call.attribution),
         )
         budget: Any = self._budget
-        lease, usage, estimate, attribution, report = call
-        return budget.record_lost(
-            lease, usage, estimate=estimate, attribution=attribution, report=report
-        )
+        return budget.record_lost(**call._asdict())
 
     def _is_inherited(self) -> bool:
         """Tell whether this is a child process, whose parent entered the block and will leave it.
@@ -295,7 +288,7 @@ class LeaseBlock(AnyBlock[Budget]):
         try:
             self._budget.release(self.lease)
         except LostLeaseError as lost:
-            if self._used(NOTHING_USED) != NOTHING_USED:
+            if self._used() != NOTHING_USED:
                 self._book(lost, self._lost_call(NOTHING_USED, None))
         self._close()
 

@@ -114,7 +114,7 @@ class AsyncLeaseBlock(AnyBlock[AsyncBudget]):
         try:
             await self._budget.release(self.lease)
         except LostLeaseError as lost:
-            if self._used(NOTHING_USED) != NOTHING_USED:
+            if self._used() != NOTHING_USED:
                 await self._book(lost, self._lost_call(NOTHING_USED, None))
         self._close()
 
