@@ -8,10 +8,10 @@ store has no such lease any more. So a block says ahead what is to be booked the
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import NamedTuple
 
+from ledger.core.contexts import Within
 from ledger.core.extensions import Attribution
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Usage, UsageEstimate
@@ -30,7 +30,7 @@ class LostCall(NamedTuple):
 _told: ContextVar[Callable[[], LostCall] | None] = ContextVar("what is booked if a lease is lost")
 
 
-class BookedIfLost:
+class BookedIfLost(Within[Callable[[], LostCall] | None]):
     """A block in which a lease is ended.
 
     Args:
@@ -38,17 +38,10 @@ class BookedIfLost:
             end, and no more.
     """
 
-    __slots__ = ("_before", "_told")
+    __slots__ = ()
 
     def __init__(self, told: Callable[[], LostCall]) -> None:
-        self._told = told
-
-    def __enter__(self) -> None:
-        self._before: Token[Callable[[], LostCall] | None] = _told.set(self._told)
-
-    def __exit__(self, *error: object) -> None:
-        with suppress(ValueError):  # a coroutine that is thrown away may end in another context
-            _told.reset(self._before)
+        super().__init__(_told, told)
 
 
 def if_lost() -> LostCall | None:

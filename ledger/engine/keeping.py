@@ -6,27 +6,22 @@ counts as done for it, and the queue tries it again.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 
+from ledger.core.contexts import Within
 from ledger.core.tokens import is_proof, token_of
 from ledger.core.values import Usage
 
 _kept: ContextVar[bool] = ContextVar("calls about leases are kept", default=False)
 
 
-class Keeping:
+class Keeping(Within[bool]):
     """A block in which calls about leases are kept if the store does not do them now."""
 
-    __slots__ = ("_token",)
+    __slots__ = ()
 
-    def __enter__(self) -> None:
-        self._token: Token[bool] = _kept.set(True)
-
-    def __exit__(self, *error: object) -> bool | None:
-        with suppress(ValueError):  # a coroutine that is thrown away may end in another context
-            _kept.reset(self._token)
-        return None
+    def __init__(self) -> None:
+        super().__init__(_kept, True)
 
 
 def is_kept() -> bool:

@@ -383,6 +383,7 @@ class Failing(Keeping):
     __slots__ = ("_attempt", "_part")
 
     def __init__(self, attempt: Attempt, part: BlockCall | None) -> None:
+        super().__init__()
         self._attempt = attempt
         self._part = part
 
