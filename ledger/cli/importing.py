@@ -35,12 +35,12 @@ from ledger.core.entries import Entry
 from ledger.core.extensions import Attribution
 from ledger.core.kinds import CORRECTABLE
 from ledger.core.past_calls import PastCall
-from ledger.core.tokens import lost_key
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import USAGE_FIELDS, Provenance, Usage
 from ledger.errors import IdempotencyConflictError, InvalidInputError
 from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
+from ledger.importing.books import find_lease
 from ledger.importing.sheets import about, summary_sheet
 from ledger.ledger import Ledger
 from ledger.prices import PriceList
@@ -238,18 +238,31 @@ def _record_lost(
     """Record a call of a lease that the store lost, and return what is said of it.
 
     Raises:
-        InvalidInputError: It is in the books with other figures.
+        InvalidInputError: It is in the books with other figures, or in another pool; or the lease
+            is not lost.
     """
-    key = lost_key(lease)
-    there = book.entry_with_key(pool, key)
+    granted, there = find_lease(book, lease)
+    if granted is not None:
+        raise InvalidInputError(
+            "lease",
+            f"{lease} is not lost: entry {granted.seq} of pool {granted.pool!r} reserved it; "
+            "'ledger leases settle' records what it used",
+        )
     if there is None:
         # The program itself may record it meanwhile, with other figures or another reason.
         with suppress(IdempotencyConflictError):
             book.pool(pool).record_lost(lease, usage, attribution=attribution, report=report)
             return f"lease {lease}  recorded"
-        there = book.entry_with_key(pool, key)
+        _, there = find_lease(book, lease)
     if there is not None:
-        _check_same(there, _usage_upto(book, pool, there), usage, pool)
+        if there.pool != pool:
+            raise InvalidInputError(
+                "lease",
+                f"its call is in the books already, in another pool: entry {there.seq} of pool "
+                f"{there.pool!r}",
+            )
+        end = next(book.entries(pool, after=there.seq - 1))
+        _check_same(end, _usage_upto(book, pool, end), usage, pool)
     return f"lease {lease}  was there"
 
 

@@ -23,11 +23,12 @@ from sqlalchemy import (
 )
 
 from ledger.core.axes import AMOUNTS, AXES
-from ledger.core.checks import Micros, to_micros
+from ledger.core.checks import I64_MAX, Micros, to_micros
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, MAKES_CALL, EntryKind, sql
 from ledger.core.past_calls import PastCall, import_key
 from ledger.core.policy import SettlementPolicy
+from ledger.core.tokens import lost_key, parse_token
 from ledger.core.values import GUESSED, USAGE_FIELDS, Usage, UsageDifference
 from ledger.files.rows import digest_of
 from ledger.ledger import Ledger
@@ -37,7 +38,7 @@ from ledger.reports.leases import held_of, with_newest_of_lease
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
-from ledger.store.schema import IS_OF_ENTRY, attributions, entries
+from ledger.store.schema import IS_OF_ENTRY, attributions, entries, pools
 
 _USAGE = [entries.c[f"usage_{name}"] for name in USAGE_FIELDS]
 _OF_POOL = entries.c.pool_id == bindparam("pool_id")
@@ -160,6 +161,38 @@ def find_call(book: Ledger, pool: str, call: PastCall) -> KnownEntry | None:
     same = entries.c.request_id == call.request_id
     others = _others(book, pool, EVERYTHING, lambda _request_id: call.key, same)
     return next((one for _, one in others), None)
+
+
+def find_lease(book: Ledger, token: str) -> tuple[KnownEntry | None, KnownEntry | None]:
+    """Return the reservation of a lease, and the entry that booked it as lost, of whatever pool.
+
+    Args:
+        book: The store.
+        token: The lease's token.
+
+    Raises:
+        InvalidInputError: It is no token.
+        LedgerUnavailableError: The store cannot be read.
+    """
+    lease, proof = parse_token(token)
+    e, of_any_pool = entries.c, entries.c.pool_id.in_(select(pools.c.pool_id))
+    granted = select(e.pool_id, e.seq, e.hash).where(
+        of_any_pool, e.seq == min(lease, I64_MAX), e.kind == EntryKind.RESERVATION
+    )
+    booked = select(e.pool_id, e.seq).where(
+        of_any_pool, e.payload_digest.is_not(None), e.idempotency_key == lost_key(token)
+    )
+
+    def query(connection: Connection, scope: Scope) -> tuple[KnownEntry | None, KnownEntry | None]:
+        of = scope.pools
+        found = (row for row in connection.execute(granted) if row.hash.startswith(proof))
+        each = (found, connection.execute(booked))
+        one, other = (
+            next((KnownEntry(of[row.pool_id], row.seq) for row in rows), None) for rows in each
+        )
+        return one, other
+
+    return snapshot(book, EVERYTHING, query)
 
 
 def _others(

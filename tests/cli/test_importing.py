@@ -275,6 +275,28 @@ def test_a_call_that_the_program_recorded_by_itself_was_there(
         assert charged == book.pool("team").status().balance.committed.tokens
 
 
+def test_a_call_of_a_lease_is_recorded_in_one_pool(
+    ledger: Run, refused: Run, url: str, new_store: Callable[..., str]
+) -> None:
+    """A lost one is not counted in a second pool, and one that is there is settled."""
+    with Ledger.open(new_store("sqlite")) as elsewhere:
+        mine = elsewhere.pool("team", SharedPoolBudgetOptions())
+        lost = [mine.reserve(EXTENSIONS, tokens(9), UNLIMITED) for _ in range(3)][-1]
+    with Ledger.open(url, create=False) as book:
+        book.pool("other", SharedPoolBudgetOptions())
+        there = book.pool("team").reserve(EXTENSIONS, tokens(9), UNLIMITED)
+    words = ("--url", url, "--reason", "lost", "--total-tokens", 7, "--lease")
+    assert "recorded" in ledger("record", "team", *words, lost.token).out
+    said = str(refused("record", "other", *words, lost.token))
+    assert "in the books already, in another pool: entry 4 of pool 'team'" in said
+    for pool in ("team", "other"):
+        said = str(refused("record", pool, *words, there.token))
+        assert "is not lost: entry 2 of pool 'team' reserved it; 'ledger leases settle'" in said
+    with Ledger.open(url, create=False) as book:
+        assert 1 == book.pool("other").status().seq
+        assert 7 == book.pool("team").status().balance.committed.tokens
+
+
 def _statement(ledger: Run, url: str) -> list[dict[str, Any]]:
     said = ledger("report", "statement", "team", "--url", url, "--format", "json").out
     (found,) = json.loads(said)
