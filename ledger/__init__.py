@@ -26,38 +26,7 @@ if typing.TYPE_CHECKING:
         Totals,
         WindowState,
     )
-    from ledger.core.extensions import (
-        Attribution,
-        IdempotencyKey,
-        LeaseTtl,
-        OccurredAt,
-        RequestExtensions,
-    )
-    from ledger.core.kinds import EntryKind, LeasePhase
-    from ledger.core.limits import Limit, Rolling
-    from ledger.core.past_calls import ImportedCall, PastCall
-    from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
-    from ledger.core.status import (
-        CreditStatus,
-        LimitStatus,
-        OpenLease,
-        PoolStatus,
-        Standby,
-        ThresholdCrossing,
-    )
-    from ledger.core.unbilled import is_unbilled, register_unbilled
-    from ledger.core.usage_reports import UsageReport
-    from ledger.core.values import (
-        BudgetLease,
-        Counting,
-        Provenance,
-        Remaining,
-        RequestBudget,
-        Usage,
-        UsageDifference,
-        UsageEstimate,
-    )
-    from ledger.errors import (
+    from ledger.core.errors import (
         AmountOutOfRangeError,
         BillingFileError,
         BudgetError,
@@ -96,6 +65,37 @@ if typing.TYPE_CHECKING:
         UnknownPriceError,
         UnknownRulesError,
         UnpricedCallError,
+    )
+    from ledger.core.extensions import (
+        Attribution,
+        IdempotencyKey,
+        LeaseTtl,
+        OccurredAt,
+        RequestExtensions,
+    )
+    from ledger.core.kinds import EntryKind, LeasePhase
+    from ledger.core.limits import Limit, Rolling
+    from ledger.core.past_calls import ImportedCall, PastCall
+    from ledger.core.policy import SettlementPolicy, SharedPoolBudgetOptions, Unpriced
+    from ledger.core.status import (
+        CreditStatus,
+        LimitStatus,
+        OpenLease,
+        PoolStatus,
+        Standby,
+        ThresholdCrossing,
+    )
+    from ledger.core.unbilled import is_unbilled, register_unbilled
+    from ledger.core.usage_reports import UsageReport
+    from ledger.core.values import (
+        BudgetLease,
+        Counting,
+        Provenance,
+        Remaining,
+        RequestBudget,
+        Usage,
+        UsageDifference,
+        UsageEstimate,
     )
     from ledger.ledger import Ledger
     from ledger.managers.memory import SharedPoolBudgetManager
@@ -291,7 +291,7 @@ _NAMES = {
         "UsageDifference",
         "UsageEstimate",
     ),
-    "errors": (
+    "core.errors": (
         "AmountOutOfRangeError",
         "BillingFileError",
         "BudgetError",

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ledger.core.checks import check_clock, check_text, check_type, from_micros
 from ledger.core.credits import Credit
+from ledger.core.errors import PoolConflictError, UnknownPoolError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.announcements import Announcer, OnThreshold, check_callback
 from ledger.engine.group_commit import Clock, Writer
@@ -18,7 +19,6 @@ from ledger.engine.opening import Opening
 from ledger.engine.operations import Adjust, ClosePool, Ensure, InForceError, Operation, TopUp
 from ledger.engine.sweeping import sweep, sweep_pools
 from ledger.engine.waiting import WaitingReservations
-from ledger.errors import PoolConflictError, UnknownPoolError
 from ledger.managers.pool import LedgerBudgetManager
 from ledger.managers.router import BudgetRouter, Choose
 from ledger.store import migrate, snapshot

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 import ledger
 from ledger.cli.exit_codes import ExitCode
-from ledger.errors import LedgerError
+from ledger.core.errors import LedgerError
 
 
 class _Command(NamedTuple):

@@ -17,7 +17,12 @@ from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import length_s
 from ledger.core.alerts import Alert
 from ledger.core.axes import AXES
-from ledger.errors import ContentionError, ExportError, InvalidInputError, LedgerUnavailableError
+from ledger.core.errors import (
+    ContentionError,
+    ExportError,
+    InvalidInputError,
+    LedgerUnavailableError,
+)
 from ledger.ledger import Ledger
 from ledger.reports.output_file import output_file
 from ledger.reports.render import in_words, moment, printable

@@ -26,9 +26,9 @@ from ledger.cli.exit_codes import ExitCode
 from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
 from ledger.core.entries import Totals
+from ledger.core.errors import InvalidInputError
 from ledger.core.kinds import LeasePhase
 from ledger.core.status import OpenLease
-from ledger.errors import InvalidInputError
 from ledger.reports.render import (
     Sheet,
     columns,

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.cli.exit_codes import ExitCode
+from ledger.core.errors import JournalDamagedError, LedgerError
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.errors import JournalDamagedError, LedgerError
 from ledger.ledger import DEFAULT_TIMEOUT_S, DEFAULT_URL, Ledger
 from ledger.reports.output_file import refuse_stream_into
 from ledger.reports.render import Sheet, as_csv, as_json, behind, printable

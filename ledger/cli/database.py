@@ -9,7 +9,7 @@ import typer
 from ledger.cli.books import print_verified
 from ledger.cli.common import URL_DEFAULT, Url, progress_bar, show, stdout
 from ledger.cli.exit_codes import ExitCode
-from ledger.errors import SchemaVersionError
+from ledger.core.errors import SchemaVersionError
 from ledger.ledger import DEFAULT_TIMEOUT_S
 from ledger.reports.render import Column, Sheet, counted, printable
 from ledger.store import migrate, schema

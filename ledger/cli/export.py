@@ -14,7 +14,7 @@ from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, stdout
 from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import filtered, tell_below
 from ledger.cli.output import Force, target
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.reports.render import counted, not_yet_charged, printable, usd
 
 ExportFormat = Annotated[

@@ -11,7 +11,7 @@ import typer
 from ledger.cli.common import stderr
 from ledger.cli.gathered import gathered
 from ledger.core.calendar import zone_named
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports import Filter, PoolState, TimeBasis
 from ledger.reports.render import printable

@@ -32,12 +32,12 @@ from ledger.cli.prices import NoLibrary
 from ledger.cli.usage import for_whom, usage_of, used
 from ledger.core.calendar import zone_named
 from ledger.core.entries import Entry
+from ledger.core.errors import IdempotencyConflictError, InvalidInputError
 from ledger.core.extensions import Attribution
 from ledger.core.kinds import CORRECTABLE
 from ledger.core.past_calls import PastCall
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import USAGE_FIELDS, Provenance, Usage
-from ledger.errors import IdempotencyConflictError, InvalidInputError
 from ledger.files.mapping import BillMapping
 from ledger.importing import Calls, Changed, Imported, import_calls, record_call
 from ledger.importing.books import find_lease

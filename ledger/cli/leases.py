@@ -14,11 +14,11 @@ from ledger.cli.filters import moment_in
 from ledger.cli.usage import usage_of, used
 from ledger.core.calendar import zone_named
 from ledger.core.checks import I64_MAX
+from ledger.core.errors import InvalidInputError, RequestBudgetExceededError, UnknownLeaseError
 from ledger.core.kinds import EntryKind
 from ledger.core.tokens import parse_token
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Provenance, RequestBudget, UsageEstimate
-from ledger.errors import InvalidInputError, RequestBudgetExceededError, UnknownLeaseError
 from ledger.ledger import Ledger
 from ledger.managers.pool import LedgerBudgetManager
 from ledger.reports.render import usd

@@ -12,8 +12,8 @@ import typer
 from ledger.cli.filters import length_s
 from ledger.core.axes import AXES, COST
 from ledger.core.calendar import Period, Window
+from ledger.core.errors import InvalidInputError, LedgerError
 from ledger.core.limits import Limit, Rolling
-from ledger.errors import InvalidInputError, LedgerError
 from ledger.simulate import parse_count, parse_usd
 
 LimitsOption = Annotated[

@@ -17,8 +17,8 @@ from ledger import reports
 from ledger.core.axes import COST, MONEY_FIRST, Axis
 from ledger.core.checks import to_micros
 from ledger.core.entries import PoolId
+from ledger.core.errors import LedgerError
 from ledger.core.status import PoolStatus
-from ledger.errors import LedgerError
 from ledger.ledger import Ledger
 from ledger.reports.render import (
     capacity,

@@ -11,7 +11,7 @@ import typer
 
 from ledger.cli.common import progress_bar
 from ledger.cli.gathered import gathered
-from ledger.errors import BillingFileError, InvalidInputError, LedgerError
+from ledger.core.errors import BillingFileError, InvalidInputError, LedgerError
 from ledger.files.bill import Bill, fitted_table, read_bill
 from ledger.files.mapping import BillMapping, Identical, Repeats
 from ledger.files.mapping_files import read_mappings

@@ -9,7 +9,7 @@ import typer
 
 from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Url, existing, stderr, tell_left_out
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.telemetry import PoolCollector
 
 _PORT_MAX = 65_535

@@ -7,7 +7,7 @@ import sys
 import typer.main
 
 from ledger.core.axes import AXES
-from ledger.errors import InvalidInputError, LedgerError
+from ledger.core.errors import InvalidInputError, LedgerError
 
 
 def in_options(app: typer.Typer, error: LedgerError) -> str:

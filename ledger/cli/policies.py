@@ -26,13 +26,13 @@ from ledger.cli.windows import (
     window,
 )
 from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS
+from ledger.core.errors import InvalidInputError
 from ledger.core.policy import (
     SettlementPolicy,
     SharedPoolBudgetOptions,
     Unpriced,
     check_storable_policy,
 )
-from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count
 
 CapacityTokens = Annotated[

@@ -28,9 +28,9 @@ from ledger.cli.policies import Changes, changing
 from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text
 from ledger.core.credits import PRIORITY_DEFAULT, Credit
+from ledger.core.errors import UnknownPoolError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import PoolStatus
-from ledger.errors import UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.managers.pool import LedgerBudgetManager
 from ledger.reports import Filter, Movement, standing, statement, unpriced

@@ -25,7 +25,7 @@ from ledger.cli.filters import Zone, moment_in
 from ledger.cli.prices import At, NoLibrary, OwnPrices, Tier
 from ledger.cli.usage import Provider
 from ledger.core.calendar import zone_named
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.prices import Counts, Price, PriceList, count_tokens
 from ledger.prices.kinds import PRICE_KINDS, REQUESTS
 from ledger.prices.rates import Line, text_of

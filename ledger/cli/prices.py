@@ -27,7 +27,7 @@ from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import Zone, filtered, moment_in
 from ledger.cli.output import Output, printed
 from ledger.core.calendar import zone_named
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.prices import PriceList, PriceTable
 from ledger.prices.comparison import Comparison, compare
 from ledger.prices.library import LibraryPrices

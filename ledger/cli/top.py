@@ -9,7 +9,7 @@ import typer
 from ledger import reports
 from ledger.cli.common import URL_DEFAULT, Url, Wide, existing, show, stdout, tell_left_out
 from ledger.cli.filters import length_s, listing
-from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.core.errors import InvalidInputError, MissingExtraError
 from ledger.reports.render import moment, open_leases_sheet, pools_sheet
 
 _TIMEOUT_S = 2.0

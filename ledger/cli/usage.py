@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from ledger.cli.gathered import gathered
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import Attribution
 from ledger.core.values import Usage
-from ledger.errors import InvalidInputError
 from ledger.simulate import parse_count, parse_usd
 
 _BOTH = 2

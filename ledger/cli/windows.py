@@ -14,7 +14,7 @@ from ledger.cli.filters import length_s, moment_in
 from ledger.core.axes import AXES, CARRY_CAPS
 from ledger.core.calendar import Period, Window
 from ledger.core.checks import U64_MAX
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.simulate import parse_count, parse_usd
 
 WindowLength = Annotated[

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from ledger.core.checks import I64_MAX, canonical_json, check_amount, check_type
+from ledger.core.errors import InvalidInputError
 from ledger.core.status import ThresholdCrossing
-from ledger.errors import InvalidInputError
 
 _HASH_BYTES = 8
 """How much of an entry's hash tells it from another of its number."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from uuid import UUID
 
 from ledger.core.checks import check_seconds, check_type
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.tokens import parse_token, token_of
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, RequestBudget, Usage, UsageEstimate
-from ledger.errors import InvalidInputError
 
 
 def check_record(lease: object, usage: object, report: object = None) -> None:

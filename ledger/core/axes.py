@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 U64_MAX = 2**64 - 1
-"""As a capacity it means unlimited. Defined here since `errors` cannot import `checks`."""
+"""As a capacity it means unlimited. Defined here since errors say what is unlimited."""
 
 
 class Axis(NamedTuple):

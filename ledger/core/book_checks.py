@@ -6,9 +6,9 @@ from ledger.core import rules
 from ledger.core.credit_book import CreditBook, book_from_json
 from ledger.core.entries import Balance, Entry, Totals
 from ledger.core.entry_shape import Contradiction
+from ledger.core.errors import InvalidInputError
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.errors import InvalidInputError
 
 _UNREADABLE = (LookupError, TypeError, AttributeError, InvalidInputError)
 """What reading a part of a detail raises that is not what it should be."""

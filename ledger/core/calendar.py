@@ -28,7 +28,7 @@ from ledger.core.checks import (
     from_micros,
     to_micros,
 )
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 WINDOW_MIN = timedelta(seconds=1)
 WINDOW_MAX = timedelta(days=3_650)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NewType
 
 from ledger.core import axes
-from ledger.errors import AmountOutOfRangeError, InvalidInputError
+from ledger.core.errors import AmountOutOfRangeError, InvalidInputError
 
 U64_MAX = axes.U64_MAX
 """The largest amount in memory; as a capacity it means unlimited."""

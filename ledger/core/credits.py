@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ledger.core.axes import AXES, NAMES
 from ledger.core.checks import I64_MAX, check_amount, check_moment, check_text, to_micros
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 CREDIT_NAME_MAX_CHARS = 64
 PRIORITY_MAX = 100

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from ledger.core import rules
 from ledger.core.entries import Entry, EntryFlag, Totals, lost_in, requests_made
+from ledger.core.errors import InvalidInputError
 from ledger.core.kinds import KINDS, EntryKind
 from ledger.core.values import Usage, UsageDifference
-from ledger.errors import InvalidInputError
 
 _SHAPED = {"policy": "a policy", "estimate": "an estimate", "usage": "usage", "lease": "a lease"}
 

@@ -9,8 +9,8 @@ from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from ledger.core.checks import canonical_json, check_moment, check_text, check_type
+from ledger.core.errors import InvalidInputError
 from ledger.core.policy import check_ttl
-from ledger.errors import InvalidInputError
 
 T = TypeVar("T")
 

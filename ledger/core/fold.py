@@ -33,15 +33,15 @@ from ledger.core.entry_shape import (
     is_call,
     move_of,
 )
-from ledger.core.kinds import CHANGES_WINDOW, CHARGED, KINDS, EntryKind, LeasePhase
-from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.values import Usage, UsageDifference, UsageEstimate
-from ledger.errors import (
+from ledger.core.errors import (
     InvalidInputError,
     UncorrectableEntryError,
     UnknownLeaseError,
     UnknownRulesError,
 )
+from ledger.core.kinds import CHANGES_WINDOW, CHARGED, KINDS, EntryKind, LeasePhase
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import Usage, UsageDifference, UsageEstimate
 
 _BEGINNING = Micros(0)
 

@@ -11,7 +11,7 @@ from ledger.core import calendar
 from ledger.core.axes import AXES, CAPACITIES, U64_MAX, shown
 from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
 from ledger.core.checks import I64_MAX, check_amount, check_text, check_type
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 LIMITS_MAX = 8
 """How many limits one policy may have."""

@@ -9,9 +9,9 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from ledger.core.checks import Micros, check_moment, check_text, check_type, to_micros
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import Attribution
 from ledger.core.values import Provenance, Usage
-from ledger.errors import InvalidInputError
 
 COST_PLACES_MAX = 200
 """How many decimal places an exact cost may have."""

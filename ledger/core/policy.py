@@ -12,6 +12,7 @@ from ledger.core.axes import AXES, CAPACITIES, STOP_THRESHOLDS, Axis, shown
 from ledger.core.calendar import Window, check_storable_window, window_from_json, window_to_json
 from ledger.core.checks import I64_MAX, U64_MAX, check_amount, check_text, check_type
 from ledger.core.credits import check_prepaid
+from ledger.core.errors import InvalidInputError
 from ledger.core.limits import (
     Limit,
     check_limits,
@@ -19,7 +20,6 @@ from ledger.core.limits import (
     limit_from_json,
     limit_to_json,
 )
-from ledger.errors import InvalidInputError
 
 LEASE_TTL_MAX = timedelta(days=3_650)
 THRESHOLDS_MAX = 8

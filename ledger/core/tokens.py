@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TypeGuard
 
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 _PROOF_BYTES = 8
 """How much of a lease's proof its token has."""

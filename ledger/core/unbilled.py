@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import Any
 
 from ledger.core.checks import check_callable, check_text
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 Rule = Callable[[Any], bool]
 """Tells of an error of the class that it stands for whether the call was not billed."""

@@ -25,9 +25,9 @@ from ledger.core.checks import (
     check_moment,
     check_text,
 )
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import TAGS_MAX, TAGS_MAX_CHARS, check_tags
 from ledger.core.values import Provenance
-from ledger.errors import InvalidInputError
 
 DETAIL_SHOWN_CHARS = 1_000
 """How much is kept of a detail that does not fit: in JSON a character may take up six."""

@@ -19,8 +19,8 @@ from ledger.core.checks import (
     U64_MAX,
     check_amount,
 )
+from ledger.core.errors import InvalidInputError
 from ledger.core.tokens import token_of
-from ledger.errors import InvalidInputError
 
 
 class _Amounts:

@@ -8,12 +8,12 @@ from typing import Any
 from ledger.core import rules
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import Balance
+from ledger.core.errors import ThresholdExceededError
 from ledger.core.kinds import EntryKind
 from ledger.core.values import RequestBudget, UsageEstimate
 from ledger.engine.batch import Batch
 from ledger.engine.expiry import expire_spared, spared
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import ThresholdExceededError
 from ledger.store.drafts import Draft
 
 

@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from ledger.core.errors import InvalidInputError
 from ledger.core.status import ThresholdCrossing
 from ledger.engine.worker import Worker
-from ledger.errors import InvalidInputError
 
 OnThreshold = Callable[[ThresholdCrossing], object]
 """A program's own function; its return value is ignored."""

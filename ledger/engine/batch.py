@@ -16,13 +16,13 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import Actor, PoolId, Totals
+from ledger.core.errors import LedgerError
 from ledger.core.kinds import EntryKind
 from ledger.core.values import Usage, UsageDifference, UsageEstimate
 from ledger.engine import carved_pools
 from ledger.engine.mirrors import mirror_of
 from ledger.engine.pool_batch import PoolBatch
 from ledger.engine.refunds import in_window
-from ledger.errors import LedgerError
 from ledger.store import snapshot
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row

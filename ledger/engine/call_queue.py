@@ -13,13 +13,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 
-from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
-from ledger.engine.worker import Worker
-from ledger.errors import (
+from ledger.core.errors import (
     ContentionError,
     OutcomeUnknownError,
     StoreError,
 )
+from ledger.engine.callers import Caller, Executor, TaskCaller, ThreadCaller, wake_tasks
+from ledger.engine.worker import Worker
 from ledger.store.database import Database
 from ledger.store.dialects.base import ROUND_TRIP_S
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ledger.core.errors import LedgerError, NotPermittedError, OutcomeUnknownError, StoreError
 from ledger.core.lost_calls import LostCall
 from ledger.engine.operations import Operation
 from ledger.engine.perform import OperationResult
-from ledger.errors import LedgerError, NotPermittedError, OutcomeUnknownError, StoreError
 from ledger.store import rows
 from ledger.store.journal import PoolJournal
 

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Collection
 from enum import Enum, auto
 from typing import TypeVar
 
-from ledger.errors import LedgerUnavailableError
+from ledger.core.errors import LedgerUnavailableError
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import LeaseState
+from ledger.core.errors import JournalDamagedError
 from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import JournalDamagedError
 from ledger.store.drafts import Draft, about_lease
 from ledger.store.heads import LeaseRow
 from ledger.store.snapshot import Ending

@@ -28,6 +28,11 @@ from typing import Any, TypeVar, cast
 
 from ledger.core.checks import Micros
 from ledger.core.entries import PoolId
+from ledger.core.errors import (
+    ContentionError,
+    LedgerError,
+    StoreError,
+)
 from ledger.core.status import ThresholdCrossing
 from ledger.engine.callers import (
     Caller,
@@ -43,11 +48,6 @@ from ledger.engine.operations import Operation, Record, Release
 from ledger.engine.outcomes import Outcomes, left_by
 from ledger.engine.perform import Done, PoolOperation, no_calls, perform
 from ledger.engine.transaction import Transactions, named
-from ledger.errors import (
-    ContentionError,
-    LedgerError,
-    StoreError,
-)
 from ledger.store.database import Database
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal

@@ -12,6 +12,7 @@ from ledger.core import carving, rules
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, Micros, check_text, check_type
 from ledger.core.entries import Actor, Balance, PoolId, PoolInfo, Seq
+from ledger.core.errors import InvalidInputError, ParentConflictError, PoolConflictError
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
     SharedPoolBudgetOptions,
@@ -23,7 +24,6 @@ from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.perform import Done, finish, no_calls, prepare
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import InvalidInputError, ParentConflictError, PoolConflictError
 from ledger.store import actors, pools
 from ledger.store.directory import Directory
 from ledger.store.drafts import Draft, first_row

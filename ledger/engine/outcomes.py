@@ -12,6 +12,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ledger.core.errors import (
+    ContentionError,
+    LedgerUnavailableError,
+    LostLeaseError,
+    OutcomeUnknownError,
+    StoreError,
+)
 from ledger.core.kinds import EntryKind
 from ledger.core.lost_calls import if_lost
 from ledger.engine.call_queue import CallQueue
@@ -19,13 +26,6 @@ from ledger.engine.callers import Caller, TaskCaller, ThreadCaller, chain, wake_
 from ledger.engine.keeping import is_kept, lease_named, shown
 from ledger.engine.operations import Operation, Record, RecordLost, Release
 from ledger.engine.operations.base import LeaseOperation
-from ledger.errors import (
-    ContentionError,
-    LedgerUnavailableError,
-    LostLeaseError,
-    OutcomeUnknownError,
-    StoreError,
-)
 from ledger.store.journal import PoolJournal
 
 _log = logging.getLogger(__name__)

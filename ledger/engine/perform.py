@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import PoolId
+from ledger.core.errors import IdempotencyConflictError, LedgerError
 from ledger.core.kinds import EntryKind
 from ledger.core.status import ThresholdCrossing
 from ledger.engine.batch import Batch, UnsweptError
 from ledger.engine.expiry import expire, note_swept
 from ledger.engine.operations.base import Operation
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import IdempotencyConflictError, LedgerError
 from ledger.store import journal, snapshot
 from ledger.store.drafts import Draft, Staged
 from ledger.store.heads import Memo

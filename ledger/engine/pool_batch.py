@@ -19,16 +19,16 @@ from ledger.core.entries import (
     WindowState,
     make,
 )
-from ledger.core.kinds import CHANGES_WINDOW, GIVES_BACK, EntryKind
-from ledger.core.values import Usage, UsageDifference
-from ledger.engine.pool_counts import PoolCounts
-from ledger.engine.thresholds import PoolThresholds
-from ledger.errors import (
+from ledger.core.errors import (
     JournalDamagedError,
     LostLeaseError,
     PoolClosedError,
     UncorrectableEntryError,
 )
+from ledger.core.kinds import CHANGES_WINDOW, GIVES_BACK, EntryKind
+from ledger.core.values import Usage, UsageDifference
+from ledger.engine.pool_counts import PoolCounts
+from ledger.engine.thresholds import PoolThresholds
 from ledger.store import corrections, drafts
 from ledger.store import journal as journals
 from ledger.store.attributions import NO_CONTENT

@@ -7,13 +7,13 @@ from typing import Any
 
 from ledger.core.arguments import check_reserve
 from ledger.core.checks import check_amount, check_several, check_type
+from ledger.core.errors import IdempotencyConflictError, InvalidInputError, LedgerError
 from ledger.core.extensions import IdempotencyKey, RequestExtensions
 from ledger.core.kinds import EntryKind
 from ledger.core.values import BudgetLease, RequestBudget, Usage, UsageEstimate
 from ledger.engine.group_commit import BATCH_MAX, Writer
 from ledger.engine.operations import NotReservedError, OtherCallError, Replayed
 from ledger.engine.operations.base import Operation
-from ledger.errors import IdempotencyConflictError, InvalidInputError, LedgerError
 from ledger.store.journal import PoolJournal
 
 KnownCall = tuple[RequestExtensions, UsageEstimate, Usage]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ledger.core.errors import JournalDamagedError, LedgerUnavailableError
 from ledger.engine.group_commit import Writer
-from ledger.errors import JournalDamagedError, LedgerUnavailableError
 from ledger.store import standing
 from ledger.store.damage import refused_row
 from ledger.store.journal import PoolJournal

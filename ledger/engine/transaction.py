@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection
 
 from ledger.core.entries import PoolId
+from ledger.core.errors import ContentionError, NotPermittedError
 from ledger.engine.batch import MorePoolsError
-from ledger.errors import ContentionError, NotPermittedError
 from ledger.store.database import Database, Reads
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from ledger.errors import MissingExtraError
+from ledger.core.errors import MissingExtraError
 from ledger.exports.columns import DIGITS, PLACES, ColumnType, ExportCell, ExportColumn, RowGroup
 
 GROUP_ROWS = 10_000

@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from ledger.core.checks import I64_MAX, check_amount, check_type, from_micros
 from ledger.core.entries import PoolId
+from ledger.core.errors import InvalidInputError
 from ledger.core.kinds import CHARGED
-from ledger.errors import InvalidInputError
 from ledger.exports.columns import ExportCell, ExportColumn, RowGroup, Stored, with_held
 from ledger.ledger import Ledger
 from ledger.reports.filters import Where

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.exports.accounting import (
     BEANCOUNT,
     BEANCOUNT_PART,

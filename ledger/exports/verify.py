@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ledger.core.axes import AMOUNTS
 from ledger.core.checks import check_path, check_type
-from ledger.errors import ExportError, LedgerError
+from ledger.core.errors import ExportError, LedgerError
 from ledger.exports.columns import ColumnType, ExportCell, is_redacted
 from ledger.exports.source import Extract, source
 from ledger.exports.tables import TABLES, Container, ExportTable, Format, container_of

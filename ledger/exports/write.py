@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ledger.core.checks import check_type
 from ledger.core.columns import each_once
 from ledger.core.entries import EntryFlag
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.exports.accounting import HEADER as ACCOUNTED
 from ledger.exports.columns import ExportCell, RowGroup
 from ledger.exports.focus import FocusVersion

@@ -10,7 +10,7 @@ from itertools import chain
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
-from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.core.errors import InvalidInputError, MissingExtraError
 from ledger.exports.columns import PLACES, ColumnType, ExportCell, ExportColumn, RowGroup
 from ledger.exports.text import written
 

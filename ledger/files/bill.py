@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.core.checks import check_callable, check_path, check_several, check_type, from_micros
-from ledger.errors import BillingFileError, InvalidInputError
+from ledger.core.errors import BillingFileError, InvalidInputError
 from ledger.files.line_reader import LineReader
 from ledger.files.lines import BillLine
 from ledger.files.mapping import ATTRIBUTION, BillMapping

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text, from_micros
 from ledger.core.columns import each_once
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.files.lines import LineColumns
 from ledger.files.mapping import COST_FIELD, BillMapping, CostUnit, TokenCounting
 from ledger.files.moments import ISO, full_time, moment

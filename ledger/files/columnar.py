@@ -10,7 +10,7 @@ from io import BufferedIOBase
 from itertools import islice
 from typing import Any
 
-from ledger.errors import LedgerError, MissingExtraError
+from ledger.core.errors import LedgerError, MissingExtraError
 from ledger.files.objects import names_of, text_at
 from ledger.files.rows import COLUMNS_MAX, LIST, FileRow, FileRows, cell_of, digest_of, together
 from ledger.files.source import SourceFile

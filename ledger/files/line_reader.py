@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ledger.core.calendar import zone_named
 from ledger.core.columns import kept
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.files.cells import CellReader, Moments, ReadRows
 from ledger.files.lines import KeptLine, LineColumns, Lines
 from ledger.files.mapping import BillMapping, Identical, Repeats

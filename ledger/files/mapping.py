@@ -9,8 +9,8 @@ from typing import Any
 
 from ledger.core.calendar import zone_named
 from ledger.core.checks import check_amount, check_text, check_type
+from ledger.core.errors import InvalidInputError
 from ledger.core.values import USAGE_FIELDS
-from ledger.errors import InvalidInputError
 from ledger.files.moments import ISO, check_format, moment
 from ledger.files.numbers import unit_of
 from ledger.files.rows import LIST

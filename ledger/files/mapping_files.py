@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from ledger.core.checks import check_path
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.files.mapping import BillMapping
 from ledger.files.ready import READY
 

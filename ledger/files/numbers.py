@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from ledger.core.checks import I64_MAX, check_amount
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 Amount = int | Fraction
 

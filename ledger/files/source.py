@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 
 from typing_extensions import override
 
-from ledger.errors import LedgerError
+from ledger.core.errors import LedgerError
 
 CONTENT_MAX = 4 * 2**30
 """How many bytes a file may have, unpacked. It is read as a stream: this bounds the time."""

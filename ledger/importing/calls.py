@@ -20,10 +20,10 @@ from ledger.core.checks import (
     from_micros,
     to_micros,
 )
+from ledger.core.errors import BillingFileError, InvalidInputError, UnknownPriceError
 from ledger.core.extensions import Attribution
 from ledger.core.past_calls import COST_PLACES_MAX, PastCall, import_key
 from ledger.core.values import Provenance, Usage
-from ledger.errors import BillingFileError, InvalidInputError, UnknownPriceError
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
 from ledger.files.mapping import COST_FIELD, Identical

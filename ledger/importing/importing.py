@@ -13,16 +13,16 @@ from itertools import islice
 
 from ledger.core import rules
 from ledger.core.checks import REASON_MAX_CHARS, check_callable, check_text, check_type
-from ledger.core.extensions import ATTRIBUTION_TEXTS
-from ledger.core.past_calls import ImportedCall, PastCall
-from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.core.values import USAGE_FIELDS, Usage
-from ledger.errors import (
+from ledger.core.errors import (
     BillingFileError,
     EntryCorrectedError,
     IdempotencyConflictError,
     InvalidInputError,
 )
+from ledger.core.extensions import ATTRIBUTION_TEXTS
+from ledger.core.past_calls import ImportedCall, PastCall
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.files.rows import digest_of
 from ledger.importing.books import (
     CallInBooks,

@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from ledger.errors import MissingExtraError
+from ledger.core.errors import MissingExtraError
 from ledger.transport.refusals import denial_of
 
 try:

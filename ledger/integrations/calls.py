@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from ledger.core.checks import check_text
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.values import RequestBudget
-from ledger.errors import InvalidInputError
 from ledger.prices import PriceList, Recording
 from ledger.transport.attempts import Attempt, BlockCall
 from ledger.transport.counting import counted_here

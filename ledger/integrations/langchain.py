@@ -10,8 +10,8 @@ from uuid import UUID
 
 from typing_extensions import override
 
+from ledger.core.errors import MissingExtraError
 from ledger.core.extensions import Attribution
-from ledger.errors import MissingExtraError
 from ledger.integrations.calls import Counted, CountedCall
 from ledger.prices import Counts
 from ledger.prices.answers import Answer

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ledger.errors import MissingExtraError
+from ledger.core.errors import MissingExtraError
 from ledger.transport.settings import Acting, acting_now, agent_run
 
 try:

@@ -6,8 +6,8 @@ from typing import Any
 
 from typing_extensions import override
 
+from ledger.core.errors import MissingExtraError
 from ledger.core.extensions import Attribution
-from ledger.errors import MissingExtraError
 from ledger.transport.settings import agent_run, attributed
 
 try:

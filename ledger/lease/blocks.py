@@ -16,12 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 from ledger.contract import Budget
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, check_type
-from ledger.core.extensions import Attribution, OccurredAt, RequestExtensions, for_whom
-from ledger.core.lost_calls import BookedIfLost, LostCall
-from ledger.core.unbilled import is_unbilled
-from ledger.core.usage_reports import UsageReport
-from ledger.core.values import NOTHING_USED, BudgetLease, RequestBudget, Usage, UsageEstimate
-from ledger.errors import (
+from ledger.core.errors import (
     BudgetError,
     IdempotencyConflictError,
     InvalidInputError,
@@ -29,6 +24,11 @@ from ledger.errors import (
     LostLeaseError,
     RequestBudgetExceededError,
 )
+from ledger.core.extensions import Attribution, OccurredAt, RequestExtensions, for_whom
+from ledger.core.lost_calls import BookedIfLost, LostCall
+from ledger.core.unbilled import is_unbilled
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import NOTHING_USED, BudgetLease, RequestBudget, Usage, UsageEstimate
 from ledger.lease.renewal import renewer
 
 B = TypeVar("B")

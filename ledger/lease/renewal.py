@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 
-from ledger.errors import LedgerUnavailableError, UnknownLeaseError
+from ledger.core.errors import LedgerUnavailableError, UnknownLeaseError
 
 _log = logging.getLogger(__name__)
 

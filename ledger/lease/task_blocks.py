@@ -12,9 +12,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ledger.contract import AsyncBudget
-from ledger.core.usage_reports import UsageReport
-from ledger.core.values import NOTHING_USED, Usage
-from ledger.errors import (
+from ledger.core.errors import (
     BudgetError,
     IdempotencyConflictError,
     InvalidInputError,
@@ -22,6 +20,8 @@ from ledger.errors import (
     LostLeaseError,
     RequestBudgetExceededError,
 )
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import NOTHING_USED, Usage
 from ledger.lease.blocks import AnyBlock, report_unended
 from ledger.lease.renewal import TaskRenewer
 

@@ -34,6 +34,15 @@ from ledger.core.checks import (
     from_micros,
 )
 from ledger.core.credits import Credit
+from ledger.core.errors import (
+    BudgetError,
+    ContentionError,
+    IdempotencyConflictError,
+    InvalidInputError,
+    PoisonedError,
+    ThresholdExceededError,
+    UnknownLeaseError,
+)
 from ledger.core.extensions import Attribution, LeaseTtl, RequestExtensions
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced, check_ttl
@@ -49,15 +58,6 @@ from ledger.core.values import (
 )
 from ledger.engine.announcements import Announcer, OnThreshold
 from ledger.engine.capacity_queue import CapacityQueues, ThreadWaiter
-from ledger.errors import (
-    BudgetError,
-    ContentionError,
-    IdempotencyConflictError,
-    InvalidInputError,
-    PoisonedError,
-    ThresholdExceededError,
-    UnknownLeaseError,
-)
 from ledger.lease import LeaseBlock, leasing
 from ledger.managers.memory_state import MemoryState
 

@@ -13,6 +13,7 @@ from ledger.core.checks import U64_MAX, Micros, from_micros
 from ledger.core.credit_book import CreditBook
 from ledger.core.credits import Credit
 from ledger.core.entries import Balance, Direction, LeaseState, Totals, WindowState, requests_made
+from ledger.core.errors import InvalidInputError, LostLeaseError
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced
 from ledger.core.status import CreditStatus, ThresholdCrossing
@@ -25,7 +26,6 @@ from ledger.core.values import (
     UsageDifference,
     UsageEstimate,
 )
-from ledger.errors import InvalidInputError, LostLeaseError
 
 _NOTHING_DUE = rules.Due()
 

@@ -27,6 +27,12 @@ from ledger.core.checks import (
     check_type,
 )
 from ledger.core.entries import Entry
+from ledger.core.errors import (
+    IdempotencyConflictError,
+    LedgerError,
+    LostLeaseError,
+    UnknownLeaseError,
+)
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.kinds import LeasePhase
 from ledger.core.past_calls import ImportedCall, PastCall
@@ -55,12 +61,6 @@ from ledger.engine.operations import (
 )
 from ledger.engine.replaying import Known, checked, reserve_and_settle
 from ledger.engine.waiting import WaitingReservations
-from ledger.errors import (
-    IdempotencyConflictError,
-    LedgerError,
-    LostLeaseError,
-    UnknownLeaseError,
-)
 from ledger.lease import LeaseBlock, PoolLeases, leasing
 from ledger.store import actors, standing, statuses
 from ledger.store.corrections import seq_of, spending

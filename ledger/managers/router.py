@@ -11,9 +11,9 @@ from uuid import UUID
 from ledger.contract import Budget
 from ledger.core.arguments import check_lease
 from ledger.core.checks import check_text, check_type
+from ledger.core.errors import InvalidInputError, UnknownLeaseError
 from ledger.core.extensions import RequestExtensions
 from ledger.core.values import BudgetLease
-from ledger.errors import InvalidInputError, UnknownLeaseError
 from ledger.lease import LeaseBlock, leasing
 from ledger.managers.pool import LedgerBudgetManager
 

@@ -21,8 +21,8 @@ from functools import lru_cache
 from typing import Any
 
 from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.errors import InvalidInputError
 from ledger.core.values import Counting
-from ledger.errors import InvalidInputError
 from ledger.prices.counts import Counts
 from ledger.prices.table import CONDITIONS
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-from ledger.errors import UnknownPriceError
+from ledger.core.errors import UnknownPriceError
 from ledger.prices.kinds import PRICE_KINDS
 from ledger.prices.pricelist import PriceSource
 from ledger.prices.rates import Rate, Rates

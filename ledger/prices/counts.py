@@ -8,8 +8,8 @@ from itertools import combinations
 from operator import attrgetter, itemgetter
 
 from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.errors import InvalidInputError
 from ledger.core.values import Usage
-from ledger.errors import InvalidInputError
 from ledger.prices.kinds import PARTS, PRICE_KINDS, REQUESTS
 
 

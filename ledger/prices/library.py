@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from ledger.errors import MissingExtraError, UnknownPriceError
+from ledger.core.errors import MissingExtraError, UnknownPriceError
 from ledger.prices.kinds import OUTPUT, OUTPUT_AUDIO, OUTPUT_IMAGE, PRICE_KINDS
 from ledger.prices.rates import Rate, Rates
 from ledger.prices.table import MODELS_KEPT

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ledger.core.checks import check_path
-from ledger.errors import PriceTableError
+from ledger.core.errors import PriceTableError
 from ledger.prices.kinds import INPUT, OUTPUT, PER_MILLION, PRICE_KINDS
 from ledger.prices.rates import Rate, Rates
 

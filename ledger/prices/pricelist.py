@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from ledger.core.checks import I64_MAX, check_amount, check_moment, check_text
+from ledger.core.errors import InvalidInputError, UnknownPriceError
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import Provenance, Usage, UsageEstimate
-from ledger.errors import InvalidInputError, UnknownPriceError
 from ledger.prices.answers import Answer, read_answer
 from ledger.prices.counts import Counts
 from ledger.prices.kept import detail_of

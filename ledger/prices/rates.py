@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Context, Decimal, Inexact
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from ledger.errors import UnknownPriceError
+from ledger.core.errors import UnknownPriceError
 from ledger.prices.counts import OVERLAPS, Counts
 from ledger.prices.kinds import (
     CACHE_WRITE,

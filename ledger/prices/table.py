@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ledger.core.checks import I64_MAX, check_amount, check_path, check_text, check_type
-from ledger.errors import InvalidInputError, PriceTableError, UnknownPriceError
+from ledger.core.errors import InvalidInputError, PriceTableError, UnknownPriceError
 from ledger.prices.kinds import PRICE_KINDS
 from ledger.prices.rates import PRICE_DIGITS, Rate, Rates
 

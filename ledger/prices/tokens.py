@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.core.errors import InvalidInputError, MissingExtraError
 
 EACH_MESSAGE = 4
 """Tokens that a provider puts around a message: 3 or 4, and 3 before its answer."""

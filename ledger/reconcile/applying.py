@@ -12,14 +12,14 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, or_, select
 
 from ledger.core.checks import I64_MAX, check_type
-from ledger.core.kinds import CORRECTABLE, LeasePhase
-from ledger.core.values import USAGE_FIELDS, Usage
-from ledger.errors import (
+from ledger.core.errors import (
     EntryCorrectedError,
     IdempotencyConflictError,
     InvalidInputError,
     UncorrectableEntryError,
 )
+from ledger.core.kinds import CORRECTABLE, LeasePhase
+from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.files.mapping import Identical
 from ledger.ledger import Ledger
 from ledger.managers.pool import LedgerBudgetManager

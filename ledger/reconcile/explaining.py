@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from ledger.core.calendar import zone_named
 from ledger.core.checks import I64_MAX, check_amount, check_path
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.files.bill import fitted_table
 from ledger.files.cells import CellReader
 from ledger.files.lines import BillLine

@@ -19,7 +19,7 @@ from ledger.core.checks import (
     from_micros,
     to_micros,
 )
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
 from ledger.files.mapping import COST_FIELD

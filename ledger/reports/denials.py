@@ -14,8 +14,8 @@ from sqlalchemy import Select, select
 from ledger.core.axes import NAMES
 from ledger.core.checks import check_several, from_micros
 from ledger.core.entries import PoolId, WindowState
+from ledger.core.errors import InvalidInputError, JournalDamagedError
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.errors import InvalidInputError, JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import DIMENSION_COLUMNS
 from ledger.reports.filters import EVERYTHING, Where

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from ledger.core.checks import check_several, check_type
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.reports.buckets import Unit
 from ledger.reports.figures import Label
 from ledger.store.dialects.expressions import tag_value

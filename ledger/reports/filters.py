@@ -15,7 +15,7 @@ from ledger.core.checks import (
     check_type,
     to_micros,
 )
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 
 class TimeBasis(StrEnum):

@@ -17,10 +17,10 @@ from ledger.core import rules
 from ledger.core.axes import AXES, REQUESTS, Axis
 from ledger.core.checks import Micros, check_type, from_micros, to_micros
 from ledger.core.credits import order_of_use
+from ledger.core.errors import InvalidInputError
 from ledger.core.limits import Rolling
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import PoolStatus
-from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.due import DueLeases, due_of_each
 from ledger.reports.filters import Filter, TimeBasis

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from ledger.core.checks import check_amount
+from ledger.core.errors import InvalidInputError
 from ledger.core.kinds import EntryKind
-from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import with_newest_of_lease

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ledger.core.checks import check_path, check_several, check_type
-from ledger.errors import ExportError, InvalidInputError
+from ledger.core.errors import ExportError, InvalidInputError
 from ledger.store.dialects.sqlite import SIDE_FILES
 
 Target = str | Path | BinaryIO

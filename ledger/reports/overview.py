@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ledger.core.checks import check_callable
+from ledger.core.errors import JournalDamagedError
 from ledger.core.status import PoolStatus, Standby
-from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.burndown import BurnDown, burn_down
 from ledger.reports.due import DueLeases, due

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Select, func, select
 from ledger.core import rules
 from ledger.core.checks import Micros, check_type, to_micros
 from ledger.core.entries import Balance, EntryFlag, Seq, Totals, WindowState
+from ledger.core.errors import JournalDamagedError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
-from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import Filter, Where
 from ledger.reports.scopes import Scope, Shape

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, select
 
 from ledger.core.checks import check_type, from_micros
+from ledger.core.errors import InvalidInputError, JournalDamagedError, UnknownPriceError
 from ledger.core.kinds import CHARGED, EntryKind
 from ledger.core.values import USAGE_FIELDS, Usage
-from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPriceError
 from ledger.ledger import Ledger
 from ledger.prices import PriceList
 from ledger.prices.kept import kept_in

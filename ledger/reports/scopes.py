@@ -13,7 +13,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func
 
 from ledger.core.checks import check_type, to_micros
 from ledger.core.entries import EntryFlag, PoolId, PoolInfo
-from ledger.errors import InvalidInputError, JournalDamagedError, UnknownPoolError
+from ledger.core.errors import InvalidInputError, JournalDamagedError, UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.reports.filters import ATTRIBUTED, Filter, PoolState, TimeBasis, Where
 from ledger.store.damage import FAILS, find_damage, not_a_number

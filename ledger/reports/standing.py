@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import Micros, from_micros
 from ledger.core.entries import PoolId, Totals
+from ledger.core.errors import JournalDamagedError
 from ledger.core.status import PoolStatus
-from ledger.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment, newest, unpriced_of_each

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Select, case, func, select
 from ledger.core.checks import Micros, check_type, from_micros
 from ledger.core.credit_book import book_from_json
 from ledger.core.entries import Actor, Balance, EntryFlag, Totals, actor_in, reason_in
+from ledger.core.errors import InvalidInputError
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import CreditStatus, LimitStatus
 from ledger.core.values import Remaining
-from ledger.errors import InvalidInputError
 from ledger.ledger import Ledger
 from ledger.reports.due import DueLeases, due_of_each
 from ledger.reports.filters import Filter, TimeBasis

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from ledger.core.entries import PoolId
-from ledger.errors import JournalDamagedError
+from ledger.core.errors import JournalDamagedError
 from ledger.ledger import Ledger
 from ledger.reports.filters import Where
 from ledger.reports.scopes import Scope, snapshot

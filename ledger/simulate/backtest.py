@@ -16,17 +16,17 @@ from ledger.core.checks import (
     check_not_ahead,
     to_micros,
 )
+from ledger.core.errors import (
+    BillingFileError,
+    InvalidInputError,
+    UnpricedCallError,
+)
 from ledger.core.extensions import Attribution
 from ledger.core.hashing import attribution_content
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules import require_priced
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Usage, UsageEstimate
 from ledger.engine.replaying import AT_ONCE_MAX
-from ledger.errors import (
-    BillingFileError,
-    InvalidInputError,
-    UnpricedCallError,
-)
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
 from ledger.files.mapping import COST_FIELD

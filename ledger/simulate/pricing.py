@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from ledger.core.checks import I64_MAX, check_amount
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.files.numbers import shown
 
 _MICROS = 1_000_000

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.engine.replaying import AT_ONCE_MAX
-from ledger.errors import (
+from ledger.core.errors import (
     IdempotencyConflictError,
     InvalidInputError,
     TraceAlreadyRunError,
 )
+from ledger.core.policy import SharedPoolBudgetOptions
+from ledger.engine.replaying import AT_ONCE_MAX
 from ledger.files.bill import Bill
 from ledger.files.lines import BillLine
 from ledger.files.rows import digest_of

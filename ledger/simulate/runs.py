@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.files.lines import BillLine
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

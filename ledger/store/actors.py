@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from ledger.core.checks import NAME_MAX_CHARS, check_text
 from ledger.core.entries import Actor
-from ledger.errors import NotPermittedError
+from ledger.core.errors import NotPermittedError
 from ledger.store.dialects.expressions import LOGIN_ROLE
 
 

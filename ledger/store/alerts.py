@@ -11,9 +11,9 @@ from ledger.core import rules
 from ledger.core.alerts import Alert, Given, Place, read_cursor
 from ledger.core.checks import check_amount, check_text, from_micros
 from ledger.core.entries import Direction, PoolId
+from ledger.core.errors import JournalDamagedError
 from ledger.core.kinds import EntryKind
 from ledger.core.status import ThresholdCrossing
-from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.bounds import credits_at
 from ledger.store.database import Database

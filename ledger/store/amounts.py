@@ -9,6 +9,7 @@ from typing import Any, cast
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import EntryFlag, LeaseAfter, LeaseState, Totals
+from ledger.core.errors import AmountOutOfRangeError
 from ledger.core.kinds import DIFFERENCES, EntryKind, LeasePhase
 from ledger.core.values import (
     ESTIMATE_FIELDS,
@@ -19,7 +20,6 @@ from ledger.core.values import (
     UsageDifference,
     UsageEstimate,
 )
-from ledger.errors import AmountOutOfRangeError
 from ledger.store.schema import entries
 
 BUDGET_FIELDS = tuple(axis.name for axis in AXES if axis.amount is not None)

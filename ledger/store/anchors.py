@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ledger.core.checks import I64_MAX, check_amount, check_text, check_type
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 _FORM = re.compile(r"(.+)=(\d{1,19}):([0-9a-fA-F]{64})", re.DOTALL)
 

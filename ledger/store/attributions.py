@@ -11,8 +11,8 @@ from sqlalchemy import BindParameter, Connection, bindparam, select
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolInfo
+from ledger.core.errors import JournalDamagedError
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
-from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named

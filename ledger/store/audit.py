@@ -9,9 +9,9 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from ledger.core.entries import Entry
+from ledger.core.errors import NotPermittedError
 from ledger.core.hashing import genesis as genesis_of
 from ledger.core.kinds import EntryKind
-from ledger.errors import NotPermittedError
 from ledger.store import pools, verifications, verify
 from ledger.store.anchors import Anchor
 from ledger.store.database import Database

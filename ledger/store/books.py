@@ -20,10 +20,10 @@ from ledger.core.checks import (
     from_micros,
 )
 from ledger.core.entries import Entry, PoolInfo
+from ledger.core.errors import OtherStoreError, UnknownPoolError
 from ledger.core.fold import Replay
 from ledger.core.kinds import EntryKind
 from ledger.core.status import OpenLease, Standby
-from ledger.errors import OtherStoreError, UnknownPoolError
 from ledger.store import audit, pools, verify
 from ledger.store.alerts import alerts
 from ledger.store.anchors import Anchor

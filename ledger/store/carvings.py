@@ -8,9 +8,9 @@ from sqlalchemy import Connection
 
 from ledger.core import carving
 from ledger.core.entries import Entry, EntryFlag, PoolId, PoolInfo, requests_made
+from ledger.core.errors import JournalDamagedError
 from ledger.core.kinds import CHANGES_WINDOW, EntryKind
 from ledger.core.values import RequestBudget
-from ledger.errors import JournalDamagedError
 from ledger.store import pools, rows
 from ledger.store.corrections import entry_row, settlement_of
 from ledger.store.database import Database

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import ArgumentError, SAWarning
 
-from ledger.errors import InvalidUrlError, LedgerError, LedgerUnavailableError
+from ledger.core.errors import InvalidUrlError, LedgerError, LedgerUnavailableError
 from ledger.store.dialects import Dialect
 from ledger.store.dialects.addresses import shown_address
 from ledger.store.statements import driver_of

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Table, bindparam, select
 
 from ledger.core.checks import I64_MAX
 from ledger.core.entries import PoolId
-from ledger.errors import InvalidInputError, LedgerUnavailableError, OutcomeUnknownError
+from ledger.core.errors import InvalidInputError, LedgerUnavailableError, OutcomeUnknownError
 from ledger.store import migrate, pools, schema
 from ledger.store.anchors import Anchor
 from ledger.store.audit import require_all_visible

@@ -17,9 +17,9 @@ from ledger.core.entries import (
     late_in,
     requests_made,
 )
+from ledger.core.errors import InvalidInputError, UncorrectableEntryError
 from ledger.core.kinds import CORRECTABLE, ENDS_LEASE, FOLLOWS_UP, EntryKind, named, sql
 from ledger.core.values import Usage
-from ledger.errors import InvalidInputError, UncorrectableEntryError
 from ledger.store import queries, rows
 from ledger.store.amounts import USAGE
 from ledger.store.heads import Interned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, bindparam, select
 
 from ledger.core.entries import Direction, PoolInfo
-from ledger.errors import JournalDamagedError
+from ledger.core.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.schema import REPORTS_THRESHOLD, entries
 from ledger.store.statements import Prepared

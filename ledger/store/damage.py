@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from ledger.core.checks import OutOfCalendarError
 from ledger.core.entries import PoolId
-from ledger.errors import JournalDamagedError, LedgerUnavailableError
+from ledger.core.errors import JournalDamagedError, LedgerUnavailableError
 from ledger.store import journal, queries, rows
 
 FAILS = (

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ledger.errors import (
+from ledger.core.errors import (
     ContentionError,
     LedgerUnavailableError,
     NotALedgerError,

@@ -13,9 +13,9 @@ from ledger.core.axes import AMOUNTS
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.credits import CREDITS_MAX
 from ledger.core.entries import DATED_FLAGS, PoolInfo, Totals
+from ledger.core.errors import JournalDamagedError
 from ledger.core.kinds import ENDS_LEASE, MAKES_CALL, EntryKind, sql
 from ledger.core.values import Usage, UsageDifference
-from ledger.errors import JournalDamagedError
 from ledger.store import rows
 from ledger.store.marks import DatedSum, KnownCounts
 from ledger.store.rows import Row

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, CursorResult, text
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo
+from ledger.core.errors import JournalDamagedError, UnknownPoolError
 from ledger.core.kinds import EntryKind, LeasePhase, sql
-from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import heads, queries, restored, rows
 from ledger.store.attributions import Attributions, remember
 from ledger.store.database import Reads

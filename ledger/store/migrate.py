@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Table, inspect
 
 from ledger.core.checks import check_seconds, check_type
-from ledger.errors import (
+from ledger.core.errors import (
     ContentionError,
     InvalidInputError,
     NotALedgerError,

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, bindparam, select
 
 from ledger.core.credit_book import CreditBook
 from ledger.core.entries import PoolId, WindowState
+from ledger.core.errors import JournalDamagedError, UnknownRulesError
 from ledger.core.policy import SharedPoolBudgetOptions
-from ledger.errors import JournalDamagedError, UnknownRulesError
 from ledger.store import rows
 from ledger.store.attributions import remember
 from ledger.store.columns import Columns

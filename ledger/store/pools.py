@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, RowMapping, Select, bindparam, func, 
 
 from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import EntryFlag, PoolId, PoolInfo
-from ledger.errors import InvalidInputError, JournalDamagedError, NotALedgerError
+from ledger.core.errors import InvalidInputError, JournalDamagedError, NotALedgerError
 from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named
 from ledger.store.schema import FORMAT_VERSION, entries, pools, store

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from ledger.core import rules
 from ledger.core.entries import Entry
-from ledger.errors import JournalDamagedError, ThresholdExceededError
+from ledger.core.errors import JournalDamagedError, ThresholdExceededError
 from ledger.store import queries
 from ledger.store.bounds import bounds_of
 from ledger.store.journal import PAGE, PoolJournal

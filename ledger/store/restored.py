@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from ledger.core.entries import PoolInfo
-from ledger.errors import StoreWentBackWarning
+from ledger.core.errors import StoreWentBackWarning
 from ledger.store.schema import pools
 from ledger.store.statements import Prepared
 

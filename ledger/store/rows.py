@@ -20,6 +20,7 @@ from ledger.core.entries import (
     Totals,
     WindowState,
 )
+from ledger.core.errors import LedgerError
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import (
     CHANGES_WINDOW,
@@ -33,7 +34,6 @@ from ledger.core.kinds import (
 )
 from ledger.core.policy import SharedPoolBudgetOptions, policy_from_json
 from ledger.core.values import NOTHING_USED, RequestBudget, Usage, UsageDifference, UsageEstimate
-from ledger.errors import LedgerError
 from ledger.store.amounts import BUDGET, ESTIMATE, HELD, NO_HELD, USAGE, USED, Group, held_by_kind
 from ledger.store.columns import check_entry
 from ledger.store.schema import entries

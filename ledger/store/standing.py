@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo, Totals
+from ledger.core.errors import JournalDamagedError, UnknownPoolError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
-from ledger.errors import JournalDamagedError, UnknownPoolError
 from ledger.store import pools, queries, restored
 from ledger.store.bounds import UNBOUNDED, Bounds, bounds_of
 from ledger.store.database import Reads

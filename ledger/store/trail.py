@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, NAME_MAX_CHARS, canonical_json
 from ledger.core.entries import Entry, EntryFlag, LeaseAfter, LeaseState, PoolId, late_in
+from ledger.core.errors import InvalidInputError
 from ledger.core.fold import Replay
 from ledger.core.kinds import (
     BY_ITSELF,
@@ -26,7 +27,6 @@ from ledger.core.past_calls import exact_cost_in
 from ledger.core.policy import LEASE_TTL_MAX, policy_to_json
 from ledger.core.usage_reports import REPORTED
 from ledger.core.values import Provenance, UsageEstimate
-from ledger.errors import InvalidInputError
 from ledger.store.amounts import amount_groups, amount_values, amounts_in
 from ledger.store.rows import Row, window_json
 

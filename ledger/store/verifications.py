@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ledger.core.entries import Balance, PoolId, PoolInfo
-from ledger.errors import JournalDamagedError
+from ledger.core.errors import JournalDamagedError
 from ledger.store.anchors import Anchor
 
 Progress = Callable[[int], object]

@@ -16,10 +16,10 @@ from ledger.core.entries import (
     LeaseState,
 )
 from ledger.core.entry_shape import Contradiction, correction_of
+from ledger.core.errors import JournalDamagedError, StoreError, UncorrectableEntryError
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import KINDS, EntryKind
 from ledger.core.values import UsageDifference
-from ledger.errors import JournalDamagedError, StoreError, UncorrectableEntryError
 from ledger.store import journal, mirrors, rows, trail
 from ledger.store.anchors import Anchor, Expected
 from ledger.store.carvings import Below

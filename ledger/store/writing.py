@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from ledger.errors import OutcomeUnknownError, ReadOnlyLedgerError
+from ledger.core.errors import OutcomeUnknownError, ReadOnlyLedgerError
 from ledger.store.connections import Loan
 from ledger.store.database import Database, Tries
 from ledger.store.dialects import CommitInDoubtError, Failure

@@ -15,9 +15,9 @@ from typing import Any
 
 from typing_extensions import override
 
+from ledger.core.errors import MissingExtraError
 from ledger.core.extensions import Attribution
 from ledger.core.values import UsageEstimate
-from ledger.errors import MissingExtraError
 from ledger.ledger import Ledger
 from ledger.prices import Recording
 from ledger.reports.filters import EVERYTHING, Where

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ledger.errors import MissingExtraError
+from ledger.core.errors import MissingExtraError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.store.pools import LeftOut

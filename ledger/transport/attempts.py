@@ -29,17 +29,17 @@ from typing_extensions import override
 
 from ledger.aio import AsyncBudgetRouter
 from ledger.core.checks import JsonObject
-from ledger.core.extensions import for_whom
-from ledger.core.usage_reports import UsageReport
-from ledger.core.values import BudgetLease, Usage, UsageEstimate
-from ledger.engine.collecting import is_collecting
-from ledger.engine.keeping import Keeping, lease_named, shown
-from ledger.errors import (
+from ledger.core.errors import (
     LedgerError,
     RequestBudgetExceededError,
     UnknownPriceError,
     UnpricedCallError,
 )
+from ledger.core.extensions import for_whom
+from ledger.core.usage_reports import UsageReport
+from ledger.core.values import BudgetLease, Usage, UsageEstimate
+from ledger.engine.collecting import is_collecting
+from ledger.engine.keeping import Keeping, lease_named, shown
 from ledger.managers.router import BudgetRouter
 from ledger.prices import Recording
 from ledger.prices.answers import id_of, model_of

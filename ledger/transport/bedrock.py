@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.lease import LeaseBlock
 from ledger.transport.answers import Reader
 from ledger.transport.attempts import Attempt

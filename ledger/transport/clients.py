@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.values import RequestBudget
-from ledger.errors import InvalidInputError
 from ledger.prices import PriceList
 from ledger.transport.bedrock import is_bedrock, wrap_bedrock
 from ledger.transport.http_transport import Shared, Transport, transport_of

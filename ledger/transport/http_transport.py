@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from ledger.contract import AsyncBudget, Budget
-from ledger.errors import UnknownPriceError
+from ledger.core.errors import UnknownPriceError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock
 from ledger.transport.attempts import Attempt
 from ledger.transport.counting import is_counted

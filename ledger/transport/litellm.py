@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 
 _NAME = "litellm"
 _CACHE = "in_memory_llm_clients_cache"

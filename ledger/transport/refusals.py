@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ledger.errors import (
+from ledger.core.errors import (
     BudgetError,
     InvalidInputError,
     LedgerError,

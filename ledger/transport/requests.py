@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from ledger.core.errors import UnknownPriceError
 from ledger.core.values import UsageEstimate
-from ledger.errors import UnknownPriceError
 from ledger.prices import Counts, PriceList, Rates
 from ledger.prices.answers import MAPPINGS, Fields
 from ledger.prices.kinds import CHARACTERS

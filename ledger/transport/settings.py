@@ -14,9 +14,9 @@ from typing_extensions import override
 from ledger.aio import AsyncBudgetRouter, AsyncLedgerBudgetManager
 from ledger.contract import AsyncBudget, Budget
 from ledger.core.checks import check_amount, check_seconds, check_text, check_type
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.values import RequestBudget
-from ledger.errors import InvalidInputError
 from ledger.lease import AsyncLeaseBlock, LeaseBlock, leasing
 from ledger.managers.memory import SharedPoolBudgetManager
 from ledger.managers.pool import LedgerBudgetManager

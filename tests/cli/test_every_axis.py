@@ -29,7 +29,7 @@ from ledger import (
 from ledger.cli import report
 from ledger.cli.live import LastMinute, _pool_line
 from ledger.core.axes import AXES, REQUESTS, Axis
-from ledger.errors import PoolConflictError
+from ledger.core.errors import PoolConflictError
 from ledger.reports.charts import burn_down_pictures
 from ledger.reports.page import whole_page, write_page
 from ledger.reports.render import figure

@@ -21,8 +21,8 @@ from ledger import (
     UsageEstimate,
     reports,
 )
+from ledger.core.errors import UnknownRulesError
 from ledger.core.rules import released
-from ledger.errors import UnknownRulesError
 from ledger.store.policies import Terms
 from ledger.store.statements import rows_of_each
 from ledger.testing.calls import UNLIMITED

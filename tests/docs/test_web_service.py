@@ -154,7 +154,7 @@ def test_each_error_of_the_budget_has_its_answer(fetched: Path) -> None:
     program = """
 import json
 from ledger import *
-from ledger.errors import NotPermittedError
+from ledger.core.errors import NotPermittedError
 from web_service import answer_to
 given = [
     ContentionError(timeout_s=2, attempts=1, holder="somebody"),

@@ -26,7 +26,7 @@ from ledger import (
     Window,
 )
 from ledger.cli import main
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.store import copying, migrate, schema
 from ledger.store.copying import Copied, copy
 from ledger.store.database import Database

@@ -26,7 +26,7 @@ from ledger import (
     reports,
 )
 from ledger.core import rules
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.reports import Denied, DeniedGroup, Filter, Increase
 
 Noon = Callable[[int], datetime]

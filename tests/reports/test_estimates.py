@@ -21,7 +21,7 @@ from ledger import (
     UsageEstimate,
     reports,
 )
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.reports import EstimateQuality, Filter, Held, Ratios
 
 PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}

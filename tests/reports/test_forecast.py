@@ -27,7 +27,7 @@ from ledger import (
     usd,
 )
 from ledger.core.axes import AMOUNTS
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.reports import Outlook, TimeBasis
 from ledger.reports.render import forecast_sheet
 from ledger.testing.calls import EXTENSIONS, UNLIMITED

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ledger import I64_MAX, LeasePhase, Ledger, Totals, from_micros, reports
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.reports import Filter, LateUse, LeaseAge
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from ledger import Ledger, PoolStatus, SharedPoolBudgetOptions, Usage, UsageEstimate, reports
-from ledger.errors import JournalDamagedError, UnknownPoolError
+from ledger.core.errors import JournalDamagedError, UnknownPoolError
 from ledger.reports import Filter, PoolState
 from ledger.reports.meter import Meter
 from ledger.reports.page import whole_page

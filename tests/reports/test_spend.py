@@ -26,8 +26,8 @@ from ledger import (
     from_micros,
     reports,
 )
+from ledger.core.errors import InvalidInputError
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS
-from ledger.errors import InvalidInputError
 from ledger.reports import Figures, Filter, TimeBasis
 from ledger.reports.render.figures import trend
 

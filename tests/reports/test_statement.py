@@ -27,7 +27,7 @@ from ledger import (
     reports,
 )
 from ledger.core.checks import from_micros
-from ledger.errors import InvalidInputError, JournalDamagedError
+from ledger.core.errors import InvalidInputError, JournalDamagedError
 from ledger.reports import Movement, Statement
 from ledger.reports.render import statement_lines_sheet
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens

@@ -28,7 +28,7 @@ from ledger import (
     UnpricedCallError,
     reports,
 )
-from ledger.errors import LedgerError
+from ledger.core.errors import LedgerError
 from ledger.reports.render import denials_sheet
 from ledger.transport import budgeted, denial_of
 from tests.transport import fetched, wire

@@ -26,7 +26,7 @@ from ledger.cli.page import _AXES, PictureAxis
 from ledger.core import axes, rules
 from ledger.core.axes import AMOUNTS, AXES, MONEY_FIRST, NAMES, U64_MAX
 from ledger.core.entries import WindowState
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.store.schema import entries
 
 PACKAGE = Path(axes.__file__).parents[1]

@@ -48,8 +48,8 @@ from ledger import (
     UnknownPriceError,
     UnknownRulesError,
     UnpricedCallError,
-    errors,
 )
+from ledger.core import errors
 from ledger.core.axes import U64_MAX
 
 OPTIONS = [SharedPoolBudgetOptions(capacity_tokens=number) for number in (101, 202, 303)]

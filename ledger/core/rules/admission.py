@@ -10,6 +10,7 @@ from ledger.core.axes import AXES, NAMES, STOP_THRESHOLDS, U64_MAX
 from ledger.core.calendar import NEVER
 from ledger.core.checks import from_micros, to_micros
 from ledger.core.entries import Balance, Direction, Totals, WindowState
+from ledger.core.errors import RequestBudgetExceededError, ThresholdExceededError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.carry_over import carried_at_most, reopens
 from ledger.core.rules.credits import Credits, Shortage
@@ -25,7 +26,6 @@ from ledger.core.rules.remainder import (
     used,
 )
 from ledger.core.values import Remaining, RequestBudget, Usage, UsageEstimate
-from ledger.errors import RequestBudgetExceededError, ThresholdExceededError
 
 Denial = RequestBudgetExceededError | ThresholdExceededError
 

@@ -9,9 +9,9 @@ from ledger.core import calendar
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import Balance, Totals, WindowState
+from ledger.core.errors import InvalidInputError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.remainder import counted
-from ledger.errors import InvalidInputError
 
 _AHEAD = 1_024
 """How many windows ahead are searched for one that has carried over enough."""

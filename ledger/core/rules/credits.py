@@ -18,12 +18,12 @@ from ledger.core.checks import Micros, from_micros
 from ledger.core.credit_book import CreditBook, Ended, Granted
 from ledger.core.credits import CREDITS_MAX, Credit, order_of_use
 from ledger.core.entries import Balance, Seq, Totals
+from ledger.core.errors import InvalidInputError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.limits import History, Move, Point
 from ledger.core.rules.remainder import Three, left_of, too_little
 from ledger.core.status import CreditStatus
 from ledger.core.values import Remaining, UsageEstimate
-from ledger.errors import InvalidInputError
 
 _NOTHING = Totals()
 

@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 from ledger.core.checks import Micros
 from ledger.core.entries import Balance, EntryFlag, LeaseState, Totals, make, requests_made
+from ledger.core.errors import (
+    AmountOutOfRangeError,
+    InvalidInputError,
+    UncorrectableEntryError,
+    UnknownLeaseError,
+)
 from ledger.core.kinds import EntryKind, LeasePhase
 from ledger.core.policy import SettlementPolicy
 from ledger.core.rules.assumed import Assumed, assumed, restated, still_assumed
@@ -15,12 +21,6 @@ from ledger.core.values import (
     Usage,
     UsageDifference,
     UsageEstimate,
-)
-from ledger.errors import (
-    AmountOutOfRangeError,
-    InvalidInputError,
-    UncorrectableEntryError,
-    UnknownLeaseError,
 )
 
 _NO_HOLD = Totals()

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Protocol
 
 from ledger.core.checks import Micros
 from ledger.core.entries import Balance, EntryFlag, LeaseState, WindowState
+from ledger.core.errors import InvalidInputError, UnknownRulesError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.admission import Denial, admit
 from ledger.core.rules.credits import Credits
 from ledger.core.rules.leases import has_ended
 from ledger.core.rules.limits import Limits
 from ledger.core.values import RequestBudget, Usage, UsageDifference, UsageEstimate
-from ledger.errors import InvalidInputError, UnknownRulesError
 
 
 class Admit(Protocol):

@@ -7,9 +7,9 @@ from operator import attrgetter
 
 from ledger.core.axes import AXES, COST, TOKENS, U64_MAX, Axis
 from ledger.core.entries import EntryFlag
+from ledger.core.errors import UnpricedCallError
 from ledger.core.policy import SharedPoolBudgetOptions, Unpriced
 from ledger.core.values import ESTIMATE_FIELDS, USAGE_FIELDS, Usage, UsageDifference, UsageEstimate
-from ledger.errors import UnpricedCallError
 
 _COUNTED = frozenset(axis.amount for axis in AXES)
 

@@ -15,6 +15,7 @@ from ledger.core.checks import (
 )
 from ledger.core.credit_book import book_to_json
 from ledger.core.entries import Actor, PoolInfo
+from ledger.core.errors import InvalidInputError, LedgerError
 from ledger.core.kinds import EntryKind
 from ledger.core.policy import (
     SharedPoolBudgetOptions,
@@ -25,7 +26,6 @@ from ledger.core.policy import (
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import InvalidInputError, LedgerError
 from ledger.store import actors
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row

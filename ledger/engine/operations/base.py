@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from ledger.core import hashing
 from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import PoolInfo
+from ledger.core.errors import InvalidInputError
 from ledger.core.extensions import Attribution
 from ledger.core.usage_reports import Fitted
 from ledger.engine.batch import Batch
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import InvalidInputError
 from ledger.store.drafts import Draft
 from ledger.store.heads import Interned
 from ledger.store.keys import Receipt, is_made, new_key

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from ledger.core import hashing
 from ledger.core.checks import REASON_MAX_CHARS, check_text
 from ledger.core.entries import Actor, EntryFlag, PoolInfo
+from ledger.core.errors import OpenLeasesError
 from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.expiry import expire_spared, spared
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import OpenLeasesError
 from ledger.store import actors
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, REASON_MAX_CHARS, check_text
 from ledger.core.entries import Actor, PoolInfo
+from ledger.core.errors import EntryCorrectedError, UncorrectableEntryError
 from ledger.core.kinds import EntryKind
 from ledger.core.values import Usage, UsageDifference
 from ledger.engine.assumed_charges import correction
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import EntryCorrectedError, UncorrectableEntryError
 from ledger.store import actors
 from ledger.store.amounts import USAGE
 from ledger.store.drafts import Draft

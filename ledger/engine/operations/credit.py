@@ -10,11 +10,11 @@ from ledger.core.checks import REASON_MAX_CHARS, check_text, to_micros
 from ledger.core.credit_book import book_to_json
 from ledger.core.credits import Credit
 from ledger.core.entries import Actor, PoolInfo, Totals
+from ledger.core.errors import InvalidInputError
 from ledger.core.kinds import EntryKind
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import InvalidInputError
 from ledger.store import actors
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ledger.core import hashing
 from ledger.core.arguments import not_lost
 from ledger.core.entries import PoolInfo
+from ledger.core.errors import UnknownLeaseError
 from ledger.core.extensions import Attribution, RequestExtensions
 from ledger.core.tokens import lost_key
 from ledger.core.usage_reports import UsageReport
@@ -18,7 +19,6 @@ from ledger.engine.operations.record import Record
 from ledger.engine.operations.release import Abandon
 from ledger.engine.operations.reserve import Reserve
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import UnknownLeaseError
 from ledger.store.drafts import Draft
 from ledger.store.keys import new_key
 from ledger.store.pools import find_above

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ledger.core.checks import NAME_MAX_CHARS
+from ledger.core.errors import LedgerError
 from ledger.core.extensions import RequestExtensions
 from ledger.core.kinds import EntryKind
 from ledger.core.usage_reports import UsageReport, fit
@@ -15,7 +16,6 @@ from ledger.engine.operations.base import NO_REPORT
 from ledger.engine.operations.record import Record
 from ledger.engine.operations.reserve import Reserve
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import LedgerError
 from ledger.store.amounts import USAGE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row

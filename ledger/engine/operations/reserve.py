@@ -11,6 +11,7 @@ from uuid import UUID
 from ledger.core import hashing, rules
 from ledger.core.checks import I64_MAX, Micros, check_not_ahead, from_micros, to_micros
 from ledger.core.entries import Balance, EntryFlag, LeaseState, PoolInfo, make
+from ledger.core.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
 from ledger.core.extensions import (
     Attribution,
     IdempotencyKey,
@@ -26,7 +27,6 @@ from ledger.engine.admission import begin_sessions, refusal
 from ledger.engine.batch import Batch
 from ledger.engine.operations.base import UNKEYED, Operation, keyed
 from ledger.engine.pool_batch import PoolBatch
-from ledger.errors import LedgerError, RequestBudgetExceededError, ThresholdExceededError
 from ledger.store.amounts import BUDGET, ESTIMATE
 from ledger.store.drafts import Draft
 from ledger.store.rows import Row, detail_of, request_budget_of

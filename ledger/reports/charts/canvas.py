@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import ledger
-from ledger.errors import InvalidInputError, MissingExtraError
+from ledger.core.errors import InvalidInputError, MissingExtraError
 from ledger.reports.output_file import GENERATOR, output_file
 from ledger.reports.render.text_formats import printable
 

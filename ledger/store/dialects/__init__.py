@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import ArgumentError
 
-from ledger.errors import InvalidUrlError
+from ledger.core.errors import InvalidUrlError
 from ledger.store.dialects.addresses import read_address
 from ledger.store.dialects.base import (
     CommitInDoubtError,

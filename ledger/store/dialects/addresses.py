@@ -6,7 +6,7 @@ import re
 
 from sqlalchemy import URL, make_url
 
-from ledger.errors import MissingExtraError
+from ledger.core.errors import MissingExtraError
 
 _HIDDEN = "***"
 

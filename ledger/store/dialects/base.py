@@ -14,7 +14,7 @@ from typing import Any, Self
 from sqlalchemy import URL, Connection, Engine
 
 from ledger.core.checks import Micros
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.store.dialects.catalogue import Definitions
 from ledger.store.dialects.views import Readable
 from ledger.store.statements import Prepared

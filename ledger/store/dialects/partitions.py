@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.store.dialects.base import MakesTrigger
 
 MAX_PARTITIONS = 1_000

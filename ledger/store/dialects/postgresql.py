@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from ledger.core.checks import Micros
-from ledger.errors import LedgerUnavailableError, MissingExtraError
+from ledger.core.errors import LedgerUnavailableError, MissingExtraError
 from ledger.store.dialects.addresses import parted, shown_address
 from ledger.store.dialects.base import (
     CommitInDoubtError,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger.core import kinds
-from ledger.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError
 from ledger.store.dialects.base import MakesTrigger
 from ledger.store.dialects.locks import LOCKS
 from ledger.store.dialects.views import VIEWS

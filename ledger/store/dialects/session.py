@@ -28,7 +28,7 @@ from psycopg import capabilities
 from psycopg.pq import Escaping
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ledger.errors import RowsDiscardedError
+from ledger.core.errors import RowsDiscardedError
 from ledger.store.dialects.base import ROUND_TRIP_S
 from ledger.store.dialects.shapes import alike
 

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from ledger.core.checks import Micros
-from ledger.errors import InvalidUrlError, LedgerUnavailableError, RowsDiscardedError
+from ledger.core.errors import InvalidUrlError, LedgerUnavailableError, RowsDiscardedError
 from ledger.store.dialects import readers
 from ledger.store.dialects.base import (
     Dialect,

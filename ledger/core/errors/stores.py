@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from ledger.errors.root import LedgerError
+from ledger.core.errors.root import LedgerError
 
 
 class StoreError(LedgerError):

@@ -7,7 +7,7 @@ from datetime import datetime
 from operator import ge
 
 from ledger.core.axes import AXES, COST, REQUESTS, TOKENS, U64_MAX, Axis
-from ledger.errors.root import LedgerError
+from ledger.core.errors.root import LedgerError
 
 
 def _amount(axis: Axis, value: int | None) -> str:

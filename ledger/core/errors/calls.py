@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from ledger.errors.root import LedgerError
+from ledger.core.errors.root import LedgerError
 
 
 class InvalidInputError(LedgerError, ValueError):

@@ -47,7 +47,7 @@ Every error carries its figures as attributes and survives pickling, so that it 
 process boundary. The database driver's own error, where there is one, is in ``__cause__``.
 """
 
-from ledger.errors.calls import (
+from ledger.core.errors.calls import (
     AmountOutOfRangeError,
     BillingFileError,
     EntryCorrectedError,
@@ -63,10 +63,10 @@ from ledger.errors.calls import (
     UncorrectableEntryError,
     UnknownPoolError,
 )
-from ledger.errors.root import (
+from ledger.core.errors.root import (
     LedgerError,
 )
-from ledger.errors.stores import (
+from ledger.core.errors.stores import (
     ContentionError,
     JournalDamagedError,
     LedgerUnavailableError,
@@ -82,7 +82,7 @@ from ledger.errors.stores import (
     StoreWentBackWarning,
     UnknownRulesError,
 )
-from ledger.errors.verdicts import (
+from ledger.core.errors.verdicts import (
     BudgetError,
     LostLeaseError,
     PoisonedError,
