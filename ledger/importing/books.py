@@ -89,10 +89,12 @@ class KnownEntry(NamedTuple):
     Attributes:
         pool: The name of its pool.
         seq: Its number.
+        lease: Its lease; None of an import, and where another entry with its id is of another.
     """
 
     pool: str
     seq: int
+    lease: int | None = None
 
 
 def standing(book: Ledger, pool: str, keys: Sequence[str]) -> dict[str, CallInBooks]:
@@ -145,7 +147,9 @@ def find_recorded(
     for request_id, one in _others(book, pool, Filter(since=since), import_key):
         digest = digest_of(request_id)
         if digest in ids:
-            found.setdefault(digest, one)
+            before = found.setdefault(digest, one)
+            if (before.pool, before.lease) != (one.pool, one.lease):
+                found[digest] = before._replace(lease=None)
     return found
 
 
@@ -219,12 +223,12 @@ def _others(
             request_id = row["request_id"]
             is_import = name == pool and row["kind"] == EntryKind.IMPORT
             if not (is_import and row["idempotency_key"] == key_of(request_id)):
-                yield request_id, KnownEntry(name, row["seq"])
+                yield request_id, KnownEntry(name, row["seq"], row["lease"])
 
 
 def _with_ids(scope: Scope) -> Select[Any]:
     e = entries.c
-    return select(e.seq, e.kind, e.request_id, e.idempotency_key).where(
+    return select(e.seq, e.kind, e.lease, e.request_id, e.idempotency_key).where(
         *scope.conditions,
         e.request_id.is_not(None),
         e.kind != EntryKind.CORRECTION,  # it has the id and the time of the entry that it corrects

@@ -21,11 +21,11 @@ from ledger.core.errors import (
 )
 from ledger.core.extensions import ATTRIBUTION_TEXTS
 from ledger.core.past_calls import ImportedCall, PastCall
-from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.files.rows import digest_of
 from ledger.importing.books import (
     CallInBooks,
+    KnownEntry,
     assumed_between,
     find_call,
     find_recorded,
@@ -33,6 +33,7 @@ from ledger.importing.books import (
     standing,
 )
 from ledger.importing.calls import Calls, Told, amounts_of
+from ledger.importing.expired import ExpiredLeases, sharing
 from ledger.importing.values import Imported
 from ledger.ledger import Ledger
 from ledger.managers.pool import LedgerBudgetManager
@@ -160,18 +161,18 @@ class _Import:
         self._counts: Counter[str] = Counter()
         self._without_price: Counter[str] = Counter()
         self._named: set[bytes] = set()
-        self._recorded: frozenset[bytes] = frozenset()
+        self._recorded: dict[bytes, KnownEntry] = {}
         self._told = dict.fromkeys(self._axes, 0)
         self._left_out = dict.fromkeys(self._axes, 0)
         self._journal = dict.fromkeys(self._axes, 0)
         self._rounded = Fraction(0)
-        self._policies = _sharing(book, pool)
+        self._policies = sharing(book, pool)
         self._first: datetime | None = None
         self._last: datetime | None = None
 
     def run(self, *, dry_run: bool, progress: Callable[[int], object] | None) -> Imported:
         """Do all passes, and return what they came to."""
-        self._recorded = self._check()
+        self._check()
         for page in self._pages():
             self._look(page)
         if dry_run:
@@ -184,8 +185,8 @@ class _Import:
                 progress(len(page))
         return self._result(is_dry_run=False)
 
-    def _check(self) -> frozenset[bytes]:
-        """Check every call, add up what the file says, and return which ids are in the books."""
+    def _check(self) -> None:
+        """Check every call, add up what the file says, and find which ids are in the books."""
         named = self._named
         unnamed: list[datetime] = []
         for told in self._calls.told(self._now):
@@ -204,10 +205,9 @@ class _Import:
         if unnamed:
             pool = self._budget.name
             self._counts["recorded_then"] = recorded_between(self._book, pool, *unnamed)
-        if not named or self._first is None:
-            return frozenset()
-        since = self._first - _DAY  # a request may be dated a day earlier
-        return frozenset(find_recorded(self._book, self._budget.name, named, since=since))
+        if named and self._first is not None:
+            since = self._first - _DAY  # a request may be dated a day earlier
+            self._recorded = find_recorded(self._book, self._budget.name, named, since=since)
 
     def _pages(self) -> Iterator[list[Told]]:
         """Yield the calls that are to be imported, page by page."""
@@ -329,10 +329,8 @@ class _Import:
         return standing(self._book, self._budget.name, keys)
 
     def _result(self, *, is_dry_run: bool) -> Imported:
-        for told in self._calls.told(self._now) if self._recorded else ():
-            if self._is_recorded(told.call):
-                self._counts["recorded"] += 1
-                _add(self._left_out, amounts_of(self._axes, told.call.usage))
+        if self._recorded and self._first is not None:
+            self._leave_out(since=self._first - _DAY, dry_run=is_dry_run)
         bill, counts = self._calls.bill, self._counts
         return Imported(
             file=bill.file,
@@ -357,6 +355,16 @@ class _Import:
             rounded_up_micros_usd=self._rounded,
         )
 
+    def _leave_out(self, *, since: datetime, dry_run: bool) -> None:
+        """Count the calls that are in the books; settle those that are by an expired lease."""
+        expired = ExpiredLeases(self._book, self._recorded, since=since)
+        for told in self._calls.told(self._now):
+            if self._is_recorded(told.call):
+                self._counts["recorded"] += 1
+                _add(self._left_out, amounts_of(self._axes, told.call.usage))
+                settled = expired.settle(told.call, self._reason, dry_run=dry_run)
+                self._counts["settled"] += settled
+
     def _assumed(self) -> dict[str, int]:
         """Count calls of the file's time that are charged what was assumed: by now, if it wrote."""
         if self._first is None or self._last is None:
@@ -364,21 +372,11 @@ class _Import:
         return assumed_between(self._book, self._named, self._first - _DAY, self._last)
 
 
-def _sharing(book: Ledger, pool: str) -> list[SharedPoolBudgetOptions]:
-    """Return the policies of a pool, and of those above it that share its capacity."""
-    found = book.pool(pool).status()
-    policies = [found.policy]
-    while found.parent is not None and found.pool.carved_lease is None:
-        found = book.pool(found.parent).status()
-        policies.append(found.policy)
-    return policies
-
-
 _WRITTEN = ("new", "known", "corrected", "kept", "unpriced")
 """What a look counts, and writing counts again."""
 _COUNTED = (
     *("calls", "new", "known", "corrected", "kept"),
-    *("recorded", "unnamed", "recorded_then", "unpriced", "attributed_before"),
+    *("recorded", "settled", "unnamed", "recorded_then", "unpriced", "attributed_before"),
 )
 
 

@@ -47,6 +47,11 @@ def about(found: Imported) -> str:
             f"{found.recorded:,} left out, whose request ids are in the books (ledger reconcile "
             "compares them)"
         )
+    if found.settled:
+        said.append(
+            f"{found.settled:,} of these {to_be}settled: their leases had expired, and what the "
+            "file says takes the place of what was assumed"
+        )
     if found.recorded_then:
         said.append(
             f"{found.unnamed:,} without a request id, and "

@@ -30,6 +30,8 @@ class Imported:
             or another that says the same of them, was imported. They were left as they are.
         recorded: Calls that are in the books under the same request id, other than by an import of
             a file into this pool; they were left out.
+        settled: How many of these had a lease that expired without a record, and that was settled
+            now: what the file says takes the place of what was assumed.
         unnamed: Calls without a request id. It is not known whether they are in the books.
         recorded_then: If there are such calls, how many calls the pool recorded itself in the time
             from the first to the last of them.
@@ -72,6 +74,7 @@ class Imported:
     corrected: int
     kept: int
     recorded: int
+    settled: int
     unnamed: int
     recorded_then: int
     assumed: Mapping[str, int]

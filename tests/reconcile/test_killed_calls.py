@@ -17,6 +17,7 @@ from ledger import (
     RequestExtensions,
     SettlementPolicy,
     SharedPoolBudgetOptions,
+    Totals,
     Usage,
     UsageEstimate,
     UsageReport,
@@ -124,7 +125,7 @@ def test_what_is_no_second_charge_is_not_counted(
     book.expire_due()
     found = imported(book, tmp_path)
     assert {"team": 1} == found.assumed
-    assert 1 == found.recorded  # the line whose id the expired lease has: charged once
+    assert (1, 1) == (found.recorded, found.settled)  # the line that the expired lease is of
     expiries = book.entries("team", kind=EntryKind.EXPIRY)
     (expiry,) = (one.seq for one in expiries if one.request_id == "call-1.1")
     team.correct(expiry, Usage(), "billed as chatcmpl-2")
@@ -182,3 +183,89 @@ def test_what_was_corrected_to_real_figures_is_not_counted(
     )
     team.correct(expiry, real, "invoice")
     assert {"team": 1} == imported(book, tmp_path).assumed
+
+
+@pytest.mark.parametrize("settlement", SettlementPolicy)
+def test_a_line_with_the_id_of_an_expired_lease_settles_it(
+    timed: tuple[Ledger, Clock], tmp_path: Path, settlement: SettlementPolicy
+) -> None:
+    """Whatever was assumed of it, and once; the line is not charged beside it."""
+    book, clock = timed
+    budget = book.pool("due", SharedPoolBudgetOptions(lease_ttl=TTL, settlement=settlement))
+    called(budget, "chatcmpl-1")
+    clock.minutes(2)
+    book.expire_due()
+    looked = imported(book, tmp_path, dry_run=True)
+    assert (1, 1, 1) == (looked.settled, looked.recorded, looked.new)
+    assert "1 of these to be settled: their leases had expired" in about(looked)
+    assert 3 == budget.status().seq
+    found = imported(book, tmp_path)
+    assert (1, 1, 1) == (found.settled, found.recorded, found.new)
+    assert "1 of these settled" in about(found)
+    assert Totals(30, 5, 1) == budget.status().balance.committed
+    (settled,) = book.entries("due", kind=EntryKind.SETTLEMENT)
+    why = f"imported: bill.csv, SHA-256 {found.sha256}"
+    assert {"report": {"reason": why}} == settled.detail
+    found = imported(book, tmp_path)
+    assert (0, 1, 0) == (found.settled, found.recorded, found.new)
+    assert Totals(30, 5, 1) == budget.status().balance.committed
+
+
+def ends(budget: LedgerBudgetManager, lease: BudgetLease) -> None:
+    """Settle a call under the id of another."""
+    del lease
+    report = UsageReport(request_id="chatcmpl-1")
+    budget.record_used(called(budget, None), Usage(total_tokens=1), report=report)
+
+
+NOT_KNOWN: dict[str, Callable[[LedgerBudgetManager, BudgetLease], object]] = {
+    "a part of it is recorded": WAYS["observed"][0],
+    "the id is of two calls": ends,
+    "the id is of two leases": lambda budget, _lease: called(budget, "chatcmpl-1"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_KNOWN)
+def test_a_lease_of_which_more_is_known_is_not_settled(
+    timed: tuple[Ledger, Clock], tmp_path: Path, what: str
+) -> None:
+    """Nor one that is not expired, or whose charge was corrected."""
+    book, clock = timed
+    team = book.pool("team")
+    NOT_KNOWN[what](team, called(team, "chatcmpl-1"))
+    assert 0 == imported(book, tmp_path, dry_run=True).settled
+    clock.minutes(2)
+    book.expire_due()
+    before = team.status().balance.committed
+    assert 0 == imported(book, tmp_path).settled
+    assert before == team.status().balance.committed
+
+
+def test_what_the_line_leaves_out_stays_assumed(
+    timed: tuple[Ledger, Clock], tmp_path: Path
+) -> None:
+    """A line without a cost does not take the place of an assumed cost, where that is limited."""
+    book, clock = timed
+    limited = book.pool("usd", SharedPoolBudgetOptions(capacity_cost_micros_usd=9, lease_ttl=TTL))
+    called(limited, "chatcmpl-1")
+    clock.minutes(2)
+    book.expire_due()
+    book.pool("history", SharedPoolBudgetOptions())
+    path = tmp_path / "log.csv"
+    path.write_text("request_id,at,total_tokens\nchatcmpl-1,2023-11-14T22:13:30Z,30\n")
+    calls = Calls(bill=read_bill(path, READY["generic"]))
+    for dry_run in (True, False):
+        assert 0 == import_calls(book, "history", calls, dry_run=dry_run).settled
+    assert 9 == limited.status().balance.committed.cost_micros_usd
+
+
+def test_a_charge_that_was_corrected_stays(timed: tuple[Ledger, Clock], tmp_path: Path) -> None:
+    """Somebody has said what the call used."""
+    book, clock = timed
+    team = book.pool("team")
+    called(team, "chatcmpl-1")
+    clock.minutes(2)
+    book.expire_due()
+    team.correct(3, Usage(total_tokens=7), "invoice")
+    assert (0, 1) == ((found := imported(book, tmp_path)).settled, found.recorded)
+    assert 7 == team.status().balance.committed.tokens
