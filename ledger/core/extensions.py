@@ -27,7 +27,7 @@ class RequestExtensions:
     __slots__ = ("_layers",)
 
     def __init__(self, *values: object) -> None:
-        self._layers: list[dict[type, Any]] = [{type(value): value for value in values}]
+        self._layers: tuple[dict[type, Any], ...] = ({type(value): value for value in values},)
 
     def __repr__(self) -> str:
         seen: dict[type, object] = {}
@@ -67,20 +67,20 @@ class RequestExtensions:
     def extend(self, other: RequestExtensions) -> None:
         """Add a copy of `other` as the newest layers: `get` looks there first, then here."""
         check_type("other", other, RequestExtensions)
-        self._layers[:0] = [dict(layer) for layer in other._layers]
+        self._layers = (*map(dict, other._layers), *self._layers)
 
     def push_fallback(self, older: RequestExtensions) -> None:
         """Add a copy of `older` as the oldest layers: `get` looks here first, then there."""
         check_type("older", older, RequestExtensions)
-        self._layers += [dict(layer) for layer in older._layers]
+        self._layers += tuple(map(dict, older._layers))
 
     def is_empty(self) -> bool:
         """Tell whether no layer holds anything."""
         return not any(self._layers)
 
 
-layers_of: Callable[[RequestExtensions], list[dict[type, Any]]] = attrgetter("_layers")
-"""Returns the layers, the newest first; they must not be changed."""
+layers_of: Callable[[RequestExtensions], tuple[Mapping[type, Any], ...]] = attrgetter("_layers")
+"""Returns the layers, the newest first."""
 
 
 def check_tags(tags: object) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger import Attribution, IdempotencyKey, RequestExtensions
+from ledger.core.extensions import layers_of
 
 
 class Note(str):
@@ -133,6 +134,15 @@ def test_a_map_may_be_laid_over_itself() -> None:
     extensions = RequestExtensions("text")
     extensions.extend(extensions)
     assert "text" == extensions.get(str)
+
+
+def test_the_layers_that_are_handed_out_cannot_be_added_to() -> None:
+    """They are a tuple, the newest first, and a map that grows later does not change it."""
+    extensions = RequestExtensions("old")
+    before = layers_of(extensions)
+    extensions.extend(RequestExtensions("new"))
+    assert ({str: "old"},) == before
+    assert ({str: "new"}, {str: "old"}) == layers_of(extensions)
 
 
 def test_emptiness_is_of_all_layers() -> None:
