@@ -8,7 +8,7 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from ledger.aio import AsyncBudgetRouter, AsyncLedger, AsyncLedgerBudgetManager
+    from ledger.aio import AsyncLedger
     from ledger.contract import AsyncBudgetManager, BudgetManager
     from ledger.core.alerts import Alert
     from ledger.core.calendar import Period, Window
@@ -101,6 +101,7 @@ if typing.TYPE_CHECKING:
     from ledger.managers.memory import SharedPoolBudgetManager
     from ledger.managers.pool import LedgerBudgetManager
     from ledger.managers.router import BudgetRouter
+    from ledger.managers.tasks import AsyncBudgetRouter, AsyncLedgerBudgetManager
     from ledger.store.anchors import Anchor
     from ledger.store.verifications import Damage, Verification
 
@@ -211,11 +212,7 @@ __all__ = [
 # The same again, by module: a name is imported when it is first used. Half a second of processor
 # time is saved where a program needs the budget in memory or the version, and no database.
 _NAMES = {
-    "aio": (
-        "AsyncBudgetRouter",
-        "AsyncLedger",
-        "AsyncLedgerBudgetManager",
-    ),
+    "aio": ("AsyncLedger",),
     "contract": (
         "AsyncBudgetManager",
         "BudgetManager",
@@ -335,6 +332,10 @@ _NAMES = {
     "managers.pool": ("LedgerBudgetManager",),
     "managers.memory": ("SharedPoolBudgetManager",),
     "managers.router": ("BudgetRouter",),
+    "managers.tasks": (
+        "AsyncBudgetRouter",
+        "AsyncLedgerBudgetManager",
+    ),
     "store.anchors": ("Anchor",),
     "store.verifications": (
         "Damage",

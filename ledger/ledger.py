@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ledger.core.checks import check_clock, check_text, check_type, from_micros
 from ledger.core.credits import Credit
-from ledger.core.errors import PoolConflictError, UnknownPoolError
+from ledger.core.errors import LeftOut, PoolConflictError, UnknownPoolError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.engine.announcements import Announcer, OnThreshold, check_callback
 from ledger.engine.group_commit import Clock, Writer
@@ -25,7 +25,7 @@ from ledger.store import migrate, snapshot
 from ledger.store.books import Books
 from ledger.store.database import Database, Reads
 from ledger.store.journal import PoolJournal
-from ledger.store.pools import LeftOut, leave_out
+from ledger.store.pools import leave_out
 
 DEFAULT_URL = "sqlite:///ledger.db"
 DEFAULT_TIMEOUT_S = 10.0

@@ -22,11 +22,11 @@ from ledger.core.errors import (
     ExportError,
     InvalidInputError,
     LedgerUnavailableError,
+    LeftOut,
 )
 from ledger.ledger import Ledger
 from ledger.reports.output_file import output_file
 from ledger.reports.render import in_words, moment, printable
-from ledger.store.pools import LeftOut
 
 _CURSOR_BEGINS = b'{"alerts":{'
 _CURSOR_MAX_BYTES = 1 << 30

@@ -23,6 +23,7 @@ from ledger.cli.filters import (
 )
 from ledger.cli.output import Output, printed
 from ledger.core.calendar import zone_named
+from ledger.core.errors import LeftOut
 from ledger.reports.charts import ON_PAGE, burn_down_pictures
 from ledger.reports.render import (
     assumptions,
@@ -31,7 +32,6 @@ from ledger.reports.render import (
     forecast_sheet,
     statement_lines_sheet,
 )
-from ledger.store.pools import LeftOut
 
 
 @printed

@@ -26,7 +26,7 @@ from ledger.cli.exit_codes import ExitCode
 from ledger.core.axes import AXES
 from ledger.core.checks import from_micros
 from ledger.core.entries import Totals
-from ledger.core.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError, LeftOut
 from ledger.core.kinds import LeasePhase
 from ledger.core.status import OpenLease
 from ledger.reports.render import (
@@ -43,7 +43,6 @@ from ledger.reports.render import (
 )
 from ledger.store.anchors import Anchor
 from ledger.store.audit import OTHER_STORE
-from ledger.store.pools import LeftOut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from ledger.cli.filters import Now, Zone, filtered, moment_in
 from ledger.cli.output import Force, said_written, target
 from ledger.core.axes import AXES
 from ledger.core.calendar import zone_named
-from ledger.core.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError, LeftOut
 from ledger.ledger import Ledger
 from ledger.reports.charts import (
     Picture,
@@ -25,7 +25,6 @@ from ledger.reports.charts import (
     spend_picture,
 )
 from ledger.reports.page import whole_page, write_page
-from ledger.store.pools import LeftOut
 
 
 class Chart(StrEnum):

@@ -28,7 +28,7 @@ from ledger.cli.policies import Changes, changing
 from ledger.core.calendar import zone_named
 from ledger.core.checks import check_text
 from ledger.core.credits import PRIORITY_DEFAULT, Credit
-from ledger.core.errors import UnknownPoolError
+from ledger.core.errors import LeftOut, UnknownPoolError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.status import PoolStatus
 from ledger.ledger import Ledger
@@ -43,7 +43,6 @@ from ledger.reports.render import (
     statement_sheet,
 )
 from ledger.simulate import parse_count, parse_usd
-from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Open, list, show, adjust and top up pools.", no_args_is_help=True)
 

@@ -27,7 +27,7 @@ from ledger.cli.exit_codes import ExitCode
 from ledger.cli.filters import Zone, filtered, moment_in
 from ledger.cli.output import Output, printed
 from ledger.core.calendar import zone_named
-from ledger.core.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError, LeftOut
 from ledger.prices import PriceList, PriceTable
 from ledger.prices.comparison import Comparison, compare
 from ledger.prices.library import LibraryPrices
@@ -42,7 +42,6 @@ from ledger.reports.render import (
     unrepriced_sheet,
 )
 from ledger.reports.render.text_formats import Figure
-from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Sources of prices.", no_args_is_help=True)
 

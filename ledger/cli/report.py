@@ -28,6 +28,7 @@ from ledger.cli.filters import (
 from ledger.cli.output import Output, printed
 from ledger.cli.page import chart, page
 from ledger.core.calendar import zone_named
+from ledger.core.errors import LeftOut
 from ledger.reports.charts import (
     ON_PAGE,
     estimates_picture,
@@ -49,7 +50,6 @@ from ledger.reports.render import (
     trend,
 )
 from ledger.simulate import parse_count, parse_usd
-from ledger.store.pools import LeftOut
 
 app = typer.Typer(help="Reports from the rows of the journal.", no_args_is_help=True)
 app.command("page")(page)

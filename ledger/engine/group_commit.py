@@ -27,12 +27,14 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from ledger.core.checks import Micros
+from ledger.core.collecting import is_collecting
 from ledger.core.entries import PoolId
 from ledger.core.errors import (
     ContentionError,
     LedgerError,
     StoreError,
 )
+from ledger.core.kept_calls import is_kept
 from ledger.core.status import ThresholdCrossing
 from ledger.engine.callers import (
     Caller,
@@ -41,8 +43,6 @@ from ledger.engine.callers import (
     is_gone,
     own_error,
 )
-from ledger.engine.collecting import is_collecting
-from ledger.engine.keeping import is_kept
 from ledger.engine.opening import Opening
 from ledger.engine.operations import Operation, Record, Release
 from ledger.engine.outcomes import Outcomes, left_by

@@ -19,11 +19,11 @@ from ledger.core.errors import (
     OutcomeUnknownError,
     StoreError,
 )
+from ledger.core.kept_calls import is_kept, lease_named, shown
 from ledger.core.kinds import EntryKind
 from ledger.core.lost_calls import if_lost
 from ledger.engine.call_queue import CallQueue
 from ledger.engine.callers import Caller, TaskCaller, ThreadCaller, chain, wake_tasks
-from ledger.engine.keeping import is_kept, lease_named, shown
 from ledger.engine.operations import Operation, Record, RecordLost, Release
 from ledger.engine.operations.base import LeaseOperation
 from ledger.store.journal import PoolJournal

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.core.errors import JournalDamagedError, LedgerUnavailableError
+from ledger.core.errors import JournalDamagedError, LedgerUnavailableError, LeftOut
 from ledger.engine.group_commit import Writer
 from ledger.store import standing
 from ledger.store.damage import refused_row
 from ledger.store.journal import PoolJournal
-from ledger.store.pools import LeftOut
 
 
 def sweep_pools(writer: Writer, pools: Sequence[PoolJournal]) -> tuple[int, LeftOut]:

@@ -79,7 +79,7 @@ class LedgerBudgetManager(PoolLeases[BudgetLease, LeaseBlock], Budget[LeaseBlock
     """
 
     # Each call checks its arguments and returns the answer of _reserve, _do or _read. Only these
-    # three block the calling thread. ledger.aio overrides them, so that each call returns an
+    # three block the calling thread. `tasks` overrides them, so that each call returns an
     # awaitable instead.
 
     def __init__(

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import Micros
 from ledger.core.entries import Totals
+from ledger.core.errors import LeftOut
 from ledger.core.status import CreditStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Filter, Where
@@ -20,7 +21,6 @@ from ledger.reports.scopes import Scope, scope_of, snapshot
 from ledger.reports.standing import journals_in, standing_in
 from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
-from ledger.store.pools import LeftOut
 from ledger.store.statements import rows_of_each
 
 

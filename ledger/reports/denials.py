@@ -14,7 +14,7 @@ from sqlalchemy import Select, select
 from ledger.core.axes import NAMES
 from ledger.core.checks import check_several, from_micros
 from ledger.core.entries import PoolId, WindowState
-from ledger.core.errors import InvalidInputError, JournalDamagedError
+from ledger.core.errors import InvalidInputError, JournalDamagedError, LeftOut
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import DIMENSION_COLUMNS
@@ -26,7 +26,7 @@ from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.columns import Columns
 from ledger.store.policies import Terms
-from ledger.store.pools import LeftOut, leave_out
+from ledger.store.pools import leave_out
 from ledger.store.rows import UNREADABLE, Row, detail_of
 from ledger.store.schema import IS_OF_ENTRY, REFUSES, attributions, entries
 

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import Micros, to_micros
 from ledger.core.entries import PoolId, Totals
+from ledger.core.errors import LeftOut
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.standing import journals_in
 from ledger.store import standing as stored
-from ledger.store.pools import LeftOut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, case, exists, func, or_, select, text
 from ledger.core.axes import AXES
 from ledger.core.checks import I64_MAX, check_amount
 from ledger.core.entries import EntryFlag
+from ledger.core.errors import LeftOut
 from ledger.core.kinds import FOLLOWS_UP, EntryKind, sql
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import checked, label
@@ -27,7 +28,6 @@ from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import PERCENTS, percentile
 from ledger.reports.scopes import UNPRICED_ENTRY, Scope, snapshot
-from ledger.store.pools import LeftOut
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 
 _AXES = {axis.name: axis.amount for axis in AXES if axis.amount is not None}

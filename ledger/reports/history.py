@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from ledger.core.checks import check_amount
-from ledger.core.errors import InvalidInputError
+from ledger.core.errors import InvalidInputError, LeftOut
 from ledger.core.kinds import EntryKind
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.leases import with_newest_of_lease
 from ledger.reports.ranks import percentile
 from ledger.reports.scopes import Scope, snapshot
-from ledger.store.pools import LeftOut
 from ledger.store.schema import entries
 
 _ALL = 100

@@ -27,13 +27,13 @@ from sqlalchemy import (
 from ledger.core.axes import AXES, Axis
 from ledger.core.checks import Micros, check_seconds, from_micros
 from ledger.core.entries import EntryFlag, PoolId, Totals
+from ledger.core.errors import LeftOut
 from ledger.core.kinds import CORRECTABLE, FOLLOWS_UP, EntryKind, LeasePhase, sql
 from ledger.ledger import Ledger
 from ledger.reports.figures import AsOf, has_expired, is_open
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.scopes import UNPRICED_ENTRY, Scope, snapshot
-from ledger.store.pools import LeftOut
 from ledger.store.rows import Row
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 from ledger.store.statements import Prepared, rows_of_each

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from ledger.core.checks import check_type, from_micros
 from ledger.core.entries import PoolId
+from ledger.core.errors import LeftOut
 from ledger.core.status import PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
@@ -17,7 +18,6 @@ from ledger.reports.leases import AgedLease, holding_of_each, open_leases_of_eac
 from ledger.reports.position import asked_moment, moment_of, unpriced_of_each
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.standing import standing_in
-from ledger.store.pools import LeftOut
 
 LEASES = 100
 """How many open leases of each pool are listed at most."""

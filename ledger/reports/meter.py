@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
 from ledger.core.checks import Micros
 from ledger.core.entries import EntryFlag, PoolId
+from ledger.core.errors import LeftOut
 from ledger.core.kinds import COUNTED_AS
 from ledger.core.status import PoolStatus
 from ledger.ledger import Ledger
@@ -21,7 +22,6 @@ from ledger.reports.live import search_from, searched_to
 from ledger.reports.position import asked_moment, moment_of
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.standing import standing_in
-from ledger.store.pools import LeftOut
 from ledger.store.schema import entries
 from ledger.store.statements import Prepared, rows_of_each
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ledger.core.checks import check_callable
-from ledger.core.errors import JournalDamagedError
+from ledger.core.errors import JournalDamagedError, LeftOut
 from ledger.core.status import PoolStatus, Standby
 from ledger.ledger import Ledger
 from ledger.reports.burndown import BurnDown, burn_down
@@ -18,7 +18,7 @@ from ledger.reports.leases import Leases, leases
 from ledger.reports.runs import RunCost, runs
 from ledger.reports.spend import Spend, spend
 from ledger.reports.standing import standing, unpriced
-from ledger.store.pools import LeftOut, leave_out
+from ledger.store.pools import leave_out
 from ledger.store.verifications import Progress, Verification
 
 BURN_DOWNS = 12

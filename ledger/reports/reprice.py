@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, select
 
 from ledger.core.checks import check_type, from_micros
-from ledger.core.errors import InvalidInputError, JournalDamagedError, UnknownPriceError
+from ledger.core.errors import InvalidInputError, JournalDamagedError, LeftOut, UnknownPriceError
 from ledger.core.kinds import CHARGED, EntryKind
 from ledger.core.values import USAGE_FIELDS, Usage
 from ledger.ledger import Ledger
@@ -21,7 +21,7 @@ from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream, unreadable
 from ledger.store.amounts import USAGE
-from ledger.store.pools import LeftOut, leave_out
+from ledger.store.pools import leave_out
 from ledger.store.rows import UNREADABLE, detail_of
 from ledger.store.schema import IS_OF_ENTRY, attributions, entries
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from ledger.core.errors import LeftOut
 from ledger.ledger import Ledger
 from ledger.reports.dimensions import label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Filter, Where
 from ledger.reports.scopes import Scope, snapshot
-from ledger.store.pools import LeftOut
 from ledger.store.schema import attributions
 
 _LABELS: tuple[Label, ...] = (

@@ -13,12 +13,12 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func
 
 from ledger.core.checks import check_type, to_micros
 from ledger.core.entries import EntryFlag, PoolId, PoolInfo
-from ledger.core.errors import InvalidInputError, JournalDamagedError, UnknownPoolError
+from ledger.core.errors import InvalidInputError, JournalDamagedError, LeftOut, UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.reports.filters import ATTRIBUTED, Filter, PoolState, TimeBasis, Where
 from ledger.store.damage import FAILS, find_damage, not_a_number
 from ledger.store.dialects.expressions import tag_value
-from ledger.store.pools import LeftOut, closed_pools, find_lines, find_pools, leave_out, newest_seqs
+from ledger.store.pools import closed_pools, find_lines, find_pools, leave_out, newest_seqs
 from ledger.store.schema import attributions, entries, pools
 
 T = TypeVar("T")

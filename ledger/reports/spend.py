@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 
 from ledger.core.calendar import zone_named
 from ledger.core.checks import I64_MAX, check_amount
+from ledger.core.errors import LeftOut
 from ledger.ledger import Ledger
 from ledger.reports.buckets import Unit, bucket, fits, grains_us, place
 from ledger.reports.dimensions import UNITS, checked, label
 from ledger.reports.figures import Figures, Label, added, aggregate, figures_in
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.scopes import Scope, snapshot
-from ledger.store.pools import LeftOut
 
 OTHER = "other"
 """The row that stands for the groups that are not among the most expensive."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import Micros, from_micros
 from ledger.core.entries import PoolId, Totals
-from ledger.core.errors import JournalDamagedError
+from ledger.core.errors import JournalDamagedError, LeftOut
 from ledger.core.status import PoolStatus
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
@@ -22,7 +22,6 @@ from ledger.store import standing as stored
 from ledger.store import statuses
 from ledger.store.bounds import bounds_of
 from ledger.store.journal import NO_OPENING, PoolJournal
-from ledger.store.pools import LeftOut
 from ledger.store.statements import rows_of_each
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from ledger.core.entries import PoolId
-from ledger.core.errors import JournalDamagedError
+from ledger.core.errors import JournalDamagedError, LeftOut
 from ledger.ledger import Ledger
 from ledger.reports.filters import Where
 from ledger.reports.scopes import Scope, snapshot
 from ledger.store.damage import not_a_number
 from ledger.store.journal import PAGE
-from ledger.store.pools import LeftOut, newest_seqs
+from ledger.store.pools import newest_seqs
 from ledger.store.schema import entries
 
 

@@ -11,7 +11,7 @@ from ledger.core import rules
 from ledger.core.alerts import Alert, Given, Place, read_cursor
 from ledger.core.checks import check_amount, check_text, from_micros
 from ledger.core.entries import Direction, PoolId
-from ledger.core.errors import JournalDamagedError
+from ledger.core.errors import JournalDamagedError, LeftOut
 from ledger.core.kinds import EntryKind
 from ledger.core.status import ThresholdCrossing
 from ledger.store import rows
@@ -19,7 +19,7 @@ from ledger.store.bounds import credits_at
 from ledger.store.database import Database
 from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
-from ledger.store.pools import LeftOut, leave_out
+from ledger.store.pools import leave_out
 from ledger.store.rows import Row
 from ledger.store.schema import REPORTS_THRESHOLD, entries, pools
 from ledger.store.verify import stream

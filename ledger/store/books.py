@@ -20,7 +20,7 @@ from ledger.core.checks import (
     from_micros,
 )
 from ledger.core.entries import Entry, PoolInfo
-from ledger.core.errors import OtherStoreError, UnknownPoolError
+from ledger.core.errors import LeftOut, OtherStoreError, UnknownPoolError
 from ledger.core.fold import Replay
 from ledger.core.kinds import EntryKind
 from ledger.core.status import OpenLease, Standby
@@ -31,7 +31,7 @@ from ledger.store.database import Database, Reads
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 from ledger.store.leases import open_leases
-from ledger.store.pools import LeftOut, leave_out
+from ledger.store.pools import leave_out
 from ledger.store.verifications import Progress, Verification
 
 T = TypeVar("T")

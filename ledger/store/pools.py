@@ -11,7 +11,12 @@ from sqlalchemy import Column, Connection, RowMapping, Select, bindparam, func, 
 
 from ledger.core.checks import I64_MAX, check_text
 from ledger.core.entries import EntryFlag, PoolId, PoolInfo
-from ledger.core.errors import InvalidInputError, JournalDamagedError, NotALedgerError
+from ledger.core.errors import (
+    InvalidInputError,
+    JournalDamagedError,
+    LeftOut,
+    NotALedgerError,
+)
 from ledger.store.columns import Columns
 from ledger.store.dialects import dialect_named
 from ledger.store.schema import FORMAT_VERSION, entries, pools, store
@@ -182,10 +187,6 @@ def _info(row: RowMapping) -> PoolInfo:
 
 
 _COLUMNS = Columns(pools, [column.name for column in pools.columns])
-
-
-LeftOut = list[JournalDamagedError]
-"""The errors of the pools that an answer about many pools leaves out."""
 
 
 def leave_out(damaged: Iterable[JournalDamagedError], left_out: LeftOut | None) -> None:

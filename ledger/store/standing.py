@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from ledger.core import rules
 from ledger.core.checks import I64_MAX, Micros
 from ledger.core.entries import PoolId, PoolInfo, Totals
-from ledger.core.errors import JournalDamagedError, UnknownPoolError
+from ledger.core.errors import JournalDamagedError, LeftOut, UnknownPoolError
 from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.values import Remaining
 from ledger.store import pools, queries, restored
@@ -23,7 +23,6 @@ from ledger.store.bounds import UNBOUNDED, Bounds, bounds_of
 from ledger.store.database import Reads
 from ledger.store.heads import Head
 from ledger.store.journal import PoolJournal
-from ledger.store.pools import LeftOut
 from ledger.store.rows import Row
 from ledger.store.schema import pools as table
 from ledger.store.statements import Prepared, ReadEach, rows_of_each

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ledger.core.axes import AXES, Axis
-from ledger.core.errors import LedgerError, UnknownPoolError
+from ledger.core.errors import LedgerError, LeftOut, UnknownPoolError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
 from ledger.reports.meter import Meter, Reading
-from ledger.store.pools import LeftOut
 
 _log = logging.getLogger(__name__)
 

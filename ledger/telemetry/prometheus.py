@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ledger.core.errors import MissingExtraError
+from ledger.core.errors import LeftOut, MissingExtraError
 from ledger.ledger import Ledger
 from ledger.reports.filters import EVERYTHING, Where
-from ledger.store.pools import LeftOut
 from ledger.telemetry.pools import METRICS, Pools
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from ledger.aio import AsyncBudgetRouter
 from ledger.core.checks import JsonObject
+from ledger.core.collecting import is_collecting
 from ledger.core.errors import (
     LedgerError,
     RequestBudgetExceededError,
@@ -36,11 +36,11 @@ from ledger.core.errors import (
     UnpricedCallError,
 )
 from ledger.core.extensions import for_whom
+from ledger.core.kept_calls import Keeping, lease_named, shown
 from ledger.core.usage_reports import UsageReport
 from ledger.core.values import BudgetLease, Usage, UsageEstimate
-from ledger.engine.collecting import is_collecting
-from ledger.engine.keeping import Keeping, lease_named, shown
 from ledger.managers.router import BudgetRouter
+from ledger.managers.tasks import AsyncBudgetRouter
 from ledger.prices import Recording
 from ledger.prices.answers import id_of, model_of
 from ledger.prices.rates import price
@@ -288,8 +288,10 @@ class Attempt:
     def _pool_of(self, lease: BudgetLease) -> str | None:
         """Return the name of the pool that granted a lease, None in memory."""
         budget = self._settings.budget
-        if isinstance(budget, BudgetRouter | AsyncBudgetRouter):
-            return budget.pool_of(lease)  # it knows, and asks no store
+        if isinstance(budget, AsyncBudgetRouter):
+            budget = budget.sync
+        if isinstance(budget, BudgetRouter):
+            return budget.pool_of(lease)  # read from memory: this router granted the lease
         name: str | None = getattr(budget, "name", None)
         return name
 

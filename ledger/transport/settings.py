@@ -11,7 +11,6 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from typing_extensions import override
 
-from ledger.aio import AsyncBudgetRouter, AsyncLedgerBudgetManager
 from ledger.contract import AsyncBudget, Budget
 from ledger.core.checks import check_amount, check_seconds, check_text, check_type
 from ledger.core.errors import InvalidInputError
@@ -21,6 +20,7 @@ from ledger.lease import AsyncLeaseBlock, LeaseBlock, leasing
 from ledger.managers.memory import SharedPoolBudgetManager
 from ledger.managers.pool import LedgerBudgetManager
 from ledger.managers.router import BudgetRouter
+from ledger.managers.tasks import AsyncBudgetRouter, AsyncLedgerBudgetManager
 from ledger.prices import PriceList
 from ledger.transport.listening import NOBODY, CallListener
 

@@ -27,7 +27,7 @@ from ledger import (
     Usage,
     UsageEstimate,
 )
-from ledger.aio import AsyncLedgerBudgetManager
+from ledger.managers.tasks import AsyncLedgerBudgetManager
 
 POOL = "pool"
 CALLERS = 8

@@ -30,8 +30,8 @@ from ledger import (
     UnknownLeaseError,
     Usage,
 )
-from ledger.aio import AsyncLedgerBudgetManager
 from ledger.engine.operations import Release
+from ledger.managers.tasks import AsyncLedgerBudgetManager
 from ledger.store.dialects import CommitInDoubtError
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from ledger import AsyncLedger, BudgetLease, Ledger, LedgerBudgetManager, SharedPoolBudgetOptions
-from ledger.aio import AsyncLedgerBudgetManager
 from ledger.engine import call_queue
 from ledger.engine.callers import ThreadCaller
 from ledger.engine.worker import Worker
+from ledger.managers.tasks import AsyncLedgerBudgetManager
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.clocks import LATE_S, until
 from tests.threads import in_thread

@@ -52,10 +52,10 @@ from ledger import (
     Usage,
     UsageReport,
 )
-from ledger.aio import AsyncLedgerBudgetManager
 from ledger.engine import call_queue, callers, group_commit, outcomes, transaction
 from ledger.engine.operations import Release
 from ledger.engine.perform import perform
+from ledger.managers.tasks import AsyncLedgerBudgetManager
 from ledger.store import connections, journal, statements, writing
 from ledger.store.dialects import CommitInDoubtError, postgresql, session, sqlite, writerlock
 from ledger.store.schema import entries

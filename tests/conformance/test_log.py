@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import Connection, make_url
 
 from ledger import LeaseTtl, Ledger, LedgerUnavailableError, RequestExtensions, Usage
+from ledger.core.kept_calls import Keeping
 from ledger.engine import transaction
 from ledger.engine.callers import Caller, Executor
-from ledger.engine.keeping import Keeping
 from ledger.engine.operations import Release
 from ledger.lease import renewal
 from ledger.store import database

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -16,6 +17,7 @@ from ledger import (
     BudgetManager,
     InvalidInputError,
     Ledger,
+    LedgerBudgetManager,
     RequestExtensions,
     SettlementPolicy,
     SharedPoolBudgetOptions,
@@ -141,5 +143,29 @@ def test_a_router_in_asyncio(store_url: str) -> None:
                 await router.release(
                     BudgetLease(id=1, reserved=TEN, request_budget=UNLIMITED, pool=uuid4())
                 )
+
+    asyncio.run(main())
+
+
+def test_a_router_in_asyncio_reads_on_another_thread_which_pool_granted_a_lease(
+    store_url: str,
+) -> None:
+    """The event loop runs on while the store is read for a lease that another router granted."""
+
+    async def main() -> None:
+        async with AsyncLedger.open(store_url) as book:
+            await asyncio.to_thread(pools, book.sync)
+            lease = await book.router(by_tenant).reserve(of("b"), TEN, UNLIMITED)
+            router = book.router(by_tenant)
+            granting, threads = router.sync._granting, set[int]()
+
+            def noted(pool: UUID) -> LedgerBudgetManager | None:
+                threads.add(threading.get_ident())
+                return granting(pool)
+
+            router.sync._granting = noted
+            assert "tenant b" == await router.pool_of(lease)
+            assert threads
+            assert threading.get_ident() not in threads
 
     asyncio.run(main())

@@ -27,7 +27,7 @@ from ledger import (
     UsageEstimate,
     usd,
 )
-from ledger.engine.keeping import Keeping
+from ledger.core.kept_calls import Keeping
 from ledger.integrations.calls import Counted
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from ledger.transport import budgeted

@@ -15,12 +15,11 @@ import pytest
 from rich.console import Console
 
 from ledger import Ledger, PoolStatus, SharedPoolBudgetOptions, Usage, UsageEstimate, reports
-from ledger.core.errors import JournalDamagedError, UnknownPoolError
+from ledger.core.errors import JournalDamagedError, LeftOut, UnknownPoolError
 from ledger.reports import Filter, PoolState
 from ledger.reports.meter import Meter
 from ledger.reports.page import whole_page
 from ledger.reports.render import pools_sheet
-from ledger.store.pools import LeftOut
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import Clock
 from tests.conformance.test_path_of_a_reserve import calls_of

@@ -207,6 +207,10 @@ class JournalDamagedError(StoreError):
         self.reason = reason
 
 
+LeftOut = list[JournalDamagedError]
+"""The errors of the pools that an answer about many pools leaves out."""
+
+
 class UnknownRulesError(StoreError):
     """A pool's policy was set under a newer version of the rules than this library has.
 
