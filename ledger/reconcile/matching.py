@@ -25,7 +25,7 @@ from ledger.files.lines import BillLine
 from ledger.files.mapping import COST_FIELD
 from ledger.files.numbers import Amount
 from ledger.ledger import Ledger
-from ledger.reconcile.recorded import Recorded, recorded
+from ledger.reconcile.recorded import OpenCall, Recorded, open_calls, recorded
 from ledger.reconcile.span import moved, with_range
 from ledger.reconcile.values import Amounts, EntryRef, Match, Part, Reconciliation, Status
 from ledger.reports.buckets import Unit, bucket
@@ -61,6 +61,8 @@ class _Pair:
     costing: int = 0
     """How many of the entries have a cost, each of which was rounded up to a micro-USD."""
     last: EntryRef | None = None
+    held: list[int] | None = None
+    """What the request's open leases hold; None if it has entries, or no such lease."""
     correctable: list[EntryRef] = field(default_factory=list)
     guessed: list[int] = field(default_factory=list)
     assumed: dict[tuple[str, int], list[int]] = field(default_factory=dict)
@@ -105,6 +107,8 @@ def reconcile(
     matching = _Matching(bill, where, _chosen(bill, axes), by)
     for one in recorded(book, matching.asked(), matching.axes):
         matching.add(one)
+    for call in open_calls(book, matching.asked(), matching.unrecorded()):
+        matching.add_open(call)
     return matching.result(tolerance_tokens, tolerance_cost_micros_usd)
 
 
@@ -186,6 +190,20 @@ class _Matching:
             pair.model, pair.day = one.model, self._piece(from_micros(one.at))
         if key.request_id is not None and not one.corrects:
             pair.correctable.append(one.ref)
+
+    def unrecorded(self) -> set[str]:
+        """Return the request ids of the bill that no entry has."""
+        return {
+            key.request_id
+            for key, pair in self._pairs.items()
+            if key.request_id is not None and pair.lines and not pair.entries
+        }
+
+    def add_open(self, one: OpenCall) -> None:
+        """Add a call that is not recorded, since its lease has not ended."""
+        pair = self._pairs[_Key(request_id=one.request_id)]
+        pair.held = _added(pair.held or [0] * len(one.held), one.held)
+        pair.last = one.ref
 
     def _note_unpriced(self, one: Recorded) -> None:
         if one.corrected is None:
@@ -323,7 +341,9 @@ class _Matching:
         said = Amounts(**dict(zip(self.axes, pair.recorded, strict=True)))
         difference = billed.minus(said)
         status = Status.DIFFERING
-        if not pair.entries and any(pair.billed):
+        if pair.held is not None and any(pair.billed):
+            status = Status.OPEN
+        elif not pair.entries and any(pair.billed):
             status = Status.BILLED_ONLY
         elif not pair.lines and any(pair.recorded):
             status = Status.RECORDED_ONLY
@@ -344,6 +364,8 @@ class _Matching:
             entry=None if pair.last is None else pair.last.seq,
             lease=None if pair.last is None else pair.last.lease,
             guessed=any(pair.guessed),
+            held_tokens=None if pair.held is None else pair.held[0],
+            held_cost_micros_usd=None if pair.held is None else pair.held[1],
         )
 
     def _agrees(self, difference: Amounts, tolerances: dict[str, int], costing: int) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, case, select
+from sqlalchemy import Connection, Select, case, select
 
+from ledger.core.axes import AXES
 from ledger.core.entries import EntryFlag
 from ledger.core.kinds import CORRECTABLE, EntryKind
 from ledger.core.rules import left_out
 from ledger.core.values import GUESSED, USAGE_FIELDS, Usage
 from ledger.ledger import Ledger
 from ledger.reconcile.values import EntryRef
+from ledger.reports.figures import is_open
 from ledger.reports.filters import Filter
+from ledger.reports.leases import held_of, with_newest_of_lease
 from ledger.reports.scopes import Scope, snapshot
 from ledger.reports.stream import ends, stream
 from ledger.store.amounts import USAGE
@@ -31,8 +34,8 @@ class Recorded(NamedTuple):
         assumed: Whether an expiry assumed it, or later usage took it back.
         guessed: Whether nobody said that the call used it: its lease expired, or ended without a
             record; so is a correction of that.
-        unpriced: Whether it leaves out a figure that its pool limits; of a correction, whether what
-            it corrects still leaves one out.
+        unpriced: Whether it is flagged unpriced for a figure that is compared; of a correction,
+            whether what it corrects still leaves one out.
         request_id: The provider's request id.
         model: The model.
         at: The time at which it counts, in microseconds since 1970.
@@ -66,6 +69,8 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
         for row in stream(book, of_pool, after=0, end=end):
             used = USAGE.of(row)
             correction = _correction(row)
+            said = used if correction is None else correction["to"]
+            missing = {axis.amount for axis in left_out(Usage(**said))} & {*axes}
             yield Recorded(
                 ref=EntryRef(pool, row["seq"], row["lease"]),
                 corrects=row["kind"] not in CORRECTABLE,
@@ -73,11 +78,8 @@ def recorded(book: Ledger, where: Filter, axes: tuple[str, ...]) -> Iterator[Rec
                 assumed=row["kind"] == EntryKind.EXPIRY
                 or (row["kind"] == EntryKind.CORRECTION and row["flags"] & EntryFlag.LATE != 0),
                 guessed=row["provenance"] in GUESSED,
-                unpriced=(
-                    row["flags"] & EntryFlag.UNPRICED != 0
-                    if correction is None
-                    else bool(left_out(Usage(**correction["to"])))
-                ),
+                unpriced=bool(missing)
+                and (correction is not None or row["flags"] & EntryFlag.UNPRICED != 0),
                 request_id=row["request_id"],
                 model=row["model"],
                 at=row["at"],
@@ -109,3 +111,44 @@ def _used(scope: Scope) -> Select[Any]:
         .select_from(entries.outerjoin(attributions, IS_OF_ENTRY))
         .where(*scope.conditions, e.usage_total_tokens.is_not(None))
     )
+
+
+class OpenCall(NamedTuple):
+    """A call that is not recorded yet: its lease has not ended.
+
+    Attributes:
+        request_id: The id that its reservation has.
+        ref: Its reservation.
+        held: What its lease holds: tokens, and millionths of a US dollar; 0 if it has expired.
+    """
+
+    request_id: str
+    ref: EntryRef
+    held: Sequence[int]
+
+
+def open_calls(book: Ledger, where: Filter, ids: Collection[str]) -> list[OpenCall]:
+    """Return the calls with some request ids whose leases have not ended.
+
+    Raises:
+        UnknownPoolError: There is no such pool.
+        LedgerUnavailableError: The store cannot be read.
+    """
+
+    def query(connection: Connection, scope: Scope) -> list[OpenCall]:
+        e = entries.c
+        newest, joined = with_newest_of_lease(e.seq, where.as_of)
+        held = [held_of(axis, newest) for axis in AXES if axis.amount is not None]
+        asked = (
+            select(e.pool_id, e.seq, e.request_id, *held)
+            .select_from(joined)
+            .where(*scope.conditions, e.request_id.is_not(None), is_open(where.as_of))
+            .order_by(e.pool_id, e.seq)
+        )
+        return [
+            OpenCall(request_id, EntryRef(scope.pools[pool_id], seq, seq), held)
+            for pool_id, seq, request_id, *held in connection.execute(asked)
+            if request_id in ids
+        ]
+
+    return snapshot(book, where, query) if ids else []

@@ -14,6 +14,7 @@ from ledger.reports.render import Column, Sheet, counted, text, usd
 _TITLES = {
     Status.MATCHED: "Matched",
     Status.DIFFERING: "Differing",
+    Status.OPEN: "Billed, lease still open",
     Status.BILLED_ONLY: "Billed but not recorded",
     Status.RECORDED_ONLY: "Recorded but not billed",
 }
@@ -26,6 +27,8 @@ HEADINGS = {
     "cache_read_tokens": "cache read",
     "reasoning_tokens": "reasoning",
 }
+_HELD = {"held_tokens": "total_tokens", "held_cost_micros_usd": COST_FIELD}
+"""What a match says that an open lease holds, and of which amount that is."""
 _MAIN = ("total_tokens", COST_FIELD)
 """The axes that count against budgets; the other axes have columns for differences only."""
 
@@ -44,6 +47,8 @@ def summary_sheet(found: Reconciliation) -> Sheet:
         title=f"Reconciliation of {found.file}",
     )
     for part in found.parts:
+        if part.status is Status.OPEN and not part.matches:
+            continue
         sheet.add(
             _TITLES[part.status],
             f"{part.matches:,}",
@@ -71,6 +76,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
     others = [axis for axis in found.axes if axis not in main]
     applied = any(match.outcome is not None for match in matches)
     guessed = any(match.guessed for match in shown)
+    held = [name for name, axis in _HELD.items() if axis in main and status is Status.OPEN]
     sheet = Sheet(
         columns=[
             Column(heading="Request"),
@@ -83,6 +89,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
             *_columns("Recorded", main),
             *_columns("Difference", main),
             *_columns("Difference", others, rank=3),
+            *_columns("Held", [_HELD[name] for name in held]),
             *([Column(heading="Assumed", left=True)] if guessed else []),
             *([Column(heading="Applied", left=True)] if applied else []),
         ],
@@ -100,6 +107,7 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
             *cells(match.recorded, main),
             *cells(match.difference, main, signed=True),
             *cells(match.difference, others, signed=True),
+            *(_cell(_HELD[name], getattr(match, name) or 0, signed=False) for name in held),
             *([f"of lease {match.lease}" if match.guessed else ""] if guessed else []),
             *([_outcome(match)] if applied else []),
         )
@@ -109,6 +117,11 @@ def matches_sheet(found: Reconciliation, status: Status, *, top: int) -> Sheet:
 def next_steps(found: Reconciliation) -> list[str]:
     """Return in words what to do about each kind of difference that is left to people."""
     said = []
+    if found.of(Status.OPEN):
+        said.append(
+            f"{_TITLES[Status.OPEN]}: the call is not recorded yet. If its program is gone, "
+            "'ledger leases settle POOL LEASE' settles it as it was billed"
+        )
     if found.of(Status.BILLED_ONLY):
         said.append(
             f"{_TITLES[Status.BILLED_ONLY]}: 'ledger record POOL --request-id ID --reason WHY' "

@@ -61,6 +61,7 @@ class Status(StrEnum):
 
     MATCHED = "matched"
     DIFFERING = "differing"
+    OPEN = "open"
     BILLED_ONLY = "billed_only"
     RECORDED_ONLY = "recorded_only"
 
@@ -94,6 +95,9 @@ class Match:
         lease: The lease that it is about.
         guessed: Whether something of what is recorded was assumed, since nobody said what the call
             used: its lease expired, or ended without a record.
+        held_tokens: If the call is billed and not recorded yet, since its lease has not ended: what
+            the lease holds; 0 if it has expired.
+        held_cost_micros_usd: The same in millionths of a US dollar.
         outcome: What `apply` did about the difference; None if it was not called, or had nothing
             to do.
         reason: Why `apply` did not correct the difference.
@@ -113,6 +117,8 @@ class Match:
     entry: int | None = None
     lease: int | None = None
     guessed: bool = False
+    held_tokens: int | None = None
+    held_cost_micros_usd: int | None = None
     outcome: Outcome | None = None
     reason: str | None = None
 
@@ -173,8 +179,8 @@ class Reconciliation:
         identical: What the mapping says that identical lines mean.
         unread_columns: The columns of the file that the mapping does not name.
         unread_lists: How many values each list in the file has that the mapping does not name.
-        unpriced: How many of the entries that were compared leave out a figure that their pool
-            limits, and were not corrected since: the journal has too little of it.
+        unpriced: How many of the entries that were compared are flagged unpriced for an amount
+            that is compared, and were not corrected since: the journal has too little of it.
         tolerance_tokens: The largest difference in tokens, on each axis, that still matches.
         tolerance_cost_micros_usd: The largest difference in cost that still matches.
         matches: All matches of every status.

@@ -20,6 +20,7 @@ from ledger import (
 )
 from ledger.reconcile import Bill, Outcome, Status, apply, reconcile
 from ledger.reconcile.applying import ASSUMED
+from ledger.reconcile.sheets import matches_sheet, next_steps, summary_sheet
 from ledger.reports import Filter
 from tests.clocks import Clock
 from tests.leases import numbered
@@ -63,6 +64,37 @@ def test_what_was_assumed_is_held_against_the_bill(
     budget.correct(3, usage, "the bill")
     again = reconcile(timed, bill(HEADER + LINE), Filter())
     assert [] == list(again.of(Status.DIFFERING))
+
+
+def test_a_billed_call_whose_lease_is_open_is_no_call_that_is_missing(
+    timed: Ledger, bill: Callable[..., Bill]
+) -> None:
+    """It is named with what its leases hold, in every pool; a part that is recorded differs."""
+    held = UsageEstimate(total_tokens=40, cost_micros_usd=9)
+    budgets = [timed.pool(name, SharedPoolBudgetOptions()) for name in ("team", "other")]
+    for budget in budgets:
+        whom = Attribution(model="m", request_id="open")
+        lease = budget.reserve(RequestExtensions(whom), held, RequestBudget.unlimited())
+    read = bill(HEADER + LINE.replace("lost", "open") + LINE.replace("lost", "none"))
+    found = reconcile(timed, read)
+    (match,) = found.of(Status.OPEN)
+    assert ("open", "other", lease.id) == (match.request_id, match.pool, match.lease)
+    assert (80, 18, 0) == (match.held_tokens, match.held_cost_micros_usd, match.entries)
+    assert ["none"] == [one.request_id for one in found.of(Status.BILLED_ONLY)]
+    assert not found.agrees
+    assert "Billed, lease still open" in [row[0] for row in summary_sheet(found).rows if row]
+    (row,) = matches_sheet(found, Status.OPEN, top=9).rows
+    assert row is not None
+    assert ("80", "0.000018") == tuple(row[-2:])
+    (said, *_) = next_steps(found)
+    assert "'ledger leases settle POOL LEASE'" in said
+    before = Filter(pools=["team"], as_of=3)
+    assert [] == reconcile(timed, read, before).of(Status.OPEN)
+    # What nobody was billed for is no difference.
+    nothing = bill(HEADER + "open,2023-11-14T22:14:00Z,m,0,0,0\n")
+    assert [] == reconcile(timed, nothing).of(Status.OPEN)
+    budget.observe(lease, Usage(total_tokens=1))
+    assert [] == reconcile(timed, read).of(Status.OPEN)
 
 
 def test_once_it_is_settled_the_bill_agrees(timed: Ledger, bill: Callable[..., Bill]) -> None:

@@ -206,6 +206,16 @@ def test_a_reconciliation_leaves_out_what_was_corrected_since(book: Ledger, tmp_
     assert 1 == held_against("cost_micros_usd").unpriced
 
 
+def test_a_reconciliation_counts_what_is_compared(partly: Ledger, tmp_path: Path) -> None:
+    """A missing cost leaves the tokens as they are."""
+    bill, day = tmp_path / "bill.csv", partly.now().date().isoformat()
+    bill.write_text(f"at,tokens,usd\n{day},5,0.00001\n", encoding="utf-8")
+    mapping = reconcile.BillMapping(at="at", total_tokens="tokens", cost="usd")
+    read = reconcile.read_bill(bill, [mapping])
+    found = {axis: reconcile.reconcile(partly, read, axes=[axis]).unpriced for axis in read.axes}
+    assert {"total_tokens": 0, "cost_micros_usd": 3} == found
+
+
 def test_a_page_warns_of_them(partly: Ledger) -> None:
     """What was spent is too low by what they cost."""
     (spent, *_) = whole_page(reports.overview(partly, verify=False)).tiles
