@@ -37,6 +37,7 @@ class Repriced:
         model: The model.
         entries: How many settlements and observations, and expiries that assumed what was used.
         cost_micros_usd: What they cost as they are recorded, corrections included.
+        corrected_micros_usd: How much of that corrections added; below 0 if they took some away.
         repriced_micros_usd: What they would have cost; None if they cannot be priced.
         priced_by: Source and version of the prices; None if they cannot be priced.
         reason: Why they cannot be priced; None if they can.
@@ -46,6 +47,7 @@ class Repriced:
     model: str | None
     entries: int
     cost_micros_usd: int
+    corrected_micros_usd: int
     repriced_micros_usd: int | None
     priced_by: str | None
     reason: str | None
@@ -104,10 +106,8 @@ def reprice(
         query = _charged(scope).where(entries.c.pool_id == pool_id)
         counted: dict[_Place, Counter[str]] = defaultdict(Counter)
         try:
-            for place, recorded, repriced in _of_pool(
-                book, scope.pools[pool_id], query, end, prices, at
-            ):
-                counted[place].update(entries=1, recorded=recorded, repriced=repriced)
+            for place, sums in _of_pool(book, scope.pools[pool_id], query, end, prices, at):
+                counted[place].update(entries=1, **sums)
         except JournalDamagedError as error:
             leave_out([error], None if scope.where.pools else left_out)
             continue
@@ -119,6 +119,7 @@ def reprice(
             model=place.model,
             entries=counts["entries"],
             cost_micros_usd=counts["recorded"],
+            corrected_micros_usd=counts["corrected"],
             repriced_micros_usd=counts["repriced"] if place.reason is None else None,
             priced_by=place.priced_by,
             reason=place.reason,
@@ -146,25 +147,33 @@ def _of_pool(
     end: int,
     prices: PriceList,
     at: datetime | None,
-) -> Iterator[tuple[_Place, int, int]]:
-    """Yield for each entry where it is counted, its recorded cost, and what it would cost."""
+) -> Iterator[tuple[_Place, dict[str, int]]]:
+    """Yield for each entry where it is counted, and its costs by name."""
     corrected: dict[int, Usage] = {}
+    restated: set[int] = set()
     # Corrections come later than what they correct, and are few.
     only = query.where(entries.c.kind == EntryKind.CORRECTION)
     for row in stream(book, only, after=0, end=end):
         try:
             detail = detail_of(row)
             corrected[detail["corrects"]] = Usage(**detail["to"])
+            if "late" in detail:  # usage that takes the place of what was assumed
+                restated.add(detail["corrects"])
         except UNREADABLE as error:
             raise unreadable(pool, row["seq"], error) from error
     for row in stream(book, query, after=0, end=end):
         if row["kind"] == EntryKind.CORRECTION:
             continue
         try:
-            usage = corrected.get(row["seq"]) or Usage(**USAGE.of(row))
+            charged = Usage(**USAGE.of(row))
+            usage = corrected.get(row["seq"], charged)
             if usage == NO_USAGE:
                 continue  # what an expiry assumed, until the call itself was recorded
-            yield _priced(row, detail_of(row), usage, prices, at)
+            place, repriced = _priced(row, detail_of(row), usage, prices, at)
+            costs = {"recorded": usage.cost_micros_usd, "repriced": repriced}
+            if row["seq"] not in restated:
+                costs["corrected"] = usage.cost_micros_usd - charged.cost_micros_usd
+            yield place, costs
         except UNREADABLE as error:
             raise unreadable(pool, row["seq"], error) from error
 
@@ -175,7 +184,7 @@ def _priced(
     usage: Usage,
     prices: PriceList,
     at: datetime | None,
-) -> tuple[_Place, int, int]:
+) -> tuple[_Place, int]:
     provider, model = row["provider"], row["model"]
     moment = from_micros(row["at"]) if at is None else at
     priced_by, reason, cost = None, None, 0
@@ -196,4 +205,4 @@ def _priced(
             reason = error.reason
         except InvalidInputError as error:
             reason = f"what is recorded cannot be: {error}"
-    return _Place(provider, model, priced_by, reason), usage.cost_micros_usd, cost
+    return _Place(provider, model, priced_by, reason), cost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from ledger import (
 )
 from ledger.prices import Counts, PriceList, PriceTable
 from ledger.reports import Filter, Repriced, output_history, reprice
+from ledger.reports.render.prices import repriced_sheet
 from tests.clocks import Clock
 
 Spend = Callable[..., int]
@@ -116,6 +118,7 @@ def test_what_another_table_would_have_charged(book: Ledger, spend: Spend) -> No
             model="m",
             entries=2,
             cost_micros_usd=old,
+            corrected_micros_usd=0,
             repriced_micros_usd=new,
             priced_by="own new",
             reason=None,
@@ -186,6 +189,16 @@ def test_corrections_count(book: Ledger, spend: Spend) -> None:
     budget.correct(seq, Usage(input_tokens=30, total_tokens=30, cost_micros_usd=70), reason="again")
     (found,) = reprice(book, PriceList(NEW, library=False))
     assert (1, 70, 60) == (found.entries, found.cost_micros_usd, found.repriced_micros_usd)
+    # By the prices of then there is a difference, too: the correction's.
+    assert -30 == found.corrected_micros_usd
+    (row, _, total) = repriced_sheet([found]).rows
+    assert row is not None
+    assert total is not None
+    assert ("-0.000030",) * 2 == (row[4], total[4])
+    assert "Of it by\ncorrections" not in [
+        column.heading
+        for column in repriced_sheet([replace(found, corrected_micros_usd=0)]).columns
+    ]
 
 
 def test_a_pool_that_is_shared_is_counted_once(book: Ledger, spend: Spend) -> None:
@@ -239,7 +252,8 @@ def test_what_an_expiry_assumed_is_priced_until_the_call_is_recorded(store_url: 
         assert [(1, 90, 180)] == counted(reprice(book, prices))
         it = prices.recording(Counts(input_tokens=5), model="m")
         book.pool("team").record_used(leases["team"], it.usage, report=it.report)
-        assert [(1, 10, 10)] == counted(reprice(book, prices))
+        assert [(1, 10, 10)] == counted(found := reprice(book, prices))
+        assert [0] == [row.corrected_micros_usd for row in found]
 
 
 def counted(rows: list[Repriced]) -> list[tuple[int, int, int | None]]:

@@ -79,25 +79,28 @@ def disagreements_sheet(rows: Sequence[Disagreement]) -> Sheet:
 
 def repriced_sheet(rows: Sequence[Repriced]) -> Sheet:
     """Return what recorded calls cost, and what they would have cost by other prices."""
+    done = [row for row in rows if row.reason is None]
+    corrected = any(row.corrected_micros_usd for row in done)
     sheet = Sheet(
         columns=[
             Column(heading="Model"),
             Column(heading="Provider", left=True, rank=1),
             Column(heading="Entries"),
             Column(heading="Recorded\nUSD"),
+            *([Column(heading="Of it by\ncorrections")] if corrected else []),
             Column(heading="Repriced\nUSD"),
             Column(heading="Difference\nUSD"),
             Column(heading="Priced by", left=True, rank=2),
         ],
         title="Recorded, and by the other prices",
     )
-    done = [row for row in rows if row.reason is None]
     for row in done:
         sheet.add(
             text(row.model),
             text(row.provider),
             f"{row.entries:,}",
             usd(row.cost_micros_usd),
+            *([_signed(row.corrected_micros_usd)] if corrected else []),
             usd(row.repriced_micros_usd or 0),
             _signed(row.difference_micros_usd or 0),
             text(row.priced_by),
@@ -110,6 +113,7 @@ def repriced_sheet(rows: Sequence[Repriced]) -> Sheet:
         "",
         f"{sum(row.entries for row in done):,}",
         usd(recorded),
+        *([_signed(sum(row.corrected_micros_usd for row in done))] if corrected else []),
         usd(repriced),
         _signed(repriced - recorded),
         "",
