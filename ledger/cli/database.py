@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli.books import print_verified
-from ledger.cli.common import URL_DEFAULT, Url, progress_bar, show, stdout
+from ledger.cli.common import URL_DEFAULT, Url, progress_bar, show, stderr, stdout
 from ledger.cli.exit_codes import ExitCode
 from ledger.core.errors import SchemaVersionError
 from ledger.ledger import DEFAULT_TIMEOUT_S
@@ -73,14 +73,16 @@ def current(url: Url = URL_DEFAULT) -> None:
 def check(url: Url = URL_DEFAULT) -> None:
     """Compare a store's tables and guards with what this version expects; exit code 1 if not.
 
-    The database also holds its indexes to its tables, as far as it can.
+    If the role may make no schema to compare with, only what is missing is found: exit code 2. The
+    database also holds its indexes to its tables, as far as it can.
 
     Example: ledger db check
     """
+    refused: list[str] = []
     database = Database(url, timeout_s=DEFAULT_TIMEOUT_S, create=False, read_only=True)
     try:
         migrate.require_current(database, create=False)
-        differences = migrate.differences(database)
+        differences = migrate.differences(database, refused)
         damage = database.read(database.dialect.index_damage, serializable=False)
     finally:
         database.close()
@@ -88,8 +90,11 @@ def check(url: Url = URL_DEFAULT) -> None:
     out = stdout()
     for difference in differences:
         out.print(printable(difference), markup=False, soft_wrap=True)
-    if differences:
-        raise typer.Exit(ExitCode.FOUND)
+    for reason in refused:
+        said = f"Error: definitions were not compared, only whether parts are missing: {reason}"
+        stderr().print(printable(said), markup=False, soft_wrap=True)
+    if differences or refused:
+        raise typer.Exit(ExitCode.FOUND if differences else ExitCode.FAILED)
     out.print(printable(f"{database.url} is as it should be"), markup=False, soft_wrap=True)
 
 

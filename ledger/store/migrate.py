@@ -206,11 +206,15 @@ def roles(database: Database, prefix: str, *, apply: bool) -> list[str]:
         return statements
 
 
-def differences(database: Database) -> list[str]:
+def differences(database: Database, refused: list[str]) -> list[str]:
     """Return how the store's schema differs from the one that the migrations make.
 
     A schema is made by the migrations beside the store, compared, and removed. If the database
-    refuses to make it, this says so, and tells only which columns, indexes and guards are missing.
+    refuses to make it, only what is missing is told: columns, indexes and guards.
+
+    Args:
+        database: The store.
+        refused: Gets why the database refused to make the schema, if it did.
 
     Raises:
         LedgerUnavailableError: It cannot be read.
@@ -227,8 +231,8 @@ def differences(database: Database) -> list[str]:
         try:
             expected = database.dialect.fresh_definitions(connection, make)
         except NoReferenceError as error:
-            refused = f"definitions were not compared, only whether parts are missing: {error}"
-            return [refused, *_missing(database, found, partitions)]
+            refused.append(f"{error}")
+            return _missing(database, found, partitions)
     ours = {relation for relation, _ in expected}
     return [
         difference

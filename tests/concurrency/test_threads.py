@@ -56,7 +56,7 @@ def test_forty_threads_upgrade_one_store(kind: str, new_store: Callable[..., str
     database = Database(url, timeout_s=TIMEOUT_S, create=False)
     with database.connect() as connection:
         assert [1] == list(connection.execute(text("SELECT count(*) FROM store")).scalars())
-    assert [] == migrate.differences(database)
+    assert [] == migrate.differences(database, [])
     database.close()
 
 

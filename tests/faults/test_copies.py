@@ -59,7 +59,7 @@ def test_a_copy_of_a_file_is_a_store_like_its_source(
 
         assert 3 == book.read(reserve)
         assert [True, True] == [one.ok for one in book.verify()]
-        assert [] == migrate.differences(book._database)
+        assert [] == migrate.differences(book._database, [])
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_whole_dump_into_an_empty_database_is_the_store(
     with Ledger.open(url) as book:
         assert 3 == book.pool("pool").reserve(EXTENSIONS, TEN, UNLIMITED).id
         assert [True, True] == [one.ok for one in book.verify()]
-        assert [] == migrate.differences(book._database)
+        assert [] == migrate.differences(book._database, [])
 
 
 def test_data_alone_in_a_new_schema_is_not_written_to(

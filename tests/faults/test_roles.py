@@ -371,7 +371,7 @@ def test_the_owner_upgrades_and_checks_the_schema(urls: Mapping[str, str]) -> No
     database = Database(urls["owner"], timeout_s=30, create=False)
     try:
         migrate.upgrade(database)
-        assert [] == migrate.differences(database)
+        assert [] == migrate.differences(database, [])
     finally:
         database.close()
     at = ["roles", "--url", urls["owner"], "--prefix", PREFIX, "--apply"]

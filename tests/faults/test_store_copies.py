@@ -104,7 +104,7 @@ def test_a_copy_is_the_same_store(urls: tuple[str, str]) -> None:
     with Ledger.open(target) as book:
         assert (4, found.entries) == (found.pools, book.size())
         assert all(one.ok for one in book.verify(expect=found.anchors))
-        assert [] == migrate.differences(book._database)
+        assert [] == migrate.differences(book._database, [])
         below = book.pool("below")
         below.record_used(below.lease(token), Usage(total_tokens=3))
         assert all(one.ok for one in book.verify(expect=found.anchors))
