@@ -18,7 +18,8 @@ from ledger.core.errors import InvalidInputError
 from ledger.core.status import ThresholdCrossing
 
 _HASH_BYTES = 8
-"""How much of an entry's hash tells it from another of its number."""
+"""How many bytes of an entry's hash a cursor keeps, to tell it from another entry of that
+number."""
 
 
 class Given(NamedTuple):
@@ -34,14 +35,15 @@ class Given(NamedTuple):
 
 
 class Place(NamedTuple):
-    """How far a consumer has got, as many alerts share it.
+    """How far a consumer has come. Many alerts share what it refers to.
 
     Attributes:
         store: The identity of the store.
-        before: What the cursor held that the consumer came with, by the numbers of pools.
-        passed: Pools whose crossings were all given since. It grows while later alerts are given.
-        number: How many of those were passed at this place.
-        newest: The pool of this place's alert, and its crossing.
+        before: The last crossing of each pool in the cursor that the consumer gave, by pool number.
+        passed: The pools whose crossings have all been given since, with the last crossing of each.
+            The list grows while later alerts are given.
+        number: How many items of `passed` had been given at this place.
+        newest: The pool number and the crossing of this place's alert.
     """
 
     store: bytes
@@ -79,7 +81,7 @@ class Alert:
 
 
 def read_cursor(cursor: str | None, store: bytes) -> dict[int, Given]:
-    """Return the last crossing of each pool that was given by a cursor; None is before all.
+    """Return the last crossing of each pool that a cursor holds, by pool number; None holds none.
 
     Args:
         cursor: The cursor.
@@ -109,7 +111,8 @@ class NewestCrossings:
     """The crossings of an in-memory manager, the newest ones alone."""
 
     KEPT = 10_000
-    """How many are kept at least: an hour of a pool that crosses one each way every second."""
+    """The least number kept: an hour of a pool that crosses one threshold up and down every
+    second."""
 
     def __init__(self, manager: bytes) -> None:
         self._manager = manager

@@ -1,4 +1,4 @@
-"""What expiries assumed of their leases, until what was really used takes its place."""
+"""What expiries assumed that their leases used, until the real usage is recorded."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ class Owed(NamedTuple):
     Attributes:
         kind: Its kind.
         lease: The lease that it is about.
-        assumed: What was assumed of the lease before some of it was taken back.
-        reached: The thresholds that were reached then: nothing is reported in between.
-        moved: By how much that moved what is committed, if it was assumed in an earlier window.
-        window: The window before that.
+        assumed: The usage that was assumed before some of it was taken back.
+        reached: The thresholds that were reached before that; a crossing is reported only after
+            this entry.
+        moved: By how much taking back moved the committed totals, if the usage was assumed in an
+            earlier window.
+        window: The window before the correction that took it back.
     """
 
     kind: str
@@ -45,15 +47,15 @@ class Assumptions:
     """The charges that expiries of open leases assumed."""
 
     charges: dict[int, Assumption] = field(default_factory=dict)
-    """By lease, as they were corrected since."""
+    """By lease number; later corrections are included."""
     owed: Owed | None = None
-    """The late entry that must follow, since what it replaces was taken back."""
+    """The late entry that must follow, since the assumed usage that it replaces was taken back."""
 
     def require_none_owed(self) -> None:
         """Refuse a journal that ends, or goes on, without the entry that must follow.
 
         Raises:
-            Contradiction: One must.
+            Contradiction: An entry must follow, and there is none.
         """
         if self.owed is not None:
             raise Contradiction(
@@ -65,7 +67,7 @@ class Assumptions:
         """Tell whether an entry is the one that must follow, False where none must.
 
         Raises:
-            Contradiction: Another one must.
+            Contradiction: An entry must follow, and it is another one.
         """
         if self.owed is None:
             return False
@@ -104,7 +106,8 @@ class Assumptions:
         """Tell whether a correction is of what an expiry assumed.
 
         Raises:
-            Contradiction: It says so, and is not; or it says that something else was assumed.
+            Contradiction: It says that it is one, but the expiry assumes nothing, or something
+                else.
         """
         assumption = self.charges.get(lease)
         if assumption is None or assumption.seq != found.corrects:
@@ -121,10 +124,10 @@ class Assumptions:
         Args:
             entry: The entry.
             lease: The lease that it is about.
-            window: The window that the correction before it has left.
+            window: The window after the correction before it.
 
         Raises:
-            Contradiction: One does.
+            Contradiction: An assumed charge of the lease stands.
         """
         assumption = self.charges.get(lease)
         if assumption is None or entry.kind not in {*ENDS_LEASE, EntryKind.OBSERVATION}:
@@ -148,10 +151,10 @@ class Assumptions:
 
 
 def check_taken_back(before: WindowState | None, taken: Totals, after: WindowState | None) -> None:
-    """Refuse a correction that does not change the window by just what it takes back.
+    """Refuse a correction unless it changes the window by exactly what it takes back.
 
     Raises:
-        Contradiction: It does.
+        Contradiction: The correction's window is another one.
     """
     expected = before
     if before is not None and any(taken):

@@ -1,9 +1,9 @@
 """The axes on which a pool counts what it spends: one row each; no other module lists them.
 
 Fields and columns are named by rule: capacity `capacity_tokens`, what is kept back
-`stop_threshold_tokens`, the most that is carried over `carry_cap_tokens`. A value of `AXES` is
-iterated wherever all axes are treated alike; a fourth one is a row here, its fields in the public
-values (`SharedPoolBudgetOptions`, `Window`, `Totals`, `Remaining`) and its columns in the schema.
+`stop_threshold_tokens`, the most that is carried over `carry_cap_tokens`. Code that treats all axes
+alike iterates over `AXES`. A fourth axis needs a row here, fields in the public values
+(`SharedPoolBudgetOptions`, `Window`, `Totals`, `Remaining`) and columns in the schema.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 U64_MAX = 2**64 - 1
-"""As a capacity it means unlimited. Defined here since errors say what is unlimited."""
+"""As a capacity it means unlimited. It is defined here, since `errors` imports nothing above
+`axes`."""
 
 
 class Axis(NamedTuple):
     """One axis.
 
     Attributes:
-        name: Its field in totals, balances and what remains.
-        amount: The field of an estimate, and of a usage, that counts on it; None where each call
-            counts as one.
-        unit: Of its integers, in messages.
-        shown: What people see it in: the heading of a column, the last word of an option.
-        scale: How many of `unit` make one of `shown`.
-        only_if_limited: It is stored, counted down and shown to people only where it has a limit.
+        name: The name of its field in `Totals` and `Remaining`.
+        amount: The field of an estimate or a usage that counts on it; None if each call counts as
+            1.
+        unit: The unit of its integers, in messages.
+        shown: The unit that people see: in headings of columns, and as the last word of an option.
+        scale: How many of `unit` make 1 of `shown`.
+        only_if_limited: Whether it is stored, counted down and shown only where it has a limit.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Checks of credits: an entry must state those that the rules make of the entry before it."""
+"""Checks of credits: an entry must state the credits that the rules derive for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.core.kinds import EntryKind
 from ledger.core.policy import SharedPoolBudgetOptions
 
 _UNREADABLE = (LookupError, TypeError, AttributeError, InvalidInputError)
-"""What reading a part of a detail raises that is not what it should be."""
+"""The errors that reading a damaged part of a detail raises."""
 
 
 def book_behind(
@@ -21,17 +21,17 @@ def book_behind(
     credits: rules.Credits | None,
     balance: Balance,
 ) -> CreditBook | None:
-    """Return the credits that a pool lists after an entry, as the entry says.
+    """Return the credits that a pool lists after an entry.
 
     Args:
         entry: The entry.
         policy: The policy before it.
-        book: The credits that the pool listed before, None if it never was prepaid.
-        credits: The same credits, when the entry was recorded.
+        book: The credits that the pool listed before; None if it was never prepaid.
+        credits: The state of these credits at the time when the entry was recorded.
         balance: The balance before it.
 
     Raises:
-        Contradiction: The entry says something else than the rules, or cannot be read.
+        Contradiction: The entry states other credits than the rules, or cannot be read.
     """
     if entry.policy is None:
         return book

@@ -1,9 +1,10 @@
 """The calendar of windows: computes when each window begins and ends from its number.
 
 Windows of a day, a week or a month follow the local time of a time zone, so a day in spring can
-have 23 hours. Where local time repeats a time, the first one counts. Where it skips one, the moment
-counts at which it would have come without the change. Windows of a fixed length ignore time zones
-and daylight saving. Sessions have no numbers: a call begins each.
+have 23 hours. Where local time repeats a time, the first occurrence counts. Where it skips a time,
+the moment counts at which that time would have come without the change of the clocks. Windows of a
+fixed length ignore time zones and daylight saving. Sessions have no numbers: each is begun by a
+call.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ WINDOW_MAX = timedelta(days=3_650)
 
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_AT, NEVER = (to_micros("year", datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9_980))
-"""Between these times every window, and the ones before and after it, can be computed.
+"""Between these times every window, the one before it and the one after it can be computed.
 
 A window ends `NEVER` if no window can be computed from its anchor. An earlier version accepted
 such anchors, at the edge of `datetime`, and its journals must stay readable.
@@ -63,23 +64,25 @@ _FIRST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """How often a pool's capacity comes back, and what becomes of the rest.
+    """How often a pool's capacity is restored, and what happens to unused capacity.
 
     Attributes:
         period: A day, a week or a month; or a fixed length, of a second to ten years.
         time_zone: The IANA name of the time zone of the calendar; UTC for fixed lengths.
-        session: Whether a window begins with the first call after the last one has ended, instead
-            of right then. It needs a fixed length, has no anchor, and passes nothing on.
+        session: Whether a window begins with the first call after the last window has ended,
+            instead of at that end. A session needs a fixed length, has no anchor, and carries
+            nothing over.
         anchor: A moment at which some window begins, with a time zone, in the years 1900 to 2999:
-            all others are counted from it, at the same time of the day in `time_zone`. Months
-            that have no such day begin their window on their last one. Without it midnight,
-            Monday, the 1st, and 1970.
+            all others are counted from it, at the same time of the day in `time_zone`. In a month
+            without that day, the window begins on the month's last day. By default windows begin at
+            midnight, on Monday, on the 1st, and fixed lengths are counted from 1970.
         carry_over: Whether what is left of a window is added to the next one.
-        carry_cap_tokens: At most so much of it; `U64_MAX`, like the next two, is no limit.
-        carry_cap_cost_micros_usd: At most so much, in millionths of a US dollar.
-        carry_cap_requests: At most so many calls.
-        deduct_overage: Whether what was spent beyond the capacity is taken off the next windows,
-            until it is made up for.
+        carry_cap_tokens: The most that is carried over, in tokens; here and below `U64_MAX` is no
+            limit.
+        carry_cap_cost_micros_usd: The most that is carried over, in millionths of a US dollar.
+        carry_cap_requests: The most calls that are carried over.
+        deduct_overage: Whether spend beyond the capacity is deducted from the next windows, until
+            all of it is deducted.
     """
 
     period: Period | timedelta = field(kw_only=False)
@@ -163,7 +166,7 @@ def _checked_period(period: object) -> Period | timedelta:
 
 
 def check_length(name: str, length: object) -> None:
-    """Refuse a length that no window has.
+    """Refuse a length that a window cannot have.
 
     Raises:
         InvalidInputError: It is no timedelta, or not of 1 second to ten years.
@@ -196,7 +199,7 @@ def zone_named(name: str, *, field: str = "time zone") -> ZoneInfo:
 
 
 def number(window: Window, at: int) -> int:
-    """Return the number of the window that a moment is in; they are counted from the anchor.
+    """Return the number of the window that a moment is in. The window at the anchor has number 0.
 
     Raises:
         InvalidInputError: The moment is outside the calendar (a wrong clock, a forged entry), or
@@ -227,7 +230,7 @@ def number(window: Window, at: int) -> int:
 
 
 def begins(window: Window, number: int) -> Micros:
-    """Return when the window of a number begins, which is when the one before it ends."""
+    """Return when window `number` begins, which is when the window before it ends."""
     if isinstance(window.period, timedelta):
         return Micros(_anchor_us(window) + number * (window.period // _MICROSECOND))
     first, clock = _first(window, window.period)
@@ -246,7 +249,7 @@ def _anchor_us(window: Window) -> int:
 
 
 def _first(window: Window, period: Period) -> tuple[date, time]:
-    """Return the day on which, and the time of the day at which, window 0 begins in its zone."""
+    """Return the day and the time of day at which window 0 begins in its zone."""
     if window.anchor is None:
         return _FIRST[period], time()
     local = window.anchor.astimezone(ZoneInfo(window.time_zone))
@@ -254,7 +257,7 @@ def _first(window: Window, period: Period) -> tuple[date, time]:
 
 
 def check_anchor(window: Window | None) -> None:
-    """Refuse a window if not every window of later years can be counted from its anchor.
+    """Refuse a window whose anchor does not let every later window be computed.
 
     Raises:
         InvalidInputError: The anchor is not of the years 1900 to 2999.
@@ -277,7 +280,7 @@ def check_storable_window(window: Window) -> None:
 
 
 def window_to_json(window: Window) -> dict[str, Any]:
-    """Return a window as it is stored: what is not the default, times in microseconds."""
+    """Return a window as it is stored: fields other than the default, times in microseconds."""
     period = window.period
     stored = {
         part.name: value
@@ -294,8 +297,8 @@ def window_from_json(values: Mapping[str, Any]) -> Window:
     """Return a window from its stored form.
 
     Raises:
-        InvalidInputError: A value that no window has.
-        TypeError: A part that no window has.
+        InvalidInputError: A value that a window cannot have.
+        TypeError: A field that windows do not have.
     """
     given = dict(values)
     if isinstance(given.get("period"), int):

@@ -1,4 +1,4 @@
-"""Carved pools: what is said in the pool above of the lease that funds one.
+"""Carved pools: the entries, in the pool above, of the lease that funds a carved pool.
 
 The write path and the verifier both ask here, so that they cannot differ.
 """
@@ -16,7 +16,7 @@ _Amounts = TypeVar("_Amounts", UsageEstimate, Usage, UsageDifference)
 
 
 def funding(policy: SharedPoolBudgetOptions) -> tuple[UsageEstimate, int]:
-    """Return what is reserved for a carved pool, and for how many requests: its whole capacity.
+    """Return the estimate and the requests that are reserved for a carved pool: its whole capacity.
 
     An axis without a limit holds nothing. At least one request is held, as by any lease.
     """
@@ -25,17 +25,17 @@ def funding(policy: SharedPoolBudgetOptions) -> tuple[UsageEstimate, int]:
 
 
 def spent_usage(spent: Totals) -> Usage:
-    """Return what a carved pool had committed when it was closed, as its lease's last usage."""
+    """Return what a carved pool had committed at its closing, as its lease's last usage."""
     return _amounts(Usage, spent)
 
 
 def late_usage(usage: Usage | UsageDifference) -> UsageDifference:
-    """Return usage after the closing as a correction says it: only the amounts that count."""
+    """Return usage after the closing as a correction states it: only the amounts that count."""
     return _amounts(UsageDifference, Totals.of(usage, requests=0))
 
 
 def detail(pool: str, requests: int) -> dict[str, dict[str, str | int]]:
-    """Return what an entry of the lease says: the pool it funds, and how many calls it adds."""
+    """Return the detail of an entry of the lease: the pool it funds, and how many calls it adds."""
     return {"carving": {"pool": pool, "requests": requests}}
 
 

@@ -26,8 +26,8 @@ NAME_MAX_CHARS = 255
 
 REASON_MAX_CHARS = 2_000
 DETAIL_MAX_CHARS = 65_536
-"""JSON spells one character in up to six, and a detail may hold a policy, credits, an actor and
-a reason."""
+"""JSON writes one character as up to six, and a detail may hold a policy, credits, an actor and a
+reason."""
 
 Micros = NewType("Micros", int)
 """Microseconds since 1970-01-01T00:00:00Z."""
@@ -37,9 +37,9 @@ AHEAD_MAX_US = 86_400_000_000
 
 
 class JsonObject(Mapping[str, Any]):
-    """An object that JSON can hold, as its canonical text; it is read where it is asked for.
+    """An object that JSON can hold, kept as its canonical text and parsed when it is read.
 
-    What becomes of the value that it was made of, or is done to what it returns, does not reach
+    Later changes of the value that it was made from, or of a value that it returns, do not change
     the text.
     """
 
@@ -56,7 +56,7 @@ class JsonObject(Mapping[str, Any]):
 
     @classmethod
     def written(cls, text: str) -> JsonObject:
-        """Return the object that a text says. The text is canonical: that is not checked."""
+        """Return the object of a text that is known to be canonical; it is not checked."""
         made = cls.__new__(cls)
         made.text = text
         made._content = None  # noqa: SLF001 - its own
@@ -96,7 +96,7 @@ _encode_json = json.JSONEncoder(
 
 _USD = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", re.ASCII)
 _USD_MAX_CHARS = 40
-"""More than any amount has (21); it keeps exact arithmetic small."""
+"""More characters than any amount has (21). The limit keeps exact arithmetic small."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -119,15 +119,15 @@ def check_amount(name: str, value: object, *, ceiling: int = U64_MAX) -> int:
 def usd(amount: str | int | Decimal) -> int:
     """Return an amount of US dollars in millionths of a dollar (micro-USD), exactly.
 
-    More than six decimal places are refused, not rounded: up is right for a cost, and down for a
-    capacity, and this function cannot know which it is. Zeros at the end do not count.
+    More than six decimal places are refused and not rounded: a cost must be rounded up and a
+    capacity down, and this function cannot know which it is. Zeros at the end do not count.
 
     Args:
         amount: Digits with at most one point (`"12.50"`), an int, or a Decimal; 0 or more. A float
-            is refused: 0.1 is none.
+            is refused, since 0.1 has no exact float.
 
     Raises:
-        InvalidInputError: It is something else, or no whole number of micro-USD.
+        InvalidInputError: It is no such amount, or no whole number of micro-USD.
         AmountOutOfRangeError: It is negative, or above 2^64-1 micro-USD.
     """
     if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
@@ -169,7 +169,7 @@ def check_text(name: str, value: object, *, max_chars: int = NAME_MAX_CHARS) -> 
         raise InvalidInputError(name, f"must be a str, not {type(value).__name__}")
     if not 1 <= len(value) <= max_chars:
         raise InvalidInputError(name, f"must have 1 to {max_chars} characters, has {len(value)}")
-    # Nearly all are ASCII, which costs no call to see.
+    # Nearly all texts are ASCII; `isascii` is cheaper than to encode them.
     if "\0" in value or not (value.isascii() or _encodes(value)):
         raise InvalidInputError(name, "must not hold NUL or a lone surrogate")
     return value
@@ -222,14 +222,14 @@ def from_micros(micros: int) -> datetime:
 
 EARLIEST = to_micros("year", datetime(1900, 1, 1, tzinfo=UTC))
 LATEST = to_micros("year", datetime(3000, 1, 1, tzinfo=UTC))
-"""Every time that is written lies between these two, the second excluded.
+"""Every time that is written is at or after the first and before the second.
 
 The limits leave room on both sides. The end of a window or a hold is at most ten years later, and
 must be a valid datetime in every time zone and every database.
 """
 
 CLOCK_EARLIEST = to_micros("year", datetime(1971, 1, 1, tzinfo=UTC))
-"""A clock that counts seconds or milliseconds gives an earlier time; one of microseconds does not.
+"""The earliest time that a clock may give. A clock in seconds or milliseconds gives an earlier one.
 """
 
 
@@ -246,11 +246,11 @@ def check_moment(name: str, moment: object) -> Micros:
 
 
 def check_not_ahead(name: str, at: Micros, now: Micros) -> Micros:
-    """Return when a call is said to have happened.
+    """Return the time at which a call is said to have happened, unless it is ahead of the clock.
 
     Raises:
-        InvalidInputError: It is more than a day ahead of the clock. A day, since a time without its
-            zone is up to 14 hours wrong, and machines' clocks differ.
+        InvalidInputError: It is more than a day ahead of the clock. One day is allowed, since a
+            time without its zone is up to 14 hours wrong, and machines' clocks differ.
     """
     if at - now > AHEAD_MAX_US:
         raise InvalidInputError(
@@ -262,7 +262,7 @@ def check_not_ahead(name: str, at: Micros, now: Micros) -> Micros:
 
 
 def check_clock(clock: Callable[[], int]) -> Callable[[], Micros]:
-    """Return the clock, wrapped so that it raises if its answer is not a time that can be written.
+    """Return the clock, wrapped so that it raises if it gives a time that cannot be written.
 
     It raises `InvalidInputError` for a number of seconds, milliseconds or nanoseconds, a float, or
     a time outside the years 1971 to 2999.
@@ -291,7 +291,7 @@ def check_clock(clock: Callable[[], int]) -> Callable[[], Micros]:
 
 
 def check_several(name: str, values: object) -> None:
-    """Refuse a number, or one text, where several values are expected.
+    """Refuse a single text or a number where several names are expected.
 
     Raises:
         InvalidInputError: It is something else.
@@ -302,7 +302,7 @@ def check_several(name: str, values: object) -> None:
 
 
 def check_callable(name: str, value: object) -> None:
-    """Refuse what is not a function; None is allowed.
+    """Refuse a value that is neither a function nor None.
 
     Raises:
         InvalidInputError: It is something else.

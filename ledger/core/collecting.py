@@ -1,7 +1,8 @@
-"""Whether a call comes from the garbage collector: then it must not wait.
+"""Whether a call is made by the garbage collector; such a call must not wait.
 
 A collection may begin wherever an object is made, in a thread that holds any lock: of the library,
-of `logging`, of the program. What a finaliser waits for there may need that very lock.
+of `logging` or of the program. If a finaliser waited there, it might wait for a thread that needs
+that lock.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _thread: int | None = None
-"""The thread in which a collection runs; there is one collection at a time."""
+"""The thread in which a collection runs, None if none does; only one runs at a time."""
 
 
 def is_collecting() -> bool:
@@ -20,8 +21,8 @@ def is_collecting() -> bool:
     here = threading.get_ident()
     if _thread != here:
         return False
-    # An interrupt inside of `_note` may have left the note of a collection that is over. Inside of
-    # a collection this does nothing; outside it collects, and so notes what is the case.
+    # An interrupt inside `_note` may have left a note of a collection that has ended. Inside a
+    # collection `gc.collect` does nothing. Outside it collects, and so corrects the note.
     gc.collect(0)
     return _thread == here
 

@@ -1,4 +1,4 @@
-"""Many rows at once: the values of each column together, so that equal ones are converted once."""
+"""Many rows at once, column by column, so that equal values are converted once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ V = TypeVar("V", bound=Hashable)
 
 
 def each_once(convert: Callable[[V], T], values: Iterable[V]) -> list[T]:
-    """Return what each value is converted to. Of many equal ones only one is converted.
+    """Return each value converted; equal values are converted only once.
 
-    Half of the cells of a file say what other rows near them say, too.
+    Half of the cells of a file repeat the value of a row near them.
     """
     values = [*values]
     different = set(values)

@@ -1,4 +1,4 @@
-"""What holds inside of a block, for the thread or the task that runs it."""
+"""Context variables that have a value inside a block, for the thread or task that runs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Within(Generic[T]):
-    """A block in which a context variable has a value; a class, since a generator takes longer."""
+    """A block in which a context variable has a value; a generator would be slower."""
 
     __slots__ = ("_before", "_value", "_variable")
 

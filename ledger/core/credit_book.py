@@ -1,7 +1,7 @@
-"""The credits that a pool lists, and from where on what is spent counts on them.
+"""The credits that a pool lists, and the entry after which spend counts against them.
 
-Every entry that sets a policy says all of it, so that the newest of them is enough. Later entries
-say no more than which one that is.
+Every entry that sets a policy states all of its credits, so only the newest such entry is read.
+Later entries only refer to it, by `policy_seq`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class Granted(NamedTuple):
         at: When it was recorded.
         committed: What the pool had committed by then.
         credit: The credit.
-        spent: What had been spent of it where the book begins; nothing if it was given later.
-        ended: Where it expired, if it had when the newest credit was given.
+        spent: What had been spent of it at the entry where the book begins; 0 if it was given
+            later.
+        ended: The entry before it expired, if it had expired when the newest credit was given.
     """
 
     seq: int
@@ -44,7 +45,7 @@ class Granted(NamedTuple):
 
     @property
     def amounts(self) -> Totals:
-        """What it gave."""
+        """The amounts that it gave."""
         return Totals.on_axes(self.credit)
 
     @property
@@ -58,11 +59,11 @@ class CreditBook(NamedTuple):
     """The credits of a pool.
 
     Attributes:
-        since: The entry behind which spend counts on them: the one that made the pool prepaid, or
-            where credits that had expired or were used up were left out.
-        at: When that was recorded.
+        since: The entry after which spend counts against the credits: the one that made the pool
+            prepaid, or the one at which expired and used-up credits were left out.
+        at: When that entry was recorded.
         committed: What the pool had committed by then.
-        debt: What had been spent by then that no credit paid; the next credits pay it.
+        debt: What had been spent by then and no credit had paid; the next credits pay it.
         listed: The credits, in the order in which they were given.
     """
 
@@ -74,7 +75,7 @@ class CreditBook(NamedTuple):
 
 
 def book_to_json(book: CreditBook) -> dict[str, Any]:
-    """Return a book as an entry's detail holds it: amounts without those that are 0."""
+    """Return a book as an entry's detail holds it, without amounts that are 0."""
     return {
         "since": book.since,
         "at": book.at,
@@ -88,8 +89,8 @@ def book_from_json(stored: Mapping[str, Any]) -> CreditBook:
     """Return a book from its stored form.
 
     Raises:
-        InvalidInputError: A value that no book has.
-        LookupError, TypeError: A part is missing, or one that no book has.
+        InvalidInputError: A value that a book cannot have.
+        LookupError, TypeError: A field is missing, or is one that books do not have.
     """
     return CreditBook(
         check_amount("since", stored["since"], ceiling=I64_MAX),

@@ -1,4 +1,4 @@
-"""Credits: prepaid amounts that a pool may spend until they expire, as a top-up gives them."""
+"""Credits: prepaid amounts, given by a top-up, that a pool may spend until they expire."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CREDIT_NAME_MAX_CHARS = 64
 PRIORITY_MAX = 100
 PRIORITY_DEFAULT = 50
 CREDITS_MAX = 32
-"""How many credits a pool lists: those behind which a refund still finds what it paid for."""
+"""How many credits a pool lists at most. A refund can be given back to a listed credit only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +26,10 @@ class Credit:
         tokens: 0 .. 2^63-1, like the next two; it has at least one amount above 0.
         cost_micros_usd: In millionths of a US dollar.
         requests: How many calls.
-        expires_at: From when on nothing more is paid from it, and its rest is lost; of the years
-            1900 to 2999, with a time zone. None is never.
-        priority: 0 to 100. A lower one is used before a higher one; of the same, what expires
-            sooner; then what was given first.
+        expires_at: When it expires: nothing more is paid from it then, and what is left of it is
+            lost. In the years 1900 to 2999, with a time zone; None is never.
+        priority: 0 to 100. A credit with a lower number is used first. Of the same priority, the
+            one that expires sooner is used first, then the one that was given first.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Credit:
 def order_of_use(credit: Credit, seq: int) -> tuple[int, bool, int, int]:
     """Return the place of a credit in the order of use: the smallest is used first.
 
-    By its priority, then by what expires sooner, then by what was given first.
+    The order is by priority, then by expiry, then by the entry that gave it.
 
     Args:
         credit: The credit.
@@ -72,7 +72,7 @@ def order_of_use(credit: Credit, seq: int) -> tuple[int, bool, int, int]:
 
 
 def check_prepaid(prepaid: object) -> tuple[str, ...]:
-    """Return the axes on which a policy spends credits alone, in the order of the table.
+    """Return the axes on which a policy spends only credits, in the order of `AXES`.
 
     Raises:
         InvalidInputError: They are not names of axes.

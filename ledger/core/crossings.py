@@ -1,4 +1,4 @@
-"""Threshold crossings, as a replay knows them: those that are reported, and those that must be."""
+"""Threshold crossings in a replay: those that are reported, and those that still must be."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Crossings:
 
     reported: set[tuple[str, Direction]] = field(default_factory=set)
     unreported: list[rules.Crossing] = field(default_factory=list)
-    """Those that the next entries must report, in this order."""
+    """The crossings that the next entries must report, in this order."""
 
     def note(
         self, policy: SharedPoolBudgetOptions, before: Collection[str], after: Collection[str]
     ) -> None:
-        """Note what was crossed between two states, as far as it is not reported yet."""
+        """Note the thresholds crossed between two states that are not reported yet."""
         for crossing in rules.crossings(policy, before, after):
             key = crossing.name, crossing.direction
             if key not in self.reported:
@@ -33,7 +33,7 @@ class Crossings:
         """Take an entry that reports a crossing.
 
         Raises:
-            Contradiction: It is not the one that must be reported next.
+            Contradiction: It is not the crossing that must be reported next.
         """
         if not self.unreported:
             raise Contradiction("threshold, but none was crossed, or it was reported before")
@@ -45,7 +45,7 @@ class Crossings:
         """Refuse a journal that ends, or goes on, without a report that must follow.
 
         Raises:
-            Contradiction: One must.
+            Contradiction: A crossing must be reported next.
         """
         if self.unreported:
             name, direction = self.unreported[0].name, self.unreported[0].direction

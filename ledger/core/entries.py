@@ -24,7 +24,8 @@ from ledger.core.values import (
 )
 
 make = tuple.__new__
-"""Makes a named tuple from a tuple of its fields: a third of the time that its class takes."""
+"""Makes a named tuple from a tuple of its fields, in a third of the time that calling its class
+takes."""
 
 PoolId = NewType("PoolId", int)
 Seq = NewType("Seq", int)
@@ -45,17 +46,17 @@ class Totals(NamedTuple):
 
     @classmethod
     def on_axes(cls, amounts: object) -> Totals:
-        """Return the amounts of something that names them as the axes are named: a credit."""
+        """Return the amounts of an object with fields named like the axes: a credit."""
         return make(cls, _on_axes(amounts))
 
     @classmethod
     def sum(cls, found: Iterable[Totals], start: Totals | None = None) -> Totals:
-        """Return the sum of many on each axis, added to a first one."""
+        """Return the sum of many totals on each axis, added to a first one."""
         return reduce(Totals.plus, found, start or cls())
 
     def plus(self, other: Totals) -> Totals:
         """Return the sum on each axis."""
-        # Unrolled, like all arithmetic on the write path: a loop takes twice as long.
+        # Unrolled, like all arithmetic on the write path: a loop over the axes takes twice as long.
         tokens, cost, requests = self
         more_tokens, more_cost, more_requests = other
         return make(Totals, (tokens + more_tokens, cost + more_cost, requests + more_requests))
@@ -82,13 +83,14 @@ class WindowState(NamedTuple):
     """A window that a pool is in.
 
     Attributes:
-        start: When it began; where an opening or an adjustment began it, when that was recorded.
+        start: When it began. If an opening or an adjustment began it, when that entry was recorded.
         end: When it ends, and the next one begins.
-        base: What had been committed until then; only what is above it counts in this window.
-        carried: What was left of the window before, and adds to this one's capacity. Overage that
-            is deducted is below 0.
+        base: The committed totals at its start. Only what is committed above them counts in this
+            window.
+        carried: What was left of the window before, which adds to this window's capacity. It is
+            below 0 for overage that is deducted.
         skipped: How many windows before it were over without an entry.
-        begun: Whether it has begun; a session that the next call would begin has not.
+        begun: Whether it has begun; False for a session that the next call would begin.
     """
 
     start: Micros
@@ -107,23 +109,26 @@ class EntryFlag(IntFlag):
     LATE = 2
     SATURATED = 4
     IMPORTED = 8
-    """The call is of the past: it counts at its own time. Corrections of imports have it, too."""
+    """The call was made in the past, and counts at its own time. Corrections of imports are
+    flagged, too."""
     UNPRICED = 16
-    """It uses something on an axis that the pool, or one that shares with it, limits, and says 0
-    there."""
+    """It says 0 on an axis on which it plainly uses something, and which the pool, or one that
+    shares its capacity, limits."""
     SHORTENED = 128
-    """Its report did not fit, or said nothing where it should; the detail names the fields."""
+    """Some of its report was shortened or left out; the detail names the fields."""
     EXPIRED = 64
-    """The hold ended by time-out before the usage was recorded, so that the usage is assumed."""
+    """The hold ended by time-out before usage was recorded, so the usage is assumed."""
     AT_EXPIRY = 256
-    """On limits and credits it counts when the hold of its lease ended: an expiry, usage that came
-    later than that, whether the expiry was written or not, and corrections of both."""
+    """On limits and credits it counts at the time when the hold of its lease ended. So do an
+    expiry, usage that came after the hold ended (whether the expiry was written or not), and
+    corrections of both."""
     CLOSED = 32
     """The pool is closed: set on its closing, and on every later entry."""
 
 
 DATED_FLAGS = EntryFlag.IMPORTED | EntryFlag.AT_EXPIRY
-"""The flags of entries that count on limits and credits at another time than they are recorded."""
+"""The flags of entries that count on limits and credits at another time than when they were
+recorded."""
 REPEATED_FLAGS = EntryFlag.UNPRICED | EntryFlag.SHORTENED | EntryFlag.AT_EXPIRY
 """The flags that a mirror takes over from the entry that it repeats."""
 
@@ -157,8 +162,8 @@ class LeaseAfter(NamedTuple):
         phase: Where it stands after the entry.
         held: What it still holds.
         used: What it has used so far.
-        expires_at: When its hold ends by itself, None for never. Once the lease has ended only
-            entries say it that count when the hold ended.
+        expires_at: When its hold ends by time-out, None for never. After the lease's end only
+            entries flagged `AT_EXPIRY` have it.
     """
 
     lease: int
@@ -169,7 +174,7 @@ class LeaseAfter(NamedTuple):
 
     @classmethod
     def of(cls, state: LeaseState, flags: EntryFlag = EntryFlag.NONE) -> LeaseAfter:
-        """Return what an entry with these flags says of a lease that it leaves in this state."""
+        """Return the lease part of an entry with these flags, for a lease in this state."""
         lease, _, _, phase, held, used, expires_at = state
         ended = phase is LeasePhase.ENDED and not flags & EntryFlag.AT_EXPIRY
         return cls(lease, phase, held, used, None if ended else expires_at)
@@ -215,8 +220,8 @@ class Entry:
     Times are microseconds since 1970 (`from_micros` turns them into datetimes). The usage of a
     correction is a difference, all other usage is what was used. Reservations, denials and
     corrections have an estimate; these, settlements and observations have a request budget.
-    `window_seq` is None without windows, `swept_until` until the pool grants a lease whose hold
-    ends by itself. `window` is the window that a rollover begins, or that another entry changes.
+    `window_seq` is None without windows. `swept_until` is None until the pool grants a lease that
+    can expire. `window` is the window that a rollover begins, or that another entry changes.
     """
 
     pool_id: PoolId
@@ -241,14 +246,14 @@ class Entry:
     idempotency_key: str | None
     payload_digest: bytes | None
     origin: tuple[PoolId, Seq] | None
-    """The pool and the number of the entry that this one repeats; None where it was made here."""
+    """The pool and number of the entry that this one mirrors; None for an original."""
     hash_version: int
     hash: bytes
     window: WindowState | None = None
 
     @property
     def actor(self) -> Actor | None:
-        """Who asked for it, of the kinds that somebody asks for; None on every other entry."""
+        """Who asked for it; None on an entry of a kind that no person asks for."""
         return actor_in(self.detail)
 
     @property
@@ -258,22 +263,22 @@ class Entry:
 
 
 def requests_of(detail: Mapping[str, Any] | None, *, otherwise: int = 1) -> int:
-    """Return how many calls an entry of a funding lease is about, `otherwise` for other entries."""
+    """Return how many calls an entry of a funding lease counts, `otherwise` for other entries."""
     carving = (detail or {}).get("carving")
     return otherwise if carving is None else int(carving["requests"])
 
 
 def funds_pool(detail: Mapping[str, Any] | None) -> bool:
-    """Tell whether an entry is of a lease that funds a carved pool."""
+    """Tell whether an entry is about a lease that funds a carved pool."""
     return "carving" in (detail or {})
 
 
 def requests_made(kind: str, detail: Mapping[str, Any] | None) -> int:
-    """Return how many calls an entry that records usage adds to those that were made.
+    """Return how many calls an entry that records usage adds to the committed requests.
 
-    A correction adds none, unless it says so: the call was made, whatever it used. One that takes
-    back an assumed charge takes back its call, too, if the entry behind it ends the lease: that
-    entry counts the call, or says that there was none.
+    A correction adds none, unless its detail says so, since the call was made whatever it used. A
+    correction that takes back an assumed charge also takes back its call if the next entry ends the
+    lease: that entry counts the call, or says that there was none.
     """
     if kind != EntryKind.CORRECTION:
         return 1 if kind in MAKES_CALL else 0
@@ -284,15 +289,12 @@ def requests_made(kind: str, detail: Mapping[str, Any] | None) -> int:
 
 
 def late_in(detail: Mapping[str, Any] | None) -> str | None:
-    """Return which kind of entry follows a correction that takes back what expiry assumed.
-
-    None where it is a correction that somebody asked for.
-    """
+    """Return the kind of the entry that follows a correction of what an expiry assumed."""
     return (detail or {}).get("late")
 
 
 def lost_in(detail: Mapping[str, Any] | None) -> str | None:
-    """Return the token of the lost lease that a reservation stands in for, None for others."""
+    """Return the token of the lost lease that a reservation replaces, None for other entries."""
     return (detail or {}).get("lost")
 
 
@@ -302,11 +304,11 @@ class PoolInfo:
 
     Attributes:
         pool_id: Its number.
-        identity: What its leases carry.
+        identity: Its random identity, which its leases carry.
         name: Its name.
         parent_id: The pool above it.
-        carved_lease: The lease on the parent that funds it, None where it has no parent or shares
-            the parent's capacity.
+        carved_lease: The lease in the parent that funds it; None if it has no parent or shares the
+            parent's capacity.
     """
 
     pool_id: PoolId

@@ -1,4 +1,4 @@
-"""What an entry says by itself: whether it has what its kind has, and what it moves."""
+"""What one entry shows by itself: whether it has the fields of its kind, and what it moves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Contradiction(Exception):  # noqa: N818 - an answer of the replay, not an 
 
 
 class Correction(NamedTuple):
-    """What a correction says: which entry, and what that said before and says now."""
+    """What a correction says: which entry it corrects, and that entry's usage before and after."""
 
     corrects: int
     before: Usage
@@ -50,13 +50,13 @@ def correction_of(entry: Entry) -> Correction:
 
 
 def committed_by(entry: Entry) -> Totals:
-    """Return by how much an entry that records usage moves what is committed."""
+    """Return by how much an entry that records usage moves the committed totals."""
     assert entry.usage is not None  # noqa: S101 - by its shape
     return Totals.of(entry.usage, requests=requests_made(entry.kind, entry.detail))
 
 
 def move_of(entry: Entry) -> rules.Move | None:
-    """Return how an entry moves what had been committed before it, None where it does not."""
+    """Return how an entry changes totals that were committed before it, None if it does not."""
     if entry.usage is None:
         return None
     dates = entry.occurred_at, None if entry.lease is None else entry.lease.expires_at
@@ -64,15 +64,15 @@ def move_of(entry: Entry) -> rules.Move | None:
 
 
 def is_call(entry: Entry) -> bool:
-    """Tell whether a call was granted; spend of a lost lease is none."""
+    """Tell whether an entry grants a call; one that books a lost lease does not."""
     return entry.kind == EntryKind.RESERVATION and not lost_in(entry.detail)
 
 
 def check_shape(entry: Entry) -> None:
-    """Refuse an entry that lacks what its kind has, or has what that lacks.
+    """Refuse an entry without a field that its kind has, or with one that its kind does not have.
 
     Raises:
-        Contradiction: It does.
+        Contradiction: The entry does not have the fields of its kind.
     """
     if entry.kind not in list(EntryKind):
         raise Contradiction(f"this version of ledger knows no entry kind {entry.kind!r}")

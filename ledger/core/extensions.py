@@ -130,7 +130,7 @@ ATTRIBUTION_TEXTS = tuple(
 
 
 def for_whom(attribution: Attribution | None) -> str:
-    """Return whom and what a call is for, for a line of the log behind which it stands."""
+    """Return whom and what a call is for, as text to add to a line of the log."""
     parts = [] if attribution is None else [(name, getattr(attribution, name)) for name in _ALL]
     said = [f"{name} {value!r}" for name, value in parts if value]
     return f", for {', '.join(said)}" if said else ""

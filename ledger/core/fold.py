@@ -50,7 +50,7 @@ _REFUSED = (UnknownLeaseError, UncorrectableEntryError, InvalidInputError, Unkno
 
 @dataclass(slots=True)
 class Replay:
-    """A pool rebuilt from its entries, one at a time; it remembers open leases alone."""
+    """A pool rebuilt from its entries, one at a time; of leases it keeps only the open ones."""
 
     ceiling: int = I64_MAX
     entries: int = 0
@@ -61,30 +61,31 @@ class Replay:
     window: WindowState | None = None
     window_seq: int | None = None
     window_began: int = 0
-    """The entry that began the window; `window_seq` may be a correction that changed it since."""
+    """The number of the entry that began the window; `window_seq` may be a later correction that
+    changed the window."""
     moved: dict[int, list[Totals]] = field(default_factory=dict)
-    """By how much corrections in this window have moved each entry of earlier windows. What came
-    late in place of a charge of one begins with how much it was more than that."""
+    """By how much corrections in this window have moved each entry of earlier windows. Late usage
+    that replaced an assumed charge of an earlier window begins with its excess over that charge."""
     balance: Balance = field(default_factory=Balance)
     leases: dict[int, LeaseState] = field(default_factory=dict)
     assumed: Assumptions = field(default_factory=Assumptions)
     begun: bool = False
-    """Whether a session has begun, so that a reservation must follow."""
+    """Whether a session has begun and the reservation that began it must follow."""
     closed: bool = False
     crossings: Crossings = field(default_factory=Crossings)
     history: rules.History = field(default_factory=rules.Track)
-    """What its limits and credits count. If it is a `Track`, this replay adds every entry that is
-    charged, and all of a prepaid pool."""
+    """The history that its limits and credits count. If it is a `Track`, this replay adds every
+    charged entry to it, and of a prepaid pool every entry."""
     book: CreditBook | None = None
-    """The credits that the pool lists, None as long as it never was prepaid."""
+    """The credits that the pool lists; None if it was never prepaid."""
     recorded_at: Micros = _BEGINNING
     """When the newest entry was recorded."""
 
     def apply(self, entry: Entry) -> rules.Effect | None:
-        """Decide `entry` anew and move on; return its effect, None if it moved no amount.
+        """Decide `entry` again and apply it; return its effect, None if it moved no amount.
 
         Raises:
-            Contradiction: The rules cannot have written this entry at this place.
+            Contradiction: The rules cannot have led to this entry here.
         """
         self._check_report(entry)
         owed = self.assumed.owed
@@ -117,13 +118,13 @@ class Replay:
         return effect
 
     def credits(self, at: Micros, more: Sequence[rules.Move] = ()) -> rules.Credits | None:
-        """Return the pool's credits at a time, None where it never was prepaid."""
+        """Return the pool's credits at a time, None if it was never prepaid."""
         if self.book is None:
             return None
         return rules.Credits(self.policy, self.book, at, self.history, more)
 
     def _prepaid(self, at: Micros, more: Sequence[rules.Move] = ()) -> rules.Credits | None:
-        """Return the credits that the pool may spend no more than, None where it is not prepaid."""
+        """Return the credits that bound what the pool may spend, None if it is not prepaid."""
         return self.credits(at, more) if self.policy.prepaid else None
 
     def _reached(self, at: Micros, more: Sequence[rules.Move] = ()) -> Collection[str]:
@@ -132,7 +133,7 @@ class Replay:
         return rules.reached(self.policy, self.balance, self.window, self._prepaid(at, more))
 
     def _record(self, history: rules.Track, entry: Entry) -> None:
-        """Add an entry to what limits and credits count; limits need no more than is charged."""
+        """Add an entry to what limits and credits count; limits need only charged entries."""
         if entry.kind in CHARGED or self.book is not None:
             point = rules.Point(entry.seq, entry.recorded_at, self.balance.committed)
             history.add(point, move_of(entry))
@@ -181,8 +182,8 @@ class Replay:
         """Check that no entry is missing after the last one.
 
         Raises:
-            Contradiction: The last entry crossed a threshold, and no entry reports that. Or it took
-                back what was assumed of a lease, and no entry replaces that.
+            Contradiction: The last entry crossed a threshold that no entry reports, or it took back
+                an assumed charge that no entry replaces.
         """
         self.assumed.require_none_owed()
         self.crossings.require_none()
@@ -205,7 +206,7 @@ class Replay:
         owed = self.assumed.owed is not None
         if entry.kind == EntryKind.OPENING or not self.policy.thresholds or owed:
             return
-        # A history that it adds to has the correction; one that is read ends before this entry.
+        # A `Track` already has this correction. A history that is read from a store ends before it.
         move = None if isinstance(self.history, rules.Track) else move_of(entry)
         more = [] if move is None else [move]
         self.crossings.note(self.policy, before, self._reached(entry.recorded_at, more))
@@ -240,12 +241,12 @@ class Replay:
             self.begun = session is not None
             return
         ends_window = KINDS[EntryKind(entry.kind)].ends_window
-        # Between two sessions all else goes on.
+        # Other entries may come between two sessions.
         if begun is not None and (is_call(entry) if session else not ends_window):
             raise Contradiction(f"{entry.kind} in a window that had ended")
 
     def _asked(self, entry: Entry) -> rules.Effect | None:
-        """Decide a reservation anew, or a denial."""
+        """Decide a reservation or a denial again."""
         assert entry.estimate is not None  # noqa: S101 - by its shape
         assert entry.request_budget is not None  # noqa: S101 - by its shape
         requests = requests_of(entry.detail)
@@ -264,7 +265,7 @@ class Replay:
             denial = admit(*asked, requests=requests, limits=limits, credits=credits)
         figures = entry.detail.get("denial", {})
         if denial is None and entry.kind == EntryKind.DENIAL and "pool" in figures:
-            return None  # a pool above refused, whose balance this journal does not know
+            return None  # a pool above refused, and this journal does not know its balance
         if (denial is None) != (entry.kind == EntryKind.RESERVATION):
             raise Contradiction(f"{entry.kind}, but the rules say: {denial or 'admitted'}")
         if denial is not None:
@@ -282,7 +283,7 @@ class Replay:
         )
 
     def _of_lease(self, entry: Entry) -> rules.Effect:
-        """Decide an entry about an existing lease anew."""
+        """Decide an entry about an existing lease again."""
         assert entry.lease is not None  # noqa: S101 - by its shape
         lease_id = entry.lease.lease
         lease = self.leases.get(lease_id)
@@ -313,7 +314,7 @@ class Replay:
         )
 
     def _imported(self, entry: Entry, lease_id: int) -> rules.Effect:
-        """Decide an import anew."""
+        """Decide an import again."""
         if lease_id != entry.seq or entry.estimate != UsageEstimate.zero():
             raise Contradiction(f"{entry.kind} of lease {lease_id}, or of an estimate")
         assert isinstance(entry.usage, Usage)  # noqa: S101 - by its shape
@@ -326,9 +327,9 @@ class Replay:
         return effect
 
     def _check_dated(self, entry: Entry) -> WindowState | None:
-        """Refuse an import, or a correction of one, that counts in another window than its own.
+        """Refuse an import, or a correction of one, that counts in the wrong window.
 
-        Returns the window that it changes, None where it counts in the present one.
+        Returns the window that it changes, None if it counts in the present window.
         """
         if entry.occurred_at is None:
             raise Contradiction(f"{entry.kind} that does not say when the call was made")
@@ -338,11 +339,11 @@ class Replay:
         return window
 
     def _corrected(self, entry: Entry, stated: LeaseAfter) -> rules.Effect:
-        """Decide a correction anew.
+        """Decide a correction again.
 
-        Ended leases are not remembered. So the correction says what was estimated, and the lease's
-        earlier usage is what it states less the difference. The verifier checks both against the
-        journal.
+        Ended leases are not kept. So the estimate is read from the correction, and the lease's
+        earlier usage is the usage that it states minus the difference. The verifier checks both
+        against the journal.
         """
         found = correction_of(entry)
         moved = UsageDifference.between(found.before, found.after)
@@ -356,7 +357,7 @@ class Replay:
         if window is not None:
             if entry.window != window:
                 raise Contradiction(f"correction whose window should be {window}")
-        elif late_in(entry.detail) is None:  # else the next entry decides
+        elif late_in(entry.detail) is None:  # else the next entry shows whether the window is right
             earlier = self.moved.get(found.corrects, ())
             taken = rules.taken_back(self._moved(entry), earlier)
             check_taken_back(self.window, taken, entry.window or self.window)
@@ -386,7 +387,7 @@ class Replay:
 
 
 def replay(entries: Iterable[Entry], *, ceiling: int = I64_MAX) -> Replay:
-    """Fold a pool's entries, from the first on, and return the pool they make.
+    """Apply a pool's entries, from the first on, and return the pool that they lead to.
 
     Raises:
         Contradiction: The rules cannot have written one of them.

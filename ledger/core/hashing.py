@@ -1,8 +1,8 @@
 """Hashing: the bytes that make a journal tamper-evident. docs/journal.md specifies them.
 
 Every entry's hash covers the hash before it, so no earlier entry can be changed without changing
-all that follow. An entry covers its attribution through a salted digest only: the owner of the
-books can redact a person's name one day, and the chain still holds.
+all that follow. An entry covers its attribution through a salted digest only. So the owner can
+redact a person's name, and the chain stays valid.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _texts: Callable[[Attribution], tuple[str | None, ...]] = attrgetter(*ATTRIBUTIO
 
 Value = int | str | bytes | None
 _Values = Iterable[Value | tuple[Value, ...]]
-"""Values in the order of their columns; those of several columns may be together in a tuple."""
+"""Values in the order of their columns; a tuple may hold the values of several columns."""
 
 
 class _Encoded(dict[Value | tuple[Value, ...], bytes]):
-    """Values as columns are hashed. Most of an entry's were in one before it: kinds, 0, NULL."""
+    """Encoded values. Most values of an entry occurred in an earlier one: kinds, 0, NULL."""
 
     def __missing__(self, value: Value | tuple[Value, ...]) -> bytes:
         if isinstance(value, int):
@@ -58,17 +58,17 @@ class _Encoded(dict[Value | tuple[Value, ...], bytes]):
 
 
 _REMEMBERED = 4_096
-"""How many values are remembered: most come again with the next entry, and some never do."""
+"""How many values are remembered. Most occur again in the next entry, and some never do."""
 _SHORT = 16
-"""How many bytes of text are remembered at most: keys are longer, and come once."""
+"""The longest text that is remembered, in bytes. Keys are longer, and occur once."""
 _encoded = _Encoded().__getitem__
 
 
 def encode(values: _Values) -> bytes:
-    """Return values one after the other, as columns are hashed.
+    """Return the bytes of values, one after the other, as columns are hashed.
 
-    Each is a presence byte, a type byte, an 8-byte length and the value; an absent one is one 0
-    byte.
+    Each value is a presence byte, a type byte, an 8-byte length and the value itself. An absent
+    value is a single 0 byte.
     """
     return b"".join(map(_encoded, values))
 
@@ -82,7 +82,7 @@ def digest(values: _Values) -> bytes:
 
 
 def genesis(*, store: bytes, pool: bytes, name: str) -> bytes:
-    """Return what stands for "the hash before" a pool's first entry."""
+    """Return the hash that precedes a pool's first entry."""
     return sha256(_GENESIS_TAG + store + pool + name.encode()).digest()
 
 
@@ -97,9 +97,9 @@ def entry_hash(previous: bytes, before: _Values, totals: Sequence[int], after: _
     Args:
         previous: The hash of the entry before it.
         before: The values of the columns before its totals.
-        totals: What is committed and reserved, on each axis. Hardly any of it comes again, so it
-            is not looked up.
-        after: The values of the columns behind them.
+        totals: What is committed and reserved, on each axis. These values hardly ever occur again,
+            so they are not looked up.
+        after: The values of the columns after its totals.
     """
     try:
         tokens, cost, requests, held_tokens, held_cost, held_requests = totals
@@ -115,7 +115,7 @@ def entry_hash(previous: bytes, before: _Values, totals: Sequence[int], after: _
 
 def attribution_content(attribution: Attribution) -> str:
     """Return the one JSON text of an attribution, without the request id, which entries hold."""
-    # Made from its values, not from the object: the caller may change the tags inside.
+    # Made from a copy of its values, since the caller may change the tags later.
     return _content(_texts(attribution), tags_text(attribution))
 
 
@@ -127,7 +127,7 @@ def _content(texts: tuple[str | None, ...], tags: str | None) -> str:
 
 
 def attribution_of(content: str) -> Attribution:
-    """Return the attribution that a content was made from, without the request id.
+    """Return the attribution of a content, without the request id.
 
     Raises:
         InvalidInputError: The content holds a value that an attribution may not have.

@@ -1,7 +1,7 @@
-"""Calls about a lease that nobody would repeat: they are kept while the store is away.
+"""Calls about a lease that no caller would repeat: they are kept while the store is unavailable.
 
-What a provider billed has been said once, to an adapter that must pass the answer on. So its call
-counts as done for it, and the queue tries it again.
+A provider reports the usage once, to an adapter that must pass the answer on and cannot try again.
+So the adapter's call returns as if it was done, and the queue repeats it until the store has it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _kept: ContextVar[bool] = ContextVar("calls about leases are kept", default=Fals
 
 
 class Keeping(Within[bool]):
-    """A block in which calls about leases are kept if the store does not do them now."""
+    """A block in which calls about leases are kept if the store cannot do them now."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ class Keeping(Within[bool]):
 
 
 def is_kept() -> bool:
-    """Tell whether a call that is made here is kept."""
+    """Tell whether a call that is made now is kept if the store cannot do it."""
     return _kept.get()
 
 

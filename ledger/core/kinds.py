@@ -32,7 +32,7 @@ class EntryKind(StrEnum):
 
 
 class LeasePhase(StrEnum):
-    """Where a lease stands: its hold may expire before it ends."""
+    """The phase of a lease: its hold may expire before the lease ends."""
 
     OPEN = "open"
     EXPIRED = "expired"
@@ -43,26 +43,26 @@ class Kind(NamedTuple):
     """The properties of a kind of entry.
 
     Attributes:
-        has: Which of `policy`, `estimate`, `usage` and `lease` it has; it has no other. One with a
-            lease is repeated in every pool above that shares its capacity.
-        may_have: Which of them it has in some cases only.
-        phase: Where it leaves its lease; an observation or correction that is late leaves it
+        has: Which of `policy`, `estimate`, `usage` and `lease` it always has. An entry with a lease
+            is mirrored in every pool above that shares its capacity.
+        may_have: Which of these it has in some cases.
+        phase: The phase of its lease after it. A late observation or correction leaves the lease
             expired.
-        asks: It is the answer to a reservation: the rules decide it by `admit`.
-        sets_expiry: It says when a hold ends; others repeat that.
-        ends_lease: There is at most one such entry a lease.
-        is_whole: It is a whole lease by itself: granted, settled and ended at once.
-        is_charged: The usage that it records is spent.
-        can_be_corrected: It records what one call used, and a correction may say otherwise.
+        asks: It answers a `reserve`: the rules decide it by `admit`.
+        sets_expiry: It sets when a hold ends; other kinds repeat that time.
+        ends_lease: It ends its lease; a lease has at most one such entry.
+        is_whole: It is a whole lease by itself: one that is granted and settled at once.
+        is_charged: Its usage is committed.
+        can_be_corrected: It records the usage of one call, which a correction may change.
         is_difference: Its usage is a difference, and may be negative.
-        gives_back: It may give capacity back, or set another policy: waiting callers ask again.
+        gives_back: It may give capacity back, or set another policy, so waiting callers ask again.
         is_new: A closed pool does not take it.
-        ends_window: It is written when a window has ended, and before the next one begins.
+        ends_window: It is written between the end of a window and the beginning of the next one.
         counted_as: The figure of reports that counts such entries.
-        by_itself: No call leads to it, so that it has no key.
-        has_actor: Its detail says who asked for it, and on PostgreSQL a worker's role may not write
-            it. Corrections that follow from what is recorded are an exception.
-        details: What its detail consists of, each way in which it may.
+        by_itself: No call leads to it, so it has no idempotency key.
+        has_actor: Its detail names who asked for it, and on PostgreSQL a worker's role may not
+            write it. Corrections of assumed charges, which no person asks for, are an exception.
+        details: The sets of fields that its detail may consist of.
     """
 
     has: frozenset[str] = frozenset()
@@ -115,7 +115,7 @@ KINDS = {
         sets_expiry=True,
         is_new=True,
         counted_as="requests",
-        # Behind `lost` comes the spend of a lease that a restored store does not know.
+        # `lost` marks the reservation of a lease that a restored store does not know.
         details=_details("", "carving", "lost"),
     ),
     EntryKind.DENIAL: Kind(
@@ -151,7 +151,8 @@ KINDS = {
     ),
     EntryKind.EXPIRY: Kind(
         _OF_LEASE,
-        # It assumes what the call used, unless the pool's policy is to give the hold back.
+        # It has the usage that is assumed of the call, unless the pool's policy gives the hold
+        # back.
         may_have=frozenset({"usage"}),
         phase=LeasePhase.EXPIRED,
         is_charged=True,
@@ -167,12 +168,12 @@ KINDS = {
         is_new=True,
         has_actor=True,
         details=_details(
-            # Where the pool is prepaid, or was so once, its credits are carried on.
+            # It repeats the credits of a pool that is prepaid, or was once.
             *("policy rules actor", "policy rules actor reason"),
             *("policy rules actor credits", "policy rules actor credits reason"),
         ),
     ),
-    # It repeats the policy, so that `policy_seq` leads to the credits as well.
+    # It repeats the policy, so that `policy_seq` leads to the credits, too.
     EntryKind.CREDIT: Kind(
         _POLICY,
         gives_back=True,
@@ -180,7 +181,7 @@ KINDS = {
         has_actor=True,
         details=_details("policy rules actor credits", "policy rules actor credits reason"),
     ),
-    # Leases that have ended are corrected; of one that has expired, what the expiry assumed.
+    # Of an ended lease its usage is corrected, of an expired one the assumed usage.
     EntryKind.CORRECTION: Kind(
         _CORRECTED,
         phase=LeasePhase.ENDED,
@@ -192,7 +193,7 @@ KINDS = {
         details=_details(
             *(
                 f"corrects from to reason {why}{window}"
-                # The last two follow from what was recorded: nobody asked for them.
+                # No person asks for the last two: they follow from late usage.
                 for why in ("actor", "carving", "late")
                 for window in ("", " window")
             ),
@@ -234,25 +235,27 @@ FOLLOWS_UP = tuple(
     for kind, row in KINDS.items()
     if "lease" in row.has and not (row.asks or row.ends_lease or row.is_whole)
 )
-"""The kinds of what may come between a reservation and the end of its lease, or behind the end."""
+"""The kinds of entries that may come between a reservation and the end of its lease, or after the
+end."""
 BEGINS_LEASE = tuple(
     kind for kind, row in KINDS.items() if "lease" in row.has and (row.asks or row.is_whole)
 )
-"""The kinds of the entry whose number is the lease's."""
+"""The kinds of entries whose number is their lease's number."""
 MAKES_CALL = tuple(
     kind
     for kind, row in KINDS.items()
     if row.is_charged and (row.ends_lease or row.is_whole or row.phase is LeasePhase.EXPIRED)
 )
-"""The kinds of which each entry says that a call was made, and what it used last."""
+"""The kinds of entries each of which says that one call was made, with the last part of its
+usage."""
 ENDS_HOLD = tuple(
     kind for kind in FOLLOWS_UP if KINDS[kind].sets_expiry or PHASES[kind] is LeasePhase.EXPIRED
 )
-"""The kinds after which a lease does not hold until the time that was said before."""
+"""The kinds of entries that change when a lease's hold ends."""
 MAY_BE_LATE = frozenset(kind for kind in FOLLOWS_UP if "usage" in KINDS[kind].has)
 """The kinds that leave their lease expired if they are flagged late."""
 HAS_BUDGET = frozenset(kind for kind, row in KINDS.items() if row.has & {"estimate", "usage"})
-"""The kinds that say the request's own budget: it was asked for, or usage is held to it."""
+"""The kinds that have the request's own budget, by which they are decided."""
 CHARGED = _those("is_charged")
 CORRECTABLE = _those("can_be_corrected")
 DIFFERENCES = _those("is_difference")
@@ -262,14 +265,14 @@ SAYS_WINDOW = frozenset(
 )
 """The kinds whose detail may say which window begins, or what changed in the present one."""
 CHANGES_WINDOW = frozenset(kind for kind in SAYS_WINDOW if "lease" in KINDS[kind].has)
-"""The kinds that may change what the present window counts from, and begin none."""
+"""The kinds that may change the base of the present window, and begin no window."""
 HAS_ACTOR = _those("has_actor")
 FOLLOWS_FROM = ("carving", "late")
-"""Parts of the detail of a correction that follows from what is recorded, so that none asked."""
+"""Fields in the detail of a correction that follows from late usage and has no actor."""
 GIVES_BACK = frozenset(_those("gives_back"))
 COUNTED_AS = {row.counted_as: kind for kind, row in KINDS.items() if row.counted_as is not None}
 COUNTED_ALONE = tuple(kind for kind in COUNTED_AS.values() if "usage" not in KINDS[kind].has)
-"""Kinds that reports count although nothing may be charged for them."""
+"""The kinds that reports count even if nothing is charged for them."""
 
 
 def named(kinds: Iterable[EntryKind]) -> str:

@@ -1,4 +1,4 @@
-"""Limits of a pool beside its own capacity: how much in any five hours, a day, a minute."""
+"""Limits of a pool beside its own capacity: what it may spend in any five hours, or in a day."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Rolling:
-    """Any stretch of time of one length: what was spent counts for so long.
+    """A rolling period: usage counts for this length of time after it was recorded.
 
     Attributes:
         length: 1 second to ten years.
@@ -44,10 +44,10 @@ class Rolling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How much a pool may spend in a time of its own, beside its capacity.
+    """How much a pool may spend in a period of the limit's own, beside the pool's capacity.
 
     Attributes:
-        name: What refusals name; 1 to 64 characters, different from those of the other limits.
+        name: The name that refusals give; 1 to 64 characters, unique among the pool's limits.
         period: `Rolling`, or a `Window` of the calendar, which carries nothing over.
         capacity_tokens: 0 .. 2^64-1, like all amounts here; `U64_MAX` is no limit on this axis.
         capacity_cost_micros_usd: In millionths of a US dollar.
@@ -122,7 +122,7 @@ def check_storable_limit(limit: Limit) -> None:
 
 
 def limit_to_json(limit: Limit) -> dict[str, Any]:
-    """Return a limit as it is stored: without what is unlimited, times in microseconds."""
+    """Return a limit as it is stored: without unlimited capacities, times in microseconds."""
     stored: dict[str, Any] = {"name": limit.name}
     stored |= {name: value for name in CAPACITIES if (value := getattr(limit, name)) != U64_MAX}
     if isinstance(limit.period, Window):
@@ -134,8 +134,8 @@ def limit_from_json(values: Mapping[str, Any]) -> Limit:
     """Return a limit from its stored form.
 
     Raises:
-        InvalidInputError: A value that no limit has.
-        TypeError: A part that no limit has.
+        InvalidInputError: A value that a limit cannot have.
+        TypeError: A field that limits do not have.
     """
     given = dict(values)
     known = {part.name for part in fields(Limit)} - {"period"} | {"window", "rolling"}

@@ -1,8 +1,9 @@
-"""What a call used whose lease is lost in a restore, told ahead by who ends the lease.
+"""What to book for a call if its lease turns out to be lost in a restore.
 
-The end of a lease may be left in a queue without a caller: by a finaliser, by a task that is thrown
-away, or while the store is away. Then nobody is there to book the call when it turns out that the
-store has no such lease any more. So a block says ahead what is to be booked then.
+A finaliser, a task that is thrown away, or an unavailable store may leave the end of a lease in a
+queue without a waiting caller. If the store then turns out to have no such lease any more, no
+caller is left to book the usage. So the block that ends the lease states in advance what is to be
+booked.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class BookedIfLost(Within[Callable[[], LostCall] | None]):
     """A block in which a lease is ended.
 
     Args:
-        told: Returns what is booked if the lease is lost. It is asked where nobody waits for the
-            end, and no more.
+        told: Returns what is booked if the lease is lost. It is called only if no caller waits for
+            the end.
     """
 
     __slots__ = ()
@@ -45,6 +46,6 @@ class BookedIfLost(Within[Callable[[], LostCall] | None]):
 
 
 def if_lost() -> LostCall | None:
-    """Return what is booked if the lease is lost that is being ended here; None if nothing is."""
+    """Return what is booked if the lease that is being ended is lost; None for nothing."""
     told = _told.get(None)
     return None if told is None else told()

@@ -1,4 +1,4 @@
-"""Calls of the past: what is imported into a pool."""
+"""Calls of the past that are imported into a pool, and the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CEILING = Context(prec=COST_PLACES_MAX, rounding=ROUND_CEILING, traps=[InvalidO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastCall:
-    """A call of the past, to be imported into a pool: it was made, and no entry says so.
+    """A call that was made in the past and has no entry, to be imported into a pool.
 
     Attributes:
         usage: What it used.
@@ -28,9 +28,10 @@ class PastCall:
         attribution: Whom it was for; its `request_id` is the provider's id of the call.
         idempotency_key: The name by which it is imported once into a pool, 1 to 255 characters; by
             default made from the request id.
-        provenance: Where the figures are from.
-        cost_usd: What it cost in US dollars, exactly, where `usage` rounds that up to a micro-USD;
-            at most 200 decimal places. Kept where the store was opened with `exact_costs`.
+        provenance: The source of the figures.
+        cost_usd: What it cost in US dollars, exactly, if `usage` has that cost rounded up to a
+            micro-USD; at most 200 decimal places. It is kept if the store was opened with
+            `exact_costs`.
 
     Raises:
         InvalidInputError: A value of another type or out of range, or neither a request id nor an
@@ -85,12 +86,13 @@ class PastCall:
 
 
 def exact_cost_in(text: object, micros: int) -> Decimal | None:
-    """Return the cost in US dollars that a text says; None if rounded up it is not `micros`.
+    """Return the cost in US dollars that a text states, None if it does not round up to `micros`.
 
-    Nor is it one below 0: no call costs that, and a correction is in whole micro-USD.
+    A cost below 0 gives None, too: no call costs less than 0, and corrections are in whole
+    micro-USD.
 
     Args:
-        text: What an entry or a caller says.
+        text: The exact cost, as an entry or a caller gives it.
         micros: What was charged, in micro-USD.
     """
     try:
@@ -110,7 +112,7 @@ def import_key(named: str) -> str:
 
 
 class ImportedCall(NamedTuple):
-    """What became of a call that was to be imported.
+    """The result of importing one call.
 
     Attributes:
         entry: The number of its entry.

@@ -23,37 +23,38 @@ from ledger.core.limits import (
 
 LEASE_TTL_MAX = timedelta(days=3_650)
 THRESHOLDS_MAX = 8
-"""How many thresholds a pool has at most: one entry may cross all, and an entry reports each."""
+"""How many thresholds a pool has at most. One entry may cross all of them, and each crossing is an
+entry."""
 THRESHOLD_NAME_MAX_CHARS = 64
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class SettlementPolicy(StrEnum):
-    """What becomes of a lease whose usage was not recorded.
+    """How a lease is ended whose usage was not recorded.
 
     Its hold ended by time-out, or its `with` block was left without a record.
     """
 
     ESTIMATED = "estimated"
-    """It is charged the larger of what was observed and what was estimated."""
+    """The larger of the observed and the estimated usage is charged."""
     OBSERVED = "observed"
-    """It is charged what was observed, and counts as a call that was made."""
+    """The observed usage is charged, and the lease counts as a call that was made."""
     RELEASE = "release"
-    """What it holds is given back; what was observed stays committed."""
+    """What the lease holds is given back; observed usage stays committed."""
 
 
 class Unpriced(StrEnum):
-    """What becomes of a call that plainly uses something on a limited axis, and says 0 there.
+    """How a call is treated that uses something on a limited axis, although it says 0 there.
 
-    In a policy it holds for all calls of the pool; in the `RequestExtensions` for one reservation,
-    whatever the policies say.
+    In a policy it applies to all calls of the pool. In the `RequestExtensions` it applies to one
+    reservation, in place of what the policies say.
     """
 
     REFUSE = "refuse"
-    """Its reservation raises `UnpricedCallError`."""
+    """The reservation raises `UnpricedCallError`."""
     FLAG = "flag"
-    """It is reserved as it is given, and its entries are flagged."""
+    """The reservation is made as given, and its entries are flagged."""
 
 
 class Thresholds(Mapping[str, int]):
@@ -97,22 +98,23 @@ class SharedPoolBudgetOptions:
     Attributes:
         capacity_tokens: 0 .. 2^64-1, like all amounts here; `U64_MAX` is unlimited.
         capacity_cost_micros_usd: In millionths of a US dollar; `U64_MAX` is unlimited.
-        stop_threshold_tokens: What is kept back.
-        stop_threshold_cost_micros_usd: What is kept back, in millionths of a US dollar.
+        stop_threshold_tokens: How many tokens are kept back.
+        stop_threshold_cost_micros_usd: How much is kept back, in millionths of a US dollar.
         capacity_requests: How many calls may be open or settled; `U64_MAX` is unlimited.
         stop_threshold_requests: How many of them are kept back.
         strict: Deny every reservation, one of nothing included, while what remains is at or below
             a stop threshold.
-        lease_ttl: How long a lease holds its estimate, unless it is renewed; None is for ever.
-        settlement: What becomes of a lease whose usage was not recorded: its hold expired, or its
-            `with` block was left.
+        lease_ttl: How long a lease holds its estimate unless it is renewed: above 0 and at most ten
+            years; None is for ever.
+        settlement: How a lease is ended whose usage was not recorded, because its hold expired or
+            its `with` block was left.
         thresholds: Named percentages (1 to 100, at most eight) of a capacity that is committed or
             reserved. They deny nothing: crossing one is reported.
-        window: How often the capacities come back; None is never.
-        unpriced: What becomes of a reservation that gives tokens without a cost, or parts without a
-            total, if the pool limits what is missing.
-        limits: More limits, at most eight, each in a time of its own: a reservation must fit into
-            all of them.
+        window: How often the capacities are restored; None is never.
+        unpriced: How a reservation is treated that gives tokens without a cost, or parts without a
+            total, if the pool limits the missing amount.
+        limits: At most eight more limits, each with a period of its own. A reservation must fit
+            into all of them.
         prepaid: The axes (`tokens`, `cost_micros_usd`, `requests`) on which the pool may spend no
             more than its credits, beside its capacity and its limits; see `Ledger.credit`.
     """
@@ -247,10 +249,10 @@ def check_storable_policy(options: SharedPoolBudgetOptions) -> None:
 
 
 def check_carved(options: SharedPoolBudgetOptions) -> None:
-    """Refuse a policy by which a pool would spend more than was set aside for it.
+    """Refuse a policy that would let a carved pool spend more than was set aside for it.
 
     Raises:
-        InvalidInputError: Its capacity comes back.
+        InvalidInputError: It has a window, so its capacity would be restored.
     """
     if options.window is not None:
         raise InvalidInputError(
@@ -274,8 +276,8 @@ def policy_from_json(values: Mapping[str, Any]) -> SharedPoolBudgetOptions:
     """Return a policy from its stored form.
 
     Raises:
-        InvalidInputError: A value that no policy has.
-        TypeError: A part that no policy has.
+        InvalidInputError: A value that a policy cannot have.
+        TypeError: A field that policies do not have.
     """
     return SharedPoolBudgetOptions(
         **{

@@ -1,4 +1,4 @@
-"""What callers are told of a pool: where it stands, its open leases, the thresholds it crossed."""
+"""What callers are told of a pool: its status, its open leases, the thresholds that it crossed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class LimitStatus:
 
     Attributes:
         limit: The limit.
-        since: When the time began that counts on it.
-        until: When it ends, and all that was spent in it comes back; None for a rolling limit,
-            whose capacity comes back bit by bit.
+        since: The beginning of the time that counts on it.
+        until: The end of that time, when its whole capacity is restored; None for a rolling limit,
+            whose capacity is restored gradually.
         counted: What counts on it: what was committed since then, and what open leases hold.
-        remaining: What is left of it.
+        remaining: What is left of the limit.
     """
 
     limit: Limit
@@ -41,11 +41,11 @@ class CreditStatus:
     """A credit of a pool at one time.
 
     Attributes:
-        seq: The entry that gave it.
-        credit: What it gave, until when, and its priority.
+        seq: The number of the entry that gave it.
+        credit: Its amounts, expiry and priority.
         granted_at: When it was given.
         used: What was spent of it.
-        left: What can still be spent of it, held amounts included; nothing once it has expired.
+        left: What can still be spent of it, held amounts included; 0 once it has expired.
         lost: What was left of it when it expired.
     """
 
@@ -62,30 +62,30 @@ _NOTHING_LEFT = Remaining(0, 0, below_threshold=True, requests=0, unlimited=froz
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
-    """A pool by now, as the next write would find it.
+    """A pool at present, as the next write would find it.
 
-    Leases that are due count as expired, and a window that has ended as rolled over.
+    Due leases count as expired, and a window that has ended as rolled over.
 
     Attributes:
         pool: The pool.
         seq: Its newest entry.
         policy: The policy in force.
-        balance: What was committed from the opening on, and what open leases hold.
-        spent: What was committed in its present window; from the opening on without windows.
-        own: What is left of its own capacity, of its own limits, and of its credits.
-        remaining: What is left here, the answer of `remaining`: on each axis the least that the
-            pool or one above that shares its capacity has left.
-        until: When what is left changes first, if nothing is written: a window of these pools ends,
-            less counts on a limit, a credit expires that has something left, or a hold ends that
-            one of these pools granted, and whose settlement policy gives some of it back. None
-            where nothing of these comes; holds that pools below granted are left out.
+        balance: What was committed since the opening, and what open leases hold.
+        spent: What was committed in its present window; without windows, since the opening.
+        own: What is left of its own capacity, limits and credits: the least of them on each axis.
+        remaining: The answer of `remaining`: on each axis the least that the pool, or one above
+            that shares its capacity, has left.
+        until: When `remaining` changes first if nothing is written: a window of these pools ends,
+            less counts on a limit, a credit expires with an amount left, or a hold ends in a pool
+            whose settlement policy gives some of it back. None if none of these will happen. Holds
+            of pools below are left out.
         closed: Whether it takes no new reservations.
         parent: The name of the pool above it.
         window: The present window, None without windows.
         limits: How far each limit of its policy is used.
-        prepaid: What is left of its credits together, less what is held; None if it spends none.
+        prepaid: What is left of all its credits minus what is held; None if it is not prepaid.
         debt: What was spent that no credit has paid; the next credit pays it first.
-        credits: Its credits, in the order in which they were given: those that it lists.
+        credits: The credits that it lists, in the order in which they were given.
     """
 
     pool: PoolInfo
@@ -112,12 +112,12 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standby:
-    """How far a standby has come, as far as it can know.
+    """How far a standby has replayed its primary's transactions.
 
     Attributes:
-        at: Its clock, when it was asked.
-        replayed_until: When the primary committed the newest transaction that it has, by the
-            primary's clock; None if it has replayed none since it started.
+        at: The time by the standby's clock when it was asked.
+        replayed_until: When the primary committed the newest transaction that the standby has, by
+            the primary's clock; None if the standby has replayed none since it started.
     """
 
     at: datetime

@@ -1,4 +1,4 @@
-"""Tokens of leases: the number, and what tells a lease from another one of the same number."""
+"""Tokens of leases: a lease's number, and the beginning of its proof."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TypeGuard
 from ledger.core.errors import InvalidInputError
 
 _PROOF_BYTES = 8
-"""How much of a lease's proof its token has."""
+"""How many bytes of a lease's proof its token holds."""
 _TOKEN = re.compile(rf"([1-9]\d{{0,19}})-([0-9a-f]{{{2 * _PROOF_BYTES}}})", re.ASCII)
 
 
 def is_proof(proof: object) -> TypeGuard[bytes]:
-    """Tell whether a value may be a lease's proof, or the beginning of one that a token has."""
+    """Tell whether a value may be a lease's proof, or the beginning of one from a token."""
     return type(proof) is bytes and len(proof) >= _PROOF_BYTES
 
 

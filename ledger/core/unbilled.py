@@ -1,7 +1,7 @@
-"""Errors by which a provider, or the network, says that a call was not worked on and costs nothing.
+"""Errors that say that the provider did not do the work of a call, so that it costs nothing.
 
-Known by their classes' names, so that no client library is imported. A class counts for those
-below it, and the nearest one decides:
+They are known by the names of their classes, so that no client library is imported. A name stands
+for its subclasses, too, and the nearest known class of an error decides:
 
 * an answer with a status of 4xx, except 408 and 499: the provider refused the request;
 * a connection that was never made, or not in time: nothing was sent.
@@ -20,12 +20,14 @@ from ledger.core.checks import check_callable, check_text
 from ledger.core.errors import InvalidInputError
 
 Rule = Callable[[Any], bool]
-"""Tells of an error of the class that it stands for whether the call was not billed."""
+"""A rule: tells of an error of one class whether it says that the call was not billed."""
 
 _CAUSES_MAX = 16
-"""How many causes are followed: more than any program has, fewer than a circle."""
+"""How many causes of an error are followed: more than programs have, and a bound for causes in a
+circle."""
 _UNKNOWN_STATUSES = frozenset({408, 499})
-"""The provider, or a proxy, did not wait for the end: nobody knows how far the call got."""
+"""The statuses with which a provider or a proxy stops waiting (408, 499): it is not known how far
+the call got."""
 
 
 def _refused(status: object) -> bool:
@@ -45,7 +47,7 @@ def _by_code(error: Any) -> bool:  # noqa: ANN401 - likewise
 
 
 def _by_response(error: Any) -> bool:  # noqa: ANN401 - likewise
-    """Go by the answer's own status: the error's may come from the middle of a stream."""
+    """Decide by the answer's status: the error's may come from the middle of a stream."""
     response = error.response
     return _refused(getattr(response, "status_code", getattr(response, "status", None)))
 
@@ -107,17 +109,19 @@ _RULES: dict[str, Rule] = {
     "urllib.error.HTTPError": _by_code,
     "urllib.error.URLError": _by_reason,
 }
-"""By the class's name: the package or module, and the class. Modules in between may be left out."""
+"""Rules by name: the package or module, and the class. Modules in between may be left out."""
 
 
 def register_unbilled(error_class: type[BaseException] | str, when: Rule | None = None) -> None:
-    """Say of a class of errors that leaving a lease's block by one releases the lease.
+    """Register a class of errors that release the lease when one ends a lease's block.
 
-    It holds in this process, for the class and those below it, in place of what was said before.
+    It applies in this process, to the class and its subclasses, and replaces an earlier rule for
+    the class.
 
     Args:
         error_class: The class, or its name with its package, such as `"groq.APIStatusError"`.
-        when: Tells of an error whether its call was not billed; without it, of every error.
+        when: Takes an error, and tells whether its call was not billed. Without it no such error's
+            call was.
 
     Raises:
         InvalidInputError: It is no class of exceptions, or no such name; or `when` is no function.

@@ -1,7 +1,7 @@
-"""Usage reports: what is known only after a call, and how it is made to fit into a store.
+"""Usage reports: what is known only after a call, shortened until a store can hold it.
 
-By then the money is spent. So nothing that a report says may keep the spend out of the books: what
-does not fit is shortened, and the entry says what was.
+The money is spent by then, so no value in a report may prevent that the spend is recorded. A value
+that does not fit is shortened, and the entry names the fields.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from ledger.core.extensions import TAGS_MAX, TAGS_MAX_CHARS, check_tags
 from ledger.core.values import Provenance
 
 DETAIL_SHOWN_CHARS = 1_000
-"""How much is kept of a detail that does not fit: in JSON a character may take up six."""
+"""How many characters are kept of a detail that does not fit. In JSON a character may take up
+six."""
 
 _REST = "(more)"
-"""The tag that stands for the tags that do not fit."""
+"""The tag that replaces the tags that do not fit."""
 _UNSTORABLE = {0: "\N{REPLACEMENT CHARACTER}"} | dict.fromkeys(
     range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}"
 )
@@ -46,9 +47,9 @@ class UsageReport:
 
     Nothing is refused: the call is charged, whatever its report says. A text of more than 255
     characters, or with NUL or a lone surrogate, is shortened and ends in the SHA-256 of what was
-    given; an empty one counts as none; a time or a detail that cannot be stored likewise, and so
-    does a time that is more than a day ahead of the store's clock. The entry is then flagged
-    `shortened`, and its detail names the fields.
+    given; an empty one counts as none. A time or a detail that cannot be stored counts as none,
+    too, and so does a time that is more than a day ahead of the store's clock. The entry is then
+    flagged `shortened`, and its detail names the fields.
 
     Attributes:
         provider: Who served the call.
@@ -57,7 +58,7 @@ class UsageReport:
         provenance: Where the figures came from; taken as reported.
         occurred_at: When the call ended, with a time zone.
         idempotency_key: The caller's name for this recording: repeating it changes nothing.
-        tags: Replace the captured tags.
+        tags: They replace the tags of the lease's attribution.
         detail: Anything JSON can hold, kept with the entry.
     """
 
@@ -71,7 +72,7 @@ class UsageReport:
     detail: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        # What fits is kept apart from the caller's mappings, which may change later.
+        # Copies are kept, since the caller may change the mappings later.
         for name, check in (
             ("provenance", Provenance),
             ("tags", check_tags),
@@ -84,7 +85,7 @@ class UsageReport:
 
 
 class Fitted(NamedTuple):
-    """A report as it is stored: every field fits.
+    """A report as it is stored, with every field fitting.
 
     Attributes:
         shortened: The names of the fields that are not as they were given, in order.
@@ -122,7 +123,7 @@ def fit(report: UsageReport) -> Fitted:
             continue
         try:
             values[name] = check(given)
-        except Exception:  # noqa: BLE001 - whatever a value of any type raises, the call is charged
+        except Exception:  # noqa: BLE001 - the call is charged, whatever a bad value raises
             shortened.append(name)
             try:
                 values[name] = shorten(given)
@@ -221,4 +222,5 @@ _FIELDS: tuple[tuple[str, _Fit, _Fit], ...] = (
     ("tags", check_tags, _shorten_tags),
     ("detail", _check_detail, _shorten_detail),
 )
-"""Each field of a report, what takes it as it is or raises, and what makes it fit."""
+"""The fields of a report: the check that returns a value as it is or raises, and the function that
+makes a value fit."""

@@ -31,7 +31,7 @@ class _Amounts:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
             value = getattr(self, name)
-            # This runs several times for every stored row: a valid amount costs no function call.
+            # Runs several times for every stored row, so a valid amount costs no function call.
             if value.__class__ is not int or not 0 <= value <= U64_MAX:
                 check_amount(name, value)
 
@@ -64,16 +64,16 @@ class UsageEstimate(_Counted):
 class Counting(StrEnum):
     """How a provider counts the parts of a call: which figures include which others.
 
-    Others count like one of these: Azure and xAI's Responses API like OpenAI; Bedrock's Converse
-    API like Anthropic; Vertex AI like Gemini.
+    Other providers count like one of these: Azure and xAI's Responses API like OpenAI, Bedrock's
+    Converse API like Anthropic, Vertex AI like Gemini.
     """
 
     OPENAI = "openai"
-    """Input includes what was cached; output includes reasoning."""
+    """Input includes cached tokens; output includes reasoning."""
     ANTHROPIC = "anthropic"
-    """Input leaves out what was written to the cache and read from it; output includes thinking."""
+    """Input excludes tokens written to the cache and read from it; output includes thinking."""
     GEMINI = "gemini"
-    """The prompt includes what was cached; candidates leave out thoughts."""
+    """The prompt includes cached tokens; candidates exclude thoughts."""
 
     def whole(
         self,
@@ -83,13 +83,13 @@ class Counting(StrEnum):
         cached: int,
         reasoning_tokens: int,
     ) -> tuple[int, int]:
-        """Return all input, and all output, of a call that is counted so.
+        """Return the whole input and the whole output of a call.
 
         Args:
-            input_tokens: As the provider says it.
-            output_tokens: Likewise.
-            cached: What was written to its cache, and what was read from it.
-            reasoning_tokens: Output that only the model sees.
+            input_tokens: The input as the provider counts it.
+            output_tokens: The output as the provider counts it.
+            cached: The tokens written to the provider's cache, and those read from it.
+            reasoning_tokens: Output tokens of reasoning, which are not shown.
         """
         if self is Counting.ANTHROPIC:
             input_tokens += cached
@@ -185,7 +185,7 @@ class Usage(_Counted):
         """Return the sum, each field stopping at `ceiling`."""
         more = _usage_values(other)
         if self is NOTHING_USED and max(more) <= ceiling and other.__class__ is Usage:
-            return other  # most leases are settled once, and nothing need be made anew
+            return other  # most leases are settled once: then the sum is `other` itself
         before = _usage_values(self)
         sums = [min(total, ceiling) for total in map(add, before, more)]
         return Usage(**dict(zip(USAGE_FIELDS, sums, strict=True)))
@@ -228,7 +228,7 @@ class UsageDifference:
 
 
 NOTHING_USED = Usage.zero()
-"""What a lease has used that nothing was recorded of."""
+"""The usage of a lease of which nothing has been recorded."""
 ESTIMATE_FIELDS = tuple(part.name for part in fields(UsageEstimate))
 USAGE_FIELDS = tuple(part.name for part in fields(Usage))
 _usage_values: Callable[[Usage], tuple[int, ...]] = attrgetter(*USAGE_FIELDS)
@@ -243,9 +243,9 @@ class Remaining:
         cost_micros_usd: In millionths of a US dollar.
         below_threshold: Whether one axis is at or below its stop threshold.
         requests: How many more calls the pool admits.
-        unlimited: The names of the axes that have no limit. The amount of such an axis is a number
-            of no meaning, 2^64-1 or less: ask `is_unlimited` before showing it. Two values are
-            equal by the other fields alone.
+        unlimited: The names of the axes that have no limit. The amount of such an axis, 2^64-1 or
+            less, has no meaning: ask `is_unlimited` before showing it. Two values are equal by the
+            other fields alone.
     """
 
     tokens: int
@@ -314,7 +314,7 @@ class RequestBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetLease:
-    """A grant. Keep it, or only its token, until the call's usage is recorded.
+    """What `reserve` grants. Keep it, or only its token, until the call's usage is recorded.
 
     A store that was restored from a backup grants numbers again. So each call about a lease
     compares its proof, too.
@@ -348,7 +348,7 @@ class BudgetLease:
 
 
 class Provenance(StrEnum):
-    """Where a usage figure came from."""
+    """The source of a usage figure."""
 
     REPORTED = "reported"
     RECOVERED = "recovered"
@@ -357,4 +357,4 @@ class Provenance(StrEnum):
 
 
 GUESSED = (Provenance.ESTIMATED, Provenance.UNKNOWN)
-"""Where figures are from that nobody said a call used."""
+"""The sources of figures that no provider reported."""

@@ -5,11 +5,11 @@ these functions. There is no I/O, no SQL and no clock here.
 
 `admit` decides whether a reservation is admitted, and changes nothing. `reserve`, `observe`,
 `settle` and the others compute the state after an entry, whether it is about to be written or was
-written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry,
-and `without` what a correction of an earlier window's usage leaves of it. `record_import` and
-`with_import` are for calls of the past.
-`RELEASED` has `admit` as each released version of the rules had it. `stand` says where a
-pool stands by now, and `remaining` what is left of it: every answer and report asks these two.
+written years ago. `begin_window`, `adjust_window` and `roll_over` compute the window of an entry.
+`without` computes the window after a correction of an earlier window's usage. `record_import` and
+`with_import` are for calls of the past. `RELEASED` has the `admit` of each released version of the
+rules. `stand` computes a pool's present balance and window, and `remaining` what is left: every
+answer and report calls these two.
 """
 
 from ledger.core.rules.admission import (

@@ -1,4 +1,4 @@
-"""Rules of admission: what a pool has left, what it admits, and which thresholds are reached."""
+"""Rules of admission: what a pool has left and admits, and which thresholds are reached."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def remaining(
     limits: Limits | None = None,
     credits: Credits | None = None,
 ) -> Remaining:
-    """Return what is left of a pool's capacity, and no more than is left of limits and credits.
+    """Return what is left of a pool: the least that its capacity, limits and credits have left.
 
     Args:
         policy: The policy in force.
         balance: The pool's balance.
         window: The window that it is in.
-        limits: The policy's limits at the time in question; None for the capacity alone.
+        limits: The policy's limits at the time of the question; None to leave limits out.
         credits: The pool's credits at that time, where it is prepaid.
     """
     kept_back = _kept_back(policy)
@@ -78,11 +78,11 @@ def admit(
     """Return why a reservation is denied, or None where it is admitted.
 
     The estimate is compared with the request's own budget first, then with the pool's capacity,
-    with all of its limits and with its credits (`too_little` says how). Of those that refuse, the
-    denial names one that the request is too large for, or else the one that frees up last; credits
-    never do, so that they come first. `requests`
-    is how many calls the lease is for: more than one where it funds a carved pool. `limits` and
-    `credits` are the pool's, at the time of the reservation.
+    with all of its limits and with its credits (see `too_little`). If several refuse, the denial
+    names one that can never admit the request, or else the one that frees up last. Credits never
+    free up, so they are named first. `requests` is how many calls the lease is for: more than one
+    if it funds a carved pool. `limits` and `credits` are the pool's, at the time of the
+    reservation.
     """
     if not request_budget.allows_usage(estimate):
         return _over(request_budget, estimate)
@@ -90,7 +90,7 @@ def admit(
     denial = _refusal(balance, *asked)
     if denial is None or denial.retry_at is not None or not any(balance.reserved):
         return denial
-    # No time helps as long as open leases hold what they do. Does it once they have ended?
+    # Waiting does not help while open leases hold what they hold. Does it once they have ended?
     unheld = _refusal(Balance(balance.committed), *asked)
     return denial.by_leases() if unheld is None or unheld.retry_at is not None else denial
 
@@ -109,8 +109,8 @@ def _refusal(
     rest = too_little(
         capacities, used(balance, window), kept_back, estimate, requests, policy.strict
     )
-    if policy.prepaid:  # credits never free up: their denial stands before all others
-        assert credits is not None  # noqa: S101 - credits that are not looked at would not hold
+    if policy.prepaid:  # credits never free up, so their denial is named first
+        assert credits is not None  # noqa: S101 - unread credits would bound nothing
         shortage = credits.refusal(balance, estimate, requests, kept_back)
         if shortage is not None:
             return _unpaid(policy, estimate, shortage)
@@ -130,7 +130,7 @@ def _refusal(
         over = overspent(capacities, used(balance, window))
         found.append(Refusal(None, rest, frees_at, short is not None, over))
     if policy.limits:
-        assert limits is not None  # noqa: S101 - a limit that is not looked at would not hold
+        assert limits is not None  # noqa: S101 - an unread limit would bound nothing
         found += limits.refusals(balance, estimate, requests)
     if not found:
         return None
@@ -179,16 +179,16 @@ def _unpaid(
 def over_request_budget(
     request_budget: RequestBudget, usage: Usage
 ) -> RequestBudgetExceededError | None:
-    """Return the error a settlement ends in if its usage is over the request's own budget."""
+    """Return the error that a settlement raises if its usage is over the request's own budget."""
     if request_budget.allows_usage(usage):
         return None
     return _over(request_budget, usage)
 
 
 def denial_figures(denial: Denial) -> dict[str, Any]:
-    """Return what an entry keeps of a denial beside the estimate: why, and what remained.
+    """Return what an entry keeps of a denial beside the estimate: the reason, and what remained.
 
-    An axis without a limit has no meaningful rest: `uncounted` holds what is used instead.
+    On an axis without a limit what remains has no meaning: `uncounted` holds what is used there.
     """
     if isinstance(denial, RequestBudgetExceededError):
         return {"reason": "request_budget"}
@@ -216,14 +216,14 @@ def denial_figures(denial: Denial) -> dict[str, Any]:
 
 
 def says(figures: Mapping[str, Any], denial: Denial, **more: object) -> bool:
-    """Tell whether an entry keeps of a denial what it should.
+    """Tell whether an entry keeps a denial as `denial_figures` states it.
 
-    Entries of earlier versions do not say by how much a capacity was overspent.
+    Entries of earlier versions lack by how much a capacity was overspent.
 
     Args:
         figures: What it keeps.
         denial: The denial.
-        more: What it keeps beside what `denial_figures` returns.
+        more: The fields that it keeps beside those of `denial_figures`.
     """
     expected = denial_figures(denial) | more
     if "overspent" not in figures:
@@ -293,10 +293,10 @@ def reached(
 ) -> set[str]:
     """Return the names of a policy's thresholds that are reached.
 
-    One of p % is reached when at least p % of what a window has does not remain, on any axis that
-    has a limit. A window has the capacity, and what was carried into it, but no less than nothing.
-    On a prepaid axis it is also reached when at least p % of the credits do not remain: of what
-    was left of them after the newest top-up, without those that have expired since.
+    A threshold of p % is reached when, on any limited axis, at least p % of a window's amount is
+    used. That amount is the capacity plus what was carried in, and at least 0. On a prepaid axis a
+    threshold is also reached when at least p % of the credits is used: of what was left of them
+    after the newest top-up, without credits that have expired since.
     """
     if not policy.thresholds:
         return set()
@@ -319,7 +319,7 @@ def reached(
 
 
 def crossing_detail(crossing: Crossing) -> dict[str, dict[str, str | int]]:
-    """Return what an entry keeps of a threshold that was crossed."""
+    """Return the detail of an entry that reports a crossed threshold."""
     name, percent, direction = crossing
     return {"threshold": {"name": name, "percent": percent, "direction": str(direction)}}
 

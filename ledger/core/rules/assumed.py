@@ -1,4 +1,4 @@
-"""Rules of calls whose usage was not recorded: what is assumed of them, and what stays of that."""
+"""Rules of calls whose usage was not recorded: which usage is assumed, and how much of it stays."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ledger.core.values import NOTHING_USED, USAGE_FIELDS, Provenance, Usage, Us
 
 
 class Assumed(NamedTuple):
-    """What is assumed of a call whose usage was not recorded, and where the figure is from."""
+    """The usage assumed of a call whose usage was not recorded, and the source of the figure."""
 
     usage: Usage
     provenance: Provenance
 
 
 def assumed(policy: SettlementPolicy, lease: LeaseState) -> Assumed | None:
-    """Return the last usage that a policy assumes for a lease; None where it gives the hold back.
+    """Return the last usage that a policy assumes for a lease; None if it gives the hold back.
 
-    By default that is what is missing from what was observed to what was estimated.
+    By default that is the estimated usage minus the observed usage, at least 0 in each amount.
     """
     if policy is SettlementPolicy.RELEASE:
         return None
@@ -37,14 +37,15 @@ def assumed(policy: SettlementPolicy, lease: LeaseState) -> Assumed | None:
 def restated(
     lease: LeaseState, estimate: UsageEstimate | None = None, *, ceiling: int
 ) -> UsageEstimate:
-    """Return what the call of a lease used at most, as far as that is known by its end.
+    """Return the most that the call of a lease may have used, by what is known at its end.
 
-    What was observed may be more than was estimated, on the input alone. The total then covers it
-    and what is missing of the other part: otherwise less is charged than the call may have used.
+    The observed input may already be more than was estimated. The total then covers it and the
+    estimated output that was not observed yet; otherwise less would be charged than the call may
+    have used.
 
     Args:
         lease: The lease.
-        estimate: What the caller knows by now; without it, what the lease was reserved for.
+        estimate: The caller's newest estimate; by default that of the reservation.
         ceiling: The most that a total may be.
     """
     known, used = estimate or lease.estimate, lease.used
@@ -54,7 +55,7 @@ def restated(
         max(0, getattr(known, name) - getattr(used, name))
         for name in ("input_tokens", "output_tokens")
     )
-    # A total that says more than its parts may have been for what is missing of them.
+    # A total above the sum of its parts may stand for parts that were not given.
     unsaid = max(0, used.total_tokens - used.input_tokens - used.output_tokens)
     more = max(0, missing - unsaid)
     total = min(max(known.total_tokens, used.total_tokens + more), ceiling)
@@ -62,9 +63,9 @@ def restated(
 
 
 def charged(policy: SettlementPolicy, held: Totals) -> Totals:
-    """Return what is committed once leases that hold so much together have expired.
+    """Return what is committed when leases that hold `held` together expire.
 
-    What is assumed by default is what they hold: an observation takes the same from both.
+    By default the assumed usage equals what they hold, since an observation reduces both alike.
     """
     match policy:
         case SettlementPolicy.ESTIMATED:
@@ -76,7 +77,7 @@ def charged(policy: SettlementPolicy, held: Totals) -> Totals:
 
 
 def swept(balance: Balance, held: Totals, spent: Totals, *, ceiling: int) -> Balance:
-    """Return a balance as it is once leases that hold so much have expired, charged with `spent`.
+    """Return the balance after leases that hold `held` have expired, charged with `spent`.
 
     The committed totals stop at `ceiling`.
     """
@@ -85,10 +86,10 @@ def swept(balance: Balance, held: Totals, spent: Totals, *, ceiling: int) -> Bal
 
 
 def still_assumed(usage: Usage, kind: str, late: Usage | None) -> Usage:
-    """Return what remains of an assumed usage when an entry about the expired lease is recorded.
+    """Return what stays assumed when an entry about the expired lease is recorded.
 
-    An observation takes the place of as much as it records, so that together they are what the
-    policy would assume. The end of the lease takes the place of all.
+    An observation replaces as much as it records, so that both together are what the policy would
+    assume. The end of the lease replaces all of it.
     """
     if kind == EntryKind.OBSERVATION and late is not None:
         return _less(usage, late)
@@ -96,7 +97,7 @@ def still_assumed(usage: Usage, kind: str, late: Usage | None) -> Usage:
 
 
 def _less(usage: Usage, other: Usage) -> Usage:
-    """Return by how much the first usage is more, for each amount."""
+    """Return by how much the first usage exceeds the second, for each amount; at least 0."""
     return Usage(
         **{name: max(0, getattr(usage, name) - getattr(other, name)) for name in USAGE_FIELDS}
     )

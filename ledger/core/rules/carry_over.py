@@ -1,4 +1,4 @@
-"""Rules of windows: which window an entry begins, from what base, and what is carried over."""
+"""Rules of windows: which window an entry begins, its base, and what is carried over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.core.policy import SharedPoolBudgetOptions
 from ledger.core.rules.remainder import counted
 
 _AHEAD = 1_024
-"""How many windows ahead are searched for one that has carried over enough."""
+"""How many future windows are searched for one into which enough is carried over."""
 
 
 def begin_window(
@@ -22,10 +22,10 @@ def begin_window(
 ) -> WindowState | None:
     """Return the window that an opening or an adjustment begins, None without windows.
 
-    With sessions it has ended at once: the first call begins one.
+    With sessions, this window has ended at once, and the first call begins a session.
 
-    If no window can be computed from the calendar, which only an earlier version accepted, the
-    capacity does not come back until the pool is adjusted.
+    Only an earlier version accepted calendars from which no window can be computed. The capacity of
+    such a pool is not restored until the pool is adjusted.
     """
     if policy.window is None:
         return None
@@ -44,7 +44,7 @@ def adjust_window(
     at: Micros,
     committed: Totals,
 ) -> WindowState | None:
-    """Return the window that an adjustment begins, None where it leaves the calendar alone."""
+    """Return the window that an adjustment begins, None if it does not change the calendar."""
     if (
         before.window is not None
         and after.window is not None
@@ -57,7 +57,7 @@ def adjust_window(
 def begin_session(
     policy: SharedPoolBudgetOptions, window: WindowState | None, balance: Balance, at: Micros
 ) -> WindowState | None:
-    """Return the session that a reservation begins, None while one lasts, or without sessions.
+    """Return the session that a reservation begins; None during a session, or without sessions.
 
     Args:
         policy: The policy in force.
@@ -79,16 +79,17 @@ def current_window(
     *,
     recorded_at: Micros,
 ) -> WindowState | None:
-    """Return the window that the next reservation is in, None without windows.
+    """Return the window of the next reservation, None without windows.
 
-    A session that it begins has not begun yet.
+    If that reservation begins a session, the window's `begun` is False.
 
     Args:
         policy: The policy in force.
         window: The window of the newest entry.
         balance: The balance, once what is due has expired.
         now: The time.
-        recorded_at: When the newest entry was recorded, perhaps by a clock that is ahead.
+        recorded_at: When the newest entry was recorded; it may be later than `now`, if a clock was
+            ahead.
     """
     at = max(now, recorded_at)
     session = begin_session(policy, window, balance, at)
@@ -100,16 +101,15 @@ def current_window(
 def roll_over(
     policy: SharedPoolBudgetOptions, window: WindowState | None, balance: Balance, now: Micros
 ) -> WindowState | None:
-    """Return the window that begins because another one has ended, None while it has not.
+    """Return the window that begins because another one has ended, None if that has not ended.
 
-    Open holds stay, and count in the new window until they end. So they are part of the rest that
-    is carried over: what becomes of them is spent, or free again, in a window that has it. A window
-    in which nothing was written carries over its capacity, like one with entries in which nothing
-    was spent.
+    Open holds stay, and count in the new window until they end. So what they hold is carried over,
+    too: it is then spent or freed in the new window. A window without entries carries over its
+    capacity, like one in which nothing was spent.
     """
     schedule = policy.window
     if schedule is None or window is None or now < window.end or schedule.session:
-        return None  # a session does not begin by itself
+        return None  # a session begins with a call only
     try:
         number = calendar.number(schedule, now)
         skipped = max(0, number - calendar.number(schedule, window.end))
@@ -125,15 +125,16 @@ def roll_over(
 
 
 def taken_back(by: Totals, earlier: Iterable[Totals] = ()) -> Totals:
-    """Return how much of a correction takes back what does not count in the present window.
+    """Return how much a correction takes back of usage that does not count in the present window.
 
-    The corrected entry was written in an earlier window, or in place of what one was charged. What
-    corrections have added to it since counts in this one, and is taken back first.
+    The corrected entry was written in an earlier window, or replaced a charge of an earlier window.
+    Usage that corrections have added to it in this window counts in this window, and is taken back
+    first.
 
     Args:
         by: By how much the correction moves what is committed.
-        earlier: By how much corrections of the same entry moved it before, in this window; ahead of
-            them, of late usage, by how much it was more than the charge that it replaced.
+        earlier: By how much earlier corrections in this window moved the same entry. For late
+            usage, its excess over the charge that it replaced is added first.
     """
     counting = Totals()
     for one in earlier:
@@ -142,9 +143,9 @@ def taken_back(by: Totals, earlier: Iterable[Totals] = ()) -> Totals:
 
 
 def without(window: WindowState, taken: Totals) -> WindowState:
-    """Return a window once usage of earlier windows was taken back: it frees nothing in this one.
+    """Return the window after usage of earlier windows is taken back, which frees nothing in it.
 
-    The window counts from that much less, since less than was thought had been committed before.
+    The window's base is reduced by as much, since less had been committed before than was recorded.
     """
     return window._replace(base=window.base.minus(taken))
 
@@ -155,7 +156,7 @@ def reopens(
     balance: Balance,
     admits: Callable[[WindowState], bool],
 ) -> Micros | None:
-    """Return when the first window begins that admits a reservation, None where none does.
+    """Return when the first window that admits a reservation begins, None if none does.
 
     Args:
         policy: The policy in force.
@@ -182,7 +183,7 @@ def reopens(
         begun = then(ahead)
         return begun is not None and admits(begun)
 
-    # Only what is carried over makes a later window larger than the next one.
+    # A later window is larger than the next one only through what is carried over.
     further = _AHEAD if schedule.carry_over or schedule.deduct_overage else 0
     ahead = 0 if fits(0) else bisect_left(range(further), True, key=fits)
     begun = then(ahead)
@@ -190,9 +191,9 @@ def reopens(
 
 
 def carried_at_most(policy: SharedPoolBudgetOptions, window: WindowState | None) -> Totals:
-    """Return the most that this window or a later one has beside the capacity, on each axis.
+    """Return the most that this window or a later one adds to the capacity, on each axis.
 
-    This one may have more than what is carried over at most by now: the policy was adjusted.
+    This window may have more than the present cap, if the policy was adjusted since it began.
     """
     schedule = policy.window
     if schedule is None or window is None:
@@ -207,7 +208,7 @@ def _carried(
     used: Totals,
     skipped: int,
 ) -> Totals:
-    """Return the unused rest on each axis, at most its cap; nothing of what is unlimited.
+    """Return the unused amount on each axis, at most its cap; 0 on unlimited axes.
 
     It is below 0 only where overage is deducted.
     """

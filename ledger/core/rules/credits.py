@@ -1,11 +1,11 @@
-"""Rules of credits: which credit pays what was spent, what is left of them, and what they admit.
+"""Rules of credits: which credit pays for usage, what is left of each, and what they admit.
 
-What was committed between two moments at which a credit is given or expires is paid together: by
-the credits of that time, in the order of their use. What none of them pays is a debt, which the
-next credits pay. So what a credit has paid follows from what had been committed at these moments,
-however many entries lie between them. A correction that takes usage back takes it from the time in
-which the call counted: a credit that has expired since loses it.
-A dated entry, an import or an expiry, is paid by the credits of its own time.
+A moment is a time at which a credit is given or expires. Usage that was committed between two
+moments is paid together, by the credits of that time, in the order of their use. What none of them
+pays is a debt, which the next credits pay. So what a credit has paid follows from the committed
+totals at the moments, however many entries lie between them. A correction that takes usage back
+takes it from the time at which the call counted. If the credit that paid has expired since, the
+amount is lost. A dated entry (an import or an expiry) is paid by the credits of its own time.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Shortage(NamedTuple):
 
     Attributes:
         left: What was left of them.
-        top_up: How much more would admit it, on each axis; nothing where there is enough.
-        expired: The credit that expired last with something left, None without one.
+        top_up: The least credit that would admit it, on each axis; 0 where there is enough.
+        expired: The credit that expired last with an amount left, None if there is none.
     """
 
     left: Three
@@ -43,7 +43,7 @@ class Shortage(NamedTuple):
 
 
 class _Paid(NamedTuple):
-    """What is left of each credit by the entry that gave it, and what none has paid."""
+    """What is left of each credit, by the entry that gave it, and the debt."""
 
     left: dict[int, Totals]
     debt: Totals
@@ -60,14 +60,14 @@ class Credits:
         history: History,
         more: Sequence[Move] = (),
     ) -> None:
-        """Fold what was committed up to the last moment at which a credit was given or expired.
+        """Compute what each credit has paid up to the last moment.
 
         Args:
             policy: The policy in force.
             book: The credits that the pool lists.
             at: The time.
             history: What the pool had committed at its entries.
-            more: The correction or dated entry behind them that is being decided, if it is one.
+            more: The correction or dated entry after them that is being decided, if there is one.
         """
         self._policy = policy
         self._book = book
@@ -100,7 +100,7 @@ class Credits:
         capacity = [
             sum(self._paid.left[one.seq][axis] for one in self._valid) for axis in range(len(AXES))
         ]
-        # As many as there may be could add up to what means unlimited.
+        # The sum of all credits could reach 2^64-1, which means unlimited.
         tokens, cost, requests = (
             min(amount, U64_MAX - 1) if prepaid else U64_MAX
             for amount, prepaid in zip(capacity, self._prepaid, strict=True)
@@ -108,14 +108,14 @@ class Credits:
         self._capacities = tokens, cost, requests
 
     def _begin(self, one: Granted) -> None:
-        """Begin to use a credit; what is owed is paid first."""
+        """Begin to use a credit; the debt is paid first."""
         self._valid.append(one)
         self._valid.sort(key=lambda given: self._place[given.seq])
         self._paid = self._pay(_NOTHING)
         self._whole = {one.seq: self._paid.left[one.seq] for one in self._valid}
 
     def _pay(self, spent: Totals) -> _Paid:
-        """Return what is left, and owed, once so much more was spent."""
+        """Return what is left and the debt after more was spent."""
         owed = self._of_prepaid(spent).plus(self._of_prepaid(self._paid.debt))
         frozen = self._paid.debt.minus(self._of_prepaid(self._paid.debt))
         left = dict(self._paid.left)
@@ -137,7 +137,7 @@ class Credits:
         )
 
     def _counts(self, balance: Balance) -> Three:
-        """Return what counts against what was left at the last moment: owed, spent and held."""
+        """Return what counts against what was left at the last moment: debt, spent and held."""
         spent = self._of_prepaid(balance.committed.minus(self._base))
         owed = spent.plus(self._of_prepaid(self._paid.debt))
         tokens, cost, requests = owed.plus(self._of_prepaid(balance.reserved))
@@ -150,13 +150,13 @@ class Credits:
     def refusal(
         self, balance: Balance, estimate: UsageEstimate, requests: int, kept_back: Three
     ) -> Shortage | None:
-        """Return why the credits refuse a reservation, None where they are enough."""
+        """Return why the credits refuse a reservation, None if they are enough."""
         counts, strict = self._counts(balance), self._policy.strict
         left = too_little(self._capacities, counts, kept_back, estimate, requests, strict)
         if left is None:
             return None
         asked = Totals.of(estimate, requests=requests)
-        at_least = int(strict)  # a strict pool keeps more than what it keeps back
+        at_least = int(strict)  # a strict pool must keep more than its stop threshold
         missing = (
             max(used + kept + max(one, at_least) - capacity, 0)
             for used, kept, one, capacity in zip(
@@ -175,10 +175,10 @@ class Credits:
         return self._pay(balance.committed.minus(self._base)).debt
 
     def wholes(self, balance: Balance) -> Iterator[tuple[int, int]]:
-        """Yield of each prepaid axis what there was at the newest top-up, and how much is used.
+        """Yield for each prepaid axis the credits at the newest top-up, and how much is used.
 
-        What has expired since counts in neither of the two. Before the first credit there is no
-        whole, and nothing to be used, unless something is owed.
+        Credits that have expired since count in neither figure. Before the first credit both are 0,
+        except for a debt, which counts as used.
         """
         counts = self._counts(balance)
         for axis, prepaid in enumerate(self._prepaid):
@@ -187,7 +187,7 @@ class Credits:
                 yield whole, whole - max(0, self._capacities[axis] - counts[axis])
 
     def states(self, balance: Balance) -> Iterator[CreditStatus]:
-        """Yield how far each credit is used, in the order in which they were given."""
+        """Yield the status of each credit, in the order in which they were given."""
         paid = self._pay(balance.committed.minus(self._base))
         valid = {one.seq for one in self._valid}
         for one in self._book.listed:
@@ -202,9 +202,9 @@ class Credits:
             )
 
     def book_at(self, since: int, at: Micros, balance: Balance) -> CreditBook:
-        """Return the book that begins behind an entry: what has expired or is used up is left out.
+        """Return the book that begins after an entry, without expired and used-up credits.
 
-        What corrections take back later of what was spent before then gives nothing back.
+        Corrections of earlier usage give nothing back to these credits.
         """
         paid = self._pay(balance.committed.minus(self._base))
         listed = tuple(
@@ -217,7 +217,7 @@ class Credits:
     def with_credit(self, credit: Credit, seq: int, at: Micros, balance: Balance) -> CreditBook:
         """Return the book behind the entry that gives a credit.
 
-        Once all earlier ones have expired, and nothing is owed, they do not matter any more.
+        The book begins anew if all earlier credits have expired and there is no debt.
 
         Args:
             credit: The credit.
@@ -226,8 +226,8 @@ class Credits:
             balance: The balance, which it does not move.
 
         Raises:
-            InvalidInputError: It gives something that the pool does not spend of credits, or has
-                expired; or too many credits have something left.
+            InvalidInputError: It gives an amount on an axis that is not prepaid, or it has expired,
+                or too many credits have an amount left.
         """
         for axis, prepaid in zip(AXES, self._prepaid, strict=True):
             if getattr(credit, axis.name) and not prepaid:
@@ -262,15 +262,15 @@ def carried_on(
     at: Micros,
     balance: Balance,
 ) -> CreditBook | None:
-    """Return the credits behind an adjustment, None where the pool never was prepaid.
+    """Return the credits after an adjustment, None if the pool was never prepaid.
 
-    What was spent counts only while its axis was prepaid. So the book begins anew where that
-    changes.
+    Usage counts against credits only while its axis is prepaid. So the book begins anew if the
+    prepaid axes change.
 
     Args:
         book: The credits before it.
-        credits: The same at the time of the adjustment.
-        before: The policy before it.
+        credits: Their state at the time of the adjustment.
+        before: The policy before the adjustment.
         after: The policy that it sets.
         seq: Its number.
         at: When it is recorded.
@@ -286,9 +286,10 @@ def carried_on(
 def _moments(
     book: CreditBook, at: Micros, history: History
 ) -> Iterator[tuple[Point, Granted, bool]]:
-    """Yield the entries behind which a credit was given, or had expired, in order of time.
+    """Yield the entries after which a credit was given or had expired, in order of time.
 
-    Two credits may expire behind one entry: calls of the time between are imported later.
+    Two credits may expire after the same entry, and calls of the time between them be imported
+    later.
     """
     found = []
     for one in book.listed:
@@ -299,7 +300,7 @@ def _moments(
             found.append((Point(one.ended.seq, at, one.ended.committed), one, True))
         elif one.expires_at is not None and one.expires_at <= at:
             last = history.newest_before(one.expires_at)
-            # A history may leave out entries that commit nothing, such as the credit's own.
+            # A history may leave out entries that commit nothing, such as that of the credit.
             found.append((max(last, given, key=lambda point: point.seq), one, True))
     yield from sorted(found, key=_when)
 

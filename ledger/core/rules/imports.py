@@ -1,4 +1,4 @@
-"""Rules of imports: calls of the past, each of which counts at the time when it was made."""
+"""Rules of imports: calls of the past, which count at the time when they were made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ledger.core.values import RequestBudget, Usage, UsageEstimate
 
 
 def record_import(balance: Balance, usage: Usage, *, lease_id: int, ceiling: int) -> Effect:
-    """Return the effect of importing a call: a lease of its own, for which nothing was held.
+    """Return the effect of importing a call: a whole lease that held nothing.
 
     The usage is committed, whatever it is. Committed totals stop at `ceiling` (flagged saturated).
     """
@@ -39,10 +39,10 @@ def record_import(balance: Balance, usage: Usage, *, lease_id: int, ceiling: int
 
 
 def counts_from(policy: SharedPoolBudgetOptions, window: WindowState) -> Micros:
-    """Return since when calls count in a window that are imported now.
+    """Return the time from which imported calls count in a window.
 
-    That is when the calendar says that the window began, also where the pool was opened later, or
-    got this calendar later.
+    That is the beginning of the window by the calendar, even if the pool was opened later, or got
+    this calendar later.
     """
     schedule = policy.window
     if schedule is None or schedule.session or window.end >= calendar.NEVER:
@@ -53,10 +53,10 @@ def counts_from(policy: SharedPoolBudgetOptions, window: WindowState) -> Micros:
 def with_import(
     policy: SharedPoolBudgetOptions, window: WindowState | None, at: Micros, by: Totals
 ) -> WindowState | None:
-    """Return the window once a call of an earlier one is imported, or such an import is corrected.
+    """Return the window after a call of an earlier window is imported, or that import is corrected.
 
-    None where the call counts in the present window. Otherwise that counts from as much more, since
-    more had been committed before than was known.
+    None if the call counts in the present window. Otherwise the window's base grows by as much,
+    since more had been committed before than was recorded.
 
     Args:
         policy: The policy in force.

@@ -1,4 +1,4 @@
-"""Rules of leases: the pool's balance and the lease's state after an entry about the lease."""
+"""Rules of leases: the pool's balance and the lease's state after an entry about a lease."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ledger.core.values import (
 
 _NO_HOLD = Totals()
 
-# Before Python 3.12, to look up a member in its class is a function call.
+# Before Python 3.12, looking up a member of an enum is a function call.
 _OPEN, _EXPIRED, _ENDED = LeasePhase.OPEN, LeasePhase.EXPIRED, LeasePhase.ENDED
 _UNFLAGGED = EntryFlag.NONE
 
@@ -79,8 +79,8 @@ def settle(
 ) -> Effect:
     """Return the effect of recording the last `usage` of a lease.
 
-    The hold goes back. The usage is committed, with as many requests as the lease was for. One that
-    funds a carved pool is not overrun on an axis on which nothing was set aside: its
+    The hold goes back. The usage is committed, with as many requests as the lease was for. A lease
+    that funds a carved pool is not flagged overrun on an axis on which it holds nothing, since its
     reservation does not tell whether the pool has no limit there or a capacity of 0.
 
     Raises:
@@ -160,16 +160,18 @@ def correct(  # noqa: PLR0913 - what a correction may be of
     """Return the effect of correcting an entry of a lease; its usage was `before` until now.
 
     The committed totals and the lease's usage move by the difference. Totals stop at 0 and at
-    `ceiling` (flagged saturated). Requests stay, since the call was made; but a lease that funds a
-    pool may turn out to have been for more of them, and an assumed call gives way to the real one.
+    `ceiling` (flagged saturated). Requests stay, since the call was made, with two exceptions: a
+    lease that funds a pool may have been for more calls, and an assumed call is replaced by the
+    real one.
 
-    An entry is corrected once its lease has ended. What an expiry assumed is corrected until then
-    (flagged late): it is 0 from then on, since what was recorded has taken its place. A correction
-    of an import is flagged as one; nothing was held for the call, so that it overran nothing.
+    An entry can be corrected once its lease has ended. The usage assumed by an expiry can be
+    corrected until the lease ends (flagged late); after that it is 0, since recorded usage has
+    replaced it. A correction of an import is flagged as imported, and never as overrun, since the
+    import held nothing.
 
     Raises:
-        UncorrectableEntryError: The lease has not ended, and more usage may come; or it has, and
-            the entry is its expiry.
+        UncorrectableEntryError: The lease has not ended, so more usage may come; or it has ended,
+            and the entry is its expiry.
         InvalidInputError: The entry records that usage already.
     """
     if of_expiry and lease.phase is not _EXPIRED:
@@ -194,7 +196,7 @@ def correct(  # noqa: PLR0913 - what a correction may be of
 def _overrun(lease: LeaseState, used: Usage, *, funds: bool = False) -> EntryFlag:
     tokens, cost = lease.estimate.total_tokens, lease.estimate.cost_micros_usd
     tokens_over, cost_over = used.total_tokens > tokens, used.cost_micros_usd > cost
-    if funds:  # an axis on which nothing was set aside mostly has no limit, and is not told from 0
+    if funds:  # an axis on which nothing is held mostly has no limit, but may have a capacity of 0
         tokens_over, cost_over = tokens_over and tokens > 0, cost_over and cost > 0
     return EntryFlag.OVERRUN if tokens_over or cost_over else _UNFLAGGED
 
@@ -210,8 +212,8 @@ def abandon(
 ) -> tuple[Effect, Assumed | None]:
     """Return the effect of ending a lease whose usage was not recorded, and its last usage.
 
-    The usage is None where the lease is released. A lease whose hold has expired was treated by
-    the policy then. An `estimate` takes the place of the lease's; see `restated`.
+    The usage is None if the lease is released. To a lease whose hold has expired the policy was
+    applied at that time. An `estimate` replaces that of the lease; see `restated`.
 
     Raises:
         UnknownLeaseError: There is no such lease, or its hold has ended.
@@ -233,8 +235,8 @@ def expire(
 ) -> Effect:
     """Return the effect of a hold that ends by time-out.
 
-    What is assumed is committed, and so is the call (flagged expired). With None the hold is given
-    back.
+    The assumed usage is committed and the call counts (flagged expired). If None is assumed, the
+    hold is given back.
 
     Raises:
         UnknownLeaseError: There is no such lease, or its hold has ended.
@@ -257,17 +259,17 @@ def make_room(
     seq: int,
     ceiling: int,
 ) -> Effect | None:
-    """Return the effect of taking back what an expiry assumed, before late usage is recorded.
+    """Return the effect of taking back an assumed usage before late usage is recorded.
 
-    None where nothing is taken back: the lease has not expired, or nothing changes.
+    None if nothing is taken back: the lease has not expired, or nothing changes.
 
     Args:
         balance: The pool's balance.
         lease: The lease.
-        usage: What the expiry assumed, as it was corrected since.
+        usage: The usage that the expiry assumed, after corrections.
         kind: The kind of the entry that is to be recorded: settlement, observation or release.
-        late: Its usage.
-        seq: The expiry.
+        late: The usage of that entry.
+        seq: The number of the expiry.
         ceiling: The most that a total may be.
     """
     if lease is None or lease.phase is not _EXPIRED:
@@ -291,7 +293,7 @@ def make_room(
 def renew(
     balance: Balance, lease: LeaseState | None, expires_at: Micros, *, lease_id: int
 ) -> Effect:
-    """Return the effect of a renewal: the lease holds the same amounts, until another time.
+    """Return the effect of a renewal: the lease holds the same amounts until another time.
 
     Raises:
         UnknownLeaseError: There is no such lease, or its hold has ended.
@@ -301,12 +303,12 @@ def renew(
 
 
 def has_ended(lease: LeaseState, at: Micros) -> bool:
-    """Tell whether the time of a lease's hold is over, whatever became of it."""
+    """Tell whether the time of a lease's hold has passed, whether or not the lease has ended."""
     return lease.expires_at is not None and lease.expires_at <= at
 
 
 def due(lease: LeaseState, now: Micros) -> bool:
-    """Tell whether a lease's hold ends by time-out."""
+    """Tell whether a lease is due: it is open, and the time of its hold has passed."""
     return lease.phase is _OPEN and has_ended(lease, now)
 
 
@@ -355,11 +357,11 @@ def follow(  # noqa: PLR0913 - what an entry may be about
 ) -> Effect:
     """Return the effect of an entry about an existing lease, by the entry's kind.
 
-    This decides an entry anew: when it is verified, and in every pool above its own.
+    It decides an entry again when the entry is verified, and in every pool above.
 
     Raises:
         UnknownLeaseError: There is no such lease, or it has ended.
-        ValueError: Entries of this kind are not about a lease, or lack what they need.
+        ValueError: Entries of this kind are not about a lease, or the entry lacks a field.
     """
     match kind:
         case EntryKind.SETTLEMENT if usage is not None:

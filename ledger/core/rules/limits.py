@@ -1,13 +1,14 @@
-"""Rules of limits: what counts on each of them, what it admits, and when it frees up.
+"""Rules of limits: what counts on each limit, what it admits, and when it frees up.
 
 A hold counts from its reservation until it ends. Usage counts from when it is recorded, as long as
 the limit's period holds that time. So a call counts without a gap from its reservation on. A
-correction that adds usage counts like any other; one that takes usage back takes it from what that
-call counted last, and nothing back that no longer counts.
+correction that adds usage counts like any other usage. A correction that takes usage back takes it
+from the newest usage of that call, and frees nothing that no longer counts.
 
-Some entries are dated: they count at another time than when they are recorded. Calls that are
-imported count when they were made. What an expiry is charged counts when the hold ended, whenever
-that is written, and so does usage that comes later. Corrections of all of them count when they do.
+Some entries are dated: they count at another time than when they are recorded. An import counts
+when the call was made. An expiry's charge counts when the hold ended, whenever the expiry is
+written, and so does usage that comes later. A correction of a dated entry counts when that entry
+counts.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from ledger.core.values import Usage, UsageDifference, UsageEstimate
 
 _NOTHING = Totals()
 _RUN, _FAN = 64, 16
-"""A search reads so many points in a row where that may be all, else so many far apart."""
+"""How many entries a search reads at once: neighbours, if these may be all, else entries far
+apart."""
 
 
 class Point(NamedTuple):
-    """An entry of a pool: its number, when it was recorded, what was committed by then."""
+    """An entry of a pool: its number, when it was recorded, and the committed totals after it."""
 
     seq: int
     at: Micros
@@ -42,7 +44,7 @@ class Point(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """A correction: its number, the entry that it corrects, and by how much that moves totals."""
+    """A correction: its number, the entry that it corrects, and by how much it moves the totals."""
 
     seq: int
     of: int
@@ -50,7 +52,7 @@ class Moved(NamedTuple):
 
 
 class Dated(NamedTuple):
-    """An import, an expiry, or what came later: its number, when it counts, what it commits."""
+    """A dated entry: its number, when it counts, and what it commits."""
 
     seq: int
     at: Micros
@@ -58,9 +60,9 @@ class Dated(NamedTuple):
 
 
 Charge = tuple[Micros, Totals]
-"""When the hold of a lease that is due ended, and what it will be charged."""
+"""When the hold of a due lease ended, and what its expiry will charge."""
 Move = Moved | Dated
-"""What an entry changes of what had been committed before it."""
+"""How an entry changes totals that were committed before it."""
 
 
 def moved_by(seq: int, detail: Mapping[str, Any], usage: UsageDifference) -> Moved:
@@ -77,10 +79,10 @@ def move_of(
     usage: Usage | UsageDifference,
     dates: tuple[Micros | None, Micros | None],
 ) -> Move | None:
-    """Return how an entry moves what had been committed before it, None where it does not.
+    """Return how an entry changes totals committed before it, None if it does not.
 
-    A correction takes back, or adds, what its call counted. An entry that is dated counts at
-    another time than when it is recorded.
+    A correction changes the usage of an earlier entry. A dated entry counts at another time than
+    when it is recorded.
 
     Args:
         seq: Its number.
@@ -103,11 +105,11 @@ _BEFORE_ALL = Point(0, Micros(0), _NOTHING)
 class History(ABC):
     """What a pool had committed at each of its entries.
 
-    Entries are counted from 1. Those that commit nothing may be left out, and then are not counted.
+    Entries are counted from 1. Entries that commit nothing may be left out and not counted.
     """
 
     first: int = 0
-    """A number that is before every time that is asked for; 0 is before all entries."""
+    """The number of an entry before every time that is asked for; 0 is before all entries."""
 
     @property
     @abstractmethod
@@ -120,14 +122,14 @@ class History(ABC):
 
     @abstractmethod
     def moved(self, after: int) -> Sequence[Moved]:
-        """Return the corrections behind the entry of a sequence number, oldest first.
+        """Return the corrections after the entry of a sequence number, oldest first.
 
-        Those that are dated are not among them.
+        Corrections of dated entries are not among them.
         """
 
     @abstractmethod
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what dated entries behind an entry commit that count before a time.
+        """Return what the dated entries after an entry that count before a time commit.
 
         Args:
             after: The sequence number of the entry.
@@ -136,34 +138,34 @@ class History(ABC):
 
     @abstractmethod
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
-        """Return when dated entries behind an entry count, between two times and without these."""
+        """Return when dated entries after an entry count, strictly between two times."""
 
     def with_due(self, charges: Sequence[Charge]) -> History:
-        """Return this history as it will be once leases that are due have expired."""
+        """Return this history as it will be once due leases have expired."""
         return _WithDue(self, charges) if charges else self
 
     def before(self, since: Micros) -> int:
-        """Return the number of the newest entry recorded before a time, `first` where none was."""
+        """Return the number of the newest entry recorded before a time, `first` if none."""
         return self.search(self.near(since), lambda point: point.at >= since) - 1
 
     def newest_before(self, since: Micros) -> Point:
-        """Return the newest entry recorded before a time, what there was before all for none."""
+        """Return the newest entry recorded before a time, or the state before all entries."""
         return self.point(self.before(since))
 
-    def near(self, since: Micros) -> int:  # noqa: ARG002 - where more is known
-        """Return the number of some entry before a time, the newer the better."""
+    def near(self, since: Micros) -> int:  # noqa: ARG002 - subclasses use it
+        """Return the number of an entry before a time, as new as is known without reading."""
         return self.first
 
     def search(self, low: int, holds: Callable[[Point], bool]) -> int:
-        """Return the first number behind `low` whose entry fits, one behind the last if none does.
+        """Return the first number after `low` whose entry fits, or the last number plus 1.
 
-        It takes a number of steps that grows as the logarithm of the number of entries.
+        The number of steps grows as the logarithm of the number of entries.
 
         Args:
-            low: The number behind which to search.
-            holds: Tells whether an entry fits. If one does, all that are behind it do.
+            low: The number after which to search.
+            holds: Tells whether an entry fits. If one fits, all later ones do.
         """
-        high, near = self.last + 1, True  # the answer is mostly near: time has gone on a little
+        high, near = self.last + 1, True  # the answer is mostly near: little time has passed
         while high - low > 1:
             if near or high - low <= _RUN:
                 numbers = range(low + 1, min(high, low + 1 + _RUN))
@@ -179,18 +181,18 @@ class History(ABC):
         return high
 
     def point(self, number: int) -> Point:
-        """Return one entry by its number, and what there was before all of them for 0."""
+        """Return one entry by its number, or for 0 the state before all entries."""
         return self.points(range(number, number + 1))[0] if number else _BEFORE_ALL
 
     def base(self, point: Point, since: Micros, more: Sequence[Move] = ()) -> Totals:
-        """Return what was committed before a time, by what is known now.
+        """Return the committed totals before a time, with later corrections applied.
 
-        That is what an entry and those before it committed, less what was taken back of it since: a
-        correction takes usage from what was counted last of the corrected entry. To it comes what
-        counts before that time, and was recorded later.
+        That is the totals at the entry `point`, minus what corrections took back of them since,
+        plus what dated entries after it commit that count before that time. A correction takes
+        usage from the newest usage of the corrected entry.
 
         Args:
-            point: The newest entry that was recorded before the time.
+            point: The newest entry recorded before the time.
             since: The time.
             more: The correction or dated entry that comes next, if there is one.
         """
@@ -207,9 +209,9 @@ class History(ABC):
 
 
 class _WithDue(History):
-    """A history with the expiries of leases that are due, as if they were written behind it.
+    """A history with the expiries of due leases added at its end.
 
-    It keeps nothing itself: what is read for it, the history behind it remembers.
+    It keeps nothing itself: the history that it wraps remembers what is read.
     """
 
     def __init__(self, written: History, charges: Sequence[Charge]) -> None:
@@ -235,16 +237,16 @@ class _WithDue(History):
         return self._written.newest_before(since)
 
     def moved(self, after: int) -> Sequence[Moved]:
-        """Return the corrections behind an entry."""
+        """Return the corrections after an entry."""
         return self._written.moved(after)
 
     def dated(self, after: int, before: Micros) -> Totals:
-        """Return what counts before a time: of the entries behind one, and of what is due."""
+        """Return what counts before a time, of the entries after one and of due leases."""
         due = (by for at, by in self._charges if at < before)
         return Totals.sum(due, self._written.dated(after, before))
 
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
-        """Return when the entries behind one count, and what is due, between two times."""
+        """Return when the entries after one, and due leases, count between two times."""
         due = (at for at, _ in self._charges if first < at < last)
         return [*self._written.dates(after, first, last), *due]
 
@@ -254,10 +256,11 @@ class Refusal(NamedTuple):
 
     Attributes:
         limit: The limit whose capacity it is, None for the pool's own.
-        left: What was left of it.
-        frees_at: When it would admit the reservation if nothing else happened, None for never.
-        too_large: Whether it would refuse the reservation with nothing spent and nothing held, too.
-        overspent: By how much more counts than the capacity, by each axis on which that is so.
+        left: What was left of the capacity.
+        frees_at: When it would admit the reservation if nothing else happened; None for never.
+        too_large: Whether it would refuse the reservation even with nothing spent and nothing held.
+        overspent: By how much the amount that counts exceeds the capacity, for each axis on which
+            it does.
     """
 
     limit: Limit | None
@@ -282,7 +285,7 @@ class Limits:
         ]
 
     def states(self, balance: Balance) -> Iterator[LimitStatus]:
-        """Yield how far each limit is used."""
+        """Yield the status of each limit."""
         for limit, _, base in self._counted:
             counts = _counts(balance, base)
             yield LimitStatus(
@@ -294,10 +297,10 @@ class Limits:
             )
 
     def ends(self, balance: Balance) -> Iterator[Micros]:
-        """Yield of each limit when less counts on it first, if nothing is written until then.
+        """Yield for each limit when less counts on it first, if nothing is written until then.
 
-        A calendar period ends at a time of its own; of a rolling one, on which nothing counts but
-        what is held, no such time is known.
+        For a calendar period that is its end. For a rolling period on which only held amounts
+        count, no such time is known.
         """
         for limit, number, base in self._counted:
 
@@ -329,33 +332,34 @@ class Limits:
             left = short(base)
             if left is not None:
                 frees_at = None
-                if short(balance.committed) is None:  # once nothing but what is held counts
+                if short(balance.committed) is None:  # once only held amounts count
                     frees_at = self._ceases(limit, number, fits)
                 too_large = short(balance.committed.plus(balance.reserved)) is not None
                 over = overspent(capacities_of(limit), _counts(balance, base))
                 yield Refusal(limit, left, frees_at, too_large, over)
 
     def _ceases(self, limit: Limit, number: int, enough: Callable[[Totals], bool]) -> Micros:
-        """Return when enough of what counts on a limit by now will not count any more.
+        """Return when enough of what counts on a limit now will no longer count.
 
         Args:
             limit: The limit.
-            number: The newest entry that does not count on it.
-            enough: Tells of what was committed before a time whether it is enough that does not
-                count. All entries together are.
+            number: The number of the newest entry that does not count on it.
+            enough: Takes committed totals, and tells whether it is enough if these do not count.
+                Those of all entries are enough.
         """
         if not isinstance(limit.period, Rolling):
             return _end(limit.period, self._at)
         history = self._history
 
         def fits(point: Point, last: int) -> bool:
-            """Tell whether it is enough that nothing counts any more until a last moment."""
+            """Tell whether it is enough if nothing up to a last moment counts."""
             return enough(history.base(point, Micros(last + 1)))
 
         found = history.search(number, lambda point: fits(point, point.at))
-        # What is about to be committed, if all entries so far are not enough, counts from now on.
+        # If all entries so far are not enough, the usage that is about to be committed counts from
+        # now on.
         last = history.point(found).at if found <= history.last else self._at
-        # Dated entries cease to count at times of their own, between those of other entries.
+        # Dated entries stop counting at times of their own, between those of other entries.
         point = history.point(found - 1)
         first = Micros(max(point.at, since(limit, self._at) - 1))
         ordered = sorted({*history.dates(point.seq, first, last)})
@@ -372,7 +376,7 @@ def since(limit: Limit, at: Micros) -> Micros:
 
 
 def until(limit: Limit, at: Micros) -> Micros | None:
-    """Return when the calendar period of a limit ends, None where it is a rolling one."""
+    """Return when the calendar period of a limit ends, None for a rolling one."""
     return None if isinstance(limit.period, Rolling) else _end(limit.period, at)
 
 

@@ -1,6 +1,6 @@
-"""Rules of what is due: leases whose holds have ended, and whose expiries are not written yet.
+"""Rules of due leases: their holds have ended, and their expiries are not written yet.
 
-Every answer counts them as the next write will find them.
+Every answer counts them as expired, as the next write will.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ledger.core.rules.released import dates_expiries
 
 
 class Due(NamedTuple):
-    """What leases that are due come to.
+    """The sums of due leases.
 
     Attributes:
-        held: What they hold together.
-        charged: What is committed for them together once they expire.
-        dated: The parts of it that count on limits and credits when the holds ended.
-        timed: When each hold ended, what it held, and what is committed for it.
+        held: What they hold, in total.
+        charged: What their expiries will commit, in total.
+        dated: The parts of `charged` that count on limits and credits at the ends of the holds.
+        timed: When each hold ended, what it held, and what its expiry will commit.
     """
 
     held: Totals = Totals()
@@ -32,18 +32,18 @@ class Due(NamedTuple):
     timed: tuple[tuple[Micros, Totals, Totals], ...] = ()
 
     def plus(self, other: Due) -> Due:
-        """Return both together."""
+        """Return the sums of both."""
         held, charged = self.held.plus(other.held), self.charged.plus(other.charged)
         return Due(held, charged, self.dated + other.dated, self.timed + other.timed)
 
     def before(self, time: Micros) -> tuple[Totals, Totals]:
-        """Return what those come to whose holds ended before a time: held, and charged."""
+        """Return the held and charged sums of the leases whose holds ended before a time."""
         early = [(held, charged) for at, held, charged in self.timed if at < time]
         return Totals.sum(held for held, _ in early), Totals.sum(charged for _, charged in early)
 
 
 def overdue(version: int, settlement: SettlementPolicy, holds: Iterable[Charge]) -> Due:
-    """Return what leases of one pool that are due come to.
+    """Return the sums of one pool's due leases.
 
     Args:
         version: The version of the rules in that pool.

@@ -1,9 +1,8 @@
 """The released versions of the rules, and which of them decides in a pool.
 
 A pool keeps the version under which its policy was set, until it is adjusted. So `verify` checks an
-old entry by the rules of its time, not by today's. To change a rule, add a version here, and leave
-those before it as they are. (Until the first release the newest version may still change, too:
-no journal must be read for ever yet.)
+old entry by the rules of its time, not by today's. To change a rule, add a version here, and do not
+change earlier versions. (Until the library's first release the newest version may still change.)
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ class Released(NamedTuple):
     Attributes:
         since: The first version of the library that has it.
         admit: How it decides a reservation.
-        dates_expiries: Whether limits and credits count what an expiry is charged, and usage that
-            comes later than the hold ended, when it ended; else when it is recorded.
+        dates_expiries: Whether limits and credits count the charge of an expiry, and usage that
+            comes after the hold ended, at the end of the hold; otherwise when it is recorded.
     """
 
     since: str
@@ -64,7 +63,7 @@ CURRENT = 2
 
 
 def dates_expiries(version: int) -> bool:
-    """Tell whether a version counts an expired lease when its hold ended."""
+    """Tell whether a version counts an expired lease at the end of its hold."""
     return RELEASED[version].dates_expiries
 
 
@@ -73,14 +72,14 @@ def dating_flag(
 ) -> EntryFlag:
     """Return the flag of an entry that counts when the hold of its lease ended.
 
-    Such are the expiry, and usage that comes later, whether the expiry was written by then or not:
-    who writes first decides nothing. A correction counts when that does which it corrects, and in a
-    pool above an entry counts when the one does that it repeats.
+    Such entries are the expiry and usage that comes after the hold ended, whether or not the expiry
+    was written before it. A correction counts when the corrected entry counts, and a mirror when
+    its original counts.
 
     Args:
         version: The version of the rules in the pool that granted the lease.
-        lease: The lease after the entry, None where it is about none.
-        usage: Its usage, None where it records none.
+        lease: The lease after the entry, None if it is about none.
+        usage: Its usage, None if it records none.
         at: When it is recorded.
     """
     late = usage is not None and lease is not None and has_ended(lease, at)
@@ -93,7 +92,7 @@ def current() -> int:
 
 
 def stamp() -> dict[str, Any]:
-    """Return what the detail of an entry that sets a policy records of the rules' version."""
+    """Return the rules' version as the detail of an entry that sets a policy records it."""
     return {"version": CURRENT, "since": RELEASED[CURRENT].since}
 
 

@@ -1,4 +1,4 @@
-"""Rules of what is left: what counts against a capacity, what remains, and what that is enough for.
+"""Rules of what remains: what counts against a capacity, and whether the rest is enough.
 
 The same rules hold for a pool's own capacity and for each of its limits.
 """
@@ -16,7 +16,7 @@ from ledger.core.entries import Balance, Totals, WindowState
 from ledger.core.values import ESTIMATE_FIELDS, Remaining, UsageEstimate
 
 Three = tuple[int, int, int]
-"""An amount on each axis, in the order of the table."""
+"""An amount on each axis, in the order of `AXES`."""
 
 capacities_of: Callable[[object], Three] = attrgetter(*CAPACITIES)
 """Returns the capacities of a policy, or of a limit."""
@@ -25,7 +25,7 @@ _UNLIMITED = {
     which: frozenset(name for name, unlimited in zip(NAMES, which, strict=True) if unlimited)
     for which in product((False, True), repeat=len(AXES))
 }
-"""Every possible set of axes, made once: each `Remaining` looks its own up."""
+"""Every possible set of axes, made once and looked up by each `Remaining`."""
 
 
 _set_tokens, _set_cost, _set_below, _set_requests, _set_unlimited = (
@@ -40,7 +40,7 @@ def _remains(
     requests: int,
     unlimited: frozenset[str],
 ) -> Remaining:
-    """Return what is left, in half the time that its class takes."""
+    """Return a `Remaining`, in half the time that calling its class takes."""
     made = object.__new__(Remaining)
     _set_tokens(made, tokens)
     _set_cost(made, cost_micros_usd)
@@ -53,9 +53,9 @@ def _remains(
 def counted(balance: Balance, window: WindowState | None) -> Totals:
     """Return what counts against the capacities: what is committed and reserved.
 
-    With windows, only what was committed in this one counts, less what was carried into it. The
-    result is below 0 if more was carried over than is used, or if corrections took back what
-    earlier windows had spent.
+    With windows, only what was committed in the present window counts, minus what was carried into
+    it. The result is below 0 if more was carried over than is used, or if corrections took back
+    usage of earlier windows.
     """
     return Totals(*used(balance, window))
 
@@ -77,7 +77,7 @@ def used(balance: Balance, window: WindowState | None) -> Three:
 
 
 def left(capacities: Three, counts: Three) -> Three:
-    """Return capacity minus what counts against it on each axis, from 0 to 2^64-1."""
+    """Return the capacity minus what counts against it on each axis, 0 to 2^64-1."""
     tokens, cost, requests = capacities
     used_tokens, used_cost, used_requests = counts
     tokens -= used_tokens
@@ -94,9 +94,9 @@ def left(capacities: Three, counts: Three) -> Three:
 
 
 def left_of(capacities: Three, counts: Three, kept_back: Three) -> Remaining:
-    """Return what is left of capacities, as callers see it.
+    """Return what is left of capacities as a `Remaining`.
 
-    Unlimited requests stay unlimited, as in a pool that cannot count requests.
+    Unlimited requests remain 2^64-1, however many calls were made.
     """
     tokens, cost, requests = rest = left(capacities, counts)
     of_tokens, of_cost, of_requests = capacities
@@ -127,21 +127,21 @@ def too_little(
     requests: int,
     strict: bool,  # noqa: FBT001 - the hot path passes arguments by position
 ) -> Three | None:
-    """Return what is left of capacities if it is too little for an estimate, None if enough.
+    """Return what is left of capacities if it is too little for an estimate, None if it is enough.
 
-    The estimate must fit into what is left, and may not leave less than is kept back, on any axis.
-    Strict capacities admit nothing once no more is left than is kept back. Those that are overspent
-    on one axis admit nothing that uses anything.
+    On each axis the estimate must fit into what is left, and leave at least the stop threshold.
+    Strict capacities admit nothing once what is left is at or below the stop threshold. Capacities
+    that are overspent on one axis admit nothing that uses anything.
     """
     kept_tokens, kept_cost, kept_requests = kept_back
     tokens, cost, calls = rest = left(capacities, counts)
-    # At least 0 is kept back, so "less than that would remain" covers "does not fit".
+    # The stop threshold is at least 0, so "less than that would remain" covers "does not fit".
     if (
         tokens - estimate.total_tokens < kept_tokens
         or cost - estimate.cost_micros_usd < kept_cost
         or calls - requests < kept_requests
         or (strict and _is_below(rest, kept_back))
-        # Nothing is left on an axis that is overspent, so most calls compare no more than this.
+        # Nothing is left on an overspent axis, so most calls make only this comparison.
         or (0 in rest and overspent(capacities, counts) and any(_estimated(estimate)))
     ):
         return rest
@@ -149,7 +149,7 @@ def too_little(
 
 
 def overspent(capacities: Three, counts: Three) -> Mapping[str, int]:
-    """Return by how much more is committed and reserved than a capacity, by each such axis."""
+    """Return the overspent axes, and by how much more than a capacity each has used."""
     return {
         name: amount - capacity
         for name, capacity, amount in zip(NAMES, capacities, counts, strict=True)
@@ -158,5 +158,5 @@ def overspent(capacities: Three, counts: Three) -> Mapping[str, int]:
 
 
 def _is_below(rest: Three, kept_back: Three) -> bool:
-    """Tell whether no more is left than is kept back on one axis."""
+    """Tell whether what is left is at or below the stop threshold on one axis."""
     return rest[0] <= kept_back[0] or rest[1] <= kept_back[1] or rest[2] <= kept_back[2]

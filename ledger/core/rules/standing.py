@@ -1,4 +1,4 @@
-"""Rules of standing: what is left of a pool by now, as the next write would find it."""
+"""Rules of standing: a pool's present balance and window, as the next write would find them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledger.core.rules.overdue import Due
 
 
 class Standing(NamedTuple):
-    """A pool's balance and its window, once what is due has happened."""
+    """A pool's balance and window, after due leases have expired and its window has rolled over."""
 
     balance: Balance
     window: WindowState | None
@@ -29,12 +29,12 @@ def stand(
     due: Due,
     ceiling: int,
 ) -> Standing:
-    """Return where a pool stands by now, in the order of every write.
+    """Return a pool's present balance and window.
 
-    First, the leases expire that were due before the present window began. Then the window rolls
-    over, if one has ended: it may carry over what they give back, and what they are charged counts
-    in the window before. Then the others expire. Between two sessions, it is the one that a
-    reservation would begin.
+    The order is that of every write. First, leases expire whose holds ended before the present
+    window began. Then the window rolls over, if it has ended: it may carry over what these leases
+    give back, and their charges count in the window before. Then the other due leases expire.
+    Between two sessions, the window is the one that a reservation would begin.
 
     Args:
         policy: The policy in force.
@@ -42,7 +42,7 @@ def stand(
         window: The window that the newest entry was written in.
         now: The time.
         recorded_at: When the newest entry was recorded.
-        due: What the leases that are due come to, those of the pools below included.
+        due: The sums of the due leases, those of the pools below included.
         ceiling: The most that a total may be.
     """
     if any(due.held):
@@ -56,10 +56,10 @@ def stand(
 
 
 def spent_in(window: WindowState | None, balance: Balance) -> Totals:
-    """Return what was committed in a window, or from the opening on where there are no windows.
+    """Return what was committed in a window; without windows, since the opening.
 
-    It is never below 0, although corrections may take back more than was spent in this window:
-    they may be about a call of an earlier one.
+    It is at least 0, although corrections of calls of earlier windows may take back more than was
+    spent in this one.
     """
     if window is None:
         return balance.committed

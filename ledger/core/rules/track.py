@@ -1,4 +1,4 @@
-"""What limits and credits count, kept in memory: by a manager without a store, and by a replay."""
+"""The history that limits and credits count, kept in memory for a manager or a replay."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ledger.core.limits import Limit
 from ledger.core.rules.limits import Dated, History, Move, Moved, Point, since
 
 _KEPT = 1_024
-"""How many entries there are before any is forgotten."""
+"""How many entries are kept before any is forgotten."""
 
 
 class Track(History):
-    """A history in memory. What no limit and no credit can reach any more may be forgotten."""
+    """A history in memory, which forgets entries that no limit and no credit can count."""
 
     def __init__(self) -> None:
         self._points: list[Point] = []
@@ -26,11 +26,11 @@ class Track(History):
         """When dated entries were recorded, by their numbers."""
         self._most = _KEPT
         self._marks: dict[Micros, Point] = {}
-        """The newest entries before some times that have passed."""
+        """The newest entry before each of some past times."""
 
     @property
     def last(self) -> int:
-        """How many entries there are, those that are forgotten included."""
+        """How many entries there are, forgotten ones included."""
         return self.first + len(self._points) - (self.first > 0)
 
     def points(self, numbers: range) -> Sequence[Point]:
@@ -44,7 +44,7 @@ class Track(History):
         return self._moved[begin:]
 
     def newest_before(self, since: Micros) -> Point:
-        """Return the newest entry recorded before a time; it is kept once the time has passed."""
+        """Return the newest entry recorded before a time; remember it if the time has passed."""
         known = self._marks.get(since)
         if known is None:
             known = super().newest_before(since)
@@ -59,12 +59,12 @@ class Track(History):
         return Totals.sum(early)
 
     def dates(self, after: int, first: Micros, last: Micros) -> Iterable[Micros]:
-        """Return when dated entries behind an entry count, between two times."""
+        """Return when dated entries after an entry count, between two times."""
         begin = bisect_left(self._dated, after + 1, key=lambda one: one.seq)
         return (one.at for one in self._dated[begin:] if first < one.at < last)
 
     def add(self, point: Point, move: Move | None = None) -> None:
-        """Add the next entry, and what it corrects, or when else it counts."""
+        """Add the next entry, with what it corrects or when it counts."""
         self._points.append(point)
         if isinstance(move, Dated):
             self._dated.append(move)
@@ -80,13 +80,13 @@ class Track(History):
         dated: tuple[Micros, Totals] | None = None,
         book: CreditBook | None = None,
     ) -> None:
-        """Add the next entry under a number of its own, and forget what cannot be reached.
+        """Add the next entry under the next number, and forget entries that cannot be reached.
 
         Args:
             limits: All limits that are ever asked for.
             at: When it is recorded.
             committed: What is committed by then.
-            dated: Where it is dated, when it counts, and what it commits.
+            dated: For a dated entry, when it counts and what it commits.
             book: The credits, None without.
         """
         seq = self.last + 1
@@ -99,7 +99,7 @@ class Track(History):
             self.forget(reached, book)
 
     def forget(self, since: Micros, book: CreditBook | None = None) -> None:
-        """Forget entries before a time, except for the newest of them.
+        """Forget the entries before a time, except for the newest of them.
 
         Args:
             since: The time.

@@ -1,4 +1,4 @@
-"""Rules of missing figures: a call that uses something on an axis, and says 0 there."""
+"""Rules of missing figures: a call that uses something on an axis, although it says 0 there."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def left_out(amounts: UsageEstimate | Usage) -> tuple[Axis, ...]:
     """Return the axes on which a call plainly uses something, although its amount there is 0.
 
     Parts without a total leave out tokens, and tokens without a cost leave out the cost. A call
-    that uses nothing at all leaves nothing out, and neither does a cost without tokens: an image
-    may have a price and no tokens.
+    that uses nothing at all leaves nothing out. A cost without tokens leaves nothing out, either:
+    an image may have a price and no tokens.
     """
     total, cost = amounts.total_tokens, amounts.cost_micros_usd
     if total:
@@ -39,9 +39,9 @@ def left_out(amounts: UsageEstimate | Usage) -> tuple[Axis, ...]:
 
 
 def unpriced(policy: SharedPoolBudgetOptions, amounts: UsageEstimate | Usage) -> tuple[Axis, ...]:
-    """Return the axes of `left_out` that a policy limits, by its capacity, credits or a limit."""
+    """Return the axes of `left_out` that a policy limits, by capacity, credits or a limit."""
     total = amounts.total_tokens
-    # Every write asks this. Nearly all of them give a total, and a cost where cost is limited.
+    # Runs for every write. Nearly all give a total, and a cost if cost is limited.
     if total and (
         amounts.cost_micros_usd
         or (policy.capacity_cost_micros_usd == U64_MAX and not policy.limits and not policy.prepaid)
@@ -65,11 +65,11 @@ def require_priced(
     Args:
         policy: The pool's policy.
         estimate: What is to be reserved.
-        asked: What the call itself says of missing figures, which wins over the policy.
+        asked: What the call itself says about missing figures, which wins over the policy.
         pool: The pool's name, None in memory.
 
     Raises:
-        UnpricedCallError: It does, and neither the call nor the policy lets it through.
+        UnpricedCallError: It leaves one out, and neither the call nor the policy admits that.
     """
     axes = unpriced(policy, estimate)
     if axes and (asked or policy.unpriced) is not Unpriced.FLAG:
