@@ -103,7 +103,7 @@ def test_the_largest_figures_are_whole_when_piped(
 
 
 def test_pipes_carry_text_alone(program: Run, traffic: Callable[..., Path]) -> None:
-    """No colours, no progress and no control characters where nobody looks."""
+    """No colours, no progress, no control characters and no blanks at the end of lines."""
     path = traffic(30)
     for words in (
         ("simulate", path, "--capacity-tokens", 900),
@@ -119,6 +119,7 @@ def test_pipes_carry_text_alone(program: Run, traffic: Callable[..., Path]) -> N
         assert "" == ended.err
         assert ended.out
         assert set() == {char for char in ended.out if ord(char) < 32} - {"\n"}
+        assert " \n" not in ended.out
 
 
 def test_progress_is_shown_on_a_terminal(traffic: Callable[..., Path]) -> None:

@@ -139,7 +139,7 @@ def test_pools_show_their_windows(ledger: Run, store_url: str) -> None:
         lease = past.reserve(RequestExtensions(), UsageEstimate(), RequestBudget.unlimited())
         past.record_used(lease, Usage(total_tokens=30))
     shown = ledger("pool", "show", "past", "--url", store_url).out
-    assert re.search(r"committed 0 .*, with [\d,]+ tokens and 0\.000000 USD carried over", shown)
+    assert re.search(r"committed 0 .*, with [\d,]+ tokens carried over", shown)
     (team, found) = json.loads(ledger("pool", "list", "--url", store_url, "--format", "json").out)
     assert ("team", "past") == (team["pool"], found["pool"])
     assert month == found["policy"]["window"]["period"]

@@ -137,15 +137,15 @@ class FittedSheet:
             # A tag's name is text there, without markup or control characters.
             yield from self._line([printable(cell) for cell in cells], console, Style(bold=True))
         yield Segment("\u2500" * self.width + "\n")
-        gap, blank = "", " " * self.width + "\n"
-        drawn = False
+        gap, drawn = False, False
         for row in self.rows:
             if row is None:
-                gap = blank if drawn else ""
+                gap = drawn
             else:
-                yield Segment(gap)
+                if gap:
+                    yield Segment.line()
                 yield from self._line(row, console)
-                gap, drawn = "", True
+                gap, drawn = False, True
 
     def _line(
         self, cells: Sequence[Cell], console: Console, style: Style | None = None
@@ -163,7 +163,7 @@ class FittedSheet:
                 yield from Text.assemble(cell).render(console)
                 plain = ""
             plain += f"{pad if left else ''}{' ' * _GAP}"
-        yield Segment(plain[:-1], style)
+        yield Segment(plain.rstrip(" "), style)
         yield Segment.line()
 
 

@@ -127,9 +127,10 @@ def _carried(axes: Sequence[Axis], amounts: Totals) -> str:
     """Return what a window got of the one before, nothing if it got nothing."""
     said = []
     for sign, what in ((1, "with {} carried over"), (-1, "after {} of overage were deducted")):
-        parts = [max(0, sign * getattr(amounts, axis.name)) for axis in axes]
-        if any(parts):
-            said.append(what.format(in_words(axes, parts)))
+        moved = [axis for axis in axes if sign * getattr(amounts, axis.name) > 0]
+        if moved:
+            parts = [abs(getattr(amounts, axis.name)) for axis in moved]
+            said.append(what.format(in_words(moved, parts)))
     return ", ".join(said)
 
 
@@ -172,6 +173,7 @@ _CALL: dict[str, Callable[[StatementLine], str | None]] = {
 def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> Sheet:
     """Return a pool's statement with a line for each entry."""
     axes, listed = shown_axes([found.policy]), list(lines)
+    dated = any(moment(one.occurred_at) not in {"", moment(one.recorded_at)} for one in listed)
 
     def for_each(what: str, rank: int) -> list[Column]:
         return [Column(heading=f"{what}\n{axis.shown}", rank=rank) for axis in axes]
@@ -180,7 +182,7 @@ def statement_lines_sheet(found: Statement, lines: Iterable[StatementLine]) -> S
         columns=[
             Column(heading="Entry"),
             Column(heading="Recorded", rank=3, left=True),
-            Column(heading="Occurred", rank=5, left=True),
+            Column(heading="Occurred", rank=5, left=True, wide=not dated),
             Column(heading="Kind", left=True),
             *for_each("Committed", 2),
             *for_each("Held", 4),
