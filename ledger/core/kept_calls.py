@@ -7,10 +7,12 @@ So the adapter's call returns as if it was done, and the queue repeats it until 
 from __future__ import annotations
 
 from contextvars import ContextVar
+from shlex import quote
 
 from ledger.core.contexts import Within
 from ledger.core.tokens import is_proof, token_of
-from ledger.core.values import Usage
+from ledger.core.usage_reports import Fitted
+from ledger.core.values import USAGE_FIELDS, Usage
 
 _kept: ContextVar[bool] = ContextVar("calls about leases are kept", default=False)
 
@@ -36,6 +38,18 @@ def shown(usage: Usage, request_id: str | None) -> str:
     if request_id is not None:
         said.append(f"request {request_id!r}")
     return ", ".join(said)
+
+
+def options(usage: Usage, report: Fitted) -> list[str]:
+    """Return what was spent, as the options of the commands that record it by hand."""
+    micros = usage.cost_micros_usd
+    said: dict[str, object] = {"total_tokens": usage.total_tokens}
+    said |= {name: figure for name in USAGE_FIELDS if (figure := getattr(usage, name))}
+    if said.pop("cost_micros_usd", 0):
+        said["cost_usd"] = f"{micros // 10**6}.{micros % 10**6:06}"
+    named = {name: getattr(report, name) for name in ("request_id", "model", "provider")}
+    said |= {name: quote(text) for name, text in named.items() if text is not None}
+    return [f"--{name.replace('_', '-')} {value}" for name, value in said.items()]
 
 
 def lease_named(lease_id: int | None, proof: bytes | None) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from ledger.core.errors import (
@@ -19,7 +20,7 @@ from ledger.core.errors import (
     OutcomeUnknownError,
     StoreError,
 )
-from ledger.core.kept_calls import is_kept, lease_named, shown
+from ledger.core.kept_calls import is_kept, lease_named, options, shown
 from ledger.core.kinds import EntryKind
 from ledger.core.lost_calls import if_lost
 from ledger.engine.call_queue import CallQueue
@@ -178,7 +179,8 @@ class Outcomes(CallQueue):
                 "%s of lease %s in pool %r (%s), left in the queue, is kept: %s", *of, error
             )
             return True
-        _log.error("%s of lease %s in pool %r (%s), left in the queue, failed: %s", *of, error)
+        said = *of, error, _by_hand(caller)
+        _log.error("%s of lease %s in pool %r (%s), left in the queue, failed: %s%s", *said)
         return False
 
     def _keep(self, caller: Caller, error: StoreError) -> bool:
@@ -225,6 +227,21 @@ def named_in_log(caller: Caller) -> tuple[str, str, str]:
     about = operation.lost if isinstance(operation, RecordLost) else operation
     lease = lease_named(operation.lease_id, getattr(about, "proof", None))
     return operation.name, lease, caller.pool.info.name
+
+
+def _by_hand(caller: Caller) -> str:
+    """Return the command that does what a call asks for, for the log; nothing where none does."""
+    operation = caller.operation
+    name, lease, pool = named_in_log(caller)
+    words = ["ledger leases", name, quote(pool), lease]
+    if isinstance(operation, RecordLost):
+        words = ["ledger record", quote(pool), "--lease", lease, "--reason WHY"]
+        operation = operation.record
+    elif name not in {"settle", "abandon", "release"}:
+        return ""
+    if isinstance(operation, Record):
+        words += options(operation.usage, operation.report)
+    return f"; by hand: {' '.join(words)}"
 
 
 def _same(one: Operation[Any], other: Operation[Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shlex
 import sqlite3
 import threading
 import time
@@ -193,6 +194,38 @@ def test_an_unknown_outcome_is_looked_up(
     until(lambda: not book._writer._kept and book._writer._leader is None)
     assert 1 == sum(one.kind == EntryKind.SETTLEMENT for one in book.entries("team"))
     assert 3_750 == budget.status().balance.committed.cost_micros_usd
+
+
+def test_what_a_close_could_not_record_is_recorded_by_the_command_it_names(
+    url: str,
+    book: Ledger,
+    budget: LedgerBudgetManager,
+    proxy: Proxy,
+    server: wire.Server,
+    caplog: pytest.LogCaptureFixture,
+    ran: Callable[..., str],
+) -> None:
+    """The store is away until after the end: the line of the log has all that is needed."""
+
+    def answer(_request: wire.Request) -> wire.Reply:
+        proxy.refuse()
+        return CHAT.whole
+
+    server.answers(answer)
+    ask(server, budget, "threads")
+    book.close()
+    (line,) = [one for one in shown(caplog) if "queue, failed: " in one]
+    _, command = line.split("; by hand: ledger ")
+    assert "settled" in ran(*shlex.split(command), "--url", url)
+    with Ledger.open(url, create=False) as again:
+        settled = last(again, EntryKind.SETTLEMENT)
+    assert (1_000, 200, 1_200, 3_750) == (
+        settled.usage.input_tokens,
+        settled.usage.output_tokens,
+        settled.usage.total_tokens,
+        settled.usage.cost_micros_usd,
+    )
+    assert "chatcmpl-1" == settled.request_id
 
 
 def test_a_part_and_the_end_by_policy_keep_their_order(
