@@ -9,12 +9,13 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from ledger.core.entries import Entry
-from ledger.core.errors import NotPermittedError
+from ledger.core.errors import LedgerUnavailableError, NotPermittedError
 from ledger.core.hashing import genesis as genesis_of
 from ledger.core.kinds import EntryKind
 from ledger.store import pools, verifications, verify
 from ledger.store.anchors import Anchor
 from ledger.store.database import Database
+from ledger.store.dialects.indexes import is_damage
 from ledger.store.directory import Directory
 from ledger.store.journal import PoolJournal
 from ledger.store.keys import made_keys
@@ -128,12 +129,18 @@ def verify_all(
     known, rest = database.read(directory.all)
     found = [verify.verify(database, one, expect=expect, progress=progress) for one in known]
     found += [verifications.unreadable(pool_id, error) for pool_id, error in rest.damaged.items()]
-    strays = database.read(pools.stray_pool_ids, serializable=False)
-    found += [verifications.stray(pool_id) for pool_id in strays]
+    reason = None
+    try:
+        strays = database.read(pools.stray_pool_ids, serializable=False)
+        found += [verifications.stray(pool_id) for pool_id in strays]
+        reason = database.read(database.dialect.index_damage, serializable=False)
+    except LedgerUnavailableError as error:
+        if not is_damage(error.__cause__):
+            raise
+        reason = str(error)
     there = {one.pool.name for one in found}
     gone = dict.fromkeys(one.pool for one in expect if one.pool not in there)
     found += [verifications.absent(name) for name in gone]
-    reason = database.read(database.dialect.index_damage, serializable=False)
     return found if reason is None else [*found, verifications.of_indexes(reason)]
 
 

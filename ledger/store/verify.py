@@ -16,7 +16,12 @@ from ledger.core.entries import (
     LeaseState,
 )
 from ledger.core.entry_shape import Contradiction, correction_of
-from ledger.core.errors import JournalDamagedError, StoreError, UncorrectableEntryError
+from ledger.core.errors import (
+    JournalDamagedError,
+    LedgerUnavailableError,
+    StoreError,
+    UncorrectableEntryError,
+)
 from ledger.core.extensions import ATTRIBUTION_TEXTS, Attribution
 from ledger.core.kinds import KINDS, EntryKind
 from ledger.core.values import UsageDifference
@@ -26,6 +31,7 @@ from ledger.store.carvings import Below
 from ledger.store.columns import check_entry
 from ledger.store.corrections import Spending, lease_before, spending
 from ledger.store.database import Database
+from ledger.store.dialects.indexes import is_damage
 from ledger.store.history import StoredHistory
 from ledger.store.journal import PoolJournal
 from ledger.store.refusals import Refusals
@@ -99,6 +105,25 @@ def verify(
     """
     checker = _Checker(database, pool)
     expected = Expected(one for one in expect if one.pool == pool.info.name)
+    try:
+        damage = _first_damage(checker, expected, progress)
+    except LedgerUnavailableError as error:
+        if not is_damage(error.__cause__):
+            raise
+        damage = Damage(seq=checker.seq + 1, reason=f"it cannot be read: {error}")
+    return Verification(
+        pool=pool.info,
+        entries=checker.seq,
+        hash=checker.hash,
+        balance=checker.state.balance,
+        damage=damage,
+    )
+
+
+def _first_damage(
+    checker: _Checker, expected: Expected, progress: Progress | None
+) -> Damage | None:
+    database, pool = checker.database, checker.pool
     damage = None
     for row in stream(database, pool):
         before = checker.seq
@@ -121,13 +146,7 @@ def verify(
             serializable=False,
         )
         damage = None if found is None else Damage(seq=found[0], reason=found[1])
-    return Verification(
-        pool=pool.info,
-        entries=checker.seq,
-        hash=checker.hash,
-        balance=checker.state.balance,
-        damage=damage,
-    )
+    return damage
 
 
 class _Checker:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ledger import Ledger, Usage, reports
+from ledger import Ledger, SharedPoolBudgetOptions, Usage, reports
 from ledger.reports import Filter
 from ledger.testing.calls import EXTENSIONS, UNLIMITED, tokens
 from tests.fixtures import Run
@@ -74,6 +74,34 @@ def test_a_damaged_index_of_a_file(
         raw.execute("REINDEX")
     ledger(*command, "--url", url)
     assert 9 == spent(url)
+
+
+@pytest.mark.parametrize("pools", [(), ("team",)])
+def test_a_damaged_page_of_a_file(
+    ledger: Run, new_store: Callable[..., str], pools: tuple[str, ...]
+) -> None:
+    """What SQLite itself cannot read is damage that was found, and not a store that is away."""
+    url = new_store("sqlite")
+    with Ledger.open(url) as book:
+        budget = book.pool("team", SharedPoolBudgetOptions())
+        for _ in range(40):
+            budget.reserve(EXTENSIONS, tokens(1), UNLIMITED)
+    path = Path(url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as raw:
+        asked = "SELECT rootpage FROM sqlite_master WHERE name = 'entries'"
+        (root,) = raw.execute(asked).fetchone()
+        (size,) = raw.execute("PRAGMA page_size").fetchone()
+    file = bytearray(path.read_bytes())
+    at = (root - 1) * size
+    assert file[at] in {2, 5}, "a page of pages"
+    cell = at + int.from_bytes(file[at + 12 : at + 14], "big")
+    first = int.from_bytes(file[cell : cell + 4], "big")
+    file[(first - 1) * size] = 0xFF
+    path.write_bytes(file)
+    said = ledger("verify", *pools, "--url", url, code=1).out
+    assert "DAMAGED  team: entry 1: it cannot be read: " in said
+    assert "database disk image is malformed" in said
+    assert pools or "(indexes)" in said
 
 
 @pytest.mark.parametrize("command", [("verify",), ("db", "check")])

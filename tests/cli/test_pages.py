@@ -49,6 +49,17 @@ def test_a_page_is_about_what_was_asked(ledger: Run, books: Path) -> None:
     assert "The journal was not verified" in text
 
 
+@pytest.mark.parametrize("words", [(), ("--pool", "trace")])
+def test_a_page_says_whether_indexes_were_checked(
+    ledger: Run, books: Path, words: tuple[str, ...]
+) -> None:
+    """Those of the whole store, with it; not with the pools that are named."""
+    ledger("report", "page", "--html", "books.html", *words)
+    text = (books / "books.html").read_text(encoding="utf-8")
+    assert bool(words) == ("Not the store&#39;s indexes" in text)
+    assert bool(words) != ("The store&#39;s indexes, too" in text)
+
+
 def test_damage_is_on_the_page_and_in_the_exit_code(ledger: Run, books: Path) -> None:
     """A changed row is seen by readers and by scripts."""
     with closing(sqlite3.connect(books / "ledger.db")) as thief:

@@ -208,12 +208,17 @@ def _verification(found: Overview) -> Section:
     for one in found.verified:
         damage = "ok"
         if one.damage is not None:
-            damage = f"DAMAGED at entry {one.damage.seq:,}: {one.damage.reason}"
+            at = f" at entry {one.damage.seq:,}" if one.damage.seq else ""
+            damage = f"DAMAGED{at}: {one.damage.reason}"
         sheet.add(text(one.pool.name), text(damage), f"{one.entries:,}", one.hash.hex())
+    indexes = "The store's indexes, too, as far as its database can check them."
+    if found.where.pools or found.where.narrowed:
+        indexes = "Not the store's indexes: 'ledger verify' of the whole store checks these, too."
     return Section(
         title="Verification",
         notes=[
             "Order, hashes, verdicts, totals and leases of every entry.",
+            indexes,
             "Keep the hashes outside the store: a rewritten journal cannot have them again.",
         ],
         sheets=[sheet],

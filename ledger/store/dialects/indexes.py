@@ -5,6 +5,8 @@ A report may read an index alone, where no hash of an entry tells that a part of
 
 from __future__ import annotations
 
+import sqlite3
+
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -35,6 +37,13 @@ ORDER BY x.relname
 
 _CORRUPTED = ("XX001", "XX002")
 """data_corrupted and index_corrupted."""
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Tell whether a driver's error says that what the database has stored is damaged."""
+    driver = getattr(error, "orig", error)
+    code = getattr(driver, "sqlite_errorcode", None) or 0
+    return code & 0xFF == sqlite3.SQLITE_CORRUPT or getattr(driver, "sqlstate", None) in _CORRUPTED
 
 
 def sqlite_index_damage(connection: Connection) -> str | None:
