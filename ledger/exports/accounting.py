@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from hashlib import sha256
 from itertools import chain
 from typing import Any, BinaryIO
+from unicodedata import normalize
 
 from ledger.core.checks import from_micros
 from ledger.exports.columns import ExportCell, ExportColumn, RowGroup
@@ -22,7 +23,6 @@ from ledger.exports.text import dollars
 HEADER = "; Charges of budget-ledger"
 """How every such file begins."""
 
-_NO_LETTERS = re.compile(r"[^A-Za-z0-9]+")
 _UNSAFE = re.compile(r"[^\w ./@+-]")
 """What may mean something to one of the programs, such as a quote, a bar, a bracket or a colon."""
 
@@ -132,18 +132,23 @@ def _booked_on(found: dict[str, ExportCell]) -> date:
 
 
 def _account(kind: str, name: str, mark: str | None = None) -> str:
-    """Return an account of its own for a name, in the letters that both programs take.
+    """Return an account of its own for a name, in the letters and digits that both programs take.
 
     Args:
         kind: The account above.
         name: The name.
         mark: What tells it from another one; without it, a hash where the name has other letters.
     """
-    letters = _NO_LETTERS.sub("-", name).strip("-")
+    whole = normalize("NFC", name)
+    spaced = "".join(one if one.isalpha() or one.isdecimal() else " " for one in whole)
+    letters = "-".join(spaced.split())
     if mark is None and letters != name:
         mark = sha256(name.encode()).hexdigest()[:8]
     plain = "-".join(part for part in (letters, mark) if part)
-    return f"{kind}:LLM:{plain[0].upper()}{plain[1:]}"
+    first = plain[0].upper()
+    if not (first[0].isupper() or first[0].isdecimal()):  # a letter of a script without capitals
+        first = f"X-{plain[0]}"
+    return f"{kind}:LLM:{first}{plain[1:]}"
 
 
 def _plain(text: str) -> str:

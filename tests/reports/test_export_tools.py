@@ -32,7 +32,13 @@ SECTION = MANUAL.read_text(encoding="utf-8").partition("## Reading them")[2].par
 LINES = re.findall(r"^\| ([^|]+) \| `(.+)` \|$", SECTION, re.MULTILINE)
 ACCOUNTING = [exports.Format.BEANCOUNT, exports.Format.HLEDGER]
 LARGE = 2**53 + 1
-NAMES = ("2024", "\u00e9quipe | x; [2024/1/99]", '"=1+1" date:no')
+NAMES = (
+    "2024",
+    "\u00e9quipe | x; [2024/1/99]",
+    '"=1+1" date:no',
+    "\u529e\u516c\u5ba4",
+    "Bu\u0308ro",
+)
 """Of pools, providers and models: what a reader may take for something else."""
 
 
@@ -82,6 +88,16 @@ def test_double_entry(
     assert done.rows == exports.write(book, reports.Filter(), path, format=format).rows
     with pytest.raises(InvalidInputError, match=f"checked by {format} itself"):
         exports.verify(book, path, format=format)
+
+
+def test_accounts_have_the_letters_of_their_pools(charged: Ledger, tmp_path: Path) -> None:
+    """In all scripts; where a script has no capitals, behind one."""
+    for name in ACCOUNTING:
+        exports.write(charged, reports.Filter(), tmp_path / "books", format=name)
+        text = (tmp_path / "books").read_text(encoding="utf-8")
+        found = {one.rpartition("-")[0] for one in re.findall(r"Expenses:LLM:(\S+)", text)}
+        offices = {"X-\u529e\u516c\u5ba4", "B\u00fcro"}
+        assert {"2024", "\u00c9quipe-x-2024-1-99", "1-1-date-no", *offices} == found
 
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
