@@ -32,7 +32,8 @@ from ledger import (
     Usage,
 )
 from ledger.aio import AsyncLedger
-from ledger.engine import call_queue, collecting
+from ledger.core import collecting
+from ledger.engine import call_queue
 from ledger.store.dialects import postgresql
 from ledger.testing.calls import EXTENSIONS, UNLIMITED
 from tests.clocks import LATE_S, until
